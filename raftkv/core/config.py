@@ -1,0 +1,237 @@
+"""The configuration of one whole cluster, as frozen values with every default in one place.
+
+``parse_config`` turns TOML text into a validated ``ClusterConfig`` or raises ``ConfigError``, whose message names the key
+and the reason. Nothing here touches the disk or the network: reading the file and checking what depends on the machine
+is the launcher's part.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+MODES = ("raft", "quorum")
+
+_NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^:\[\]\s]+):(?P<port>[0-9]{1,5})")
+
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class ConfigError(ValueError):
+    """The configuration is refused; the message names the key and the reason."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A host (without brackets) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Does the host name only this machine: ``localhost``, 127.0.0.0/8 or ::1?"""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_address(text: str) -> Address:
+    """Read ``host:port`` (IPv6 hosts in brackets); raises ``ValueError`` with a reason."""
+    found = _HOST_AND_PORT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not of the form host:port")
+    port = int(found["port"])
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port {port} is not between 1 and 65535")
+    return Address(found["host"].strip("[]"), port)
+
+
+class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[cluster]``: what all nodes share."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=63)] = "raftkv"
+    mode: Literal["raft", "quorum"] = "raft"
+    data_dir: str = "data"
+    secret_file: str = ""
+
+
+class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[node]]``: one member; ``http`` and ``peer`` are advertised, ``*_bind`` is where it listens when that differs."""
+
+    id: str
+    http: str
+    peer: str
+    http_bind: str = ""
+    peer_bind: str = ""
+
+    @property
+    def http_address(self) -> Address:
+        """Where clients reach this node."""
+        return parse_address(self.http)
+
+    @property
+    def peer_address(self) -> Address:
+        """Where other nodes reach this node."""
+        return parse_address(self.peer)
+
+    @property
+    def http_listen(self) -> Address:
+        """Where the front-end of this node listens."""
+        return parse_address(self.http_bind or self.http)
+
+    @property
+    def peer_listen(self) -> Address:
+        """Where the replica of this node listens for its peers."""
+        return parse_address(self.peer_bind or self.peer)
+
+
+class RaftSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[raft]``: timing and log upkeep of the leader-follower mode.
+
+    Elections start after a random wait between one and two election timeouts without a leader. ``clock_drift_bound`` is
+    the assumption under ``consistency=lease``: within one election timeout, no two nodes' clocks drift apart by more than
+    this fraction of it.
+    """
+
+    election_timeout_s: Seconds = 1.0
+    heartbeat_s: Seconds = 0.1
+    clock_drift_bound: Annotated[float, Meta(ge=0, lt=0.5)] = 0.1
+    snapshot_entries: Annotated[int, Meta(ge=10)] = 100_000
+    snapshot_log_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20
+    trailing_entries: Annotated[int, Meta(ge=0)] = 5_000
+    segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 16 << 20
+    disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
+    idempotency_window_s: Seconds = 3600.0
+    idempotency_keys: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+
+
+class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[http]``: the front-end."""
+
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    tls_cert: str = ""
+    tls_key: str = ""
+    max_value_bytes: Annotated[int, Meta(ge=1, le=16 << 20)] = 1 << 20
+    max_key_bytes: Annotated[int, Meta(ge=1, le=4096)] = 1024
+    max_batch_operations: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    max_list_limit: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    request_timeout_s: Seconds = 5.0
+    max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+
+
+class PeersSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[peers]``: the node-to-node link. With TLS, every node shows a certificate signed by ``tls_ca``."""
+
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    silence_timeout_s: Seconds = 3.0
+    window_bytes: Annotated[int, Meta(ge=1 << 16)] = 8 << 20
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One whole cluster."""
+
+    cluster: ClusterSection = ClusterSection()
+    node: tuple[NodeSection, ...] = ()
+    raft: RaftSection = RaftSection()
+    http: HttpSection = HttpSection()
+    peers: PeersSection = PeersSection()
+
+    def member(self, node_id: str) -> NodeSection:
+        """The section of ``node_id``; raises ``ConfigError`` when there is none."""
+        for node in self.node:
+            if node.id == node_id:
+                return node
+        known = ", ".join(node.id for node in self.node)
+        raise ConfigError(f"node: there is no node with id {node_id!r} (there are: {known})")
+
+
+def parse_config(text: str) -> ClusterConfig:
+    """Read TOML ``text``; raises ``ConfigError`` naming the key and the reason."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}") from None
+    try:
+        config = msgspec.convert(document, ClusterConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_readable(str(error))) from None
+    _check_nodes(config)
+    _check_timing(config)
+    _check_tls(config)
+    return config
+
+
+def _readable(message: str) -> str:
+    """Turn msgspec's ``reason - at `$.section.key` `` into ``section.key: reason``."""
+    unknown = re.fullmatch(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*?)`)?", message)
+    if unknown is not None:
+        path = ".".join(part for part in (unknown[2], unknown[1]) if part)
+        return f"{path}: unknown key"
+    missing = re.fullmatch(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*?)`)?", message)
+    if missing is not None:
+        path = ".".join(part for part in (missing[2], missing[1]) if part)
+        return f"{path}: missing"
+    located = re.fullmatch(r"(.*) - at `\$\.?(.*?)`", message)
+    if located is not None:
+        return f"{located[2]}: {located[1]}"
+    return message
+
+
+def _check_nodes(config: ClusterConfig) -> None:
+    if not config.node:
+        raise ConfigError("node: at least one [[node]] is needed")
+    seen: dict[str, str] = {}
+    for position, node in enumerate(config.node):
+        path = f"node[{position}]"
+        if _NODE_ID.fullmatch(node.id) is None:
+            raise ConfigError(f"{path}.id: {node.id!r} must be 1 to 63 letters, digits, '_', '.' or '-'")
+        if node.id in {other.id for other in config.node[:position]}:
+            raise ConfigError(f"{path}.id: {node.id!r} is used twice")
+        for key in ("http", "peer", "http_bind", "peer_bind"):
+            text = getattr(node, key)
+            if not text and key.endswith("_bind"):
+                continue
+            try:
+                address = str(parse_address(text))
+            except ValueError as error:
+                raise ConfigError(f"{path}.{key}: {error}") from None
+            if key.endswith("_bind"):
+                continue  # nodes on different machines may well bind the same address
+            if address in seen:
+                raise ConfigError(f"{path}.{key}: address {address} is also {seen[address]}")
+            seen[address] = f"{path}.{key}"
+
+
+def _check_timing(config: ClusterConfig) -> None:
+    raft = config.raft
+    if raft.election_timeout_s <= 3 * raft.heartbeat_s:
+        raise ConfigError("raft.election_timeout_s: must be more than three times raft.heartbeat_s")
+    if config.peers.silence_timeout_s < 2 * raft.election_timeout_s:
+        raise ConfigError("peers.silence_timeout_s: must be at least twice raft.election_timeout_s")
+
+
+def _check_tls(config: ClusterConfig) -> None:
+    http, peers = config.http, config.peers
+    if bool(http.tls_cert) != bool(http.tls_key):
+        raise ConfigError("http.tls_cert: tls_cert and tls_key come together")
+    if len({bool(peers.tls_cert), bool(peers.tls_key), bool(peers.tls_ca)}) != 1:
+        raise ConfigError("peers.tls_cert: tls_cert, tls_key and tls_ca come together")
+    loopback = all(node.peer_address.is_loopback and node.peer_listen.is_loopback for node in config.node)
+    if not loopback and not config.cluster.secret_file:
+        raise ConfigError("cluster.secret_file: required, because a peer address is not loopback")

@@ -1,0 +1,90 @@
+"""Failures as values and as exceptions, each *definite* or *indefinite* by its type.
+
+A definite failure says: the operation did not take effect and never will; a retry is safe. An indefinite failure says:
+it may have taken effect, or may still. In doubt a failure is indefinite. The words in ``Code`` are part of the public
+contract (``code`` in problem+json) and never change their meaning.
+
+::
+
+    RaftkvError
+     +-- DefiniteError       the operation was not applied
+     +-- IndefiniteError     the operation may have been applied
+
+This module imports nothing but the standard library and msgspec.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Code(enum.StrEnum):
+    """Stable words for what went wrong; the HTTP status of each stands in ``raftkv.http.problems``."""
+
+    BAD_REQUEST = "bad_request"
+    NOT_SUPPORTED = "not_supported"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    PRECONDITION_FAILED = "precondition_failed"
+    VALUE_TOO_LARGE = "value_too_large"
+    KEY_TOO_LARGE = "key_too_large"
+    OVERLOADED = "overloaded"
+    NO_LEADER = "no_leader"
+    QUORUM_UNREACHABLE = "quorum_unreachable"
+    DISK_FULL = "disk_full"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="refused"):
+    """A definite failure: the request was not applied and never will be.
+
+    ``retry_after_s`` is a hint in seconds, or ``None`` when a retry of the same request cannot help.
+    """
+
+    code: Code
+    detail: str
+    retry_after_s: float | None = None
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="unknown"):
+    """An indefinite failure: the request may have been applied, or may still be."""
+
+    detail: str
+    code: Code = Code.OUTCOME_UNKNOWN
+
+
+Failure = Refused | Unknown
+
+
+class RaftkvError(Exception):
+    """Base of everything raftkv raises on purpose; ``code`` is the stable word, ``applied`` is "no" or "unknown"."""
+
+    applied = "unknown"
+
+    def __init__(self, code: Code | str, detail: str, *, retry_after_s: float | None = None) -> None:
+        """``detail`` is a full sentence for a person; ``retry_after_s`` a hint in seconds, if a retry can help."""
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class DefiniteError(RaftkvError):
+    """The operation was not applied and never will be; a retry is safe."""
+
+    applied = "no"
+
+
+class IndefiniteError(RaftkvError):
+    """The operation may have been applied; only an idempotency key makes a retry safe."""
+
+    applied = "unknown"
+
+
+class StartupError(Exception):
+    """This node cannot start, or cannot go on: the message is one line for a person, the exit status is 2."""
