@@ -1,8 +1,8 @@
 """The configuration of one whole cluster, as frozen values with every default in one place.
 
-``parse_config`` turns TOML text into a validated ``ClusterConfig`` or raises ``ConfigError``, whose message names the key
-and the reason. Nothing here touches the disk or the network: reading the file and checking what depends on the machine
-is the launcher's part.
+``parse_config`` turns TOML text into a validated ``ClusterConfig`` or raises ``ConfigError``, whose message names the
+key and the reason. Nothing here touches the disk or the network: reading the file and checking what depends on the
+machine is the launcher's part.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class RaftSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """``[raft]``: timing and log upkeep of the leader-follower mode.
 
     Elections start after a random wait between one and two election timeouts without a leader. ``clock_drift_bound`` is
-    the assumption under ``consistency=lease``: within one election timeout, no two nodes' clocks drift apart by more than
-    this fraction of it.
+    the assumption under ``consistency=lease``: within one election timeout, no two nodes' clocks drift apart by more
+    than this fraction of it.
     """
 
     election_timeout_s: Seconds = 1.0

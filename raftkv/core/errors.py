@@ -87,4 +87,4 @@ class IndefiniteError(RaftkvError):
 
 
 class StartupError(Exception):
-    """This node cannot start, or cannot go on: the message is one line for a person, the exit status is 2."""
+    """The node cannot start, or cannot go on: the message is one line for a person, the exit status is 2."""

@@ -43,9 +43,9 @@ class Replicator(Protocol):
     """Replicates requests. One thread owns it: every method is called from that thread, none of them blocks.
 
     Ordering: requests submitted one after another may take effect in any order; a client that needs an order waits for
-    the first outcome. Retry: an implementation may retry what is definitely not applied, never what may be. Crash: after
-    a crash of this process a request without an outcome is unknown; one with an outcome stands. Deadlines: every request
-    gets an outcome by its deadline, give or take one call of ``work``.
+    the first outcome. Retry: an implementation may retry what is definitely not applied, never what may be. Crash:
+    after a crash of this process a request without an outcome is unknown; one with an outcome stands. Deadlines:
+    every request gets an outcome by its deadline, give or take one call of ``work``.
     """
 
     def submit(self, request: Request, deadline_s: float) -> Pending:

@@ -1,7 +1,7 @@
 """What a client asks, as frozen values: validated once at the edge, then passed unchanged to whichever replicator runs.
 
-The same values travel over the front-end's socket and inside replicated commands, as msgpack arrays; a field may only be
-appended, with a default, never moved. Keys and values are bytes; keys are UTF-8 of 1 to ``max_key_bytes`` bytes.
+The same values travel over the front-end's socket and inside replicated commands, as msgpack arrays; a field may only
+be appended, with a default, never moved. Keys and values are bytes; keys are UTF-8 of 1 to ``max_key_bytes`` bytes.
 
 This module imports nothing but the standard library and msgspec.
 """
@@ -39,8 +39,8 @@ class Consistency(enum.StrEnum):
 class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put"):
     """Store ``value`` under ``key``.
 
-    ``match`` is the precondition: ``None`` for none, ``ABSENT``, ``ANY``, or the exact modification revision the key must
-    have. ``ttl_ms`` > 0 lets the key expire that many milliseconds after the command's time stamp.
+    ``match`` is the precondition: ``None`` for none, ``ABSENT``, ``ANY``, or the exact modification revision the key
+    must have. ``ttl_ms`` > 0 lets the key expire that many milliseconds after the command's time stamp.
     """
 
     key: bytes
@@ -78,8 +78,8 @@ Query = Get | List
 class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="write"):
     """Apply independent operations, in order, in one replicated step.
 
-    ``acks`` is how many replicas must have the write durably before the answer: ``MAJORITY``, or a count (1 is the leader
-    alone). ``idempotency_key``: a repeat with the same key and the same operations returns the first outcome.
+    ``acks`` is how many replicas must have the write durably before the answer: ``MAJORITY``, or a count (1 is the
+    leader alone). ``idempotency_key``: a repeat with the same key and the same operations returns the first outcome.
     """
 
     operations: tuple[Operation, ...]

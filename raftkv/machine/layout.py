@@ -1,0 +1,75 @@
+"""How the machine's state lies in tables; the only place that packs and unpacks rows.
+
+====================  ========================================  ==================================================
+table                 key                                       value
+====================  ========================================  ==================================================
+``keys``              the client's key                          version, create and mod revision, expiry; the value
+``expiry``            expiry (ms, 8 bytes) + the client's key   empty
+``outcomes``          idempotency key                           order number, fingerprint and outcome, msgpack
+``outcome_order``     order number (8 bytes)                    stamp (ms, 8 bytes) + idempotency key
+``meta``              name                                      8-byte numbers, big-endian
+====================  ========================================  ==================================================
+
+All numbers are unsigned 64-bit and big-endian, so that bytewise order is numeric order. A table of events by revision
+can join without touching these: every record already carries the revisions of its creation and last change.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from raftkv.core.results import Record
+
+KEYS: Final = b"keys"
+EXPIRY: Final = b"expiry"
+OUTCOMES: Final = b"outcomes"
+OUTCOME_ORDER: Final = b"outcome_order"
+META: Final = b"meta"
+TABLES: Final = (KEYS, EXPIRY, OUTCOMES, OUTCOME_ORDER, META)
+
+APPLIED_INDEX: Final = b"applied_index"
+APPLIED_TERM: Final = b"applied_term"
+REVISION: Final = b"revision"
+CLOCK_MS: Final = b"clock_ms"
+OUTCOME_FIRST: Final = b"outcome_first"
+OUTCOME_NEXT: Final = b"outcome_next"
+
+_HEADER = struct.Struct(">QQQQ")
+_NUMBER = struct.Struct(">Q")
+HEADER_BYTES: Final = _HEADER.size
+NUMBER_BYTES: Final = _NUMBER.size
+
+pack_number = _NUMBER.pack
+
+
+def unpack_number(packed: bytes | None) -> int:
+    """The number in ``packed``; a row that was never written counts as 0."""
+    if packed is None:
+        return 0
+    number: int = _NUMBER.unpack(packed)[0]
+    return number
+
+
+def pack_record(version: int, create_revision: int, mod_revision: int, expires_at_ms: int, value: bytes) -> bytes:
+    """The row of one key."""
+    return _HEADER.pack(version, create_revision, mod_revision, expires_at_ms) + value
+
+
+def unpack_header(row: bytes) -> tuple[int, int, int, int]:
+    """(version, create revision, mod revision, expiry in ms) of a row, without touching the value."""
+    header: tuple[int, int, int, int] = _HEADER.unpack_from(row)
+    return header
+
+
+def unpack_record(key: bytes, row: bytes, *, with_value: bool = True) -> Record:
+    """The record in a row."""
+    version, create_revision, mod_revision, expires_at_ms = _HEADER.unpack_from(row)
+    return Record(
+        key=key,
+        value=bytes(row[HEADER_BYTES:]) if with_value else b"",
+        version=version,
+        create_revision=create_revision,
+        mod_revision=mod_revision,
+        expires_at_ms=expires_at_ms,
+    )

@@ -1,0 +1,213 @@
+"""The state machine: applies one command after another to its tables.
+
+Rules: ``apply`` is deterministic and total (it raises only for a command format from the future, upon which the node
+must stop); it does not commit the tables, its caller does; applying an index a second time is refused by assertion,
+because the tables already carry the index they stand at.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+from raftkv.core.requests import ANY, Delete, Get, Operation, Put, Write
+from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, PutDone, Written
+from raftkv.machine import command as commands
+from raftkv.machine import layout
+from raftkv.storage.tables import Tables
+
+EXPIRIES_PER_COMMAND = 1_000
+"""How many expired keys one command removes at most, so that applying stays short; the next command goes on."""
+
+REUSED_KEY = "the Idempotency-Key was used before, for a different request"
+
+_pack = layout.pack_number
+
+
+class MachineLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how many outcomes are kept for retries. Part of the replicated rules: equal on every node."""
+
+    idempotency_window_ms: int = 3_600_000
+    idempotency_keys: int = 100_000
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What one command did: one outcome for each of its writes, in order."""
+
+    origin: int
+    sequence: int
+    outcomes: tuple[Written, ...]
+
+
+class _StoredOutcome(msgspec.Struct, frozen=True, array_like=True):
+    """The first outcome of an idempotent write; what its reads found is not kept, they are read anew."""
+
+    fingerprint: bytes
+    written: Written
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_outcome = msgspec.msgpack.Decoder(_StoredOutcome).decode
+
+
+class Machine:
+    """The key-value machine over ``tables``, whose last applied index it takes up again."""
+
+    def __init__(self, tables: Tables, limits: MachineLimits) -> None:
+        self._tables = tables
+        self._limits = limits
+        self.applied_index = self._number(layout.APPLIED_INDEX)
+        self.applied_term = self._number(layout.APPLIED_TERM)
+        self.revision = self._number(layout.REVISION)
+        self._clock_ms = self._number(layout.CLOCK_MS)
+        self._outcome_first = self._number(layout.OUTCOME_FIRST)
+        self._outcome_next = self._number(layout.OUTCOME_NEXT)
+
+    def apply(self, index: int, term: int, command: bytes) -> Applied | None:
+        """Apply the command at log ``index`` of ``term``; ``None`` when it is malformed and was skipped.
+
+        Raises ``UnsupportedCommandError`` for a command format from the future.
+        """
+        decoded = commands.decode(command)
+        if decoded is None:
+            self.skip(index, term)
+            return None
+        self._clock_ms = max(self._clock_ms, decoded.now_ms)
+        self._expire()
+        outcomes = tuple([self._write(write) for write in decoded.writes])
+        self._evict_outcomes()
+        put, meta = self._tables.put, layout.META
+        put(meta, layout.REVISION, _pack(self.revision))
+        put(meta, layout.CLOCK_MS, _pack(self._clock_ms))
+        self.skip(index, term)
+        return Applied(origin=decoded.origin, sequence=decoded.sequence, outcomes=outcomes)
+
+    def skip(self, index: int, term: int) -> None:
+        """Pass over an entry that is no command of ours (an election's no-op)."""
+        assert index == self.applied_index + 1 or self.applied_index == 0
+        self.applied_index, self.applied_term = index, term
+        self._tables.put(layout.META, layout.APPLIED_INDEX, _pack(index))
+        self._tables.put(layout.META, layout.APPLIED_TERM, _pack(term))
+
+    def next_expiry_ms(self) -> int | None:
+        """When the next key expires, in milliseconds since the epoch; the leader then proposes an empty command."""
+        for row, _ in self._tables.scan(layout.EXPIRY, b"", None):
+            return layout.unpack_number(row[: layout.NUMBER_BYTES])
+        return None
+
+    def _number(self, name: bytes) -> int:
+        return layout.unpack_number(self._tables.get(layout.META, name))
+
+    def _expire(self) -> None:
+        end = _pack(self._clock_ms + 1)
+        due = []
+        for row, _ in self._tables.scan(layout.EXPIRY, b"", end):
+            due.append(row)
+            if len(due) == EXPIRIES_PER_COMMAND:
+                break
+        for row in due:
+            self.revision += 1
+            self._tables.delete(layout.EXPIRY, row)
+            self._tables.delete(layout.KEYS, row[layout.NUMBER_BYTES :])
+
+    def _write(self, write: Write) -> Written:
+        if write.idempotency_key is None:
+            results = tuple([self._operate(operation) for operation in write.operations])
+            return Written(results=results, revision=self.revision, acks=0)
+        return self._write_once(write, write.idempotency_key.encode())
+
+    def _write_once(self, write: Write, name: bytes) -> Written:
+        """Apply a write that carries an idempotency key, or return what it did the first time."""
+        fingerprint = blake2b(_encode(write.operations), digest_size=16).digest()
+        row = self._tables.get(layout.OUTCOMES, name)
+        if row is not None:
+            stored = _decode_outcome(row)
+            if stored.fingerprint != fingerprint:
+                return Written(results=(), revision=self.revision, acks=0, refused=REUSED_KEY)
+            return self._repeat(write, stored.written)
+        results = tuple([self._operate(operation) for operation in write.operations])
+        written = Written(results=results, revision=self.revision, acks=0)
+        kept = [
+            Missing(key=b"") if isinstance(operation, Get) else result
+            for operation, result in zip(write.operations, results, strict=True)
+        ]
+        stored = _StoredOutcome(fingerprint, msgspec.structs.replace(written, results=tuple(kept)))
+        order = _pack(self._outcome_next)
+        self._tables.put(layout.OUTCOMES, name, _encode(stored))
+        self._tables.put(layout.OUTCOME_ORDER, order, _pack(self._clock_ms) + name)
+        self._outcome_next += 1
+        self._tables.put(layout.META, layout.OUTCOME_NEXT, _pack(self._outcome_next))
+        return written
+
+    def _repeat(self, write: Write, first: Written) -> Written:
+        results = [
+            self._operate(operation) if isinstance(operation, Get) else result
+            for operation, result in zip(write.operations, first.results, strict=True)
+        ]
+        return msgspec.structs.replace(first, results=tuple(results))
+
+    def _evict_outcomes(self) -> None:
+        """Forget the oldest outcomes beyond the window or the count; both are judged by the log alone."""
+        forgotten = self._outcome_first
+        while forgotten < self._outcome_next:
+            row = self._tables.get(layout.OUTCOME_ORDER, _pack(forgotten))
+            assert row is not None
+            age_ms = self._clock_ms - layout.unpack_number(row[: layout.NUMBER_BYTES])
+            held = self._outcome_next - forgotten
+            if held <= self._limits.idempotency_keys and age_ms <= self._limits.idempotency_window_ms:
+                break
+            self._tables.delete(layout.OUTCOMES, row[layout.NUMBER_BYTES :])
+            self._tables.delete(layout.OUTCOME_ORDER, _pack(forgotten))
+            forgotten += 1
+        if forgotten != self._outcome_first:
+            self._outcome_first = forgotten
+            self._tables.put(layout.META, layout.OUTCOME_FIRST, _pack(forgotten))
+
+    def _operate(self, operation: Operation) -> OperationResult:
+        row = self._tables.get(layout.KEYS, operation.key)
+        if row is not None:
+            version, create_revision, mod_revision, expires_at_ms = layout.unpack_header(row)
+            if 0 < expires_at_ms <= self._clock_ms:
+                self._remove(operation.key, expires_at_ms)
+                row = None
+        if isinstance(operation, Get):
+            return Missing(key=operation.key) if row is None else layout.unpack_record(operation.key, row)
+        if row is None:
+            version = create_revision = mod_revision = expires_at_ms = 0
+        if not _matches(operation.match, mod_revision):
+            return Mismatch(revision=mod_revision)
+        if isinstance(operation, Delete):
+            if row is None:
+                return Missing(key=operation.key)
+            self._remove(operation.key, expires_at_ms)
+            return DeleteDone(revision=self.revision)
+        return self._put(operation, version, create_revision, expires_at_ms)
+
+    def _put(self, operation: Put, version: int, create_revision: int, expires_at_ms: int) -> PutDone:
+        self.revision += 1
+        if expires_at_ms:
+            self._tables.delete(layout.EXPIRY, _pack(expires_at_ms) + operation.key)
+        expires_at_ms = self._clock_ms + operation.ttl_ms if operation.ttl_ms else 0
+        if expires_at_ms:
+            self._tables.put(layout.EXPIRY, _pack(expires_at_ms) + operation.key, b"")
+        row = layout.pack_record(
+            version + 1, create_revision or self.revision, self.revision, expires_at_ms, operation.value
+        )
+        self._tables.put(layout.KEYS, operation.key, row)
+        return PutDone(version=version + 1, revision=self.revision)
+
+    def _remove(self, key: bytes, expires_at_ms: int) -> None:
+        self.revision += 1
+        if expires_at_ms:
+            self._tables.delete(layout.EXPIRY, _pack(expires_at_ms) + key)
+        self._tables.delete(layout.KEYS, key)
+
+
+def _matches(match: int | None, mod_revision: int) -> bool:
+    """Does a key at ``mod_revision`` (0: it does not exist) meet the precondition?"""
+    if match is None:
+        return True
+    if match == ANY:
+        return mod_revision != 0
+    return match == mod_revision
