@@ -1,0 +1,374 @@
+"""One node of a cluster: the replica, its link to the peers, its socket for the front-end, and the front-end's process.
+
+The composition root. This process is the replica: one thread, one loop. It starts the HTTP front-end as a child, so that
+requests never compete with replication for the interpreter, and ends it when it ends itself; the child watches a pipe and
+ends on its own when this process is killed. Nothing is restarted: a node that cannot go on says why, in one line, and ends.
+
+Exit status: 0 after a signal, 2 when the node cannot start or its disk failed, 1 after a broken invariant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from raftkv.core.config import ClusterConfig
+from raftkv.core.errors import StartupError
+from raftkv.core.results import Status
+from raftkv.frontend.server import FrontendServer
+from raftkv.machine.machine import MachineLimits
+from raftkv.peers.link import PeerLink
+from raftkv.peers.tls import peer_tls
+from raftkv.raft import internals
+from raftkv.raft.recovery import recover_log, recover_state
+from raftkv.raft.replica import RaftReplica
+from raftkv.raft.settings import ReplicaSettings
+from raftkv.storage.disk import RealDisk, translated
+from raftkv.storage.log import Log
+from raftkv.storage.snapshots import SnapshotStore
+
+PULSE_S: Final = 0.1
+"""How often the front-end is told how the node stands, besides every change."""
+
+CHILD_CHECK_S: Final = 0.5
+FRONTEND_GRACE_S: Final = 3.0
+"""How long requests under way may take to finish when the node is asked to stop."""
+
+SOCKET_PATH_BYTES: Final = 100
+"""Unix socket paths are limited to about 107 bytes; a longer data directory gets its socket elsewhere."""
+
+log_line = structlog.get_logger("raftkv.node")
+
+
+def run_node(config: ClusterConfig, config_path: Path, node_id: str, parent_fd: int | None) -> int:
+    """Run node ``node_id`` until SIGTERM, SIGINT or the end of ``parent_fd``; returns the exit status.
+
+    ``config`` has its paths resolved; ``config_path`` is what the front-end's process reads again.
+    """
+    _configure_logging(node_id)
+    try:
+        config.member(node_id)
+        home = Path(config.cluster.data_dir) / node_id
+        with translated(home):
+            home.mkdir(parents=True, exist_ok=True)
+            lock = _lock(home)
+        _check_identity(home, config, node_id)
+        node = _Node(config, config_path, node_id, home, parent_fd)
+        try:
+            return uvloop.run(node.run())
+        finally:
+            os.close(lock)
+    except StartupError as error:
+        sys.stderr.write(f"raftkv: {node_id}: {error}\n")
+        return 2
+
+
+def _configure_logging(node_id: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "node", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(node=node_id)
+
+
+def _lock(home: Path) -> int:
+    """Hold the data directory for this process; the kernel lets go when it ends, however it ends."""
+    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StartupError(f"{home}: in use by a running node") from None
+    return lock
+
+
+def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
+    """A data directory belongs to one node of one cluster, for good."""
+    identity = {"cluster": config.cluster.name, "mode": config.cluster.mode, "node": node_id}
+    path = home / "identity.json"
+    with translated(path):
+        if not path.exists():
+            path.write_text(json.dumps(identity) + "\n")
+            return
+        text = path.read_text()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise StartupError(f"{path}: not readable as an identity") from None
+    if found != identity:
+        raise StartupError(f"{home}: holds the data of {found}, not of {identity}")
+
+
+def _read_secret(config: ClusterConfig) -> bytes:
+    path = Path(config.cluster.secret_file or Path(config.cluster.data_dir) / "secret")
+    with translated(path):
+        return path.read_bytes().strip()
+
+
+def replica_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
+    """What the configuration means for one replica."""
+    raft, http = config.raft, config.http
+    return ReplicaSettings(
+        node_id=node_id,
+        members=tuple(sorted(node.id for node in config.node)),
+        election_timeout_s=raft.election_timeout_s,
+        heartbeat_s=raft.heartbeat_s,
+        clock_drift_bound=raft.clock_drift_bound,
+        snapshot_entries=raft.snapshot_entries,
+        snapshot_log_bytes=raft.snapshot_log_bytes,
+        trailing_entries=raft.trailing_entries,
+        window_bytes=config.peers.window_bytes,
+        # A batch may carry several values; an entry this large still travels in one message.
+        largest_command_bytes=max(4 << 20, 2 * http.max_value_bytes + (1 << 20)),
+        disk_reserve_bytes=raft.disk_reserve_bytes,
+        max_waiting=http.max_pending,
+        limits=MachineLimits(
+            idempotency_window_ms=int(raft.idempotency_window_s * 1000), idempotency_keys=raft.idempotency_keys
+        ),
+    )
+
+
+class _Node:
+    """Everything of one node that lives on the loop."""
+
+    def __init__(
+        self, config: ClusterConfig, config_path: Path, node_id: str, home: Path, parent_fd: int | None
+    ) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._node_id = node_id
+        self._home = home
+        self._parent_fd = parent_fd
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._pushed: Status | None = None
+        self._pushed_at_s = float("-inf")
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._frontend: FrontendServer | None = None
+        self._child_pipe: int | None = None
+
+    async def run(self) -> int:
+        """Start, serve until told to stop or unable to go on, end; returns the exit status."""
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._loop.set_exception_handler(self._on_loop_exception)
+        self._watch_for_the_end()
+        self._build()
+        socket_directory = None
+        try:
+            await self._link.start()
+            socket_path, socket_directory = self._socket_path()
+            self._frontend = FrontendServer(
+                self._replica, path=socket_path, wake=self.wake, max_pending=self._config.http.max_pending
+            )
+            await self._frontend.start()
+            self.wake()
+            child = self._start_frontend(socket_path)
+            status = await self._serve(child)
+        finally:
+            await self._end(socket_directory)
+        return status
+
+    def _build(self) -> None:
+        config, settings = self._config, replica_settings(self._config, self._node_id)
+        internals.use_sources(time.monotonic, random.Random())  # noqa: S311  jitter, not secrets
+        disk = RealDisk()
+        log = Log.open(disk, self._home / "log", segment_bytes=config.raft.segment_bytes)
+        snapshots = SnapshotStore(self._home / "snapshots")
+        recover_log(log, snapshots.newest)
+        state = recover_state(self._home / "state", log, snapshots)
+        peers = config.peers
+        self._link = PeerLink(
+            cluster=config.cluster.name,
+            node_id=self._node_id,
+            secret=_read_secret(config),
+            listen=config.member(self._node_id).peer_listen,
+            members={node.id: node.peer_address for node in config.node},
+            events=self,
+            silence_timeout_s=peers.silence_timeout_s,
+            frame_limit_bytes=3 * settings.largest_command_bytes + (1 << 20),
+            tls=peer_tls(peers.tls_cert, peers.tls_key, peers.tls_ca) if peers.tls_cert else None,
+            random=random.Random(),  # noqa: S311  jitter, not secrets
+        )
+        self._replica = RaftReplica(
+            settings,
+            log=log,
+            state=state,
+            snapshots=snapshots,
+            link=self._link,
+            clock=time.monotonic,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+            free_bytes=lambda: disk.free_bytes(self._home),
+            random=random.SystemRandom(),
+        )
+
+    def _socket_path(self) -> tuple[str, str | None]:
+        """Where the front-end's socket goes, and the temporary directory made for it if the usual place is too deep."""
+        path = str(self._home / "replica.sock")
+        if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+            return path, None
+        directory = tempfile.mkdtemp(prefix="raftkv-")
+        return os.path.join(directory, "replica.sock"), directory  # noqa: PTH118  a path for the socket call
+
+    def _start_frontend(self, socket_path: str) -> subprocess.Popen[bytes]:
+        """Start the HTTP front-end; it ends when the writing end of its pipe closes, which only we hold."""
+        reading, self._child_pipe = os.pipe()
+        command = [sys.executable, "-m", "raftkv.http.server", "--config", str(self._config_path)]
+        command += ["--node", self._node_id, "--replica-socket", socket_path, "--parent-fd", str(reading)]
+        try:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[reading])
+        finally:
+            os.close(reading)
+
+    # --- serving
+
+    def wake(self) -> None:
+        """Let the replica work soon: something came in."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._failure is not None or self._closed:
+            return
+        try:
+            now_s = time.monotonic()
+            due_s = self._replica.work(now_s)
+            self._pulse(now_s)
+        except Exception as error:  # noqa: BLE001  whatever it is, this node must not go on
+            self._fail(error)
+            return
+        if due_s <= now_s:
+            self.wake()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(due_s - now_s, self._turn_by_timer)
+
+    def _turn_by_timer(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def _pulse(self, now_s: float) -> None:
+        """Tell the front-end how this node stands, ten times a second and whenever who leads changes."""
+        last = self._pushed
+        if last is not None and now_s - self._pushed_at_s < PULSE_S:
+            position = self._replica.position()
+            if position == (last.role, last.leader, last.term, last.state_path):
+                return
+        self._pushed, self._pushed_at_s = self._replica.status(), now_s
+        if self._frontend is not None:
+            self._frontend.push(self._pushed)
+
+    async def _serve(self, child: subprocess.Popen[bytes]) -> int:
+        """Wait for the end; returns the exit status."""
+        while not self._stopping.is_set():
+            try:
+                await asyncio.wait_for(self._stopping.wait(), CHILD_CHECK_S)
+            except TimeoutError:
+                if child.poll() is not None:
+                    log_line.error("the front-end ended", status=child.returncode)
+                    return 2 if child.returncode == 2 else 1
+        await self._end_frontend(child)
+        return self._explain_failure()
+
+    async def _end_frontend(self, child: subprocess.Popen[bytes]) -> None:
+        """Let requests under way finish while the replica still works, then insist."""
+        if child.poll() is None:
+            child.terminate()
+        deadline_s = time.monotonic() + FRONTEND_GRACE_S
+        while child.poll() is None and time.monotonic() < deadline_s:
+            await asyncio.sleep(0.02)
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+    def _explain_failure(self) -> int:
+        if self._failure is None:
+            return 0
+        if isinstance(self._failure, StartupError):
+            sys.stderr.write(f"raftkv: {self._node_id}: {self._failure}\n")
+            return 2
+        traceback.print_exception(self._failure, file=sys.stderr)
+        sys.stderr.write(f"raftkv: {self._node_id}: a broken invariant; this node must not go on\n")
+        return 1
+
+    # --- the link's events: whatever a peer sends is work
+
+    def link_up(self, peer: str) -> None:
+        """See ``LinkEvents``."""
+        self._replica.conversation.link_up(peer)
+        self.wake()
+
+    def link_down(self, peer: str) -> None:
+        """See ``LinkEvents``."""
+        self._replica.conversation.link_down(peer)
+        self.wake()
+
+    def received(self, peer: str, payload: bytes) -> None:
+        """See ``LinkEvents``."""
+        self._replica.conversation.received(peer, payload)
+        self.wake()
+
+    # --- the end
+
+    def _watch_for_the_end(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopping.set)
+        if self._parent_fd is not None:
+            self._loop.add_reader(self._parent_fd, self._on_parent)
+
+    def _on_parent(self) -> None:
+        assert self._parent_fd is not None
+        if not os.read(self._parent_fd, 1024):
+            self._loop.remove_reader(self._parent_fd)
+            self._stopping.set()
+
+    def _on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self._fail(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop at once: nothing may be flushed, sent or answered after a broken invariant or a failed disk."""
+        if self._failure is None:
+            self._failure = error
+            self._stopping.set()
+
+    async def _end(self, socket_directory: str | None) -> None:
+        """Settle what is pending, unless the node failed; close what is open."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._failure is None:
+            self._replica.close()
+            self._closed = True
+        await self._link.stop()
+        if self._frontend is not None:
+            await self._frontend.stop()
+        if self._child_pipe is not None:
+            os.close(self._child_pipe)
+        if socket_directory is not None:
+            Path(socket_directory).rmdir()

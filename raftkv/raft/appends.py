@@ -1,0 +1,71 @@
+"""Commands on their way into the leader's log, and the watch over how many replicas hold them.
+
+A client that asks for a certain number of acknowledgements is answered when that many replicas hold its write
+durably. Our own copy counts from the moment of appending, because the log is flushed before anyone hears of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import msgspec
+
+from raftkv.machine.command import stamp
+from raftkv.raft.internals import Core, StableNode
+from raftkv.raft.messages import Message, Replicated
+from raftkv.raft.proposals import Proposals
+
+
+class _Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """Tell ``peer`` (``None``: this node itself) when ``acks`` replicas hold the log up to ``index``."""
+
+    index: int
+    acks: int
+    peer: str | None
+    sequence: int
+
+
+class Appends:
+    """The leader's appending, for itself and for those who forward to it."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        nodes: Collection[StableNode],
+        proposals: Proposals,
+        post: Callable[[str, Message], None],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._core = core
+        self._nodes = nodes
+        self._proposals = proposals
+        self._post = post
+        self._wall_ms = wall_ms
+        self._watches: list[_Watch] = []
+
+    def append(self, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
+        """Stamp a command with the leader's clock and append it; ``acks`` 0 asks for no watch."""
+        index, _ = self._core.append(stamp(body, self._wall_ms()))
+        if acks:
+            self._watches.append(_Watch(index=index, acks=acks, peer=peer, sequence=sequence))
+
+    def settle(self) -> None:
+        """Tell everyone whose number of replicas is reached."""
+        if not self._watches:
+            return
+        matches = sorted((self._core.match_index(node) for node in self._nodes), reverse=True)
+        held = [self._core.last_index, *matches]
+        waiting = []
+        for watch in self._watches:
+            if held[watch.acks - 1] < watch.index:
+                waiting.append(watch)
+            elif watch.peer is None:
+                self._proposals.replicated(watch.sequence)
+            else:
+                self._post(watch.peer, Replicated(sequence=watch.sequence))
+        self._watches = waiting
+
+    def forget(self) -> None:
+        """Drop every watch: this node leads no more, or in another term."""
+        self._watches.clear()

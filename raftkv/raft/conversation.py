@@ -1,0 +1,246 @@
+"""What this node makes of its peers' messages: one handler for each kind.
+
+Handlers run between rounds of work. They change PySyncObj's and our bookkeeping and post answers to the transport,
+whose outboxes leave after the next flush; nothing is sent, flushed or answered to clients from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from raftkv.raft import messages
+from raftkv.raft.appends import Appends
+from raftkv.raft.elections import Elections, Standing
+from raftkv.raft.gate import ReadGate
+from raftkv.raft.internals import Core, StableNode
+from raftkv.raft.journal import holds
+from raftkv.raft.ports import PeerPort
+from raftkv.raft.proposals import BATCH_OVERHEAD_BYTES, Proposals
+from raftkv.raft.reads import ReadRounds
+from raftkv.raft.settings import DISK_FULL, ReplicaSettings
+from raftkv.raft.transfer import Transfers
+from raftkv.raft.transport import GuardedTransport
+from raftkv.storage.log import Log
+from raftkv.storage.snapshots import Manifest
+
+log_line = structlog.get_logger("raftkv.raft")
+
+
+class Freshness:
+    """Since when this follower's applied state may be behind: the base of what a local read says about itself."""
+
+    def __init__(self) -> None:
+        self.level_at_s: float | None = None
+        self._behind: tuple[int, float] | None = None
+
+    def heard(self, commit_index: int, applied_index: int, now_s: float) -> None:
+        """The leader had committed up to ``commit_index`` when its message came in."""
+        if applied_index >= commit_index:
+            self.level_at_s = now_s
+        elif self._behind is None:
+            self._behind = (commit_index, now_s)
+
+    def applied(self, applied_index: int) -> None:
+        """Note that this node has applied up to ``applied_index``."""
+        if self._behind is not None and applied_index >= self._behind[0]:
+            self.level_at_s = self._behind[1]
+            self._behind = None
+
+
+def standing(core: Core) -> Standing:
+    """Where ``core`` stands, as far as elections care."""
+    return Standing(
+        term=core.term,
+        last_index=core.last_index,
+        last_term=core.last_term,
+        is_leader=core.is_leader,
+        election_deadline_s=core.election_deadline_s,
+    )
+
+
+class Conversation:
+    """One node's side of all conversations with its peers; its public methods are the link's events."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        *,
+        core: Core,
+        nodes: Mapping[str, StableNode],
+        transport: GuardedTransport,
+        elections: Elections,
+        freshness: Freshness,
+        rounds: ReadRounds,
+        gate: ReadGate,
+        proposals: Proposals,
+        appends: Appends,
+        transfers: Transfers,
+        log: Log,
+        link: PeerPort,
+        clock: Callable[[], float],
+        disk_is_full: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._core = core
+        self._nodes = nodes
+        self._transport = transport
+        self._elections = elections
+        self._freshness = freshness
+        self._rounds = rounds
+        self._gate = gate
+        self._proposals = proposals
+        self._appends = appends
+        self._transfers = transfers
+        self._log = log
+        self._link = link
+        self._clock = clock
+        self._disk_is_full = disk_is_full
+        self._handlers = self._handler_table()
+
+    def link_up(self, peer: str) -> None:
+        """A connection to ``peer`` stands."""
+        self._transport.link_up(peer)
+
+    def link_down(self, peer: str) -> None:
+        """The connection to ``peer`` is gone, with everything on it."""
+        self._transport.link_down(peer)
+        self._transfers.forget_peer(peer)
+        if peer == self._core.leader_id:
+            self._proposals.release()
+
+    def received(self, peer: str, payload: bytes) -> None:
+        """One message of ``peer``; a malformed one costs it its connection."""
+        try:
+            message = messages.decode(payload)
+            self._handlers[type(message)](peer, message)
+        except messages.MalformedMessageError as error:
+            log_line.warning("malformed message", peer=peer, reason=str(error))
+            self._link.close_peer(peer)
+
+    def _handler_table(self) -> dict[type[messages.Message], Callable[[str, Any], None]]:
+        return {
+            messages.Append: self._on_append,
+            messages.AppendAnswer: self._transport.take_answer,
+            messages.RequestVote: self._on_request_vote,
+            messages.Vote: self._transport.take_vote,
+            messages.PreVote: self._on_pre_vote,
+            messages.PreVoteAnswer: self._on_pre_vote_answer,
+            messages.NewerTerm: self._on_newer_term,
+            messages.Ping: self._on_ping,
+            messages.Pong: self._on_pong,
+            messages.AskReadIndex: self._on_ask_read_index,
+            messages.ReadIndexAnswer: self._on_read_index_answer,
+            messages.Propose: self._on_propose,
+            messages.Declined: self._on_declined,
+            messages.Replicated: self._on_replicated,
+            messages.SnapshotOffer: self._on_snapshot_offer,
+            messages.SnapshotChunk: self._on_snapshot_chunk,
+            messages.SnapshotProgress: self._on_snapshot_progress,
+        }
+
+    def _on_append(self, peer: str, append: messages.Append) -> None:
+        if not self._transport.take_append(peer, append):
+            return
+        now_s = self._clock()
+        self._elections.heard(now_s)
+        self._freshness.heard(append.commit_index, self._core.applied_index, now_s)
+
+    def _on_request_vote(self, peer: str, request: messages.RequestVote) -> None:
+        """A vote within an election timeout of hearing from a leader, or of leading a majority, is withheld (21)."""
+        now_s = self._clock()
+        core = self._core
+        led_s = now_s - self._rounds.confirmed_at_s(core.term)
+        if self._elections.withholds(now_s) or (core.is_leader and led_s < self._settings.election_timeout_s):
+            return
+        self._transport.take_vote_request(peer, request)
+
+    def _on_pre_vote(self, peer: str, request: messages.PreVote) -> None:
+        answer = self._elections.consider(standing(self._core), request, self._clock())
+        self._transport.post(peer, answer)
+
+    def _on_pre_vote_answer(self, peer: str, answer: messages.PreVoteAnswer) -> None:
+        if answer.term > self._core.term:
+            self._core.adopt_term(self._nodes[peer], answer.term)
+        else:
+            self._elections.add(peer, answer)
+
+    def _on_newer_term(self, peer: str, newer: messages.NewerTerm) -> None:
+        if newer.term > self._core.term:
+            self._core.adopt_term(self._nodes[peer], newer.term)
+
+    def _on_ping(self, peer: str, ping: messages.Ping) -> None:
+        core = self._core
+        if ping.term == core.term and not core.is_leader:
+            self._elections.heard(self._clock())
+            self._transport.post(peer, messages.Pong(term=ping.term, round=ping.round))
+        elif ping.term < core.term:
+            self._transport.post(peer, messages.NewerTerm(term=core.term))
+
+    def _on_pong(self, peer: str, pong: messages.Pong) -> None:
+        if self._core.is_leader:
+            self._rounds.add(peer, pong, self._core.term)
+
+    def _on_ask_read_index(self, peer: str, ask: messages.AskReadIndex) -> None:
+        core, number = self._core, ask.request
+        if not core.is_leader:
+            self._answer_read_index(peer, number, 0)
+        elif ask.lease and core.leads_committed_term and self._rounds.holds_lease(core.term, self._clock()):
+            self._answer_read_index(peer, number, core.commit_index)
+        else:
+            self._rounds.ask(lambda index: self._answer_read_index(peer, number, index))
+
+    def _answer_read_index(self, peer: str, number: int, index: int) -> None:
+        self._transport.post(peer, messages.ReadIndexAnswer(request=number, index=index))
+
+    def _on_read_index_answer(self, _peer: str, answer: messages.ReadIndexAnswer) -> None:
+        self._gate.answered(answer.request, answer.index)
+
+    def _on_propose(self, peer: str, proposal: messages.Propose) -> None:
+        if not self._core.is_leader or self._core.term != proposal.term:
+            self._transport.post(peer, messages.Declined(sequence=proposal.sequence, refusal=None))
+        elif self._disk_is_full():
+            self._transport.post(peer, messages.Declined(sequence=proposal.sequence, refusal=DISK_FULL))
+        elif not 0 <= proposal.acks <= len(self._settings.members):
+            raise messages.MalformedMessageError("a proposal for more replicas than there are")
+        elif len(proposal.body) > self._settings.largest_command_bytes - BATCH_OVERHEAD_BYTES:
+            raise messages.MalformedMessageError("a proposal beyond the size limit")
+        else:
+            self._appends.append(proposal.body, proposal.acks, peer, proposal.sequence)
+
+    def _on_declined(self, _peer: str, declined: messages.Declined) -> None:
+        self._proposals.declined(declined.sequence, declined.refusal)
+
+    def _on_replicated(self, _peer: str, replicated: messages.Replicated) -> None:
+        self._proposals.replicated(replicated.sequence)
+
+    def _on_snapshot_offer(self, peer: str, offer: messages.SnapshotOffer) -> None:
+        if offer.term != self._core.term or self._core.leader_id != peer:
+            return
+        manifest = offer.manifest
+        if manifest.members != self._settings.members:
+            raise messages.MalformedMessageError("a snapshot of another membership")
+        common = self.common_with(manifest)
+        if manifest.index <= common:
+            answer = messages.AppendAnswer(
+                term=offer.term, sequence=0, next_index=common + 1, success=True, reset=False
+            )
+            self._transport.post(peer, answer)
+        else:
+            self._transfers.offered(peer, offer)
+
+    def common_with(self, manifest: Manifest) -> int:
+        """Up to which index our log is known to equal that of whoever made the snapshot (Raft, sections 5.3, 5.4)."""
+        if holds(self._log, manifest.index, manifest.term):
+            return max(self._core.commit_index, manifest.index)
+        return self._core.commit_index
+
+    def _on_snapshot_chunk(self, peer: str, chunk: messages.SnapshotChunk) -> None:
+        if chunk.term == self._core.term:
+            self._transfers.received(peer, chunk)
+
+    def _on_snapshot_progress(self, peer: str, progress: messages.SnapshotProgress) -> None:
+        if self._core.is_leader and progress.term == self._core.term:
+            self._transfers.progressed(peer, progress, self._clock())

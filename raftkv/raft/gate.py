@@ -1,0 +1,175 @@
+"""The gate that linearizable and lease reads of this node pass: from "asked" to "this node's state is new enough".
+
+On the leader a reader joins a read-index round or rests on the lease; on a follower all readers that wait share one
+question to the leader. With an index in hand, a reader waits until this node has applied it. Readers that arrive
+while a question is out wait for the next one: its answer may be older than their beginning.
+
+Rules: every reader has a deadline; a question without an answer is asked again; nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Barrier, Consistency, Read
+from raftkv.core.results import Outcome
+from raftkv.raft.messages import AskReadIndex
+from raftkv.raft.reads import ReadRounds
+
+ASK_AGAIN_S: Final = 0.5
+"""How long a question to the leader may stay without an answer."""
+
+TOO_LATE = Refused(
+    code=Code.QUORUM_UNREACHABLE, detail="no majority confirmed the read before its deadline", retry_after_s=1.0
+)
+
+
+class _Reader(msgspec.Struct, kw_only=True):
+    request: Read | Barrier
+    deadline_s: float
+    pending: Pending
+
+
+class _Question(msgspec.Struct, kw_only=True):
+    """One question to the leader, and everyone who shares its answer."""
+
+    leader: str
+    asked_at_s: float
+    readers: list[_Reader]
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """Where this node stands, as far as reads care. ``leads``: it leads and has committed an entry of its term."""
+
+    term: int
+    is_leader: bool
+    leads: bool
+    leader: str | None
+    commit_index: int
+    applied_index: int
+
+
+class ReadGate:
+    """All readers of this node that have no outcome yet; ``settled`` gathers (reader's pending, request or refusal)."""
+
+    def __init__(self, rounds: ReadRounds, *, max_waiting: int, ask: Callable[[str, AskReadIndex], None]) -> None:
+        self._rounds = rounds
+        self._max_waiting = max_waiting
+        self._ask = ask
+        self._fresh: list[_Reader] = []
+        self._indexed: list[tuple[int, _Reader]] = []
+        self._questions: dict[int, _Question] = {}
+        self._in_round = 0
+        self._number = 0
+        self._earliest_s = float("inf")
+        self.ready: list[tuple[Pending, Read | Barrier]] = []
+        self.refused: list[tuple[Pending, Outcome]] = []
+
+    def add(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> bool:
+        """Queue a reader; false when too many wait already."""
+        if len(self._fresh) + len(self._indexed) + self._in_round >= self._max_waiting:
+            return False
+        self._fresh.append(_Reader(request=request, deadline_s=deadline_s, pending=pending))
+        self._earliest_s = min(self._earliest_s, deadline_s)
+        return True
+
+    def answered(self, number: int, index: int) -> None:
+        """The leader answered question ``number``; 0: it does not lead."""
+        question = self._questions.pop(number, None)
+        if question is not None:
+            self._with_index(question.readers, index)
+
+    def step(self, position: Position, now_s: float) -> None:
+        """Move every reader as far as it can go now."""
+        self._take_back(position, now_s)
+        if self._fresh:
+            if position.is_leader:
+                self._serve(position, now_s)
+            elif position.leader is not None and not self._questions:
+                self._question(position.leader, now_s)
+        self._pass_applied(position.applied_index)
+        if now_s >= self._earliest_s:
+            self._expire(now_s)
+
+    def refuse_fresh(self, reason: Refused) -> None:
+        """Turn away everyone who has asked nobody yet."""
+        self.refused += [(reader.pending, reason) for reader in self._fresh]
+        self._fresh = []
+
+    def abandon(self, reason: Refused) -> None:
+        """The node ends: turn everyone away."""
+        self._rounds.abandon()
+        for question in self._questions.values():
+            self._fresh += question.readers
+        self._fresh += [reader for _, reader in self._indexed]
+        self._questions, self._indexed = {}, []
+        self.refuse_fresh(reason)
+
+    def _serve(self, position: Position, now_s: float) -> None:
+        """As leader: readers who accept the lease may have the commit index at once, the others join a round."""
+        readers, self._fresh = self._fresh, []
+        if position.leads and self._rounds.holds_lease(position.term, now_s):
+            leased = [reader for reader in readers if reader.request.consistency is Consistency.LEASE]
+            self._with_index(leased, position.commit_index)
+            readers = [reader for reader in readers if reader.request.consistency is not Consistency.LEASE]
+        if readers:
+            self._in_round += len(readers)
+
+            def on_index(index: int) -> None:
+                self._in_round -= len(readers)
+                self._with_index(readers, index)
+
+            self._rounds.ask(on_index)
+
+    def _question(self, leader: str, now_s: float) -> None:
+        readers, self._fresh = self._fresh, []
+        leased = all(reader.request.consistency is Consistency.LEASE for reader in readers)
+        self._number += 1
+        self._questions[self._number] = _Question(leader=leader, asked_at_s=now_s, readers=readers)
+        self._ask(leader, AskReadIndex(request=self._number, lease=leased))
+
+    def _with_index(self, readers: list[_Reader], index: int) -> None:
+        if index:
+            self._indexed += [(index, reader) for reader in readers]
+        else:
+            self._fresh = readers + self._fresh
+
+    def _take_back(self, position: Position, now_s: float) -> None:
+        """Readers whose question went to someone who leads no more, or stays unanswered, ask anew."""
+        for number, question in list(self._questions.items()):
+            if question.leader != position.leader or now_s - question.asked_at_s > ASK_AGAIN_S:
+                del self._questions[number]
+                self._fresh = question.readers + self._fresh
+
+    def _pass_applied(self, applied_index: int) -> None:
+        if not self._indexed:
+            return
+        waiting = []
+        for index, reader in self._indexed:
+            if index <= applied_index:
+                self.ready.append((reader.pending, reader.request))
+            else:
+                waiting.append((index, reader))
+        self._indexed = waiting
+
+    def _expire(self, now_s: float) -> None:
+        """Refuse the late; those in a round of this node stay, the round ends or is abandoned within moments."""
+        late = [reader for reader in self._fresh if reader.deadline_s <= now_s]
+        late += [reader for _, reader in self._indexed if reader.deadline_s <= now_s]
+        self._fresh = [reader for reader in self._fresh if reader.deadline_s > now_s]
+        self._indexed = [(index, reader) for index, reader in self._indexed if reader.deadline_s > now_s]
+        for question in self._questions.values():
+            late += [reader for reader in question.readers if reader.deadline_s <= now_s]
+            question.readers = [reader for reader in question.readers if reader.deadline_s > now_s]
+        self.refused += [(reader.pending, TOO_LATE) for reader in late]
+        remaining = [reader.deadline_s for reader in self._fresh]
+        remaining += [reader.deadline_s for _, reader in self._indexed]
+        remaining += [reader.deadline_s for question in self._questions.values() for reader in question.readers]
+        if self._in_round:
+            remaining.append(now_s)
+        self._earliest_s = min(remaining, default=float("inf"))

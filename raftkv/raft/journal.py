@@ -1,0 +1,65 @@
+"""The journal that PySyncObj sees: its interface in the library's own words, answered by ``raftkv.storage.log.Log``.
+
+Nothing is decided here and nothing is flushed here: the replica flushes the log before anything leaves the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raftkv.raft.messages import Entry
+from raftkv.storage.log import Log
+
+
+class LogJournal:
+    """Adapts ``Log`` to PySyncObj's ``Journal``; positions count from the first entry held."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append one entry."""
+        self._log.append(command, idx, term)
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
+        """Drop the entries from position ``entryFrom`` on."""
+        self._log.truncate_from(self._log.first_index + entryFrom)
+
+    def __getitem__(self, item: int | slice) -> Entry | Sequence[Entry]:
+        return self._log.entries[item]
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+        """Remember the commit index; it goes to disk with the next flush."""
+        self._log.set_commit(raftCommitIndex)
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        """The commit index, never beyond the log and at least that of the entry every log begins with."""
+        return max(1, self._log.commit_index)
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+        """Record term and vote."""
+        self._log.set_vote(term, votedForNodeId)
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        """The term on record."""
+        return self._log.term
+
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        """Whom this node voted for in that term."""
+        return self._log.voted_for
+
+    def onOneSecondTimer(self) -> None:  # noqa: N802
+        """The library's chance for periodic writes; we need none."""
+
+    def _destroy(self) -> None:
+        """The log belongs to the replica, which closes it."""
+
+
+def holds(log: Log, index: int, term: int) -> bool:
+    """Does ``log`` hold the entry at ``index`` of ``term``? Then it is the same up to there (Raft, section 5.3)."""
+    if len(log) == 0 or not log.first_index <= index <= log.last_index:
+        return False
+    return log.entry(index)[2] == term

@@ -1,0 +1,95 @@
+"""What the replica needs of the world, written for it: the network, the applied state's home, and snapshot files.
+
+``raftkv.peers`` and ``raftkv.storage`` answer these in a real node, virtual ends in a simulation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from raftkv.storage.snapshots import Manifest, WrittenBody
+from raftkv.storage.tables import Tables
+
+
+class PeerPort(Protocol):
+    """Links to the other members. FIFO while they stand; ``send`` never blocks and may lose; nothing arrives twice."""
+
+    def send(self, peer: str, payload: bytes) -> bool:
+        """Send, if there is a connection; true says nothing about arrival."""
+
+    def outstanding_bytes(self, peer: str) -> int:
+        """How much was sent and not yet taken by the network."""
+
+    def close_peer(self, peer: str) -> None:
+        """Drop the connection; it will be made anew."""
+
+
+class StatePort(Protocol):
+    """Where the applied state lives: one generation of tables at a time, each in a directory of its own."""
+
+    tables: Tables
+    directory: Path
+
+    def fresh_directory(self) -> Path:
+        """Where the next generation goes."""
+
+    def switch(self, directory: Path) -> None:
+        """Take up the generation in ``directory`` and drop the one before."""
+
+    def discard(self, directory: Path) -> None:
+        """Drop a generation that is not taken up."""
+
+    def close(self) -> None:
+        """End; what was committed is kept."""
+
+
+class Receiving(Protocol):
+    """The body of a snapshot on its way in."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Take the next piece."""
+
+    def finish(self) -> object:
+        """Verify and publish, durably; raises ``SnapshotFailedError``."""
+
+    def abort(self) -> None:
+        """Drop what came so far."""
+
+
+class Snapshots(Protocol):
+    """The newest snapshot, and the making, sending, receiving and loading of others. Nothing blocks for long.
+
+    A published snapshot is durable and verified. ``poll_*`` tell whether the background work is done, and raise
+    ``SnapshotFailedError`` when it failed.
+    """
+
+    @property
+    def newest(self) -> Manifest | None:
+        """The newest published snapshot."""
+
+    def start_write(self, state_directory: Path) -> None:
+        """Begin to write the state as committed now."""
+
+    def poll_write(self) -> WrittenBody | None:
+        """The written body, once it is done."""
+
+    def publish(
+        self, written: WrittenBody, *, previous_term: int, last_command: bytes, members: tuple[str, ...]
+    ) -> Manifest:
+        """Make a written body the newest snapshot."""
+
+    def read_body(self, manifest: Manifest, offset: int, size: int) -> bytes:
+        """A piece of a body, for sending."""
+
+    def begin_receive(self, manifest: Manifest) -> Receiving:
+        """Begin to receive the body that ``manifest`` describes."""
+
+    def start_load(self, manifest: Manifest, state_directory: Path) -> None:
+        """Begin to load the newest snapshot into a fresh generation."""
+
+    def poll_load(self) -> bool:
+        """Has the load finished?"""
+
+    def close(self) -> None:
+        """End what runs in the background."""

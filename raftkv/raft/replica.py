@@ -1,0 +1,417 @@
+"""The raft replica: everything of this package put together behind the ``Replicator`` interface.
+
+One rule orders each round of work, and covers all that Raft asks of persistence: whatever the round did is first
+flushed to the log; then messages leave, the state is committed, and clients get outcomes. Nothing that rests on a log
+entry, a vote or a term is seen by anyone before it is on disk.
+
+The replica is driven: it never waits, owns no thread and no socket. Any exception out of its methods is a broken
+invariant or a failed disk, and whoever drives it must end the node.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
+from raftkv.core.results import Answer, PeerStatus, Ready, Status
+from raftkv.machine import reading
+from raftkv.machine.command import encode
+from raftkv.machine.machine import Machine
+from raftkv.raft import messages, proposals
+from raftkv.raft.appends import Appends
+from raftkv.raft.conversation import Conversation, Freshness, standing
+from raftkv.raft.elections import Elections
+from raftkv.raft.gate import Position, ReadGate
+from raftkv.raft.internals import NO_OP, Core, StableNode
+from raftkv.raft.journal import LogJournal
+from raftkv.raft.ports import PeerPort, Snapshots, StatePort
+from raftkv.raft.reads import ReadRounds
+from raftkv.raft.settings import (
+    DISK_FULL,
+    LEADERLESS_TIMEOUTS,
+    NO_LEADER,
+    SHUTTING_DOWN,
+    TOO_LATE,
+    ReplicaSettings,
+    overloaded,
+)
+from raftkv.raft.transfer import Transfers, base_entries
+from raftkv.raft.transport import GuardedTransport
+from raftkv.storage.log import Log
+
+DISK_CHECK_S: Final = 1.0
+OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL)
+EXPIRY_ORIGIN: Final = 0
+"""Origin of the leader's own empty commands, which only move the machine's clock."""
+
+log_line = structlog.get_logger("raftkv.raft")
+
+
+class RaftReplica:
+    """One member of a raft cluster; implements ``Replicator``. Its ``conversation`` takes the link's events."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        *,
+        log: Log,
+        state: StatePort,
+        snapshots: Snapshots,
+        link: PeerPort,
+        clock: Callable[[], float],
+        wall_ms: Callable[[], int],
+        free_bytes: Callable[[], int],
+        random: random_module.Random,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._state = state
+        self._link = link
+        self._clock = clock
+        self._wall_ms = wall_ms
+        self._free_bytes = free_bytes
+        self._size = len(settings.members)
+        self._majority = self._size // 2 + 1
+        self._nodes = {member: StableNode(member) for member in settings.members if member != settings.node_id}
+        now_s = clock()
+        self._machine = Machine(state.tables, settings.limits)
+        self._transport = GuardedTransport(self._nodes, has_room=self._has_room, needs_snapshot=self._offer_snapshot)
+        self._core = Core(
+            node_id=settings.node_id,
+            peers=self._nodes,
+            journal=LogJournal(log),
+            transport=self._transport,
+            election_timeout_s=settings.election_timeout_s,
+            heartbeat_s=settings.heartbeat_s,
+            largest_command_bytes=settings.largest_command_bytes,
+            apply=self._apply,
+        )
+        self._transport.core = self._core
+        self._core.resume(self._machine.applied_index)
+        if not self._nodes:
+            self._core.election_deadline_s = now_s
+        self._elections = Elections(
+            cluster_size=self._size,
+            election_timeout_s=settings.election_timeout_s,
+            started_at_s=now_s,
+            random=random,
+        )
+        self._rounds = ReadRounds(
+            cluster_size=self._size,
+            election_timeout_s=settings.election_timeout_s,
+            drift_bound=settings.clock_drift_bound,
+            heartbeat_s=settings.heartbeat_s,
+        )
+        self._gate = ReadGate(self._rounds, max_waiting=settings.max_waiting, ask=self._transport.post)
+        self._proposals = proposals.Proposals(
+            origin=random.getrandbits(63) + 1, majority=self._majority, max_waiting=settings.max_waiting
+        )
+        self._transfers = Transfers(
+            snapshots=snapshots,
+            log=log,
+            members=settings.members,
+            entries_between=settings.snapshot_entries,
+            log_bytes=settings.snapshot_log_bytes,
+            trailing_entries=settings.trailing_entries,
+            post=self._transport.post,
+            state_directory=lambda: state.directory,
+            fresh_directory=state.fresh_directory,
+        )
+        self._followed: tuple[int, str | None] = (0, None)
+        self._leaderless_since_s: float | None = now_s
+        self._disk_checked_at_s = float("-inf")
+        self._disk_full = False
+        self._expiry_checked_at_s = now_s
+        self._expiry_index = 0
+        self._freshness = Freshness()
+        self._appends = Appends(
+            core=self._core,
+            nodes=self._nodes.values(),
+            proposals=self._proposals,
+            post=self._transport.post,
+            wall_ms=wall_ms,
+        )
+        self.conversation = Conversation(
+            settings,
+            core=self._core,
+            nodes=self._nodes,
+            transport=self._transport,
+            elections=self._elections,
+            freshness=self._freshness,
+            rounds=self._rounds,
+            gate=self._gate,
+            proposals=self._proposals,
+            appends=self._appends,
+            transfers=self._transfers,
+            log=log,
+            link=link,
+            clock=clock,
+            disk_is_full=lambda: self._disk_full,
+        )
+
+    # --- Replicator
+
+    def submit(self, request: Request, deadline_s: float) -> Pending:
+        """See ``Replicator``."""
+        pending = Pending()
+        if isinstance(request, Inspect):
+            pending.resolve(self.status())
+        elif isinstance(request, Write):
+            self._submit_write(request, deadline_s, pending)
+        elif request.consistency is Consistency.LOCAL:
+            self._answer(pending, request)
+        elif not self._gate.add(request, deadline_s, pending):
+            pending.resolve(overloaded("reads"))
+        return pending
+
+    def _submit_write(self, write: Write, deadline_s: float, pending: Pending) -> None:
+        limit_bytes = self._settings.largest_command_bytes - proposals.BATCH_OVERHEAD_BYTES
+        refusal = proposals.refusal(write, cluster_size=self._size, limit_bytes=limit_bytes)
+        if refusal is not None:
+            pending.resolve(refusal)
+        elif not self._proposals.add(write, deadline_s, pending):
+            pending.resolve(overloaded("writes"))
+
+    def work(self, now_s: float) -> float:
+        """See ``Replicator``. Raises ``DiskError`` when the disk failed; the node must then stop."""
+        self._transport.resume_peers()
+        self._stand(now_s)
+        self._core.tick()
+        self._follow(now_s)
+        self._check_disk(now_s)
+        self._propose(now_s)
+        self._serve_reads(now_s)
+        self._expire_keys(now_s)
+        self._move_snapshots(now_s)
+        again = self._size == 1 and self._core.is_leader and self._core.commit_index < self._core.last_index
+        self._finish()
+        return now_s if again else now_s + self._settings.heartbeat_s / 2
+
+    def status(self) -> Status:
+        """See ``Replicator``."""
+        core = self._core
+        leading = core.is_leader
+        heard_at_s = self._rounds.confirmed_at_s(core.term) if leading else self._freshness.level_at_s
+        return Status(
+            node=self._settings.node_id,
+            mode="raft",
+            role=core.role,
+            leader=self._leader(self._clock()),
+            term=core.term,
+            commit_index=core.commit_index,
+            applied_index=core.applied_index,
+            revision=self._machine.revision,
+            peers=tuple(
+                PeerStatus(
+                    id=peer,
+                    reachable=self._transport.is_up(peer),
+                    match_index=core.match_index(node) if leading else None,
+                )
+                for peer, node in self._nodes.items()
+            ),
+            offers=OFFERS,
+            cluster_size=self._size,
+            heard_at_s=None if heard_at_s == float("-inf") else heard_at_s,
+            can_write=not self._disk_full,
+            state_path=str(self._state.directory),
+        )
+
+    def position(self) -> tuple[str, str | None, int, str]:
+        """Role, leader, term and where the state lies: what the front-end must learn without delay when it changes."""
+        leader = self._leader(self._clock())
+        return self._core.role, leader, self._core.term, str(self._state.directory)
+
+    def close(self) -> None:
+        """See ``Replicator``."""
+        self._proposals.abandon()
+        self._gate.abandon(SHUTTING_DOWN)
+        self._finish()
+        self._transfers.close()
+        self._log.close()
+        self._state.close()
+
+    # --- rounds of work
+
+    def _stand(self, now_s: float) -> None:
+        """Ask the others before standing for election; stand when a majority would vote for this node."""
+        position = standing(self._core)
+        if self._elections.due(position, now_s):
+            self._core.election_deadline_s = self._elections.next_deadline_s(now_s)
+            if not self._elections.withholds(now_s):
+                request = self._elections.open_round(position)
+                for peer in self._nodes:
+                    self._transport.post(peer, request)
+        if self._elections.won(position):
+            self._elections.close_round()
+            self._core.election_deadline_s = float("-inf")
+
+    def _follow(self, now_s: float) -> None:
+        """Notice who leads, and how fresh the applied state is."""
+        core = self._core
+        leader = self._leader(now_s)
+        followed = (core.term, leader)
+        if followed != self._followed:
+            self._followed = followed
+            self._proposals.release()
+            self._appends.forget()
+            self._transfers.stop_sending()
+            log_line.info("leader", term=core.term, leader=leader, role=core.role)
+        if leader is not None:
+            self._leaderless_since_s = None
+        elif self._leaderless_since_s is None:
+            self._leaderless_since_s = now_s
+        self._freshness.applied(core.applied_index)
+
+    def _leader(self, now_s: float) -> str | None:
+        """Who leads, as far as this node can tell; PySyncObj goes on naming a leader it has not heard for long."""
+        core = self._core
+        silence_s = now_s - self._elections.heard_at_s
+        if not core.is_leader and silence_s > LEADERLESS_TIMEOUTS * self._settings.election_timeout_s:
+            return None
+        return core.leader_id
+
+    def _reachable_leader(self, now_s: float) -> str | None:
+        leader = self._leader(now_s)
+        if leader is None or self._core.is_leader or self._transport.is_up(leader):
+            return leader
+        return None
+
+    def _leaderless_too_long(self, now_s: float) -> bool:
+        since_s = self._leaderless_since_s
+        patience_s = LEADERLESS_TIMEOUTS * self._settings.election_timeout_s
+        return since_s is not None and now_s - since_s > patience_s
+
+    def _check_disk(self, now_s: float) -> None:
+        if now_s - self._disk_checked_at_s < DISK_CHECK_S:
+            return
+        self._disk_checked_at_s = now_s
+        full = self._free_bytes() < self._settings.disk_reserve_bytes
+        if full != self._disk_full:
+            self._disk_full = full
+            log_line.warning("disk full: writes are refused" if full else "disk has room again")
+
+    def _propose(self, now_s: float) -> None:
+        core = self._core
+        self._proposals.release(proposed_before_s=now_s - self._settings.election_timeout_s)
+        if self._leaderless_too_long(now_s):
+            self._proposals.refuse_queued(NO_LEADER)
+        if core.is_leader and self._disk_full:
+            self._proposals.refuse_queued(DISK_FULL)
+        while self._proposals.queued:
+            leader = self._reachable_leader(now_s)
+            if leader is None:
+                break
+            batch = self._proposals.next_batch(core.term, now_s)
+            if core.is_leader:
+                self._appends.append(batch.body, batch.acks, None, batch.sequence)
+            else:
+                proposal = messages.Propose(term=core.term, sequence=batch.sequence, body=batch.body, acks=batch.acks)
+                self._transport.post(leader, proposal)
+        self._appends.settle()
+        self._proposals.expire(now_s, NO_LEADER if self._reachable_leader(now_s) is None else TOO_LATE)
+
+    def _serve_reads(self, now_s: float) -> None:
+        core = self._core
+        leads = core.leads_committed_term
+        if self._leaderless_too_long(now_s):
+            self._gate.refuse_fresh(NO_LEADER)
+        position = Position(
+            term=core.term,
+            is_leader=core.is_leader,
+            leads=leads,
+            leader=self._leader(now_s),
+            commit_index=core.commit_index,
+            applied_index=core.applied_index,
+        )
+        self._gate.step(position, now_s)
+        if not core.is_leader:
+            self._rounds.abandon()
+        ping = self._rounds.advance(term=core.term, leads=leads, commit_index=core.commit_index, now_s=now_s)
+        if ping is not None:
+            for peer in self._nodes:
+                self._transport.post(peer, ping)
+        elif not self._nodes:
+            self._gate.step(position, now_s)
+
+    def _expire_keys(self, now_s: float) -> None:
+        """As leader, move the machine's clock with an empty command once a key is due to expire."""
+        if now_s - self._expiry_checked_at_s < self._settings.heartbeat_s or not self._core.is_leader:
+            return
+        self._expiry_checked_at_s = now_s
+        if self._expiry_index > self._core.applied_index and self._expiry_index <= self._core.last_index:
+            return
+        due_ms = self._machine.next_expiry_ms()
+        if due_ms is not None and due_ms <= self._wall_ms():
+            self._expiry_index, _ = self._core.append(encode(self._wall_ms(), EXPIRY_ORIGIN, 0, ()))
+
+    def _move_snapshots(self, now_s: float) -> None:
+        loaded = self._transfers.step(self._core.applied_index, now_s)
+        if loaded is None:
+            return
+        manifest, directory = loaded
+        if manifest.index <= self.conversation.common_with(manifest):
+            self._state.discard(directory)
+            return
+        previous, last = base_entries(manifest)
+        self._log.reset(previous, last)
+        self._state.switch(directory)
+        self._machine = Machine(self._state.tables, self._settings.limits)
+        assert self._machine.applied_index == manifest.index
+        self._core.jump(manifest.index)
+        self._proposals.overtaken()
+        log_line.info("snapshot installed", index=manifest.index, rows=manifest.rows)
+        leader = self._core.leader_id
+        if leader is not None and not self._core.is_leader:
+            answer = messages.AppendAnswer(
+                term=self._core.term, sequence=0, next_index=manifest.index + 1, success=True, reset=False
+            )
+            self._transport.post(leader, answer)
+
+    def _finish(self) -> None:
+        """Flush, send, commit, answer: in this order."""
+        self._log.flush()
+        for peer, outgoing in self._transport.drain():
+            for message in outgoing:
+                self._link.send(peer, messages.encode(message))
+        self._state.tables.commit()
+        settled, self._proposals.settled = self._proposals.settled, []
+        refused, self._gate.refused = self._gate.refused, []
+        ready, self._gate.ready = self._gate.ready, []
+        for pending, outcome in settled + refused:
+            pending.resolve(outcome)
+        for pending, request in ready:
+            self._answer(pending, request)
+
+    def _answer(self, pending: Pending, request: Read | Barrier) -> None:
+        if isinstance(request, Barrier):
+            pending.resolve(Ready(applied_index=self._core.applied_index))
+            return
+        tables = self._state.tables
+        pending.resolve(
+            Answer(
+                content=reading.answer(tables, request.query),
+                consistency=request.consistency,
+                revision=reading.revision(tables),
+            )
+        )
+
+    def _apply(self, index: int, term: int, entry: bytes) -> None:
+        """Apply one committed entry; called by PySyncObj, in log order."""
+        self._proposals.entered_term(term)
+        if entry[:1] == NO_OP:
+            self._machine.skip(index, term)
+            return
+        applied = self._machine.apply(index, term, entry[1:])
+        if applied is not None:
+            self._proposals.applied(applied.origin, applied.sequence, applied.outcomes)
+
+    def _has_room(self, peer: str, queued_bytes: int) -> bool:
+        return self._link.outstanding_bytes(peer) + queued_bytes < self._settings.window_bytes
+
+    def _offer_snapshot(self, peer: str) -> None:
+        self._transfers.offer(peer, self._core.term, self._clock())

@@ -1,0 +1,48 @@
+"""What a replica is told (meanings in ``raftkv.core.config``), and the words with which it refuses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused
+from raftkv.machine.machine import MachineLimits
+
+
+class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one replica. ``members`` names every node of the cluster, this one included."""
+
+    node_id: str
+    members: tuple[str, ...]
+    election_timeout_s: float
+    heartbeat_s: float
+    clock_drift_bound: float
+    snapshot_entries: int
+    snapshot_log_bytes: int
+    trailing_entries: int
+    window_bytes: int
+    largest_command_bytes: int
+    disk_reserve_bytes: int
+    max_waiting: int
+    limits: MachineLimits
+
+
+LEADERLESS_TIMEOUTS: Final = 2
+"""After this many election timeouts without a leader, requests are refused at once instead of waiting for one."""
+
+NO_LEADER: Final = Refused(
+    code=Code.NO_LEADER, detail="no leader is known to this node; an election may be under way", retry_after_s=1.0
+)
+TOO_LATE: Final = Refused(
+    code=Code.OVERLOADED, detail="the deadline passed before the write was proposed", retry_after_s=1.0
+)
+DISK_FULL: Final = Refused(
+    code=Code.DISK_FULL, detail="the leader's disk is nearly full; writes are refused", retry_after_s=5.0
+)
+SHUTTING_DOWN: Final = Refused(code=Code.NO_LEADER, detail="this node is shutting down", retry_after_s=1.0)
+
+
+def overloaded(what: str) -> Refused:
+    """Too many ``what`` wait already."""
+    return Refused(code=Code.OVERLOADED, detail=f"too many {what} are waiting at this node", retry_after_s=0.5)

@@ -1,0 +1,228 @@
+"""The transport that PySyncObj is given: its messages in and out, through the guards, into an outbox.
+
+Nothing is sent from here. Messages gather in one outbox per peer until the replica has flushed the log; so nothing
+that rests on an entry, a term or a vote leaves before it is on disk (1). Per-peer facts that PySyncObj lacks are kept
+here: sequence numbers of appends, who voted (24), and flow control towards a peer that does not keep up (23).
+
+Raising out of PySyncObj's send loop is how the library learns that a peer cannot take more: it is told that the peer
+disconnected, and told in ``resume_peers`` that it is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pysyncobj.transport import Transport
+
+from raftkv.raft.guards import admit_answer, admit_append
+from raftkv.raft.internals import Core, StableNode
+from raftkv.raft.messages import Append, AppendAnswer, Message, RequestVote, Vote
+
+
+class _PeerState:
+    """What is known about the traffic with one peer."""
+
+    __slots__ = ("answering", "connected", "outbox", "outbox_bytes", "paused", "reset_since", "sequence")
+
+    def __init__(self) -> None:
+        self.outbox: list[Message] = []
+        self.outbox_bytes = 0
+        self.sequence = 0
+        self.reset_since = 0
+        self.answering = 0
+        self.connected = False
+        self.paused = False
+
+
+class GuardedTransport(Transport):  # type: ignore[misc]
+    """PySyncObj's transport, whose messages wait in outboxes until ``drain``."""
+
+    def __init__(
+        self,
+        peers: Mapping[str, StableNode],
+        *,
+        has_room: Callable[[str, int], bool],
+        needs_snapshot: Callable[[str], None],
+    ) -> None:
+        super().__init__(None, None, None)
+        self._nodes = dict(peers)
+        self._peers = {peer: _PeerState() for peer in peers}
+        self._has_room = has_room
+        self._needs_snapshot = needs_snapshot
+        self._voters: set[str] = set()
+        self._voters_term = 0
+        self.core: Core
+
+    # --- PySyncObj sends
+
+    def send(self, node: StableNode, message: dict[str, Any]) -> bool:
+        """Take one message of PySyncObj's into the outbox, translated and guarded."""
+        peer = node.id
+        kind = message["type"]
+        if kind == "append_entries":
+            self._send_append(node, message)
+        elif kind == "next_node_idx":
+            answer = AppendAnswer(
+                term=self.core.term,
+                sequence=self._peers[peer].answering,
+                next_index=message["next_node_idx"],
+                success=message["success"],
+                reset=message["reset"],
+            )
+            self.post(peer, answer)
+        elif kind == "request_vote":
+            request = RequestVote(
+                term=message["term"],
+                last_log_index=message["last_log_index"],
+                last_log_term=message["last_log_term"],
+            )
+            self.post(peer, request)
+        else:
+            # Commands are forwarded, and leadership transferred, by messages of ours.
+            assert kind == "response_vote", kind
+            self.post(peer, Vote(term=message["term"]))
+        return True
+
+    def post(self, peer: str, message: Message) -> None:
+        """Put a message of ours into the outbox."""
+        self._peers[peer].outbox.append(message)
+
+    def drain(self) -> Iterator[tuple[str, list[Message]]]:
+        """Take every outbox, in the order its messages must leave."""
+        for peer, state in self._peers.items():
+            if state.outbox:
+                messages, state.outbox, state.outbox_bytes = state.outbox, [], 0
+                yield peer, messages
+
+    def _send_append(self, node: StableNode, message: dict[str, Any]) -> None:
+        assert "transmission" not in message  # the batch size exceeds every command (12)
+        peer, state = node.id, self._peers[node.id]
+        state.sequence += 1
+        entries = tuple(message.get("entries") or ())
+        if "serialized" in message:
+            self._needs_snapshot(peer)
+            self._pause(node)
+        elif entries and not self._has_room(peer, state.outbox_bytes):
+            self.core.set_next_index(node, message["prevLogIdx"] + 1)
+            self._pause(node)
+        else:
+            append = Append(
+                term=message["term"],
+                commit_index=message["commit_index"],
+                sequence=state.sequence,
+                previous_index=message["prevLogIdx"],
+                previous_term=message["prevLogTerm"],
+                entries=entries,
+            )
+            _drop_superseded(state.outbox, append)
+            state.outbox_bytes += sum([len(entry[0]) for entry in entries])
+            self.post(peer, append)
+            return
+        self.post(peer, Append(term=message["term"], commit_index=message["commit_index"], sequence=state.sequence))
+
+    def _pause(self, node: StableNode) -> None:
+        """End PySyncObj's sending to this peer for now; it would go round and round otherwise (23)."""
+        state = self._peers[node.id]
+        if not state.paused:
+            state.paused = True
+            self._onNodeDisconnected(node)
+
+    def resume_peers(self) -> None:
+        """Let PySyncObj send to the paused peers again, at its next heartbeat."""
+        for peer, state in self._peers.items():
+            if state.paused:
+                state.paused = False
+                if state.connected:
+                    self._onNodeConnected(self._nodes[peer])
+
+    # --- peers send
+
+    def link_up(self, peer: str) -> None:
+        """A connection to ``peer`` stands; what was in flight on an earlier one is lost."""
+        self._peers[peer].connected = True
+        node = self._nodes[peer]
+        self._onNodeConnected(node)
+        if self.core.is_leader and self.core.match_index(node):
+            self.core.set_next_index(node, self.core.match_index(node) + 1)
+
+    def link_down(self, peer: str) -> None:
+        """The connection to ``peer`` is gone."""
+        self._peers[peer].connected = False
+        self._onNodeDisconnected(self._nodes[peer])
+
+    def is_up(self, peer: str) -> bool:
+        """Is there a connection to ``peer``?"""
+        return self._peers[peer].connected
+
+    def take_append(self, peer: str, append: Append) -> bool:
+        """Hand an append to PySyncObj as far as the guards let it; false when it belongs to an older term."""
+        verdict = admit_append(self.core, append)
+        if verdict.answer is not None:
+            self.post(peer, verdict.answer)
+        if verdict.hand_on is None:
+            return False
+        admitted = verdict.hand_on
+        message: dict[str, Any] = {
+            "type": "append_entries",
+            "term": admitted.term,
+            "commit_index": admitted.commit_index,
+        }
+        if admitted.previous_index:
+            message["prevLogIdx"] = admitted.previous_index
+            message["prevLogTerm"] = admitted.previous_term
+            message["entries"] = admitted.entries
+        self._peers[peer].answering = append.sequence
+        self._onMessageReceived(self._nodes[peer], message)
+        return True
+
+    def take_answer(self, peer: str, answer: AppendAnswer) -> None:
+        """Hand a follower's answer to PySyncObj; an acknowledgement never lowers what goes next (7)."""
+        node, state = self._nodes[peer], self._peers[peer]
+        admitted = admit_answer(self.core, answer, reset_since=state.reset_since)
+        if admitted is None:
+            return
+        next_before = self.core.next_index(node)
+        self._onMessageReceived(
+            node,
+            {
+                "type": "next_node_idx",
+                "next_node_idx": admitted.next_index,
+                "reset": admitted.reset,
+                "success": admitted.success,
+            },
+        )
+        if admitted.reset:
+            state.reset_since = state.sequence
+        else:
+            self.core.set_next_index(node, max(next_before, self.core.next_index(node)))
+
+    def take_vote_request(self, peer: str, request: RequestVote) -> None:
+        """Hand a vote request to PySyncObj."""
+        message = {
+            "type": "request_vote",
+            "term": request.term,
+            "last_log_index": request.last_log_index,
+            "last_log_term": request.last_log_term,
+        }
+        self._onMessageReceived(self._nodes[peer], message)
+
+    def take_vote(self, peer: str, vote: Vote) -> None:
+        """Hand a vote to PySyncObj, once for each voter and term (24)."""
+        if vote.term != self.core.term:
+            return
+        if self._voters_term != vote.term:
+            self._voters_term = vote.term
+            self._voters.clear()
+        if peer not in self._voters:
+            self._voters.add(peer)
+            self._onMessageReceived(self._nodes[peer], {"type": "response_vote", "term": vote.term})
+
+
+def _drop_superseded(outbox: list[Message], append: Append) -> None:
+    """An empty append right before one that begins at the same place says nothing more than it."""
+    if not outbox:
+        return
+    last = outbox[-1]
+    if isinstance(last, Append) and not last.entries and last.previous_index == append.previous_index:
+        outbox.pop()

@@ -1,0 +1,263 @@
+"""The machine against a plain dictionary model, and the promises its module makes."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftkv.core.requests import ABSENT, ANY, Delete, Get, List, Put, Write, prefix_end
+from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Record
+from raftkv.machine import command as commands
+from raftkv.machine import layout, reading
+from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
+from raftkv.storage.tables import MemoryTables
+
+KEYS = st.sampled_from([b"a", b"b", b"a/b", "ключ".encode(), b"z" * 600])
+MATCH = st.one_of(st.none(), st.just(ABSENT), st.just(ANY), st.integers(1, 12))
+OPERATIONS = st.one_of(
+    st.builds(Put, key=KEYS, value=st.binary(max_size=8), match=MATCH),
+    st.builds(Delete, key=KEYS, match=MATCH),
+    st.builds(Get, key=KEYS),
+)
+
+
+class Driver:
+    """Applies writes as a log would, one command each."""
+
+    def __init__(self, tables=None, **limits):
+        self.tables = MemoryTables() if tables is None else tables
+        self.machine = Machine(self.tables, MachineLimits(**limits))
+        self.now_ms = 1_000_000
+
+    def apply(self, *writes, now_ms=None):
+        self.now_ms = self.now_ms if now_ms is None else now_ms
+        index = self.machine.applied_index + 1
+        return self.machine.apply(index, 1, commands.encode(self.now_ms, 7, index, writes)).outcomes
+
+    def do(self, operation, **options):
+        (outcome,) = self.apply(Write(operations=(operation,), **options))
+        return outcome.results[0]
+
+    def get(self, key):
+        return reading.answer(self.tables, Get(key=key))
+
+    def rows(self):
+        return [(t, k, v) for t in layout.TABLES for k, v in self.tables.scan(t, b"", None)]
+
+
+class Model:
+    """What the machine should do, in the plainest words."""
+
+    def __init__(self):
+        self.revision = 0
+        self.records = {}
+
+    def do(self, op):
+        found = self.records.get(op.key)
+        if isinstance(op, Get):
+            return Missing(key=op.key) if found is None else found
+        current = 0 if found is None else found.mod_revision
+        allowed = {None: True, ABSENT: current == 0, ANY: current != 0}.get(op.match, op.match == current)
+        if not allowed:
+            return Mismatch(revision=current)
+        if isinstance(op, Delete):
+            if found is None:
+                return Missing(key=op.key)
+            self.revision += 1
+            del self.records[op.key]
+            return DeleteDone(revision=self.revision)
+        self.revision += 1
+        self.records[op.key] = Record(
+            key=op.key,
+            value=op.value,
+            version=1 if found is None else found.version + 1,
+            create_revision=self.revision if found is None else found.create_revision,
+            mod_revision=self.revision,
+        )
+        return PutDone(version=self.records[op.key].version, revision=self.revision)
+
+
+@given(st.lists(st.lists(OPERATIONS, min_size=1, max_size=4), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_it_does_what_the_model_does(groups):
+    driver, model = Driver(), Model()
+
+    for group in groups:
+        (outcome,) = driver.apply(Write(operations=tuple(group)))
+
+        assert list(outcome.results) == [model.do(operation) for operation in group]
+        assert outcome.revision == model.revision
+    page = reading.answer(driver.tables, List(start=b"", end=None, limit=100))
+    assert list(page.records) == [model.records[key] for key in sorted(model.records)]
+
+
+@given(st.lists(st.lists(OPERATIONS, min_size=1, max_size=3), max_size=8), st.integers(0, 8))
+@settings(max_examples=100, deadline=None)
+def test_a_restart_in_between_changes_nothing(groups, restart_at):
+    through, interrupted = Driver(), Driver()
+
+    for number, group in enumerate(groups):
+        if number == restart_at:
+            interrupted.machine = Machine(interrupted.tables, MachineLimits())
+        write = Write(operations=tuple(group), idempotency_key=f"k{number % 3}")
+
+        assert through.apply(write, now_ms=number) == interrupted.apply(write, now_ms=number)
+    assert through.rows() == interrupted.rows()
+
+
+@given(st.binary(max_size=200))
+def test_a_malformed_command_is_skipped_alike_everywhere_15(body):
+    driver = Driver()
+    driver.machine.apply(1, 1, commands.stamp(body, 5))
+
+    assert driver.machine.applied_index == 1
+    assert driver.machine.revision == 0 or commands.decode(commands.stamp(body, 5)) is not None
+
+
+def test_a_command_from_the_future_stops_the_node():
+    with pytest.raises(commands.UnsupportedCommandError):
+        Driver().machine.apply(1, 1, b"\x02" + bytes(16))
+
+
+def test_an_index_is_never_applied_twice():
+    driver = Driver()
+    driver.do(Put(key=b"a", value=b"1"))
+    command = commands.encode(1, 1, 1, (Write(operations=(Put(key=b"a", value=b"2"),)),))
+
+    with pytest.raises(AssertionError):
+        driver.machine.apply(1, 1, command)
+
+
+def test_a_retry_returns_the_first_outcome_and_applies_nothing():
+    driver = Driver()
+    write = Write(operations=(Put(key=b"a", value=b"1"),), idempotency_key="once")
+    first = driver.apply(write)
+    driver.do(Put(key=b"a", value=b"2"))
+
+    again = driver.apply(write)
+
+    assert again == first
+    assert driver.get(b"a").value == b"2"
+
+
+def test_a_retry_of_a_failed_precondition_fails_again_even_when_it_would_succeed_now():
+    driver = Driver()
+    write = Write(operations=(Put(key=b"a", value=b"1", match=ANY),), idempotency_key="once")
+    driver.apply(write)
+    driver.do(Put(key=b"a", value=b"2"))
+
+    (again,) = driver.apply(write)
+
+    assert again.results == (Mismatch(revision=0),)
+
+
+def test_a_retry_reads_anew():
+    driver = Driver()
+    write = Write(operations=(Get(key=b"a"), Put(key=b"b", value=b"1")), idempotency_key="once")
+    driver.apply(write)
+    driver.do(Put(key=b"a", value=b"2"))
+
+    (again,) = driver.apply(write)
+
+    assert again.results[0].value == b"2"
+    assert again.results[1] == PutDone(version=1, revision=1)
+
+
+def test_an_idempotency_key_used_for_another_request_is_refused():
+    driver = Driver()
+    driver.apply(Write(operations=(Put(key=b"a", value=b"1"),), idempotency_key="once"))
+
+    (other,) = driver.apply(Write(operations=(Put(key=b"a", value=b"2"),), idempotency_key="once"))
+
+    assert other.refused == REUSED_KEY
+    assert driver.get(b"a").value == b"1"
+
+
+@pytest.mark.parametrize("by", ["count", "age"])
+def test_outcomes_are_forgotten_beyond_their_limits(by):
+    driver = Driver(idempotency_keys=3 if by == "count" else 1000, idempotency_window_ms=50)
+
+    for number in range(10):
+        write = Write(operations=(Put(key=b"a", value=b"1"),), idempotency_key=f"k{number}")
+        driver.apply(write, now_ms=1000 + (number * 20 if by == "age" else 0))
+
+    kept = [key for key, _ in driver.tables.scan(layout.OUTCOMES, b"", None)]
+    assert kept == [b"k7", b"k8", b"k9"]
+
+
+def test_a_key_with_a_ttl_is_gone_once_the_log_passed_its_time():
+    driver = Driver()
+    driver.do(Put(key=b"a", value=b"1", ttl_ms=100))
+    driver.apply(now_ms=driver.now_ms + 99)
+    there = driver.get(b"a")
+    driver.apply(now_ms=driver.now_ms + 1)
+
+    assert there.value == b"1"
+    assert driver.get(b"a") == Missing(key=b"a")
+    assert driver.machine.revision == 2
+    assert driver.machine.next_expiry_ms() is None
+
+
+def test_writing_a_key_again_replaces_its_ttl():
+    driver = Driver()
+    driver.do(Put(key=b"a", value=b"1", ttl_ms=100))
+    driver.do(Put(key=b"a", value=b"2"))
+    driver.apply(now_ms=driver.now_ms + 1000)
+
+    assert driver.get(b"a").value == b"2"
+
+
+def test_the_clock_never_goes_back():
+    driver = Driver()
+    driver.do(Put(key=b"a", value=b"1", ttl_ms=100))
+    driver.apply(now_ms=0)
+    driver.do(Put(key=b"b", value=b"1", ttl_ms=100))
+
+    assert driver.get(b"b").expires_at_ms == driver.get(b"a").expires_at_ms
+
+
+def test_a_key_that_expired_in_a_backlog_is_not_there_for_operations(monkeypatch):
+    monkeypatch.setattr("raftkv.machine.machine.EXPIRIES_PER_COMMAND", 1)
+    driver = Driver()
+    driver.do(Put(key=b"a", value=b"1", ttl_ms=1))
+    driver.do(Put(key=b"b", value=b"1", ttl_ms=1))
+    driver.now_ms += 10
+
+    assert driver.do(Put(key=b"b", value=b"2", match=ANY)) == Mismatch(revision=0)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=3), max_size=30), st.integers(1, 5), st.binary(max_size=2))
+def test_pages_join_to_the_whole_list(keys, limit, prefix):
+    driver = Driver()
+    for key in keys:
+        driver.do(Put(key=key, value=b"v"))
+    found, start, end = [], prefix, prefix_end(prefix)
+
+    while start is not None:
+        page = reading.answer(driver.tables, List(start=start, end=end, limit=limit))
+        assert isinstance(page, Page)
+        assert len(page.records) <= limit
+        found += [record.key for record in page.records]
+        start = page.next_start
+
+    assert found == sorted({key for key in keys if key.startswith(prefix)})
+
+
+def test_a_page_ends_early_when_its_values_are_large(monkeypatch):
+    monkeypatch.setattr(reading, "PAGE_BYTES", 100)
+    driver = Driver()
+    for key in (b"a", b"b", b"c"):
+        driver.do(Put(key=key, value=b"v" * 80))
+
+    page = reading.answer(driver.tables, List(start=b"", end=None, limit=10))
+
+    assert [record.key for record in page.records] == [b"a"]
+    assert page.next_start == b"b"
+
+
+def test_commands_survive_the_journey():
+    write = Write(operations=(Put(key=b"k", value=b"\x00\xff", match=3, ttl_ms=5),), acks=2, idempotency_key="i")
+    command = commands.decode(commands.encode(123, 2**63, 9, (write,)))
+
+    assert (command.now_ms, command.origin, command.sequence, command.writes) == (123, 2**63, 9, (write,))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(write), type=Write) == write
