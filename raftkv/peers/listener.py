@@ -1,0 +1,117 @@
+"""The peer port: who knocks is admitted, timed and counted here, before anyone knows who it is.
+
+Rules: at most ``STRANGER_LIMIT`` connections are unauthenticated at once, TLS handshakes included, and the oldest goes
+for a new one; each has ``HANDSHAKE_TIMEOUT_S`` to prove itself. So silent, slow and endless strangers cost a bounded
+amount of memory and of file descriptors, and cannot keep a member out. Imports ``raftkv.core`` and its neighbours only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+
+from raftkv.core.config import Address
+from raftkv.core.errors import StartupError
+from raftkv.peers.notices import Notices
+
+STRANGER_LIMIT = 64
+HANDSHAKE_TIMEOUT_S = 2.0
+
+_BACKLOG = 128
+# Out of file descriptors or memory: trying again at once would only spin.
+_EXHAUSTED_PAUSE_S = 0.1
+
+
+class Listener:
+    """Accepts connections on one address and hands each socket to ``admit``.
+
+    ``admit`` returns once the connection is authenticated or lost, must own the socket from its first step, and closes
+    it when it is cancelled.
+    """
+
+    def __init__(self, address: Address, admit: Callable[[socket.socket], Awaitable[None]], notices: Notices) -> None:
+        self._address = address
+        self._admit = admit
+        self._notices = notices
+        self._sockets: list[socket.socket] = []
+        self._acceptors: list[asyncio.Task[None]] = []
+        self._strangers: dict[asyncio.Task[None], None] = {}
+
+    def open(self) -> Address:
+        """Bind, listen and begin to accept; returns the bound address. Raises ``StartupError`` when that is refused."""
+        self._sockets = _bound_sockets(self._address)
+        loop = asyncio.get_running_loop()
+        self._acceptors = [loop.create_task(self._accept(listening)) for listening in self._sockets]
+        return Address(self._address.host, self._sockets[0].getsockname()[1])
+
+    def stranger_count(self) -> int:
+        """Connections that have not proven themselves yet."""
+        return len(self._strangers)
+
+    async def close(self) -> None:
+        """Stop accepting and turn away everyone who is still unauthenticated."""
+        tasks = [*self._acceptors, *self._strangers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+        self._sockets, self._acceptors = [], []
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                # Either the stranger hung up before it was its turn, or this process is out of something.
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    reason = error.strerror or "out of resources"
+                    self._notices.warn("peer_port_exhausted", reason=reason, peer=None, now_s=loop.time())
+                    await asyncio.sleep(_EXHAUSTED_PAUSE_S)
+                continue
+            self._receive_stranger(loop, accepted)
+            # Accepting may not wait at all while strangers queue up: let the rest of the node, and the task just made
+            # (which owns the socket only once it runs), have their turn.
+            await asyncio.sleep(0)
+
+    def _receive_stranger(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
+        if len(self._strangers) >= STRANGER_LIMIT:
+            oldest = next(iter(self._strangers))
+            oldest.cancel()
+            del self._strangers[oldest]
+        stranger = loop.create_task(self._time_out(accepted))
+        self._strangers[stranger] = None
+        stranger.add_done_callback(lambda done: self._strangers.pop(done, None))
+
+    async def _time_out(self, accepted: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                await self._admit(accepted)
+        except Exception as error:  # noqa: BLE001  nothing that a stranger brings about may reach the node
+            # Mostly TimeoutError and what TLS raises. The name of the type is all the log needs to tell them apart.
+            reason = f"no handshake came about ({type(error).__name__})"
+            now_s = asyncio.get_running_loop().time()
+            self._notices.warn("peer_refused", reason=reason, peer=None, now_s=now_s)
+
+
+def _bound_sockets(address: Address) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, name in dict.fromkeys(found):
+            sockets.append(listening := socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.settimeout(0)
+            listening.bind(name)
+            listening.listen(_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        for listening in sockets:
+            listening.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StartupError(f"cannot listen for peers on {address}: {reason}") from None
+    return sockets

@@ -1,0 +1,176 @@
+"""TLS on the peer link: the cluster's own authority decides, on top of the shared secret."""
+
+import asyncio
+import contextlib
+import ssl
+
+import pytest
+import trustme
+
+from raftkv.core.errors import StartupError
+from raftkv.peers.tls import peer_tls
+from tests.unit.test_peers_link import Puppet, play, still_works, until
+
+__all__ = ["play"]  # the fixture
+
+
+class Authority:
+    """A certificate authority and one node certificate of it, as PEM files."""
+
+    def __init__(self, folder):
+        folder.mkdir()
+        self.ca = trustme.CA()
+        issued = self.ca.issue_cert("node.invalid")
+        self.cert, self.key, self.root = folder / "cert.pem", folder / "key.pem", folder / "ca.pem"
+        self.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        self.key.write_bytes(issued.private_key_pem.bytes())
+        self.root.write_bytes(self.ca.cert_pem.bytes())
+
+    def tls(self):
+        return peer_tls(self.cert, self.key, self.root)
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path / "right")
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    return Authority(tmp_path / "wrong")
+
+
+def test_nodes_of_one_authority_meet_and_talk(play, authority):
+    async def scenario(stage):
+        first, second = await stage.pair(tls=authority.tls())
+        payloads = [b"x", b"y" * 3_000_000, b"z"]
+        for payload in payloads:
+            first.send("n2", payload)
+            second.send("n1", payload)
+        await until(lambda: all(len(recorder.payloads) == 3 for recorder in stage.recorders.values()))
+
+        assert stage.recorders["n1"].payloads == payloads
+        assert stage.recorders["n2"].payloads == payloads
+        cipher = first._live["n2"].transport.get_extra_info("cipher")
+        assert cipher[1] in ("TLSv1.2", "TLSv1.3")
+
+    play(scenario)
+
+
+def test_what_was_sent_just_before_stop_still_arrives_through_tls(play, authority):
+    async def scenario(stage):
+        first, _ = await stage.pair(tls=authority.tls())
+        first.send("n2", b"farewell")
+        await first.stop()
+        await until(lambda: stage.recorders["n2"].payloads == [b"farewell"])
+
+    play(scenario)
+
+
+def test_a_restarted_tls_peer_is_met_again(play, authority):
+    async def scenario(stage):
+        first, second = await stage.pair(tls=authority.tls())
+        await second.stop()
+        await until(lambda: not first.is_up("n2"))
+        second, _ = await stage.add("n2", tls=authority.tls())
+        await until(lambda: first.is_up("n2") and second.is_up("n1"))
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("dialer", "acceptor"), [("wrong", "right"), ("none", "right"), ("right", "none")])
+def test_the_secret_alone_is_not_enough(play, authority, stranger, dialer, acceptor):
+    choices = {"right": authority.tls(), "wrong": stranger.tls(), "none": None}
+
+    async def scenario(stage):
+        await stage.add("n2", tls=choices[acceptor])
+        await stage.add("n1", tls=choices[dialer])
+        await asyncio.sleep(0.8)
+
+        assert all(recorder.events == [] for recorder in stage.recorders.values())
+
+    play(scenario)
+
+
+def test_a_client_that_trusts_us_but_shows_no_certificate_is_turned_away(play, authority):
+    context = ssl.create_default_context(cafile=authority.root)
+    context.check_hostname = False
+
+    async def scenario(stage):
+        await stage.add("n2", tls=authority.tls())
+        address = stage.members["n2"]
+        heard = b""
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+            stage.closing(writer)
+            writer.write(b"\x00\x00\x00\x01x")
+            heard = await reader.read()
+
+        assert heard == b""
+        assert stage.recorders["n2"].events == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("opening", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", bytes(100_000)])
+def test_a_plain_or_garbled_client_of_a_tls_port_changes_nothing(play, authority, opening):
+    async def scenario(stage):
+        link = (await stage.pair(tls=authority.tls()))[1]
+        reader, writer = await stage.knock()
+        with contextlib.suppress(OSError):
+            writer.write(opening)
+            async with asyncio.timeout(3.0):
+                assert b"raftkv" not in await reader.read()
+        await still_works(stage)
+        await until(lambda: link._listener.stranger_count() == 0)
+
+        assert stage.recorders["n2"].changes("n1") == ["up"]
+        assert len(link._connections) == 1
+
+    play(scenario)
+
+
+def test_two_hundred_silent_connections_are_bounded_before_tls_too(play, authority):
+    async def scenario(stage):
+        link = (await stage.pair(tls=authority.tls()))[1]
+        strangers = [await stage.knock() for _ in range(200)]
+        await asyncio.sleep(0.2)
+        gone = sum(reader.at_eof() or reader.exception() is not None for reader, _ in strangers)
+
+        assert gone >= 200 - 64
+        assert link._listener.stranger_count() <= 64
+        await still_works(stage)
+        await until(lambda: link._listener.stranger_count() == 0)
+
+    play(scenario)
+
+
+def test_a_puppet_without_tls_never_gets_as_far_as_the_handshake(play, authority):
+    async def scenario(stage):
+        await stage.add("n2", tls=authority.tls())
+        puppet = await Puppet(stage).connect()
+        assert await puppet.closed_by_peer()
+
+        assert stage.recorders["n2"].events == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("broken", ["cert", "key", "root"])
+@pytest.mark.parametrize("how", ["missing", "garbage", "empty"])
+def test_bad_files_are_refused_in_one_line_that_names_them(authority, broken, how):
+    path = getattr(authority, broken)
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_text("no PEM at all\n" if how == "garbage" else "")
+    with pytest.raises(StartupError) as caught:
+        authority.tls()
+
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_of_another_certificate_is_refused(authority, stranger):
+    with pytest.raises(StartupError, match="no certificate with its key"):
+        peer_tls(authority.cert, stranger.key, authority.root)
