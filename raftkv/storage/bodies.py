@@ -1,0 +1,164 @@
+"""The body of a snapshot: all rows of all tables, in checksummed chunks, independent of how the tables are stored.
+
+::
+
+    body     "RAFTKVS1" | chunk of the tables' names | chunk*
+    chunk    payload length u32 | crc32(payload) u32 | payload
+    payload  msgpack [table, [key, value, key, value, ...]], of the first chunk ["", [table, ...]]
+
+Rules: rows stand in key order, and the table ``meta`` stands last: as long as a load is not finished, the loaded state
+says that it has applied nothing. What does not check out is ``CorruptBody``.
+
+This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from raftkv.core.errors import StartupError
+from raftkv.storage.disk import translated
+from raftkv.storage.tables import TableReader, Tables
+
+META_TABLE: Final = b"meta"
+APPLIED_INDEX_KEY: Final = b"applied_index"
+APPLIED_TERM_KEY: Final = b"applied_term"
+
+_MAGIC: Final = b"RAFTKVS1"
+_CHUNK: Final = struct.Struct(">II")
+_CHUNK_BYTES: Final = 1 << 20
+# Rows are committed in portions of this size, far below what one transaction may hold.
+_COMMIT_BYTES: Final = 32 << 20
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[bytes, list[bytes]])
+
+
+class CorruptBody(StartupError):  # noqa: N818  the name says what is wrong; it is an error by its base
+    """A snapshot's body is damaged; the message names the file."""
+
+
+class BodySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a body covers (the applied index and its term) and how it can be checked."""
+
+    index: int
+    term: int
+    rows: int
+    body_bytes: int
+    body_crc: int
+
+
+def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySummary:
+    """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably."""
+    rows, size, checksum = 0, len(_MAGIC), zlib.crc32(_MAGIC)
+    with translated(path), path.open("xb") as file:
+        file.write(_MAGIC)
+        for table, flat in _chunks(view, sorted(tables, key=lambda name: (name == META_TABLE, name))):
+            payload = _encoder.encode((table, flat))
+            head = _CHUNK.pack(len(payload), zlib.crc32(payload))
+            file.write(head)
+            file.write(payload)
+            checksum = zlib.crc32(payload, zlib.crc32(head, checksum))
+            size += len(head) + len(payload)
+            rows += len(flat) // 2 if table else 0
+        file.flush()
+        os.fsync(file.fileno())
+    index, term = (_number(view.get(META_TABLE, key)) for key in (APPLIED_INDEX_KEY, APPLIED_TERM_KEY))
+    return BodySummary(index=index, term=term, rows=rows, body_bytes=size, body_crc=checksum)
+
+
+def read_table_names(path: Path) -> tuple[bytes, ...]:
+    """The names of the tables in the body at ``path``."""
+    with translated(path), path.open("rb") as file:
+        return _read_names(path, file)
+
+
+def load_body(path: Path, tables: Tables) -> int:
+    """Put all rows of the body at ``path`` into empty ``tables`` and commit; returns how many there were."""
+    rows = uncommitted = 0
+    with translated(path), path.open("rb") as file:
+        _read_names(path, file)
+        while head := file.read(_CHUNK.size):
+            table, flat, size = _read_chunk(path, file, head)
+            if len(flat) % 2:
+                raise CorruptBody(f"{path}: the chunk before offset {file.tell()} ends with half a row")
+            if uncommitted + size > _COMMIT_BYTES:
+                tables.commit()
+                uncommitted = 0
+            put = tables.put
+            pairs = iter(flat)
+            for key, value in zip(pairs, pairs, strict=True):
+                put(table, key, value)
+            uncommitted += size
+            rows += len(flat) // 2
+    tables.commit()
+    return rows
+
+
+def verify_body(path: Path, body_bytes: int, body_crc: int) -> None:
+    """Raise ``CorruptBody`` unless the file at ``path`` has this size and checksum."""
+    size = checksum = 0
+    with translated(path), path.open("rb") as file:
+        while block := file.read(_CHUNK_BYTES):
+            size += len(block)
+            checksum = zlib.crc32(block, checksum)
+    if size != body_bytes:
+        raise CorruptBody(f"{path}: has {size} bytes instead of {body_bytes}")
+    if checksum != body_crc:
+        raise CorruptBody(f"{path}: the checksum is wrong")
+
+
+def _chunks(view: TableReader, tables: list[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+    yield b"", tables
+    for table in tables:
+        for flat in _portions(view.scan(table, b"", None)):
+            yield table, flat
+
+
+def _portions(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
+    """Keys and values in turn, about one chunk at a time."""
+    flat: list[bytes] = []
+    size = 0
+    for key, value in rows:
+        flat.append(key)
+        flat.append(value)
+        size += len(key) + len(value)
+        if size >= _CHUNK_BYTES:
+            yield flat
+            flat, size = [], 0
+    if flat:
+        yield flat
+
+
+def _read_chunk(path: Path, file: BinaryIO, head: bytes) -> tuple[bytes, list[bytes], int]:
+    if len(head) != _CHUNK.size:
+        raise CorruptBody(f"{path}: cut short")
+    length, checksum = _CHUNK.unpack(head)
+    payload = file.read(length)
+    if len(payload) != length or zlib.crc32(payload) != checksum:
+        raise CorruptBody(f"{path}: the chunk before offset {file.tell()} is damaged")
+    try:
+        table, flat = _decoder.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise CorruptBody(f"{path}: the chunk before offset {file.tell()} cannot be read ({error})") from None
+    return table, flat, length
+
+
+def _read_names(path: Path, file: BinaryIO) -> tuple[bytes, ...]:
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise CorruptBody(f"{path}: this is not a snapshot body")
+    table, names, _ = _read_chunk(path, file, file.read(_CHUNK.size))
+    if table:
+        raise CorruptBody(f"{path}: the names of the tables are missing")
+    return tuple(names)
+
+
+def _number(packed: bytes | None) -> int:
+    return int.from_bytes(packed or b"", "big")

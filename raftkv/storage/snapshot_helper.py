@@ -1,0 +1,98 @@
+"""The short-lived process that writes or loads a snapshot's body, so that the replica need not stop for it.
+
+``python -m raftkv.storage.snapshot_helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of JSON on
+standard output says what came of it; standard input is a pipe held by the replica, whose end ends this process too; it
+runs at a lower priority; a file or state that was not finished is removed, or left under a name that is never trusted.
+
+This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from raftkv.storage.bodies import load_body, read_table_names, write_body
+from raftkv.storage.state import LmdbReader, LmdbTables
+
+LOWER_PRIORITY: Final = 10
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The line on standard output: either ``error``, or what was written or loaded."""
+
+    error: str = ""
+    index: int = 0
+    term: int = 0
+    rows: int = 0
+    bytes: int = 0
+    crc: int = 0
+
+
+def write(state: Path, body: Path) -> Report:
+    """Write a body from one consistent view of the live state."""
+    reader = LmdbReader(state)
+    try:
+        with reader.view() as view:
+            summary = write_body(view, reader.tables, body)
+    except BaseException:
+        body.unlink(missing_ok=True)
+        raise
+    finally:
+        reader.close()
+    return Report(
+        index=summary.index,
+        term=summary.term,
+        rows=summary.rows,
+        bytes=summary.body_bytes,
+        crc=summary.body_crc,
+    )
+
+
+def load(body: Path, state: Path) -> Report:
+    """Load a body into a new state; without its end the state has applied nothing and no mark vouches for it."""
+    LmdbTables.discard(state)
+    loaded = LmdbTables.create_or_open(state, read_table_names(body), trusted_boot="")
+    try:
+        rows = load_body(body, loaded)
+        loaded.close(clean=True)
+    except BaseException:
+        loaded.close(clean=False)
+        LmdbTables.discard(state)
+        raise
+    return Report(rows=rows)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which comes when the replica closes it or dies."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one job; the exit status is 0 when it is done."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(LOWER_PRIORITY)
+    try:
+        match arguments:
+            case ["write", state, body]:
+                report = write(Path(state), Path(body))
+            case ["load", body, state]:
+                report = load(Path(body), Path(state))
+            case _:
+                report = Report(error="usage: write STATE BODY | load BODY STATE")
+    except Exception as error:  # noqa: BLE001  whatever it was, the replica must hear of it
+        report = Report(error=str(error) or type(error).__name__)
+    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    sys.stdout.flush()
+    return 1 if report.error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

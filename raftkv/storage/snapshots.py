@@ -1,0 +1,343 @@
+"""Snapshot files: written and loaded by helper processes, published atomically, received from peers, verified always.
+
+A snapshot is a body (``raftkv.storage.bodies``) and a manifest beside it, ``<sequence>.body`` and
+``<sequence>.manifest``. Rules: a body without a manifest does not count; the manifest gets its name last, after the
+body is durable, and only then is the older snapshot deleted; a snapshot that counts and does not check out is refused
+with ``StartupError``, because the log may no longer reach behind it. One body is written, one received and one loaded
+at a time. Nothing here blocks longer than a small file takes to sync, except ``load_now`` and the verification at start.
+
+This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zlib
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import StartupError
+from raftkv.storage.bodies import load_body, verify_body
+from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
+from raftkv.storage.snapshot_helper import Report
+from raftkv.storage.tables import Tables
+
+FORMAT: Final = 1
+_NAME: Final = re.compile(r"([0-9]{16})\.(manifest|body)")
+# Bodies kept open for peers that still receive them while newer snapshots replace them; a cluster has few laggards.
+_OPEN_BODIES: Final = 4
+
+
+class SnapshotFailedError(Exception):
+    """A snapshot could not be written, received or loaded; nothing partial is left, and trying again is safe."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot covers: the last entry it includes, the term of the one before, and the members at that point."""
+
+    index: int
+    term: int
+    previous_term: int
+    last_command: bytes
+    members: tuple[str, ...]
+    body_bytes: int
+    body_crc: int
+    rows: int
+    format: int = FORMAT
+
+
+class WrittenBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A body that is durable, but not published yet."""
+
+    index: int
+    term: int
+    rows: int
+    body_bytes: int
+    body_crc: int
+    path: Path
+
+
+class SnapshotStore:
+    """The snapshots in one directory, of which the newest counts. One thread owns it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Find and verify the newest snapshot in ``directory``, made if missing."""
+        self.directory = directory
+        self.newest: Manifest | None = None
+        self._sequence = 0
+        self._writing: subprocess.Popen[bytes] | None = None
+        self._loading: subprocess.Popen[bytes] | None = None
+        self._receiver: Receiver | None = None
+        self._open_bodies: OrderedDict[Manifest, int] = OrderedDict()
+        self._body_draft = directory / "write.body.tmp"
+        self._load_newest()
+
+    def start_write(self, state_directory: Path) -> None:
+        """Let a helper write a body from the live state."""
+        assert self._writing is None
+        with translated(self._body_draft):
+            self._body_draft.unlink(missing_ok=True)
+        self._writing = _start_helper("write", str(state_directory), str(self._body_draft))
+
+    def poll_write(self) -> WrittenBody | None:
+        """The body, once it is written; raises ``SnapshotFailedError`` when it could not be."""
+        assert self._writing is not None
+        if self._writing.poll() is None:
+            return None
+        process, self._writing = self._writing, None
+        try:
+            report = _report(process)
+        except SnapshotFailedError:
+            self._body_draft.unlink(missing_ok=True)
+            raise
+        return WrittenBody(
+            index=report.index,
+            term=report.term,
+            rows=report.rows,
+            body_bytes=report.bytes,
+            body_crc=report.crc,
+            path=self._body_draft,
+        )
+
+    def publish(
+        self, written: WrittenBody, *, previous_term: int, last_command: bytes, members: tuple[str, ...]
+    ) -> Manifest:
+        """Make a written body the newest snapshot, durably, and delete the one before."""
+        manifest = Manifest(
+            index=written.index,
+            term=written.term,
+            previous_term=previous_term,
+            last_command=last_command,
+            members=members,
+            body_bytes=written.body_bytes,
+            body_crc=written.body_crc,
+            rows=written.rows,
+        )
+        self.publish_file(written.path, manifest)
+        return manifest
+
+    def publish_file(self, draft: Path, manifest: Manifest) -> None:
+        """Make the durable body at ``draft`` the newest snapshot."""
+        older, sequence = self._sequence, self._sequence + 1
+        disk = RealDisk()
+        disk.rename(draft, self._path(sequence, "body"))
+        disk.sync_directory(self.directory)
+        replace_file(self._path(sequence, "manifest"), _encode_manifest(manifest))
+        self._sequence, self.newest = sequence, manifest
+        if older:
+            # Without its manifest the older body is only a leftover, whatever happens in between.
+            remove_file(self._path(older, "manifest"))
+            remove_file(self._path(older, "body"))
+
+    def read_body(self, manifest: Manifest, offset: int, size: int) -> bytes:
+        """A piece of a body, also of one that was replaced while it was being read.
+
+        Raises ``SnapshotFailedError`` when the body was replaced before, or too many are being read.
+        """
+        descriptor = self._open_bodies.get(manifest)
+        path = self._path(self._sequence, "body")
+        if descriptor is None:
+            if manifest != self.newest:
+                raise SnapshotFailedError(f"the snapshot at index {manifest.index} was replaced by a newer one")
+            with translated(path):
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._open_bodies[manifest] = descriptor
+            if len(self._open_bodies) > _OPEN_BODIES:
+                os.close(self._open_bodies.popitem(last=False)[1])
+        self._open_bodies.move_to_end(manifest)
+        with translated(path):
+            return os.pread(descriptor, size, offset)
+
+    def begin_receive(self, manifest: Manifest) -> Receiver:
+        """Receive the body of ``manifest`` from a peer; a reception that was under way is given up."""
+        if self._receiver is not None:
+            self._receiver.abort()
+        self._receiver = Receiver(self, manifest)
+        return self._receiver
+
+    def start_load(self, manifest: Manifest, state_directory: Path) -> None:
+        """Let a helper load the newest snapshot, which must be ``manifest``, into a new state."""
+        assert self._loading is None
+        assert manifest == self.newest
+        self._loading = _start_helper("load", str(self._path(self._sequence, "body")), str(state_directory))
+
+    def poll_load(self) -> bool:
+        """Is the load done? Raises ``SnapshotFailedError`` when it could not be done; then there is no state."""
+        assert self._loading is not None
+        if self._loading.poll() is None:
+            return False
+        process, self._loading = self._loading, None
+        _report(process)
+        return True
+
+    def load_now(self, manifest: Manifest, tables: Tables) -> None:
+        """Load the newest snapshot, which must be ``manifest``, into empty ``tables``, and commit."""
+        assert manifest == self.newest
+        path = self._path(self._sequence, "body")
+        rows = load_body(path, tables)
+        if rows != manifest.rows:
+            raise StartupError(f"{path}: has {rows} rows instead of {manifest.rows}")
+
+    def close(self) -> None:
+        """End helpers, drop what is half done, release files."""
+        for process in (self._writing, self._loading):
+            if process is not None:
+                process.kill()
+                process.wait()
+                _close_pipes(process)
+        self._writing = self._loading = None
+        with translated(self._body_draft):
+            self._body_draft.unlink(missing_ok=True)
+        if self._receiver is not None:
+            self._receiver.abort()
+        while self._open_bodies:
+            os.close(self._open_bodies.popitem()[1])
+
+    def forget_receiver(self, receiver: Receiver) -> None:
+        """``receiver`` has ended."""
+        if self._receiver is receiver:
+            self._receiver = None
+
+    def _path(self, sequence: int, kind: str) -> Path:
+        return self.directory / f"{sequence:016d}.{kind}"
+
+    def _load_newest(self) -> None:
+        disk = RealDisk()
+        disk.make_directory(self.directory)
+        names = disk.list(self.directory)
+        manifests = [int(match[1]) for name in names if (match := _NAME.fullmatch(name)) and match[2] == "manifest"]
+        if manifests:
+            self._sequence = max(manifests)
+            path = self._path(self._sequence, "manifest")
+            manifest = _decode_manifest(disk.read(path), path)
+            try:
+                verify_body(self._path(self._sequence, "body"), manifest.body_bytes, manifest.body_crc)
+            except DiskError as error:
+                raise StartupError(f"snapshot of {path}: {error}") from error
+            self.newest = manifest
+        # The names must be durable before what they replace is deleted.
+        disk.sync_directory(self.directory)
+        kept = {self._path(self._sequence, kind).name for kind in ("manifest", "body")}
+        for name in sorted(names, reverse=True):  # a manifest goes before its body
+            if name not in kept and (name.endswith(".tmp") or _NAME.fullmatch(name)):
+                disk.remove(self.directory / name)
+
+
+class Receiver:
+    """A body on its way in from a peer: in order, verified at the end, never visible before."""
+
+    def __init__(self, store: SnapshotStore, manifest: Manifest) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._path = store.directory / "receive.body.tmp"
+        with translated(self._path):
+            self._path.unlink(missing_ok=True)
+        self._file: File | None = RealDisk().create(self._path, 0)
+        self._offset = 0
+        self._checksum = 0
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Add the next piece; raises ``SnapshotFailedError`` for any other piece, without taking it."""
+        if self._file is None:
+            raise SnapshotFailedError("the reception has ended")
+        if offset != self._offset:
+            raise SnapshotFailedError(f"offset {offset} arrived where {self._offset} was due")
+        if offset + len(data) > self._manifest.body_bytes:
+            raise SnapshotFailedError(f"more than the announced {self._manifest.body_bytes} bytes arrived")
+        self._file.write_at(offset, data)
+        self._offset += len(data)
+        self._checksum = zlib.crc32(data, self._checksum)
+
+    def finish(self) -> Manifest:
+        """Verify and publish what arrived; raises ``SnapshotFailedError``, leaving nothing, when it is not the body."""
+        if self._file is None:
+            raise SnapshotFailedError("the reception has ended")
+        try:
+            self._verify()
+            self._file.sync()
+        except BaseException:
+            self.abort()
+            raise
+        self._end()
+        self._store.publish_file(self._path, self._manifest)
+        return self._manifest
+
+    def abort(self) -> None:
+        """Drop what arrived."""
+        if self._file is not None:
+            self._end()
+            with translated(self._path):
+                self._path.unlink(missing_ok=True)
+
+    def _verify(self) -> None:
+        manifest, newest = self._manifest, self._store.newest
+        if manifest.format != FORMAT:
+            raise SnapshotFailedError(f"snapshot format {manifest.format} is not known to this version")
+        if newest is not None and manifest.index < newest.index:
+            raise SnapshotFailedError(f"the snapshot at index {newest.index} is newer than {manifest.index}")
+        if self._offset != manifest.body_bytes:
+            raise SnapshotFailedError(f"{self._offset} of {manifest.body_bytes} bytes arrived")
+        if self._checksum != manifest.body_crc:
+            raise SnapshotFailedError("the body that arrived has a wrong checksum")
+
+    def _end(self) -> None:
+        assert self._file is not None
+        file, self._file = self._file, None
+        self._store.forget_receiver(self)
+        file.close()
+
+
+def _encode_manifest(manifest: Manifest) -> bytes:
+    """One line of JSON for people and programs, one line with its checksum."""
+    line = msgspec.json.encode(manifest)
+    return line + b"\ncrc32 %08x\n" % zlib.crc32(line)
+
+
+def _decode_manifest(content: bytes, path: Path) -> Manifest:
+    line, _, rest = content.partition(b"\n")
+    if rest != b"crc32 %08x\n" % zlib.crc32(line):
+        raise StartupError(f"{path}: the manifest is damaged")
+    try:
+        manifest = msgspec.json.decode(line, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise StartupError(f"{path}: the manifest cannot be read ({error})") from None
+    if manifest.format != FORMAT:
+        raise StartupError(f"{path}: snapshot format {manifest.format} is not known to this version")
+    return manifest
+
+
+def _start_helper(*arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "raftkv.storage.snapshot_helper", *arguments]
+    try:
+        # Standard input stays open as long as this process lives: its end ends the helper.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  our own module
+    except OSError as error:
+        raise SnapshotFailedError(f"the helper process could not be started: {error}") from error
+
+
+def _report(process: subprocess.Popen[bytes]) -> Report:
+    """What a helper that has ended said; raises ``SnapshotFailedError`` when it failed."""
+    assert process.stdout is not None
+    line = process.stdout.read()
+    _close_pipes(process)
+    try:
+        report = msgspec.json.decode(line, type=Report)
+    except msgspec.MsgspecError:
+        raise SnapshotFailedError(f"the helper process ended with status {process.returncode}") from None
+    if report.error or process.returncode != 0:
+        raise SnapshotFailedError(report.error or f"the helper process ended with status {process.returncode}")
+    return report
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
