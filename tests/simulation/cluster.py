@@ -30,6 +30,7 @@ from tests.unit.virtual_disk import VirtualDisk
 STEP_S = 0.005
 SILENCE_S = 3.0
 SEGMENT_BYTES = 1 << 16
+FLOOD_COUNT = 20_000
 
 
 def copy_of(tables: MemoryTables) -> list[tuple[bytes, bytes, bytes]]:
@@ -81,7 +82,7 @@ class MemorySnapshots:
         body = msgspec.msgpack.encode(copy_of(tables))
         index = layout.unpack_number(tables.get(layout.META, layout.APPLIED_INDEX))
         term = layout.unpack_number(tables.get(layout.META, layout.APPLIED_TERM))
-        self._written = (WrittenBody(index=index, term=term, rows=0, bytes=len(body), crc=0), body)
+        self._written = (WrittenBody(index=index, term=term, rows=0, body_bytes=len(body), body_crc=0, path=Path("body")), body)
         self._polls = 5
 
     def poll_write(self) -> WrittenBody | None:
@@ -100,8 +101,8 @@ class MemorySnapshots:
             previous_term=previous_term,
             last_command=last_command,
             members=members,
-            body_bytes=written.bytes,
-            body_crc=written.crc,
+            body_bytes=written.body_bytes,
+            body_crc=written.body_crc,
             rows=written.rows,
         )
         return self.newest
@@ -178,6 +179,7 @@ class Network:
         self.now_s = 0.0
         self.latency_s = (0.0005, 0.004)
         self.sent_count = 0
+        self.sent_this_step = 0
 
     def send(self, source: str, target: str, payload: bytes) -> bool:
         if frozenset((source, target)) not in self.up:
@@ -188,6 +190,8 @@ class Network:
             due_s = max(due_s, queue[-1][0])
         queue.append((due_s, payload))
         self.sent_count += 1
+        self.sent_this_step += 1
+        assert self.sent_this_step < FLOOD_COUNT, "a flood of messages in one moment"
         return True
 
     def due(self, source: str, target: str) -> bytes | None:
@@ -275,7 +279,7 @@ class Cluster:
             self.disconnect(node_id, peer)
         member.replica = member.log = None
         if power:
-            member.disk.crash(self.rng)
+            member.disk = member.disk.after_crash(self.rng.getrandbits(64))
 
     def restart(self, node_id: str) -> None:
         self.start(node_id)
@@ -336,6 +340,7 @@ class Cluster:
     def step(self) -> None:
         self.now_s += STEP_S
         self.network.now_s = self.now_s
+        self.network.sent_this_step = 0
         self._tend_links()
         for source in self.members:
             for target in self.members:

@@ -1,0 +1,603 @@
+"""The hazards of PySyncObj as scenarios on whole clusters; numbers are those of the table in docs/pysyncobj.rst.
+
+Each fails when its remedy is taken away; ``test_remedies.py`` takes them away and sees that it does.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import pytest
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.requests import Consistency
+from raftkv.core.results import Answer, Missing, Written
+from raftkv.raft import messages
+from raftkv.raft.internals import REGULAR
+from tests.simulation.cluster import Cluster
+
+
+def followers(cluster, leader):
+    return [node for node in cluster.members if node != leader]
+
+
+def test_nothing_leaves_before_the_log_is_flushed_1():
+    cluster = Cluster(3)
+    for member in cluster.members.values():
+        send, log = member.replica._link.send, member.log
+
+        def checked(peer, payload, send=send, log=log):
+            assert not log.dirty
+            return send(peer, payload)
+
+        member.replica._link.send = checked
+
+    leader = cluster.elect()
+    for number in range(50):
+        cluster.put(leader, b"k%d" % number)
+    cluster.run(1.0)
+
+    assert cluster.get_now(leader, b"k49") == b"v"
+
+
+def test_power_loss_of_all_nodes_keeps_every_acknowledged_write_1():
+    cluster = Cluster(3)
+    cluster.elect()
+    pending = {b"k%d" % n: cluster.put(f"n{n % 3 + 1}", b"k%d" % n) for n in range(200)}
+    cluster.run_until(lambda: sum(isinstance(p.outcome, Written) for p in pending.values()) > 100)
+    acknowledged = [key for key, p in pending.items() if isinstance(p.outcome, Written)]
+
+    for node in cluster.members:
+        cluster.kill(node, power=True)
+    for node in cluster.members:
+        cluster.restart(node)
+    leader = cluster.elect()
+
+    assert all(cluster.get_now(leader, key) == b"v" for key in acknowledged)
+
+
+def test_votes_and_terms_survive_power_loss_5():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+
+    def votes():
+        return {node: (m.core.term, m.core._SyncObj__votedForNodeId) for node, m in cluster.members.items()}
+
+    before = votes()
+    for node in cluster.members:
+        cluster.kill(node, power=True)
+        cluster.restart(node)
+
+    assert before[leader] == (1, leader)
+    assert votes() == before
+
+
+def test_a_leader_alone_acknowledges_nothing_after_a_restart_4():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    for number in range(20):
+        cluster.put_now(leader, b"k%d" % number)
+    for node in cluster.members:
+        cluster.kill(node, power=True)
+        cluster.restart(node)
+    leader = cluster.elect()
+    cluster.isolate(leader)
+
+    pending = cluster.put(leader, b"alone")
+    cluster.run(6.0)
+
+    assert isinstance(pending.outcome, Refused | Unknown)
+
+
+def test_a_stale_answer_of_an_earlier_term_commits_nothing_6():
+    cluster = Cluster(5)
+    first = cluster.elect()
+    core = cluster.members[first].core
+    # It speaks of an entry that stood at that index in an earlier term.
+    stale = messages.AppendAnswer(
+        term=core.term - 1, sequence=1, next_index=core.last_index + 2, success=True, reset=False
+    )
+    cluster.isolate(first)
+    cluster.put(first, b"alone")
+    cluster.step()
+
+    for other in followers(cluster, first):
+        cluster.members[first].replica.conversation.received(other, messages.encode(stale))
+    cluster.step()
+
+    assert core.commit_index < core.last_index
+
+
+def test_a_repeated_append_truncates_nothing_7():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    follower = followers(cluster, leader)[0]
+    recorded = []
+    member = cluster.members[follower]
+    received = member.replica.conversation.received
+
+    def record(peer, payload):
+        message = messages.decode(payload)
+        if isinstance(message, messages.Append) and message.entries:
+            recorded.append(payload)
+        received(peer, payload)
+
+    member.replica.conversation.received = record
+    for number in range(5):
+        cluster.put_now(leader, b"k%d" % number)
+    last = member.core.last_index
+
+    received(leader, recorded[0])
+    cluster.step()
+
+    assert member.core.last_index == last
+
+
+def test_an_acknowledgement_never_lowers_what_goes_next_7():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    replica = cluster.members[leader].replica
+    sent = []
+    send = replica._link.send
+
+    def counting(peer, payload):
+        message = messages.decode(payload)
+        if isinstance(message, messages.Append):
+            sent.extend((peer, entry[1]) for entry in message.entries)
+        return send(peer, payload)
+
+    replica._link.send = counting
+    pending = []
+    for number in range(100):  # a new command each step, while acknowledgements are on their way
+        pending.append(cluster.put(leader, b"k%d" % number))
+        replica._proposals.release()
+        cluster.step()
+    cluster.run_until(lambda: all(p.outcome is not None for p in pending))
+
+    assert len(sent) == len(set(sent)), "entries were sent twice without a fault"
+
+
+def test_a_snapshot_does_not_commit_an_old_leaders_tail_9():
+    cluster = Cluster(3, snapshot_entries=30)
+    old = cluster.elect()
+    cluster.put_now(old, b"before")
+    cluster.isolate(old)
+    tail = [cluster.put(old, b"tail%d" % n, timeout_s=60.0) for n in range(5)]
+    rest = followers(cluster, old)
+    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
+    new = next(node for node in rest if cluster.members[node].core.is_leader)
+    for number in range(80):
+        cluster.put_now(new, b"new%d" % number)
+    cluster.run(1.0)
+    assert cluster.members[new].core.first_index > cluster.members[old].core.last_index
+
+    cluster.heal()
+    cluster.run_until(lambda: cluster.members[old].core.applied_index == cluster.members[new].core.applied_index)
+    cluster.settle()
+
+    assert not any(isinstance(pending.outcome, Written) and pending.outcome.revision == 0 for pending in tail)
+    for number, pending in enumerate(tail):
+        applied = cluster.get_now(new, b"tail%d" % number) is not None
+        assert applied == isinstance(pending.outcome, Written) or isinstance(pending.outcome, Unknown)
+
+
+def test_a_long_conflicting_tail_reconciles_at_once_10():
+    cluster = Cluster(3)
+    old = cluster.elect()
+    cluster.isolate(old)
+    core = cluster.members[old].core
+    for number in range(3000):
+        core.append(b"\x01" + bytes(8) + b"stale%d" % number)
+    cluster.run(4.0)  # the connections break, and what was on them is gone
+    rest = followers(cluster, old)
+    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
+    new = next(node for node in rest if cluster.members[node].core.is_leader)
+    for number in range(3000):
+        cluster.members[new].core.append(b"\x01" + bytes(8) + b"fresh%d" % number)
+    cluster.put_now(new, b"after")
+    new_core = cluster.members[new].core
+    new_core.set_next_index(cluster.members[new].replica._nodes[old], new_core.last_index + 1)
+
+    cluster.heal()
+    cluster.run_until(lambda: core.last_index == cluster.members[new].core.last_index, limit_s=5.0)
+    cluster.settle()
+
+    assert cluster.get_now(old, b"after") == b"v"
+
+
+def test_a_snapshot_newer_than_the_logs_beginning_keeps_the_tail_11():
+    cluster = Cluster(3, snapshot_entries=20)
+    leader = cluster.elect()
+    for number in range(60):
+        cluster.put_now(leader, b"k%d" % number)
+    assert cluster.members[leader].snapshots.newest is not None
+    newest = cluster.members[leader].snapshots.newest.index
+    assert cluster.members[leader].core.last_index > newest
+
+    for node in cluster.members:
+        cluster.kill(node)
+        cluster.restart(node)
+    leader = cluster.elect()
+
+    assert all(cluster.get_now(leader, b"k%d" % number) == b"v" for number in range(60))
+
+
+def test_values_larger_than_any_batch_arrive_whole_12():
+    cluster = Cluster(3, largest_command_bytes=4 << 20, window_bytes=8 << 20)
+    leader = cluster.elect()
+    value = cluster.rng.randbytes(3 << 20)
+
+    cluster.put_now(followers(cluster, leader)[0], b"large", value)
+    cluster.settle()
+
+    assert all(cluster.get_now(node, b"large", Consistency.LOCAL) == value for node in cluster.members)
+
+
+def test_commands_of_an_earlier_life_settle_nothing_13():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    node = followers(cluster, leader)[0]
+    cluster.put(node, b"old")
+    cluster.run_until(lambda: any(True for _ in cluster.network.queues[node, leader]))
+    origin = cluster.members[node].replica._proposals._origin
+    cluster.kill(node)
+    cluster.restart(node)
+
+    assert cluster.members[node].replica._proposals._origin != origin
+
+
+def test_a_lost_proposal_is_unknown_at_its_deadline_14():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    node = followers(cluster, leader)[0]
+    cluster.cut(node, leader, both=False)
+
+    pending = cluster.put(node, b"lost", timeout_s=2.0)
+    cluster.run(2.1)
+
+    assert isinstance(pending.outcome, Unknown)
+
+
+def test_an_unapplied_command_is_proposed_again_once_a_later_term_committed():
+    cluster = Cluster(3)
+    old = cluster.elect()
+    cluster.isolate(old)
+    pending = cluster.put(old, b"k", timeout_s=30.0)
+    cluster.run(3.5)
+
+    cluster.heal()
+    cluster.run_until(lambda: pending.outcome is not None)
+
+    assert isinstance(pending.outcome, Written)
+    assert pending.outcome.revision == 1  # applied once
+
+
+def test_a_cut_off_leader_steps_down_within_an_election_timeout_17():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.isolate(leader)
+
+    cluster.run(1.2)
+
+    assert not cluster.members[leader].core.is_leader
+
+
+def test_a_cut_off_leader_refuses_within_seconds_17():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.isolate(leader)
+    cluster.run(3.5)
+
+    read, write = cluster.get(leader, b"k"), cluster.put(leader, b"k")
+    cluster.run(0.1)
+
+    assert read.outcome.code is Code.NO_LEADER
+    assert write.outcome.code is Code.NO_LEADER
+    assert isinstance(cluster.get_now(leader, b"k", Consistency.LOCAL), type(None))
+
+
+def test_no_pickle_is_ever_loaded_19(monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("a pickle was loaded")
+
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr("pysyncobj.pickle.loads", refuse)
+    cluster = Cluster(3, snapshot_entries=20)
+    leader = cluster.elect()
+    cluster.kill(followers(cluster, leader)[0])
+    for number in range(60):
+        cluster.put_now(leader, b"k%d" % number)
+    cluster.settle()
+    cluster.kill(leader)
+    cluster.elect()
+
+    cluster.settle()
+
+
+def test_a_membership_entry_of_a_peer_is_refused_20():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    follower = followers(cluster, leader)[0]
+    core = cluster.members[follower].core
+    entry = (b"\x02" + pickle.dumps(["rem", leader]), core.last_index + 1, core.term)
+    append = messages.Append(
+        term=core.term,
+        commit_index=core.commit_index,
+        sequence=1,
+        previous_index=core.last_index,
+        previous_term=core.last_term,
+        entries=(entry,),
+    )
+
+    with pytest.raises(AssertionError, match="malformed"):  # the virtual port's way of closing the connection
+        cluster.members[follower].replica.conversation.received(leader, messages.encode(append))
+
+
+def test_a_returning_node_does_not_depose_the_leader_21():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    term = cluster.members[leader].core.term
+    away = followers(cluster, leader)[0]
+    cluster.isolate(away)
+    cluster.run(10.0)
+
+    cluster.heal()
+    cluster.run(5.0)
+
+    assert cluster.leader() == leader
+    assert cluster.members[leader].core.term == term
+
+
+def test_a_partial_partition_burns_no_terms_21():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    term = cluster.members[leader].core.term
+    cluster.cut(leader, followers(cluster, leader)[0])
+
+    cluster.run(60.0)
+
+    assert max(member.core.term for member in cluster.members.values()) == term
+
+
+def test_a_node_with_a_newer_term_is_taken_back():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    follower = followers(cluster, leader)[0]
+    cluster.isolate(follower)
+    cluster.run(2.0)
+    core = cluster.members[follower].core
+    core.adopt_term(cluster.members[follower].replica._nodes[leader], core.term + 5)
+    cluster.step()
+
+    cluster.heal()
+    cluster.settle()
+    cluster.put_now(follower, b"k")
+
+    assert cluster.members[cluster.leader()].core.term >= core.term
+
+
+def test_a_paused_leader_never_answers_a_lease_read_with_old_state_22():
+    cluster = Cluster(3)
+    old = cluster.elect()
+    cluster.put_now(old, b"k", b"old")
+    rest = followers(cluster, old)
+
+    def answers_under_way(peer):
+        queue = cluster.network.queues[peer, old]
+        return any(isinstance(messages.decode(item[1]), messages.AppendAnswer) for item in queue)
+
+    cluster.network.latency_s = (0.02, 0.02)
+    cluster.run_until(lambda: all(answers_under_way(peer) for peer in rest))
+    cluster.pause(old)  # with acknowledgements waiting in its sockets
+    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
+    new = next(node for node in rest if cluster.members[node].core.is_leader)
+    cluster.put_now(new, b"k", b"new")
+    for peer in rest:  # the old answers arrive first; what the new leader sent is still on its way
+        queue = cluster.network.queues[peer, old]
+        kept = [item for item in queue if isinstance(messages.decode(item[1]), messages.AppendAnswer)]
+        queue.clear()
+        queue.extend(kept)
+    cluster.network.latency_s = (0.3, 0.3)
+    cluster.resume(old)
+
+    for level in (Consistency.LEASE, Consistency.LINEARIZABLE):
+        pending = cluster.get(old, b"k", level)
+        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+        assert isinstance(pending.outcome, Refused) or pending.outcome.content.value == b"new"
+
+
+def test_lease_reads_need_no_message_while_the_lease_holds():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.run(0.5)
+
+    pending = cluster.get(leader, b"k", Consistency.LEASE)
+    cluster.members[leader].replica.work(cluster.now_s)
+
+    assert isinstance(pending.outcome, Answer)
+
+
+def test_no_leader_is_elected_while_a_lease_holds_22():
+    """Whatever a follower does, nobody is elected before the old leader's lease is over."""
+    for seed in range(10):
+        cluster = Cluster(3, seed=seed)
+        old = cluster.elect()
+        cluster.run(1.0)
+        cluster.cut(old, followers(cluster, old)[0])
+        cluster.cut(old, followers(cluster, old)[1])
+        while cluster.leader() == old and cluster.members[old].core.is_leader:
+            replica = cluster.members[old].replica
+            others = [cluster.members[node].core for node in followers(cluster, old)]
+            if replica._rounds.holds_lease(replica._core.term, cluster.now_s):
+                assert not any(core.is_leader for core in others)
+            cluster.step()
+
+
+def test_a_follower_that_waits_for_a_snapshot_is_not_flooded_23():
+    cluster = Cluster(3, snapshot_entries=20)
+    leader = cluster.elect()
+    away = followers(cluster, leader)[0]
+    cluster.kill(away)
+    for number in range(100):
+        cluster.put_now(leader, b"k%d" % number)
+    cluster.members[leader].snapshots.read_body = lambda *_: b""  # the body never moves
+    cluster.restart(away)
+    before = cluster.network.sent_count
+
+    cluster.run(2.0)
+
+    assert cluster.network.sent_count - before < 500
+
+
+def test_votes_are_counted_once_for_each_voter_24():
+    cluster = Cluster(5)
+    cluster.run(0.1)
+    candidate = cluster.members["n1"]
+    candidate.core.election_deadline_s = float("-inf")
+    candidate.core.tick()
+    assert candidate.core.role == "candidate"
+    vote = messages.encode(messages.Vote(term=candidate.core.term))
+
+    candidate.replica.conversation.received("n2", vote)
+    candidate.replica.conversation.received("n2", vote)
+
+    assert not candidate.core.is_leader
+
+
+def test_no_thread_is_started_25():
+    before = threading.active_count()
+    cluster = Cluster(3)
+    cluster.elect()
+
+    assert threading.active_count() == before
+
+
+def test_a_lone_client_does_not_wait_for_a_heartbeat_28():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    began_s = cluster.now_s
+    for number in range(10):
+        cluster.put_now(leader, b"k%d" % number)
+
+    assert cluster.now_s - began_s < 10 * 0.05
+
+
+def test_a_node_far_behind_catches_up_from_a_snapshot_and_an_empty_one_too():
+    cluster = Cluster(3, snapshot_entries=50)
+    leader = cluster.elect()
+    away = followers(cluster, leader)[0]
+    cluster.kill(away)
+    for number in range(300):
+        cluster.put_now(leader, b"k%d" % number)
+    assert cluster.members[leader].core.first_index > 100
+
+    cluster.restart(away)
+    cluster.settle()
+
+    assert cluster.get_now(away, b"k299", Consistency.LOCAL) == b"v"
+    assert cluster.members[away].snapshots.newest.index > 100
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_clusters_of_any_size_write_and_read(size):
+    cluster = Cluster(size)
+    cluster.elect()
+
+    for node in cluster.members:
+        cluster.put_now(node, node.encode())
+
+    for node in cluster.members:
+        assert cluster.get_now(node, b"n1") == b"v"
+        assert cluster.get_now(node, b"n1", Consistency.LEASE) == b"v"
+
+
+@pytest.mark.parametrize("acks", [1, 2, 3])
+def test_a_write_is_answered_when_as_many_replicas_hold_it_as_asked(acks):
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    for node in (leader, followers(cluster, leader)[0]):
+        pending = cluster.put(node, b"k", acks=acks)
+        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+
+        assert pending.outcome.acks == acks
+        assert pending.outcome.committed == (acks > 1)
+
+
+def test_a_write_for_all_replicas_is_unknown_while_one_is_away():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.kill(followers(cluster, leader)[0])
+
+    pending = cluster.put(leader, b"k", acks=3, timeout_s=1.0)
+    cluster.run(1.1)
+
+    assert isinstance(pending.outcome, Unknown)
+
+
+def test_a_write_to_the_leader_alone_may_be_lost_and_says_so():
+    cluster = Cluster(3)
+    old = cluster.elect()
+    cluster.isolate(old)
+    pending = cluster.put(old, b"k", acks=1)
+    cluster.run(0.1)
+    rest = followers(cluster, old)
+    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
+    cluster.settle()
+
+    assert pending.outcome.committed is False
+    assert cluster.get_now(old, b"k") is None
+
+
+def test_a_key_expires_on_every_node_without_traffic():
+    from raftkv.core.requests import Put, Write
+
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    pending = cluster.submit(leader, Write(operations=(Put(key=b"k", value=b"v", ttl_ms=500),)))
+    cluster.run_until(lambda: pending.outcome is not None)
+    there = cluster.get_now(leader, b"k")
+    cluster.run(1.0)
+
+    assert there == b"v"
+    for node in cluster.members:
+        content = cluster.get(node, b"k", Consistency.LOCAL).outcome.content
+        assert content == Missing(key=b"k")
+
+
+def test_staleness_grows_on_a_node_that_hears_no_leader():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    follower = followers(cluster, leader)[0]
+    cluster.run(1.0)
+    fresh_s = cluster.now_s - cluster.members[follower].replica.status().heard_at_s
+    cluster.isolate(follower)
+    cluster.run(5.0)
+    stale_s = cluster.now_s - cluster.members[follower].replica.status().heard_at_s
+
+    assert fresh_s < 0.3
+    assert stale_s > 4.5
+
+
+def test_a_node_whose_disk_is_nearly_full_refuses_writes_and_still_reads():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    replica = cluster.members[leader].replica
+    replica._free_bytes = lambda: -1
+    cluster.run(1.1)
+
+    for node in cluster.members:
+        pending = cluster.put(node, b"other")
+        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+        assert pending.outcome.code is Code.DISK_FULL
+        assert cluster.get_now(node, b"k") == b"v"
+
+
+def test_the_kind_of_an_entry_that_pysyncobj_appends_is_ours():
+    cluster = Cluster(1)
+    cluster.elect()
+    cluster.put_now("n1", b"k")
+
+    assert cluster.members["n1"].log.entry(cluster.members["n1"].core.last_index)[0][:1] == REGULAR
