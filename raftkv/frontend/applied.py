@@ -1,0 +1,30 @@
+"""The front-end's own view of the applied state, which the replica shares as a memory map. Read-only.
+
+Must not import ``raft`` or ``http``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raftkv.core.requests import Query
+from raftkv.core.results import Missing, Page, Record
+from raftkv.machine import reading
+from raftkv.storage.state import LmdbReader
+
+
+class AppliedState:
+    """Answers queries from the state in one directory, each from a fresh view (see ``readers.StateReader``)."""
+
+    def __init__(self, path: str) -> None:
+        """Raises ``DiskError`` when there is no state at ``path``, or not yet."""
+        self._reader = LmdbReader(Path(path))
+
+    def read(self, query: Query) -> tuple[Record | Missing | Page, int]:
+        """The answer of ``query`` in a fresh view, and the store's revision there."""
+        with self._reader.view() as view:
+            return reading.answer(view, query), reading.revision(view)
+
+    def close(self) -> None:
+        """Let go of the map."""
+        self._reader.close()

@@ -1,0 +1,80 @@
+"""Reads that the front-end answers itself from the applied state, once a barrier says that the state is fit.
+
+Readers that wait share a barrier (Raft dissertation, section 6.4: one round of heartbeats serves every read that came
+before it). The one rule that everything rests on: a reader never joins a barrier that was already sent, because the
+round behind it may have begun before a write that the reader must see. Pure bookkeeping: no sockets, no clock. Must not
+import ``raft`` or ``http``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Consistency, Query, Read
+from raftkv.core.results import Missing, Page, Record
+
+ROUNDS_IN_FLIGHT: Final = 2
+"""Barriers of one level under way at a time: the second keeps late readers from waiting for all of the first."""
+
+
+class StateReader(Protocol):
+    """The applied state as the front-end sees it. One thread owns it; a read takes microseconds and does not block."""
+
+    def read(self, query: Query) -> tuple[Record | Missing | Page, int]:
+        """The answer of ``query`` in a fresh view, and the store's revision there; raises when the state is gone."""
+
+    def close(self) -> None:
+        """Let go of the state."""
+
+
+class Reader:
+    """One read under way; ``pending`` may have its outcome already, when its deadline came first."""
+
+    __slots__ = ("deadline_s", "pending", "read")
+
+    def __init__(self, read: Read, deadline_s: float, pending: Pending) -> None:
+        self.read = read
+        self.deadline_s = deadline_s
+        self.pending = pending
+
+
+class Rounds:
+    """The barriers of one level: who waits for the next, and how many are under way."""
+
+    def __init__(self, consistency: Consistency) -> None:
+        self.consistency = consistency
+        self._waiting: list[Reader] = []
+        self._in_flight = 0
+        self._in_flight_readers = 0
+
+    @property
+    def size(self) -> int:
+        """How many readers wait, for a barrier to be sent or to be answered."""
+        return len(self._waiting) + self._in_flight_readers
+
+    def add(self, reader: Reader) -> None:
+        """``reader`` waits for a barrier that is still to be sent."""
+        self._waiting.append(reader)
+
+    def next_round(self) -> list[Reader]:
+        """The readers of a barrier to send now; empty when nobody waits or enough barriers are under way."""
+        if not self._waiting or self._in_flight >= ROUNDS_IN_FLIGHT:
+            return []
+        readers = [reader for reader in self._waiting if reader.pending.outcome is None]
+        self._waiting = []
+        if readers:
+            self._in_flight += 1
+            self._in_flight_readers += len(readers)
+        return readers
+
+    def finished(self, readers: list[Reader]) -> None:
+        """The barrier that ``readers`` shared was answered, refused or lost."""
+        assert self._in_flight > 0
+        self._in_flight -= 1
+        self._in_flight_readers -= len(readers)
+
+    def abandon(self) -> list[Reader]:
+        """The readers that still wait, who will not be served."""
+        waiting, self._waiting = self._waiting, []
+        return waiting

@@ -1,0 +1,393 @@
+"""The front-end's ``Replicator``: speaks to the replica process of this node, and reads the applied state itself.
+
+Everything submitted in one turn of the event loop leaves in one write. Rules: every request has an outcome by its
+deadline, give or take ``SWEEP_S``, whatever the replica does; when the replica is gone, what was never written to the
+socket is refused, what was written is refused if it is a read and *unknown* if it is a write; nothing is ever sent
+twice. The connection is made anew, with growing pauses, for as long as this object is open. This module must not import
+``raft`` or ``http``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Barrier, Consistency, Read, Request, Write
+from raftkv.core.results import Answer, Outcome, Ready, Status
+from raftkv.frontend import wire
+from raftkv.frontend.readers import Reader, Rounds, StateReader
+
+SWEEP_S: Final = 0.05
+"""How often deadlines are looked at. The replica knows them too and is asked to answer first."""
+
+SILENCE_S: Final = 3.0
+"""A replica whose pulse is older than this is stuck: thirty pulses are missing."""
+
+_RECONNECT_FIRST_S: Final = 0.02
+_RECONNECT_LIMIT_S: Final = 0.5
+
+NOT_RUNNING: Final = Refused(code=Code.NO_LEADER, detail="the replica of this node is not running", retry_after_s=1.0)
+_LOST = "the replica of this node stopped while it worked on this request"
+_LOST_READ: Final = Refused(code=Code.NO_LEADER, detail=_LOST, retry_after_s=1.0)
+_LOST_WRITE: Final = Unknown(detail=f"{_LOST}; it may have been applied")
+_LATE_READ: Final = Refused(
+    code=Code.QUORUM_UNREACHABLE,
+    detail="nothing confirmed by the deadline that this node's state is new enough; no quorum may be reachable",
+    retry_after_s=1.0,
+)
+_LATE_WRITE: Final = Unknown(detail="the deadline passed before the outcome was known; the write may have been applied")
+_CLOSED: Final = Refused(code=Code.NO_LEADER, detail="the front-end is shutting down", retry_after_s=1.0)
+
+
+class _Waiting:
+    """A request without an outcome; ``sent`` once its bytes were handed to the socket."""
+
+    __slots__ = ("is_write", "pending", "sent")
+
+    def __init__(self, pending: Pending, *, is_write: bool) -> None:
+        self.pending = pending
+        self.is_write = is_write
+        self.sent = False
+
+
+class _Deadlines:
+    """What is due when, in buckets of ``SWEEP_S``: one sweep instead of a timer for every request."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[tuple[Pending, bool, int]]] = {}
+        self._swept = 0
+
+    def add(self, deadline_s: float, pending: Pending, *, is_write: bool, request_id: int = 0) -> None:
+        # Two buckets late: the replica's own verdict, which knows more, should arrive first.
+        bucket = max(int(deadline_s / SWEEP_S) + 2, self._swept + 1)
+        self._buckets.setdefault(bucket, []).append((pending, is_write, request_id))
+
+    def due(self, now_s: float) -> list[tuple[Pending, bool, int]]:
+        """What is due at ``now_s`` and still without an outcome."""
+        self._swept = int(now_s / SWEEP_S)
+        passed = [bucket for bucket in self._buckets if bucket <= self._swept]
+        entries = [entry for bucket in passed for entry in self._buckets.pop(bucket)]
+        return [entry for entry in entries if entry[0].outcome is None]
+
+    def __bool__(self) -> bool:
+        return bool(self._buckets)
+
+
+class RemoteReplicator:
+    """The ``Replicator`` of a front-end worker, for the replica that listens at the Unix socket ``path``.
+
+    ``open_state`` opens the applied state at the path that a pulse names. Call ``start`` on the worker's running event
+    loop before the first ``submit``; everything happens on that loop.
+    """
+
+    def __init__(self, path: str, *, open_state: Callable[[str], StateReader], max_pending: int) -> None:
+        self._path = path
+        self._open_state = open_state
+        self._max_pending = max_pending
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._next_id = 1
+        self._waiting: dict[int, _Waiting] = {}
+        self._deadlines = _Deadlines()
+        self._outgoing: list[tuple[int, bytes]] = []
+        self._flushing = False
+        self._rounds = {level: Rounds(level) for level in (Consistency.LINEARIZABLE, Consistency.LEASE)}
+        self._status: Status | None = None
+        self._status_at_s = 0.0
+        self._state: StateReader | None = None
+
+    async def start(self) -> None:
+        """Begin to connect, and wait a moment for the first pulse; without one the requests are refused meanwhile."""
+        self._loop = asyncio.get_running_loop()
+        self._connecting = self._loop.create_task(self._keep_connecting())
+        for _ in range(50):
+            if self.pulse is not None:
+                return
+            await asyncio.sleep(0.01)
+
+    @property
+    def pulse(self) -> Status | None:
+        """The status of the replica, ``None`` while it is not running, not yet connected, or stuck."""
+        if self._connection is None or time.monotonic() - self._status_at_s > SILENCE_S:
+            return None
+        return self._status
+
+    @property
+    def last_pulse(self) -> Status | None:
+        """The last status that was ever heard: what is known of the applied state that local reads are served from."""
+        return self._status
+
+    def status(self) -> Status:
+        """See ``Replicator``; raises ``DefiniteError`` while there is none to tell."""
+        status = self.pulse
+        if status is None:
+            raise DefiniteError(NOT_RUNNING.code, NOT_RUNNING.detail, retry_after_s=NOT_RUNNING.retry_after_s)
+        return status
+
+    def submit(self, request: Request, deadline_s: float) -> Pending:
+        """See ``Replicator``."""
+        pending = Pending()
+        if self._closed:
+            pending.resolve(_CLOSED)
+            return pending
+        if isinstance(request, Read):
+            if self._status is not None and request.consistency not in self._status.offers:
+                detail = f"this node cannot give {request.consistency} reads now"
+                pending.resolve(Refused(code=Code.NOT_SUPPORTED, detail=detail))
+                return pending
+            if self._state is not None and self._read_here(request, deadline_s, pending):
+                return pending
+        if self._connection is None:
+            pending.resolve(NOT_RUNNING)
+        elif self._is_full:
+            detail = f"{self._max_pending} requests are waiting already; try again later"
+            pending.resolve(Refused(code=Code.OVERLOADED, detail=detail, retry_after_s=1.0))
+        else:
+            self._send(request, deadline_s, pending)
+        return pending
+
+    def work(self, now_s: float) -> float:
+        """See ``Replicator``; the front-end's own timer calls it."""
+        for pending, is_write, request_id in self._deadlines.due(now_s):
+            if pending.outcome is not None:
+                continue  # resolved by an entry before it in this very sweep
+            waiting = self._waiting.pop(request_id, None)
+            unsent = waiting is not None and not waiting.sent
+            pending.resolve(_LATE_WRITE if is_write and not unsent else _LATE_READ)
+        return now_s + SWEEP_S
+
+    def close(self) -> None:
+        """See ``Replicator``."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+        self._lose_all(_CLOSED)
+        self._close_state()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) + sum(rounds.size for rounds in self._rounds.values()) >= self._max_pending
+
+    # -- requests out ---------------------------------------------------------------------------------------------
+
+    def _send(self, request: Request, deadline_s: float, pending: Pending) -> None:
+        request_id = self._next_id
+        self._next_id += 1
+        is_write = isinstance(request, Write)
+        self._waiting[request_id] = _Waiting(pending, is_write=is_write)
+        self._deadlines.add(deadline_s, pending, is_write=is_write, request_id=request_id)
+        self._sweep_soon()
+        self._outgoing.append((request_id, wire.encode_item(wire.Submission(request_id, deadline_s, request))))
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            assert self._loop is not None
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._send_rounds()  # what it sends joins this very flush
+        self._flushing = False
+        outgoing, self._outgoing = self._outgoing, []
+        if self._connection is None or not outgoing:
+            return
+        for request_id, _ in outgoing:
+            waiting = self._waiting.get(request_id)
+            if waiting is not None:
+                waiting.sent = True
+        self._connection.write(wire.submission_frames([item for _, item in outgoing]))
+
+    def _sweep_soon(self) -> None:
+        if self._sweeper is None:
+            assert self._loop is not None
+            self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        self.work(time.monotonic())
+        if self._deadlines:
+            self._sweep_soon()
+
+    # -- reads from the applied state -----------------------------------------------------------------------------
+
+    def _read_here(self, read: Read, deadline_s: float, pending: Pending) -> bool:
+        """Serve ``read`` from the applied state, now or after a barrier; false when only the replica can."""
+        if read.consistency is Consistency.LOCAL:
+            return self._answer(read, pending)
+        if self._connection is None or self._is_full:
+            return False
+        self._rounds[read.consistency].add(Reader(read, deadline_s, pending))
+        self._deadlines.add(deadline_s, pending, is_write=False)
+        self._sweep_soon()
+        self._flush_soon()
+        return True
+
+    def _answer(self, read: Read, pending: Pending) -> bool:
+        """Read the applied state; false when it cannot be read, which the next pulse may mend."""
+        assert self._state is not None
+        try:
+            content, revision = self._state.read(read.query)
+        except (OSError, StartupError):
+            self._close_state()
+            return False
+        pending.resolve(Answer(content=content, consistency=read.consistency, revision=revision))
+        return True
+
+    def _send_rounds(self) -> None:
+        for rounds in self._rounds.values():
+            readers = rounds.next_round()
+            if not readers:
+                continue
+            barrier = Pending()
+            deadline_s = max(reader.deadline_s for reader in readers)
+            barrier.when_done(_RoundDone(self, rounds, readers))
+            self._send(Barrier(consistency=rounds.consistency), deadline_s, barrier)
+
+    def round_done(self, rounds: Rounds, readers: list[Reader], outcome: Outcome) -> None:
+        """A barrier has its outcome: its readers read, or share its failure."""
+        rounds.finished(readers)
+        for reader in readers:
+            if reader.pending.outcome is not None:
+                continue
+            if not isinstance(outcome, Ready):
+                reader.pending.resolve(outcome if isinstance(outcome, Refused) else _LATE_READ)
+            elif self._state is None or not self._answer(reader.read, reader.pending):
+                self._send(reader.read, reader.deadline_s, reader.pending)
+        if self._connection is not None:
+            self._flush_soon()
+
+    # -- the connection -------------------------------------------------------------------------------------------
+
+    async def _keep_connecting(self) -> None:
+        assert self._loop is not None
+        pause_s = _RECONNECT_FIRST_S
+        while True:
+            connection = _Connection(self)
+            with contextlib.suppress(OSError):
+                await self._loop.create_unix_connection(lambda made=connection: made, self._path)  # type: ignore[misc]
+                await connection.lost.wait()
+                pause_s = _RECONNECT_FIRST_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _RECONNECT_LIMIT_S)
+
+    def connected(self, connection: _Connection) -> None:
+        """The replica is there; its pulse follows at once."""
+        self._connection = connection
+
+    def disconnected(self, connection: _Connection) -> None:
+        """The replica is gone. The applied state stays open for local reads, until a new replica names its own."""
+        if self._connection is connection:
+            self._connection = None
+            self._lose_all(None)
+
+    def received(self, message: wire.Replies | wire.Pulse) -> None:
+        """Outcomes, or a pulse."""
+        if isinstance(message, wire.Pulse):
+            self._heard(message.status)
+            return
+        for reply in message.replies:
+            waiting = self._waiting.pop(reply.id, None)
+            if waiting is not None and waiting.pending.outcome is None:
+                waiting.pending.resolve(reply.outcome)
+
+    def _heard(self, status: Status) -> None:
+        previous, self._status = self._status, status
+        self._status_at_s = time.monotonic()
+        fresh = self._connection is not None and not self._connection.heard
+        if self._connection is not None:
+            self._connection.heard = True
+        moved = previous is None or previous.state_path != status.state_path
+        if self._state is not None and not fresh and not moved:
+            return
+        # A replica that started anew may have rebuilt its state at the same path, so what is open may be a ghost.
+        self._close_state()
+        if status.state_path:
+            with contextlib.suppress(OSError, StartupError):
+                self._state = self._open_state(status.state_path)
+
+    def _lose_all(self, outcome: Refused | None) -> None:
+        """Give everything that waits its outcome, because nobody will answer it any more."""
+        self._outgoing.clear()
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting.values():
+            if one.pending.outcome is not None:
+                continue
+            if one.sent:
+                one.pending.resolve(_LOST_WRITE if one.is_write else (outcome or _LOST_READ))
+            else:
+                one.pending.resolve(outcome or NOT_RUNNING)
+        for rounds in self._rounds.values():
+            for reader in rounds.abandon():
+                if reader.pending.outcome is None:
+                    reader.pending.resolve(outcome or NOT_RUNNING)
+
+    def _close_state(self) -> None:
+        state, self._state = self._state, None
+        if state is not None:
+            state.close()
+
+
+class _RoundDone:
+    """Brings a barrier's outcome back to its readers."""
+
+    __slots__ = ("_readers", "_replicator", "_rounds")
+
+    def __init__(self, replicator: RemoteReplicator, rounds: Rounds, readers: list[Reader]) -> None:
+        self._replicator = replicator
+        self._rounds = rounds
+        self._readers = readers
+
+    def __call__(self, outcome: Outcome) -> None:
+        self._replicator.round_done(self._rounds, self._readers, outcome)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection to the replica; ``lost`` is set when it is over."""
+
+    def __init__(self, replicator: RemoteReplicator) -> None:
+        self._replicator = replicator
+        self._frames = wire.FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self.lost = asyncio.Event()
+        self.heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transports are not asyncio.Transport
+        self._replicator.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
+        self._transport = None
+        self.lost.set()
+        self._replicator.disconnected(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._frames.feed(data):
+                self._replicator.received(wire.decode_message(body))
+        except (wire.WireError, msgspec.DecodeError):
+            self.abort()
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,192 @@
+"""The replica's end of the Unix socket: requests of front-end workers in, outcomes and pulses out.
+
+It runs on the asyncio loop of the replica's one thread. Requests go to the ``Replicator``; outcomes that come due in
+one turn of the loop leave in one write for each connection. Rules: at most ``max_pending`` requests are unanswered,
+more are refused at once; a worker that disappears or does not read its answers loses its connection and leaves nothing
+behind (what it asked runs on to its outcome, which nobody hears); a worker never learns of an outcome that rests on
+applied state it has not been told the place of. This module must not import ``raft`` or ``http``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.replicator import Replicator
+from raftkv.core.results import Outcome, Status
+from raftkv.frontend import wire
+
+MAX_UNREAD_BYTES: Final = 256 << 20
+"""A worker that lets this much pile up unread has stopped working."""
+
+_BACKLOG: Final = 64
+_TOO_LARGE = "it was carried out, but its answer is too large for one response; ask for fewer keys at a time"
+
+
+class FrontendServer:
+    """Serves ``replicator`` to front-end workers at the Unix socket ``path``.
+
+    ``wake`` is called after requests were submitted, so that the replica works soon rather than at its next timer.
+    """
+
+    def __init__(self, replicator: Replicator, *, path: str, wake: Callable[[], None], max_pending: int) -> None:
+        self._replicator = replicator
+        self._path = path
+        self._wake = wake
+        self._max_pending = max_pending
+        self._pending = 0
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._pushed: Status | None = None
+
+    async def start(self) -> None:
+        """Listen; a socket file left by a replica that crashed is replaced. Raises ``OSError``."""
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(self._path).st_mode):
+                os.unlink(self._path)  # noqa: PTH108  the path is a socket's, and may have to be relative
+        previous = os.umask(0o177)  # only this user's front-ends may ask
+        try:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(lambda: _Connection(self), self._path, backlog=_BACKLOG)
+        finally:
+            os.umask(previous)
+
+    async def stop(self) -> None:
+        """Send what is answered already, close every connection and remove the socket."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.close()
+        for connection in tuple(self._connections):
+            connection.finish()
+        await server.wait_closed()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # noqa: PTH108
+
+    def push(self, status: Status) -> None:
+        """Tell every worker the status."""
+        self._pushed = status
+        frame = wire.pulse_frame(status)
+        for connection in tuple(self._connections):
+            connection.write(frame)
+
+    def joined(self, connection: _Connection) -> None:
+        """A worker connected: it learns the status at once."""
+        self._connections.add(connection)
+        connection.write(wire.pulse_frame(self._replicator.status()))
+
+    def left(self, connection: _Connection) -> None:
+        """A worker is gone."""
+        self._connections.discard(connection)
+
+    def submit(self, connection: _Connection, submissions: tuple[wire.Submission, ...]) -> None:
+        """Hand requests to the replicator."""
+        for submission in submissions:
+            if self._pending >= self._max_pending:
+                detail = f"{self._max_pending} requests are waiting already; try again later"
+                refused = Refused(code=Code.OVERLOADED, detail=detail, retry_after_s=1.0)
+                connection.reply(submission.id, refused)
+                continue
+            self._pending += 1
+            pending = self._replicator.submit(submission.request, submission.deadline_s)
+            pending.when_done(_Answer(self, connection, submission.id))
+        self._wake()
+
+    def answered(self, connection: _Connection, request_id: int, outcome: Outcome) -> None:
+        """An outcome came due."""
+        self._pending -= 1
+        connection.reply(request_id, outcome)
+
+    def before_replies(self) -> None:
+        """Tell of a new place of the applied state before any outcome that may rest on it.
+
+        A worker reads the applied state itself once a barrier is passed; after a snapshot was installed, the state it
+        has open ends at an older revision than the barrier promises.
+        """
+        status = self._replicator.status()
+        if self._pushed is None or status.state_path != self._pushed.state_path:
+            self.push(status)
+
+
+class _Answer:
+    """Carries one outcome to the connection that asked."""
+
+    __slots__ = ("_connection", "_request_id", "_server")
+
+    def __init__(self, server: FrontendServer, connection: _Connection, request_id: int) -> None:
+        self._server = server
+        self._connection = connection
+        self._request_id = request_id
+
+    def __call__(self, outcome: Outcome) -> None:
+        self._server.answered(self._connection, self._request_id, outcome)
+
+
+class _Connection(asyncio.Protocol):
+    """One front-end worker."""
+
+    def __init__(self, server: FrontendServer) -> None:
+        self._server = server
+        self._frames = wire.FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._replies: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transports are not asyncio.Transport
+        self._server.joined(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
+        self._transport = None
+        self._replies.clear()
+        self._server.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._frames.feed(data):
+                self._server.submit(self, wire.decode_submissions(body))
+        except (wire.WireError, msgspec.DecodeError):
+            self._abort()
+
+    def reply(self, request_id: int, outcome: Outcome) -> None:
+        """Send ``outcome`` at the end of this turn of the loop."""
+        if self._transport is None:
+            return
+        item = wire.encode_item(wire.Reply(request_id, outcome))
+        if len(item) > wire.MAX_OUTCOME_BYTES:
+            item = wire.encode_item(wire.Reply(request_id, Unknown(detail=_TOO_LARGE)))
+        if not self._replies:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._replies.append(item)
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` now."""
+        if self._transport is None:
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self._abort()
+
+    def finish(self) -> None:
+        """Send what is answered and close."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _flush(self) -> None:
+        if not self._replies:
+            return
+        replies, self._replies = self._replies, []
+        self._server.before_replies()
+        self.write(wire.reply_frames(replies))
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,135 @@
+"""The frames on the Unix socket between front-end and replica: bytes in, values out, and back.
+
+A frame is its length (4 bytes, little-endian) and a msgpack body. The front-end sends lists of ``[id, deadline_s,
+request]``; ids are its own and never repeat on a connection; deadlines are on the monotonic clock, which all processes
+of a machine share. The replica sends ``[0, [[id, outcome], ...]]`` in any order of ids, and ``[1, status]``, the pulse.
+
+Rules: no input or output here; a frame above ``MAX_FRAME_BYTES`` or one that does not decode is a broken peer, and the
+connection ends. This module imports nothing but msgspec and ``core``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from raftkv.core.requests import Request
+from raftkv.core.results import Outcome, Status
+
+MAX_FRAME_BYTES: Final = 64 << 20
+"""No frame is larger; the largest outcome (a page of 8 MiB and a value more) stays far below."""
+
+MAX_OUTCOME_BYTES: Final = 32 << 20
+"""An outcome that encodes to more is not sent (a batch of very many large reads)."""
+
+FILL_BYTES: Final = 1 << 20
+"""A frame is closed once it has grown past this, so that no side works long on one frame."""
+
+_MAX_ITEMS: Final = 4_096
+_LENGTH: Final = struct.Struct("<I")
+
+
+class WireError(Exception):
+    """The peer broke the rules of the wire."""
+
+
+class Submission(msgspec.Struct, frozen=True, array_like=True):
+    """One request on its way to the replica."""
+
+    id: int
+    deadline_s: float
+    request: Request
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """One outcome on its way back."""
+
+    id: int
+    outcome: Outcome
+
+
+class Replies(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """Outcomes, in any order."""
+
+    replies: tuple[Reply, ...]
+
+
+class Pulse(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The status of the replica, pushed when it changes and about ten times a second."""
+
+    status: Status
+
+
+_encoder = msgspec.msgpack.Encoder()
+encode_item = _encoder.encode
+"""Encode one ``Submission`` or ``Reply``, for ``submission_frames`` and ``reply_frames``."""
+
+decode_submissions = msgspec.msgpack.Decoder(tuple[Submission, ...]).decode
+"""Decode the body of a frame to the replica; raises ``msgspec.DecodeError``."""
+
+decode_message = msgspec.msgpack.Decoder(Replies | Pulse).decode
+"""Decode the body of a frame to the front-end; raises ``msgspec.DecodeError``."""
+
+
+def pulse_frame(status: Status) -> bytes:
+    """The frame of a pulse."""
+    body = _encoder.encode(Pulse(status))
+    return _LENGTH.pack(len(body)) + body
+
+
+def submission_frames(items: Iterable[bytes]) -> bytes:
+    """Frames of encoded submissions."""
+    return b"".join(_frames(b"", items))
+
+
+def reply_frames(items: Iterable[bytes]) -> bytes:
+    """Frames of encoded replies."""
+    return b"".join(_frames(b"\x92\x00", items))  # an array of two, the first of which is the tag 0
+
+
+def _frames(head: bytes, items: Iterable[bytes]) -> Iterator[bytes]:
+    batch: list[bytes] = []
+    size_bytes = 0
+    for item in items:
+        batch.append(item)
+        size_bytes += len(item)
+        if size_bytes >= FILL_BYTES or len(batch) == _MAX_ITEMS:
+            yield from _frame(head, batch, size_bytes)
+            batch, size_bytes = [], 0
+    if batch:
+        yield from _frame(head, batch, size_bytes)
+
+
+def _frame(head: bytes, batch: list[bytes], size_bytes: int) -> Iterator[bytes]:
+    # The items are encoded one by one, so that their size is known; an array header (msgpack's array 16) joins them.
+    yield _LENGTH.pack(len(head) + 3 + size_bytes) + head + b"\xdc" + len(batch).to_bytes(2, "big")
+    yield from batch
+
+
+class FrameReader:
+    """Cuts a stream of bytes into the bodies of frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take ``data``, return the bodies completed by it; raises ``WireError`` for a frame that is too large."""
+        buffer = self._buffer
+        buffer += data
+        bodies: list[bytes] = []
+        position, end = 0, len(buffer)
+        while end - position >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, position)
+            if length > MAX_FRAME_BYTES:
+                raise WireError(f"a frame of {length} bytes")
+            if end - position - _LENGTH.size < length:
+                break
+            position += _LENGTH.size
+            bodies.append(bytes(buffer[position : position + length]))
+            position += length
+        if position:
+            del buffer[:position]
+        return bodies

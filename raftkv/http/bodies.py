@@ -1,0 +1,89 @@
+"""JSON bodies: their types, and how a wrong one is told to the client. Pure functions, no Flask, no ASGI."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from raftkv.core.errors import Code
+from raftkv.http.messages import Base64, HttpRequest
+from raftkv.http.problems import refuse
+
+Value = str | Base64
+Revision = Annotated[int, Meta(ge=0, le=10**18)]
+Ttl = Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)]
+
+_FORM: Final = b"application/x-www-form-urlencoded"
+_LOCATED: Final = re.compile(r"(.*) - at `\$\.?(.*?)`", re.DOTALL)
+
+
+class KeyAndValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the reference systems' writes."""
+
+    key: str
+    value: Value
+
+
+class PutOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="put", tag_field="op"):
+    """Store a value; ``if_revision`` is the revision the key must stand at (0: it must not exist), ``ttl`` seconds."""
+
+    key: str
+    value: Value
+    if_revision: Revision | None = None
+    ttl: Ttl | None = None
+
+
+class DeleteOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete", tag_field="op"):
+    """Remove a key."""
+
+    key: str
+    if_revision: Revision | None = None
+
+
+class GetOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="get", tag_field="op"):
+    """Read a key."""
+
+    key: str
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /batch``."""
+
+    operations: list[PutOperation | DeleteOperation | GetOperation]
+
+
+Body = TypeVar("Body")
+
+decode_key_and_value: Final = msgspec.json.Decoder(KeyAndValue)
+decode_batch: Final = msgspec.json.Decoder(Batch)
+
+
+def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_form_type: bool = False) -> Body:
+    """The body, decoded.
+
+    ``allow_form_type``: what ``curl -d '{...}'`` says without ``-H`` is let pass, because people type that.
+    """
+    content_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    is_form = content_type == _FORM and allow_form_type
+    if content_type and content_type != b"application/json" and not content_type.endswith(b"+json") and not is_form:
+        shown = content_type[:100].decode("latin-1")
+        refuse(Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be application/json, not {shown}")
+    try:
+        return decoder.decode(request.body)
+    except msgspec.ValidationError as error:
+        refuse(Code.BAD_REQUEST, f"body: {_readable(str(error))}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if is_form and not request.body.lstrip().startswith(b"{"):
+            refuse(Code.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json, not a form")
+        refuse(Code.BAD_REQUEST, f"body: not valid JSON: {error}")
+
+
+def _readable(message: str) -> str:
+    """Turn msgspec's ``reason - at `$.field` `` into ``field: reason``."""
+    found = _LOCATED.fullmatch(message)
+    if found is None or not found[2]:
+        return message
+    return f"{found[2]}: {found[1]}"

@@ -1,0 +1,196 @@
+"""The endpoints of the five reference systems, on top of the same requests as the native API. Pure functions.
+
+``timestamp`` of the first reference system is left out: raftkv stamps records with revisions, not with a time of day,
+and does not make one up.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Final
+
+from raftkv.core.errors import Code
+from raftkv.core.requests import Consistency, Delete, Get, Put, Write
+from raftkv.core.results import Answer, DeleteDone, Mismatch, Missing, Outcome, PutDone, Record, Written
+from raftkv.http import bodies, parameters
+from raftkv.http.handlers import (
+    READ_PARAMETERS,
+    WRITE_PARAMETERS,
+    Ask,
+    Context,
+    Handler,
+    at_once,
+    durability,
+    mismatch,
+    not_found,
+    read,
+    read_headers,
+    reused_key,
+    write_ask,
+)
+from raftkv.http.handlers_batch import checked
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
+from raftkv.http.problems import problem, refuse
+
+KEYED_READ: Final = READ_PARAMETERS | {"key"}
+KEYED_WRITE: Final = WRITE_PARAMETERS | {"key"}
+LITERAL: Final = b"key="
+
+Done = Callable[[Ask, PutDone | None, Written], tuple[int, object]]
+
+
+# -- writes -------------------------------------------------------------------------------------------------------
+
+
+def _parse_json_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    found = parameters.arguments(request, WRITE_PARAMETERS)
+    body: bodies.KeyAndValue = bodies.body_of(request, bodies.decode_key_and_value, allow_form_type=True)
+    key = parameters.key_from_text(body.key, context.limits)
+    put = Put(key=key, value=checked(body.value, context), match=parameters.precondition(request))
+    return write_ask(Write(operations=(put,)), found, request, context, key)
+
+
+def _parse_path_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    """``POST /set/{key}/{value}``: the key ends at the first slash (``%2F`` is part of it), the value is the rest."""
+    found = parameters.arguments(request, WRITE_PARAMETERS)
+    raw_key, slash, raw_value = request.path.removeprefix(b"/set/").partition(b"/")
+    if not slash:
+        refuse(Code.BAD_REQUEST, "the path must be /set/{key}/{value}")
+    key = parameters.checked_key(parameters.unescape(raw_key, "key"), context.limits)
+    value = parameters.checked_value(parameters.unescape(raw_value, "value"), context.limits)
+    put = Put(key=key, value=value, match=parameters.precondition(request))
+    return write_ask(Write(operations=(put,)), found, request, context, key)
+
+
+def _render_write(ask: Ask, outcome: Outcome, context: Context, done: Done) -> HttpResponse:
+    assert isinstance(outcome, Written)
+    headers = durability(ask, outcome, context)
+    if outcome.refused is not None:
+        return reused_key(outcome, headers)
+    result = outcome.results[0] if outcome.committed else None
+    if isinstance(result, Mismatch):
+        return mismatch(ask.subject, result.revision, headers)
+    assert result is None or isinstance(result, PutDone)
+    status, body = done(ask, result, outcome)
+    return json_response(status, body, headers)
+
+
+def _put_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:
+    version = None if result is None else result.version
+    return 200, {"result": "ok", "acks": written.acks, "key": ask.subject.decode(), "version": version}
+
+
+def _set_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:  # noqa: ARG001  see Done
+    assert isinstance(ask.request, Write)
+    put = ask.request.operations[0]
+    assert isinstance(put, Put)
+    return 201, {
+        "key": ask.subject.decode(),
+        "value": value_to_json(put.value),
+        "version": None if result is None else result.version,
+        "status": "created",
+    }
+
+
+def _render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    return _render_write(ask, outcome, context, _put_done)
+
+
+def _render_set(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    return _render_write(ask, outcome, context, _set_done)
+
+
+def _parse_delete(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    found = parameters.arguments(request, KEYED_WRITE)
+    key = parameters.key_from_text(found.get("key"), context.limits)
+    delete = Delete(key=key, match=parameters.precondition(request))
+    return write_ask(Write(operations=(delete,)), found, request, context, key)
+
+
+def _render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    assert isinstance(outcome, Written)
+    headers = durability(ask, outcome, context)
+    if outcome.refused is not None:
+        return reused_key(outcome, headers)
+    key = ask.subject.decode()
+    if not outcome.committed:
+        return json_response(202, {"deleted": None, "key": key, "revision": None}, headers)
+    result = outcome.results[0]
+    if isinstance(result, Mismatch):
+        return mismatch(ask.subject, result.revision, headers)
+    if isinstance(result, Missing):
+        return not_found(ask.subject, headers)
+    assert isinstance(result, DeleteDone)
+    return json_response(200, {"deleted": 1, "key": key, "revision": result.revision}, headers)
+
+
+# -- reads --------------------------------------------------------------------------------------------------------
+
+
+def _parse_get(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, KEYED_READ)
+    key = parameters.key_from_text(found.get("key"), context.limits)
+    return read(Get(key=key), found, request, context)
+
+
+def _parse_path_get(request: HttpRequest, context: Context) -> Ask:
+    """``GET /get/{key}``, and the literal ``/get/key=<key>`` of the second reference system's manual."""
+    found = parameters.arguments(request, READ_PARAMETERS)
+    raw = request.path.removeprefix(b"/get/").removeprefix(LITERAL)
+    key = parameters.checked_key(parameters.unescape(raw, "key"), context.limits)
+    return read(Get(key=key), found, request, context)
+
+
+def _parse_local_read(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"key", "timeout"}))
+    key = parameters.key_from_text(found.get("key"), context.limits)
+    return read(Get(key=key), found, request, context, Consistency.LOCAL)
+
+
+def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    assert isinstance(outcome, Answer)
+    headers: Headers = read_headers(outcome, context)
+    content = outcome.content
+    if isinstance(content, Missing):
+        return not_found(content.key, headers)
+    assert isinstance(content, Record)
+    shown = {"key": content.key.decode(), "value": value_to_json(content.value), "version": content.version}
+    return json_response(200, shown, headers)
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------
+
+
+def _health(request: HttpRequest, context: Context) -> HttpResponse:
+    parameters.arguments(request, frozenset())
+    now = dt.datetime.fromtimestamp(context.wall_s(), tz=dt.UTC)
+    return json_response(200, {"status": "healthy", "time": now.isoformat(timespec="milliseconds")})
+
+
+def _config(request: HttpRequest, context: Context) -> HttpResponse:
+    """What the numbers are in raft mode by default: a write and a linearizable read each need a majority."""
+    parameters.arguments(request, frozenset())
+    size = context.cluster_size
+    majority = size // 2 + 1
+    return json_response(200, {"n": size, "r": majority, "w": majority})
+
+
+def _change_config(request: HttpRequest, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    return problem(
+        Code.NOT_SUPPORTED,
+        "in raft mode n, r and w are not settings: choose ?w= (leader, majority, all or a number) for each write and "
+        "?consistency= (linearizable, lease or local) for each read",
+    )
+
+
+PUT = Handler(_parse_json_write, _render_put)
+SET = Handler(_parse_json_write, _render_set)
+SET_PATH = Handler(_parse_path_write, _render_set)
+GET = Handler(_parse_get, _render_get)
+GET_PATH = Handler(_parse_path_get, _render_get)
+LOCAL_READ = Handler(_parse_local_read, _render_get)
+DELETE = Handler(_parse_delete, _render_delete)
+HEALTH = at_once(_health)
+CONFIG = at_once(_config)
+CHANGE_CONFIG = at_once(_change_config)

@@ -1,0 +1,82 @@
+"""HTTP requests and responses as small frozen values; knows neither Flask nor ASGI.
+
+This module imports nothing but msgspec.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final
+
+import msgspec
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON: Final = (b"content-type", b"application/json")
+TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+
+encode_json = msgspec.json.Encoder().encode
+
+
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client sent. ``path`` is raw: percent-encoded, without the query; header names are lower case.
+
+    A header that came several times has its values joined by commas (RFC 9110, section 5.3).
+    """
+
+    method: str
+    path: bytes
+    query: bytes = b""
+    headers: dict[bytes, bytes]
+    body: bytes = b""
+
+
+class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes back; ``Content-Length`` is the carrier's part, and so is leaving out the body for ``HEAD``."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+
+
+def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers as a mapping, repeated ones joined."""
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        headers = {}
+        for name, value in pairs:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
+def json_response(status: int, content: Any, headers: Headers = ()) -> HttpResponse:
+    """A JSON response."""
+    return HttpResponse(status=status, headers=(JSON, *headers), body=encode_json(content))
+
+
+class Base64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A value that is no text, in JSON."""
+
+    base64: str
+
+
+def value_to_json(value: bytes) -> str | Base64:
+    """Text as a string, other bytes as ``{"base64": ...}``."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return Base64(base64.b64encode(value).decode())
+
+
+def value_from_json(value: str | Base64) -> bytes:
+    """The bytes behind a JSON value; raises ``ValueError`` with a reason."""
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("half of a surrogate pair is not text") from None
+    try:
+        return base64.b64decode(value.base64, validate=True)
+    except binascii.Error:
+        raise ValueError("not valid base64") from None

@@ -1,0 +1,196 @@
+"""What requests carry beside their bodies: keys in paths, query parameters, preconditions. Pure functions.
+
+Every mistake raises ``DefiniteError`` with a sentence that names what is wrong. A parameter that is unknown, or given
+twice, is refused: a typo must not silently weaken a guarantee. This module must not import Flask.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from raftkv.core.config import HttpSection
+from raftkv.core.errors import Code
+from raftkv.core.requests import ABSENT, ANY, Consistency
+from raftkv.http.messages import HttpRequest
+from raftkv.http.problems import refuse
+
+MAX_TIMEOUT_S: Final = 60.0
+MAX_TTL_S: Final = 10 * 365 * 86_400.0
+
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+_ELSEWHERE: Final = {
+    "r": "r belongs to quorum mode; in raft mode a read names its ?consistency= (linearizable, lease or local)",
+    "lease": "leases are not built yet; use ?ttl=SECONDS",
+}
+_BOOLEANS: Final = {"1": True, "true": True, "": True, "0": False, "false": False}
+
+
+def unescape(raw: bytes, what: str) -> bytes:
+    """Percent-decode."""
+    if b"%" not in raw:
+        return raw
+    if _BROKEN_ESCAPE.search(raw) is not None:
+        refuse(Code.BAD_REQUEST, f"{what}: broken percent-encoding")
+    return unquote_to_bytes(raw)
+
+
+def checked_key(key: bytes, limits: HttpSection, what: str = "key") -> bytes:
+    """``key`` itself, when it may be one; ``what`` is its name in the request."""
+    if not key:
+        refuse(Code.BAD_REQUEST, f"{what}: must not be empty")
+    if len(key) > limits.max_key_bytes:
+        refuse(Code.KEY_TOO_LARGE, f"{what}: {len(key)} bytes are more than the limit of {limits.max_key_bytes}")
+    if not key.isascii():
+        try:
+            key.decode()
+        except UnicodeDecodeError:
+            refuse(Code.BAD_REQUEST, f"{what}: not valid UTF-8")
+    return key
+
+
+def key_from_path(path: bytes, prefix: bytes, limits: HttpSection) -> bytes:
+    """The key that is the rest of ``path`` after ``prefix``."""
+    return checked_key(unescape(path[len(prefix) :], "key"), limits)
+
+
+def key_from_text(text: str | None, limits: HttpSection, what: str = "key") -> bytes:
+    """The key in a query parameter or a JSON body."""
+    if text is None:
+        refuse(Code.BAD_REQUEST, f"{what}: missing")
+    try:
+        return checked_key(text.encode(), limits, what)
+    except UnicodeEncodeError:
+        refuse(Code.BAD_REQUEST, f"{what}: half of a surrogate pair is not text")
+
+
+def checked_value(value: bytes, limits: HttpSection) -> bytes:
+    """``value`` itself, when it may be stored."""
+    if len(value) > limits.max_value_bytes:
+        refuse(Code.VALUE_TOO_LARGE, f"value: {len(value)} bytes are more than the limit of {limits.max_value_bytes}")
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field in query.split(b"&"):
+        if not field:
+            continue
+        raw_name, _, raw_value = field.partition(b"=")
+        try:
+            name = unescape(raw_name.replace(b"+", b" "), "query").decode()
+            value = unescape(raw_value.replace(b"+", b" "), f"query parameter {name!r}").decode()
+        except UnicodeDecodeError:
+            refuse(Code.BAD_REQUEST, "query: not valid UTF-8")
+        if name not in allowed:
+            if name in _ELSEWHERE:
+                refuse(Code.NOT_SUPPORTED, _ELSEWHERE[name])
+            known = ", ".join(sorted(allowed)) or "none"
+            refuse(Code.BAD_REQUEST, f"query parameter {name[:100]!r} is not known here (known: {known})")
+        if name in found:
+            refuse(Code.BAD_REQUEST, f"query parameter {name!r} is given twice")
+        found[name] = value
+    return found
+
+
+def arguments(request: HttpRequest, allowed: frozenset[str]) -> dict[str, str]:
+    """The query parameters, each one of ``allowed`` and given once. The result is shared: do not change it."""
+    return _arguments(request.query, allowed) if request.query else {}
+
+
+def flag(found: dict[str, str], name: str) -> bool:
+    """A yes or no; the bare name means yes."""
+    text = found.get(name)
+    if text is None:
+        return False
+    if text not in _BOOLEANS:
+        refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is neither 1 nor 0")
+    return _BOOLEANS[text]
+
+
+def seconds(found: dict[str, str], name: str, limit_s: float) -> float | None:
+    """A positive number of seconds."""
+    text = found.get(name)
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= limit_s or not text.isascii() or "_" in text:
+        refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number of seconds above 0 and up to {limit_s:g}")
+    return number
+
+
+def whole_number(found: dict[str, str], name: str, limit: int) -> int | None:
+    """A number from 1 to ``limit``."""
+    text = found.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= limit):
+        refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number from 1 to {limit}")
+    return int(text)
+
+
+def consistency(found: dict[str, str], offers: tuple[Consistency, ...] | None) -> Consistency:
+    """The level a read asks for, which must be one of ``offers`` (``None``: not known, the replica decides)."""
+    text = found.get("consistency", Consistency.LINEARIZABLE.value)
+    try:
+        level = Consistency(text)
+    except ValueError:
+        known = ", ".join(level.value for level in Consistency)
+        refuse(Code.BAD_REQUEST, f"consistency: {text[:100]!r} is none of {known}")
+    if offers is not None and level not in offers:
+        known = ", ".join(offer.value for offer in offers) or "none"
+        refuse(Code.NOT_SUPPORTED, f"consistency: this node cannot give {level.value} reads (it offers: {known})")
+    return level
+
+
+def precondition(request: HttpRequest) -> int | None:
+    """``match`` of a write, from ``If-Match`` and ``If-None-Match``.
+
+    Revisions are exact, so a weak tag (``W/"7"``, as proxies make of strong ones) means the same as a strong one.
+    ``If-Match: "0"`` says that the key must not exist, as ``If-None-Match: *`` does.
+    """
+    if_match, if_none_match = request.headers.get(b"if-match"), request.headers.get(b"if-none-match")
+    if if_match is None and if_none_match is None:
+        return None
+    if if_match is not None and if_none_match is not None:
+        refuse(Code.BAD_REQUEST, "If-Match and If-None-Match: only one of them can be given")
+    if if_none_match is not None:
+        if if_none_match.strip() != b"*":
+            refuse(Code.BAD_REQUEST, "If-None-Match: a write takes only * (the key must not exist)")
+        return ABSENT
+    assert if_match is not None
+    text = if_match.decode("latin-1").strip()
+    if text == "*":
+        return ANY
+    found = _ETAG.fullmatch(text)
+    if found is None:
+        refuse(Code.BAD_REQUEST, 'If-Match: must be * or one revision in quotes, as in "7"')
+    return int(found[1] or found[2])
+
+
+def is_unmodified(request: HttpRequest, revision: int) -> bool:
+    """Does ``If-None-Match`` of a read name ``revision``, so that the client has the value already?"""
+    header = request.headers.get(b"if-none-match")
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.decode("latin-1").split(",")]
+    return "*" in tags or f'"{revision}"' in tags
+
+
+def idempotency_key(request: HttpRequest) -> str | None:
+    """The ``Idempotency-Key``."""
+    header = request.headers.get(b"idempotency-key")
+    if header is None:
+        return None
+    if _IDEMPOTENCY_KEY.fullmatch(header) is None:
+        refuse(Code.BAD_REQUEST, "Idempotency-Key: must be 1 to 255 visible ASCII characters")
+    return header.decode()

@@ -1,0 +1,122 @@
+"""THE list of everything that is served: method, path, handler, and what the documentation says of it.
+
+Flask, the hot path of ``asgi``, the metrics and ``/openapi.json`` are all made from it. This module must not import
+Flask.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.http import bodies, handlers_batch, handlers_cluster, handlers_kv, handlers_reference
+from raftkv.http.handlers import READ_PARAMETERS, WRITE_PARAMETERS, Handler
+from raftkv.http.handlers_cluster import not_built
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of one path.
+
+    ``path`` is written as in OpenAPI; ``{key*}`` takes the whole rest of the path. ``hot`` routes are answered in front
+    of Flask, by the same handler. ``body`` is ``bytes``, a type for JSON, or ``None``.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    query: frozenset[str] = frozenset()
+    body: Any = None
+    conditional: bool = False
+    hot: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path as metrics and Flask name it."""
+        return self.path.replace("*", "")
+
+
+def _get(path: str, handler: Handler, summary: str, query: frozenset[str] = frozenset(), *, hot: bool = False) -> Route:
+    return Route(method="GET", path=path, handler=handler, summary=summary, query=query, hot=hot)
+
+
+def _write(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:
+    query = more.pop("query", WRITE_PARAMETERS)
+    return Route(method=method, path=path, handler=handler, summary=summary, query=query, hot=True, **more)
+
+
+def _later(method: str, path: str, sentence: str) -> Route:
+    return Route(method=method, path=path, handler=not_built(sentence), summary=f"Not built yet: {sentence}")
+
+
+_KV: Final = (
+    _write(
+        "PUT",
+        "/kv/{key*}",
+        handlers_kv.PUT,
+        "Store the body under the key",
+        query=handlers_kv.PUT_PARAMETERS,
+        body=bytes,
+        conditional=True,
+    ),
+    _get("/kv/{key*}", handlers_kv.GET, "The value of the key", READ_PARAMETERS, hot=True),
+    _write("DELETE", "/kv/{key*}", handlers_kv.DELETE, "Remove the key", conditional=True),
+    _get("/kv", handlers_kv.LIST, "A sorted page of keys", handlers_kv.LIST_PARAMETERS),
+    _write("POST", "/batch", handlers_batch.BATCH, "Many independent operations at once", body=bodies.Batch),
+)
+
+_REFERENCE: Final = (
+    _write("POST", "/put", handlers_reference.PUT, "Store a value", body=bodies.KeyAndValue),
+    _write("PUT", "/put", handlers_reference.PUT, "Store a value", body=bodies.KeyAndValue),
+    _get("/get", handlers_reference.GET, "The value of ?key=", handlers_reference.KEYED_READ, hot=True),
+    _get("/get/{key*}", handlers_reference.GET_PATH, "The value of the key", READ_PARAMETERS, hot=True),
+    _write("DELETE", "/delete", handlers_reference.DELETE, "Remove ?key=", query=handlers_reference.KEYED_WRITE),
+    _write("POST", "/set/{key}/{value*}", handlers_reference.SET_PATH, "Store a value"),
+    _write("POST", "/set", handlers_reference.SET, "Store a value", body=bodies.KeyAndValue),
+    _get("/local_read", handlers_reference.LOCAL_READ, "This node's own copy", frozenset({"key", "timeout"}), hot=True),
+    _get("/health", handlers_reference.HEALTH, "Is the front-end alive?"),
+    _get("/config", handlers_reference.CONFIG, "Replicas, and how many of them reads and writes need"),
+    Route(
+        method="POST",
+        path="/config",
+        handler=handlers_reference.CHANGE_CONFIG,
+        summary="Refused in raft mode, with the way to go instead",
+    ),
+)
+
+_CLUSTER: Final = (
+    _get("/status", handlers_cluster.STATUS, "This node's view of itself and its cluster", frozenset({"timeout"})),
+    _get("/cluster/members", handlers_cluster.MEMBERS, "The members"),
+    _get("/livez", handlers_cluster.LIVEZ, "Is the front-end alive?"),
+    _get("/readyz", handlers_cluster.READYZ, "Can this node serve writes and linearizable reads? If not, why?"),
+)
+
+_TXN = "transactions are not built yet; a single key can be compared and set with If-Match"
+_WATCH = "watching is not built yet; poll GET /kv and compare revisions"
+_LEASES = "leases are not built yet; use ?ttl=SECONDS on PUT"
+_MEMBERS = "the members cannot be changed at run time yet; change the configuration and restart every node"
+_TRANSFER = "leadership cannot be transferred on request yet"
+_BACKUP = "backup and restore are not built yet; stop a node and copy its data directory"
+_INTERNAL = "this belongs to quorum mode; in raft mode no replica takes or gives a value without the others"
+_UI = "the console is not built yet; see /docs and /status"
+
+_LATER: Final = (
+    _later("POST", "/txn", _TXN),
+    _later("GET", "/watch", _WATCH),
+    _later("POST", "/leases", _LEASES),
+    _later("GET", "/leases/{id}", _LEASES),
+    _later("DELETE", "/leases/{id}", _LEASES),
+    _later("POST", "/leases/{id}/keepalive", _LEASES),
+    _later("POST", "/cluster/members", _MEMBERS),
+    _later("DELETE", "/cluster/members/{id}", _MEMBERS),
+    _later("POST", "/cluster/transfer", _TRANSFER),
+    _later("GET", "/backup", _BACKUP),
+    _later("POST", "/restore", _BACKUP),
+    _later("GET", "/ui", _UI),
+    _later("POST", "/internal/write", _INTERNAL),
+    _later("GET", "/internal/read", _INTERNAL),
+    _later("POST", "/internal/kv", _INTERNAL),
+)
+
+ROUTES: Final[tuple[Route, ...]] = (*_KV, *_REFERENCE, *_CLUSTER, *_LATER)

@@ -1,0 +1,168 @@
+"""The front-end process: ``python -m raftkv.http.server --config FILE --node ID --replica-socket PATH --parent-fd N``.
+
+gunicorn's arbiter with one or more ASGI workers, each with its own link to the replica. Rules: the address is bound
+once, before anything else, and a taken one ends the process with one line and exit status 2; when the other end of
+``--parent-fd`` closes, however that came to be, the whole front-end ends, so that none outlives its node; nothing is
+written to the standard streams unless something is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from gunicorn.app.base import BaseApplication
+
+from raftkv import __version__
+from raftkv.core.config import Address, ClusterConfig, ConfigError, parse_config
+from raftkv.core.errors import StartupError
+from raftkv.frontend.applied import AppliedState
+from raftkv.frontend.remote import RemoteReplicator
+from raftkv.http.asgi import Application
+from raftkv.http.handlers import Context
+
+GRACE_S: Final = 2
+"""How long a worker may take to finish what it has begun when the node stops."""
+
+KEEPALIVE_S: Final = 75
+_BACKLOG: Final = 1024
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
+    """The gunicorn application, told everything by us: no configuration file, no environment, no command line."""
+
+    def __init__(self, settings: dict[str, Any], make: Any) -> None:
+        """``make`` builds the ASGI application; it is called in each worker, after the fork."""
+        self._settings = settings
+        self._make = make
+        super().__init__()
+
+    def load_config(self) -> None:
+        """See gunicorn."""
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Application:
+        """See gunicorn."""
+        application: Application = self._make()
+        return application
+
+
+def listen(address: Address) -> socket.socket:
+    """Bind and listen; raises ``StartupError`` with one line that names the address and the reason."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, target = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(target)
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise StartupError(f"http: cannot listen on {address}: {error.strerror or error}") from None
+    return listener
+
+
+def make_application(config: ClusterConfig, node_id: str, replica_socket: str) -> Application:
+    """The ASGI application of a worker, linked to its replica."""
+    replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
+    context = Context(
+        node=node_id,
+        mode=config.cluster.mode,
+        version=__version__,
+        scheme="https" if config.http.tls_cert else "http",
+        limits=config.http,
+        members=config.node,
+        status=lambda: replicator.pulse,
+        last_status=lambda: replicator.last_pulse,
+        monotonic_s=time.monotonic,
+        wall_s=time.time,
+        node_header=((b"raftkv-node", node_id.encode()),),
+    )
+    return Application(replicator, context, start=replicator.start, stop=replicator.close)
+
+
+def settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: Path) -> dict[str, Any]:
+    """Settings of gunicorn; paths in the configuration are relative to ``directory``."""
+    chosen: dict[str, Any] = {
+        "bind": f"fd://{listener_fd}",
+        "workers": config.http.workers,
+        "worker_class": "raftkv.http.worker.Worker",
+        "asgi_loop": "uvloop",
+        "asgi_lifespan": "on",
+        # A client that left is not waited for: what it asked runs on in the replica, its answer is nobody's.
+        "asgi_disconnect_grace_period": 1,
+        "http_parser": "python",
+        # Every shared default path of the control socket would be fought over by the nodes of one user.
+        "control_socket_disable": True,
+        "timeout": 30,
+        "graceful_timeout": GRACE_S,
+        "keepalive": KEEPALIVE_S,
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+        "loglevel": "error",
+        "proc_name": f"raftkv-http {node_id}",
+    }
+    if config.http.tls_cert:
+        chosen["certfile"] = str(directory / config.http.tls_cert)
+        chosen["keyfile"] = str(directory / config.http.tls_key)
+    return chosen
+
+
+def end_with_parent(parent_fd: int) -> None:
+    """End this process, the arbiter, when the other end of ``parent_fd`` closes; its workers follow it."""
+
+    def watch() -> None:
+        while os.read(parent_fd, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S + 3)
+        os._exit(1)  # the arbiter is stuck; workers notice that their parent is gone and end by themselves
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    """Run until told to stop; the exit status is 2 when the front-end cannot start."""
+    parser = argparse.ArgumentParser(prog="raftkv.http.server", description="The front-end of one raftkv node.")
+    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--node", required=True)
+    parser.add_argument("--replica-socket", required=True)
+    parser.add_argument("--parent-fd", required=True, type=int)
+    options = parser.parse_args(arguments)
+    try:
+        config = parse_config(options.config.read_text())
+        listener = listen(config.member(options.node).http_listen)
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201  the command line's own voice
+        return 2
+    except ConfigError as error:
+        print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except StartupError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    chosen = settings(config, options.node, listener.detach(), options.config.resolve().parent)
+    # gunicorn keeps settings from such variables in reserve; nothing but our own counts.
+    for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "GUNICORN_PID", "GUNICORN_FD", "LISTEN_FDS", "LISTEN_PID"):
+        os.environ.pop(name, None)
+    end_with_parent(options.parent_fd)
+    Server(chosen, lambda: make_application(config, options.node, options.replica_socket)).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""A ``Replicator`` of one, in process: the machine over tables in memory, no log, no peers.
+
+It shows what the interface asks for, and carries the tests of the HTTP layer. ``work`` carries out what was submitted;
+``held`` keeps it from doing so, for tests of waiting.
+"""
+
+from __future__ import annotations
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Barrier, Consistency, Read, Request, Write
+from raftkv.core.results import Answer, Outcome, Ready, Status
+from raftkv.machine import command, reading
+from raftkv.machine.machine import Machine, MachineLimits
+from raftkv.storage.tables import MemoryTables
+
+ALL_LEVELS = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL)
+
+
+class SoloReplicator:
+    """See the module; ``offers``, ``leader`` and ``state_path`` are what its status claims."""
+
+    def __init__(
+        self,
+        *,
+        max_pending: int = 1_000,
+        offers: tuple[Consistency, ...] = ALL_LEVELS,
+        node: str = "n1",
+        now_ms: int = 1_000,
+    ) -> None:
+        self.tables = MemoryTables()
+        self.machine = Machine(self.tables, MachineLimits())
+        self.offers = offers
+        self.node = node
+        self.leader: str | None = node
+        self.cluster_size = 1
+        self.state_path = ""
+        self.heard_at_s: float | None = 0.0
+        self.now_ms = now_ms
+        self.held = False
+        self.submitted: list[Request] = []
+        self._max_pending = max_pending
+        self._queue: list[tuple[Request, float, Pending]] = []
+        self._closed = False
+
+    def submit(self, request: Request, deadline_s: float) -> Pending:
+        pending = Pending()
+        self.submitted.append(request)
+        if self._closed:
+            pending.resolve(Refused(code=Code.NO_LEADER, detail="closed"))
+        elif len(self._queue) >= self._max_pending:
+            pending.resolve(Refused(code=Code.OVERLOADED, detail="too many requests wait", retry_after_s=1.0))
+        elif isinstance(request, Read | Barrier) and request.consistency not in self.offers:
+            pending.resolve(Refused(code=Code.NOT_SUPPORTED, detail=f"{request.consistency} is not offered"))
+        else:
+            self._queue.append((request, deadline_s, pending))
+        return pending
+
+    def work(self, now_s: float) -> float:
+        kept = []
+        queue, self._queue = self._queue, []
+        for request, deadline_s, pending in queue:
+            if deadline_s <= now_s:
+                pending.resolve(self._late(request))
+            elif self.held:
+                kept.append((request, deadline_s, pending))
+            else:
+                pending.resolve(self._carry_out(request))
+        self._queue = kept + self._queue
+        return now_s + 0.05
+
+    def status(self) -> Status:
+        return Status(
+            node=self.node,
+            mode="raft",
+            role="leader" if self.leader == self.node else "follower",
+            leader=self.leader,
+            term=1,
+            commit_index=self.machine.applied_index,
+            applied_index=self.machine.applied_index,
+            revision=self.machine.revision,
+            peers=(),
+            offers=self.offers,
+            cluster_size=self.cluster_size,
+            heard_at_s=self.heard_at_s,
+            state_path=self.state_path,
+        )
+
+    def close(self) -> None:
+        self._closed = True
+        queue, self._queue = self._queue, []
+        for request, _, pending in queue:
+            if isinstance(request, Write):
+                pending.resolve(Unknown(detail="closed"))
+            else:
+                pending.resolve(Refused(code=Code.NO_LEADER, detail="closed"))
+
+    def _late(self, request: Request) -> Outcome:
+        if isinstance(request, Write):
+            return Unknown(detail="the deadline passed")
+        return Refused(code=Code.QUORUM_UNREACHABLE, detail="the deadline passed")
+
+    def _carry_out(self, request: Request) -> Outcome:
+        if isinstance(request, Write):
+            if self.leader is None:
+                return Refused(code=Code.NO_LEADER, detail="there is no leader", retry_after_s=1.0)
+            self.now_ms += 1
+            index = self.machine.applied_index + 1
+            applied = self.machine.apply(index, 1, command.encode(self.now_ms, 1, index, (request,)))
+            assert applied is not None
+            return applied.outcomes[0]
+        if isinstance(request, Read):
+            content = reading.answer(self.tables, request.query)
+            revision = reading.revision(self.tables)
+            return Answer(content=content, consistency=request.consistency, revision=revision)
+        if isinstance(request, Barrier):
+            return Ready(applied_index=self.machine.applied_index)
+        return self.status()

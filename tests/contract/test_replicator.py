@@ -1,0 +1,248 @@
+"""What every replicator must do, whatever it is made of. See ``conftest`` for who is checked."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.requests import ABSENT, ANY, Barrier, Consistency, Delete, Get, Inspect, List, Put, Read, Write
+from raftkv.core.results import (
+    Answer,
+    DeleteDone,
+    Mismatch,
+    Missing,
+    Page,
+    PutDone,
+    Ready,
+    Record,
+    Status,
+    Written,
+)
+from tests.contract.conftest import MAX_PENDING, Harness
+
+
+def put(harness: Harness, key: bytes, value: bytes = b"v", **more: int) -> PutDone | Mismatch:
+    written = harness.ask(Write(operations=(Put(key=key, value=value, **more),)))
+    assert isinstance(written, Written)
+    assert written.committed
+    (result,) = written.results
+    assert isinstance(result, PutDone | Mismatch)
+    return result
+
+
+def get(harness: Harness, key: bytes, level: Consistency = Consistency.LINEARIZABLE) -> Record | Missing:
+    answer = harness.ask(Read(query=Get(key=key), consistency=level))
+    assert isinstance(answer, Answer)
+    assert answer.consistency is level
+    assert isinstance(answer.content, Record | Missing)
+    return answer.content
+
+
+def test_a_key_is_created_then_replaced(harness: Harness) -> None:
+    first, second = put(harness, b"a", b"1"), put(harness, b"a", b"2")
+    found = get(harness, b"a")
+
+    assert isinstance(first, PutDone)
+    assert isinstance(second, PutDone)
+    assert isinstance(found, Record)
+    assert (first.version, second.version) == (1, 2)
+    assert second.revision == first.revision + 1
+    assert (found.value, found.version) == (b"2", 2)
+    assert (found.create_revision, found.mod_revision) == (first.revision, second.revision)
+
+
+def test_versions_start_anew_after_a_delete(harness: Harness) -> None:
+    put(harness, b"a")
+    deleted = harness.ask(Write(operations=(Delete(key=b"a"),)))
+    gone = get(harness, b"a")
+    again = put(harness, b"a")
+
+    assert isinstance(deleted, Written)
+    assert isinstance(deleted.results[0], DeleteDone)
+    assert gone == Missing(key=b"a")
+    assert isinstance(again, PutDone)
+    assert (again.version, again.revision) == (1, deleted.revision + 1)
+
+
+def test_deleting_what_is_not_there_changes_nothing(harness: Harness) -> None:
+    before = put(harness, b"other")
+    deleted = harness.ask(Write(operations=(Delete(key=b"a"),)))
+
+    assert isinstance(before, PutDone)
+    assert isinstance(deleted, Written)
+    assert deleted.results == (Missing(key=b"a"),)
+    assert deleted.revision == before.revision
+
+
+@pytest.mark.parametrize("present", [False, True])
+@pytest.mark.parametrize("match", ["none", "absent", "any", "same", "other"])
+@pytest.mark.parametrize("kind", [Put, Delete])
+def test_compare_and_set(harness: Harness, kind: type[Put | Delete], match: str, *, present: bool) -> None:
+    revision = 0
+    if present:
+        created = put(harness, b"a", b"old")
+        assert isinstance(created, PutDone)
+        revision = created.revision
+    wanted = {"none": None, "absent": ABSENT, "any": ANY, "same": revision or 77, "other": 99}[match]
+    operation = Put(key=b"a", value=b"new", match=wanted) if kind is Put else Delete(key=b"a", match=wanted)
+
+    written = harness.ask(Write(operations=(operation,)))
+
+    assert isinstance(written, Written)
+    (result,) = written.results
+    passes = match == "none" or (match == "absent" and not present) or (match in ("any", "same") and present)
+    if not passes:
+        assert result == Mismatch(revision=revision)
+        assert (get(harness, b"a") == Missing(key=b"a")) is not present
+    elif kind is Put:
+        assert isinstance(result, PutDone)
+    else:
+        assert result == (DeleteDone(revision=revision + 1) if present else Missing(key=b"a"))
+
+
+def test_a_batch_is_many_independent_operations_in_order(harness: Harness) -> None:
+    operations = (
+        Put(key=b"a", value=b"1"),
+        Put(key=b"a", value=b"2", match=ABSENT),
+        Get(key=b"a"),
+        Delete(key=b"a"),
+        Get(key=b"a"),
+        Put(key=b"b", value=b"3"),
+    )
+
+    written = harness.ask(Write(operations=operations))
+
+    assert isinstance(written, Written)
+    created, refused, found, deleted, missing, other = written.results
+    assert isinstance(created, PutDone)
+    assert refused == Mismatch(revision=created.revision)
+    assert isinstance(found, Record)
+    assert found.value == b"1"
+    assert deleted == DeleteDone(revision=created.revision + 1)
+    assert missing == Missing(key=b"a")
+    assert other == PutDone(version=1, revision=created.revision + 2)
+    assert written.revision == created.revision + 2
+
+
+def test_pages_come_in_the_order_of_bytes(harness: Harness) -> None:
+    keys = [b"a", b"a/1", b"a/10", b"a/2", b"a0", "ä".encode(), b"\x00"]
+    harness.ask(Write(operations=tuple(Put(key=key, value=key) for key in keys)))
+    found: list[bytes] = []
+    start: bytes | None = b""
+    while start is not None:
+        answer = harness.ask(Read(query=List(start=start, end=None, limit=3)))
+        assert isinstance(answer, Answer)
+        assert isinstance(answer.content, Page)
+        assert len(answer.content.records) <= 3
+        found += [record.key for record in answer.content.records]
+        start = answer.content.next_start
+
+    assert found == sorted(keys)
+
+
+def test_a_range_ends_before_its_end_and_keys_only_leaves_the_values_out(harness: Harness) -> None:
+    harness.ask(Write(operations=tuple(Put(key=key, value=b"v") for key in (b"a", b"b", b"c"))))
+
+    answer = harness.ask(Read(query=List(start=b"a", end=b"c", limit=9, keys_only=True)))
+
+    assert isinstance(answer, Answer)
+    assert isinstance(answer.content, Page)
+    assert [(record.key, record.value) for record in answer.content.records] == [(b"a", b""), (b"b", b"")]
+    assert answer.content.next_start is None
+
+
+def test_a_retry_returns_the_first_outcome(harness: Harness) -> None:
+    write = Write(operations=(Put(key=b"a", value=b"v"),), idempotency_key="once")
+    other = Write(operations=(Put(key=b"a", value=b"w"),), idempotency_key="once")
+
+    first, again, refused = harness.ask(write), harness.ask(write), harness.ask(other)
+
+    assert isinstance(first, Written)
+    assert isinstance(again, Written)
+    assert isinstance(refused, Written)
+    assert (first.results, first.revision) == (again.results, again.revision)
+    assert refused.refused is not None
+    assert get(harness, b"a").version == 1  # type: ignore[union-attr]
+
+
+def test_each_offered_level_sees_the_writes_acknowledged_before(harness: Harness) -> None:
+    offers = harness.replicator.status().offers
+    assert Consistency.LINEARIZABLE in offers
+
+    for number in range(5):
+        put(harness, b"a", b"%d" % number)
+        for level in offers:
+            found = get(harness, b"a", level)
+            assert isinstance(found, Record)
+            # A local read on the node that acknowledged the write has applied it, too.
+            assert found.value == b"%d" % number
+
+
+def test_the_answer_of_a_read_names_the_revision_it_was_taken_from(harness: Harness) -> None:
+    done = put(harness, b"a")
+    answer = harness.ask(Read(query=Get(key=b"nothing")))
+
+    assert isinstance(done, PutDone)
+    assert isinstance(answer, Answer)
+    assert answer.revision == done.revision
+
+
+def test_a_barrier_is_passed(harness: Harness) -> None:
+    put(harness, b"a")
+
+    assert isinstance(harness.ask(Barrier()), Ready)
+
+
+def test_a_status_tells_of_the_node(harness: Harness) -> None:
+    put(harness, b"a")
+    status = harness.ask(Inspect())
+
+    assert isinstance(status, Status)
+    assert status.leader is not None
+    assert status.applied_index <= status.commit_index
+    assert status.revision >= 1
+
+
+def test_requests_side_by_side_all_get_their_own_outcome(harness: Harness) -> None:
+    pendings = [harness.submit(Write(operations=(Put(key=b"%d" % n, value=b"v"),))) for n in range(MAX_PENDING)]
+    written = [harness.wait(pending) for pending in pendings]
+
+    revisions = [one.results[0].revision for one in written]  # type: ignore[union-attr]
+    assert len(set(revisions)) == MAX_PENDING
+    for number in range(MAX_PENDING):
+        assert isinstance(get(harness, b"%d" % number), Record)
+
+
+def test_what_waits_is_bounded(harness: Harness) -> None:
+    pendings = [harness.submit(Write(operations=(Put(key=b"a", value=b"v"),))) for _ in range(MAX_PENDING + 10)]
+    outcomes = [harness.wait(pending) for pending in pendings]
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert len(refused) == 10
+    assert {one.code for one in refused} == {Code.OVERLOADED}
+    assert all(one.retry_after_s for one in refused)
+    found = get(harness, b"a")
+    assert isinstance(found, Record)
+    assert found.version == MAX_PENDING
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [Write(operations=(Put(key=b"a", value=b"v"),)), Read(query=Get(key=b"a")), Barrier()],
+    ids=["write", "read", "barrier"],
+)
+def test_a_deadline_in_the_past_gets_an_outcome_soon(harness: Harness, request_: Write | Read | Barrier) -> None:
+    outcome = harness.wait(harness.submit(request_, -1.0), limit_s=2.0)
+
+    assert isinstance(outcome, Refused | Unknown | Written | Answer | Ready)
+    if not isinstance(request_, Write):
+        assert not isinstance(outcome, Unknown)
+
+
+def test_after_close_nothing_is_taken_and_nothing_hangs(harness: Harness) -> None:
+    waiting = [harness.submit(Write(operations=(Put(key=b"a", value=b"v"),))), harness.submit(Barrier())]
+    harness.replicator.close()
+
+    assert all(pending.outcome is not None for pending in waiting)
+    assert isinstance(waiting[1].outcome, Refused | Ready)
+    assert isinstance(harness.submit(Read(query=Get(key=b"a"))).outcome, Refused)

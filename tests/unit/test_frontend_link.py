@@ -1,0 +1,375 @@
+"""Both ends of the Unix socket: sharing barriers, losing the replica, deadlines, limits, broken peers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Barrier, Consistency, Get, Inspect, Put, Query, Read, Write
+from raftkv.core.results import Answer, Missing, Ready, Status, Written
+from raftkv.frontend import wire
+from raftkv.frontend.remote import RemoteReplicator
+from raftkv.frontend.server import FrontendServer
+from tests.contract.remote import Replica, SharedTables
+from tests.contract.solo import SoloReplicator
+
+WRITE = Write(operations=(Put(key=b"a", value=b"v"),))
+READ = Read(query=Get(key=b"a"))
+LOCAL = Read(query=Get(key=b"a"), consistency=Consistency.LOCAL)
+
+
+class Link:
+    """A replica and a front-end at one socket; ``opened`` are the states that the front-end opened."""
+
+    def __init__(self, folder: Path, *, shared: bool = False, max_pending: int = 100) -> None:
+        self.path = folder / "socket"
+        self.solo = SoloReplicator()
+        self.solo.state_path = "one" if shared else ""
+        self.replica = Replica(self.path, self.solo, max_pending=max_pending)
+        self.opened: list[tuple[str, SharedTables]] = []
+        self.remote = RemoteReplicator(str(self.path), open_state=self._open, max_pending=100)
+
+    def _open(self, path: str) -> SharedTables:
+        state = SharedTables(self.solo)
+        self.opened.append((path, state))
+        return state
+
+    def ask(self, request: Any, timeout_s: float = 5.0) -> Pending:
+        return self.remote.submit(request, time.monotonic() + timeout_s)
+
+    @property
+    def barriers(self) -> int:
+        return sum(isinstance(request, Barrier) for request in self.solo.submitted)
+
+
+async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, "it never came to be"
+        await asyncio.sleep(0.002)
+
+
+def run(folder: Path, scenario: Callable[[Link], Awaitable[None]], **more: Any) -> None:
+    async def main() -> None:
+        link = Link(folder, **more)
+        await link.replica.start()
+        await link.remote.start()
+        try:
+            await scenario(link)
+        finally:
+            link.remote.close()
+            await link.replica.stop()
+
+    asyncio.run(main())
+
+
+def test_readers_share_the_next_barrier_and_never_one_already_sent(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        link.solo.held = True
+        first = [link.ask(READ) for _ in range(30)]
+        await until(lambda: link.barriers == 1)
+        second = [link.ask(READ) for _ in range(30)]
+        await until(lambda: link.barriers == 2)
+        third = [link.ask(READ) for _ in range(30)]
+        await asyncio.sleep(0.02)
+        assert link.barriers == 2  # two are under way, the third round waits
+        link.solo.held = False
+        await until(lambda: all(pending.outcome for pending in third))
+
+        assert link.barriers == 3
+        assert all(isinstance(pending.outcome, Answer) for pending in first + second + third)
+        assert not any(isinstance(request, Read) for request in link.solo.submitted)
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_a_reader_that_comes_after_a_write_sees_it_although_a_barrier_is_under_way(tmp_path: Path) -> None:
+    """The barrier under way was passed before the write: whoever joined it would read the past."""
+
+    async def scenario(link: Link) -> None:
+        passed: list[Pending] = []
+        original = link.solo.submit
+
+        def submit(request: Any, deadline_s: float) -> Pending:
+            if isinstance(request, Barrier) and not passed:
+                pending = Pending()  # this round's answer is on its way, slowly
+                passed.append(pending)
+                return pending
+            return original(request, deadline_s)
+
+        link.solo.submit = submit  # type: ignore[method-assign]
+        early = link.ask(READ)
+        await until(lambda: passed)
+        written = link.ask(WRITE)
+        await until(lambda: written.outcome)
+        late = link.ask(READ)
+        await until(lambda: late.outcome)
+
+        assert early.outcome is None
+        assert isinstance(late.outcome, Answer)
+        assert not isinstance(late.outcome.content, Missing)
+        passed[0].resolve(Ready(applied_index=0))
+        await until(lambda: early.outcome)
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_levels_do_not_share_their_barriers(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        pendings = [link.ask(READ), link.ask(Read(query=Get(key=b"a"), consistency=Consistency.LEASE))]
+        await until(lambda: all(pending.outcome for pending in pendings))
+
+        sent = [request.consistency for request in link.solo.submitted if isinstance(request, Barrier)]
+        assert sorted(sent) == [Consistency.LEASE, Consistency.LINEARIZABLE]
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_a_local_read_asks_nobody(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        pending = link.ask(LOCAL)
+
+        assert isinstance(pending.outcome, Answer)
+        assert pending.outcome.consistency is Consistency.LOCAL
+        assert link.solo.submitted == []
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_local_reads_go_on_without_the_replica(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        await link.replica.stop()
+        await until(lambda: link.remote.pulse is None)
+
+        assert isinstance(link.ask(LOCAL).outcome, Answer)
+        assert link.remote.last_pulse is not None
+        assert link.ask(READ).outcome == link.ask(WRITE).outcome
+        await link.replica.start()
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_a_failed_barrier_fails_its_readers(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        link.solo._carry_out = lambda request: Refused(code=Code.NO_LEADER, detail="none")  # type: ignore[method-assign]
+        pending = link.ask(READ)
+        await until(lambda: pending.outcome)
+
+        assert pending.outcome == Refused(code=Code.NO_LEADER, detail="none")
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_a_new_place_of_the_state_is_known_before_any_outcome_that_rests_on_it(tmp_path: Path) -> None:
+    """After a snapshot was installed, the old state ends before what the barrier promises."""
+
+    async def scenario(link: Link) -> None:
+        carry_out = link.solo._carry_out
+
+        def install_then_answer(request: Any) -> Any:
+            link.solo.state_path = "two"
+            return carry_out(request)
+
+        link.solo._carry_out = install_then_answer  # type: ignore[method-assign]
+        pending = link.ask(READ)
+        opened_at_answer: list[str] = []
+        pending.when_done(lambda _: opened_at_answer.append(link.opened[-1][0]))
+        await until(lambda: pending.outcome)
+
+        assert opened_at_answer == ["two"]
+        assert [path for path, _ in link.opened] == ["one", "two"]
+        assert [state.closed for _, state in link.opened] == [True, False]
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_a_state_that_cannot_be_read_is_read_by_the_replica(tmp_path: Path) -> None:
+    class Broken(SharedTables):
+        def read(self, query: Query) -> Any:
+            raise StartupError("the map is gone")
+
+    async def scenario(link: Link) -> None:
+        link.remote._state = Broken(link.solo)
+        local = link.ask(LOCAL)
+        await until(lambda: local.outcome)
+        link.remote._state = Broken(link.solo)
+        linearizable = link.ask(READ)
+        await until(lambda: linearizable.outcome)
+
+        assert isinstance(local.outcome, Answer)
+        assert isinstance(linearizable.outcome, Answer)
+        assert sum(isinstance(request, Read) for request in link.solo.submitted) == 2
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_a_replica_that_starts_anew_has_its_state_opened_anew(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        await link.replica.stop()
+        await until(lambda: link.remote.pulse is None)
+        link.replica = Replica(link.path, link.solo)
+        await link.replica.start()
+        await until(lambda: link.remote.pulse is not None)
+
+        assert [path for path, _ in link.opened] == ["one", "one"]
+        pending = link.ask(WRITE)
+        await until(lambda: pending.outcome)
+        assert isinstance(pending.outcome, Written)
+
+    run(tmp_path, scenario, shared=True)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_lost_with_the_replica(tmp_path: Path, *, shared: bool) -> None:
+    async def scenario(link: Link) -> None:
+        link.solo.held = True
+        write, read = link.ask(WRITE), link.ask(READ)
+        await until(lambda: len(link.solo.submitted) == 2)
+        late = link.ask(READ)
+        await link.replica.stop()
+        await until(lambda: link.remote.pulse is None)
+        after = link.ask(WRITE)
+
+        assert isinstance(write.outcome, Unknown)
+        assert isinstance(read.outcome, Refused)
+        assert isinstance(late.outcome, Refused)
+        assert isinstance(after.outcome, Refused)
+        assert after.outcome.code is Code.NO_LEADER
+        assert "not running" in after.outcome.detail
+        with pytest.raises(DefiniteError, match="not running"):
+            link.remote.status()
+        await link.replica.start()
+
+    run(tmp_path, scenario, shared=shared)
+
+
+def test_a_write_that_never_left_is_refused_not_unknown(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        pending = link.ask(WRITE)
+        link.remote._connection.abort()  # type: ignore[union-attr]  # before the loop came round to writing
+        link.remote.disconnected(link.remote._connection)  # type: ignore[arg-type]
+
+        assert isinstance(pending.outcome, Refused)
+        await asyncio.sleep(0.05)
+        assert link.solo.submitted == []
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_stuck_replica_holds_nobody_past_the_deadline(tmp_path: Path, *, shared: bool) -> None:
+    async def scenario(link: Link) -> None:
+        link.solo.work = lambda now_s: now_s + 1.0  # type: ignore[method-assign]
+        started_s = time.monotonic()
+        write, read = link.ask(WRITE, 0.2), link.ask(READ, 0.2)
+        await until(lambda: write.outcome and read.outcome)
+
+        assert 0.2 <= time.monotonic() - started_s < 0.5
+        assert isinstance(write.outcome, Unknown)
+        assert isinstance(read.outcome, Refused)
+        assert not link.remote._waiting
+
+    run(tmp_path, scenario, shared=shared)
+
+
+def test_one_turn_of_the_loop_leaves_in_one_write(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        writes: list[int] = []
+        write = link.remote._connection.write  # type: ignore[union-attr]
+        link.remote._connection.write = lambda data: (writes.append(len(data)), write(data))  # type: ignore[union-attr,method-assign,assignment,return-value]
+        pendings = [link.ask(WRITE) for _ in range(50)] + [link.ask(READ) for _ in range(10)]
+        await until(lambda: all(pending.outcome for pending in pendings))
+
+        assert len(writes) == 1
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_the_server_refuses_what_is_too_much(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        link.solo.held = True
+        pendings = [link.ask(WRITE) for _ in range(15)]
+        await until(lambda: sum(pending.outcome is not None for pending in pendings) == 5)
+
+        refused = [pending.outcome for pending in pendings if pending.outcome is not None]
+        assert {one.code for one in refused if isinstance(one, Refused)} == {Code.OVERLOADED}
+        link.solo.held = False
+        await until(lambda: all(pending.outcome for pending in pendings))
+        again = link.ask(WRITE)
+        await until(lambda: again.outcome)
+        assert isinstance(again.outcome, Written)
+
+    run(tmp_path, scenario, max_pending=10)
+
+
+def test_a_front_end_that_disappears_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        other = RemoteReplicator(str(link.path), open_state=link._open, max_pending=100)
+        await other.start()
+        link.solo.held = True
+        for _ in range(20):
+            other.submit(WRITE, time.monotonic() + 5)
+        await until(lambda: len(link.solo.submitted) == 20)
+        other.close()
+        await until(lambda: len(link.replica.server._connections) == 1)
+        link.solo.held = False
+        await until(lambda: link.replica.server._pending == 0)
+
+        pending = link.ask(Inspect())
+        await until(lambda: pending.outcome)
+        assert isinstance(pending.outcome, Status)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("garbage", [b"\x05\x00\x00\x00hello", b"\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n"])
+def test_garbage_ends_the_connection_and_nothing_else(tmp_path: Path, garbage: bytes) -> None:
+    async def scenario(link: Link) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(link.path))
+        writer.write(garbage)
+        try:
+            async with asyncio.timeout(2):
+                while await reader.read(65536):
+                    pass
+        except ConnectionResetError:
+            pass
+        writer.close()
+
+        pending = link.ask(WRITE)
+        await until(lambda: pending.outcome)
+        assert isinstance(pending.outcome, Written)
+
+    run(tmp_path, scenario)
+
+
+def test_an_answer_beyond_all_bounds_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_OUTCOME_BYTES", 1000)
+
+    async def scenario(link: Link) -> None:
+        large = link.ask(Write(operations=(Put(key=b"a", value=1000 * b"v"), Get(key=b"a"))))
+        await until(lambda: large.outcome)
+
+        assert isinstance(large.outcome, Unknown)
+        assert "too large" in large.outcome.detail
+
+    run(tmp_path, scenario)
+
+
+def test_the_socket_is_private_and_replaces_what_a_crash_left(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "socket"
+        for _ in range(2):
+            server = FrontendServer(SoloReplicator(), path=str(path), wake=lambda: None, max_pending=1)
+            await server.start()
+            assert path.stat().st_mode & 0o077 == 0
+        await server.stop()
+        assert not path.exists()
+
+    asyncio.run(main())
