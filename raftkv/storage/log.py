@@ -139,6 +139,9 @@ class Log:
         self._check_usable()
         assert index >= 1
         assert not self._entries or index == self._entries[-1][1] + 1
+        if not self._entries:
+            # Entries that were only forgotten may still be on disk; nothing says that this one continues them.
+            self._pending.append(TruncateRecord(1))
         self._entries.append((command, index, term))
         self._size_bytes += len(command)
         self._pending.append(EntryRecord(index, term, command))

@@ -11,9 +11,11 @@ A segment is a header followed by *flush units*, then zeros up to its preallocat
 Rules. A unit is written only after the sync of the unit before it has returned. So the last unit of the last segment
 may be torn: it was never promised to anybody, and is cut off. A bad unit with a valid one behind it, or in a segment
 that is not the last, was promised and is damaged: that is ``CorruptLog``. Magic and checksum are salted with 8 random
-bytes of the segment, so that no value of a client, not even a copy of another segment, can pass for a unit. A last
-unit whose both ends are intact and which lacks no whole sector was not torn but altered, and is refused as well
-(the test is that of etcd's write-ahead log).
+bytes of the segment, so that no value of a client, not even a copy of another segment, can pass for a unit.
+
+A last unit whose both ends arrived and which lacks no whole sector was not torn but altered, and is refused as well
+(the test is that of etcd's write-ahead log). It cannot tell a lost sector from one of a value that is zero anyway: an
+altered last unit with such a value is cut off like a torn one.
 
 Pure: bytes in, values out. This module imports nothing but the standard library, msgspec and ``raftkv.core.errors``.
 """
@@ -137,8 +139,8 @@ class UnitCodec:
 
     def __init__(self, header: SegmentHeader) -> None:
         assert len(header.salt) == SALT_BYTES
-        # No byte of the magic is zero, so that a unit whose end is missing never looks whole.
-        self._magic = bytes(byte | 1 for byte in header.salt[:4])
+        # No byte of the magic is zero, nor would be with one bit altered: zeros there mean that it was not written.
+        self._magic = bytes(byte | 0x11 for byte in header.salt[:4])
         self._seed = zlib.crc32(header.salt)
 
     def encode(self, number: int, records: list[Record]) -> bytearray:
@@ -172,22 +174,16 @@ class UnitCodec:
 
     def _valid_end(self, data: bytes, offset: int, number: int | None) -> int | None:
         """Where the unit at ``offset`` ends if it is valid and has ``number`` (``None``: any), else ``None``."""
-        end = self._framed_end(data, offset, number)
-        if end is None:
-            return None
-        _, length, checksum, found = _UNIT.unpack_from(data, offset)
-        payload = memoryview(data)[offset + _UNIT.size : offset + _UNIT.size + length]
-        return end if self._checksum(found, payload) == checksum else None
-
-    def _framed_end(self, data: bytes, offset: int, number: int | None) -> int | None:
-        """Where the unit at ``offset`` ends if both of its ends look intact, whatever is between them."""
         if len(data) - offset < UNIT_OVERHEAD_BYTES:
             return None
-        magic, length, _, found = _UNIT.unpack_from(data, offset)
+        magic, length, checksum, found = _UNIT.unpack_from(data, offset)
         end: int = offset + UNIT_OVERHEAD_BYTES + length
         if magic != self._magic or end > len(data) or (number is not None and found != number):
             return None
-        return end if data[end - 4 : end] == self._magic else None
+        if data[end - len(magic) : end] != magic:
+            return None
+        payload = memoryview(data)[offset + _UNIT.size : end - len(magic)]
+        return end if self._checksum(found, payload) == checksum else None
 
     def _check_torn(self, data: bytes, offset: int, number: int, where: str, *, is_last: bool) -> None:
         """Return if the bad bytes from ``offset`` on can only be a write that was never synced; else ``CorruptLog``."""
@@ -199,17 +195,29 @@ class UnitCodec:
             if end is not None and _UNIT.unpack_from(data, candidate)[3] > number:
                 raise CorruptLog(f"{where}: offset {offset}: a unit is damaged, and a later one is whole")
             candidate = data.find(self._magic, candidate + 1)
-        end = self._framed_end(data, offset, number)
-        if end is not None and not _lacks_sector(data, offset, end):
+        if self._is_whole(data, offset):
             raise CorruptLog(f"{where}: offset {offset}: the last unit is damaged, and was not torn by a crash")
+
+    def _is_whole(self, data: bytes, offset: int) -> bool:
+        """Did all of the last unit arrive on the disk, so that only a later change explains that it is bad?
+
+        It was written over zeros: its beginning, its end and every sector in between must be something else.
+        """
+        end = len(data.rstrip(b"\0"))
+        if end - offset < UNIT_OVERHEAD_BYTES or not any(data[offset : offset + len(self._magic)]):
+            return False
+        announced_end = offset + UNIT_OVERHEAD_BYTES + _UNIT.unpack_from(data, offset)[1]
+        if end != announced_end and data[end - len(self._magic) : end] != self._magic:
+            return False
+        return not _lacks_sector(data, offset, end)
 
 
 def _lacks_sector(data: bytes, start: int, end: int) -> bool:
     """Is a whole sector between ``start`` and ``end`` (or the unit's part of one at an end) nothing but zeros?"""
-    view_start = start
-    while view_start < end:
-        view_end = min(end, (view_start // SECTOR_BYTES + 1) * SECTOR_BYTES)
-        if data.count(0, view_start, view_end) == view_end - view_start:
+    sector_start = start
+    while sector_start < end:
+        sector_end = min(end, (sector_start // SECTOR_BYTES + 1) * SECTOR_BYTES)
+        if not any(data[sector_start:sector_end]):
             return True
-        view_start = view_end
+        sector_start = sector_end
     return False

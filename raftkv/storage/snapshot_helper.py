@@ -1,8 +1,8 @@
 """The short-lived process that writes or loads a snapshot's body, so that the replica need not stop for it.
 
-``python -m raftkv.storage.snapshot_helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of JSON on
-standard output says what came of it; standard input is a pipe held by the replica, whose end ends this process too; it
-runs at a lower priority; a file or state that was not finished is removed, or left under a name that is never trusted.
+``python -m raftkv.storage.snapshot_helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of JSON
+on standard output says what came of it; standard input is a pipe held by the replica, whose end ends this process too;
+it runs at a lower priority; a file or state that was not finished is removed, or keeps a name that is never trusted.
 
 This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
 """

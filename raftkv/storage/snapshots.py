@@ -4,7 +4,7 @@ A snapshot is a body (``raftkv.storage.bodies``) and a manifest beside it, ``<se
 ``<sequence>.manifest``. Rules: a body without a manifest does not count; the manifest gets its name last, after the
 body is durable, and only then is the older snapshot deleted; a snapshot that counts and does not check out is refused
 with ``StartupError``, because the log may no longer reach behind it. One body is written, one received and one loaded
-at a time. Nothing here blocks longer than a small file takes to sync, except ``load_now`` and the verification at start.
+at a time. Nothing here blocks longer than a small file takes to sync, except ``load_now`` and verifying at start.
 
 This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
 """

@@ -4,18 +4,13 @@ The state is a cache of snapshot and log: commits are atomic but not synced. It 
 the machine wrote it (then the page cache still had every commit) or when it was closed cleanly; otherwise it is thrown
 away and rebuilt. LMDB orders its writes so that killing the writing process loses nothing that was committed.
 
-Keys may be longer than LMDB's 511 bytes. Keys of up to 480 bytes are stored as they are; a longer one under its first
-480 bytes, a zero byte and a hash, with the rest of the key inside the row. Such physical keys have 497 bytes, so the
-two kinds cannot be confused; rows that share the 480 bytes lie side by side, and a scan sorts them by their full keys.
-
 This module imports nothing but the standard library, lmdb and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import shutil
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,11 +20,7 @@ from typing import Final, Self
 import lmdb
 
 from raftkv.storage.disk import DiskError, RealDisk, disk_error, remove_file, replace_file, translated
-
-RAW_KEY_BYTES: Final = 480
-_HASH_BYTES: Final = 16
-_LONG_KEY_BYTES: Final = RAW_KEY_BYTES + 1 + _HASH_BYTES
-_REST_LENGTH: Final = struct.Struct(">I")
+from raftkv.storage.long_keys import RAW_KEY_BYTES, get_row, pack_long, physical_key, scan_rows
 
 MAX_TABLES: Final = 32
 MAX_READERS: Final = 256
@@ -37,6 +28,7 @@ MAX_READERS: Final = 256
 # A transaction below half of this always finds room in the map; pages it copies on the way take up the other half.
 _TRANSACTION_ROOM_BYTES: Final = 512 << 20
 _COMMITS_BETWEEN_READER_CHECKS: Final = 1000
+_NO_ROOM_BYTES: Final = 1 << 20
 # The writer may grow the map again while a reader adopts the last size; it cannot double many times in a row.
 _RESIZE_ATTEMPTS: Final = 64
 
@@ -76,63 +68,11 @@ def _lmdb_errors(path: Path) -> Iterator[None]:
 
 
 def _as_disk_error(path: Path, error: lmdb.Error) -> DiskError:
-    return disk_error(path, max(0, error.code), str(error))
-
-
-def _physical(key: bytes) -> bytes:
-    """Where a long key is stored."""
-    digest = hashlib.blake2b(key, digest_size=_HASH_BYTES).digest()
-    return key[:RAW_KEY_BYTES] + b"\x00" + digest
-
-
-def _pack_long(key: bytes, value: bytes) -> bytes:
-    return _REST_LENGTH.pack(len(key) - RAW_KEY_BYTES) + key[RAW_KEY_BYTES:] + value
-
-
-def _unpack_long(physical: bytes, row: bytes) -> tuple[bytes, bytes]:
-    """The full key and the value of a row under a long key."""
-    end = _REST_LENGTH.size + _REST_LENGTH.unpack_from(row)[0]
-    return physical[:RAW_KEY_BYTES] + row[_REST_LENGTH.size : end], row[end:]
-
-
-def _get(transaction: lmdb.Transaction[bytes], database: lmdb._Database, key: bytes) -> bytes | None:
-    if len(key) <= RAW_KEY_BYTES:
-        return transaction.get(key, db=database) if key else None
-    row = transaction.get(_physical(key), db=database)
-    if row is None:
-        return None
-    full, value = _unpack_long(key, row)
-    assert full == key
-    return value
-
-
-def _scan(
-    transaction: lmdb.Transaction[bytes], database: lmdb._Database, start: bytes, end: bytes | None
-) -> Iterator[tuple[bytes, bytes]]:
-    with transaction.cursor(database) as cursor:
-        # The first 480 bytes of a key sort before every row of keys that share them, so a scan can begin there.
-        found = cursor.set_range(start[:RAW_KEY_BYTES]) if start else cursor.first()
-        while found:
-            key = cursor.key()
-            if len(key) < _LONG_KEY_BYTES:
-                if end is not None and key >= end:
-                    return
-                if key >= start:
-                    yield key, cursor.value()
-                found = cursor.next()
-                continue
-            prefix = key[: RAW_KEY_BYTES + 1]
-            if end is not None and prefix[:RAW_KEY_BYTES] >= end:
-                return
-            group: list[tuple[bytes, bytes]] = []
-            while found and (key := cursor.key()).startswith(prefix) and len(key) == _LONG_KEY_BYTES:
-                group.append((_unpack_long(key, cursor.value())[0], key))
-                found = cursor.next()
-            for full, physical in sorted(group):
-                if full >= start and (end is None or full < end):
-                    row = transaction.get(physical, db=database)
-                    assert row is not None
-                    yield full, _unpack_long(physical, row)[1]
+    number = max(0, error.code)
+    # LMDB calls a write that was cut short for lack of room an input/output error.
+    if number == errno.EIO and RealDisk().free_bytes(path) < _NO_ROOM_BYTES:
+        number = errno.ENOSPC
+    return disk_error(path, number, str(error))
 
 
 class LmdbTables:
@@ -178,8 +118,11 @@ class LmdbTables:
         if (directory / _CLEAN).exists():
             remove_file(directory / _CLEAN)
         opened = cls(directory, tables, map_bytes)
+        boot = (boot_id() if trusted_boot is None else trusted_boot).encode()
         try:
-            replace_file(directory / _BOOT, (boot_id() if trusted_boot is None else trusted_boot).encode())
+            # Within one boot nothing needs to be written, so that a node starts on a full disk.
+            if not (directory / _BOOT).is_file() or RealDisk().read(directory / _BOOT) != boot:
+                replace_file(directory / _BOOT, boot)
         except BaseException:
             opened.close(clean=False)
             raise
@@ -198,11 +141,11 @@ class LmdbTables:
 
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """See ``TableReader``."""
-        return _get(self._reading(), self._databases[table], key)
+        return get_row(self._reading(), self._databases[table], key)
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """See ``TableReader``."""
-        return _scan(self._reading(), self._databases[table], start, end)
+        return scan_rows(self._reading(), self._databases[table], start, end)
 
     def put(self, table: bytes, key: bytes, value: bytes) -> None:
         """See ``Tables``."""
@@ -211,7 +154,7 @@ class LmdbTables:
             if len(key) <= RAW_KEY_BYTES:
                 self._writing().put(key, value, db=self._databases[table])
             else:
-                self._writing().put(_physical(key), _pack_long(key, value), db=self._databases[table])
+                self._writing().put(physical_key(key), pack_long(key, value), db=self._databases[table])
         except lmdb.Error as error:
             raise self._failed(error) from error
 
@@ -219,7 +162,7 @@ class LmdbTables:
         """See ``Tables``."""
         if not key:
             return
-        physical = key if len(key) <= RAW_KEY_BYTES else _physical(key)
+        physical = key if len(key) <= RAW_KEY_BYTES else physical_key(key)
         try:
             self._writing().delete(physical, db=self._databases[table])
         except lmdb.Error as error:
@@ -327,12 +270,12 @@ class View:
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """See ``TableReader``."""
         transaction, databases = self._reader.opened
-        return _get(transaction, databases[table], key)
+        return get_row(transaction, databases[table], key)
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """See ``TableReader``."""
         transaction, databases = self._reader.opened
-        return _scan(transaction, databases[table], start, end)
+        return scan_rows(transaction, databases[table], start, end)
 
 
 class LmdbReader:

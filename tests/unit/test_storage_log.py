@@ -1,0 +1,469 @@
+"""The log against a plain list, over a disk that crashes, tears, fills up, fails and rots."""
+
+import os
+import random
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftkv.storage.disk import DiskError, RealDisk
+from raftkv.storage.log import Log
+from raftkv.storage.segments import CorruptLog, SegmentHeader, UnitCodec, decode_header
+
+from .virtual_disk import LOG_DIRECTORY, Crashed, VirtualDisk
+
+SEGMENT_BYTES = 2048
+
+
+def open_log(disk):
+    return Log.open(disk, LOG_DIRECTORY, segment_bytes=SEGMENT_BYTES, random_bytes=random.Random(7).randbytes)
+
+
+class Model:
+    """What the log should say, and what it may say after a crash."""
+
+    def __init__(self):
+        self.entries, self.term, self.voted_for, self.commit = [], 0, None, 0
+        self.forgotten = {}  # index -> entry: may come back with its segment
+        self.flushed = self.state()
+
+    def state(self):
+        return (tuple(self.entries), self.term, self.voted_for, dict(self.forgotten))
+
+    def after_crash(self):
+        """The last flush, all that followed, or a new segment's header only: it brings the vote before the entries."""
+        now = self.state()
+        return self.flushed, now, (self.flushed[0], now[1], now[2], self.flushed[3])
+
+    def adopt(self, log):
+        self.entries, self.term, self.voted_for = list(log.entries), log.term, log.voted_for
+        self.commit = log.commit_index
+        self.forgotten = {}
+        self.flushed = self.state()
+
+
+def matches(log, state):
+    """Does the log say this, but for forgotten entries in front?"""
+    entries, term, voted_for, forgotten = state
+    found = list(log.entries)
+    extra = found[: len(found) - len(entries)]
+    return (
+        (log.term, log.voted_for) == (term, voted_for)
+        and tuple(found[len(extra) :]) == entries
+        and all(forgotten.get(entry[1]) == entry for entry in extra)
+        and log.size_bytes == sum(len(entry[0]) for entry in found)
+        and log.commit_index <= log.last_index
+        and [entry[1] for entry in found] == list(range(log.first_index, log.last_index + 1))[: len(found)]
+    )
+
+
+def do_append(log, model, number):
+    for _ in range(1 + number % 4):
+        index = model.entries[-1][1] + 1 if model.entries else 1 + number % 50
+        if not model.entries:
+            model.forgotten = {}
+        entry = (random.Random(number + index).randbytes(number % 900), index, model.term)
+        model.entries.append(entry)
+        log.append(*entry)
+
+
+def do_truncate(log, model, number):
+    if model.entries:
+        index = model.entries[-(1 + number % len(model.entries))][1]
+        del model.entries[index - model.entries[0][1] :]
+        log.truncate_from(index)
+
+
+def do_vote(log, model, number):
+    model.term, model.voted_for = model.term + 1, (None, "n1", "n2")[number % 3]
+    log.set_vote(model.term, model.voted_for)
+
+
+def do_commit(log, model, number):
+    model.commit = number % (model.entries[-1][1] + 1) if model.entries else 0
+    log.set_commit(model.commit)
+
+
+def do_flush(log, model, _number):
+    log.flush()
+    model.flushed = model.state()
+
+
+def do_rotate(log, model, _number):
+    log.rotate()
+    model.flushed = model.state()
+
+
+def do_drop(log, model, number):
+    if model.entries:
+        index = model.entries[number % len(model.entries)][1]
+        count = index - model.entries[0][1]
+        gone = {entry[1]: entry for entry in model.entries[:count]}
+        model.forgotten |= gone
+        entries, term, voted_for, forgotten = model.flushed
+        model.flushed = (tuple(entry for entry in entries if entry[1] >= index), term, voted_for, forgotten | gone)
+        del model.entries[:count]
+        log.drop_before(index)
+
+
+def do_reset(log, model, number):
+    base = (model.entries[-1][1] if model.entries else 0) + 1 + number % 30
+    model.entries = [(b"previous", base, model.term), (b"last" * 40, base + 1, model.term)]
+    model.commit, model.forgotten = base + 1, {}
+    log.reset(*model.entries)
+    model.flushed = model.state()
+
+
+ACTIONS = {
+    "append": do_append,
+    "truncate": do_truncate,
+    "vote": do_vote,
+    "commit": do_commit,
+    "flush": do_flush,
+    "rotate": do_rotate,
+    "drop": do_drop,
+    "reset": do_reset,
+}
+
+
+def perform(log, model, operation):
+    """Do one operation to both; the model first, so that it knows what was attempted when the disk crashes."""
+    kind, number = operation
+    ACTIONS[kind](log, model, number)
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["append", "append", "append", "flush", "flush", "truncate", "vote", "commit", "rotate", "drop", "reset"]
+        ),
+        st.integers(0, 10_000),
+    ),
+    max_size=40,
+)
+
+
+def keep_flushed_entries_only(operations):
+    """Raft drops only what a durable snapshot covers, and flushes before it takes one."""
+    result = []
+    for operation in operations:
+        if operation[0] == "drop":
+            result.append(("flush", 0))
+        result.append(operation)
+    return result
+
+
+@given(operations=OPERATIONS, reopen_at=st.sets(st.integers(0, 40)))
+@settings(max_examples=150, deadline=None)
+def test_the_log_says_what_a_list_would_say_also_after_reopening(operations, reopen_at):
+    disk, model = VirtualDisk(), Model()
+    log = open_log(disk)
+    for position, operation in enumerate(operations):
+        perform(log, model, operation)
+
+        assert list(log.entries) == model.entries
+        assert log.size_bytes == sum(len(entry[0]) for entry in model.entries)
+        assert (log.term, log.voted_for, log.commit_index) == (model.term, model.voted_for, model.commit)
+        if position in reopen_at:
+            log.close()
+            log = open_log(disk)
+
+            assert matches(log, model.state())
+            assert log.commit_index == min(model.commit, log.last_index)
+            model.adopt(log)
+
+
+@given(
+    operations=OPERATIONS,
+    crashes=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 1 << 30)), min_size=1, max_size=4),
+)
+@settings(max_examples=400, deadline=None)
+def test_after_a_crash_all_that_was_flushed_is_there_and_nothing_is_altered(operations, crashes):
+    disk, model = VirtualDisk(), Model()
+    operations = keep_flushed_entries_only(operations)
+    log = None
+    for crash_at, seed in crashes:
+        disk.steps, disk.crash_at = 0, crash_at
+        try:
+            if log is None:
+                log = open_log(disk)
+            while operations:
+                perform(log, model, operations.pop(0))
+        except Crashed:
+            pass
+        disk = disk.after_crash(seed)
+        log = open_log(disk)
+
+        assert any(matches(log, state) for state in model.after_crash())
+        model.adopt(log)
+        # What the open said must hold through another crash right away: it was made durable.
+        disk = disk.after_crash(seed + 1)
+        log = open_log(disk)
+        assert matches(log, model.flushed)
+        model.adopt(log)
+
+
+SCENARIO = [
+    ("append", 700),
+    ("flush", 0),
+    ("vote", 1),
+    ("append", 803),
+    ("flush", 0),
+    ("rotate", 0),
+    ("append", 402),
+    ("flush", 0),
+    ("append", 600),
+    ("rotate", 0),
+    ("drop", 9),
+    ("append", 10),
+    ("flush", 0),
+    ("reset", 5),
+    ("append", 899),
+    ("flush", 0),
+    ("rotate", 0),
+    ("append", 3),
+    ("rotate", 0),
+    ("drop", 4),
+    ("reset", 1),
+]
+
+
+def play(disk, model):
+    log = open_log(disk)
+    for operation in SCENARIO:
+        perform(log, model, operation)
+
+
+def append_and_flush(log, value, flushed, count):
+    """Append ``value`` again and again, each flushed and then noted in ``flushed``."""
+    for index in range(1, count + 1):
+        log.append(value, index, 1)
+        log.flush()
+        flushed.append((value, index, 1))
+
+
+def test_a_crash_before_or_after_any_step_of_compaction_is_survived():
+    rehearsal = VirtualDisk()
+    play(rehearsal, Model())
+    for kind in ("create", "rename", "remove", "sync directory", "write", "sync 0"):
+        assert any(name.startswith(kind) for name in rehearsal.journal)
+
+    for crash_at in range(1, rehearsal.steps + 1):
+        for seed in range(12):
+            disk, model = VirtualDisk(crash_at=crash_at), Model()
+            with pytest.raises(Crashed):
+                play(disk, model)
+            again = open_log(disk.after_crash(seed))
+
+            assert any(matches(again, state) for state in model.after_crash())
+
+
+def test_compaction_leaves_no_old_segments():
+    disk = VirtualDisk()
+    log = open_log(disk)
+    for index in range(1, 101):
+        log.append(bytes([index]) * 300, index, 1)
+        log.flush()
+    log.rotate()
+    assert len(disk.list(LOG_DIRECTORY)) > 10
+    log.drop_before(101)
+
+    assert len(disk.list(LOG_DIRECTORY)) == 1
+    assert len(log) == 0
+    log.append(b"next", 101, 1)
+    log.flush()
+    assert list(open_log(disk).entries) == [(b"next", 101, 1)]
+
+
+def test_the_first_entry_after_an_empty_log_may_have_any_index():
+    disk = VirtualDisk()
+    log = open_log(disk)
+    for index in range(1, 11):
+        log.append(b"x", index, 1)
+    log.flush()
+    log.drop_before(5)
+    log.truncate_from(5)
+    log.append(b"far", 20, 2)
+    log.flush()
+
+    assert list(open_log(disk).entries) == [(b"far", 20, 2)]
+
+
+def test_a_failed_sync_poisons_the_log_and_what_a_restart_reads_is_made_durable():
+    for fail_at in range(1, 40, 2):
+        disk = VirtualDisk(fail_at=fail_at)
+        try:
+            log = open_log(disk)
+        except DiskError:
+            continue
+        with pytest.raises(DiskError):
+            append_and_flush(log, b"value" * 50, [], 30)
+        for method, arguments in (("flush", ()), ("append", (b"", 99, 1)), ("set_vote", (9, None)), ("rotate", ())):
+            with pytest.raises(DiskError, match="earlier"):
+                getattr(log, method)(*arguments)
+        disk.fail_at = None
+        restarted = open_log(disk)
+        seen = list(restarted.entries)
+
+        assert list(open_log(disk.after_crash(fail_at)).entries) == seen
+
+
+def test_a_full_disk_is_told_as_such_and_loses_nothing():
+    disk = VirtualDisk(limit_bytes=5 * SEGMENT_BYTES)
+    log = open_log(disk)
+    flushed = []
+    with pytest.raises(DiskError) as failure:
+        append_and_flush(log, b"v" * 500, flushed, 100)
+
+    assert failure.value.full
+    disk.limit_bytes *= 2
+    assert len(flushed) > 5
+    assert list(open_log(disk).entries)[: len(flushed)] == flushed
+
+
+def flushed_log(values):
+    """A disk with one unit per value, and where the units of each segment lie."""
+    disk = VirtualDisk()
+    log = open_log(disk)
+    for index, value in enumerate(values, 1):
+        log.append(value, index, 1)
+        log.flush()
+    extents = {}
+    for path, inode in disk.names.items():
+        header, start = decode_header(bytes(inode.current), "")
+        content = UnitCodec(header).decode_all(bytes(inode.current), start, header.first_unit, "", is_last=True)
+        extents[path] = (start, content)
+    return disk, extents
+
+
+def test_every_flipped_bit_in_what_was_flushed_is_refused():
+    dice = random.Random(3)
+    disk, extents = flushed_log([dice.randbytes(dice.randrange(1, 700)) for _ in range(14)])
+    assert len(extents) > 2
+    flips = [
+        (path, offset, bit)
+        for path, (_, content) in extents.items()
+        for offset in range(content.end)
+        for bit in (dice.randrange(8),)
+    ]
+    for path, offset, bit in flips:
+        inode = disk.names[path]
+        inode.current[offset] ^= 1 << bit
+        with pytest.raises(CorruptLog, match=path.name):
+            open_log(disk)
+        inode.current[offset] ^= 1 << bit
+
+    assert len(open_log(disk)) == 14
+
+
+def test_a_segment_that_is_missing_cut_short_or_renamed_is_refused():
+    disk, extents = flushed_log([b"v" * 500] * 20)
+    first, second, *_ = sorted(extents)
+    saved = disk.names.pop(second)
+    with pytest.raises(CorruptLog, match=f"{second.name}.*missing"):
+        open_log(disk)
+    disk.names[second] = saved
+    _, content = extents[first]
+    whole = bytes(disk.names[first].current)
+    disk.names[first].current[content.last_start :] = bytes(len(whole) - content.last_start)
+    with pytest.raises(CorruptLog, match="units are missing"):
+        open_log(disk)
+    disk.names[first].current[:] = whole
+    disk.names[first], disk.names[second] = disk.names[second], disk.names[first]
+    with pytest.raises(CorruptLog):
+        open_log(disk)
+
+
+def test_a_first_segment_without_a_readable_header_is_refused_not_begun_anew():
+    for content in (b"", b"RAFTKVL1", bytes(4096), b"something else entirely, and longer than a header"):
+        disk, extents = flushed_log([b"v"])
+        (path,) = extents
+        disk.names[path].current[:] = content
+        with pytest.raises(CorruptLog, match="offset 0"):
+            open_log(disk)
+
+
+def test_a_value_that_holds_a_copy_of_a_unit_is_never_taken_for_one():
+    disk, extents = flushed_log([b"first"])
+    (path,) = extents
+    start, content = extents[path]
+    unit = bytes(disk.names[path].current[start : content.end])
+    other = UnitCodec(
+        SegmentHeader(format=1, sequence=1, salt=b"othersal", first_unit=1, term=0, voted_for=None, commit_index=0)
+    ).encode(3, [])
+    log = open_log(disk)
+    log.append(unit * 3 + bytes(other) + bytes(600), 2, 1)
+    log.flush()
+    inode = disk.names[path]
+    log_end = len(bytes(inode.current).rstrip(b"\x00"))
+    inode.current[log_end - 4 : log_end] = bytes(4)  # the end did not arrive: the unit is torn
+
+    assert list(open_log(disk).entries) == [(b"first", 1, 1)]
+
+
+def test_a_unit_larger_than_a_segment_and_the_units_around_it_are_kept(tmp_path):
+    log = Log.open(RealDisk(), tmp_path / "log", segment_bytes=1 << 16)
+    values = [b"a", os.urandom(1 << 20), b"b", os.urandom(3 << 16)]
+    for index, value in enumerate(values, 1):
+        log.append(value, index, 1)
+        log.flush()
+    log.close()
+    again = Log.open(RealDisk(), tmp_path / "log", segment_bytes=1 << 16)
+
+    assert [entry[0] for entry in again.entries] == values
+    again.close()
+    with pytest.raises(DiskError, match="closed"):
+        again.flush()
+
+
+def test_a_clean_log_writes_nothing_and_the_commit_index_only_rides_along():
+    disk = VirtualDisk()
+    log = open_log(disk)
+    log.append(b"v", 1, 1)
+    log.flush()
+    steps = disk.steps
+    log.set_commit(1)
+
+    assert not log.dirty
+    log.flush()
+    assert disk.steps == steps
+    assert open_log(disk.after_crash(0)).commit_index == 0
+    log.set_vote(2, "n1")
+    assert log.dirty
+    log.flush()
+    assert open_log(disk.after_crash(0)).commit_index == 1
+
+
+def test_a_vote_is_never_taken_back():
+    log = open_log(VirtualDisk())
+    log.set_vote(3, "n1")
+    for term, voted_for in ((3, "n2"), (3, None), (2, "n1")):
+        with pytest.raises(AssertionError):
+            log.set_vote(term, voted_for)
+
+    assert (log.term, log.voted_for) == (3, "n1")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_real_full_disk_ends_in_disk_error_and_the_log_opens_again(tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        log = Log.open(RealDisk(), mount / "log", segment_bytes=1 << 16)
+        flushed = []
+        with pytest.raises(DiskError) as failure:
+            append_and_flush(log, os.urandom(30_000), flushed, 1000)
+        log.close()
+
+        assert failure.value.full
+        assert "no space left" in str(failure.value)
+        again = Log.open(RealDisk(), mount / "log", segment_bytes=1 << 16)
+        assert len(flushed) > 10
+        assert list(again.entries) == flushed
+        again.close()
+    finally:
+        subprocess.run(["umount", mount], check=True)

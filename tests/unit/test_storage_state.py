@@ -1,0 +1,274 @@
+"""The state in LMDB: long keys, views of other processes, map growth, crashes and trust."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftkv.storage import state
+from raftkv.storage.disk import DiskError
+from raftkv.storage.long_keys import RAW_KEY_BYTES
+from raftkv.storage.state import LmdbReader, LmdbTables, is_trustworthy
+from raftkv.storage.tables import MemoryTables
+
+TABLES = (b"keys", b"meta")
+
+# Runs in another process: answers each line of Python with one line.
+READER = """
+import sys
+from pathlib import Path
+from raftkv.storage.state import LmdbReader
+reader = LmdbReader(Path(sys.argv[1]))
+view = None
+for line in sys.stdin:
+    print(repr(eval(line)), flush=True)
+"""
+
+WRITER = """
+import sys
+from pathlib import Path
+from raftkv.storage.state import LmdbTables
+tables = LmdbTables.create_or_open(Path(sys.argv[1]), (b"keys", b"meta"))
+number = 0
+while True:
+    number += 1
+    for row in range(20):
+        tables.put(b"keys", b"%d" % row, b"%d" % number)
+    tables.put(b"meta", b"number", b"%d" % number)
+    tables.commit()
+    print(number, flush=True)
+"""
+
+
+class OtherReader:
+    def __init__(self, directory):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", READER, directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, expression):
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, "the reader died"
+        return eval(line)
+
+    def get(self, key):
+        return self.ask(f"(reader.view().__enter__().get(b'keys', {key!r}), reader.end())[0]")
+
+    def close(self):
+        self.process.stdin.close()
+        assert self.process.wait(10) == 0
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def tables(directory):
+    opened = LmdbTables.create_or_open(directory, TABLES)
+    yield opened
+    opened.close(clean=False)
+
+
+# Few different bytes and lengths around the limit, so that prefixes are shared and cut in every way.
+STEMS = st.sampled_from([b"a" * (RAW_KEY_BYTES - 1), b"a" * RAW_KEY_BYTES, b"a" * (RAW_KEY_BYTES + 1), b"b" * 600, b""])
+KEYS = st.builds(
+    lambda stem, tail: (stem + tail) or b"a",
+    STEMS,
+    st.lists(st.sampled_from([b"\x00", b"a", b"b", b"\xff"]), max_size=20).map(b"".join),
+)
+CHANGES = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "delete", "commit"]), KEYS), max_size=50)
+
+
+@given(changes=CHANGES, bounds=st.lists(st.tuples(KEYS | st.just(b""), KEYS | st.none()), min_size=1, max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_rows_and_scans_are_those_of_a_sorted_model_whatever_the_length_of_keys(changes, bounds):
+    with tempfile.TemporaryDirectory() as name:
+        tables, model = LmdbTables.create_or_open(Path(name), TABLES), MemoryTables()
+        for number, (change, key) in enumerate(changes):
+            if change == "put":
+                tables.put(b"keys", key, b"%d" % number)
+                model.put(b"keys", key, b"%d" % number)
+            elif change == "delete":
+                tables.delete(b"keys", key)
+                model.delete(b"keys", key)
+            else:
+                tables.commit()
+
+            assert tables.get(b"keys", key) == model.get(b"keys", key)
+        for start, end in [(b"", None), *bounds]:
+            assert list(tables.scan(b"keys", start, end)) == list(model.scan(b"keys", start, end))
+        tables.commit()
+        for start, end in [(b"", None), *bounds]:
+            assert list(tables.scan(b"keys", start, end)) == list(model.scan(b"keys", start, end))
+        tables.close(clean=False)
+
+
+def test_keys_of_4_kib_and_values_of_16_mib_are_kept(tables):
+    value = os.urandom(16 << 20)
+    tables.put(b"keys", b"k" * 4096, value)
+    tables.put(b"keys", b"k" * 4095 + b"j", b"")
+    tables.commit()
+
+    assert tables.get(b"keys", b"k" * 4096) == value
+    assert [key for key, _ in tables.scan(b"keys", b"", None)] == [b"k" * 4095 + b"j", b"k" * 4096]
+    assert tables.get(b"keys", b"k" * 4097) is None
+
+
+def test_another_process_sees_committed_data_only_and_one_view_stays_as_it_was(directory, tables):
+    tables.put(b"keys", b"a", b"1")
+    tables.commit()
+    other = OtherReader(directory)
+    assert other.get(b"a") == b"1"
+    tables.put(b"keys", b"a", b"2")
+
+    assert tables.get(b"keys", b"a") == b"2"
+    assert other.get(b"a") == b"1"
+    other.ask("reader.begin()")
+    tables.commit()
+    assert other.ask("reader.view().get(b'keys', b'a')") == b"1"
+    other.ask("reader.end()")
+    assert other.get(b"a") == b"2"
+    other.close()
+
+
+def test_a_reader_in_another_process_survives_growth_of_the_map(directory, monkeypatch):
+    monkeypatch.setattr(state, "_TRANSACTION_ROOM_BYTES", 1 << 20)
+    tables = LmdbTables.create_or_open(directory, TABLES, map_bytes=2 << 20)
+    tables.put(b"keys", b"first", b"1")
+    tables.commit()
+    other = OtherReader(directory)
+    assert other.get(b"first") == b"1"
+    for number in range(100):
+        tables.put(b"keys", b"%d" % number, bytes(400_000))
+        tables.commit()
+
+    assert (directory / "data.mdb").stat().st_size > 32 << 20
+    assert other.get(b"first") == b"1"
+    assert other.get(b"99") == bytes(400_000)
+    other.close()
+    tables.close(clean=False)
+
+
+def put_large_rows(tables, count, committed=None):
+    """Commit each row and note its key in ``committed``, if that is given; else leave the transaction open."""
+    for number in range(count):
+        key = b"%03d" % number
+        tables.put(b"keys", key, bytes(100_000))
+        if committed is not None:
+            tables.commit()
+            committed.append(key)
+
+
+def test_a_transaction_too_large_for_the_map_ends_in_disk_error_and_stays_refused(directory, monkeypatch):
+    monkeypatch.setattr(state, "_TRANSACTION_ROOM_BYTES", 1 << 20)
+    tables = LmdbTables.create_or_open(directory, TABLES, map_bytes=2 << 20)
+    tables.put(b"keys", b"kept", b"1")
+    tables.commit()
+    with pytest.raises(DiskError, match="MDB_MAP_FULL"):
+        put_large_rows(tables, 100)
+    for call in (
+        lambda: tables.put(b"keys", b"k", b""),
+        lambda: tables.get(b"keys", b"k"),
+        tables.commit,
+        lambda: tables.close(clean=True),
+    ):
+        with pytest.raises(DiskError):
+            call()
+
+    assert not (directory / "CLEAN").exists()
+    again = LmdbTables.create_or_open(directory, TABLES, map_bytes=2 << 20)
+    assert list(again.scan(b"keys", b"", None)) == [(b"kept", b"1")]
+    again.close(clean=False)
+
+
+def test_killing_the_writing_process_loses_and_tears_nothing_that_was_committed(directory):
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, directory], stdout=subprocess.PIPE, text=True)
+        lines = [writer.stdout.readline() for _ in range(300)]
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.stdout.read().split()
+        writer.wait()
+        writer.stdout.close()
+        committed = int((rest or lines)[-1])
+        tables = LmdbTables.create_or_open(directory, TABLES)
+        number = int(tables.get(b"meta", b"number"))
+
+        assert is_trustworthy(directory) or state.boot_id() == ""
+        assert committed <= number <= committed + 1
+        assert {value for _, value in tables.scan(b"keys", b"", None)} == {b"%d" % number}
+        tables.close(clean=False)
+
+
+def test_the_slot_of_a_killed_reader_is_freed(directory, tables, monkeypatch):
+    monkeypatch.setattr(state, "_COMMITS_BETWEEN_READER_CHECKS", 2)
+    other = OtherReader(directory)
+    other.ask("reader.begin()")
+    other.process.kill()
+    other.process.wait()
+    other.process.stdin.close()
+    other.process.stdout.close()
+    assert str(other.process.pid) in tables._environment.readers()
+    for number in range(2):
+        tables.put(b"keys", b"k", b"%d" % number)
+        tables.commit()
+
+    assert str(other.process.pid) not in tables._environment.readers()
+
+
+def test_state_is_trusted_after_a_clean_close_or_within_the_same_boot_and_never_else(directory, monkeypatch):
+    assert not is_trustworthy(directory)
+    monkeypatch.setattr(state, "boot_id", lambda: "this boot")
+    tables = LmdbTables.create_or_open(directory, TABLES)
+
+    assert is_trustworthy(directory)
+    monkeypatch.setattr(state, "boot_id", lambda: "next boot")
+    assert not is_trustworthy(directory)
+    tables.close(clean=True)
+    assert is_trustworthy(directory)
+    monkeypatch.setattr(state, "boot_id", lambda: "")
+    assert is_trustworthy(directory)
+    tables = LmdbTables.create_or_open(directory, TABLES)
+    assert not is_trustworthy(directory)
+    tables.close(clean=False)
+    assert not is_trustworthy(directory)
+    LmdbTables.discard(directory)
+    assert not directory.exists()
+    LmdbTables.discard(directory)
+
+
+def test_a_reader_without_a_state_is_refused_with_a_path(tmp_path):
+    with pytest.raises(DiskError, match="nowhere"):
+        LmdbReader(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_full_disk_is_told_as_such_and_the_last_commit_stands(tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", mount], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        tables = LmdbTables.create_or_open(mount / "state", TABLES)
+        committed = []
+        with pytest.raises(DiskError) as failure:
+            put_large_rows(tables, 100, committed)
+        tables.close(clean=False)
+
+        assert failure.value.full
+        again = LmdbTables.create_or_open(mount / "state", TABLES)
+        assert [key for key, _ in again.scan(b"keys", b"", None)] == committed
+        assert committed
+        again.close(clean=False)
+    finally:
+        subprocess.run(["umount", mount], check=True)
