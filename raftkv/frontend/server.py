@@ -20,7 +20,7 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Replicator
-from raftkv.core.results import Outcome, Status
+from raftkv.core.results import Outcome, Ready, Status
 from raftkv.frontend import wire
 
 MAX_UNREAD_BYTES: Final = 256 << 20
@@ -104,8 +104,8 @@ class FrontendServer:
         self._pending -= 1
         connection.reply(request_id, outcome)
 
-    def before_replies(self) -> None:
-        """Tell of a new place of the applied state before any outcome that may rest on it.
+    def before_ready(self) -> None:
+        """Tell of a new place of the applied state before any barrier that may rest on it.
 
         A worker reads the applied state itself once a barrier is passed; after a snapshot was installed, the state it
         has open ends at an older revision than the barrier promises.
@@ -137,6 +137,7 @@ class _Connection(asyncio.Protocol):
         self._frames = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._replies: list[bytes] = []
+        self._holds_ready = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
@@ -165,6 +166,7 @@ class _Connection(asyncio.Protocol):
         if not self._replies:
             asyncio.get_running_loop().call_soon(self._flush)
         self._replies.append(item)
+        self._holds_ready |= isinstance(outcome, Ready)
 
     def write(self, data: bytes) -> None:
         """Send ``data`` now."""
@@ -184,7 +186,9 @@ class _Connection(asyncio.Protocol):
         if not self._replies:
             return
         replies, self._replies = self._replies, []
-        self._server.before_replies()
+        if self._holds_ready:
+            self._holds_ready = False
+            self._server.before_ready()
         self.write(wire.reply_frames(replies))
 
     def _abort(self) -> None:
