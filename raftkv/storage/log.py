@@ -314,7 +314,8 @@ class Log:
         found = recover(self._disk, self._directory)
         self._entries, self._size_bytes = found.entries, sum(len(entry[0]) for entry in found.entries)
         self._term, self._voted_for = found.term, found.voted_for
-        self._commit_index = self._written_commit_index = found.commit_index
+        # Where the two differ, the next flush corrects what is stored, so that it never speaks for later entries.
+        self._commit_index, self._written_commit_index = found.commit_index, found.stored_commit_index
         self._segments.extend(found.segments)
         if found.last is not None:
             assert found.next_unit is not None

@@ -54,12 +54,17 @@ class LastSegment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(msgspec.Struct, kw_only=True):
-    """What the segments say. ``useless`` are the files that only take up room."""
+    """What the segments say. ``useless`` are the files that only take up room.
+
+    ``commit_index`` never lies beyond the last entry; the stored one can, when a new segment's header came to the disk
+    and the entries of its first unit did not.
+    """
 
     entries: list[Entry] = []
     term: int = 0
     voted_for: str | None = None
     commit_index: int = 0
+    stored_commit_index: int = 0
     next_unit: int | None = None
     segments: list[Segment] = []
     last: LastSegment | None = None
@@ -80,6 +85,7 @@ def recover(disk: Disk, directory: Path) -> Recovered:
     for sequence in sequences:
         _read_segment(found, disk, sequence, paths[sequence], is_last=sequence == sequences[-1])
     found.useless += [path for sequence, path in sorted(paths.items()) if sequence < sequences[0]]
+    found.stored_commit_index = found.commit_index
     found.commit_index = min(found.commit_index, found.entries[-1][1] if found.entries else 0)
     return found
 

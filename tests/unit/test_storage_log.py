@@ -446,6 +446,23 @@ def test_a_vote_is_never_taken_back():
     assert (log.term, log.voted_for) == (3, "n1")
 
 
+def test_a_stored_commit_index_never_speaks_for_entries_that_came_later():
+    disk = VirtualDisk()
+    log = open_log(disk)
+    log.append(b"one", 1, 1)
+    log.append(b"two", 2, 1)
+    log.set_commit(2)
+    log.flush()
+    log.truncate_from(2)
+    log.flush()
+    log = open_log(disk)
+    assert log.commit_index == 1
+    log.append(b"other", 2, 2)
+    log.flush()
+
+    assert open_log(disk).commit_index == 1
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_real_full_disk_ends_in_disk_error_and_the_log_opens_again(tmp_path):
     mount = tmp_path / "small"
