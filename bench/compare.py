@@ -1,0 +1,250 @@
+"""``python -m bench.compare``: raftkv against etcd in one interleaved run on this machine.
+
+Both clusters are up for the whole run and only one is under load at a time: an idle one costs a few percent of a core,
+which is measured and shown, whereas stopping and starting between turns would cost an election each time. Within a
+round every scenario is measured on etcd and then on raftkv, so that noise of the machine hits both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+import uvloop
+from rich.console import Console
+
+from bench import processes, report, scenarios
+from bench.clusters import Cluster, ClusterError, EtcdCluster, RaftkvCluster, etcd_program
+from bench.connection import Connection
+from bench.dialects import pairs
+from bench.load import LoadError, Measurement, measure, pour
+from bench.report import Comparison, Idle, Row, Steadiness
+from bench.scenarios import Scenario
+from bench.surroundings import observe, store, workplace
+
+SETTLE_S = 3.0
+BETWEEN_TURNS_S = 0.5
+"""What the last load left behind (write-back, a snapshot) is given this long before the next turn."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure and for how long."""
+
+    seconds: float
+    rounds: int
+    connections: int
+    idle_s: float
+    steadiness_s: float
+    names: tuple[str, ...]
+
+
+class Run:
+    """One run over clusters that are up; results collect in ``comparison``."""
+
+    def __init__(self, plan: Plan, clusters: Sequence[Cluster], console: Console, comparison: Comparison) -> None:
+        self._plan = plan
+        self._clusters = clusters
+        self._console = console
+        self._pairs = pairs(scenarios.KEYS, scenarios.VALUE_BYTES)
+        self.comparison = comparison
+
+    async def all(self) -> None:
+        """Idle first, while nothing has been loaded; then the rounds; leadership last."""
+        if scenarios.IDLE in self._plan.names:
+            await self._idle()
+        for cluster in self._clusters:
+            await self._preload(cluster)
+        gc.freeze()
+        await self._rounds([one for one in scenarios.THROUGHPUT if one.name in self._plan.names])
+        if scenarios.LEADER_CHANGES in self._plan.names:
+            for cluster in self._clusters:
+                await self._steadiness(cluster)
+
+    async def _idle(self) -> None:
+        await asyncio.sleep(SETTLE_S)
+        before = [[(one, processes.cpu_s([one])) for one in cluster.processes()] for cluster in self._clusters]
+        await asyncio.sleep(self._plan.idle_s)
+        found = []
+        for cluster, known in zip(self._clusters, before, strict=True):
+            by_node: dict[str, float] = {}
+            by_part: dict[str, float] = {}
+            for one, cpu_s in known:
+                percent = max(0.0, processes.cpu_s([one]) - cpu_s) / self._plan.idle_s * 100
+                by_node[one.node] = by_node.get(one.node, 0.0) + percent
+                by_part[one.part] = by_part.get(one.part, 0.0) + percent
+            found.append(Idle(system=cluster.name, percent_by_node=by_node, percent_by_part=by_part))
+        self.comparison = msgspec.structs.replace(self.comparison, idle=tuple(found))
+        self._console.print(report.idle_table(found))
+
+    async def _preload(self, cluster: Cluster) -> None:
+        load = scenarios.load(cluster.dialect, "batch", self._pairs)
+        opened = await cluster.connections(len(cluster.nodes))
+        try:
+            await pour(opened, load.requests, load.check)
+        finally:
+            _close(opened)
+
+    async def _rounds(self, chosen: Sequence[Scenario]) -> None:
+        measured: dict[tuple[str, str], list[Measurement]] = {}
+        for number in range(1, self._plan.rounds + 1):
+            for scenario in chosen:
+                for cluster in self._clusters:
+                    one = await self._turn(cluster, scenario, self._plan.seconds)
+                    measured.setdefault((scenario.name, cluster.name), []).append(one)
+                    self._say(f"round {number}/{self._plan.rounds}  {scenario.name:10}  {cluster.name:6}", one)
+                    rows = [Row(scenario=s, system=c, measurements=tuple(m)) for (s, c), m in measured.items()]
+                    self.comparison = msgspec.structs.replace(self.comparison, rows=tuple(rows))
+
+    def _say(self, what: str, one: Measurement) -> None:
+        latency = f"p50 {one.latency_ms_p50:.2f} ms, p99 {one.latency_ms_p99:.2f} ms"
+        self._console.print(f"{what}  {one.operations_per_s:10,.0f} op/s  {latency}, {one.errors} errors")
+
+    async def _turn(self, cluster: Cluster, scenario: Scenario, seconds: float) -> Measurement:
+        kind = scenario.raftkv if cluster.name == "raftkv" else scenario.etcd
+        load = scenarios.load(cluster.dialect, kind, self._pairs)
+        before = await _highest_term(cluster)
+        opened = await cluster.connections(scenario.connections or self._plan.connections)
+        known = cluster.processes()
+        try:
+            one = await measure(opened, load, seconds, lambda: processes.cpu_s(known))
+        finally:
+            _close(opened)
+        await asyncio.sleep(BETWEEN_TURNS_S)
+        return msgspec.structs.replace(one, term_changes=await _highest_term(cluster) - before)
+
+    async def _steadiness(self, cluster: Cluster) -> None:
+        leaders: list[str] = []
+        terms: set[int] = set()
+        unanswered = 0
+
+        async def watch() -> None:
+            nonlocal unanswered
+            while True:
+                standings = await cluster.standings()
+                unanswered += len(cluster.nodes) - len(standings)
+                terms.update(standing.term for standing in standings.values())
+                for node, standing in standings.items():
+                    if standing.leads and leaders[-1:] != [node]:
+                        leaders.append(node)
+                await asyncio.sleep(0.5)
+
+        watching = asyncio.create_task(watch())
+        try:
+            put = next(one for one in scenarios.THROUGHPUT if one.name == "put")
+            one = await self._turn(cluster, put, self._plan.steadiness_s)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        changes = max(one.term_changes, max(terms) - min(terms) if terms else 0)
+        found = Steadiness(
+            system=cluster.name,
+            seconds=self._plan.steadiness_s,
+            term_changes=changes,
+            leaders=tuple(leaders),
+            unanswered=unanswered,
+            measurement=one,
+        )
+        self._say(f"{scenarios.LEADER_CHANGES}: {changes}  {cluster.name:6}", one)
+        self.comparison = msgspec.structs.replace(self.comparison, steadiness=(*self.comparison.steadiness, found))
+
+
+async def _highest_term(cluster: Cluster) -> int:
+    standings = await cluster.standings()
+    if not standings:
+        raise ClusterError(f"no node of {cluster.name} answers any more")
+    return max(standing.term for standing in standings.values())
+
+
+def _close(connections: Sequence[Connection]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """All tables of a run; the idle one was shown when it was measured."""
+    if comparison.rows:
+        console.print(report.throughput_table(comparison.rows))
+        console.print(report.cost_table(comparison.rows))
+    if comparison.steadiness:
+        console.print(report.steadiness_table(comparison.steadiness))
+    for line in report.first_errors(comparison.rows):
+        console.print(f"first error, {line}", markup=False)
+
+
+async def _compare(plan: Plan, home: Path, systems: Sequence[type[Cluster]], console: Console) -> Comparison:
+    surroundings = observe(home)
+    if surroundings.file_system in ("tmpfs", "ramfs"):
+        console.print("The data is in memory: a flush costs nothing here. Choose a disk with --data-dir.", style="red")
+    comparison = Comparison(
+        surroundings=surroundings, seconds=plan.seconds, rounds=plan.rounds, connections=plan.connections
+    )
+    clusters = [system(home / system.name) for system in systems]
+    run = Run(plan, clusters, console, comparison)
+    try:
+        for cluster in clusters:
+            await cluster.start()
+        await run.all()
+    finally:
+        # A run that was broken off still shows and stores what it has.
+        for cluster in clusters:
+            for process in cluster.end():
+                console.print(
+                    f"{cluster.name}: {process} did not end on request and was killed", style="red", markup=False
+                )
+        show(run.comparison, console)
+    return run.comparison
+
+
+@click.command()
+@click.option("--seconds", default=5.0, show_default=True, help="Length of one measurement, after a warm-up of 1 s.")
+@click.option("--rounds", default=5, show_default=True, help="How often every scenario is measured on each system.")
+@click.option("--connections", default=32, show_default=True, help="Spread evenly over the three nodes.")
+@click.option("--only", multiple=True, type=click.Choice(scenarios.NAMES), help="Repeatable; default: everything.")
+@click.option("--idle-seconds", default=20.0, show_default=True, help="How long idle CPU is watched.")
+@click.option("--leader-seconds", default=60.0, show_default=True, help="How long leadership is watched under load.")
+@click.option("--system", type=click.Choice(["both", "etcd", "raftkv"]), default="both", show_default=True)
+@click.option("--data-dir", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where data goes.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Default: bench/results/.")
+def main(
+    *,
+    seconds: float,
+    rounds: int,
+    connections: int,
+    only: tuple[str, ...],
+    idle_seconds: float,
+    leader_seconds: float,
+    system: str,
+    data_dir: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Measure raftkv against etcd: three durable nodes each, 100-byte values, the same client, alternating turns."""
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    plan = Plan(
+        seconds=seconds,
+        rounds=rounds,
+        connections=connections,
+        idle_s=idle_seconds,
+        steadiness_s=leader_seconds,
+        names=only or scenarios.NAMES,
+    )
+    systems: list[type[Cluster]] = [one for one in (EtcdCluster, RaftkvCluster) if system in ("both", one.name)]
+    if EtcdCluster in systems and etcd_program() is None:
+        console.print("etcd is not installed (Debian: apt install etcd-server): raftkv is measured alone, no ratios.")
+        systems = [RaftkvCluster]
+    try:
+        with workplace(data_dir) as home:
+            comparison = uvloop.run(_compare(plan, home, systems, console))
+    except (ClusterError, LoadError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("broken off") from None
+    console.print(f"stored in {click.format_filename(store(comparison, 'compare', json_path))}")
+
+
+if __name__ == "__main__":
+    main()
