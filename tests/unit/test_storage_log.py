@@ -1,5 +1,6 @@
 """The log against a plain list, over a disk that crashes, tears, fills up, fails and rots."""
 
+import contextlib
 import os
 import random
 import subprocess
@@ -275,6 +276,58 @@ def test_compaction_leaves_no_old_segments():
     log.append(b"next", 101, 1)
     log.flush()
     assert list(open_log(disk).entries) == [(b"next", 101, 1)]
+
+
+def test_a_crash_while_many_segments_are_deleted_leaves_no_gap_among_them():
+    for crash_at in range(1, 80):
+        for seed in range(6):
+            disk = VirtualDisk()
+            log, flushed = open_log(disk), []
+            append_and_flush(log, b"v" * 900, flushed, 30)
+            disk.steps, disk.crash_at = 0, crash_at
+            with contextlib.suppress(Crashed):
+                log.drop_before(25)
+            again = open_log(disk.after_crash(seed))
+
+            assert list(again.entries) == flushed[again.first_index - 1 :]
+            assert again.first_index <= 25
+
+
+def test_what_a_torn_unit_leaves_behind_does_not_outlive_the_next_start():
+    disk = VirtualDisk()
+    log = Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 20)
+    append_and_flush(log, b"kept", [], 1)
+    log.append(random.Random(1).randbytes(600_000), 2, 1)
+    log.flush()
+    (path,) = disk.names
+    content = disk.names[path].current
+    end = len(bytes(content).rstrip(b"\x00"))
+    content[end - 4 : end] = bytes(4)
+    log = Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 20)
+    log.append(b"short", 2, 2)
+    log.rotate()
+    log.append(b"after", 3, 2)
+    log.flush()
+
+    assert [entry[0] for entry in open_log(disk).entries] == [b"kept", b"short", b"after"]
+
+
+def test_a_unit_wiped_out_before_a_whole_one_is_refused():
+    disk, extents = flushed_log([b"a", b"b" * 1200, b"c"])
+    (path,) = extents
+    content = disk.names[path].current
+    start = content.index(b"b" * 1200) - 40
+    content[start : start + 1240] = bytes(1240)
+    with pytest.raises(CorruptLog, match="later one is whole"):
+        open_log(disk)
+
+
+def test_rubbish_behind_the_last_unit_of_a_finished_segment_is_refused():
+    disk, extents = flushed_log([b"v" * 500] * 8)
+    first = min(extents)
+    disk.names[first].current[extents[first][1].end + 9] = 1
+    with pytest.raises(CorruptLog, match="later segments follow"):
+        open_log(disk)
 
 
 def test_the_first_entry_after_an_empty_log_may_have_any_index():
