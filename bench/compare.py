@@ -190,7 +190,7 @@ async def _compare(plan: Plan, home: Path, systems: Sequence[type[Cluster]], con
             await cluster.start()
         await run.all()
     finally:
-        # A run that was broken off still shows and stores what it has.
+        # A run that was broken off still shows what it has.
         for cluster in clusters:
             for process in cluster.end():
                 console.print(

@@ -40,7 +40,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def workplace(parent: Path | None) -> Iterator[Path]:
     """A temporary directory for data, removed at the end; SIGTERM ends the program in order, like Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="raftkv-bench-", dir=parent))
     try:
         yield home
