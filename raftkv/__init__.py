@@ -3,13 +3,40 @@
 The package is read from the bottom up: ``core`` holds the values everything speaks in, ``machine`` the deterministic
 key-value machine, ``storage`` and ``peers`` the disk and the network, ``raft`` one replication mode, ``frontend`` and
 ``http`` what clients talk to, ``client`` the SDK, ``launch`` and ``cli`` what a person types.
+
+``raftkv.Client`` and what it raises are imported when they are first used, so that importing one layer stays cheap.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from __future__ import annotations
 
-try:
-    __version__ = version("raftkv")
-except PackageNotFoundError:  # running from a source tree that was never installed
-    __version__ = "0+unknown"
+import importlib
+from typing import Any
 
-__all__ = ["__version__"]
+__all__ = [
+    "Client",
+    "DefiniteError",
+    "IndefiniteError",
+    "Page",
+    "PreconditionFailed",
+    "RaftkvError",
+    "Record",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name in __all__:
+        # Not an import statement: the layers below the client import this package, but never, through it, the client.
+        return getattr(importlib.import_module("raftkv.client"), name)
+    raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  slower to import than all of core
+
+    try:
+        return version("raftkv")
+    except PackageNotFoundError:  # running from a source tree that was never installed
+        return "0+unknown"

@@ -1,0 +1,1 @@
+"""The command ``raftkv``: what a person types, and the exit statuses that scripts rely on."""

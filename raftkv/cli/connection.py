@@ -1,0 +1,93 @@
+"""The cluster a command talks to: ``--server``, ``--config``, ``--timeout``, ``--cacert``, before its name or after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from raftkv.client import Client
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_TIMEOUT_S = 5.0
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """What was given on the command line; ``None`` and empty mean: not given."""
+
+    server: tuple[str, ...] = ()
+    config: Path | None = None
+    timeout_s: float | None = None
+    cacert: Path | None = None
+
+    def over(self, outer: Connection) -> Connection:
+        """These choices, and where there are none, those of ``outer``."""
+        return Connection(
+            server=self.server or (() if self.config else outer.server),
+            config=self.config or (None if self.server else outer.config),
+            timeout_s=self.timeout_s or outer.timeout_s,
+            cacert=self.cacert or outer.cacert,
+        )
+
+    def servers(self) -> tuple[str, ...]:
+        """The addresses; raises ``StartupError`` or ``ValueError``."""
+        from raftkv.client.servers import parse_servers  # noqa: PLC0415  commands load what they use
+
+        if self.server:
+            return parse_servers(self.server)
+        return parse_servers(None) if self.config is None else _servers_of(self.config)
+
+    def client(self, servers: tuple[str, ...] | None = None, *, timeout_s: float | None = None, **more: Any) -> Client:
+        """A client of ``servers``, or of those that were given."""
+        from raftkv.client import Client  # noqa: PLC0415  it takes longer to import than a command to run
+
+        limit_s = timeout_s or self.timeout_s or DEFAULT_TIMEOUT_S
+        cacert = None if self.cacert is None else str(self.cacert)
+        return Client(servers or self.servers(), timeout_s=limit_s, tls_ca=cacert, **more)
+
+
+def _servers_of(path: Path) -> tuple[str, ...]:
+    """The addresses in a configuration file. Its text is enough: its paths need not exist on a client's machine."""
+    from raftkv.core.config import ConfigError, parse_config  # noqa: PLC0415
+    from raftkv.core.errors import StartupError  # noqa: PLC0415
+
+    try:
+        config = parse_config(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise StartupError(f"{path}: {error}") from None
+    scheme = "https" if config.http.tls_cert else "http"
+    return tuple([f"{scheme}://{node.http}" for node in config.node])
+
+
+def options(command: Command) -> Command:
+    """Give ``command`` the four options, as one ``connection`` argument."""
+    for option in reversed(
+        (
+            click.option("--server", metavar="URL", multiple=True, help="A server; repeat, or separate by commas."),
+            click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Ask the nodes of FILE."),
+            click.option(
+                "--timeout",
+                "timeout_s",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="SECONDS",
+                help="Give up after so long.  [default: 5]",
+            ),
+            click.option("--cacert", type=click.Path(path_type=Path), metavar="FILE", help="Certificates to trust."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def chosen(context: click.Context, given: dict[str, Any]) -> Connection:
+    """The connection of a command: what it was given over what ``raftkv`` was given; takes it out of ``given``."""
+    names = ("server", "config", "timeout_s", "cacert")
+    own = Connection(**{name: given.pop(name) for name in names})
+    return own.over(context.obj) if isinstance(context.obj, Connection) else own

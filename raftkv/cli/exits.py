@@ -1,0 +1,66 @@
+"""Exit statuses, and how every failure becomes one line and one of them. Nothing here prints a traceback.
+
+====== =========================================================
+0      done
+1      not found, or the precondition failed
+2      usage or configuration
+3      unavailable: definitely not applied
+4      the outcome is unknown
+====== =========================================================
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from raftkv.core.errors import Code, RaftkvError, StartupError
+
+DONE: Final = 0
+NOT_FOUND: Final = 1
+USAGE: Final = 2
+UNAVAILABLE: Final = 3
+UNKNOWN: Final = 4
+INTERRUPTED: Final = 130
+
+_STATUS_OF_CODE: Final = {
+    Code.NOT_FOUND: NOT_FOUND,
+    Code.PRECONDITION_FAILED: NOT_FOUND,
+    Code.BAD_REQUEST: USAGE,
+    Code.NOT_SUPPORTED: USAGE,
+    Code.UNAUTHENTICATED: USAGE,
+    Code.FORBIDDEN: USAGE,
+    Code.METHOD_NOT_ALLOWED: USAGE,
+    Code.UNSUPPORTED_MEDIA_TYPE: USAGE,
+    Code.VALUE_TOO_LARGE: USAGE,
+    Code.KEY_TOO_LARGE: USAGE,
+    Code.OVERLOADED: UNAVAILABLE,
+    Code.NO_LEADER: UNAVAILABLE,
+    Code.QUORUM_UNREACHABLE: UNAVAILABLE,
+    Code.DISK_FULL: UNAVAILABLE,
+}
+"""A definite failure's status by its code; one with a code that this table does not know is ``UNAVAILABLE``."""
+
+
+def complain(text: str) -> None:
+    """One line on standard error, in the name of the command."""
+    sys.stderr.write(f"raftkv: {' '.join(text.split())}\n")
+
+
+def exit_status(error: Exception) -> int:
+    """Tell ``error`` in one line and return the exit status it stands for."""
+    if isinstance(error, StartupError):
+        sys.stderr.write(f"{' '.join(str(error).split())}\n")  # it begins with the file or the node it is about
+        return USAGE
+    if isinstance(error, RaftkvError):
+        if error.applied == "unknown":
+            complain(f"outcome unknown: {error.detail}")
+            return UNKNOWN
+        complain(error.detail)
+        return next((status for code, status in _STATUS_OF_CODE.items() if code == error.code), UNAVAILABLE)
+    if isinstance(error, ValueError):
+        complain(str(error))
+        return USAGE
+    # A defect of ours, or of the machine: nobody knows how far a write had come.
+    complain(f"{type(error).__name__}: {error}")
+    return UNKNOWN

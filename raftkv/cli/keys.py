@@ -1,0 +1,170 @@
+"""``raftkv get``, ``set``, ``delete`` and ``list``: thin over the client. Output is bytes, so values stay exact."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import click
+import msgspec
+
+from raftkv.cli import connection, exits
+
+CONSISTENCIES: Final = ("linearizable", "lease", "local")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+consistency_option = click.option("--consistency", type=click.Choice(CONSISTENCIES), help="What the read promises.")
+w_option = click.option(
+    "--w", "acks", metavar="leader|majority|all|N", help="How many replicas must hold the write.  [default: majority]"
+)
+if_revision_option = click.option(
+    "--if-revision", type=click.IntRange(min=0), metavar="N", help="Only if the key stands at revision N."
+)
+
+
+@click.command("get", short_help="Print the value of a key.")
+@click.argument("key")
+@click.option("--raw", is_flag=True, help="Print the value's bytes and nothing else, not even a line's end.")
+@json_option
+@consistency_option
+@connection.options
+@click.pass_context
+def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, consistency: str | None, **given: Any) -> int:
+    """Print the value of KEY."""
+    client = connection.chosen(context, given).client()
+    if as_json:
+        record = client.get_record(_key(key), consistency=consistency)
+        if record is None:
+            return _missing(key)
+        _print_json(_shown(record))
+        return exits.DONE
+    value = client.get(_key(key), consistency=consistency)
+    if value is None:
+        return _missing(key)
+    _write(value if raw else value + b"\n")
+    return exits.DONE
+
+
+@click.command("set", short_help="Store a value.")
+@click.argument("key")
+@click.argument("value")
+@click.option("--ttl", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Let the key expire.")
+@if_revision_option
+@click.option("--if-absent", is_flag=True, help="Only if the key does not exist.")
+@w_option
+@json_option
+@connection.options
+@click.pass_context
+def set_(
+    context: click.Context,
+    /,
+    key: str,
+    value: str,
+    *,
+    ttl: float | None,
+    if_revision: int | None,
+    if_absent: bool,
+    acks: str | None,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Store VALUE under KEY. The value - is read from standard input; one that begins with - goes after --."""
+    if if_absent and if_revision is not None:
+        raise click.UsageError("--if-absent and --if-revision exclude each other", context)
+    client = connection.chosen(context, given).client()
+    content = sys.stdin.buffer.read() if value == "-" else os.fsencode(value)
+    revision = client.set(_key(key), content, ttl=ttl, if_revision=if_revision, if_absent=if_absent, acks=acks)
+    if as_json:
+        _print_json({"key": key, "revision": revision or None})
+    else:
+        _write(b"OK\n")
+    return exits.DONE
+
+
+@click.command("delete", short_help="Remove a key.")
+@click.argument("key")
+@if_revision_option
+@w_option
+@json_option
+@connection.options
+@click.pass_context
+def delete(
+    context: click.Context, /, key: str, *, if_revision: int | None, acks: str | None, as_json: bool, **given: Any
+) -> int:
+    """Remove KEY."""
+    client = connection.chosen(context, given).client()
+    if not client.delete(_key(key), if_revision=if_revision, acks=acks):
+        return _missing(key)
+    if as_json:
+        _print_json({"key": key, "deleted": 1})
+    else:
+        _write(b"OK\n")
+    return exits.DONE
+
+
+@click.command("list", short_help="Print keys in order.")
+@click.argument("prefix", default="")
+@click.option("--values", is_flag=True, help="Print a tab and the value after each key.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N keys.")
+@json_option
+@consistency_option
+@connection.options
+@click.pass_context
+def list_(
+    context: click.Context,
+    /,
+    prefix: str,
+    *,
+    values: bool,
+    limit: int | None,
+    as_json: bool,
+    consistency: str | None,
+    **given: Any,
+) -> int:
+    """Print the keys that begin with PREFIX, one on a line, or all keys. With --json, an array of records."""
+    client = connection.chosen(context, given).client()
+    keys_only = not values and not as_json
+    records = client.list(prefix, limit=limit, keys_only=keys_only, consistency=consistency)
+    if as_json:
+        separator = b"[\n"
+        for record in records:
+            _write(separator + msgspec.json.encode(_shown(record)))
+            separator = b",\n"
+        _write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+        return exits.DONE
+    for record in records:
+        tail = b"\t" + record.value if values and record.value is not None else b""
+        _write(record.key.encode() + tail + b"\n")
+    return exits.DONE
+
+
+def _key(text: str) -> bytes:
+    """The key as it was typed, byte for byte; raises ``ValueError``."""
+    key = os.fsencode(text)
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        raise ValueError("a key must be UTF-8") from None
+    return key
+
+
+def _missing(key: str) -> int:
+    exits.complain(f"no such key: {key}")
+    return exits.NOT_FOUND
+
+
+def _shown(record: Any) -> dict[str, Any]:
+    from raftkv.client.records import value_to_json  # noqa: PLC0415  commands load what they use
+
+    shown: dict[str, Any] = msgspec.structs.asdict(record)
+    return {**shown, "value": None if record.value is None else value_to_json(record.value)}
+
+
+def _print_json(content: Any) -> None:
+    _write(msgspec.json.encode(content) + b"\n")
+
+
+def _write(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()

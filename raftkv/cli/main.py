@@ -1,0 +1,100 @@
+"""The entry point ``raftkv``: finds the command, runs it, turns whatever goes wrong into one line and an exit status.
+
+Commands live in modules by topic and are imported when they are named: ``raftkv get`` loads nothing of the server, and
+``raftkv node`` nothing of the client.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from raftkv.cli import connection, exits
+
+COMMANDS: Final = {
+    "up": ("raftkv.cli.nodes", "up"),
+    "node": ("raftkv.cli.nodes", "node"),
+    "get": ("raftkv.cli.keys", "get"),
+    "set": ("raftkv.cli.keys", "set_"),
+    "delete": ("raftkv.cli.keys", "delete"),
+    "list": ("raftkv.cli.keys", "list_"),
+    "status": ("raftkv.cli.status", "status"),
+}
+
+
+class Commands(click.Group):
+    """The commands of ``COMMANDS``, each imported when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001  click's signature
+    if value:
+        from raftkv import __version__  # noqa: PLC0415  looking it up takes a while
+
+        click.echo(f"raftkv {__version__}")
+        context.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+@connection.options
+@click.pass_context
+def cli(context: click.Context, /, **given: Any) -> None:
+    """A replicated key-value store. `raftkv up` starts a cluster of three nodes on this machine.
+
+    Exit status: 0 done, 1 not found or precondition failed, 2 usage or configuration, 3 unavailable (definitely not
+    applied), 4 outcome unknown.
+    """
+    context.obj = connection.chosen(context, given)
+
+
+def _usage(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+    elif isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx is not None else "raftkv"
+        sys.stderr.write(f"{command}: {' '.join(error.format_message().split())} (see '{command} --help')\n")
+    else:
+        exits.complain(error.format_message())
+    return exits.USAGE
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line ``arguments``; returns the exit status and never raises what a person could see."""
+    try:
+        result = cli.main(arguments, prog_name="raftkv", standalone_mode=False)
+    except click.ClickException as error:
+        return _usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left, which is theirs to do; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.NOT_FOUND
+    except Exception as error:  # noqa: BLE001  a person sees one line, whatever it was
+        return exits.exit_status(error)
+    return result if isinstance(result, int) else exits.DONE
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""``raftkv up`` and ``raftkv node``: start a whole cluster on this machine, or one node of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+EMBEDDED_DIRECTORY: Final = Path("raftkv-data")
+
+
+@click.command("up", short_help="Run every node of a cluster on this machine.")
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+def up(config: Path | None) -> int:
+    """Run every node of CONFIG on this machine until Ctrl-C.
+
+    Without CONFIG: three nodes on 127.0.0.1:8001-8003, with their data and their configuration under raftkv-data/ in
+    the current directory.
+    """
+    from raftkv.launch import config_file  # noqa: PLC0415  commands load what they use
+    from raftkv.launch.display import choose_display  # noqa: PLC0415
+    from raftkv.launch.supervisor import up as run  # noqa: PLC0415
+
+    path = config_file.embedded_config(EMBEDDED_DIRECTORY) if config is None else config
+    cluster = config_file.load_cluster(path)
+    with choose_display(cluster.cluster.name) as display:
+        return run(cluster, path.resolve(), display)
+
+
+@click.command("node", short_help="Run one node in the foreground.")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--id", "node_id", required=True, help="Which node of CONFIG.")
+@click.option("--parent-fd", type=click.IntRange(min=0), hidden=True, help="End when this descriptor is at its end.")
+def node(config: Path, node_id: str, parent_fd: int | None) -> int:
+    """Run one node of CONFIG in the foreground until Ctrl-C or SIGTERM."""
+    from raftkv.core.config import ConfigError  # noqa: PLC0415  commands load what they use
+    from raftkv.core.errors import StartupError  # noqa: PLC0415
+    from raftkv.launch import config_file  # noqa: PLC0415
+
+    cluster = config_file.load_cluster(config)
+    try:
+        cluster.member(node_id)
+    except ConfigError as error:
+        raise StartupError(f"{config}: {error}") from None
+    config_file.ensure_secret(cluster)
+    from raftkv.node import run_node  # noqa: PLC0415  only now: a refused start needs none of it
+
+    return run_node(cluster, config.resolve(), node_id, parent_fd)

@@ -1,0 +1,120 @@
+"""``raftkv status``: how every node of the cluster sees itself, asked of each one at the same time."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import click
+import msgspec
+
+from raftkv.cli import connection, exits
+from raftkv.cli.connection import Connection
+
+COLUMNS: Final = ("node", "role", "term", "leader", "commit", "applied", "revision", "peers", "staleness", "address")
+ANSWER_S: Final = 2.0
+"""How long a node may take: a person waits, and a node that hangs is what they want to see."""
+
+MAX_NODES: Final = 64
+
+
+@click.command("status", short_help="Show every node of the cluster.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connection.options
+@click.pass_context
+def status(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
+    """Show every node of the cluster. Exit status 3 when none can serve writes and linearizable reads."""
+    link = connection.chosen(context, given)
+    nodes = survey(link)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode({"nodes": nodes}).decode() + "\n")
+    else:
+        _print_table([row(node) for node in nodes])
+    if any(node.get("ready") for node in nodes):
+        return exits.DONE
+    exits.complain(next((str(node["reason"]) for node in nodes if node.get("reason")), "no node answers"))
+    return exits.UNAVAILABLE
+
+
+def survey(link: Connection) -> list[dict[str, Any]]:
+    """Ask the given servers, then the peers that they name and that were not asked yet."""
+    servers = link.servers()
+    with ThreadPoolExecutor(min(len(servers), MAX_NODES)) as pool:
+        nodes = list(pool.map(lambda server: _ask(link, server), servers))
+        more = _unasked(nodes, servers)
+        nodes += list(pool.map(lambda server: _ask(link, server), more))
+    names = {f"{_scheme(servers)}://{peer['http']}": peer["id"] for node in nodes for peer in node.get("peers", ())}
+    nodes = [node if "node" in node else {**node, "node": names.get(node["server"])} for node in nodes]
+    unique = {node.get("node") or node["server"]: node for node in reversed(nodes)}
+    return sorted(unique.values(), key=lambda node: str(node.get("node") or "~" + node["server"]))
+
+
+def _unasked(nodes: list[dict[str, Any]], servers: tuple[str, ...]) -> tuple[str, ...]:
+    known = {node.get("node") for node in nodes}
+    peers = {
+        peer["id"]: f"{_scheme(servers)}://{peer['http']}"
+        for node in nodes
+        for peer in node.get("peers", ())
+        if peer.get("http") and peer["id"] not in known
+    }
+    return tuple([url for url in peers.values() if url not in servers])[:MAX_NODES]
+
+
+def _scheme(servers: tuple[str, ...]) -> str:
+    """All nodes of a cluster speak the same."""
+    return servers[0].partition("://")[0]
+
+
+def _ask(link: Connection, server: str) -> dict[str, Any]:
+    """One node's status, how stale its own copy is, and where it was asked; or why there is no answer."""
+    from raftkv.core.errors import RaftkvError  # noqa: PLC0415  commands load what they use
+
+    limit_s = min(link.timeout_s or ANSWER_S, ANSWER_S)
+    with link.client((server,), timeout_s=limit_s, retry=False) as client:
+        try:
+            found = client.status()
+            local = client.page(limit=1, keys_only=True, consistency="local")
+        except RaftkvError as error:
+            return {"server": server, "error": error.detail}
+    return {**found, "server": server, "staleness_ms": local.staleness_ms}
+
+
+def row(node: dict[str, Any]) -> tuple[str, ...]:
+    """A node as the table shows it."""
+    if "error" in node:
+        return (str(node.get("node") or "?"), "no answer", "-", "-", "-", "-", "-", "-", "-", node["server"])
+    peers = node.get("peers", ())
+    reachable = sum(1 for peer in peers if peer.get("reachable"))
+    staleness_ms = node.get("staleness_ms")
+    numbers = [str(node.get(name, "-")) for name in ("commit_index", "applied_index", "revision")]
+    return (
+        str(node.get("node", "?")),
+        str(node.get("role", "?")),
+        str(node.get("term", "-")),
+        str(node.get("leader") or "none"),
+        *numbers,
+        f"{reachable} of {len(peers)}",
+        "unknown" if staleness_ms is None else f"{staleness_ms} ms",
+        node["server"],
+    )
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    if not sys.stdout.isatty():
+        widths = [max(len(line[place]) for line in (COLUMNS, *rows)) for place in range(len(COLUMNS))]
+        for line in (COLUMNS, *rows):
+            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+            sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        return
+    from rich.console import Console  # noqa: PLC0415  only a terminal pays for it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table()
+    for name in COLUMNS:
+        table.add_column(name)
+    for line in rows:
+        style = "bold green" if line[1] == "leader" else "red" if line[1] == "no answer" else ""
+        table.add_row(*[Text(cell, style) for cell in line])
+    Console().print(table)

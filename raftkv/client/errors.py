@@ -1,0 +1,97 @@
+"""What the client raises, and how an answer is told apart: fine, a definite failure, or an indefinite one.
+
+::
+
+    RaftkvError                  code, detail, retry_after_s
+     +-- DefiniteError           it was not applied and never will be
+     |    +-- PreconditionFailed revision: where the key stands now, 0 when it does not exist
+     +-- IndefiniteError         it may have been applied
+
+A missing key is no failure: ``get`` returns its default, ``delete`` says ``False``; only the mapping style raises
+``KeyError``. A read that got no answer is always a ``DefiniteError``: there was nothing to apply. Everything here is
+pure: no socket, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
+
+UNREACHABLE: Final = "unreachable"
+"""``code`` when no server could be asked, or none answered a read in time."""
+
+_RETRIED: Final = frozenset({429, 503})
+_NO_FAILURE: Final = frozenset({200, 201, 202, 304})
+
+
+class PreconditionFailed(DefiniteError):  # noqa: N818  named as RFC 9110 and the code in the contract name it
+    """The key does not stand at the expected revision; nothing was written. ``revision`` is where it stands, or 0."""
+
+    def __init__(self, detail: str, revision: int) -> None:
+        super().__init__(Code.PRECONDITION_FAILED, detail)
+        self.revision = revision
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server answered; header names are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Setback(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt failed; ``retriable`` says whether the same request may fare better later or elsewhere.
+
+    ``settled``: the cluster decided on this very request, so the failure stands whatever became of earlier attempts.
+    """
+
+    error: RaftkvError
+    retriable: bool
+    settled: bool = False
+
+
+def judge(reply: Reply, *, is_read: bool) -> Setback | None:
+    """What the answer means; ``None`` when it is not a failure. A 404 is left to the caller."""
+    if reply.status in _NO_FAILURE or reply.status == 404:
+        return None
+    problem = _problem(reply)
+    code, detail = str(problem.get("code", "")), str(problem.get("detail", ""))
+    retry_after_s = _retry_after_s(reply)
+    detail = detail or f"the server answered with status {reply.status}"
+    if reply.status == 412:
+        revision = problem.get("revision")
+        error = PreconditionFailed(detail, revision if isinstance(revision, int) else 0)
+        return Setback(error=error, retriable=False, settled=True)
+    retriable = reply.status in _RETRIED or reply.status >= 500
+    if is_read or _is_definite(reply.status, problem):
+        error_code = code or UNREACHABLE
+        return Setback(error=DefiniteError(error_code, detail, retry_after_s=retry_after_s), retriable=retriable)
+    unknown = IndefiniteError(code or Code.OUTCOME_UNKNOWN, detail, retry_after_s=retry_after_s)
+    return Setback(error=unknown, retriable=True)
+
+
+def _is_definite(status: int, problem: dict[str, Any]) -> bool:
+    """Only who says so, or who turned the request down as wrong, definitely did not apply it."""
+    if "applied" in problem:
+        return bool(problem["applied"] == "no")
+    return 400 <= status < 500 and status != 408
+
+
+def _problem(reply: Reply) -> dict[str, Any]:
+    if "json" not in reply.headers.get("content-type", ""):
+        return {}
+    try:
+        problem = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def _retry_after_s(reply: Reply) -> float | None:
+    """Seconds; a date, which ``Retry-After`` may also carry, is none of our servers' words and is passed over."""
+    text = reply.headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else None

@@ -1,0 +1,130 @@
+"""What the client returns, as frozen values, and how they are read from JSON. Pure: no socket, no clock."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from raftkv.core.errors import DefiniteError
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it stood when it was read, and what kind of read it was.
+
+    ``revision`` is the store's revision of the last write to this key, ``create_revision`` that of the one which
+    created it, ``version`` counts its writes since then. ``value`` is ``None`` when only keys were asked for.
+    ``consistency`` is the level that the read was given at, ``node`` who answered. ``staleness_ms`` is how long ago
+    that node last knew itself level with the leader: 0 unless the read was local, ``None`` when the node cannot tell.
+    """
+
+    key: str
+    value: bytes | None
+    version: int
+    revision: int
+    create_revision: int
+    consistency: str
+    node: str
+    staleness_ms: int | None = 0
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Records in key order, as they stood together at the store's ``revision``.
+
+    ``next`` is the ``start`` of the page that follows, ``None`` when this was the last.
+    """
+
+    records: tuple[Record, ...]
+    next: str | None
+    revision: int
+    consistency: str
+    node: str
+    staleness_ms: int | None = 0
+
+
+class _Item(msgspec.Struct, frozen=True):
+    key: str
+    version: int
+    revision: int
+    create_revision: int
+    value: Any = None
+
+
+class _Items(msgspec.Struct, frozen=True):
+    items: tuple[_Item, ...]
+    next: str | None
+    revision: int
+
+
+def record_from_json(body: bytes, headers: Mapping[str, str]) -> Record:
+    """The record in the JSON form of ``GET /kv/{key}``."""
+    try:
+        return _record(msgspec.json.decode(body, type=_Item), provenance(headers))
+    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
+        raise not_raftkv(error) from None
+
+
+def page_from_json(body: bytes, headers: Mapping[str, str]) -> Page:
+    """The page in the answer of ``GET /kv``."""
+    try:
+        found, origin = msgspec.json.decode(body, type=_Items), provenance(headers)
+        records = tuple([_record(item, origin) for item in found.items])
+    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
+        raise not_raftkv(error) from None
+    return Page(records=records, next=found.next, revision=found.revision, **origin)
+
+
+def json_from_body(body: bytes) -> dict[str, Any]:
+    """Any other JSON object."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise not_raftkv(error) from None
+
+
+def not_raftkv(error: Exception) -> DefiniteError:
+    """Whoever answered does not speak as raftkv does; only answers that say "fine" are read, so nothing is in doubt."""
+    return DefiniteError("bad_answer", f"the server's answer is not one of raftkv: {error}")
+
+
+def provenance(headers: Mapping[str, str]) -> dict[str, Any]:
+    """What a read says of itself in its headers."""
+    staleness = headers.get("raftkv-staleness-ms", "0")
+    return {
+        "consistency": headers.get("raftkv-consistency", ""),
+        "node": headers.get("raftkv-node", ""),
+        "staleness_ms": int(staleness) if staleness.isascii() and staleness.isdigit() else None,
+    }
+
+
+def value_to_json(value: bytes) -> str | dict[str, str]:
+    """Text as a string, other bytes as ``{"base64": ...}``."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def value_from_json(value: Any) -> bytes | None:
+    """The bytes behind a value in JSON; ``None`` when there is none."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, dict) and isinstance(value.get("base64"), str):
+        return base64.b64decode(value["base64"], validate=True)
+    raise msgspec.ValidationError("a value is neither text nor base64")
+
+
+def _record(item: _Item, origin: Mapping[str, Any]) -> Record:
+    return Record(
+        key=item.key,
+        value=value_from_json(item.value),
+        version=item.version,
+        revision=item.revision,
+        create_revision=item.create_revision,
+        **origin,
+    )

@@ -1,0 +1,75 @@
+"""Which servers there are, and when one is asked again. Pure: no socket, no clock, randomness comes in as a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+DEFAULT_SERVERS: Final = ("http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003")
+ENVIRONMENT: Final = "RAFTKV_SERVERS"
+
+FIRST_WAIT_S: Final = 0.05
+LONGEST_WAIT_S: Final = 1.0
+"""Waits between rounds double from the first to the longest: a restart of a node takes about a second."""
+
+SMALLEST_SLICE_S: Final = 0.2
+"""No attempt gets less than this (or what remains): a shorter one would only fail on a loaded machine."""
+
+
+def parse_servers(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Base URLs from a list or a comma-separated string; ``None`` means the environment, then the embedded cluster.
+
+    ``host:port`` alone means ``http``. Raises ``ValueError`` with a reason.
+    """
+    if given is None:
+        given = os.environ.get(ENVIRONMENT) or DEFAULT_SERVERS
+    texts = given.split(",") if isinstance(given, str) else [part for text in given for part in text.split(",")]
+    servers = tuple(dict.fromkeys(_base_url(text.strip()) for text in texts if text.strip()))
+    if not servers:
+        raise ValueError("no server is named")
+    return servers
+
+
+def _base_url(text: str) -> str:
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or "@" in parts.netloc or any(c.isspace() for c in url):
+        raise ValueError(f"{text!r} is not the address of a server, like http://127.0.0.1:8001")
+    return url.rstrip("/")
+
+
+def attempt_s(remaining_s: float, *, servers: int, repeatable: bool) -> float:
+    """How long one attempt may take: half of what remains while another server could be asked, or all of it."""
+    if servers == 1 or not repeatable:
+        return remaining_s
+    return min(remaining_s, max(remaining_s / 2, SMALLEST_SLICE_S))
+
+
+class Rounds:
+    """When to try again. Every server is tried once in a round, without a wait; a wait follows, longer each round."""
+
+    def __init__(self, servers: int) -> None:
+        self._servers = servers
+        self._failures = 0
+        self._hint_s = 0.0
+
+    def failed(self, retry_after_s: float | None, jitter: float) -> float:
+        """Seconds to wait before the next attempt; ``jitter`` is between 0 and 1.
+
+        The longest ``Retry-After`` of a round is honoured in full; jitter only adds to it, so that clients who were
+        turned away together do not come back together.
+        """
+        self._failures += 1
+        self._hint_s = max(self._hint_s, retry_after_s or 0.0)
+        if self._failures % self._servers:
+            return 0.0
+        rounds = self._failures // self._servers
+        backoff_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(rounds - 1, 16)) * (0.5 + 0.5 * jitter)
+        hint_s, self._hint_s = self._hint_s * (1 + 0.1 * jitter), 0.0
+        return max(backoff_s, hint_s)

@@ -1,0 +1,213 @@
+"""The configuration as a file on this machine: read, checked against what is really there, its paths resolved.
+
+``raftkv.core.config`` checks what the text alone can tell; here is the rest: does the secret exist and is it kept, are
+the TLS files there, could the data directory be written. Every refusal is one ``StartupError`` that reads ``FILE: KEY:
+REASON``. ``load_cluster`` creates nothing, so that a refused start leaves no trace; ``ensure_secret`` is the one that
+writes. This module must not import ``raftkv.node``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from raftkv.core.config import ClusterConfig, ConfigError, parse_config
+from raftkv.core.errors import StartupError
+
+SECRET_BYTES_MIN: Final = 16
+"""A shorter secret could be guessed by trying."""
+
+SECRET_NAME: Final = "secret"  # noqa: S105  the name of a file
+"""The file in the data directory that holds the secret of a cluster which was given none."""
+
+
+def load_cluster(path: Path) -> ClusterConfig:
+    """The cluster that ``path`` describes, all paths in it absolute; raises ``StartupError``."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StartupError(f"{path}: not UTF-8 text") from None
+    try:
+        config = _resolved(parse_config(text), path.resolve().parent)
+        _check_machine(config)
+    except ConfigError as error:
+        raise StartupError(f"{path}: {_one_line(str(error))}") from None
+    return config
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
+    """``config`` with its paths, which are relative to the file, made absolute."""
+
+    def absolute(text: str) -> str:
+        return str(directory / text) if text else ""
+
+    replace = msgspec.structs.replace
+    cluster, http, peers = config.cluster, config.http, config.peers
+    return replace(
+        config,
+        cluster=replace(cluster, data_dir=absolute(cluster.data_dir), secret_file=absolute(cluster.secret_file)),
+        http=replace(http, tls_cert=absolute(http.tls_cert), tls_key=absolute(http.tls_key)),
+        peers=replace(
+            peers,
+            tls_cert=absolute(peers.tls_cert),
+            tls_key=absolute(peers.tls_key),
+            tls_ca=absolute(peers.tls_ca),
+        ),
+    )
+
+
+def _check_machine(config: ClusterConfig) -> None:
+    if config.cluster.mode == "quorum":
+        raise ConfigError('cluster.mode: "quorum" is not built yet in this version; use "raft"')
+    if not config.cluster.data_dir:
+        raise ConfigError("cluster.data_dir: must not be empty")
+    _check_data_dir(Path(config.cluster.data_dir))
+    for section, keys in (("http", ("tls_cert", "tls_key")), ("peers", ("tls_cert", "tls_key", "tls_ca"))):
+        for key in keys:
+            named = getattr(getattr(config, section), key)
+            if named:
+                _check_readable(f"{section}.{key}", Path(named))
+    if config.cluster.secret_file:
+        _check_secret("cluster.secret_file", Path(config.cluster.secret_file))
+    elif (Path(config.cluster.data_dir) / SECRET_NAME).exists():
+        _check_secret("cluster.data_dir", Path(config.cluster.data_dir) / SECRET_NAME)
+
+
+def _check_data_dir(data_dir: Path) -> None:
+    """Could the data directory, or the way to it, be made? Asked of the nearest directory that exists."""
+    existing = data_dir
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(f"cluster.data_dir: {existing} is not a directory")
+    reason = _why_unwritable(existing)
+    if reason is not None:
+        raise ConfigError(f"cluster.data_dir: {existing} cannot be written: {reason}")
+
+
+def _why_unwritable(directory: Path) -> str | None:
+    """Permission bits do not tell the truth to root, so a file without a name is opened: it leaves nothing behind."""
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return os.strerror(errno.EACCES)
+    nameless = getattr(os, "O_TMPFILE", None)
+    if nameless is None:
+        return None
+    try:
+        os.close(os.open(directory, nameless | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        # Some file systems know no nameless files; what they say then is no answer to our question.
+        return None if error.errno in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL} else error.strerror
+    return None
+
+
+def _check_readable(key: str, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ConfigError(f"{key}: {path}: {error.strerror}") from None
+
+
+def _check_secret(key: str, path: Path) -> None:
+    """A secret is a regular file that nobody else can read, and long enough."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            secret = file.read(1 << 16).strip()
+    except OSError as error:
+        raise ConfigError(f"{key}: {path}: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{key}: {path} is not a regular file")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise ConfigError(f"{key}: {path} is open to other users (mode {mode:04o}); chmod 600 it")
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ConfigError(f"{key}: {path} holds {len(secret)} bytes; at least {SECRET_BYTES_MIN} are needed")
+
+
+def ensure_secret(config: ClusterConfig) -> None:
+    """Make a random secret in the data directory of a cluster that was given none; raises ``StartupError``.
+
+    Only a cluster whose peers are all loopback comes without one. Nodes may start at the same moment: the secret is
+    written under another name and linked into place, so that one wins and nobody reads half of it.
+    """
+    if config.cluster.secret_file:
+        return
+    path = Path(config.cluster.data_dir) / SECRET_NAME
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _place(path, f"{secrets.token_hex(32)}\n".encode())
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+
+
+def _place(path: Path, content: bytes) -> None:
+    """Create ``path`` with ``content``, readable by this user alone, unless it is there already."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+EMBEDDED_NAME: Final = "cluster.toml"
+
+EMBEDDED: Final = """\
+# The cluster that `raftkv up` starts when it is given no configuration: three nodes on this machine.
+# This file was written on the first start and is used again on the next; change it as you like.
+
+[cluster]
+name = "embedded"
+mode = "raft"
+data_dir = "."                # relative to this file; the secret of the cluster is made here too
+
+[[node]]
+id = "n1"
+http = "127.0.0.1:8001"       # where clients ask
+peer = "127.0.0.1:9001"       # where the other nodes ask
+
+[[node]]
+id = "n2"
+http = "127.0.0.1:8002"
+peer = "127.0.0.1:9002"
+
+[[node]]
+id = "n3"
+http = "127.0.0.1:8003"
+peer = "127.0.0.1:9003"
+"""
+
+
+def embedded_config(directory: Path) -> Path:
+    """The embedded cluster's configuration in ``directory``, written if it is not there; raises ``StartupError``."""
+    path = directory / EMBEDDED_NAME
+    if path.exists():
+        return path
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _place(path, EMBEDDED.encode())
+        path.chmod(0o644)
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+    return path

@@ -1,0 +1,97 @@
+"""What ``raftkv up`` shows: plain lines for logs and pipes, a live table on a terminal.
+
+Events go to standard output, what nodes say to standard error. This module must not start or end anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from raftkv.launch.supervisor import Display
+from raftkv.launch.views import NodeView
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+COLUMNS: Final = ("node", "role", "term", "commit", "applied", "address", "pid")
+
+ROUTINE: Final = " level=info "
+"""How a node's log marks what the table and the events tell a person better."""
+
+
+class PlainDisplay:
+    """One line for everything that happens."""
+
+    def event(self, sentence: str) -> None:
+        """See ``Display``."""
+        sys.stdout.write(f"{sentence}\n")
+        sys.stdout.flush()
+
+    def line(self, node_id: str, text: str) -> None:
+        """See ``Display``."""
+        sys.stderr.write(f"{node_id} | {text}\n")
+        sys.stderr.flush()
+
+    def show(self, views: tuple[NodeView, ...]) -> None:
+        """See ``Display``: how things stand is not an event."""
+
+
+class TableDisplay:
+    """A table at the foot of the terminal; lines scroll above it, but not the routine of each node's log."""
+
+    def __init__(self, live: Live, title: str) -> None:
+        self._live = live
+        self._title = title
+        self._shown: tuple[NodeView, ...] = ()
+
+    def event(self, sentence: str) -> None:
+        """See ``Display``."""
+        self._live.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    def line(self, node_id: str, text: str) -> None:
+        """See ``Display``."""
+        if ROUTINE in text:
+            return
+        self._live.console.print(f"{node_id} | {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, views: tuple[NodeView, ...]) -> None:
+        """See ``Display``."""
+        if views != self._shown:
+            self._shown = views
+            self._live.update(table(self._title, views), refresh=True)
+
+
+def table(title: str, views: tuple[NodeView, ...]) -> Table:
+    """The nodes as a table."""
+    from rich.table import Table  # noqa: PLC0415  only a terminal pays for it
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = Table(title=title, title_justify="left", caption="Ctrl-C stops the cluster", caption_justify="left")
+    for name in COLUMNS:
+        drawn.add_column(
+            name, justify="right" if name in {"term", "commit", "applied", "pid"} else "left", no_wrap=True
+        )
+    for view in views:
+        style = "bold green" if view.role == "leader" else "green" if view.is_ready else "yellow"
+        if view.exit_status is not None:
+            style = "red"
+        numbers = [view.number(name) for name in ("term", "commit_index", "applied_index")]
+        drawn.add_row(view.id, Text(view.role, style), *numbers, view.url, str(view.pid))
+    return drawn
+
+
+@contextlib.contextmanager
+def choose_display(cluster: str) -> Iterator[Display]:
+    """The table on a terminal, plain lines otherwise."""
+    if not sys.stdout.isatty():
+        yield PlainDisplay()
+        return
+    from rich.console import Console  # noqa: PLC0415  only a terminal pays for it
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(console=Console(), auto_refresh=False, transient=True) as live:
+        yield TableDisplay(live, f"raftkv: {cluster}")

@@ -1,0 +1,153 @@
+"""Node processes: started each in its own process group, heard line by line, asked for their status, ended.
+
+Rules. Every node holds the reading end of one pipe whose writing end only the supervisor has: when the supervisor is
+gone, however it went, each node reads end-of-file and ends itself. When a node has ended, its process group is killed,
+so that its front-end goes with it. Asking for the status happens in threads that share nothing with the supervisor but
+one slot per node, so that a node which hangs never delays anything else. This module must not import ``raftkv.node``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.core.config import ClusterConfig
+from raftkv.core.errors import StartupError
+
+POLL_S: Final = 1.0
+FIRST_POLL_S: Final = 0.2
+"""Until a node has answered for the first time it is asked more often, so that "ready" does not come late."""
+
+ANSWER_TIMEOUT_S: Final = 0.9
+LINE_BYTES_MAX: Final = 8192
+"""A longer line is cut in pieces."""
+
+
+class NodeProcess:
+    """One running node and what it says on its standard error."""
+
+    def __init__(self, node_id: str, config_path: Path, parent_fd: int) -> None:
+        """Start it; raises ``StartupError`` when the operating system will not."""
+        self.id = node_id
+        command = [sys.executable, "-m", "raftkv.cli.main", "node", str(config_path), "--id", node_id]
+        command += ["--parent-fd", str(parent_fd)]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  our own module, our own arguments
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[parent_fd],
+                process_group=0,
+            )
+        except OSError as error:
+            raise StartupError(f"{node_id}: cannot be started: {error.strerror}") from None
+        assert self._process.stderr is not None
+        self.stderr_fd = self._process.stderr.fileno()
+        os.set_blocking(self.stderr_fd, False)
+        self._partial = b""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def exit_status(self) -> int | None:
+        """As ``subprocess`` gives it; ``None`` while it runs.
+
+        What is left of the group is killed while the node's process id is still taken, before it is waited for: later
+        the number may belong to a stranger.
+        """
+        if self._process.returncode is None:
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
+            self._kill_group()
+        return self._process.wait()
+
+    def lines(self) -> tuple[list[str], bool]:
+        """What it said since the last call, and whether more may follow. Never blocks."""
+        try:
+            chunk = os.read(self.stderr_fd, 1 << 16)
+        except BlockingIOError:
+            return [], True
+        text = self._partial + chunk
+        *whole, self._partial = text.split(b"\n")
+        if not chunk or len(self._partial) > LINE_BYTES_MAX:
+            whole, self._partial = [*whole, self._partial], b""
+        return [line.decode(errors="replace") for line in whole if line.strip()], bool(chunk)
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, to the node alone: it ends its front-end in good order."""
+        if self.exit_status() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL, to its whole group; returns when it has ended."""
+        if self._process.returncode is None:
+            self._kill_group()
+            self._process.wait()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of its pipe."""
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+
+class StatusPoll:
+    """Asks one node for its status, again and again, in a thread of its own; ``last`` is what it said, or ``None``."""
+
+    def __init__(self, config: ClusterConfig, node_id: str) -> None:
+        self.last: dict[str, Any] | None = None
+        self._address = config.member(node_id).http_listen
+        self._is_tls = bool(config.http.tls_cert)
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, name=f"status of {node_id}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask no more; an answer under way is not waited for."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        has_answered = False
+        while not self._stop.is_set():
+            self.last = self._ask()
+            has_answered = has_answered or self.last is not None
+            self._stop.wait(POLL_S if has_answered and self._settled() else FIRST_POLL_S)
+
+    def _settled(self) -> bool:
+        return self.last is None or bool(self.last.get("ready"))
+
+    def _ask(self) -> dict[str, Any] | None:
+        connection = self._connection()
+        try:
+            connection.request("GET", f"/status?timeout={ANSWER_TIMEOUT_S:.1f}")
+            response = connection.getresponse()
+            body = response.read(1 << 20)
+            return msgspec.json.decode(body, type=dict[str, Any]) if response.status == 200 else None
+        except (OSError, http.client.HTTPException, msgspec.DecodeError):
+            return None
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        # A node that listens everywhere is asked here.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._address.host, self._address.host)  # noqa: S104
+        if not self._is_tls:
+            return http.client.HTTPConnection(host, self._address.port, timeout=ANSWER_TIMEOUT_S)
+        # What comes back is shown and nothing else; the names in the certificate are those that clients use.
+        context = ssl._create_unverified_context()  # noqa: S323, SLF001
+        return http.client.HTTPSConnection(host, self._address.port, timeout=ANSWER_TIMEOUT_S, context=context)

@@ -1,0 +1,98 @@
+"""Which server is asked next and when, and what an answer means: pure arithmetic."""
+
+import msgspec
+import pytest
+
+from raftkv.client.errors import PreconditionFailed, Reply, judge
+from raftkv.client.servers import DEFAULT_SERVERS, Rounds, attempt_s, parse_servers
+from raftkv.core.errors import DefiniteError, IndefiniteError
+
+
+def test_servers_come_from_a_list_a_string_the_environment_or_the_embedded_cluster(monkeypatch):
+    monkeypatch.delenv("RAFTKV_SERVERS", raising=False)
+    assert parse_servers(None) == DEFAULT_SERVERS
+    monkeypatch.setenv("RAFTKV_SERVERS", "http://a:1, b:2")
+
+    assert parse_servers(None) == ("http://a:1", "http://b:2")
+    assert parse_servers("https://a/, https://a") == ("https://a",)
+    assert parse_servers(["a:1,b:2", "[::1]:8001"]) == ("http://a:1", "http://b:2", "http://[::1]:8001")
+
+
+@pytest.mark.parametrize(
+    "text", ["", " , ", "ftp://a", "http://", "http://a:0", "http://a:99999", "a b:1", "http://u:p@a", "http://a?x=1"]
+)
+def test_an_address_that_makes_no_sense_is_refused(text):
+    with pytest.raises(ValueError, match="server"):
+        parse_servers(text)
+
+
+def test_every_server_is_tried_before_anyone_waits_and_waits_grow_to_a_bound():
+    rounds = Rounds(3)
+    waits = [rounds.failed(None, 1.0) for _ in range(60)]
+
+    assert [wait for number, wait in enumerate(waits) if (number + 1) % 3] == [0.0] * 40
+    assert waits[2:15:3] == [0.05, 0.1, 0.2, 0.4, 0.8]
+    assert waits[-1] == 1.0
+
+
+def test_retry_after_of_a_round_is_honoured_in_full_and_forgotten_afterwards():
+    rounds = Rounds(2)
+
+    assert rounds.failed(3.0, 0.0) == 0.0
+    assert rounds.failed(1.0, 0.0) == 3.0
+    assert rounds.failed(None, 0.0) == 0.0
+    assert rounds.failed(None, 0.0) < 0.2
+
+
+def test_an_attempt_leaves_time_for_another_server_unless_it_must_not_be_repeated():
+    assert attempt_s(5.0, servers=3, repeatable=True) == 2.5
+    assert attempt_s(0.1, servers=3, repeatable=True) == 0.1
+    assert attempt_s(5.0, servers=1, repeatable=True) == 5.0
+    assert attempt_s(5.0, servers=3, repeatable=False) == 5.0
+
+
+def reply(status, **problem):
+    headers = {"content-type": "application/problem+json"} if problem else {}
+    return Reply(status=status, headers=headers, body=msgspec.json.encode(problem) if problem else b"<html>")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 404])
+def test_fine_answers_are_no_setback(status):
+    assert judge(reply(status), is_read=False) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "retriable"),
+    [
+        (reply(400, code="bad_request", applied="no"), DefiniteError, False),
+        (reply(413, code="value_too_large", applied="no"), DefiniteError, False),
+        (reply(429, code="overloaded", applied="no"), DefiniteError, True),
+        (reply(503, code="no_leader", applied="no"), DefiniteError, True),
+        (reply(503), IndefiniteError, True),  # some proxy's: who knows whether it passed the request on
+        (reply(408), IndefiniteError, True),
+        (reply(500, code="internal_error", applied="unknown"), IndefiniteError, True),
+        (reply(504, code="outcome_unknown", applied="unknown"), IndefiniteError, True),
+        (reply(301), IndefiniteError, True),
+    ],
+)
+def test_a_write_is_definitely_not_applied_only_if_someone_says_so(answer, kind, retriable):
+    setback = judge(answer, is_read=False)
+
+    assert type(setback.error) is kind
+    assert setback.retriable is retriable
+
+
+@pytest.mark.parametrize("status", [500, 503, 504])
+def test_a_read_that_fails_is_definite_whatever_the_status(status):
+    setback = judge(reply(status, code="outcome_unknown", applied="unknown"), is_read=True)
+
+    assert type(setback.error) is DefiniteError
+    assert setback.retriable
+
+
+def test_a_failed_precondition_names_the_revision_and_settles_the_matter():
+    setback = judge(reply(412, code="precondition_failed", applied="no", revision=7), is_read=False)
+
+    assert isinstance(setback.error, PreconditionFailed)
+    assert setback.error.revision == 7
+    assert setback.settled

@@ -1,0 +1,173 @@
+"""Configuration files against a real file system: what is refused, and that a refusal leaves nothing behind."""
+
+import os
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from raftkv.core.config import ClusterConfig, ClusterSection, NodeSection, parse_config
+from raftkv.core.errors import StartupError
+from raftkv.launch import config_file
+from raftkv.launch.config_file import embedded_config, ensure_secret, load_cluster
+
+CONF = Path(__file__).parents[2] / "conf"
+NODES = '[[node]]\nid = "n1"\nhttp = "127.0.0.1:8001"\npeer = "127.0.0.1:9001"\n'
+
+
+def write(directory: Path, text: str) -> Path:
+    path = directory / "c.toml"
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path) -> str:
+    before = sorted(path.parent.rglob("*"))
+    with pytest.raises(StartupError) as failed:
+        load_cluster(path)
+    assert sorted(path.parent.rglob("*")) == before
+    message = str(failed.value)
+    assert "\n" not in message
+    return message
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    config = load_cluster(write(tmp_path, '[cluster]\ndata_dir = "d"\n' + NODES))
+
+    assert config.cluster.data_dir == str(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("[cluster]\nfoo = 1\n" + NODES, "cluster.foo", "unknown key"),
+        ('[raft]\nheartbeat_s = "x"\n' + NODES, "raft.heartbeat_s", "Expected `float`"),
+        ('[cluster]\nmode = "quorum"\n' + NODES, "cluster.mode", "not built yet in this version"),
+        (NODES + NODES, "node[1].id", "used twice"),
+        (NODES + NODES.replace("n1", "n2"), "node[1].http", "address 127.0.0.1:8001 is also node[0].http"),
+        (NODES.replace("127.0.0.1:9001", "10.0.0.1:9001"), "cluster.secret_file", "required"),
+        ('[cluster]\nsecret_file = "s"\n' + NODES, "cluster.secret_file", "No such file"),
+        ('[cluster]\ndata_dir = ""\n' + NODES, "cluster.data_dir", "empty"),
+        ('[cluster]\ndata_dir = "c.toml/x"\n' + NODES, "cluster.data_dir", "not a directory"),
+        ('[http]\ntls_cert = "a"\ntls_key = "b"\n' + NODES, "http.tls_cert", "No such file"),
+        ('[peers]\ntls_cert = "a"\ntls_key = "b"\ntls_ca = "c"\n' + NODES, "peers.tls_cert", "No such file"),
+        ("", "node", "at least one"),
+        ("[", "not valid TOML", ""),
+    ],
+)
+def test_a_refusal_is_one_line_with_file_key_and_reason(tmp_path, text, key, reason):
+    path = write(tmp_path, text)
+    message = refused(path)
+
+    assert message.startswith(f"{path}: {key}")
+    assert reason in message
+
+
+def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
+    with pytest.raises(StartupError, match=r"x\.toml: No such file"):
+        load_cluster(tmp_path / "x.toml")
+    (tmp_path / "c.toml").write_bytes(b"\xff")
+    assert "not UTF-8" in refused(tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [(b"x" * 15 + b"\n\n\n", 0o600, "15 bytes"), (b"x" * 32, 0o644, "chmod 600"), (b"x" * 32, 0o620, "chmod 600")],
+)
+def test_a_weak_or_open_secret_is_refused(tmp_path, content, mode, reason):
+    (tmp_path / "s").write_bytes(content)
+    (tmp_path / "s").chmod(mode)
+
+    assert reason in refused(write(tmp_path, '[cluster]\nsecret_file = "s"\n' + NODES))
+
+
+def test_a_directory_that_cannot_be_written_is_refused_even_to_root(tmp_path, monkeypatch):
+    path = write(tmp_path, '[cluster]\ndata_dir = "deep/er"\n' + NODES)
+    monkeypatch.setattr(config_file, "_why_unwritable", lambda directory: f"asked of {directory.name}")
+
+    assert f"cannot be written: asked of {tmp_path.name}" in refused(path)
+
+
+def test_a_directory_of_another_user_cannot_be_written(tmp_path):
+    """Asked in a process without privileges, since root may write anywhere."""
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+        assert config_file._why_unwritable(tmp_path)
+        return
+    code = (
+        "import os, pathlib, sys; from raftkv.launch import config_file;"
+        "os.setgid(65534); os.setuid(65534);"
+        "print(config_file._why_unwritable(pathlib.Path('/')))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stdout == "Permission denied\n"
+
+
+def one_node(directory: Path) -> ClusterConfig:
+    return ClusterConfig(
+        cluster=ClusterSection(data_dir=str(directory)),
+        node=(NodeSection(id="n1", http="127.0.0.1:1", peer="127.0.0.1:2"),),
+    )
+
+
+def test_nodes_that_start_together_agree_on_one_secret_and_never_see_half_of_it(tmp_path):
+    config = one_node(tmp_path / "data")
+    seen = []
+
+    def start():
+        ensure_secret(config)
+        seen.append((tmp_path / "data" / "secret").read_bytes())
+
+    threads = [threading.Thread(target=start) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(seen)) == 1
+    assert len(seen) == 16
+    assert len(seen[0].strip()) == 64
+    assert (tmp_path / "data" / "secret").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret"]
+
+
+def test_a_cluster_with_a_secret_is_given_none(tmp_path):
+    config = one_node(tmp_path / "data")
+    named = msgspec.structs.replace(config.cluster, secret_file=str(tmp_path / "s"))
+    ensure_secret(msgspec.structs.replace(config, cluster=named))
+
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_embedded_cluster_is_written_once_and_can_be_changed(tmp_path):
+    path = embedded_config(tmp_path / "raftkv-data")
+    config = load_cluster(path)
+
+    assert [node.http for node in config.node] == ["127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"]
+    assert [node.peer for node in config.node] == ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"]
+    assert Path(config.cluster.data_dir) == tmp_path / "raftkv-data"
+    path.write_text(path.read_text().replace("8003", "8013"))
+    assert load_cluster(embedded_config(tmp_path / "raftkv-data")).node[2].http == "127.0.0.1:8013"
+
+
+def test_the_reference_configuration_names_every_key_with_its_default():
+    text = (CONF / "reference.toml").read_text()
+    config, document = parse_config(text), tomllib.loads(text)
+
+    assert msgspec.structs.replace(config, node=()) == ClusterConfig()
+    assert set(document) == {field.name for field in msgspec.structs.fields(ClusterConfig)}
+    for section, keys in document.items():
+        named = set(keys[0]) if section == "node" else set(keys)
+        kind = NodeSection if section == "node" else type(getattr(config, section))
+        assert named == {field.name for field in msgspec.structs.fields(kind)}
+
+
+@pytest.mark.parametrize(("name", "count"), [("raft-3.toml", 3), ("raft-5.toml", 5)])
+def test_the_shipped_configurations_start(name, count):
+    assert len(load_cluster(CONF / name).node) == count
