@@ -1,0 +1,88 @@
+"""The documents say what is so: commands and options exist, paths are served, error codes are all there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from raftkv.cli.main import COMMANDS, cli
+from raftkv.core.errors import Code
+from raftkv.http.problems import TABLE
+from raftkv.http.routes import ROUTES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+NOT_BUILT_YET = {"watch", "members", "transfer", "backup", "restore", "compact", "proxy", "bench", "lab"}
+
+
+def typed_commands():
+    """Every line that a reader would type which runs raftkv."""
+    for page in PAGES:
+        for line in re.findall(r"^ +\$ (.*)$", page.read_text(), re.MULTILINE):
+            for part in line.split("&&"):
+                words = shlex.split(part)
+                if words and words[0].rpartition("/")[2] == "raftkv":
+                    yield pytest.param(words[1:], id=f"{page.name}: {part.strip()}")
+
+
+@pytest.mark.parametrize("words", list(typed_commands()))
+def test_a_command_that_a_document_shows_is_one_that_click_takes(words):
+    command = cli.get_command(click.Context(cli), words[0])
+
+    assert command is not None
+    command.make_context(words[0], list(words[1:]))
+
+
+def test_the_documents_show_commands_at_all():
+    assert len(list(typed_commands())) > 5
+
+
+def test_every_command_and_option_is_documented_and_no_other():
+    text = (ROOT / "docs" / "cli.rst").read_text()
+    known = {
+        option
+        for name in COMMANDS
+        for parameter in cli.get_command(click.Context(cli), name).params
+        for option in parameter.opts
+    }
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+
+    assert all(f"raftkv {name}" in text or f"``{name} " in text for name in COMMANDS)
+    assert {option for option in known if option.startswith("--")} - {"--parent-fd"} <= mentioned
+    assert mentioned <= known | {"--help"}
+    assert not NOT_BUILT_YET & set(COMMANDS)
+
+
+def test_the_readme_has_the_two_commands_and_the_script_of_the_second():
+    readme, script = (ROOT / "README.rst").read_text(), (ROOT / ".ci" / "run").read_text()
+    start = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/raftkv up"
+    check = "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox"
+
+    assert readme.count(start) == 1
+    assert readme.count(check) == 1
+    assert check in script
+
+
+def test_every_path_is_documented():
+    text = (ROOT / "docs" / "http.rst").read_text()
+
+    for route in ROUTES:
+        path = route.path.replace("*", "")
+        first = "/" + path.split("/")[1]
+        assert path in text or first in {"/internal", "/leases", "/cluster"}, path
+
+
+def test_the_table_of_errors_is_the_servers():
+    text = (ROOT / "docs" / "http.rst").read_text()
+
+    for code in Code:
+        kind = TABLE[code]
+        assert re.search(rf"^{kind.status} +.*``{code}``.* {kind.applied}$", text, re.MULTILINE), code
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"<([\w/.-]+\.rst)>`_", page.read_text()):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
