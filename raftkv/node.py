@@ -1,8 +1,9 @@
 """One node of a cluster: the replica, its link to the peers, its socket for the front-end, and the front-end's process.
 
-The composition root. This process is the replica: one thread, one loop. It starts the HTTP front-end as a child, so that
-requests never compete with replication for the interpreter, and ends it when it ends itself; the child watches a pipe and
-ends on its own when this process is killed. Nothing is restarted: a node that cannot go on says why, in one line, and ends.
+The composition root. This process is the replica: one thread, one loop. It starts the HTTP front-end as a child, so
+that requests never compete with replication for the interpreter, and ends it when it ends itself; the child watches a
+pipe and ends on its own when this process is killed. Nothing is restarted: a node that cannot go on says why, in one
+line, and ends.
 
 Exit status: 0 after a signal, 2 when the node cannot start or its disk failed, 1 after a broken invariant.
 """
@@ -15,6 +16,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
 from raftkv.core.results import Status
 from raftkv.frontend.server import FrontendServer
+from raftkv.http.listener import listen
 from raftkv.machine.machine import MachineLimits
 from raftkv.peers.link import PeerLink
 from raftkv.peers.tls import peer_tls
@@ -80,6 +83,7 @@ def run_node(config: ClusterConfig, config_path: Path, node_id: str, parent_fd: 
 def _configure_logging(node_id: str) -> None:
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "node", "event"]),
@@ -102,8 +106,13 @@ def _lock(home: Path) -> int:
 
 
 def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
-    """A data directory belongs to one node of one cluster, for good."""
-    identity = {"cluster": config.cluster.name, "mode": config.cluster.mode, "node": node_id}
+    """A data directory belongs to one node of one cluster, for good; so do its members, until changes go by the log."""
+    identity = {
+        "cluster": config.cluster.name,
+        "mode": config.cluster.mode,
+        "node": node_id,
+        "members": sorted(node.id for node in config.node),
+    }
     path = home / "identity.json"
     with translated(path):
         if not path.exists():
@@ -115,7 +124,8 @@ def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
     except ValueError:
         raise StartupError(f"{path}: not readable as an identity") from None
     if found != identity:
-        raise StartupError(f"{home}: holds the data of {found}, not of {identity}")
+        changed = ", ".join(key for key in identity if not isinstance(found, dict) or found.get(key) != identity[key])
+        raise StartupError(f"{home}: holds the data of another node or cluster ({changed} differs from {path.name})")
 
 
 def _read_secret(config: ClusterConfig) -> bytes:
@@ -173,8 +183,9 @@ class _Node:
         self._stopping = asyncio.Event()
         self._loop.set_exception_handler(self._on_loop_exception)
         self._watch_for_the_end()
-        self._build()
         socket_directory = None
+        listener = listen(self._config.member(self._node_id).http_listen)
+        self._build()
         try:
             await self._link.start()
             socket_path, socket_directory = self._socket_path()
@@ -183,7 +194,7 @@ class _Node:
             )
             await self._frontend.start()
             self.wake()
-            child = self._start_frontend(socket_path)
+            child = self._start_frontend(socket_path, listener)
             status = await self._serve(child)
         finally:
             await self._end(socket_directory)
@@ -230,15 +241,20 @@ class _Node:
         directory = tempfile.mkdtemp(prefix="raftkv-")
         return os.path.join(directory, "replica.sock"), directory  # noqa: PTH118  a path for the socket call
 
-    def _start_frontend(self, socket_path: str) -> subprocess.Popen[bytes]:
-        """Start the HTTP front-end; it ends when the writing end of its pipe closes, which only we hold."""
+    def _start_frontend(self, socket_path: str, listener: socket.socket) -> subprocess.Popen[bytes]:
+        """Start the HTTP front-end; it ends when the writing end of its pipe closes, which only we hold.
+
+        Its address was bound before anything else was done: a taken port is refused in one line.
+        """
         reading, self._child_pipe = os.pipe()
         command = [sys.executable, "-m", "raftkv.http.server", "--config", str(self._config_path)]
         command += ["--node", self._node_id, "--replica-socket", socket_path, "--parent-fd", str(reading)]
+        command += ["--listen-fd", str(listener.fileno())]
         try:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[reading])
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[reading, listener.fileno()])  # noqa: S603
         finally:
             os.close(reading)
+            listener.close()
 
     # --- serving
 
@@ -288,7 +304,7 @@ class _Node:
                 await asyncio.wait_for(self._stopping.wait(), CHILD_CHECK_S)
             except TimeoutError:
                 if child.poll() is not None:
-                    log_line.error("the front-end ended", status=child.returncode)
+                    log_line.error("the front-end ended", status=child.returncode)  # noqa: TRY400  the timeout is no error
                     return 2 if child.returncode == 2 else 1
         await self._end_frontend(child)
         return self._explain_failure()
@@ -297,12 +313,11 @@ class _Node:
         """Let requests under way finish while the replica still works, then insist."""
         if child.poll() is None:
             child.terminate()
-        deadline_s = time.monotonic() + FRONTEND_GRACE_S
-        while child.poll() is None and time.monotonic() < deadline_s:
-            await asyncio.sleep(0.02)
-        if child.poll() is None:
+        try:
+            await asyncio.to_thread(child.wait, FRONTEND_GRACE_S)
+        except subprocess.TimeoutExpired:
             child.kill()
-            child.wait()
+            await asyncio.to_thread(child.wait)
 
     def _explain_failure(self) -> int:
         if self._failure is None:
@@ -371,4 +386,4 @@ class _Node:
         if self._child_pipe is not None:
             os.close(self._child_pipe)
         if socket_directory is not None:
-            Path(socket_directory).rmdir()
+            os.rmdir(socket_directory)  # noqa: PTH106  the counterpart of mkdtemp

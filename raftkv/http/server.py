@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,18 +20,18 @@ from typing import Any, Final
 from gunicorn.app.base import BaseApplication
 
 from raftkv import __version__
-from raftkv.core.config import Address, ClusterConfig, ConfigError, parse_config
+from raftkv.core.config import ClusterConfig, ConfigError, parse_config
 from raftkv.core.errors import StartupError
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
+from raftkv.http.listener import listen
 
 GRACE_S: Final = 2
 """How long a worker may take to finish what it has begun when the node stops."""
 
 KEEPALIVE_S: Final = 75
-_BACKLOG: Final = 1024
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
@@ -53,26 +52,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         """See gunicorn."""
         application: Application = self._make()
         return application
-
-
-def listen(address: Address) -> socket.socket:
-    """Bind and listen; raises ``StartupError`` with one line that names the address and the reason."""
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, target = found[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(target)
-            listener.listen(_BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        raise StartupError(f"http: cannot listen on {address}: {error.strerror or error}") from None
-    return listener
 
 
 def make_application(config: ClusterConfig, node_id: str, replica_socket: str) -> Application:
@@ -142,10 +121,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--node", required=True)
     parser.add_argument("--replica-socket", required=True)
     parser.add_argument("--parent-fd", required=True, type=int)
+    parser.add_argument("--listen-fd", type=int, help="a listening socket to take over instead of binding one")
     options = parser.parse_args(arguments)
     try:
         config = parse_config(options.config.read_text())
-        listener = listen(config.member(options.node).http_listen)
+        listener_fd = options.listen_fd
+        if listener_fd is None:
+            listener_fd = listen(config.member(options.node).http_listen).detach()
     except (OSError, UnicodeDecodeError) as error:
         print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
@@ -155,7 +137,7 @@ def main(arguments: list[str]) -> int:
     except StartupError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    chosen = settings(config, options.node, listener.detach(), options.config.resolve().parent)
+    chosen = settings(config, options.node, listener_fd, options.config.resolve().parent)
     # gunicorn keeps settings from such variables in reserve; nothing but our own counts.
     for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "GUNICORN_PID", "GUNICORN_FD", "LISTEN_FDS", "LISTEN_PID"):
         os.environ.pop(name, None)

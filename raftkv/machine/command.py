@@ -1,7 +1,7 @@
 """The replicated form of requests: what stands in the log, versioned by us.
 
-A command is one format byte, the leader's time stamp (milliseconds since the epoch, 8 bytes) and a msgpack body: origin,
-sequence, and the writes of one group commit. The node that proposes encodes the body; the leader stamps it.
+A command is one format byte, the leader's time stamp (milliseconds since the epoch, 8 bytes) and a msgpack body:
+origin, sequence, and the writes of one group commit. The node that proposes encodes the body; the leader stamps it.
 ``origin`` and ``sequence`` name the proposal, so that the proposer knows its own when it applies it. Formats are only
 ever added: a node that meets a format it does not know must stop rather than guess.
 """

@@ -33,7 +33,7 @@ class Freshness:
     """Since when this follower's applied state may be behind: the base of what a local read says about itself."""
 
     def __init__(self) -> None:
-        self.level_at_s: float | None = None
+        self.level_at_s = float("-inf")
         self._behind: tuple[int, float] | None = None
 
     def heard(self, commit_index: int, applied_index: int, now_s: float) -> None:

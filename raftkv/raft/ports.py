@@ -28,8 +28,13 @@ class PeerPort(Protocol):
 class StatePort(Protocol):
     """Where the applied state lives: one generation of tables at a time, each in a directory of its own."""
 
-    tables: Tables
-    directory: Path
+    @property
+    def tables(self) -> Tables:
+        """The tables of the generation in use."""
+
+    @property
+    def directory(self) -> Path:
+        """Where they lie."""
 
     def fresh_directory(self) -> Path:
         """Where the next generation goes."""

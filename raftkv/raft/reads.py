@@ -52,6 +52,11 @@ class ReadRounds:
         """When the last round that a majority answered in ``term`` began; minus infinity when none did."""
         return self._confirmed_at_s if term == self._lease_term else float("-inf")
 
+    @property
+    def last_confirmed_at_s(self) -> float:
+        """When the last round that a majority answered began, in whatever term this node led then."""
+        return self._confirmed_at_s
+
     def holds_lease(self, term: int, now_s: float) -> bool:
         """May the leader of ``term`` trust that nobody else leads, as long as clocks keep to the drift bound?"""
         return now_s < self.confirmed_at_s(term) + self._lease_s

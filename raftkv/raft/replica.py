@@ -124,6 +124,7 @@ class RaftReplica:
         )
         self._followed: tuple[int, str | None] = (0, None)
         self._leaderless_since_s: float | None = now_s
+        self._closed = False
         self._disk_checked_at_s = float("-inf")
         self._disk_full = False
         self._expiry_checked_at_s = now_s
@@ -159,7 +160,9 @@ class RaftReplica:
     def submit(self, request: Request, deadline_s: float) -> Pending:
         """See ``Replicator``."""
         pending = Pending()
-        if isinstance(request, Inspect):
+        if self._closed:
+            pending.resolve(SHUTTING_DOWN)
+        elif isinstance(request, Inspect):
             pending.resolve(self.status())
         elif isinstance(request, Write):
             self._submit_write(request, deadline_s, pending)
@@ -196,7 +199,8 @@ class RaftReplica:
         """See ``Replicator``."""
         core = self._core
         leading = core.is_leader
-        heard_at_s = self._rounds.confirmed_at_s(core.term) if leading else self._freshness.level_at_s
+        # A node that led was level with the cluster when its last round began, whoever leads now.
+        heard_at_s = max(self._rounds.last_confirmed_at_s, self._freshness.level_at_s)
         return Status(
             node=self._settings.node_id,
             mode="raft",
@@ -227,7 +231,10 @@ class RaftReplica:
         return self._core.role, leader, self._core.term, str(self._state.directory)
 
     def close(self) -> None:
-        """See ``Replicator``."""
+        """See ``Replicator``; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._proposals.abandon()
         self._gate.abandon(SHUTTING_DOWN)
         self._finish()

@@ -20,6 +20,7 @@ import structlog
 from raftkv.raft.internals import NO_OP
 from raftkv.raft.messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.raft.ports import Receiving, Snapshots
+from raftkv.storage.disk import DiskError
 from raftkv.storage.log import Log
 from raftkv.storage.snapshots import Manifest, SnapshotFailedError
 
@@ -191,7 +192,11 @@ class Transfers:
         incoming = self._incoming
         if incoming is None or incoming.manifest.index != chunk.index or incoming.offset != chunk.offset:
             return
-        incoming.receiving.write(chunk.offset, chunk.data)
+        try:
+            incoming.receiving.write(chunk.offset, chunk.data)
+        except DiskError as error:
+            self._refuse_incoming(peer, error)
+            return
         incoming.offset += len(chunk.data)
         self._progress(peer, chunk.term)
 
@@ -202,15 +207,20 @@ class Transfers:
         self._post(peer, SnapshotProgress(term=term, index=manifest.index, offset=incoming.offset))
         if incoming.offset < manifest.body_bytes:
             return
-        self._incoming = None
         try:
             incoming.receiving.finish()
-        except SnapshotFailedError as error:
-            log_line.warning("received snapshot refused", reason=str(error), peer=peer)
+        except (SnapshotFailedError, DiskError) as error:
+            self._refuse_incoming(peer, error)
             return
+        self._incoming = None
         directory = self._fresh_directory()
         self._snapshots.start_load(manifest, directory)
         self._loading = (manifest, directory)
+
+    def _refuse_incoming(self, peer: str, error: Exception) -> None:
+        """A body that is damaged, or finds no room, costs nothing but itself; the leader will offer it again."""
+        log_line.warning("received snapshot refused", reason=str(error), peer=peer)
+        self.abort_incoming()
 
     def abort_incoming(self) -> None:
         """Give up a half-received snapshot."""

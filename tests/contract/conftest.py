@@ -14,6 +14,7 @@ import pytest
 from raftkv.core.replicator import Pending, Replicator
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
+from tests.contract.raft import RaftSubject
 from tests.contract.remote import RemoteSubject
 from tests.contract.solo import SoloReplicator
 
@@ -48,6 +49,8 @@ Make = Callable[[int, Any], Subject]
 
 REPLICATORS: dict[str, Make] = {
     "solo": lambda max_pending, folder: SoloSubject(max_pending),
+    "raft leader": lambda max_pending, folder: RaftSubject(max_pending, ask_the_leader=True),
+    "raft follower": lambda max_pending, folder: RaftSubject(max_pending, ask_the_leader=False),
     "remote": lambda max_pending, folder: RemoteSubject(max_pending, folder, shared_state=False),
     "remote with shared state": lambda max_pending, folder: RemoteSubject(max_pending, folder, shared_state=True),
 }

@@ -82,7 +82,10 @@ class MemorySnapshots:
         body = msgspec.msgpack.encode(copy_of(tables))
         index = layout.unpack_number(tables.get(layout.META, layout.APPLIED_INDEX))
         term = layout.unpack_number(tables.get(layout.META, layout.APPLIED_TERM))
-        self._written = (WrittenBody(index=index, term=term, rows=0, body_bytes=len(body), body_crc=0, path=Path("body")), body)
+        self._written = (
+            WrittenBody(index=index, term=term, rows=0, body_bytes=len(body), body_crc=0, path=Path("body")),
+            body,
+        )
         self._polls = 5
 
     def poll_write(self) -> WrittenBody | None:
@@ -220,9 +223,9 @@ class Member:
 
 
 class Cluster:
-    def __init__(self, size: int, *, seed: int = 0, **overrides) -> None:
+    def __init__(self, size: int, *, seed: int = 0, start_s: float = 1000.0, **overrides) -> None:
         self.rng = random.Random(seed)
-        self.now_s = 1000.0
+        self.now_s = start_s
         self.network = Network(random.Random(seed + 1))
         self.members = {f"n{number}": Member(f"n{number}") for number in range(1, size + 1)}
         self.overrides = overrides

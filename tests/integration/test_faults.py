@@ -1,0 +1,166 @@
+"""Real faults on real processes: nothing acknowledged is lost, nothing refused is applied, nobody lies about a read."""
+
+import signal
+import socket
+import time
+
+import pytest
+import requests
+
+from tests.integration.processes import Load, RealCluster, wait_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with RealCluster(tmp_path) as made:
+        made.start()
+        made.wait_ready()
+        yield made
+
+
+def test_kill_9_of_the_leader_under_load(cluster):
+    with Load(cluster) as load:
+        load.wait_for(200)
+        leader = cluster.leader()
+        cluster.kill(leader)
+        load.wait_for(200)
+        cluster.start(leader)
+        load.wait_for(200)
+    cluster.wait_ready()
+
+    load.verify()
+
+
+def test_kill_9_of_all_nodes_at_once_under_load(cluster):
+    with Load(cluster) as load:
+        load.wait_for(500)
+        for node in cluster.nodes:
+            cluster.processes[node].kill()
+        for node in cluster.nodes:
+            cluster.kill(node)
+        before = dict(load.acknowledged)
+        cluster.start()
+        load.wait_for(100)
+    cluster.wait_ready()
+
+    assert len(before) >= 500
+    load.verify()
+
+
+def test_a_leader_stopped_for_longer_than_an_election(cluster):
+    with Load(cluster) as load:
+        load.wait_for(100)
+        old = cluster.leader()
+        cluster.signal(old, signal.SIGSTOP)
+        others = [node for node in cluster.nodes if node != old]
+        wait_for(lambda: any((cluster.status(node) or {}).get("role") == "leader" for node in others), "a new leader")
+        cluster.put(others[0], "moved", "on")
+        time.sleep(2)
+        cluster.signal(old, signal.SIGCONT)
+        answer = cluster.get(old, "moved")
+        load.wait_for(100)
+    cluster.wait_ready()
+
+    assert answer.content == b"on"
+    load.verify()
+
+
+def test_a_leader_cut_off_from_the_majority_stops_answering_but_for_local_reads(cluster):
+    cluster.put(cluster.nodes[0], "k", "old")
+    leader = cluster.leader()
+    others = [node for node in cluster.nodes if node != leader]
+    wait_for(lambda: cluster.get(leader, "k", "?consistency=local").content == b"old", "the write to be applied")
+    for node in others:
+        cluster.signal(node, signal.SIGSTOP)
+    wait_for(lambda: cluster.status(leader)["role"] != "leader", "the leader to step down", limit_s=5)
+
+    read = cluster.get(leader, "k", "?timeout=1")
+    lease = cluster.get(leader, "k", "?consistency=lease&timeout=1")
+    write = cluster.put(leader, "k", "new", params={"timeout": "1"})
+    local = cluster.get(leader, "k", "?consistency=local")
+    ready = cluster.request("GET", leader, "/readyz")
+    for node in others:
+        cluster.signal(node, signal.SIGCONT)
+
+    assert [read.status_code, lease.status_code, write.status_code] == [503, 503, 503]
+    assert write.json()["applied"] == "no"
+    assert "Retry-After" in write.headers
+    assert local.content == b"old"
+    assert local.headers["Raftkv-Consistency"] == "local"
+    assert int(local.headers["Raftkv-Staleness-Ms"]) > 500
+    assert ready.status_code == 503
+    cluster.wait_ready()
+    assert cluster.get(leader, "k").content == b"old"
+
+
+def test_a_node_away_for_many_writes_catches_up_from_a_snapshot(tmp_path):
+    with RealCluster(tmp_path, sections="[raft]\nsnapshot_entries = 200\ntrailing_entries = 20\n") as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        away = cluster.followers()[0]
+        cluster.kill(away)
+        operations = [{"op": "put", "key": f"k{number}", "value": "v" * 100} for number in range(100)]
+        near = next(iter(cluster.processes))
+        for _ in range(30):
+            answer = cluster.request("POST", near, "/batch", json={"operations": operations})
+            assert answer.status_code == 200, answer.text
+        for number in range(600):
+            assert cluster.put(near, f"single{number}", "v").ok
+        wait_for(lambda: list((tmp_path / "data" / near / "snapshots").glob("*.manifest")), "a snapshot")
+
+        cluster.start(away)
+        cluster.wait_ready(away)
+
+        wait_for(lambda: cluster.get(away, "single599", "?consistency=local").ok, "the node to catch up")
+        assert cluster.get(away, "k99", "?consistency=local").content == b"v" * 100
+        assert "snapshot installed" in cluster.log(away)
+        # What it took over carries it through a restart on its own.
+        cluster.kill(away)
+        cluster.start(away)
+        cluster.wait_ready(away)
+        assert cluster.get(away, "single599", "?consistency=local").ok
+
+
+def test_a_restart_of_a_front_end_worker_hurts_nobody(cluster):
+    from tests.integration.processes import descendants
+
+    node = cluster.nodes[0]
+    cluster.put(node, "k", "v")
+    # node -> gunicorn's arbiter -> worker: the worker is the one without children
+    family = descendants(cluster.processes[node].pid) - {cluster.processes[node].pid}
+    (worker,) = [pid for pid in family if descendants(pid) == {pid}]
+    import os
+
+    os.kill(worker, signal.SIGKILL)
+
+    def served():
+        try:
+            return cluster.get(node, "k").content == b"v"
+        except requests.ConnectionError:
+            return False
+
+    wait_for(served, "a new worker")
+
+
+def test_a_stranger_on_the_peer_port_changes_nothing(cluster):
+    cluster.put("n1", "k", "v")
+    port = cluster.peer[cluster.leader()]
+    connections = []
+    for payload in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 4096, b"\x00\x00\x00\x05hello", b"\x80\x04\x95" * 100):
+        connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+        connection.sendall(payload)
+        connections.append(connection)
+    for connection in connections[1:4]:
+        connection.settimeout(5)
+        try:
+            answer = connection.recv(4096)
+        except OSError:
+            answer = b""
+        assert len(answer) < 256
+
+    assert cluster.get("n2", "k").content == b"v"
+    assert cluster.put("n3", "k", "w").ok
+    for connection in connections:
+        connection.close()

@@ -1,0 +1,222 @@
+"""Starting, stopping, restarting and refusing to start, as a person or a service manager would see it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.integration.processes import RealCluster, descendants, wait_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_a_cluster_of_any_size_serves_through_every_node_and_finds_its_data_again(tmp_path, size):
+    with RealCluster(tmp_path, size=size) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        for node in cluster.nodes:
+            assert cluster.put(node, f"from-{node}", node).status_code == 201
+        for node in cluster.nodes:
+            assert [cluster.get(node, f"from-{other}").text for other in cluster.nodes] == cluster.nodes
+
+        assert [cluster.stop(node) for node in cluster.nodes] == [0] * size
+        cluster.start()
+        cluster.wait_ready()
+
+        for node in cluster.nodes:
+            assert [cluster.get(node, f"from-{other}").text for other in cluster.nodes] == cluster.nodes
+
+
+def test_a_follower_forwards_or_redirects_as_asked(tmp_path):
+    with RealCluster(tmp_path) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        leader = cluster.leader()
+        follower = cluster.followers()[0]
+
+        forwarded = cluster.put(follower, "k", "v")
+        redirected = cluster.put(follower, "k", "w", params={"redirect": "1"}, allow_redirects=False)
+        followed = cluster.put(follower, "k", "w", params={"redirect": "1"})
+
+        assert forwarded.status_code == 201
+        assert redirected.status_code == 307
+        assert redirected.headers["Location"].startswith(cluster.url(leader, "/kv/k"))
+        assert followed.status_code == 200
+        assert cluster.get(follower, "k").text == "w"
+
+
+@pytest.mark.parametrize("acks", ["leader", "majority", "all", "2"])
+def test_a_write_waits_for_as_many_replicas_as_asked(tmp_path, acks):
+    with RealCluster(tmp_path) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+
+        answer = cluster.put(cluster.followers()[0], "k", "v", params={"w": acks})
+
+        assert answer.ok
+        assert answer.headers["Raftkv-Durability"] == {"2": "majority"}.get(acks, acks)
+
+
+def test_a_large_value_and_binary_keys_arrive_whole(tmp_path):
+    with RealCluster(tmp_path) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        value = os.urandom(1 << 20)
+
+        assert cluster.put("n2", "a%2Fb/%E2%82%AC", value).status_code == 201
+
+        assert cluster.get("n3", "a/b/%E2%82%AC").content == value
+        assert cluster.put("n1", "k", value + b"x").status_code == 413
+
+
+def test_the_end_of_the_parent_ends_the_node(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        reading, writing = os.pipe()
+        command = [*cluster.command("n1"), "--parent-fd", str(reading)]
+        process = subprocess.Popen(command, pass_fds=[reading], stdin=subprocess.DEVNULL)
+        os.close(reading)
+        cluster.processes["n1"] = process
+        cluster.wait_ready()
+        family = descendants(process.pid)
+
+        os.close(writing)
+
+        assert process.wait(20) == 0
+        assert len(family) >= 3
+        wait_for(lambda: not any(descendants(pid) for pid in family), "the family to end")
+
+
+def refusal(cluster, node="n1"):
+    status, said = cluster.run_to_the_end(node)
+    assert status == 2, said
+    lines = said.strip().splitlines()
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+def test_a_data_directory_in_use_is_refused(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+
+        assert "in use by a running node" in refusal(cluster)
+
+
+def test_the_data_of_another_cluster_is_refused(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.stop("n1")
+        cluster.config.write_text(cluster.config.read_text().replace('name = "test"', 'name = "other"'))
+
+        assert "another node or cluster" in refusal(cluster)
+
+
+@pytest.mark.parametrize("which", ["http", "peer"])
+def test_a_taken_port_is_refused_by_name(tmp_path, which):
+    with RealCluster(tmp_path, size=1) as cluster:
+        port = getattr(cluster, which)["n1"]
+        with socket.create_server(("127.0.0.1", port)):
+            assert str(port) in refusal(cluster)
+
+
+def test_a_corrupt_log_is_refused(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        for number in range(20):
+            cluster.put("n1", f"k{number}", "v")
+        cluster.kill("n1")
+        (segment,) = (tmp_path / "data" / "n1" / "log").glob("*.log")
+        content = bytearray(segment.read_bytes())
+        place = content.index(b"k3") + 1
+        content[place] ^= 0xFF
+        segment.write_bytes(content)
+
+        assert segment.name in refusal(cluster)
+
+
+def test_a_state_directory_that_vanished_is_rebuilt_from_the_log(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.put("n1", "k", "v")
+        cluster.kill("n1")
+        shutil.rmtree(tmp_path / "data" / "n1" / "state")
+
+        cluster.start()
+        cluster.wait_ready()
+
+        assert cluster.get("n1", "k").text == "v"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_refuses_writes_and_goes_on_reading(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
+    try:
+        sections = "[raft]\nsegment_bytes = 1048576\ndisk_reserve_bytes = 8388608\n"
+        with RealCluster(tmp_path, size=1, sections=sections, data=str(small)) as cluster:
+            cluster.start()
+            cluster.wait_ready()
+            cluster.put("n1", "k", "v")
+            fill = small / "fill"
+            free = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
+            fill.write_bytes(bytes(free - (6 << 20)))
+
+            wait_for(lambda: cluster.put("n1", "k", "w").status_code == 503, "a refusal")
+            refused = cluster.put("n1", "k", "w")
+            read = cluster.get("n1", "k")
+            fill.unlink()
+
+            assert refused.json()["code"] == "disk_full"
+            assert refused.json()["applied"] == "no"
+            assert read.ok
+            wait_for(lambda: cluster.put("n1", "k", "x").ok, "writes to be taken again")
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def test_tls_for_clients_and_for_peers(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    Path(tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    sections = '[http]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\n'
+    sections += '[peers]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\ntls_ca = "ca.pem"\n'
+    with RealCluster(tmp_path, sections=sections, scheme="https") as cluster:
+        cluster.verify = str(tmp_path / "ca.pem")
+        cluster.start()
+        cluster.wait_ready()
+
+        assert cluster.put("n1", "k", "v").status_code == 201
+        assert cluster.get("n3", "k").text == "v"
+
+
+def test_up_starts_everything_and_leaves_nothing(tmp_path):
+    import sys
+
+    with RealCluster(tmp_path) as cluster:
+        log = (tmp_path / "up.log").open("wb")
+        command = [sys.executable, "-m", "raftkv.cli.main", "up", str(cluster.config)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_for(lambda: all(cluster.status(node) for node in cluster.nodes), "all nodes to answer")
+            cluster.wait_ready(*cluster.nodes)
+            assert cluster.put("n1", "k", "v").status_code == 201
+            family = descendants(process.pid)
+            process.send_signal(signal.SIGINT)
+
+            assert process.wait(30) == 0, (tmp_path / "up.log").read_text()
+        finally:
+            process.kill()
+        assert len(family) >= 10
+        assert not [pid for pid in family if descendants(pid)]
