@@ -80,7 +80,8 @@ def _throughput_cells(scenario: Scenario, found: dict[str, tuple[Measurement, ..
         ratio = f"{value:.2f}"
         if scenario.target is not None:
             ratio = f"[{'green' if value >= scenario.target else 'red'}]{ratio}[/]"
-        each = [r.operations_per_s / max(e.operations_per_s, 1e-9) for r, e in zip(raftkv, etcd, strict=True)]
+        # A run that was broken off may have measured only etcd in its last round.
+        each = [r.operations_per_s / max(e.operations_per_s, 1e-9) for r, e in zip(raftkv, etcd, strict=False)]
         spread = f"{min(each):.2f}-{max(each):.2f}"
     errors = sum(one.errors for one in (*etcd, *raftkv))
     terms = sum(one.term_changes for one in (*etcd, *raftkv))
