@@ -18,11 +18,16 @@ def up(config: Path | None) -> int:
     Without CONFIG: three nodes on 127.0.0.1:8001-8003, with their data and their configuration under raftkv-data/ in
     the current directory.
     """
-    from raftkv.launch import config_file  # noqa: PLC0415  commands load what they use
+    from raftkv.core.config import parse_config  # noqa: PLC0415  commands load what they use
+    from raftkv.launch import config_file  # noqa: PLC0415
     from raftkv.launch.display import choose_display  # noqa: PLC0415
+    from raftkv.launch.supervisor import check_addresses  # noqa: PLC0415
     from raftkv.launch.supervisor import up as run  # noqa: PLC0415
 
-    path = config_file.embedded_config(EMBEDDED_DIRECTORY) if config is None else config
+    path = EMBEDDED_DIRECTORY / config_file.EMBEDDED_NAME if config is None else config
+    if config is None and not path.exists():
+        check_addresses(parse_config(config_file.EMBEDDED))  # before a directory is left behind for nothing
+        config_file.embedded_config(EMBEDDED_DIRECTORY)
     cluster = config_file.load_cluster(path)
     with choose_display(cluster.cluster.name) as display:
         return run(cluster, path.resolve(), display)

@@ -1,6 +1,7 @@
 """The command line against a server that answers as told: output, exit statuses, and one line for every failure."""
 
 import io
+import socket
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from raftkv.cli import exits, main
 from raftkv.core.errors import Code
+from raftkv.launch import config_file
 from tests.unit.fake_server import CUT, Answer, FakeServer, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
@@ -247,3 +249,16 @@ def test_the_version_is_printed(capfd):
 
     assert main.run(["--version"]) == 0
     assert capfd.readouterr().out == f"raftkv {raftkv.__version__}\n"
+
+
+def test_an_embedded_cluster_whose_ports_are_taken_leaves_nothing_behind(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(config_file, "EMBEDDED", config_file.EMBEDDED.replace("8001", str(port)))
+
+        assert main.run(["up"]) == 2
+    assert f"n1: cannot listen on 127.0.0.1:{port}" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
