@@ -1,10 +1,10 @@
 """The front-end's ``Replicator``: speaks to the replica process of this node, and reads the applied state itself.
 
 Everything submitted in one turn of the event loop leaves in one write. Rules: every request has an outcome by its
-deadline, give or take ``SWEEP_S``, whatever the replica does; when the replica is gone, what was never written to the
-socket is refused, what was written is refused if it is a read and *unknown* if it is a write; nothing is ever sent
-twice. The connection is made anew, with growing pauses, for as long as this object is open. This module must not import
-``raft`` or ``http``.
+deadline, give or take ``SWEEP_S``, whatever the replica does; a replica that fell silent, or reads nothing, is asked
+nothing more; when the replica is gone, what was never written to the socket is refused, what was written is refused if
+it is a read and *unknown* if it is a write; nothing is ever sent twice. The connection is made anew, with growing
+pauses, for as long as this object is open. This module must not import ``raft`` or ``http``.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Barrier, Consistency, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, Ready, Status
 from raftkv.frontend import wire
+from raftkv.frontend.deadlines import SWEEP_S, Deadlines
 from raftkv.frontend.readers import Reader, Rounds, StateReader
-
-SWEEP_S: Final = 0.05
-"""How often deadlines are looked at. The replica knows them too and is asked to answer first."""
 
 SILENCE_S: Final = 3.0
 """A replica whose pulse is older than this is stuck: thirty pulses are missing."""
+
+MAX_UNSENT_BYTES: Final = 64 << 20
+"""A replica that leaves this much unread has more to do than it can."""
 
 _RECONNECT_FIRST_S: Final = 0.02
 _RECONNECT_LIMIT_S: Final = 0.5
 
 NOT_RUNNING: Final = Refused(code=Code.NO_LEADER, detail="the replica of this node is not running", retry_after_s=1.0)
+_STUCK: Final = Refused(code=Code.NO_LEADER, detail="the replica of this node does not answer", retry_after_s=1.0)
 _LOST = "the replica of this node stopped while it worked on this request"
 _LOST_READ: Final = Refused(code=Code.NO_LEADER, detail=_LOST, retry_after_s=1.0)
 _LOST_WRITE: Final = Unknown(detail=f"{_LOST}; it may have been applied")
@@ -57,29 +59,6 @@ class _Waiting:
         self.sent = False
 
 
-class _Deadlines:
-    """What is due when, in buckets of ``SWEEP_S``: one sweep instead of a timer for every request."""
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, list[tuple[Pending, bool, int]]] = {}
-        self._swept = 0
-
-    def add(self, deadline_s: float, pending: Pending, *, is_write: bool, request_id: int = 0) -> None:
-        # Two buckets late: the replica's own verdict, which knows more, should arrive first.
-        bucket = max(int(deadline_s / SWEEP_S) + 2, self._swept + 1)
-        self._buckets.setdefault(bucket, []).append((pending, is_write, request_id))
-
-    def due(self, now_s: float) -> list[tuple[Pending, bool, int]]:
-        """What is due at ``now_s`` and still without an outcome."""
-        self._swept = int(now_s / SWEEP_S)
-        passed = [bucket for bucket in self._buckets if bucket <= self._swept]
-        entries = [entry for bucket in passed for entry in self._buckets.pop(bucket)]
-        return [entry for entry in entries if entry[0].outcome is None]
-
-    def __bool__(self) -> bool:
-        return bool(self._buckets)
-
-
 class RemoteReplicator:
     """The ``Replicator`` of a front-end worker, for the replica that listens at the Unix socket ``path``.
 
@@ -98,7 +77,7 @@ class RemoteReplicator:
         self._closed = False
         self._next_id = 1
         self._waiting: dict[int, _Waiting] = {}
-        self._deadlines = _Deadlines()
+        self._deadlines = Deadlines()
         self._outgoing: list[tuple[int, bytes]] = []
         self._flushing = False
         self._rounds = {level: Rounds(level) for level in (Consistency.LINEARIZABLE, Consistency.LEASE)}
@@ -149,8 +128,10 @@ class RemoteReplicator:
                 return pending
         if self._connection is None:
             pending.resolve(NOT_RUNNING)
+        elif self._is_stuck:
+            pending.resolve(_STUCK)
         elif self._is_full:
-            detail = f"{self._max_pending} requests are waiting already; try again later"
+            detail = "too many requests are waiting already; try again later"
             pending.resolve(Refused(code=Code.OVERLOADED, detail=detail, retry_after_s=1.0))
         else:
             self._send(request, deadline_s, pending)
@@ -180,7 +161,14 @@ class RemoteReplicator:
 
     @property
     def _is_full(self) -> bool:
+        if self._connection is not None and self._connection.unsent_bytes >= MAX_UNSENT_BYTES:
+            return True
         return len(self._waiting) + sum(rounds.size for rounds in self._rounds.values()) >= self._max_pending
+
+    @property
+    def _is_stuck(self) -> bool:
+        """Did the replica fall silent? What it was not asked it cannot do, so a refusal is definite, and at once."""
+        return self._status is not None and time.monotonic() - self._status_at_s > SILENCE_S
 
     # -- requests out ---------------------------------------------------------------------------------------------
 
@@ -229,7 +217,7 @@ class RemoteReplicator:
         """Serve ``read`` from the applied state, now or after a barrier; false when only the replica can."""
         if read.consistency is Consistency.LOCAL:
             return self._answer(read, pending)
-        if self._connection is None or self._is_full:
+        if self._connection is None or self._is_stuck or self._is_full:
             return False
         self._rounds[read.consistency].add(Reader(read, deadline_s, pending))
         self._deadlines.add(deadline_s, pending, is_write=False)
@@ -381,6 +369,11 @@ class _Connection(asyncio.Protocol):
                 self._replicator.received(wire.decode_message(body))
         except (wire.WireError, msgspec.DecodeError):
             self.abort()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the replica has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Send ``data``."""

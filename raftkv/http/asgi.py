@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import monotonic
 from typing import Any, Final
@@ -34,6 +35,7 @@ BODY_SLACK_BYTES: Final = 1 << 20
 DRAIN_S: Final = 2.0
 """How long an unwanted body is still read, so that its sender gets to see the answer instead of a reset."""
 
+_UNRESERVED = re.compile(rb"%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 log = logging.getLogger("raftkv.http")
 
@@ -115,7 +117,7 @@ class Application:
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         started_s = monotonic()
-        method, path = scope["method"], _origin_form(scope["raw_path"])
+        method, path = scope["method"], normal_path(scope["raw_path"])
         route = self._hot.find(method, path)
         name = bridge.UNROUTED if route is None else route.name
         self._metrics.in_flight.inc()
@@ -156,11 +158,19 @@ class Application:
         return finish(route.handler, ask, outcome, self._context)
 
 
-def _origin_form(path: bytes) -> bytes:
-    """The path of a request target in absolute form (RFC 9112, section 3.2.2) without its authority."""
-    if path.startswith(b"/") or b"://" not in path:
-        return path
-    return b"/" + path.split(b"://", 1)[1].partition(b"/")[2]
+def normal_path(path: bytes) -> bytes:
+    """The one spelling of a raw path that routes and handlers both look at, so that they never see two different keys.
+
+    A target in absolute form loses its authority (RFC 9112, section 3.2.2), slashes before the first segment become
+    one, and what needs no percent-encoding has none (RFC 3986, section 6.2.2.2). Everything else stays as it was sent.
+    """
+    if not path.startswith(b"/") and b"://" in path:
+        path = b"/" + path.split(b"://", 1)[1].partition(b"/")[2]
+    if path.startswith(b"//"):
+        path = b"/" + path.lstrip(b"/")
+    if b"%" in path:
+        path = _UNRESERVED.sub(lambda found: bytes([int(found[0][1:], 16)]), path)
+    return path
 
 
 async def _read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:

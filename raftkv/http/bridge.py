@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import flask
 import greenlet
@@ -95,11 +94,14 @@ def _no_write(_: bytes) -> object:
 
 
 def _environ(request: HttpRequest) -> dict[str, Any]:
-    """The little of WSGI that Flask's routing looks at; views read the ``HttpRequest`` itself."""
+    """The little of WSGI that Flask's routing looks at; views read the ``HttpRequest`` itself.
+
+    The path stays percent-encoded: handlers take their keys from the raw path, so no other spelling may reach a route.
+    """
     return {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "PATH_INFO": request.path.decode("latin-1"),
         "QUERY_STRING": request.query.decode("latin-1"),
         "SERVER_NAME": "raftkv",
         "SERVER_PORT": "80",

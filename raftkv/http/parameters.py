@@ -56,6 +56,7 @@ def checked_key(key: bytes, limits: HttpSection, what: str = "key") -> bytes:
 
 def key_from_path(path: bytes, prefix: bytes, limits: HttpSection) -> bytes:
     """The key that is the rest of ``path`` after ``prefix``."""
+    assert path.startswith(prefix)
     return checked_key(unescape(path[len(prefix) :], "key"), limits)
 
 

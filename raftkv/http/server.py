@@ -73,6 +73,11 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str) -
     return Application(replicator, context, start=replicator.start, stop=replicator.close)
 
 
+def request_line_limit(max_key_bytes: int) -> int:
+    """Room for the longest request that is within the limits: prefix, start and end, every byte percent-encoded."""
+    return max(8190, 3 * 3 * max_key_bytes + 1024)
+
+
 def settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: Path) -> dict[str, Any]:
     """Settings of gunicorn; paths in the configuration are relative to ``directory``."""
     chosen: dict[str, Any] = {
@@ -89,7 +94,7 @@ def settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: P
         "timeout": 30,
         "graceful_timeout": GRACE_S,
         "keepalive": KEEPALIVE_S,
-        "limit_request_line": 8190,
+        "limit_request_line": request_line_limit(config.http.max_key_bytes),
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
         "loglevel": "error",

@@ -1,12 +1,15 @@
 """The gunicorn worker: gunicorn's own, but what its parser refuses leaves as a problem too. Imported by gunicorn only.
 
 gunicorn answers a request that it cannot parse by itself, as plain text, before any application sees it. Here those
-answers take the form that every other error has, and an unknown transfer coding is the client's mistake (400).
+answers take the form that every other error has, and an unknown transfer coding is the client's mistake (400). A client
+that has sent all it wanted and closed its half of the connection is still answered, what it asked before that included.
 """
 
 from __future__ import annotations
 
-from gunicorn.asgi.protocol import ASGIProtocol
+from http import HTTPStatus
+
+from gunicorn.asgi import protocol
 from gunicorn.workers import gasgi
 
 from raftkv.core.errors import Code
@@ -17,8 +20,10 @@ HEADERS_WITHIN_S = 30.0
 """A connection that sent no whole request header within this time is closed."""
 
 
-class Protocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no annotations
+class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no annotations
     """One client connection."""
+
+    _all_is_sent = False
 
     def connection_made(self, transport: object) -> None:
         """See asyncio."""
@@ -30,12 +35,33 @@ class Protocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no annotatio
             self._close_transport()
             self._request_ready.set()
 
+    def eof_received(self) -> bool:
+        """See asyncio: true keeps the connection open for answers; TLS has no such thing as half a connection."""
+        if self._is_ssl or self._current_request is None:
+            return False
+        self._all_is_sent = True
+        receiver = self._body_receiver
+        if receiver is not None and not receiver._complete:  # noqa: SLF001  gunicorn tells it nowhere else
+            receiver.signal_disconnect()
+        return True
+
+    def _arm_keepalive_timer(self) -> None:
+        """Called when everything that was asked is answered: nothing more can come from who has sent it all."""
+        if self._all_is_sent:
+            self._keepalive_timeout()
+        else:
+            super()._arm_keepalive_timer()
+
+    def _is_websocket_upgrade(self, request: object) -> bool:  # noqa: ARG002  gunicorn's signature
+        """Nothing here speaks WebSocket: the wish to change protocols is not heeded (RFC 9110, section 7.8)."""
+        return False
+
     def _send_error_response(self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()) -> None:
         if status == 500:
             response = internal_error()
         else:
             response = problem(_CODES.get(status, Code.BAD_REQUEST), f"the request cannot be read: {message}")
-        lines = [f"HTTP/1.1 {response.status} {'Bad Request' if response.status == 400 else 'Error'}".encode()]
+        lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}".encode()]
         extra = tuple((name.encode(), value.encode()) for name, value in extra_headers)
         length = (b"content-length", b"%d" % len(response.body))
         for name, value in (*response.headers, *extra, length, (b"connection", b"close")):
@@ -49,4 +75,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotat
     def init_process(self) -> None:
         """See gunicorn."""
         gasgi.ASGIProtocol = Protocol
+        # gunicorn knows the phrases of the statuses it answers itself, and says "Unknown" to the others.
+        for status in HTTPStatus:
+            protocol._REASON_PHRASES.setdefault(status.value, status.phrase)  # noqa: SLF001  there is no other way
         super().init_process()

@@ -14,7 +14,7 @@ from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unkno
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Barrier, Consistency, Get, Inspect, Put, Query, Read, Write
 from raftkv.core.results import Answer, Missing, Ready, Status, Written
-from raftkv.frontend import wire
+from raftkv.frontend import remote, wire
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import FrontendServer
 from tests.contract.remote import Replica, SharedTables
@@ -275,6 +275,58 @@ def test_a_stuck_replica_holds_nobody_past_the_deadline(tmp_path: Path, *, share
         assert isinstance(write.outcome, Unknown)
         assert isinstance(read.outcome, Refused)
         assert not link.remote._waiting
+
+    run(tmp_path, scenario, shared=shared)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_replica_that_fell_silent_is_asked_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool
+) -> None:
+    async def scenario(link: Link) -> None:
+        monkeypatch.setattr(remote, "SILENCE_S", -1.0)
+        before = len(link.solo.submitted)
+        refused = [link.ask(request).outcome for request in (WRITE, READ, Inspect())]
+        local = link.ask(LOCAL).outcome
+
+        assert all(isinstance(one, Refused) and one.code is Code.NO_LEADER for one in refused)
+        assert all("does not answer" in one.detail for one in refused if isinstance(one, Refused))
+        assert isinstance(local, Answer if shared else Refused)
+        await asyncio.sleep(0.05)
+        assert len(link.solo.submitted) == before
+        monkeypatch.undo()
+        again = link.ask(WRITE)
+        await until(lambda: again.outcome)
+        assert isinstance(again.outcome, Written)
+
+    run(tmp_path, scenario, shared=shared)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_replica_that_reads_nothing_is_not_buried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool
+) -> None:
+    async def scenario(link: Link) -> None:
+        monkeypatch.setattr(remote, "MAX_UNSENT_BYTES", 1 << 20)
+        large = Write(operations=(Put(key=b"a", value=bytes(1 << 18)),))
+        for server in link.replica.server._connections:
+            server._transport.pause_reading()  # type: ignore[union-attr]
+        pendings = []
+        for _ in range(40):  # each gives up soon, but its bytes stay in the way
+            pendings.append(link.ask(large, 0.01))
+            await asyncio.sleep(0.005)
+        read = link.ask(READ)
+
+        refused = [one.outcome for one in (*pendings, read) if isinstance(one.outcome, Refused)]
+        assert {one.code for one in refused} == {Code.OVERLOADED}
+        assert isinstance(read.outcome, Refused)
+        assert link.remote._connection.unsent_bytes < 2 << 20  # type: ignore[union-attr]
+        for server in link.replica.server._connections:
+            server._transport.resume_reading()  # type: ignore[union-attr]
+        await until(lambda: link.remote._connection.unsent_bytes == 0)  # type: ignore[union-attr]
+        again = link.ask(WRITE)
+        await until(lambda: again.outcome)
+        assert isinstance(again.outcome, Written)
 
     run(tmp_path, scenario, shared=shared)
 

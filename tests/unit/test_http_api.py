@@ -217,6 +217,32 @@ def test_two_spellings_are_one_key(node: Node, one: str, other: str) -> None:
     assert node("GET", f"/kv/{other}").body == b"here"
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "key"),
+    [
+        ("PUT", "/%6Bv/a", "a"),
+        ("PUT", "/k%76/a%2Fb", "a/b"),
+        ("PUT", "//kv/a", "a"),
+        ("PUT", "///kv//a", "/a"),
+        ("PUT", "/kv/%7E%41%2d%5f", "~A-_"),
+        ("POST", "/s%65t/a/v", "a"),
+        ("PUT", "http://h:1/%6bv/a", "a"),
+    ],
+)
+def test_however_a_route_is_spelled_the_key_is_the_same(node: Node, method: str, target: str, key: str) -> None:
+    assert node(method, target, b"v").json["key"] == key
+    assert [item["key"] for item in node("GET", "/kv").json["items"]] == [key]
+
+
+@pytest.mark.parametrize(
+    "target", ["/kv%2Fa", "/%2Fkv/a", "/set%2Fa/b", "/get%2fa", "/status%2F", "/status%00", "/%kv/a"]
+)
+def test_what_is_percent_encoded_for_a_reason_is_no_route(node: Node, target: str) -> None:
+    for method in ("GET", "PUT", "POST", "DELETE"):
+        assert is_problem(node(method, target, b"v"), 404, "not_found", "no such resource")
+    assert node("GET", "/kv").json["items"] == []
+
+
 def test_a_key_may_hold_anything_but_invalid_utf8(node: Node) -> None:
     for escaped in ("%00", "%0A", "%20", "+", "%3F", "%25", "%F0%9F%98%80"):
         assert node("PUT", f"/kv/{escaped}", b"x").status == 201

@@ -149,7 +149,7 @@ def test_it_serves_and_is_silent_whatever_it_is_sent(make: Callable[..., FrontEn
     assert json.loads(front_end.ask("GET", "/kv")[1])["items"][0]["key"] == "a/b"
     for bad in [
         b"GET /kv/a HTTP/1.1\r\nHost: x\r\nBroken\r\n\r\n",
-        b"GET /kv/" + 9000 * b"a" + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /kv/" + 20_000 * b"a" + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /kv/a HTTP/1.1\r\nHost: x\r\n" + 200 * b"A: b\r\n" + b"\r\n",
         b"NONSENSE\r\n\r\n",
         b"PUT /kv/b HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
@@ -235,6 +235,69 @@ def test_pipelined_requests_are_answered_in_order(make: Callable[..., FrontEnd])
     positions = [received.index(b'"version":%d' % version) for version in (1, 2, 3, 4)]
     assert positions == sorted(positions)
     assert front_end.ask("GET", "/kv/k")[1] == b"3"
+
+
+def test_who_closed_their_half_is_still_answered(make: Callable[..., FrontEnd]) -> None:
+    front_end = make()
+
+    def said(data: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", front_end.port), timeout=5) as client:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            received = b""
+            while chunk := client.recv(65536):
+                received += chunk
+            return received
+
+    head = b"PUT /kv/k HTTP/1.1\r\nHost: x\r\n"
+    whole = said(head + b"Content-Length: 1\r\n\r\n1")
+    three = said(3 * b"GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n")
+    half = said(head + b"Content-Length: 10\r\n\r\nhalf")
+    half_chunk = said(head + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf")
+    half_header = said(head)
+
+    assert whole.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert three.count(b"HTTP/1.1 200 OK\r\n") == 3
+    for answer in (half, half_chunk):
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"did not arrive whole" in answer
+    assert half_header == b""
+    assert front_end.ask("GET", "/kv/k")[1] == b"1"
+    assert front_end.said() == ""
+
+
+def test_status_lines_say_what_the_status_means(make: Callable[..., FrontEnd]) -> None:
+    front_end = make()
+    close = b"Host: x\r\nConnection: close\r\n"
+
+    assert front_end.raw(b'DELETE /kv/k HTTP/1.1\r\n%sIf-Match: "7"\r\n\r\n' % close).startswith(
+        b"HTTP/1.1 412 Precondition Failed\r\n"
+    )
+    assert front_end.raw(b"GET /%s HTTP/1.1\r\n%s\r\n" % (20_000 * b"a", close)).split(b" ", 2)[1] == b"414"
+    assert b" Error\r\n" not in front_end.raw(b"GET /%s HTTP/1.1\r\n%s\r\n" % (20_000 * b"a", close))
+
+
+def test_the_wish_for_a_websocket_is_not_heeded(make: Callable[..., FrontEnd]) -> None:
+    front_end = make()
+    upgrade = b"Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+    answer = front_end.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n%s%s\r\n" % (upgrade, key))
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'{"status":"alive"}' in answer
+
+
+@pytest.mark.parametrize("max_key_bytes", [1024, 4096])
+def test_keys_of_any_characters_fit_into_a_request_line(make: Callable[..., FrontEnd], max_key_bytes: int) -> None:
+    front_end = make(http_section=f"max_key_bytes = {max_key_bytes}")
+    key = (max_key_bytes // 2) * "%C3%A9"
+
+    assert front_end.ask("PUT", f"/kv/{key}", b"v")[0] == 201
+    status, body, _ = front_end.ask("GET", f"/kv?prefix={key}&start={key}&end={key[:-1]}A")
+
+    assert status == 200
+    assert len(json.loads(body)["items"]) == 1
 
 
 def test_a_killed_worker_is_replaced(make: Callable[..., FrontEnd]) -> None:
