@@ -169,6 +169,7 @@ class _Node:
         self._home = home
         self._parent_fd = parent_fd
         self._scheduled = False
+        self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._pushed: Status | None = None
         self._pushed_at_s = float("-inf")
@@ -262,18 +263,38 @@ class _Node:
         """Let the replica work soon: something came in."""
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            if not self._flushing:
+                self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
         if self._failure is not None or self._closed:
             return
         try:
-            now_s = time.monotonic()
-            due_s = self._replica.work(now_s)
-            self._pulse(now_s)
+            self._replica.begin_work(time.monotonic())
         except Exception as error:  # noqa: BLE001  whatever it is, this node must not go on
             self._fail(error)
+            return
+        if self._replica.must_flush:
+            # The loop writes to its sockets between two turns: appends leave before the leader's disk is waited for.
+            self._flushing = True
+            self._loop.call_soon(self._finish_turn)
+        else:
+            self._finish_turn()
+
+    def _finish_turn(self) -> None:
+        self._flushing = False
+        if self._failure is not None or self._closed:
+            return
+        try:
+            now_s = time.monotonic()
+            due_s = self._replica.finish_work(now_s)
+            self._pulse(now_s)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+            return
+        if self._scheduled:
+            self._loop.call_soon(self._turn)
             return
         if due_s <= now_s:
             self.wake()

@@ -153,6 +153,11 @@ class PeerLink:
         connection.send(payload)
         return True
 
+    def flush(self) -> None:
+        """Write what ``send`` queued now, not at the end of this turn of the loop."""
+        for connection in list(self._live.values()):
+            connection.flush()
+
     def outstanding_bytes(self, peer: str) -> int:
         """Bytes accepted by ``send`` and not yet taken by the socket; a peer that leaves too many is dropped."""
         connection = self._live.get(peer)

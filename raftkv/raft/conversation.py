@@ -142,9 +142,9 @@ class Conversation:
         }
 
     def _on_append(self, peer: str, append: messages.Append) -> None:
-        if not self._transport.take_append(peer, append):
-            return
         now_s = self._clock()
+        if not self._transport.take_append(peer, append, now_s):
+            return
         self._elections.heard(now_s)
         self._freshness.heard(append.commit_index, self._core.applied_index, now_s)
 

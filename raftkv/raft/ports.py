@@ -18,6 +18,9 @@ class PeerPort(Protocol):
     def send(self, peer: str, payload: bytes) -> bool:
         """Send, if there is a connection; true says nothing about arrival."""
 
+    def flush(self) -> None:
+        """Hand what was sent to the network as soon as the caller returns, rather than when it gets to it."""
+
     def outstanding_bytes(self, peer: str) -> int:
         """How much was sent and not yet taken by the network."""
 

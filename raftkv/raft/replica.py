@@ -2,7 +2,10 @@
 
 One rule orders each round of work, and covers all that Raft asks of persistence: whatever the round did is first
 flushed to the log; then messages leave, the state is committed, and clients get outcomes. Nothing that rests on a log
-entry, a vote or a term is seen by anyone before it is on disk.
+entry, a vote or a term is seen by anyone before it is on disk. The one exception is the leader's appends, which leave
+while its own flush is still to come, so that all disks work at once (Raft thesis, section 10.2.1): its term is on disk
+since it stood for election, and its own copy counts towards no majority before the next round, which begins after the
+flush.
 
 The replica is driven: it never waits, owns no thread and no socket. Any exception out of its methods is a broken
 invariant or a failed disk, and whoever drives it must end the node.
@@ -11,7 +14,7 @@ invariant or a failed disk, and whoever drives it must end the node.
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
@@ -45,6 +48,9 @@ from raftkv.raft.transport import GuardedTransport
 from raftkv.storage.log import Log
 
 DISK_CHECK_S: Final = 1.0
+COMMIT_DELAY_S: Final = 0.01
+"""How long applied entries may wait to be seen by local reads of this node when no client of it waits for them."""
+
 OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL)
 EXPIRY_ORIGIN: Final = 0
 """Origin of the leader's own empty commands, which only move the machine's clock."""
@@ -80,7 +86,9 @@ class RaftReplica:
         self._nodes = {member: StableNode(member) for member in settings.members if member != settings.node_id}
         now_s = clock()
         self._machine = Machine(state.tables, settings.limits)
-        self._transport = GuardedTransport(self._nodes, has_room=self._has_room, needs_snapshot=self._offer_snapshot)
+        self._transport = GuardedTransport(
+            self._nodes, has_room=self._has_room, needs_snapshot=self._offer_snapshot, heartbeat_s=settings.heartbeat_s
+        )
         self._core = Core(
             node_id=settings.node_id,
             peers=self._nodes,
@@ -125,6 +133,7 @@ class RaftReplica:
         self._followed: tuple[int, str | None] = (0, None)
         self._leaderless_since_s: float | None = now_s
         self._closed = False
+        self._uncommitted_since_s: float | None = None
         self._disk_checked_at_s = float("-inf")
         self._disk_full = False
         self._expiry_checked_at_s = now_s
@@ -182,6 +191,14 @@ class RaftReplica:
 
     def work(self, now_s: float) -> float:
         """See ``Replicator``. Raises ``DiskError`` when the disk failed; the node must then stop."""
+        self.begin_work(now_s)
+        return self.finish_work(now_s)
+
+    def begin_work(self, now_s: float) -> None:
+        """The first half of ``work``: everything but the disk; the leader's appends are on their way.
+
+        Between the halves the caller may let the network take them; peers' messages may come in, other work may not.
+        """
         self._transport.resume_peers()
         self._stand(now_s)
         self._core.tick()
@@ -191,9 +208,25 @@ class RaftReplica:
         self._serve_reads(now_s)
         self._expire_keys(now_s)
         self._move_snapshots(now_s)
-        again = self._size == 1 and self._core.is_leader and self._core.commit_index < self._core.last_index
-        self._finish()
-        return now_s if again else now_s + self._settings.heartbeat_s / 2
+        if self._core.is_leader and self._nodes and self._log.dirty:
+            self._send(self._transport.drain_appends())
+            self._link.flush()
+
+    @property
+    def must_flush(self) -> bool:
+        """Will ``finish_work`` wait for the disk?"""
+        return self._log.dirty
+
+    def finish_work(self, now_s: float) -> float:
+        """The second half of ``work``: flush, send, commit, answer, in this order; returns as ``work`` does."""
+        self._log.flush()
+        self._send(self._transport.drain())
+        self._commit(now_s)
+        self._hand_out()
+        if self._size == 1 and self._core.is_leader and self._core.commit_index < self._core.last_index:
+            return now_s  # alone, the next round commits what this one appended
+        due_s = now_s + self._settings.heartbeat_s / 2
+        return due_s if self._uncommitted_since_s is None else min(due_s, self._uncommitted_since_s + COMMIT_DELAY_S)
 
     def status(self) -> Status:
         """See ``Replicator``."""
@@ -237,7 +270,7 @@ class RaftReplica:
         self._closed = True
         self._proposals.abandon()
         self._gate.abandon(SHUTTING_DOWN)
-        self._finish()
+        self.finish_work(self._clock())
         self._transfers.close()
         self._log.close()
         self._state.close()
@@ -379,13 +412,24 @@ class RaftReplica:
             )
             self._transport.post(leader, answer)
 
-    def _finish(self) -> None:
-        """Flush, send, commit, answer: in this order."""
-        self._log.flush()
-        for peer, outgoing in self._transport.drain():
+    def _send(self, outboxes: Iterator[tuple[str, list[messages.Message]]]) -> None:
+        for peer, outgoing in outboxes:
             for message in outgoing:
                 self._link.send(peer, messages.encode(message))
-        self._state.tables.commit()
+
+    def _commit(self, now_s: float) -> None:
+        """Commit the state before anyone is told of it; when nobody waits, a little later and more at a time.
+
+        Every commit writes whole pages, and their way to the disk is shared with the log's flushes.
+        """
+        if self._uncommitted_since_s is None:
+            return
+        awaited = self._proposals.settled or self._gate.ready
+        if awaited or self._closed or now_s >= self._uncommitted_since_s + COMMIT_DELAY_S:
+            self._state.tables.commit()
+            self._uncommitted_since_s = None
+
+    def _hand_out(self) -> None:
         settled, self._proposals.settled = self._proposals.settled, []
         refused, self._gate.refused = self._gate.refused, []
         ready, self._gate.ready = self._gate.ready, []
@@ -409,6 +453,8 @@ class RaftReplica:
 
     def _apply(self, index: int, term: int, entry: bytes) -> None:
         """Apply one committed entry; called by PySyncObj, in log order."""
+        if self._uncommitted_since_s is None:
+            self._uncommitted_since_s = self._clock()
         self._proposals.entered_term(term)
         if entry[:1] == NO_OP:
             self._machine.skip(index, term)

@@ -17,13 +17,22 @@ from pysyncobj.transport import Transport
 
 from raftkv.raft.guards import admit_answer, admit_append
 from raftkv.raft.internals import Core, StableNode
-from raftkv.raft.messages import Append, AppendAnswer, Message, RequestVote, Vote
+from raftkv.raft.messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
 
 
 class _PeerState:
     """What is known about the traffic with one peer."""
 
-    __slots__ = ("answering", "connected", "outbox", "outbox_bytes", "paused", "reset_since", "sequence")
+    __slots__ = (
+        "answered_at_s",
+        "answering",
+        "connected",
+        "outbox",
+        "outbox_bytes",
+        "paused",
+        "reset_since",
+        "sequence",
+    )
 
     def __init__(self) -> None:
         self.outbox: list[Message] = []
@@ -31,6 +40,7 @@ class _PeerState:
         self.sequence = 0
         self.reset_since = 0
         self.answering = 0
+        self.answered_at_s = float("-inf")
         self.connected = False
         self.paused = False
 
@@ -44,12 +54,14 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         *,
         has_room: Callable[[str, int], bool],
         needs_snapshot: Callable[[str], None],
+        heartbeat_s: float,
     ) -> None:
         super().__init__(None, None, None)
         self._nodes = dict(peers)
         self._peers = {peer: _PeerState() for peer in peers}
         self._has_room = has_room
         self._needs_snapshot = needs_snapshot
+        self._heartbeat_s = heartbeat_s
         self._voters: set[str] = set()
         self._voters_term = 0
         self.core: Core
@@ -87,6 +99,15 @@ class GuardedTransport(Transport):  # type: ignore[misc]
     def post(self, peer: str, message: Message) -> None:
         """Put a message of ours into the outbox."""
         self._peers[peer].outbox.append(message)
+
+    def drain_appends(self) -> Iterator[tuple[str, list[Message]]]:
+        """Take the appends only; nothing that stays behind must leave before them."""
+        for peer, state in self._peers.items():
+            appends: list[Message] = [message for message in state.outbox if isinstance(message, Append)]
+            if appends:
+                state.outbox = [message for message in state.outbox if not isinstance(message, Append)]
+                state.outbox_bytes = 0
+                yield peer, appends
 
     def drain(self) -> Iterator[tuple[str, list[Message]]]:
         """Take every outbox, in the order its messages must leave."""
@@ -155,11 +176,14 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         """Is there a connection to ``peer``?"""
         return self._peers[peer].connected
 
-    def take_append(self, peer: str, append: Append) -> bool:
+    def take_append(self, peer: str, append: Append, now_s: float) -> bool:
         """Hand an append to PySyncObj as far as the guards let it; false when it belongs to an older term."""
+        state = self._peers[peer]
         verdict = admit_append(self.core, append)
-        if verdict.answer is not None:
+        if verdict.answer is not None and self._worth_saying(state, append, verdict.answer, now_s):
             self.post(peer, verdict.answer)
+        if append.entries:
+            state.answered_at_s = now_s
         if verdict.hand_on is None:
             return False
         admitted = verdict.hand_on
@@ -172,8 +196,17 @@ class GuardedTransport(Transport):  # type: ignore[misc]
             message["prevLogIdx"] = admitted.previous_index
             message["prevLogTerm"] = admitted.previous_term
             message["entries"] = admitted.entries
-        self._peers[peer].answering = append.sequence
+        state.answering = append.sequence
         self._onMessageReceived(self._nodes[peer], message)
+        return True
+
+    def _worth_saying(self, state: _PeerState, append: Append, answer: AppendAnswer | NewerTerm, now_s: float) -> bool:
+        """Spare the leader answers that tell it nothing: it sent no entries, and heard from us a moment ago."""
+        if append.entries or isinstance(answer, NewerTerm) or answer.reset:
+            return True
+        if now_s - state.answered_at_s < self._heartbeat_s / 2:
+            return False
+        state.answered_at_s = now_s
         return True
 
     def take_answer(self, peer: str, answer: AppendAnswer) -> None:

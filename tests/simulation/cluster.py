@@ -31,6 +31,7 @@ STEP_S = 0.005
 SILENCE_S = 3.0
 SEGMENT_BYTES = 1 << 16
 FLOOD_COUNT = 20_000
+ROUNDS_COUNT = 100
 
 
 def copy_of(tables: MemoryTables) -> list[tuple[bytes, bytes, bytes]]:
@@ -163,6 +164,9 @@ class Port:
 
     def send(self, peer: str, payload: bytes) -> bool:
         return self._cluster.network.send(self._node_id, peer, payload)
+
+    def flush(self) -> None:
+        pass
 
     def outstanding_bytes(self, peer: str) -> int:
         return sum(len(payload) for _, payload in self._cluster.network.queues[self._node_id, peer])
@@ -355,8 +359,10 @@ class Cluster:
                     member.replica.conversation.received(source, payload)
         for member in self.members.values():
             if member.replica is not None and not member.paused:
+                rounds = 0
                 while member.replica.work(self.now_s) <= self.now_s:
-                    pass
+                    rounds += 1
+                    assert rounds < ROUNDS_COUNT, "a replica that always has more to do at once"
         self.check()
 
     def run(self, seconds: float) -> None:
