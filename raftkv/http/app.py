@@ -49,7 +49,7 @@ def create_app(context: Context, wait: Wait, metrics: Metrics) -> flask.Flask:
     app.url_map.strict_slashes = False
     for route in ROUTES:
         _add(app, route, _view(route, context, wait))
-    description, page = openapi.describe(context.version)
+    description, page = openapi.describe(context)
     _add_page(app, "/openapi.json", HttpResponse(status=200, headers=(JSON,), body=description))
     _add_page(app, "/docs", HttpResponse(status=200, headers=openapi.PAGE_HEADERS, body=page))
 

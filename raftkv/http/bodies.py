@@ -12,6 +12,7 @@ from raftkv.core.errors import Code
 from raftkv.http.messages import Base64, HttpRequest
 from raftkv.http.problems import refuse
 
+Key = Annotated[str, Meta(description="1 to max_key_bytes bytes of UTF-8", extra_json_schema={"minLength": 1})]
 Value = str | Base64
 Revision = Annotated[int, Meta(ge=0, le=10**18)]
 Ttl = Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)]
@@ -23,14 +24,14 @@ _LOCATED: Final = re.compile(r"(.*) - at `\$\.?(.*?)`", re.DOTALL)
 class KeyAndValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of the reference systems' writes."""
 
-    key: str
+    key: Key
     value: Value
 
 
 class PutOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="put", tag_field="op"):
     """Store a value; ``if_revision`` is the revision the key must stand at (0: it must not exist), ``ttl`` seconds."""
 
-    key: str
+    key: Key
     value: Value
     if_revision: Revision | None = None
     ttl: Ttl | None = None
@@ -39,20 +40,20 @@ class PutOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
 class DeleteOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete", tag_field="op"):
     """Remove a key."""
 
-    key: str
+    key: Key
     if_revision: Revision | None = None
 
 
 class GetOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="get", tag_field="op"):
     """Read a key."""
 
-    key: str
+    key: Key
 
 
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of ``POST /batch``."""
 
-    operations: list[PutOperation | DeleteOperation | GetOperation]
+    operations: Annotated[list[PutOperation | DeleteOperation | GetOperation], Meta(extra_json_schema={"minItems": 1})]
 
 
 Body = TypeVar("Body")

@@ -1,7 +1,7 @@
 """The endpoints of the five reference systems, on top of the same requests as the native API. Pure functions.
 
-``timestamp`` of the first reference system is left out: raftkv stamps records with revisions, not with a time of day,
-and does not make one up.
+``timestamp`` of the first reference system, which orders the writes of a key, is the revision: raftkv keeps no time of
+day of a write, and does not make one up.
 """
 
 from __future__ import annotations
@@ -155,7 +155,12 @@ def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  
     if isinstance(content, Missing):
         return not_found(content.key, headers)
     assert isinstance(content, Record)
-    shown = {"key": content.key.decode(), "value": value_to_json(content.value), "version": content.version}
+    shown = {
+        "key": content.key.decode(),
+        "value": value_to_json(content.value),
+        "version": content.version,
+        "timestamp": content.mod_revision,
+    }
     return json_response(200, shown, headers)
 
 

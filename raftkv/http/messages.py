@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+
+BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+"""How the description says base64; decoding is what decides."""
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -58,7 +62,7 @@ def json_response(status: int, content: Any, headers: Headers = ()) -> HttpRespo
 class Base64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A value that is no text, in JSON."""
 
-    base64: str
+    base64: Annotated[str, Meta(extra_json_schema={"pattern": BASE64, "contentEncoding": "base64"})]
 
 
 def value_to_json(value: bytes) -> str | Base64:

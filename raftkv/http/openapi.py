@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
-from raftkv.http import bodies
+from raftkv.core.requests import Consistency
+from raftkv.http import parameters
+from raftkv.http.handlers import Context
 from raftkv.http.messages import encode_json
 from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES, Route
@@ -18,48 +21,82 @@ PAGE_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
 )
 
-_QUERY: Final = {
-    "consistency": "linearizable (default), lease or local",
-    "timeout": "seconds to wait for the outcome, up to 60",
-    "w": "who has the write durably before the answer: leader, majority (default), all, or a number of replicas",
-    "redirect": "1: answer 307 to the leader instead of forwarding",
-    "ttl": "seconds after which the key expires",
-    "key": "the key",
-    "prefix": "only keys that begin with this",
-    "start": "the first key",
-    "end": "the first key no more",
-    "limit": "how many keys at most",
-    "keys_only": "1: without the values",
+_FLAG: Final = {"type": "string", "enum": ["", "0", "1", "true", "false"]}
+_KEY: Final = {"type": "string", "minLength": 1}
+_HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "If-Match": (
+        'the revision the key must stand at, as in "7", or * (it must exist)',
+        {"type": "string", "pattern": r'^(\*|"[0-9]{1,18}")$'},
+    ),
+    "If-None-Match": ("* (the key must not exist); not together with If-Match", {"type": "string", "enum": ["*"]}),
+    "Idempotency-Key": (
+        "a retry with the same key returns the first outcome instead of applying twice",
+        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    ),
 }
-_HEADERS: Final = {
-    "If-Match": 'the revision the key must stand at, as in "7", or * (it must exist)',
-    "If-None-Match": "* (the key must not exist)",
-    "Idempotency-Key": "a retry with the same key returns the first outcome instead of applying twice",
-}
+_UNLESS: Final = ("If-None-Match", "answer 304 when the value still stands at one of these revisions, or at any (*)")
 _TITLE: Final = "raftkv: a replicated key-value store"
+_PAGES: Final = (
+    ("/metrics", "Counters for Prometheus", "text/plain"),
+    ("/openapi.json", "This", "application/json"),
+    ("/docs", "For people", "text/html"),
+)
+_PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_PROBLEMS: Final = {
+    "4XX": {"description": "refused", "content": _PROBLEM},
+    "5XX": {"description": "unavailable, or the outcome is unknown", "content": _PROBLEM},
+}
 
 
-def describe(version: str) -> tuple[bytes, bytes]:
+def describe(context: Context) -> tuple[bytes, bytes]:
     """The OpenAPI description and the page for people."""
-    (body_schemas,), components = _schemas()
+    schemas, components = _schemas()
+    parameters = _query_parameters(context)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        paths.setdefault(route.name, {})[route.method.lower()] = _operation(route, body_schemas)
-    for path, what in (("/metrics", "Counters for Prometheus"), ("/openapi.json", "This"), ("/docs", "For people")):
-        paths[path] = {"get": {"summary": what, "responses": {"200": {"description": "the page"}}}}
+        paths.setdefault(route.name, {})[route.method.lower()] = _operation(route, schemas, parameters)
+    for path, what, kind in _PAGES:
+        answer = {"description": "the page", "content": {kind: {}}}
+        paths[path] = {"get": {"summary": what, "responses": {"200": answer, **_PROBLEMS}}}
     document = {
         "openapi": "3.1.0",
-        "info": {"title": _TITLE, "version": version},
+        "info": {"title": _TITLE, "version": context.version},
         "paths": paths,
         "components": {"schemas": {**components, "Problem": _problem_schema()}},
     }
     return encode_json(document), _page(paths).encode()
 
 
-def _schemas() -> tuple[list[dict[Any, dict[str, Any]]], dict[str, Any]]:
-    types = [bodies.Batch, bodies.KeyAndValue]
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return [dict(zip(types, schemas, strict=True))], components
+def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+    types = {answer for route in ROUTES for found in route.answers.values() for answer in found}
+    types = {*types, *(route.body for route in ROUTES)} - {None, bytes}
+    ordered = sorted(types, key=lambda one: one.__name__)
+    schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    return dict(zip(ordered, schemas, strict=True)), components
+
+
+def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What each query parameter means, and its schema."""
+    replicas, limit = len(context.members), context.limits.max_list_limit
+    levels = [level.value for level in Consistency]
+    named = [{"enum": ["leader", "majority", "all"]}, {"type": "integer", "minimum": 1, "maximum": replicas}]
+    return {
+        "consistency": ("linearizable (default), lease or local", {"type": "string", "enum": levels}),
+        "timeout": ("seconds to wait for the outcome, up to 60", _seconds(parameters.MAX_TIMEOUT_S)),
+        "w": ("who has the write durably before the answer: majority (default)", {"anyOf": named}),
+        "redirect": ("1: answer 307 to the leader instead of forwarding", _FLAG),
+        "ttl": ("seconds after which the key expires", _seconds(parameters.MAX_TTL_S)),
+        "key": ("the key", _KEY),
+        "prefix": ("only keys that begin with this", {"type": "string"}),
+        "start": ("the first key", {"type": "string"}),
+        "end": ("the first key no more", _KEY),
+        "limit": ("how many keys at most", {"type": "integer", "minimum": 1, "maximum": limit}),
+        "keys_only": ("1: without the values", _FLAG),
+    }
+
+
+def _seconds(limit_s: float) -> dict[str, Any]:
+    return {"type": "number", "exclusiveMinimum": 0, "maximum": limit_s}
 
 
 def _problem_schema() -> dict[str, Any]:
@@ -78,39 +115,52 @@ def _problem_schema() -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, body_schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+def _operation(
+    route: Route, schemas: dict[Any, dict[str, Any]], query: dict[str, tuple[str, dict[str, Any]]]
+) -> dict[str, Any]:
+    described = [
+        _parameter("path", name, name, _KEY if name == "key" else {"type": "string"}, required=True)
         for name in re.findall(r"{(\w+)\*?}", route.path)
     ]
-    parameters += [
-        {"name": name, "in": "query", "description": _QUERY[name], "schema": {"type": "string"}}
-        for name in sorted(route.query)
-    ]
-    wanted = [*(("If-Match", "If-None-Match") if route.conditional else ())]
-    wanted += ["Idempotency-Key"] if "w" in route.query else []
-    parameters += [
-        {"name": name, "in": "header", "description": _HEADERS[name], "schema": {"type": "string"}} for name in wanted
-    ]
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    described += [_parameter("query", name, *query[name], required=name == "key") for name in sorted(route.query)]
+    described += _header_parameters(route)
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "parameters": parameters,
-        "responses": {
-            "2XX": {"description": "done"},
-            "4XX": {"description": "refused", "content": problem},
-            "5XX": {"description": "unavailable, or the outcome is unknown", "content": problem},
-        },
+        "parameters": described,
+        "responses": _responses(route, schemas),
     }
-    if route.body is bytes:
-        schema = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-        operation["requestBody"] = {"required": True, "content": schema}
-    elif route.body is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": body_schemas[route.body]}},
-        }
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": _content(route.body, schemas)}
     return operation
+
+
+def _parameter(place: str, name: str, what: str, schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": place, "description": what, "schema": schema, "required": required}
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.method == "GET":
+        return [_parameter("header", *_UNLESS, {"type": "string"})] if route.conditional else []
+    wanted = ["If-Match", "If-None-Match"] if route.conditional else []
+    wanted += ["Idempotency-Key"] if "w" in route.query else []
+    return [_parameter("header", name, *_HEADERS[name]) for name in wanted]
+
+
+def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    """Every status the route answers with; problems are told by their ``code``."""
+    responses: dict[str, Any] = {}
+    for status, answers in route.answers.items():
+        content = {kind: schema for answer in answers for kind, schema in _content(answer, schemas).items()}
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, **({"content": content} if content else {})}
+    if "redirect" in route.query:
+        responses["307"] = {"description": "the leader's address, when ?redirect=1 asked for it"}
+    return {**responses, **_PROBLEMS}
+
+
+def _content(kind: Any, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    if kind is bytes:
+        return {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {"application/json": {"schema": schemas[kind]}}
 
 
 def _page(paths: dict[str, dict[str, Any]]) -> str:

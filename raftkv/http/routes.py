@@ -6,11 +6,12 @@ Flask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from raftkv.http import bodies, handlers_batch, handlers_cluster, handlers_kv, handlers_reference
+from raftkv.http import answers, bodies, handlers_batch, handlers_cluster, handlers_kv, handlers_reference
 from raftkv.http.handlers import READ_PARAMETERS, WRITE_PARAMETERS, Handler
 from raftkv.http.handlers_cluster import not_built
 
@@ -19,7 +20,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One method of one path.
 
     ``path`` is written as in OpenAPI; ``{key*}`` takes the whole rest of the path. ``hot`` routes are answered in front
-    of Flask, by the same handler. ``body`` is ``bytes``, a type for JSON, or ``None``.
+    of Flask, by the same handler. ``body`` is ``bytes``, a type for JSON, or ``None``. ``answers`` are the types of
+    what it answers by status, problems and redirects aside; a route without any only ever refuses.
     """
 
     method: str
@@ -28,6 +30,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     query: frozenset[str] = frozenset()
     body: Any = None
+    answers: Mapping[int, tuple[Any, ...]] = msgspec.field(default_factory=dict)
     conditional: bool = False
     hot: bool = False
 
@@ -37,13 +40,37 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return self.path.replace("*", "")
 
 
-def _get(path: str, handler: Handler, summary: str, query: frozenset[str] = frozenset(), *, hot: bool = False) -> Route:
-    return Route(method="GET", path=path, handler=handler, summary=summary, query=query, hot=hot)
+def _get(
+    path: str,
+    handler: Handler,
+    summary: str,
+    answer: Any,
+    query: frozenset[str] = frozenset(),
+    *,
+    hot: bool = False,
+    conditional: bool = False,
+) -> Route:
+    found: dict[int, tuple[Any, ...]] = {200: (answer,) if answer is not answers.RecordFound else (bytes, answer)}
+    if conditional:
+        found[304] = ()
+    return Route(
+        method="GET",
+        path=path,
+        handler=handler,
+        summary=summary,
+        query=query,
+        hot=hot,
+        conditional=conditional,
+        answers=found,
+    )
 
 
-def _write(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:
+def _write(method: str, path: str, handler: Handler, summary: str, answer: Any, *statuses: int, **more: Any) -> Route:
     query = more.pop("query", WRITE_PARAMETERS)
-    return Route(method=method, path=path, handler=handler, summary=summary, query=query, hot=True, **more)
+    found = dict.fromkeys(statuses or (200,), (answer,))
+    return Route(
+        method=method, path=path, handler=handler, summary=summary, query=query, hot=True, answers=found, **more
+    )
 
 
 def _later(method: str, path: str, sentence: str) -> Route:
@@ -56,27 +83,97 @@ _KV: Final = (
         "/kv/{key*}",
         handlers_kv.PUT,
         "Store the body under the key",
+        answers.Stored,
+        200,
+        201,
+        202,
         query=handlers_kv.PUT_PARAMETERS,
         body=bytes,
         conditional=True,
     ),
-    _get("/kv/{key*}", handlers_kv.GET, "The value of the key", READ_PARAMETERS, hot=True),
-    _write("DELETE", "/kv/{key*}", handlers_kv.DELETE, "Remove the key", conditional=True),
-    _get("/kv", handlers_kv.LIST, "A sorted page of keys", handlers_kv.LIST_PARAMETERS),
-    _write("POST", "/batch", handlers_batch.BATCH, "Many independent operations at once", body=bodies.Batch),
+    _get(
+        "/kv/{key*}",
+        handlers_kv.GET,
+        "The value of the key",
+        answers.RecordFound,
+        READ_PARAMETERS,
+        hot=True,
+        conditional=True,
+    ),
+    _write("DELETE", "/kv/{key*}", handlers_kv.DELETE, "Remove the key", answers.Deleted, 200, 202, conditional=True),
+    _get("/kv", handlers_kv.LIST, "A sorted page of keys", answers.Listed, handlers_kv.LIST_PARAMETERS),
+    _write(
+        "POST",
+        "/batch",
+        handlers_batch.BATCH,
+        "Many independent operations at once",
+        answers.BatchDone,
+        200,
+        202,
+        body=bodies.Batch,
+    ),
 )
 
 _REFERENCE: Final = (
-    _write("POST", "/put", handlers_reference.PUT, "Store a value", body=bodies.KeyAndValue),
-    _write("PUT", "/put", handlers_reference.PUT, "Store a value", body=bodies.KeyAndValue),
-    _get("/get", handlers_reference.GET, "The value of ?key=", handlers_reference.KEYED_READ, hot=True),
-    _get("/get/{key*}", handlers_reference.GET_PATH, "The value of the key", READ_PARAMETERS, hot=True),
-    _write("DELETE", "/delete", handlers_reference.DELETE, "Remove ?key=", query=handlers_reference.KEYED_WRITE),
-    _write("POST", "/set/{key}/{value*}", handlers_reference.SET_PATH, "Store a value"),
-    _write("POST", "/set", handlers_reference.SET, "Store a value", body=bodies.KeyAndValue),
-    _get("/local_read", handlers_reference.LOCAL_READ, "This node's own copy", frozenset({"key", "timeout"}), hot=True),
-    _get("/health", handlers_reference.HEALTH, "Is the front-end alive?"),
-    _get("/config", handlers_reference.CONFIG, "Replicas, and how many of them reads and writes need"),
+    *(
+        _write(
+            method,
+            "/put",
+            handlers_reference.PUT,
+            "Store a value",
+            answers.Acknowledged,
+            body=bodies.KeyAndValue,
+            conditional=True,
+        )
+        for method in ("POST", "PUT")
+    ),
+    _get("/get", handlers_reference.GET, "The value of ?key=", answers.Found, handlers_reference.KEYED_READ, hot=True),
+    _get("/get/{key*}", handlers_reference.GET_PATH, "The value of the key", answers.Found, READ_PARAMETERS, hot=True),
+    _write(
+        "DELETE",
+        "/delete",
+        handlers_reference.DELETE,
+        "Remove ?key=",
+        answers.KeyDeleted,
+        200,
+        202,
+        query=handlers_reference.KEYED_WRITE,
+        conditional=True,
+    ),
+    _write(
+        "POST",
+        "/set/{key}/{value*}",
+        handlers_reference.SET_PATH,
+        "Store a value",
+        answers.Created,
+        201,
+        conditional=True,
+    ),
+    _write(
+        "POST",
+        "/set",
+        handlers_reference.SET,
+        "Store a value",
+        answers.Created,
+        201,
+        body=bodies.KeyAndValue,
+        conditional=True,
+    ),
+    _get(
+        "/local_read",
+        handlers_reference.LOCAL_READ,
+        "This node's own copy",
+        answers.Found,
+        frozenset({"key", "timeout"}),
+        hot=True,
+    ),
+    _get("/health", handlers_reference.HEALTH, "Is the front-end alive?", answers.Health),
+    _get(
+        "/config",
+        handlers_reference.CONFIG,
+        "Replicas, and how many of them reads and writes need",
+        answers.QuorumSizes,
+    ),
     Route(
         method="POST",
         path="/config",
@@ -86,10 +183,21 @@ _REFERENCE: Final = (
 )
 
 _CLUSTER: Final = (
-    _get("/status", handlers_cluster.STATUS, "This node's view of itself and its cluster", frozenset({"timeout"})),
-    _get("/cluster/members", handlers_cluster.MEMBERS, "The members"),
-    _get("/livez", handlers_cluster.LIVEZ, "Is the front-end alive?"),
-    _get("/readyz", handlers_cluster.READYZ, "Can this node serve writes and linearizable reads? If not, why?"),
+    _get(
+        "/status",
+        handlers_cluster.STATUS,
+        "This node's view of itself and its cluster",
+        answers.NodeStatus,
+        frozenset({"timeout"}),
+    ),
+    _get("/cluster/members", handlers_cluster.MEMBERS, "The members", answers.Members),
+    _get("/livez", handlers_cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
+    _get(
+        "/readyz",
+        handlers_cluster.READYZ,
+        "Can this node serve writes and linearizable reads? If not, why?",
+        answers.Alive,
+    ),
 )
 
 _TXN = "transactions are not built yet; a single key can be compared and set with If-Match"

@@ -701,7 +701,7 @@ def test_reference_get(node: Node, target: str) -> None:
 
     answer = node("GET", target)
 
-    assert (answer.status, answer.json) == (200, {"key": "a/b", "value": "v", "version": 1})
+    assert (answer.status, answer.json) == (200, {"key": "a/b", "value": "v", "version": 1, "timestamp": 1})
     assert answer.headers["raftkv-consistency"] == "linearizable"
 
 
@@ -718,7 +718,10 @@ def test_reference_local_read(node: Node) -> None:
 
     answer = node("GET", "/local_read?key=k")
 
-    assert (answer.status, answer.json) == (200, {"key": "k", "value": {"base64": "/w=="}, "version": 1})
+    assert (answer.status, answer.json) == (
+        200,
+        {"key": "k", "value": {"base64": "/w=="}, "version": 1, "timestamp": 1},
+    )
     assert isinstance(node.solo.submitted[-1], Read)
     assert node.solo.submitted[-1].consistency is Consistency.LOCAL
 
