@@ -252,7 +252,13 @@ class _Node:
         command += ["--node", self._node_id, "--replica-socket", socket_path, "--parent-fd", str(reading)]
         command += ["--listen-fd", str(listener.fileno())]
         try:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[reading, listener.fileno()])  # noqa: S603
+            # A group of its own: Ctrl-C at a terminal reaches the node alone, which then stops in order.
+            return subprocess.Popen(  # noqa: S603  our own module, told by us
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[reading, listener.fileno()],
+                start_new_session=True,
+            )
         finally:
             os.close(reading)
             listener.close()

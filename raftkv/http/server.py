@@ -107,11 +107,17 @@ def settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: P
 
 
 def end_with_parent(parent_fd: int) -> None:
-    """End this process, the arbiter, when the other end of ``parent_fd`` closes; its workers follow it."""
+    """End this process, the arbiter, and its workers when the other end of ``parent_fd`` closes.
+
+    A node that stops in order has ended the front-end before. So the node was killed, and nothing it had begun can be
+    finished: everything ends at once, and the address is free for the node's next start.
+    """
 
     def watch() -> None:
         while os.read(parent_fd, 4096):
             pass
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_S + 3)
         os._exit(1)  # the arbiter is stuck; workers notice that their parent is gone and end by themselves

@@ -107,14 +107,15 @@ class RealCluster:
         done = subprocess.run(self.command(node), capture_output=True, text=True, timeout=limit_s, check=False)
         return done.returncode, done.stderr
 
-    def kill(self, node: str) -> None:
-        """``kill -9`` of the node; whatever it started must end by itself."""
-        process = self.processes.pop(node)
-        family = descendants(process.pid)
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-        process.wait()
-        wait_for(lambda: not alive(family), f"the processes of {node} to end")
+    def kill(self, *nodes: str) -> None:
+        """``kill -9`` of the nodes, all at once; whatever they started must end by itself."""
+        processes = [self.processes.pop(node) for node in nodes]
+        family = set().union(*(descendants(process.pid) for process in processes))
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+        wait_for(lambda: not alive(family), f"the processes of {nodes} to end", limit_s=5.0)
 
     def stop(self, node: str) -> int:
         process = self.processes.pop(node)

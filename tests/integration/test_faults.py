@@ -36,10 +36,7 @@ def test_kill_9_of_the_leader_under_load(cluster):
 def test_kill_9_of_all_nodes_at_once_under_load(cluster):
     with Load(cluster) as load:
         load.wait_for(500)
-        for node in cluster.nodes:
-            cluster.processes[node].kill()
-        for node in cluster.nodes:
-            cluster.kill(node)
+        cluster.kill(*cluster.nodes)
         before = dict(load.acknowledged)
         cluster.start()
         load.wait_for(100)
