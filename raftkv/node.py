@@ -281,7 +281,7 @@ class _Node:
         except Exception as error:  # noqa: BLE001  whatever it is, this node must not go on
             self._fail(error)
             return
-        if self._replica.must_flush:
+        if self._replica.sent_ahead:
             # The loop writes to its sockets between two turns: appends leave before the leader's disk is waited for.
             self._flushing = True
             self._loop.call_soon(self._finish_turn)

@@ -133,6 +133,7 @@ class RaftReplica:
         self._followed: tuple[int, str | None] = (0, None)
         self._leaderless_since_s: float | None = now_s
         self._closed = False
+        self.sent_ahead = False
         self._uncommitted_since_s: float | None = None
         self._disk_checked_at_s = float("-inf")
         self._disk_full = False
@@ -195,9 +196,10 @@ class RaftReplica:
         return self.finish_work(now_s)
 
     def begin_work(self, now_s: float) -> None:
-        """The first half of ``work``: everything but the disk; the leader's appends are on their way.
+        """The first half of ``work``: everything but the disk.
 
-        Between the halves the caller may let the network take them; peers' messages may come in, other work may not.
+        ``sent_ahead`` says whether appends were sent that the network should take before ``finish_work`` waits for the
+        disk. Between the halves peers' messages may come in, and requests be submitted; no other work may be done.
         """
         self._transport.resume_peers()
         self._stand(now_s)
@@ -208,14 +210,7 @@ class RaftReplica:
         self._serve_reads(now_s)
         self._expire_keys(now_s)
         self._move_snapshots(now_s)
-        if self._core.is_leader and self._nodes and self._log.dirty:
-            self._send(self._transport.drain_appends())
-            self._link.flush()
-
-    @property
-    def must_flush(self) -> bool:
-        """Will ``finish_work`` wait for the disk?"""
-        return self._log.dirty
+        self.sent_ahead = self._core.is_leader and self._log.dirty and self._send(self._transport.drain_appends())
 
     def finish_work(self, now_s: float) -> float:
         """The second half of ``work``: flush, send, commit, answer, in this order; returns as ``work`` does."""
@@ -412,10 +407,16 @@ class RaftReplica:
             )
             self._transport.post(leader, answer)
 
-    def _send(self, outboxes: Iterator[tuple[str, list[messages.Message]]]) -> None:
+    def _send(self, outboxes: Iterator[tuple[str, list[messages.Message]]]) -> bool:
+        """Send what the outboxes hold; was there anything?"""
+        anything = False
         for peer, outgoing in outboxes:
+            anything = True
             for message in outgoing:
                 self._link.send(peer, messages.encode(message))
+        if anything:
+            self._link.flush()
+        return anything
 
     def _commit(self, now_s: float) -> None:
         """Commit the state before anyone is told of it; when nobody waits, a little later and more at a time.
