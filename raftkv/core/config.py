@@ -70,7 +70,7 @@ class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[node]]``: one member; ``http`` and ``peer`` are advertised, ``*_bind`` is where it listens if that differs."""
+    """``[[node]]``: one member; ``http`` and ``peer`` are advertised, ``*_bind`` is where it listens if it differs."""
 
     id: str
     http: str

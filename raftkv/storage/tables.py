@@ -17,7 +17,7 @@ class TableReader(Protocol):
         """The value under ``key``, or ``None``."""
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        """Every (key, value) with ``start`` <= key < ``end``, in bytewise order; the table must not change meanwhile."""
+        """Every (key, value) with ``start`` <= key < ``end``, in bytewise order; the table must not change then."""
 
 
 class Tables(TableReader, Protocol):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import requests
 
@@ -82,7 +83,7 @@ class RealCluster:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.families: dict[str, set[int]] = {}
 
-    def __enter__(self) -> RealCluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -189,7 +190,7 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._client, args=(number,)) for number in range(clients)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

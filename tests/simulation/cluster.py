@@ -1,8 +1,8 @@
 """A whole raft cluster in one process: real replicas and real logs on a virtual clock, network and disk.
 
-Links are FIFO, as TCP keeps them: a cut holds messages back rather than losing one from the middle, and after the silence
-timeout the connection breaks and everything on it is gone. After every step Raft's invariants are checked against what all
-nodes ever committed. One seed gives one run.
+Links are FIFO, as TCP keeps them: a cut holds messages back rather than losing one from the middle, and after the
+silence timeout the connection breaks and everything on it is gone. After every step Raft's invariants are checked
+against what all nodes ever committed. One seed gives one run.
 """
 
 from __future__ import annotations

@@ -179,5 +179,5 @@ def test_without_its_remedy_the_scenario_fails(hazard, take_away, scenario, monk
     arguments = [monkeypatch] if hazard == "19" else []
 
     # Whatever breaks first is welcome: a broken promise, an invariant of ours, or the library's own exception.
-    with pytest.raises((Exception, pytest.fail.Exception)):  # noqa: B017, PT011
+    with pytest.raises((Exception, pytest.fail.Exception)):
         scenario(*arguments)
