@@ -12,8 +12,9 @@ import msgspec
 
 from raftkv.machine.command import stamp
 from raftkv.raft.internals import Core, StableNode
-from raftkv.raft.messages import Message, Replicated
+from raftkv.raft.messages import Replicated
 from raftkv.raft.proposals import Proposals
+from raftkv.raft.transport import GuardedTransport
 
 
 class _Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,19 +35,21 @@ class Appends:
         core: Core,
         nodes: Collection[StableNode],
         proposals: Proposals,
-        post: Callable[[str, Message], None],
+        transport: GuardedTransport,
         wall_ms: Callable[[], int],
     ) -> None:
         self._core = core
         self._nodes = nodes
         self._proposals = proposals
-        self._post = post
+        self._transport = transport
         self._wall_ms = wall_ms
         self._watches: list[_Watch] = []
 
     def append(self, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
         """Stamp a command with the leader's clock and append it; ``acks`` 0 asks for no watch."""
         index, _ = self._core.append(stamp(body, self._wall_ms()))
+        if peer is not None:
+            self._transport.await_commit(peer, index)
         if acks:
             self._watches.append(_Watch(index=index, acks=acks, peer=peer, sequence=sequence))
 
@@ -63,7 +66,7 @@ class Appends:
             elif watch.peer is None:
                 self._proposals.replicated(watch.sequence)
             else:
-                self._post(watch.peer, Replicated(sequence=watch.sequence))
+                self._transport.post(watch.peer, Replicated(sequence=watch.sequence))
         self._watches = waiting
 
     def forget(self) -> None:

@@ -193,6 +193,7 @@ class Conversation:
             self._rounds.ask(lambda index: self._answer_read_index(peer, number, index))
 
     def _answer_read_index(self, peer: str, number: int, index: int) -> None:
+        self._transport.await_commit(peer, index)
         self._transport.post(peer, messages.ReadIndexAnswer(request=number, index=index))
 
     def _on_read_index_answer(self, _peer: str, answer: messages.ReadIndexAnswer) -> None:

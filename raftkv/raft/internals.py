@@ -47,7 +47,7 @@ PRIVATE_NAMES = (
     "_SyncObj__raftMatchIndex",
     "_SyncObj__serializer",
     "_SyncObj__noopIDx",
-    "_SyncObj__leaderCommitIndex",
+    "_SyncObj__sendAppendEntries",
 )
 
 
@@ -223,6 +223,10 @@ class Core(SyncObj):  # type: ignore[misc]
     def tick(self) -> None:
         """Count acknowledgements, commit, apply, stand for election, send heartbeats: whatever is due."""
         self.doTick(0)
+
+    def send_appends(self) -> None:
+        """As leader, send every peer what it lacks, or a heartbeat."""
+        self._SyncObj__sendAppendEntries()
 
     def append(self, command: bytes) -> tuple[int, int]:
         """As leader, put ``command`` into the log and towards the peers; returns its (index, term)."""

@@ -87,7 +87,11 @@ class RaftReplica:
         now_s = clock()
         self._machine = Machine(state.tables, settings.limits)
         self._transport = GuardedTransport(
-            self._nodes, has_room=self._has_room, needs_snapshot=self._offer_snapshot, heartbeat_s=settings.heartbeat_s
+            self._nodes,
+            has_room=self._has_room,
+            needs_snapshot=self._offer_snapshot,
+            heartbeat_s=settings.heartbeat_s,
+            clock=clock,
         )
         self._core = Core(
             node_id=settings.node_id,
@@ -144,7 +148,7 @@ class RaftReplica:
             core=self._core,
             nodes=self._nodes.values(),
             proposals=self._proposals,
-            post=self._transport.post,
+            transport=self._transport,
             wall_ms=wall_ms,
         )
         self.conversation = Conversation(
@@ -204,6 +208,7 @@ class RaftReplica:
         self._transport.resume_peers()
         self._stand(now_s)
         self._core.tick()
+        self._send_notices(now_s)
         self._follow(now_s)
         self._check_disk(now_s)
         self._propose(now_s)
@@ -220,7 +225,7 @@ class RaftReplica:
         self._hand_out()
         if self._size == 1 and self._core.is_leader and self._core.commit_index < self._core.last_index:
             return now_s  # alone, the next round commits what this one appended
-        due_s = now_s + self._settings.heartbeat_s / 2
+        due_s = self._transport.notice_due_s() or now_s + self._settings.heartbeat_s / 2
         return due_s if self._uncommitted_since_s is None else min(due_s, self._uncommitted_since_s + COMMIT_DELAY_S)
 
     def status(self) -> Status:
@@ -294,6 +299,7 @@ class RaftReplica:
             self._followed = followed
             self._proposals.release()
             self._appends.forget()
+            self._transport.forget_notices()
             self._transfers.stop_sending()
             log_line.info("leader", term=core.term, leader=leader, role=core.role)
         if leader is not None:
@@ -301,6 +307,15 @@ class RaftReplica:
         elif self._leaderless_since_s is None:
             self._leaderless_since_s = now_s
         self._freshness.applied(core.applied_index)
+
+    def _send_notices(self, now_s: float) -> None:
+        """News of the commit index that found no entries to travel with goes on its own."""
+        due_s = self._transport.notice_due_s()
+        if due_s is None or (self._core.is_leader and now_s < due_s):
+            return
+        self._transport.forget_notices()
+        if self._core.is_leader:
+            self._core.send_appends()
 
     def _leader(self, now_s: float) -> str | None:
         """Who leads, as far as this node can tell; PySyncObj goes on naming a leader it has not heard for long."""

@@ -11,13 +11,16 @@ disconnected, and told in ``resume_peers`` that it is back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pysyncobj.transport import Transport
 
 from raftkv.raft.guards import admit_answer, admit_append
 from raftkv.raft.internals import Core, StableNode
 from raftkv.raft.messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
+
+NOTICE_DELAY_S: Final = 0.01
+"""How long news of the commit index alone may wait for entries to travel with, when no client of the peer waits."""
 
 
 class _PeerState:
@@ -26,12 +29,16 @@ class _PeerState:
     __slots__ = (
         "answered_at_s",
         "answering",
+        "appended_at_s",
+        "awaits_index",
         "connected",
         "outbox",
         "outbox_bytes",
+        "owed_since_s",
         "paused",
         "reset_since",
         "sequence",
+        "told_commit_index",
     )
 
     def __init__(self) -> None:
@@ -41,6 +48,10 @@ class _PeerState:
         self.reset_since = 0
         self.answering = 0
         self.answered_at_s = float("-inf")
+        self.appended_at_s = float("-inf")
+        self.told_commit_index = 0
+        self.awaits_index = 0
+        self.owed_since_s: float | None = None
         self.connected = False
         self.paused = False
 
@@ -55,6 +66,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         has_room: Callable[[str, int], bool],
         needs_snapshot: Callable[[str], None],
         heartbeat_s: float,
+        clock: Callable[[], float],
     ) -> None:
         super().__init__(None, None, None)
         self._nodes = dict(peers)
@@ -62,6 +74,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         self._has_room = has_room
         self._needs_snapshot = needs_snapshot
         self._heartbeat_s = heartbeat_s
+        self._clock = clock
         self._voters: set[str] = set()
         self._voters_term = 0
         self.core: Core
@@ -127,6 +140,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         elif entries and not self._has_room(peer, state.outbox_bytes):
             self.core.set_next_index(node, message["prevLogIdx"] + 1)
             self._pause(node)
+        elif not entries and self._may_wait(state, message["commit_index"]):
+            return
         else:
             append = Append(
                 term=message["term"],
@@ -138,9 +153,41 @@ class GuardedTransport(Transport):  # type: ignore[misc]
             )
             _drop_superseded(state.outbox, append)
             state.outbox_bytes += sum([len(entry[0]) for entry in entries])
+            state.appended_at_s, state.owed_since_s = self._clock(), None
+            state.told_commit_index = append.commit_index
             self.post(peer, append)
             return
         self.post(peer, Append(term=message["term"], commit_index=message["commit_index"], sequence=state.sequence))
+
+    def _may_wait(self, state: _PeerState, commit_index: int) -> bool:
+        """May an append without entries wait a moment? It tells of a commit index, which the next one tells too."""
+        now_s = self._clock()
+        if (
+            now_s - state.appended_at_s >= NOTICE_DELAY_S
+            or state.told_commit_index < state.awaits_index <= commit_index
+        ):
+            return False
+        if state.told_commit_index < commit_index and state.owed_since_s is None:
+            state.owed_since_s = now_s
+        return True
+
+    def await_commit(self, peer: str, index: int) -> None:
+        """A client of ``peer`` waits until it has applied ``index``: tell it of that commit index without delay."""
+        state = self._peers[peer]
+        state.awaits_index = max(state.awaits_index, index)
+        if state.owed_since_s is not None:
+            state.owed_since_s = float("-inf")
+
+    def notice_due_s(self) -> float | None:
+        """When news of the commit index that waits must go; ``None`` when there is none."""
+        owed = [state.owed_since_s for state in self._peers.values() if state.owed_since_s is not None]
+        return min(owed) + NOTICE_DELAY_S if owed else None
+
+    def forget_notices(self) -> None:
+        """Owe nobody anything: this node leads no more, or tells everyone now."""
+        for state in self._peers.values():
+            if state.owed_since_s is not None:
+                state.owed_since_s, state.appended_at_s = None, float("-inf")
 
     def _pause(self, node: StableNode) -> None:
         """End PySyncObj's sending to this peer for now; it would go round and round otherwise (23)."""
