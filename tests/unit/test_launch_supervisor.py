@@ -15,7 +15,7 @@ from raftkv.core.errors import StartupError
 from raftkv.launch import supervisor
 from raftkv.launch.display import PlainDisplay
 
-OBEY = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); say('up'); time.sleep(60)"
+OBEY = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); say('up'); time.sleep(60)"
 RESIST = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('up'); time.sleep(60)"
 FAIL = "print('no luck', file=sys.stderr); sys.exit(2)"
 CRASH = "sys.exit(1)"
