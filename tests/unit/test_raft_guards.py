@@ -128,9 +128,7 @@ def test_entries_of_a_wrong_shape_are_malformed(entries):
 
 
 def test_no_op_entries_are_let_through():
-    append = Append(
-        term=2, commit_index=1, sequence=1, previous_index=2, previous_term=1, entries=((NO_OP, 3, 2),)
-    )
+    append = Append(term=2, commit_index=1, sequence=1, previous_index=2, previous_term=1, entries=((NO_OP, 3, 2),))
 
     assert admit_append(FakeLog([0, 1]), append).hand_on == append
 
@@ -169,9 +167,7 @@ def test_a_reset_is_honoured_once():
     assert not admit_answer(leader, reset, reset_since=5).reset
 
 
-@given(
-    ours=st.tuples(st.integers(1, 5), st.integers(1, 5)), theirs=st.tuples(st.integers(1, 5), st.integers(1, 5))
-)
+@given(ours=st.tuples(st.integers(1, 5), st.integers(1, 5)), theirs=st.tuples(st.integers(1, 5), st.integers(1, 5)))
 def test_up_to_date_compares_terms_before_lengths(ours, theirs):
     verdict = up_to_date(theirs[0], theirs[1], last_index=ours[0], last_term=ours[1])
 
