@@ -1,12 +1,14 @@
 """Commands on their way into the leader's log, and the watch over how many replicas hold them.
 
 A client that asks for a certain number of acknowledgements is answered when that many replicas hold its write
-durably. Our own copy counts from the moment of appending, because the log is flushed before anyone hears of it.
+durably. Our own copy counts from the moment of appending, because the log is flushed before anyone hears of it. A
+watch is given up once no client can be waiting for it any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Final
 
 import msgspec
 
@@ -16,6 +18,9 @@ from raftkv.raft.messages import Replicated
 from raftkv.raft.proposals import Proposals
 from raftkv.raft.transport import GuardedTransport
 
+WATCH_S: Final = 60.0
+"""No request may wait longer than this (``raftkv.http``), so no watch needs to."""
+
 
 class _Watch(msgspec.Struct, frozen=True, kw_only=True):
     """Tell ``peer`` (``None``: this node itself) when ``acks`` replicas hold the log up to ``index``."""
@@ -24,6 +29,7 @@ class _Watch(msgspec.Struct, frozen=True, kw_only=True):
     acks: int
     peer: str | None
     sequence: int
+    until_s: float
 
 
 class Appends:
@@ -36,12 +42,14 @@ class Appends:
         nodes: Collection[StableNode],
         proposals: Proposals,
         transport: GuardedTransport,
+        clock: Callable[[], float],
         wall_ms: Callable[[], int],
     ) -> None:
         self._core = core
         self._nodes = nodes
         self._proposals = proposals
         self._transport = transport
+        self._clock = clock
         self._wall_ms = wall_ms
         self._watches: list[_Watch] = []
 
@@ -51,18 +59,21 @@ class Appends:
         if peer is not None:
             self._transport.await_commit(peer, index)
         if acks:
-            self._watches.append(_Watch(index=index, acks=acks, peer=peer, sequence=sequence))
+            until_s = self._clock() + WATCH_S
+            self._watches.append(_Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=until_s))
 
     def settle(self) -> None:
         """Tell everyone whose number of replicas is reached."""
         if not self._watches:
             return
+        now_s = self._clock()
         matches = sorted((self._core.match_index(node) for node in self._nodes), reverse=True)
         held = [self._core.last_index, *matches]
         waiting = []
         for watch in self._watches:
             if held[watch.acks - 1] < watch.index:
-                waiting.append(watch)
+                if now_s < watch.until_s:
+                    waiting.append(watch)
             elif watch.peer is None:
                 self._proposals.replicated(watch.sequence)
             else:

@@ -149,6 +149,7 @@ class RaftReplica:
             nodes=self._nodes.values(),
             proposals=self._proposals,
             transport=self._transport,
+            clock=clock,
             wall_ms=wall_ms,
         )
         self.conversation = Conversation(

@@ -160,7 +160,11 @@ class Transfers:
         sending.sent = max(sending.sent, progress.offset)
         ahead = min(manifest.body_bytes, progress.offset + WINDOW_CHUNKS * CHUNK_BYTES)
         while sending.sent < ahead:
-            data = self._snapshots.read_body(manifest, sending.sent, CHUNK_BYTES)
+            try:
+                data = self._snapshots.read_body(manifest, sending.sent, CHUNK_BYTES)
+            except SnapshotFailedError:
+                del self._sending[peer]  # a newer one took its place before it was opened; that is offered next
+                return
             chunk = SnapshotChunk(term=progress.term, index=manifest.index, offset=sending.sent, data=data)
             self._post(peer, chunk)
             sending.sent += len(data)

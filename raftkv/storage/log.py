@@ -278,6 +278,11 @@ class Log:
     def _start_segment(self, *, base: tuple[Entry, Entry] | None = None, room_bytes: int = 0) -> None:
         """Make a new segment the current one; it has its name only once its header is durable."""
         sequence = self._segments[-1].sequence + 1 if self._segments else 1
+        # A new segment is durable before the unit it was made for. Its header may speak of no commit index that rests
+        # on that unit: after a crash in between it would declare committed what the unit was about to replace.
+        durable_commit_index = self._commit_index
+        if base is None:
+            durable_commit_index = min(self._commit_index, self._written_commit_index)
         path = self._directory / f"{sequence:016d}.log"
         header = SegmentHeader(
             format=FORMAT,
@@ -286,7 +291,7 @@ class Log:
             first_unit=self._next_unit,
             term=self._term,
             voted_for=self._voted_for,
-            commit_index=self._commit_index,
+            commit_index=durable_commit_index,
             base=base,
         )
         head = encode_header(header)
@@ -306,7 +311,7 @@ class Log:
         self._file, self._codec = file, UnitCodec(header)
         self._units_start = self._offset = self._zeroed_until = len(head)
         self._capacity = capacity
-        self._written_commit_index = self._commit_index
+        self._written_commit_index = durable_commit_index
         self._segments.append(Segment(sequence, path, base[1][1] if base is not None else 0))
 
     def _load(self) -> None:

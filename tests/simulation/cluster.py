@@ -23,7 +23,7 @@ from raftkv.raft.recovery import recover_log
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.log import Log
-from raftkv.storage.snapshots import Manifest, WrittenBody
+from raftkv.storage.snapshots import Manifest, SnapshotFailedError, WrittenBody
 from raftkv.storage.tables import MemoryTables
 from tests.unit.virtual_disk import VirtualDisk
 
@@ -73,6 +73,7 @@ class MemorySnapshots:
     def __init__(self) -> None:
         self.newest: Manifest | None = None
         self.bodies: dict[int, bytes] = {}
+        self.opened: set[int] = set()
         self.generations: dict[Path, MemoryTables] = {}
         self._written: tuple[WrittenBody, bytes] | None = None
         self._polls = 0
@@ -112,6 +113,9 @@ class MemorySnapshots:
         return self.newest
 
     def read_body(self, manifest: Manifest, offset: int, size: int) -> bytes:
+        if manifest != self.newest and manifest.index not in self.opened:
+            raise SnapshotFailedError("replaced by a newer one")
+        self.opened.add(manifest.index)
         return self.bodies[manifest.index][offset : offset + size]
 
     def begin_receive(self, manifest: Manifest) -> MemoryReceiver:

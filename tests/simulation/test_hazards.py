@@ -501,6 +501,41 @@ def test_a_node_far_behind_catches_up_from_a_snapshot_and_an_empty_one_too():
     assert cluster.members[away].snapshots.newest.index > 100
 
 
+def test_a_snapshot_that_is_replaced_while_it_is_offered_is_offered_anew():
+    cluster = Cluster(3, snapshot_entries=4)
+    leader = cluster.elect()
+    away = followers(cluster, leader)[0]
+    cluster.kill(away)
+    for number in range(30):
+        cluster.put_now(leader, b"a%d" % number)
+        cluster.run(0.05)
+    cluster.network.latency_s = (0.1, 0.1)
+    cluster.restart(away)
+    for number in range(200):
+        cluster.put(leader, b"b%d" % number)
+        cluster.step()
+
+    cluster.network.latency_s = (0.001, 0.002)
+    cluster.settle()
+
+    assert cluster.get_now(away, b"a29", Consistency.LOCAL) == b"v"
+
+
+def test_a_watch_for_a_replica_that_is_away_is_given_up():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.kill(followers(cluster, leader)[0])
+    for number in range(20):
+        cluster.put(leader, b"k%d" % number, timeout_s=0.2, acks=3)
+        cluster.run(0.05)
+    watches = cluster.members[leader].replica._appends._watches
+    assert watches
+
+    cluster.run(61.0)
+
+    assert not cluster.members[leader].replica._appends._watches
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_clusters_of_any_size_write_and_read(size):
     cluster = Cluster(size)

@@ -537,3 +537,32 @@ def test_a_real_full_disk_ends_in_disk_error_and_the_log_opens_again(tmp_path):
         again.close()
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+def test_a_crash_between_a_new_segment_and_its_first_unit_commits_nothing_that_the_unit_replaces():
+    """A rejoining leader's stale tail is replaced by a unit so large that it starts a segment of its own."""
+
+    def replace_a_tail(disk):
+        log = Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 12)
+        log.set_vote(1, None)
+        for index in range(1, 6):
+            log.append(b"stale", index, 1)
+        log.set_commit(3)
+        log.flush()
+        log.set_vote(2, None)
+        log.truncate_from(4)
+        for index in range(4, 9):
+            log.append(b"N" * 2000, index, 2)
+        log.set_commit(8)
+        log.flush()
+
+    whole = VirtualDisk()
+    replace_a_tail(whole)
+    for crash_at in range(1, whole.steps + 1):
+        for seed in range(10):
+            disk = VirtualDisk(crash_at=crash_at)
+            with contextlib.suppress(Crashed):
+                replace_a_tail(disk)
+            log = Log.open(disk.after_crash(seed), LOG_DIRECTORY, segment_bytes=1 << 12)
+
+            assert not [entry for entry in log.entries if 4 <= entry[1] <= log.commit_index and entry[2] == 1]
