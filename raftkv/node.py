@@ -40,7 +40,7 @@ from raftkv.raft import internals
 from raftkv.raft.recovery import recover_log, recover_state
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
-from raftkv.storage.disk import RealDisk, translated
+from raftkv.storage.disk import RealDisk, replace_file, translated
 from raftkv.storage.log import Log
 from raftkv.storage.snapshots import SnapshotStore
 
@@ -67,7 +67,7 @@ def run_node(config: ClusterConfig, config_path: Path, node_id: str, parent_fd: 
         config.member(node_id)
         home = Path(config.cluster.data_dir) / node_id
         with translated(home):
-            home.mkdir(parents=True, exist_ok=True)
+            RealDisk().make_directory(home)
             lock = _lock(home)
         _check_identity(home, config, node_id)
         node = _Node(config, config_path, node_id, home, parent_fd)
@@ -116,7 +116,7 @@ def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
     path = home / "identity.json"
     with translated(path):
         if not path.exists():
-            path.write_text(json.dumps(identity) + "\n")
+            replace_file(path, json.dumps(identity).encode() + b"\n")
             return
         text = path.read_text()
     try:

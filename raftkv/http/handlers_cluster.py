@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from raftkv.core.errors import Code
 from raftkv.core.requests import Inspect
@@ -15,7 +15,11 @@ from raftkv.http.problems import problem
 NOT_RUNNING = "the replica of this node is not running or does not answer"
 
 
-def unready(status: Status | None) -> tuple[Code, str] | None:
+LEVEL_WITHIN_S: Final = 5.0
+"""A follower that was not level with its leader for this long is catching up, and sends its readers waiting."""
+
+
+def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     """Why a node with this status cannot serve writes and linearizable reads; ``None`` when it can."""
     if status is None:
         return Code.NO_LEADER, NOT_RUNNING
@@ -24,6 +28,10 @@ def unready(status: Status | None) -> tuple[Code, str] | None:
         return Code.QUORUM_UNREACHABLE, f"no quorum: {reachable} of {status.cluster_size}"
     if status.mode == "raft" and status.leader is None:
         return Code.NO_LEADER, "no leader"
+    if status.mode == "raft" and status.role != "leader":
+        level_s = now_s - status.heard_at_s if status.heard_at_s is not None else float("inf")
+        if level_s > LEVEL_WITHIN_S:
+            return Code.QUORUM_UNREACHABLE, "catching up with the leader"
     return None
 
 
@@ -40,7 +48,7 @@ def _render_status(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
 def status_to_json(status: Status, context: Context) -> dict[str, Any]:
     """The body of ``GET /status``."""
     addresses = {member.id: member.http for member in context.members}
-    reason = unready(status)
+    reason = unready(status, context.monotonic_s())
     return {
         "node": status.node,
         "mode": status.mode,
@@ -91,7 +99,7 @@ def _livez(request: HttpRequest, context: Context) -> HttpResponse:
 
 def _readyz(request: HttpRequest, context: Context) -> HttpResponse:
     parameters.arguments(request, frozenset())
-    reason = unready(context.status())
+    reason = unready(context.status(), context.monotonic_s())
     if reason is not None:
         return problem(*reason, headers=context.node_header)
     return json_response(200, {"status": "ready"}, context.node_header)

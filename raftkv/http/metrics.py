@@ -5,6 +5,7 @@ A front-end worker counts for itself: with several workers, ``/metrics`` shows t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from time import monotonic
 
@@ -65,7 +66,9 @@ class _StatusCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         status = self._context.status()
         yield GaugeMetricFamily("raftkv_replica_up", "Does the replica answer?", value=float(status is not None))
-        yield GaugeMetricFamily("raftkv_ready", "Can this node serve?", value=float(unready(status) is None))
+        yield GaugeMetricFamily(
+            "raftkv_ready", "Can this node serve?", value=float(unready(status, time.monotonic()) is None)
+        )
         if status is not None:
             for name, what, value in _numbers(status):
                 yield GaugeMetricFamily(f"raftkv_{name}", what, value=float(value))

@@ -98,6 +98,7 @@ class Conversation:
         self._link = link
         self._clock = clock
         self._disk_is_full = disk_is_full
+        self.declined_term = 0
         self._handlers = self._handler_table()
 
     def link_up(self, peer: str) -> None:
@@ -212,6 +213,8 @@ class Conversation:
             self._appends.append(proposal.body, proposal.acks, peer, proposal.sequence)
 
     def _on_declined(self, _peer: str, declined: messages.Declined) -> None:
+        if declined.refusal is None:
+            self.declined_term = self._core.term  # who has stepped down never leads that term again
         self._proposals.declined(declined.sequence, declined.refusal)
 
     def _on_replicated(self, _peer: str, replicated: messages.Replicated) -> None:

@@ -39,6 +39,7 @@ class _Question(msgspec.Struct, kw_only=True):
     """One question to the leader, and everyone who shares its answer."""
 
     leader: str
+    term: int
     asked_at_s: float
     readers: list[_Reader]
 
@@ -65,6 +66,7 @@ class ReadGate:
         self._indexed: list[tuple[int, _Reader]] = []
         self._questions: dict[int, _Question] = {}
         self._in_round = 0
+        self._refused_term = 0
         self._number = 0
         self._earliest_s = float("inf")
         self.ready: list[tuple[Pending, Read | Barrier]] = []
@@ -82,6 +84,8 @@ class ReadGate:
         """The leader answered question ``number``; 0: it does not lead."""
         question = self._questions.pop(number, None)
         if question is not None:
+            if not index:
+                self._refused_term = question.term  # who has stepped down never leads that term again
             self._with_index(question.readers, index)
 
     def step(self, position: Position, now_s: float) -> None:
@@ -89,9 +93,10 @@ class ReadGate:
         self._take_back(position, now_s)
         if self._fresh:
             if position.is_leader:
-                self._serve(position, now_s)
-            elif position.leader is not None and not self._questions:
-                self._question(position.leader, now_s)
+                if position.leads:
+                    self._serve(position, now_s)
+            elif position.leader is not None and not self._questions and position.term != self._refused_term:
+                self._question(position.leader, position.term, now_s)
         self._pass_applied(position.applied_index)
         if now_s >= self._earliest_s:
             self._expire(now_s)
@@ -113,7 +118,7 @@ class ReadGate:
     def _serve(self, position: Position, now_s: float) -> None:
         """As leader: readers who accept the lease may have the commit index at once, the others join a round."""
         readers, self._fresh = self._fresh, []
-        if position.leads and self._rounds.holds_lease(position.term, now_s):
+        if self._rounds.holds_lease(position.term, now_s):
             leased = [reader for reader in readers if reader.request.consistency is Consistency.LEASE]
             self._with_index(leased, position.commit_index)
             readers = [reader for reader in readers if reader.request.consistency is not Consistency.LEASE]
@@ -126,11 +131,11 @@ class ReadGate:
 
             self._rounds.ask(on_index)
 
-    def _question(self, leader: str, now_s: float) -> None:
+    def _question(self, leader: str, term: int, now_s: float) -> None:
         readers, self._fresh = self._fresh, []
         leased = all(reader.request.consistency is Consistency.LEASE for reader in readers)
         self._number += 1
-        self._questions[self._number] = _Question(leader=leader, asked_at_s=now_s, readers=readers)
+        self._questions[self._number] = _Question(leader=leader, term=term, asked_at_s=now_s, readers=readers)
         self._ask(leader, AskReadIndex(request=self._number, lease=leased))
 
     def _with_index(self, readers: list[_Reader], index: int) -> None:

@@ -355,7 +355,7 @@ class RaftReplica:
             self._proposals.refuse_queued(DISK_FULL)
         while self._proposals.queued:
             leader = self._reachable_leader(now_s)
-            if leader is None:
+            if leader is None or (not core.is_leader and self.conversation.declined_term == core.term):
                 break
             batch = self._proposals.next_batch(core.term, now_s)
             if core.is_leader:

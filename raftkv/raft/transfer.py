@@ -94,12 +94,27 @@ class Transfers:
             self._finish_write(now_s)
         elif self._due(applied_index) and now_s >= self._write_not_before_s and self._loading is None:
             self._log.rotate()
-            self._snapshots.start_write(self._state_directory())
-            self._writing = True
-        if self._loading is not None and self._snapshots.poll_load():
-            loaded, self._loading = self._loading, None
-            return loaded
-        return None
+            try:
+                self._snapshots.start_write(self._state_directory())
+            except (OSError, DiskError) as error:
+                self._write_failed(error, now_s)
+            else:
+                self._writing = True
+        return self._finish_load()
+
+    def _finish_load(self) -> tuple[Manifest, Path] | None:
+        if self._loading is None:
+            return None
+        try:
+            if not self._snapshots.poll_load():
+                return None
+        except SnapshotFailedError as error:
+            # The snapshot stays published and the node a follower that is behind; the leader will offer one again.
+            log_line.warning("snapshot not loaded", reason=str(error))
+            self._loading = None
+            return None
+        loaded, self._loading = self._loading, None
+        return loaded
 
     def _due(self, applied_index: int) -> bool:
         newest = self._snapshots.newest
@@ -113,8 +128,7 @@ class Transfers:
             written = self._snapshots.poll_write()
         except SnapshotFailedError as error:
             self._writing = False
-            self._write_not_before_s = now_s + RETRY_WRITE_S
-            log_line.warning("snapshot failed", reason=str(error))
+            self._write_failed(error, now_s)
             return
         if written is None:
             return
@@ -129,6 +143,10 @@ class Transfers:
         assert term == written.term, "the state and the log disagree about a term"
         self._snapshots.publish(written, previous_term=previous_term, last_command=command, members=self._members)
         self._log.drop_before(self._keep_from(written.index))
+
+    def _write_failed(self, error: Exception, now_s: float) -> None:
+        self._write_not_before_s = now_s + RETRY_WRITE_S
+        log_line.warning("snapshot failed", reason=str(error))
 
     def _keep_from(self, index: int) -> int:
         """Keep some entries behind the snapshot, so that a peer a little behind needs no snapshot."""
@@ -188,7 +206,12 @@ class Transfers:
             return
         if self._incoming is None or self._incoming.manifest != manifest:
             self.abort_incoming()
-            self._incoming = _Incoming(manifest=manifest, offset=0, receiving=self._snapshots.begin_receive(manifest))
+            try:
+                receiving = self._snapshots.begin_receive(manifest)
+            except DiskError as error:
+                log_line.warning("snapshot not received", reason=str(error), peer=peer)
+                return
+            self._incoming = _Incoming(manifest=manifest, offset=0, receiving=receiving)
         self._progress(peer, offer.term)
 
     def received(self, peer: str, chunk: SnapshotChunk) -> None:
@@ -198,7 +221,7 @@ class Transfers:
             return
         try:
             incoming.receiving.write(chunk.offset, chunk.data)
-        except DiskError as error:
+        except (SnapshotFailedError, DiskError) as error:
             self._refuse_incoming(peer, error)
             return
         incoming.offset += len(chunk.data)
@@ -218,7 +241,11 @@ class Transfers:
             return
         self._incoming = None
         directory = self._fresh_directory()
-        self._snapshots.start_load(manifest, directory)
+        try:
+            self._snapshots.start_load(manifest, directory)
+        except (OSError, DiskError) as error:
+            log_line.warning("snapshot not loaded", reason=str(error))
+            return
         self._loading = (manifest, directory)
 
     def _refuse_incoming(self, peer: str, error: Exception) -> None:

@@ -208,7 +208,9 @@ class GuardedTransport(Transport):  # type: ignore[misc]
 
     def link_up(self, peer: str) -> None:
         """A connection to ``peer`` stands; what was in flight on an earlier one is lost."""
-        self._peers[peer].connected = True
+        state = self._peers[peer]
+        # A pause belongs to the connection it was made on; kept, it would let PySyncObj's sending go round and round.
+        state.connected, state.paused = True, False
         node = self._nodes[peer]
         self._onNodeConnected(node)
         if self.core.is_leader and self.core.match_index(node):
@@ -216,7 +218,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
 
     def link_down(self, peer: str) -> None:
         """The connection to ``peer`` is gone."""
-        self._peers[peer].connected = False
+        self._peers[peer].connected = self._peers[peer].paused = False
         self._onNodeDisconnected(self._nodes[peer])
 
     def is_up(self, peer: str) -> bool:

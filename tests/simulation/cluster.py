@@ -237,6 +237,7 @@ class Cluster:
         self.network = Network(random.Random(seed + 1))
         self.members = {f"n{number}": Member(f"n{number}") for number in range(1, size + 1)}
         self.overrides = overrides
+        self.posted_this_step = 0
         self.committed: dict[int, tuple[bytes, int]] = {}
         self.leaders: dict[int, str] = {}
         internals.use_sources(lambda: self.now_s, random.Random(seed + 2))
@@ -282,6 +283,18 @@ class Cluster:
             free_bytes=lambda: 1 << 40,
             random=random.Random(self.rng.getrandbits(64)),
         )
+        self._bound_outboxes(member.replica)
+
+    def _bound_outboxes(self, replica: RaftReplica) -> None:
+        """On a clock that stands still, PySyncObj's sending can go round for ever; end it before memory does."""
+        post = replica._transport.post
+
+        def counting(peer, message):
+            self.posted_this_step += 1
+            assert self.posted_this_step < FLOOD_COUNT, "a flood of messages in one moment"
+            post(peer, message)
+
+        replica._transport.post = counting
 
     def kill(self, node_id: str, *, power: bool = False) -> None:
         """``kill -9``; with ``power`` the machine loses what was not synced."""
@@ -351,7 +364,7 @@ class Cluster:
     def step(self) -> None:
         self.now_s += STEP_S
         self.network.now_s = self.now_s
-        self.network.sent_this_step = 0
+        self.network.sent_this_step = self.posted_this_step = 0
         self._tend_links()
         for source in self.members:
             for target in self.members:

@@ -637,3 +637,39 @@ def test_the_kind_of_an_entry_that_pysyncobj_appends_is_ours():
     cluster.put_now("n1", b"k")
 
     assert cluster.members["n1"].log.entry(cluster.members["n1"].core.last_index)[0][:1] == REGULAR
+
+
+def test_a_peer_that_reconnects_while_it_is_paused_is_not_flooded_23():
+    cluster = Cluster(3, window_bytes=1)
+    leader = cluster.elect()
+    peer = followers(cluster, leader)[0]
+    cluster.cut(leader, peer)
+    for number in range(3):
+        cluster.put_now(leader, b"k%d" % number)
+    replica = cluster.members[leader].replica
+    replica.work(cluster.now_s)
+    assert replica._transport._peers[peer].paused or cluster.put(leader, b"more")
+    cluster.step()
+
+    replica.conversation.link_down(peer)
+    replica.conversation.link_up(peer)
+    before = cluster.network.sent_count
+    replica._core.append(bytes(9) + b"x")
+
+    assert cluster.network.sent_count - before < 10
+
+
+def test_a_read_at_a_leader_that_cannot_commit_ends_by_its_deadline():
+    cluster = Cluster(3)
+    old = cluster.elect()
+    rest = followers(cluster, old)
+    cluster.kill(old)
+    cluster.run_until(lambda: cluster.leader() in rest)
+    new = cluster.leader()
+    other = next(node for node in rest if node != new)
+    cluster.cut(new, other, both=False)  # it hears votes and answers, but what it sends arrives nowhere
+    pending = cluster.get(new, b"k", timeout_s=0.5)
+
+    cluster.run(0.6)
+
+    assert pending.outcome is not None
