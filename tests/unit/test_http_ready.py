@@ -1,0 +1,47 @@
+"""When a node says that it can serve."""
+
+import pytest
+
+from raftkv.core.errors import Code
+from raftkv.core.requests import Consistency
+from raftkv.core.results import PeerStatus, Status
+from raftkv.http.handlers_cluster import LEVEL_WITHIN_S, unready
+
+
+def status(**changes):
+    values = {
+        "node": "n1",
+        "mode": "raft",
+        "role": "follower",
+        "leader": "n2",
+        "term": 1,
+        "commit_index": 1,
+        "applied_index": 1,
+        "revision": 0,
+        "peers": (PeerStatus(id="n2", reachable=True), PeerStatus(id="n3", reachable=False)),
+        "offers": (Consistency.LOCAL,),
+        "cluster_size": 3,
+        "heard_at_s": 100.0,
+    }
+    return Status(**{**values, **changes})
+
+
+def test_a_follower_level_with_its_leader_is_ready():
+    assert unready(status(), 100.0 + LEVEL_WITHIN_S) is None
+
+
+@pytest.mark.parametrize("heard_at_s", [None, 99.0 - LEVEL_WITHIN_S])
+def test_a_follower_that_catches_up_is_not(heard_at_s):
+    assert unready(status(heard_at_s=heard_at_s), 100.0) == (Code.QUORUM_UNREACHABLE, "catching up with the leader")
+
+
+def test_a_leader_needs_to_be_level_with_nobody():
+    assert unready(status(role="leader", leader="n1", heard_at_s=None), 100.0) is None
+
+
+def test_without_a_majority_or_a_leader_no_node_is_ready():
+    alone = status(peers=(PeerStatus(id="n2", reachable=False), PeerStatus(id="n3", reachable=False)))
+
+    assert unready(alone, 100.0) == (Code.QUORUM_UNREACHABLE, "no quorum: 1 of 3")
+    assert unready(status(leader=None), 100.0) == (Code.NO_LEADER, "no leader")
+    assert unready(None, 100.0)[0] is Code.NO_LEADER
