@@ -6,6 +6,7 @@ flush before every acknowledgement) and the same election timing. A cluster that
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import json
 import random
@@ -42,7 +43,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     port: int
 
 
-class Cluster:
+class Cluster(abc.ABC):
     """What both kinds share; a kind says how it is started, what its processes are, and how health is asked."""
 
     name: str
@@ -91,12 +92,13 @@ class Cluster:
             await connection.open()
         return opened
 
+    @abc.abstractmethod
     def processes(self) -> list[Process]:
         """All processes of the cluster that run now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _commands(self) -> Sequence[Sequence[str]]:
-        raise NotImplementedError
+        """What starts the cluster's processes."""
 
     def _launch(self) -> None:
         self.home.mkdir(parents=True)

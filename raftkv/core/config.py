@@ -15,13 +15,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-MODES = ("raft", "quorum")
-
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^:\[\]\s]+):(?P<port>[0-9]{1,5})")
 
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
-Count = Annotated[int, Meta(ge=1)]
 
 
 class ConfigError(ValueError):
@@ -77,11 +74,6 @@ class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     peer: str
     http_bind: str = ""
     peer_bind: str = ""
-
-    @property
-    def http_address(self) -> Address:
-        """Where clients reach this node."""
-        return parse_address(self.http)
 
     @property
     def peer_address(self) -> Address:

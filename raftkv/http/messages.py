@@ -15,7 +15,6 @@ from msgspec import Meta
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON: Final = (b"content-type", b"application/json")
-TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 """How the description says base64; decoding is what decides."""

@@ -187,7 +187,7 @@ def test_nodes_see_the_end_of_a_supervisor_that_was_killed(cluster, tmp_path):
 def test_a_taken_port_is_named_before_anything_is_created(cluster, tmp_path):
     config = cluster(n1=OBEY)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", config.node[0].http_address.port))
+        taken.bind(("127.0.0.1", config.node[0].http_listen.port))
         taken.listen()
         with pytest.raises(StartupError, match=rf"n1: cannot listen on {config.node[0].http} \(http\): Address"):
             up(config, Recorder())
