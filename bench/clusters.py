@@ -21,9 +21,11 @@ from pathlib import Path
 import msgspec
 
 from bench import processes
-from bench.connection import Connection
-from bench.dialects import Dialect, EtcdDialect, RaftkvDialect, Standing, http_request
+from bench.dialects import Dialect, EtcdDialect, RaftkvDialect, Standing
 from bench.processes import Process
+from raftkv.load.connection import Connection
+from raftkv.load.dialect import http_request
+from raftkv.load.engine import Server
 
 NODES = ("n1", "n2", "n3")
 READY_WITHIN_S = 60.0
@@ -49,6 +51,7 @@ class Cluster(abc.ABC):
     name: str
     dialect: Dialect
     health_target: str
+    has_leader = True
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -83,14 +86,11 @@ class Cluster(abc.ABC):
                 found[node.id] = self.dialect.standing(answer[1])
         return found
 
-    async def connections(self, count: int) -> list[Connection]:
-        """``count`` open connections spread evenly over the nodes, the leader first."""
+    async def servers(self) -> list[Server]:
+        """Where the nodes are, the leader first."""
         standings = await self.standings()
         ordered = sorted(self.nodes, key=lambda node: node.id not in standings or not standings[node.id].leads)
-        opened = [Connection("127.0.0.1", ordered[number % len(ordered)].port) for number in range(count)]
-        for connection in opened:
-            await connection.open()
-        return opened
+        return [Server("127.0.0.1", node.port) for node in ordered]
 
     @abc.abstractmethod
     def processes(self) -> list[Process]:
@@ -116,7 +116,7 @@ class Cluster(abc.ABC):
             answer = await _ask(node, http_request("GET", self.health_target))
             if answer is None or answer[0] != 200:
                 return False
-        return any(standing.leads for standing in (await self.standings()).values())
+        return not self.has_leader or any(standing.leads for standing in (await self.standings()).values())
 
     def _check_running(self) -> None:
         for process in self._started:
@@ -170,11 +170,13 @@ class RaftkvCluster(Cluster):
     """raftkv by ``raftkv up``, its defaults throughout."""
 
     name = "raftkv"
+    mode = "raft"
     dialect = RaftkvDialect()
     health_target = "/readyz"
 
     def _commands(self) -> Sequence[Sequence[str]]:
-        lines = ["[cluster]", 'name = "bench"', f"data_dir = {json.dumps(str(self.home / 'data'))}"]
+        lines = ["[cluster]", 'name = "bench"', f'mode = "{self.mode}"']
+        lines += [f"data_dir = {json.dumps(str(self.home / 'data'))}"]
         for node in self.nodes:
             lines += ["", "[[node]]", f'id = "{node.id}"', f'http = "127.0.0.1:{node.port}"']
             lines += [f'peer = "127.0.0.1:{self._peer_ports[node.id]}"']
@@ -233,3 +235,11 @@ async def _ask(node: Node, request: bytes) -> tuple[int, bytes] | None:
         return None
     finally:
         connection.close()
+
+
+class QuorumCluster(RaftkvCluster):
+    """raftkv without a leader: N = 3, R = 2, W = 2, its defaults throughout."""
+
+    name = "quorum"
+    mode = "quorum"
+    has_leader = False

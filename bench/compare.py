@@ -20,7 +20,6 @@ from rich.console import Console
 
 from bench import processes, report, scenarios
 from bench.clusters import Cluster, ClusterError, EtcdCluster, RaftkvCluster, etcd_program
-from bench.connection import Connection
 from bench.dialects import pairs
 from bench.load import LoadError, Measurement, measure, pour
 from bench.report import Comparison, Idle, Row, Steadiness
@@ -83,11 +82,7 @@ class Run:
 
     async def _preload(self, cluster: Cluster) -> None:
         load = scenarios.load(cluster.dialect, "batch", self._pairs)
-        opened = await cluster.connections(len(cluster.nodes))
-        try:
-            await pour(opened, load.requests, load.check)
-        finally:
-            _close(opened)
+        await pour(await cluster.servers(), load.requests, load.check)
 
     async def _rounds(self, chosen: Sequence[Scenario]) -> None:
         measured: dict[tuple[str, str], list[Measurement]] = {}
@@ -108,12 +103,10 @@ class Run:
         kind = scenario.raftkv if cluster.name == "raftkv" else scenario.etcd
         load = scenarios.load(cluster.dialect, kind, self._pairs)
         before = await _highest_term(cluster)
-        opened = await cluster.connections(scenario.connections or self._plan.connections)
+        clients = scenario.connections or self._plan.connections
         known = cluster.processes()
-        try:
-            one = await measure(opened, load, seconds, lambda: processes.cpu_s(known))
-        finally:
-            _close(opened)
+        servers = await cluster.servers()
+        one = await measure(servers, load, seconds, lambda: processes.cpu_s(known), clients=clients)
         await asyncio.sleep(BETWEEN_TURNS_S)
         return msgspec.structs.replace(one, term_changes=await _highest_term(cluster) - before)
 
@@ -158,11 +151,6 @@ async def _highest_term(cluster: Cluster) -> int:
     if not standings:
         raise ClusterError(f"no node of {cluster.name} answers any more")
     return max(standing.term for standing in standings.values())
-
-
-def _close(connections: Sequence[Connection]) -> None:
-    for connection in connections:
-        connection.close()
 
 
 def show(comparison: Comparison, console: Console) -> None:

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import msgspec
 
+from raftkv.load.dialect import http_request, json_post
+
 VALUE_MARK = b"bench-value-"
 """Every value begins so; twelve bytes, so that its base64 form begins alike too."""
 
@@ -71,20 +73,6 @@ def pairs(count: int, value_bytes: int, seed: int = 1) -> list[Pair]:
     return found
 
 
-def http_request(method: str, target: str, body: bytes = b"", content_type: str = "") -> bytes:
-    """A complete HTTP/1.1 request."""
-    head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-    if content_type:
-        head += f"Content-Type: {content_type}\r\n"
-    if body or method != "GET":
-        head += f"Content-Length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
-
-
-def _json_post(target: str, document: object) -> bytes:
-    return http_request("POST", target, json.dumps(document, separators=(",", ":")).encode(), "application/json")
-
-
 class RaftkvDialect:
     """raftkv's native resource interface."""
 
@@ -104,7 +92,7 @@ class RaftkvDialect:
         requests = []
         for start in range(0, len(pairs), size):
             operations = [{"op": "put", "key": key, "value": value} for key, value in pairs[start : start + size]]
-            requests.append(_json_post("/batch", {"operations": operations}))
+            requests.append(json_post("/batch", {"operations": operations}))
         return Load(requests=requests, operations_per_request=size, check=_batch_check)
 
     def standing_request(self) -> bytes:
@@ -129,14 +117,14 @@ class EtcdDialect:
 
     def puts(self, pairs: Sequence[Pair]) -> Load:
         """``POST /v3/kv/put``."""
-        requests = [_json_post("/v3/kv/put", {"key": _base64(key), "value": _base64(value)}) for key, value in pairs]
+        requests = [json_post("/v3/kv/put", {"key": _base64(key), "value": _base64(value)}) for key, value in pairs]
         return Load(requests=requests, check=lambda status, body: status == 200 and b'"revision"' in body)
 
     def gets(self, keys: Sequence[str], *, local: bool) -> Load:
         """``POST /v3/kv/range``; a serializable read is etcd's local one."""
         mark = base64.b64encode(VALUE_MARK)
         extra = {"serializable": True} if local else {}
-        requests = [_json_post("/v3/kv/range", {"key": _base64(key), **extra}) for key in keys]
+        requests = [json_post("/v3/kv/range", {"key": _base64(key), **extra}) for key in keys]
         return Load(requests=requests, check=lambda status, body: status == 200 and mark in body)
 
     def batches(self, pairs: Sequence[Pair], size: int) -> Load:
@@ -144,7 +132,7 @@ class EtcdDialect:
         requests = []
         for start in range(0, len(pairs), size):
             puts = [{"requestPut": {"key": _base64(k), "value": _base64(v)}} for k, v in pairs[start : start + size]]
-            requests.append(_json_post("/v3/kv/txn", {"success": puts}))
+            requests.append(json_post("/v3/kv/txn", {"success": puts}))
 
         def check(status: int, body: bytes) -> bool:
             return status == 200 and b'"succeeded":true' in body
@@ -153,7 +141,7 @@ class EtcdDialect:
 
     def standing_request(self) -> bytes:
         """``POST /v3/maintenance/status``."""
-        return _json_post("/v3/maintenance/status", {})
+        return json_post("/v3/maintenance/status", {})
 
     def standing(self, body: bytes) -> Standing:
         """The gateway writes 64-bit numbers as strings."""

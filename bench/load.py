@@ -1,8 +1,6 @@
-"""Load in a closed loop: every connection sends its next request when the last one is answered.
+"""What one load costs one system: the package's load generator in a closed loop over requests built beforehand.
 
-So latencies are those of this many waiting clients, and a slow server is asked less (coordinated omission is not
-corrected for; both systems are driven alike). Samples are kept raw while the clock runs and sorted into a histogram
-afterwards.
+So latencies are those of this many waiting clients, and a slow server is asked less; both systems are driven alike.
 """
 
 from __future__ import annotations
@@ -12,24 +10,23 @@ import resource
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
-from bench.connection import BrokenConnectionError, Connection
 from bench.dialects import Check, Load
+from raftkv.load.engine import Call, ClosedLoop, Failure, Server, Times, drive
+from raftkv.load.plan import LoadError
+from raftkv.load.pour import Answer, Pour
+from raftkv.load.result import latency
+
+__all__ = ["WARM_UP_S", "LoadError", "Measurement", "measure", "pour"]
 
 WARM_UP_S = 1.0
 STUCK_AFTER_S = 15.0
 """A request without an answer for this long is an error; its connection is dropped."""
 
-PAUSE_AFTER_ERROR_S = 0.02
-POUR_ATTEMPTS = 10
-
-
-class LoadError(Exception):
-    """Data that must be loaded before measuring could not be."""
+POUR_WITHIN_S = 3600.0
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,74 +47,60 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     term_changes: int = 0
 
 
-class _Tally:
-    """What the connections of one measurement count together; only answers between ``begin_s`` and ``end_s`` count."""
+class _Rounds:
+    """``Work``: each client sends its part of the requests round and round, always to the same node."""
 
-    def __init__(self, begin_s: float, end_s: float) -> None:
-        self.begin_s = begin_s
-        self.end_s = end_s
+    def __init__(self, load: Load, *, clients: int, servers: int, begin_s: float, end_s: float) -> None:
+        step = max(1, len(load.requests) // clients)
+        self._load = load
+        self._positions = [client * step for client in range(clients)]
+        self._servers = servers
+        self._begin_s, self._end_s = begin_s, end_s
         self.latencies_s = array("d")
         self.errors = 0
         self.first_error = ""
 
-    def count_error(self, reason: str) -> None:
+    def begin(self, client: int, began_s: float) -> Call:  # noqa: ARG002  see Work
+        position = self._positions[client] = (self._positions[client] + 1) % len(self._load.requests)
+        return Call(request=self._load.requests[position], server=client % self._servers)
+
+    def answered(self, call: Call, status: int, body: bytes, times: Times) -> bool:  # noqa: ARG002  see Work
+        if not self._load.check(status, body):
+            self._count_error(f"status {status}: {body[:200]!r}")
+            return False
+        if self._begin_s <= times.ended_s <= self._end_s:
+            self.latencies_s.append(times.ended_s - times.began_s)
+        return True
+
+    def failed(self, call: Call, failure: Failure, times: Times) -> None:  # noqa: ARG002  see Work
+        self._count_error(failure.detail)
+
+    def _count_error(self, reason: str) -> None:
         """Every error counts, also those while warming up."""
         self.errors += 1
         self.first_error = self.first_error or reason
 
 
 async def measure(
-    connections: Sequence[Connection], load: Load, seconds: float, cluster_cpu_s: Callable[[], float]
+    servers: Sequence[Server], load: Load, seconds: float, cluster_cpu_s: Callable[[], float], *, clients: int
 ) -> Measurement:
-    """Drive ``load`` over all ``connections`` for ``seconds`` after a warm-up."""
+    """Drive ``load`` by ``clients``, spread evenly over ``servers``, for ``seconds`` after a warm-up."""
     begin_s = time.perf_counter() + WARM_UP_S
-    tally = _Tally(begin_s, begin_s + seconds)
-    step = max(1, len(load.requests) // len(connections))
-    watch = asyncio.create_task(_drop_stuck(connections))
-    workers = [
-        asyncio.create_task(_work(connection, load, number * step, tally))
-        for number, connection in enumerate(connections)
-    ]
+    end_s = begin_s + seconds
+    rounds = _Rounds(load, clients=clients, servers=len(servers), begin_s=begin_s, end_s=end_s)
+    driving = asyncio.create_task(
+        drive(rounds, servers, ClosedLoop(end_s), clients=clients, timeout_s=STUCK_AFTER_S),
+    )
     try:
         await asyncio.sleep(begin_s - time.perf_counter())
         client_before_s, cluster_before_s = _own_cpu_s(), cluster_cpu_s()
-        await asyncio.sleep(tally.end_s - time.perf_counter())
+        await asyncio.sleep(end_s - time.perf_counter())
         client_s, cluster_s = _own_cpu_s() - client_before_s, cluster_cpu_s() - cluster_before_s
-        await asyncio.gather(*workers)
+        await driving
     finally:
-        for task in (watch, *workers):
-            task.cancel()
-        await asyncio.gather(watch, *workers, return_exceptions=True)
-    return _summary(tally, load, seconds, client_s / seconds, cluster_s / seconds)
-
-
-async def _work(connection: Connection, load: Load, position: int, tally: _Tally) -> None:
-    requests, check, clock = load.requests, load.check, time.perf_counter
-    begin_s, end_s, record = tally.begin_s, tally.end_s, tally.latencies_s.append
-    while (started_s := clock()) < end_s:
-        position = (position + 1) % len(requests)
-        try:
-            if not connection.is_open:
-                await connection.open()
-            status, body = await connection.exchange(requests[position])
-        except OSError as error:
-            tally.count_error(str(error) or type(error).__name__)
-            await asyncio.sleep(PAUSE_AFTER_ERROR_S)
-            continue
-        answered_s = clock()
-        if not check(status, body):
-            tally.count_error(f"status {status}: {body[:200]!r}")
-            await asyncio.sleep(PAUSE_AFTER_ERROR_S)
-        elif begin_s <= answered_s <= end_s:
-            record(answered_s - started_s)
-
-
-async def _drop_stuck(connections: Sequence[Connection]) -> None:
-    while True:
-        await asyncio.sleep(1.0)
-        for connection in connections:
-            if connection.waiting_since_s and time.perf_counter() - connection.waiting_since_s > STUCK_AFTER_S:
-                connection.close()
+        driving.cancel()
+        await asyncio.gather(driving, return_exceptions=True)
+    return _summary(rounds, load, seconds, client_s / seconds, cluster_s / seconds)
 
 
 def _own_cpu_s() -> float:
@@ -125,64 +108,44 @@ def _own_cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _summary(tally: _Tally, load: Load, seconds: float, client_cores: float, cluster_cores: float) -> Measurement:
-    histogram = HdrHistogram(1, 120_000_000, 3)
-    for latency_us, count in Counter(max(1, round(s * 1e6)) for s in tally.latencies_s).items():
-        histogram.record_value(latency_us, count)
-
-    def at(percentile: float) -> float:
-        return float(histogram.get_value_at_percentile(percentile)) / 1000.0 if tally.latencies_s else float("nan")
-
-    operations = len(tally.latencies_s) * load.operations_per_request
+def _summary(rounds: _Rounds, load: Load, seconds: float, client_cores: float, cluster_cores: float) -> Measurement:
+    counts_us = Counter(max(1, round(s * 1e6)) for s in rounds.latencies_s)
+    found = latency(counts_us) if counts_us else None
+    operations = len(rounds.latencies_s) * load.operations_per_request
+    nothing = float("nan")
     return Measurement(
         operations=operations,
         operations_per_s=operations / seconds,
-        errors=tally.errors,
-        first_error=tally.first_error,
+        errors=rounds.errors,
+        first_error=rounds.first_error,
         elapsed_s=seconds,
-        latency_ms_p50=at(50),
-        latency_ms_p90=at(90),
-        latency_ms_p99=at(99),
-        latency_ms_p999=at(99.9),
-        latency_ms_max=at(100),
+        latency_ms_p50=found.p50_ms if found else nothing,
+        latency_ms_p90=found.p90_ms if found else nothing,
+        latency_ms_p99=found.p99_ms if found else nothing,
+        latency_ms_p999=found.p999_ms if found else nothing,
+        latency_ms_max=found.max_ms if found else nothing,
         client_cpu_cores=client_cores,
         cluster_cpu_cores=cluster_cores,
     )
 
 
-async def pour(connections: Sequence[Connection], requests: Iterable[bytes], check: Check) -> int:
-    """Send every request once, over all connections together, and return how many there were.
+async def pour(servers: Sequence[Server], requests: Iterable[bytes], check: Check, *, clients: int = 0) -> int:
+    """Send every request once, by ``clients`` or one for each server, and return how many there were.
 
     A refused or broken one is repeated, which is harmless since all are plain puts; raises ``LoadError`` when one keeps
     failing.
     """
-    remaining = iter(requests)
-    watch = asyncio.create_task(_drop_stuck(connections))
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_pour(connection, remaining, check)) for connection in connections]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    finally:
-        watch.cancel()
-    return sum(task.result() for task in tasks)
 
+    def call(request: bytes, turn: int, began_s: float) -> Call:  # noqa: ARG001  see Pour
+        return Call(request=request, server=turn % len(servers))
 
-async def _pour(connection: Connection, remaining: Iterator[bytes], check: Check) -> int:
-    sent = 0
-    for request in remaining:
-        for attempt in range(POUR_ATTEMPTS):
-            try:
-                if not connection.is_open:
-                    await connection.open()
-                status, body = await connection.exchange(request)
-                if check(status, body):
-                    break
-                reason = f"status {status}: {body[:200]!r}"
-            except BrokenConnectionError as error:
-                reason = str(error)
-            await asyncio.sleep(0.1 * (attempt + 1))
-        else:
-            raise LoadError(f"refused {POUR_ATTEMPTS} times, last: {reason}")
-        sent += 1
-    return sent
+    def judge(call: Call, answer: Answer, times: Times) -> Failure | None:  # noqa: ARG001  see Pour
+        if isinstance(answer, Failure):
+            return answer
+        status, body = answer
+        return None if check(status, body) else Failure("unknown", f"status_{status}", repr(body[:200]))
+
+    work = Pour(requests, request=call, judge=judge)
+    pace = ClosedLoop(time.perf_counter() + POUR_WITHIN_S)
+    await drive(work, servers, pace, clients=clients or len(servers), timeout_s=STUCK_AFTER_S)
+    return work.done

@@ -22,11 +22,11 @@ from rich.table import Table
 
 from bench import processes
 from bench.clusters import Cluster, ClusterError, EtcdCluster, RaftkvCluster, etcd_program
-from bench.connection import Connection
 from bench.dialects import Pair, pairs
 from bench.load import LoadError, pour
 from bench.processes import Memory
 from bench.surroundings import Surroundings, observe, store, workplace
+from raftkv.load.engine import Server
 
 CONNECTIONS = 6
 SAMPLES = 1_000
@@ -64,17 +64,13 @@ class MemoryReport(msgspec.Struct, frozen=True, kw_only=True):
 async def load_and_weigh(cluster: Cluster, all_pairs: Sequence[Pair], batch: int, settle_s: float) -> Loaded:
     """Load every pair once, check that every node has them, wait, and look at the processes."""
     size = min(batch, ETCD_BATCH_LIMIT) if cluster.name == "etcd" else batch
-    connections = await cluster.connections(CONNECTIONS)
+    servers = await cluster.servers()
     check = cluster.dialect.batches(all_pairs[:1], 1).check
     started_s = time.monotonic()
-    try:
-        await pour(connections, _requests(cluster, all_pairs, size), check)
-        seconds = time.monotonic() - started_s
-        await _caught_up(cluster)
-        await _sample(cluster, all_pairs)
-    finally:
-        for connection in connections:
-            connection.close()
+    await pour(servers, _requests(cluster, all_pairs, size), check, clients=CONNECTIONS)
+    seconds = time.monotonic() - started_s
+    await _caught_up(cluster)
+    await _sample(cluster, all_pairs)
     await asyncio.sleep(settle_s)
     held = [Held(node=one.node, part=one.part, memory=processes.memory(one.pid)) for one in cluster.processes()]
     return Loaded(
@@ -108,11 +104,7 @@ async def _sample(cluster: Cluster, all_pairs: Sequence[Pair]) -> None:
     keys = [key for key, _ in all_pairs[:: max(1, len(all_pairs) // SAMPLES)]]
     load = cluster.dialect.gets(keys, local=True)
     for node in cluster.nodes:
-        connection = Connection("127.0.0.1", node.port)
-        try:
-            await pour([connection], load.requests, load.check)
-        finally:
-            connection.close()
+        await pour([Server("127.0.0.1", node.port)], load.requests, load.check)
 
 
 def _disk_bytes(home: Path, node_id: str) -> int:

@@ -40,21 +40,19 @@ async def _profile(
     try:
         await cluster.start()
         written = pairs(scenarios.KEYS, scenarios.VALUE_BYTES)
-        opened = await cluster.connections(scenario.connections or connections)
+        servers, clients = await cluster.servers(), scenario.connections or connections
         preload = scenarios.load(cluster.dialect, "batch", written)
-        await pour(opened[:3], preload.requests, preload.check)
+        await pour(servers, preload.requests, preload.check)
         leader = next((node for node, standing in (await cluster.standings()).items() if standing.leads), "")
         known = [one for one in cluster.processes() if one.part != "supervisor"]
         recorders = asyncio.create_task(asyncio.to_thread(_record, known, seconds, scenario.name, console))
         before = {one: processes.cpu_s([one]) for one in known}
         load = scenarios.load(cluster.dialect, scenario.raftkv, written)
-        measured = await measure(opened, load, seconds, lambda: processes.cpu_s(known))
+        measured = await measure(servers, load, seconds, lambda: processes.cpu_s(known), clients=clients)
         spent = {one: processes.cpu_s([one]) - before[one] for one in known}
         console.print(_cpu_table(spent, seconds + WARM_UP_S, leader, measured))
         for process, path in (await recorders).items():
             console.print(_functions_table(process, path, leader))
-        for connection in opened:
-            connection.close()
     finally:
         for killed in cluster.end():
             console.print(f"{killed} did not end on request and was killed", style="red", markup=False)

@@ -20,6 +20,7 @@ __all__ = [
     "PreconditionFailed",
     "RaftkvError",
     "Record",
+    "SiblingsFound",
     "__version__",
 ]
 

@@ -14,13 +14,11 @@ import asyncio
 import fcntl
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from pathlib import Path
 from typing import Final
@@ -31,18 +29,11 @@ import uvloop
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
 from raftkv.core.results import Status
+from raftkv.experiment import Surroundings
 from raftkv.frontend.server import FrontendServer
 from raftkv.http.listener import listen
-from raftkv.machine.machine import MachineLimits
-from raftkv.peers.link import PeerLink
-from raftkv.peers.tls import peer_tls
-from raftkv.raft import internals
-from raftkv.raft.recovery import recover_log, recover_state
-from raftkv.raft.replica import RaftReplica
-from raftkv.raft.settings import ReplicaSettings
+from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, replace_file, translated
-from raftkv.storage.log import Log
-from raftkv.storage.snapshots import SnapshotStore
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
@@ -51,16 +42,26 @@ CHILD_CHECK_S: Final = 0.5
 FRONTEND_GRACE_S: Final = 3.0
 """How long requests under way may take to finish when the node is asked to stop."""
 
+GIVES_MEMORY_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
+"""glibc's own default, held fast: left alone it grows with the first large body, and large bodies then leave holes."""
+
 SOCKET_PATH_BYTES: Final = 100
 """Unix socket paths are limited to about 107 bytes; a longer data directory gets its socket elsewhere."""
 
 log_line = structlog.get_logger("raftkv.node")
 
 
-def run_node(config: ClusterConfig, config_path: Path, node_id: str, parent_fd: int | None) -> int:
+def run_node(
+    config: ClusterConfig,
+    config_path: Path,
+    node_id: str,
+    parent_fd: int | None,
+    surroundings: Surroundings | None = None,
+) -> int:
     """Run node ``node_id`` until SIGTERM, SIGINT or the end of ``parent_fd``; returns the exit status.
 
-    ``config`` has its paths resolved; ``config_path`` is what the front-end's process reads again.
+    ``config`` has its paths resolved; ``config_path`` is what the front-end's process reads again. ``surroundings``
+    are the machine's own unless an experiment makes them faulty.
     """
     _configure_logging(node_id)
     try:
@@ -68,9 +69,17 @@ def run_node(config: ClusterConfig, config_path: Path, node_id: str, parent_fd: 
         home = Path(config.cluster.data_dir) / node_id
         with translated(home):
             RealDisk().make_directory(home)
+            home.chmod(0o700)  # what is stored is nobody else's to read, whatever the files below are made with
             lock = _lock(home)
         _check_identity(home, config, node_id)
-        node = _Node(config, config_path, node_id, home, parent_fd)
+        node = _Node(
+            config,
+            config_path,
+            node_id,
+            home=home,
+            parent_fd=parent_fd,
+            surroundings=surroundings or Surroundings(),
+        )
         try:
             return uvloop.run(node.run())
         finally:
@@ -106,13 +115,10 @@ def _lock(home: Path) -> int:
 
 
 def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
-    """A data directory belongs to one node of one cluster, for good; so do its members, until changes go by the log."""
-    identity = {
-        "cluster": config.cluster.name,
-        "mode": config.cluster.mode,
-        "node": node_id,
-        "members": sorted(node.id for node in config.node),
-    }
+    """A data directory belongs to one node of one cluster, for good; in raft mode so do its members."""
+    identity: dict[str, object] = {"cluster": config.cluster.name, "mode": config.cluster.mode, "node": node_id}
+    if config.cluster.mode == "raft":
+        identity["members"] = sorted(node.id for node in config.node)
     path = home / "identity.json"
     with translated(path):
         if not path.exists():
@@ -128,46 +134,26 @@ def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
         raise StartupError(f"{home}: holds the data of another node or cluster ({changed} differs from {path.name})")
 
 
-def _read_secret(config: ClusterConfig) -> bytes:
-    path = Path(config.cluster.secret_file or Path(config.cluster.data_dir) / "secret")
-    with translated(path):
-        return path.read_bytes().strip()
-
-
-def replica_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
-    """What the configuration means for one replica."""
-    raft, http = config.raft, config.http
-    return ReplicaSettings(
-        node_id=node_id,
-        members=tuple(sorted(node.id for node in config.node)),
-        election_timeout_s=raft.election_timeout_s,
-        heartbeat_s=raft.heartbeat_s,
-        clock_drift_bound=raft.clock_drift_bound,
-        snapshot_entries=raft.snapshot_entries,
-        snapshot_log_bytes=raft.snapshot_log_bytes,
-        trailing_entries=raft.trailing_entries,
-        window_bytes=config.peers.window_bytes,
-        # A batch may carry several values; an entry this large still travels in one message.
-        largest_command_bytes=max(4 << 20, 2 * http.max_value_bytes + (1 << 20)),
-        disk_reserve_bytes=raft.disk_reserve_bytes,
-        max_waiting=http.max_pending,
-        limits=MachineLimits(
-            idempotency_window_ms=int(raft.idempotency_window_s * 1000), idempotency_keys=raft.idempotency_keys
-        ),
-    )
-
-
 class _Node:
     """Everything of one node that lives on the loop."""
 
     def __init__(
-        self, config: ClusterConfig, config_path: Path, node_id: str, home: Path, parent_fd: int | None
+        self,
+        config: ClusterConfig,
+        config_path: Path,
+        node_id: str,
+        *,
+        home: Path,
+        parent_fd: int | None,
+        surroundings: Surroundings,
     ) -> None:
         self._config = config
         self._config_path = config_path
         self._node_id = node_id
         self._home = home
         self._parent_fd = parent_fd
+        self._surroundings = surroundings
+        self._monotonic_s = surroundings.monotonic_s
         self._scheduled = False
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -184,9 +170,12 @@ class _Node:
         self._stopping = asyncio.Event()
         self._loop.set_exception_handler(self._on_loop_exception)
         self._watch_for_the_end()
+        self._surroundings.attach(self._loop)
         socket_directory = None
         listener = listen(self._config.member(self._node_id).http_listen)
-        self._build()
+        self._replica, self._link = build(
+            self._config, self._node_id, self._home, events=self, surroundings=self._surroundings
+        )
         try:
             await self._link.start()
             socket_path, socket_directory = self._socket_path()
@@ -200,39 +189,6 @@ class _Node:
         finally:
             await self._end(socket_directory)
         return status
-
-    def _build(self) -> None:
-        config, settings = self._config, replica_settings(self._config, self._node_id)
-        internals.use_sources(time.monotonic, random.Random())  # noqa: S311  jitter, not secrets
-        disk = RealDisk()
-        log = Log.open(disk, self._home / "log", segment_bytes=config.raft.segment_bytes)
-        snapshots = SnapshotStore(self._home / "snapshots")
-        recover_log(log, snapshots.newest)
-        state = recover_state(self._home / "state", log, snapshots)
-        peers = config.peers
-        self._link = PeerLink(
-            cluster=config.cluster.name,
-            node_id=self._node_id,
-            secret=_read_secret(config),
-            listen=config.member(self._node_id).peer_listen,
-            members={node.id: node.peer_address for node in config.node},
-            events=self,
-            silence_timeout_s=peers.silence_timeout_s,
-            frame_limit_bytes=3 * settings.largest_command_bytes + (1 << 20),
-            tls=peer_tls(peers.tls_cert, peers.tls_key, peers.tls_ca) if peers.tls_cert else None,
-            random=random.Random(),  # noqa: S311  jitter, not secrets
-        )
-        self._replica = RaftReplica(
-            settings,
-            log=log,
-            state=state,
-            snapshots=snapshots,
-            link=self._link,
-            clock=time.monotonic,
-            wall_ms=lambda: time.time_ns() // 1_000_000,
-            free_bytes=lambda: disk.free_bytes(self._home),
-            random=random.SystemRandom(),
-        )
 
     def _socket_path(self) -> tuple[str, str | None]:
         """Where the front-end's socket goes, and the temporary directory made for it if the usual place is too deep."""
@@ -257,6 +213,7 @@ class _Node:
                 command,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[reading, listener.fileno()],
+                env=os.environ | GIVES_MEMORY_BACK,
                 start_new_session=True,
             )
         finally:
@@ -277,7 +234,7 @@ class _Node:
         if self._failure is not None or self._closed:
             return
         try:
-            self._replica.begin_work(time.monotonic())
+            self._replica.begin_work(self._monotonic_s())
         except Exception as error:  # noqa: BLE001  whatever it is, this node must not go on
             self._fail(error)
             return
@@ -293,7 +250,7 @@ class _Node:
         if self._failure is not None or self._closed:
             return
         try:
-            now_s = time.monotonic()
+            now_s = self._monotonic_s()
             due_s = self._replica.finish_work(now_s)
             self._pulse(now_s)
         except Exception as error:  # noqa: BLE001

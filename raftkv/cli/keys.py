@@ -11,12 +11,18 @@ import msgspec
 
 from raftkv.cli import connection, exits
 
-CONSISTENCIES: Final = ("linearizable", "lease", "local")
+CONSISTENCIES: Final = ("linearizable", "lease", "eventual", "local")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 consistency_option = click.option("--consistency", type=click.Choice(CONSISTENCIES), help="What the read promises.")
-w_option = click.option(
-    "--w", "acks", metavar="leader|majority|all|N", help="How many replicas must hold the write.  [default: majority]"
+w_option = click.option("--w", "acks", metavar="leader|majority|all|N", help="How many replicas must hold the write.")
+r_option = click.option("--r", type=click.IntRange(min=1), metavar="N", help="How many replicas must answer.")
+n_option = click.option("--n", type=click.IntRange(min=1), metavar="N", help="How many replicas the key has.")
+sloppy_option = click.option(
+    "--sloppy/--strict", default=None, help="May other nodes stand in for replicas that cannot be reached?"
+)
+context_option = click.option(
+    "--context", "causal", default="", metavar="TEXT", help="What get said that the writer has seen; it is replaced."
 )
 if_revision_option = click.option(
     "--if-revision", type=click.IntRange(min=0), metavar="N", help="Only if the key stands at revision N."
@@ -28,22 +34,42 @@ if_revision_option = click.option(
 @click.option("--raw", is_flag=True, help="Print the value's bytes and nothing else, not even a line's end.")
 @json_option
 @consistency_option
+@r_option
+@n_option
+@sloppy_option
 @connection.options
 @click.pass_context
-def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, consistency: str | None, **given: Any) -> int:
-    """Print the value of KEY."""
+def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, **given: Any) -> int:
+    """Print the value of KEY. When it has several (siblings): all of them, one on a line, and the exit status is 1."""
+    from raftkv.client.errors import SiblingsFound  # noqa: PLC0415  commands load what they use
+
     client = connection.chosen(context, given).client()
-    if as_json:
-        record = client.get_record(_key(key), consistency=consistency)
-        if record is None:
-            return _missing(key)
-        _print_json(_shown(record))
-        return exits.DONE
-    value = client.get(_key(key), consistency=consistency)
+    try:
+        if as_json:
+            record = client.get_record(_key(key), **given)
+            if record is None:
+                return _missing(key)
+            _print_json(_shown(record))
+            return exits.DONE
+        value = client.get(_key(key), **given)
+    except SiblingsFound as found:
+        return _print_siblings(key, found.records, raw=raw, as_json=as_json)
     if value is None:
         return _missing(key)
     _write(value if raw else value + b"\n")
     return exits.DONE
+
+
+def _print_siblings(key: str, records: tuple[Any, ...], *, raw: bool, as_json: bool) -> int:
+    """A script that expects one value must not take the first of several for it."""
+    replacing = records[0].context
+    if as_json:
+        _print_json({"key": key, "siblings": [_shown(record) for record in records], "context": replacing})
+    elif not raw:
+        _write(b"".join(record.value + b"\n" for record in records))
+    hint = f"; raftkv set {key} VALUE --context {replacing} replaces them" if replacing else ""
+    exits.complain(f"{len(records)} concurrent values{hint}")
+    return exits.NOT_FOUND
 
 
 @click.command("set", short_help="Store a value.")
@@ -53,32 +79,24 @@ def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, consis
 @if_revision_option
 @click.option("--if-absent", is_flag=True, help="Only if the key does not exist.")
 @w_option
+@n_option
+@sloppy_option
+@context_option
 @json_option
 @connection.options
 @click.pass_context
-def set_(
-    context: click.Context,
-    /,
-    key: str,
-    value: str,
-    *,
-    ttl: float | None,
-    if_revision: int | None,
-    if_absent: bool,
-    acks: str | None,
-    as_json: bool,
-    **given: Any,
-) -> int:
+def set_(context: click.Context, /, key: str, value: str, *, causal: str, as_json: bool, **given: Any) -> int:
     """Store VALUE under KEY. The value - is read from standard input; one that begins with - goes after --."""
-    if if_absent and if_revision is not None:
+    if given["if_absent"] and given["if_revision"] is not None:
         raise click.UsageError("--if-absent and --if-revision exclude each other", context)
     client = connection.chosen(context, given).client()
     content = sys.stdin.buffer.read() if value == "-" else os.fsencode(value)
-    revision = client.set(_key(key), content, ttl=ttl, if_revision=if_revision, if_absent=if_absent, acks=acks)
+    revision = client.set(_key(key), content, context=causal, **given)
     if as_json:
         _print_json({"key": key, "revision": revision or None})
     else:
         _write(b"OK\n")
+    _warn_of_less(client.durability)
     return exits.DONE
 
 
@@ -86,21 +104,30 @@ def set_(
 @click.argument("key")
 @if_revision_option
 @w_option
+@n_option
+@sloppy_option
+@context_option
 @json_option
 @connection.options
 @click.pass_context
-def delete(
-    context: click.Context, /, key: str, *, if_revision: int | None, acks: str | None, as_json: bool, **given: Any
-) -> int:
+def delete(context: click.Context, /, key: str, *, causal: str, as_json: bool, **given: Any) -> int:
     """Remove KEY."""
     client = connection.chosen(context, given).client()
-    if not client.delete(_key(key), if_revision=if_revision, acks=acks):
+    if not client.delete(_key(key), context=causal, **given):
         return _missing(key)
     if as_json:
         _print_json({"key": key, "deleted": 1})
     else:
         _write(b"OK\n")
+    _warn_of_less(client.durability)
     return exits.DONE
+
+
+def _warn_of_less(durability: str) -> None:
+    """OK is not the whole truth about a write that fewer than a majority hold, as was asked for."""
+    if durability == "leader" or durability.isdigit():
+        holders = "the leader alone holds" if durability == "leader" else f"{durability} replicas hold"
+        exits.complain(f"{holders} the write so far; it may be lost")
 
 
 @click.command("list", short_help="Print keys in order.")

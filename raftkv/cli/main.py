@@ -18,11 +18,16 @@ from raftkv.cli import connection, exits
 COMMANDS: Final = {
     "up": ("raftkv.cli.nodes", "up"),
     "node": ("raftkv.cli.nodes", "node"),
+    "proxy": ("raftkv.cli.proxy", "proxy"),
     "get": ("raftkv.cli.keys", "get"),
     "set": ("raftkv.cli.keys", "set_"),
     "delete": ("raftkv.cli.keys", "delete"),
     "list": ("raftkv.cli.keys", "list_"),
     "status": ("raftkv.cli.status", "status"),
+    "members": ("raftkv.cli.members", "members"),
+    "repair": ("raftkv.cli.members", "repair"),
+    "bench": ("raftkv.cli.bench", "bench"),
+    "lab": ("raftkv.cli.lab", "lab"),
 }
 
 

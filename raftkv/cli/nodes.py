@@ -36,19 +36,25 @@ def up(config: Path | None) -> int:
 @click.command("node", short_help="Run one node in the foreground.")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--id", "node_id", required=True, help="Which node of CONFIG.")
+@click.option(
+    "--join", multiple=True, metavar="HOST:PORT", help="Ask this node of a running cluster to be let in; repeat."
+)
 @click.option("--parent-fd", type=click.IntRange(min=0), hidden=True, help="End when this descriptor is at its end.")
-def node(config: Path, node_id: str, parent_fd: int | None) -> int:
+@click.option("--experiment-fd", type=click.IntRange(min=0), hidden=True, help="Take orders to be faulty from here.")
+def node(config: Path, node_id: str, join: tuple[str, ...], parent_fd: int | None, experiment_fd: int | None) -> int:
     """Run one node of CONFIG in the foreground until Ctrl-C or SIGTERM."""
     from raftkv.core.config import ConfigError  # noqa: PLC0415  commands load what they use
     from raftkv.core.errors import StartupError  # noqa: PLC0415
     from raftkv.launch import config_file  # noqa: PLC0415
 
-    cluster = config_file.load_cluster(config)
+    cluster = config_file.load_cluster(config, seeds=join)
     try:
         cluster.member(node_id)
     except ConfigError as error:
         raise StartupError(f"{config}: {error}") from None
     config_file.ensure_secret(cluster)
+    from raftkv.experiment import Experiment  # noqa: PLC0415
     from raftkv.node import run_node  # noqa: PLC0415  only now: a refused start needs none of it
 
-    return run_node(cluster, config.resolve(), node_id, parent_fd)
+    experiment = None if experiment_fd is None else Experiment(experiment_fd)
+    return run_node(cluster, config.resolve(), node_id, parent_fd, experiment)

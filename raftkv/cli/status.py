@@ -9,8 +9,9 @@ from typing import Any, Final
 import click
 import msgspec
 
-from raftkv.cli import connection, exits
+from raftkv.cli import connection, exits, ring
 from raftkv.cli.connection import Connection
+from raftkv.cli.tables import print_table
 
 COLUMNS: Final = ("node", "role", "term", "leader", "commit", "applied", "revision", "peers", "staleness", "address")
 ANSWER_S: Final = 2.0
@@ -24,13 +25,17 @@ MAX_NODES: Final = 64
 @connection.options
 @click.pass_context
 def status(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
-    """Show every node of the cluster. Exit status 3 when none can serve writes and linearizable reads."""
+    """Show every node of the cluster. Exit status 3 when none can serve writes and reads as they are by default."""
     link = connection.chosen(context, given)
     nodes = survey(link)
     if as_json:
         sys.stdout.write(msgspec.json.encode({"nodes": nodes}).decode() + "\n")
+    elif any("ring" in node for node in nodes):
+        print_table(ring.COLUMNS, ring.table(nodes))
+        sys.stdout.write(f"{ring.summary(nodes)}\n")
     else:
-        _print_table([row(node) for node in nodes])
+        cells = [row(node) for node in nodes]
+        print_table(COLUMNS, [(line, _style(line[1])) for line in cells])
     if any(node.get("ready") for node in nodes):
         return exits.DONE
     exits.complain(next((str(node["reason"]) for node in nodes if node.get("reason")), "no node answers"))
@@ -45,6 +50,7 @@ def survey(link: Connection) -> list[dict[str, Any]]:
         more = _unasked(nodes, servers)
         nodes += list(pool.map(lambda server: _ask(link, server), more))
     names = {f"{_scheme(servers)}://{peer['http']}": peer["id"] for node in nodes for peer in node.get("peers", ())}
+    nodes = [node for node in nodes if node.get("role") != "proxy"]  # it has told who is behind it
     nodes = [node if "node" in node else {**node, "node": names.get(node["server"])} for node in nodes]
     unique = {node.get("node") or node["server"]: node for node in reversed(nodes)}
     return sorted(unique.values(), key=lambda node: str(node.get("node") or "~" + node["server"]))
@@ -74,10 +80,14 @@ def _ask(link: Connection, server: str) -> dict[str, Any]:
     with link.client((server,), timeout_s=limit_s, retry=False) as client:
         try:
             found = client.status()
-            local = client.page(limit=1, keys_only=True, consistency="local")
+            local = (
+                None
+                if found.get("ring") or found["role"] == "proxy"
+                else client.page(limit=1, keys_only=True, consistency="local")
+            )
         except RaftkvError as error:
             return {"server": server, "error": error.detail}
-    return {**found, "server": server, "staleness_ms": local.staleness_ms}
+    return {**found, "server": server, "staleness_ms": None if local is None else local.staleness_ms}
 
 
 def row(node: dict[str, Any]) -> tuple[str, ...]:
@@ -100,21 +110,5 @@ def row(node: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    if not sys.stdout.isatty():
-        widths = [max(len(line[place]) for line in (COLUMNS, *rows)) for place in range(len(COLUMNS))]
-        for line in (COLUMNS, *rows):
-            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-            sys.stdout.write("  ".join(cells).rstrip() + "\n")
-        return
-    from rich.console import Console  # noqa: PLC0415  only a terminal pays for it
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table()
-    for name in COLUMNS:
-        table.add_column(name)
-    for line in rows:
-        style = "bold green" if line[1] == "leader" else "red" if line[1] == "no answer" else ""
-        table.add_row(*[Text(cell, style) for cell in line])
-    Console().print(table)
+def _style(role: str) -> str:
+    return {"leader": "bold green", "no answer": "red"}.get(role, "")

@@ -4,8 +4,17 @@ It speaks the HTTP API and nothing else: it needs no other part of raftkv than t
 """
 
 from raftkv.client.client import Client
-from raftkv.client.errors import PreconditionFailed
+from raftkv.client.errors import PreconditionFailed, SiblingsFound
 from raftkv.client.records import Page, Record
 from raftkv.core.errors import DefiniteError, IndefiniteError, RaftkvError
 
-__all__ = ["Client", "DefiniteError", "IndefiniteError", "Page", "PreconditionFailed", "RaftkvError", "Record"]
+__all__ = [
+    "Client",
+    "DefiniteError",
+    "IndefiniteError",
+    "Page",
+    "PreconditionFailed",
+    "RaftkvError",
+    "Record",
+    "SiblingsFound",
+]

@@ -1,17 +1,14 @@
-"""The client: asks one server after the other until the cluster has answered or the time is up.
+"""The client: what ``raftkv.Client`` offers, put into requests of the HTTP API; ``attempts`` has the loop behind it.
 
-Rules. Every call ends by its deadline. A definite failure that may pass (no leader, overloaded, connection refused) is
-retried at the next server, with growing and jittered waits between rounds, never sooner than ``Retry-After`` says. An
-indefinite failure (504, connection lost) is retried only when sending twice does no harm: reads always; writes because
-each carries a fresh ``Idempotency-Key``, the same on every attempt, so that the cluster applies it once. What is in
-doubt when the time is up is raised as ``IndefiniteError``, even if the last attempt failed definitely.
+Every write carries a fresh ``Idempotency-Key``, the same on every attempt, so that the cluster applies it once however
+often it is sent. A leaderless cluster cannot promise that and refuses the key: then writes go without, and what is in
+doubt is raised at once.
 
 This module must not import anything of the server.
 """
 
 from __future__ import annotations
 
-import random
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,19 +18,21 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from raftkv.client.errors import UNREACHABLE, Reply, Setback, judge
-from raftkv.client.exchange import Call, Exchange, LostError, NotSentError
+from raftkv.client.attempts import Attempts
+from raftkv.client.errors import Reply, SiblingsFound, not_found
+from raftkv.client.exchange import Call
 from raftkv.client.records import (
     Page,
     Record,
     json_from_body,
     page_from_json,
     record_from_json,
+    siblings_from_json,
     value_from_json,
     value_to_json,
 )
-from raftkv.client.servers import Rounds, attempt_s, parse_servers
-from raftkv.core.errors import Code, DefiniteError, IndefiniteError
+from raftkv.client.servers import parse_servers
+from raftkv.core.errors import Code, DefiniteError, RaftkvError
 
 Value = bytes | bytearray | memoryview | str
 """What can be stored; text is stored as UTF-8."""
@@ -47,6 +46,10 @@ class Client:
     ``timeout_s`` bounds each call as a whole. ``idempotent=False`` sends writes without an ``Idempotency-Key``: then an
     indefinite failure is raised at once. ``retry=False`` asks every server once at most. ``tls_ca`` is a file of
     certificates to trust.
+
+    In a leaderless cluster ``r``, ``acks`` (W) and ``n`` say how many replicas must answer a read, must have a write on
+    disk, and hold the key; ``sloppy`` whether others may stand in for those that cannot be reached. ``None``: as the
+    cluster is configured.
 
     One client belongs to one thread at a time; threads that work in parallel each make their own. There is no
     ``len()``: counting would mean reading every key. The exceptions are drawn in ``raftkv.client.errors``.
@@ -64,21 +67,20 @@ class Client:
         """Make no connection yet; raises ``ValueError`` when an address makes no sense."""
         if not timeout_s > 0:
             raise ValueError("timeout_s must be above 0")
-        self._servers = parse_servers(servers)
         self._timeout_s = timeout_s
         self._idempotent = idempotent
-        self._retry = retry
-        self._current = 0
-        self._exchange = Exchange(tls_ca=tls_ca)
+        self._attempts = Attempts(parse_servers(servers), retry=retry, tls_ca=tls_ca)
+        self.durability = ""
+        """Who held the last write when it was answered: majority, all, leader, ``w=2``, or fewer than a majority."""
 
     @property
     def servers(self) -> tuple[str, ...]:
         """The base URLs."""
-        return self._servers
+        return self._attempts.servers
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        self._exchange.close()
+        self._attempts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -90,18 +92,51 @@ class Client:
 
     # -- reads
 
-    def get(self, key: str | bytes, default: Any = None, *, consistency: str | None = None) -> Any:
-        """The value under ``key`` as bytes, or ``default`` when there is none.
+    def get(
+        self,
+        key: str | bytes,
+        default: Any = None,
+        *,
+        consistency: str | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> Any:
+        """The value under ``key`` as bytes, or ``default`` when there is none; raises ``SiblingsFound``.
 
-        ``consistency``: ``"linearizable"`` (the server's default), ``"lease"`` or ``"local"``.
+        ``consistency``: ``"linearizable"``, ``"lease"``, ``"eventual"`` or ``"local"``; the cluster's own first choice
+        unless named.
         """
-        reply = self._read(_path(key), {"consistency": consistency})
+        reply = self._read(_path(key), {"consistency": consistency, "r": r, "n": n, "sloppy": _flag(sloppy)})
+        if reply.status == 300:
+            raise SiblingsFound(siblings_from_json(reply.body, reply.headers))
         return default if reply.status == 404 else reply.body
 
-    def get_record(self, key: str | bytes, *, consistency: str | None = None) -> Record | None:
-        """The value under ``key`` with its revisions and what kind of read it was; ``None`` when there is none."""
-        reply = self._read(_path(key), {"consistency": consistency}, accept="application/json")
-        return None if reply.status == 404 else record_from_json(reply.body, reply.headers)
+    def get_record(self, key: str | bytes, **choices: Any) -> Record | None:
+        """The value under ``key`` with its revisions and what kind of read it was; ``None`` when there is none.
+
+        Takes ``consistency``, ``r``, ``n`` and ``sloppy`` as ``get`` does; raises ``SiblingsFound``.
+        """
+        records = self.get_records(key, **choices)
+        if len(records) > 1:
+            raise SiblingsFound(records)
+        return records[0] if records else None
+
+    def get_records(
+        self,
+        key: str | bytes,
+        *,
+        consistency: str | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> tuple[Record, ...]:
+        """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
+        query = {"consistency": consistency, "r": r, "n": n, "sloppy": _flag(sloppy)}
+        reply = self._read(_path(key), query, accept="application/json")
+        if reply.status == 300:
+            return siblings_from_json(reply.body, reply.headers)
+        return () if reply.status == 404 else (record_from_json(reply.body, reply.headers),)
 
     def page(
         self,
@@ -113,9 +148,9 @@ class Client:
         keys_only: bool = False,
         consistency: str | None = None,
     ) -> Page:
-        """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order, all of one moment.
+        """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order.
 
-        The server limits a page to its ``http.max_list_limit``.
+        All of one moment, unless the cluster is leaderless. The server limits a page to its ``http.max_list_limit``.
         """
         query = {"prefix": prefix or None, "start": start or None, "end": end, "limit": limit}
         reply = self._read("/kv", {**query, "keys_only": 1 if keys_only else None, "consistency": consistency})
@@ -155,13 +190,16 @@ class Client:
         if_revision: int | None = None,
         if_absent: bool = False,
         acks: str | int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+        context: str = "",
     ) -> int:
         """Store ``value``; returns the revision of the write (0 when ``acks`` asked not to wait until it is known).
 
         ``ttl``: seconds until the key expires. ``if_revision``: only if the key stands at that revision (0: does not
         exist). ``if_absent``: only if it does not exist. Raises ``PreconditionFailed`` otherwise. ``acks``: how many
         replicas must hold the write before the answer: ``"majority"`` (default), ``"all"``, a number, or ``"leader"``,
-        which may be lost.
+        which may be lost. ``context``: of the record that the writer has seen; siblings that it covers are replaced.
         """
         if if_absent and if_revision is not None:
             raise ValueError("if_absent and if_revision exclude each other")
@@ -170,15 +208,29 @@ class Client:
             headers["If-None-Match"] = "*"
         if if_revision is not None:
             headers["If-Match"] = f'"{if_revision}"'
-        body = _bytes(value)
-        reply = self._write("PUT", _path(key), {"ttl": ttl, "w": acks}, headers, body)
+        if context:
+            headers["Raftkv-Context"] = context
+        query = {"ttl": ttl, "w": acks, "n": n, "sloppy": _flag(sloppy)}
+        reply = self._write("PUT", _path(key), query, headers, _bytes(value))
         _must_exist(reply)
         return _revision(reply)
 
-    def delete(self, key: str | bytes, *, if_revision: int | None = None, acks: str | int | None = None) -> bool:
-        """Remove ``key``; says whether there was anything to remove. ``if_revision`` and ``acks`` as in ``set``."""
+    def delete(
+        self,
+        key: str | bytes,
+        *,
+        if_revision: int | None = None,
+        acks: str | int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+        context: str = "",
+    ) -> bool:
+        """Remove ``key``; says whether there was anything to remove. The choices are those of ``set``."""
         headers = {} if if_revision is None else {"If-Match": f'"{if_revision}"'}
-        return self._write("DELETE", _path(key), {"w": acks}, headers).status != 404
+        if context:
+            headers["Raftkv-Context"] = context
+        query = {"w": acks, "n": n, "sloppy": _flag(sloppy)}
+        return self._write("DELETE", _path(key), query, headers).status != 404
 
     def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: str | int | None = None) -> tuple[Any, ...]:
         """Carry out independent operations, in order, in one step; returns one result each, as ``POST /batch`` does.
@@ -210,24 +262,45 @@ class Client:
             raise KeyError(key)
 
     def __contains__(self, key: str | bytes) -> bool:
-        return self._perform(Call(method="HEAD", path=_path(key), is_read=True, repeatable=True)).status != 404
+        call = Call(method="HEAD", path=_path(key), is_read=True, repeatable=True)
+        return self._attempts.perform(call, self._deadline_s()).status != 404
 
     def __iter__(self) -> Iterator[str]:
         return (record.key for record in self.list(keys_only=True))
 
-    # -- the loop
+    # -- the cluster
+
+    def members(self) -> dict[str, Any]:
+        """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
+        reply = self._read("/cluster/members", {})
+        _must_exist(reply)
+        return json_from_body(reply.body)
+
+    def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
+        """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
+        return self._change("POST", "/cluster/members", {"id": node, "http": http, "peer": peer, "zone": zone})
+
+    def remove_member(self, node: str) -> dict[str, Any]:
+        """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
+        return self._change("DELETE", "/cluster/members/" + quote(node, safe=""), None)
+
+    def repair(self) -> dict[str, Any]:
+        """Let the asked node compare its data with every replica of it; returns what that did."""
+        return self._change("POST", "/cluster/repair", None)
+
+    # -- requests
 
     def _read(self, path: str, query: Mapping[str, Any], *, accept: str = "*/*") -> Reply:
         call = Call(
             method="GET", path=path, query=_query(query), headers={"Accept": accept}, is_read=True, repeatable=True
         )
-        return self._perform(call)
+        return self._attempts.perform(call, self._deadline_s())
 
     def _write(
         self, method: str, path: str, query: Mapping[str, Any], headers: dict[str, str], body: bytes = b""
     ) -> Reply:
-        if self._idempotent:
-            headers = {**headers, "Idempotency-Key": uuid.uuid4().hex}
+        """Send a write with a key if the cluster takes keys, and find out whether it does."""
+        deadline_s = self._deadline_s()
         call = Call(
             method=method,
             path=path,
@@ -235,49 +308,47 @@ class Client:
             headers=headers,
             body=body,
             is_read=False,
-            repeatable=self._idempotent,
+            repeatable=False,
         )
-        return self._perform(call)
-
-    def _perform(self, call: Call) -> Reply:
-        """Ask until there is an answer that stands, or raise."""
-        deadline_s = time.monotonic() + self._timeout_s
-        remaining_s = self._timeout_s
-        rounds, attempts = Rounds(len(self._servers)), 0
-        doubt: IndefiniteError | None = None
-        while True:
-            slice_s = attempt_s(remaining_s, servers=len(self._servers), repeatable=call.repeatable)
-            answer = self._attempt(call, slice_s)
-            if isinstance(answer, Reply):
-                return answer
-            attempts += 1
-            error = answer.error
-            if answer.settled:
-                raise error
-            if isinstance(error, IndefiniteError):
-                doubt = doubt or error
-            if not answer.retriable or (isinstance(error, IndefiniteError) and not call.repeatable):
-                raise doubt or error
-            self._current = (self._current + 1) % len(self._servers)
-            wait_s = rounds.failed(error.retry_after_s, random.random())  # noqa: S311  jitter, not secrets
-            remaining_s = deadline_s - time.monotonic() - wait_s
-            if remaining_s <= 0 or (not self._retry and attempts >= len(self._servers)):
-                raise doubt or error
-            if wait_s:
-                time.sleep(wait_s)
-
-    def _attempt(self, call: Call, timeout_s: float) -> Reply | Setback:
-        server = self._servers[self._current]
+        if not self._idempotent:
+            return self._written(self._attempts.perform(call, deadline_s))
+        keyed = {**headers, "Idempotency-Key": uuid.uuid4().hex}
         try:
-            reply = self._exchange.send(server, call, timeout_s)
-        except NotSentError as error:
-            return Setback(error=DefiniteError(UNREACHABLE, str(error)), retriable=True)
-        except LostError as error:
-            if call.is_read:
-                return Setback(error=DefiniteError(UNREACHABLE, str(error)), retriable=True)
-            unknown = IndefiniteError(Code.OUTCOME_UNKNOWN, f"{error}; the write may have been applied")
-            return Setback(error=unknown, retriable=True)
-        return judge(reply, is_read=call.is_read) or reply
+            keyed_call = msgspec.structs.replace(call, headers=keyed, repeatable=True)
+            return self._written(self._attempts.perform(keyed_call, deadline_s))
+        except DefiniteError as error:
+            if error.code != Code.NOT_SUPPORTED:
+                raise
+        try:
+            reply = self._attempts.perform(call, deadline_s)
+        except RaftkvError as error:
+            # Refused as before: it was not the key.
+            self._idempotent = error.code == Code.NOT_SUPPORTED
+            raise
+        self._idempotent = False
+        return self._written(reply)
+
+    def _written(self, reply: Reply) -> Reply:
+        self.durability = reply.headers.get("raftkv-durability", "")
+        return reply
+
+    def _change(self, method: str, path: str, content: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A change of the cluster itself, which is sent once."""
+        call = Call(
+            method=method,
+            path=path,
+            headers={} if content is None else {"Content-Type": "application/json"},
+            body=b"" if content is None else msgspec.json.encode(content),
+            is_read=False,
+            repeatable=False,
+        )
+        reply = self._attempts.perform(call, self._deadline_s())
+        if reply.status == 404:
+            raise not_found(reply)
+        return json_from_body(reply.body)
+
+    def _deadline_s(self) -> float:
+        return time.monotonic() + self._timeout_s
 
 
 def _path(key: str | bytes) -> str:
@@ -288,6 +359,10 @@ def _path(key: str | bytes) -> str:
 
 def _query(arguments: Mapping[str, Any]) -> str:
     return urlencode({name: value for name, value in arguments.items() if value is not None})
+
+
+def _flag(choice: bool | None) -> int | None:  # noqa: FBT001  what a query says of it
+    return None if choice is None else int(choice)
 
 
 def _bytes(value: Value) -> bytes:

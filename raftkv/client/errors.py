@@ -5,6 +5,7 @@
     RaftkvError                  code, detail, retry_after_s
      +-- DefiniteError           it was not applied and never will be
      |    +-- PreconditionFailed revision: where the key stands now, 0 when it does not exist
+     |    +-- SiblingsFound      records: the values of a key whose writers did not know of each other
      +-- IndefiniteError         it may have been applied
 
 A missing key is no failure: ``get`` returns its default, ``delete`` says ``False``; only the mapping style raises
@@ -18,13 +19,14 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.client.records import Record
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 
 UNREACHABLE: Final = "unreachable"
 """``code`` when no server could be asked, or none answered a read in time."""
 
 _RETRIED: Final = frozenset({429, 503})
-_NO_FAILURE: Final = frozenset({200, 201, 202, 304})
+_NO_FAILURE: Final = frozenset({200, 201, 202, 300, 304})
 
 
 class PreconditionFailed(DefiniteError):  # noqa: N818  named as RFC 9110 and the code in the contract name it
@@ -33,6 +35,17 @@ class PreconditionFailed(DefiniteError):  # noqa: N818  named as RFC 9110 and th
     def __init__(self, detail: str, revision: int) -> None:
         super().__init__(Code.PRECONDITION_FAILED, detail)
         self.revision = revision
+
+
+class SiblingsFound(DefiniteError):  # noqa: N818  as above
+    """A key has several values, and which one is meant only its reader can know; ``records`` are all of them.
+
+    They share one ``context``; a write that is given it replaces them.
+    """
+
+    def __init__(self, records: tuple[Record, ...]) -> None:
+        super().__init__("siblings", f"the key {records[0].key!r} has {len(records)} concurrent values")
+        self.records = records
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +85,12 @@ def judge(reply: Reply, *, is_read: bool) -> Setback | None:
         return Setback(error=DefiniteError(error_code, detail, retry_after_s=retry_after_s), retriable=retriable)
     unknown = IndefiniteError(code or Code.OUTCOME_UNKNOWN, detail, retry_after_s=retry_after_s)
     return Setback(error=unknown, retriable=True)
+
+
+def not_found(reply: Reply) -> DefiniteError:
+    """The failure behind a 404 that is not about a key."""
+    detail = str(_problem(reply).get("detail", "")) or "the server has no such path; is it a raftkv server?"
+    return DefiniteError(Code.NOT_FOUND, detail)
 
 
 def _is_definite(status: int, problem: dict[str, Any]) -> bool:

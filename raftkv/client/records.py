@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from raftkv.core.errors import DefiniteError
 
@@ -19,6 +20,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     created it, ``version`` counts its writes since then. ``value`` is ``None`` when only keys were asked for.
     ``consistency`` is the level that the read was given at, ``node`` who answered. ``staleness_ms`` is how long ago
     that node last knew itself level with the leader: 0 unless the read was local, ``None`` when the node cannot tell.
+
+    In a leaderless cluster the three numbers are the counter of the version's stamp and ``writer`` is who made it,
+    ``replicas`` are the nodes that answered, and ``context`` is what a write that has seen this is to be given.
     """
 
     key: str
@@ -29,6 +33,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     consistency: str
     node: str
     staleness_ms: int | None = 0
+    writer: str = ""
+    replicas: tuple[str, ...] = ()
+    context: str = ""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +50,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     consistency: str
     node: str
     staleness_ms: int | None = 0
+    replicas: tuple[str, ...] = ()
+    context: str = ""
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -51,6 +60,19 @@ class _Item(msgspec.Struct, frozen=True):
     revision: int
     create_revision: int
     value: Any = None
+    node: str = ""
+
+
+class _Sibling(msgspec.Struct, frozen=True):
+    value: Any
+    version: int
+    revision: int
+    node: str
+
+
+class _Siblings(msgspec.Struct, frozen=True):
+    key: str
+    siblings: Annotated[tuple[_Sibling, ...], Meta(min_length=1)]
 
 
 class _Items(msgspec.Struct, frozen=True):
@@ -65,6 +87,19 @@ def record_from_json(body: bytes, headers: Mapping[str, str]) -> Record:
         return _record(msgspec.json.decode(body, type=_Item), provenance(headers))
     except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
         raise not_raftkv(error) from None
+
+
+def siblings_from_json(body: bytes, headers: Mapping[str, str]) -> tuple[Record, ...]:
+    """The records in a 300 answer of ``GET /kv/{key}``, oldest stamp first."""
+    try:
+        found, origin = msgspec.json.decode(body, type=_Siblings), provenance(headers)
+        return tuple([_record(_sibling(found.key, one), origin) for one in found.siblings])
+    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
+        raise not_raftkv(error) from None
+
+
+def _sibling(key: str, one: _Sibling) -> _Item:
+    return _Item(key, one.version, one.revision, one.revision, one.value, one.node)
 
 
 def page_from_json(body: bytes, headers: Mapping[str, str]) -> Page:
@@ -92,11 +127,13 @@ def not_raftkv(error: Exception) -> DefiniteError:
 
 def provenance(headers: Mapping[str, str]) -> dict[str, Any]:
     """What a read says of itself in its headers."""
-    staleness = headers.get("raftkv-staleness-ms", "0")
+    staleness, replicas = headers.get("raftkv-staleness-ms", "0"), headers.get("raftkv-replicas", "")
     return {
         "consistency": headers.get("raftkv-consistency", ""),
         "node": headers.get("raftkv-node", ""),
         "staleness_ms": int(staleness) if staleness.isascii() and staleness.isdigit() else None,
+        "replicas": tuple(replicas.split(",")) if replicas else (),
+        "context": headers.get("raftkv-context", ""),
     }
 
 
@@ -126,5 +163,6 @@ def _record(item: _Item, origin: Mapping[str, Any]) -> Record:
         version=item.version,
         revision=item.revision,
         create_revision=item.create_revision,
+        writer=item.node,
         **origin,
     )

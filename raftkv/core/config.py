@@ -74,6 +74,7 @@ class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     peer: str
     http_bind: str = ""
     peer_bind: str = ""
+    zone: str = ""
 
     @property
     def peer_address(self) -> Address:
@@ -111,6 +112,48 @@ class RaftSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     idempotency_keys: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
 
 
+class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[quorum]``: the leaderless mode.
+
+    ``seeds`` are HTTP addresses of nodes of a running cluster, which a node that is new to it asks to be let in.
+    A replica that has not answered within ``replica_timeout_s`` is given up for this request, and a fallback asked if
+    ``sloppy``. A deletion is remembered for ``tombstone_grace_s``; a node that was away for longer is not let back with
+    its old data, and hints are kept no longer than that.
+    """
+
+    n: Annotated[int, Meta(ge=1, le=15)] = 3
+    r: Annotated[int, Meta(ge=1, le=15)] = 2
+    w: Annotated[int, Meta(ge=1, le=15)] = 2
+    vnodes: Annotated[int, Meta(ge=1, le=1024)] = 100
+    conflicts: Literal["lww", "siblings"] = "lww"
+    sloppy: bool = True
+    seeds: tuple[str, ...] = ()
+    gossip_s: Seconds = 2.0
+    suspect_after_s: Seconds = 8.0
+    down_after_s: Seconds = 30.0
+    replica_timeout_s: Seconds = 0.5
+    anti_entropy_s: Seconds = 10.0
+    tombstone_grace_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)] = 10 * 86_400.0
+    max_hints: Annotated[int, Meta(ge=0, le=100_000_000)] = 1_000_000
+    transfer_bytes_per_s: Annotated[int, Meta(ge=1 << 10)] = 32 << 20
+    clock_ahead_s: Seconds = 300.0
+    max_siblings: Annotated[int, Meta(ge=2, le=1000)] = 64
+    disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
+
+
+class DelaysSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[delays]``: artificial waits, so that windows of inconsistency can be seen; all 0 for anything but a lesson.
+
+    A leader or coordinator waits ``leader_after_message_s`` after each message that carries a write before it sends it
+    to the next replica, one after the other; a replica waits ``follower_update_s`` before it takes an update and
+    ``follower_read_s`` before it answers a read.
+    """
+
+    leader_after_message_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    follower_update_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    follower_read_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
+
+
 class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[http]``: the front-end."""
 
@@ -141,6 +184,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cluster: ClusterSection = ClusterSection()
     node: tuple[NodeSection, ...] = ()
     raft: RaftSection = RaftSection()
+    quorum: QuorumSection = QuorumSection()
+    delays: DelaysSection = DelaysSection()
     http: HttpSection = HttpSection()
     peers: PeersSection = PeersSection()
 
@@ -153,6 +198,11 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         raise ConfigError(f"node: there is no node with id {node_id!r} (there are: {known})")
 
 
+def is_node_id(text: str) -> bool:
+    """May a node be called ``text``?"""
+    return _NODE_ID.fullmatch(text) is not None
+
+
 def parse_config(text: str) -> ClusterConfig:
     """Read TOML ``text``; raises ``ConfigError`` naming the key and the reason."""
     try:
@@ -162,14 +212,15 @@ def parse_config(text: str) -> ClusterConfig:
     try:
         config = msgspec.convert(document, ClusterConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(_readable(str(error))) from None
+        raise ConfigError(readable(str(error))) from None
     _check_nodes(config)
     _check_timing(config)
+    _check_quorum(config)
     _check_tls(config)
     return config
 
 
-def _readable(message: str) -> str:
+def readable(message: str) -> str:
     """Turn msgspec's ``reason - at `$.section.key` `` into ``section.key: reason``."""
     unknown = re.fullmatch(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*?)`)?", message)
     if unknown is not None:
@@ -191,7 +242,7 @@ def _check_nodes(config: ClusterConfig) -> None:
     seen: dict[str, str] = {}
     for position, node in enumerate(config.node):
         path = f"node[{position}]"
-        if _NODE_ID.fullmatch(node.id) is None:
+        if not is_node_id(node.id):
             raise ConfigError(f"{path}.id: {node.id!r} must be 1 to 63 letters, digits, '_', '.' or '-'")
         if node.id in {other.id for other in config.node[:position]}:
             raise ConfigError(f"{path}.id: {node.id!r} is used twice")
@@ -216,6 +267,22 @@ def _check_timing(config: ClusterConfig) -> None:
         raise ConfigError("raft.election_timeout_s: must be more than three times raft.heartbeat_s")
     if config.peers.silence_timeout_s < 2 * raft.election_timeout_s:
         raise ConfigError("peers.silence_timeout_s: must be at least twice raft.election_timeout_s")
+
+
+def _check_quorum(config: ClusterConfig) -> None:
+    if config.cluster.mode != "quorum":
+        return
+    quorum = config.quorum
+    for position, seed in enumerate(quorum.seeds):
+        try:
+            parse_address(seed)
+        except ValueError as error:
+            raise ConfigError(f"quorum.seeds[{position}]: {error}") from None
+    for key in ("r", "w"):
+        if getattr(quorum, key) > quorum.n:
+            raise ConfigError(f"quorum.{key}: {getattr(quorum, key)} is more than quorum.n, which is {quorum.n}")
+    if not quorum.gossip_s < quorum.suspect_after_s < quorum.down_after_s:
+        raise ConfigError("quorum.suspect_after_s: must lie between quorum.gossip_s and quorum.down_after_s")
 
 
 def _check_tls(config: ClusterConfig) -> None:

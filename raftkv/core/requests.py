@@ -2,6 +2,7 @@
 
 The same values travel over the front-end's socket and inside replicated commands, as msgpack arrays; a field may only
 be appended, with a default, never moved. Keys and values are bytes; keys are UTF-8 of 1 to ``max_key_bytes`` bytes.
+What the machine could not carry out is no request: such bytes do not decode, wherever they come from.
 
 This module imports nothing but the standard library and msgspec.
 """
@@ -9,9 +10,10 @@ This module imports nothing but the standard library and msgspec.
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 ABSENT: Final = 0
 """``match`` value: the key must not exist."""
@@ -20,19 +22,29 @@ ANY: Final = -1
 """``match`` value: the key must exist, at whatever revision."""
 
 MAJORITY: Final = 0
-"""``acks`` value: answer when the write is committed, that is durable on a majority."""
+"""``acks`` value: answer when the write is committed, that is durable on a majority (quorum mode: the default W)."""
+
+DEFAULT: Final = 0
+"""``n``, ``r`` value: whatever the cluster's configuration says."""
+
+
+Key = Annotated[bytes, Meta(min_length=1)]
+Match = Annotated[int, Meta(ge=ANY, le=1 << 62)]
+Milliseconds = Annotated[int, Meta(ge=0, le=1 << 48)]
+"""A span of time; up to nine thousand years, so that no sum of two leaves 64 bits."""
 
 
 class Consistency(enum.StrEnum):
     """What a read promises.
 
     ``linearizable``: at least as new as every write acknowledged before the read began, whatever the clocks do.
-    ``lease``: the same, as long as clocks run at rates within the configured drift bound. ``local``: whatever the asked
-    node has applied.
+    ``lease``: the same, as long as clocks run at rates within the configured drift bound. ``eventual``: the newest of
+    what ``r`` replicas hold. ``local``: whatever the asked node has applied.
     """
 
     LINEARIZABLE = "linearizable"
     LEASE = "lease"
+    EVENTUAL = "eventual"
     LOCAL = "local"
 
 
@@ -43,23 +55,23 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put")
     must have. ``ttl_ms`` > 0 lets the key expire that many milliseconds after the command's time stamp.
     """
 
-    key: bytes
+    key: Key
     value: bytes
-    match: int | None = None
-    ttl_ms: int = 0
+    match: Match | None = None
+    ttl_ms: Milliseconds = 0
 
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete"):
     """Remove ``key``; ``match`` as in ``Put``."""
 
-    key: bytes
-    match: int | None = None
+    key: Key
+    match: Match | None = None
 
 
 class Get(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="get"):
     """Ask for the record under ``key``."""
 
-    key: bytes
+    key: Key
 
 
 class List(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="list"):
@@ -80,18 +92,28 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="wri
 
     ``acks`` is how many replicas must have the write durably before the answer: ``MAJORITY``, or a count (1 is the
     leader alone). ``idempotency_key``: a repeat with the same key and the same operations returns the first outcome.
+    Quorum mode only: ``n`` replicas are asked, fallbacks stand in for unreachable ones if ``sloppy`` (``None``: as
+    configured), and ``context`` is the causal context that the client read before (Dynamo, section 4.4). Raft mode
+    only: ``sizes`` sets the R and W that requests have which name none.
     """
 
     operations: tuple[Operation, ...]
     acks: int = MAJORITY
-    idempotency_key: str | None = None
+    idempotency_key: Annotated[str, Meta(min_length=1)] | None = None
+    n: int = DEFAULT
+    sloppy: bool | None = None
+    context: bytes = b""
+    sizes: tuple[int, int] | None = None
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="read"):
-    """Answer ``query`` at ``consistency``."""
+    """Answer ``query`` at ``consistency``; an eventual read takes the newest of ``r`` of the key's ``n`` replicas."""
 
     query: Query
     consistency: Consistency = Consistency.LINEARIZABLE
+    r: int = DEFAULT
+    n: int = DEFAULT
+    sloppy: bool | None = None
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="barrier"):
@@ -104,7 +126,46 @@ class Inspect(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="i
     """Ask for a fresh ``Status`` of this node."""
 
 
-Request = Write | Read | Barrier | Inspect
+class Configure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="configure"):
+    """Change how many replicas a key has, and how many of them a read and a write need; 0 leaves a number as it is."""
+
+    n: int = DEFAULT
+    r: int = DEFAULT
+    w: int = DEFAULT
+
+
+class StoreHere(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="store_here"):
+    """Quorum mode: let this one replica take a version, as a peer would; ``value`` ``None`` is a tombstone.
+
+    The stamp is (``counter``, ``node``); ``counter`` 0 lets this replica choose the next.
+    """
+
+    key: Key
+    value: bytes | None
+    counter: int = 0
+    node: str = ""
+
+
+class Repair(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="repair"):
+    """Quorum mode: compare this node's ranges with every reachable replica of them now, and exchange what differs."""
+
+
+class AddMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="add_member"):
+    """Let a node join; ``http`` and ``peer`` are its advertised addresses (``host:port``)."""
+
+    id: str
+    http: str
+    peer: str
+    zone: str = ""
+
+
+class RemoveMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="remove_member"):
+    """Let a node leave: one that is alive hands its data over first."""
+
+    id: str
+
+
+Request = Write | Read | Barrier | Inspect | Configure | StoreHere | Repair | AddMember | RemoveMember
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

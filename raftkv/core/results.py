@@ -5,6 +5,8 @@ This module imports nothing but msgspec and its neighbours in ``core``.
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from raftkv.core.errors import Refused, Unknown
@@ -15,7 +17,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     """A key as it stands: its value, how often it was written since it was created, and the revisions of both ends.
 
     ``version`` counts from 1 at creation. ``expires_at_ms`` is on the machine's clock (milliseconds since the epoch),
-    0 for never.
+    0 for never. In quorum mode the three numbers are the counter of the stamp and ``node`` is the other half of it.
     """
 
     key: bytes
@@ -24,6 +26,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     create_revision: int
     mod_revision: int
     expires_at_ms: int = 0
+    node: str = ""
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="missing"):
@@ -33,16 +36,28 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="m
 
 
 class PutDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put_done"):
-    """The value is stored at ``revision``; ``version`` 1 means that the key was created."""
+    """The value is stored at ``revision``; ``version`` 1 means that the key was created.
+
+    In quorum mode both are the counter of the write's stamp, ``node`` is the other half of it, and ``replaced`` says
+    whether any replica that took the write held a value before.
+    """
 
     version: int
     revision: int
+    replaced: bool | None = None
+    node: str = ""
+
+    @property
+    def created(self) -> bool:
+        """Was there no such key before?"""
+        return self.version == 1 if self.replaced is None else not self.replaced
 
 
 class DeleteDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete_done"):
-    """The key was removed at ``revision``."""
+    """The key was removed at ``revision``; ``node`` as in ``PutDone``."""
 
     revision: int
+    node: str = ""
 
 
 class Mismatch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="mismatch"):
@@ -60,6 +75,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="w
     ``acks`` is how many replicas are known to hold the write durably. ``committed`` is false only when the client asked
     for fewer acknowledgements than a majority: then nothing is applied yet, ``results`` is empty and ``revision`` is 0.
     ``refused``, when set, says why the whole write was turned down (an idempotency key used for another request).
+    Quorum mode: ``replicas`` are the nodes that acknowledged, ``hinted`` how many of them hold it for another.
     """
 
     results: tuple[OperationResult, ...]
@@ -67,6 +83,8 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="w
     acks: int
     committed: bool = True
     refused: str | None = None
+    replicas: tuple[str, ...] = ()
+    hinted: int = 0
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="page"):
@@ -76,12 +94,27 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="page
     next_start: bytes | None
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="answer"):
-    """A read's answer, and what it is: the level it was given at and the store's revision it was taken from."""
+class Siblings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="siblings"):
+    """Concurrent values of one key, oldest stamp first; a write with the answer's ``context`` replaces all of them."""
 
-    content: Record | Missing | Page
+    key: bytes
+    records: tuple[Record, ...]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="answer"):
+    """A read's answer, and what it is: the level it was given at and the store's revision it was taken from.
+
+    Quorum mode: ``revision`` is the counter of the newest version seen, a tombstone's included (0: none), ``node`` the
+    other half of its stamp, ``replicas`` are the nodes that answered, and ``context`` is the causal context to send
+    with a write that has seen this (empty unless siblings are kept).
+    """
+
+    content: Record | Missing | Page | Siblings
     consistency: Consistency
     revision: int
+    replicas: tuple[str, ...] = ()
+    node: str = ""
+    context: bytes = b""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ready"):
@@ -98,11 +131,103 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     match_index: int | None = None
 
 
+class MemberState(enum.StrEnum):
+    """What a node knows of a member (quorum mode).
+
+    ``joining``: takes writes of its future ranges while its data moves in; ``leaving``: serves until it has handed its
+    data over; ``suspect``: alive until lately, silent now; ``down``: silent for long. ``left`` is remembered for a
+    while, so that old gossip does not bring it back.
+    """
+
+    JOINING = "joining"
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+    LEAVING = "leaving"
+    LEFT = "left"
+
+
+class MemberStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A member as one node sees it; ``share`` is the part of all keys it is the first replica of, 0 to 1.
+
+    ``heard_ago_ms`` is how long ago its heartbeat was last seen to advance; ``None`` for the node itself, or if never.
+    ``hints`` is how many writes this node holds for it.
+    """
+
+    id: str
+    http: str
+    peer: str
+    state: MemberState
+    zone: str = ""
+    share: float = 0.0
+    heard_ago_ms: int | None = None
+    hints: int = 0
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Data on the move after a ring change: ring ranges done and in all, and what came in so far."""
+
+    ranges_done: int
+    ranges: int
+    keys: int
+    bytes: int
+
+
+class QuorumStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a node of a leaderless cluster knows besides: the ring, its debts and what repair has done.
+
+    ``ring`` is a digest of the ring: equal on nodes that agree about it. ``repaired_keys`` counts the versions that
+    range exchanges (anti-entropy, repair, data on the move) brought to this node since it started.
+    """
+
+    ring: str
+    vnodes: int
+    conflicts: str
+    hints_pending: int
+    members: tuple[MemberStatus, ...]
+    transfer: Transfer | None = None
+    repaired_keys: int = 0
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="configured"):
+    """The sizes in force from now on."""
+
+    n: int
+    r: int
+    w: int
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="stored"):
+    """The replica holds the version durably, or a newer one: (``counter``, ``node``) is the stamp it holds now."""
+
+    counter: int
+    node: str
+    taken: bool
+
+
+class Repaired(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="repaired"):
+    """What a repair did: peers and ranges compared, versions received and sent; ``unreachable`` were not asked."""
+
+    peers: tuple[str, ...]
+    unreachable: tuple[str, ...]
+    ranges: int
+    differing: int
+    received: int
+    sent: int
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="membership"):
+    """The members after a change was accepted; it spreads from here."""
+
+    members: tuple[MemberStatus, ...]
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="status"):
     """One node's view of itself and its cluster.
 
     ``heard_at_s`` is when this node last knew itself level with a leader (monotonic clock, seconds); ``None`` if never.
-    ``offers`` are the read consistencies that this node can give; another is refused, never approximated.
+    ``offers`` are the read consistencies that this node can give, the default first; another is refused, never
+    approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
     ``can_write`` is false while the disk is too full to take writes. ``state_path`` is where the front-end finds the
     applied state for its own reads, empty when there is none to share.
     """
@@ -121,6 +246,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     heard_at_s: float | None = None
     can_write: bool = True
     state_path: str = ""
+    n: int = 0
+    r: int = 0
+    w: int = 0
+    quorum: QuorumStatus | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """N, R and W; where a majority of all members decides, N is all of them."""
+        majority = self.cluster_size // 2 + 1
+        return self.n or self.cluster_size, self.r or majority, self.w or majority
 
 
-Outcome = Written | Answer | Ready | Status | Refused | Unknown
+Outcome = Written | Answer | Ready | Status | Configured | Stored | Repaired | Membership | Refused | Unknown

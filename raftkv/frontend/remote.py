@@ -15,11 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Barrier, Consistency, Read, Request, Write
+from raftkv.core.requests import DEFAULT, Barrier, Consistency, Inspect, Read, Request
 from raftkv.core.results import Answer, Outcome, Ready, Status
 from raftkv.frontend import wire
 from raftkv.frontend.deadlines import SWEEP_S, Deadlines
@@ -44,7 +42,10 @@ _LATE_READ: Final = Refused(
     detail="nothing confirmed by the deadline that this node's state is new enough; no quorum may be reachable",
     retry_after_s=1.0,
 )
-_LATE_WRITE: Final = Unknown(detail="the deadline passed before the outcome was known; the write may have been applied")
+_UNSENT_WRITE: Final = Refused(
+    code=Code.OVERLOADED, detail="the deadline passed before the replica was asked", retry_after_s=1.0
+)
+_LATE_WRITE: Final = Unknown(detail="the deadline passed before the outcome was known; it may have been applied")
 _CLOSED: Final = Refused(code=Code.NO_LEADER, detail="the front-end is shutting down", retry_after_s=1.0)
 
 
@@ -143,8 +144,10 @@ class RemoteReplicator:
             if pending.outcome is not None:
                 continue  # resolved by an entry before it in this very sweep
             waiting = self._waiting.pop(request_id, None)
-            unsent = waiting is not None and not waiting.sent
-            pending.resolve(_LATE_WRITE if is_write and not unsent else _LATE_READ)
+            if not is_write:
+                pending.resolve(_LATE_READ)
+            else:
+                pending.resolve(_UNSENT_WRITE if waiting is not None and not waiting.sent else _LATE_WRITE)
         return now_s + SWEEP_S
 
     def close(self) -> None:
@@ -175,7 +178,7 @@ class RemoteReplicator:
     def _send(self, request: Request, deadline_s: float, pending: Pending) -> None:
         request_id = self._next_id
         self._next_id += 1
-        is_write = isinstance(request, Write)
+        is_write = not isinstance(request, Read | Barrier | Inspect)
         self._waiting[request_id] = _Waiting(pending, is_write=is_write)
         self._deadlines.add(deadline_s, pending, is_write=is_write, request_id=request_id)
         self._sweep_soon()
@@ -191,13 +194,13 @@ class RemoteReplicator:
     def _flush(self) -> None:
         self._send_rounds()  # what it sends joins this very flush
         self._flushing = False
-        outgoing, self._outgoing = self._outgoing, []
+        # What has an outcome already, because this process was held up past its deadline, must not happen any more.
+        outgoing = [(request_id, item) for request_id, item in self._outgoing if request_id in self._waiting]
+        self._outgoing.clear()
         if self._connection is None or not outgoing:
             return
         for request_id, _ in outgoing:
-            waiting = self._waiting.get(request_id)
-            if waiting is not None:
-                waiting.sent = True
+            self._waiting[request_id].sent = True
         self._connection.write(wire.submission_frames([item for _, item in outgoing]))
 
     def _sweep_soon(self) -> None:
@@ -215,11 +218,14 @@ class RemoteReplicator:
 
     def _read_here(self, read: Read, deadline_s: float, pending: Pending) -> bool:
         """Serve ``read`` from the applied state, now or after a barrier; false when only the replica can."""
+        if read.r != DEFAULT:
+            return False
         if read.consistency is Consistency.LOCAL:
             return self._answer(read, pending)
-        if self._connection is None or self._is_stuck or self._is_full:
+        rounds = self._rounds.get(read.consistency)
+        if rounds is None or self._connection is None or self._is_stuck or self._is_full:
             return False
-        self._rounds[read.consistency].add(Reader(read, deadline_s, pending))
+        rounds.add(Reader(read, deadline_s, pending))
         self._deadlines.add(deadline_s, pending, is_write=False)
         self._sweep_soon()
         self._flush_soon()
@@ -367,7 +373,7 @@ class _Connection(asyncio.Protocol):
         try:
             for body in self._frames.feed(data):
                 self._replicator.received(wire.decode_message(body))
-        except (wire.WireError, msgspec.DecodeError):
+        except wire.WireError:
             self.abort()
 
     @property

@@ -16,8 +16,6 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Replicator
 from raftkv.core.results import Outcome, Ready, Status
@@ -153,7 +151,7 @@ class _Connection(asyncio.Protocol):
         try:
             for body in self._frames.feed(data):
                 self._server.submit(self, wire.decode_submissions(body))
-        except (wire.WireError, msgspec.DecodeError):
+        except wire.WireError:
             self._abort()
 
     def reply(self, request_id: int, outcome: Outcome) -> None:

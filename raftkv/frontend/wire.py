@@ -11,8 +11,8 @@ connection ends. This module imports nothing but msgspec and ``core``.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ MAX_OUTCOME_BYTES: Final = 32 << 20
 
 FILL_BYTES: Final = 1 << 20
 """A frame is closed once it has grown past this, so that no side works long on one frame."""
+
+Body = TypeVar("Body")
 
 _MAX_ITEMS: Final = 4_096
 _LENGTH: Final = struct.Struct("<I")
@@ -64,14 +66,30 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 _encoder = msgspec.msgpack.Encoder()
+_decode_submissions = msgspec.msgpack.Decoder(tuple[Submission, ...]).decode
+_decode_message = msgspec.msgpack.Decoder(Replies | Pulse).decode
+
 encode_item = _encoder.encode
 """Encode one ``Submission`` or ``Reply``, for ``submission_frames`` and ``reply_frames``."""
 
-decode_submissions = msgspec.msgpack.Decoder(tuple[Submission, ...]).decode
-"""Decode the body of a frame to the replica; raises ``msgspec.DecodeError``."""
 
-decode_message = msgspec.msgpack.Decoder(Replies | Pulse).decode
-"""Decode the body of a frame to the front-end; raises ``msgspec.DecodeError``."""
+def decode_submissions(body: bytes) -> tuple[Submission, ...]:
+    """Decode the body of a frame to the replica; raises ``WireError``."""
+    return _decoded(_decode_submissions, body)
+
+
+def decode_message(body: bytes) -> Replies | Pulse:
+    """Decode the body of a frame to the front-end; raises ``WireError``."""
+    message: Replies | Pulse = _decoded(_decode_message, body)
+    return message
+
+
+def _decoded(decode: Callable[[bytes], Body], body: bytes) -> Body:
+    # msgspec's own errors are ValueErrors, as is what it raises for text that is not UTF-8; and it recurses.
+    try:
+        return decode(body)
+    except (ValueError, RecursionError) as error:
+        raise WireError(str(error)) from None
 
 
 def pulse_frame(status: Status) -> bytes:

@@ -1,6 +1,7 @@
 """The JSON of answers that are no problem, as types: what ``/openapi.json`` says of them. A test holds handlers to it.
 
-A null ``version``, ``revision`` or the like stands in answers to writes that asked not to wait for a majority.
+A null ``version``, ``revision`` or the like stands in answers to writes that asked not to wait for a majority. ``node``
+and whatever else may be left out is there in leaderless clusters only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import msgspec
 
 from raftkv.http.bodies import Value
 
+Node = str | msgspec.UnsetType
+"""Who stamped a version, the other half of its revision."""
+
 
 class Stored(msgspec.Struct, frozen=True):
     """A value was stored under the key."""
@@ -18,6 +22,7 @@ class Stored(msgspec.Struct, frozen=True):
     key: str
     version: int | None
     revision: int | None
+    node: Node = msgspec.UNSET
 
 
 class Deleted(msgspec.Struct, frozen=True):
@@ -25,6 +30,7 @@ class Deleted(msgspec.Struct, frozen=True):
 
     deleted: Literal[1] | None
     revision: int | None
+    node: Node = msgspec.UNSET
 
 
 class KeyDeleted(Deleted, frozen=True, kw_only=True):
@@ -41,6 +47,23 @@ class RecordFound(msgspec.Struct, frozen=True):
     version: int
     revision: int
     create_revision: int
+    node: Node = msgspec.UNSET
+
+
+class Sibling(msgspec.Struct, frozen=True):
+    """One of several values whose writers did not know of each other."""
+
+    value: Value
+    version: int
+    revision: int
+    node: str
+
+
+class SiblingsFound(msgspec.Struct, frozen=True):
+    """The concurrent values of a key, oldest stamp first; a write with their ``Raftkv-Context`` replaces all."""
+
+    key: str
+    siblings: list[Sibling]
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -51,6 +74,7 @@ class Item(msgspec.Struct, frozen=True):
     revision: int
     create_revision: int
     value: Value | msgspec.UnsetType = msgspec.UNSET
+    node: Node = msgspec.UNSET
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -116,6 +140,27 @@ class QuorumSizes(msgspec.Struct, frozen=True):
     w: int
 
 
+class StoredHere(msgspec.Struct, frozen=True):
+    """What this one replica holds of the key now: the version that was sent (``taken``), or a newer one."""
+
+    result: Literal["ok"]
+    key: str
+    taken: bool
+    timestamp: int
+    node: str
+
+
+class RepairDone(msgspec.Struct, frozen=True):
+    """What was compared and what was exchanged; nodes in ``unreachable`` were not asked."""
+
+    peers: list[str]
+    unreachable: list[str]
+    ranges: int
+    differing: int
+    received: int
+    sent: int
+
+
 class Peer(msgspec.Struct, frozen=True):
     """Another node as this one sees it."""
 
@@ -143,19 +188,50 @@ class NodeStatus(msgspec.Struct, frozen=True):
     can_write: bool
     ready: bool
     reason: str | None
+    n: int
+    r: int
+    w: int
+    ring: str | msgspec.UnsetType = msgspec.UNSET
+    vnodes: int | msgspec.UnsetType = msgspec.UNSET
+    conflicts: str | msgspec.UnsetType = msgspec.UNSET
+    hints_pending: int | msgspec.UnsetType = msgspec.UNSET
+    repaired_keys: int | msgspec.UnsetType = msgspec.UNSET
+    transfer: Moving | msgspec.UnsetType | None = msgspec.UNSET
+    members: list[Member] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Moving(msgspec.Struct, frozen=True):
+    """Data on the move after the ring changed: ring ranges done and in all, and what came in so far."""
+
+    ranges_done: int
+    ranges: int
+    keys: int
+    bytes: int
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A member of the configuration; ``reachable`` is null when this node cannot tell."""
+    """A member; ``reachable`` is null when this node cannot tell.
+
+    ``share`` is the part of all keys, 0 to 1, that it is the first replica of; ``heard_ago_ms`` how long ago it gave a
+    sign of life; ``hints`` how many writes the asked node keeps for it.
+    """
 
     id: str
     http: str
     peer: str
     reachable: bool | None
+    state: str | msgspec.UnsetType = msgspec.UNSET
+    zone: str | msgspec.UnsetType = msgspec.UNSET
+    share: float | msgspec.UnsetType = msgspec.UNSET
+    heard_ago_ms: int | msgspec.UnsetType | None = msgspec.UNSET
+    hints: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Members(msgspec.Struct, frozen=True):
-    """The members, and who leads them."""
+    """The members, and who leads them, or how keys are placed on them."""
 
     members: list[Member]
     leader: str | None
+    ring: str | msgspec.UnsetType = msgspec.UNSET
+    vnodes: int | msgspec.UnsetType = msgspec.UNSET
+    n: int | msgspec.UnsetType = msgspec.UNSET

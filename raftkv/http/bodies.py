@@ -56,10 +56,42 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operations: Annotated[list[PutOperation | DeleteOperation | GetOperation], Meta(extra_json_schema={"minItems": 1})]
 
 
+class NewSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /config``; what is left out stays as it is."""
+
+    n: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    r: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    w: Annotated[int, Meta(ge=1, le=1000)] | None = None
+
+
+class NewMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /cluster/members``: who joins, and where clients (``http``) and nodes (``peer``) reach it."""
+
+    id: str
+    http: str
+    peer: str
+    zone: str = ""
+
+
+class InternalWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version for one replica; a null value deletes.
+
+    ``timestamp`` and ``node`` are its stamp; without a timestamp the replica makes one, without a node it is the node.
+    """
+
+    key: Key
+    value: Value | None
+    timestamp: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
+    node: str = ""
+
+
 Body = TypeVar("Body")
 
 decode_key_and_value: Final = msgspec.json.Decoder(KeyAndValue)
 decode_batch: Final = msgspec.json.Decoder(Batch)
+decode_new_sizes: Final = msgspec.json.Decoder(NewSizes)
+decode_new_member: Final = msgspec.json.Decoder(NewMember)
+decode_internal_write: Final = msgspec.json.Decoder(InternalWrite)
 
 
 def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_form_type: bool = False) -> Body:

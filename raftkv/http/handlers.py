@@ -14,24 +14,24 @@ import msgspec
 
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown
-from raftkv.core.requests import MAJORITY, Consistency, Query, Read, Request, Write
-from raftkv.core.results import Answer, Outcome, Status, Written
-from raftkv.http import parameters, problems
-from raftkv.http.messages import Headers, HttpRequest, HttpResponse
-from raftkv.http.problems import problem, refuse
+from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write
+from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
+from raftkv.http import parameters, problems, replicas
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
+from raftkv.http.problems import problem
 
-READ_PARAMETERS: Final = frozenset({"consistency", "timeout"})
-WRITE_PARAMETERS: Final = frozenset({"w", "redirect", "timeout"})
+READ_PARAMETERS: Final = frozenset({"consistency", "timeout"}) | replicas.OF_READS
+WRITE_PARAMETERS: Final = frozenset({"redirect", "timeout"}) | replicas.OF_WRITES
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What handlers know of the node. Both clocks give seconds; ``monotonic_s`` is the clock of deadlines.
 
     ``status`` is the replica's last status while it is alive, ``last_status`` the last one ever heard.
+    ``internal_token`` is what a request for this one replica must bring; without one it must come from this machine.
     """
 
     node: str
-    mode: str
     version: str
     scheme: str
     limits: HttpSection
@@ -43,11 +43,18 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     node_header: Headers
     """``Raftkv-Node``, ready made."""
 
+    internal_token: str | None = None
+
     @property
     def cluster_size(self) -> int:
         """How many replicas vote, as far as this node knows."""
         status = self.last_status()
         return len(self.members) if status is None else status.cluster_size
+
+    @property
+    def sizes(self) -> replicas.Sizes:
+        """What the numbers of a request are held against."""
+        return replicas.sizes(self.last_status(), len(self.members))
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,11 +112,14 @@ def timeout_s(found: dict[str, str], context: Context) -> float:
 def read(
     query: Query, found: dict[str, str], request: HttpRequest, context: Context, level: Consistency | None = None
 ) -> Ask:
-    """A read at the level that the request names (or at ``level``)."""
+    """A read at the level, and of as many replicas, as the request names (or at ``level``)."""
     if level is None:
-        status = context.status()
+        status = context.last_status()
         level = parameters.consistency(found, None if status is None else status.offers)
-    return Ask(request=Read(query=query, consistency=level), timeout_s=timeout_s(found, context), http=request)
+    wanted = (
+        replicas.with_replicas(query, level, found, context.sizes) if found else Read(query=query, consistency=level)
+    )
+    return Ask(request=wanted, timeout_s=timeout_s(found, context), http=request)
 
 
 def read_headers(answer: Answer, context: Context) -> Headers:
@@ -117,8 +127,12 @@ def read_headers(answer: Answer, context: Context) -> Headers:
     headers = (
         *context.node_header,
         (b"raftkv-consistency", answer.consistency.value.encode()),
-        (b"raftkv-revision", b"%d" % answer.revision),
+        (b"raftkv-revision", stamp(answer.revision, answer.node)),
     )
+    if answer.replicas:
+        headers = (*headers, (b"raftkv-replicas", ",".join(answer.replicas).encode()))
+    if answer.context:
+        headers = (*headers, (replicas.CONTEXT_HEADER, replicas.context_to_text(answer.context)))
     if answer.consistency is not Consistency.LOCAL:
         return headers
     status = context.last_status()
@@ -127,6 +141,30 @@ def read_headers(answer: Answer, context: Context) -> Headers:
         return (*headers, (b"raftkv-staleness-ms", b"unknown"))
     staleness_ms = max(0, round((context.monotonic_s() - heard_at_s) * 1000))
     return (*headers, (b"raftkv-staleness-ms", b"%d" % staleness_ms))
+
+
+def stamp(revision: int, node: str) -> bytes:
+    """A revision in a header; without a leader, which would number all writes, the writer's name is part of it."""
+    return b"%d@%s" % (revision, node.encode()) if node else b"%d" % revision
+
+
+def etag(record: Record) -> bytes:
+    """The tag of a record as it stands."""
+    return b'"' + stamp(record.mod_revision, record.node) + b'"'
+
+
+def siblings(found: Siblings, headers: Headers) -> HttpResponse:
+    """Several writers did not know of each other: every value, for the reader to choose, oldest stamp first."""
+    shown = [
+        {
+            "value": value_to_json(record.value),
+            "version": record.version,
+            "revision": record.mod_revision,
+            "node": record.node,
+        }
+        for record in found.records
+    ]
+    return json_response(300, {"key": found.key.decode(), "siblings": shown}, headers)
 
 
 def not_found(key: bytes, headers: Headers) -> HttpResponse:
@@ -140,28 +178,13 @@ def not_found(key: bytes, headers: Headers) -> HttpResponse:
 def write_ask(
     write: Write, found: dict[str, str], request: HttpRequest, context: Context, subject: bytes = b""
 ) -> Ask | HttpResponse:
-    """``write`` with its ``acks`` and idempotency key; or a redirect to the leader, when the client asked for one."""
-    key = parameters.idempotency_key(request)
-    acks = _acks(found["w"], context) if "w" in found else MAJORITY
+    """``write`` as its parameters say it is to be made; or a redirect to the leader, when the client asked for one."""
+    write = replicas.chosen(write, found, request, context.sizes)
     if parameters.flag(found, "redirect"):
         elsewhere = _redirect(request, context)
         if elsewhere is not None:
             return elsewhere
-    if key is not None or acks != MAJORITY:
-        write = Write(operations=write.operations, acks=acks, idempotency_key=key)
     return Ask(request=write, timeout_s=timeout_s(found, context), http=request, subject=subject)
-
-
-def _acks(text: str, context: Context) -> int:
-    named = {"leader": 1, "majority": MAJORITY, "all": context.cluster_size}
-    if text in named:
-        return named[text]
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= context.cluster_size):
-        refuse(
-            Code.BAD_REQUEST,
-            f"w: {text[:100]!r} is none of leader, majority, all or a number from 1 to {context.cluster_size}",
-        )
-    return int(text)
 
 
 def _redirect(request: HttpRequest, context: Context) -> HttpResponse | None:
@@ -177,11 +200,20 @@ def _redirect(request: HttpRequest, context: Context) -> HttpResponse | None:
 
 
 def durability(ask: Ask, written: Written, context: Context) -> Headers:
-    """Who holds the write for certain, beside ``Raftkv-Node``."""
+    """Who holds the write for certain, beside ``Raftkv-Node``; nothing where nothing was to be written."""
     assert isinstance(ask.request, Write)
+    if written.replicas:
+        return (
+            *context.node_header,
+            (b"raftkv-durability", b"w=%d" % written.acks),
+            (b"raftkv-replicas", ",".join(written.replicas).encode()),
+            (b"raftkv-hinted", b"%d" % written.hinted),
+        )
     if not written.committed:
-        held = b"leader" if ask.request.acks == 1 else b"%d" % ask.request.acks
-    elif ask.request.acks >= context.cluster_size:
+        held = b"leader" if written.acks == 1 else b"%d" % written.acks
+    elif not any(isinstance(operation, Put | Delete) for operation in ask.request.operations):
+        return context.node_header
+    elif written.acks >= context.cluster_size:
         held = b"all"
     else:
         held = b"majority"

@@ -13,11 +13,14 @@ from raftkv.http.handlers import WRITE_PARAMETERS, Ask, Context, Handler, durabi
 from raftkv.http.handlers_kv import record_to_json
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response, value_from_json
 from raftkv.http.problems import TABLE, refuse
+from raftkv.http.replicas import CONTEXT_HEADER
 
 
 def parse(request: HttpRequest, context: Context) -> Ask | HttpResponse:
     """Every operation is checked before any is carried out."""
     found = parameters.arguments(request, WRITE_PARAMETERS)
+    if CONTEXT_HEADER in request.headers:
+        refuse(Code.BAD_REQUEST, "Raftkv-Context: it is of one key, and a batch may have many")
     batch: Batch = bodies.body_of(request, bodies.decode_batch)
     limit = context.limits.max_batch_operations
     if not 1 <= len(batch.operations) <= limit:
@@ -64,10 +67,12 @@ def _result(operation: Operation, result: OperationResult) -> dict[str, Any]:
     shown: dict[str, Any] = {"op": type(operation).__name__.lower(), "key": operation.key.decode()}
     match result:
         case PutDone():
-            status = 201 if result.version == 1 else 200
-            return {**shown, "status": status, "version": result.version, "revision": result.revision}
+            status = 201 if result.created else 200
+            shown = {**shown, "status": status, "version": result.version, "revision": result.revision}
+            return {**shown, "node": result.node} if result.node else shown
         case DeleteDone():
-            return {**shown, "status": 200, "deleted": 1, "revision": result.revision}
+            shown = {**shown, "status": 200, "deleted": 1, "revision": result.revision}
+            return {**shown, "node": result.node} if result.node else shown
         case Record():
             return {"op": "get", "status": 200, **record_to_json(result)}
         case Missing():

@@ -6,7 +6,18 @@ from typing import Any, Final
 
 from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, Get, List, Put, Read, Write, prefix_end
-from raftkv.core.results import Answer, DeleteDone, Mismatch, Missing, Outcome, Page, PutDone, Record, Written
+from raftkv.core.results import (
+    Answer,
+    DeleteDone,
+    Mismatch,
+    Missing,
+    Outcome,
+    Page,
+    PutDone,
+    Record,
+    Siblings,
+    Written,
+)
 from raftkv.http import parameters
 from raftkv.http.handlers import (
     READ_PARAMETERS,
@@ -15,11 +26,14 @@ from raftkv.http.handlers import (
     Context,
     Handler,
     durability,
+    etag,
     mismatch,
     not_found,
     read,
     read_headers,
     reused_key,
+    siblings,
+    stamp,
     write_ask,
 )
 from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response, value_to_json
@@ -57,10 +71,11 @@ def render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if isinstance(done, Mismatch):
         return mismatch(key, done.revision, headers)
     assert isinstance(done, PutDone)
+    shown = {"key": key.decode(), "version": done.version, "revision": done.revision}
     return HttpResponse(
-        status=201 if done.version == 1 else 200,
-        headers=(JSON, (b"etag", b'"%d"' % done.revision), *headers),
-        body=encode_json({"key": key.decode(), "version": done.version, "revision": done.revision}),
+        status=201 if done.created else 200,
+        headers=(JSON, (b"etag", b'"' + stamp(done.revision, done.node) + b'"'), *headers),
+        body=encode_json({**shown, "node": done.node} if done.node else shown),
     )
 
 
@@ -76,9 +91,12 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     headers, content = read_headers(outcome, context), outcome.content
     if isinstance(content, Missing):
         return not_found(content.key, headers)
+    if isinstance(content, Siblings):
+        return siblings(content, headers)
     assert isinstance(content, Record)
-    headers = ((b"etag", b'"%d"' % content.mod_revision), *headers)
-    if parameters.is_unmodified(ask.http, content.mod_revision):
+    tag = etag(content)
+    headers = ((b"etag", tag), *headers)
+    if parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)
     if b"application/json" in ask.http.headers.get(b"accept", b""):
         return json_response(200, record_to_json(content), ((b"vary", b"Accept"), *headers))
@@ -96,6 +114,8 @@ def record_to_json(record: Record, *, keys_only: bool = False) -> dict[str, Any]
     }
     if keys_only:
         del shown["value"]
+    if record.node:
+        shown["node"] = record.node
     return shown
 
 
@@ -121,7 +141,8 @@ def render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if isinstance(done, Missing):
         return not_found(ask.subject, headers)
     assert isinstance(done, DeleteDone)
-    return json_response(200, {"deleted": 1, "revision": done.revision}, headers)
+    shown: dict[str, Any] = {"deleted": 1, "revision": done.revision}
+    return json_response(200, {**shown, "node": done.node} if done.node else shown, headers)
 
 
 def parse_list(request: HttpRequest, context: Context) -> Ask:

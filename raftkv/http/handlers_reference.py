@@ -1,7 +1,7 @@
 """The endpoints of the five reference systems, on top of the same requests as the native API. Pure functions.
 
-``timestamp`` of the first reference system, which orders the writes of a key, is the revision: raftkv keeps no time of
-day of a write, and does not make one up.
+``timestamp`` of the first reference system, which orders the writes of a key, is the revision: in quorum mode the
+counter of the stamp; in raft mode, where no time of day of a write is kept, its number.
 """
 
 from __future__ import annotations
@@ -11,8 +11,20 @@ from collections.abc import Callable
 from typing import Final
 
 from raftkv.core.errors import Code
-from raftkv.core.requests import Consistency, Delete, Get, Put, Write
-from raftkv.core.results import Answer, DeleteDone, Mismatch, Missing, Outcome, PutDone, Record, Written
+from raftkv.core.requests import DEFAULT, Configure, Consistency, Delete, Get, Inspect, Put, Write
+from raftkv.core.results import (
+    Answer,
+    Configured,
+    DeleteDone,
+    Mismatch,
+    Missing,
+    Outcome,
+    PutDone,
+    Record,
+    Siblings,
+    Status,
+    Written,
+)
 from raftkv.http import bodies, parameters
 from raftkv.http.handlers import (
     READ_PARAMETERS,
@@ -27,11 +39,13 @@ from raftkv.http.handlers import (
     read,
     read_headers,
     reused_key,
+    siblings,
+    timeout_s,
     write_ask,
 )
 from raftkv.http.handlers_batch import checked
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
-from raftkv.http.problems import problem, refuse
+from raftkv.http.problems import refuse
 
 KEYED_READ: Final = READ_PARAMETERS | {"key"}
 KEYED_WRITE: Final = WRITE_PARAMETERS | {"key"}
@@ -154,6 +168,8 @@ def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  
     content = outcome.content
     if isinstance(content, Missing):
         return not_found(content.key, headers)
+    if isinstance(content, Siblings):
+        return siblings(content, headers)
     assert isinstance(content, Record)
     shown = {
         "key": content.key.decode(),
@@ -173,20 +189,25 @@ def _health(request: HttpRequest, context: Context) -> HttpResponse:
     return json_response(200, {"status": "healthy", "time": now.isoformat(timespec="milliseconds")})
 
 
-def _config(request: HttpRequest, context: Context) -> HttpResponse:
-    """What the numbers are in raft mode by default: a write and a linearizable read each need a majority."""
-    parameters.arguments(request, frozenset())
-    size = context.cluster_size
-    majority = size // 2 + 1
-    return json_response(200, {"n": size, "r": majority, "w": majority})
+def _parse_config(request: HttpRequest, context: Context) -> Ask:
+    """Asked of the replica itself: the last word of its pulse may be older than a change that was just answered."""
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    return Ask(request=Inspect(), timeout_s=timeout_s(found, context), http=request)
 
 
-def _change_config(request: HttpRequest, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
-    return problem(
-        Code.NOT_SUPPORTED,
-        "in raft mode n, r and w are not settings: choose ?w= (leader, majority, all or a number) for each write and "
-        "?consistency= (linearizable, lease or local) for each read",
-    )
+def _parse_new_config(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    body: bodies.NewSizes = bodies.body_of(request, bodies.decode_new_sizes, allow_form_type=True)
+    if body.n is None and body.r is None and body.w is None:
+        refuse(Code.BAD_REQUEST, "body: one of n, r and w must be named")
+    change = Configure(n=body.n or DEFAULT, r=body.r or DEFAULT, w=body.w or DEFAULT)
+    return Ask(request=change, timeout_s=timeout_s(found, context), http=request)
+
+
+def _render_config(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    assert isinstance(outcome, Configured | Status)
+    n, r, w = outcome.sizes if isinstance(outcome, Status) else (outcome.n, outcome.r, outcome.w)
+    return json_response(200, {"n": n, "r": r, "w": w}, context.node_header)
 
 
 PUT = Handler(_parse_json_write, _render_put)
@@ -197,5 +218,5 @@ GET_PATH = Handler(_parse_path_get, _render_get)
 LOCAL_READ = Handler(_parse_local_read, _render_get)
 DELETE = Handler(_parse_delete, _render_delete)
 HEALTH = at_once(_health)
-CONFIG = at_once(_config)
-CHANGE_CONFIG = at_once(_change_config)
+CONFIG = Handler(_parse_config, _render_config)
+CHANGE_CONFIG = Handler(_parse_new_config, _render_config)

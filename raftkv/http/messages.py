@@ -25,7 +25,8 @@ encode_json = msgspec.json.Encoder().encode
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a client sent. ``path`` is raw: percent-encoded, without the query; header names are lower case.
 
-    A header that came several times has its values joined by commas (RFC 9110, section 5.3).
+    A header that came several times has its values joined by commas (RFC 9110, section 5.3). ``client`` is the address
+    that the connection came from, without the port; empty when the carrier cannot tell.
     """
 
     method: str
@@ -33,6 +34,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: bytes = b""
     headers: dict[bytes, bytes]
     body: bytes = b""
+    client: str = ""
 
 
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):

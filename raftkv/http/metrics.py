@@ -75,7 +75,11 @@ class _StatusCollector(Collector):
 
 
 def _numbers(status: Status) -> Iterable[tuple[str, str, float]]:
-    return (
+    quorum = status.quorum
+    if quorum is not None:
+        yield "hints_pending", "Writes that this node keeps for others.", quorum.hints_pending
+        yield "repaired_keys", "Versions that repair brought to this node since it started.", quorum.repaired_keys
+    yield from (
         ("is_leader", "Is this node the leader?", status.leader == status.node),
         ("has_leader", "Does this node know a leader?", status.leader is not None),
         ("term", "The term.", status.term),

@@ -33,6 +33,10 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "a retry with the same key returns the first outcome instead of applying twice",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
+    "Raftkv-Context": (
+        "as a read has answered it, where siblings are kept: what the writer has seen is replaced",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]*$"},
+    ),
 }
 _UNLESS: Final = ("If-None-Match", "answer 304 when the value still stands at one of these revisions, or at any (*)")
 _TITLE: Final = "raftkv: a replicated key-value store"
@@ -42,10 +46,8 @@ _PAGES: Final = (
     ("/docs", "For people", "text/html"),
 )
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-_PROBLEMS: Final = {
-    "4XX": {"description": "refused", "content": _PROBLEM},
-    "5XX": {"description": "unavailable, or the outcome is unknown", "content": _PROBLEM},
-}
+_PROBLEMS: Final = {str(kind.status): {"$ref": f"#/components/responses/{kind.status}"} for kind in TABLE.values()}
+"""Every problem there is, by status; a 500 is a defect, and therefore not among them."""
 
 
 def describe(context: Context) -> tuple[bytes, bytes]:
@@ -62,7 +64,7 @@ def describe(context: Context) -> tuple[bytes, bytes]:
         "openapi": "3.1.0",
         "info": {"title": _TITLE, "version": context.version},
         "paths": paths,
-        "components": {"schemas": {**components, "Problem": _problem_schema()}},
+        "components": {"schemas": {**components, "Problem": _problem_schema()}, "responses": _problem_responses()},
     }
     return encode_json(document), _page(paths).encode()
 
@@ -79,9 +81,16 @@ def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]
     """What each query parameter means, and its schema."""
     replicas, limit = len(context.members), context.limits.max_list_limit
     levels = [level.value for level in Consistency]
-    named = [{"enum": ["leader", "majority", "all"]}, {"type": "integer", "minimum": 1, "maximum": replicas}]
+    replica = {"type": "integer", "minimum": 1, "maximum": replicas}
+    named = [{"enum": ["leader", "majority", "all"]}, replica]
     return {
-        "consistency": ("linearizable (default), lease or local", {"type": "string", "enum": levels}),
+        "consistency": (
+            "linearizable (default where it is offered), lease, eventual or local",
+            {"type": "string", "enum": levels},
+        ),
+        "r": ("how many replicas must answer an eventual read; the newest of their values is given", replica),
+        "n": ("how many replicas of the key are asked, in a leaderless cluster", replica),
+        "sloppy": ("0: no other node stands in for a replica that cannot be reached", _FLAG),
         "timeout": ("seconds to wait for the outcome, up to 60", _seconds(parameters.MAX_TIMEOUT_S)),
         "w": ("who has the write durably before the answer: majority (default)", {"anyOf": named}),
         "redirect": ("1: answer 307 to the leader instead of forwarding", _FLAG),
@@ -115,6 +124,13 @@ def _problem_schema() -> dict[str, Any]:
     }
 
 
+def _problem_responses() -> dict[str, Any]:
+    titles: dict[str, list[str]] = {}
+    for kind in TABLE.values():
+        titles.setdefault(str(kind.status), []).append(kind.title)
+    return {status: {"description": ", ".join(names), "content": _PROBLEM} for status, names in titles.items()}
+
+
 def _operation(
     route: Route, schemas: dict[Any, dict[str, Any]], query: dict[str, tuple[str, dict[str, Any]]]
 ) -> dict[str, Any]:
@@ -143,6 +159,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         return [_parameter("header", *_UNLESS, {"type": "string"})] if route.conditional else []
     wanted = ["If-Match", "If-None-Match"] if route.conditional else []
     wanted += ["Idempotency-Key"] if "w" in route.query else []
+    wanted += ["Raftkv-Context"] if "w" in route.query and route.path != "/batch" else []
     return [_parameter("header", name, *_HEADERS[name]) for name in wanted]
 
 

@@ -23,11 +23,10 @@ MAX_TTL_S: Final = 10 * 365 * 86_400.0
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
+_STAMP_ETAG = re.compile(r'(?:W/)?"[0-9]{1,18}@[!-~]+"')
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
-_ELSEWHERE: Final = {
-    "r": "r belongs to quorum mode; in raft mode a read names its ?consistency= (linearizable, lease or local)",
-    "lease": "leases are not built yet; use ?ttl=SECONDS",
-}
+_ELSEWHERE: Final = {"lease": "leases are not built yet; use ?ttl=SECONDS"}
+_OF_EVENTUAL: Final = frozenset({"r", "n", "sloppy"})
 _BOOLEANS: Final = {"1": True, "true": True, "": True, "0": False, "false": False}
 
 
@@ -140,13 +139,20 @@ def whole_number(found: dict[str, str], name: str, limit: int) -> int | None:
 
 
 def consistency(found: dict[str, str], offers: tuple[Consistency, ...] | None) -> Consistency:
-    """The level a read asks for, which must be one of ``offers`` (``None``: not known, the replica decides)."""
-    text = found.get("consistency", Consistency.LINEARIZABLE.value)
-    try:
-        level = Consistency(text)
-    except ValueError:
-        known = ", ".join(level.value for level in Consistency)
-        refuse(Code.BAD_REQUEST, f"consistency: {text[:100]!r} is none of {known}")
+    """The level a read asks for, which must be one of ``offers`` (``None``: not known, the replica decides).
+
+    Unless it is named, it is the first of the offers; eventual where the read says how many replicas to ask.
+    """
+    text = found.get("consistency")
+    if text is None:
+        default = offers[0] if offers else Consistency.LINEARIZABLE
+        level = default if _OF_EVENTUAL.isdisjoint(found) else Consistency.EVENTUAL
+    else:
+        try:
+            level = Consistency(text)
+        except ValueError:
+            known = ", ".join(level.value for level in Consistency)
+            refuse(Code.BAD_REQUEST, f"consistency: {text[:100]!r} is none of {known}")
     if offers is not None and level not in offers:
         known = ", ".join(offer.value for offer in offers) or "none"
         refuse(Code.NOT_SUPPORTED, f"consistency: this node cannot give {level.value} reads (it offers: {known})")
@@ -173,18 +179,20 @@ def precondition(request: HttpRequest) -> int | None:
     if text == "*":
         return ANY
     found = _ETAG.fullmatch(text)
+    if found is None and _STAMP_ETAG.fullmatch(text) is not None:
+        refuse(Code.NOT_SUPPORTED, "If-Match: the tag is of a leaderless cluster, which cannot compare and set")
     if found is None:
         refuse(Code.BAD_REQUEST, 'If-Match: must be * or one revision in quotes, as in "7"')
     return int(found[1] or found[2])
 
 
-def is_unmodified(request: HttpRequest, revision: int) -> bool:
-    """Does ``If-None-Match`` of a read name ``revision``, so that the client has the value already?"""
+def is_unmodified(request: HttpRequest, tag: bytes) -> bool:
+    """Does ``If-None-Match`` of a read name ``tag``, so that the client has the value already?"""
     header = request.headers.get(b"if-none-match")
     if header is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in header.decode("latin-1").split(",")]
-    return "*" in tags or f'"{revision}"' in tags
+    return "*" in tags or tag.decode() in tags
 
 
 def idempotency_key(request: HttpRequest) -> str | None:

@@ -11,7 +11,15 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.http import answers, bodies, handlers_batch, handlers_cluster, handlers_kv, handlers_reference
+from raftkv.http import (
+    answers,
+    bodies,
+    handlers_batch,
+    handlers_cluster,
+    handlers_internal,
+    handlers_kv,
+    handlers_reference,
+)
 from raftkv.http.handlers import READ_PARAMETERS, WRITE_PARAMETERS, Handler
 from raftkv.http.handlers_cluster import not_built
 
@@ -51,6 +59,8 @@ def _get(
     conditional: bool = False,
 ) -> Route:
     found: dict[int, tuple[Any, ...]] = {200: (answer,) if answer is not answers.RecordFound else (bytes, answer)}
+    if answer in (answers.RecordFound, answers.Found):
+        found[300] = (answers.SiblingsFound,)
     if conditional:
         found[304] = ()
     return Route(
@@ -173,12 +183,41 @@ _REFERENCE: Final = (
         handlers_reference.CONFIG,
         "Replicas, and how many of them reads and writes need",
         answers.QuorumSizes,
+        frozenset({"timeout"}),
     ),
     Route(
         method="POST",
         path="/config",
         handler=handlers_reference.CHANGE_CONFIG,
-        summary="Refused in raft mode, with the way to go instead",
+        summary="Change how many replicas there are, or how many of them reads and writes need (leaderless clusters)",
+        query=frozenset({"timeout"}),
+        body=bodies.NewSizes,
+        answers={200: (answers.QuorumSizes,)},
+    ),
+    Route(
+        method="POST",
+        path="/internal/write",
+        handler=handlers_internal.WRITE,
+        summary="Let this one replica of a leaderless cluster take a version",
+        query=frozenset({"timeout"}),
+        body=bodies.InternalWrite,
+        answers={200: (answers.StoredHere,)},
+    ),
+    Route(
+        method="POST",
+        path="/internal/kv",
+        handler=handlers_internal.WRITE,
+        summary="The same",
+        query=frozenset({"timeout"}),
+        body=bodies.InternalWrite,
+        answers={200: (answers.StoredHere,)},
+    ),
+    _get(
+        "/internal/read",
+        handlers_internal.READ,
+        "What this one replica of a leaderless cluster holds",
+        answers.Found,
+        frozenset({"key", "timeout"}),
     ),
 )
 
@@ -190,12 +229,37 @@ _CLUSTER: Final = (
         answers.NodeStatus,
         frozenset({"timeout"}),
     ),
-    _get("/cluster/members", handlers_cluster.MEMBERS, "The members", answers.Members),
+    _get("/cluster/members", handlers_cluster.MEMBERS, "The members", answers.Members, frozenset({"timeout"})),
+    Route(
+        method="POST",
+        path="/cluster/members",
+        handler=handlers_cluster.ADD_MEMBER,
+        summary="Let a node join (leaderless clusters); its data moves in after the answer",
+        query=frozenset({"timeout"}),
+        body=bodies.NewMember,
+        answers={201: (answers.Members,)},
+    ),
+    Route(
+        method="DELETE",
+        path="/cluster/members/{id}",
+        handler=handlers_cluster.REMOVE_MEMBER,
+        summary="Let a node leave (leaderless clusters); one that is alive hands its data over first",
+        query=frozenset({"timeout"}),
+        answers={200: (answers.Members,)},
+    ),
+    Route(
+        method="POST",
+        path="/cluster/repair",
+        handler=handlers_cluster.REPAIR,
+        summary="Compare this node's data with every reachable replica of it (leaderless clusters)",
+        query=frozenset({"timeout"}),
+        answers={200: (answers.RepairDone,)},
+    ),
     _get("/livez", handlers_cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
     _get(
         "/readyz",
         handlers_cluster.READYZ,
-        "Can this node serve writes and linearizable reads? If not, why?",
+        "Can this node serve writes and reads as they are by default? If not, why?",
         answers.Alive,
     ),
 )
@@ -203,10 +267,8 @@ _CLUSTER: Final = (
 _TXN = "transactions are not built yet; a single key can be compared and set with If-Match"
 _WATCH = "watching is not built yet; poll GET /kv and compare revisions"
 _LEASES = "leases are not built yet; use ?ttl=SECONDS on PUT"
-_MEMBERS = "the members cannot be changed at run time yet; change the configuration and restart every node"
 _TRANSFER = "leadership cannot be transferred on request yet"
 _BACKUP = "backup and restore are not built yet; stop a node and copy its data directory"
-_INTERNAL = "this belongs to quorum mode; in raft mode no replica takes or gives a value without the others"
 _UI = "the console is not built yet; see /docs and /status"
 
 _LATER: Final = (
@@ -216,15 +278,10 @@ _LATER: Final = (
     _later("GET", "/leases/{id}", _LEASES),
     _later("DELETE", "/leases/{id}", _LEASES),
     _later("POST", "/leases/{id}/keepalive", _LEASES),
-    _later("POST", "/cluster/members", _MEMBERS),
-    _later("DELETE", "/cluster/members/{id}", _MEMBERS),
     _later("POST", "/cluster/transfer", _TRANSFER),
     _later("GET", "/backup", _BACKUP),
     _later("POST", "/restore", _BACKUP),
     _later("GET", "/ui", _UI),
-    _later("POST", "/internal/write", _INTERNAL),
-    _later("GET", "/internal/read", _INTERNAL),
-    _later("POST", "/internal/kv", _INTERNAL),
 )
 
 ROUTES: Final[tuple[Route, ...]] = (*_KV, *_REFERENCE, *_CLUSTER, *_LATER)

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
+from raftkv.http.handlers_internal import token_from_secret
 from raftkv.http.listener import listen
 
 GRACE_S: Final = 2
@@ -37,7 +39,7 @@ KEEPALIVE_S: Final = 75
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
     """The gunicorn application, told everything by us: no configuration file, no environment, no command line."""
 
-    def __init__(self, settings: dict[str, Any], make: Any) -> None:
+    def __init__(self, settings: dict[str, Any], make: Callable[[], object]) -> None:
         """``make`` builds the ASGI application; it is called in each worker, after the fork."""
         self._settings = settings
         self._make = make
@@ -48,18 +50,18 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         for name, value in self._settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Application:
+    def load(self) -> object:
         """See gunicorn."""
-        application: Application = self._make()
-        return application
+        return self._make()
 
 
-def make_application(config: ClusterConfig, node_id: str, replica_socket: str) -> Application:
+def make_application(
+    config: ClusterConfig, node_id: str, replica_socket: str, internal_token: str | None = None
+) -> Application:
     """The ASGI application of a worker, linked to its replica."""
     replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
     context = Context(
         node=node_id,
-        mode=config.cluster.mode,
         version=__version__,
         scheme="https" if config.http.tls_cert else "http",
         limits=config.http,
@@ -69,8 +71,16 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str) -
         monotonic_s=time.monotonic,
         wall_s=time.time,
         node_header=((b"raftkv-node", node_id.encode()),),
+        internal_token=internal_token,
     )
     return Application(replicator, context, start=replicator.start, stop=replicator.close)
+
+
+def read_internal_token(config: ClusterConfig, directory: Path) -> str | None:
+    """What requests for one replica must bring, made from the secret that ``config`` names; raises ``OSError``."""
+    if not config.cluster.secret_file:
+        return None
+    return token_from_secret((directory / config.cluster.secret_file).read_bytes().strip())
 
 
 def request_line_limit(max_key_bytes: int) -> int:
@@ -78,11 +88,11 @@ def request_line_limit(max_key_bytes: int) -> int:
     return max(8190, 3 * 3 * max_key_bytes + 1024)
 
 
-def settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: Path) -> dict[str, Any]:
-    """Settings of gunicorn; paths in the configuration are relative to ``directory``."""
-    chosen: dict[str, Any] = {
+def settings(listener_fd: int, *, name: str, workers: int, max_key_bytes: int) -> dict[str, Any]:
+    """Settings of gunicorn for whatever of ours listens at ``listener_fd``."""
+    return {
         "bind": f"fd://{listener_fd}",
-        "workers": config.http.workers,
+        "workers": workers,
         "worker_class": "raftkv.http.worker.Worker",
         "asgi_loop": "uvloop",
         "asgi_lifespan": "on",
@@ -94,12 +104,20 @@ def settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: P
         "timeout": 30,
         "graceful_timeout": GRACE_S,
         "keepalive": KEEPALIVE_S,
-        "limit_request_line": request_line_limit(config.http.max_key_bytes),
+        "limit_request_line": request_line_limit(max_key_bytes),
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
         "loglevel": "error",
-        "proc_name": f"raftkv-http {node_id}",
+        "proc_name": name,
     }
+
+
+def node_settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: Path) -> dict[str, Any]:
+    """Settings for the front-end of a node; paths in the configuration are relative to ``directory``."""
+    http = config.http
+    chosen = settings(
+        listener_fd, name=f"raftkv-http {node_id}", workers=http.workers, max_key_bytes=http.max_key_bytes
+    )
     if config.http.tls_cert:
         chosen["certfile"] = str(directory / config.http.tls_cert)
         chosen["keyfile"] = str(directory / config.http.tls_key)
@@ -136,6 +154,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         config = parse_config(options.config.read_text())
+        token = read_internal_token(config, options.config.resolve().parent)
         listener_fd = options.listen_fd
         if listener_fd is None:
             listener_fd = listen(config.member(options.node).http_listen).detach()
@@ -148,13 +167,19 @@ def main(arguments: list[str]) -> int:
     except StartupError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    chosen = settings(config, options.node, listener_fd, options.config.resolve().parent)
+    directory = options.config.resolve().parent
+    chosen = node_settings(config, options.node, listener_fd, directory)
+    end_with_parent(options.parent_fd)
+    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, token))
+    return 0
+
+
+def serve(chosen: dict[str, Any], make: Callable[[], object]) -> None:
+    """Serve the ASGI application that ``make`` builds in each worker, until told to stop."""
     # gunicorn keeps settings from such variables in reserve; nothing but our own counts.
     for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "GUNICORN_PID", "GUNICORN_FD", "LISTEN_FDS", "LISTEN_PID"):
         os.environ.pop(name, None)
-    end_with_parent(options.parent_fd)
-    Server(chosen, lambda: make_application(config, options.node, options.replica_socket)).run()
-    return 0
+    Server(chosen, make).run()
 
 
 if __name__ == "__main__":

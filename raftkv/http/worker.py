@@ -40,10 +40,14 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         if self._is_ssl or self._current_request is None:
             return False
         self._all_is_sent = True
-        receiver = self._body_receiver
-        if receiver is not None and not receiver._complete:  # noqa: SLF001  gunicorn tells it nowhere else
-            receiver.signal_disconnect()
+        self._end_a_body_cut_short()
         return True
+
+    def _end_a_body_cut_short(self) -> None:
+        """Wait for no body whose end cannot come any more, of this request or of one that waited behind it."""
+        receiver = self._body_receiver
+        if self._all_is_sent and receiver is not None and not receiver._complete:  # noqa: SLF001  told nowhere else
+            receiver.signal_disconnect()
 
     def _arm_keepalive_timer(self) -> None:
         """Called when everything that was asked is answered: nothing more can come from who has sent it all."""
@@ -51,6 +55,17 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
             self._keepalive_timeout()
         else:
             super()._arm_keepalive_timer()
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        """Called with every piece that arrives: what gunicorn's parser chokes on is a bad request as well."""
+        try:
+            fed: bool = super()._feed_callback_parser(data)
+        except ValueError:  # a Content-Length of more digits than Python converts
+            self._send_error_response(400, "it is malformed")
+            self._close_transport()
+            return False
+        self._end_a_body_cut_short()
+        return fed
 
     def _is_websocket_upgrade(self, request: object) -> bool:  # noqa: ARG002  gunicorn's signature
         """Nothing here speaks WebSocket: the wish to change protocols is not heeded (RFC 9110, section 7.8)."""

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.config import ClusterConfig, ConfigError, parse_config
+from raftkv.core.config import ClusterConfig, ConfigError, parse_address, parse_config
 from raftkv.core.errors import StartupError
 
 SECRET_BYTES_MIN: Final = 16
@@ -28,8 +28,11 @@ SECRET_NAME: Final = "secret"  # noqa: S105  the name of a file
 """The file in the data directory that holds the secret of a cluster which was given none."""
 
 
-def load_cluster(path: Path) -> ClusterConfig:
-    """The cluster that ``path`` describes, all paths in it absolute; raises ``StartupError``."""
+def load_cluster(path: Path, *, seeds: tuple[str, ...] = ()) -> ClusterConfig:
+    """The cluster that ``path`` describes, all paths in it absolute; raises ``StartupError``.
+
+    ``seeds`` are addresses of nodes to join, besides those of the file.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -37,7 +40,8 @@ def load_cluster(path: Path) -> ClusterConfig:
     except UnicodeDecodeError:
         raise StartupError(f"{path}: not UTF-8 text") from None
     try:
-        config = _resolved(parse_config(text), path.resolve().parent)
+        config = _joining(_resolved(parse_config(text), path.resolve().parent), seeds)
+        _check_members(config)
         _check_machine(config)
     except ConfigError as error:
         raise StartupError(f"{path}: {_one_line(str(error))}") from None
@@ -69,9 +73,31 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
     )
 
 
+def _joining(config: ClusterConfig, seeds: tuple[str, ...]) -> ClusterConfig:
+    """``config`` with more ``seeds``."""
+    if not seeds:
+        return config
+    if config.cluster.mode != "quorum":
+        raise ConfigError('--join: only a leaderless cluster (cluster.mode = "quorum") lets nodes join')
+    for seed in seeds:
+        try:
+            parse_address(seed)
+        except ValueError as error:
+            raise ConfigError(f"--join: {error}") from None
+    quorum = config.quorum
+    joined = msgspec.structs.replace(quorum, seeds=tuple(dict.fromkeys((*quorum.seeds, *seeds))))
+    return msgspec.structs.replace(config, quorum=joined)
+
+
+def _check_members(config: ClusterConfig) -> None:
+    """A new cluster needs as many nodes as a key has replicas; a node that joins one finds the others there."""
+    size, quorum = len(config.node), config.quorum
+    if config.cluster.mode == "quorum" and quorum.n > size and not quorum.seeds:
+        hint = "a node that joins a running cluster names it in quorum.seeds or --join"
+        raise ConfigError(f"quorum.n: {quorum.n} replicas need as many nodes, but there are {size} ({hint})")
+
+
 def _check_machine(config: ClusterConfig) -> None:
-    if config.cluster.mode == "quorum":
-        raise ConfigError('cluster.mode: "quorum" is not built yet in this version; use "raft"')
     if not config.cluster.data_dir:
         raise ConfigError("cluster.data_dir: must not be empty")
     _check_data_dir(Path(config.cluster.data_dir))

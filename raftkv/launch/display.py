@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS: Final = ("node", "role", "term", "commit", "applied", "address", "pid")
+RING_COLUMNS: Final = ("node", "state", "share", "hints", "moving", "address", "pid")
+"""Of a leaderless cluster; hints are the writes that a node keeps for others."""
+
+_RIGHT: Final = frozenset({"term", "commit", "applied", "share", "hints", "pid"})
 
 ROUTINE: Final = " level=info "
 """How a node's log marks what the table and the events tell a person better."""
@@ -71,17 +75,27 @@ def table(title: str, views: tuple[NodeView, ...]) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
     drawn = Table(title=title, title_justify="left", caption="Ctrl-C stops the cluster", caption_justify="left")
-    for name in COLUMNS:
-        drawn.add_column(
-            name, justify="right" if name in {"term", "commit", "applied", "pid"} else "left", no_wrap=True
-        )
+    has_ring = any(view.membership is not None for view in views)
+    for name in RING_COLUMNS if has_ring else COLUMNS:
+        drawn.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True)
     for view in views:
         style = "bold green" if view.role == "leader" else "green" if view.is_ready else "yellow"
         if view.exit_status is not None:
             style = "red"
-        numbers = [view.number(name) for name in ("term", "commit_index", "applied_index")]
-        drawn.add_row(view.id, Text(view.role, style), *numbers, view.url, str(view.pid))
+        first, *rest = _ring_cells(view) if has_ring else _leader_cells(view)
+        drawn.add_row(view.id, Text(first, style), *rest, view.url, str(view.pid))
     return drawn
+
+
+def _leader_cells(view: NodeView) -> tuple[str, ...]:
+    return view.role, *[view.number(name) for name in ("term", "commit_index", "applied_index")]
+
+
+def _ring_cells(view: NodeView) -> tuple[str, ...]:
+    member = view.membership
+    if member is None:
+        return view.role, "-", "-", "-"
+    return str(member["state"]), f"{member['share']:.1%}", view.number("hints_pending"), view.moving
 
 
 @contextlib.contextmanager

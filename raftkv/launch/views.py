@@ -33,6 +33,19 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
             return ended(self.exit_status)
         return "no answer" if self.status is None else str(self.status.get("role", "?"))
 
+    @property
+    def membership(self) -> dict[str, Any] | None:
+        """What the node says of itself as a member of a ring; ``None`` where there is none, or no answer."""
+        if self.status is None or self.exit_status is not None:
+            return None
+        return next((member for member in self.status.get("members", ()) if member["id"] == self.id), None)
+
+    @property
+    def moving(self) -> str:
+        """How far the data is that moves to it after the ring changed, for the table."""
+        transfer = None if self.status is None or self.exit_status is not None else self.status.get("transfer")
+        return "-" if transfer is None else f"{transfer['ranges_done']} of {transfer['ranges']} ranges"
+
     def number(self, name: str) -> str:
         """A number of the status, for the table."""
         if self.status is None or self.exit_status is not None:

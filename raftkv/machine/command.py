@@ -17,6 +17,8 @@ from raftkv.core.requests import Write
 
 FORMAT: Final = 1
 _STAMP = struct.Struct(">BQ")
+_LATEST_MS: Final = 1 << 62
+"""No clock shows a later time; room is left to add lifetimes to it."""
 
 
 class UnsupportedCommandError(Exception):
@@ -50,7 +52,7 @@ def encode_body(origin: int, sequence: int, writes: tuple[Write, ...]) -> bytes:
 
 
 def stamp(body: bytes, now_ms: int) -> bytes:
-    """Complete a command with the leader's clock."""
+    """Complete a command with the leader's time stamp."""
     return _STAMP.pack(FORMAT, now_ms) + body
 
 
@@ -60,7 +62,7 @@ def encode(now_ms: int, origin: int, sequence: int, writes: tuple[Write, ...]) -
 
 
 def decode(command: bytes) -> Command | None:
-    """Read a command; ``None`` when the body is malformed (every node then skips it alike).
+    """Read a command; ``None`` when it is malformed (every node then skips it alike).
 
     Raises ``UnsupportedCommandError`` for a format this version does not know.
     """
@@ -69,8 +71,10 @@ def decode(command: bytes) -> Command | None:
     command_format, now_ms = _STAMP.unpack_from(command)
     if command_format != FORMAT:
         raise UnsupportedCommandError(f"a command of format {command_format}; this version knows format {FORMAT}")
+    if now_ms > _LATEST_MS:
+        return None
     try:
         body = _decode_body(memoryview(command)[_STAMP.size :])
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # msgspec's own, text that is not UTF-8, and nesting without end
         return None
     return Command(now_ms=now_ms, origin=body.origin, sequence=body.sequence, writes=body.writes)

@@ -34,6 +34,8 @@ REVISION: Final = b"revision"
 CLOCK_MS: Final = b"clock_ms"
 OUTCOME_FIRST: Final = b"outcome_first"
 OUTCOME_NEXT: Final = b"outcome_next"
+READ_SIZE: Final = b"read_size"
+WRITE_SIZE: Final = b"write_size"
 
 _HEADER = struct.Struct(">QQQQ")
 _NUMBER = struct.Struct(">Q")

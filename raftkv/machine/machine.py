@@ -63,6 +63,13 @@ class Machine:
         self._clock_ms = self._number(layout.CLOCK_MS)
         self._outcome_first = self._number(layout.OUTCOME_FIRST)
         self._outcome_next = self._number(layout.OUTCOME_NEXT)
+        self.sizes = (self._number(layout.READ_SIZE), self._number(layout.WRITE_SIZE))
+        """R and W of requests that name none; 0 where nobody has ever set it."""
+
+    @property
+    def clock_ms(self) -> int:
+        """The latest stamp applied, in milliseconds since the epoch."""
+        return self._clock_ms
 
     def apply(self, index: int, term: int, command: bytes) -> Applied | None:
         """Apply the command at log ``index`` of ``term``; ``None`` when it is malformed and was skipped.
@@ -112,6 +119,10 @@ class Machine:
             self._tables.delete(layout.KEYS, row[layout.NUMBER_BYTES :])
 
     def _write(self, write: Write) -> Written:
+        if write.sizes is not None:
+            self.sizes = write.sizes
+            for name, size in zip((layout.READ_SIZE, layout.WRITE_SIZE), write.sizes, strict=True):
+                self._tables.put(layout.META, name, _pack(size))
         if write.idempotency_key is None:
             results = tuple([self._operate(operation) for operation in write.operations])
             return Written(results=results, revision=self.revision, acks=0)

@@ -144,6 +144,11 @@ class Connection(asyncio.Protocol):
         """Bytes that have arrived and are held by a fault."""
         return self._gate_in.held_bytes
 
+    def is_broken(self) -> bool:
+        """Has a fault that is over left a gap, behind which nothing may pass any more?"""
+        gates = ((self._gate_out, Direction.TO_PEER), (self._gate_in, Direction.FROM_PEER))
+        return any(gate.has_gap and not self._fault(direction).drop for gate, direction in gates)
+
     def close(self, *, gently: bool = False) -> None:
         """Close unread; ``gently`` lets what was written before still leave."""
         if self.closed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -24,8 +24,9 @@ class Direction(enum.Enum):
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """What happens to messages of one peer in one direction.
 
-    ``drop``: they vanish while the connection stays. ``delay_s``: they pass later, in order. ``cut``: the connection is
-    closed and no new one comes about, whichever direction names it.
+    ``drop``: they vanish while the connection stays; when that ends the connection is closed and made anew, for no
+    stream resumes behind a gap. ``delay_s``: they pass later, in order. ``cut``: the connection is closed and no new
+    one comes about, whichever direction names it.
     """
 
     drop: bool = False
@@ -54,7 +55,11 @@ class LinkFaults:
 
     def clear(self) -> None:
         """Take all faults back; what is delayed already still passes in its time and order."""
-        self._faults.clear()
+        self.replace({})
+
+    def replace(self, faults: Mapping[tuple[str, Direction], Fault]) -> None:
+        """Wish for exactly ``faults``, by peer and direction, in one change."""
+        self._faults = {place: fault for place, fault in faults.items() if fault != NO_FAULT}
         self._changed()
 
     def fault(self, peer: str, direction: Direction) -> Fault:
@@ -76,6 +81,7 @@ class FaultGate:
 
     def __init__(self) -> None:
         self.held_bytes = 0
+        self.has_gap = False
         self._held: deque[tuple[float, bytes]] = deque()
 
     @property
@@ -86,6 +92,7 @@ class FaultGate:
     def admit(self, payloads: list[bytes], fault: Fault, now_s: float) -> list[bytes]:
         """Offer ``payloads`` at ``now_s``; returns what passes at once."""
         if fault.drop:
+            self.has_gap = self.has_gap or bool(payloads)
             return []
         if not self._held and not fault.delay_s:
             return payloads

@@ -104,6 +104,7 @@ class PeerLink:
         self._connections: set[Connection] = set()
         self._live: dict[str, Connection] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._dialling: dict[str, asyncio.Task[None]] = {}
         self._generation = 0
         self._running = False
 
@@ -116,11 +117,9 @@ class PeerLink:
         bound = self._listener.open()
         self._running = True
         if self._faults is not None:
-            self._faults.on_change = self._apply_cuts
+            self._faults.on_change = self._apply_faults
         self._spawn(self._watch_silence())
-        for peer in self._members:
-            if peer > self._node_id:
-                self._spawn(self._keep_dialled(peer))
+        self._dial_members()
         return bound
 
     async def stop(self) -> None:
@@ -139,6 +138,19 @@ class PeerLink:
         for connection in leaving:
             if connection.transport is not None:
                 connection.transport.abort()
+
+    def set_members(self, members: Mapping[str, Address]) -> None:
+        """Let exactly these in from now on, and dial those that are new; the links of others are closed.
+
+        A peer whose address has changed is dialled at the new one the next time.
+        """
+        self._members = dict(members)
+        for peer in [peer for peer in self._dialling if peer not in members]:
+            self._dialling.pop(peer).cancel()
+        for peer in [peer for peer in self._live if peer not in members]:
+            self.close_peer(peer)
+        if self._running:
+            self._dial_members()
 
     def send(self, peer: str, payload: bytes) -> bool:
         """Send ``payload`` if there is a live connection, else return ``False``; never blocks.
@@ -254,10 +266,16 @@ class PeerLink:
             task.cancel()
         self._loop.call_exception_handler({"message": "an event handler of the peer link failed", "exception": error})
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _dial_members(self) -> None:
+        for peer in self._members:
+            if peer > self._node_id and peer not in self._dialling:
+                self._dialling[peer] = self._spawn(self._keep_dialled(peer))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         task.add_done_callback(self._report)
         self._tasks.append(task)
+        return task
 
     def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -267,7 +285,7 @@ class PeerLink:
         handshake = Acceptor(
             cluster=self._cluster,
             node_id=self._node_id,
-            members=self._members.keys(),
+            members=self._members,
             secret=self._secret,
             nonce=secrets.token_bytes(NONCE_BYTES),
         )
@@ -361,7 +379,7 @@ class PeerLink:
         elif not outstanding_bytes and now_s - connection.sent_at_s > interval_s / 2:
             connection.keep_alive()
 
-    def _apply_cuts(self) -> None:
+    def _apply_faults(self) -> None:
         for peer, connection in list(self._live.items()):
-            if self._faults is not None and self._faults.is_cut(peer):
+            if connection.is_broken() or (self._faults is not None and self._faults.is_cut(peer)):
                 self._take_down(connection)

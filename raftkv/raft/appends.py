@@ -1,8 +1,9 @@
 """Commands on their way into the leader's log, and the watch over how many replicas hold them.
 
 A client that asks for a certain number of acknowledgements is answered when that many replicas hold its write
-durably. Our own copy counts from the moment of appending, because the log is flushed before anyone hears of it. A
-watch is given up once no client can be waiting for it any more.
+durably; beyond a majority, when that many show it to readers (``raftkv.raft.visibility``). Our own copy counts from the
+moment of appending, because the log is flushed before anyone hears of it. A watch is given up once no client can be
+waiting for it any more.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import msgspec
 
 from raftkv.machine.command import stamp
 from raftkv.raft.internals import Core, StableNode
-from raftkv.raft.messages import Replicated
+from raftkv.raft.messages import AskApplied, Replicated
 from raftkv.raft.proposals import Proposals
 from raftkv.raft.transport import GuardedTransport
+from raftkv.raft.visibility import Visibility, shown_from
 
 WATCH_S: Final = 60.0
 """No request may wait longer than this (``raftkv.http``), so no watch needs to."""
+
+ASK_AGAIN_S: Final = 0.1
+"""How often followers are asked anew how far they show the log; answers need not be asked for twice, losses do."""
 
 
 class _Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,25 +47,33 @@ class Appends:
         nodes: Collection[StableNode],
         proposals: Proposals,
         transport: GuardedTransport,
+        visibility: Visibility,
         clock: Callable[[], float],
-        wall_ms: Callable[[], int],
+        stamp_ms: Callable[[], int],
     ) -> None:
         self._core = core
         self._nodes = nodes
         self._proposals = proposals
         self._transport = transport
+        self._visibility = visibility
+        self._shown_from = shown_from(len(nodes) + 1)
+        self._asked_at_s = float("-inf")
         self._clock = clock
-        self._wall_ms = wall_ms
+        self._stamp_ms = stamp_ms
         self._watches: list[_Watch] = []
 
     def append(self, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
-        """Stamp a command with the leader's clock and append it; ``acks`` 0 asks for no watch."""
-        index, _ = self._core.append(stamp(body, self._wall_ms()))
+        """Stamp a command with the agreed time and append it; ``acks`` 0 asks for no watch."""
+        index, _ = self._core.append(stamp(body, self._stamp_ms()))
         if peer is not None:
             self._transport.await_commit(peer, index)
         if acks:
-            until_s = self._clock() + WATCH_S
-            self._watches.append(_Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=until_s))
+            now_s = self._clock()
+            watch = _Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=now_s + WATCH_S)
+            self._watches.append(watch)
+            if acks >= self._shown_from:
+                self._visibility.awaits(index)
+                self._ask_applied(index, now_s)
 
     def settle(self) -> None:
         """Tell everyone whose number of replicas is reached."""
@@ -68,10 +81,11 @@ class Appends:
             return
         now_s = self._clock()
         matches = sorted((self._core.match_index(node) for node in self._nodes), reverse=True)
-        held = [self._core.last_index, *matches]
+        held, shown = [self._core.last_index, *matches], self._visibility.indexes()
         waiting = []
         for watch in self._watches:
-            if held[watch.acks - 1] < watch.index:
+            reached = held if watch.acks < self._shown_from else shown
+            if len(reached) < watch.acks or reached[watch.acks - 1] < watch.index:
                 if now_s < watch.until_s:
                     waiting.append(watch)
             elif watch.peer is None:
@@ -79,6 +93,16 @@ class Appends:
             else:
                 self._transport.post(watch.peer, Replicated(sequence=watch.sequence))
         self._watches = waiting
+        if now_s - self._asked_at_s >= ASK_AGAIN_S:
+            self._ask_applied(max((w.index for w in waiting if w.acks >= self._shown_from), default=0), now_s)
+
+    def _ask_applied(self, index: int, now_s: float) -> None:
+        """Have every follower told of the commit of ``index`` without delay, and tell when it shows it."""
+        self._asked_at_s = now_s
+        for node in self._nodes:
+            if not self._visibility.shows(node.id, index):
+                self._transport.await_commit(node.id, index)
+                self._transport.post(node.id, AskApplied(term=self._core.term, index=index))
 
     def forget(self) -> None:
         """Drop every watch: this node leads no more, or in another term."""

@@ -7,24 +7,32 @@ whose outboxes leave after the next flush; nothing is sent, flushed or answered 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from raftkv.raft import messages
+from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.appends import Appends
+from raftkv.raft.delays import Delays
 from raftkv.raft.elections import Elections, Standing
+from raftkv.raft.eventual import EventualReads
 from raftkv.raft.gate import ReadGate
 from raftkv.raft.internals import Core, StableNode
 from raftkv.raft.journal import holds
 from raftkv.raft.ports import PeerPort
 from raftkv.raft.proposals import BATCH_OVERHEAD_BYTES, Proposals
+from raftkv.raft.readers import Readers
 from raftkv.raft.reads import ReadRounds
 from raftkv.raft.settings import DISK_FULL, ReplicaSettings
 from raftkv.raft.transfer import Transfers
 from raftkv.raft.transport import GuardedTransport
+from raftkv.raft.visibility import Visibility
 from raftkv.storage.log import Log
 from raftkv.storage.snapshots import Manifest
+
+TERM_JUMP_MAX: Final = 1 << 32
+"""No cluster holds as many elections while a node is away; taken over, such a term would use up the numbers."""
 
 log_line = structlog.get_logger("raftkv.raft")
 
@@ -73,14 +81,20 @@ class Conversation:
         transport: GuardedTransport,
         elections: Elections,
         freshness: Freshness,
+        agreed_time: AgreedTime,
         rounds: ReadRounds,
         gate: ReadGate,
         proposals: Proposals,
         appends: Appends,
         transfers: Transfers,
+        visibility: Visibility,
+        eventual: EventualReads,
+        readers: Readers,
+        delays: Delays,
         log: Log,
         link: PeerPort,
         clock: Callable[[], float],
+        wall_ms: Callable[[], int],
         disk_is_full: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -89,14 +103,20 @@ class Conversation:
         self._transport = transport
         self._elections = elections
         self._freshness = freshness
+        self._agreed_time = agreed_time
         self._rounds = rounds
         self._gate = gate
         self._proposals = proposals
         self._appends = appends
         self._transfers = transfers
+        self._visibility = visibility
+        self._eventual = eventual
+        self._readers = readers
+        self._delays = delays
         self._log = log
         self._link = link
         self._clock = clock
+        self._wall_ms = wall_ms
         self._disk_is_full = disk_is_full
         self.declined_term = 0
         self._handlers = self._handler_table()
@@ -108,7 +128,9 @@ class Conversation:
     def link_down(self, peer: str) -> None:
         """The connection to ``peer`` is gone, with everything on it."""
         self._transport.link_down(peer)
-        self._transfers.forget_peer(peer)
+        self._transfers.link_down(peer, self._clock())
+        self._visibility.lost(peer)
+        self._delays.link_down(peer)
         if peer == self._core.leader_id:
             self._proposals.release()
 
@@ -116,17 +138,21 @@ class Conversation:
         """One message of ``peer``; a malformed one costs it its connection."""
         try:
             message = messages.decode(payload)
+            self._check_term(message)
             self._handlers[type(message)](peer, message)
         except messages.MalformedMessageError as error:
-            log_line.warning("malformed message", peer=peer, reason=str(error))
-            self._link.close_peer(peer)
+            self._drop(peer, error)
+
+    def _check_term(self, message: messages.Message) -> None:
+        if getattr(message, "term", 0) > self._core.term + TERM_JUMP_MAX:
+            raise messages.MalformedMessageError("a term beyond what elections can reach")
 
     def _handler_table(self) -> dict[type[messages.Message], Callable[[str, Any], None]]:
         return {
             messages.Append: self._on_append,
             messages.AppendAnswer: self._transport.take_answer,
             messages.RequestVote: self._on_request_vote,
-            messages.Vote: self._transport.take_vote,
+            messages.Vote: self._on_vote,
             messages.PreVote: self._on_pre_vote,
             messages.PreVoteAnswer: self._on_pre_vote_answer,
             messages.NewerTerm: self._on_newer_term,
@@ -140,10 +166,30 @@ class Conversation:
             messages.SnapshotOffer: self._on_snapshot_offer,
             messages.SnapshotChunk: self._on_snapshot_chunk,
             messages.SnapshotProgress: self._on_snapshot_progress,
+            messages.AskApplied: self._on_ask_applied,
+            messages.Applied: self._on_applied,
+            messages.AskRecord: self._readers.asked,
+            messages.RecordAnswer: self._on_record_answer,
         }
+
+    def take_late(self, now_s: float) -> None:
+        """Take in the appends that artificial delays have held until now."""
+        for peer in self._nodes:
+            try:
+                for append in self._delays.arriving(peer).due(now_s):
+                    self._take_append(peer, append, now_s)
+            except messages.MalformedMessageError as error:
+                self._drop(peer, error)
+
+    def _drop(self, peer: str, error: messages.MalformedMessageError) -> None:
+        log_line.warning("malformed message", peer=peer, reason=str(error))
+        self._link.close_peer(peer)
 
     def _on_append(self, peer: str, append: messages.Append) -> None:
         now_s = self._clock()
+        self._take_append(peer, self._delays.arriving(peer).put(append, now_s), now_s)
+
+    def _take_append(self, peer: str, append: messages.Append, now_s: float) -> None:
         if not self._transport.take_append(peer, append, now_s):
             return
         self._elections.heard(now_s)
@@ -157,6 +203,11 @@ class Conversation:
         if self._elections.withholds(now_s) or (core.is_leader and led_s < self._settings.election_timeout_s):
             return
         self._transport.take_vote_request(peer, request)
+
+    def _on_vote(self, peer: str, vote: messages.Vote) -> None:
+        if vote.term == self._core.term:
+            self._agreed_time.told(term=vote.term, peer=peer, wall_ms=vote.wall_ms, now_s=self._clock())
+            self._transport.take_vote(peer, vote)
 
     def _on_pre_vote(self, peer: str, request: messages.PreVote) -> None:
         answer = self._elections.consider(standing(self._core), request, self._clock())
@@ -176,13 +227,14 @@ class Conversation:
         core = self._core
         if ping.term == core.term and not core.is_leader:
             self._elections.heard(self._clock())
-            self._transport.post(peer, messages.Pong(term=ping.term, round=ping.round))
+            self._transport.post(peer, messages.Pong(term=ping.term, round=ping.round, wall_ms=self._wall_ms()))
         elif ping.term < core.term:
             self._transport.post(peer, messages.NewerTerm(term=core.term))
 
     def _on_pong(self, peer: str, pong: messages.Pong) -> None:
-        if self._core.is_leader:
-            self._rounds.add(peer, pong, self._core.term)
+        if self._core.is_leader and pong.term == self._core.term:
+            self._agreed_time.told(term=pong.term, peer=peer, wall_ms=pong.wall_ms, now_s=self._clock())
+            self._rounds.add(peer, pong)
 
     def _on_ask_read_index(self, peer: str, ask: messages.AskReadIndex) -> None:
         core, number = self._core, ask.request
@@ -213,9 +265,9 @@ class Conversation:
             self._appends.append(proposal.body, proposal.acks, peer, proposal.sequence)
 
     def _on_declined(self, _peer: str, declined: messages.Declined) -> None:
+        term = self._proposals.declined(declined.sequence, declined.refusal)
         if declined.refusal is None:
-            self.declined_term = self._core.term  # who has stepped down never leads that term again
-        self._proposals.declined(declined.sequence, declined.refusal)
+            self.declined_term = max(self.declined_term, term)  # who has stepped down never leads that term again
 
     def _on_replicated(self, _peer: str, replicated: messages.Replicated) -> None:
         self._proposals.replicated(replicated.sequence)
@@ -248,3 +300,14 @@ class Conversation:
     def _on_snapshot_progress(self, peer: str, progress: messages.SnapshotProgress) -> None:
         if self._core.is_leader and progress.term == self._core.term:
             self._transfers.progressed(peer, progress, self._clock())
+
+    def _on_ask_applied(self, peer: str, ask: messages.AskApplied) -> None:
+        if ask.term == self._core.term and not self._core.is_leader:
+            self._visibility.asked(peer, ask)
+
+    def _on_applied(self, peer: str, applied: messages.Applied) -> None:
+        if self._core.is_leader and applied.term == self._core.term:
+            self._visibility.told(peer, applied.index)
+
+    def _on_record_answer(self, peer: str, answer: messages.RecordAnswer) -> None:
+        self._eventual.answered(answer.request, peer, answer.view)

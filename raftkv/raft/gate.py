@@ -58,7 +58,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 class ReadGate:
     """All readers of this node that have no outcome yet; ``settled`` gathers (reader's pending, request or refusal)."""
 
-    def __init__(self, rounds: ReadRounds, *, max_waiting: int, ask: Callable[[str, AskReadIndex], None]) -> None:
+    def __init__(
+        self, rounds: ReadRounds, *, first_number: int, max_waiting: int, ask: Callable[[str, AskReadIndex], None]
+    ) -> None:
+        """``first_number`` differs in each life of this node: an answer to an earlier one is older than its readers."""
         self._rounds = rounds
         self._max_waiting = max_waiting
         self._ask = ask
@@ -67,7 +70,7 @@ class ReadGate:
         self._questions: dict[int, _Question] = {}
         self._in_round = 0
         self._refused_term = 0
-        self._number = 0
+        self._number = first_number
         self._earliest_s = float("inf")
         self.ready: list[tuple[Pending, Read | Barrier]] = []
         self.refused: list[tuple[Pending, Outcome]] = []

@@ -2,8 +2,8 @@
 
 The remedies to the hazards of ``docs/pysyncobj.rst`` (numbers in the comments) are decisions about single messages,
 taken from the log and the terms alone. Rules: no clock, no I/O, no queue; a guard returns what to hand on and what to
-answer. An impossibility (two leaders in one term, a conflict below the commit index) is a broken invariant and stops
-the node.
+answer. What cannot be (two leaders in one term, a conflict below the commit index) is refused and costs the sender its
+connection: one member that went wrong must not be able to stop the others.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def admit_append(log: LogView, append: Append) -> Inbound:
     """
     if append.term < log.term:
         return Inbound(hand_on=None, answer=NewerTerm(term=log.term))
-    assert not (log.is_leader and append.term == log.term), "two leaders in one term"
+    if log.is_leader and append.term == log.term:
+        raise MalformedMessageError("another leader in a term of ours")
     if append.previous_index == 0:
         # PySyncObj does not answer these; the leader must hear that we live, or it would step down (17).
         alive = AppendAnswer(term=append.term, sequence=append.sequence, next_index=1, success=False, reset=False)
@@ -69,7 +70,8 @@ def admit_append(log: LogView, append: Append) -> Inbound:
         answer = AppendAnswer(term=append.term, sequence=append.sequence, next_index=end + 1, success=True, reset=False)
         return Inbound(hand_on=_heartbeat(append, max(log.commit_index, end)), answer=answer)
     fresh = append.entries[known:]
-    assert fresh[0][1] > log.commit_index, "a leader's entries conflict with what is committed"
+    if fresh[0][1] <= log.commit_index:
+        raise MalformedMessageError("entries that conflict with what is committed")
     if known:
         _, previous, previous_term = append.entries[known - 1]
         append = msgspec.structs.replace(append, previous_index=previous, previous_term=previous_term, entries=fresh)

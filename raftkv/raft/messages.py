@@ -6,12 +6,19 @@ election is then recognised by its receiver. This module imports nothing of PySy
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from raftkv.core.errors import Refused
+from raftkv.core.results import Record
 from raftkv.storage.snapshots import Manifest
 
-Entry = tuple[bytes, int, int]
+Number = Annotated[int, Meta(ge=0, le=1 << 62)]
+"""Terms, log indexes, counters: what a peer may send stays within what the log can store, with room to count on."""
+
+Entry = tuple[bytes, Number, Number]
 """(command, log index, term), in PySyncObj's order."""
 
 
@@ -21,20 +28,20 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=0):
     ``sequence`` counts a leader's appends to one peer and comes back in the answer.
     """
 
-    term: int
-    commit_index: int
-    sequence: int
-    previous_index: int = 0
-    previous_term: int = 0
+    term: Number
+    commit_index: Number
+    sequence: Number
+    previous_index: Number = 0
+    previous_term: Number = 0
     entries: tuple[Entry, ...] = ()
 
 
 class AppendAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """The follower matches up to ``next_index`` - 1 (``success``), or asks to go on from ``next_index`` (``reset``)."""
 
-    term: int
-    sequence: int
-    next_index: int
+    term: Number
+    sequence: Number
+    next_index: Number
     success: bool
     reset: bool
 
@@ -42,112 +49,153 @@ class AppendAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
 class RequestVote(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """Raft's RequestVote (section 5.2)."""
 
-    term: int
-    last_log_index: int
-    last_log_term: int
+    term: Number
+    last_log_index: Number
+    last_log_term: Number
 
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=3):
-    """A vote granted in ``term``."""
+    """A vote granted in ``term``; ``wall_ms`` is the voter's wall clock (0: not told)."""
 
-    term: int
+    term: Number
+    wall_ms: Number = 0
 
 
 class PreVote(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=4):
     """Would you vote for me in ``term``, asks Raft's PreVote (thesis, section 9.6)?"""
 
-    term: int
-    last_log_index: int
-    last_log_term: int
-    round: int
+    term: Number
+    last_log_index: Number
+    last_log_term: Number
+    round: Number
 
 
 class PreVoteAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=5):
     """The answer to round ``round``; ``term`` is the answering node's current term."""
 
-    term: int
-    round: int
+    term: Number
+    round: Number
     granted: bool
 
 
 class NewerTerm(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=6):
     """What you sent belongs to an older term; mine is ``term``."""
 
-    term: int
+    term: Number
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=7):
     """Is ``term`` still your term? Asked by its leader, for a read-index round (Raft thesis, section 6.4)."""
 
-    term: int
-    round: int
+    term: Number
+    round: Number
 
 
 class Pong(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=8):
-    """Yes: when the ping of ``round`` arrived, ``term`` was my term, and I withhold my vote for an election timeout."""
+    """Yes: when the ping of ``round`` arrived, ``term`` was my term, and I withhold my vote for an election timeout.
 
-    term: int
-    round: int
+    ``wall_ms`` is the answering node's wall clock (0: not told).
+    """
+
+    term: Number
+    round: Number
+    wall_ms: Number = 0
 
 
 class AskReadIndex(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=9):
     """A follower asks its leader for a read index; ``lease`` allows one that rests on the leader's lease."""
 
-    request: int
+    request: Number
     lease: bool
 
 
 class ReadIndexAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=10):
     """The read index for ``request``, or 0: I do not lead."""
 
-    request: int
-    index: int
+    request: Number
+    index: Number
 
 
 class Propose(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=11):
     """Put this command body into the log of ``term``, or decline; report ``acks`` replicas, unless it is 0."""
 
-    term: int
-    sequence: int
+    term: Number
+    sequence: Number
     body: bytes
-    acks: int
+    acks: Number
 
 
 class Declined(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=12):
     """Your proposal is in no log and never will be; ``refusal`` ``None``: I do not lead the term you named."""
 
-    sequence: int
+    sequence: Number
     refusal: Refused | None
 
 
 class Replicated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=13):
     """As many replicas as you asked for have your proposal durably."""
 
-    sequence: int
+    sequence: Number
 
 
 class SnapshotOffer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=14):
     """You are too far behind for my log; this is the snapshot that I can send."""
 
-    term: int
+    term: Number
     manifest: Manifest
 
 
 class SnapshotChunk(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=15):
     """A piece of the body of the snapshot at ``index``."""
 
-    term: int
-    index: int
-    offset: int
+    term: Number
+    index: Number
+    offset: Number
     data: bytes
 
 
 class SnapshotProgress(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=16):
     """I have the body of the snapshot at ``index`` up to ``offset``."""
 
-    term: int
-    index: int
-    offset: int
+    term: Number
+    index: Number
+    offset: Number
+
+
+class AskApplied(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=17):
+    """A write waits until you show the log up to ``index``, applied and readable: tell me how far you are."""
+
+    term: Number
+    index: Number
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=18):
+    """Readers of my state see everything up to ``index``."""
+
+    term: Number
+    index: Number
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What one replica's applied state holds under a key; ``revision`` is the store's there."""
+
+    applied_index: Number
+    revision: Number
+    record: Record | None
+
+
+class AskRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=19):
+    """What do you have under ``key``?"""
+
+    request: Number
+    key: bytes
+
+
+class RecordAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=20):
+    """What I have, for ``request``."""
+
+    request: Number
+    view: View
 
 
 Message = (
@@ -168,6 +216,10 @@ Message = (
     | SnapshotOffer
     | SnapshotChunk
     | SnapshotProgress
+    | AskApplied
+    | Applied
+    | AskRecord
+    | RecordAnswer
 )
 
 encode = msgspec.msgpack.Encoder().encode
@@ -180,8 +232,9 @@ class MalformedMessageError(ValueError):
 
 def decode(payload: bytes) -> Message:
     """Read one message; raises ``MalformedMessageError``."""
+    # msgspec's own errors are ValueErrors, as is what it raises for text that is not UTF-8; and it recurses.
     try:
         message: Message = _decode(payload)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedMessageError(str(error)) from None
     return message

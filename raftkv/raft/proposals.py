@@ -1,6 +1,7 @@
 """Group commit: the writes of one node on their way into the log and back as outcomes.
 
-Writes that wait together become one command; one command of a node is on its way at a time, the others gather. Whoever
+Writes that wait together become one command; one command of a node is on its way at a time, the others gather, unless
+their clients asked for the leader alone. Whoever
 applies a command that carries this node's origin settles its writes: outcomes come from the state machine alone,
 never from PySyncObj's callbacks, which can be lost, early, or another command's (13, 14).
 
@@ -22,19 +23,26 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import ABSENT, ANY, MAJORITY, Get, Put, Write
+from raftkv.core.requests import ABSENT, ANY, DEFAULT, MAJORITY, Get, Put, Write
 from raftkv.core.results import Outcome, Written
 from raftkv.machine import command as commands
-from raftkv.raft.settings import SHUTTING_DOWN
+from raftkv.raft.settings import NOT_OF_RAFT, SHUTTING_DOWN
+from raftkv.raft.visibility import shown_from
 
 BATCH_OPERATIONS: Final = 256
 """Operations in one command at most; beyond it batches only add latency (measured: no more throughput)."""
+
+BATCHES_MAX: Final = 256
+"""Commands without an outcome at most. Only those that the leader alone acknowledged, or a leader lost, are so many."""
 
 BATCH_OVERHEAD_BYTES: Final = 4096
 """What a command adds to the writes it carries, generously."""
 
 BATCH_BYTES: Final = 1 << 20
 """Size at which a command is full; a single larger write travels alone."""
+
+SEQUENCE_MASK: Final = 0xFFFF_FFFF
+"""Sequences begin at the origin's last bits, which is less to write than all of them."""
 
 DEADLINE_PASSED = Unknown(detail="the deadline passed while the write was being replicated")
 
@@ -76,6 +84,8 @@ def refusal(write: Write, *, cluster_size: int, limit_bytes: int) -> Refused | N
     """Why ``write`` cannot be replicated at all, if it cannot."""
     if not 0 <= write.acks <= cluster_size:
         return Refused(code=Code.BAD_REQUEST, detail=f"w={write.acks}, but the cluster has {cluster_size} nodes")
+    if write.n != DEFAULT or write.sloppy is not None or write.context:
+        return NOT_OF_RAFT
     for operation in write.operations:
         if not isinstance(operation, Get) and operation.match is not None and operation.match < min(ABSENT, ANY):
             return Refused(code=Code.BAD_REQUEST, detail="a revision cannot be negative")
@@ -90,14 +100,16 @@ class Proposals:
     ``settled`` gathers outcomes; the replica hands them out once what they rest on is durable and visible.
     """
 
-    def __init__(self, *, origin: int, majority: int, max_waiting: int) -> None:
+    def __init__(self, *, origin: int, cluster_size: int, max_waiting: int) -> None:
+        """``origin`` is random: news of an earlier life's commands, by their sequence, must not meet this one's."""
         self._origin = origin
-        self._majority = majority
+        self._majority = cluster_size // 2 + 1
+        self._shown_from = shown_from(cluster_size)
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
         self._batches: dict[int, Batch] = {}
         self._current: Batch | None = None
-        self._sequence = 0
+        self._sequence = origin & SEQUENCE_MASK
         self._waiting_count = 0
         self._earliest_s = float("inf")
         self._applied_term = 0
@@ -106,7 +118,7 @@ class Proposals:
     @property
     def queued(self) -> bool:
         """Are there writes that could be proposed now?"""
-        return self._current is None and bool(self._queue)
+        return self._current is None and bool(self._queue) and len(self._batches) < BATCHES_MAX
 
     def add(self, write: Write, deadline_s: float, pending: Pending) -> bool:
         """Queue a write; false when too many wait already."""
@@ -141,19 +153,23 @@ class Proposals:
         self._batches[batch.sequence] = self._current = batch
         return batch
 
-    def declined(self, sequence: int, reason: Refused | None) -> None:
-        """The command is in no log; without a ``reason`` its writes are proposed again."""
+    def declined(self, sequence: int, reason: Refused | None) -> int:
+        """The command is in no log; without a ``reason`` its writes are proposed again.
+
+        Returns the term it was proposed in, 0 when that is forgotten: another may have begun since.
+        """
         batch = self._batches.get(sequence)
         if batch is None:
-            return
+            return 0
         if reason is None:
             self._requeue(batch)
         else:
             self._settle(batch, [reason] * len(batch.writes))
             self._forget(batch)
+        return batch.term
 
     def replicated(self, sequence: int) -> None:
-        """As many replicas as the batch asked for have it durably."""
+        """As many replicas as the batch asked for have it."""
         batch = self._batches.get(sequence)
         if batch is None:
             return
@@ -161,6 +177,8 @@ class Proposals:
         if batch.acks < self._majority:
             accepted = Written(results=(), revision=0, acks=batch.acks, committed=False)
             self._settle(batch, [accepted] * len(batch.writes))
+            if batch is self._current:
+                self._current = None  # its clients go on, so later writes must not wait for its commit
         self._settle_if_complete(batch)
 
     def applied(self, origin: int, sequence: int, outcomes: tuple[Written, ...]) -> None:
@@ -232,7 +250,7 @@ class Proposals:
     def _settle_if_complete(self, batch: Batch) -> None:
         if not batch.outcomes:
             return
-        if batch.acks > self._majority and not batch.replicated:
+        if batch.acks >= self._shown_from and not batch.replicated:
             return
         acks = max(batch.acks, self._majority) if batch.acks != MAJORITY else self._majority
         outcomes = [msgspec.structs.replace(written, acks=acks) for written in batch.outcomes]

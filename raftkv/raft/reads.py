@@ -88,9 +88,9 @@ class ReadRounds:
         for reader in readers:
             reader(0)
 
-    def add(self, peer: str, pong: Pong, term: int) -> None:
+    def add(self, peer: str, pong: Pong) -> None:
         """Count one yes of the current round."""
-        if self._round is None or pong.round != self._round.number or pong.term != term:
+        if self._round is None or pong.round != self._round.number or pong.term != self._round.term:
             return
         self._round.yes.add(peer)
         self._finish_if_enough()

@@ -18,6 +18,7 @@ from raftkv.raft.transfer import base_entries
 from raftkv.storage.log import Log
 from raftkv.storage.snapshots import Manifest, SnapshotStore
 from raftkv.storage.state import LmdbTables, is_trustworthy
+from raftkv.storage.tables import TableReader
 
 
 class State:
@@ -89,12 +90,17 @@ def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbTables | 
     if not is_trustworthy(directory):
         return None
     tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
+    if is_on_the_line(tables, log, newest):
+        return tables
+    tables.close(clean=False)
+    return None
+
+
+def is_on_the_line(tables: TableReader, log: Log, newest: Manifest | None) -> bool:
+    """Does this state lie between the newest snapshot and the log's end, so that the log continues it?"""
     applied_index = layout.unpack_number(tables.get(layout.META, layout.APPLIED_INDEX))
     applied_term = layout.unpack_number(tables.get(layout.META, layout.APPLIED_TERM))
     covered = newest.index if newest is not None else 0
     if applied_index == 0 and covered == 0:
-        return tables
-    if applied_index >= covered and holds(log, applied_index, applied_term):
-        return tables
-    tables.close(clean=False)
-    return None
+        return True
+    return applied_index >= covered and holds(log, applied_index, applied_term)

@@ -17,27 +17,33 @@ import random as random_module
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import msgspec
 import structlog
 
+from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
-from raftkv.core.results import Answer, PeerStatus, Ready, Status
-from raftkv.machine import reading
+from raftkv.core.requests import MAJORITY, Barrier, Configure, Consistency, Inspect, Read, Request, Write
+from raftkv.core.results import Configured, PeerStatus, Status, Written
 from raftkv.machine.command import encode
 from raftkv.machine.machine import Machine
 from raftkv.raft import messages, proposals
+from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.appends import Appends
 from raftkv.raft.conversation import Conversation, Freshness, standing
+from raftkv.raft.delays import Delays
 from raftkv.raft.elections import Elections
+from raftkv.raft.eventual import EventualReads
+from raftkv.raft.following import Following
 from raftkv.raft.gate import Position, ReadGate
 from raftkv.raft.internals import NO_OP, Core, StableNode
 from raftkv.raft.journal import LogJournal
 from raftkv.raft.ports import PeerPort, Snapshots, StatePort
+from raftkv.raft.readers import Readers
 from raftkv.raft.reads import ReadRounds
 from raftkv.raft.settings import (
     DISK_FULL,
-    LEADERLESS_TIMEOUTS,
     NO_LEADER,
+    NOT_OF_RAFT,
     SHUTTING_DOWN,
     TOO_LATE,
     ReplicaSettings,
@@ -45,13 +51,14 @@ from raftkv.raft.settings import (
 )
 from raftkv.raft.transfer import Transfers, base_entries
 from raftkv.raft.transport import GuardedTransport
+from raftkv.raft.visibility import Visibility
 from raftkv.storage.log import Log
 
 DISK_CHECK_S: Final = 1.0
 COMMIT_DELAY_S: Final = 0.01
 """How long applied entries may wait to be seen by local reads of this node when no client of it waits for them."""
 
-OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL)
+OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL, Consistency.EVENTUAL)
 EXPIRY_ORIGIN: Final = 0
 """Origin of the leader's own empty commands, which only move the machine's clock."""
 
@@ -92,6 +99,7 @@ class RaftReplica:
             needs_snapshot=self._offer_snapshot,
             heartbeat_s=settings.heartbeat_s,
             clock=clock,
+            wall_ms=wall_ms,
         )
         self._core = Core(
             node_id=settings.node_id,
@@ -119,9 +127,33 @@ class RaftReplica:
             drift_bound=settings.clock_drift_bound,
             heartbeat_s=settings.heartbeat_s,
         )
-        self._gate = ReadGate(self._rounds, max_waiting=settings.max_waiting, ask=self._transport.post)
+        self._gate = ReadGate(
+            self._rounds,
+            first_number=random.getrandbits(32),
+            max_waiting=settings.max_waiting,
+            ask=self._transport.post,
+        )
         self._proposals = proposals.Proposals(
-            origin=random.getrandbits(63) + 1, majority=self._majority, max_waiting=settings.max_waiting
+            origin=random.getrandbits(63) + 1, cluster_size=self._size, max_waiting=settings.max_waiting
+        )
+        self._eventual = EventualReads(first_number=random.getrandbits(32), max_waiting=settings.max_waiting)
+        self._delays = Delays(
+            settings.delays,
+            peers=tuple(self._nodes),
+            limit_bytes=settings.window_bytes,
+            max_waiting=settings.max_waiting,
+        )
+        self._readers = Readers(
+            settings,
+            peers=tuple(self._nodes),
+            core=self._core,
+            transport=self._transport,
+            gate=self._gate,
+            eventual=self._eventual,
+            delays=self._delays,
+            state=state,
+            usual_r=lambda: self._machine.sizes[0],
+            clock=clock,
         )
         self._transfers = Transfers(
             snapshots=snapshots,
@@ -130,12 +162,18 @@ class RaftReplica:
             entries_between=settings.snapshot_entries,
             log_bytes=settings.snapshot_log_bytes,
             trailing_entries=settings.trailing_entries,
+            match_indexes=self._match_indexes,
             post=self._transport.post,
             state_directory=lambda: state.directory,
             fresh_directory=state.fresh_directory,
         )
-        self._followed: tuple[int, str | None] = (0, None)
-        self._leaderless_since_s: float | None = now_s
+        self._following = Following(
+            core=self._core,
+            elections=self._elections,
+            transport=self._transport,
+            election_timeout_s=settings.election_timeout_s,
+            started_at_s=now_s,
+        )
         self._closed = False
         self.sent_ahead = False
         self._uncommitted_since_s: float | None = None
@@ -144,13 +182,16 @@ class RaftReplica:
         self._expiry_checked_at_s = now_s
         self._expiry_index = 0
         self._freshness = Freshness()
+        self._agreed_time = AgreedTime(cluster_size=self._size)
+        self._visibility = Visibility(self._machine.applied_index)
         self._appends = Appends(
             core=self._core,
             nodes=self._nodes.values(),
             proposals=self._proposals,
             transport=self._transport,
+            visibility=self._visibility,
             clock=clock,
-            wall_ms=wall_ms,
+            stamp_ms=self._stamp_ms,
         )
         self.conversation = Conversation(
             settings,
@@ -159,14 +200,20 @@ class RaftReplica:
             transport=self._transport,
             elections=self._elections,
             freshness=self._freshness,
+            agreed_time=self._agreed_time,
             rounds=self._rounds,
             gate=self._gate,
             proposals=self._proposals,
             appends=self._appends,
             transfers=self._transfers,
+            visibility=self._visibility,
+            eventual=self._eventual,
+            readers=self._readers,
+            delays=self._delays,
             log=log,
             link=link,
             clock=clock,
+            wall_ms=wall_ms,
             disk_is_full=lambda: self._disk_full,
         )
 
@@ -181,13 +228,31 @@ class RaftReplica:
             pending.resolve(self.status())
         elif isinstance(request, Write):
             self._submit_write(request, deadline_s, pending)
-        elif request.consistency is Consistency.LOCAL:
-            self._answer(pending, request)
-        elif not self._gate.add(request, deadline_s, pending):
-            pending.resolve(overloaded("reads"))
+        elif isinstance(request, Read | Barrier):
+            self._readers.submit(request, deadline_s, pending)
+        elif isinstance(request, Configure):
+            self._configure(request, deadline_s, pending)
+        else:
+            pending.resolve(NOT_OF_RAFT)
         return pending
 
+    def _configure(self, request: Configure, deadline_s: float, pending: Pending) -> None:
+        """Set R and W of requests that name none, through the log, so that every node has the same."""
+        _, r, w = self.status().sizes
+        r, w = request.r or r, request.w or w
+        for name, number, least in (("n", request.n or self._size, self._size), ("r", r, 1), ("w", w, 1)):
+            if not least <= number <= self._size:
+                reason = f"{name}: {number} is not " + (f"between 1 and {self._size}" if least == 1 else f"{least}")
+                pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
+                return
+        changed = Pending()
+        configured = Configured(n=self._size, r=r, w=w)
+        changed.when_done(lambda outcome: pending.resolve(configured if isinstance(outcome, Written) else outcome))
+        self._submit_write(Write(operations=(), acks=self._majority, sizes=(r, w)), deadline_s, changed)
+
     def _submit_write(self, write: Write, deadline_s: float, pending: Pending) -> None:
+        if write.acks == MAJORITY and self._machine.sizes[1] not in (0, self._majority):
+            write = msgspec.structs.replace(write, acks=self._machine.sizes[1])
         limit_bytes = self._settings.largest_command_bytes - proposals.BATCH_OVERHEAD_BYTES
         refusal = proposals.refusal(write, cluster_size=self._size, limit_bytes=limit_bytes)
         if refusal is not None:
@@ -206,6 +271,9 @@ class RaftReplica:
         ``sent_ahead`` says whether appends were sent that the network should take before ``finish_work`` waits for the
         disk. Between the halves peers' messages may come in, and requests be submitted; no other work may be done.
         """
+        if self._delays.active:
+            self.conversation.take_late(now_s)
+            self._readers.release(now_s)
         self._transport.resume_peers()
         self._stand(now_s)
         self._core.tick()
@@ -221,12 +289,18 @@ class RaftReplica:
     def finish_work(self, now_s: float) -> float:
         """The second half of ``work``: flush, send, commit, answer, in this order; returns as ``work`` does."""
         self._log.flush()
+        if self._delays.active:
+            self._send_late(now_s)
         self._send(self._transport.drain())
-        self._commit(now_s)
+        moved = self._commit(now_s)
         self._hand_out()
         if self._size == 1 and self._core.is_leader and self._core.commit_index < self._core.last_index:
             return now_s  # alone, the next round commits what this one appended
+        if moved:
+            return now_s  # the next round tells who waits for what can be read here now
         due_s = self._transport.notice_due_s() or now_s + self._settings.heartbeat_s / 2
+        if self._delays.active:
+            due_s = min(due_s, self._delays.next_s)
         return due_s if self._uncommitted_since_s is None else min(due_s, self._uncommitted_since_s + COMMIT_DELAY_S)
 
     def status(self) -> Status:
@@ -239,7 +313,7 @@ class RaftReplica:
             node=self._settings.node_id,
             mode="raft",
             role=core.role,
-            leader=self._leader(self._clock()),
+            leader=self._following.leader(self._clock()),
             term=core.term,
             commit_index=core.commit_index,
             applied_index=core.applied_index,
@@ -256,13 +330,20 @@ class RaftReplica:
             cluster_size=self._size,
             heard_at_s=None if heard_at_s == float("-inf") else heard_at_s,
             can_write=not self._disk_full,
-            state_path=str(self._state.directory),
+            state_path=self._state_path(),
+            n=self._size,
+            r=self._machine.sizes[0],
+            w=self._machine.sizes[1],
         )
 
     def position(self) -> tuple[str, str | None, int, str]:
         """Role, leader, term and where the state lies: what the front-end must learn without delay when it changes."""
-        leader = self._leader(self._clock())
-        return self._core.role, leader, self._core.term, str(self._state.directory)
+        leader = self._following.leader(self._clock())
+        return self._core.role, leader, self._core.term, self._state_path()
+
+    def _state_path(self) -> str:
+        """Where the front-end may read the applied state itself: nowhere, when reads are to be delayed."""
+        return "" if self._delays.read_s else str(self._state.directory)
 
     def close(self) -> None:
         """See ``Replicator``; a second call does nothing."""
@@ -270,7 +351,7 @@ class RaftReplica:
             return
         self._closed = True
         self._proposals.abandon()
-        self._gate.abandon(SHUTTING_DOWN)
+        self._readers.abandon()
         self.finish_work(self._clock())
         self._transfers.close()
         self._log.close()
@@ -294,19 +375,13 @@ class RaftReplica:
     def _follow(self, now_s: float) -> None:
         """Notice who leads, and how fresh the applied state is."""
         core = self._core
-        leader = self._leader(now_s)
-        followed = (core.term, leader)
-        if followed != self._followed:
-            self._followed = followed
+        if self._following.changed(now_s):
             self._proposals.release()
             self._appends.forget()
+            self._visibility.forget()
             self._transport.forget_notices()
             self._transfers.stop_sending()
-            log_line.info("leader", term=core.term, leader=leader, role=core.role)
-        if leader is not None:
-            self._leaderless_since_s = None
-        elif self._leaderless_since_s is None:
-            self._leaderless_since_s = now_s
+            log_line.info("leader", term=core.term, leader=self._following.leader(now_s), role=core.role)
         self._freshness.applied(core.applied_index)
 
     def _send_notices(self, now_s: float) -> None:
@@ -317,25 +392,6 @@ class RaftReplica:
         self._transport.forget_notices()
         if self._core.is_leader:
             self._core.send_appends()
-
-    def _leader(self, now_s: float) -> str | None:
-        """Who leads, as far as this node can tell; PySyncObj goes on naming a leader it has not heard for long."""
-        core = self._core
-        silence_s = now_s - self._elections.heard_at_s
-        if not core.is_leader and silence_s > LEADERLESS_TIMEOUTS * self._settings.election_timeout_s:
-            return None
-        return core.leader_id
-
-    def _reachable_leader(self, now_s: float) -> str | None:
-        leader = self._leader(now_s)
-        if leader is None or self._core.is_leader or self._transport.is_up(leader):
-            return leader
-        return None
-
-    def _leaderless_too_long(self, now_s: float) -> bool:
-        since_s = self._leaderless_since_s
-        patience_s = LEADERLESS_TIMEOUTS * self._settings.election_timeout_s
-        return since_s is not None and now_s - since_s > patience_s
 
     def _check_disk(self, now_s: float) -> None:
         if now_s - self._disk_checked_at_s < DISK_CHECK_S:
@@ -349,12 +405,12 @@ class RaftReplica:
     def _propose(self, now_s: float) -> None:
         core = self._core
         self._proposals.release(proposed_before_s=now_s - self._settings.election_timeout_s)
-        if self._leaderless_too_long(now_s):
+        if self._following.leaderless_too_long(now_s):
             self._proposals.refuse_queued(NO_LEADER)
         if core.is_leader and self._disk_full:
             self._proposals.refuse_queued(DISK_FULL)
         while self._proposals.queued:
-            leader = self._reachable_leader(now_s)
+            leader = self._following.reachable_leader(now_s)
             if leader is None or (not core.is_leader and self.conversation.declined_term == core.term):
                 break
             batch = self._proposals.next_batch(core.term, now_s)
@@ -364,22 +420,26 @@ class RaftReplica:
                 proposal = messages.Propose(term=core.term, sequence=batch.sequence, body=batch.body, acks=batch.acks)
                 self._transport.post(leader, proposal)
         self._appends.settle()
-        self._proposals.expire(now_s, NO_LEADER if self._reachable_leader(now_s) is None else TOO_LATE)
+        news = self._visibility.news()
+        if news is not None:
+            self._transport.post(*news)
+        self._proposals.expire(now_s, NO_LEADER if self._following.reachable_leader(now_s) is None else TOO_LATE)
 
     def _serve_reads(self, now_s: float) -> None:
         core = self._core
         leads = core.leads_committed_term
-        if self._leaderless_too_long(now_s):
+        if self._following.leaderless_too_long(now_s):
             self._gate.refuse_fresh(NO_LEADER)
         position = Position(
             term=core.term,
             is_leader=core.is_leader,
             leads=leads,
-            leader=self._leader(now_s),
+            leader=self._following.leader(now_s),
             commit_index=core.commit_index,
             applied_index=core.applied_index,
         )
         self._gate.step(position, now_s)
+        self._eventual.expire(now_s)
         if not core.is_leader:
             self._rounds.abandon()
         ping = self._rounds.advance(term=core.term, leads=leads, commit_index=core.commit_index, now_s=now_s)
@@ -397,8 +457,15 @@ class RaftReplica:
         if self._expiry_index > self._core.applied_index and self._expiry_index <= self._core.last_index:
             return
         due_ms = self._machine.next_expiry_ms()
-        if due_ms is not None and due_ms <= self._wall_ms():
-            self._expiry_index, _ = self._core.append(encode(self._wall_ms(), EXPIRY_ORIGIN, 0, ()))
+        now_ms = self._stamp_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            self._expiry_index, _ = self._core.append(encode(now_ms, EXPIRY_ORIGIN, 0, ()))
+
+    def _stamp_ms(self) -> int:
+        """The time that this leader stamps commands with."""
+        return self._agreed_time.read(
+            term=self._core.term, wall_ms=self._wall_ms(), machine_ms=self._machine.clock_ms, now_s=self._clock()
+        )
 
     def _move_snapshots(self, now_s: float) -> None:
         loaded = self._transfers.step(self._core.applied_index, now_s)
@@ -410,10 +477,12 @@ class RaftReplica:
             return
         previous, last = base_entries(manifest)
         self._log.reset(previous, last)
+        self._transfers.recount()
         self._state.switch(directory)
         self._machine = Machine(self._state.tables, self._settings.limits)
         assert self._machine.applied_index == manifest.index
         self._core.jump(manifest.index)
+        self._visibility.committed(manifest.index)
         self._proposals.overtaken()
         log_line.info("snapshot installed", index=manifest.index, rows=manifest.rows)
         leader = self._core.leader_id
@@ -429,44 +498,44 @@ class RaftReplica:
         for peer, outgoing in outboxes:
             anything = True
             for message in outgoing:
+                if self._delays.active and isinstance(message, messages.Append):
+                    message = self._delays.leaving(peer).put(message, self._clock())  # noqa: PLW2901
                 self._link.send(peer, messages.encode(message))
         if anything:
             self._link.flush()
         return anything
 
-    def _commit(self, now_s: float) -> None:
+    def _send_late(self, now_s: float) -> None:
+        """Send the appends that artificial delays have held until now."""
+        for peer in self._nodes:
+            for append in self._delays.leaving(peer).due(now_s):
+                self._link.send(peer, messages.encode(append))
+
+    def _commit(self, now_s: float) -> bool:
         """Commit the state before anyone is told of it; when nobody waits, a little later and more at a time.
 
-        Every commit writes whole pages, and their way to the disk is shared with the log's flushes.
+        Every commit writes whole pages, and their way to the disk is shared with the log's flushes. Returns whether
+        somebody waited for this node to show more.
         """
         if self._uncommitted_since_s is None:
-            return
-        awaited = self._proposals.settled or self._gate.ready
+            return False
+        shown = self._visibility.awaited
+        awaited = shown or self._proposals.settled or self._gate.ready
         if awaited or self._closed or now_s >= self._uncommitted_since_s + COMMIT_DELAY_S:
             self._state.tables.commit()
             self._uncommitted_since_s = None
+            self._visibility.committed(self._machine.applied_index)
+        return shown
 
     def _hand_out(self) -> None:
         settled, self._proposals.settled = self._proposals.settled, []
         refused, self._gate.refused = self._gate.refused, []
         ready, self._gate.ready = self._gate.ready, []
-        for pending, outcome in settled + refused:
+        polled, self._eventual.settled = self._eventual.settled, []
+        for pending, outcome in settled + refused + polled:
             pending.resolve(outcome)
         for pending, request in ready:
-            self._answer(pending, request)
-
-    def _answer(self, pending: Pending, request: Read | Barrier) -> None:
-        if isinstance(request, Barrier):
-            pending.resolve(Ready(applied_index=self._core.applied_index))
-            return
-        tables = self._state.tables
-        pending.resolve(
-            Answer(
-                content=reading.answer(tables, request.query),
-                consistency=request.consistency,
-                revision=reading.revision(tables),
-            )
-        )
+            self._readers.answer(pending, request)
 
     def _apply(self, index: int, term: int, entry: bytes) -> None:
         """Apply one committed entry; called by PySyncObj, in log order."""
@@ -480,7 +549,15 @@ class RaftReplica:
         if applied is not None:
             self._proposals.applied(applied.origin, applied.sequence, applied.outcomes)
 
+    def _match_indexes(self) -> dict[str, int]:
+        """Up to where each connected follower is known to match; only a leader knows."""
+        core, is_up = self._core, self._transport.is_up
+        if not core.is_leader:
+            return {}
+        return {peer: core.match_index(node) for peer, node in self._nodes.items() if is_up(peer)}
+
     def _has_room(self, peer: str, queued_bytes: int) -> bool:
+        queued_bytes += self._delays.leaving(peer).waiting_bytes
         return self._link.outstanding_bytes(peer) + queued_bytes < self._settings.window_bytes
 
     def _offer_snapshot(self, peer: str) -> None:

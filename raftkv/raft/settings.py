@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.core.config import DelaysSection
 from raftkv.core.errors import Code, Refused
 from raftkv.machine.machine import MachineLimits
 
@@ -26,6 +27,7 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
     disk_reserve_bytes: int
     max_waiting: int
     limits: MachineLimits
+    delays: DelaysSection = DelaysSection()
 
 
 LEADERLESS_TIMEOUTS: Final = 2
@@ -37,6 +39,14 @@ NO_LEADER: Final = Refused(
 TOO_LATE: Final = Refused(
     code=Code.OVERLOADED, detail="the deadline passed before the write was proposed", retry_after_s=1.0
 )
+NOT_OF_RAFT: Final = Refused(code=Code.NOT_SUPPORTED, detail="raft mode does not offer this")
+ONE_KEY_ONLY: Final = Refused(
+    code=Code.NOT_SUPPORTED, detail="in raft mode several replicas can be read for one key only, not for a list"
+)
+HELD_TOO_LONG: Final = Refused(
+    code=Code.OVERLOADED, detail="this node holds its reads for longer than this one may wait (delays.follower_read_s)"
+)
+R_IS_EVENTUAL: Final = Refused(code=Code.BAD_REQUEST, detail="r belongs to consistency=eventual")
 DISK_FULL: Final = Refused(
     code=Code.DISK_FULL, detail="the leader's disk is nearly full; writes are refused", retry_after_s=5.0
 )

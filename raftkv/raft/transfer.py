@@ -5,12 +5,12 @@ PySyncObj's own way (chunks that carry a commit index, a dump written by a fork 
 counts; another process loads it into a fresh state while this node goes on answering its leader.
 
 Rules: one snapshot is written at a time and one received at a time; nothing here blocks; the log is cut only behind a
-published snapshot.
+published snapshot, and no further than followers need (``raftkv.raft.retention``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ import structlog
 from raftkv.raft.internals import NO_OP
 from raftkv.raft.messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.raft.ports import Receiving, Snapshots
+from raftkv.raft.retention import Retention
 from raftkv.storage.disk import DiskError
 from raftkv.storage.log import Log
 from raftkv.storage.snapshots import Manifest, SnapshotFailedError
@@ -34,6 +35,12 @@ OFFER_AGAIN_S: Final = 5.0
 RETRY_WRITE_S: Final = 30.0
 """After a snapshot could not be written, wait this long before the next try."""
 
+ABSENT_S: Final = 30.0
+"""A transfer whose connection broke may go on within this time: so long the log is kept for it."""
+
+CUT_AGAIN_S: Final = 1.0
+"""How often to see whether entries that were kept for a follower may go."""
+
 log_line = structlog.get_logger("raftkv.raft")
 
 
@@ -41,6 +48,7 @@ class _Sending(msgspec.Struct, kw_only=True):
     manifest: Manifest
     moved_at_s: float
     sent: int = 0
+    down_since_s: float = 0.0
 
 
 class _Incoming(msgspec.Struct, kw_only=True):
@@ -67,6 +75,7 @@ class Transfers:
         entries_between: int,
         log_bytes: int,
         trailing_entries: int,
+        match_indexes: Callable[[], Mapping[str, int]],
         post: Callable[[str, Message], None],
         state_directory: Callable[[], Path],
         fresh_directory: Callable[[], Path],
@@ -76,15 +85,19 @@ class Transfers:
         self._members = members
         self._entries_between = entries_between
         self._log_bytes = log_bytes
-        self._trailing_entries = trailing_entries
+        self._retention = Retention(log, trailing_entries=trailing_entries, snapshot_log_bytes=log_bytes)
+        self._match_indexes = match_indexes
         self._post = post
         self._state_directory = state_directory
         self._fresh_directory = fresh_directory
         self._writing = False
         self._write_not_before_s = 0.0
         self._sending: dict[str, _Sending] = {}
+        self._kept_for_followers = False
+        self._cut_at_s = float("-inf")
         self._incoming: _Incoming | None = None
         self._loading: tuple[Manifest, Path] | None = None
+        self.recount()
 
     # --- taking snapshots
 
@@ -100,6 +113,8 @@ class Transfers:
                 self._write_failed(error, now_s)
             else:
                 self._writing = True
+        if self._kept_for_followers and now_s >= self._cut_at_s + CUT_AGAIN_S:
+            self._cut(now_s)
         return self._finish_load()
 
     def _finish_load(self) -> tuple[Manifest, Path] | None:
@@ -121,7 +136,8 @@ class Transfers:
         covered = newest.index if newest is not None else 1
         if applied_index <= covered:
             return False
-        return applied_index - covered >= self._entries_between or self._log.size_bytes > self._log_bytes
+        fresh_bytes = self._log.size_bytes - self._covered_bytes
+        return applied_index - covered >= self._entries_between or fresh_bytes > self._log_bytes
 
     def _finish_write(self, now_s: float) -> None:
         try:
@@ -142,30 +158,59 @@ class Transfers:
         command, _, term = self._log.entry(written.index)
         assert term == written.term, "the state and the log disagree about a term"
         self._snapshots.publish(written, previous_term=previous_term, last_command=command, members=self._members)
-        self._log.drop_before(self._keep_from(written.index))
+        self._cut(now_s)
 
     def _write_failed(self, error: Exception, now_s: float) -> None:
         self._write_not_before_s = now_s + RETRY_WRITE_S
         log_line.warning("snapshot failed", reason=str(error))
 
-    def _keep_from(self, index: int) -> int:
-        """Keep some entries behind the snapshot, so that a peer a little behind needs no snapshot."""
-        kept_bytes, keep_from = 0, index
-        lowest = max(self._log.first_index, index - self._trailing_entries)
-        while keep_from > lowest and kept_bytes < self._log_bytes // 4:
-            keep_from -= 1
-            kept_bytes += len(self._log.entry(keep_from)[0])
-        return keep_from
+    def _cut(self, now_s: float) -> None:
+        """Drop what the newest snapshot covers, except what is kept for followers."""
+        self._cut_at_s = now_s
+        newest = self._snapshots.newest
+        assert newest is not None
+        needed = self._needed(now_s)
+        self._kept_for_followers = any(index < newest.index for index in needed)
+        self._log.drop_before(self._retention.keep_from(newest.index, needed))
+        self.recount()
+
+    def _needed(self, now_s: float) -> list[int]:
+        """The index each follower has reached, or will have with its snapshot; only the leader knows any.
+
+        Followers without a connection do not count, unless they may come back to a transfer that goes on.
+        """
+        newest = self._snapshots.newest
+        assert newest is not None
+        reached = dict(self._match_indexes())
+        for peer, sending in list(self._sending.items()):
+            connected = peer in reached
+            if reached.get(peer, 0) >= newest.index or not (connected or now_s - sending.down_since_s <= ABSENT_S):
+                del self._sending[peer]
+            else:
+                reached[peer] = max(reached.get(peer, 0), sending.manifest.index)
+        return [index for index in reached.values() if index]
+
+    def recount(self) -> None:
+        """There is a new snapshot, or the log was begun anew behind one: see how much of it the snapshot covers."""
+        newest = self._snapshots.newest
+        fresh = 0 if newest is None else max(0, newest.index + 1 - self._log.first_index)
+        fresh_bytes = sum([len(entry[0]) for entry in self._log.slice(fresh, len(self._log))])
+        self._covered_bytes = self._log.size_bytes - fresh_bytes
 
     # --- sending
 
     def offer(self, peer: str, term: int, now_s: float) -> None:
-        """``peer`` needs entries that the log no longer holds; offer it the newest snapshot, unless one is moving."""
+        """``peer`` needs entries that the log no longer holds; offer it a snapshot, unless one is moving.
+
+        A transfer that was broken off goes on with the same snapshot as long as the log continues it.
+        """
         sending = self._sending.get(peer)
         if sending is not None and now_s - sending.moved_at_s < OFFER_AGAIN_S:
             return
         manifest = self._snapshots.newest
         assert manifest is not None, "the log was cut without a snapshot"
+        if sending is not None and sending.manifest.index >= self._log.first_index:
+            manifest = sending.manifest
         self._sending[peer] = _Sending(manifest=manifest, moved_at_s=now_s)
         self._post(peer, SnapshotOffer(term=term, manifest=manifest))
 
@@ -187,9 +232,11 @@ class Transfers:
             self._post(peer, chunk)
             sending.sent += len(data)
 
-    def forget_peer(self, peer: str) -> None:
-        """The connection to ``peer`` is gone, and with it what was on its way."""
-        self._sending.pop(peer, None)
+    def link_down(self, peer: str, now_s: float) -> None:
+        """The connection to ``peer`` is gone, and with it what was on its way; it is offered again."""
+        sending = self._sending.get(peer)
+        if sending is not None:
+            sending.moved_at_s, sending.down_since_s = float("-inf"), now_s
 
     def stop_sending(self) -> None:
         """Forget every transfer: another node leads."""

@@ -67,6 +67,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         needs_snapshot: Callable[[str], None],
         heartbeat_s: float,
         clock: Callable[[], float],
+        wall_ms: Callable[[], int],
     ) -> None:
         super().__init__(None, None, None)
         self._nodes = dict(peers)
@@ -75,6 +76,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         self._needs_snapshot = needs_snapshot
         self._heartbeat_s = heartbeat_s
         self._clock = clock
+        self._wall_ms = wall_ms
         self._voters: set[str] = set()
         self._voters_term = 0
         self.core: Core
@@ -106,7 +108,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         else:
             # Commands are forwarded, and leadership transferred, by messages of ours.
             assert kind == "response_vote", kind
-            self.post(peer, Vote(term=message["term"]))
+            self.post(peer, Vote(term=message["term"], wall_ms=self._wall_ms()))
         return True
 
     def post(self, peer: str, message: Message) -> None:
@@ -134,12 +136,16 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         peer, state = node.id, self._peers[node.id]
         state.sequence += 1
         entries = tuple(message.get("entries") or ())
+        heartbeat = Append(term=message["term"], commit_index=message["commit_index"], sequence=state.sequence)
         if "serialized" in message:
-            self._needs_snapshot(peer)
             self._pause(node)
+            # It goes ahead of the offer, which a follower that has just started takes from nobody but its leader.
+            self.post(peer, heartbeat)
+            self._needs_snapshot(peer)
         elif entries and not self._has_room(peer, state.outbox_bytes):
             self.core.set_next_index(node, message["prevLogIdx"] + 1)
             self._pause(node)
+            self.post(peer, heartbeat)
         elif not entries and self._may_wait(state, message["commit_index"]):
             return
         else:
@@ -156,8 +162,6 @@ class GuardedTransport(Transport):  # type: ignore[misc]
             state.appended_at_s, state.owed_since_s = self._clock(), None
             state.told_commit_index = append.commit_index
             self.post(peer, append)
-            return
-        self.post(peer, Append(term=message["term"], commit_index=message["commit_index"], sequence=state.sequence))
 
     def _may_wait(self, state: _PeerState, commit_index: int) -> bool:
         """May an append without entries wait a moment? It tells of a commit index, which the next one tells too."""
@@ -274,10 +278,13 @@ class GuardedTransport(Transport):  # type: ignore[misc]
                 "success": admitted.success,
             },
         )
+        next_index = self.core.next_index(node)
         if admitted.reset:
             state.reset_since = state.sequence
         else:
-            self.core.set_next_index(node, max(next_before, self.core.next_index(node)))
+            next_index = max(next_before, next_index)
+        # What the peer is known to hold need not go again; and if our log begins there, there is no going back.
+        self.core.set_next_index(node, max(next_index, self.core.match_index(node) + 1))
 
     def take_vote_request(self, peer: str, request: RequestVote) -> None:
         """Hand a vote request to PySyncObj."""

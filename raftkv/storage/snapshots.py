@@ -19,9 +19,10 @@ import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from raftkv.core.errors import StartupError
 from raftkv.storage.bodies import load_body, verify_body
@@ -39,18 +40,21 @@ class SnapshotFailedError(Exception):
     """A snapshot could not be written, received or loaded; nothing partial is left, and trying again is safe."""
 
 
+Number = Annotated[int, Meta(ge=0, le=1 << 62)]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot covers: the last entry it includes, the term of the one before, and the members at that point."""
 
-    index: int
-    term: int
-    previous_term: int
+    index: Number
+    term: Number
+    previous_term: Number
     last_command: bytes
     members: tuple[str, ...]
-    body_bytes: int
-    body_crc: int
-    rows: int
-    format: int = FORMAT
+    body_bytes: Number
+    body_crc: Number
+    rows: Number
+    format: Number = FORMAT
 
 
 class WrittenBody(msgspec.Struct, frozen=True, kw_only=True):

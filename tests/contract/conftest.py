@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import pytest
 
 from raftkv.core.replicator import Pending, Replicator
-from raftkv.core.requests import Request
+from raftkv.core.requests import Consistency, Request
 from raftkv.core.results import Outcome
+from tests.contract.quorum import QuorumSubject
 from tests.contract.raft import RaftSubject
 from tests.contract.remote import RemoteSubject
 from tests.contract.solo import SoloReplicator
@@ -50,6 +51,7 @@ Make = Callable[[int, Any], Subject]
 REPLICATORS: dict[str, Make] = {
     "solo": lambda max_pending, folder: SoloSubject(max_pending),
     "raft leader": lambda max_pending, folder: RaftSubject(max_pending, ask_the_leader=True),
+    "quorum": lambda max_pending, folder: QuorumSubject(max_pending),
     "raft follower": lambda max_pending, folder: RaftSubject(max_pending, ask_the_leader=False),
     "remote": lambda max_pending, folder: RemoteSubject(max_pending, folder, shared_state=False),
     "remote with shared state": lambda max_pending, folder: RemoteSubject(max_pending, folder, shared_state=True),
@@ -62,6 +64,16 @@ class Harness:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.replicator = subject.replicator
+        self.usual = subject.replicator.status().offers[0]
+        """The level of a read that names none."""
+
+    @property
+    def has_one_order(self) -> bool:
+        """Do all writes have one order: revisions, versions that count, compare-and-set, retries applied once?
+
+        The one difference between the modes that the suite declares; what is not offered must be refused.
+        """
+        return Consistency.LINEARIZABLE in self.replicator.status().offers
 
     def submit(self, request: Request, timeout_s: float = 10.0) -> Pending:
         return self.replicator.submit(request, time.monotonic() + timeout_s)

@@ -6,9 +6,11 @@ It shows what the interface asks for, and carries the tests of the HTTP layer. `
 
 from __future__ import annotations
 
+import msgspec
+
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Barrier, Consistency, Read, Request, Write
+from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, Ready, Status
 from raftkv.machine import command, reading
 from raftkv.machine.machine import Machine, MachineLimits
@@ -108,11 +110,13 @@ class SoloReplicator:
             index = self.machine.applied_index + 1
             applied = self.machine.apply(index, 1, command.encode(self.now_ms, 1, index, (request,)))
             assert applied is not None
-            return applied.outcomes[0]
+            return msgspec.structs.replace(applied.outcomes[0], acks=request.acks)
         if isinstance(request, Read):
             content = reading.answer(self.tables, request.query)
             revision = reading.revision(self.tables)
             return Answer(content=content, consistency=request.consistency, revision=revision)
         if isinstance(request, Barrier):
             return Ready(applied_index=self.machine.applied_index)
-        return self.status()
+        if isinstance(request, Inspect):
+            return self.status()
+        return Refused(code=Code.NOT_SUPPORTED, detail="one replica by itself does not offer this")

@@ -1,13 +1,17 @@
 """Real faults on real processes: nothing acknowledged is lost, nothing refused is applied, nobody lies about a read."""
 
+import os
 import signal
 import socket
-import time
 
 import pytest
 import requests
 
-from tests.integration.processes import Load, RealCluster, wait_for
+from raftkv.lab.cluster import wait_until
+from raftkv.lab.faults import Kill, Mute, Partition, Pause
+from raftkv.lab.processes import descendants
+from tests.integration.processes import RealCluster
+from tests.integration.trial import run_trial
 
 pytestmark = pytest.mark.integration
 
@@ -20,68 +24,36 @@ def cluster(tmp_path):
         yield made
 
 
-def test_kill_9_of_the_leader_under_load(cluster):
-    with Load(cluster) as load:
-        load.wait_for(200)
-        leader = cluster.leader()
-        cluster.kill(leader)
-        load.wait_for(200)
-        cluster.start(leader)
-        load.wait_for(200)
-    cluster.wait_ready()
-
-    load.verify()
-
-
-def test_kill_9_of_all_nodes_at_once_under_load(cluster):
-    with Load(cluster) as load:
-        load.wait_for(500)
-        cluster.kill(*cluster.nodes)
-        before = dict(load.acknowledged)
-        cluster.start()
-        load.wait_for(100)
-    cluster.wait_ready()
-
-    assert len(before) >= 500
-    load.verify()
+def short_run(stage):
+    stage.strike(Kill(nodes=("leader",)), for_s=1.0, rest_s=2.0)
+    stage.strike(Pause(nodes=("leader",), part="replica"), for_s=3.0)
+    stage.strike(Pause(nodes=("leader",)), for_s=3.0)
+    stage.strike(Partition(groups=(("leader",), ("rest",))), for_s=3.0)
+    stage.progress(50)
+    stage.strike(Mute(senders=("leader",), receivers=("rest",)), for_s=2.0)
+    stage.progress(50)
+    stage.strike(Kill(nodes=("all",)), for_s=0.5)
+    stage.progress(50)
 
 
-def test_a_leader_stopped_for_longer_than_an_election(cluster):
-    with Load(cluster) as load:
-        load.wait_for(100)
-        old = cluster.leader()
-        cluster.signal(old, signal.SIGSTOP)
-        others = [node for node in cluster.nodes if node != old]
-        wait_for(lambda: any((cluster.status(node) or {}).get("role") == "leader" for node in others), "a new leader")
-        cluster.put(others[0], "moved", "on")
-        time.sleep(2)
-        cluster.signal(old, signal.SIGCONT)
-        answers = [cluster.get(old, "moved")]
-        while answers[-1].status_code == 503:  # its front-end has not heard of it again
-            answers.append(cluster.get(old, "moved"))
-        load.wait_for(100)
-    cluster.wait_ready()
-
-    assert answers[-1].content == b"on"
-    load.verify()
+def test_kills_pauses_and_partitions_under_load(tmp_path):
+    run_trial(tmp_path, "short run", short_run, sections="[raft]\nsnapshot_entries = 200\ntrailing_entries = 20\n")
 
 
 def test_a_leader_cut_off_from_the_majority_stops_answering_but_for_local_reads(cluster):
     cluster.put(cluster.nodes[0], "k", "old")
     leader = cluster.leader()
     others = [node for node in cluster.nodes if node != leader]
-    wait_for(lambda: cluster.get(leader, "k", "?consistency=local").content == b"old", "the write to be applied")
-    for node in others:
-        cluster.signal(node, signal.SIGSTOP)
-    wait_for(lambda: cluster.status(leader)["role"] != "leader", "the leader to step down", limit_s=5)
+    wait_until(lambda: cluster.get(leader, "k", "?consistency=local").content == b"old", "the write to be applied")
+    cluster.pause(*others)
+    wait_until(lambda: cluster.status(leader)["role"] != "leader", "the leader to step down", limit_s=5)
 
     read = cluster.get(leader, "k", "?timeout=1")
     lease = cluster.get(leader, "k", "?consistency=lease&timeout=1")
     write = cluster.put(leader, "k", "new", params={"timeout": "1"})
     local = cluster.get(leader, "k", "?consistency=local")
     ready = cluster.request("GET", leader, "/readyz")
-    for node in others:
-        cluster.signal(node, signal.SIGCONT)
+    cluster.resume(*others)
 
     assert [read.status_code, lease.status_code, write.status_code] == [503, 503, 503]
     assert write.json()["applied"] == "no"
@@ -107,12 +79,12 @@ def test_a_node_away_for_many_writes_catches_up_from_a_snapshot(tmp_path):
             assert answer.status_code == 200, answer.text
         for number in range(600):
             assert cluster.put(near, f"single{number}", "v").ok
-        wait_for(lambda: list((tmp_path / "data" / near / "snapshots").glob("*.manifest")), "a snapshot")
+        wait_until(lambda: list((tmp_path / "data" / near / "snapshots").glob("*.manifest")), "a snapshot")
 
         cluster.start(away)
         cluster.wait_ready(away)
 
-        wait_for(lambda: cluster.get(away, "single599", "?consistency=local").ok, "the node to catch up")
+        wait_until(lambda: cluster.get(away, "single599", "?consistency=local").ok, "the node to catch up")
         assert cluster.get(away, "k99", "?consistency=local").content == b"v" * 100
         assert "snapshot installed" in cluster.log(away)
         # What it took over carries it through a restart on its own.
@@ -123,15 +95,11 @@ def test_a_node_away_for_many_writes_catches_up_from_a_snapshot(tmp_path):
 
 
 def test_a_restart_of_a_front_end_worker_hurts_nobody(cluster):
-    from tests.integration.processes import descendants
-
     node = cluster.nodes[0]
     cluster.put(node, "k", "v")
     # node -> gunicorn's arbiter -> worker: the worker is the one without children
     family = descendants(cluster.processes[node].pid) - {cluster.processes[node].pid}
     (worker,) = [pid for pid in family if descendants(pid) == {pid}]
-    import os
-
     os.kill(worker, signal.SIGKILL)
 
     def served():
@@ -140,7 +108,7 @@ def test_a_restart_of_a_front_end_worker_hurts_nobody(cluster):
         except requests.ConnectionError:
             return False
 
-    wait_for(served, "a new worker")
+    wait_until(served, "a new worker")
 
 
 def test_a_stranger_on_the_peer_port_changes_nothing(cluster):

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.integration.processes import RealCluster, descendants, wait_for
+from raftkv.lab.cluster import wait_until
+from raftkv.lab.processes import descendants
+from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration
 
@@ -89,7 +91,7 @@ def test_the_end_of_the_parent_ends_the_node(tmp_path):
 
         assert process.wait(20) == 0
         assert len(family) >= 3
-        wait_for(lambda: not any(descendants(pid) for pid in family), "the family to end")
+        wait_until(lambda: not any(descendants(pid) for pid in family), "the family to end")
 
 
 def refusal(cluster, node="n1"):
@@ -171,7 +173,7 @@ def test_a_full_disk_refuses_writes_and_goes_on_reading(tmp_path):
             free = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
             fill.write_bytes(bytes(free - (6 << 20)))
 
-            wait_for(lambda: cluster.put("n1", "k", "w").status_code == 503, "a refusal")
+            wait_until(lambda: cluster.put("n1", "k", "w").status_code == 503, "a refusal")
             refused = cluster.put("n1", "k", "w")
             read = cluster.get("n1", "k")
             fill.unlink()
@@ -179,7 +181,7 @@ def test_a_full_disk_refuses_writes_and_goes_on_reading(tmp_path):
             assert refused.json()["code"] == "disk_full"
             assert refused.json()["applied"] == "no"
             assert read.ok
-            wait_for(lambda: cluster.put("n1", "k", "x").ok, "writes to be taken again")
+            wait_until(lambda: cluster.put("n1", "k", "x").ok, "writes to be taken again")
     finally:
         subprocess.run(["umount", "--lazy", small], check=True)
 
@@ -209,7 +211,7 @@ def test_up_starts_everything_and_leaves_nothing(tmp_path):
         command = [sys.executable, "-m", "raftkv.cli.main", "up", str(cluster.config)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            wait_for(lambda: all(cluster.status(node) for node in cluster.nodes), "all nodes to answer")
+            wait_until(lambda: all(cluster.status(node) for node in cluster.nodes), "all nodes to answer")
             cluster.wait_ready(*cluster.nodes)
             assert cluster.put("n1", "k", "v").status_code == 201
             family = descendants(process.pid)

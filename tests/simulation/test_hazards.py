@@ -15,6 +15,7 @@ from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, Missing, Written
 from raftkv.raft import messages
 from raftkv.raft.internals import REGULAR
+from raftkv.storage.disk import DiskError
 from tests.simulation.cluster import Cluster
 
 
@@ -170,12 +171,13 @@ def test_a_snapshot_does_not_commit_an_old_leaders_tail_9():
     new = next(node for node in rest if cluster.members[node].core.is_leader)
     for number in range(80):
         cluster.put_now(new, b"new%d" % number)
-    cluster.run(1.0)
+    cluster.run(4.0)  # the connections break, and what was on them is gone
     assert cluster.members[new].core.first_index > cluster.members[old].core.last_index
 
     cluster.heal()
     cluster.run_until(lambda: cluster.members[old].core.applied_index == cluster.members[new].core.applied_index)
     cluster.settle()
+    cluster.run_until(lambda: all(pending.outcome is not None for pending in tail))
 
     assert not any(isinstance(pending.outcome, Written) and pending.outcome.revision == 0 for pending in tail)
     for number, pending in enumerate(tail):
@@ -227,7 +229,7 @@ def test_a_snapshot_newer_than_the_logs_beginning_keeps_the_tail_11():
 def test_values_larger_than_any_batch_arrive_whole_12():
     cluster = Cluster(3, largest_command_bytes=4 << 20, window_bytes=8 << 20)
     leader = cluster.elect()
-    value = cluster.rng.randbytes(3 << 20)
+    value = cluster.random.randbytes(3 << 20)
 
     cluster.put_now(followers(cluster, leader)[0], b"large", value)
     cluster.settle()
@@ -240,7 +242,7 @@ def test_commands_of_an_earlier_life_settle_nothing_13():
     leader = cluster.elect()
     node = followers(cluster, leader)[0]
     cluster.put(node, b"old")
-    cluster.run_until(lambda: any(True for _ in cluster.network.queues[node, leader]))
+    cluster.run_until(lambda: bool(cluster.network.in_flight(node, leader)))
     origin = cluster.members[node].replica._proposals._origin
     cluster.kill(node)
     cluster.restart(node)
@@ -384,9 +386,11 @@ def test_a_paused_leader_never_answers_a_lease_read_with_old_state_22():
     cluster.put_now(old, b"k", b"old")
     rest = followers(cluster, old)
 
+    def is_answer(payload):
+        return isinstance(messages.decode(payload), messages.AppendAnswer)
+
     def answers_under_way(peer):
-        queue = cluster.network.queues[peer, old]
-        return any(isinstance(messages.decode(item[1]), messages.AppendAnswer) for item in queue)
+        return any(is_answer(payload) for payload in cluster.network.in_flight(peer, old))
 
     cluster.network.latency_s = (0.02, 0.02)
     cluster.run_until(lambda: all(answers_under_way(peer) for peer in rest))
@@ -395,10 +399,7 @@ def test_a_paused_leader_never_answers_a_lease_read_with_old_state_22():
     new = next(node for node in rest if cluster.members[node].core.is_leader)
     cluster.put_now(new, b"k", b"new")
     for peer in rest:  # the old answers arrive first; what the new leader sent is still on its way
-        queue = cluster.network.queues[peer, old]
-        kept = [item for item in queue if isinstance(messages.decode(item[1]), messages.AppendAnswer)]
-        queue.clear()
-        queue.extend(kept)
+        cluster.network.keep_in_flight(peer, old, is_answer)
     cluster.network.latency_s = (0.3, 0.3)
     cluster.resume(old)
 
@@ -436,6 +437,10 @@ def test_no_leader_is_elected_while_a_lease_holds_22():
             cluster.step()
 
 
+def no_room(_manifest):
+    raise DiskError("there is no room for a snapshot", full=True)
+
+
 def test_a_follower_that_waits_for_a_snapshot_is_not_flooded_23():
     cluster = Cluster(3, snapshot_entries=20)
     leader = cluster.elect()
@@ -443,7 +448,7 @@ def test_a_follower_that_waits_for_a_snapshot_is_not_flooded_23():
     cluster.kill(away)
     for number in range(100):
         cluster.put_now(leader, b"k%d" % number)
-    cluster.members[leader].snapshots.read_body = lambda *_: b""  # the body never moves
+    cluster.members[away].snapshots.begin_receive = no_room  # the body never moves
     cluster.restart(away)
     before = cluster.network.sent_count
 
@@ -673,3 +678,41 @@ def test_a_read_at_a_leader_that_cannot_commit_ends_by_its_deadline():
     cluster.run(0.6)
 
     assert pending.outcome is not None
+
+
+def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
+    """The log may have been cut there; the follower then needs neither a snapshot nor anything before it."""
+    cluster = Cluster(3, snapshot_entries=5)
+    leader = cluster.elect()
+    for number in range(20):
+        cluster.put_now(leader, b"k%d" % number)
+    cluster.run(1.0)
+    replica = cluster.members[leader].replica
+    assert cluster.members[leader].core.first_index > 2
+
+    for peer in followers(cluster, leader):
+        match_index = replica.core.match_index(replica._nodes[peer])
+        reset = messages.AppendAnswer(
+            term=replica.core.term,
+            sequence=replica._transport._peers[peer].sequence,
+            next_index=min(match_index, replica.core.first_index),
+            success=False,
+            reset=True,
+        )
+        replica.conversation.received(peer, messages.encode(reset))
+    written = cluster.put_now(leader, b"after")
+
+    assert written.committed
+
+
+def test_a_follower_that_has_just_started_takes_the_first_snapshot_offered_23():
+    cluster = Cluster(3, snapshot_entries=20)
+    leader = cluster.elect()
+    away = followers(cluster, leader)[0]
+    cluster.kill(away)
+    for number in range(60):
+        cluster.put_now(leader, b"k%d" % number)
+    cluster.restart(away)
+
+    # An offer that is not taken is repeated after five seconds.
+    cluster.run_until(lambda: cluster.members[away].snapshots.received_count > 0, limit_s=3.0)

@@ -263,6 +263,23 @@ def test_a_write_that_never_left_is_refused_not_unknown(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_write_whose_deadline_passed_before_it_left_is_refused_and_never_leaves(tmp_path: Path) -> None:
+    """A process that was stopped in between: on waking its timers come before what it had meant to write."""
+
+    async def scenario(link: Link) -> None:
+        pending = link.ask(WRITE, 1.0)
+        link.remote.work(time.monotonic() + 10.0)
+        other = link.ask(WRITE)
+        await until(lambda: other.outcome)
+
+        assert isinstance(pending.outcome, Refused)
+        assert pending.outcome.code is Code.OVERLOADED
+        assert isinstance(other.outcome, Written)
+        assert len([request for request in link.solo.submitted if isinstance(request, Write)]) == 1
+
+    run(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_stuck_replica_holds_nobody_past_the_deadline(tmp_path: Path, *, shared: bool) -> None:
     async def scenario(link: Link) -> None:

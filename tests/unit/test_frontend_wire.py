@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import Barrier, Consistency, Delete, Get, Inspect, List, Put, Read, Write
+from raftkv.core.requests import Barrier, Consistency, Delete, Get, Inspect, List, Put, Read, Request, Write
 from raftkv.core.results import Answer, Mismatch, Missing, Page, PutDone, Ready, Record, Status, Written
 from raftkv.frontend import wire
 
@@ -88,7 +88,27 @@ def test_a_frame_that_is_too_large_is_refused_before_it_arrives() -> None:
         wire.FrameReader().feed((wire.MAX_FRAME_BYTES + 1).to_bytes(4, "little"))
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x93\x01\x02\x03", b"\x91\x93\x01\x02\xa1x"])
+def submitted(request: Request) -> bytes:
+    return msgspec.msgpack.encode([wire.Submission(1, 2.0, request)])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",
+        b"\x93\x01\x02\x03",
+        b"\x91\x93\x01\x02\xa1x",
+        b"\x91\x94\x01\x02" + msgspec.msgpack.encode(Inspect()) + b"\x91" * 100_000,
+        submitted(Write(operations=(), idempotency_key="KEY")).replace(b"KEY", b"\xff\xff\xff"),
+        submitted(Write(operations=(), idempotency_key="")),
+        submitted(Write(operations=(Put(key=b"", value=b""),))),
+        submitted(Write(operations=(Put(key=b"k", value=b"", ttl_ms=2**63),))),
+        submitted(Write(operations=(Put(key=b"k", value=b"", ttl_ms=-1),))),
+        submitted(Write(operations=(Delete(key=b"k", match=-2),))),
+        submitted(Read(query=Get(key=b""))),
+    ],
+)
 def test_what_is_no_request_is_refused(body: bytes) -> None:
-    with pytest.raises(msgspec.DecodeError):
+    with pytest.raises(wire.WireError):
         wire.decode_submissions(body)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from raftkv.core.config import HttpSection, NodeSection
-from raftkv.core.requests import Consistency, Read, Write
+from raftkv.core.requests import Configure, Consistency, Read, Write
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
 from raftkv.http.problems import TABLE
@@ -45,7 +45,6 @@ class Node:
         self.solo.heard_at_s = time.monotonic()
         context = Context(
             node="n1",
-            mode="raft",
             version="1",
             scheme="http",
             limits=limits,
@@ -57,6 +56,7 @@ class Node:
             node_header=((b"raftkv-node", b"n1"),),
         )
         self.reachable_peers = 2
+        self.client = "127.0.0.1"
         self.application = Application(self, context)
 
     def status(self) -> Any:
@@ -102,6 +102,7 @@ class Node:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "headers": pairs,
+            "client": (self.client, 50_000),
         }
         sent: list[Any] = []
 
@@ -374,6 +375,7 @@ def test_a_retry_with_an_idempotency_key_returns_the_first_outcome(node: Node) -
         ("GET", "/kv/a?w=1", "'w'"),
         ("GET", "/kv/a?timeout=0", "timeout"),
         ("GET", "/kv/a?timeout=61", "timeout"),
+        ("GET", "/cluster/members?timeout=61", "timeout"),
         ("GET", "/kv/a?timeout=nan", "timeout"),
         ("GET", "/kv/a?timeout=1_0", "timeout"),
         ("GET", "/kv/a?timeout=x", "timeout"),
@@ -450,7 +452,7 @@ def test_ttl_goes_into_the_write(node: Node) -> None:
     assert [write.operations[0].ttl_ms for write in writes] == [1500, 1]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("text", "acks"), [("leader", 1), ("majority", 0), ("all", 3), ("1", 1), ("2", 2), ("3", 3)])
+@pytest.mark.parametrize(("text", "acks"), [("leader", 1), ("majority", 2), ("all", 3), ("1", 1), ("2", 2), ("3", 3)])
 def test_w_becomes_acknowledgements(node: Node, text: str, acks: int) -> None:
     answer = node("PUT", f"/kv/a?w={text}", b"v")
 
@@ -791,7 +793,8 @@ def test_a_form_is_no_json(node: Node) -> None:
 def test_reference_health_and_config(node: Node) -> None:
     assert node("GET", "/health").json == {"status": "healthy", "time": "1970-01-01T00:00:00.000+00:00"}
     assert node("GET", "/config").json == {"n": 3, "r": 2, "w": 2}
-    assert is_problem(node("POST", "/config", {"n": 3}), 400, "not_supported", "?w=", "?consistency=")
+    assert is_problem(node("POST", "/config", {"n": 3}), 400, "not_supported")
+    assert node.solo.submitted[-1] == Configure(n=3)
 
 
 # -- the cluster --------------------------------------------------------------------------------------------------
@@ -847,8 +850,8 @@ def test_readiness_says_why_not(node: Node) -> None:
         ("GET", "/leases/1"),
         ("DELETE", "/leases/1"),
         ("POST", "/leases/1/keepalive"),
-        ("POST", "/cluster/members"),
         ("DELETE", "/cluster/members/n3"),
+        ("POST", "/cluster/repair"),
         ("POST", "/cluster/transfer"),
         ("GET", "/backup"),
         ("POST", "/restore"),

@@ -19,7 +19,7 @@ def status(**changes):
         "applied_index": 1,
         "revision": 0,
         "peers": (PeerStatus(id="n2", reachable=True), PeerStatus(id="n3", reachable=False)),
-        "offers": (Consistency.LOCAL,),
+        "offers": (Consistency.LINEARIZABLE, Consistency.LOCAL),
         "cluster_size": 3,
         "heard_at_s": 100.0,
     }
@@ -37,6 +37,16 @@ def test_a_follower_that_catches_up_is_not(heard_at_s):
 
 def test_a_leader_needs_to_be_level_with_nobody():
     assert unready(status(role="leader", leader="n1", heard_at_s=None), 100.0) is None
+
+
+@pytest.mark.parametrize(("r", "w", "reachable", "reason"), [(2, 2, 1, None), (1, 3, 1, "no quorum: 2 of 3")])
+def test_without_a_leader_as_many_nodes_are_needed_as_reads_and_writes_ask(r, w, reachable, reason):
+    peers = tuple(PeerStatus(id=f"n{2 + place}", reachable=place < reachable) for place in range(2))
+    found = unready(
+        status(leader=None, role="replica", offers=(Consistency.EVENTUAL,), peers=peers, n=3, r=r, w=w), 100.0
+    )
+
+    assert found == (None if reason is None else (Code.QUORUM_UNREACHABLE, reason))
 
 
 def test_without_a_majority_or_a_leader_no_node_is_ready():

@@ -10,7 +10,9 @@ import pytest
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Written
+from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES, Route
+from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node
 
 BATCH = {
@@ -25,7 +27,8 @@ BATCH = {
 SET = {"key": "s", "value": "v"}
 RAW = {"key": "r", "value": {"base64": "/w=="}}
 
-# Together these see every described status of every route; each runs on a node of its own where "k" stands already.
+# Together these see every described status of every route; each runs on a node of its own where "k" stands already, and
+# those in CONCURRENT on one without a leader, where "s" has two siblings.
 REQUESTS: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("PUT", "/kv/{key*}", "/kv/new", b"v", {}),
     ("PUT", "/kv/{key*}", "/kv/k", b"v", {}),
@@ -56,6 +59,31 @@ REQUESTS: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("GET", "/livez", "/livez", b"", {}),
     ("GET", "/readyz", "/readyz", b"", {}),
 ]
+NEW_MEMBER = {"id": "n4", "http": "127.0.0.1:8004", "peer": "127.0.0.1:9004", "zone": "z"}
+CONCURRENT: list[tuple[str, str, str, Any, dict[str, str]]] = [
+    ("PUT", "/kv/{key*}", "/kv/k", b"v", {}),
+    ("GET", "/kv/{key*}", "/kv/k", b"", {"accept": "application/json"}),
+    ("GET", "/kv/{key*}", "/kv/s", b"", {}),
+    ("GET", "/kv", "/kv", b"", {}),
+    ("DELETE", "/kv/{key*}", "/kv/k", b"", {}),
+    ("POST", "/batch", "/batch", BATCH, {}),
+    ("POST", "/put", "/put", SET, {}),
+    ("GET", "/get", "/get?key=s", b"", {}),
+    ("GET", "/get/{key*}", "/get/s", b"", {}),
+    ("GET", "/local_read", "/local_read?key=s", b"", {}),
+    ("DELETE", "/delete", "/delete?key=k", b"", {}),
+    ("POST", "/config", "/config", {"r": 1}, {}),
+    ("GET", "/config", "/config", b"", {}),
+    ("POST", "/internal/write", "/internal/write", {**SET, "timestamp": 7}, {}),
+    ("POST", "/internal/kv", "/internal/kv", {"key": "s", "value": None}, {}),
+    ("GET", "/internal/read", "/internal/read?key=k", b"", {}),
+    ("GET", "/internal/read", "/internal/read?key=s", b"", {}),
+    ("GET", "/status", "/status", b"", {}),
+    ("GET", "/cluster/members", "/cluster/members", b"", {}),
+    ("POST", "/cluster/members", "/cluster/members", NEW_MEMBER, {}),
+    ("DELETE", "/cluster/members/{id}", "/cluster/members/n3", b"", {}),
+    ("POST", "/cluster/repair", "/cluster/repair", b"", {}),
+]
 
 
 def uncommitted(node: Node) -> None:
@@ -76,18 +104,25 @@ def route_of(method: str, path: str) -> Route:
     return next(route for route in ROUTES if (route.method, route.path) == (method, path))
 
 
-def ask(method: str, path: str, target: str, body: Any, headers: dict[str, str]) -> tuple[Route, Any]:
-    node = Node()
+def ask(
+    method: str, path: str, target: str, body: Any, headers: dict[str, str], *, concurrent: bool = False
+) -> tuple[Route, Any]:
+    node = LeaderlessNode() if concurrent else Node()
     assert node("PUT", "/kv/k", b"v").status == 201
-    uncommitted(node)
+    if isinstance(node, LeaderlessNode):
+        node.put("s", b"one", b"other")
+    else:
+        uncommitted(node)
     return route_of(method, path), node(method, target, body, **headers)
 
 
-@pytest.mark.parametrize(("method", "path", "target", "body", "headers"), REQUESTS)
+@pytest.mark.parametrize(
+    ("request_", "concurrent"), [*((one, False) for one in REQUESTS), *((one, True) for one in CONCURRENT)]
+)
 def test_answers_are_of_the_described_type(
-    method: str, path: str, target: str, body: Any, headers: dict[str, str]
+    request_: tuple[str, str, str, Any, dict[str, str]], concurrent: bool
 ) -> None:
-    route, answer = ask(method, path, target, body, headers)
+    route, answer = ask(*request_, concurrent=concurrent)
 
     assert answer.status in route.answers, answer.body
     types = route.answers[answer.status]
@@ -104,6 +139,7 @@ def test_every_described_status_is_seen() -> None:
     described = {(route.method, route.path, status) for route in ROUTES for status in route.answers}
 
     seen = {(*request[:2], ask(*request)[1].status) for request in REQUESTS}
+    seen |= {(*request[:2], ask(*request, concurrent=True)[1].status) for request in CONCURRENT}
 
     assert seen == described
 
@@ -111,15 +147,17 @@ def test_every_described_status_is_seen() -> None:
 def test_the_description_names_statuses_types_and_limits() -> None:
     document = Node()("GET", "/openapi.json").json
 
+    problems = {str(kind.status) for kind in TABLE.values()}
     put = document["paths"]["/kv/{key}"]["put"]
-    assert set(put["responses"]) == {"200", "201", "202", "307", "4XX", "5XX"}
+    assert set(put["responses"]) == {"200", "201", "202", "307"} | problems
+    assert {one["name"] for one in put["parameters"]} >= {"w", "n", "sloppy", "Raftkv-Context", "Idempotency-Key"}
     assert put["responses"]["201"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Stored"}
     query = {one["name"]: one for one in document["paths"]["/kv"]["get"]["parameters"]}
     assert query["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 3}
     assert query["consistency"]["schema"]["enum"] == [level.value for level in Consistency]
     get = {one["name"]: one for one in document["paths"]["/get"]["get"]["parameters"]}
     assert get["key"]["required"]
-    assert set(document["paths"]["/txn"]["post"]["responses"]) == {"4XX", "5XX"}
+    assert set(document["paths"]["/txn"]["post"]["responses"]) == problems
 
 
 def test_every_reference_in_the_description_leads_somewhere() -> None:
@@ -136,4 +174,5 @@ def test_every_reference_in_the_description_leads_somewhere() -> None:
     found = references(document)
 
     assert len(found) > 10
-    assert {one.removeprefix("#/components/schemas/") for one in found} <= set(document["components"]["schemas"])
+    components = {f"#/components/{kind}/{name}" for kind, named in document["components"].items() for name in named}
+    assert found <= components

@@ -47,7 +47,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
     [
         ("[cluster]\nfoo = 1\n" + NODES, "cluster.foo", "unknown key"),
         ('[raft]\nheartbeat_s = "x"\n' + NODES, "raft.heartbeat_s", "Expected `float`"),
-        ('[cluster]\nmode = "quorum"\n' + NODES, "cluster.mode", "not built yet in this version"),
+        ('[cluster]\nmode = "quorum"\n' + NODES, "quorum.n", "3 replicas need as many nodes, but there are 1"),
         (NODES + NODES, "node[1].id", "used twice"),
         (NODES + NODES.replace("n1", "n2"), "node[1].http", "address 127.0.0.1:8001 is also node[0].http"),
         (NODES.replace("127.0.0.1:9001", "10.0.0.1:9001"), "cluster.secret_file", "required"),
@@ -66,6 +66,23 @@ def test_a_refusal_is_one_line_with_file_key_and_reason(tmp_path, text, key, rea
 
     assert message.startswith(f"{path}: {key}")
     assert reason in message
+
+
+def test_a_node_that_joins_needs_no_other_in_its_file(tmp_path):
+    path = write(tmp_path, '[cluster]\nmode = "quorum"\n[quorum]\nseeds = ["h:1"]\n' + NODES)
+
+    assert load_cluster(path).quorum.seeds == ("h:1",)
+    assert load_cluster(path, seeds=("h:2", "h:1", "h:3")).quorum.seeds == ("h:1", "h:2", "h:3")
+
+
+@pytest.mark.parametrize(
+    ("mode", "seed", "reason"), [("raft", "h:1", "only a leaderless cluster"), ("quorum", "h", "not of the form")]
+)
+def test_what_cannot_be_joined_is_refused(tmp_path, mode, seed, reason):
+    path = write(tmp_path, f'[cluster]\nmode = "{mode}"\n' + NODES)
+
+    with pytest.raises(StartupError, match=f"--join: .*{reason}"):
+        load_cluster(path, seeds=(seed,))
 
 
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
@@ -168,6 +185,8 @@ def test_the_reference_configuration_names_every_key_with_its_default():
         assert named == {field.name for field in msgspec.structs.fields(kind)}
 
 
-@pytest.mark.parametrize(("name", "count"), [("raft-3.toml", 3), ("raft-5.toml", 5)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("raft-3.toml", 3), ("raft-5.toml", 5), ("quorum-3.toml", 3), ("quorum-5.toml", 5)]
+)
 def test_the_shipped_configurations_start(name, count):
     assert len(load_cluster(CONF / name).node) == count

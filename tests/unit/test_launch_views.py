@@ -1,5 +1,6 @@
 """What of a running cluster is worth a line."""
 
+from raftkv.launch.display import COLUMNS, RING_COLUMNS, table
 from raftkv.launch.views import Chronicle, NodeView
 
 
@@ -49,6 +50,35 @@ def test_silence_and_loss_of_readiness_are_told_and_so_is_their_end():
         "n1 is leader in term 2",
         "ready: http://n1 http://n2",
     )
+
+
+def test_a_node_of_a_ring_shows_what_it_is_as_a_member_and_what_moves_to_it():
+    member = {"id": "n1", "state": "joining", "share": 0.25}
+    transfer = {"ranges_done": 3, "ranges": 40, "keys": 9, "bytes": 1000}
+    status = {"role": "replica", "ready": True, "members": [member], "transfer": transfer, "hints_pending": 4}
+    alive = NodeView(id="n1", url="http://n1", pid=7, status=status)
+    still = NodeView(id="n1", url="http://n1", pid=7, status={**status, "transfer": None})
+    dead = NodeView(id="n1", url="http://n1", pid=7, status=status, exit_status=-9)
+
+    assert (alive.membership, alive.moving) == (member, "3 of 40 ranges")
+    assert still.moving == "-"
+    assert (dead.membership, dead.moving) == (None, "-")
+    assert (view("n1").membership, view("n1", "leader").membership) == (None, None)
+
+
+def rows_of(drawn):
+    return [[str(cell) for cell in column.cells] for column in drawn.columns]
+
+
+def test_the_table_has_the_columns_of_what_runs():
+    status = {"role": "replica", "ready": True, "members": [{"id": "n1", "state": "up", "share": 0.5}]}
+    ring = NodeView(id="n1", url="http://n1", pid=7, status={**status, "hints_pending": 4})
+    silent = NodeView(id="n2", url="http://n2", pid=8)
+    drawn = table("t", (ring, silent))
+
+    assert [column.header for column in drawn.columns] == list(RING_COLUMNS)
+    assert rows_of(drawn)[:5] == [["n1", "n2"], ["up", "no answer"], ["50.0%", "-"], ["4", "-"], ["-", "-"]]
+    assert [column.header for column in table("t", (view("n1", "leader"),)).columns] == list(COLUMNS)
 
 
 def test_the_table_never_shows_numbers_of_the_dead():

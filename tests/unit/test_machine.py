@@ -114,6 +114,29 @@ def test_a_malformed_command_is_skipped_alike_everywhere_15(body):
     assert driver.machine.revision == 0 or commands.decode(commands.stamp(body, 5)) is not None
 
 
+BODY = commands.encode_body(1, 2, (Write(operations=(Put(key=b"k", value=b"v"),), idempotency_key="KEY"),))
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "body"),
+    [
+        (2**64 - 1, BODY),
+        (5, BODY.replace(b"KEY", b"\xff\xff\xff")),
+        (5, b"\x94\x01\x02\x90" + b"\x91" * 100_000),
+        (5, commands.encode_body(1, 2, (Write(operations=(), idempotency_key=""),))),
+        (5, commands.encode_body(1, 2, (Write(operations=(Put(key=b"", value=b"v"),)),))),
+        (5, commands.encode_body(1, 2, (Write(operations=(Put(key=b"k", value=b"v", ttl_ms=2**63),)),))),
+        (5, commands.encode_body(1, 2, (Write(operations=(Get(key=b""),)),))),
+    ],
+)
+def test_what_the_machine_could_not_carry_out_is_malformed(now_ms, body):
+    driver = Driver()
+
+    assert driver.machine.apply(1, 1, commands.stamp(body, now_ms)) is None
+    assert driver.machine.applied_index == 1
+    assert driver.apply(Write(operations=(Put(key=b"k", value=b"v"),)))[0].revision == 1
+
+
 def test_a_command_from_the_future_stops_the_node():
     with pytest.raises(commands.UnsupportedCommandError):
         Driver().machine.apply(1, 1, b"\x02" + bytes(16))

@@ -533,22 +533,37 @@ def test_a_peer_that_leaves_too_much_unread_is_dropped(play):
     play(scenario)
 
 
-def test_dropped_messages_vanish_while_the_connection_stays(play):
+@pytest.mark.parametrize("at", [("n1", "n2", Direction.TO_PEER), ("n2", "n1", Direction.FROM_PEER)])
+def test_dropped_messages_vanish_and_none_follows_them_on_the_same_connection(play, at):
+    node_id, peer, direction = at
+
     async def scenario(stage):
         first, _ = await stage.pair(silence_timeout_s=0.3)
-        stage.faults["n1"].set("n2", Fault(drop=True), Direction.TO_PEER)
-        assert first.send("n2", b"lost outward")
-        stage.faults["n2"].set("n1", Fault(drop=True), Direction.TO_PEER)
+        stage.faults[node_id].set(peer, Fault(drop=True), direction)
+        assert first.send("n2", b"lost")
         await asyncio.sleep(0.8)
-        stage.faults["n1"].clear()
-        stage.faults["n2"].set("n1", Fault(drop=True), Direction.FROM_PEER)
-        assert first.send("n2", b"lost inward")
-        await asyncio.sleep(0.4)
-        stage.faults["n2"].clear()
+
+        assert stage.recorders["n2"].changes("n1") == ["up"]
+        assert not stage.recorders["n2"].payloads
+
+        stage.faults[node_id].clear()
+        await until(lambda: stage.recorders["n2"].changes("n1") == ["up", "down", "up"] and first.is_up("n2"))
         assert first.send("n2", b"kept")
         await until(lambda: stage.recorders["n2"].payloads)
 
         assert stage.recorders["n2"].payloads == [b"kept"]
+
+    play(scenario)
+
+
+def test_a_drop_that_met_no_message_leaves_the_connection_alone(play):
+    async def scenario(stage):
+        first, _ = await stage.pair()
+        stage.faults["n1"].set("n2", Fault(drop=True))
+        stage.faults["n1"].clear()
+        assert first.send("n2", b"kept")
+        await until(lambda: stage.recorders["n2"].payloads)
+
         assert stage.recorders["n2"].changes("n1") == ["up"]
 
     play(scenario)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.sim.disk import Crashed, VirtualDisk
+from raftkv.sim.raft import LOG_DIRECTORY
 from raftkv.storage.disk import DiskError, RealDisk
 from raftkv.storage.log import Log
 from raftkv.storage.segments import CorruptLog, SegmentHeader, UnitCodec, decode_header
-
-from .virtual_disk import LOG_DIRECTORY, Crashed, VirtualDisk
 
 SEGMENT_BYTES = 2048
 

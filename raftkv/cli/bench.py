@@ -1,0 +1,203 @@
+"""``raftkv bench``: load on a cluster that runs; ``raftkv bench reference4``: sixteen runs on clusters of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import shlex
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from raftkv.cli import connection, exits
+from raftkv.cli.connection import Connection
+from raftkv.cli.tables import print_table
+from raftkv.load.plan import Distribution, LoadError, Plan, parse_ratio
+
+if TYPE_CHECKING:
+    from raftkv.load.engine import Server
+    from raftkv.load.result import Result
+    from raftkv.load.run import Progress
+
+ETCD_SERVERS: Final = ("http://127.0.0.1:2379",)
+DEFAULTS: Final = Plan()
+MISSING: Final = "{} is not installed; it comes with: pip install 'raftkv[lab]'"
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group("bench", invoke_without_command=True, short_help="Measure a cluster under load.")
+@click.option(
+    "--ratio", default=str(DEFAULTS.ratio), show_default=True, metavar="WRITES/READS", help="1/99, 50/50, ..."
+)
+@click.option("--seconds", default=DEFAULTS.seconds, show_default=True, help="How long to measure.")
+@click.option("--warm-up", "warm_up_s", default=DEFAULTS.warm_up_s, show_default=True, help="Seconds not measured.")
+@click.option("--clients", default=DEFAULTS.clients, show_default=True, help="Requests under way at most.")
+@click.option(
+    "--rate", "rate_per_s", type=float, help="Requests per second, an open loop; without it the loop is closed."
+)
+@click.option("--keys", default=DEFAULTS.keys, show_default=True, help="How many different ones.")
+@click.option(
+    "--distribution",
+    type=click.Choice([each.value for each in Distribution]),
+    default=DEFAULTS.distribution.value,
+    show_default=True,
+    help="Which keys are asked for; local-in-time: those just written.",
+)
+@click.option("--exponent", default=DEFAULTS.exponent, show_default=True, help="Of the zipfian distribution.")
+@click.option("--value-bytes", default=DEFAULTS.value_bytes, show_default=True)
+@click.option("--consistency", default="", metavar="LEVEL", help="Of reads: linearizable, lease, eventual, local.")
+@click.option("--r", default="", metavar="N", help="Replicas that each read asks.")
+@click.option("--w", default="", metavar="leader|majority|all|N", help="Replicas that have a write before its answer.")
+@click.option("--seed", default=DEFAULTS.seed, show_default=True, help="The same one draws the same operations.")
+@click.option("--fill/--no-fill", default=DEFAULTS.fill, show_default=True, help="Write every key before measuring.")
+@click.option("--etcd", is_flag=True, help="The servers are etcd's, spoken to through its JSON gateway.")
+@click.option("--json", "json_path", type=FILE, help="Write the result here.")
+@click.option("--csv", "csv_path", type=FILE, help="Add a line for the run here.")
+@connection.options
+@click.pass_context
+def bench(
+    context: click.Context, /, *, etcd: bool, json_path: Path | None, csv_path: Path | None, ratio: str, **given: Any
+) -> int:
+    """Read and write at random, a random server for each request, and show latencies, errors and stale reads.
+
+    Writes the keys bench-0, bench-1, ... Exit status 3 when not one operation succeeded.
+    """
+    link = connection.chosen(context, given)
+    if context.invoked_subcommand is not None:
+        context.obj = link
+        return exits.DONE
+    try:
+        timeout_s = link.timeout_s or DEFAULTS.timeout_s
+        plan = msgspec.convert(
+            {**given, "ratio": parse_ratio(ratio), "distribution": given["distribution"], "timeout_s": timeout_s},
+            type=Plan,
+        )
+    except msgspec.ValidationError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        result = _run(plan, link, etcd=etcd)
+    except LoadError as error:
+        exits.complain(str(error))
+        return exits.UNAVAILABLE
+    _show(result)
+    if json_path is not None:
+        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    if csv_path is not None:
+        _add_line(csv_path, result)
+    return exits.DONE if result.latency else exits.UNAVAILABLE
+
+
+def _run(plan: Plan, link: Connection, *, etcd: bool) -> Result:
+    try:
+        import uvloop  # noqa: PLC0415  commands load what they use
+
+        from raftkv.load.dialect import EtcdDialect, RaftkvDialect  # noqa: PLC0415
+        from raftkv.load.run import run  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise click.UsageError(MISSING.format(error.name)) from None
+    dialect = EtcdDialect(plan) if etcd else RaftkvDialect(plan)
+    urls = ETCD_SERVERS if etcd and not link.server and link.config is None else link.servers()
+    servers = [_server(url) for url in urls]
+    tls = ssl.create_default_context(cafile=link.cacert) if any(server.tls for server in servers) else None
+    gc.freeze()  # what was imported need not be looked through again and again while latencies are measured
+    with _watching() as watch:
+        return uvloop.run(run(plan, servers, dialect, watch=watch, tls=tls))
+
+
+def _server(url: str) -> Server:
+    from raftkv.load.engine import Server  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    is_tls = parts.scheme == "https"
+    assert parts.hostname is not None
+    return Server(parts.hostname, parts.port or (443 if is_tls else 80), is_tls)
+
+
+@contextlib.contextmanager
+def _watching() -> Iterator[Callable[[Progress], None]]:
+    """A bar on standard error, if a person is there to see it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich import progress  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (
+        progress.TextColumn("{task.description:8}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[told]}"),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", told="")
+
+        def watch(now: Progress) -> None:
+            told = f"{now.done:.0f} of {now.total:.0f}"
+            if now.phase == "measure":
+                told += f" s, {now.operations / max(now.done, 0.1):,.0f} op/s, {now.errors} errors, {now.stale} stale"
+            bar.update(task, description=now.phase, completed=now.done, total=now.total, told=told)
+
+        yield watch
+
+
+def _show(result: Result) -> None:
+    from raftkv.load import report  # noqa: PLC0415
+
+    print_table(report.COLUMNS, [(cells, "") for cells in report.latency_rows(result)])
+    for line in report.remarks(result):
+        click.echo(line)
+
+
+def _add_line(path: Path, result: Result) -> None:
+    from raftkv.load.report import csv_fields  # noqa: PLC0415
+
+    fields = csv_fields(result)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(fields))
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(fields)
+
+
+@bench.command("reference4", short_help="The sixteen runs of reference 4, on clusters of its own.")
+@click.option(
+    "--seconds", "run_s", type=click.FloatRange(min=1, max=3600), default=15.0, show_default=True, help="Of each run."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reference4"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the report and all results go.",
+)
+@click.option(
+    "--images", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Format of the graphs."
+)
+def reference4(run_s: float, seed: int, out: Path, images: Literal["png", "svg"]) -> int:
+    """Compare leader-follower W=5/R=1, W=1/R=5, W=3/R=3 and leaderless W=5/R=1 on five nodes.
+
+    Each at 1, 10, 50 and 90 percent writes, with the reference's artificial delays, on clusters of real processes that
+    are started and ended here. Writes tables, graphs, and which choice is best for which ratio, and why.
+    """
+    try:
+        from raftkv.lab.cluster import ClusterError  # noqa: PLC0415
+        from raftkv.lab.reference4.report import write  # noqa: PLC0415
+        from raftkv.lab.reference4.runs import Settings, perform  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise click.UsageError(MISSING.format(error.name)) from None
+    command = shlex.join(["raftkv", "bench", "reference4", "--seconds", f"{run_s:g}", "--seed", str(seed)])
+    try:
+        runs = perform(Settings(seconds=run_s, seed=seed), out, tell=click.echo)
+    except (ClusterError, LoadError) as error:
+        exits.complain(str(error))
+        return exits.UNAVAILABLE
+    click.echo(f"{write(runs, out, image_format=images, command=command)}")
+    return exits.DONE

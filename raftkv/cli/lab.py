@@ -1,0 +1,125 @@
+"""``raftkv lab``: scenarios that show what each choice of consistency costs, on real clusters on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from raftkv.cli import exits
+
+
+@click.group("lab", short_help="See what each choice of consistency costs.")
+def lab() -> None:
+    """Run the same workload under the same faults against several kinds of clusters, and see what each choice costs.
+
+    Clusters are real processes on this machine, on free ports; they are gone afterwards. No root is needed.
+    """
+
+
+@lab.command("list")
+def list_() -> int:
+    """List the scenarios that come with raftkv."""
+    from raftkv.lab.scenario import shipped  # noqa: PLC0415  commands load what they use
+
+    scenarios = shipped()
+    width = max(map(len, scenarios))
+    for name, scenario in scenarios.items():
+        seconds = (scenario.duration_s + 12) * len(scenario.variant)
+        click.echo(f"{name:<{width}}  {scenario.title}  ({len(scenario.variant)} variants, about {seconds:.0f} s)")
+    return exits.DONE
+
+
+@lab.command("run")
+@click.argument("scenario_name", metavar="SCENARIO")
+@click.option("--seed", type=click.IntRange(min=0), help="Other choices of keys, values and nodes.")
+@click.option(
+    "--duration", type=click.FloatRange(min=1, max=3600), metavar="SECONDS", help="How long each variant runs."
+)
+@click.option("--variant", "names", multiple=True, metavar="NAME", help="Run only this one; repeat it.")
+@click.option("--namespaces", is_flag=True, help="Give every node a network of its own (root, on Linux).")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where everything goes.")
+def run(
+    scenario_name: str,
+    *,
+    seed: int | None,
+    duration: float | None,
+    names: tuple[str, ...],
+    namespaces: bool,
+    out: Path | None,
+) -> int:
+    """Run SCENARIO (see `raftkv lab list`, or a TOML file) and write a report.
+
+    Exit status 1 when a variant that promises to be linearizable was not.
+    """
+    from raftkv.lab.run import perform  # noqa: PLC0415
+    from raftkv.lab.scenario import changed, load  # noqa: PLC0415
+
+    name, source, scenario = load(scenario_name)
+    scenario = changed(scenario, seed=seed, duration_s=duration, names=names)
+    folder = out or _folder(name)
+    click.echo(f"{scenario.title}\n{scenario.expect.strip()}\n")
+
+    def begin() -> None:
+        perform(
+            name,
+            scenario,
+            folder,
+            source=source,
+            command=_command(),
+            tell=click.echo,
+            in_namespaces=namespaces,
+        )
+
+    return _reported(folder, begin)
+
+
+@lab.command("demo")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where everything goes.")
+def demo(out: Path | None) -> int:
+    """See an old leader answer from the past, and a shopping cart lose something: a story of less than two minutes."""
+    from raftkv.lab.demo import perform  # noqa: PLC0415
+
+    folder = out or _folder("demo")
+    return _reported(folder, lambda: perform(folder, command=_command(), tell=click.echo))
+
+
+@lab.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def report_(folder: Path) -> int:
+    """Compute the report of the run in DIR anew from its histories."""
+    return _reported(folder, lambda: None)
+
+
+def _reported(folder: Path, perform: Callable[[], object]) -> int:
+    """Do what fills ``folder``, make its report, and say what it says."""
+    from raftkv.lab.cluster import ClusterError  # noqa: PLC0415
+    from raftkv.lab.report.make import PAGE, can_make_png, report  # noqa: PLC0415
+    from raftkv.lab.report.table import in_text  # noqa: PLC0415
+
+    try:
+        perform()
+        results = report(folder)
+    except ClusterError as error:
+        exits.complain(str(error))
+        return exits.UNAVAILABLE
+    except OSError as error:
+        exits.complain(f"{error.filename}: {error.strerror}")
+        return exits.USAGE
+    click.echo("\n" + in_text(results))
+    if not can_make_png():
+        click.echo("pictures are SVG only; for PNG as well: pip install 'raftkv[lab]'")
+    click.echo(f"report: {(folder / PAGE).resolve()}")
+    return exits.NOT_FOUND if any(each.is_promise_broken for each in results.variants) else exits.DONE
+
+
+def _folder(name: str) -> Path:
+    return Path(f"lab-{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _command() -> str:
+    return shlex.join(["raftkv", *sys.argv[1:]])

@@ -1,0 +1,119 @@
+"""``raftkv members`` and ``raftkv repair``: who belongs to the cluster, and do they hold the same?"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import click
+import msgspec
+
+from raftkv.cli import connection, exits
+from raftkv.cli.connection import Connection
+from raftkv.cli.tables import print_table
+
+COLUMNS: Final = ("node", "state", "zone", "share", "reached", "http", "peer")
+REPAIR_S: Final = 60.0
+"""A repair compares everything: unless told otherwise, a node may take as long as a server lets any request take."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group("members", short_help="Show or change who belongs to the cluster.")
+def members() -> None:
+    """Show or change who belongs to the cluster."""
+
+
+@members.command("list", short_help="Show the members.")
+@json_option
+@connection.options
+@click.pass_context
+def list_(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
+    """Show the members as the asked node knows them."""
+    _print_members(connection.chosen(context, given).client().members(), as_json=as_json)
+    return exits.DONE
+
+
+@members.command("add", short_help="Let a node join.")
+@click.argument("node")
+@click.option("--http", required=True, metavar="HOST:PORT", help="Where clients reach it.")
+@click.option("--peer", required=True, metavar="HOST:PORT", help="Where the other nodes reach it.")
+@click.option("--zone", default="", metavar="ZONE", help="Its rack or room.")
+@json_option
+@connection.options
+@click.pass_context
+def add(context: click.Context, /, node: str, *, as_json: bool, http: str, peer: str, zone: str, **given: Any) -> int:
+    """Let NODE join, as `raftkv node --join` asks for by itself. Data moves in afterwards; `raftkv status` shows it."""
+    client = connection.chosen(context, given).client()
+    _print_members(client.add_member(node, http=http, peer=peer, zone=zone), as_json=as_json)
+    return exits.DONE
+
+
+@members.command("remove", short_help="Let a node leave.")
+@click.argument("node")
+@json_option
+@connection.options
+@click.pass_context
+def remove(context: click.Context, /, node: str, *, as_json: bool, **given: Any) -> int:
+    """Let NODE leave. One that is alive hands its data over first, as `raftkv status` shows."""
+    _print_members(connection.chosen(context, given).client().remove_member(node), as_json=as_json)
+    return exits.DONE
+
+
+@click.command("repair", short_help="Make the replicas agree now.")
+@json_option
+@connection.options
+@click.pass_context
+def repair(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
+    """Let every node, one after the other, compare its data with all replicas of it, and exchange what differs.
+
+    Exit status 3 when a node could not be asked or could not reach another.
+    """
+    link = connection.chosen(context, given)
+    found = link.client().members()["members"]
+    scheme = link.servers()[0].partition("://")[0]
+    asked = {node["id"]: f"{scheme}://{node['http']}" for node in found if node.get("state") != "left"}
+    done = {node: _repair(link, server) for node, server in asked.items()}
+    if as_json:
+        sys.stdout.write(msgspec.json.encode({"nodes": done}).decode() + "\n")
+    else:
+        for node, result in done.items():
+            sys.stdout.write(f"{node}: {_told(result)}\n")
+    is_whole = all("error" not in result and not result["unreachable"] for result in done.values())
+    return exits.DONE if is_whole else exits.UNAVAILABLE
+
+
+def _repair(link: Connection, server: str) -> dict[str, Any]:
+    from raftkv.core.errors import Code, RaftkvError  # noqa: PLC0415  commands load what they use
+
+    with link.client((server,), timeout_s=link.timeout_s or REPAIR_S, retry=False) as client:
+        try:
+            return client.repair()
+        except RaftkvError as error:
+            if error.code == Code.NOT_SUPPORTED:
+                raise
+            return {"error": error.detail}
+
+
+def _told(result: dict[str, Any]) -> str:
+    if "error" in result:
+        return str(result["error"])
+    peers = ", ".join(result["peers"]) or "nobody"
+    text = f"compared {result['ranges']} ranges with {peers}: {result['differing']} differed, "
+    text += f"{result['received']} versions received, {result['sent']} sent"
+    return text + (f"; not reached: {', '.join(result['unreachable'])}" if result["unreachable"] else "")
+
+
+def _print_members(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        return
+    rows = [_row(member, found.get("leader")) for member in found["members"]]
+    print_table(COLUMNS, [(cells, "") for cells in rows])
+
+
+def _row(member: dict[str, Any], leader: str | None) -> tuple[str, ...]:
+    reached = {True: "yes", False: "no"}.get(member.get("reachable"), "?")  # type: ignore[arg-type]
+    state = member.get("state") or ("leader" if member["id"] == leader else "member")
+    share = f"{member['share']:.1%}" if "share" in member else "all"
+    return member["id"], state, member.get("zone") or "-", share, reached, member["http"], member["peer"]

@@ -1,0 +1,42 @@
+"""``raftkv proxy``: one address for a whole cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raftkv.cli import connection, exits
+from raftkv.cli.connection import DEFAULT_TIMEOUT_S, Connection
+
+LISTEN = "127.0.0.1:8000"
+
+
+@click.command("proxy", short_help="Run one address for a whole cluster.")
+@click.argument("config_file", metavar="[CONFIG]", required=False, type=click.Path(path_type=Path))
+@click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="Where clients reach the proxy.")
+@connection.options
+@click.pass_context
+def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, **given: Any) -> int:
+    """Pass requests on to the nodes of CONFIG, or of --server, until Ctrl-C.
+
+    Every request goes to the node that is best placed for it, and to another one when that does no harm. Nodes that
+    join later are found.
+    """
+    from raftkv.core.config import parse_address  # noqa: PLC0415  commands load what they use
+    from raftkv.proxy.server import run_proxy  # noqa: PLC0415
+
+    address = parse_address(listen)
+    if config_file is not None:
+        given["config"] = config_file
+    link: Connection = connection.chosen(context, given)
+    servers = link.servers()
+    run_proxy(
+        address,
+        servers,
+        timeout_s=link.timeout_s or DEFAULT_TIMEOUT_S,
+        cacert=None if link.cacert is None else str(link.cacert),
+        announce=f"listening on http://{address} for {', '.join(servers)}",
+    )
+    return exits.DONE

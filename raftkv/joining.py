@@ -1,0 +1,62 @@
+"""How a node that is new to a running leaderless cluster gets in: it asks one of the cluster's nodes, over HTTP.
+
+The node that was asked lets the new one in as a joining member and tells who the others are; all else is gossip.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from raftkv.client.client import Client
+from raftkv.core.config import NodeSection
+from raftkv.core.errors import RaftkvError, StartupError
+from raftkv.quorum.membership import Entry, Phase
+
+JOIN_TIMEOUT_S: Final = 30.0
+ATTEMPT_S: Final = 5.0
+PAUSE_S: Final = 1.0
+CHECK_S: Final = 1.0
+
+
+def join(node: NodeSection, seeds: Sequence[str]) -> tuple[Entry, ...]:
+    """Ask ``seeds`` to let ``node`` in; returns the members. Raises ``StartupError`` when none does within 30 s."""
+    deadline_s = time.monotonic() + JOIN_TIMEOUT_S
+    with Client(list(seeds), timeout_s=ATTEMPT_S) as client:
+        while True:
+            try:
+                answer = client.add_member(node.id, http=node.http, peer=node.peer, zone=node.zone)
+            except RaftkvError as error:
+                if time.monotonic() + PAUSE_S >= deadline_s:
+                    asked = ", ".join(seeds)
+                    raise StartupError(f"no node of {asked} lets this node in: {error.detail}") from None
+                time.sleep(PAUSE_S)
+            else:
+                return tuple(_entry(member, node.id) for member in answer["members"])
+
+
+def check_still_member(node: NodeSection, entries: Iterable[Entry]) -> None:
+    """Raise ``StartupError`` when a running node of the cluster says that ``node`` was removed while it was away.
+
+    Nobody dials a node that has left, so gossip would not tell it. When no other node is up, the cluster is starting,
+    and what this node remembers holds.
+    """
+    others = [entry.http for entry in entries if entry.id != node.id and entry.phase is not Phase.LEFT]
+    if not others:
+        return
+    with Client(others, timeout_s=CHECK_S, retry=False) as client:
+        try:
+            members = client.members()["members"]
+        except RaftkvError:
+            return
+    if node.id not in {member["id"] for member in members}:
+        raise StartupError(
+            "this node was removed from the cluster; to join again, it starts with an empty data directory"
+        )
+
+
+def _entry(member: dict[str, Any], own_id: str) -> Entry:
+    # Version 0 gives way to whatever gossip says; until then this node counts only itself as joining.
+    phase = Phase.JOINING if member["id"] == own_id else Phase.UP
+    return Entry(member["id"], member["http"], member["peer"], member.get("zone", ""), phase=phase)

@@ -1,0 +1,67 @@
+"""The operating system's view of a node: which processes are its own, and which of them are alive; reads /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+Part = Literal["node", "replica", "frontend"]
+"""A whole node, or one of its halves: the first process is the replica, everything below it the front-end."""
+
+
+def descendants(pid: int) -> set[int]:
+    """``pid`` and everything below it that is alive."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                parents[int(entry.name)] = int(fields[1])
+    found = {pid} & parents.keys()
+    while True:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those of ``pids`` that have not ended."""
+    return {pid for pid in pids if descendants(pid)}
+
+
+def members(pid: int, part: Part) -> set[int]:
+    """The processes that make up ``part`` of the node whose first process is ``pid``."""
+    family = descendants(pid)
+    return {"node": family, "replica": family & {pid}, "frontend": family - {pid}}[part]
+
+
+def send(number: signal.Signals, pids: set[int]) -> None:
+    """Send a signal to each of ``pids`` that is still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+class Paused:
+    """Stopped processes, until ``resume``; a guard of their own wakes them if this process is killed before."""
+
+    def __init__(self, pids: set[int]) -> None:
+        """Stop ``pids``."""
+        self._pids = pids
+        # It reads end-of-file instead of a line when we are gone.
+        guard = ["/bin/sh", "-c", 'read line || kill -CONT "$@"', "guard", *map(str, pids)]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+        send(signal.SIGSTOP, pids)
+
+    def resume(self) -> None:
+        """Let those that are still there go on."""
+        send(signal.SIGCONT, self._pids)
+        self._guard.communicate(b"\n")

@@ -1,0 +1,1 @@
+"""What a run's raw evidence amounts to: measures, verdicts, pictures, and one page that shows them."""

@@ -1,0 +1,291 @@
+"""The pictures of a report: a contradiction as bars, a variant's service over time, staleness since the write. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from raftkv.lab.additions import LIST_PREFIX, elements
+from raftkv.lab.history import Delete, Get, Operation, Outcome, Put
+from raftkv.lab.report.drawing import Canvas, text_width
+from raftkv.lab.report.judgement import Proof
+from raftkv.lab.report.pace import Band, Pace
+from raftkv.lab.report.results import Results
+from raftkv.lab.wording import clock_for, described, quoted
+
+WIDTH: Final = 1040
+MARGIN: Final = 118
+LANE_PX: Final = 50
+BAR_PX: Final = 12
+
+SHOWN_MAX: Final = 14
+"""Nobody reads more bars; the history has them all."""
+
+
+def witness(proof: Proof, origin_ns: int) -> Canvas:
+    """Who did what, in the order of events: one lane per client, a line where the answer came that cannot be."""
+    accused = proof.operations[proof.accused]
+    others = [each for each in proof.operations if each is not accused]
+    operations = [*others[: SHOWN_MAX - 1], accused]
+    lanes = _lanes(operations)
+    clock = clock_for(operations, origin_ns)
+    x_of, width = _places(operations, proof.moment_ns)
+    height = 34 + LANE_PX * len(lanes) + 26
+    canvas = Canvas(max(WIDTH, width + 20), height, proof.sentence)
+    for row, lane in enumerate(lanes):
+        y = 34 + row * LANE_PX
+        canvas.line(MARGIN - 8, y + 21, canvas.width - 8, y + 21)
+        canvas.text(8, y + 25, f"client {lane[0].client}", "strong")
+        for operation in lane:
+            _bar(canvas, operation, x_of, y, kind="bad" if operation is accused else _kind(operation))
+            until = "?" if operation.outcome is Outcome.UNKNOWN else clock.seconds(operation.returned_ns)
+            x = x_of[operation.invoked_ns, 0]
+            canvas.text(x, y + 40, f"{operation.node}  {clock.seconds(operation.invoked_ns)} to {until} s", "small")
+    x = x_of[proof.moment_ns, 1]
+    canvas.line(x, 20, x, height - 24, "moment")
+    words = f"{clock.seconds(proof.moment_ns)} s: this answer cannot be"
+    fits = x + text_width(words) < canvas.width
+    canvas.text(x if fits else canvas.width - 8, 14, words, "bad strong" if fits else "bad strong end")
+    canvas.text(
+        MARGIN - 8, height - 6, "Order of events, not to scale. An open end: its client was never told.", "small"
+    )
+    return canvas
+
+
+def label(operation: Operation) -> str:
+    """The operation in few words; of a list its length and its last element."""
+    action = operation.action
+    if not operation.key.startswith(LIST_PREFIX) or isinstance(action, Delete):
+        words = described(operation)
+    elif isinstance(action, Get):
+        words = f"read → {_list(operation.result)}"
+    else:
+        words = f"{'write' if isinstance(action, Put) else 'cas to'} {_list(action.value)}"
+    words += "".join(
+        f" | {_list(value) if words.startswith('read') else quoted(value)}" for value in operation.siblings
+    )
+    return words + {Outcome.OK: "", Outcome.UNKNOWN: " ?", Outcome.FAILED: " refused"}[operation.outcome]
+
+
+def _list(value: object) -> str:
+    if not isinstance(value, bytes):
+        return "nothing"
+    found = [each.decode(errors="backslashreplace") for each in elements(value)]
+    return ", ".join(found) if len(found) <= LISTED_MAX else f"{len(found)} things, last {found[-1]}"
+
+
+def _kind(operation: Operation) -> str:
+    if operation.outcome is not Outcome.OK:
+        return "doubt"
+    return "good" if isinstance(operation.action, Get) else "write"
+
+
+def _bar(canvas: Canvas, operation: Operation, x_of: dict[tuple[float, int], float], y: float, *, kind: str) -> None:
+    start = x_of[operation.invoked_ns, 0]
+    is_open = operation.outcome is Outcome.UNKNOWN
+    end = canvas.width - 10 if is_open else x_of[_end(operation), 1]
+    canvas.rect(start, y + 15, end - start, BAR_PX, f"{kind} faint" if is_open else kind, round_px=0 if is_open else 3)
+    canvas.text(start, y + 10, label(operation), "strong")
+
+
+def _end(operation: Operation) -> float:
+    if operation.outcome is Outcome.UNKNOWN or operation.returned_ns is None:
+        return math.inf
+    return operation.returned_ns
+
+
+def _lanes(operations: Sequence[Operation]) -> list[list[Operation]]:
+    """The operations by client; one that begins before the lane's last one has ended gets another lane."""
+    lanes: list[list[Operation]] = []
+    for operation in sorted(operations, key=lambda each: each.invoked_ns):
+        for lane in lanes:
+            if lane[-1].client == operation.client and _end(lane[-1]) < operation.invoked_ns:
+                lane.append(operation)
+                break
+        else:
+            lanes.append([operation])
+    return lanes
+
+
+def _places(operations: Sequence[Operation], moment_ns: int) -> tuple[dict[tuple[float, int], float], float]:
+    """Where each beginning (0) and end (1) stands: in order, and so that the words fit; and how wide all is."""
+    events = {(float(each.invoked_ns), 0) for each in operations} | {(float(moment_ns), 1)}
+    events |= {(_end(each), 1) for each in operations if _end(each) < math.inf}
+    places: dict[tuple[float, int], float] = {}
+    x = float(MARGIN)
+    for event in sorted(events):
+        for operation in operations:
+            if (_end(operation), 1) == event:
+                words = max(text_width(label(operation)), 150.0)
+                x = max(x, places[operation.invoked_ns, 0] + words + 8)
+        places[event] = x
+        x += 16
+    widest = max(places[each.invoked_ns, 0] + max(text_width(label(each)), 150.0) for each in operations)
+    return places, max(x, widest)
+
+
+LISTED_MAX: Final = 3
+"""Of a longer list, how long it is says more than its beginning."""
+
+STRIP_PX: Final = 46
+ROW_PX: Final = 11
+
+
+def strip(pace: Pace, name: str) -> Canvas:
+    """Answers, answers by node, and latency over time, with the faults behind them."""
+    bands_px = 14 * max(1, len(_stacked(pace))) + 4
+    rows_px = ROW_PX * len(pace.by_node)
+    height = bands_px + STRIP_PX + 8 + rows_px + 10 + STRIP_PX + 22
+    canvas = Canvas(WIDTH, height, f"{name}: answers and latency over time")
+
+    def x_of(at_s: float) -> float:
+        return MARGIN + (WIDTH - MARGIN - 12) * min(1.0, max(0.0, at_s / pace.duration_s))
+
+    for level, bands in enumerate(_stacked(pace)):
+        for band in bands:
+            left = x_of(band.from_s)
+            canvas.rect(left, bands_px, x_of(band.until_s) - left, height - bands_px - 20, "band")
+            fits = left + text_width(band.words) < WIDTH
+            canvas.text(left if fits else WIDTH - 4, 11 + 14 * level, band.words, "small" if fits else "small end")
+    _answers(canvas, pace, x_of, bands_px)
+    top = bands_px + STRIP_PX + 8
+    for row, (node, counts) in enumerate(pace.by_node.items()):
+        canvas.text(MARGIN - 8, top + row * ROW_PX + 9, node, "small end")
+        for number, (answered, asked) in enumerate(counts):
+            if asked:
+                left, width = (
+                    x_of(number * pace.slice_s),
+                    x_of((number + 1) * pace.slice_s) - x_of(number * pace.slice_s),
+                )
+                filled = (ROW_PX - 2) * answered / asked
+                canvas.rect(left, top + row * ROW_PX, width - 0.8, ROW_PX - 2 - filled, "bad")
+                canvas.rect(left, top + row * ROW_PX + ROW_PX - 2 - filled, width - 0.8, filled, "good faint")
+    _latency(canvas, pace, x_of, top + rows_px + 10)
+    _axis(canvas, pace, x_of, height - 18)
+    return canvas
+
+
+def _stacked(pace: Pace) -> list[list[Band]]:
+    """Bands in as few lines as keep their words apart."""
+    levels: list[list[Band]] = []
+    for band in sorted(pace.bands, key=lambda each: each.from_s):
+        for level in levels:
+            last = level[-1]
+            if last.from_s + text_width(last.words) * pace.duration_s / (WIDTH - MARGIN) < band.from_s:
+                level.append(band)
+                break
+        else:
+            levels.append([band])
+    return levels
+
+
+def _answers(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:
+    most = max((each.answered + each.refused + each.unknown for each in pace.whole), default=1) or 1
+    canvas.text(MARGIN - 8, top + 10, f"{most / pace.slice_s:,.0f} /s", "small end")
+    canvas.text(MARGIN - 8, top + STRIP_PX, "requests", "small end")
+    for number, each in enumerate(pace.whole):
+        left, right = x_of(number * pace.slice_s), x_of((number + 1) * pace.slice_s)
+        y = top + STRIP_PX
+        for count, kind in ((each.answered, "good faint"), (each.refused, "bad"), (each.unknown, "doubt")):
+            size = STRIP_PX * count / most
+            y -= size
+            canvas.rect(left, y, right - left - 0.8, size, kind)
+    canvas.line(MARGIN, top + STRIP_PX, WIDTH - 12, top + STRIP_PX)
+
+
+def _latency(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:
+    values = [ms for each in pace.whole for ms in (each.ms_p50, each.ms_p99) if ms is not None]
+    low, high = 10 ** math.floor(math.log10(min(values, default=1.0))), max([*values, 10.0])
+
+    def y_of(ms: float) -> float:
+        return top + STRIP_PX * (1 - math.log(max(ms, low) / low) / math.log(high / low))
+
+    ms = low
+    while ms <= high:
+        canvas.line(MARGIN, y_of(ms), WIDTH - 12, y_of(ms))
+        canvas.text(MARGIN - 8, y_of(ms) + 4, f"{ms:g} ms", "small end")
+        ms *= 10
+    for kind, name in (("v5 dashed thin", "ms_p99"), ("v0 thick", "ms_p50")):
+        points: list[tuple[float, float]] = []
+        for number, each in enumerate(pace.whole):
+            value = getattr(each, name)
+            if value is None:
+                canvas.curve(points, kind)
+                points = []
+            else:
+                points.append((x_of((number + 0.5) * pace.slice_s), y_of(value)))
+        canvas.curve(points, kind)
+
+
+def _axis(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], y: float) -> None:
+    step = next(each for each in (0.5, 1, 2, 5, 10, 30, 60, 300, 600) if pace.duration_s / each <= 14)
+    for number in range(int(pace.duration_s / step) + 1):
+        canvas.text(x_of(number * step), y + 14, f"{number * step:g} s", "small middle")
+
+
+CURVE_PX: Final = 300
+
+
+def staleness(results: Results) -> Canvas | None:
+    """The probability of a stale read against the time since the write; ``None`` where no read was ever stale."""
+    if not any(each.stale for variant in results.variants for each in variant.curve):
+        return None
+    canvas = Canvas(WIDTH, CURVE_PX + 74, "probability of a stale read against the time since the write")
+    last_ms = max(10.0, *(each.ms_p50 for variant in results.variants for each in variant.curve))
+    predictions = [variant.prediction.ms[-1] for variant in results.variants if variant.prediction is not None]
+    last_ms = max([last_ms, *predictions])
+    highest = max(
+        [0.05]
+        + [_interval(each.stale, each.reads)[1] for variant in results.variants for each in variant.curve]
+        + [max(variant.prediction.stale) for variant in results.variants if variant.prediction is not None]
+    )
+
+    def place(ms: float, share: float) -> tuple[float, float]:
+        x = MARGIN + (WIDTH - MARGIN - 260) * math.log10(max(1.0, ms)) / math.log10(last_ms)
+        return x, 16 + CURVE_PX * (1 - share / highest)
+
+    _grid(canvas, place, last_ms, highest)
+    for number, variant in enumerate(results.variants):
+        if variant.prediction is not None:
+            points = [place(ms, p) for ms, p in zip(variant.prediction.ms, variant.prediction.stale, strict=True)]
+            canvas.curve(points, f"v{number} thick")
+        for each in variant.curve:
+            low, high = _interval(each.stale, each.reads)
+            x, y = place(each.ms_p50, each.stale / each.reads)
+            canvas.line(x, place(1, low)[1], x, place(1, high)[1])
+            canvas.mark(x, y, number)
+        y = 30 + 40 * number
+        canvas.mark(WIDTH - 236, y - 4, number)
+        canvas.text(WIDTH - 224, y, variant.variant.name, "strong")
+        told = "measured only" if variant.prediction is None else "dots: measured; line: predicted"
+        canvas.text(WIDTH - 224, y + 14, told, "small")
+    return canvas
+
+
+def _grid(canvas: Canvas, place: Callable[[float, float], tuple[float, float]], last_ms: float, highest: float) -> None:
+    bottom = 16 + CURVE_PX
+    ms = 1.0
+    while ms <= last_ms:
+        for factor in (1, 2, 5):
+            if ms * factor <= last_ms:
+                x = place(ms * factor, 0)[0]
+                canvas.line(x, 16, x, bottom)
+                canvas.text(x, bottom + 16, f"{ms * factor:g} ms", "small middle")
+        ms *= 10
+    step = next(each for each in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if highest / each <= 6)
+    for number in range(int(highest / step) + 1):
+        y = place(1, number * step)[1]
+        canvas.line(MARGIN, y, WIDTH - 260, y)
+        canvas.text(MARGIN - 8, y + 4, f"{number * step:.0%}", "small end")
+    canvas.text(MARGIN, bottom + 36, "time since the write was acknowledged (1 ms and less at the left edge)", "small")
+    canvas.text(8, 12, "stale reads", "small")
+
+
+def _interval(count: int, total: int) -> tuple[float, float]:
+    """Where the true share lies with 95 % confidence (Wilson 1927)."""
+    z = 1.96
+    share = count / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, middle - half), min(1.0, middle + half)

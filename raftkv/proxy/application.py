@@ -1,0 +1,128 @@
+"""The proxy as an ASGI application: its own ``/livez`` and ``/status``, everything else passed on.
+
+``/internal/...`` is not passed on: those are for a node's own machine and for peers, and behind a proxy everybody
+would seem to be either. ``/metrics`` is of one node, so it is asked there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from raftkv.core.errors import Code
+from raftkv.http.carrying import Bodies, IncompleteError, Message, Receive, Send, drain, normal_path, send_response
+from raftkv.http.messages import HttpRequest, HttpResponse, join_headers, json_response
+from raftkv.http.problems import internal_error, problem
+from raftkv.proxy.cluster import Cluster
+from raftkv.proxy.forwarding import Forwarder
+
+MAX_WAITING: Final = 4096
+"""Requests under way at a time; more are answered 429 at once."""
+
+BODY_BYTES_MAX: Final = 64 << 20
+"""No request is larger: twice the largest value that a configuration allows, for what base64 and JSON add, and more."""
+
+log = logging.getLogger("raftkv.proxy")
+
+
+class Application:
+    """See the module. ``monotonic_s`` is the clock of deadlines."""
+
+    def __init__(self, cluster: Cluster, *, timeout_s: float, version: str, monotonic_s: Callable[[], float]) -> None:
+        self._cluster = cluster
+        self._forwarder = Forwarder(cluster, timeout_s=timeout_s)
+        self._version = version
+        self._monotonic_s = monotonic_s
+        self._bodies = Bodies(monotonic_s=monotonic_s)
+        self._waiting = 0
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the worker."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._cluster.refresh()
+                self._refreshing = asyncio.get_running_loop().create_task(self._cluster.keep_fresh())
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                if self._refreshing is not None:
+                    self._refreshing.cancel()
+                self._cluster.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        method, now_s = scope["method"], self._monotonic_s()
+        self._waiting += 1
+        try:
+            headers = join_headers(scope["headers"])
+            body = await self._bodies.read(headers, receive, BODY_BYTES_MAX)
+            request = HttpRequest(
+                method=method,
+                path=normal_path(scope["raw_path"]),
+                query=scope["query_string"],
+                headers=headers,
+                body=body,
+            )
+            await send_response(await self._answer(request, now_s), method, send)
+        except IncompleteError as incomplete:
+            await send_response(incomplete.response, method, send)
+            if incomplete.drain:
+                await drain(receive, BODY_BYTES_MAX)
+        except Exception as error:  # noqa: BLE001  the one place where a defect becomes a 500
+            log.error("defect in %s: %s: %s", method, type(error).__name__, error)  # noqa: TRY400  one line
+            await send_response(internal_error(), method, send)
+        finally:
+            self._waiting -= 1
+
+    async def _answer(self, request: HttpRequest, now_s: float) -> HttpResponse:
+        if request.path == b"/livez":
+            return json_response(200, {"status": "alive"})
+        if request.path == b"/status":
+            return json_response(200, self._status())
+        if request.path == b"/metrics":
+            return problem(Code.NOT_FOUND, "metrics are of one node: ask it there; /status names the nodes")
+        if request.path.startswith(b"/internal/"):
+            return problem(Code.FORBIDDEN, "one replica is asked directly, never through a proxy")
+        if self._waiting > MAX_WAITING:
+            return problem(Code.OVERLOADED, f"{MAX_WAITING} requests are under way already; try again later")
+        return await self._forwarder.forward(request, now_s)
+
+    def _status(self) -> dict[str, Any]:
+        """Which nodes, which ring; ``peers`` as in the status of a node."""
+        cluster, view = self._cluster, self._cluster.view
+        avoided, age_s = cluster.avoided(), cluster.learned_ago_s
+        ring = view.ring
+        return {
+            "role": "proxy",
+            "version": self._version,
+            "ready": cluster.is_fresh,
+            "reason": None if cluster.is_fresh else "no node behind this proxy answers",
+            "learned_ago_ms": None if age_s is None else round(age_s * 1000),
+            "leader": view.leader,
+            "ring": None if ring is None else ring.digest,
+            "ring_agreed": view.is_agreed,
+            "n": None if ring is None else view.n,
+            "requests_waiting": self._waiting,
+            "peers": [
+                {
+                    "id": node.id,
+                    "http": str(node.http),
+                    "reachable": node.id not in avoided and cluster.is_fresh,
+                    "state": node.state or None,
+                    "connections": cluster.pool(node.http).in_use,
+                }
+                for node in view.nodes
+            ],
+        }

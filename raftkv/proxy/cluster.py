@@ -1,0 +1,123 @@
+"""The cluster behind the proxy: the view, asked of its nodes again and again, and the connections to them.
+
+Any member is asked, the seeds if none answers; so a cluster whose every node was replaced since the proxy started is
+still found. A node that failed lately is avoided for a while. One event loop owns all of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from raftkv.client.connection import Pool, UnheardError, UnsentError
+from raftkv.core.config import Address
+from raftkv.proxy.view import Node, View, order, read_view, unknown
+
+REFRESH_S: Final = 2.0
+"""How often the nodes are asked: as often as they gossip."""
+
+ASK_S: Final = 1.0
+AVOID_S: Final = 5.0
+"""How long a node that failed comes last; within it, a ring has noticed by itself."""
+
+STALE_S: Final = 10.0
+"""A view that old says little: nobody has answered for several rounds."""
+
+CONNECTIONS_MAX: Final = 256
+"""To one node: more at a time would only wait there."""
+
+
+class Cluster:
+    """What is known of the nodes, and the way to them. ``seeds`` are where to begin; ``tls`` is set for https."""
+
+    def __init__(
+        self, seeds: Sequence[Address], *, tls: ssl.SSLContext | None, monotonic_s: Callable[[], float]
+    ) -> None:
+        self._seeds = tuple(seeds)
+        self._tls = tls
+        self._monotonic_s = monotonic_s
+        self._pools: dict[Address, Pool] = {}
+        self._avoided: dict[str, float] = {}
+        self._turn = 0
+        self._learned_at_s: float | None = None
+        self.view: View = unknown(seeds)
+
+    def now_s(self) -> float:
+        """The clock of deadlines."""
+        return self._monotonic_s()
+
+    @property
+    def learned_ago_s(self) -> float | None:
+        """How old the view is; ``None`` when no node has ever answered."""
+        return None if self._learned_at_s is None else self._monotonic_s() - self._learned_at_s
+
+    @property
+    def is_fresh(self) -> bool:
+        """Has a node answered lately?"""
+        age_s = self.learned_ago_s
+        return age_s is not None and age_s < STALE_S
+
+    def candidates(self, key: bytes | None, *, is_read: bool) -> tuple[Node, ...]:
+        """Whom to ask, in this order."""
+        self._turn += 1
+        return order(self.view, key, is_read=is_read, turn=self._turn, avoided=self.avoided())
+
+    def avoided(self) -> frozenset[str]:
+        """The nodes that failed lately."""
+        now_s = self._monotonic_s()
+        self._avoided = {node: until_s for node, until_s in self._avoided.items() if until_s > now_s}
+        return frozenset(self._avoided)
+
+    def failed(self, node: Node) -> None:
+        """``node`` did not answer."""
+        self._avoided[node.id] = self._monotonic_s() + AVOID_S
+
+    def answered(self, node: Node) -> None:
+        """``node`` answered."""
+        self._avoided.pop(node.id, None)
+
+    def pool(self, address: Address) -> Pool:
+        """The connections to ``address``."""
+        pool = self._pools.get(address)
+        if pool is None:
+            pool = Pool(address.host, address.port, tls=self._tls, limit=CONNECTIONS_MAX)
+            self._pools[address] = pool
+        return pool
+
+    async def keep_fresh(self) -> None:
+        """Ask for the view every ``REFRESH_S``, until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH_S)
+
+    async def refresh(self) -> bool:
+        """Ask one node after the other until one tells the view; did one?"""
+        members = [node.http for node in self.candidates(None, is_read=True)]
+        for address in dict.fromkeys((*members, *self._seeds)):
+            with contextlib.suppress(UnsentError, UnheardError, ValueError):
+                self.view = await self._ask(address)
+                self._learned_at_s = self._monotonic_s()
+                self._drop_unused()
+                return True
+        return False
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for pool in self._pools.values():
+            pool.close()
+
+    async def _ask(self, address: Address) -> View:
+        headers = [("host", str(address)), ("accept", "application/json")]
+        pool = self.pool(address)
+        answer = await pool.exchange("GET", "/cluster/members", headers=headers, body=b"", timeout_s=ASK_S)
+        if answer.status != 200:
+            raise ValueError(f"status {answer.status}")
+        return read_view(answer.body)
+
+    def _drop_unused(self) -> None:
+        used = {node.http for node in self.view.nodes} | set(self._seeds)
+        for address in self._pools.keys() - used:
+            self._pools.pop(address).close()

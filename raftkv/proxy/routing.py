@@ -1,0 +1,60 @@
+"""Which key a request is about, and whether it only reads. Pure.
+
+What cannot be understood has no key: some node will say what is wrong with it. Must not refuse anything.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from raftkv.http.messages import HttpRequest
+
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_IN_QUERY: Final = frozenset({b"/get", b"/local_read", b"/delete"})
+_IN_BODY: Final = frozenset({b"/put", b"/set"})
+
+
+class _Keyed(msgspec.Struct, frozen=True):
+    key: str
+
+
+_decode_keyed = msgspec.json.Decoder(_Keyed).decode
+
+
+def is_read(request: HttpRequest) -> bool:
+    """Can nothing come of it but an answer?"""
+    return request.method in _READS
+
+
+def key_of(request: HttpRequest) -> bytes | None:
+    """The key that ``request`` is about, ``None`` when it is about none, or several, or none can be seen."""
+    path = request.path
+    if path.startswith(b"/kv/"):
+        return unquote_to_bytes(path[4:])
+    if path.startswith(b"/get/"):
+        return unquote_to_bytes(path[5:].removeprefix(b"key="))
+    if path.startswith(b"/set/"):
+        return unquote_to_bytes(path[5:].partition(b"/")[0])
+    if path in _IN_QUERY:
+        return _key_in_query(request.query)
+    if path in _IN_BODY:
+        return _key_in_body(request.body)
+    return None
+
+
+def _key_in_query(query: bytes) -> bytes | None:
+    for field in query.split(b"&"):
+        name, _, value = field.partition(b"=")
+        if name == b"key":
+            return unquote_to_bytes(value.replace(b"+", b" "))
+    return None
+
+
+def _key_in_body(body: bytes) -> bytes | None:
+    try:
+        return _decode_keyed(body).key.encode()
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None

@@ -1,0 +1,59 @@
+"""What the links to the other nodes have to say, and who is connected. Implements ``LinkEvents``.
+
+Rule: a message that means nothing ends the connection it came by, and never the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from raftkv.quorum import messages
+from raftkv.quorum.messages import MalformedMessageError
+from raftkv.quorum.outbox import PeerPort
+from raftkv.quorum.versions import MalformedStateError
+
+log_line = structlog.get_logger("raftkv.quorum")
+
+
+class LinkChanged(Protocol):
+    """Takes word of connections."""
+
+    def __call__(self, peer: str, *, up: bool) -> None:
+        """The connection to ``peer`` came up or went down."""
+
+
+class Conversation:
+    """Hands on what comes in."""
+
+    def __init__(self, link: PeerPort, *, take: Callable[[str, messages.Message], None], changed: LinkChanged) -> None:
+        """``take`` may raise ``MalformedMessageError`` or ``MalformedStateError``."""
+        self._link = link
+        self._take = take
+        self._changed = changed
+        self._up: set[str] = set()
+
+    def is_up(self, peer: str) -> bool:
+        """Is there a connection to ``peer``?"""
+        return peer in self._up
+
+    def link_up(self, peer: str) -> None:
+        """See ``LinkEvents``."""
+        self._up.add(peer)
+        self._changed(peer, up=True)
+
+    def link_down(self, peer: str) -> None:
+        """See ``LinkEvents``."""
+        self._up.discard(peer)
+        self._changed(peer, up=False)
+
+    def received(self, peer: str, payload: bytes) -> None:
+        """See ``LinkEvents``."""
+        try:
+            for message in messages.decode(payload):
+                self._take(peer, message)
+        except (MalformedMessageError, MalformedStateError) as error:
+            log_line.warning("malformed message", peer=peer, reason=str(error))
+            self._link.close_peer(peer)

@@ -1,0 +1,102 @@
+"""What this node answers from its own copy alone: local reads, and single-replica writes of the reference systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Consistency, Get, List, Read, StoreHere
+from raftkv.core.results import Answer, Page, Record, Stored
+from raftkv.quorum.intake import Intake
+from raftkv.quorum.running_reads import answer_of, record_of
+from raftkv.quorum.store import Store
+from raftkv.quorum.versions import Conflicts, HybridClock, Stamp, Version, visible
+
+AHEAD: Final = Refused(
+    code=Code.BAD_REQUEST, detail="timestamp: further ahead of this node's clock than quorum.clock_ahead_s allows"
+)
+
+
+class Local:
+    """The copy of this node, asked directly."""
+
+    def __init__(
+        self,
+        node_id: str,
+        *,
+        store: Store,
+        intake: Intake,
+        clock: HybridClock,
+        conflicts: Conflicts,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._intake = intake
+        self._clock = clock
+        self._conflicts = conflicts
+        self._wall_ms = wall_ms
+        self._waiting: list[tuple[Pending, Stored]] = []
+
+    def read(self, read: Read) -> Answer:
+        """What this node holds."""
+        query, now_ms = read.query, self._wall_ms()
+        if isinstance(query, Get):
+            return answer_of(
+                query.key,
+                self._store.read(query.key),
+                now_ms,
+                consistency=Consistency.LOCAL,
+                replicas=(self._node_id,),
+            )
+        return self._page(query, now_ms)
+
+    def store(self, request: StoreHere, pending: Pending) -> None:
+        """Take a version as if a coordinator had sent it; the answer comes with ``committed``."""
+        if request.counter:
+            stamp = Stamp(request.counter, request.node or self._node_id)
+            if self._clock.is_too_far_ahead(stamp.counter):
+                pending.resolve(AHEAD)
+                return
+        else:
+            stamp = Stamp(self._clock.next(), self._node_id)
+        version = Version(stamp.counter, stamp.node, request.value, 0)
+        taken = self._intake.take(request.key, self._conflicts.write(None, version, ()))
+        if isinstance(taken, Refused):
+            pending.resolve(taken)
+            return
+        standing = taken[1].newest
+        stored = Stored(counter=standing.counter, node=standing.node, taken=standing == stamp)
+        self._waiting.append((pending, stored))
+
+    def committed(self) -> None:
+        """Everything staged is durable."""
+        waiting, self._waiting = self._waiting, []
+        for pending, stored in waiting:
+            pending.resolve(stored)
+
+    def commit_failed(self) -> None:
+        """There was no room for what was staged; the next start may find it all the same."""
+        waiting, self._waiting = self._waiting, []
+        for pending, _ in waiting:
+            pending.resolve(Unknown(detail="the disk became full before the version was on it"))
+
+    def _page(self, query: List, now_ms: int) -> Answer:
+        records: list[Record] = []
+        next_start: bytes | None = None
+        for key, state in self._store.scan(query.start, query.end):
+            versions = visible(state, now_ms)
+            if not versions:
+                continue
+            if len(records) == query.limit:
+                next_start = key
+                break
+            records.append(record_of(key, versions[-1], with_value=not query.keys_only))
+        return Answer(
+            content=Page(records=tuple(records), next_start=next_start),
+            consistency=Consistency.LOCAL,
+            revision=max((record.mod_revision for record in records), default=0),
+            replicas=(self._node_id,),
+        )

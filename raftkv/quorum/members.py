@@ -1,0 +1,331 @@
+"""The members as this node acts on them: gossip sent and taken, rings kept in step, changes led through their phases.
+
+A change of the ring goes in two steps (joining, settling, up; leaving, departing, left). A step is taken by one node,
+the steward: the member itself while it lives, else the live member with the smallest id. It waits until every live
+member is seen to place keys by the present rings, and, where data moves, until every member of the future ring has said
+that it has its part. So no two live members are ever more than one step apart, and each step keeps all write quorums
+and read quorums meeting. A member that is cut off meanwhile may act on older rings until its links stand again.
+
+One change is let in at a time by each node; two that were let in by two nodes at once go side by side.
+
+Half of a cluster, or less, never takes a step, since it cannot know what the others do: of two members the dead one
+cannot be removed. It is replaced instead, by a node of its name with an empty directory, which repair fills; then it
+may leave like any other. Two processes with one name and one secret are not told from one that starts again and again:
+each outlives what it hears of the other. Whoever starts nodes must see to it that there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Final
+
+import msgspec
+import structlog
+
+from raftkv.core.errors import Code, Refused, StartupError
+from raftkv.core.requests import AddMember, RemoveMember
+from raftkv.core.results import Membership as MembershipResult
+from raftkv.core.results import MemberStatus, PeerStatus
+from raftkv.quorum.membership import (
+    MEMBERS_LIMIT,
+    Entry,
+    GossipMessage,
+    Membership,
+    Phase,
+    Remembered,
+    Sizes,
+    decode_remembered,
+    encode_remembered,
+)
+from raftkv.quorum.messages import Gossip
+from raftkv.quorum.outbox import Outbox, PeerPort
+from raftkv.quorum.placement import Placement
+from raftkv.quorum.settings import QuorumSettings
+from raftkv.quorum.store import Store
+
+FAREWELL_S: Final = 2.0
+"""How long a node that has left stays to say so."""
+
+log_line = structlog.get_logger("raftkv.quorum")
+
+
+class Members:
+    """The cluster as this node sees it, kept up and acted on."""
+
+    def __init__(
+        self,
+        settings: QuorumSettings,
+        own: Entry,
+        configured: tuple[Entry, ...],
+        *,
+        placement: Placement,
+        store: Store,
+        outbox: Outbox,
+        link: PeerPort,
+        is_up: Callable[[str], bool],
+        now_s: float,
+        random: Random,
+    ) -> None:
+        """``configured`` are the members of the configuration; what this node remembers of them counts for more."""
+        self._settings = settings
+        self._placement = placement
+        self._store = store
+        self._outbox = outbox
+        self._link = link
+        self._is_up = is_up
+        self._next_tick_s = now_s
+        self._acted_on = -1
+        self._parting_s: float | None = None
+        remembered = remembered_members(store)
+        sizes = Sizes(0, "", settings.n, settings.r, settings.w)
+        self._membership = Membership(
+            own,
+            configured if remembered is None else remembered.entries,
+            sizes if remembered is None or remembered.sizes.counter == 0 else remembered.sizes,
+            suspect_after_s=settings.suspect_after_s,
+            down_after_s=settings.down_after_s,
+            now_s=now_s,
+            random=random,
+        )
+        self._act()
+
+    # -- what the replica calls
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """N, R and W of the cluster."""
+        sizes = self._membership.sizes
+        return sizes.n, sizes.r, sizes.w
+
+    def set_sizes(self, n: int, r: int, w: int, counter: int) -> None:
+        """Other numbers hold from now on, in the whole cluster as gossip reaches it."""
+        self._membership.set_sizes(Sizes(counter, self._settings.node_id, n, r, w))
+        self._act()
+        self._spread()
+
+    def work(self, now_s: float) -> None:
+        """What is due: gossip, and the next step of a change. Raises ``StartupError`` once this node has left."""
+        for peer in self._membership.entries:
+            if self._is_up(peer):
+                self._membership.hear(peer, now_s)
+        if now_s >= self._next_tick_s:
+            self._next_tick_s = now_s + self._settings.gossip_s
+            self._post(self._membership.tick(self._live()))
+        self._lead_changes()
+        self._act()
+        if self._membership.own.phase is Phase.LEFT:
+            self._part(now_s)
+
+    def heard(self, peer: str, message: GossipMessage, now_s: float) -> None:
+        """``peer`` gossiped."""
+        self._post(self._membership.heard(peer, message, now_s))
+        self._act()
+
+    def link_up(self, peer: str) -> None:
+        """A connection stands: no need to wait for the next period."""
+        if peer in self._membership.entries:
+            self._post(self._membership.tick([peer]))
+
+    def change(self, request: AddMember | RemoveMember, now_s: float) -> MembershipResult | Refused:
+        """Let a member in or out."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        entries = self._membership.entries
+        if isinstance(request, AddMember):
+            held = entries.get(request.id)
+            if held is None or held.phase is Phase.LEFT:
+                self._membership.add(
+                    Entry(request.id, request.http, request.peer, request.zone),
+                    now_s,
+                )
+        elif entries[request.id].phase is Phase.UP:
+            self._membership.move(request.id, Phase.LEAVING)
+        elif entries[request.id].phase is Phase.JOINING:
+            self._membership.move(request.id, Phase.LEFT)
+        self._act()
+        self._spread()
+        return MembershipResult(members=self.statuses(now_s))
+
+    # -- data on the move
+
+    @property
+    def is_agreed(self) -> bool:
+        """Does every live member place keys as this node does?"""
+        view = self._placement.view
+        entries = self._membership.entries
+        return all(entries[member].view == view for member in self._live())
+
+    @property
+    def is_moving(self) -> bool:
+        """Is data on the move, because a member joins or leaves?"""
+        return any(entry.phase in (Phase.JOINING, Phase.LEAVING) for entry in self._membership.changing())
+
+    @property
+    def is_synced(self) -> bool:
+        """Has this node all the data that it is to hold under the present rings?"""
+        return self._membership.own.synced == self._placement.view
+
+    @property
+    def given_up(self) -> set[str]:
+        """The members that are being removed and cannot be reached: nothing is expected of them any more."""
+        live = self._live()
+        leaving = self._membership.in_phases(Phase.LEAVING, Phase.DEPARTING)
+        return {member for member in leaving if member not in live}
+
+    def synced(self) -> None:
+        """Say that this node has all its data under the present rings."""
+        self._membership.say(view=self._placement.view, synced=self._placement.view)
+
+    # -- what others are told
+
+    def peers(self) -> tuple[PeerStatus, ...]:
+        """The other members and whether they can be reached."""
+        return tuple(
+            PeerStatus(id=entry.id, reachable=self._is_up(entry.id))
+            for entry in sorted(self._membership.entries.values(), key=lambda entry: entry.id)
+            if entry.id != self._settings.node_id and entry.phase is not Phase.LEFT
+        )
+
+    def statuses(self, now_s: float) -> tuple[MemberStatus, ...]:
+        """Every member as this node sees it."""
+        ring = self._placement.reading
+        shares: Mapping[str, float] = {} if ring is None else ring.shares
+        membership = self._membership
+        return tuple(
+            MemberStatus(
+                id=entry.id,
+                http=entry.http,
+                peer=entry.peer,
+                state=membership.state(entry.id, now_s),
+                zone=entry.zone,
+                share=shares.get(entry.id, 0.0),
+                heard_ago_ms=round(membership.heard_ago_s(entry.id, now_s) * 1000)
+                if entry.id != self._settings.node_id and membership.was_heard(entry.id)
+                else None,
+                hints=self._store.hint_count(entry.id),
+            )
+            for entry in sorted(membership.entries.values(), key=lambda entry: entry.id)
+            if entry.phase is not Phase.LEFT
+        )
+
+    # -- within
+
+    def _part(self, now_s: float) -> None:
+        """Having left, tell everybody once more, then end."""
+        if self._parting_s is None:
+            self._parting_s = now_s + FAREWELL_S
+            for peer in self._live():
+                self._post(self._membership.tick([peer]))
+        elif now_s >= self._parting_s:
+            raise StartupError("this node has left the cluster; to join again, it starts with an empty data directory")
+
+    def _spread(self) -> None:
+        """Tell everybody at once what this node has just decided; gossip would take some periods."""
+        self._post(self._membership.news(self._live()))
+
+    def _live(self) -> list[str]:
+        """The members that can be reached now, this one included."""
+        own = self._settings.node_id
+        entries = self._membership.entries.values()
+        return sorted(e.id for e in entries if e.phase is not Phase.LEFT and (e.id == own or self._is_up(e.id)))
+
+    def _refusal(self, request: AddMember | RemoveMember) -> Refused | None:
+        others = [entry.id for entry in self._membership.changing() if entry.id != request.id]
+        if others:
+            detail = f"node {others[0]} is still on its way in or out; one change goes at a time"
+            return Refused(code=Code.OVERLOADED, detail=detail, retry_after_s=5.0)
+        return self._bad_newcomer(request) if isinstance(request, AddMember) else self._bad_leaver(request.id)
+
+    def _bad_leaver(self, member: str) -> Refused | None:
+        held = self._membership.entries.get(member)
+        if held is None or held.phase is Phase.LEFT:
+            return Refused(code=Code.NOT_FOUND, detail=f"there is no member {member!r}")
+        if held.phase is Phase.UP and len(self._membership.in_phases(Phase.UP)) == 1:
+            return Refused(code=Code.BAD_REQUEST, detail="the last member cannot leave")
+        return None
+
+    def _bad_newcomer(self, request: AddMember) -> Refused | None:
+        """A member that asks again, because it has lost its data, is welcome; an address belongs to one member only."""
+        if len(self._membership.entries) >= MEMBERS_LIMIT and request.id not in self._membership.entries:
+            return Refused(code=Code.BAD_REQUEST, detail=f"a cluster has at most {MEMBERS_LIMIT} members")
+        for entry in self._membership.entries.values():
+            if entry.phase is Phase.LEFT:
+                continue
+            same = {entry.http, entry.peer} & {request.http, request.peer}
+            if entry.id == request.id and len(same) < 2:
+                detail = f"there is a member {request.id!r} already, at {entry.http} and {entry.peer}"
+                return Refused(code=Code.BAD_REQUEST, detail=detail)
+            if entry.id != request.id and same:
+                detail = f"address {min(same)} belongs to node {entry.id}"
+                return Refused(code=Code.BAD_REQUEST, detail=detail)
+        return None
+
+    def _lead_changes(self) -> None:
+        """Take the next step of each change that this node is the steward of and that may go on."""
+        live = self._live()
+        members = len(self._membership.entries) - len(self._membership.in_phases(Phase.LEFT))
+        # Half of a cluster alone never steps on, or the other half would fall two steps behind.
+        if not self._membership.changing() or 2 * len(live) <= members or not self.is_agreed:
+            return
+        for entry in self._membership.changing():
+            steward = entry.id if entry.id in live else live[0]
+            if steward != self._settings.node_id:
+                continue
+            step = self._next_phase(entry)
+            if step is not None:
+                log_line.info("ring change", member=entry.id, phase=step.value)
+                self._membership.move(entry.id, step)
+                self._act()
+                self._spread()
+                return
+
+    def _next_phase(self, entry: Entry) -> Phase | None:
+        if entry.phase is Phase.SETTLING:
+            return Phase.UP
+        if entry.phase is Phase.DEPARTING:
+            return Phase.LEFT
+        future = self._membership.in_phases(Phase.UP, Phase.JOINING, Phase.SETTLING)
+        entries, view = self._membership.entries, self._placement.view
+        live = self._live()
+        if any(member in live and entries[member].synced != view for member in future):
+            return None
+        if entry.phase is Phase.JOINING:
+            return Phase.SETTLING if entry.synced == view else None
+        return Phase.DEPARTING
+
+    def _act(self) -> None:
+        """Bring rings, links and what is remembered into step with what is known."""
+        membership = self._membership
+        if membership.version == self._acted_on:
+            return
+        before = membership.in_phases(Phase.UP, Phase.LEAVING, Phase.DEPARTING)
+        reading = membership.in_phases(Phase.UP, Phase.LEAVING, Phase.SETTLING)
+        after = membership.in_phases(Phase.UP, Phase.JOINING, Phase.SETTLING)
+        self._placement.update(reading, (before, after))
+        view = self._placement.view
+        synced = membership.own.synced if membership.own.view == view or self._placement.others else view
+        membership.say(view=view, synced=synced)
+        self._acted_on = membership.version
+        self._link.set_members(
+            {entry.id: entry.peer for entry in membership.entries.values() if entry.phase is not Phase.LEFT}
+        )
+        self._store.keep_members(encode_remembered(Remembered(tuple(membership.entries.values()), membership.sizes)))
+
+    def _post(self, messages: list[tuple[str, GossipMessage]]) -> None:
+        for peer, message in messages:
+            if self._is_up(peer):
+                self._outbox.post(peer, Gossip(message))
+
+
+def remembered_members(store: Store) -> Remembered | None:
+    """What this node last knew of the members; ``None`` for new data. Raises ``StartupError`` when it is unreadable."""
+    data = store.members
+    if data is None:
+        return None
+    try:
+        remembered: Remembered = decode_remembered(data)
+    except msgspec.DecodeError as error:
+        raise StartupError(f"what this node remembers of the members does not decode: {error}") from None
+    return remembered

@@ -1,0 +1,195 @@
+"""What the operations under way have in common: how they are driven, how they ask, and how several make one outcome.
+
+Must not know the disk, and sends through the outbox only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from raftkv.core.errors import Refused, Unknown
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Operation
+from raftkv.core.results import Missing, OperationResult, Record, Written
+from raftkv.quorum import messages
+from raftkv.quorum.messages import NO_ANSWER
+from raftkv.quorum.outbox import Outbox
+from raftkv.quorum.placement import Placement
+from raftkv.quorum.settings import QuorumSettings
+from raftkv.quorum.targets import Target
+from raftkv.quorum.timers import Timers
+from raftkv.quorum.versions import Conflicts, HybridClock, Stamp
+
+LATE: Final = "the deadline passed"
+LOST: Final = "too many replicas were lost or declined"
+
+
+class Running(Protocol):
+    """An operation under way."""
+
+    def answered(self, node: str, answer: messages.Answer) -> None:
+        """``node`` answered."""
+
+    def lost(self, node: str) -> None:
+        """The connection to ``node`` is gone."""
+
+    def silent(self) -> None:
+        """``replica_timeout_s`` has passed since it began."""
+
+    def expire(self) -> None:
+        """Its deadline has come."""
+
+
+class Dispatch:
+    """What an operation needs of its node."""
+
+    def __init__(
+        self,
+        settings: QuorumSettings,
+        *,
+        placement: Placement,
+        outbox: Outbox,
+        timers: Timers,
+        clock: HybridClock,
+        conflicts: Conflicts,
+        now_s: Callable[[], float],
+        wall_ms: Callable[[], int],
+        first_id: int,
+    ) -> None:
+        """``first_id`` is random: no answer to an earlier life of this process may mean anything to this one."""
+        self.settings = settings
+        self.placement = placement
+        self.clock = clock
+        self.conflicts = conflicts
+        self.wall_ms = wall_ms
+        self.running: dict[int, Running] = {}
+        self._outbox = outbox
+        self._timers = timers
+        self._now_s = now_s
+        self._next_id = first_id
+
+    def start(self, running: Running) -> int:
+        """``running`` is under way; answers find it by the id."""
+        operation_id = self.new_id()
+        self.running[operation_id] = running
+        return operation_id
+
+    def new_id(self) -> int:
+        """An id that no other question of this process has."""
+        self._next_id += 1
+        return self._next_id
+
+    def post(self, node: str, message: messages.Message) -> None:
+        """``message`` leaves for ``node`` at the end of the turn."""
+        self._outbox.post(node, message)
+
+    def ask(self, targets: tuple[Target, ...], message_for: Callable[[Target], messages.Question]) -> None:
+        """Send each target its message; with the artificial delay, each one to a peer waits for the one before."""
+        wait_s = self.settings.after_message_s
+        peers = 0
+        for target in targets:
+            message = message_for(target)
+            if not wait_s or target.node == self.settings.node_id or isinstance(message, messages.Fetch):
+                self._outbox.post(target.node, message)
+                continue
+            self.later(peers * wait_s, _Post(self._outbox, target.node, message))
+            peers += 1
+
+    def later(self, wait_s: float, action: Callable[[], None]) -> None:
+        """Do ``action`` after ``wait_s``."""
+        self._timers.add(self._now_s() + wait_s, action)
+
+    def at(self, due_s: float, action: Callable[[], None]) -> None:
+        """Do ``action`` at ``due_s``."""
+        self._timers.add(due_s, action)
+
+    def end(self, operation_id: int) -> None:
+        """The operation is over; later answers to it mean nothing."""
+        self.running.pop(operation_id, None)
+
+    def keep_hint(self, node: str, key: bytes, state: bytes) -> None:
+        """Nobody can stand in for ``node``: this node remembers the write for it, beside what counts towards W."""
+        self._outbox.post(self.settings.node_id, messages.Store(NO_ANSWER, key, state, node))
+
+    def repair(self, targets: tuple[Target, ...], key: bytes, state: bytes) -> None:
+        """Let ``targets`` have ``state``; nobody waits for it (Dynamo, section 5: read repair)."""
+        for target in targets:
+            self._outbox.post(target.node, messages.Store(NO_ANSWER, key, state))
+
+
+class _Post:
+    __slots__ = ("_message", "_node", "_outbox")
+
+    def __init__(self, outbox: Outbox, node: str, message: messages.Message) -> None:
+        self._outbox, self._node, self._message = outbox, node, message
+
+    def __call__(self) -> None:
+        self._outbox.post(self._node, self._message)
+
+
+class Group:
+    """The operations of one write request, whose results make one outcome."""
+
+    def __init__(
+        self, pending: Pending, operations: tuple[Operation, ...], *, settled: Callable[[bytes], None]
+    ) -> None:
+        """``settled`` is called with the key of each operation that has its result."""
+        self._pending = pending
+        self._keys = [operation.key for operation in operations]
+        self._settled = settled
+        self._results: list[OperationResult | Refused | Unknown | None] = [None] * len(operations)
+        self._left = len(operations)
+        self._replicas: tuple[str, ...] | None = None
+        self._hinted = 0
+        self._revision = 0
+
+    def written(self, position: int, result: OperationResult, stamp: Stamp, acknowledged: tuple[Target, ...]) -> None:
+        """A write is done. Of several, the one with the fewest replicas speaks for the request."""
+        if self._replicas is None or len(acknowledged) < len(self._replicas):
+            self._replicas = tuple(target.node for target in acknowledged)
+        self._hinted = max(self._hinted, sum(1 for target in acknowledged if target.stands_for))
+        self._revision = max(self._revision, stamp.counter)
+        self._settle(position, result)
+
+    def read(self, position: int, result: Record | Missing) -> None:
+        """A read is done."""
+        self._settle(position, result)
+
+    def failed(self, position: int, failure: Refused | Unknown) -> None:
+        """An operation has failed."""
+        self._settle(position, failure)
+
+    def _settle(self, position: int, result: OperationResult | Refused | Unknown) -> None:
+        assert self._results[position] is None
+        self._results[position] = result
+        self._left -= 1
+        if self._left == 0:
+            self._pending.resolve(self._outcome())
+        else:
+            self._settled(self._keys[position])
+
+    def _outcome(self) -> Written | Refused | Unknown:
+        results: list[OperationResult] = []
+        refusals: list[Refused] = []
+        for result in self._results:
+            assert result is not None
+            if isinstance(result, Unknown):
+                return result
+            if isinstance(result, Refused):
+                refusals.append(result)
+            else:
+                results.append(result)
+        if refusals and all(isinstance(result, Record | Missing) for result in results):
+            return refusals[0]
+        if refusals:
+            detail = f"{len(refusals)} of {len(self._results)} operations were refused, the others were applied"
+            return Unknown(detail=f"{detail}: {refusals[0].detail}")
+        replicas = self._replicas or ()
+        return Written(
+            results=tuple(results),
+            revision=self._revision,
+            acks=len(replicas),
+            replicas=replicas,
+            hinted=self._hinted,
+        )

@@ -1,0 +1,87 @@
+"""Where keys belong now, and where they are moving from and to: the rings in force while the members change.
+
+Reads ask the ring whose replicas have the data. While nodes join or leave, a write goes to the key's replicas of every
+ring in force and needs one acknowledgement more for each node that the reading ring does not name, so that every read
+quorum meets every write quorum before, during and after the change, as long as no two nodes are more than one phase
+apart (in the manner of Cassandra's pending ranges; ``changes`` sees to the phases).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from raftkv.quorum.ring import Range, Ring, pieces_of, position
+from raftkv.quorum.targets import Targets
+
+
+class Placement:
+    """The rings in force. ``is_usable`` says whether a node can be asked now; it changes from moment to moment."""
+
+    def __init__(self, vnodes: int, *, is_usable: Callable[[str], bool]) -> None:
+        self.is_usable = is_usable
+        self._vnodes = vnodes
+        self._rings: dict[tuple[tuple[str, str], ...], Ring] = {}
+        self.reading: Ring | None = None
+        self.others: tuple[Ring, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of the ring that reads ask."""
+        return () if self.reading is None else tuple(self.reading.nodes)
+
+    def is_placed(self, node: str) -> bool:
+        """Is ``node`` in a ring in force?"""
+        return any(node in ring.nodes for ring in (self.reading, *self.others) if ring is not None)
+
+    @property
+    def view(self) -> str:
+        """A digest of the rings in force: equal on nodes that place keys alike."""
+        rings = (*(() if self.reading is None else (self.reading,)), *self.others)
+        return "+".join(ring.digest for ring in rings)
+
+    def update(self, reading: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> None:
+        """Set the rings, each as its nodes' ids and zones; those of ``others`` that equal another are left out."""
+        self.reading = self._ring(reading) if reading else None
+        rings = [self._ring(nodes) for nodes in others if nodes]
+        self.others = tuple(dict.fromkeys(ring for ring in rings if ring is not self.reading))
+        self._rings = {key: ring for key, ring in self._rings.items() if ring is self.reading or ring in self.others}
+
+    def targets(self, key: bytes, n: int, *, sloppy: bool) -> Targets:
+        """Whom a write of ``key`` is for."""
+        primaries, fallbacks = self._preference(self.reading, key, n)
+        besides: dict[str, None] = {}
+        for ring in self.others:
+            besides.update(dict.fromkeys(self._preference(ring, key, n)[0]))
+        extra = tuple(node for node in besides if node not in primaries)
+        return Targets(primaries, fallbacks, besides=extra, usable=self.is_usable, sloppy=sloppy)
+
+    def read_targets(self, key: bytes, n: int, *, sloppy: bool) -> Targets:
+        """Whom a read of ``key`` asks."""
+        primaries, fallbacks = self._preference(self.reading, key, n)
+        return Targets(primaries, fallbacks, usable=self.is_usable, sloppy=sloppy)
+
+    def owners(self, piece: Range, n: int) -> tuple[str, ...]:
+        """The nodes whose data of ``piece`` reads ask for."""
+        return () if self.reading is None else self.reading.owners(piece, n)
+
+    def other_owners(self, piece: Range, n: int) -> set[str]:
+        """The owners of ``piece`` in the other rings in force."""
+        return {node for ring in self.others for node in ring.owners(piece, n)}
+
+    def pieces(self) -> tuple[Range, ...]:
+        """The circle cut wherever any ring in force has a token, so that no piece has two preference lists in one."""
+        rings = (*(() if self.reading is None else (self.reading,)), *self.others)
+        return pieces_of(rings)
+
+    def _preference(self, ring: Ring | None, key: bytes, n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if ring is None:
+            return (), ()
+        nodes = ring.preference(position(key), n)
+        return nodes[:n], nodes[n:]
+
+    def _ring(self, nodes: Mapping[str, str]) -> Ring:
+        key = tuple(sorted(nodes.items()))
+        ring = self._rings.get(key)
+        if ring is None:
+            ring = self._rings[key] = Ring(nodes, self._vnodes)
+        return ring

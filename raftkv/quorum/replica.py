@@ -1,0 +1,396 @@
+"""The replica of the leaderless mode: everything of this package put together behind the ``Replicator`` interface.
+
+A turn has two halves. ``begin_work`` sends what needs no disk: questions to other replicas, answers to reads, gossip.
+``finish_work`` commits what the turn staged, in one synced batch, and only then says so to those who asked. So all
+disks work at once, and nothing is acknowledged that a power loss could take back.
+
+The replica is driven: it never waits, owns no thread and no socket. Any exception out of its methods is a broken
+invariant or a failed disk, and whoever drives it must end the node.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import (
+    AddMember,
+    Barrier,
+    Configure,
+    Consistency,
+    Delete,
+    Inspect,
+    Put,
+    Read,
+    RemoveMember,
+    Repair,
+    Request,
+    StoreHere,
+    Write,
+)
+from raftkv.core.results import Configured, QuorumStatus, Status
+from raftkv.quorum import messages
+from raftkv.quorum.anti_entropy import AntiEntropy
+from raftkv.quorum.conversation import Conversation
+from raftkv.quorum.coordination import Coordination
+from raftkv.quorum.handoff import Handoff
+from raftkv.quorum.intake import Intake
+from raftkv.quorum.local import Local
+from raftkv.quorum.members import Members
+from raftkv.quorum.membership import Entry
+from raftkv.quorum.operations import Dispatch
+from raftkv.quorum.outbox import Outbox, PeerPort
+from raftkv.quorum.placement import Placement
+from raftkv.quorum.serving import Serving
+from raftkv.quorum.settings import (
+    CLOCK_SET_BACK,
+    NO_BARRIER,
+    NO_IDEMPOTENCY,
+    NO_LEVEL,
+    NO_MATCH,
+    NOT_KEPT,
+    NOT_KEPT_ALONE,
+    SHUTTING_DOWN,
+    QuorumSettings,
+    overloaded,
+)
+from raftkv.quorum.store import Store
+from raftkv.quorum.timers import Timers
+from raftkv.quorum.upkeep import Upkeep
+from raftkv.quorum.versions import CONFLICTS, HybridClock, MalformedStateError, decode_context
+from raftkv.storage.disk import DiskError
+
+OFFERS: Final = (Consistency.EVENTUAL, Consistency.LOCAL)
+UPKEEP_S: Final = 0.25
+"""How often hints, the free disk and the purge of old tombstones are looked after."""
+
+ROUNDS_COUNT: Final = 8
+"""Rounds of answering oneself in one turn; what is left then waits for the next."""
+
+log_line = structlog.get_logger("raftkv.quorum")
+
+
+class QuorumReplica:
+    """One member of a leaderless cluster; implements ``Replicator``. ``conversation`` takes the link's events."""
+
+    def __init__(
+        self,
+        settings: QuorumSettings,
+        own: Entry,
+        configured: Iterable[Entry],
+        *,
+        store: Store,
+        link: PeerPort,
+        clock: Callable[[], float],
+        wall_us: Callable[[], int],
+        free_bytes: Callable[[], int],
+        random: random_module.Random,
+    ) -> None:
+        """``configured`` are the members of the configuration; what this node remembers of them counts for more.
+
+        Raises ``StartupError`` when the data here is too old to be let back.
+        """
+        self._settings = settings
+        self._store = store
+        self._link = link
+        self._clock = clock
+        self._closed = False
+        self.sent_ahead = False
+
+        def wall_ms() -> int:
+            return wall_us() // 1000
+
+        now_s = clock()
+        conflicts = CONFLICTS[settings.conflicts]
+        self._timers = Timers()
+        self._outbox = Outbox(settings.node_id, link)
+        self._stamps = HybridClock(store.clock_mark, wall_us, ahead_us=int(settings.clock_ahead_s * 1e6))
+        self._upkeep = Upkeep(settings, store=store, stamps=self._stamps, wall_ms=wall_ms, free_bytes=free_bytes)
+        self._placement = Placement(settings.vnodes, is_usable=self._is_usable)
+        self.conversation = Conversation(link, take=self.take, changed=self.link_changed)
+        self._members = Members(
+            settings,
+            own,
+            tuple(configured),
+            placement=self._placement,
+            store=store,
+            outbox=self._outbox,
+            link=link,
+            is_up=self.conversation.is_up,
+            now_s=now_s,
+            random=random,
+        )
+        actor = store.actor(settings.node_id, lambda: f"{random.getrandbits(64):016x}")
+        intake = Intake(settings, store=store, clock=self._stamps, is_full=lambda: self._upkeep.is_full)
+        self._serving = Serving(
+            settings,
+            store=store,
+            intake=intake,
+            clock=self._stamps,
+            conflicts=conflicts,
+            outbox=self._outbox,
+            timers=self._timers,
+            now_s=clock,
+            wall_ms=wall_ms,
+            actor=actor,
+        )
+        dispatch = Dispatch(
+            settings,
+            placement=self._placement,
+            outbox=self._outbox,
+            timers=self._timers,
+            clock=self._stamps,
+            conflicts=conflicts,
+            now_s=clock,
+            wall_ms=wall_ms,
+            first_id=random.getrandbits(62) + 1,
+        )
+        self._coordination = Coordination(dispatch)
+        self._handoff = Handoff(dispatch, store)
+        self._local = Local(
+            settings.node_id, store=store, intake=intake, clock=self._stamps, conflicts=conflicts, wall_ms=wall_ms
+        )
+        self._anti_entropy = AntiEntropy(
+            settings,
+            placement=self._placement,
+            members=self._members,
+            store=store,
+            intake=intake,
+            outbox=self._outbox,
+            new_id=dispatch.new_id,
+            is_up=self.conversation.is_up,
+            now_s=now_s,
+        )
+        self._upkeep_s = now_s
+
+    # -- Replicator
+
+    def submit(self, request: Request, deadline_s: float) -> Pending:
+        """See ``Replicator``."""
+        pending = Pending()
+        refusal = self._refusal(request)
+        if refusal is not None:
+            pending.resolve(refusal)
+        else:
+            self._begin(request, deadline_s, pending)
+        return pending
+
+    def _begin(self, request: Request, deadline_s: float, pending: Pending) -> None:
+        match request:
+            case Write():
+                n, r, w = self._sizes(request.n, 0, request.acks)
+                self._coordination.write(request, deadline_s, pending, n=n, r=r, w=w)
+            case Read() if request.consistency is Consistency.LOCAL:
+                pending.resolve(self._local.read(request))
+            case Read():
+                n, r, _ = self._sizes(request.n, request.r, 0)
+                self._coordination.read(request, deadline_s, pending, n=n, r=r)
+            case StoreHere():
+                self._local.store(request, pending)
+            case Configure():
+                self._configure(request, pending)
+            case Repair():
+                self._anti_entropy.repair(pending, deadline_s)
+            case AddMember() | RemoveMember():
+                pending.resolve(self._members.change(request, self._clock()))
+            case Inspect():
+                pending.resolve(self.status())
+
+    def work(self, now_s: float) -> float:
+        """See ``Replicator``. Raises ``DiskError`` when the disk failed; the node must then stop."""
+        self.begin_work(now_s)
+        return self.finish_work(now_s)
+
+    def begin_work(self, now_s: float) -> None:
+        """The first half of a turn: what needs no disk leaves."""
+        self._timers.run(now_s)
+        if now_s >= self._upkeep_s:
+            self._upkeep_s = now_s + UPKEEP_S
+            self._upkeep.work(now_s)
+            self._members.work(now_s)
+        self._handoff.work(now_s)
+        self._anti_entropy.work(now_s)
+        self._answer_own()
+        sent = self._outbox.flush()
+        self.sent_ahead = sent and self._store.has_staged
+
+    def finish_work(self, now_s: float) -> float:
+        """The second half: what was staged becomes durable and is acknowledged; returns when to be called again."""
+        self.sent_ahead = False
+        for _ in range(ROUNDS_COUNT):
+            if not self._store.has_staged and not self._outbox.own:
+                break
+            self._commit()
+            self._answer_own()
+        self._outbox.flush()
+        if self._store.has_staged or self._outbox.own:
+            return now_s
+        return min(self._timers.next_s, self._upkeep_s, self._anti_entropy.next_s(now_s))
+
+    def _commit(self) -> None:
+        waiting = (self._serving, self._local, self._anti_entropy, self._upkeep)
+        try:
+            self._store.commit()
+        except DiskError as error:
+            if not error.full:
+                raise
+            log_line.warning("disk full", reason=str(error))
+            for one in waiting:
+                one.commit_failed()
+        else:
+            for one in waiting:
+                one.committed()
+
+    def position(self) -> tuple[str, str | None, int, str]:
+        """What the front-end must hear of at once: role, leader, term and place of the applied state."""
+        return "replica", None, 0, ""
+
+    def status(self) -> Status:
+        """See ``Replicator``."""
+        n, r, w = self._members.sizes
+        return Status(
+            node=self._settings.node_id,
+            mode="quorum",
+            role="replica",
+            leader=None,
+            term=0,
+            commit_index=0,
+            applied_index=0,
+            revision=self._stamps.last,
+            peers=self._members.peers(),
+            offers=OFFERS,
+            cluster_size=len(self._placement.nodes),
+            can_write=not self._upkeep.is_full,
+            n=n,
+            r=r,
+            w=w,
+            quorum=QuorumStatus(
+                ring=self._placement.view,
+                vnodes=self._settings.vnodes,
+                conflicts=self._settings.conflicts,
+                hints_pending=self._store.hints_pending,
+                members=self._members.statuses(self._clock()),
+                transfer=self._anti_entropy.transfer,
+                repaired_keys=self._anti_entropy.repaired_count,
+            ),
+        )
+
+    def close(self) -> None:
+        """See ``Replicator``."""
+        self._closed = True
+        self._coordination.close()
+        self._anti_entropy.close()
+        self._store.close()
+
+    # -- requests
+
+    def _refusal(self, request: Request) -> Refused | None:
+        """Why ``request`` cannot be done here at all, or not now."""
+        refusal: Refused | None = None
+        if self._closed:
+            refusal = SHUTTING_DOWN
+        elif isinstance(request, Write | Read) and self._coordination.size >= self._settings.max_waiting:
+            refusal = overloaded()
+        elif isinstance(request, Read):
+            refusal = self._bad_read(request)
+        elif isinstance(request, Write):
+            refusal = self._bad_write(request)
+        elif isinstance(request, StoreHere):
+            refusal = NOT_KEPT_ALONE if self._keeps_siblings else None
+        elif isinstance(request, Barrier):
+            refusal = NO_BARRIER
+        return refusal
+
+    @property
+    def _keeps_siblings(self) -> bool:
+        return self._settings.conflicts == "siblings"
+
+    def _bad_read(self, read: Read) -> Refused | None:
+        if read.consistency not in OFFERS:
+            return NO_LEVEL
+        return self._too_many("r", read.r, read.n)
+
+    def _bad_write(self, write: Write) -> Refused | None:
+        if self._stamps.is_too_far_ahead(self._stamps.last):
+            return CLOCK_SET_BACK
+        if write.idempotency_key is not None:
+            return NO_IDEMPOTENCY
+        if any(isinstance(one, Put | Delete) and one.match is not None for one in write.operations):
+            return NO_MATCH
+        if write.context:
+            if not self._keeps_siblings:
+                return NOT_KEPT
+            try:
+                decode_context(write.context)
+            except MalformedStateError:
+                return Refused(code=Code.BAD_REQUEST, detail="the causal context is not one that a read has given")
+        return self._too_many("w", write.acks, write.n)
+
+    def _too_many(self, name: str, asked: int, n: int) -> Refused | None:
+        n = n or self._members.sizes[0]
+        if asked > n:
+            return Refused(code=Code.BAD_REQUEST, detail=f"{name}: {asked} is more than n, which is {n}")
+        return None
+
+    def _sizes(self, n: int, r: int, w: int) -> tuple[int, int, int]:
+        """What is asked for, and the cluster's own numbers for the rest."""
+        usual_n, usual_r, usual_w = self._members.sizes
+        n = n or usual_n
+        return n, r or min(usual_r, n), w or min(usual_w, n)
+
+    def _configure(self, request: Configure, pending: Pending) -> None:
+        usual_n, usual_r, usual_w = self._members.sizes
+        n, r, w = request.n or usual_n, request.r or usual_r, request.w or usual_w
+        size = len(self._placement.nodes)
+        for name, number, limit in (("n", n, size), ("r", r, n), ("w", w, n)):
+            if not 1 <= number <= limit:
+                detail = f"{name}: {number} is not between 1 and {limit}"
+                pending.resolve(Refused(code=Code.BAD_REQUEST, detail=detail))
+                return
+        self._members.set_sizes(n, r, w, self._stamps.next())
+        pending.resolve(Configured(n=n, r=r, w=w))
+
+    # -- the turn
+
+    def _answer_own(self) -> None:
+        """What this node asks of itself, and answers itself, until nothing is left but what waits for the disk."""
+        own, here = self._outbox.own, self._settings.node_id
+        for _ in range(len(own) + self._settings.max_waiting):
+            if not own:
+                return
+            self.take(here, own.popleft())
+
+    def take(self, node: str, message: messages.Message) -> None:
+        """``node`` sent ``message``."""
+        if isinstance(message, messages.Question):
+            self._serving.take(node, message)
+        elif isinstance(message, messages.Answer):
+            self._coordination.answered(node, message)
+            if isinstance(message, messages.Declined):
+                self._anti_entropy.take(node, message, self._clock())
+        elif isinstance(message, messages.Gossip):
+            self._members.heard(node, message.message, self._clock())
+        else:
+            self._anti_entropy.take(node, message, self._clock())
+
+    def _is_usable(self, node: str) -> bool:
+        """Can ``node`` be asked now? A peer that leaves too much unread is as good as unreachable."""
+        if node == self._settings.node_id:
+            return True
+        if not self.conversation.is_up(node):
+            return False
+        return self._link.outstanding_bytes(node) < self._settings.window_bytes
+
+    def link_changed(self, peer: str, *, up: bool) -> None:
+        """The connection to ``peer`` came up or went down."""
+        if up:
+            self._members.link_up(peer)
+        else:
+            self._coordination.lost(peer)
+            self._handoff.lost(peer)
+            self._anti_entropy.lost(peer)

@@ -1,0 +1,78 @@
+"""What a replica of the leaderless mode is told (meanings in ``raftkv.core.config``), and the words it refuses with."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused
+
+
+class QuorumSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one replica; times in seconds."""
+
+    node_id: str
+    n: int
+    r: int
+    w: int
+    vnodes: int
+    conflicts: Literal["lww", "siblings"]
+    sloppy: bool
+    gossip_s: float
+    suspect_after_s: float
+    down_after_s: float
+    replica_timeout_s: float
+    anti_entropy_s: float
+    tombstone_grace_s: float
+    max_hints: int
+    transfer_bytes_per_s: int
+    clock_ahead_s: float
+    max_siblings: int
+    disk_reserve_bytes: int
+    window_bytes: int
+    max_waiting: int
+    after_message_s: float = 0.0
+    before_update_s: float = 0.0
+    before_read_s: float = 0.0
+
+
+PAGE_BYTES: Final = 1 << 20
+"""A replica's part of a page, and one frame to a peer, end once they have grown past this."""
+
+SHUTTING_DOWN: Final = Refused(code=Code.QUORUM_UNREACHABLE, detail="this node is shutting down", retry_after_s=1.0)
+CLOCK_SET_BACK: Final = Refused(
+    code=Code.QUORUM_UNREACHABLE,
+    detail="this node's stamps are further ahead of its clock than quorum.clock_ahead_s: its clock was wrong",
+    retry_after_s=5.0,
+)
+DISK_FULL: Final = Refused(
+    code=Code.DISK_FULL, detail="the replica's disk is nearly full; it takes no writes", retry_after_s=5.0
+)
+NO_LEVEL: Final = Refused(
+    code=Code.NOT_SUPPORTED,
+    detail="a leaderless cluster cannot give linearizable or lease reads; it offers eventual (?r=) and local",
+)
+NO_MATCH: Final = Refused(
+    code=Code.NOT_SUPPORTED,
+    detail="a leaderless cluster cannot compare and set (If-Match, If-None-Match); keep siblings, or use raft mode",
+)
+NO_IDEMPOTENCY: Final = Refused(
+    code=Code.NOT_SUPPORTED,
+    detail="a leaderless cluster cannot promise that a retry with an Idempotency-Key is applied once; leave it out",
+)
+NO_BARRIER: Final = Refused(code=Code.NOT_SUPPORTED, detail="a leaderless cluster has no applied state to wait for")
+STRANGE_RANGE: Final = Refused(
+    code=Code.NOT_SUPPORTED, detail="the ring is another here; it will be the same once gossip has gone round"
+)
+NOT_KEPT: Final = Refused(
+    code=Code.NOT_SUPPORTED, detail='a causal context means something only where conflicts = "siblings"'
+)
+NOT_KEPT_ALONE: Final = Refused(
+    code=Code.NOT_SUPPORTED, detail='one replica alone cannot be given a version where conflicts = "siblings"'
+)
+
+
+def overloaded() -> Refused:
+    """Too much is under way already."""
+    return Refused(code=Code.OVERLOADED, detail="too many requests are under way; try again later", retry_after_s=1.0)

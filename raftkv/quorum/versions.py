@@ -1,0 +1,260 @@
+"""Versions of a key and how they merge: stamps, the hybrid clock, and the two ways to settle conflicts. Pure.
+
+What replicas hold of a key is a ``State``, an element of a join-semilattice: merging is idempotent, commutative and
+associative, so states may travel in any order, twice, or by way of hints, read repair and anti-entropy, and all
+replicas that have seen the same come to hold the same.
+
+``LastWriterWins`` keeps the one version with the highest stamp. ``KeepSiblings`` keeps every version that no other has
+seen, by dotted version vectors (Almeida et al., "Scalable and Accurate Causality Tracking for Eventually Consistent
+Stores", DAIS 2014): ``seen`` says, for each actor, up to which of its events the state has processed them.
+
+Rules: equal states are equal values and encode to equal bytes; joins never fail; what a peer or a client sent is
+checked where it is decoded.
+
+Imports the standard library and msgspec only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Annotated, Final, NamedTuple, Protocol
+
+import msgspec
+
+MAX_COUNTER: Final = (1 << 53) - 1
+"""Counters are microseconds since 1970: below this until 2255, so that every JSON reader holds them exactly."""
+
+MAX_ACTORS: Final = 64
+"""How many actors an event leaves in ``seen``, beside those that have a version there. The one that was idle longest is
+forgotten first (as Riak prunes its vector clocks). The price: a replica that has not heard of this key since that actor
+replaced something may show the replaced version as a sibling again. Nothing that was written is ever lost by it."""
+
+Counter = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNTER)]
+
+
+class MalformedStateError(ValueError):
+    """These bytes are no state, or no causal context."""
+
+
+class Stamp(NamedTuple):
+    """When a version was written: compared as a pair, the higher wins (Lamport 1978, section on total order).
+
+    ``counter`` is in microseconds of the hybrid clock; ``node`` is who wrote.
+    """
+
+    counter: int
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.counter}@{self.node}"
+
+
+class HybridClock:
+    """Counters that never repeat or go back, and stay near the wall clock (Kulkarni et al. 2014).
+
+    ``next`` is above everything it gave or observed.
+    """
+
+    def __init__(self, last: int, wall_us: Callable[[], int], *, ahead_us: int) -> None:
+        """``last``: no counter up to this one is given again. ``ahead_us``: how far ahead of us others may be."""
+        self.last = last
+        self._wall_us = wall_us
+        self._ahead_us = ahead_us
+
+    def next(self) -> int:
+        """A counter above all others known here."""
+        self.last = max(self.last + 1, self._wall_us())
+        return self.last
+
+    def observe(self, counter: int) -> None:
+        """``counter`` was seen; what is written from now on comes after it."""
+        self.last = max(self.last, counter)
+
+    def is_too_far_ahead(self, counter: int) -> bool:
+        """Is ``counter`` further ahead of the wall clock than any clock should be?"""
+        return counter > self._wall_us() + self._ahead_us
+
+
+class Version(msgspec.Struct, frozen=True, array_like=True):
+    """One write: its stamp, and a value or, with ``None``, a tombstone. ``expires_at_ms`` is 0 for never."""
+
+    counter: Counter
+    node: str
+    value: bytes | None
+    expires_at_ms: int = 0
+
+    @property
+    def stamp(self) -> Stamp:
+        """The stamp as a pair."""
+        return Stamp(self.counter, self.node)
+
+
+Seen = tuple[tuple[str, Counter], ...]
+"""For each actor, up to which of its events everything was processed; sorted by actor."""
+
+
+class State(msgspec.Struct, frozen=True, array_like=True):
+    """What a replica holds of a key: one version or more by ascending stamp, and ``seen`` (empty if the last wins)."""
+
+    versions: tuple[Version, ...]
+    seen: Seen = ()
+
+    @property
+    def newest(self) -> Stamp:
+        """The highest stamp."""
+        return self.versions[-1].stamp
+
+
+_encoder = msgspec.msgpack.Encoder()
+encode_state = _encoder.encode
+_decode_state = msgspec.msgpack.Decoder(State).decode
+_decode_context = msgspec.msgpack.Decoder(Seen).decode
+
+
+def decode_state(data: bytes) -> State:
+    """Read a state; raises ``MalformedStateError``."""
+    try:
+        state: State = _decode_state(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedStateError(str(error)) from None
+    versions, seen = state.versions, state.seen
+    if not versions:
+        raise MalformedStateError("a state without a version")
+    if len(versions) > 1 and any(one.stamp >= other.stamp for one, other in pairwise(versions)):
+        raise MalformedStateError("the versions are not in the order of their stamps")
+    if seen:
+        _check_order(seen)
+    return state
+
+
+def _check_order(seen: Seen) -> None:
+    if any(one[0] >= other[0] for one, other in pairwise(seen)):
+        raise MalformedStateError("the actors are not in order")
+
+
+def fingerprint(encoded: bytes) -> bytes:
+    """Eight bytes that differ when states differ."""
+    return blake2b(encoded, digest_size=8).digest()
+
+
+def visible(state: State, now_ms: int) -> tuple[Version, ...]:
+    """The versions with a value that has not expired, by ascending stamp."""
+    return tuple(
+        [
+            version
+            for version in state.versions
+            if version.value is not None and (not version.expires_at_ms or version.expires_at_ms > now_ms)
+        ]
+    )
+
+
+class Conflicts(Protocol):
+    """How versions of a key merge. Pure; ``join`` makes a semilattice of states."""
+
+    name: str
+    """As the configuration calls it."""
+
+    def join(self, one: State, other: State) -> State:
+        """The least state that knows all that either knows."""
+
+    def write(self, current: State | None, version: Version, context: Seen) -> State:
+        """``version`` is written on ``current`` by a client that had read ``context``."""
+
+
+def _rank(version: Version) -> tuple[int, str, bool, bytes, int]:
+    """By stamp; the rest decides only if somebody gave two writes one stamp, so that all replicas still agree."""
+    return version.counter, version.node, version.value is not None, version.value or b"", version.expires_at_ms
+
+
+class LastWriterWins:
+    """One version: the one with the highest stamp. ``context`` means nothing."""
+
+    name = "lww"
+
+    def join(self, one: State, other: State) -> State:
+        """See ``Conflicts``."""
+        return one if _rank(one.versions[-1]) >= _rank(other.versions[-1]) else other
+
+    def write(self, current: State | None, version: Version, context: Seen) -> State:  # noqa: ARG002
+        """See ``Conflicts``."""
+        written = State((version,))
+        return written if current is None else self.join(current, written)
+
+
+class KeepSiblings:
+    """Every version that no other has seen.
+
+    The invariant: ``seen`` covers an event only if the state has processed it. An actor therefore writes on one row of
+    one disk, one event after the other, and whoever has lost the row is another actor from then on.
+    """
+
+    name = "siblings"
+
+    def join(self, one: State, other: State) -> State:
+        """See ``Conflicts``: what both hold stays, and what one holds stays if the other has not seen it."""
+        if one == other:
+            return one
+        kept: dict[Stamp, Version] = {}
+        for mine, theirs in ((one, other), (other, one)):
+            held, seen = {version.stamp for version in theirs.versions}, dict(theirs.seen)
+            for version in mine.versions:
+                stamp = version.stamp
+                if stamp in held or version.counter > seen.get(version.node, 0):
+                    kept[stamp] = max(kept.get(stamp, version), version, key=_rank)
+        if not kept:
+            # Two states that replace each other: only contexts that no read ever gave can make them.
+            newest = max(one.versions[-1], other.versions[-1], key=_rank)
+            kept[newest.stamp] = newest
+        return _state(kept.values(), _united(one.seen, other.seen))
+
+    def write(self, current: State | None, version: Version, context: Seen) -> State:
+        """See ``Conflicts``: versions that ``context`` covers are replaced, the others stay beside the new one."""
+        held = () if current is None else current.versions
+        seen = _united(() if current is None else current.seen, context)
+        covered = dict(context)
+        assert version.counter > seen.get(version.node, 0)
+        seen[version.node] = version.counter
+        kept = [*(old for old in held if old.counter > covered.get(old.node, 0)), version]
+        return _state(kept, _pruned(seen, {each.node for each in kept}))
+
+
+def _united(one: Seen, other: Seen) -> dict[str, int]:
+    united = dict(one)
+    for actor, counter in other:
+        united[actor] = max(united.get(actor, 0), counter)
+    return united
+
+
+def _pruned(seen: dict[str, int], needed: set[str]) -> dict[str, int]:
+    if len(seen) <= MAX_ACTORS:
+        return seen
+    idle = sorted((counter, actor) for actor, counter in seen.items() if actor not in needed)
+    kept = needed.union(actor for _, actor in idle[max(0, len(idle) - MAX_ACTORS) :])
+    return {actor: counter for actor, counter in seen.items() if actor in kept}
+
+
+def _state(versions: Iterable[Version], seen: dict[str, int]) -> State:
+    return State(tuple(sorted(versions, key=lambda version: version.stamp)), tuple(sorted(seen.items())))
+
+
+_BOTH: Final[tuple[Conflicts, ...]] = (LastWriterWins(), KeepSiblings())
+CONFLICTS: Final = {conflicts.name: conflicts for conflicts in _BOTH}
+
+
+def encode_context(state: State) -> bytes:
+    """What a client that was shown ``state`` has seen; empty for last-writer-wins."""
+    return _encoder.encode(state.seen) if state.seen else b""
+
+
+def decode_context(data: bytes) -> Seen:
+    """Read a context; raises ``MalformedStateError``."""
+    if not data:
+        return ()
+    try:
+        seen: Seen = _decode_context(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedStateError(str(error)) from None
+    _check_order(seen)
+    return seen

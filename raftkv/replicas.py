@@ -1,0 +1,221 @@
+"""Builds the replica that a configuration asks for, with its link to the peers: the one place where the mode is chosen.
+
+Everything real is put in here: disks, sockets, clocks. Whatever comes out is driven in the same way, whichever mode.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from raftkv.core.config import ClusterConfig, parse_address
+from raftkv.core.replicator import Replicator
+from raftkv.experiment import Surroundings
+from raftkv.joining import check_still_member, join
+from raftkv.machine.machine import MachineLimits
+from raftkv.peers.link import LinkEvents, PeerLink
+from raftkv.peers.tls import peer_tls
+from raftkv.quorum.members import remembered_members
+from raftkv.quorum.membership import Entry
+from raftkv.quorum.replica import QuorumReplica
+from raftkv.quorum.settings import QuorumSettings
+from raftkv.quorum.store import Store
+from raftkv.quorum.versions import CONFLICTS
+from raftkv.raft import internals
+from raftkv.raft.recovery import recover_log, recover_state
+from raftkv.raft.replica import RaftReplica
+from raftkv.raft.settings import ReplicaSettings
+from raftkv.storage.disk import RealDisk, translated
+from raftkv.storage.log import Log
+from raftkv.storage.rocks import RocksEngine
+from raftkv.storage.snapshots import SnapshotStore
+
+
+class DrivenReplica(Replicator, Protocol):
+    """A replica as its process drives it: a turn has two halves, with a chance to send in between.
+
+    If ``sent_ahead`` after ``begin_work``, the loop lets sockets be written before ``finish_work`` waits for the disk.
+    """
+
+    sent_ahead: bool
+
+    @property
+    def conversation(self) -> LinkEvents:
+        """Takes the link's events."""
+
+    def begin_work(self, now_s: float) -> None:
+        """The first half of ``work``."""
+
+    def finish_work(self, now_s: float) -> float:
+        """The second half."""
+
+    def position(self) -> tuple[str, str | None, int, str]:
+        """Role, leader, term and place of the applied state: what the front-end must hear of at once."""
+
+
+def build(
+    config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents, surroundings: Surroundings
+) -> tuple[DrivenReplica, PeerLink]:
+    """The replica of ``node_id`` and its link, which is not started yet. Raises ``StartupError``."""
+    if config.cluster.mode == "quorum":
+        return _quorum(config, node_id, home, events, surroundings)
+    return _raft(config, node_id, home, events, surroundings)
+
+
+def _largest_command_bytes(config: ClusterConfig) -> int:
+    # A batch may carry several values; an entry this large still travels in one message.
+    return max(4 << 20, 2 * config.http.max_value_bytes + (1 << 20))
+
+
+def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings: Surroundings) -> PeerLink:
+    peers = config.peers
+    return PeerLink(
+        cluster=config.cluster.name,
+        node_id=node_id,
+        secret=read_secret(config),
+        listen=config.member(node_id).peer_listen,
+        members={node.id: node.peer_address for node in config.node},
+        events=events,
+        silence_timeout_s=peers.silence_timeout_s,
+        frame_limit_bytes=3 * _largest_command_bytes(config) + (1 << 20),
+        tls=peer_tls(peers.tls_cert, peers.tls_key, peers.tls_ca) if peers.tls_cert else None,
+        random=random.Random(),  # noqa: S311  jitter, not secrets
+        faults=surroundings.faults,
+    )
+
+
+def read_secret(config: ClusterConfig) -> bytes:
+    """The secret that the cluster's nodes share. Raises ``DiskError``."""
+    path = Path(config.cluster.secret_file or Path(config.cluster.data_dir) / "secret")
+    with translated(path):
+        return path.read_bytes().strip()
+
+
+# -- raft -------------------------------------------------------------------------------------------------------------
+
+
+def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
+    """What the configuration means for one raft replica."""
+    raft, http = config.raft, config.http
+    return ReplicaSettings(
+        node_id=node_id,
+        members=tuple(sorted(node.id for node in config.node)),
+        election_timeout_s=raft.election_timeout_s,
+        heartbeat_s=raft.heartbeat_s,
+        clock_drift_bound=raft.clock_drift_bound,
+        snapshot_entries=raft.snapshot_entries,
+        snapshot_log_bytes=raft.snapshot_log_bytes,
+        trailing_entries=raft.trailing_entries,
+        window_bytes=config.peers.window_bytes,
+        largest_command_bytes=_largest_command_bytes(config),
+        disk_reserve_bytes=raft.disk_reserve_bytes,
+        max_waiting=http.max_pending,
+        limits=MachineLimits(
+            idempotency_window_ms=int(raft.idempotency_window_s * 1000), idempotency_keys=raft.idempotency_keys
+        ),
+        delays=config.delays,
+    )
+
+
+def _raft(
+    config: ClusterConfig, node_id: str, home: Path, events: LinkEvents, surroundings: Surroundings
+) -> tuple[RaftReplica, PeerLink]:
+    internals.use_sources(surroundings.monotonic_s, random.Random())  # noqa: S311  jitter, not secrets
+    disk = RealDisk()
+    log = Log.open(disk, home / "log", segment_bytes=config.raft.segment_bytes)
+    snapshots = SnapshotStore(home / "snapshots")
+    recover_log(log, snapshots.newest)
+    state = recover_state(home / "state", log, snapshots)
+    link = _link(config, node_id, events, surroundings)
+    replica = RaftReplica(
+        raft_settings(config, node_id),
+        log=log,
+        state=state,
+        snapshots=snapshots,
+        link=link,
+        clock=surroundings.monotonic_s,
+        wall_ms=surroundings.wall_ms,
+        free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
+        random=random.SystemRandom(),
+    )
+    return replica, link
+
+
+# -- quorum -----------------------------------------------------------------------------------------------------------
+
+
+def quorum_settings(config: ClusterConfig, node_id: str) -> QuorumSettings:
+    """What the configuration means for one replica of a leaderless cluster."""
+    quorum, delays = config.quorum, config.delays
+    return QuorumSettings(
+        node_id=node_id,
+        n=quorum.n,
+        r=quorum.r,
+        w=quorum.w,
+        vnodes=quorum.vnodes,
+        conflicts=quorum.conflicts,
+        sloppy=quorum.sloppy,
+        gossip_s=quorum.gossip_s,
+        suspect_after_s=quorum.suspect_after_s,
+        down_after_s=quorum.down_after_s,
+        replica_timeout_s=quorum.replica_timeout_s,
+        anti_entropy_s=quorum.anti_entropy_s,
+        tombstone_grace_s=quorum.tombstone_grace_s,
+        max_hints=quorum.max_hints,
+        transfer_bytes_per_s=quorum.transfer_bytes_per_s,
+        clock_ahead_s=quorum.clock_ahead_s,
+        max_siblings=quorum.max_siblings,
+        disk_reserve_bytes=quorum.disk_reserve_bytes,
+        window_bytes=config.peers.window_bytes,
+        max_waiting=config.http.max_pending,
+        after_message_s=delays.leader_after_message_s,
+        before_update_s=delays.follower_update_s,
+        before_read_s=delays.follower_read_s,
+    )
+
+
+class _Reach:
+    """The link as the replica sees it: addresses are text, as gossip carries them."""
+
+    def __init__(self, link: PeerLink) -> None:
+        self._link = link
+        self.send = link.send
+        self.flush = link.flush
+        self.outstanding_bytes = link.outstanding_bytes
+        self.close_peer = link.close_peer
+
+    def set_members(self, addresses: dict[str, str]) -> None:
+        """See ``PeerPort``."""
+        self._link.set_members({node: parse_address(address) for node, address in addresses.items()})
+
+
+def _quorum(
+    config: ClusterConfig, node_id: str, home: Path, events: LinkEvents, surroundings: Surroundings
+) -> tuple[QuorumReplica, PeerLink]:
+    disk = RealDisk()
+    conflicts = CONFLICTS[config.quorum.conflicts]
+    engine = RocksEngine(home / "store")
+    link = _link(config, node_id, events, surroundings)
+    store = Store(engine, conflicts, max_siblings=config.quorum.max_siblings)
+    entries = {node.id: Entry(node.id, node.http, node.peer, node.zone) for node in config.node}
+    remembered = remembered_members(store)
+    if remembered is not None:
+        check_still_member(config.member(node_id), remembered.entries)
+    elif config.quorum.seeds:
+        entries = {entry.id: entry for entry in join(config.member(node_id), config.quorum.seeds)}
+    own = msgspec.structs.replace(entries[node_id], generation=surroundings.wall_ms())
+    replica = QuorumReplica(
+        quorum_settings(config, node_id),
+        own,
+        entries.values(),
+        store=store,
+        link=_Reach(link),
+        clock=surroundings.monotonic_s,
+        wall_us=lambda: surroundings.wall_ms() * 1000,
+        free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
+        random=random.SystemRandom(),
+    )
+    return replica, link

@@ -1,0 +1,135 @@
+"""What one seed decides before its run begins: how large, how fast, which faults, which requests, in which mixture.
+
+Each seed leaves most kinds of faults and of requests out, and draws the weights of the others. Many different narrow
+mixtures reach combinations that one broad mixture drowns (Groce et al., "Swarm Testing", ISSTA 2012). Imports the
+standard library and msgspec.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+FAULTS: Final = (
+    "kill",
+    "power",
+    "power all",
+    "crash at a disk step",
+    "failing disk",
+    "full disk",
+    "pause",
+    "isolate",
+    "split",
+    "one way",
+    "bridge",
+    "broken connection",
+    "slow link",
+    "slow network",
+    "stragglers",
+    "wall clock jump",
+)
+
+ACTIONS: Final = (
+    "get",
+    "lease get",
+    "barrier get",
+    "put",
+    "put once",
+    "delete",
+    "compare and set",
+    "compare and delete",
+    "create",
+    "replace",
+    "put on one",
+    "put on all",
+    "passing put",
+)
+"""``once``: with an idempotency key; ``on one``, ``on all``: acknowledged by so many; ``passing``: with a lifetime."""
+
+_READS: Final = ("get", "lease get", "barrier get")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One seed's decisions. Times in seconds; ``pace_s`` is the election timeout, by which the others are measured."""
+
+    seed: int
+    size: int
+    pace_s: float
+    faulty_s: float
+    latency_s: tuple[float, float]
+    silence_s: float
+    redial_s: tuple[float, float]
+    turn_s: float
+    flush_s: float
+    rates: tuple[float, ...]
+    clients: int
+    keys: int
+    think_s: float
+    timeout_s: tuple[float, float]
+    value_bytes: tuple[int, ...]
+    actions: dict[str, float]
+    faults: dict[str, float]
+    fault_every_s: float
+    fault_lasts_s: tuple[float, float]
+    aimed: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The machines."""
+        return tuple(f"n{number}" for number in range(1, self.size + 1))
+
+
+DRIFT_BOUND: Final = 0.1
+"""What replicas are told about their clocks; the rates of any two stay within it."""
+
+
+def draw(seed: int) -> Plan:
+    """The plan of ``seed``."""
+    dice = random_module.Random(f"plan {seed}")
+    pace_s = dice.choice((0.3, 0.5, 1.0))
+    faulty_s = pace_s * dice.uniform(5, 12)
+    size = dice.choices((1, 2, 3, 5), (1, 1, 20, 3))[0]
+    clients = dice.randint(2, 6)
+    operations = dice.randint(40, 200)
+    low_s = dice.choice((0.0002, 0.001, 0.005))
+    is_steady = dice.random() < 0.4
+    return Plan(
+        seed=seed,
+        size=size,
+        pace_s=pace_s,
+        faulty_s=faulty_s,
+        latency_s=(low_s, low_s * dice.choice((1.0, 3.0, 10.0))),
+        silence_s=pace_s * dice.choice((0.8, 2.0, 4.0)),
+        redial_s=dice.choice(((0.001, 0.01), (0.05, 0.3))),
+        turn_s=dice.choice((0.0, 0.0005, 0.003)),
+        flush_s=dice.choice((0.0, 0.002, 0.02)),
+        rates=tuple([1.0 if is_steady else dice.uniform(0.951, 1.049) for _ in range(size)]),
+        clients=clients,
+        keys=dice.choice((1, 2, 3, 6)),
+        think_s=clients * faulty_s / operations,
+        timeout_s=(0.3 * pace_s, pace_s * dice.choice((1.0, 3.0, 6.0))),
+        value_bytes=dice.choice(((1,), (1, 200), (1, 3000))),
+        actions=_actions(seed, mixture(dice, ACTIONS, at_least=("put", dice.choice(_READS)), share=0.5)),
+        faults=mixture(dice, FAULTS, at_least=(dice.choice(FAULTS),), share=0.3),
+        fault_every_s=pace_s * dice.choice((0.3, 1.0, 2.0)),
+        fault_lasts_s=(0.05 * pace_s, pace_s * dice.choice((0.5, 2.0, 4.0))),
+        aimed=dice.choice((0.0, 0.5, 0.9)),
+    )
+
+
+def _actions(seed: int, actions: dict[str, float]) -> dict[str, float]:
+    """A third of the seeds mostly read: whoever is cut off meanwhile is not behind, and may be elected."""
+    if random_module.Random(f"actions {seed}").random() < 2 / 3:
+        return actions
+    return {kind: weight if kind in _READS else weight * 0.05 for kind, weight in actions.items()}
+
+
+def mixture(
+    dice: random_module.Random, kinds: Sequence[str], *, at_least: Sequence[str], share: float
+) -> dict[str, float]:
+    """Some of the ``kinds`` with weights that differ by up to a factor of ten."""
+    chosen = [kind for kind in kinds if kind in at_least or dice.random() < share]
+    return {kind: 10 ** dice.random() for kind in chosen}

@@ -1,0 +1,265 @@
+"""Planted bugs of the leaderless mode, by which its simulator is tested: each breaks one rule that the code keeps.
+
+A simulator that finds nothing may be blind. With each of these in place random seeds must find something. For
+simulations only: what is changed here is changed for the whole process, for as long as the context lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+from unittest import mock
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.quorum import exchange
+from raftkv.quorum.anti_entropy import AntiEntropy
+from raftkv.quorum.handoff import Batch, Handoff
+from raftkv.quorum.intake import Intake
+from raftkv.quorum.members import Members
+from raftkv.quorum.placement import Placement
+from raftkv.quorum.reads import ReadCoordinator
+from raftkv.quorum.ring import Range
+from raftkv.quorum.rows import Held, StagedTable
+from raftkv.quorum.running_writes import RunningEvent
+from raftkv.quorum.serving import Serving
+from raftkv.quorum.store import Store
+from raftkv.quorum.targets import Targets
+from raftkv.quorum.versions import HybridClock, Seen, Stamp, State, Version, visible
+from raftkv.quorum.writes import Step, WriteCoordinator
+
+Replace = Callable[[Any, str, Any], None]
+"""Puts something in the place of an attribute until the rule holds again."""
+
+
+class Bug(msgspec.Struct, frozen=True, kw_only=True):
+    """``rule`` is what is broken by ``plant``."""
+
+    rule: str
+    plant: Callable[[Replace], None]
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Everything as it is, but for one bug."""
+    with ExitStack() as stack:
+
+        def replace(owner: Any, attribute: str, value: Any) -> None:
+            stack.enter_context(mock.patch.object(owner, attribute, value))
+
+        BUGS[name].plant(replace)
+        yield
+
+
+def _no_observing(replace: Replace) -> None:
+    replace(Intake, "_observe", lambda _self, _counter, _whose: None)
+
+
+def _one_stamp(replace: Replace) -> None:
+    original = WriteCoordinator.add
+
+    def add(self: WriteCoordinator, node: str, standing: Stamp, *, replaced: bool) -> Step:
+        step = original(self, node, standing, replaced=replaced)
+        return Step.DONE if step is Step.STAMP_AGAIN else step
+
+    replace(WriteCoordinator, "add", add)
+
+
+def _late_answers(replace: Replace) -> None:
+    original = WriteCoordinator.add
+
+    def add(self: WriteCoordinator, node: str, standing: Stamp, *, replaced: bool) -> Step:
+        return original(self, node, max(standing, self.stamp), replaced=replaced)
+
+    replace(WriteCoordinator, "add", add)
+
+
+def _early_answers(replace: Replace) -> None:
+    original = Serving.take
+
+    def take(self: Serving, node: str, question: Any) -> None:
+        original(self, node, question)
+        self.committed()
+
+    replace(Serving, "take", take)
+
+
+def _full_disk_ignored(replace: Replace) -> None:
+    replace(Serving, "commit_failed", Serving.committed)
+
+
+def _hints_dropped_when_sent(replace: Replace) -> None:
+    original = Batch.__init__
+
+    def begin(self: Batch, *arguments: Any) -> None:
+        original(self, *arguments)
+        for hint in self._left.values():
+            self._store.drop_hint(self._node, hint.key, hint.state)
+
+    replace(Batch, "__init__", begin)
+
+
+def _grown_hints_dropped(replace: Replace) -> None:
+    def drop_hint(self: Store, target: str, key: bytes, _encoded: bytes) -> None:
+        row = target.encode() + b"\0" + key
+        if self._hints.standing(row) is not None:
+            self._is_staged = True
+            self._hints.rows[row] = None
+
+    replace(Store, "drop_hint", drop_hint)
+
+
+def _hints_of_the_departed(replace: Replace) -> None:
+    replace(Handoff, "_take_over", lambda _self, _node: None)
+
+
+def _overwriting(replace: Replace) -> None:
+    def join(self: StagedTable, row: bytes, state: State) -> tuple[State | None, State]:
+        held = self.standing(row)
+        self.rows[row] = Held(state, held.actor if held is not None else "")
+        return None if held is None else held.state, state
+
+    replace(StagedTable, "join", join)
+
+
+def _tombstones_dropped(replace: Replace) -> None:
+    def is_forgotten(_self: Store, state: State) -> bool:
+        return not visible(state, 0)
+
+    replace(Store, "_is_forgotten", is_forgotten)
+
+
+def _one_replica_twice(replace: Replace) -> None:
+    original = WriteCoordinator.add
+
+    def add(self: WriteCoordinator, node: str, standing: Stamp, *, replaced: bool) -> Step:
+        step = original(self, node, standing, replaced=replaced)
+        if len(self.acknowledged) + 1 == self._needed and step is Step.WAIT:
+            return Step.DONE
+        return step
+
+    replace(WriteCoordinator, "add", add)
+
+
+def _too_few_read(replace: Replace) -> None:
+    original = ReadCoordinator.add
+
+    def add(self: ReadCoordinator, node: str, state: State | None) -> bool:
+        original(self, node, state)
+        return len(self.answers) == 1
+
+    replace(ReadCoordinator, "add", add)
+
+
+def _always_definite(replace: Replace) -> None:
+    def failure(_self: WriteCoordinator, reason: str) -> Refused | Unknown:
+        return Refused(code=Code.QUORUM_UNREACHABLE, detail=reason)
+
+    replace(WriteCoordinator, "failure", failure)
+
+
+def _definite_origin(replace: Replace) -> None:
+    def leave_unknown(self: RunningEvent, reason: str) -> None:
+        self._dispatch.end(self._id)
+        self._fail(reason)
+
+    replace(RunningEvent, "_leave_unknown", leave_unknown)
+
+
+def _dropped_without_comparing(replace: Replace) -> None:
+    original = AntiEntropy._begin_round  # noqa: SLF001
+
+    def begin_round(self: AntiEntropy, now_s: float) -> None:
+        n, here = self._members.sizes[0], self._settings.node_id
+        for piece in self._pieces:
+            if not self._placement.others and here not in self._placement.owners(piece, n):
+                self._store.drop_range(piece)
+        original(self, now_s)
+
+    replace(AntiEntropy, "_begin_round", begin_round)
+
+
+def _not_all_owners_asked(replace: Replace) -> None:
+    replace(AntiEntropy, "_lacks", lambda _self: False)
+
+
+def _moved_nothing(replace: Replace) -> None:
+    def gained(_self: AntiEntropy) -> dict[str, list[Range]]:
+        return {}
+
+    replace(AntiEntropy, "_gained", gained)
+
+
+def _stepping_alone(replace: Replace) -> None:
+    replace(Members, "is_agreed", property(lambda _self: True))
+
+
+def _old_owners_only(replace: Replace) -> None:
+    original = Placement.targets
+
+    def targets(self: Placement, key: bytes, n: int, *, sloppy: bool) -> Targets:
+        others, self.others = self.others, ()
+        try:
+            return original(self, key, n, sloppy=sloppy)
+        finally:
+            self.others = others
+
+    replace(Placement, "targets", targets)
+
+
+def _one_actor(replace: Replace) -> None:
+    def event(self: StagedTable, row: bytes, version: Version, context: Seen) -> tuple[State | None, Held]:
+        held = self.standing(row)
+        before = None if held is None else held.state
+        version = msgspec.structs.replace(version, node=version.node.partition("~")[0])
+        return before, Held(self._conflicts.write(before, version, context), version.node)
+
+    replace(StagedTable, "event", event)
+
+
+def _done_before_durable(replace: Replace) -> None:
+    original = exchange.Session.take
+
+    def take(self: exchange.Session, *arguments: Any) -> None:
+        original(self, *arguments)
+        self.committed()
+
+    replace(exchange.Session, "take", take)
+
+
+def _standing_clock(replace: Replace) -> None:
+    original = HybridClock.next
+
+    def next_counter(self: HybridClock) -> int:
+        self.last = 0
+        return original(self)
+
+    replace(HybridClock, "next", next_counter)
+
+
+BUGS: Final[dict[str, Bug]] = {
+    "no observing": Bug(rule="a node's clock passes every stamp that it takes in", plant=_no_observing),
+    "standing clock": Bug(rule="a node's clock never goes back", plant=_standing_clock),
+    "one stamp": Bug(rule="a write that would lose is stamped again", plant=_one_stamp),
+    "late answers": Bug(rule="answers to the first attempt do not count for the second", plant=_late_answers),
+    "early answers": Bug(rule="an acknowledgement leaves after the commit", plant=_early_answers),
+    "full disk ignored": Bug(rule="nothing is acknowledged that found no room", plant=_full_disk_ignored),
+    "hints dropped when sent": Bug(rule="a hint is dropped after the answer", plant=_hints_dropped_when_sent),
+    "grown hints dropped": Bug(rule="a hint that has grown is kept", plant=_grown_hints_dropped),
+    "hints of the departed": Bug(rule="hints for who has left go to the owners", plant=_hints_of_the_departed),
+    "overwriting": Bug(rule="states are joined, never replaced", plant=_overwriting),
+    "tombstones dropped": Bug(rule="a tombstone is kept for the grace", plant=_tombstones_dropped),
+    "one replica twice": Bug(rule="W counts distinct replicas", plant=_one_replica_twice),
+    "too few read": Bug(rule="a read hears R replicas", plant=_too_few_read),
+    "always definite": Bug(rule="a failure is definite only if nobody can have the write", plant=_always_definite),
+    "definite origin": Bug(rule="nobody knows what an origin that was lost has done", plant=_definite_origin),
+    "dropped without comparing": Bug(rule="all owners hold what is forgotten", plant=_dropped_without_comparing),
+    "not all owners asked": Bug(rule="a newcomer asks enough of the former owners", plant=_not_all_owners_asked),
+    "moved nothing": Bug(rule="a newcomer fetches what it gains", plant=_moved_nothing),
+    "stepping alone": Bug(rule="a ring change steps when all act on the step before", plant=_stepping_alone),
+    "old owners only": Bug(rule="writes go to the owners to come as well", plant=_old_owners_only),
+    "one actor": Bug(rule="whoever forgot a row is another actor", plant=_one_actor),
+    "done before durable": Bug(rule="what was fetched counts once it is durable", plant=_done_before_durable),
+}

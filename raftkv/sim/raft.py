@@ -1,0 +1,281 @@
+"""Raft replicas for the simulator: the real ones, on its clock, network and disk, watched by the invariants.
+
+The log is the real one over a virtual disk; snapshots and the applied state are in memory (``raftkv.sim.snapshots``).
+PySyncObj takes its time and its chance from module names, so all replicas share what it is given: the clock is that of
+whichever machine is at work.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.core.config import DelaysSection
+from raftkv.core.requests import Put
+from raftkv.core.results import Record
+from raftkv.machine import layout
+from raftkv.machine.machine import Machine as KeyValueMachine
+from raftkv.machine.machine import MachineLimits
+from raftkv.raft import internals
+from raftkv.raft.messages import Message
+from raftkv.raft.recovery import is_on_the_line, recover_log
+from raftkv.raft.replica import RaftReplica
+from raftkv.raft.settings import ReplicaSettings
+from raftkv.sim.clients import PROBE, Clients, Seen
+from raftkv.sim.cluster import Cluster, Port
+from raftkv.sim.invariants import Invariants
+from raftkv.sim.machines import Machine, Observer
+from raftkv.sim.network import FLOOD_COUNT
+from raftkv.sim.plan import DRIFT_BOUND, Plan
+from raftkv.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
+from raftkv.sim.watched_log import WatchedLog
+from raftkv.storage.log import Log
+
+LOG_DIRECTORY: Final = Path("/log")
+SEGMENT_BYTES: Final = 1 << 16
+
+
+class SimulatedReplica(RaftReplica):
+    """The real replica, and what the invariants look at."""
+
+    log: WatchedLog
+    name: str
+    moment_s = float("-inf")
+    posted_count = 0
+
+    @property
+    def core(self) -> internals.Core:
+        """PySyncObj and what it knows."""
+        return self._core
+
+    @property
+    def store(self) -> KeyValueMachine:
+        """The state machine."""
+        return self._machine
+
+    @property
+    def tables(self) -> ShownTables:
+        """The applied state."""
+        assert isinstance(self._state.tables, ShownTables)
+        return self._state.tables
+
+    def shown(self, key: bytes) -> Record | None:
+        """See ``Process``."""
+        row = self.tables.shown.get(key)
+        return None if row is None else layout.unpack_record(key, row)
+
+    @property
+    def holds_lease(self) -> bool:
+        """Would this node answer a lease read alone?"""
+        return self._core.is_leader and self._rounds.holds_lease(self._core.term, self._clock())
+
+    @property
+    def patience_s(self) -> float:
+        """The election timeout."""
+        return self._settings.election_timeout_s
+
+    @property
+    def committed_tables(self) -> ShownTables | None:
+        """The applied state, if all of it is committed."""
+        return self.tables if self._uncommitted_since_s is None else None
+
+    def bound_outboxes(self) -> None:
+        """On a clock that stands still, PySyncObj's sending can go round for ever; end it before memory does."""
+        post: Callable[[str, Message], None] = self._transport.post
+        clock = self._clock
+
+        def counting(peer: str, message: Message) -> None:
+            now_s = clock()
+            if now_s != self.moment_s:
+                self.moment_s, self.posted_count = now_s, 0
+            self.posted_count += 1
+            assert self.posted_count < FLOOD_COUNT, f"{self._settings.node_id} floods {peer}"
+            post(peer, message)
+
+        self._transport.post = counting  # type: ignore[method-assign]
+
+
+def raft_settings(members: tuple[str, ...], **changes: Any) -> ReplicaSettings:
+    """Settings that suit a simulation; ``node_id`` is put in for each machine."""
+    settings = ReplicaSettings(
+        node_id="",
+        members=members,
+        election_timeout_s=1.0,
+        heartbeat_s=0.1,
+        clock_drift_bound=0.1,
+        snapshot_entries=10**9,
+        snapshot_log_bytes=1 << 40,
+        trailing_entries=0,
+        window_bytes=1 << 20,
+        largest_command_bytes=1 << 20,
+        disk_reserve_bytes=0,
+        max_waiting=10_000,
+        limits=MachineLimits(),
+    )
+    return msgspec.structs.replace(settings, **changes)
+
+
+class RaftMode(Observer):
+    """Makes raft replicas; ``invariants`` watch them."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        *,
+        seed: int | str = 0,
+        segment_bytes: int = SEGMENT_BYTES,
+        snapshot_s: float = 0.05,
+        snapshot_failure_rate: float = 0.0,
+    ) -> None:
+        self.invariants = Invariants(len(settings.members))
+        self._settings = settings
+        self._seed = seed
+        self._segment_bytes = segment_bytes
+        self._snapshot_s = snapshot_s
+        self._snapshot_failure_rate = snapshot_failure_rate
+
+    def attach(self, cluster: Cluster) -> None:
+        """See ``Mode``."""
+        self._cluster = cluster
+
+        def clock() -> float:
+            return cluster.active.now_s()
+
+        internals.use_sources(clock, random_module.Random(f"library {self._seed}"))
+        self.invariants.watch(cluster)
+        cluster.observers.append(self)
+
+    def ending(self, machine: Machine, *, power: bool) -> None:
+        """See ``Observer``: of the applied state, what was committed outlives the process, but not the power."""
+        if isinstance(machine.process, SimulatedReplica) and not power:
+            machine.keeps.kept_state = machine.process.committed_tables
+
+    def make(self, machine: Machine, port: Port) -> SimulatedReplica:
+        """See ``Mode``."""
+        if machine.keeps is None:
+            machine.keeps = MemorySnapshots(
+                machine.random, machine.now_s, busy_s=self._snapshot_s, failure_rate=self._snapshot_failure_rate
+            )
+        snapshots: MemorySnapshots = machine.keeps
+        snapshots.begin_life()
+        log = WatchedLog.open(
+            machine.disk, LOG_DIRECTORY, segment_bytes=self._segment_bytes, random_bytes=machine.random.randbytes
+        )
+        assert isinstance(log, WatchedLog)
+        recover_log(log, snapshots.newest)
+        log.touched_index = 1
+        replica = SimulatedReplica(
+            msgspec.structs.replace(self._settings, node_id=machine.name),
+            log=log,
+            state=MemoryState(snapshots, _recovered_tables(snapshots, log)),
+            snapshots=snapshots,
+            link=port,
+            clock=machine.now_s,
+            wall_ms=machine.wall_ms,
+            free_bytes=machine.free_bytes,
+            random=random_module.Random(machine.random.getrandbits(64)),
+        )
+        replica.log, replica.name = log, machine.name
+        replica.bound_outboxes()
+        return replica
+
+    # --- what a whole run asks for
+
+    def _replicas(self) -> list[SimulatedReplica]:
+        working = [machine.process for machine in self._cluster.machines.values() if machine.is_working]
+        return [process for process in working if isinstance(process, SimulatedReplica)]
+
+    def clients(self, cluster: Cluster, plan: Plan) -> Clients:
+        """See ``SimulatedMode``."""
+        return Clients(cluster, plan)
+
+    def useful(self) -> tuple[str, ...]:
+        """See ``SimulatedMode``: everybody."""
+        return tuple(self._cluster.machines)
+
+    def leader(self) -> str | None:
+        """See ``SimulatedMode``: the leader of the highest term that somebody leads."""
+        leading = [(replica.core.term, replica.name) for replica in self._replicas() if replica.core.is_leader]
+        return max(leading)[1] if leading else None
+
+    def is_level(self) -> bool:
+        """See ``SimulatedMode``."""
+        replicas = self._replicas()
+        last = [replica.core.last_index for replica in replicas if replica.core.is_leader]
+        applied = {replica.core.applied_index for replica in replicas}
+        return len(replicas) == len(self._cluster.machines) and len(last) == 1 and applied == set(last)
+
+    def check_end(self, seen: list[Seen]) -> None:
+        """See ``SimulatedMode``: replicas are equal; the log has every acknowledged write, once, and no refused one."""
+        states = [rows_of(replica.tables) for replica in self._replicas()]
+        assert all(state == states[0] for state in states), "the replicas differ"
+        written: Counter[bytes] = Counter()
+        for write in self.invariants.committed_writes():
+            values = {one.value for one in write.operations if isinstance(one, Put) and one.key != PROBE}
+            repeated = [value for value in values if value in written and write.idempotency_key is None]
+            assert not repeated, f"the write of {repeated[0][:16]!r} was applied twice"
+            written.update(values)
+        for one in seen:
+            if one.value is None:
+                continue
+            if one.outcome == "failed":
+                assert one.value not in written, f"the refused write of {one.value[:16]!r} was applied"
+            elif one.outcome == "ok":
+                assert one.value in written, f"the acknowledged write of {one.value[:16]!r} is gone"
+
+    def counts(self) -> Counter[str]:
+        """See ``SimulatedMode``."""
+        found = Counter(self.invariants.counts)
+        for machine in self._cluster.machines.values():
+            found["lives"] += machine.lives_count
+            if machine.keeps is not None:
+                found["snapshots taken"] += machine.keeps.published_count
+                found["snapshots received"] += machine.keeps.received_count
+        found["entries committed"] += self.invariants.committed_index
+        return found
+
+
+def drawn(plan: Plan) -> RaftMode:
+    """The mode of one seed's run: what concerns raft is drawn here."""
+    dice = random_module.Random(f"raft {plan.seed}")
+    members = plan.names
+    snapshot_entries = dice.choice((5, 20, 60, 10**9))
+    delays = DelaysSection()
+    if dice.random() < 0.1:
+        delays = DelaysSection(
+            leader_after_message_s=dice.choice((0.0, 0.03)), follower_update_s=0.02, follower_read_s=0.01
+        )
+    settings = raft_settings(
+        members,
+        election_timeout_s=plan.pace_s,
+        heartbeat_s=plan.pace_s / dice.choice((3.5, 5)),
+        clock_drift_bound=DRIFT_BOUND,
+        snapshot_entries=snapshot_entries,
+        snapshot_log_bytes=dice.choice((2000, 1 << 40)),
+        trailing_entries=dice.choice((0, 3, 20)),
+        window_bytes=dice.choice((1, 4000, 1 << 20)),
+        disk_reserve_bytes=dice.choice((0, 5000)),
+        max_waiting=dice.choice((2, 10_000, 10_000)),
+        limits=MachineLimits(idempotency_keys=dice.choice((1000, 1000, 100_000))),
+        delays=delays,
+    )
+    return RaftMode(
+        settings,
+        seed=plan.seed,
+        segment_bytes=dice.choice((1 << 11, 1 << 13, 1 << 16)),
+        snapshot_s=plan.pace_s * dice.choice((0.0, 0.2, 3.0)),
+        snapshot_failure_rate=dice.choice((0.0, 0.0, 0.2)),
+    )
+
+
+def _recovered_tables(snapshots: MemorySnapshots, log: Log) -> ShownTables:
+    """The state that an earlier life left, if it can be taken up; else that of the newest snapshot."""
+    kept, snapshots.kept_state = snapshots.kept_state, None
+    if kept is not None and is_on_the_line(kept, log, snapshots.newest):
+        return kept
+    return ShownTables() if snapshots.newest is None else snapshots.load(snapshots.newest)

@@ -1,0 +1,90 @@
+"""What the laboratory does to the machine it runs on ends with it, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raftkv.experiment import Orders
+from raftkv.lab import namespaces
+from raftkv.lab.cluster import Cluster, ClusterError, loopback_sites, wait_until
+from raftkv.lab.namespaces import Namespaces
+from raftkv.lab.processes import alive, descendants
+
+pytestmark = pytest.mark.integration
+
+needs_namespaces = pytest.mark.skipif(
+    namespaces.why_unavailable() is not None, reason=namespaces.why_unavailable() or ""
+)
+
+EXPERIMENT = """
+import sys
+import time
+from pathlib import Path
+from raftkv.lab.cluster import Cluster, loopback_sites
+
+with Cluster(Path(sys.argv[1]), loopback_sites(3)) as cluster:
+    cluster.start()
+    cluster.wait_ready()
+    cluster.pause("n2")
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+NETWORK = """
+from raftkv.lab.namespaces import Namespaces
+
+with Namespaces(2) as made:
+    print(made.sites[0].under[-1], flush=True)
+    input()
+"""
+
+
+def test_nodes_end_when_the_experimenter_is_killed_even_one_that_is_paused(tmp_path):
+    command = [sys.executable, "-c", EXPERIMENT, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as experimenter:
+        assert experimenter.stdout.readline() == b"ready\n"
+        family = descendants(experimenter.pid)
+        experimenter.kill()
+        experimenter.wait()
+
+        assert len(family) >= 10
+        wait_until(lambda: not alive(family), "the nodes to end")
+
+
+def test_a_node_refuses_senseless_orders_and_goes_on(tmp_path):
+    with Cluster(tmp_path, loopback_sites(1)) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        with pytest.raises(ClusterError, match="refused"):
+            cluster.order("n1", Orders(clock_rate=7.0))
+        cluster.order("n1", Orders(free_bytes=0))
+        cluster.order("n1", Orders())
+
+        assert cluster.stop("n1") == 0
+
+
+@needs_namespaces
+def test_a_network_is_gone_when_it_is_left():
+    with Namespaces(2) as made:
+        names = [site.under[-1] for site in made.sites]
+        assert all(Path("/run/netns", name).exists() for name in names)
+
+    assert not [name for name in names if Path("/run/netns", name).exists()]
+    assert not list(Path("/sys/class/net").glob(f"rk{os.getpid()}*"))
+
+
+@needs_namespaces
+def test_what_a_killed_experimenter_left_of_a_network_is_removed_by_the_next(tmp_path):
+    command = [sys.executable, "-c", NETWORK]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as experimenter:
+        left = experimenter.stdout.readline().decode().strip()
+        os.kill(experimenter.pid, signal.SIGKILL)
+    assert Path("/run/netns", left).exists()
+
+    with Namespaces(1):
+        assert not Path("/run/netns", left).exists()
+        assert not list(Path("/sys/class/net").glob(f"rk{experimenter.pid}*"))

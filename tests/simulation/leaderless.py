@@ -1,0 +1,55 @@
+"""A simulated leaderless cluster as scenarios are written against it: ask a node, look at what another holds."""
+
+from __future__ import annotations
+
+from raftkv.core.requests import Consistency, Delete, Get, Put, Read, Write
+from raftkv.core.results import Record, Siblings
+from raftkv.sim.cluster import Cluster
+from raftkv.sim.quorum import QuorumMode, quorum_settings
+
+
+class Leaderless(Cluster):
+    """``size`` machines, of which the first ``members`` begin; connected and told of each other."""
+
+    def __init__(self, size=3, *, members=0, seed=0, flush_s=0.0, **settings):
+        names = [f"n{number}" for number in range(1, size + 1)]
+        self.mode = QuorumMode(quorum_settings(**settings), members=tuple(names[: members or size]))
+        super().__init__(names, self.mode, seed=seed, flush_s=flush_s)
+        self.run(0.5)
+
+    def replica(self, name):
+        return self.machines[name].process
+
+    def submit(self, node, request, timeout_s=5.0):
+        return self.machines[node].submit(request, timeout_s)
+
+    def ask(self, node, request, timeout_s=5.0):
+        pending = self.submit(node, request, timeout_s)
+        self.run_until(lambda: pending.outcome is not None)
+        return pending.outcome
+
+    def written(self, key, value, *, w=0, **more):
+        return Write(operations=(Put(key=key, value=value),), acks=w, **more)
+
+    def put(self, node, key, value, *, w=0, **more):
+        return self.ask(node, self.written(key, value, w=w, **more))
+
+    def delete(self, node, key, *, w=0, **more):
+        return self.ask(node, Write(operations=(Delete(key=key),), acks=w, **more))
+
+    def read(self, node, key, *, r=0, **more):
+        return self.ask(node, Read(query=Get(key=key), consistency=Consistency.EVENTUAL, r=r, **more))
+
+    def get(self, node, key, *, r=0, **more):
+        """The value, the values, or ``None``."""
+        content = self.read(node, key, r=r, **more).content
+        if isinstance(content, Siblings):
+            return [record.value for record in content.records]
+        return content.value if isinstance(content, Record) else None
+
+    def held(self, name):
+        """The newest value of each key that ``name`` holds; ``None`` for a tombstone."""
+        return {key: state.versions[-1].value for key, state in self.replica(name).contents().items()}
+
+    def run_until_level(self, limit_s=60.0):
+        self.run_until(self.mode.is_level, limit_s)

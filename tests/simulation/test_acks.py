@@ -1,0 +1,143 @@
+"""What w promises in raft mode: the leader at once, a majority by commit, beyond it every replica shows the write."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.core.errors import Unknown
+from raftkv.core.requests import Consistency
+from raftkv.core.results import Written
+from raftkv.raft import appends, proposals
+from raftkv.raft.messages import Applied, decode
+from raftkv.raft.visibility import shown_from
+from tests.simulation.cluster import Cluster
+
+
+def stale_local_reads(size, *, acks, through_leader):
+    """Writes with ``acks``, and after each how many nodes do not show it the moment that it is acknowledged."""
+    cluster = Cluster(size)
+    leader = cluster.elect()
+    node = leader if through_leader else next(node for node in cluster.members if node != leader)
+    stale = 0
+    for number in range(20):
+        pending = cluster.put(node, b"k", b"%d" % number, acks=acks)
+        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+        assert pending.outcome.acks == acks
+        for asked in cluster.members:
+            answer = cluster.get(asked, b"k", Consistency.LOCAL).outcome
+            stale += getattr(answer.content, "value", None) != b"%d" % number
+    return stale
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("through_leader", [True, False])
+def test_a_write_on_all_replicas_is_seen_by_local_reads_everywhere(size, through_leader):
+    assert stale_local_reads(size, acks=size, through_leader=through_leader) == 0
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_counting_replicas_that_only_hold_the_write_would_leave_some_stale(size, monkeypatch):
+    for module in (appends, proposals):
+        monkeypatch.setattr(module, "shown_from", lambda _size: 100)
+
+    assert stale_local_reads(size, acks=size, through_leader=True) > 0
+
+
+@pytest.mark.parametrize(("size", "first"), [(2, 2), (3, 3), (4, 4), (5, 4), (7, 5)])
+def test_replicas_beyond_the_majority_must_show_a_write(size, first):
+    assert shown_from(size) == first
+
+
+def test_state_is_committed_before_it_is_said_to_be_visible():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    committed, told = {}, []
+    for member in cluster.members.values():
+        tables, send = member.replica._state.tables, member.replica._link.send
+        machine = member.replica._machine
+
+        def commit(node=member.id, machine=machine):
+            committed[node] = machine.applied_index
+
+        def noting(peer, payload, node=member.id, send=send):
+            message = decode(payload)
+            if isinstance(message, Applied):
+                told.append(message.index)
+                assert message.index <= committed.get(node, 1)
+            return send(peer, payload)
+
+        tables.commit, member.replica._link.send = commit, noting
+    for number in range(10):
+        pending = cluster.put(leader, b"k%d" % number, acks=3)
+        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+
+    assert len(told) >= 20
+
+
+def test_nobody_asks_what_replicas_show_while_no_write_waits_for_it():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    asked = []
+    visibility = cluster.members[leader].replica._visibility
+    visibility.told = lambda peer, index: asked.append((peer, index))
+    for acks in (0, 1, 2):
+        cluster.put(leader, b"k", acks=acks)
+        cluster.run(0.5)
+
+    assert not asked
+
+
+def test_a_write_on_all_replicas_is_acknowledged_once_the_last_one_is_back():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    away = next(node for node in cluster.members if node != leader)
+    cluster.kill(away)
+    pending = cluster.put(leader, b"k", acks=3, timeout_s=30.0)
+    cluster.run(2.0)
+    before = pending.outcome
+    cluster.restart(away)
+    cluster.run_until(lambda: pending.outcome is not None)
+
+    assert before is None
+    assert pending.outcome.acks == 3
+    assert cluster.get(away, b"k", Consistency.LOCAL).outcome.content.value == b"v"
+
+
+def test_a_write_on_all_replicas_is_unknown_when_its_leader_is_lost():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    rest = [node for node in cluster.members if node != leader]
+    cluster.kill(rest[0])
+    pending = cluster.put(rest[1], b"k", acks=3, timeout_s=10.0)
+    cluster.run(1.0)
+    cluster.kill(leader)
+    cluster.restart(rest[0])
+    cluster.run(12.0)
+
+    assert isinstance(pending.outcome, Unknown)
+
+
+def test_writes_to_the_leader_alone_do_not_wait_for_each_others_commit():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.isolate(leader)
+    outcomes = []
+    for number in range(5):
+        pending = cluster.put(leader, b"k%d" % number, acks=1)
+        cluster.run(0.05)
+        outcomes.append(pending.outcome)
+
+    assert all(isinstance(outcome, Written) and not outcome.committed for outcome in outcomes)
+
+
+def test_writes_to_the_leader_alone_are_bounded_while_nothing_commits(monkeypatch):
+    monkeypatch.setattr(proposals, "BATCHES_MAX", 3)
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.isolate(leader)
+    written = [cluster.put(leader, b"k%d" % number, acks=1) for number in range(1)]
+    for number in range(1, 10):
+        cluster.run(0.05)
+        written.append(cluster.put(leader, b"k%d" % number, acks=1))
+
+    assert sum(pending.outcome is not None for pending in written) == 3

@@ -1,0 +1,390 @@
+"""Leaderless clusters in situations that were once handled wrongly, or could be: clocks, disks, rings, hints."""
+
+import pytest
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.requests import AddMember, Configure, Consistency, Get, Inspect, Read, RemoveMember, StoreHere
+from raftkv.core.results import Membership, Stored, Written
+from raftkv.quorum.membership import Phase
+from raftkv.quorum.versions import encode_context, encode_state
+from raftkv.sim.disk import UNLIMITED
+from raftkv.sim.quorum import entry_of
+from tests.simulation.leaderless import Leaderless
+
+KEYS = [b"key %d" % number for number in range(20)]
+
+
+# -- clocks
+
+
+def test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges():
+    cluster = Leaderless(3, clock_ahead_s=5.0)
+    cluster.machines["n1"].wall_offset_s = 3600.0
+    wild = cluster.put("n1", b"k", b"wild", w=1)
+    cluster.run(10.0)
+    sane = cluster.put("n2", b"other", b"sane", w=2)
+
+    assert wild.replicas == ("n1",)
+    assert sane.results[0].revision < wild.results[0].revision - 3_000_000_000
+    assert b"k" not in cluster.held("n2")
+    assert b"k" not in cluster.held("n3")
+    assert cluster.get("n1", b"k", r=1) == b"wild"
+
+
+def test_a_version_of_a_wild_clock_does_not_keep_other_keys_from_being_exchanged():
+    cluster = Leaderless(2, n=2, r=1, w=1, clock_ahead_s=5.0, max_hints=0, vnodes=1)
+    cluster.machines["n1"].wall_offset_s = 3600.0
+    cluster.put("n1", b"k", b"wild", w=1)
+    cluster.machines["n1"].wall_offset_s = 0.0
+    cluster.isolate("n1")
+    cluster.run(4.0)
+    for key in KEYS:
+        cluster.put("n2", key, b"sane", w=1)
+    cluster.heal()
+    cluster.run(10.0)
+
+    assert cluster.held("n1") == {b"k": b"wild", **dict.fromkeys(KEYS, b"sane")}
+    assert cluster.held("n2") == dict.fromkeys(KEYS, b"sane")
+
+
+def test_a_write_comes_after_everything_that_its_context_has_seen():
+    cluster = Leaderless(2, n=2, r=1, w=1, conflicts="siblings", clock_ahead_s=60.0)
+    cluster.machines["n1"].wall_offset_s = 30.0
+    cluster.put("n1", b"k", b"first", w=2)
+    read = cluster.read("n1", b"k", r=1)
+    cluster.mode.lose_disk("n2")
+    cluster.restart("n2")
+    cluster.isolate("n1")
+    cluster.run(4.0)
+    second = cluster.put("n2", b"k", b"second", w=1, context=read.context, sloppy=False)
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert second.results[0].revision > read.revision
+    assert cluster.get("n1", b"k", r=2) == b"second"
+
+
+def test_a_context_from_the_future_is_refused():
+    cluster = Leaderless(1, n=1, r=1, w=1, conflicts="siblings", clock_ahead_s=60.0)
+    cluster.put("n1", b"k", b"value")
+    (state,) = cluster.replica("n1").contents().values()
+    actor, counter = state.seen[0]
+    forged = encode_context(type(state)(state.versions, ((actor, counter + 3_600_000_000),)))
+    refused = cluster.put("n1", b"k", b"other", context=forged)
+    after = cluster.put("n1", b"k", b"later")
+
+    assert isinstance(refused, Refused)
+    assert after.results[0].revision < counter + 60_000_000
+
+
+def test_the_stamp_that_a_client_is_told_is_the_one_that_replicas_hold():
+    cluster = Leaderless(3, conflicts="siblings")
+    written = cluster.put("n1", b"k", b"value", w=3)
+    (result,) = written.results
+
+    for node in cluster.machines:
+        assert cluster.replica(node).contents()[b"k"].newest == (result.revision, result.node)
+
+
+# -- full disks
+
+
+def test_a_write_that_finds_the_disk_full_is_unknown_and_the_next_is_refused():
+    cluster = Leaderless(1, n=1, r=1, w=1)
+    cluster.put("n1", b"k", b"old")
+    cluster.machines["n1"].disk.limit_bytes = 10
+    first = cluster.put("n1", b"k", b"new")
+    second = cluster.put("n1", b"k", b"newer")
+
+    assert isinstance(first, Unknown)
+    assert second.code is Code.DISK_FULL
+    assert not cluster.ask("n1", Inspect()).can_write
+    assert cluster.get("n1", b"k", r=1) == b"old"
+
+
+def test_a_replica_with_a_full_disk_goes_on_reading_and_takes_writes_again_when_there_is_room():
+    cluster = Leaderless(3)
+    cluster.put("n1", b"k", b"old", w=3)
+    cluster.machines["n3"].disk.limit_bytes = 10
+    meanwhile = cluster.put("n1", b"k", b"new", w=2)
+    cluster.run(3.0)
+
+    assert isinstance(meanwhile, Written)
+    assert cluster.get("n3", b"k", r=2) == b"new"
+
+    cluster.machines["n3"].disk.limit_bytes = UNLIMITED
+    cluster.run_until_level()
+
+    assert cluster.held("n3") == {b"k": b"new"}
+    assert isinstance(cluster.put("n1", b"k", b"newest", w=3), Written)
+    assert cluster.machines["n3"].lives_count == 1
+
+
+def test_a_version_that_one_replica_is_given_directly_is_unknown_when_it_finds_the_disk_full():
+    cluster = Leaderless(1, n=1, r=1, w=1)
+    cluster.machines["n1"].disk.limit_bytes = 10
+    outcome = cluster.ask("n1", StoreHere(key=b"k", value=b"v"))
+
+    assert isinstance(outcome, Unknown)
+
+
+def test_what_a_node_knows_of_the_members_is_remembered_although_the_disk_was_full_when_it_heard():
+    cluster = Leaderless(3)
+    cluster.machines["n3"].disk.limit_bytes = 10
+    cluster.ask("n1", Configure(n=3, r=1, w=3))
+    cluster.run(2.0)
+    cluster.machines["n3"].disk.limit_bytes = UNLIMITED
+    cluster.run(2.0)
+    cluster.isolate("n3")
+    cluster.kill("n3")
+    cluster.restart("n3")
+    cluster.run(0.1)
+
+    assert cluster.replica("n3").sizes == (3, 1, 3)
+
+
+# -- rings
+
+
+def joining(cluster, name, via):
+    """``name`` is let in by ``via`` and started."""
+    outcome = cluster.ask(via, AddMember(id=name, http=f"{name}:1", peer=f"{name}:2"))
+    assert isinstance(outcome, Membership)
+    members = [entry_of(one.id, Phase.JOINING if one.id == name else Phase.UP) for one in outcome.members]
+    cluster.mode.let_in(name, tuple(members))
+
+
+def test_a_ring_change_that_not_everybody_knows_of_lets_the_others_sleep():
+    cluster = Leaderless(4, members=3)
+    cluster.pause("n3")
+    joining(cluster, "n4", "n1")
+    cluster.run(1.0)
+    due_s = [cluster.machines[name].process.work(cluster.now_s) for name in ("n1", "n2", "n4")]
+
+    assert min(due_s) > cluster.now_s
+
+
+def test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before():
+    cluster = Leaderless(4, members=3)
+    cluster.pause("n3")
+    joining(cluster, "n4", "n1")
+    cluster.run(2.0)
+    meanwhile = cluster.replica("n4").entries["n4"].phase
+    cluster.resume("n3")
+    cluster.run_until_level()
+
+    assert meanwhile is Phase.JOINING
+    assert cluster.replica("n3").entries["n4"].phase is Phase.UP
+
+
+def test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_reads_move():
+    cluster = Leaderless(3, members=2, n=1, r=1, w=1, anti_entropy_s=1000.0)
+    for key in KEYS:
+        cluster.put("n1", key, b"old")
+    joining(cluster, "n3", "n1")
+    cluster.run_until(lambda: cluster.replica("n3").entries["n3"].synced != "")
+    before = cluster.replica("n1").entries["n3"].phase
+    for key in KEYS:
+        cluster.put("n1", key, b"new")
+    cluster.run_until(lambda: cluster.replica("n2").entries["n3"].phase is Phase.UP)
+
+    assert before is Phase.JOINING
+    assert [cluster.get("n2", key, r=1) for key in KEYS] == [b"new"] * len(KEYS)
+
+
+def test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot():
+    cluster = Leaderless(2, n=2, r=1, w=1, conflicts="siblings")
+    cluster.put("n1", b"k", b"before", w=2)
+    cluster.isolate("n1")
+    cluster.mode.lose_disk("n1")
+    cluster.restart("n1")
+    cluster.run(4.0)
+    cluster.put("n1", b"k", b"after", w=1, sloppy=False)
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert cluster.get("n2", b"k", r=2) == [b"before", b"after"]
+
+
+def test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data():
+    cluster = Leaderless(3, members=2, n=1, r=1, w=1)
+    for key in KEYS:
+        cluster.put("n1", key, b"value")
+    cluster.cut(["n3"], ["n2"])
+    joining(cluster, "n3", "n1")
+    cluster.run(10.0)
+
+    assert cluster.replica("n1").entries["n3"].phase is Phase.JOINING
+    assert [cluster.get("n1", key, r=1) for key in KEYS] == [b"value"] * len(KEYS)
+
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert cluster.replica("n1").entries["n3"].phase is Phase.UP
+    assert [cluster.get("n3", key, r=1) for key in KEYS] == [b"value"] * len(KEYS)
+
+
+def test_a_dead_member_is_removed_without_being_waited_for():
+    cluster = Leaderless(4, n=2, r=1, w=2)
+    for key in KEYS:
+        cluster.put("n1", key, b"value")
+    cluster.kill("n4")
+    cluster.run(1.0)
+    cluster.ask("n1", RemoveMember(id="n4"))
+    cluster.run_until_level()
+
+    assert cluster.replica("n1").entries["n4"].phase is Phase.LEFT
+    assert [cluster.get("n3", key, r=1) for key in KEYS] == [b"value"] * len(KEYS)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_half_of_a_cluster_never_steps_a_ring_change(size):
+    cluster = Leaderless(size, n=1, r=1, w=1)
+    names = list(cluster.machines)
+    for name in names[size // 2 :]:
+        cluster.kill(name)
+    cluster.run(4.0)
+    cluster.ask("n1", RemoveMember(id=names[-1]))
+    cluster.run(20.0)
+
+    assert cluster.replica("n1").entries[names[-1]].phase is Phase.LEAVING
+
+
+def test_a_dead_member_of_two_is_replaced_under_its_own_name_and_can_then_be_removed():
+    cluster = Leaderless(2, n=2, r=1, w=1)
+    for key in KEYS:
+        cluster.put("n1", key, b"value", w=2)
+    cluster.mode.lose_disk("n2")
+    cluster.restart("n2")
+    cluster.run_until_level()
+    cluster.ask("n1", RemoveMember(id="n2"))
+    cluster.run(5.0)
+
+    assert cluster.mode.useful() == ("n1",)
+    assert cluster.held("n1") == dict.fromkeys(KEYS, b"value")
+
+
+def test_what_does_not_belong_to_a_node_is_handed_to_all_owners_before_it_is_forgotten():
+    cluster = Leaderless(4, n=2, r=1, w=1)
+    owners = cluster.replica("n1").owners(b"k")
+    stranger = next(name for name in cluster.machines if name not in owners)
+    cluster.isolate(owners[1])
+    cluster.run(4.0)
+    stored = cluster.ask(stranger, StoreHere(key=b"k", value=b"value"))
+    cluster.run(10.0)
+
+    assert isinstance(stored, Stored)
+    assert cluster.held(owners[0]) == {b"k": b"value"}
+    assert cluster.held(stranger) == {b"k": b"value"}
+
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert cluster.held(owners[1]) == {b"k": b"value"}
+    assert cluster.held(stranger) == {}
+
+
+# -- hints
+
+
+def test_hints_for_a_node_that_has_left_reach_the_new_owners():
+    cluster = Leaderless(5, n=3, r=2, w=3, suspect_after_s=0.5)
+    gone = cluster.replica("n1").owners(b"k")[0]
+    via = next(name for name in cluster.machines if name != gone)
+    cluster.kill(gone)
+    cluster.run(1.0)
+    written = cluster.put(via, b"k", b"value", w=3)
+    cluster.ask(via, RemoveMember(id=gone))
+    cluster.run_until_level()
+
+    assert written.hinted == 1
+    assert all(cluster.held(owner) == {b"k": b"value"} for owner in cluster.replica(via).owners(b"k"))
+
+
+def test_a_hint_stays_until_the_node_that_it_is_for_has_it_on_its_disk():
+    cluster = Leaderless(4, n=3, r=2, w=3, suspect_after_s=0.5)
+    away = cluster.replica("n1").owners(b"k")[0]
+    keeper = next(name for name in cluster.machines if name not in cluster.replica("n1").owners(b"k"))
+    cluster.kill(away)
+    cluster.run(1.0)
+    cluster.put(keeper, b"k", b"value", w=3)
+    cluster.machines[away].disk.limit_bytes = 10
+    cluster.restart(away)
+    cluster.run(8.0)
+
+    assert cluster.replica(keeper).store.hint_count(away) == 1
+
+    cluster.machines[away].disk.limit_bytes = UNLIMITED
+    cluster.run_until_level()
+
+    assert cluster.held(away) == {b"k": b"value"}
+    assert cluster.replica(keeper).store.hint_count(away) == 0
+
+
+# -- the fate of writes
+
+
+def test_a_write_that_its_origin_may_have_made_is_never_definitely_refused():
+    cluster = Leaderless(3, n=3, r=1, w=3, conflicts="siblings", flush_s=0.05)
+    pending = cluster.submit("n1", cluster.written(b"k", b"value", w=3, sloppy=False))
+    cluster.machines["n1"].process.begin_work(cluster.now_s)
+    cluster.network.disconnect("n1", "n2", now=True)
+    cluster.run_until(lambda: pending.outcome is not None)
+
+    assert isinstance(pending.outcome, Unknown)
+
+
+def test_a_refused_write_does_not_come_back_by_a_hint():
+    cluster = Leaderless(3, n=2, r=1, w=1, clock_ahead_s=100.0)
+    owners = cluster.replica("n1").owners(b"k")
+    via = next(name for name in cluster.machines if name not in owners)
+    for owner in owners:
+        cluster.machines[owner].disk.limit_bytes = 10
+    cluster.put(via, b"k", b"first", w=1, sloppy=False)
+    refused = cluster.put(via, b"k", b"refused", w=1, sloppy=False)
+    for owner in owners:
+        cluster.machines[owner].disk.limit_bytes = UNLIMITED
+    cluster.run(10.0)
+
+    assert refused.code is Code.DISK_FULL
+    assert cluster.replica(via).store.hints_pending == 0
+    assert b"refused" not in [*cluster.held(owners[0]).values(), *cluster.held(owners[1]).values()]
+
+
+def test_a_read_of_two_replicas_waits_for_the_second():
+    cluster = Leaderless(3, anti_entropy_s=1000.0, max_hints=0)
+    cluster.put("n1", b"k", b"old", w=3)
+    cluster.isolate("n3")
+    cluster.run(4.0)
+    cluster.put("n1", b"k", b"new", w=2, sloppy=False)
+    cluster.heal()
+    cluster.run(2.0)
+
+    assert cluster.held("n3") == {b"k": b"old"}
+    assert cluster.get("n3", b"k", r=2) == b"new"
+
+
+def test_a_read_repairs_the_replica_that_is_behind():
+    cluster = Leaderless(3, anti_entropy_s=1000.0, max_hints=0)
+    cluster.put("n1", b"k", b"old", w=3)
+    cluster.isolate("n3")
+    cluster.run(4.0)
+    cluster.put("n1", b"k", b"new", w=2, sloppy=False)
+    cluster.heal()
+    cluster.run(2.0)
+    before = cluster.held("n3")
+    cluster.ask("n1", Read(query=Get(key=b"k"), consistency=Consistency.EVENTUAL, r=3))
+    cluster.run(1.0)
+
+    assert before == {b"k": b"old"}
+    assert cluster.held("n3") == {b"k": b"new"}
+
+
+def test_states_survive_the_wire_between_replicas_unchanged():
+    cluster = Leaderless(3, conflicts="siblings")
+    for node in cluster.machines:
+        cluster.put(node, b"k", node.encode(), w=3)
+    states = {encode_state(cluster.replica(node).contents()[b"k"]) for node in cluster.machines}
+
+    assert len(states) == 1
+    assert cluster.get("n1", b"k", r=1) == [b"n1", b"n2", b"n3"]

@@ -1,0 +1,102 @@
+"""Leaderless clusters by seed: every run keeps the promises, and each planted bug is found by one or by a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest import mock
+
+import pytest
+
+from raftkv.sim import promises
+from raftkv.sim.planted_quorum import BUGS, planted
+from raftkv.sim.run import simulate
+from tests.simulation import test_quorum_scenarios as scenarios
+from tests.unit import test_quorum_exchange, test_quorum_store, test_quorum_writes
+
+SEEDS = range(200)
+CHUNK = 20
+
+FOUND_BY_SEED = {
+    "standing clock": 0,
+    "early answers": 3,
+    "overwriting": 0,
+    "tombstones dropped": 0,
+    "one replica twice": 0,
+    "always definite": 5,
+}
+"""The first seed that finds each."""
+
+FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
+    "no observing": scenarios.test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges,
+    "one stamp": test_quorum_writes.test_a_write_that_would_lose_is_stamped_again_once,
+    "too few read": scenarios.test_a_read_of_two_replicas_waits_for_the_second,
+    "full disk ignored": scenarios.test_a_write_that_finds_the_disk_full_is_unknown_and_the_next_is_refused,
+    "late answers": test_quorum_writes.test_a_late_answer_to_the_first_attempt_does_not_count_for_the_second,
+    "hints dropped when sent": scenarios.test_a_hint_stays_until_the_node_that_it_is_for_has_it_on_its_disk,
+    "grown hints dropped": lambda: test_quorum_store.test_a_hint_is_dropped_only_if_it_has_not_grown(
+        test_quorum_store.opened(test_quorum_store.MemoryEngine())
+    ),
+    "hints of the departed": scenarios.test_hints_for_a_node_that_has_left_reach_the_new_owners,
+    "definite origin": scenarios.test_a_write_that_its_origin_may_have_made_is_never_definitely_refused,
+    "dropped without comparing": (
+        scenarios.test_what_does_not_belong_to_a_node_is_handed_to_all_owners_before_it_is_forgotten
+    ),
+    "not all owners asked": scenarios.test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data,
+    "moved nothing": scenarios.test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data,
+    "stepping alone": scenarios.test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before,
+    "old owners only": (scenarios.test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_reads_move),
+    "one actor": scenarios.test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot,
+    "done before durable": test_quorum_exchange.test_a_session_goes_on_only_when_what_came_in_is_durable,
+}
+
+
+@pytest.mark.parametrize("first", SEEDS[::CHUNK])
+def test_every_seed_keeps_the_promises(first):
+    failures = {seed: simulate(seed, mode="quorum").failure for seed in range(first, first + CHUNK)}
+    broken = {seed: failure for seed, failure in failures.items() if failure}
+
+    assert not broken, "\n".join(f"python -m raftkv.lab.seeds --mode quorum --seed {seed}" for seed in broken)
+
+
+def test_one_seed_is_one_run():
+    one, again = (simulate(11, mode="quorum").digest for _ in range(2))
+
+    assert one == again
+
+
+@pytest.mark.parametrize(("bug", "seed"), FOUND_BY_SEED.items())
+def test_a_planted_bug_is_found_by_its_seed(bug, seed):
+    sound = simulate(seed, mode="quorum").failure
+    with planted(bug):
+        broken = simulate(seed, mode="quorum").failure
+
+    assert not sound
+    assert broken
+
+
+@pytest.mark.parametrize(("bug", "scenario"), FOUND_BY_SCENARIO.items())
+def test_a_planted_bug_is_found_by_its_scenario(bug, scenario):
+    scenario()
+    with planted(bug), pytest.raises(AssertionError):
+        scenario()
+
+
+def test_every_planted_bug_is_looked_for():
+    assert set(BUGS) == {*FOUND_BY_SEED, *FOUND_BY_SCENARIO}
+
+
+ANOMALIES = {
+    "stale read, R + W <= N": (37, lambda read, write: read.is_strict and write.is_strict),
+    "stale read, sloppy quorums": (39, lambda read, write: read.r + write.w > max(read.n, write.n)),
+}
+"""Seeds that break what is promised only of strict quorums that meet, and what would have to be promised otherwise."""
+
+
+@pytest.mark.parametrize("name", ANOMALIES)
+def test_an_anomaly_is_found_where_nothing_is_promised(name):
+    seed, meet = ANOMALIES[name]
+    with mock.patch.object(promises, "meet", meet):
+        failure = simulate(seed, mode="quorum").failure
+
+    assert "stale" in failure
+    assert not simulate(seed, mode="quorum").failure

@@ -1,0 +1,195 @@
+"""A leaderless node for tests of the HTTP layer: a ``Replicator`` over a dictionary that keeps every value as told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import (
+    AddMember,
+    Configure,
+    Consistency,
+    Delete,
+    Get,
+    Inspect,
+    Put,
+    Read,
+    RemoveMember,
+    Repair,
+    StoreHere,
+    Write,
+)
+from raftkv.core.results import (
+    Answer,
+    Configured,
+    DeleteDone,
+    Membership,
+    MemberState,
+    MemberStatus,
+    Missing,
+    Page,
+    PeerStatus,
+    PutDone,
+    QuorumStatus,
+    Record,
+    Repaired,
+    Siblings,
+    Status,
+    Stored,
+    Transfer,
+    Written,
+)
+from raftkv.http.asgi import Application
+from tests.unit.test_http_api import LIMITS, MEMBERS, Node
+
+REPLICAS = ("n1", "n3")
+
+
+class LeaderlessReplicator:
+    """Numbers its writes from 1 as node n2 would; a key with several records has siblings."""
+
+    def __init__(self) -> None:
+        self.submitted: list[Any] = []
+        self.records: dict[bytes, tuple[Record, ...]] = {}
+        self.counter = 0
+        self.sizes = (3, 2, 2)
+        self.heard_at_s: float | None = None
+        self.cluster_size = 3
+        self.context = b""
+
+    def submit(self, request: Any, deadline_s: float) -> Pending:
+        self.submitted.append(request)
+        pending = Pending()
+        pending.resolve(self._carry_out(request))
+        return pending
+
+    def work(self, now_s: float) -> float:
+        return now_s + 1
+
+    def close(self) -> None:
+        pass
+
+    def put(self, key: bytes, *values: bytes) -> None:
+        """Let ``values`` stand side by side."""
+        self.records[key] = tuple([self._record(key, value) for value in values])
+
+    def status(self) -> Status:
+        n, r, w = self.sizes
+        members = tuple(
+            MemberStatus(id=one.id, http=one.http, peer=one.peer, state=MemberState.UP, share=1 / 3, hints=2)
+            for one in MEMBERS
+        )
+        return Status(
+            node="n1",
+            mode="quorum",
+            role="replica",
+            leader=None,
+            term=0,
+            commit_index=0,
+            applied_index=0,
+            revision=self.counter,
+            peers=(PeerStatus(id="n2", reachable=True), PeerStatus(id="n3", reachable=True)),
+            offers=(Consistency.EVENTUAL, Consistency.LOCAL),
+            cluster_size=3,
+            n=n,
+            r=r,
+            w=w,
+            quorum=QuorumStatus(
+                ring="abcd",
+                vnodes=100,
+                conflicts="siblings",
+                hints_pending=4,
+                members=members,
+                transfer=Transfer(ranges_done=1, ranges=4, keys=10, bytes=1000),
+                repaired_keys=7,
+            ),
+        )
+
+    def _record(self, key: bytes, value: bytes) -> Record:
+        self.counter += 1
+        number = self.counter
+        return Record(key=key, value=value, version=number, create_revision=number, mod_revision=number, node="n2")
+
+    def _carry_out(self, request: Any) -> Any:
+        if isinstance(request, Write):
+            results = tuple([self._apply(one) for one in request.operations])
+            return Written(results=results, revision=self.counter, acks=2, replicas=REPLICAS, hinted=1)
+        if isinstance(request, Read):
+            return self._read(request)
+        return self._operate(request)
+
+    def _operate(self, request: Any) -> Any:  # noqa: PLR0911  one for each kind of request
+        match request:
+            case Configure():
+                n, r, w = self.sizes
+                self.sizes = n, r, w = (request.n or n, request.r or r, request.w or w)
+                return Configured(n=n, r=r, w=w)
+            case StoreHere():
+                return Stored(counter=request.counter or 9, node=request.node or "n1", taken=True)
+            case Repair():
+                return Repaired(peers=("n2",), unreachable=("n3",), ranges=8, differing=2, received=3, sent=1)
+            case AddMember():
+                added = MemberStatus(**msgspec.structs.asdict(request), state=MemberState.JOINING)
+                return Membership(members=(*self.status().quorum.members, added))  # type: ignore[union-attr]
+            case RemoveMember(id="n9"):
+                return Refused(code=Code.NOT_FOUND, detail="there is no member n9")
+            case RemoveMember():
+                return Membership(members=self.status().quorum.members)  # type: ignore[union-attr]
+            case Inspect():
+                return self.status()
+        raise AssertionError(request)
+
+    def _apply(self, operation: Any) -> Any:
+        if isinstance(operation, Get):
+            found = self.records.get(operation.key, ())
+            return found[-1] if found else Missing(key=operation.key)
+        before = self.records.pop(operation.key, ())
+        if isinstance(operation, Delete):
+            self.counter += 1
+            return DeleteDone(revision=self.counter, node="n2") if before else Missing(key=operation.key)
+        assert isinstance(operation, Put)
+        self.put(operation.key, operation.value)
+        return PutDone(version=self.counter, revision=self.counter, replaced=bool(before), node="n2")
+
+    def _read(self, read: Read) -> Answer:
+        replicas = REPLICAS if read.consistency is Consistency.EVENTUAL else ("n1",)
+        content: Any
+        if not isinstance(read.query, Get):
+            newest = tuple([found[-1] for _, found in sorted(self.records.items())])
+            content = Page(records=newest, next_start=None)
+            return Answer(content=content, consistency=read.consistency, revision=self.counter, replicas=replicas)
+        key = read.query.key
+        found = self.records.get(key, ())
+        content = Siblings(key=key, records=found)
+        if len(found) < 2:
+            content = found[0] if found else Missing(key=key)
+        return Answer(
+            content=content,
+            consistency=read.consistency,
+            revision=found[-1].mod_revision if found else 0,
+            replicas=replicas,
+            node="n2" if found else "",
+            context=self.context,
+        )
+
+
+class LeaderlessNode(Node):
+    """An application over it. ``client`` is where its requests seem to come from."""
+
+    def __init__(self, *, internal_token: str | None = None, client: str = "127.0.0.1") -> None:
+        super().__init__(LIMITS)
+        self.replicator = LeaderlessReplicator()
+        context = msgspec.structs.replace(
+            self.application._context,
+            status=self.replicator.status,
+            last_status=self.replicator.status,
+            internal_token=internal_token,
+        )
+        self.application = Application(self.replicator, context)
+        self.client = client
+
+    def put(self, key: str, *values: bytes) -> None:
+        self.replicator.put(key.encode(), *values)

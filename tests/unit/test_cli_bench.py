@@ -1,0 +1,110 @@
+"""``raftkv bench`` on a command line: what it prints, what it writes, how it ends."""
+
+import asyncio
+import csv
+import json
+import threading
+
+import pytest
+
+from raftkv.cli import exits
+from raftkv.cli.main import run
+from tests.unit.fake_server import FakeServer, problem, unused_url
+
+QUICK = ("--seconds", "0.2", "--warm-up", "0", "--clients", "2", "--keys", "5")
+
+
+class Register(asyncio.Protocol):
+    """As much of a server as the load tester needs: PUT and GET of /kv/KEY."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def data_received(self, data):
+        method, target, _ = data.split(b" ", 2)
+        if method == b"PUT":
+            self._values[target] = data.partition(b"\r\n\r\n")[2]
+        body = b"{}" if method == b"PUT" else self._values[target]
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+@pytest.fixture
+def register():
+    """The URL of one."""
+    loop, values = asyncio.new_event_loop(), {}
+    server = loop.run_until_complete(loop.create_server(lambda: Register(values), "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    server.close()
+    loop.close()
+
+
+def test_a_run_is_shown_and_written_as_json_and_csv(register, tmp_path, capsys):
+    files = ("--json", str(tmp_path / "a.json"), "--csv", str(tmp_path / "a.csv"))
+    for ratio in ("50/50", "90/10"):
+        status = run(["bench", "--server", register, "--ratio", ratio, *QUICK, *files])
+        shown = capsys.readouterr()
+
+        assert status == exits.DONE
+        assert shown.err == ""
+        assert {line.split()[0] for line in shown.out.splitlines()[:3]} == {"kind", "read", "write"}
+        assert "stale reads: 0 of" in shown.out
+
+    result = json.loads((tmp_path / "a.json").read_text())
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+
+    assert result["plan"]["ratio"] == {"writes": 90, "reads": 10}
+    assert result["latency"]["write"]["count"] > 0
+    assert result["freshness"]["stale"] == 0
+    assert [row["ratio"] for row in rows] == ["50/50", "90/10"]
+    assert int(rows[1]["write_count"]) == result["latency"]["write"]["count"]
+
+
+def test_an_open_loop_accounts_for_every_request_that_was_due(register, tmp_path):
+    file = tmp_path / "a.json"
+    status = run(["bench", "--server", register, *QUICK, "--rate", "100", "--ratio", "1/0", "--json", str(file)])
+    result = json.loads(file.read_text())
+
+    assert status == exits.DONE
+    assert result["latency"]["write"]["count"] + result["unsent"] == 20
+
+
+def test_servers_that_answer_nothing_good_are_unavailable(capsys):
+    with FakeServer(problem(503, "no_leader", "no")) as server:
+        status = run(["bench", "--server", server.url, "--no-fill", *QUICK])
+
+    assert status == exits.UNAVAILABLE
+    assert "no_leader, applied: no (first: it is no_leader)" in capsys.readouterr().out
+
+
+def test_keys_that_cannot_be_filled_end_the_run_in_one_line(capsys):
+    status = run(["bench", "--server", unused_url(), *QUICK, "--keys", "1"])
+    shown = capsys.readouterr()
+
+    assert status == exits.UNAVAILABLE
+    assert shown.err.count("\n") == 1
+    assert "unreachable" in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--seconds", "0"),
+        ("--value-bytes", "3"),
+        ("--ratio", "1"),
+        ("--rate", "-5"),
+        ("--clients", "0"),
+        ("--etcd", "--w", "1"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(wrong, capsys):
+    assert run(["bench", *wrong]) == exits.USAGE
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,72 @@
+"""The laboratory's commands: what they list, and how they refuse."""
+
+import pytest
+
+from raftkv.cli.main import run
+from raftkv.lab.scenario import shipped
+
+
+def test_every_shipped_scenario_is_listed_with_its_title(capsys):
+    assert run(["lab", "list"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(shipped())
+    assert all(scenario.title in line for line, scenario in zip(lines, shipped().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nosuch"], "nosuch: there is no such file, and no such scenario"),
+        (["run", "comparison", "--duration", "2"], "fault[0].for_s: it would last longer than duration_s"),
+        (["run", "comparison", "--variant", "rafd"], "there is no variant 'rafd'"),
+        (["run", "comparison", "--duration", "0"], "--duration"),
+        (["report", "nosuch"], "nosuch"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line_before_anything_is_created(
+    arguments, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["lab", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_run_is_refused(capsys, tmp_path):
+    assert run(["lab", "report", str(tmp_path)]) == 2
+
+    assert "run.json" in capsys.readouterr().err
+
+
+LOSSY = """
+title = "t"
+expect = "e"
+duration_s = 5
+[[variant]]
+name = "raft"
+about = "a"
+[[fault]]
+at_s = 1
+for_s = 1
+fault = { kind = "loss", nodes = ["n1"], share = 0.5 }
+"""
+
+
+def test_a_fault_that_would_do_nothing_without_namespaces_is_refused(capsys, tmp_path):
+    (tmp_path / "lossy.toml").write_text(LOSSY)
+
+    assert run(["lab", "run", str(tmp_path / "lossy.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert "--namespaces" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_namespaces_are_refused_where_they_cannot_be_had(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("raftkv.lab.run.why_unavailable", lambda: "network namespaces need root")
+
+    assert run(["lab", "run", "comparison", "--namespaces", "--out", str(tmp_path / "out")]) == 2
+    assert "need root" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

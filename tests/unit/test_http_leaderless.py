@@ -1,0 +1,454 @@
+"""The API of a cluster without a leader: levels, replicas, siblings, one replica asked directly, members, repair."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+import pytest
+
+from raftkv.core.requests import (
+    MAJORITY,
+    AddMember,
+    Configure,
+    Consistency,
+    Inspect,
+    Read,
+    RemoveMember,
+    Repair,
+    StoreHere,
+    Write,
+)
+from raftkv.core.results import Missing, Written
+from raftkv.http.handlers_internal import token_from_secret
+from tests.unit.leaderless import LeaderlessNode
+from tests.unit.test_http_api import Node, is_problem
+
+TOKEN = "0123abcd"
+
+
+@pytest.fixture
+def node() -> LeaderlessNode:
+    return LeaderlessNode()
+
+
+def last(node: LeaderlessNode, kind: type) -> Any:
+    assert isinstance(node.replicator.submitted[-1], kind)
+    return node.replicator.submitted[-1]
+
+
+# -- reads --------------------------------------------------------------------------------------------------------
+
+
+def test_a_read_that_names_no_level_is_given_the_first_that_the_node_offers(node: LeaderlessNode) -> None:
+    node.put("a", b"v")
+
+    answer = node("GET", "/kv/a")
+
+    assert last(node, Read).consistency is Consistency.EVENTUAL
+    assert answer.headers["raftkv-consistency"] == "eventual"
+    assert answer.headers["raftkv-revision"] == "1@n2"
+    assert answer.headers["raftkv-replicas"] == "n1,n3"
+    assert answer.headers["etag"] == '"1@n2"'
+    assert "raftkv-context" not in answer.headers
+
+
+@pytest.mark.parametrize("target", ["/kv/a", "/get?key=a", "/get/a", "/kv"])
+def test_a_read_names_its_replicas(node: LeaderlessNode, target: str) -> None:
+    join = "&" if "?" in target else "?"
+    node("GET", f"{target}{join}r=1&n=2&sloppy=0")
+    read = last(node, Read)
+
+    assert (read.r, read.n, read.sloppy, read.consistency) == (1, 2, False, Consistency.EVENTUAL)
+
+
+@pytest.mark.parametrize("level", ["linearizable", "lease"])
+def test_a_level_that_needs_a_leader_is_refused(node: LeaderlessNode, level: str) -> None:
+    answer = node("GET", f"/kv/a?consistency={level}")
+
+    assert is_problem(answer, 400, "not_supported", level, "eventual, local")
+    assert node.replicator.submitted == []
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("r=0", "1 to 3"),
+        ("r=4", "1 to 3"),
+        ("r=3&n=2", "1 to 2"),
+        ("n=4", "1 to 3"),
+        ("r=two", "r:"),
+        ("sloppy=perhaps", "sloppy"),
+        ("consistency=local&r=1", "r: only eventual"),
+        ("consistency=local&sloppy=0", "sloppy: only eventual"),
+    ],
+)
+def test_replicas_of_a_read_that_make_no_sense_are_named(node: LeaderlessNode, query: str, word: str) -> None:
+    assert is_problem(node("GET", f"/kv/a?{query}"), 400, "bad_request", word)
+    assert node.replicator.submitted == []
+
+
+def test_a_tag_of_a_read_names_both_halves_of_the_stamp(node: LeaderlessNode) -> None:
+    node.put("a", b"v")
+
+    assert node("GET", "/kv/a", if_none_match='"1@n2"').status == 304
+    assert node("GET", "/kv/a", if_none_match='"1@n1"').status == 200
+
+
+def test_local_reads_do_not_claim_to_know_how_stale_they_are(node: LeaderlessNode) -> None:
+    node.put("a", b"v")
+
+    answer = node("GET", "/local_read?key=a")
+
+    assert (answer.headers["raftkv-consistency"], answer.headers["raftkv-replicas"]) == ("local", "n1")
+    assert answer.headers["raftkv-staleness-ms"] == "unknown"
+
+
+# -- siblings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["/kv/a", "/get?key=a", "/get/a", "/local_read?key=a"])
+def test_siblings_are_all_shown_with_a_context_that_resolves_them(node: LeaderlessNode, target: str) -> None:
+    node.put("a", b"one", b"\xff")
+    node.replicator.context = b"\xfb\xff\x00seen"
+
+    answer = node("GET", target)
+
+    assert answer.status == 300
+    assert answer.json == {
+        "key": "a",
+        "siblings": [
+            {"value": "one", "version": 1, "revision": 1, "node": "n2"},
+            {"value": {"base64": "/w=="}, "version": 2, "revision": 2, "node": "n2"},
+        ],
+    }
+    assert "etag" not in answer.headers
+    resolved = node("PUT", "/kv/a", b"both", raftkv_context=answer.headers["raftkv-context"])
+    assert (resolved.status, last(node, Write).context) == (200, b"\xfb\xff\x00seen")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("DELETE", "/kv/a", b""),
+        ("POST", "/put", {"key": "a", "value": "v"}),
+        ("POST", "/set", {"key": "a", "value": "v"}),
+        ("POST", "/set/a/v", b""),
+        ("DELETE", "/delete?key=a", b""),
+    ],
+)
+def test_every_write_of_one_key_takes_a_context(node: LeaderlessNode, method: str, target: str, body: Any) -> None:
+    node(method, target, body, raftkv_context="c2Vlbg")
+
+    assert last(node, Write).context == b"seen"
+
+
+def test_a_missing_key_has_a_context_as_well(node: LeaderlessNode) -> None:
+    node.replicator.context = b"seen"
+
+    answer = node("GET", "/kv/gone")
+
+    assert (answer.status, answer.headers["raftkv-context"]) == (404, "c2Vlbg")
+
+
+@pytest.mark.parametrize("text", ["?", "c2Vlbg=x", "c", 8192 * "c2Vl"])
+def test_a_context_that_was_changed_is_refused(node: LeaderlessNode, text: str) -> None:
+    assert is_problem(node("PUT", "/kv/a", b"v", raftkv_context=text), 400, "bad_request", "Raftkv-Context")
+    assert node.replicator.submitted == []
+
+
+def test_a_batch_takes_no_context(node: LeaderlessNode) -> None:
+    answer = node("POST", "/batch", {"operations": [{"op": "get", "key": "a"}]}, raftkv_context="c2Vlbg")
+
+    assert is_problem(answer, 400, "bad_request", "Raftkv-Context")
+
+
+# -- writes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_says_who_holds_it(node: LeaderlessNode) -> None:
+    first, second = node("PUT", "/kv/a", b"1"), node("PUT", "/kv/a", b"2")
+
+    assert (first.status, first.json) == (201, {"key": "a", "version": 1, "revision": 1, "node": "n2"})
+    assert second.status == 200
+    assert second.headers["etag"] == '"2@n2"'
+    assert second.headers["raftkv-durability"] == "w=2"
+    assert second.headers["raftkv-replicas"] == "n1,n3"
+    assert second.headers["raftkv-hinted"] == "1"
+
+
+def test_reads_alone_claim_no_durability(node: LeaderlessNode) -> None:
+    node.replicator._carry_out = lambda request: Written(  # type: ignore[method-assign]
+        results=(Missing(key=b"a"),), revision=0, acks=0
+    )
+
+    answer = node("POST", "/batch", {"operations": [{"op": "get", "key": "a"}]})
+
+    assert answer.status == 200
+    assert "raftkv-durability" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "acks", "n", "sloppy"),
+    [
+        ("", MAJORITY, 0, None),
+        ("?w=1", 1, 0, None),
+        ("?w=3&sloppy=0", 3, 0, False),
+        ("?w=all", 3, 0, None),
+        ("?w=all&n=2", 2, 2, None),
+        ("?w=majority", 2, 0, None),
+        ("?n=1&sloppy", MAJORITY, 1, True),
+    ],
+)
+def test_a_write_names_its_replicas(node: LeaderlessNode, query: str, acks: int, n: int, sloppy: bool | None) -> None:
+    node("PUT", f"/kv/a{query}", b"v")
+    write = last(node, Write)
+
+    assert (write.acks, write.n, write.sloppy) == (acks, n, sloppy)
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "word"),
+    [
+        ("w=4", "bad_request", "1 to 3"),
+        ("w=2&n=1", "bad_request", "1 to 1"),
+        ("n=0", "bad_request", "1 to 3"),
+        ("w=leader", "not_supported", "no leader"),
+    ],
+)
+def test_replicas_of_a_write_that_make_no_sense_are_named(
+    node: LeaderlessNode, query: str, code: str, word: str
+) -> None:
+    assert is_problem(node("PUT", f"/kv/a?{query}", b"v"), 400, code, word)
+    assert node.replicator.submitted == []
+
+
+def test_what_only_a_leader_can_promise_reaches_the_replica_which_refuses_it(node: LeaderlessNode) -> None:
+    node("PUT", "/kv/a", b"v", if_none_match="*", idempotency_key="once")
+    write = last(node, Write)
+
+    assert (write.operations[0].match, write.idempotency_key) == (0, "once")
+
+
+def test_a_tag_with_a_node_in_it_cannot_be_compared_and_set(node: LeaderlessNode) -> None:
+    assert is_problem(node("PUT", "/kv/a", b"v", if_match='"1@n2"'), 400, "not_supported", "compare and set")
+    assert is_problem(Node()("PUT", "/kv/a", b"v", if_match='"1@n2"'), 400, "not_supported", "compare and set")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("GET", "/kv/a?n=1", {}),
+        ("PUT", "/kv/a?n=1", {}),
+        ("PUT", "/kv/a?sloppy=0", {}),
+        ("PUT", "/kv/a", {"raftkv_context": "c2Vlbg"}),
+        ("DELETE", "/delete?key=a&n=3", {}),
+    ],
+)
+def test_with_a_leader_what_belongs_to_a_ring_is_refused(method: str, target: str, headers: dict[str, str]) -> None:
+    node = Node(offers=(Consistency.LINEARIZABLE, Consistency.EVENTUAL))
+
+    assert is_problem(node(method, target, b"v" if method == "PUT" else b"", **headers), 400, "not_supported")
+    assert node.solo.submitted == []
+
+
+def test_with_a_leader_r_replicas_may_be_asked_where_that_is_offered() -> None:
+    node = Node(offers=(Consistency.LINEARIZABLE, Consistency.EVENTUAL))
+    node("GET", "/kv/a?r=2")
+    read = node.solo.submitted[-1]
+
+    assert isinstance(read, Read)
+    assert (read.r, read.consistency) == (2, Consistency.EVENTUAL)
+
+
+# -- the reference systems ----------------------------------------------------------------------------------------
+
+
+def test_the_acknowledgements_of_the_first_reference_system_are_the_replicas(node: LeaderlessNode) -> None:
+    answer = node("POST", "/put", {"key": "a", "value": "v"})
+
+    assert answer.json == {"result": "ok", "acks": 2, "key": "a", "version": 1}
+    assert node("GET", "/get?key=a").json == {"key": "a", "value": "v", "version": 1, "timestamp": 1}
+
+
+def test_the_sizes_are_read_and_changed(node: LeaderlessNode) -> None:
+    assert node("GET", "/config").json == {"n": 3, "r": 2, "w": 2}
+
+    answer = node("POST", "/config", {"r": 1, "w": 3})
+
+    assert last(node, Configure) == Configure(r=1, w=3)
+    assert answer.json == node("GET", "/config").json == {"n": 3, "r": 1, "w": 3}
+    assert isinstance(node.replicator.submitted[-1], Inspect)
+
+
+@pytest.mark.parametrize("body", [{}, {"r": 0}, {"n": "3"}, {"x": 1}, b"", []])
+def test_sizes_that_make_no_sense_are_refused(node: LeaderlessNode, body: Any) -> None:
+    assert is_problem(node("POST", "/config", body), 400, "bad_request")
+    assert node.replicator.submitted == []
+
+
+# -- one replica asked directly -----------------------------------------------------------------------------------
+
+
+def test_one_replica_takes_a_version(node: LeaderlessNode) -> None:
+    answer = node("POST", "/internal/write", {"key": "a", "value": "v", "timestamp": 7})
+
+    assert last(node, StoreHere) == StoreHere(key=b"a", value=b"v", counter=7)
+    assert answer.json == {"result": "ok", "key": "a", "taken": True, "timestamp": 7, "node": "n1"}
+
+
+def test_one_replica_stamps_and_deletes(node: LeaderlessNode) -> None:
+    node("POST", "/internal/kv", {"key": "a", "value": None, "node": "n3"})
+
+    assert last(node, StoreHere) == StoreHere(key=b"a", value=None, node="n3")
+
+
+def test_one_replica_shows_its_own_copy(node: LeaderlessNode) -> None:
+    node.put("a", b"v")
+
+    answer = node("GET", "/internal/read?key=a")
+
+    assert last(node, Read).consistency is Consistency.LOCAL
+    assert answer.json == {"key": "a", "value": "v", "version": 1, "timestamp": 1}
+
+
+INTERNAL = [("POST", "/internal/write"), ("POST", "/internal/kv"), ("GET", "/internal/read?key=a")]
+
+
+def ask_one_replica(node: LeaderlessNode, request: tuple[str, str], headers: dict[str, str]) -> Any:
+    return node(*request, b"" if request[0] == "GET" else {"key": "a", "value": "v"}, **headers)
+
+
+@pytest.mark.parametrize("request_", INTERNAL)
+@pytest.mark.parametrize(
+    ("client", "headers", "is_let_in"),
+    [
+        ("127.0.0.1", {}, True),
+        ("::1", {}, True),
+        ("::ffff:127.0.0.1", {}, True),
+        ("10.0.0.1", {}, False),
+        ("", {}, False),
+        ("127.0.0.1", {"x_forwarded_for": "127.0.0.1"}, False),
+        ("127.0.0.1", {"forwarded": "for=127.0.0.1"}, False),
+        ("127.0.0.1", {"via": "1.1 raftkv-proxy"}, False),
+    ],
+)
+def test_without_a_secret_one_replica_is_asked_from_its_own_machine_only(
+    request_: tuple[str, str], client: str, headers: dict[str, str], is_let_in: bool
+) -> None:
+    answer = ask_one_replica(LeaderlessNode(client=client), request_, headers)
+
+    assert (answer.status != 403) == is_let_in
+    assert is_let_in or is_problem(answer, 403, "forbidden", "its own machine")
+
+
+@pytest.mark.parametrize("request_", INTERNAL)
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({}, 401, "unauthenticated"),
+        ({"authorization": TOKEN}, 401, "unauthenticated"),
+        ({"authorization": "Bearer"}, 401, "unauthenticated"),
+        ({"authorization": "Bearer 0123abce"}, 403, "forbidden"),
+        ({"authorization": "Bearer é"}, 403, "forbidden"),
+        ({"authorization": f"Bearer {TOKEN}"}, None, ""),
+        ({"authorization": f"bearer {TOKEN.upper()}"}, None, ""),
+    ],
+)
+def test_with_a_secret_one_replica_is_asked_with_its_token_only(
+    request_: tuple[str, str], headers: dict[str, str], status: int | None, code: str
+) -> None:
+    answer = ask_one_replica(LeaderlessNode(internal_token=TOKEN), request_, headers)
+
+    assert answer.status in (200, 404) if status is None else is_problem(answer, status, code)
+
+
+def test_the_token_is_what_the_documents_say() -> None:
+    assert token_from_secret(b"secret") == hmac.new(b"secret", b"raftkv internal", hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"key": "a"},
+        {"key": "", "value": "v"},
+        {"key": "a", "value": "v", "timestamp": 0},
+        {"key": "a", "value": "v", "timestamp": 1.5},
+        {"key": "a", "value": "v", "timestamp": 2**54},
+    ],
+)
+def test_versions_that_make_no_sense_are_refused(node: LeaderlessNode, body: Any) -> None:
+    assert is_problem(node("POST", "/internal/write", body), 400, "bad_request")
+    assert node.replicator.submitted == []
+
+
+# -- the cluster --------------------------------------------------------------------------------------------------
+
+
+def test_status_shows_the_ring_and_its_members(node: LeaderlessNode) -> None:
+    status = node("GET", "/status").json
+
+    assert (status["mode"], status["role"], status["leader"], status["ready"]) == ("quorum", "replica", None, True)
+    assert (status["n"], status["r"], status["w"]) == (3, 2, 2)
+    assert (status["ring"], status["hints_pending"], status["repaired_keys"]) == ("abcd", 4, 7)
+    assert status["transfer"] == {"ranges_done": 1, "ranges": 4, "keys": 10, "bytes": 1000}
+    assert [(one["id"], one["state"], one["reachable"], one["hints"]) for one in status["members"]] == [
+        ("n1", "up", True, 2),
+        ("n2", "up", True, 2),
+        ("n3", "up", True, 2),
+    ]
+
+
+def test_members_come_with_what_places_keys(node: LeaderlessNode) -> None:
+    answer = node("GET", "/cluster/members").json
+
+    assert (answer["ring"], answer["vnodes"], answer["n"], answer["leader"]) == ("abcd", 100, 3, None)
+    assert answer["members"][1]["http"] == "127.0.0.1:8002"
+
+
+def test_a_node_joins(node: LeaderlessNode) -> None:
+    body = {"id": "n4", "http": "127.0.0.1:8004", "peer": "127.0.0.1:9004"}
+
+    answer = node("POST", "/cluster/members", body)
+
+    assert last(node, AddMember) == AddMember(**body)
+    assert answer.status == 201
+    assert [(one["id"], one["state"]) for one in answer.json["members"]][-1] == ("n4", "joining")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [({"id": "a b"}, "id"), ({"http": "nowhere"}, "http"), ({"peer": "h:0"}, "peer")]
+)
+def test_a_node_that_cannot_be_is_not_let_in(node: LeaderlessNode, change: dict[str, str], word: str) -> None:
+    body = {"id": "n4", "http": "127.0.0.1:8004", "peer": "127.0.0.1:9004", **change}
+
+    assert is_problem(node("POST", "/cluster/members", body), 400, "bad_request", f"{word}: ")
+    assert node.replicator.submitted == []
+
+
+def test_a_node_leaves(node: LeaderlessNode) -> None:
+    assert node("DELETE", "/cluster/members/n3").status == 200
+    assert last(node, RemoveMember) == RemoveMember(id="n3")
+    assert is_problem(node("DELETE", "/cluster/members/n9"), 404, "not_found")
+
+
+def test_repair_says_what_it_did(node: LeaderlessNode) -> None:
+    answer = node("POST", "/cluster/repair")
+
+    assert isinstance(node.replicator.submitted[-1], Repair)
+    assert answer.json == {
+        "peers": ["n2"],
+        "unreachable": ["n3"],
+        "ranges": 8,
+        "differing": 2,
+        "received": 3,
+        "sent": 1,
+    }
+
+
+def test_metrics_tell_of_hints_and_repairs(node: LeaderlessNode) -> None:
+    text = node("GET", "/metrics").body.decode()
+
+    assert "raftkv_hints_pending 4.0" in text
+    assert "raftkv_repaired_keys 7.0" in text

@@ -1,0 +1,77 @@
+"""The audit finds what was lost, what was invented, and where nodes differ; the last look becomes operations."""
+
+import pytest
+
+from raftkv.lab.audit import audit, final_reads
+from raftkv.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+
+
+def operation(key, action, outcome=Outcome.OK, result=None, at_ns=0):
+    returned_ns = None if outcome is Outcome.UNKNOWN else at_ns + 1
+    return Operation(
+        client=0, key=key, action=action, invoked_ns=at_ns, returned_ns=returned_ns, outcome=outcome, result=result
+    )
+
+
+HISTORY = History(
+    (
+        operation(b"kept", Put(b"1"), at_ns=0),
+        operation(b"refused", Put(b"2"), Outcome.FAILED, at_ns=10),
+        operation(b"doubtful", Put(b"3"), Outcome.UNKNOWN, at_ns=20),
+        operation(b"contended", Put(b"4"), at_ns=30),
+        operation(b"contended", CompareAndSet(expected=b"4", value=b"5"), result=True, at_ns=40),
+        operation(b"contended", CompareAndSet(expected=b"4", value=b"6"), result=False, at_ns=50),
+        operation(b"gone", Put(b"7"), at_ns=60),
+        operation(b"gone", Delete(), result=True, at_ns=70),
+        operation(b"kept", Get(), result=b"1", at_ns=80),
+    )
+)
+SOUND = {b"kept": b"1", b"contended": b"5"}
+
+
+@pytest.mark.parametrize("doubtful", [{}, {b"doubtful": b"3"}])
+def test_equal_copies_that_hold_what_was_told_are_sound(doubtful):
+    found = audit(HISTORY, {"n1": SOUND | doubtful, "n2": SOUND | doubtful})
+
+    assert not found
+    assert found.acknowledged_count == 1
+
+
+@pytest.mark.parametrize(
+    ("copy", "lost", "invented"),
+    [
+        ({b"contended": b"5"}, [b"kept"], []),
+        (SOUND | {b"kept": b"9"}, [b"kept"], [b"kept"]),
+        (SOUND | {b"refused": b"2"}, [], [b"refused"]),
+        (SOUND | {b"contended": b"6"}, [], [b"contended"]),
+        (SOUND | {b"stranger": b"1"}, [], [b"stranger"]),
+        (SOUND | {b"doubtful": b"1"}, [], [b"doubtful"]),
+    ],
+)
+def test_what_is_lost_and_what_is_invented_is_found_on_the_node_that_has_it_so(copy, lost, invented):
+    found = audit(HISTORY, {"n1": SOUND, "n2": copy})
+
+    assert found
+    assert found.lost == tuple(("n2", key) for key in lost)
+    assert found.invented == tuple(("n2", key) for key in invented)
+
+
+def test_a_node_that_differs_is_named_with_the_key():
+    found = audit(HISTORY, {"n1": SOUND, "n2": SOUND, "n3": SOUND | {b"doubtful": b"3"}})
+
+    assert found.different == (("n3", b"doubtful"),)
+
+
+def test_the_last_look_reads_every_key_of_the_history():
+    looked = final_reads(HISTORY, SOUND, client=9, began_ns=100, ended_ns=110, node="n1")
+    last = [each for each in looked.operations if each.client == 9]
+
+    assert {each.key: each.result for each in last} == {
+        b"kept": b"1",
+        b"refused": None,
+        b"doubtful": None,
+        b"contended": b"5",
+        b"gone": None,
+    }
+    assert {(each.invoked_ns, each.returned_ns) for each in last} == {(100, 110)}
+    assert looked.operations[: len(HISTORY.operations)] == HISTORY.operations

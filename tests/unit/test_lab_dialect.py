@@ -1,0 +1,94 @@
+"""How actions are asked over HTTP and what answers mean for a history: in doubt, unknown."""
+
+import msgspec
+import pytest
+
+from raftkv.core.errors import Code
+from raftkv.http.problems import TABLE
+from raftkv.lab.dialect import Finding, Step, finding, request_of
+from raftkv.lab.exchange import Answer
+from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
+
+WRITES = [Put(b"v"), Delete(), CompareAndSet(expected=b"u", value=b"v"), CompareAndSet(expected=b"u", value=None)]
+
+
+def answer(status, body=b"", **headers):
+    return Answer(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}, body=body)
+
+
+@pytest.mark.parametrize(
+    ("action", "revision", "method", "body", "headers"),
+    [
+        (Get(), 0, "GET", b"", {}),
+        (Put(b"v"), 0, "PUT", b"v", {}),
+        (Delete(), 0, "DELETE", b"", {}),
+        (CompareAndSet(expected=b"u", value=b"v"), 7, "PUT", b"v", {"If-Match": '"7"'}),
+        (CompareAndSet(expected=None, value=b"v"), 0, "PUT", b"v", {"If-None-Match": "*"}),
+        (CompareAndSet(expected=ANY, value=b"v"), 7, "PUT", b"v", {"If-Match": "*"}),
+        (CompareAndSet(expected=b"u", value=None), 7, "DELETE", b"", {"If-Match": '"7"'}),
+    ],
+)
+def test_every_action_has_its_request(action, revision, method, body, headers):
+    request = request_of(Step(key=b"a/b", action=action, revision=revision), timeout_s=2.0)
+
+    assert (request.method, request.body, request.headers) == (method, body, headers)
+    assert request.target == "/kv/a%2Fb?timeout=2"
+
+
+def test_reads_carry_their_consistency_and_writes_their_retry_key():
+    read = request_of(Step(key=b"k", action=Get()), timeout_s=0.5, query="consistency=local")
+    write = request_of(Step(key=b"k", action=Put(b"v"), retry_key="one"), timeout_s=0.5, query="consistency=local")
+
+    assert read.target == "/kv/k?timeout=0.5&consistency=local"
+    assert write.target == "/kv/k?timeout=0.5"
+    assert write.headers == {"Idempotency-Key": "one"}
+
+
+@pytest.mark.parametrize(
+    ("action", "answered", "expected"),
+    [
+        (Get(), answer(200, b"v", etag='"7"'), Finding(outcome=Outcome.OK, result=b"v", revision=7)),
+        (Get(), answer(200, b"", etag='"7"'), Finding(outcome=Outcome.OK, result=b"", revision=7)),
+        (Get(), answer(404), Finding(outcome=Outcome.OK, result=None, revision=0)),
+        (
+            Get(),
+            answer(300, b'{"key":"k","siblings":[{"value":"a"},{"value":{"base64":"/w=="}},{"value":"b"}]}'),
+            Finding(outcome=Outcome.OK, result=b"b", siblings=(b"a", b"\xff")),
+        ),
+        (
+            Get(),
+            answer(200, b"v", etag='"7@n1"', raftkv_context="seen"),
+            Finding(outcome=Outcome.OK, result=b"v", context="seen"),
+        ),
+        (Put(b"v"), answer(201, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
+        (Put(b"v"), answer(200, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
+        (Delete(), answer(200), Finding(outcome=Outcome.OK, result=True)),
+        (Delete(), answer(404), Finding(outcome=Outcome.OK, result=False, revision=0)),
+        (WRITES[2], answer(200, etag='"7"'), Finding(outcome=Outcome.OK, result=True, revision=7)),
+        (WRITES[2], answer(412), Finding(outcome=Outcome.OK, result=False)),
+        (WRITES[3], answer(404), Finding(outcome=Outcome.OK, result=False)),
+        (WRITES[3], answer(200), Finding(outcome=Outcome.OK, result=True)),
+    ],
+)
+def test_answers_that_tell_the_outcome(action, answered, expected):
+    assert finding(action, answered) == expected
+
+
+@pytest.mark.parametrize("action", [Get(), *WRITES])
+@pytest.mark.parametrize("code", sorted(TABLE.keys() - {Code.NOT_FOUND, Code.PRECONDITION_FAILED}))
+def test_every_problem_is_as_definite_as_the_server_says(action, code):
+    kind = TABLE[code]
+    body = msgspec.json.encode({"code": code, "applied": kind.applied, "detail": "x"})
+
+    expected = Outcome.FAILED if kind.applied == "no" else Outcome.UNKNOWN
+    assert finding(action, answer(kind.status, body)) == Finding(outcome=expected, note=code)
+
+
+@pytest.mark.parametrize("action", WRITES)
+@pytest.mark.parametrize("answered", [answer(500, b"<html>"), answer(502), answer(503, b'{"code": "x"}'), answer(302)])
+def test_an_answer_that_is_not_ours_leaves_a_write_in_doubt(action, answered):
+    assert finding(action, answered).outcome is Outcome.UNKNOWN
+
+
+def test_a_write_that_is_not_yet_on_a_majority_says_so():
+    assert finding(Put(b"v"), answer(202)).note == "not yet on a majority"

@@ -1,0 +1,317 @@
+"""The proxy in front of servers that behave, misbehave, and are not there."""
+
+import asyncio
+import json as json_
+import time
+
+import pytest
+
+from raftkv.core.config import parse_address
+from raftkv.core.errors import StartupError
+from raftkv.proxy import application
+from raftkv.proxy.application import Application
+from raftkv.proxy.cluster import AVOID_S, STALE_S, Cluster
+from raftkv.proxy.server import seeds_of
+from raftkv.proxy.view import Node, View
+from tests.unit.fake_server import CUT, HANG, Answer, FakeServer, json, problem, unused_url
+
+FINE = Answer(200, b"v", {"Raftkv-Node": "n1", "ETag": '"7"', "Content-Type": "text/x"})
+NO_QUORUM = problem(503, "quorum_unreachable", "no")
+UNKNOWN = problem(504, "outcome_unknown", "unknown")
+MEMBERS = json({"members": [{"id": "n1", "http": "127.0.0.1:1"}], "leader": "n1"})
+
+
+class Clock:
+    def __init__(self):
+        self.ahead_s = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self.ahead_s
+
+
+class Proxy:
+    """The application over ``servers``, which are asked in that order whatever the key."""
+
+    def __init__(self, *servers, timeout_s=5.0):
+        self.clock = Clock()
+        addresses = [parse_address(getattr(one, "url", one).removeprefix("http://")) for one in servers]
+        self.cluster = Cluster(addresses, tls=None, monotonic_s=self.clock)
+        nodes = tuple(Node(id=f"n{place + 1}", http=address) for place, address in enumerate(addresses))
+        self.cluster.view = View(nodes=nodes)
+        self.cluster.candidates = lambda key, *, is_read: nodes
+        self.application = Application(self.cluster, timeout_s=timeout_s, version="1", monotonic_s=self.clock)
+
+    def __call__(self, method, target, body=b"", **headers):
+        return asyncio.run(self.ask(method, target, body, **headers))
+
+    async def ask(self, method, target, body=b"", **headers):
+        path, _, query = target.partition("?")
+        pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        if body:
+            pairs.append((b"content-length", str(len(body)).encode()))
+        scope = {
+            "type": "http",
+            "method": method,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": pairs,
+        }
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": body}
+
+        async def send(message):
+            sent.append(message)
+
+        await self.application(scope, receive, send)
+        start, content = sent
+        return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, content["body"]
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(*answers):
+        servers.append(FakeServer(*answers))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.__exit__()
+
+
+def code_of(body):
+    found = json_.loads(body)
+    return found["code"], found["applied"]
+
+
+# -- what is passed on --------------------------------------------------------------------------------------------
+
+
+def test_a_request_and_its_answer_pass_unchanged(serve):
+    server = serve(FINE)
+    status, headers, body = Proxy(server)(
+        "PUT", "/kv/a%2Fb?w=2", b"\x00\xff", if_match='"7"', idempotency_key="once", authorization="Bearer x"
+    )
+    asked = server.asked[0]
+
+    assert (status, body, headers["raftkv-node"], headers["etag"]) == (200, b"v", "n1", '"7"')
+    assert headers["content-type"] == "text/x"
+    assert (asked.method, asked.target, asked.body) == ("PUT", "/kv/a%2Fb?w=2", b"\x00\xff")
+    assert asked.headers["if-match"] == '"7"'
+    assert asked.headers["idempotency-key"] == "once"
+    assert asked.headers["authorization"] == "Bearer x"
+
+
+def test_what_belongs_to_one_connection_does_not_pass(serve):
+    server = serve(Answer(200, b"", {"Keep-Alive": "5", "Upgrade": "x", "Via": "1.0 them"}))
+    _, headers, _ = Proxy(server)(
+        "GET", "/kv/a", connection="x-mine, close", x_mine="1", te="trailers", host="example.test", via="1.0 before"
+    )
+    asked = server.asked[0].headers
+
+    assert not {"keep-alive", "upgrade", "server", "date"} & headers.keys()
+    assert headers["via"] == "1.1 raftkv-proxy"
+    assert not {"connection", "x-mine", "te"} & asked.keys()
+    assert asked["host"] == server.url.removeprefix("http://")
+    assert asked["via"] == "1.0 before, 1.1 raftkv-proxy"
+
+
+def test_a_head_keeps_the_length_of_what_it_does_not_carry(serve):
+    status, headers, body = Proxy(serve(Answer(200, b"12345")))("HEAD", "/kv/a")
+
+    assert (status, headers["content-length"], body) == (200, "5", b"")
+
+
+@pytest.mark.parametrize(
+    "answer", [problem(412, "precondition_failed", "no"), problem(429, "overloaded", "no"), UNKNOWN]
+)
+def test_what_a_node_says_of_a_write_is_the_answer(serve, answer):
+    other = serve(FINE)
+    status, _, body = Proxy(serve(answer), other)("PUT", "/kv/a", b"v")
+
+    assert (status, body) == (answer.status, answer.body)
+    assert other.asked == []
+
+
+# -- who else is asked --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [CUT, NO_QUORUM, UNKNOWN, problem(500, "internal_error", "unknown")])
+def test_a_read_is_asked_of_the_next_node(serve, answer):
+    first, second = serve(answer), serve(FINE)
+
+    assert Proxy(first, second)("GET", "/kv/a")[0] == 200
+    assert (len(first.asked), len(second.asked)) == (1, 1)
+
+
+def test_a_read_of_a_node_that_hangs_is_asked_of_the_next_before_its_time_is_up(serve):
+    assert Proxy(serve(HANG), serve(FINE), timeout_s=0.5)("GET", "/kv/a")[0] == 200
+
+
+@pytest.mark.parametrize("first", [None, NO_QUORUM])
+def test_a_write_is_given_to_the_next_node_when_it_was_definitely_not_applied(serve, first):
+    one = unused_url() if first is None else serve(first)
+    second = serve(FINE)
+
+    assert Proxy(one, second)("PUT", "/kv/a", b"v")[0] == 200
+    assert second.asked[0].body == b"v"
+
+
+@pytest.mark.parametrize("first", [CUT, HANG, Answer(503, b"nothing said"), problem(503, "x", "unknown")])
+def test_a_write_that_may_have_been_applied_is_given_to_nobody_else(serve, first):
+    second = serve(FINE)
+    status, _, body = Proxy(serve(first), second, timeout_s=0.3)("PUT", "/kv/a", b"v")
+
+    assert status in (503, 504)
+    assert status == 503 or code_of(body) == ("outcome_unknown", "unknown")
+    assert second.asked == []
+
+
+def test_the_first_failure_in_words_is_the_answer_when_nobody_can_do_better(serve):
+    full = problem(503, "disk_full", "no")
+    for method in ("GET", "PUT"):
+        status, _, body = Proxy(unused_url(), serve(NO_QUORUM), serve(full))(method, "/kv/a")
+        assert (status, body) == (503, NO_QUORUM.body)
+
+
+def test_with_nobody_there_nothing_was_applied():
+    for method in ("GET", "PUT"):
+        status, headers, body = Proxy(unused_url(), unused_url())(method, "/kv/a")
+        assert (status, code_of(body)) == (503, ("quorum_unreachable", "no"))
+        assert headers["retry-after"]
+
+
+def test_a_request_says_how_long_it_may_take(serve, monkeypatch):
+    monkeypatch.setattr("raftkv.proxy.forwarding.GRACE_S", 0.1)
+    proxy = Proxy(serve(HANG), timeout_s=60.0)
+
+    assert code_of(proxy("PUT", "/kv/a?timeout=0.1", b"v")[2]) == ("outcome_unknown", "unknown")
+
+
+def test_who_failed_is_avoided_for_a_while_or_until_it_answers():
+    proxy = Proxy(unused_url())
+    proxy("GET", "/kv/a")
+
+    assert proxy.cluster.avoided() == {"n1"}
+    proxy.clock.ahead_s = AVOID_S
+    assert proxy.cluster.avoided() == set()
+
+
+# -- what is not passed on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["/internal/read?key=a", "/internal/write", "//internal/kv", "/%69nternal/kv"])
+def test_one_replica_is_not_asked_through_a_proxy(serve, target):
+    server = serve(FINE)
+    status, _, body = Proxy(server)("POST", target)
+
+    assert (status, code_of(body)) == (403, ("forbidden", "no"))
+    assert server.asked == []
+
+
+def test_its_own_life_and_metrics_are_its_own(serve):
+    server = serve(FINE)
+    proxy = Proxy(server)
+
+    assert proxy("GET", "/livez")[2] == b'{"status":"alive"}'
+    assert proxy("GET", "/metrics")[0] == 404
+    assert server.asked == []
+
+
+def test_more_than_it_can_carry_is_turned_away(monkeypatch, serve):
+    monkeypatch.setattr(application, "MAX_WAITING", 0)
+
+    assert code_of(Proxy(serve(FINE))("GET", "/kv/a")[2]) == ("overloaded", "no")
+
+
+def test_a_body_beyond_all_bounds_is_refused(monkeypatch, serve):
+    monkeypatch.setattr(application, "BODY_BYTES_MAX", 10)
+
+    assert Proxy(serve(FINE))("PUT", "/kv/a", b"x" * 11)[0] == 413
+
+
+# -- what it knows ------------------------------------------------------------------------------------------------
+
+
+def refreshing(servers, times=1):
+    addresses = [parse_address(getattr(one, "url", one).removeprefix("http://")) for one in servers]
+    clock = Clock()
+    cluster = Cluster(addresses, tls=None, monotonic_s=clock)
+
+    async def run():
+        return [await cluster.refresh() for _ in range(times)]
+
+    return cluster, asyncio.run(run()), clock
+
+
+@pytest.mark.parametrize("answer", [Answer(200, b"{"), Answer(404, b""), CUT])
+def test_the_view_comes_from_whoever_tells_it(serve, answer):
+    cluster, learned, clock = refreshing([unused_url(), serve(answer), serve(MEMBERS)])
+
+    assert learned == [True]
+    assert [node.id for node in cluster.view.nodes] == ["n1"]
+    assert cluster.view.leader == "n1"
+    assert cluster.is_fresh
+    clock.ahead_s = STALE_S
+    assert not cluster.is_fresh
+
+
+def test_when_no_member_answers_the_seeds_are_asked_again(serve):
+    """The members that were told of are not there any more; the seed is, and tells of others."""
+    gone = unused_url().removeprefix("http://")
+    first = json({"members": [{"id": "n8", "http": gone}], "leader": None})
+    cluster, learned, _ = refreshing([serve(first, MEMBERS)], times=2)
+
+    assert learned == [True, True]
+    assert [node.id for node in cluster.view.nodes] == ["n1"]
+
+
+def test_with_nobody_to_tell_the_seeds_are_all_there_is():
+    cluster, learned, _ = refreshing([unused_url(), unused_url()])
+
+    assert learned == [False]
+    assert len(cluster.view.nodes) == 2
+    assert cluster.learned_ago_s is None
+
+
+def test_its_status_names_the_nodes_and_how_keys_are_placed(serve):
+    proxy = Proxy(serve(FINE), unused_url())
+    asyncio.run(proxy.cluster.refresh())
+    status = json_.loads(proxy("GET", "/status")[2])
+
+    assert (status["role"], status["ready"], status["ring"]) == ("proxy", False, None)
+    assert status["reason"] == "no node behind this proxy answers"
+    assert [peer["id"] for peer in status["peers"]] == ["n1", "n2"]
+
+
+def test_it_learns_when_it_starts_and_stops_asking_when_it_ends(serve):
+    server = serve(MEMBERS)
+    proxy = Proxy(server)
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    async def run():
+        await proxy.application({"type": "lifespan"}, receive, send)
+        await asyncio.sleep(0)
+        return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    assert asyncio.run(run()) == []
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert proxy.cluster.view.leader == "n1"
+
+
+def test_servers_that_cannot_be_a_cluster_are_refused():
+    assert [str(seed) for seed in seeds_of(["http://h:1", "http://[::1]"])] == ["h:1", "[::1]:80"]
+    with pytest.raises(StartupError, match="no path"):
+        seeds_of(["http://h:1/x"])
+    with pytest.raises(StartupError, match="http or https"):
+        seeds_of(["http://h:1", "https://h:2"])
