@@ -68,7 +68,7 @@ class ReadGate:
         self._fresh: list[_Reader] = []
         self._indexed: list[tuple[int, _Reader]] = []
         self._questions: dict[int, _Question] = {}
-        self._in_round = 0
+        self._in_rounds: dict[int, list[_Reader]] = {}
         self._refused_term = 0
         self._number = first_number
         self._earliest_s = float("inf")
@@ -77,7 +77,7 @@ class ReadGate:
 
     def add(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> bool:
         """Queue a reader; false when too many wait already."""
-        if len(self._fresh) + len(self._indexed) + self._in_round >= self._max_waiting:
+        if len(self._fresh) + len(self._indexed) + sum(map(len, self._away())) >= self._max_waiting:
             return False
         self._fresh.append(_Reader(request=request, deadline_s=deadline_s, pending=pending))
         self._earliest_s = min(self._earliest_s, deadline_s)
@@ -126,13 +126,10 @@ class ReadGate:
             self._with_index(leased, position.commit_index)
             readers = [reader for reader in readers if reader.request.consistency is not Consistency.LEASE]
         if readers:
-            self._in_round += len(readers)
-
-            def on_index(index: int) -> None:
-                self._in_round -= len(readers)
-                self._with_index(readers, index)
-
-            self._rounds.ask(on_index)
+            self._number += 1
+            number = self._number
+            self._in_rounds[number] = readers
+            self._rounds.ask(lambda index: self._with_index(self._in_rounds.pop(number), index))
 
     def _question(self, leader: str, term: int, now_s: float) -> None:
         readers, self._fresh = self._fresh, []
@@ -165,19 +162,22 @@ class ReadGate:
                 waiting.append((index, reader))
         self._indexed = waiting
 
+    def _away(self) -> list[list[_Reader]]:
+        """Those who wait for the leader's answer, or for a round of this node."""
+        return [question.readers for question in self._questions.values()] + list(self._in_rounds.values())
+
     def _expire(self, now_s: float) -> None:
-        """Refuse the late; those in a round of this node stay, the round ends or is abandoned within moments."""
+        """Refuse the late, wherever they wait: a round takes as long as the network does."""
         late = [reader for reader in self._fresh if reader.deadline_s <= now_s]
         late += [reader for _, reader in self._indexed if reader.deadline_s <= now_s]
         self._fresh = [reader for reader in self._fresh if reader.deadline_s > now_s]
         self._indexed = [(index, reader) for index, reader in self._indexed if reader.deadline_s > now_s]
-        for question in self._questions.values():
-            late += [reader for reader in question.readers if reader.deadline_s <= now_s]
-            question.readers = [reader for reader in question.readers if reader.deadline_s > now_s]
+        away = self._away()
+        for readers in away:
+            late += [reader for reader in readers if reader.deadline_s <= now_s]
+            readers[:] = [reader for reader in readers if reader.deadline_s > now_s]
         self.refused += [(reader.pending, TOO_LATE) for reader in late]
         remaining = [reader.deadline_s for reader in self._fresh]
         remaining += [reader.deadline_s for _, reader in self._indexed]
-        remaining += [reader.deadline_s for question in self._questions.values() for reader in question.readers]
-        if self._in_round:
-            remaining.append(now_s)
+        remaining += [reader.deadline_s for readers in away for reader in readers]
         self._earliest_s = min(remaining, default=float("inf"))

@@ -680,6 +680,18 @@ def test_a_read_at_a_leader_that_cannot_commit_ends_by_its_deadline():
     assert pending.outcome is not None
 
 
+def test_a_read_in_a_round_that_takes_longer_than_its_deadline_is_refused_at_its_deadline():
+    """Found by seed 249: a leader's reads ended with their round, and a slow network makes rounds slow."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.network.latency_s = (0.15, 0.15)
+    pending = cluster.get(leader, b"k", timeout_s=0.1)
+
+    cluster.run(0.11)
+
+    assert isinstance(pending.outcome, Refused)
+
+
 def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
     """The log may have been cut there; the follower then needs neither a snapshot nor anything before it."""
     cluster = Cluster(3, snapshot_entries=5)
