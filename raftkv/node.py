@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import traceback
 from pathlib import Path
 from typing import Final
@@ -45,8 +44,9 @@ FRONTEND_GRACE_S: Final = 3.0
 GIVES_MEMORY_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
 """glibc's own default, held fast: left alone it grows with the first large body, and large bodies then leave holes."""
 
+SOCKET_NAME: Final = "replica.sock"
 SOCKET_PATH_BYTES: Final = 100
-"""Unix socket paths are limited to about 107 bytes; a longer data directory gets its socket elsewhere."""
+"""Unix socket paths are limited to about 107 bytes."""
 
 log_line = structlog.get_logger("raftkv.node")
 
@@ -163,6 +163,7 @@ class _Node:
         self._closed = False
         self._frontend: FrontendServer | None = None
         self._child_pipe: int | None = None
+        self._home_fd: int | None = None
 
     async def run(self) -> int:
         """Start, serve until told to stop or unable to go on, end; returns the exit status."""
@@ -171,14 +172,13 @@ class _Node:
         self._loop.set_exception_handler(self._on_loop_exception)
         self._watch_for_the_end()
         self._surroundings.attach(self._loop)
-        socket_directory = None
         listener = listen(self._config.member(self._node_id).http_listen)
         self._replica, self._link = build(
             self._config, self._node_id, self._home, events=self, surroundings=self._surroundings
         )
         try:
             await self._link.start()
-            socket_path, socket_directory = self._socket_path()
+            socket_path = self._socket_path()
             self._frontend = FrontendServer(
                 self._replica, path=socket_path, wake=self.wake, max_pending=self._config.http.max_pending
             )
@@ -187,16 +187,16 @@ class _Node:
             child = self._start_frontend(socket_path, listener)
             status = await self._serve(child)
         finally:
-            await self._end(socket_directory)
+            await self._end()
         return status
 
-    def _socket_path(self) -> tuple[str, str | None]:
-        """Where the front-end's socket goes, and the temporary directory made for it if the usual place is too deep."""
-        path = str(self._home / "replica.sock")
+    def _socket_path(self) -> str:
+        """Where the front-end's socket is found: by a descriptor of its directory if the path is too long for one."""
+        path = str(self._home / SOCKET_NAME)
         if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
-            return path, None
-        directory = tempfile.mkdtemp(prefix="raftkv-")
-        return os.path.join(directory, "replica.sock"), directory  # noqa: PTH118  a path for the socket call
+            return path
+        self._home_fd = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY)
+        return f"/proc/{os.getpid()}/fd/{self._home_fd}/{SOCKET_NAME}"
 
     def _start_frontend(self, socket_path: str, listener: socket.socket) -> subprocess.Popen[bytes]:
         """Start the HTTP front-end; it ends when the writing end of its pipe closes, which only we hold.
@@ -357,7 +357,7 @@ class _Node:
             self._failure = error
             self._stopping.set()
 
-    async def _end(self, socket_directory: str | None) -> None:
+    async def _end(self) -> None:
         """Settle what is pending, unless the node failed; close what is open."""
         if self._timer is not None:
             self._timer.cancel()
@@ -369,5 +369,5 @@ class _Node:
             await self._frontend.stop()
         if self._child_pipe is not None:
             os.close(self._child_pipe)
-        if socket_directory is not None:
-            os.rmdir(socket_directory)  # noqa: PTH106  the counterpart of mkdtemp
+        if self._home_fd is not None:
+            os.close(self._home_fd)

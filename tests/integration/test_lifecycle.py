@@ -94,6 +94,24 @@ def test_the_end_of_the_parent_ends_the_node(tmp_path):
         wait_until(lambda: not any(descendants(pid) for pid in family), "the family to end")
 
 
+def test_a_data_directory_too_deep_for_a_socket_serves_and_leaves_nothing_elsewhere(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "tmp"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
+    with RealCluster(tmp_path, size=1, data="/".join(["deep" * 10] * 3)) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.put("n1", "k", "v")
+        cluster.kill("n1")
+        left = list(elsewhere.iterdir())
+        cluster.start()
+        cluster.wait_ready()
+
+        assert cluster.get("n1", "k").text == "v"
+        assert cluster.stop("n1") == 0
+        assert left == []
+
+
 def refusal(cluster, node="n1"):
     status, said = cluster.run_to_the_end(node)
     assert status == 2, said
