@@ -95,6 +95,47 @@ def report_(folder: Path) -> int:
     return _reported(folder, lambda: None)
 
 
+@lab.command("check")
+@click.argument(
+    "paths", metavar="HISTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), metavar="N", help="Give up on a key after so many steps of the search."
+)
+def check_(paths: tuple[Path, ...], *, steps: int | None) -> int:
+    """Is each HISTORY (a history.jsonl of a run, or your own) linearizable?
+
+    Exit status 0 when all are, 1 when one is not, 4 when the steps did not suffice to tell.
+    """
+    return max(_checked(path, steps) for path in paths)
+
+
+def _checked(path: Path, steps: int | None) -> int:
+    from raftkv.lab.checker import STEPS_PER_KEY_MAX, GaveUp, NotLinearizable, check  # noqa: PLC0415
+    from raftkv.lab.history import History  # noqa: PLC0415
+    from raftkv.lab.witness import render  # noqa: PLC0415
+
+    try:
+        history = History.read(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    single = History(operation for operation in history if not operation.siblings)
+    verdict = check(single, steps_per_key_max=steps or STEPS_PER_KEY_MAX)
+    told = f"{path}: {len(history):,} operations on {len(history.by_key())} keys"
+    if isinstance(verdict, NotLinearizable):
+        click.echo(f"{told}: not linearizable\n\n{render(verdict.witness)}\n")
+        return exits.NOT_FOUND
+    if len(single) < len(history):
+        click.echo(f"{told}: not linearizable: {len(history) - len(single)} reads were given several values at once")
+        return exits.NOT_FOUND
+    if isinstance(verdict, GaveUp):
+        keys = ", ".join(key.decode(errors="backslashreplace") for key in verdict.undecided)
+        click.echo(f"{told}: gave up on {keys} after {verdict.steps:,} steps; more may decide it (--steps)")
+        return exits.UNKNOWN
+    click.echo(f"{told}: linearizable ({verdict.steps:,} steps)")
+    return exits.DONE
+
+
 def _reported(folder: Path, perform: Callable[[], object]) -> int:
     """Do what fills ``folder``, make its report, and say what it says."""
     from raftkv.lab.cluster import ClusterError  # noqa: PLC0415

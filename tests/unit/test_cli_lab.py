@@ -70,3 +70,40 @@ def test_namespaces_are_refused_where_they_cannot_be_had(capsys, tmp_path, monke
     assert run(["lab", "run", "comparison", "--namespaces", "--out", str(tmp_path / "out")]) == 2
     assert "need root" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+HONEST = """
+{"client":1,"key":"k","action":"put","value":"a","invoked_ns":0,"returned_ns":10,"outcome":"ok"}
+{"client":2,"key":"k","action":"get","invoked_ns":20,"returned_ns":30,"outcome":"ok","result":"a"}
+"""
+LYING = HONEST.replace('"result":"a"', '"result":null')
+DOUBLE = HONEST.replace('"result":"a"', '"result":"a","siblings":["b"]')
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "words"),
+    [
+        (HONEST, 0, "2 operations on 1 keys: linearizable ("),
+        (LYING, 1, "lost write"),
+        (DOUBLE, 1, "1 reads were given several values at once"),
+    ],
+)
+def test_a_history_is_checked_and_the_exit_status_tells(lines, status, words, capsys, tmp_path):
+    (tmp_path / "history.jsonl").write_text(lines)
+
+    assert run(["lab", "check", str(tmp_path / "history.jsonl")]) == status
+    assert words in capsys.readouterr().out
+
+
+def test_a_history_that_the_steps_do_not_suffice_for_is_undecided(capsys, tmp_path):
+    (tmp_path / "history.jsonl").write_text(HONEST)
+
+    assert run(["lab", "check", "--steps", "1", str(tmp_path / "history.jsonl")]) == 4
+    assert "gave up on k after" in capsys.readouterr().out
+
+
+def test_what_is_no_history_is_refused_in_one_line(capsys, tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"client": 1}')
+
+    assert run(["lab", "check", str(tmp_path / "other.jsonl")]) == 2
+    assert "other.jsonl" in capsys.readouterr().err
