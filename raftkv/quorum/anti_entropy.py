@@ -94,6 +94,7 @@ class AntiEntropy:
         self._view = ""
         self._pieces: tuple[Range, ...] = ()
         self._moves: dict[str, list[Range]] | None = None
+        self._move: Session | None = None
         self._moved = Totals()
         self._moves_count = 0
         self._turn = 0
@@ -177,13 +178,13 @@ class AntiEntropy:
         """How far the data that this node gains has moved in; ``None`` when nothing is on the move."""
         if self._moves is None:
             return None
-        left = sum(len(pieces) for pieces in self._moves.values())
-        return Transfer(
-            ranges_done=self._moves_count - left,
-            ranges=self._moves_count,
-            keys=self._moved.received,
-            bytes=self._moved.received_bytes,
-        )
+        done = self._moves_count - sum(len(pieces) for pieces in self._moves.values())
+        keys, size_bytes = self._moved.received, self._moved.received_bytes
+        if self._move is not None and not self._move.over:
+            done += len(self._move.done_ranges)
+            keys += self._move.totals.received
+            size_bytes += self._move.totals.received_bytes
+        return Transfer(ranges_done=done, ranges=self._moves_count, keys=keys, bytes=size_bytes)
 
     # -- what comes next
 
@@ -224,6 +225,7 @@ class AntiEntropy:
         for peer, pieces in self._moves.items():
             if pieces and self._is_up(peer):
                 self._begin(peer, pieces, now_s, self._move_done)
+                self._move = self._session
                 return
         if self._lacks():
             self._retry_s = now_s + RETRY_S

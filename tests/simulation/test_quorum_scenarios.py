@@ -224,6 +224,25 @@ def test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data():
     assert [cluster.get("n3", key, r=1) for key in KEYS] == [b"value"] * len(KEYS)
 
 
+def test_how_far_a_transfer_is_shows_while_one_peer_is_still_sending():
+    cluster = Leaderless(3, members=1, n=1, r=1, w=1, transfer_bytes_per_s=1 << 10)
+    for key in KEYS:
+        cluster.put("n1", key, bytes(200))
+    joining(cluster, "n2", "n1")
+
+    def transfer():
+        cluster.run(0.05)
+        return cluster.machines["n2"].process.status().quorum.transfer
+
+    seen = [transfer() for _ in range(400)]
+    moving = [each for each in seen if each is not None and each.keys]
+
+    assert seen[-1] is None
+    assert len({each.keys for each in moving}) > 2
+    assert len({each.bytes for each in moving}) > 2
+    assert moving[0].ranges_done < moving[0].ranges
+
+
 def test_a_dead_member_is_removed_without_being_waited_for():
     cluster = Leaderless(4, n=2, r=1, w=2)
     for key in KEYS:
