@@ -6,7 +6,7 @@ compares each node's own copy with the history. Both are pure. Imports ``raftkv.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,9 +22,9 @@ LAST_LOOK: Final = "last look"
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong, as (node, key); all empty when all is well.
 
-    ``lost``: the only write that the key ever had was acknowledged, and the node has not got its value. ``invented``:
-    the node holds a value that nobody wrote, or whose writer was told that it was refused. ``different``: the node
-    holds something else than the first node.
+    ``lost``: the key's last write was acknowledged and every other was over before it began, and the node has not got
+    its value, or has one although it was a deletion. ``invented``: the node holds a value that nobody wrote, or whose
+    writer was told that it was refused. ``different``: the node holds something else than the first node.
     """
 
     lost: tuple[tuple[str, bytes], ...]
@@ -39,13 +39,14 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 def audit(history: History, copies: Mapping[str, Copy]) -> Audit:
     """Compare ``copies``, everything that each node holds, with ``history``."""
-    acknowledged: dict[bytes, bytes] = {}
+    acknowledged: dict[bytes, bytes | None] = {}
     possible: set[tuple[bytes, bytes | None]] = set()
     for key, operations in history.by_key().items():
-        writes = [operation for operation in operations if not isinstance(operation.action, Get)]
-        possible |= {(key, _written(write)) for write in writes if write.outcome is not Outcome.FAILED}
-        if len(writes) == 1 and writes[0].outcome is Outcome.OK and isinstance(writes[0].action, Put):
-            acknowledged[key] = writes[0].action.value
+        writes = [operation for operation in operations if _may_write(operation)]
+        possible |= {(key, _written(write)) for write in writes}
+        last = _last_word(writes)
+        if last is not None:
+            acknowledged[key] = _written(last)
     first = next(iter(copies.values()), {})
     lost, invented, different = [], [], []
     for node, copy in copies.items():
@@ -60,9 +61,22 @@ def audit(history: History, copies: Mapping[str, Copy]) -> Audit:
     )
 
 
-def _written(write: Operation) -> bytes | None:
-    if isinstance(write.action, CompareAndSet) and write.result is False:
+def _may_write(operation: Operation) -> bool:
+    if isinstance(operation.action, Get) or operation.outcome is Outcome.FAILED:
+        return False
+    return not isinstance(operation.action, CompareAndSet) or operation.result is not False
+
+
+def _last_word(writes: Sequence[Operation]) -> Operation | None:
+    """The acknowledged write that began when every other was over, if there is one."""
+    last = max(writes, key=lambda write: write.invoked_ns, default=None)
+    if last is None or last.outcome is not Outcome.OK:
         return None
+    others = [write.returned_ns for write in writes if write is not last]
+    return last if all(ended_ns is not None and ended_ns < last.invoked_ns for ended_ns in others) else None
+
+
+def _written(write: Operation) -> bytes | None:
     return write.action.value if isinstance(write.action, Put | CompareAndSet) else None
 
 
