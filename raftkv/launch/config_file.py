@@ -56,7 +56,7 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
     """``config`` with its paths, which are relative to the file, made absolute."""
 
     def absolute(text: str) -> str:
-        return str(directory / text) if text else ""
+        return str((directory / text).resolve()) if text else ""
 
     replace = msgspec.structs.replace
     cluster, http, peers = config.cluster, config.http, config.peers

@@ -33,6 +33,8 @@ from raftkv.peers.tls import PeerTls
 
 REDIAL_MIN_S = 0.05
 REDIAL_MAX_S = 1.0
+# So many failures in a row, about a second of them, go untold: the nodes of a cluster start one after another.
+UNTOLD_DIALS = 5
 # A connection that lived this long was sound: the next dial need not be shy.
 SOUND_AFTER_S = 1.0
 
@@ -307,13 +309,13 @@ class PeerLink:
         failure_count = 0
         while True:
             if self._faults is None or not self._faults.is_cut(peer):
-                sound = await self._dial(peer)
+                sound = await self._dial(peer, tell=failure_count >= UNTOLD_DIALS)
                 failure_count = 0 if sound else failure_count + 1
             bound_s = min(REDIAL_MAX_S, REDIAL_MIN_S * 2 ** min(failure_count, 10))
             await asyncio.sleep(self._random.uniform(max(REDIAL_MIN_S, bound_s / 2), bound_s))
 
-    async def _dial(self, peer: str) -> bool:
-        """Dial once and stay until the connection is gone; was it a sound one?"""
+    async def _dial(self, peer: str, *, tell: bool) -> bool:
+        """Dial once and stay until the connection is gone; was it a sound one? ``tell`` of a failure."""
         handshake = Dialer(
             cluster=self._cluster,
             node_id=self._node_id,
@@ -340,7 +342,8 @@ class PeerLink:
             self._give_up(connection)
         began_s = self._loop.time()
         if not connection.live:
-            self._notices.warn("peer_dial_failed", reason=reason, peer=peer, now_s=began_s)
+            if tell:
+                self._notices.warn("peer_dial_failed", reason=reason, peer=peer, now_s=began_s)
             return False
         await asyncio.shield(connection.gone)
         return self._loop.time() - began_s >= SOUND_AFTER_S
