@@ -18,7 +18,7 @@ import msgspec
 
 from raftkv.cli import connection, exits
 from raftkv.cli.connection import Connection
-from raftkv.cli.tables import print_table
+from raftkv.cli.tables import print_figures, print_text
 from raftkv.load.plan import Distribution, LoadError, Plan, parse_ratio
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ETCD_SERVERS: Final = ("http://127.0.0.1:2379",)
 DEFAULTS: Final = Plan()
-MISSING: Final = "{} is not installed; it comes with: pip install 'raftkv[lab]'"
+MISSING: Final = "{} is not installed; the extra 'lab' brings it: pip install '.[lab]' where you installed raftkv from"
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -149,9 +149,9 @@ def _watching() -> Iterator[Callable[[Progress], None]]:
 def _show(result: Result) -> None:
     from raftkv.load import report  # noqa: PLC0415
 
-    print_table(report.COLUMNS, [(cells, "") for cells in report.latency_rows(result)])
+    print_figures(report.COLUMNS, report.latency_rows(result))
     for line in report.remarks(result):
-        click.echo(line)
+        print_text(line)
 
 
 def _add_line(path: Path, result: Result) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from raftkv.cli import exits
+from raftkv.cli.tables import print_figures, print_text
 
 
 @click.group("lab", short_help="See what each choice of consistency costs.")
@@ -30,11 +31,11 @@ def list_() -> int:
     width = max(map(len, scenarios))
     for name, scenario in scenarios.items():
         seconds = (scenario.duration_s + 12) * len(scenario.variant)
-        click.echo(f"{name:<{width}}  {scenario.title}  ({len(scenario.variant)} variants, about {seconds:.0f} s)")
+        print_text(f"{name:<{width}}  {scenario.title}  ({len(scenario.variant)} variants, about {seconds:.0f} s)")
     return exits.DONE
 
 
-@lab.command("run")
+@lab.command("run", short_help="Run a scenario and write a report.")
 @click.argument("scenario_name", metavar="SCENARIO")
 @click.option("--seed", type=click.IntRange(min=0), help="Other choices of keys, values and nodes.")
 @click.option(
@@ -62,7 +63,7 @@ def run(
     name, source, scenario = load(scenario_name)
     scenario = changed(scenario, seed=seed, duration_s=duration, names=names)
     folder = out or _folder(name)
-    click.echo(f"{scenario.title}\n{scenario.expect.strip()}\n")
+    print_text(f"{scenario.title}\n{scenario.expect.strip()}\n")
 
     def begin() -> None:
         perform(
@@ -71,31 +72,31 @@ def run(
             folder,
             source=source,
             command=_command(),
-            tell=click.echo,
+            tell=print_text,
             in_namespaces=namespaces,
         )
 
     return _reported(folder, begin)
 
 
-@lab.command("demo")
+@lab.command("demo", short_help="A leader that answers from the past, a cart that loses something.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where everything goes.")
 def demo(out: Path | None) -> int:
     """See an old leader answer from the past, and a shopping cart lose something: a story of less than two minutes."""
     from raftkv.lab.demo import perform  # noqa: PLC0415
 
     folder = out or _folder("demo")
-    return _reported(folder, lambda: perform(folder, command=_command(), tell=click.echo))
+    return _reported(folder, lambda: perform(folder, command=_command(), tell=print_text))
 
 
-@lab.command("report")
+@lab.command("report", short_help="Make the report of a run anew.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report_(folder: Path) -> int:
     """Compute the report of the run in DIR anew from its histories."""
     return _reported(folder, lambda: None)
 
 
-@lab.command("check")
+@lab.command("check", short_help="Is a history linearizable?")
 @click.argument(
     "paths", metavar="HISTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
@@ -140,7 +141,7 @@ def _reported(folder: Path, perform: Callable[[], object]) -> int:
     """Do what fills ``folder``, make its report, and say what it says."""
     from raftkv.lab.cluster import ClusterError  # noqa: PLC0415
     from raftkv.lab.report.make import PAGE, can_make_png, report  # noqa: PLC0415
-    from raftkv.lab.report.table import in_text  # noqa: PLC0415
+    from raftkv.lab.report.table import rows  # noqa: PLC0415
 
     try:
         perform()
@@ -151,9 +152,13 @@ def _reported(folder: Path, perform: Callable[[], object]) -> int:
     except OSError as error:
         exits.complain(f"{error.filename}: {error.strerror}")
         return exits.USAGE
-    click.echo("\n" + in_text(results))
+    click.echo()
+    print_figures(
+        ["", *(each.variant.name for each in results.variants)], [(row.name, *row.cells) for row in rows(results)]
+    )
+    click.echo()
     if not can_make_png():
-        click.echo("pictures are SVG only; for PNG as well: pip install 'raftkv[lab]'")
+        print_text("pictures are SVG only; for PNG as well: pip install '.[lab]' where you installed raftkv from")
     click.echo(f"report: {(folder / PAGE).resolve()}")
     return exits.NOT_FOUND if any(each.is_promise_broken for each in results.variants) else exits.DONE
 

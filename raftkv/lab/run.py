@@ -38,6 +38,8 @@ from raftkv.lab.workload import Clients
 
 Tell = Callable[[str], None]
 
+OUTCOMES: Final = {Outcome.OK: "answered", Outcome.FAILED: "refused", Outcome.UNKNOWN: "of unknown outcome"}
+
 AGREE_S: Final = 20.0
 """How long nodes are waited for, when all is healed, to hand over what they keep for each other."""
 
@@ -123,7 +125,8 @@ def perform_variant(
                 play(nemesis, scenario.fault, threading.Event())
                 time.sleep(max(0.0, began_ns / 1e9 + scenario.duration_s - time.monotonic()))
         ended_ns = time.monotonic_ns()
-        tell("      " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(clients.counts().items())))
+        counts = clients.counts()
+        tell("      " + ", ".join(f"{counts[outcome]:,} {words}" for outcome, words in OUTCOMES.items()))
         agree(cluster, variant, nemesis.destroyed)
         history = last_look(cluster, variant, clients.history(), nemesis.destroyed)
         deaths = [*nemesis.deaths, *cluster.ended().items()]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 import time
 from collections.abc import Sequence
@@ -103,23 +104,31 @@ class ClosedLoop:
 
 
 class OpenLoop:
-    """``rate_per_s`` requests are due from ``begin_s`` to ``end_s``, evenly spaced."""
+    """``rate_per_s`` requests are due from ``begin_s`` to ``end_s``, evenly spaced.
 
-    def __init__(self, begin_s: float, end_s: float, rate_per_s: float) -> None:
+    The first ``warm_up_s`` are forgotten when they are over: what could not be sent in them must not keep clients from
+    what is due afterwards, or a rate beyond the servers' would leave nothing to measure.
+    """
+
+    def __init__(self, begin_s: float, end_s: float, rate_per_s: float, *, warm_up_s: float = 0.0) -> None:
         self._begin_s = begin_s
         self._end_s = end_s
         self._rate_per_s = rate_per_s
-        self._count = max(1, round((end_s - begin_s) * rate_per_s))
+        self._measured_from_s = begin_s + warm_up_s
+        self._warm_up_count = math.ceil(warm_up_s * rate_per_s)
+        self._count = max(1, self._warm_up_count, round((end_s - begin_s) * rate_per_s))
         self._taken = 0
 
     @property
     def unsent_count(self) -> int:
-        """Requests whose time has not come, or whose time came and no client was free until the end."""
-        return self._count - self._taken
+        """Requests after the warm-up whose time has not come, or for which no client was free until the end."""
+        return self._count - max(self._taken, self._warm_up_count)
 
     def take(self, now_s: float) -> float | None:
         """See ``Pace``."""
-        if self._taken == self._count or now_s >= self._end_s:
+        if now_s >= self._measured_from_s:
+            self._taken = max(self._taken, self._warm_up_count)
+        if self._taken >= self._count or now_s >= self._end_s:
             return None
         due_s = self._begin_s + self._taken / self._rate_per_s
         self._taken += 1

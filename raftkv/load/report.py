@@ -25,7 +25,12 @@ def latency_rows(result: Result) -> list[tuple[str, ...]]:
 
 def _cells(found: Latency, seconds: float) -> list[str]:
     numbers = (found.mean_ms, found.p50_ms, found.p90_ms, found.p99_ms, found.p999_ms, found.p9999_ms, found.max_ms)
-    return [f"{found.count:,}", f"{found.count / seconds:,.0f}", *[f"{number:,.2f}" for number in numbers]]
+    return [f"{found.count:,}", f"{found.count / seconds:,.0f}", *map(_ms, numbers)]
+
+
+def _ms(number: float) -> str:
+    """Three digits, which is what is kept of a latency."""
+    return f"{number:,.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"
 
 
 def remarks(result: Result) -> list[str]:
@@ -41,8 +46,8 @@ def remarks(result: Result) -> list[str]:
             f"backward reads: {fresh.backward:,} returned something older than another read had returned before"
         )
         lines.append(
-            f"during a write of the same key: {fresh.during_write:,} reads, {fresh.during_write_older:,} saw what was "
-            "there before"
+            f"reads during a write of the same key: {fresh.during_write:,}, of which {fresh.during_write_older:,} saw "
+            "what was there before, as they may"
         )
     lines += [
         f"{each.count:,} {each.kind.value}s failed: {each.code}, applied: {each.applied}"

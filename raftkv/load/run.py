@@ -106,7 +106,11 @@ class _Run:
         start_s = time.perf_counter()
         traffic.begin_s = start_s + plan.warm_up_s
         end_s = traffic.begin_s + plan.seconds
-        pace = ClosedLoop(end_s) if plan.rate_per_s is None else OpenLoop(start_s, end_s, plan.rate_per_s)
+        pace = (
+            ClosedLoop(end_s)
+            if plan.rate_per_s is None
+            else OpenLoop(start_s, end_s, plan.rate_per_s, warm_up_s=plan.warm_up_s)
+        )
         cpu_before_s = _cpu_s()
         await drive(traffic, self._servers, pace, clients=plan.clients, timeout_s=self._timeout_s, tls=self._tls)
         ended_s = time.perf_counter()

@@ -157,6 +157,22 @@ def test_an_open_loop_is_due_at_its_rate_however_late_it_is_asked():
     assert pace.unsent_count == 1
 
 
+def test_what_an_open_loop_could_not_send_while_it_warmed_up_is_forgotten():
+    pace = OpenLoop(100.0, 104.0, 2.0, warm_up_s=2.0)
+
+    assert [pace.take(now_s) for now_s in (100.0, 101.9, 102.1)] == [100.0, 100.5, 102.0]
+    assert pace.unsent_count == 3
+
+
+def test_requests_of_the_warm_up_are_not_counted_as_unsent():
+    pace = OpenLoop(100.0, 104.0, 2.0, warm_up_s=2.0)
+
+    assert pace.unsent_count == 4
+    assert pace.take(100.0) == 100.0
+    assert pace.unsent_count == 4
+    assert OpenLoop(100.0, 101.45, 1.0, warm_up_s=1.4).unsent_count == 0
+
+
 def test_an_open_loop_has_no_more_requests_than_fit_its_time():
     pace = OpenLoop(100.0, 101.0, 2.0)
 

@@ -1,7 +1,7 @@
 """Makes a run's report out of its folder; the only part of this package that writes files.
 
 ``report.html`` is the page, ``results.json`` has every number of it, and ``pictures/`` each picture as SVG, and as PNG
-where ``resvg-py`` is installed (``pip install 'raftkv[lab]'``).
+where ``resvg-py`` is installed, which the extra ``lab`` brings.
 """
 
 from __future__ import annotations

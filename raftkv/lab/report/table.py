@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from raftkv.lab.report.measures import Latency
 from raftkv.lab.report.results import Results, VariantResults
 from raftkv.lab.report.sentences import duration
 
@@ -22,8 +23,10 @@ def _of(count: int, total: int) -> str:
     return f"{count:,} of {total:,}" if total else "-"
 
 
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
+def _ms(latency: Latency) -> str:
+    if latency.ms_p50 is None or latency.ms_p99 is None:
+        return "-"
+    return " / ".join(f"{ms:,.{1 if ms < 99.95 else 0}f}" for ms in (latency.ms_p50, latency.ms_p99)) + " ms"
 
 
 def _share(part: int, total: int) -> str:
@@ -102,12 +105,12 @@ _ROWS: tuple[tuple[str, str, _Cell], ...] = (
     (
         "read latency",
         "half, and 99 %, of the answered reads took no longer",
-        lambda each: (f"{_ms(each.measures.read.ms_p50)} / {_ms(each.measures.read.ms_p99)}", False),
+        lambda each: (_ms(each.measures.read), False),
     ),
     (
         "write latency",
         "half, and 99 %, of the answered writes took no longer",
-        lambda each: (f"{_ms(each.measures.write.ms_p50)} / {_ms(each.measures.write.ms_p99)}", False),
+        lambda each: (_ms(each.measures.write), False),
     ),
     ("operations", "all that clients began", lambda each: (f"{each.measures.operations:,}", False)),
 )
@@ -118,20 +121,6 @@ def rows(results: Results) -> list[Row]:
     found = []
     for name, meaning, cell in _ROWS:
         cells = [cell(each) for each in results.variants]
-        if any(text not in ("-", "0", "0 (0)", "- / -") for text, _ in cells):
+        if any(text not in ("-", "0", "0 (0)") for text, _ in cells):
             found.append(Row(name, meaning, tuple(text for text, _ in cells), tuple(bad for _, bad in cells)))
     return found
-
-
-def in_text(results: Results) -> str:
-    """The table for a terminal."""
-    table = rows(results)
-    names = [each.variant.name for each in results.variants]
-    margin = max(len(row.name) for row in table) + 2
-    widths = [max(len(name), *(len(row.cells[i]) for row in table)) + 2 for i, name in enumerate(names)]
-    lines = ["".ljust(margin) + "".join(name.rjust(width) for name, width in zip(names, widths, strict=True))]
-    lines += [
-        row.name.ljust(margin) + "".join(cell.rjust(width) for cell, width in zip(row.cells, widths, strict=True))
-        for row in table
-    ]
-    return "".join(f"{line}\n" for line in lines)
