@@ -2,11 +2,13 @@
 
 A change of the ring goes in two steps (joining, settling, up; leaving, departing, left). A step is taken by one node,
 the steward: the member itself while it lives, else the live member with the smallest id. It waits until every live
-member is seen to place keys by the present rings, and, where data moves, until every member of the future ring has said
-that it has its part. So no two live members are ever more than one step apart, and each step keeps all write quorums
-and read quorums meeting. A member that is cut off meanwhile may act on older rings until its links stand again.
+member is seen to place keys by the present rings, and, where data moves, until every member that gains some, alive or
+not, has said that it has its part. So no two live members are ever more than one step apart, and each step keeps all
+write quorums and read quorums meeting. A member that is cut off meanwhile may act on older rings until its links stand
+again.
 
-One change is let in at a time by each node; two that were let in by two nodes at once go side by side.
+One change is let in at a time by each node, but for the removal of a member that is away, since the change may be
+waiting for it; changes that were let in by two nodes at once go side by side.
 
 Half of a cluster, or less, never takes a step, since it cannot know what the others do: of two members the dead one
 cannot be removed. It is replaced instead, by a node of its name with an empty directory, which repair fills; then it
@@ -233,7 +235,8 @@ class Members:
 
     def _refusal(self, request: AddMember | RemoveMember) -> Refused | None:
         others = [entry.id for entry in self._membership.changing() if entry.id != request.id]
-        if others:
+        is_lost = isinstance(request, RemoveMember) and request.id not in self._live()
+        if others and not is_lost:
             detail = f"node {others[0]} is still on its way in or out; one change goes at a time"
             return Refused(code=Code.OVERLOADED, detail=detail, retry_after_s=5.0)
         return self._bad_newcomer(request) if isinstance(request, AddMember) else self._bad_leaver(request.id)
@@ -288,8 +291,8 @@ class Members:
             return Phase.LEFT
         future = self._membership.in_phases(Phase.UP, Phase.JOINING, Phase.SETTLING)
         entries, view = self._membership.entries, self._placement.view
-        live = self._live()
-        if any(member in live and entries[member].synced != view for member in future):
+        waited_for = {*self._live(), *self._placement.gaining(self._membership.sizes.n)}
+        if any(member in waited_for and entries[member].synced != view for member in future):
             return None
         if entry.phase is Phase.JOINING:
             return Phase.SETTLING if entry.synced == view else None

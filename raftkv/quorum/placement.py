@@ -23,6 +23,7 @@ class Placement:
         self._rings: dict[tuple[tuple[str, str], ...], Ring] = {}
         self.reading: Ring | None = None
         self.others: tuple[Ring, ...] = ()
+        self._gaining: dict[int, frozenset[str]] = {}
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -44,6 +45,7 @@ class Placement:
         self.reading = self._ring(reading) if reading else None
         rings = [self._ring(nodes) for nodes in others if nodes]
         self.others = tuple(dict.fromkeys(ring for ring in rings if ring is not self.reading))
+        self._gaining.clear()
         self._rings = {key: ring for key, ring in self._rings.items() if ring is self.reading or ring in self.others}
 
     def targets(self, key: bytes, n: int, *, sloppy: bool) -> Targets:
@@ -67,6 +69,13 @@ class Placement:
     def other_owners(self, piece: Range, n: int) -> set[str]:
         """The owners of ``piece`` in the other rings in force."""
         return {node for ring in self.others for node in ring.owners(piece, n)}
+
+    def gaining(self, n: int) -> frozenset[str]:
+        """The nodes that some ring in force gives data which reads do not ask them for yet."""
+        if n not in self._gaining:
+            gained = (self.other_owners(piece, n).difference(self.owners(piece, n)) for piece in self.pieces())
+            self._gaining[n] = frozenset().union(*gained)
+        return self._gaining[n]
 
     def pieces(self) -> tuple[Range, ...]:
         """The circle cut wherever any ring in force has a token, so that no piece has two preference lists in one."""

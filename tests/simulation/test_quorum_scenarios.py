@@ -5,7 +5,8 @@ import pytest
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import AddMember, Configure, Consistency, Get, Inspect, Read, RemoveMember, StoreHere
 from raftkv.core.results import Membership, Stored, Written
-from raftkv.quorum.membership import Phase
+from raftkv.quorum.membership import CHANGING, Phase
+from raftkv.quorum.ring import Ring, position
 from raftkv.quorum.versions import encode_context, encode_state
 from raftkv.sim.disk import UNLIMITED
 from raftkv.sim.quorum import entry_of
@@ -254,6 +255,54 @@ def test_a_dead_member_is_removed_without_being_waited_for():
 
     assert cluster.replica("n1").entries["n4"].phase is Phase.LEFT
     assert [cluster.get("n3", key, r=1) for key in KEYS] == [b"value"] * len(KEYS)
+
+
+def key_that_moves(cluster, to, leaver):
+    """A key that ``to`` is not to have, but is once ``leaver`` is gone."""
+    before = Ring(dict.fromkeys(cluster.machines, ""), cluster.mode.settings.vnodes)
+    after = Ring(dict.fromkeys(cluster.machines.keys() - {leaver}, ""), cluster.mode.settings.vnodes)
+
+    def moves(key):
+        return to in {*after.preference(position(key), 3)[:3]} - {*before.preference(position(key), 3)[:3]}
+
+    return next(key for key in (b"key %d" % number for number in range(1000)) if moves(key))
+
+
+def test_a_member_that_gains_data_is_waited_for_although_it_is_away():
+    cluster = Leaderless(4, anti_entropy_s=1000.0)
+    key = key_that_moves(cluster, "n1", leaver="n2")
+    for name in ("n2", "n3"):  # a write of w = 2 whose third message was lost
+        cluster.ask(name, StoreHere(key=key, value=b"value", counter=1, node="n2"))
+    cluster.kill("n1")
+    cluster.run(5.0)
+    cluster.ask("n3", RemoveMember(id="n2"))
+    cluster.run(20.0)
+    meanwhile = cluster.replica("n3").entries["n2"].phase
+    cluster.restart("n1")
+    cluster.run_until(lambda: cluster.replica("n1").entries["n2"].phase is Phase.LEFT)
+    cluster.isolate("n3")
+    cluster.run(5.0)
+
+    assert key not in cluster.held("n4")
+    assert meanwhile is Phase.LEAVING
+    assert cluster.get("n4", key, r=2, sloppy=False) == b"value"
+
+
+def test_a_member_that_is_waited_for_and_never_comes_back_can_be_removed_as_well():
+    cluster = Leaderless(5)
+    cluster.kill("n1")
+    cluster.run(5.0)
+    cluster.ask("n3", RemoveMember(id="n2"))
+    cluster.run(20.0)
+    meanwhile = cluster.replica("n3").entries["n2"].phase
+    another = cluster.ask("n3", RemoveMember(id="n4"))
+    cluster.ask("n3", RemoveMember(id="n1"))
+    entries = cluster.replica("n3").entries
+    cluster.run_until(lambda: CHANGING.isdisjoint(entry.phase for entry in entries.values()))
+
+    assert meanwhile is Phase.LEAVING
+    assert isinstance(another, Refused)
+    assert (entries["n1"].phase, entries["n2"].phase) == (Phase.LEFT, Phase.LEFT)
 
 
 @pytest.mark.parametrize("size", [2, 4])
