@@ -82,14 +82,24 @@ def wait_until(condition: Callable[[], Found | None], what: str, limit_s: float 
 
 
 class Cluster:
-    """Nodes at ``sites``, with all they have under ``home``; ``sections`` is more TOML for their configuration."""
+    """Nodes at ``sites``, with all they have under ``home``; ``sections`` is more TOML for their configuration.
+
+    ``newcomers`` are not among ``nodes``: each has a file of its own, and joins the others once it is started by name.
+    """
 
     def __init__(
-        self, home: Path, sites: Sequence[Site], sections: str = "", *, mode: str = "raft", data: str = "data"
+        self,
+        home: Path,
+        sites: Sequence[Site],
+        sections: str = "",
+        *,
+        mode: str = "raft",
+        data: str = "data",
+        newcomers: Sequence[Site] = (),
     ) -> None:
         self.home = home
-        self.sites = {site.id: site for site in sites}
-        self.nodes = list(self.sites)
+        self.sites = {site.id: site for site in (*sites, *newcomers)}
+        self.nodes = [site.id for site in sites]
         self.mode = mode
         self.config = home / "cluster.toml"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -97,9 +107,9 @@ class Cluster:
         self._paused: dict[str, list[Paused]] = {}
         self._data = Path(home, data)
         text = f'[cluster]\nname = "test"\nmode = "{mode}"\ndata_dir = "{data}"\nsecret_file = "secret"\n'
-        for site in sites:
-            text += f'[[node]]\nid = "{site.id}"\nhttp = "{site.http}"\npeer = "{site.peer}"\n'
-        self.config.write_text(text + sections)
+        self.config.write_text(text + "".join(map(_node_section, sites)) + sections)
+        for site in newcomers:
+            self._own_config(site.id).write_text(text + _node_section(site) + sections)
         secret = home / "secret"
         secret.write_bytes(os.urandom(32).hex().encode())
         secret.chmod(0o600)
@@ -123,7 +133,11 @@ class Cluster:
 
     def command(self, node: str) -> list[str]:
         """What runs ``node`` in the foreground."""
-        command = [sys.executable, "-m", "raftkv.cli.main", "node", str(self.config), "--id", node]
+        is_newcomer = node not in self.nodes
+        config = self._own_config(node) if is_newcomer else self.config
+        command = [sys.executable, "-m", "raftkv.cli.main", "node", str(config), "--id", node]
+        if is_newcomer:
+            command += [f"--join={self.sites[other].http}" for other in self.nodes]
         return [*self.sites[node].under, *command]
 
     def start(self, *nodes: str) -> None:
@@ -188,6 +202,9 @@ class Cluster:
     def log(self, node: str) -> str:
         """What ``node`` has said so far, over all its lives."""
         return (self.home / f"{node}.log").read_text()
+
+    def _own_config(self, node: str) -> Path:
+        return self.home / f"{node}.toml"
 
     def _forget(self, node: str) -> subprocess.Popen[bytes]:
         control = self._controls.pop(node, None)
@@ -287,6 +304,10 @@ class Cluster:
     def _is_ready(self, node: str) -> bool:
         answer = self.ask(node, "/readyz")
         return answer is not None and answer[0] == 200
+
+
+def _node_section(site: Site) -> str:
+    return f'[[node]]\nid = "{site.id}"\nhttp = "{site.http}"\npeer = "{site.peer}"\n'
 
 
 class _Item(msgspec.Struct, frozen=True):

@@ -124,6 +124,10 @@ class Nemesis:
         """End everything, and start every node that can be started; does not wait until they are ready."""
         while self._active:
             self.end(self._active[-1])
+        self.revive()
+
+    def revive(self) -> None:
+        """Start the nodes that ended by themselves; one that a fault broke may take until long after it to end."""
         self._start(self._cluster.nodes)
 
     def _note(self, what: Literal["begin", "end"], fault: AnyFault) -> None:

@@ -11,7 +11,10 @@ from raftkv.lab.cluster import Cluster, loopback_sites
 
 
 class RealCluster(Cluster):
-    """Nodes n1..nN on loopback under ``home``, with requests of every kind; ``http`` and ``peer`` are their ports."""
+    """Nodes n1..nN on loopback under ``home``, with requests of every kind; ``http`` and ``peer`` are their ports.
+
+    Those after the first ``size`` are newcomers.
+    """
 
     def __init__(
         self,
@@ -22,8 +25,10 @@ class RealCluster(Cluster):
         data: str = "data",
         *,
         mode: str = "raft",
+        newcomers: int = 0,
     ) -> None:
-        super().__init__(home, loopback_sites(size), sections, mode=mode, data=data)
+        sites = loopback_sites(size + newcomers)
+        super().__init__(home, sites[:size], sections, mode=mode, data=data, newcomers=sites[size:])
         self.scheme = scheme
         self.verify: str | bool = True
         self.http = {node: site.http.port for node, site in self.sites.items()}

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,6 +13,7 @@ from raftkv.experiment import Orders
 from raftkv.lab import namespaces
 from raftkv.lab.cluster import Cluster, ClusterError, loopback_sites, wait_until
 from raftkv.lab.namespaces import Namespaces
+from raftkv.lab.nemesis import Nemesis
 from raftkv.lab.processes import alive, descendants
 
 pytestmark = pytest.mark.integration
@@ -65,6 +67,19 @@ def test_a_node_refuses_senseless_orders_and_goes_on(tmp_path):
         cluster.order("n1", Orders())
 
         assert cluster.stop("n1") == 0
+
+
+def test_a_node_that_ends_by_itself_is_written_down_and_started_again(tmp_path):
+    with Cluster(tmp_path, loopback_sites(1)) as cluster, Nemesis(cluster, random=Random(0)) as nemesis:
+        cluster.start()
+        cluster.wait_ready()
+        process = cluster.processes["n1"]
+        process.terminate()
+        process.wait()
+        nemesis.revive()
+        cluster.wait_ready("n1")
+
+        assert nemesis.deaths == [("n1", 0)]
 
 
 @needs_namespaces

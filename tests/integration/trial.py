@@ -52,7 +52,12 @@ class Stage(msgspec.Struct, frozen=True):
     def progress(self, count: int) -> None:
         """Wait until so many more operations have succeeded."""
         target = self.clients.counts()[Outcome.OK] + count
-        wait_until(lambda: self.clients.counts()[Outcome.OK] >= target, f"{count} more operations", RESUMED_S)
+
+        def is_reached() -> bool:
+            self.nemesis.revive()
+            return self.clients.counts()[Outcome.OK] >= target
+
+        wait_until(is_reached, f"{count} more operations", RESUMED_S)
 
     def strike(self, fault: AnyFault, for_s: float, rest_s: float = 0.0) -> None:
         """One fault from its beginning to its end, and a rest."""
@@ -93,7 +98,7 @@ def run_trial(home: Path, name: str, disturb: Callable[[Stage], None], *, may_di
     began_s = time.monotonic()
     verdict = judge(trial)
     found = audit(trial.history, trial.copies)
-    _report(name, checked_s=round(time.monotonic() - began_s, 2), audited_keys=found.acknowledged_count)
+    report(name, checked_s=round(time.monotonic() - began_s, 2), audited_keys=found.acknowledged_count)
 
     assert isinstance(verdict, checker.Linearizable), _told(verdict, home)
     assert not found, found
@@ -147,8 +152,8 @@ def perform(
         history, copies = _look(cluster, clients.history())
         trial = Trial(history=history, copies=copies, died=[*nemesis.deaths, *cluster.ended().items()])
     history.write(home / "history.jsonl")
-    assert not _leftovers(home)
-    _report(name, seed=SEED, resumed_s=round(resumed_s, 2), **_figures(trial, nemesis))
+    assert not leftovers(home)
+    report(name, seed=SEED, resumed_s=round(resumed_s, 2), **_figures(trial, nemesis))
     return trial
 
 
@@ -163,7 +168,7 @@ def _look(cluster: Cluster, history: History) -> tuple[History, dict[str, dict[b
     return final_reads(history, newest, client=client, began_ns=began_ns, ended_ns=ended_ns, node=node), copies
 
 
-def _leftovers(home: Path) -> list[str]:
+def leftovers(home: Path) -> list[str]:
     """Processes, mounts and networks of a trial at ``home`` that should be gone."""
     found = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f" {home}/" in line]
     for process in Path("/proc").iterdir():
@@ -190,8 +195,8 @@ def _figures(trial: Trial, nemesis: Nemesis) -> dict[str, Any]:
     }
 
 
-def _report(name: str, **figures: Any) -> None:
+def report(name: str, **figures: Any) -> None:
     path = os.environ.get("RAFTKV_FAULTS_REPORT")
     if path:
-        with Path(path).open("a") as report:
-            report.write(json.dumps({"trial": name, **figures}) + "\n")
+        with Path(path).open("a") as lines:
+            lines.write(json.dumps({"trial": name, **figures}) + "\n")

@@ -1,0 +1,218 @@
+"""Nodes killed and restarted while a loaded leaderless cluster grows by one node and shrinks by another.
+
+A transfer is throttled, so that every kill falls into it, which ``/status`` must show. Afterwards: the members agree,
+each holds exactly the keys that the ring gives it, and every node answers a quorum read of every key that was ever
+touched with what was acknowledged last, deletions included.
+"""
+
+import time
+from collections import Counter
+
+import pytest
+
+from raftkv.lab.audit import audit
+from raftkv.lab.cluster import wait_until
+from raftkv.lab.history import Delete, History, Operation, Outcome, Put
+from raftkv.lab.script import Workload
+from raftkv.lab.workload import Clients
+from raftkv.quorum.ring import Ring, position
+from tests.integration.processes import RealCluster
+from tests.integration.trial import SEED, leftovers, report
+
+NEWCOMER, LEAVER = "n4", "n2"
+BEFORE = ["n1", "n2", "n3"]
+BETWEEN = ["n1", "n2", "n3", "n4"]
+AFTER = ["n1", "n3", "n4"]
+
+N, VNODES = 3, 100
+BATCH = 500
+SETTLED_S = 60.0
+WORKLOAD = Workload(
+    seed=SEED,
+    clients=20,
+    rate_per_s=150,
+    retry_share=0,
+    value_bytes=200,
+    mix={"once": 40, "forget": 10, "recall": 10, "put": 15, "delete": 5, "get": 20},
+)
+
+
+class Loaded:
+    """Keys that were there before anything happened; each is written, and perhaps deleted, by us alone."""
+
+    def __init__(self, cluster, count):
+        self._cluster = cluster
+        self._kept = [b"loaded/%d" % number for number in range(count)]
+        self.operations = []
+        self._write("n1", self._kept, lambda key: Put(key * 30))
+        self.delete("n1")
+
+    def delete(self, node):
+        """Delete a tenth of what is left, through ``node``."""
+        self._write(node, self._kept[::10], lambda key: Delete())
+        del self._kept[::10]
+
+    def _write(self, node, keys, action_on):
+        for first in range(0, len(keys), BATCH):
+            actions = [(key, action_on(key)) for key in keys[first : first + BATCH]]
+            invoked_ns = time.monotonic_ns()
+            batch(self._cluster, node, [asked(key, action) for key, action in actions])
+            returned_ns = time.monotonic_ns()
+            self.operations += [
+                Operation(
+                    client=-1,
+                    key=key,
+                    action=action,
+                    invoked_ns=invoked_ns,
+                    returned_ns=returned_ns,
+                    outcome=Outcome.OK,
+                    result=True if isinstance(action, Delete) else None,
+                )
+                for key, action in actions
+            ]
+
+
+def asked(key, action):
+    if isinstance(action, Put):
+        return {"op": "put", "key": key.decode(), "value": action.value.decode()}
+    return {"op": "delete", "key": key.decode()}
+
+
+def batch(cluster, node, operations):
+    answer = cluster.request("POST", node, "/batch", json={"operations": operations})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["results"]
+
+
+def answers(cluster, node, keys):
+    """What ``node`` answers to a quorum read of each of ``keys``, where it finds something."""
+    found = {}
+    for first in range(0, len(keys), BATCH):
+        operations = [{"op": "get", "key": key.decode()} for key in keys[first : first + BATCH]]
+        results = batch(cluster, node, operations)
+        found |= {each["key"].encode(): each["value"].encode() for each in results if each["status"] == 200}
+    return found
+
+
+def strike(cluster, victims, watched):
+    """Kill and restart each group of ``victims`` while data moves to ``watched``; returns how far it was each time."""
+    seen = []
+    for group in victims:
+        seen.append(wait_until(lambda: moving(cluster, watched), f"data to move to {watched}"))
+        cluster.kill(*group)
+        cluster.start(*group)
+        cluster.wait_ready(*(node for node in group if node != LEAVER))
+    return seen
+
+
+def moving(cluster, node):
+    """How far the transfer to ``node`` is, if it is in the middle."""
+    transfer = (cluster.status(node) or {}).get("transfer")
+    return transfer if transfer and transfer["keys"] and transfer["ranges_done"] < transfer["ranges"] else None
+
+
+def settled(cluster, members):
+    """Does every one of ``members``, and nobody else, belong to the cluster, as all of them say, with nothing owed?"""
+    statuses = [cluster.status(node) for node in members]
+    if None in statuses or len({status["ring"] for status in statuses}) != 1:
+        return False
+    everybody_up = dict.fromkeys(members, "up")
+    return all(
+        {member["id"]: member["state"] for member in status["members"]} == everybody_up
+        and all(member["reachable"] for member in status["members"])
+        and status["transfer"] is None
+        and status["hints_pending"] == 0
+        for status in statuses
+    )
+
+
+def misplaced(cluster, members, live):
+    """Keys that a node holds and the ring does not give it, or the other way round."""
+    ring = Ring(dict.fromkeys(members, ""), VNODES)
+    owners = {key: ring.preference(position(key), N)[:N] for key in live}
+    return {
+        node: wrong
+        for node in members
+        if (wrong := {key for key in live if node in owners[key]} ^ cluster.copy(node).keys())
+    }
+
+
+def run_change(home, name, *, while_joining, while_leaving, key_count, bytes_per_s):
+    sections = f"[quorum]\nn = {N}\nr = 2\nw = 2\nvnodes = {VNODES}\ntransfer_bytes_per_s = {bytes_per_s}\n"
+    sections += "gossip_s = 0.2\nsuspect_after_s = 1.0\ndown_after_s = 5.0\nanti_entropy_s = 0.5\n"
+    with RealCluster(home, mode="quorum", sections=sections, newcomers=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        loaded = Loaded(cluster, key_count)
+        began_s = time.monotonic()
+        with Clients(WORKLOAD, {site.id: site.http for site in cluster.sites.values()}) as clients:
+            cluster.start(NEWCOMER)
+            wait_until(lambda: moving(cluster, NEWCOMER), "data to move to the newcomer")
+            loaded.delete(NEWCOMER)
+            progress = strike(cluster, while_joining, NEWCOMER)
+            wait_until(lambda: settled(cluster, BETWEEN), "the newcomer to be in", SETTLED_S)
+
+            assert cluster.request("DELETE", NEWCOMER, f"/cluster/members/{LEAVER}").status_code == 200
+            progress += strike(cluster, while_leaving, "n1")
+            wait_until(lambda: settled(cluster, AFTER), "the leaver to be out", SETTLED_S)
+            loaded.delete("n1")
+        wait_until(lambda: settled(cluster, AFTER), "all hints to be handed over", SETTLED_S)
+        left = wait_until(cluster.ended, "the node that left to end")
+
+        history = History([*loaded.operations, *clients.history()])
+        keys = list(history.by_key())
+        copies = {node: answers(cluster, node, keys) for node in AFTER}
+        live = copies["n1"].keys()
+        wait_until(lambda: not misplaced(cluster, AFTER, live), "every key to be where it belongs", SETTLED_S)
+        cluster.kill(*AFTER)
+        cluster.start(*AFTER)
+        cluster.wait_ready(*AFTER)
+        copies |= {f"{node}, restarted": answers(cluster, node, keys) for node in AFTER}
+        found = audit(history, copies)
+    report(
+        name,
+        seed=SEED,
+        seconds=round(time.monotonic() - began_s, 1),
+        outcomes=Counter(operation.outcome.value for operation in history),
+        faults={"Kill": len(progress)},
+        progress=progress,
+        audited_keys=found.acknowledged_count,
+    )
+
+    assert left == {LEAVER: 2}
+    assert not found, found
+    assert found.acknowledged_count > key_count
+    assert not leftovers(home)
+
+
+@pytest.mark.integration
+def test_the_newcomer_and_the_leaver_are_killed_in_the_middle(tmp_path):
+    run_change(
+        tmp_path,
+        "membership, short",
+        while_joining=[[NEWCOMER]],
+        while_leaving=[[LEAVER]],
+        key_count=2_000,
+        bytes_per_s=200_000,
+    )
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("while_joining", "while_leaving"),
+    [
+        pytest.param([[NEWCOMER], [NEWCOMER]], [[LEAVER]], id="who moves"),
+        pytest.param([[node] for node in BEFORE], [["n1"], ["n1"]], id="who sends, who receives"),
+        pytest.param([BETWEEN, BETWEEN], [BETWEEN], id="all"),
+    ],
+)
+def test_kills_in_the_middle_of_a_change_of_members(tmp_path, request, while_joining, while_leaving):
+    run_change(
+        tmp_path,
+        f"membership, {request.node.callspec.id}",
+        while_joining=while_joining,
+        while_leaving=while_leaving,
+        key_count=20_000,
+        bytes_per_s=400_000,
+    )
