@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from raftkv.client.client import Client
-from raftkv.core.config import NodeSection
+from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import RaftkvError, StartupError
 from raftkv.quorum.membership import Entry, Phase
 
@@ -20,10 +20,10 @@ PAUSE_S: Final = 1.0
 CHECK_S: Final = 1.0
 
 
-def join(node: NodeSection, seeds: Sequence[str]) -> tuple[Entry, ...]:
+def join(node: NodeSection, seeds: Sequence[str], http: HttpSection) -> tuple[Entry, ...]:
     """Ask ``seeds`` to let ``node`` in; returns the members. Raises ``StartupError`` when none does within 30 s."""
     deadline_s = time.monotonic() + JOIN_TIMEOUT_S
-    with Client(list(seeds), timeout_s=ATTEMPT_S) as client:
+    with _client(seeds, http, timeout_s=ATTEMPT_S) as client:
         while True:
             try:
                 answer = client.add_member(node.id, http=node.http, peer=node.peer, zone=node.zone)
@@ -36,7 +36,7 @@ def join(node: NodeSection, seeds: Sequence[str]) -> tuple[Entry, ...]:
                 return tuple(_entry(member, node.id) for member in answer["members"])
 
 
-def check_still_member(node: NodeSection, entries: Iterable[Entry]) -> None:
+def check_still_member(node: NodeSection, entries: Iterable[Entry], http: HttpSection) -> None:
     """Raise ``StartupError`` when a running node of the cluster says that ``node`` was removed while it was away.
 
     Nobody dials a node that has left, so gossip would not tell it. When no other node is up, the cluster is starting,
@@ -45,7 +45,7 @@ def check_still_member(node: NodeSection, entries: Iterable[Entry]) -> None:
     others = [entry.http for entry in entries if entry.id != node.id and entry.phase is not Phase.LEFT]
     if not others:
         return
-    with Client(others, timeout_s=CHECK_S, retry=False) as client:
+    with _client(others, http, timeout_s=CHECK_S, retry=False) as client:
         try:
             members = client.members()["members"]
         except RaftkvError:
@@ -54,6 +54,12 @@ def check_still_member(node: NodeSection, entries: Iterable[Entry]) -> None:
         raise StartupError(
             "this node was removed from the cluster; to join again, it starts with an empty data directory"
         )
+
+
+def _client(addresses: Sequence[str], http: HttpSection, **choices: Any) -> Client:
+    """Either all nodes of a cluster speak https, or none."""
+    scheme = "https" if http.tls_cert else "http"
+    return Client([f"{scheme}://{address}" for address in addresses], tls_ca=http.tls_ca or None, **choices)
 
 
 def _entry(member: dict[str, Any], own_id: str) -> Entry:

@@ -203,9 +203,9 @@ def _quorum(
     entries = {node.id: Entry(node.id, node.http, node.peer, node.zone) for node in config.node}
     remembered = remembered_members(store)
     if remembered is not None:
-        check_still_member(config.member(node_id), remembered.entries)
+        check_still_member(config.member(node_id), remembered.entries, config.http)
     elif config.quorum.seeds:
-        entries = {entry.id: entry for entry in join(config.member(node_id), config.quorum.seeds)}
+        entries = {entry.id: entry for entry in join(config.member(node_id), config.quorum.seeds, config.http)}
     own = msgspec.structs.replace(entries[node_id], generation=surroundings.wall_ms())
     replica = QuorumReplica(
         quorum_settings(config, node_id),

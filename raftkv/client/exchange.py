@@ -7,11 +7,12 @@ are looked at: a key-value store is not reached through a web proxy by accident.
 
 from __future__ import annotations
 
+import ssl
 from typing import Final
 
 import msgspec
 import requests
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, SSLError
 
 from raftkv.client.errors import Reply
 
@@ -70,8 +71,11 @@ class Exchange:
         except requests.ConnectTimeout:
             raise NotSentError(f"{server} does not take connections") from None
         except requests.ConnectionError as error:
-            if _never_connected(error):
+            reason = _reason(error)
+            if isinstance(reason, NewConnectionError | ConnectTimeoutError):
                 raise NotSentError(f"{server} cannot be reached") from None
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise NotSentError(f"{server} is not trusted: {reason.verify_message}") from None
             raise LostError(f"the connection to {server} was lost") from None
         except requests.Timeout:
             raise LostError(f"{server} did not answer in time") from None
@@ -85,7 +89,8 @@ class Exchange:
         self._session.close()
 
 
-def _never_connected(error: requests.ConnectionError) -> bool:
+def _reason(error: requests.ConnectionError) -> object:
+    """What is behind ``error``: an exception of urllib3's, or of the system where that only wraps it."""
     cause = error.args[0] if error.args else None
     reason = cause.reason if isinstance(cause, MaxRetryError) else cause
-    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
+    return reason.args[0] if isinstance(reason, SSLError) and reason.args else reason

@@ -155,11 +155,12 @@ class DelaysSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[http]``: the front-end."""
+    """``[http]``: the front-end. ``tls_ca`` are the authorities that a node trusts when it asks another over https."""
 
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     tls_cert: str = ""
     tls_key: str = ""
+    tls_ca: str = ""
     max_value_bytes: Annotated[int, Meta(ge=1, le=16 << 20)] = 1 << 20
     max_key_bytes: Annotated[int, Meta(ge=1, le=4096)] = 1024
     max_batch_operations: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
@@ -289,6 +290,8 @@ def _check_tls(config: ClusterConfig) -> None:
     http, peers = config.http, config.peers
     if bool(http.tls_cert) != bool(http.tls_key):
         raise ConfigError("http.tls_cert: tls_cert and tls_key come together")
+    if http.tls_ca and not http.tls_cert:
+        raise ConfigError("http.tls_ca: of no use without tls_cert, since all nodes of a cluster speak https or none")
     if len({bool(peers.tls_cert), bool(peers.tls_key), bool(peers.tls_ca)}) != 1:
         raise ConfigError("peers.tls_cert: tls_cert, tls_key and tls_ca come together")
     loopback = all(node.peer_address.is_loopback and node.peer_listen.is_loopback for node in config.node)

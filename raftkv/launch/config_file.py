@@ -63,7 +63,9 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
     return replace(
         config,
         cluster=replace(cluster, data_dir=absolute(cluster.data_dir), secret_file=absolute(cluster.secret_file)),
-        http=replace(http, tls_cert=absolute(http.tls_cert), tls_key=absolute(http.tls_key)),
+        http=replace(
+            http, tls_cert=absolute(http.tls_cert), tls_key=absolute(http.tls_key), tls_ca=absolute(http.tls_ca)
+        ),
         peers=replace(
             peers,
             tls_cert=absolute(peers.tls_cert),
@@ -101,7 +103,7 @@ def _check_machine(config: ClusterConfig) -> None:
     if not config.cluster.data_dir:
         raise ConfigError("cluster.data_dir: must not be empty")
     _check_data_dir(Path(config.cluster.data_dir))
-    for section, keys in (("http", ("tls_cert", "tls_key")), ("peers", ("tls_cert", "tls_key", "tls_ca"))):
+    for section, keys in (("http", ("tls_cert", "tls_key", "tls_ca")), ("peers", ("tls_cert", "tls_key", "tls_ca"))):
         for key in keys:
             named = getattr(getattr(config, section), key)
             if named:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from raftkv.client import Client
+from raftkv.core.errors import DefiniteError
 from raftkv.lab.cluster import wait_until
 from raftkv.lab.processes import descendants
 from tests.integration.processes import RealCluster
@@ -204,21 +206,62 @@ def test_a_full_disk_refuses_writes_and_goes_on_reading(tmp_path):
         subprocess.run(["umount", "--lazy", small], check=True)
 
 
-def test_tls_for_clients_and_for_peers(tmp_path):
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+TLS = """
+[http]
+tls_cert = "cert.pem"
+tls_key = "key.pem"
+tls_ca = "ca.pem"
+[peers]
+tls_cert = "cert.pem"
+tls_key = "key.pem"
+tls_ca = "ca.pem"
+"""
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """The file of an authority that has signed ``cert.pem`` for nodes on loopback."""
+    made = trustme.CA()
+    certificate = made.issue_cert("127.0.0.1")
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     Path(tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    sections = '[http]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\n'
-    sections += '[peers]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\ntls_ca = "ca.pem"\n'
-    with RealCluster(tmp_path, sections=sections, scheme="https") as cluster:
-        cluster.verify = str(tmp_path / "ca.pem")
+    return str(tmp_path / "ca.pem")
+
+
+def test_tls_for_clients_and_for_peers(tmp_path, authority):
+    with RealCluster(tmp_path, sections=TLS, scheme="https") as cluster:
+        cluster.verify = authority
         cluster.start()
         cluster.wait_ready()
 
         assert cluster.put("n1", "k", "v").status_code == 201
         assert cluster.get("n3", "k").text == "v"
+        with pytest.raises(DefiniteError, match="not trusted"):
+            Client(cluster.url("n1", ""), timeout_s=1.0).set("k", "w")
+
+
+def test_a_node_joins_over_https_and_one_that_was_removed_while_away_learns_it(tmp_path, authority):
+    sections = "[quorum]\ngossip_s = 0.2\nsuspect_after_s = 1.0\ndown_after_s = 5.0\n" + TLS
+    with RealCluster(tmp_path, sections=sections, scheme="https", mode="quorum", newcomers=1) as cluster:
+        cluster.verify = authority
+        cluster.start()
+        cluster.wait_ready()
+
+        def states():
+            answer = cluster.request("GET", "n1", "/cluster/members").json()
+            return {member["id"]: member["state"] for member in answer["members"]}
+
+        cluster.put("n1", "k", "v")
+        cluster.start("n4")
+        wait_until(lambda: states() == dict.fromkeys(["n1", "n2", "n3", "n4"], "up"), "n4 to be in")
+        read = cluster.get("n4", "k")
+        cluster.stop("n2")
+        cluster.request("DELETE", "n1", "/cluster/members/n2")
+        wait_until(lambda: "n2" not in states(), "n2 to be out")
+
+        assert read.text == "v"
+        assert "was removed from the cluster" in refusal(cluster, "n2")
 
 
 def test_up_starts_everything_and_leaves_nothing(tmp_path):

@@ -55,6 +55,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ('[cluster]\ndata_dir = ""\n' + NODES, "cluster.data_dir", "empty"),
         ('[cluster]\ndata_dir = "c.toml/x"\n' + NODES, "cluster.data_dir", "not a directory"),
         ('[http]\ntls_cert = "a"\ntls_key = "b"\n' + NODES, "http.tls_cert", "No such file"),
+        ('[http]\ntls_ca = "a"\n' + NODES, "http.tls_ca", "of no use without tls_cert"),
         ('[peers]\ntls_cert = "a"\ntls_key = "b"\ntls_ca = "c"\n' + NODES, "peers.tls_cert", "No such file"),
         ("", "node", "at least one"),
         ("[", "not valid TOML", ""),
