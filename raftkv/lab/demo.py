@@ -7,6 +7,7 @@ it was, whatever it was. The histories go the same way as those of scenarios, th
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from pathlib import Path
 from random import Random
@@ -119,12 +120,13 @@ class Stage:
 
 def perform(folder: Path, *, command: str, tell: Tell) -> Run:
     """Tell the story, and write what happened into ``folder``; raises ``ClusterError``."""
+    began = dt.datetime.now(dt.UTC)
     folder.mkdir(parents=True, exist_ok=True)
     evidence = [*_old_leader(folder, tell), _cart(LAST_WRITER, folder, tell), _cart(SIBLINGS, folder, tell)]
     for each in evidence:
         write_evidence(folder, each)
     performed = tuple(each.performed for each in evidence)
-    run = describe("demo", SCENARIO, command=command, performed=performed, story=STORY)
+    run = describe("demo", SCENARIO, began, command=command, performed=performed, story=STORY)
     write_run(folder, run)
     return run
 
@@ -210,7 +212,7 @@ def _told(operation: Operation) -> str:
     if operation.outcome is Outcome.UNKNOWN:
         return f"{described(operation)} → nobody knows: {operation.note}"
     if operation.siblings:
-        return f"{described(operation)} and, beside it, {' and '.join(map(quoted, operation.siblings))}"
+        return described(operation).replace(" | ", " and, beside it, ")
     return described(operation) + ("" if isinstance(operation.action, Get) else " → done")
 
 

@@ -67,6 +67,7 @@ def perform(
         reason = "loss and throttle happen to a node's own network only: run this with --namespaces"
     if reason is not None:
         raise ScenarioError(reason)
+    began = dt.datetime.now(dt.UTC)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCENARIO).write_text(source)
     performed = []
@@ -76,7 +77,7 @@ def perform(
             evidence = perform_variant(scenario, variant, folder, tell, namespaces)
         write_evidence(folder, evidence)
         performed.append(evidence.performed)
-    run = describe(name, scenario, command=command, performed=tuple(performed), in_namespaces=in_namespaces)
+    run = describe(name, scenario, began, command=command, performed=tuple(performed), in_namespaces=in_namespaces)
     write_run(folder, run)
     return run
 
@@ -84,18 +85,19 @@ def perform(
 def describe(
     name: str,
     scenario: Scenario,
+    began: dt.datetime,
     *,
     command: str,
     performed: tuple[Performed, ...],
     story: str = "",
     in_namespaces: bool = False,
 ) -> Run:
-    """A run that has just ended, with the machine and the versions it ran on."""
+    """A run that began at ``began``, with the machine and the versions it ran on."""
     return Run(
         name=name,
         scenario=scenario,
         command=command,
-        started=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        started=began.isoformat(timespec="milliseconds"),
         machine=f"{platform.system()} {platform.release()}, {os.cpu_count()} cores",
         versions={"raftkv": importlib.metadata.version("raftkv"), "python": platform.python_version()},
         performed=performed,

@@ -1,18 +1,26 @@
-"""Operations and flaws in words, for people. Pure. Imports its neighbours ``flaw``, ``history``, ``specification``."""
+"""Operations and flaws in words, for people; lists are told by their length and their last element. Pure.
+
+Imports its neighbours ``additions``, ``flaw``, ``history`` and ``specification``.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
+from raftkv.lab.additions import LIST_PREFIX, elements
 from raftkv.lab.flaw import Flaw, Kind
 from raftkv.lab.history import CompareAndSet, Delete, Existing, Get, Operation, Outcome, Put
 from raftkv.lab.specification import State, transition_of
 
 _VALUE_CHARACTERS_MAX: Final = 24
+
+_LISTED_MAX: Final = 3
+"""Of a longer list, how long it is says more than its beginning."""
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +39,7 @@ def clock_for(operations: Iterable[Operation], origin_ns: int) -> Clock:
     moments_ns = {moment for each in operations for moment in (each.invoked_ns, each.returned_ns) if moment is not None}
     gaps_ns = [later - earlier for earlier, later in itertools.pairwise(sorted(moments_ns))]
     least_ns = min(gaps_ns, default=1_000_000)
-    return Clock(origin_ns=origin_ns, digits=3 if least_ns >= 1_000_000 else 6 if least_ns >= 1_000 else 9)
+    return Clock(origin_ns=origin_ns, digits=max(3, math.ceil(9 - math.log10(least_ns))))
 
 
 def quoted(value: State) -> str:
@@ -47,20 +55,31 @@ def quoted(value: State) -> str:
     return f"'{text}'"
 
 
+def shown(operation: Operation, value: State) -> str:
+    """A value of the key of ``operation`` as people read it."""
+    if value is None or not operation.key.startswith(LIST_PREFIX):
+        return quoted(value)
+    found = [each.decode(errors="backslashreplace") for each in elements(value)]
+    if len(found) <= _LISTED_MAX:
+        return f"[{', '.join(found)}]"
+    return f"[{len(found)} things, last {found[-1]}]"
+
+
 def described(operation: Operation) -> str:
-    """The action and what it was told, in few words."""
+    """The action and what it was told, in few words; siblings one beside the other."""
     result = operation.result
     match operation.action:
         case Get():
-            is_known = operation.outcome is Outcome.OK
-            return f"get → {quoted(result)}" if is_known and not isinstance(result, bool) else "get"
+            if operation.outcome is not Outcome.OK or isinstance(result, bool):
+                return "get"
+            return f"get → {' | '.join(shown(operation, value) for value in (result, *operation.siblings))}"
         case Put(value):
-            return f"put {quoted(value)}"
+            return f"put {shown(operation, value)}"
         case Delete():
             return "delete" if result is None else f"delete → {'done' if result else 'nothing there'}"
         case CompareAndSet(expected, value):
-            test = "anything" if isinstance(expected, Existing) else quoted(expected)
-            effect = quoted(value) if value is not None else "deleted"
+            test = "anything" if isinstance(expected, Existing) else shown(operation, expected)
+            effect = shown(operation, value) if value is not None else "deleted"
             return f"cas {test} to {effect}" + ("" if result is None else f" → {'done' if result else 'not so'}")
 
 
@@ -97,7 +116,7 @@ def _objection(flaw: Flaw, clock: Clock) -> str:
 def _found(operation: Operation) -> str:
     transition = transition_of(operation)
     assert transition is not None
-    return quoted(transition.against)
+    return shown(operation, transition.against)
 
 
 def _saw(operation: Operation, clock: Clock) -> str:
@@ -105,15 +124,16 @@ def _saw(operation: Operation, clock: Clock) -> str:
     transition = transition_of(operation)
     assert transition is not None
     found = transition.against
+    before = shown(operation, found)
     match operation.action:
         case Get():
-            deed = f"read {quoted(found)}" if found is not None else "found nothing"
+            deed = f"read {before}" if found is not None else "found nothing"
         case CompareAndSet(value=bytes(value)) if operation.result and found is None:
-            deed = f"created {quoted(value)} where nothing was"
+            deed = f"created {shown(operation, value)} where nothing was"
         case CompareAndSet(value=bytes(value)) if operation.result:
-            deed = f"replaced {quoted(found)} by {quoted(value)}"
+            deed = f"replaced {before} by {shown(operation, value)}"
         case CompareAndSet() if operation.result:
-            deed = f"deleted {quoted(found)}"
+            deed = f"deleted {before}"
         case _:
             deed = "was told that nothing was there"
     return f"client {operation.client} {deed} at {clock.seconds(operation.returned_ns)} s"
@@ -123,9 +143,9 @@ def _whose(operation: Operation) -> str:
     """A write, and whose it was."""
     match operation.action:
         case Put(value):
-            deed = f"put of {quoted(value)}"
+            deed = f"put of {shown(operation, value)}"
         case CompareAndSet(value=bytes(value)):
-            deed = f"compare-and-set to {quoted(value)}"
+            deed = f"compare-and-set to {shown(operation, value)}"
         case _:
             deed = "delete"
     return f"client {operation.client}'s {deed}"

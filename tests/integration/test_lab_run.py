@@ -1,5 +1,7 @@
 """A short scenario and the demo on real clusters, from the command line to the report."""
 
+from datetime import datetime
+
 import msgspec
 import pytest
 
@@ -60,6 +62,7 @@ def test_a_scenario_runs_is_recorded_and_told(tmp_path, capsys, monkeypatch):
     assert str(out / "report.html") in told
     assert record.scenario.seed == 6
     assert (out / "scenario.toml").read_text() == SCENARIO
+    assert datetime.fromisoformat(record.started).timestamp() <= (out / "scenario.toml").stat().st_mtime
     for performed, found in zip(record.performed, results.variants, strict=True):
         history = read_evidence(out, performed).history
         assert found.measures.answered > 50

@@ -12,17 +12,24 @@ from random import Random
 from xml.etree import ElementTree as ET
 
 import pytest
+from msgspec.structs import replace
 
+from raftkv.lab.faults import Partition
 from raftkv.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.lab.nemesis import Event
 from raftkv.lab.record import Delay
-from raftkv.lab.report.figures import label, witness
-from raftkv.lab.report.judgement import judged
+from raftkv.lab.report import sentences
+from raftkv.lab.report.drawing import Canvas
+from raftkv.lab.report.figures import label, story, witness
+from raftkv.lab.report.judgement import Judgement, judged
 from raftkv.lab.report.make import report
 from raftkv.lab.report.measures import measured
+from raftkv.lab.report.pace import paced
 from raftkv.lab.report.page import page
 from raftkv.lab.report.results import of_run
 from raftkv.lab.report.staleness import curve, predicted
 from raftkv.lab.report.table import rows
+from raftkv.lab.wording import clock_for
 
 RUN = Path(__file__).parent / "lab_run"
 MS = 1_000_000
@@ -340,15 +347,54 @@ def test_a_witness_has_a_bar_for_each_operation_and_marks_the_moment():
     assert sum("moment" in element.get("class", "") for element in picture.iter()) == 1
 
 
+def test_a_story_has_a_bar_for_each_operation_in_order_and_its_faults_behind_them():
+    operations = (done(1, Put(b"a"), at=0), done(2, Get(), b"a", at=10), done(1, Get(), b"a", at=50))
+    cut = Partition(groups=(("n1",), ("n2",)))
+    events = [Event(at_ns=at * MS, what=what, fault=cut) for at, what in ((5, "begin"), (20, "end"))]
+    pace = paced(History(operations), events, began_ns=0, ended_ns=60 * MS)
+    picture = ET.fromstring(story(operations, pace, 0, "raft").alone())
+    texts = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
+    found = {}
+    for each in picture.iter("{http://www.w3.org/2000/svg}rect"):
+        found.setdefault(each.get("class"), []).append((float(each.get("x", 0)), float(each.get("width"))))
+    (put,), (band,), gets = found["write"], found["band"], sorted(found["good"])
+
+    assert texts.count("partition n1 | n2") == 1
+    assert put[0] < band[0] < gets[0][0] < band[0] + band[1] < gets[1][0]
+
+
+def test_the_latency_of_a_lonely_slice_is_a_dot():
+    canvas = Canvas(10, 10, "one")
+    canvas.curve([(3, 4)], "thick")
+
+    assert 'd="M3.0 4.0 h0"' in canvas.alone()
+
+
+def test_a_linearizable_run_that_lost_additions_is_not_praised(results):
+    each = results.variants[0]
+    measures = replace(each.measures, lost_additions=3, acknowledged_additions=9)
+    harmed = replace(each, judgement=Judgement(verdict="linearizable"), measures=measures)
+
+    assert sentences.verdict(harmed) == "linearizable, and yet additions were lost"
+    assert "another client had written" in sentences.verdict_meaning(harmed)
+
+
+def test_moments_have_as_many_digits_as_tell_them_apart():
+    def of(gap_ns):
+        return clock_for([replace(done(1, Get(), at=0), returned_ns=gap_ns)], 0).digits
+
+    assert [of(gap_ns) for gap_ns in (5 * MS, MS, 190_000, 1_000, 1)] == [3, 3, 4, 6, 9]
+
+
 @pytest.mark.parametrize(
     ("operation", "words"),
     [
-        (done(1, Put(b"a,b"), at=0, key=b"list/k"), "write a, b"),
-        (done(1, Put(b"a,b,c,d"), at=0, key=b"list/k"), "write 4 things, last d"),
-        (done(1, Get(), b"a", at=0, key=b"list/k", siblings=(b"b", b"c")), "read → a | b | c"),
+        (done(1, Put(b"a,b"), at=0, key=b"list/k"), "put [a, b]"),
+        (done(1, Put(b"a,b,c,d"), at=0, key=b"list/k"), "put [4 things, last d]"),
+        (done(1, Get(), b"a", at=0, key=b"list/k", siblings=(b"b", b"c")), "get → [a] | [b] | [c]"),
         (done(1, Get(), b"a", at=0, siblings=(b"b",)), "get → 'a' | 'b'"),
-        (done(1, Get(), at=0, key=b"list/k"), "read → nothing"),
-        (done(1, CompareAndSet(None, b"a"), True, at=0, key=b"list/k"), "cas to a"),
+        (done(1, Get(), at=0, key=b"list/k"), "get → nothing"),
+        (done(1, CompareAndSet(None, b"a"), True, at=0, key=b"list/k"), "cas nothing to [a] → done"),
         (done(1, Put(b"v"), at=0, outcome=Outcome.UNKNOWN), "put 'v' ?"),
         (done(1, Put(b"v"), at=0, outcome=Outcome.FAILED), "put 'v' refused"),
     ],

@@ -64,7 +64,7 @@ text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--
 .band { fill: var(--band); } .line { stroke: var(--line); fill: none; } .edge { stroke: var(--ink); fill: none; }
 .moment { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 5 3; fill: none; }
 .thin { stroke-width: 1.3; } .thick { stroke-width: 2; } .dashed { stroke-dasharray: 6 4; } .faint { opacity: .55; }
-.curve { fill: none; }
+.curve { fill: none; stroke-linecap: round; }
 """ + "".join(
     f".v{number} {{ fill: var(--v{number}); }} .curve.v{number} {{ fill: none; stroke: var(--v{number}); }}\n"
     for number in range(8)
@@ -94,9 +94,9 @@ class Canvas:
         self._parts.append(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
 
     def curve(self, points: list[tuple[float, float]], kind: str) -> None:
-        """A line through all ``points``."""
+        """A line through all ``points``; a dot if there is only one."""
         if points:
-            path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+            path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points) + (" h0" if len(points) == 1 else "")
             self._parts.append(f'<path class="curve {kind}" d="{path}"/>')
 
     def mark(self, x: float, y: float, number: int, *, size: float = 4.0) -> None:

@@ -6,18 +6,20 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from raftkv.lab.additions import LIST_PREFIX, elements
-from raftkv.lab.history import Delete, Get, Operation, Outcome, Put
+from raftkv.lab.history import Get, Operation, Outcome
 from raftkv.lab.report.drawing import Canvas, text_width
 from raftkv.lab.report.judgement import Proof
 from raftkv.lab.report.pace import Band, Pace
-from raftkv.lab.report.results import Results
-from raftkv.lab.wording import clock_for, described, quoted
+from raftkv.lab.report.results import Results, VariantResults
+from raftkv.lab.wording import Clock, clock_for, described
 
 WIDTH: Final = 1040
 MARGIN: Final = 118
 LANE_PX: Final = 50
 BAR_PX: Final = 12
+
+_Places = dict[tuple[float, int], float]
+"""Pixels from the left by moment and whether something ends there (1) or begins (0)."""
 
 SHOWN_MAX: Final = 14
 """Nobody reads more bars; the history has them all."""
@@ -28,51 +30,79 @@ def witness(proof: Proof, origin_ns: int) -> Canvas:
     accused = proof.operations[proof.accused]
     others = [each for each in proof.operations if each is not accused]
     operations = [*others[: SHOWN_MAX - 1], accused]
-    lanes = _lanes(operations)
     clock = clock_for(operations, origin_ns)
-    x_of, width = _places(operations, proof.moment_ns)
-    height = 34 + LANE_PX * len(lanes) + 26
-    canvas = Canvas(max(WIDTH, width + 20), height, proof.sentence)
-    for row, lane in enumerate(lanes):
+    places, width = _places(operations, [(proof.moment_ns, 1)])
+    canvas = Canvas(width, _height(operations), proof.sentence)
+    _timeline(canvas, operations, places, clock=clock, accused=accused)
+    x = places[proof.moment_ns, 1]
+    canvas.line(x, 20, x, canvas.height - 24, "moment")
+    _over(canvas, x, f"{clock.seconds(proof.moment_ns)} s: this answer cannot be", "bad strong")
+    return canvas
+
+
+def story(operations: Sequence[Operation], pace: Pace, origin_ns: int, name: str) -> Canvas:
+    """All of a few operations in the order of events, one lane per client, with the faults behind them."""
+
+    def moment(at_s: float) -> tuple[float, int]:
+        return origin_ns + round(at_s * 1e9), 1
+
+    places, width = _places(operations, [moment(s) for band in pace.bands for s in (band.from_s, band.until_s)])
+    canvas = Canvas(width, _height(operations), f"{name}: everything that was asked")
+    for band in pace.bands:
+        left, right = places[moment(band.from_s)], places[moment(band.until_s)]
+        canvas.rect(left, 20, right - left, canvas.height - 44, "band")
+        _over(canvas, left, band.words, "small")
+    _timeline(canvas, operations, places, clock=clock_for(operations, origin_ns))
+    return canvas
+
+
+def _height(operations: Sequence[Operation]) -> float:
+    return 34 + LANE_PX * len(_lanes(operations)) + 26
+
+
+def service(each: VariantResults) -> Canvas:
+    """What the clients of a variant got, and when: every operation of a story, otherwise counts over time."""
+    name = each.variant.name
+    if each.operations:
+        return story(each.operations, each.pace, each.origin_ns, name)
+    return strip(each.pace, name)
+
+
+def _timeline(
+    canvas: Canvas,
+    operations: Sequence[Operation],
+    places: _Places,
+    *,
+    clock: Clock,
+    accused: Operation | None = None,
+) -> None:
+    for row, lane in enumerate(_lanes(operations)):
         y = 34 + row * LANE_PX
         canvas.line(MARGIN - 8, y + 21, canvas.width - 8, y + 21)
         canvas.text(8, y + 25, f"client {lane[0].client}", "strong")
         for operation in lane:
-            _bar(canvas, operation, x_of, y, kind="bad" if operation is accused else _kind(operation))
-            until = "?" if operation.outcome is Outcome.UNKNOWN else clock.seconds(operation.returned_ns)
-            x = x_of[operation.invoked_ns, 0]
-            canvas.text(x, y + 40, f"{operation.node}  {clock.seconds(operation.invoked_ns)} to {until} s", "small")
-    x = x_of[proof.moment_ns, 1]
-    canvas.line(x, 20, x, height - 24, "moment")
-    words = f"{clock.seconds(proof.moment_ns)} s: this answer cannot be"
+            _bar(canvas, operation, places, y, kind="bad" if operation is accused else _kind(operation))
+            canvas.text(places[operation.invoked_ns, 0], y + 40, _when(operation, clock), "small")
+    note = "Order of events, not to scale."
+    if any(operation.outcome is Outcome.UNKNOWN for operation in operations):
+        note += " An open end: its client was never told."
+    canvas.text(MARGIN - 8, canvas.height - 6, note, "small")
+
+
+def _over(canvas: Canvas, x: float, words: str, kind: str) -> None:
+    """``words`` above the lanes, at ``x`` or as near to it as they fit."""
     fits = x + text_width(words) < canvas.width
-    canvas.text(x if fits else canvas.width - 8, 14, words, "bad strong" if fits else "bad strong end")
-    canvas.text(
-        MARGIN - 8, height - 6, "Order of events, not to scale. An open end: its client was never told.", "small"
-    )
-    return canvas
+    canvas.text(x if fits else canvas.width - 8, 14, words, kind if fits else f"{kind} end")
+
+
+def _when(operation: Operation, clock: Clock) -> str:
+    until = "?" if operation.outcome is Outcome.UNKNOWN else clock.seconds(operation.returned_ns)
+    return f"{operation.node}  {clock.seconds(operation.invoked_ns)} to {until} s"
 
 
 def label(operation: Operation) -> str:
-    """The operation in few words; of a list its length and its last element."""
-    action = operation.action
-    if not operation.key.startswith(LIST_PREFIX) or isinstance(action, Delete):
-        words = described(operation)
-    elif isinstance(action, Get):
-        words = f"read → {_list(operation.result)}"
-    else:
-        words = f"{'write' if isinstance(action, Put) else 'cas to'} {_list(action.value)}"
-    words += "".join(
-        f" | {_list(value) if words.startswith('read') else quoted(value)}" for value in operation.siblings
-    )
-    return words + {Outcome.OK: "", Outcome.UNKNOWN: " ?", Outcome.FAILED: " refused"}[operation.outcome]
-
-
-def _list(value: object) -> str:
-    if not isinstance(value, bytes):
-        return "nothing"
-    found = [each.decode(errors="backslashreplace") for each in elements(value)]
-    return ", ".join(found) if len(found) <= LISTED_MAX else f"{len(found)} things, last {found[-1]}"
+    """The operation in few words."""
+    return described(operation) + {Outcome.OK: "", Outcome.UNKNOWN: " ?", Outcome.FAILED: " refused"}[operation.outcome]
 
 
 def _kind(operation: Operation) -> str:
@@ -81,7 +111,7 @@ def _kind(operation: Operation) -> str:
     return "good" if isinstance(operation.action, Get) else "write"
 
 
-def _bar(canvas: Canvas, operation: Operation, x_of: dict[tuple[float, int], float], y: float, *, kind: str) -> None:
+def _bar(canvas: Canvas, operation: Operation, x_of: _Places, y: float, *, kind: str) -> None:
     start = x_of[operation.invoked_ns, 0]
     is_open = operation.outcome is Outcome.UNKNOWN
     end = canvas.width - 10 if is_open else x_of[_end(operation), 1]
@@ -108,28 +138,28 @@ def _lanes(operations: Sequence[Operation]) -> list[list[Operation]]:
     return lanes
 
 
-def _places(operations: Sequence[Operation], moment_ns: int) -> tuple[dict[tuple[float, int], float], float]:
-    """Where each beginning (0) and end (1) stands: in order, and so that the words fit; and how wide all is."""
-    events = {(float(each.invoked_ns), 0) for each in operations} | {(float(moment_ns), 1)}
+def _places(operations: Sequence[Operation], moments: Sequence[tuple[float, int]]) -> tuple[_Places, float]:
+    """Where each beginning (0), end (1) and other moment stands, in order and so that words fit; how wide all is."""
+    events = {(float(each.invoked_ns), 0) for each in operations} | set(moments)
     events |= {(_end(each), 1) for each in operations if _end(each) < math.inf}
-    places: dict[tuple[float, int], float] = {}
+    places: _Places = {}
     x = float(MARGIN)
     for event in sorted(events):
         for operation in operations:
             if (_end(operation), 1) == event:
-                words = max(text_width(label(operation)), 150.0)
-                x = max(x, places[operation.invoked_ns, 0] + words + 8)
+                x = max(x, places[operation.invoked_ns, 0] + _room(operation))
         places[event] = x
         x += 16
-    widest = max(places[each.invoked_ns, 0] + max(text_width(label(each)), 150.0) for each in operations)
-    return places, max(x, widest)
+    return places, max(WIDTH, x, *(places[each.invoked_ns, 0] + _room(each) for each in operations)) + 20
 
 
-LISTED_MAX: Final = 3
-"""Of a longer list, how long it is says more than its beginning."""
+def _room(operation: Operation) -> float:
+    """How wide a bar must be for the words above and below it."""
+    return max(text_width(label(operation)) + 8, 128.0)
+
 
 STRIP_PX: Final = 46
-ROW_PX: Final = 11
+ROW_PX: Final = 13
 
 
 def strip(pace: Pace, name: str) -> Canvas:
@@ -150,8 +180,9 @@ def strip(pace: Pace, name: str) -> Canvas:
             canvas.text(left if fits else WIDTH - 4, 11 + 14 * level, band.words, "small" if fits else "small end")
     _answers(canvas, pace, x_of, bands_px)
     top = bands_px + STRIP_PX + 8
+    canvas.text(4, top + 9, "by node", "small strong")
     for row, (node, counts) in enumerate(pace.by_node.items()):
-        canvas.text(MARGIN - 8, top + row * ROW_PX + 9, node, "small end")
+        canvas.text(MARGIN - 8, top + row * ROW_PX + 10, node, "small end")
         for number, (answered, asked) in enumerate(counts):
             if asked:
                 left, width = (
@@ -183,7 +214,7 @@ def _stacked(pace: Pace) -> list[list[Band]]:
 def _answers(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:
     most = max((each.answered + each.refused + each.unknown for each in pace.whole), default=1) or 1
     canvas.text(MARGIN - 8, top + 10, f"{most / pace.slice_s:,.0f} /s", "small end")
-    canvas.text(MARGIN - 8, top + STRIP_PX, "requests", "small end")
+    canvas.text(4, top + 10, "requests", "small strong")
     for number, each in enumerate(pace.whole):
         left, right = x_of(number * pace.slice_s), x_of((number + 1) * pace.slice_s)
         y = top + STRIP_PX
@@ -201,6 +232,7 @@ def _latency(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: fl
     def y_of(ms: float) -> float:
         return top + STRIP_PX * (1 - math.log(max(ms, low) / low) / math.log(high / low))
 
+    canvas.text(4, top + 10, "latency", "small strong")
     ms = low
     while ms <= high:
         canvas.line(MARGIN, y_of(ms), WIDTH - 12, y_of(ms))

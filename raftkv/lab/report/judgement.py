@@ -12,7 +12,7 @@ import msgspec
 
 from raftkv.lab.checker import GaveUp, Linearizable, NotLinearizable, check
 from raftkv.lab.history import Get, History, Operation, Outcome, Put
-from raftkv.lab.wording import clock_for, quoted
+from raftkv.lab.wording import clock_for, shown
 
 STEPS_PER_KEY_MAX: Final = 1_000_000
 """A few seconds for each key."""
@@ -69,7 +69,7 @@ def _two_at_once(read: Operation, history: History) -> Proof:
     ]
     operations = sorted([*writers, read], key=lambda operation: operation.invoked_ns)
     clock = clock_for(operations, history.operations[0].invoked_ns)
-    told = " and ".join(quoted(value) for value in values if isinstance(value, bytes))
+    told = " and ".join(shown(read, value) for value in values if isinstance(value, bytes))
     assert isinstance(read.action, Get)
     assert read.returned_ns is not None
     return Proof(

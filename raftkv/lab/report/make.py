@@ -14,7 +14,7 @@ import msgspec
 
 from raftkv.lab.record import SCENARIO
 from raftkv.lab.report.drawing import Canvas
-from raftkv.lab.report.figures import staleness, strip, witness
+from raftkv.lab.report.figures import service, staleness, witness
 from raftkv.lab.report.page import page
 from raftkv.lab.report.results import Results, of_run
 
@@ -40,7 +40,7 @@ def report(folder: Path) -> Results:
 
 def pictures(results: Results) -> dict[str, Canvas]:
     """Every picture by the name of its file."""
-    found = {f"{each.variant.slug}-pace": strip(each.pace, each.variant.name) for each in results.variants}
+    found = {f"{each.variant.slug}-pace": service(each) for each in results.variants}
     for each in results.variants:
         if each.judgement.proof is not None:
             found[f"{each.variant.slug}-witness"] = witness(each.judgement.proof, each.origin_ns)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from raftkv.lab.report import sentences
 from raftkv.lab.report.drawing import DARK, LIGHT, STYLE, variables
-from raftkv.lab.report.figures import staleness, strip, witness
+from raftkv.lab.report.figures import service, staleness, witness
 from raftkv.lab.report.results import Results, VariantResults
 from raftkv.lab.report.table import rows
 
@@ -33,6 +33,7 @@ def page(results: Results, scenario_text: str) -> str:
         columns=_COLUMNS.get(len(results.variants), 3),
         variants=[_card(each) for each in results.variants],
         rows=rows(results),
+        has_lists="add" in run.scenario.workload.mix and not run.story,
         witnesses=[_witness(each) for each in results.variants if each.judgement.proof is not None],
         staleness=None if curve is None else Markup(curve.inline()),  # noqa: S704  our own picture, escaped inside
         predictions=[_predicted(each) for each in results.variants if each.prediction is not None],
@@ -71,7 +72,7 @@ def _card(each: VariantResults) -> dict[str, Any]:
         "damage": sentences.damage(each),
         "service": sentences.service(each),
         "deaths": ", ".join(f"{node} (status {status})" for node, status in each.deaths),
-        "strip": Markup(strip(each.pace, each.variant.name).inline()),  # noqa: S704  our own picture, escaped inside
+        "strip": Markup(service(each).inline()),  # noqa: S704  our own picture, escaped inside
     }
 
 

@@ -11,16 +11,20 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from raftkv.lab.history import Operation
 from raftkv.lab.record import Evidence, Run, read_evidence, read_run
 from raftkv.lab.report.judgement import Judgement, judged
-from raftkv.lab.report.measures import Measures, measured
+from raftkv.lab.report.measures import Measures, measured, without_last_look
 from raftkv.lab.report.pace import Pace, paced
 from raftkv.lab.report.staleness import Bin, Prediction, curve, predicted
 from raftkv.lab.scenario import Variant
 
 
 class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant; ``origin_ns`` is the moment from which its seconds are counted."""
+    """One variant; ``origin_ns`` is the moment from which its seconds are counted.
+
+    ``operations`` are all that clients did, where they were few and told a story; otherwise the history has them.
+    """
 
     variant: Variant
     judgement: Judgement
@@ -30,6 +34,7 @@ class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
     prediction: Prediction | None
     deaths: list[tuple[str, int]]
     origin_ns: int
+    operations: tuple[Operation, ...] = ()
 
     @property
     def is_promise_broken(self) -> bool:
@@ -62,6 +67,7 @@ def _of(run: Run, evidence: Evidence) -> VariantResults:
         prediction=_prediction(run, evidence),
         deaths=performed.deaths,
         origin_ns=began_ns,
+        operations=tuple(without_last_look(history)) if run.story else (),
     )
 
 

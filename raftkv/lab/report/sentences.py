@@ -9,6 +9,8 @@ def verdict(each: VariantResults) -> str:
     """The verdict in a few words, with what it was worth before."""
     if each.is_promise_broken:
         return "NOT linearizable, against its promise"
+    if each.judgement.verdict == "linearizable" and is_harmed(each):
+        return "linearizable, and yet additions were lost"
     if each.judgement.verdict == "linearizable" and not each.variant.promises_linearizable:
         return "linearizable, this time"
     return each.judgement.verdict
@@ -22,6 +24,8 @@ def verdict_meaning(each: VariantResults) -> str:
         return "The checker gave up: too many operations at once on one key."
     if each.judgement.verdict == "not linearizable":
         return "No single copy of the data could have given these answers."
+    if is_harmed(each):
+        return "Every answer was right, but between a client's read and its write another client had written."
     if each.variant.promises_linearizable:
         return "Every answer is what a single copy of the data would have said."
     return "No contradiction showed in this run. It is not promised, and another run may show one."
