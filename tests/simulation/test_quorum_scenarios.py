@@ -288,6 +288,24 @@ def test_a_member_that_gains_data_is_waited_for_although_it_is_away():
     assert cluster.get("n4", key, r=2, sloppy=False) == b"value"
 
 
+def test_a_member_does_not_leave_before_its_hints_are_handed_over():
+    cluster = Leaderless(4, anti_entropy_s=1000.0)
+    ring = Ring(dict.fromkeys(cluster.machines, ""), cluster.mode.settings.vnodes)
+    orders = {key: ring.preference(position(key), 3) for key in KEYS}
+    key = next(key for key, order in orders.items() if order[3] == "n2" and "n4" in order)
+    cut = cluster.cut(["n2"], ["n4"])
+    cluster.run(5.0)
+    cluster.put("n2", key, b"value")
+    cluster.ask("n1", RemoveMember(id="n2"))
+    cluster.run(20.0)
+    meanwhile = cluster.replica("n1").entries["n2"].phase
+    cluster.heal(cut)
+    cluster.run_until(lambda: cluster.replica("n1").entries["n2"].phase is Phase.LEFT)
+
+    assert meanwhile is Phase.LEAVING
+    assert cluster.held("n4") == {key: b"value"}
+
+
 def test_a_member_that_is_waited_for_and_never_comes_back_can_be_removed_as_well():
     cluster = Leaderless(5)
     cluster.kill("n1")
