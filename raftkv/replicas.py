@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import structlog
 
-from raftkv.core.config import ClusterConfig, parse_address
+from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.replicator import Replicator
 from raftkv.experiment import Surroundings
 from raftkv.joining import check_still_member, join
@@ -32,6 +33,8 @@ from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.log import Log
 from raftkv.storage.rocks import RocksEngine
 from raftkv.storage.snapshots import SnapshotStore
+
+log_line = structlog.get_logger("raftkv.replicas")
 
 
 class DrivenReplica(Replicator, Protocol):
@@ -189,7 +192,14 @@ class _Reach:
 
     def set_members(self, addresses: dict[str, str]) -> None:
         """See ``PeerPort``."""
-        self._link.set_members({node: parse_address(address) for node, address in addresses.items()})
+        members: dict[str, Address] = {}
+        for node, address in addresses.items():
+            try:
+                members[node] = parse_address(address)
+            except ValueError as error:
+                # It came by gossip, and must not keep this node from the others.
+                log_line.warning("member without an address", member=node, reason=str(error))
+        self._link.set_members(members)
 
 
 def _quorum(

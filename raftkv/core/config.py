@@ -15,10 +15,23 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-_NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+NODE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
+_NODE_ID = re.compile(NODE_ID_PATTERN)
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^:\[\]\s]+):(?P<port>[0-9]{1,5})")
 
+HOST_CHARACTERS_MAX = 253
+"""The longest name that DNS knows (RFC 1035, section 2.3.4)."""
+
+KEY_BYTES_MAX = 4096
+"""What ``http.max_key_bytes`` may be at most, and so what any node takes from another."""
+
+LIST_LIMIT_MAX = 100_000
+"""What ``http.max_list_limit`` may be at most."""
+
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Zone = Annotated[str, Meta(max_length=255)]
+AddressText = Annotated[str, Meta(max_length=HOST_CHARACTERS_MAX + 8)]
+"""``host:port`` before it is parsed: brackets, a colon and five digits besides the host."""
 
 
 class ConfigError(ValueError):
@@ -54,6 +67,8 @@ def parse_address(text: str) -> Address:
     port = int(found["port"])
     if not 1 <= port <= 65535:
         raise ValueError(f"port {port} is not between 1 and 65535")
+    if len(found["host"].strip("[]")) > HOST_CHARACTERS_MAX:
+        raise ValueError(f"the host has more than {HOST_CHARACTERS_MAX} characters")
     return Address(found["host"].strip("[]"), port)
 
 
@@ -74,7 +89,7 @@ class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     peer: str
     http_bind: str = ""
     peer_bind: str = ""
-    zone: str = ""
+    zone: Zone = ""
 
     @property
     def peer_address(self) -> Address:
@@ -162,9 +177,9 @@ class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tls_key: str = ""
     tls_ca: str = ""
     max_value_bytes: Annotated[int, Meta(ge=1, le=16 << 20)] = 1 << 20
-    max_key_bytes: Annotated[int, Meta(ge=1, le=4096)] = 1024
+    max_key_bytes: Annotated[int, Meta(ge=1, le=KEY_BYTES_MAX)] = 1024
     max_batch_operations: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
-    max_list_limit: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    max_list_limit: Annotated[int, Meta(ge=1, le=LIST_LIMIT_MAX)] = 1_000
     request_timeout_s: Seconds = 5.0
     max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
 
@@ -201,7 +216,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 def is_node_id(text: str) -> bool:
     """May a node be called ``text``?"""
-    return _NODE_ID.fullmatch(text) is not None
+    return _NODE_ID.match(text) is not None
 
 
 def parse_config(text: str) -> ClusterConfig:

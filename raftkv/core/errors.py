@@ -16,8 +16,10 @@ This module imports nothing but the standard library and msgspec.
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 
 class Code(enum.StrEnum):
@@ -48,7 +50,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="r
 
     code: Code
     detail: str
-    retry_after_s: float | None = None
+    retry_after_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
 
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="unknown"):

@@ -4,7 +4,7 @@ The same values travel over the front-end's socket and inside replicated command
 be appended, with a default, never moved. Keys and values are bytes; keys are UTF-8 of 1 to ``max_key_bytes`` bytes.
 What the machine could not carry out is no request: such bytes do not decode, wherever they come from.
 
-This module imports nothing but the standard library and msgspec.
+This module imports nothing but the standard library, msgspec and its neighbours in ``core``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
+
+from raftkv.core.config import KEY_BYTES_MAX, AddressText, Zone
 
 ABSENT: Final = 0
 """``match`` value: the key must not exist."""
@@ -28,7 +30,7 @@ DEFAULT: Final = 0
 """``n``, ``r`` value: whatever the cluster's configuration says."""
 
 
-Key = Annotated[bytes, Meta(min_length=1)]
+Key = Annotated[bytes, Meta(min_length=1, max_length=KEY_BYTES_MAX)]
 Match = Annotated[int, Meta(ge=ANY, le=1 << 62)]
 Milliseconds = Annotated[int, Meta(ge=0, le=1 << 48)]
 """A span of time; up to nine thousand years, so that no sum of two leaves 64 bits."""
@@ -142,8 +144,8 @@ class StoreHere(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
 
     key: Key
     value: bytes | None
-    counter: int = 0
-    node: str = ""
+    counter: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    node: Annotated[str, Meta(max_length=63)] = ""
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="repair"):
@@ -154,9 +156,9 @@ class AddMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     """Let a node join; ``http`` and ``peer`` are its advertised addresses (``host:port``)."""
 
     id: str
-    http: str
-    peer: str
-    zone: str = ""
+    http: AddressText
+    peer: AddressText
+    zone: Zone = ""
 
 
 class RemoveMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="remove_member"):

@@ -8,6 +8,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
+from raftkv.core.config import Zone
 from raftkv.core.errors import Code
 from raftkv.http.messages import Base64, HttpRequest
 from raftkv.http.problems import refuse
@@ -70,7 +71,7 @@ class NewMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     http: str
     peer: str
-    zone: str = ""
+    zone: Zone = ""
 
 
 class InternalWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ import hmac
 import ipaddress
 from typing import Final
 
+from raftkv.core.config import is_node_id
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency, Get, StoreHere
 from raftkv.core.results import Outcome, Stored
@@ -63,6 +64,8 @@ def _parse_write(request: HttpRequest, context: Context) -> Ask:
     body: bodies.InternalWrite = bodies.body_of(request, bodies.decode_internal_write, allow_form_type=True)
     key = parameters.key_from_text(body.key, context.limits)
     value = None if body.value is None else checked(body.value, context)
+    if body.node and not is_node_id(body.node):
+        refuse(Code.BAD_REQUEST, "node: must be 1 to 63 letters, digits, '_', '.' or '-'")
     change = StoreHere(key=key, value=value, counter=body.timestamp or 0, node=body.node)
     return Ask(request=change, timeout_s=timeout_s(found, context), http=request, subject=key)
 

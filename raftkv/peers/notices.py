@@ -20,11 +20,14 @@ class Notices:
         self._next_s: dict[tuple[str, str, str | None], float] = {}
         self._suppressed: dict[tuple[str, str, str | None], int] = {}
 
-    def warn(self, event: str, *, reason: str, peer: str | None, now_s: float) -> None:
-        """Log ``event`` with its reason, unless the same was logged within the interval; counts what it left out."""
+    def warn(self, event: str, *, reason: str, peer: str | None, now_s: float, **details: str) -> None:
+        """Log ``event`` with its reason, unless the same was logged within the interval; counts what it left out.
+
+        ``details`` are of this one time, and may be anything.
+        """
         key = (event, reason, peer)
         if now_s < self._next_s.get(key, now_s):
             self._suppressed[key] = self._suppressed.get(key, 0) + 1
             return
         self._next_s[key] = now_s + NOTICE_INTERVAL_S
-        _log.warning(event, reason=reason, peer=peer, suppressed=self._suppressed.pop(key, 0))
+        _log.warning(event, reason=reason, peer=peer, **details, suppressed=self._suppressed.pop(key, 0))

@@ -141,7 +141,7 @@ class AntiEntropy:
         session = self._session
         if session is not None and session.id == message.id and session.peer == peer and session.asked_s is not None:
             assert isinstance(message, Compared | ReturnPage | Declined)
-            session.take(message, now_s, self._settings.transfer_bytes_per_s)
+            session.take(message, now_s)
             session.ask(now_s)
 
     def lost(self, peer: str) -> None:
@@ -344,6 +344,7 @@ class AntiEntropy:
             trees=self._trees,
             outbox=self._outbox,
             now_s=now_s,
+            bytes_per_s=self._settings.transfer_bytes_per_s,
             done=lambda session: self._over(session, done, now_s),
         )
 

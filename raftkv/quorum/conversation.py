@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import structlog
-
+from raftkv.peers.notices import Notices
 from raftkv.quorum import messages
 from raftkv.quorum.messages import MalformedMessageError
 from raftkv.quorum.outbox import PeerPort
 from raftkv.quorum.versions import MalformedStateError
-
-log_line = structlog.get_logger("raftkv.quorum")
 
 
 class LinkChanged(Protocol):
@@ -28,11 +25,20 @@ class LinkChanged(Protocol):
 class Conversation:
     """Hands on what comes in."""
 
-    def __init__(self, link: PeerPort, *, take: Callable[[str, messages.Message], None], changed: LinkChanged) -> None:
+    def __init__(
+        self,
+        link: PeerPort,
+        *,
+        take: Callable[[str, messages.Message], None],
+        changed: LinkChanged,
+        now_s: Callable[[], float],
+    ) -> None:
         """``take`` may raise ``MalformedMessageError`` or ``MalformedStateError``."""
         self._link = link
         self._take = take
         self._changed = changed
+        self._now_s = now_s
+        self._notices = Notices()
         self._up: set[str] = set()
 
     def is_up(self, peer: str) -> bool:
@@ -55,5 +61,7 @@ class Conversation:
             for message in messages.decode(payload):
                 self._take(peer, message)
         except (MalformedMessageError, MalformedStateError) as error:
-            log_line.warning("malformed message", peer=peer, reason=str(error))
+            self._notices.warn(
+                "peer_link_closed", reason="malformed message", peer=peer, now_s=self._now_s(), detail=str(error)
+            )
             self._link.close_peer(peer)

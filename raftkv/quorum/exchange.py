@@ -15,14 +15,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final
 
 import msgspec
 
 from raftkv.core.errors import Refused
 from raftkv.quorum.intake import Intake
 from raftkv.quorum.messages import (
+    ENTRIES_PER_PAGE,
+    LOOKED_AT_PER_PAGE,
     NO_ANSWER,
+    RANGES_PER_COMPARE,
     Compare,
     Compared,
     Declined,
@@ -32,15 +34,12 @@ from raftkv.quorum.messages import (
     Store,
 )
 from raftkv.quorum.outbox import Outbox
-from raftkv.quorum.ring import Range
-from raftkv.quorum.rows import POSITION_BYTES, OrderKey
+from raftkv.quorum.ring import POSITION_BYTES, Range
+from raftkv.quorum.rows import OrderKey
 from raftkv.quorum.settings import DISK_FULL, PAGE_BYTES, STRANGE_RANGE
 from raftkv.quorum.store import Store as Replica
 from raftkv.quorum.trees import Leaves, Trees, differing, leaf_of, root_of
 from raftkv.quorum.versions import decode_state, encode_state
-
-RANGES_PER_COMPARE: Final = 64
-ENTRIES_PER_PAGE: Final = 1024
 
 
 class Totals(msgspec.Struct):
@@ -72,9 +71,10 @@ class Session:
         trees: Trees,
         outbox: Outbox,
         now_s: float,
+        bytes_per_s: int,
         done: Callable[[Session], None],
     ) -> None:
-        """``done`` is called once it is over, with ``failed`` if it could not go through."""
+        """``bytes_per_s`` throttles it; ``done`` is called once it is over, ``failed`` if it could not go through."""
         self.id = session_id
         self.peer = peer
         self.totals = Totals(ranges=len(ranges))
@@ -91,16 +91,21 @@ class Session:
         self._trees = trees
         self._outbox = outbox
         self._done = done
+        self._bytes_per_s = bytes_per_s
         self._uncompared = deque(ranges)
         self._comparing: list[Range] = []
         self._own: dict[Range, Leaves] = {}
         self._unpaged: deque[tuple[Range, int]] = deque()
         self._after: OrderKey = b""
-        self._leading = b""
+        self._offered: frozenset[bytes] = frozenset()
+        self._owed: deque[bytes] = deque()
 
     def ask(self, now_s: float) -> None:
         """Send the next question if its time has come and what it needs is there."""
         if self.over or self._is_staged or self.asked_s is not None or now_s < self.resume_s:
+            return
+        if self._owed:
+            self.resume_s = now_s + self._pay() / self._bytes_per_s
             return
         if self._unpaged:
             self._offer_page()
@@ -118,16 +123,18 @@ class Session:
             if piece in finished:
                 self._own[piece] = finished[piece]
 
-    def take(self, answer: Compared | ReturnPage | Declined, now_s: float, bytes_per_s: int) -> None:
-        """The peer's answer to the question under way. Raises ``MalformedMessageError``."""
-        self.asked_s = None
+    def take(self, answer: Compared | ReturnPage | Declined, now_s: float) -> None:
+        """The peer's answer to the question under way.
+
+        Raises ``MalformedMessageError`` or ``MalformedStateError`` for one that does not fit; nothing was taken then.
+        """
         if isinstance(answer, Declined):
             self.fail()
         elif isinstance(answer, Compared):
             self._compared(answer)
         else:
-            received = self._page_returned(answer)
-            self.resume_s = now_s + received / bytes_per_s
+            self.resume_s = now_s + self._page_returned(answer) / self._bytes_per_s
+        self.asked_s = None
 
     def committed(self) -> None:
         """What came in is durable."""
@@ -161,6 +168,8 @@ class Session:
         return ready
 
     def _compared(self, answer: Compared) -> None:
+        if not self._comparing:
+            raise MalformedMessageError("roots compared that nobody asked about")
         different = dict(answer.leaves)
         for number, piece in enumerate(self._comparing):
             theirs = different.get(number)
@@ -179,16 +188,19 @@ class Session:
         rows = (row for row in self._store.scan_order(piece, self._after) if bits >> leaf_of(piece, row[0]) & 1)
         entries = tuple(islice(rows, ENTRIES_PER_PAGE))
         until = entries[-1][0] if len(entries) == ENTRIES_PER_PAGE else b""
+        self._offered = frozenset([where[POSITION_BYTES:] for where, _ in entries])
         self._outbox.post(self.peer, OfferPage(self.id, piece.start, piece.last, bits, self._after, until, entries))
 
     def _page_returned(self, answer: ReturnPage) -> int:
-        """Take a page; returns how many bytes moved."""
+        """Take a page; returns how many bytes came in."""
         if not self._unpaged or (answer.until and answer.until <= self._after):
             raise MalformedMessageError("a page that was not asked for")
+        if not self._offered.issuperset(answer.wanted):
+            raise MalformedMessageError("keys are wanted that were not offered")
         moved = 0
-        for key, encoded in answer.rows:
-            taken = self._intake.take(key, decode_state(encoded))
-            moved += len(encoded)
+        for key, state, size_bytes in [(key, decode_state(row), len(row)) for key, row in answer.rows]:
+            taken = self._intake.take(key, state)
+            moved += size_bytes
             if not isinstance(taken, Refused):
                 before, now = taken
                 self.totals.received += now != before
@@ -198,23 +210,28 @@ class Session:
                 return moved
             # Else its stamp is of a wild clock: it stays where it is, and the range goes on to differ.
         self.totals.received_bytes += moved
-        for key in answer.wanted:
+        self._owed.extend(answer.wanted)
+        self._after = answer.until
+        if not answer.until:
+            self.done_ranges.append(self._unpaged.popleft()[0])
+        return moved
+
+    def _pay(self) -> int:
+        """Send what the peer lacks, no more than a page at once; returns how many bytes it were."""
+        moved = 0
+        while self._owed and moved < PAGE_BYTES:
+            key = self._owed.popleft()
             state = self._store.read(key)
             if state is not None:
                 encoded = encode_state(state)
                 self._outbox.post(self.peer, Store(NO_ANSWER, key, encoded))
                 self.totals.sent += 1
                 moved += len(encoded)
-        self._after = answer.until
-        if not answer.until:
-            self.done_ranges.append(self._unpaged.popleft()[0])
         return moved
 
 
 class Answering:
     """Our side of exchanges that others began: it holds nothing of them but questions waiting for a tree."""
-
-    WAITING_LIMIT: Final = 64
 
     def __init__(self, *, store: Replica, trees: Trees, outbox: Outbox) -> None:
         self._store = store
@@ -224,14 +241,15 @@ class Answering:
 
     def take(self, peer: str, question: Compare | OfferPage) -> None:
         """``peer`` asks."""
-        if isinstance(question, OfferPage):
+        ranges = [(question.start, question.last)] if isinstance(question, OfferPage) else question.ranges
+        if not all(self._trees.knows(Range(*piece)) for piece in ranges):
+            self._outbox.post(peer, Declined(question.id, STRANGE_RANGE))
+        elif isinstance(question, OfferPage):
             self._return_page(peer, question)
-        elif all(self._trees.knows(Range(*piece)) for piece in question.ranges):
+        else:
             # One question of each peer: a new one means that it has given up the one before.
             self._waiting[peer] = (question, {})
             self._try(peer, {})
-        else:
-            self._outbox.post(peer, Declined(question.id, STRANGE_RANGE))
 
     def lost(self, peer: str) -> None:
         """``peer`` is gone, and does not wait any more."""
@@ -283,7 +301,7 @@ class Answering:
                     size_bytes += len(encoded) + len(key)
                 if their_mark is not None:
                     wanted.append(key)
-            if size_bytes >= PAGE_BYTES or seen >= 4 * ENTRIES_PER_PAGE:
+            if size_bytes >= PAGE_BYTES or seen >= LOOKED_AT_PER_PAGE:
                 until = where
                 break
         # What was offered beyond where this page ends is offered again with the next.

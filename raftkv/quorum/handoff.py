@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from raftkv.core.errors import Refused
 from raftkv.quorum import messages
 from raftkv.quorum.messages import Store, StoreDone
 from raftkv.quorum.operations import Dispatch
@@ -48,8 +49,8 @@ class Handoff:
 
     def _take_over(self, node: str) -> None:
         for key, state in self._store.hints(node, BATCH_HINTS):
-            self._store.stage(key, state)
-            self._store.drop_hint(node, key, encode_state(state))
+            if not isinstance(self._store.stage(key, state), Refused):
+                self._store.drop_hint(node, key, encode_state(state))
 
     def lost(self, node: str) -> None:
         """The connection to ``node`` is gone, and what was under way with it."""

@@ -11,11 +11,8 @@ from collections.abc import Callable
 
 from raftkv.core.errors import Code, Refused
 from raftkv.quorum.settings import DISK_FULL, QuorumSettings
-from raftkv.quorum.store import Store
+from raftkv.quorum.store import Joined, Store
 from raftkv.quorum.versions import HybridClock, Seen, State
-
-Joined = tuple[State | None, State]
-"""What was held before, and what will be."""
 
 
 class Intake:

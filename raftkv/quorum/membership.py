@@ -18,11 +18,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Final
+from typing import Annotated, Final
 from zlib import crc32
 
 import msgspec
+from msgspec import Meta
 
+from raftkv.core.config import NODE_ID_PATTERN, AddressText, Zone
 from raftkv.core.results import MemberState
 
 
@@ -49,6 +51,14 @@ LEFT_LIMIT: Final = 256
 """So many members that have left are remembered, the latest."""
 
 
+NUMBER_MAX: Final = 1 << 53
+"""Where numbers end. What counts on from what others say stays there: who says so much has made the number useless,
+but must not stop anybody."""
+
+NodeId = Annotated[str, Meta(pattern=NODE_ID_PATTERN)]
+Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+View = Annotated[str, Meta(max_length=64)]
+
 _STEPS: Final = {phase: step for step, phase in enumerate(Phase)}
 
 
@@ -59,16 +69,16 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     names the rings that it places keys by, ``synced`` the view for which it has all the data that it is to hold.
     """
 
-    id: str
-    http: str
-    peer: str
-    zone: str = ""
-    generation: int = 0
-    heartbeat: int = 0
-    view: str = ""
-    synced: str = ""
+    id: NodeId
+    http: AddressText
+    peer: AddressText
+    zone: Zone = ""
+    generation: Number = 0
+    heartbeat: Number = 0
+    view: View = ""
+    synced: View = ""
     phase: Phase = Phase.UP
-    phase_version: int = 0
+    phase_version: Number = 0
 
     @property
     def age(self) -> tuple[int, int]:
@@ -94,30 +104,30 @@ def _placed_as(said: Entry, placed: Entry) -> Entry:
 class Sizes(msgspec.Struct, frozen=True, array_like=True, order=True):
     """N, R and W of the whole cluster; the highest (``counter``, ``node``) holds."""
 
-    counter: int
-    node: str
-    n: int
-    r: int
-    w: int
+    counter: Number
+    node: Annotated[str, Meta(max_length=63)]
+    n: Annotated[int, Meta(ge=1, le=MEMBERS_LIMIT)]
+    r: Annotated[int, Meta(ge=1, le=MEMBERS_LIMIT)]
+    w: Annotated[int, Meta(ge=1, le=MEMBERS_LIMIT)]
 
 
-Mark = tuple[str, int, int, int, int]
+Mark = tuple[NodeId, Number, Number, Number, Number]
 """Id, generation, heartbeat, phase version and check of an entry."""
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """How far I know each member."""
 
-    marks: tuple[Mark, ...]
-    sizes: int
+    marks: Annotated[tuple[Mark, ...], Meta(max_length=MEMBERS_LIMIT)]
+    sizes: Number
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """What I know better, and of ``wanted`` you know better: tell me."""
 
-    entries: tuple[Entry, ...]
+    entries: Annotated[tuple[Entry, ...], Meta(max_length=MEMBERS_LIMIT)]
     sizes: Sizes
-    wanted: tuple[str, ...] = ()
+    wanted: Annotated[tuple[NodeId, ...], Meta(max_length=MEMBERS_LIMIT)] = ()
 
 
 GossipMessage = Digest | Delta
@@ -222,7 +232,7 @@ class Membership:
             and joined != _placed_as(held, joined)
         ):
             # An earlier life of this node seems later, because the clock was set back since: outlive it.
-            joined = _placed_as(msgspec.structs.replace(held, generation=joined.generation + 1), joined)
+            joined = _placed_as(msgspec.structs.replace(held, generation=_following(joined.generation)), joined)
         if joined == held:
             return
         self.entries[entry.id] = joined
@@ -255,14 +265,15 @@ class Membership:
         held = self.entries.get(entry.id)
         if held is not None:
             assert held.phase is Phase.LEFT
-            entry = msgspec.structs.replace(entry, generation=held.generation + 1)
-        version = 1 if held is None else held.phase_version + 1
+            entry = msgspec.structs.replace(entry, generation=_following(held.generation))
+        version = 1 if held is None else _following(held.phase_version)
         self._take(msgspec.structs.replace(entry, phase=Phase.JOINING, phase_version=version), now_s)
 
     def move(self, member: str, phase: Phase) -> None:
         """``member`` enters ``phase``."""
         held = self.entries[member]
-        self.entries[member] = msgspec.structs.replace(held, phase=phase, phase_version=held.phase_version + 1)
+        version = _following(held.phase_version)
+        self.entries[member] = msgspec.structs.replace(held, phase=phase, phase_version=version)
         self.version += 1
 
     def set_sizes(self, sizes: Sizes) -> None:
@@ -311,6 +322,10 @@ class Membership:
     def changing(self) -> tuple[Entry, ...]:
         """The members on their way in or out."""
         return tuple(entry for entry in self.entries.values() if entry.phase in CHANGING)
+
+
+def _following(number: int) -> int:
+    return min(number + 1, NUMBER_MAX)
 
 
 def _without_heartbeat(entry: Entry) -> Entry:

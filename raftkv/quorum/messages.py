@@ -4,149 +4,254 @@ A frame is an array of messages, so that everything a turn of the loop has for o
 asking node's own and comes back in the answer; ids start at a random number in every life of a process, so that an
 answer to an earlier life means nothing to a later one. States travel encoded (``versions.encode_state``). A message of
 this version that does not decode is a broken peer, and its connection ends.
+
+Rules: what is decoded here keeps to every bound that an honest node keeps to, in size, in number and within itself, so
+that nobody behind this module meets a message that makes no sense alone. Two things are left to whoever takes it, and
+looks before anything is changed: states are decoded there, once; and only the asker knows whether an answer fits.
 """
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Final
 
+import msgspec
+from msgspec import Meta
+
+from raftkv.core.config import KEY_BYTES_MAX, LIST_LIMIT_MAX, is_node_id
 from raftkv.core.errors import Refused
-from raftkv.quorum.membership import GossipMessage
+from raftkv.core.requests import Key
+from raftkv.quorum.membership import Delta, GossipMessage
+from raftkv.quorum.ring import POSITION_BYTES
+from raftkv.quorum.trees import HASH_BYTES, LEAVES
+from raftkv.quorum.versions import (
+    Actor,
+    Counter,
+    Expiry,
+    Stamp,
+    decode_context,
+    decode_state,
+    is_actor,
+)
+
+MESSAGES_PER_FRAME: Final = 4096
+RANGES_PER_COMPARE: Final = 64
+ENTRIES_PER_PAGE: Final = 1024
+LOOKED_AT_PER_PAGE: Final = 4 * ENTRIES_PER_PAGE
+"""So many keys at most are looked at for one returned page, and come back in it."""
+
+_REASON_CHARACTERS: Final = 4096
 
 NO_ANSWER = 0
 """``id`` of a message that wants no answer."""
 
 
-class Store(msgspec.Struct, frozen=True, array_like=True, tag=0):
+Id = Annotated[int, Meta(ge=0)]
+Position = Annotated[int, Meta(ge=0)]  # no integer of msgpack is beyond the last
+Leaf = Annotated[int, Meta(ge=0)]  # likewise, as a set of bits
+OrderKey = Annotated[bytes, Meta(min_length=POSITION_BYTES + 1, max_length=POSITION_BYTES + KEY_BYTES_MAX)]
+Until = Annotated[bytes, Meta(max_length=POSITION_BYTES + KEY_BYTES_MAX)]
+"""An order key, or empty."""
+
+Fingerprint = Annotated[bytes, Meta(max_length=16)]
+Bound = Annotated[bytes, Meta(max_length=1 << 16)]
+"""Where a page begins or ends: no key, perhaps, but from a request line."""
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True):
+    """A message."""
+
+    def check(self) -> None:
+        """Raise ``ValueError`` unless what the types cannot say holds as well."""
+
+
+class Store(Said, frozen=True, tag=0):
     """Join ``state`` into what you hold of ``key``; keep it as a hint for ``stands_for`` if that is not empty."""
 
-    id: int
-    key: bytes
+    id: Id
+    key: Key
     state: bytes
     stands_for: str = ""
 
+    def check(self) -> None:
+        """See ``Said``."""
+        _check_place(self.key, self.stands_for)
 
-class StoreDone(msgspec.Struct, frozen=True, array_like=True, tag=1):
+
+class StoreDone(Said, frozen=True, tag=1):
     """It is durable here. The newest stamp I hold is (``counter``, ``node``); ``replaced``: I had a value."""
 
-    id: int
-    counter: int
-    node: str
+    id: Id
+    counter: Counter
+    node: Actor
     replaced: bool
 
+    def check(self) -> None:
+        """See ``Said``."""
+        if not is_actor(self.node):
+            raise ValueError("a stamp by nobody's name")
 
-class Event(msgspec.Struct, frozen=True, array_like=True, tag=2):
+
+class Event(Said, frozen=True, tag=2):
     """Let this write happen on what you hold of ``key`` and tell me the state that comes of it.
 
     ``value`` ``None`` deletes. The versions that ``context`` covers are replaced, the others become siblings.
     """
 
-    id: int
-    key: bytes
+    id: Id
+    key: Key
     value: bytes | None
-    expires_at_ms: int
+    expires_at_ms: Expiry
     context: bytes
     stands_for: str = ""
 
+    def check(self) -> None:
+        """See ``Said``."""
+        _check_place(self.key, self.stands_for)
+        decode_context(self.context)
 
-class EventDone(msgspec.Struct, frozen=True, array_like=True, tag=3):
+
+class EventDone(Said, frozen=True, tag=3):
     """The write happened, with (``counter``, ``node``) as its stamp, and this state is durable here."""
 
-    id: int
-    counter: int
-    node: str
+    id: Id
+    counter: Counter
+    node: Actor
     state: bytes
     replaced: bool
 
+    def check(self) -> None:
+        """See ``Said``: the state goes on to other replicas as it is, so it is decoded here."""
+        if decode_state(self.state).newest != Stamp(self.counter, self.node):
+            raise ValueError("an event that is not the newest of its state")
 
-class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=4):
+
+class Fetch(Said, frozen=True, tag=4):
     """What do you hold of ``key``? With ``hinted``, what you keep for others counts as well."""
 
-    id: int
-    key: bytes
+    id: Id
+    key: Key
     hinted: bool = False
 
 
-class Fetched(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class Fetched(Said, frozen=True, tag=5):
     """What I hold, or nothing."""
 
-    id: int
+    id: Id
     state: bytes | None
 
 
-class FetchPage(msgspec.Struct, frozen=True, array_like=True, tag=6):
+class FetchPage(Said, frozen=True, tag=6):
     """The keys you hold with ``start`` <= key < ``end`` in order, ``limit`` at most, tombstones included."""
 
-    id: int
-    start: bytes
-    end: bytes | None
-    limit: int
+    id: Id
+    start: Bound
+    end: Bound | None
+    limit: Annotated[int, Meta(ge=0, le=LIST_LIMIT_MAX)]
 
 
-class FetchedPage(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """Keys and states; ``complete``: there are no more up to the end that you named."""
+class FetchedPage(Said, frozen=True, tag=7):
+    """Keys and states in order; ``complete``: there are no more up to the end that you named."""
 
-    id: int
-    rows: tuple[tuple[bytes, bytes], ...]
+    id: Id
+    rows: Annotated[tuple[tuple[Key, bytes], ...], Meta(max_length=LIST_LIMIT_MAX + 1)]
     complete: bool
 
+    def check(self) -> None:
+        """See ``Said``."""
+        if not self.rows and not self.complete:
+            raise ValueError("a page with nothing in it that is not the last")
+        keys = [key for key, _ in self.rows]
+        _check_text(keys)
+        if any(one >= other for one, other in pairwise(keys)):
+            raise ValueError("the keys of a page are not in order")
 
-class Declined(msgspec.Struct, frozen=True, array_like=True, tag=8):
+
+class Declined(Said, frozen=True, tag=8):
     """I have not done what you asked in ``id``, and will not."""
 
-    id: int
+    id: Id
     refusal: Refused
 
+    def check(self) -> None:
+        """See ``Said``."""
+        if len(self.refusal.detail) > _REASON_CHARACTERS:
+            raise ValueError("a reason without end")
 
-class Gossip(msgspec.Struct, frozen=True, array_like=True, tag=9):
+
+class Gossip(Said, frozen=True, tag=9):
     """Word of the members."""
 
     message: GossipMessage
 
+    def check(self) -> None:
+        """See ``Said``."""
+        if isinstance(self.message, Delta) and self.message.sizes.n < max(self.message.sizes.r, self.message.sizes.w):
+            raise ValueError("more replicas to ask than there are")
 
-class Compare(msgspec.Struct, frozen=True, array_like=True, tag=10):
+
+class Compare(Said, frozen=True, tag=10):
     """These are the roots of my trees of these ranges (first and last position): which of yours differ?"""
 
-    id: int
-    ranges: tuple[tuple[int, int], ...]
-    roots: tuple[bytes, ...]
+    id: Id
+    ranges: Annotated[tuple[tuple[Position, Position], ...], Meta(max_length=RANGES_PER_COMPARE)]
+    roots: Annotated[tuple[Annotated[bytes, Meta(max_length=HASH_BYTES)], ...], Meta(max_length=RANGES_PER_COMPARE)]
+
+    def check(self) -> None:
+        """See ``Said``."""
+        if len(self.ranges) != len(self.roots):
+            raise ValueError("not one root for each range")
 
 
-class Compared(msgspec.Struct, frozen=True, array_like=True, tag=11):
+class Compared(Said, frozen=True, tag=11):
     """These differ, by their number in your question, and these are my leaves of them."""
 
-    id: int
-    leaves: tuple[tuple[int, bytes], ...]
+    id: Id
+    leaves: Annotated[
+        tuple[tuple[Id, Annotated[bytes, Meta(max_length=LEAVES * HASH_BYTES)]], ...],
+        Meta(max_length=RANGES_PER_COMPARE),
+    ]
 
 
-class OfferPage(msgspec.Struct, frozen=True, array_like=True, tag=12):
+class OfferPage(Said, frozen=True, tag=12):
     """Of the range (``start``, ``last``), in the leaves that are bits of ``leaves``, I hold ``entries``.
 
     They are all that I hold there after ``after`` and up to ``until`` (order keys; ``until`` empty: to the end).
     """
 
-    id: int
-    start: int
-    last: int
-    leaves: int
-    after: bytes
-    until: bytes
-    entries: tuple[tuple[bytes, bytes], ...]
+    id: Id
+    start: Position
+    last: Position
+    leaves: Leaf
+    after: Until
+    until: Until
+    entries: Annotated[tuple[tuple[OrderKey, Fingerprint], ...], Meta(max_length=ENTRIES_PER_PAGE)]
+
+    def check(self) -> None:
+        """See ``Said``."""
+        _check_text([where[POSITION_BYTES:] for where, _ in self.entries])
 
 
-class ReturnPage(msgspec.Struct, frozen=True, array_like=True, tag=13):
+class ReturnPage(Said, frozen=True, tag=13):
     """``rows`` are what you lack up to ``until`` (at most what you named); ``wanted`` are keys that I lack."""
 
-    id: int
-    until: bytes
-    rows: tuple[tuple[bytes, bytes], ...]
-    wanted: tuple[bytes, ...]
+    id: Id
+    until: Until
+    rows: Annotated[tuple[tuple[Key, bytes], ...], Meta(max_length=LOOKED_AT_PER_PAGE)]
+    wanted: Annotated[tuple[Key, ...], Meta(max_length=ENTRIES_PER_PAGE + LOOKED_AT_PER_PAGE)]
+
+    def check(self) -> None:
+        """See ``Said``."""
+        _check_text([key for key, _ in self.rows])
+        if len(set(self.wanted)) < len(self.wanted):
+            raise ValueError("a key that is wanted twice")
 
 
-class Unsettled(msgspec.Struct, frozen=True, array_like=True, tag=14):
+class Unsettled(Said, frozen=True, tag=14):
     """My disk had no room for what you asked in ``id``: it is not here, but may be after my next start."""
 
-    id: int
+    id: Id
 
 
 Exchanged = Compare | Compared | OfferPage | ReturnPage
@@ -155,7 +260,7 @@ Question = Store | Event | Fetch | FetchPage
 Message = Question | Answer | Gossip | Exchanged
 
 encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[Message, ...]).decode
+_decode = msgspec.msgpack.Decoder(Annotated[tuple[Message, ...], Meta(max_length=MESSAGES_PER_FRAME)]).decode
 
 
 class MalformedMessageError(ValueError):
@@ -166,11 +271,24 @@ def decode(payload: bytes) -> tuple[Message, ...]:
     """Read the messages of one frame; raises ``MalformedMessageError``."""
     try:
         messages: tuple[Message, ...] = _decode(payload)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        for message in messages:
+            message.check()
+    except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors, and it recurses
         raise MalformedMessageError(str(error)) from None
     return messages
 
 
+def _check_place(key: bytes, stands_for: str) -> None:
+    key.decode()  # keys are text, or no client could be told of them
+    if stands_for and not is_node_id(stands_for):
+        raise ValueError("a hint for what is no node")
+
+
+def _check_text(keys: Iterable[bytes]) -> None:
+    for key in keys:
+        key.decode()
+
+
 def frame(items: list[bytes]) -> bytes:
-    """One frame of messages that are encoded already (at most 65,535 of them)."""
+    """One frame of messages that are encoded already (at most ``MESSAGES_PER_FRAME``)."""
     return b"\xdc" + len(items).to_bytes(2, "big") + b"".join(items)

@@ -14,7 +14,8 @@ import structlog
 from raftkv.quorum import messages
 from raftkv.quorum.settings import PAGE_BYTES
 
-_MAX_ITEMS: Final = 4096
+UNSENT_LIMIT_BYTES: Final = 64 << 20
+"""Who asks for more than this in one turn loses the connection: as much unread would end it in any case."""
 
 log_line = structlog.get_logger("raftkv.quorum")
 
@@ -45,6 +46,7 @@ class Outbox:
         self._node_id = node_id
         self._link = link
         self._waiting: dict[str, list[bytes]] = {}
+        self._sizes: dict[str, int] = {}
         self.own: deque[messages.Message] = deque()
 
     def post(self, node: str, message: messages.Message) -> None:
@@ -59,7 +61,10 @@ class Outbox:
         waiting = self._waiting.get(node)
         if waiting is None:
             waiting = self._waiting[node] = []
-        waiting.append(item)
+            self._sizes[node] = 0
+        if self._sizes[node] <= UNSENT_LIMIT_BYTES:
+            waiting.append(item)
+            self._sizes[node] += len(item)
 
     @property
     def has_waiting(self) -> bool:
@@ -72,7 +77,11 @@ class Outbox:
             return False
         gathered, self._waiting = self._waiting, {}
         for peer, items in gathered.items():
-            self._send(peer, items)
+            if self._sizes[peer] > UNSENT_LIMIT_BYTES:
+                log_line.warning("too much asked for at once", peer=peer)
+                self._link.close_peer(peer)
+            else:
+                self._send(peer, items)
         return True
 
     def _send(self, peer: str, items: list[bytes]) -> None:
@@ -81,7 +90,7 @@ class Outbox:
         for item in items:
             batch.append(item)
             size_bytes += len(item)
-            if size_bytes >= PAGE_BYTES or len(batch) == _MAX_ITEMS:
+            if size_bytes >= PAGE_BYTES or len(batch) == messages.MESSAGES_PER_FRAME:
                 self._send_frame(peer, batch)
                 batch, size_bytes = [], 0
         if batch:

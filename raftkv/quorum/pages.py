@@ -50,7 +50,7 @@ class PageCoordinator:
 
     def lost(self, node: str) -> None:
         """``node`` will not answer."""
-        if node not in self.answered:
+        if node in self._nodes and node not in self.answered:
             self._lost.add(node)
 
     def rows(self) -> list[Row]:

@@ -112,7 +112,7 @@ class QuorumReplica:
         self._stamps = HybridClock(store.clock_mark, wall_us, ahead_us=int(settings.clock_ahead_s * 1e6))
         self._upkeep = Upkeep(settings, store=store, stamps=self._stamps, wall_ms=wall_ms, free_bytes=free_bytes)
         self._placement = Placement(settings.vnodes, is_usable=self._is_usable)
-        self.conversation = Conversation(link, take=self.take, changed=self.link_changed)
+        self.conversation = Conversation(link, take=self.take, changed=self.link_changed, now_s=clock)
         self._members = Members(
             settings,
             own,

@@ -16,7 +16,8 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-POSITIONS: Final = 1 << 64
+POSITION_BYTES: Final = 8
+POSITIONS: Final = 1 << 8 * POSITION_BYTES
 FALLBACKS_COUNT: Final = 8
 """How many nodes after the primaries may stand in for them; more being unreachable at once is not survived."""
 
@@ -26,7 +27,7 @@ TABLES_LIMIT: Final = 8
 
 def position(key: bytes) -> int:
     """Where ``key`` lies: 0 to 2**64 - 1."""
-    return int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(key, digest_size=POSITION_BYTES).digest(), "big")
 
 
 class Range(NamedTuple):
@@ -115,7 +116,9 @@ class Ring:
 
 
 def pieces_of(rings: Iterable[Ring]) -> tuple[Range, ...]:
-    """The circle cut at every token of all ``rings``: each piece lies within one range of each."""
+    """The circle cut at every token of all ``rings``: each piece lies within one range of each. No rings, no pieces."""
     starts = sorted({piece.start for ring in rings for piece in ring.ranges()})
+    if not starts:
+        return ()
     lasts = [start - 1 for start in starts[1:]] + [POSITIONS - 1]
     return tuple(Range(start, last) for start, last in zip(starts, lasts, strict=True))

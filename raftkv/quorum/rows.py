@@ -22,8 +22,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from raftkv.quorum.ring import position
+from raftkv.quorum.ring import POSITION_BYTES, position
 from raftkv.quorum.versions import (
+    MAX_VERSIONS,
     Conflicts,
     MalformedStateError,
     Seen,
@@ -36,9 +37,11 @@ from raftkv.quorum.versions import (
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engine import Engine, Table
 
-POSITION_BYTES: Final = 8
 MORTAL: Final = b"\1"
 """Ends the mark of a state that has no version without end: it may be purged one day."""
+
+MAX_ROW_BYTES: Final = 64 << 20
+"""No row holds concurrent values of more; so many could not be told to anybody, for a frame is not much longer."""
 
 _MARK_BYTES: Final = 8
 
@@ -63,6 +66,10 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
 
 class ContextAheadError(ValueError):
     """A causal context names events that have not happened; no read gave it."""
+
+
+class TooLargeError(ValueError):
+    """A row would hold more than one may."""
 
 
 _encode_row = msgspec.msgpack.Encoder().encode
@@ -148,13 +155,15 @@ class StagedTable:
         return self.rows[row] if row in self.rows else self.committed(row)
 
     def join(self, row: bytes, state: State) -> tuple[State | None, State]:
-        """Join ``state`` into ``row``; returns what stood there and what stands there now."""
+        """Join ``state`` into ``row``; returns what stood there and what stands there now. Raises ``TooLargeError``."""
         held = self.standing(row)
         if held is None:
+            _check_size(state)
             self.rows[row] = Held(state)
             return None, state
         now = self._conflicts.join(held.state, state)
         if now != held.state:
+            _check_size(now)
             self.rows[row] = Held(now, held.actor)
         return held.state, now
 
@@ -185,6 +194,16 @@ class StagedTable:
         changes = [(row, self.committed(row), held) for row, held in self.rows.items()]
         self.rows, self._committed = {}, {}
         return [change for change in changes if change[1] is not change[2]]
+
+
+def _check_size(state: State) -> None:
+    """What peers bring must not add up without end: a row that can be written can be read, and held in memory."""
+    versions = state.versions
+    if len(versions) == 1 and len(state.seen) <= MAX_VERSIONS:
+        return
+    size_bytes = sum([len(version.value or b"") for version in versions])
+    if max(len(versions), len(state.seen)) > MAX_VERSIONS or size_bytes > MAX_ROW_BYTES:
+        raise TooLargeError(f"{len(versions)} concurrent values with {size_bytes} bytes are more than a row may hold")
 
 
 def _reach(seen: Seen, actor: str) -> int:

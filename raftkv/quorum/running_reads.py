@@ -168,6 +168,9 @@ class RunningPage:
             self.lost(node)
             return
         rows = [(key, decode_state(state)) for key, state in answer.rows]
+        end = self._query.end
+        if rows and (rows[0][0] < self._query.start or (end is not None and rows[-1][0] >= end)):
+            raise messages.MalformedMessageError("a page with keys that were not asked for")
         if self._coordinator.add(node, rows, complete=answer.complete):
             self._tell()
 

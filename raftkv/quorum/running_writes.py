@@ -188,20 +188,24 @@ class RunningEvent(_Spreading):
 
     def answered(self, node: str, answer: messages.Answer) -> None:
         """See ``Running``."""
-        if isinstance(answer, Declined):
-            if node == self._origin and not self._state:
-                self._origin_declined(answer.refusal)
-            else:
-                self._declined(node, answer.refusal)
-        elif isinstance(answer, EventDone) and node == self._origin and not self._state:
-            self._state = answer.state
-            asked = self._coordinator.begin(Stamp(answer.counter, answer.node))
-            self._dispatch.ask(tuple(target for target in asked if target.node != node), self._store)
-            self._stored(node, StoreDone(self._id, answer.counter, answer.node, answer.replaced))
+        if not self._state:
+            if node == self._origin:  # nobody else was asked yet
+                self._origin_answered(answer)
+        elif isinstance(answer, Declined):
+            self._declined(node, answer.refusal)
         elif isinstance(answer, StoreDone):
             # A newer stamp at a replica is a sibling here, and no reason to write again.
             stamp = self._coordinator.stamp
             self._stored(node, StoreDone(self._id, stamp.counter, stamp.node, answer.replaced))
+
+    def _origin_answered(self, answer: messages.Answer) -> None:
+        if isinstance(answer, Declined):
+            self._origin_declined(answer.refusal)
+        elif isinstance(answer, EventDone):
+            self._state = answer.state
+            asked = self._coordinator.begin(Stamp(answer.counter, answer.node))
+            self._dispatch.ask(tuple(target for target in asked if target.node != self._origin), self._store)
+            self._stored(self._origin, StoreDone(self._id, answer.counter, answer.node, answer.replaced))
 
     def lost(self, node: str) -> None:
         """See ``Running``; when the origin is gone, nobody knows whether the write happened there."""

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, StartupError
-from raftkv.quorum.ring import POSITIONS, Range
+from raftkv.quorum.ring import POSITION_BYTES, POSITIONS, Range
 from raftkv.quorum.rows import (
-    POSITION_BYTES,
     ContextAheadError,
     OrderKey,
     StagedTable,
+    TooLargeError,
     decode_own,
     encode_held,
     hint_key,
@@ -40,6 +40,9 @@ _ACTOR: Final = b"actor"
 _ALIVE: Final = b"alive_ms"
 _MEMBERS: Final = b"members"
 _CONFLICTS: Final = b"conflicts"
+
+Joined = tuple[State | None, State]
+"""What was held before, and what will be."""
 
 Change = tuple[OrderKey, bytes | None, bytes | None]
 """An order key, and the marks of its state before and now; ``None`` where the key is not held."""
@@ -117,7 +120,7 @@ class Store:
         """Was anything staged since the last commit, even if it changed nothing?"""
         return self._is_staged
 
-    def stage(self, key: bytes, state: State) -> tuple[State | None, State]:
+    def stage(self, key: bytes, state: State) -> Joined | Refused:
         """Join ``state`` into what is held of ``key``; returns what was held before and what will be.
 
         A state that is new here, but that the last purge would have dropped, is left out: replicas that purge at
@@ -126,16 +129,14 @@ class Store:
         self._is_staged = True
         if self._is_forgotten(state) and self._data.standing(key) is None:
             return None, state
-        return self._data.join(key, state)
+        return _join(self._data, key, state)
 
-    def stage_hint(self, target: str, key: bytes, state: State) -> tuple[State | None, State]:
+    def stage_hint(self, target: str, key: bytes, state: State) -> Joined | Refused:
         """Join ``state`` into the hint kept for ``target``; as ``stage``."""
         self._is_staged = True
-        return self._hints.join(hint_key(target, key), state)
+        return _join(self._hints, hint_key(target, key), state)
 
-    def stage_event(
-        self, key: bytes, version: Version, context: Seen, *, stands_for: str = ""
-    ) -> tuple[State | None, State] | Refused:
+    def stage_event(self, key: bytes, version: Version, context: Seen, *, stands_for: str = "") -> Joined | Refused:
         """Let ``version`` happen on what is held of ``key``, or on the hint for ``stands_for``; as ``stage``.
 
         ``version.node`` is this directory's ``actor``; the version gets the row's own (see ``rows``), and is the one
@@ -354,3 +355,10 @@ class Store:
             self._hint_counts[target] = count
         else:
             self._hint_counts.pop(target, None)
+
+
+def _join(table: StagedTable, row: bytes, state: State) -> Joined | Refused:
+    try:
+        return table.join(row, state)
+    except TooLargeError as error:
+        return Refused(code=Code.OVERLOADED, detail=str(error))

@@ -14,11 +14,10 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Final
 
-from raftkv.quorum.ring import Range
+from raftkv.quorum.ring import POSITION_BYTES, Range
 
 LEAVES: Final = 64
 HASH_BYTES: Final = 8
-_POSITION_BYTES: Final = 8
 _RANGE_COST: Final = 8
 """A range costs about as much as this many keys, even if it has none."""
 
@@ -31,7 +30,7 @@ Rows = Iterator[tuple[bytes, bytes]]
 
 def leaf_of(piece: Range, order_key: bytes) -> int:
     """The number of the leaf that a key of ``piece`` belongs to."""
-    where = int.from_bytes(order_key[:_POSITION_BYTES], "big")
+    where = int.from_bytes(order_key[:POSITION_BYTES], "big")
     return (where - piece.start) * LEAVES // (piece.last - piece.start + 1)
 
 
@@ -130,7 +129,7 @@ class Trees:
 
     def changed(self, order_key: bytes, before: bytes | None, now: bytes | None) -> None:
         """The mark of a key changed from ``before`` to ``now``; ``None`` where the key is not held."""
-        where = int.from_bytes(order_key[:_POSITION_BYTES], "big")
+        where = int.from_bytes(order_key[:POSITION_BYTES], "big")
         index = bisect_right(self._starts, where) - 1
         if index < 0 or where > self._pieces[index].last:
             return

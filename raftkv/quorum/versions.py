@@ -22,6 +22,7 @@ from itertools import pairwise
 from typing import Annotated, Final, NamedTuple, Protocol
 
 import msgspec
+from msgspec import Meta
 
 MAX_COUNTER: Final = (1 << 53) - 1
 """Counters are microseconds since 1970: below this until 2255, so that every JSON reader holds them exactly."""
@@ -31,7 +32,19 @@ MAX_ACTORS: Final = 64
 forgotten first (as Riak prunes its vector clocks). The price: a replica that has not heard of this key since that actor
 replaced something may show the replaced version as a sibling again. Nothing that was written is ever lost by it."""
 
-Counter = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNTER)]
+Counter = Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
+Actor = Annotated[str, Meta(max_length=128)]
+"""A node's id or, where siblings are kept, one of a row's actors (``rows``)."""
+
+Expiry = Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
+"""Milliseconds since 1970, 0 for never."""
+
+MAX_VERSIONS: Final = 1 << 14
+"""How many concurrent versions, or actors seen, a replica holds of a key at most: far more than the events of any
+configuration leave there (``quorum.max_siblings`` at each replica)."""
+
+_MAX_JOINED: Final = 16 * MAX_VERSIONS
+"""What a state that travels may have: a coordinator joins what its replicas hold."""
 
 
 class MalformedStateError(ValueError):
@@ -81,9 +94,9 @@ class Version(msgspec.Struct, frozen=True, array_like=True):
     """One write: its stamp, and a value or, with ``None``, a tombstone. ``expires_at_ms`` is 0 for never."""
 
     counter: Counter
-    node: str
+    node: Actor
     value: bytes | None
-    expires_at_ms: int = 0
+    expires_at_ms: Expiry = 0
 
     @property
     def stamp(self) -> Stamp:
@@ -91,14 +104,14 @@ class Version(msgspec.Struct, frozen=True, array_like=True):
         return Stamp(self.counter, self.node)
 
 
-Seen = tuple[tuple[str, Counter], ...]
+Seen = Annotated[tuple[tuple[Actor, Counter], ...], Meta(max_length=_MAX_JOINED)]
 """For each actor, up to which of its events everything was processed; sorted by actor."""
 
 
 class State(msgspec.Struct, frozen=True, array_like=True):
     """What a replica holds of a key: one version or more by ascending stamp, and ``seen`` (empty if the last wins)."""
 
-    versions: tuple[Version, ...]
+    versions: Annotated[tuple[Version, ...], Meta(max_length=_MAX_JOINED)]
     seen: Seen = ()
 
     @property
@@ -122,6 +135,8 @@ def decode_state(data: bytes) -> State:
     versions, seen = state.versions, state.seen
     if not versions:
         raise MalformedStateError("a state without a version")
+    if not all(is_actor(version.node) for version in versions):
+        raise MalformedStateError("a version by nobody's name")
     if len(versions) > 1 and any(one.stamp >= other.stamp for one, other in pairwise(versions)):
         raise MalformedStateError("the versions are not in the order of their stamps")
     if seen:
@@ -132,6 +147,11 @@ def decode_state(data: bytes) -> State:
 def _check_order(seen: Seen) -> None:
     if any(one[0] >= other[0] for one, other in pairwise(seen)):
         raise MalformedStateError("the actors are not in order")
+
+
+def is_actor(text: str) -> bool:
+    """May ``text`` name a writer? Clients get to see it in headers."""
+    return text.isascii() and text.isprintable()
 
 
 def fingerprint(encoded: bytes) -> bytes:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import structlog
-
+from raftkv.peers.notices import Notices
 from raftkv.raft import messages
 from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.appends import Appends
@@ -33,8 +32,6 @@ from raftkv.storage.snapshots import Manifest
 
 TERM_JUMP_MAX: Final = 1 << 32
 """No cluster holds as many elections while a node is away; taken over, such a term would use up the numbers."""
-
-log_line = structlog.get_logger("raftkv.raft")
 
 
 class Freshness:
@@ -118,6 +115,7 @@ class Conversation:
         self._clock = clock
         self._wall_ms = wall_ms
         self._disk_is_full = disk_is_full
+        self._notices = Notices()
         self.declined_term = 0
         self._handlers = self._handler_table()
 
@@ -182,7 +180,8 @@ class Conversation:
                 self._drop(peer, error)
 
     def _drop(self, peer: str, error: messages.MalformedMessageError) -> None:
-        log_line.warning("malformed message", peer=peer, reason=str(error))
+        reason = "malformed message"
+        self._notices.warn("peer_link_closed", reason=reason, peer=peer, now_s=self._clock(), detail=str(error))
         self._link.close_peer(peer)
 
     def _on_append(self, peer: str, append: messages.Append) -> None:

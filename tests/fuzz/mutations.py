@@ -17,7 +17,6 @@ SCALARS = {
     inspect.FloatType: st.floats(),
     inspect.BoolType: st.booleans(),
     inspect.NoneType: st.none(),
-    inspect.BytesType: BYTES,
     inspect.StrType: TEXT,
 }
 JUNK = st.recursive(
@@ -33,27 +32,31 @@ def numbers(known: Iterable[int]) -> st.SearchStrategy[int]:
     return st.one_of(*[st.sampled_from([0, 1, *near])] * 8, st.sampled_from(EXTREMES), st.integers(0, 2**64 - 1))
 
 
-def values(kind: Any, number: st.SearchStrategy[int]) -> st.SearchStrategy[Any]:
-    """Values of the type ``kind``, with numbers that keep to none of its limits."""
-    return _values(inspect.type_info(kind), number)
+def values(kind: Any, number: st.SearchStrategy[int], data: st.SearchStrategy[bytes] = BYTES) -> st.SearchStrategy[Any]:
+    """Values of the type ``kind``, with numbers and bytes that keep to none of its limits."""
+    return _values(inspect.type_info(kind), number, data)
 
 
-def _values(info: inspect.Type, number: st.SearchStrategy[int]) -> st.SearchStrategy[Any]:
+def _values(
+    info: inspect.Type, number: st.SearchStrategy[int], data: st.SearchStrategy[bytes]
+) -> st.SearchStrategy[Any]:
     if type(info) in SCALARS:
         found = SCALARS[type(info)]
     elif isinstance(info, inspect.IntType):
         found = number
+    elif isinstance(info, inspect.BytesType):
+        found = data
     elif isinstance(info, inspect.EnumType):
         found = st.sampled_from(list(info.cls))
     elif isinstance(info, inspect.VarTupleType):
-        found = st.lists(_values(info.item_type, number), max_size=3).map(tuple)
+        found = st.lists(_values(info.item_type, number, data), max_size=3).map(tuple)
     elif isinstance(info, inspect.TupleType):
-        found = st.tuples(*(_values(item, number) for item in info.item_types))
+        found = st.tuples(*(_values(item, number, data) for item in info.item_types))
     elif isinstance(info, inspect.UnionType):
-        found = st.one_of([_values(one, number) for one in info.types])
+        found = st.one_of([_values(one, number, data) for one in info.types])
     else:
         assert isinstance(info, inspect.StructType), info
-        found = st.builds(info.cls, **{field.name: _values(field.type, number) for field in info.fields})
+        found = st.builds(info.cls, **{field.name: _values(field.type, number, data) for field in info.fields})
     return found
 
 

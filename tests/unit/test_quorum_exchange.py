@@ -63,6 +63,7 @@ class Side:
             trees=self.trees,
             outbox=self.outbox,
             now_s=0.0,
+            bytes_per_s=1 << 30,
             done=lambda _session: None,
         )
         return self.session
@@ -87,7 +88,7 @@ class Side:
             self.intake.take(message.key, decode_state(message.state))
         elif self.session is not None and self.session.id == message.id:
             self.pages.append(message)
-            self.session.take(message, now_s, 1 << 30)
+            self.session.take(message, now_s)
 
     def contents(self):
         return dict(self.store.scan(b"", None))
@@ -258,14 +259,14 @@ def test_an_answer_to_what_was_not_asked_is_malformed(answer):
     one.turn(0.0)
 
     with pytest.raises((MalformedMessageError, MalformedStateError)):
-        session.take(answer, 0.0, 1)
+        session.take(answer, 0.0)
 
 
 def test_a_session_that_is_declined_fails_once():
     one = Side("n1")
     session = one.begin()
     for _ in range(2):
-        session.take(messages.Declined(1, Refused(code=Code.OVERLOADED, detail="no")), 0.0, 1)
+        session.take(messages.Declined(1, Refused(code=Code.OVERLOADED, detail="no")), 0.0)
 
     assert session.failed
     assert session.over
