@@ -30,7 +30,7 @@ def list_() -> int:
     scenarios = shipped()
     width = max(map(len, scenarios))
     for name, scenario in scenarios.items():
-        seconds = (scenario.duration_s + 12) * len(scenario.variant)
+        seconds = (scenario.duration_s + 7) * len(scenario.variant)
         print_text(f"{name:<{width}}  {scenario.title}  ({len(scenario.variant)} variants, about {seconds:.0f} s)")
     return exits.DONE
 

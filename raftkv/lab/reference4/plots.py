@@ -66,7 +66,7 @@ def draw_comparison(runs: Sequence[Run], path: Path) -> None:
         figure = Figure(figsize=(13, 4.2), layout="constrained")
         speed, stale = figure.subplots(1, 2)
         _draw_bars(speed, runs, {run.name: run.result.per_second for run in runs}, "{:.0f}")
-        speed.set(title="Operations per second", yscale="log")
+        speed.set(title="Operations per second (logarithmic)", yscale="log")
         speed.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         speed.set_ylim(top=speed.get_ylim()[1] * 2)
         _draw_bars(stale, runs, {run.name: run.result.freshness.stale_share * 100 for run in runs}, "{:.1f}")

@@ -107,7 +107,7 @@ def load(folder: Path) -> tuple[Run, ...]:
 
 def told(result: Result) -> str:
     """A result in one line."""
-    means = [f"{kind} {each.mean_ms:.0f} ms" for kind, each in result.latency.items()]
+    means = [f"a {kind} takes {each.mean_ms:.0f} ms" for kind, each in result.latency.items()]
     fresh = result.freshness
     parts = [f"{result.per_second:.0f} op/s", *means, f"{fresh.stale} of {fresh.reads} reads stale"]
     return ", ".join([*parts, f"{result.error_count} errors"] if result.error_count else parts)

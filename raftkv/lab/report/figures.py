@@ -174,24 +174,20 @@ def strip(pace: Pace, name: str) -> Canvas:
 
     for level, bands in enumerate(_stacked(pace)):
         for band in bands:
-            left = x_of(band.from_s)
-            canvas.rect(left, bands_px, x_of(band.until_s) - left, height - bands_px - 20, "band")
+            left, right = x_of(band.from_s), x_of(band.until_s)
+            canvas.rect(left, bands_px, right - left, height - bands_px - 20, "band")
+            for x in (left, right):  # faults may overlap
+                canvas.line(x, 2 + 14 * level if x == left else bands_px, x, height - 20)
             fits = left + text_width(band.words) < WIDTH
-            canvas.text(left if fits else WIDTH - 4, 11 + 14 * level, band.words, "small" if fits else "small end")
+            canvas.text(left + 3 if fits else WIDTH - 4, 11 + 14 * level, band.words, "small" if fits else "small end")
     _answers(canvas, pace, x_of, bands_px)
     top = bands_px + STRIP_PX + 8
     canvas.text(4, top + 9, "by node", "small strong")
     for row, (node, counts) in enumerate(pace.by_node.items()):
         canvas.text(MARGIN - 8, top + row * ROW_PX + 10, node, "small end")
-        for number, (answered, asked) in enumerate(counts):
-            if asked:
-                left, width = (
-                    x_of(number * pace.slice_s),
-                    x_of((number + 1) * pace.slice_s) - x_of(number * pace.slice_s),
-                )
-                filled = (ROW_PX - 2) * answered / asked
-                canvas.rect(left, top + row * ROW_PX, width - 0.8, ROW_PX - 2 - filled, "bad")
-                canvas.rect(left, top + row * ROW_PX + ROW_PX - 2 - filled, width - 0.8, filled, "good faint")
+        for number, outcomes in enumerate(counts):
+            span = x_of(number * pace.slice_s), x_of((number + 1) * pace.slice_s)
+            _pile(canvas, outcomes, span, top + (row + 1) * ROW_PX - 2, (ROW_PX - 2) / max(1, sum(outcomes)))
     _latency(canvas, pace, x_of, top + rows_px + 10)
     _axis(canvas, pace, x_of, height - 18)
     return canvas
@@ -216,13 +212,20 @@ def _answers(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: fl
     canvas.text(MARGIN - 8, top + 10, f"{most / pace.slice_s:,.0f} /s", "small end")
     canvas.text(4, top + 10, "requests", "small strong")
     for number, each in enumerate(pace.whole):
-        left, right = x_of(number * pace.slice_s), x_of((number + 1) * pace.slice_s)
-        y = top + STRIP_PX
-        for count, kind in ((each.answered, "good faint"), (each.refused, "bad"), (each.unknown, "doubt")):
-            size = STRIP_PX * count / most
-            y -= size
-            canvas.rect(left, y, right - left - 0.8, size, kind)
+        span = x_of(number * pace.slice_s), x_of((number + 1) * pace.slice_s)
+        _pile(canvas, (each.answered, each.refused, each.unknown), span, top + STRIP_PX, STRIP_PX / most)
     canvas.line(MARGIN, top + STRIP_PX, WIDTH - 12, top + STRIP_PX)
+
+
+def _pile(
+    canvas: Canvas, outcomes: tuple[int, int, int], span: tuple[float, float], bottom: float, unit_px: float
+) -> None:
+    """Operations that were answered, refused, and of unknown outcome, one on the other."""
+    left, right = span
+    for count, kind in zip(outcomes, ("good faint", "bad", "doubt"), strict=True):
+        if count:
+            bottom -= count * unit_px
+            canvas.rect(left, bottom, right - left - 0.8, count * unit_px, kind)
 
 
 def _latency(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:

@@ -39,7 +39,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """``whole`` is the cluster's slices, ``by_node`` the answered and all operations at each node asked.
+    """``whole`` is the cluster's slices, ``by_node`` the operations answered, refused and unknown at each node asked.
 
     ``answered_in_faults`` of ``operations_in_faults`` were invoked while some fault lasted.
     """
@@ -47,7 +47,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     slice_s: float
     duration_s: float
     whole: tuple[Slice, ...]
-    by_node: dict[str, tuple[tuple[int, int], ...]]
+    by_node: dict[str, tuple[tuple[int, int, int], ...]]
     bands: tuple[Band, ...]
     answered_in_faults: int
     operations_in_faults: int
@@ -98,9 +98,9 @@ def _slice(operations: Sequence[Operation]) -> Slice:
     )
 
 
-def _counts(operations: Sequence[Operation], node: str) -> tuple[int, int]:
-    at_node = [operation for operation in operations if operation.node == node]
-    return _answered(at_node), len(at_node)
+def _counts(operations: Sequence[Operation], node: str) -> tuple[int, int, int]:
+    outcomes = [operation.outcome for operation in operations if operation.node == node]
+    return outcomes.count(Outcome.OK), outcomes.count(Outcome.FAILED), outcomes.count(Outcome.UNKNOWN)
 
 
 def _answered(operations: Sequence[Operation]) -> int:
