@@ -182,6 +182,7 @@ class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_list_limit: Annotated[int, Meta(ge=1, le=LIST_LIMIT_MAX)] = 1_000
     request_timeout_s: Seconds = 5.0
     max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
 
 
 class PeersSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

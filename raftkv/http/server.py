@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import sys
 import threading
@@ -34,6 +35,8 @@ GRACE_S: Final = 2
 """How long a worker may take to finish what it has begun when the node stops."""
 
 KEEPALIVE_S: Final = 75
+SPARE_DESCRIPTORS: Final = 128
+"""What a worker has open besides its clients: the replica's socket, the applied state, the standard library's own."""
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
@@ -88,12 +91,23 @@ def request_line_limit(max_key_bytes: int) -> int:
     return max(8190, 3 * 3 * max_key_bytes + 1024)
 
 
-def settings(listener_fd: int, *, name: str, workers: int, max_key_bytes: int) -> dict[str, Any]:
+def room_for(connections: int) -> int:
+    """Raise this process's limit of descriptors, if need be; how many of ``connections`` it has room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - SPARE_DESCRIPTORS))
+
+
+def settings(listener_fd: int, *, name: str, workers: int, max_key_bytes: int, max_connections: int) -> dict[str, Any]:
     """Settings of gunicorn for whatever of ours listens at ``listener_fd``."""
     return {
         "bind": f"fd://{listener_fd}",
         "workers": workers,
         "worker_class": "raftkv.http.worker.Worker",
+        "worker_connections": room_for(max_connections),
         "asgi_loop": "uvloop",
         "asgi_lifespan": "on",
         # A client that left is not waited for: what it asked runs on in the replica, its answer is nobody's.
@@ -116,7 +130,11 @@ def node_settings(config: ClusterConfig, node_id: str, listener_fd: int, directo
     """Settings for the front-end of a node; paths in the configuration are relative to ``directory``."""
     http = config.http
     chosen = settings(
-        listener_fd, name=f"raftkv-http {node_id}", workers=http.workers, max_key_bytes=http.max_key_bytes
+        listener_fd,
+        name=f"raftkv-http {node_id}",
+        workers=http.workers,
+        max_key_bytes=http.max_key_bytes,
+        max_connections=http.max_connections,
     )
     if config.http.tls_cert:
         chosen["certfile"] = str(directory / config.http.tls_cert)

@@ -3,6 +3,8 @@
 gunicorn answers a request that it cannot parse by itself, as plain text, before any application sees it. Here those
 answers take the form that every other error has, and an unknown transfer coding is the client's mistake (400). A client
 that has sent all it wanted and closed its half of the connection is still answered, what it asked before that included.
+One that connects when ``worker_connections`` are there already is told so at once and let go, so that the others are
+served, which gunicorn leaves to whoever writes the worker.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from gunicorn.asgi import protocol
 from gunicorn.workers import gasgi
 
 from raftkv.core.errors import Code
+from raftkv.http.messages import Headers, HttpResponse
 from raftkv.http.problems import internal_error, problem
 
 _CODES = {414: Code.KEY_TOO_LARGE}
@@ -27,8 +30,17 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
 
     def connection_made(self, transport: object) -> None:
         """See asyncio."""
+        if self.worker.nr_conns >= self.worker.worker_connections:
+            self._turn_away(transport)
+            return
         super().connection_made(transport)
         self.worker.loop.call_later(HEADERS_WITHIN_S, self._close_if_silent)
+
+    def _turn_away(self, transport: object) -> None:
+        self.transport = transport
+        self._conn_lost_handled = True  # it was never counted
+        self._answer(problem(Code.OVERLOADED, f"there are {self.worker.nr_conns} connections already"))
+        self._close_transport()
 
     def _close_if_silent(self) -> None:
         if self.req_count <= 1 and self._current_request is None and not self._closed:
@@ -76,8 +88,10 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
             response = internal_error()
         else:
             response = problem(_CODES.get(status, Code.BAD_REQUEST), f"the request cannot be read: {message}")
+        self._answer(response, tuple((name.encode(), value.encode()) for name, value in extra_headers))
+
+    def _answer(self, response: HttpResponse, extra: Headers = ()) -> None:
         lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}".encode()]
-        extra = tuple((name.encode(), value.encode()) for name, value in extra_headers)
         length = (b"content-length", b"%d" % len(response.body))
         for name, value in (*response.headers, *extra, length, (b"connection", b"close")):
             lines.append(name + b": " + value)

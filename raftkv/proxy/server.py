@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from raftkv import __version__
-from raftkv.core.config import Address
+from raftkv.core.config import Address, HttpSection
 from raftkv.core.errors import StartupError
 from raftkv.http.listener import listen
 from raftkv.http.server import serve, settings
@@ -34,7 +34,14 @@ def run_proxy(
         cluster = Cluster(seeds, tls=tls, monotonic_s=time.monotonic)
         return Application(cluster, timeout_s=timeout_s, version=__version__, monotonic_s=time.monotonic)
 
-    serve(settings(listener.detach(), name="raftkv-proxy", workers=1, max_key_bytes=MAX_KEY_BYTES), make)
+    chosen = settings(
+        listener.detach(),
+        name="raftkv-proxy",
+        workers=1,
+        max_key_bytes=MAX_KEY_BYTES,
+        max_connections=HttpSection().max_connections,
+    )
+    serve(chosen, make)
 
 
 def seeds_of(servers: Sequence[str]) -> tuple[Address, ...]:

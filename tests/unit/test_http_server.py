@@ -422,3 +422,52 @@ def test_tls(make: Callable[..., FrontEnd], tmp_path: Path) -> None:
         assert until(ask) in (201, 503)
     finally:
         front_end.stop()
+
+
+def test_a_connection_too_many_is_answered_and_closed_and_the_others_are_served(make: Callable[..., FrontEnd]) -> None:
+    front_end = make(http_section="max_connections = 10")
+    clients = [http.client.HTTPConnection("127.0.0.1", front_end.port, timeout=10) for _ in range(10)]
+
+    def ask(client: http.client.HTTPConnection) -> int:
+        client.request("GET", "/livez")
+        response = client.getresponse()
+        response.read()
+        return response.status
+
+    def ask_anew() -> int | None:
+        fresh = http.client.HTTPConnection("127.0.0.1", front_end.port, timeout=10)
+        try:
+            return ask(fresh)
+        except OSError:  # reset, with our request unread
+            return None
+        finally:
+            fresh.close()
+
+    until(lambda: {ask(client) for client in clients} == {200})  # once those that asked for readiness are gone
+    with socket.create_connection(("127.0.0.1", front_end.port), timeout=10) as one_more:
+        received = b""
+        while chunk := one_more.recv(65536):
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 429 ")
+    assert json.loads(body)["code"] == "overloaded"
+    assert ask_anew() in (429, None)
+    assert [ask(client) for client in clients] == [200] * 10
+    clients.pop().close()
+    until(lambda: ask_anew() == 200)
+    for client in clients:
+        client.close()
+
+
+def test_descriptors_bound_the_connections_that_there_is_room_for() -> None:
+    program = "import resource, sys; from raftkv.http.server import SPARE_DESCRIPTORS, room_for\n"
+    program += "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 400))\n"
+    program += "print(room_for(50), room_for(150), resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS)\n"
+    program += "print(room_for(1000), 400 - SPARE_DESCRIPTORS)"
+
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    ).stdout
+
+    assert said.split() == ["50", "150", "150", "272", "272"]
