@@ -97,9 +97,7 @@ def report_(folder: Path) -> int:
 
 
 @lab.command("check", short_help="Is a history linearizable?")
-@click.argument(
-    "paths", metavar="HISTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
+@click.argument("paths", metavar="HISTORY...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--steps", type=click.IntRange(min=1), metavar="N", help="Give up on a key after so many steps of the search."
 )
@@ -120,6 +118,8 @@ def _checked(path: Path, steps: int | None) -> int:
         history = History.read(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except OSError as error:
+        raise click.UsageError(f"{path}: {error.strerror}") from error
     single = History(operation for operation in history if not operation.siblings)
     verdict = check(single, steps_per_key_max=steps or STEPS_PER_KEY_MAX)
     told = f"{path}: {len(history):,} operations on {len(history.by_key())} keys"

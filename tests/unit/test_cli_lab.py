@@ -22,6 +22,8 @@ def test_every_shipped_scenario_is_listed_with_its_title(capsys):
         (["run", "comparison", "--variant", "rafd"], "there is no variant 'rafd'"),
         (["run", "comparison", "--duration", "0"], "--duration"),
         (["report", "nosuch"], "nosuch"),
+        (["check", "nosuch"], "nosuch: No such file or directory"),
+        (["check", "."], ".: Is a directory"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_line_before_anything_is_created(

@@ -375,7 +375,7 @@ def test_a_linearizable_run_that_lost_additions_is_not_praised(results):
     measures = replace(each.measures, lost_additions=3, acknowledged_additions=9)
     harmed = replace(each, judgement=Judgement(verdict="linearizable"), measures=measures)
 
-    assert sentences.verdict(harmed) == "linearizable, and yet additions were lost"
+    assert sentences.verdict(harmed) == "linearizable, this time, but additions were lost"
     assert "another client had written" in sentences.verdict_meaning(harmed)
 
 

@@ -9,11 +9,10 @@ def verdict(each: VariantResults) -> str:
     """The verdict in a few words, with what it was worth before."""
     if each.is_promise_broken:
         return "NOT linearizable, against its promise"
-    if each.judgement.verdict == "linearizable" and is_harmed(each):
-        return "linearizable, and yet additions were lost"
-    if each.judgement.verdict == "linearizable" and not each.variant.promises_linearizable:
-        return "linearizable, this time"
-    return each.judgement.verdict
+    if each.judgement.verdict != "linearizable":
+        return each.judgement.verdict
+    this_time = "" if each.variant.promises_linearizable else ", this time"
+    return f"linearizable{this_time}" + (", but additions were lost" if is_harmed(each) else "")
 
 
 def verdict_meaning(each: VariantResults) -> str:
