@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import structlog
+
 from raftkv.client.client import Client
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import RaftkvError, StartupError
@@ -19,9 +21,12 @@ ATTEMPT_S: Final = 5.0
 PAUSE_S: Final = 1.0
 CHECK_S: Final = 1.0
 
+log_line = structlog.get_logger("raftkv.joining")
+
 
 def join(node: NodeSection, seeds: Sequence[str], http: HttpSection) -> tuple[Entry, ...]:
     """Ask ``seeds`` to let ``node`` in; returns the members. Raises ``StartupError`` when none does within 30 s."""
+    log_line.info("asking to be let in", seeds=",".join(seeds))
     deadline_s = time.monotonic() + JOIN_TIMEOUT_S
     with _client(seeds, http, timeout_s=ATTEMPT_S) as client:
         while True:

@@ -11,6 +11,7 @@ Exit status: 0 after a signal, 2 when the node cannot start or its disk failed, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +45,8 @@ FRONTEND_GRACE_S: Final = 3.0
 
 GIVES_MEMORY_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
 """glibc's own default, held fast: left alone it grows with the first large body, and large bodies then leave holes."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 SOCKET_NAME: Final = "replica.sock"
 SOCKET_PATH_BYTES: Final = 100
@@ -128,10 +132,28 @@ def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
     try:
         found = json.loads(text)
     except ValueError:
-        raise StartupError(f"{path}: not readable as an identity") from None
+        found = None
+    if not isinstance(found, dict):
+        raise StartupError(f"{path}: not readable as an identity")
     if found != identity:
-        changed = ", ".join(key for key in identity if not isinstance(found, dict) or found.get(key) != identity[key])
-        raise StartupError(f"{home}: holds the data of another node or cluster ({changed} differs from {path.name})")
+        differing = [key for key in identity if key in found and found[key] != identity[key]]
+        told = ", ".join(f"{key}: {_shown(found[key])}, not {_shown(identity[key])}" for key in differing)
+        raise StartupError(f"{home}: holds the data of another node or cluster ({told}); name another cluster.data_dir")
+
+
+def _shown(value: object) -> str:
+    return "+".join(value) if isinstance(value, list) else str(value)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let signals raise ``KeyboardInterrupt``: who asks a cluster to be let in waits, and the loop waits with it."""
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class _Node:
@@ -172,10 +194,15 @@ class _Node:
         self._loop.set_exception_handler(self._on_loop_exception)
         self._watch_for_the_end()
         self._surroundings.attach(self._loop)
-        listener = listen(self._config.member(self._node_id).http_listen)
-        self._replica, self._link = build(
-            self._config, self._node_id, self._home, events=self, surroundings=self._surroundings
-        )
+        own = self._config.member(self._node_id)
+        listener = listen(own.http_listen)
+        try:
+            with _signals_interrupt():
+                self._replica, self._link = build(
+                    self._config, self._node_id, self._home, events=self, surroundings=self._surroundings
+                )
+        except KeyboardInterrupt:
+            return 0
         try:
             await self._link.start()
             socket_path = self._socket_path()
@@ -185,6 +212,7 @@ class _Node:
             await self._frontend.start()
             self.wake()
             child = self._start_frontend(socket_path, listener)
+            log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
             status = await self._serve(child)
         finally:
             await self._end()
@@ -333,7 +361,7 @@ class _Node:
     # --- the end
 
     def _watch_for_the_end(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             self._loop.add_signal_handler(number, self._stopping.set)
         if self._parent_fd is not None:
             self._loop.add_reader(self._parent_fd, self._on_parent)

@@ -137,7 +137,17 @@ def test_the_data_of_another_cluster_is_refused(tmp_path):
         cluster.stop("n1")
         cluster.config.write_text(cluster.config.read_text().replace('name = "test"', 'name = "other"'))
 
-        assert "another node or cluster" in refusal(cluster)
+        assert "another node or cluster (cluster: test, not other)" in refusal(cluster)
+
+
+def test_a_node_that_nobody_lets_in_says_whom_it_asks_and_ends_when_told_to(tmp_path):
+    with RealCluster(tmp_path, mode="quorum", newcomers=1) as cluster:
+        cluster.start("n4")
+        log = tmp_path / "n4.log"
+        wait_until(lambda: "asking to be let in" in log.read_text(), "the newcomer to ask")
+
+        assert cluster.stop("n4") == 0
+        assert f"127.0.0.1:{cluster.http['n1']}" in log.read_text()
 
 
 @pytest.mark.parametrize("which", ["http", "peer"])
