@@ -437,6 +437,39 @@ def test_no_leader_is_elected_while_a_lease_holds_22():
             cluster.step()
 
 
+def test_a_node_that_has_just_started_ends_no_lease_that_it_may_have_granted_22():
+    for seed in range(10):
+        cluster = Cluster(3, seed=seed)
+        leader = cluster.elect()
+        voter, other = followers(cluster, leader)
+        cluster.cut(leader, other)
+        cluster.run(1.0)  # the other asks for votes from now on
+
+        cluster.cut(leader, voter)
+        cluster.kill(voter)
+        cluster.restart(voter)
+        cluster.run(2.0)  # the invariants see a leader while another's lease holds
+
+
+def test_a_lease_is_no_longer_when_its_confirmation_is_slow_22():
+    """Followers promise to elect nobody from when they are asked; how long their answers take adds nothing."""
+    for seed in range(10):
+        cluster = Cluster(3, seed=seed)
+        leader = cluster.elect()
+        cluster.run(1.0)
+        rest = followers(cluster, leader)
+        for peer in rest:
+            cluster.network.slow(peer, leader, 100.0)
+        cluster.run_until(lambda peers=rest, leader=leader: all(confirms(cluster, peer, leader) for peer in peers))
+        cluster.cut(leader, rest, both=False)
+
+        cluster.run(2.0)  # the invariants see a leader while another's lease holds
+
+
+def confirms(cluster, peer, leader):
+    return any(isinstance(messages.decode(one), messages.Pong) for one in cluster.network.in_flight(peer, leader))
+
+
 def no_room(_manifest):
     raise DiskError("there is no room for a snapshot", full=True)
 
@@ -690,6 +723,25 @@ def test_a_read_in_a_round_that_takes_longer_than_its_deadline_is_refused_at_its
     cluster.run(0.11)
 
     assert isinstance(pending.outcome, Refused)
+
+
+def test_an_offered_snapshot_does_not_replace_what_a_follower_holds_already_11():
+    cluster = Cluster(3, snapshot_entries=5)
+    leader = cluster.elect()
+    for number in range(12):
+        cluster.put_now(leader, b"k%d" % number)
+    cluster.run(1.0)
+    cluster.put_now(leader, b"not in the snapshot")
+    cluster.run(0.1)
+    peer = followers(cluster, leader)[0]
+    held = len(cluster.members[peer].log)
+    replica = cluster.members[leader].replica
+    assert cluster.members[leader].snapshots.newest.index < replica.core.last_index
+
+    replica._transfers.offer(peer, replica.core.term, cluster.now_s)
+    cluster.run(1.0)
+
+    assert len(cluster.members[peer].log) >= held
 
 
 def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
