@@ -1,24 +1,40 @@
 """The requests that this node coordinates: begun here, found by id when an answer comes, ended at their deadline.
 
-Any node coordinates any key. Every operation of a request has a coordinator of its own and one id, under which its
-replicas answer. Rules: an operation ends at its deadline at the latest; a replica that is silent for
-``replica_timeout_s`` is given up and a fallback asked, so that one that hangs blocks nobody; the client is told as soon
-as W or R have answered, and what the rest says is still used, for hints and read repair.
+Any node coordinates any key. The operations of write requests are gathered until the turn begins them: writes with the
+same replicas go out together, under one id, so that a single write is a batch of one. Rules: an operation ends at its
+deadline at the latest; a replica that is silent for ``replica_timeout_s`` is given up and a fallback asked, so that one
+that hangs blocks nobody; the client is told as soon as W or R have answered, and what the rest says is still used, for
+hints and read repair.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
+from math import inf
+from typing import NamedTuple
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Consistency, Get, List, Read, Write
+from raftkv.core.requests import Consistency, Get, List, Put, Read, Write
 from raftkv.core.results import Answer, Missing, Record, Siblings
 from raftkv.quorum import messages
-from raftkv.quorum.messages import Unsettled
-from raftkv.quorum.operations import Dispatch, Group, Running
+from raftkv.quorum.messages import ROWS_PER_STORE, Unsettled
+from raftkv.quorum.operations import Dispatch, Group
+from raftkv.quorum.placement import Replicas
 from raftkv.quorum.running_reads import RunningPage, RunningRead
-from raftkv.quorum.running_writes import RunningEvent, RunningWrite
+from raftkv.quorum.running_writes import FIRST, Attempt, RunningEvent, RunningWrites, Wanted
+from raftkv.quorum.settings import PAGE_BYTES
+
+
+class _Kind(NamedTuple):
+    """What writes have in common that travel together."""
+
+    replicas: Replicas
+    n: int
+    w: int
+    sloppy: bool
+    attempt: Attempt
 
 
 class Coordination:
@@ -26,6 +42,7 @@ class Coordination:
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
+        self._gathered: list[tuple[Group, int, Attempt]] = []
         settings = dispatch.settings
         self._silence_s = (
             settings.replica_timeout_s
@@ -36,53 +53,57 @@ class Coordination:
 
     @property
     def size(self) -> int:
-        """How many operations are under way."""
-        return len(self._dispatch.running)
+        """How much is under way: reads, writes that travel together, and operations that wait for the turn."""
+        return len(self._dispatch.running) + len(self._gathered)
+
+    @property
+    def has_gathered(self) -> bool:
+        """Are there operations that wait for the turn?"""
+        return bool(self._gathered)
 
     def write(self, write: Write, deadline_s: float, pending: Pending, *, n: int, r: int, w: int) -> None:
-        """Begin the operations of ``write``; those of one key follow each other."""
-        chains: dict[bytes, deque[int]] = {}
+        """Take the operations of ``write``; those of one key follow each other."""
+        sloppy = self._dispatch.settings.sloppy if write.sloppy is None else write.sloppy
+        group = Group(write, deadline_s, pending, n=n, r=r, w=w, sloppy=sloppy, settled=self._settled)
+        keys: set[bytes] = set()
         for position, operation in enumerate(write.operations):
-            chains.setdefault(operation.key, deque()).append(position)
-
-        def begin_next(key: bytes) -> None:
-            if chains[key]:
-                self._begin_one(write, chains[key].popleft(), group, deadline_s, n=n, r=r, w=w)
-
-        group = Group(pending, write.operations, settled=begin_next)
-        for key in chains:
-            begin_next(key)
-
-    def _begin_one(
-        self, write: Write, position: int, group: Group, deadline_s: float, *, n: int, r: int, w: int
-    ) -> None:
-        dispatch, operation = self._dispatch, write.operations[position]
-        sloppy = dispatch.settings.sloppy if write.sloppy is None else write.sloppy
-        if isinstance(operation, Get):
-            one = Pending()
-            one.when_done(_ReadOfGroup(group, position))
-            read = Read(query=operation, consistency=Consistency.EVENTUAL, sloppy=sloppy)
-            self.read(read, deadline_s, one, n=n, r=r)
-            return
-        targets = dispatch.placement.targets(operation.key, n, sloppy=sloppy)
-        if dispatch.settings.conflicts == "siblings":
-            event = RunningEvent(dispatch, operation, targets, group, position, needed=w, context=write.context)
-            self._begin(event, deadline_s)
-        else:
-            self._begin(RunningWrite(dispatch, operation, targets, group, position, needed=w), deadline_s)
+            if operation.key in keys:
+                group.later.setdefault(operation.key, deque()).append(position)
+            else:
+                keys.add(operation.key)
+                self._gathered.append((group, position, FIRST))
 
     def read(self, read: Read, deadline_s: float, pending: Pending, *, n: int, r: int) -> None:
         """Begin ``read``."""
         dispatch, query = self._dispatch, read.query
         if isinstance(query, List):
-            self._begin(RunningPage(dispatch, query, pending, n=n, r=r), deadline_s)
+            self._begin(RunningPage(dispatch, query, deadline_s, pending, n=n, r=r))
             return
         sloppy = dispatch.settings.sloppy if read.sloppy is None else read.sloppy
         targets = dispatch.placement.read_targets(query.key, n, sloppy=sloppy)
-        self._begin(RunningRead(dispatch, query, targets, pending, needed=r), deadline_s)
+        self._begin(RunningRead(dispatch, query, targets, deadline_s, pending, needed=r))
+
+    def begin(self) -> None:
+        """Begin what was gathered."""
+        while self._gathered:
+            gathered, self._gathered = self._gathered, []
+            together: dict[_Kind, list[Wanted]] = {}
+            for group, position, attempt in gathered:
+                operation = group.write.operations[position]
+                if isinstance(operation, Get):
+                    self._read_of(group, position, operation)
+                elif self._dispatch.settings.conflicts == "siblings":
+                    self._begin_event(Wanted(operation, group, position))
+                else:
+                    replicas = self._dispatch.placement.replicas(operation.key, group.n)
+                    kind = _Kind(replicas, group.n, group.w, group.sloppy, attempt)
+                    together.setdefault(kind, []).append(Wanted(operation, group, position))
+            for kind, writes in together.items():
+                for some in _portions(writes):
+                    self._begin_writes(kind, some)
 
     def answered(self, node: str, answer: messages.Answer) -> None:
-        """A replica answered; an operation that is over does not care."""
+        """A replica answered; an operation that is over does not care. Raises ``MalformedMessageError``."""
         running = self._dispatch.running.get(answer.id)
         if running is None:
             return
@@ -98,37 +119,57 @@ class Coordination:
 
     def close(self) -> None:
         """End everything, as if every deadline had come."""
-        for running in list(self._dispatch.running.values()):
-            running.expire()
+        self.begin()
+        while ending := [running for running in self._dispatch.running.values() if running.deadline_s < inf]:
+            for running in ending:
+                running.expire()
+            self.begin()
 
-    def _begin(self, running: RunningWrite | RunningEvent | RunningRead | RunningPage, deadline_s: float) -> None:
-        dispatch = self._dispatch
-        operation_id = dispatch.start(running)
+    def _settled(self, group: Group, position: int) -> None:
+        following = group.later.get(group.write.operations[position].key)
+        if following:
+            self._gathered.append((group, following.popleft(), FIRST))
+
+    def _try_again(self, wanted: Wanted, attempt: Attempt) -> None:
+        self._gathered.append((wanted.group, wanted.position, attempt))
+
+    def _begin_writes(self, kind: _Kind, writes: list[Wanted]) -> None:
+        dispatch, attempt = self._dispatch, kind.attempt
+        targets = dispatch.placement.targets(
+            writes[0].operation.key, kind.n, sloppy=kind.sloppy, without=attempt.without
+        )
+        self._begin(RunningWrites(dispatch, writes, targets, needed=kind.w, attempt=attempt, try_again=self._try_again))
+
+    def _begin_event(self, wanted: Wanted) -> None:
+        dispatch, group = self._dispatch, wanted.group
+        targets = dispatch.placement.targets(wanted.operation.key, group.n, sloppy=group.sloppy)
+        self._begin(RunningEvent(dispatch, wanted, targets, needed=group.w))
+
+    def _read_of(self, group: Group, position: int, query: Get) -> None:
+        one = Pending()
+        one.when_done(_ReadOfGroup(group, position))
+        read = Read(query=query, consistency=Consistency.EVENTUAL, sloppy=group.sloppy)
+        self.read(read, group.deadline_s, one, n=group.n, r=group.r)
+
+    def _begin(self, running: RunningWrites | RunningEvent | RunningRead | RunningPage) -> None:
+        operation_id = self._dispatch.start(running)
         running.begin(operation_id)
-        if operation_id in dispatch.running:
-            dispatch.later(self._silence_s, _Silent(dispatch.running, operation_id))
-            dispatch.at(deadline_s, _Expire(dispatch.running, operation_id))
+        self._dispatch.watch(operation_id, self._silence_s)
 
 
-class _Silent:
-    __slots__ = ("_id", "_running")
-
-    def __init__(self, running: dict[int, Running], operation_id: int) -> None:
-        self._running, self._id = running, operation_id
-
-    def __call__(self) -> None:
-        running = self._running.get(self._id)
-        if running is not None:
-            running.silent()
-
-
-class _Expire(_Silent):
-    __slots__ = ()
-
-    def __call__(self) -> None:
-        running = self._running.get(self._id)
-        if running is not None:
-            running.expire()
+def _portions(writes: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    """``writes`` in parts that make messages of bounded size."""
+    portion: list[Wanted] = []
+    portion_bytes = 0
+    for wanted in writes:
+        operation = wanted.operation
+        size_bytes = len(operation.key) + (len(operation.value) if isinstance(operation, Put) else 0)
+        if portion and (portion_bytes + size_bytes > PAGE_BYTES or len(portion) == ROWS_PER_STORE):
+            yield portion
+            portion, portion_bytes = [], 0
+        portion.append(wanted)
+        portion_bytes += size_bytes
+    yield portion
 
 
 class _ReadOfGroup:

@@ -224,7 +224,7 @@ class Session:
             state = self._store.read(key)
             if state is not None:
                 encoded = encode_state(state)
-                self._outbox.post(self.peer, Store(NO_ANSWER, key, encoded))
+                self._outbox.post(self.peer, Store(NO_ANSWER, ((key, encoded),)))
                 self.totals.sent += 1
                 moved += len(encoded)
         return moved

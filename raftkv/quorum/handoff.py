@@ -9,6 +9,7 @@ takes them for its own, and hands over what does not belong here as it does afte
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from raftkv.core.errors import Refused
@@ -76,7 +77,7 @@ class Batch:
             operation_id = dispatch.start(hint)
             hint.id = operation_id
             self._left[operation_id] = hint
-            dispatch.post(node, Store(operation_id, key, encoded))
+            dispatch.post(node, Store(operation_id, ((key, encoded),)))
             size_bytes += len(encoded)
             if size_bytes >= BATCH_BYTES:
                 break
@@ -106,9 +107,10 @@ class Batch:
 class OneHint:
     """A hint under way; see ``Running``. Time and lost links are its batch's business."""
 
-    __slots__ = ("_batch", "id", "key", "state")
+    __slots__ = ("_batch", "deadline_s", "id", "key", "state")
 
     def __init__(self, batch: Batch, key: bytes, state: bytes) -> None:
+        self.deadline_s = inf
         self._batch = batch
         self.key = key
         self.state = state

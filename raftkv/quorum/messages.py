@@ -38,6 +38,7 @@ from raftkv.quorum.versions import (
 MESSAGES_PER_FRAME: Final = 4096
 RANGES_PER_COMPARE: Final = 64
 ENTRIES_PER_PAGE: Final = 1024
+ROWS_PER_STORE: Final = 1024
 LOOKED_AT_PER_PAGE: Final = 4 * ENTRIES_PER_PAGE
 """So many keys at most are looked at for one returned page, and come back in it."""
 
@@ -48,6 +49,10 @@ NO_ANSWER = 0
 
 
 Id = Annotated[int, Meta(ge=0)]
+Rows = tuple[tuple[Key, bytes], ...]
+"""Keys and encoded states."""
+
+Number = Annotated[int, Meta(ge=0)]
 Position = Annotated[int, Meta(ge=0)]  # no integer of msgpack is beyond the last
 Leaf = Annotated[int, Meta(ge=0)]  # likewise, as a set of bits
 OrderKey = Annotated[bytes, Meta(min_length=POSITION_BYTES + 1, max_length=POSITION_BYTES + KEY_BYTES_MAX)]
@@ -67,29 +72,34 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Store(Said, frozen=True, tag=0):
-    """Join ``state`` into what you hold of ``key``; keep it as a hint for ``stands_for`` if that is not empty."""
+    """Join each state of ``rows`` into what you hold of its key, all of them or none.
+
+    Keep them as hints for ``stands_for`` if that is not empty.
+    """
 
     id: Id
-    key: Key
-    state: bytes
+    rows: Annotated[Rows, Meta(min_length=1, max_length=ROWS_PER_STORE)]
     stands_for: str = ""
 
     def check(self) -> None:
         """See ``Said``."""
-        _check_place(self.key, self.stands_for)
+        _check_text([key for key, _ in self.rows])
+        _check_node(self.stands_for)
 
 
 class StoreDone(Said, frozen=True, tag=1):
-    """It is durable here. The newest stamp I hold is (``counter``, ``node``); ``replaced``: I had a value."""
+    """They are durable here. ``replaced``: of each, did I hold a value?
+
+    ``newer``: which of them, by number, are below what I hold, and the stamp of that.
+    """
 
     id: Id
-    counter: Counter
-    node: Actor
-    replaced: bool
+    replaced: Annotated[tuple[bool, ...], Meta(min_length=1, max_length=ROWS_PER_STORE)]
+    newer: Annotated[tuple[tuple[Number, Counter, Actor], ...], Meta(max_length=ROWS_PER_STORE)] = ()
 
     def check(self) -> None:
         """See ``Said``."""
-        if not is_actor(self.node):
+        if not all(is_actor(node) for _, _, node in self.newer):
             raise ValueError("a stamp by nobody's name")
 
 
@@ -108,7 +118,8 @@ class Event(Said, frozen=True, tag=2):
 
     def check(self) -> None:
         """See ``Said``."""
-        _check_place(self.key, self.stands_for)
+        _check_text([self.key])
+        _check_node(self.stands_for)
         decode_context(self.context)
 
 
@@ -278,15 +289,14 @@ def decode(payload: bytes) -> tuple[Message, ...]:
     return messages
 
 
-def _check_place(key: bytes, stands_for: str) -> None:
-    key.decode()  # keys are text, or no client could be told of them
+def _check_node(stands_for: str) -> None:
     if stands_for and not is_node_id(stands_for):
         raise ValueError("a hint for what is no node")
 
 
 def _check_text(keys: Iterable[bytes]) -> None:
     for key in keys:
-        key.decode()
+        key.decode()  # keys are text, or no client could be told of them
 
 
 def frame(items: list[bytes]) -> bytes:

@@ -5,31 +5,35 @@ Must not know the disk, and sends through the outbox only.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Operation
+from raftkv.core.requests import Write
 from raftkv.core.results import Missing, OperationResult, Record, Written
 from raftkv.quorum import messages
-from raftkv.quorum.messages import NO_ANSWER
+from raftkv.quorum.messages import NO_ANSWER, Rows
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.placement import Placement
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.targets import Target
 from raftkv.quorum.timers import Timers
-from raftkv.quorum.versions import Conflicts, HybridClock, Stamp
+from raftkv.quorum.versions import Conflicts, HybridClock
 
 LATE: Final = "the deadline passed"
 LOST: Final = "too many replicas were lost or declined"
 
 
 class Running(Protocol):
-    """An operation under way."""
+    """An operation under way, or several that are made together."""
+
+    deadline_s: float
+    """The earliest deadline of what is not done."""
 
     def answered(self, node: str, answer: messages.Answer) -> None:
-        """``node`` answered."""
+        """``node`` answered. Raises ``MalformedMessageError`` for what does not fit the question."""
 
     def lost(self, node: str) -> None:
         """The connection to ``node`` is gone."""
@@ -38,7 +42,7 @@ class Running(Protocol):
         """``replica_timeout_s`` has passed since it began."""
 
     def expire(self) -> None:
-        """Its deadline has come."""
+        """``deadline_s`` has come: end, or go on with a later one."""
 
 
 class Dispatch:
@@ -100,22 +104,47 @@ class Dispatch:
         """Do ``action`` after ``wait_s``."""
         self._timers.add(self._now_s() + wait_s, action)
 
-    def at(self, due_s: float, action: Callable[[], None]) -> None:
-        """Do ``action`` at ``due_s``."""
-        self._timers.add(due_s, action)
+    def watch(self, operation_id: int, silence_s: float) -> None:
+        """Tell the operation when ``silence_s`` has passed, and when a deadline of it comes."""
+        _Watch(self.running, self._timers, operation_id, self._now_s() + silence_s).go_on()
 
     def end(self, operation_id: int) -> None:
         """The operation is over; later answers to it mean nothing."""
         self.running.pop(operation_id, None)
 
-    def keep_hint(self, node: str, key: bytes, state: bytes) -> None:
-        """Nobody can stand in for ``node``: this node remembers the write for it, beside what counts towards W."""
-        self._outbox.post(self.settings.node_id, messages.Store(NO_ANSWER, key, state, node))
+    def keep_hints(self, node: str, rows: Rows) -> None:
+        """Nobody can stand in for ``node``: this node remembers the writes for it, beside what counts towards W."""
+        self._outbox.post(self.settings.node_id, messages.Store(NO_ANSWER, rows, node))
 
     def repair(self, targets: tuple[Target, ...], key: bytes, state: bytes) -> None:
         """Let ``targets`` have ``state``; nobody waits for it (Dynamo, section 5: read repair)."""
         for target in targets:
-            self._outbox.post(target.node, messages.Store(NO_ANSWER, key, state))
+            self._outbox.post(target.node, messages.Store(NO_ANSWER, ((key, state),)))
+
+
+class _Watch:
+    """The one timer of an operation: first for its replicas' silence, then for its deadlines."""
+
+    __slots__ = ("_id", "_running", "_silent_s", "_timers")
+
+    def __init__(self, running: dict[int, Running], timers: Timers, operation_id: int, silent_s: float) -> None:
+        self._running, self._timers, self._id, self._silent_s = running, timers, operation_id, silent_s
+
+    def __call__(self) -> None:
+        running = self._running.get(self._id)
+        if running is None:
+            return
+        if self._silent_s < running.deadline_s:
+            self._silent_s = float("inf")
+            running.silent()
+        else:
+            running.expire()
+        self.go_on()
+
+    def go_on(self) -> None:
+        running = self._running.get(self._id)
+        if running is not None:
+            self._timers.add(min(self._silent_s, running.deadline_s), self)
 
 
 class _Post:
@@ -129,27 +158,58 @@ class _Post:
 
 
 class Group:
-    """The operations of one write request, whose results make one outcome."""
+    """The operations of one write request, whose results make one outcome; ``n``, ``r`` and ``w`` are in force."""
+
+    __slots__ = (
+        "_acknowledged",
+        "_hinted",
+        "_left",
+        "_pending",
+        "_results",
+        "_revision",
+        "_settled",
+        "deadline_s",
+        "later",
+        "n",
+        "r",
+        "sloppy",
+        "w",
+        "write",
+    )
 
     def __init__(
-        self, pending: Pending, operations: tuple[Operation, ...], *, settled: Callable[[bytes], None]
+        self,
+        write: Write,
+        deadline_s: float,
+        pending: Pending,
+        *,
+        n: int,
+        r: int,
+        w: int,
+        sloppy: bool,
+        settled: Callable[[Group, int], None],
     ) -> None:
-        """``settled`` is called with the key of each operation that has its result."""
+        """``settled`` is called with the position of each operation that has its result, if some are ``later``."""
+        self.write = write
+        self.later: dict[bytes, deque[int]] = {}
+        """The operations, by their positions, that follow another of the same key."""
+        self.deadline_s = deadline_s
+        self.n, self.r, self.w, self.sloppy = n, r, w, sloppy
         self._pending = pending
-        self._keys = [operation.key for operation in operations]
         self._settled = settled
-        self._results: list[OperationResult | Refused | Unknown | None] = [None] * len(operations)
-        self._left = len(operations)
-        self._replicas: tuple[str, ...] | None = None
+        self._results: list[OperationResult | Refused | Unknown | None] = [None] * len(write.operations)
+        self._left = len(write.operations)
+        self._acknowledged: tuple[Target, ...] | None = None
         self._hinted = 0
         self._revision = 0
 
-    def written(self, position: int, result: OperationResult, stamp: Stamp, acknowledged: tuple[Target, ...]) -> None:
+    def written(self, position: int, result: OperationResult, counter: int, acknowledged: tuple[Target, ...]) -> None:
         """A write is done. Of several, the one with the fewest replicas speaks for the request."""
-        if self._replicas is None or len(acknowledged) < len(self._replicas):
-            self._replicas = tuple(target.node for target in acknowledged)
-        self._hinted = max(self._hinted, sum(1 for target in acknowledged if target.stands_for))
-        self._revision = max(self._revision, stamp.counter)
+        if acknowledged is not self._acknowledged:
+            self._hinted = max(self._hinted, sum(1 for target in acknowledged if target.stands_for))
+            if self._acknowledged is None or len(acknowledged) < len(self._acknowledged):
+                self._acknowledged = acknowledged
+        self._revision = max(self._revision, counter)
         self._settle(position, result)
 
     def read(self, position: int, result: Record | Missing) -> None:
@@ -166,8 +226,8 @@ class Group:
         self._left -= 1
         if self._left == 0:
             self._pending.resolve(self._outcome())
-        else:
-            self._settled(self._keys[position])
+        elif self.later:
+            self._settled(self, position)
 
     def _outcome(self) -> Written | Refused | Unknown:
         results: list[OperationResult] = []
@@ -185,7 +245,7 @@ class Group:
         if refusals:
             detail = f"{len(refusals)} of {len(self._results)} operations were refused, the others were applied"
             return Unknown(detail=f"{detail}: {refusals[0].detail}")
-        replicas = self._replicas or ()
+        replicas = tuple([target.node for target in self._acknowledged or ()])
         return Written(
             results=tuple(results),
             revision=self._revision,

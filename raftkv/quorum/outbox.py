@@ -82,6 +82,7 @@ class Outbox:
                 self._link.close_peer(peer)
             else:
                 self._send(peer, items)
+        self._link.flush()
         return True
 
     def _send(self, peer: str, items: list[bytes]) -> None:

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from raftkv.quorum.ring import Range, Ring, pieces_of, position
 from raftkv.quorum.targets import Targets
 
+Replicas = tuple[frozenset[str], tuple[str, ...], frozenset[str]]
+"""The primaries of some keys, their fallbacks, and their primaries in the other rings in force."""
+
 
 class Placement:
     """The rings in force. ``is_usable`` says whether a node can be asked now; it changes from moment to moment."""
@@ -48,14 +51,24 @@ class Placement:
         self._gaining.clear()
         self._rings = {key: ring for key, ring in self._rings.items() if ring is self.reading or ring in self.others}
 
-    def targets(self, key: bytes, n: int, *, sloppy: bool) -> Targets:
-        """Whom a write of ``key`` is for."""
+    def targets(self, key: bytes, n: int, *, sloppy: bool, without: frozenset[str] = frozenset()) -> Targets:
+        """Whom a write of ``key`` is for, as if the nodes of ``without`` could not be reached."""
         primaries, fallbacks = self._preference(self.reading, key, n)
         besides: dict[str, None] = {}
         for ring in self.others:
             besides.update(dict.fromkeys(self._preference(ring, key, n)[0]))
         extra = tuple(node for node in besides if node not in primaries)
-        return Targets(primaries, fallbacks, besides=extra, usable=self.is_usable, sloppy=sloppy)
+
+        def usable(node: str) -> bool:
+            return node not in without and self.is_usable(node)
+
+        return Targets(primaries, fallbacks, besides=extra, usable=usable, sloppy=sloppy)
+
+    def replicas(self, key: bytes, n: int) -> Replicas:
+        """What is equal for keys whose writes are for the same nodes."""
+        primaries, fallbacks = self._preference(self.reading, key, n)
+        besides = frozenset([node for ring in self.others for node in self._preference(ring, key, n)[0]])
+        return frozenset(primaries), fallbacks, besides
 
     def read_targets(self, key: bytes, n: int, *, sloppy: bool) -> Targets:
         """Whom a read of ``key`` asks."""

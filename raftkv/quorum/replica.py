@@ -215,6 +215,7 @@ class QuorumReplica:
             self._members.work(now_s)
         self._handoff.work(now_s)
         self._anti_entropy.work(now_s)
+        self._coordination.begin()
         self._answer_own()
         sent = self._outbox.flush()
         self.sent_ahead = sent and self._store.has_staged
@@ -228,7 +229,7 @@ class QuorumReplica:
             self._commit()
             self._answer_own()
         self._outbox.flush()
-        if self._store.has_staged or self._outbox.own:
+        if self._store.has_staged or self._outbox.own or self._coordination.has_gathered:
             return now_s
         return min(self._timers.next_s, self._upkeep_s, self._anti_entropy.next_s(now_s))
 

@@ -31,7 +31,6 @@ from raftkv.quorum.versions import (
     State,
     Version,
     decode_state,
-    encode_state,
     fingerprint,
 )
 from raftkv.storage.disk import DiskError
@@ -91,10 +90,10 @@ def target_of(row: bytes) -> str:
     return row.partition(b"\0")[0].decode()
 
 
-def encode_held(held: Held) -> bytes:
-    """The row of ``held``."""
+def encode_held(held: Held, encoded: bytes) -> bytes:
+    """The row of ``held``, whose state is ``encoded``."""
     if not held.actor:
-        return encode_state(held.state)
+        return encoded
     return _encode_row(_Row(held.state.versions, held.state.seen, held.actor))
 
 
@@ -115,9 +114,9 @@ def decode_own(data: bytes) -> State:
         raise _undecodable(error) from None
 
 
-def mark_of(state: State) -> bytes:
+def mark_of(state: State, encoded: bytes) -> bytes:
     """What stands for ``state`` where states are compared: equal for equal ones, different for different ones."""
-    mark = fingerprint(encode_state(state))
+    mark = fingerprint(encoded)
     for version in state.versions:
         if version.value is not None and not version.expires_at_ms:
             return mark

@@ -59,7 +59,10 @@ def answer_of(
 class RunningRead:
     """A read of one key; it stays, after the client was told, until all have answered or were given up."""
 
-    def __init__(self, dispatch: Dispatch, query: Get, targets: Targets, pending: Pending, *, needed: int) -> None:
+    def __init__(
+        self, dispatch: Dispatch, query: Get, targets: Targets, deadline_s: float, pending: Pending, *, needed: int
+    ) -> None:
+        self.deadline_s = deadline_s
         self._dispatch = dispatch
         self._key = query.key
         self._pending = pending
@@ -139,7 +142,8 @@ class RunningRead:
 class RunningPage:
     """A list: one page of the whole store."""
 
-    def __init__(self, dispatch: Dispatch, query: List, pending: Pending, *, n: int, r: int) -> None:
+    def __init__(self, dispatch: Dispatch, query: List, deadline_s: float, pending: Pending, *, n: int, r: int) -> None:
+        self.deadline_s = deadline_s
         self._dispatch = dispatch
         self._query = query
         self._pending = pending

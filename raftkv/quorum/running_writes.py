@@ -1,22 +1,53 @@
 """Writes under way: the write coordinator joined to messages.
 
-``RunningWrite`` is last-writer-wins: this node stamps the write and every replica joins the same state.
+Writes that are begun in one turn and have the same replicas travel together, whichever requests they are of: one
+message to each replica, one answer of each. Each operation has its own stamp, deadline and outcome.
+
+``RunningWrites`` is last-writer-wins: this node stamps the writes and every replica joins the same states.
 ``RunningEvent`` keeps siblings: the write happens at one replica, on what that one holds durably, so that its version
 vector only ever covers what it has processed; the state that comes of it is then spread like any other
-(Almeida et al. 2014, section 5).
+(Almeida et al. 2014, section 5). So it travels alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Delete, Put
 from raftkv.core.results import DeleteDone, Missing, OperationResult, PutDone
 from raftkv.quorum import messages
-from raftkv.quorum.messages import Declined, Event, EventDone, Store, StoreDone
+from raftkv.quorum.messages import Declined, Event, EventDone, MalformedMessageError, Rows, Store, StoreDone
 from raftkv.quorum.operations import LATE, LOST, Dispatch, Group
 from raftkv.quorum.targets import Target, Targets
 from raftkv.quorum.versions import Stamp, Version, encode_state
-from raftkv.quorum.writes import Step, WriteCoordinator
+from raftkv.quorum.writes import WriteCoordinator
+
+
+class Wanted(NamedTuple):
+    """A put or delete of a request that is to be made."""
+
+    operation: Put | Delete
+    group: Group
+    position: int
+
+
+class Attempt(NamedTuple):
+    """Which attempt at a write it is. ``without``: nodes that hold a version which no write may pass."""
+
+    without: frozenset[str] = frozenset()
+    is_stamped_again: bool = False
+
+
+FIRST = Attempt()
+
+
+class TryAgain(Protocol):
+    """Takes writes that are to be made once more."""
+
+    def __call__(self, wanted: Wanted, attempt: Attempt) -> None:
+        """``wanted`` is to be made by ``attempt``."""
 
 
 def value_of(operation: Put | Delete) -> bytes | None:
@@ -30,211 +61,258 @@ def expiry_of(operation: Put | Delete, wall_ms: int) -> int:
 
 
 class _Spreading:
-    """What both kinds of write share: a state on its way to the replicas."""
+    """What both kinds of write share: states on their way to the replicas."""
 
     def __init__(
-        self, dispatch: Dispatch, operation: Put | Delete, targets: Targets, group: Group, position: int, *, needed: int
+        self, dispatch: Dispatch, wanted: Iterable[Wanted], targets: Targets, *, needed: int, attempt: Attempt
     ) -> None:
         self._dispatch = dispatch
-        self._operation = operation
+        self._wanted: dict[int, Wanted] = dict(enumerate(wanted))
+        """What has no outcome yet, by its number in the messages."""
         self._targets = targets
-        self._group = group
-        self._position = position
         self._id = 0
-        self._state = b""
-        self._told = False
+        self._stamps: Sequence[Stamp] = ()
+        self._rows: Rows = ()
         self._owed = list(targets.unasked)
-        self._coordinator = WriteCoordinator(targets, needed=needed + targets.besides_count)
+        self._coordinator = WriteCoordinator(targets, needed=needed + targets.besides_count, is_first=attempt is FIRST)
+        self.deadline_s = min([one.group.deadline_s for one in self._wanted.values()])
 
     def lost(self, node: str) -> None:
         """See ``Running``."""
-        if node in self._coordinator.waiting:
-            self._take_place(node, self._coordinator.lost(node))
-            self._consider(LOST)
+        if self._coordinator.awaits(node):
+            self._gone(node, self._coordinator.lost(node))
 
     def expire(self) -> None:
         """See ``Running``."""
-        self._dispatch.end(self._id)
-        if not self._told:
-            self._fail(LATE)
+        late = [number for number, one in self._wanted.items() if one.group.deadline_s <= self.deadline_s]
+        self._fail(late, self._coordinator.failure(LATE))
+        if self._wanted:
+            self.deadline_s = min([one.group.deadline_s for one in self._wanted.values()])
+        else:
+            self._dispatch.end(self._id)
 
     def _store(self, target: Target) -> Store:
-        return Store(self._id, self._operation.key, self._state, target.stands_for)
+        return Store(self._id, self._rows, target.stands_for)
 
     def _take_place(self, node: str, substitute: Target | None) -> None:
-        """``substitute`` is asked in place of ``node``; without one, this node owes it the hint."""
+        """``substitute`` is asked in place of ``node``; without one, this node owes it the hints."""
         if substitute is not None:
             self._dispatch.ask((substitute,), self._store)
             return
         place = self._targets.place_of(node)
         self._owed.append(place)
         if self._coordinator.acknowledged:
-            self._dispatch.keep_hint(place, self._operation.key, self._state)
+            self._dispatch.keep_hints(place, self._rows)
 
-    def _keep_hints(self) -> None:
-        """Once somebody has the write: before, a hint could bring back what everybody has declined."""
-        for place in self._owed:
-            self._dispatch.keep_hint(place, self._operation.key, self._state)
+    def _gone(self, node: str, substitute: Target | None) -> None:
+        self._take_place(node, substitute)
+        if self._wanted and self._coordinator.is_hopeless:
+            self._give_up(LOST)
+        else:
+            self._end_if_over()
 
     def _declined(self, node: str, refusal: Refused) -> None:
-        if node in self._coordinator.waiting:
-            self._take_place(node, self._coordinator.declined(node, refusal))
-            self._consider(LOST)
+        if self._coordinator.awaits(node):
+            self._gone(node, self._coordinator.declined(node, refusal))
 
-    def _stored(self, node: str, answer: StoreDone) -> Step:
+    def _stored(self, node: str, replaced: Sequence[bool], newer: Iterable[tuple[int, Stamp]] = ()) -> bool:
+        """``node`` holds the states; is this the answer that makes W?"""
         is_first = not self._coordinator.acknowledged
-        step = self._coordinator.add(node, Stamp(answer.counter, answer.node), replaced=answer.replaced)
+        is_done = self._coordinator.add(node, replaced, newer)
         if is_first and self._coordinator.acknowledged:
-            self._keep_hints()
-        if step is Step.DONE:
-            self._tell()
-        if self._told and not self._coordinator.waiting:
-            self._dispatch.end(self._id)
-        return step
+            # Not earlier: a hint could bring back what everybody has declined.
+            for place in self._owed:
+                self._dispatch.keep_hints(place, self._rows)
+        return is_done
+
+    def _check_fits(self, answer: StoreDone) -> None:
+        count = len(self._rows)
+        if len(answer.replaced) != count or any(number >= count for number, _, _ in answer.newer):
+            raise MalformedMessageError("an answer that is of other writes")
 
     def _give_up_silent(self) -> None:
         for node in self._coordinator.waiting:
             self._take_place(node, self._coordinator.silent(node))
-        if self._told:
+        if not self._wanted:
             self._dispatch.end(self._id)
 
-    def _consider(self, reason: str) -> None:
-        if self._told:
-            if not self._coordinator.waiting:
-                self._dispatch.end(self._id)
-        elif self._coordinator.is_hopeless:
+    def _end_if_over(self) -> None:
+        if not self._wanted and self._coordinator.is_complete:
             self._dispatch.end(self._id)
-            self._fail(reason)
 
-    def _fail(self, reason: str) -> None:
-        self._told = True
-        self._group.failed(self._position, self._coordinator.failure(reason))
+    def _give_up(self, reason: str) -> None:
+        self._dispatch.end(self._id)
+        self._fail(tuple(self._wanted), self._coordinator.failure(reason))
+
+    def _fail(self, numbers: Iterable[int], failure: Refused | Unknown) -> None:
+        for number in numbers:
+            one = self._wanted.pop(number)
+            one.group.failed(one.position, failure)
 
     def _tell(self) -> None:
-        self._told = True
-        coordinator, stamp = self._coordinator, self._coordinator.stamp
-        result: OperationResult
-        if isinstance(self._operation, Put):
-            result = PutDone(
-                version=stamp.counter, revision=stamp.counter, replaced=coordinator.replaced, node=stamp.node
-            )
-        elif coordinator.replaced:
-            result = DeleteDone(revision=stamp.counter, node=stamp.node)
-        else:
-            result = Missing(key=self._operation.key)
-        self._group.written(self._position, result, stamp, tuple(coordinator.acknowledged.values()))
+        """All that has no outcome yet is done."""
+        replaced, acknowledged = self._coordinator.replaced, tuple(self._coordinator.acknowledged.values())
+        wanted, self._wanted = self._wanted, {}
+        for number, (operation, group, position) in wanted.items():
+            counter, node = self._stamps[number]
+            result: OperationResult
+            if isinstance(operation, Put):
+                result = PutDone(version=counter, revision=counter, replaced=replaced[number], node=node)
+            elif replaced[number]:
+                result = DeleteDone(revision=counter, node=node)
+            else:
+                result = Missing(key=operation.key)
+            group.written(position, result, counter, acknowledged)
 
 
-class RunningWrite(_Spreading):
-    """One put or delete, last writer wins."""
+class RunningWrites(_Spreading):
+    """Puts and deletes that are made together, last writer wins."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        wanted: Iterable[Wanted],
+        targets: Targets,
+        *,
+        needed: int,
+        attempt: Attempt,
+        try_again: TryAgain,
+    ) -> None:
+        """``try_again`` takes those that this attempt cannot finish."""
+        super().__init__(dispatch, wanted, targets, needed=needed, attempt=attempt)
+        self._attempt = attempt
+        self._try_again = try_again
 
     def begin(self, operation_id: int) -> None:
-        """Stamp the write and send it to its replicas, or refuse it if there are too few."""
+        """Stamp the writes and send them to their replicas, or refuse them if there are too few."""
         self._id = operation_id
         if self._coordinator.is_hopeless:
-            self.expire()
+            self._give_up(LOST)
             return
-        self._dispatch.ask(self._coordinator.begin(self._stamp()), self._store)
+        self._stamp()
+        self._dispatch.ask(self._coordinator.begin(), self._store)
 
     def answered(self, node: str, answer: messages.Answer) -> None:
         """See ``Running``."""
         if isinstance(answer, Declined):
             self._declined(node, answer.refusal)
-        elif isinstance(answer, StoreDone) and self._dispatch.clock.is_too_far_ahead(answer.counter):
-            # The replica holds the version of a clock that ran wild. To stamp above that would carry the wild time on
-            # to this node and from there to all; so the write is one that this replica does not show.
-            self.lost(node)
-        elif isinstance(answer, StoreDone) and self._stored(node, answer) is Step.STAMP_AGAIN:
-            self._dispatch.clock.observe(self._coordinator.newest.counter)
-            self._dispatch.ask(self._coordinator.again(self._stamp()), self._store)
+        elif isinstance(answer, StoreDone):
+            self._check_fits(answer)
+            newer = [(number, Stamp(counter, name)) for number, counter, name in answer.newer]
+            self._avoid(node, newer)
+            if self._stored(node, answer.replaced, newer):
+                self._stamp_again()
+                self._tell()
+            self._end_if_over()
 
     def silent(self) -> None:
         """See ``Running``."""
         self._give_up_silent()
 
-    def _stamp(self) -> Stamp:
-        dispatch, operation = self._dispatch, self._operation
-        stamp = Stamp(dispatch.clock.next(), dispatch.settings.node_id)
-        version = Version(stamp.counter, stamp.node, value_of(operation), expiry_of(operation, dispatch.wall_ms()))
-        self._state = encode_state(dispatch.conflicts.write(None, version, ()))
-        return stamp
+    def _stamp(self) -> None:
+        clock, conflicts, name = self._dispatch.clock, self._dispatch.conflicts, self._dispatch.settings.node_id
+        wall_ms, first = self._dispatch.wall_ms(), clock.next(len(self._wanted))
+        rows: list[tuple[bytes, bytes]] = []
+        for counter, one in enumerate(self._wanted.values(), first):
+            operation = one.operation
+            version = Version(counter, name, value_of(operation), expiry_of(operation, wall_ms))
+            rows.append((operation.key, encode_state(conflicts.write(None, version, ()))))
+        self._stamps = [Stamp(counter, name) for counter in range(first, first + len(rows))]
+        self._rows = tuple(rows)
+
+    def _avoid(self, node: str, newer: Iterable[tuple[int, Stamp]]) -> None:
+        """Make without ``node`` what it holds under the stamp of a clock that ran wild.
+
+        To stamp above that would carry the wild time on to this node and from there to all; so ``node`` is one that
+        does not show the write.
+        """
+        for number, standing in newer:
+            if number in self._wanted and self._dispatch.clock.is_too_far_ahead(standing.counter):
+                self._try_again(
+                    self._wanted.pop(number), self._attempt._replace(without=self._attempt.without | {node})
+                )
+
+    def _stamp_again(self) -> None:
+        """Make once more what would lose, above what replicas show."""
+        if self._attempt.is_stamped_again:
+            return
+        for number, standing in self._coordinator.overtaken.items():
+            if number in self._wanted:
+                self._dispatch.clock.observe(standing.counter)
+                self._try_again(self._wanted.pop(number), self._attempt._replace(is_stamped_again=True))
 
 
 class RunningEvent(_Spreading):
     """One put or delete, siblings kept. Until ``_origin`` has answered there is no state to spread."""
 
-    def __init__(
-        self,
-        dispatch: Dispatch,
-        operation: Put | Delete,
-        targets: Targets,
-        group: Group,
-        position: int,
-        *,
-        needed: int,
-        context: bytes,
-    ) -> None:
-        super().__init__(dispatch, operation, targets, group, position, needed=needed)
-        self._context = context
+    def __init__(self, dispatch: Dispatch, wanted: Wanted, targets: Targets, *, needed: int) -> None:
+        super().__init__(dispatch, (wanted,), targets, needed=needed, attempt=FIRST)
+        self._operation = wanted.operation
+        self._context = wanted.group.write.context
         self._origin = ""
 
     def begin(self, operation_id: int) -> None:
         """Ask the origin: this node, if it is a replica, else the first that can be reached."""
         self._id = operation_id
         if self._coordinator.is_hopeless:
-            self.expire()
+            self._give_up(LOST)
             return
         self._ask_origin()
 
     def answered(self, node: str, answer: messages.Answer) -> None:
         """See ``Running``."""
-        if not self._state:
+        if not self._rows:
             if node == self._origin:  # nobody else was asked yet
                 self._origin_answered(answer)
         elif isinstance(answer, Declined):
             self._declined(node, answer.refusal)
         elif isinstance(answer, StoreDone):
             # A newer stamp at a replica is a sibling here, and no reason to write again.
-            stamp = self._coordinator.stamp
-            self._stored(node, StoreDone(self._id, stamp.counter, stamp.node, answer.replaced))
+            self._check_fits(answer)
+            self._counted(node, answer.replaced)
 
     def _origin_answered(self, answer: messages.Answer) -> None:
         if isinstance(answer, Declined):
             self._origin_declined(answer.refusal)
         elif isinstance(answer, EventDone):
-            self._state = answer.state
-            asked = self._coordinator.begin(Stamp(answer.counter, answer.node))
+            self._stamps = (Stamp(answer.counter, answer.node),)
+            self._rows = ((self._operation.key, answer.state),)
+            asked = self._coordinator.begin()
             self._dispatch.ask(tuple(target for target in asked if target.node != self._origin), self._store)
-            self._stored(self._origin, StoreDone(self._id, answer.counter, answer.node, answer.replaced))
+            self._counted(self._origin, (answer.replaced,))
 
     def lost(self, node: str) -> None:
         """See ``Running``; when the origin is gone, nobody knows whether the write happened there."""
-        if node == self._origin and not self._state:
+        if node == self._origin and not self._rows:
             self._leave_unknown(LOST)
-        elif self._state:
+        elif self._rows:
             super().lost(node)
-        elif node in self._coordinator.waiting:
+        elif self._coordinator.awaits(node):
             self._coordinator.lost(node)
             if self._coordinator.is_hopeless:
                 self._leave_unknown(LOST)
 
     def expire(self) -> None:
         """See ``Running``."""
-        if self._origin and not self._state:
+        if self._origin and not self._rows:
             self._leave_unknown(LATE)
         else:
             super().expire()
 
     def silent(self) -> None:
         """See ``Running``; another origin would make a second version of the same write, so the first is waited for."""
-        if self._state:
+        if self._rows:
             self._give_up_silent()
+
+    def _counted(self, node: str, replaced: Sequence[bool]) -> None:
+        if self._stored(node, replaced):
+            self._tell()
+        self._end_if_over()
 
     def _leave_unknown(self, reason: str) -> None:
         self._dispatch.end(self._id)
-        self._told = True
         detail = f"{reason} before node {self._origin}, which was to make the write, had answered"
-        self._group.failed(self._position, Unknown(detail=detail))
+        self._fail(tuple(self._wanted), Unknown(detail=detail))
 
     def _ask_origin(self) -> None:
         waiting, here = self._coordinator.waiting, self._dispatch.settings.node_id
@@ -255,7 +333,6 @@ class RunningEvent(_Spreading):
         self._coordinator.declined(self._origin, refusal)
         if self._coordinator.is_hopeless:
             self._dispatch.end(self._id)
-            self._told = True
-            self._group.failed(self._position, refusal)
+            self._fail(tuple(self._wanted), refusal)
         else:
             self._ask_origin()

@@ -79,7 +79,8 @@ class Serving:
             wait_s = self._settings.before_update_s if update else self._settings.before_read_s
         if wait_s:
             if isinstance(question, Store):
-                decode_state(question.state)  # What is malformed is the link's business, which is over by then.
+                for _, state in question.rows:
+                    decode_state(state)  # What is malformed is the link's business, which is over by then.
             self._timers.add(self._now_s() + wait_s, lambda: self._answer(node, question))
         else:
             self._answer(node, question)
@@ -99,7 +100,7 @@ class Serving:
     def _answer(self, node: str, question: messages.Question) -> None:
         match question:
             case Store():
-                self._store_state(node, question)
+                self._store_rows(node, question)
             case Event():
                 self._make_event(node, question)
             case Fetch():
@@ -111,20 +112,21 @@ class Serving:
         if operation_id != NO_ANSWER:
             self._outbox.post(node, Declined(operation_id, refusal))
 
-    def _store_state(self, node: str, question: Store) -> None:
-        state, stands_for = decode_state(question.state), question.stands_for
-        if stands_for:
-            taken = self._intake.take_hint(stands_for, question.key, state)
-        else:
-            taken = self._intake.take(question.key, state)
+    def _store_rows(self, node: str, question: Store) -> None:
+        rows = [(key, decode_state(encoded)) for key, encoded in question.rows]
+        taken = self._intake.take_rows(rows, question.stands_for)
         if isinstance(taken, Refused):
             self._decline(node, question.id, taken)
             return
-        before, now = taken
         if question.id != NO_ANSWER:
-            stamp = now.newest
-            done = StoreDone(question.id, stamp.counter, stamp.node, self._has_value(before))
-            self._acknowledgements.append((node, done))
+            now_ms = self._wall_ms()
+            replaced = tuple([_has_value(before, now_ms) for before, _ in taken])
+            newer = [
+                (number, *now.newest)
+                for number, ((_, sent), (_, now)) in enumerate(zip(rows, taken, strict=True))
+                if now is not sent and now.newest > sent.newest
+            ]
+            self._acknowledgements.append((node, StoreDone(question.id, replaced, tuple(newer))))
 
     def _make_event(self, node: str, question: Event) -> None:
         context = decode_context(question.context)
@@ -139,7 +141,7 @@ class Serving:
             return
         before, now = made
         stamp = now.newest  # the event's own: the clock has passed everything that is held here
-        done = EventDone(question.id, stamp.counter, stamp.node, encode_state(now), self._has_value(before))
+        done = EventDone(question.id, stamp.counter, stamp.node, encode_state(now), _has_value(before, self._wall_ms()))
         self._acknowledgements.append((node, done))
 
     def _fetch(self, node: str, question: Fetch) -> None:
@@ -162,5 +164,6 @@ class Serving:
                 break
         self._outbox.post(node, FetchedPage(question.id, tuple(rows), complete))
 
-    def _has_value(self, state: State | None) -> bool:
-        return state is not None and bool(visible(state, self._wall_ms()))
+
+def _has_value(state: State | None, now_ms: int) -> bool:
+    return state is not None and bool(visible(state, now_ms))

@@ -175,11 +175,13 @@ class Store:
         changes: list[Change] = []
         for key, before, held in data:
             assert held is not None
-            where, mark = order_key(key), mark_of(held.state)
-            changes.append((where, None if before is None else mark_of(before.state), mark))
-            batch += ((Table.DATA, key, encode_held(held)), (Table.ORDER, where, mark))
+            encoded = encode_state(held.state)
+            where, mark = order_key(key), mark_of(held.state, encoded)
+            before_mark = None if before is None else mark_of(before.state, encode_state(before.state))
+            changes.append((where, before_mark, mark))
+            batch += ((Table.DATA, key, encode_held(held, encoded)), (Table.ORDER, where, mark))
         for row, _, held in hints:
-            batch.append((Table.HINTS, row, None if held is None else encode_held(held)))
+            batch.append((Table.HINTS, row, None if held is None else encode_held(held, encode_state(held.state))))
         reached = max((held.state.versions[-1].counter for _, _, held in (*data, *hints) if held), default=0)
         if reached > max(self.clock_mark, int(meta.get(_CLOCK, b"0"))):
             meta[_CLOCK] = b"%d" % (reached + CLOCK_AHEAD_US)
@@ -327,7 +329,7 @@ class Store:
 
     def _is_forgotten(self, state: State) -> bool:
         before_us, now_ms = self._purged
-        return state.newest.counter < before_us and not visible(state, now_ms)
+        return state.versions[-1].counter < before_us and not visible(state, now_ms)
 
     def _drop(self, rows: list[tuple[OrderKey, bytes]]) -> None:
         if not rows:

@@ -76,10 +76,11 @@ class HybridClock:
         self._wall_us = wall_us
         self._ahead_us = ahead_us
 
-    def next(self) -> int:
-        """A counter above all others known here."""
-        self.last = max(self.last + 1, self._wall_us())
-        return self.last
+    def next(self, count: int = 1) -> int:
+        """The first of ``count`` counters above all others known here."""
+        first = max(self.last + 1, self._wall_us())
+        self.last = first + count - 1
+        return first
 
     def observe(self, counter: int) -> None:
         """``counter`` was seen; what is written from now on comes after it."""
@@ -195,7 +196,10 @@ class LastWriterWins:
 
     def join(self, one: State, other: State) -> State:
         """See ``Conflicts``."""
-        return one if _rank(one.versions[-1]) >= _rank(other.versions[-1]) else other
+        mine, theirs = one.versions[-1], other.versions[-1]
+        if mine.counter != theirs.counter:
+            return one if mine.counter > theirs.counter else other
+        return one if _rank(mine) >= _rank(theirs) else other
 
     def write(self, current: State | None, version: Version, context: Seen) -> State:  # noqa: ARG002
         """See ``Conflicts``."""

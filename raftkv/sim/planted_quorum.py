@@ -6,7 +6,7 @@ simulations only: what is changed here is changed for the whole process, for as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest import mock
@@ -23,12 +23,12 @@ from raftkv.quorum.placement import Placement
 from raftkv.quorum.reads import ReadCoordinator
 from raftkv.quorum.ring import Range
 from raftkv.quorum.rows import Held, StagedTable
-from raftkv.quorum.running_writes import RunningEvent
+from raftkv.quorum.running_writes import RunningEvent, RunningWrites
 from raftkv.quorum.serving import Serving
 from raftkv.quorum.store import Store
 from raftkv.quorum.targets import Targets
 from raftkv.quorum.versions import HybridClock, Seen, Stamp, State, Version, visible
-from raftkv.quorum.writes import Step, WriteCoordinator
+from raftkv.quorum.writes import WriteCoordinator
 
 Replace = Callable[[Any, str, Any], None]
 """Puts something in the place of an attribute until the rule holds again."""
@@ -58,22 +58,7 @@ def _no_observing(replace: Replace) -> None:
 
 
 def _one_stamp(replace: Replace) -> None:
-    original = WriteCoordinator.add
-
-    def add(self: WriteCoordinator, node: str, standing: Stamp, *, replaced: bool) -> Step:
-        step = original(self, node, standing, replaced=replaced)
-        return Step.DONE if step is Step.STAMP_AGAIN else step
-
-    replace(WriteCoordinator, "add", add)
-
-
-def _late_answers(replace: Replace) -> None:
-    original = WriteCoordinator.add
-
-    def add(self: WriteCoordinator, node: str, standing: Stamp, *, replaced: bool) -> Step:
-        return original(self, node, max(standing, self.stamp), replaced=replaced)
-
-    replace(WriteCoordinator, "add", add)
+    replace(RunningWrites, "_stamp_again", lambda _self: None)
 
 
 def _early_answers(replace: Replace) -> None:
@@ -134,11 +119,11 @@ def _tombstones_dropped(replace: Replace) -> None:
 def _one_replica_twice(replace: Replace) -> None:
     original = WriteCoordinator.add
 
-    def add(self: WriteCoordinator, node: str, standing: Stamp, *, replaced: bool) -> Step:
-        step = original(self, node, standing, replaced=replaced)
-        if len(self.acknowledged) + 1 == self._needed and step is Step.WAIT:
-            return Step.DONE
-        return step
+    def add(
+        self: WriteCoordinator, node: str, replaced: Sequence[bool], newer: Iterable[tuple[int, Stamp]] = ()
+    ) -> bool:
+        is_done = original(self, node, replaced, newer)
+        return is_done or len(self.acknowledged) + 1 == self._needed
 
     replace(WriteCoordinator, "add", add)
 
@@ -162,8 +147,7 @@ def _always_definite(replace: Replace) -> None:
 
 def _definite_origin(replace: Replace) -> None:
     def leave_unknown(self: RunningEvent, reason: str) -> None:
-        self._dispatch.end(self._id)
-        self._fail(reason)
+        self._give_up(reason)
 
     replace(RunningEvent, "_leave_unknown", leave_unknown)
 
@@ -199,10 +183,10 @@ def _stepping_alone(replace: Replace) -> None:
 def _old_owners_only(replace: Replace) -> None:
     original = Placement.targets
 
-    def targets(self: Placement, key: bytes, n: int, *, sloppy: bool) -> Targets:
+    def targets(self: Placement, key: bytes, n: int, *, sloppy: bool, without: frozenset[str] = frozenset()) -> Targets:
         others, self.others = self.others, ()
         try:
-            return original(self, key, n, sloppy=sloppy)
+            return original(self, key, n, sloppy=sloppy, without=without)
         finally:
             self.others = others
 
@@ -232,9 +216,9 @@ def _done_before_durable(replace: Replace) -> None:
 def _standing_clock(replace: Replace) -> None:
     original = HybridClock.next
 
-    def next_counter(self: HybridClock) -> int:
+    def next_counter(self: HybridClock, count: int = 1) -> int:
         self.last = 0
-        return original(self)
+        return original(self, count)
 
     replace(HybridClock, "next", next_counter)
 
@@ -243,7 +227,6 @@ BUGS: Final[dict[str, Bug]] = {
     "no observing": Bug(rule="a node's clock passes every stamp that it takes in", plant=_no_observing),
     "standing clock": Bug(rule="a node's clock never goes back", plant=_standing_clock),
     "one stamp": Bug(rule="a write that would lose is stamped again", plant=_one_stamp),
-    "late answers": Bug(rule="answers to the first attempt do not count for the second", plant=_late_answers),
     "early answers": Bug(rule="an acknowledgement leaves after the commit", plant=_early_answers),
     "full disk ignored": Bug(rule="nothing is acknowledged that found no room", plant=_full_disk_ignored),
     "hints dropped when sent": Bug(rule="a hint is dropped after the answer", plant=_hints_dropped_when_sent),

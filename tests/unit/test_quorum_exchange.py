@@ -30,6 +30,9 @@ class Wire:
         self.frames.append(payload)
         return True
 
+    def flush(self):
+        pass
+
 
 class Side:
     """One replica, as far as exchanges go."""
@@ -85,7 +88,8 @@ class Side:
         if isinstance(message, messages.Compare | messages.OfferPage):
             self.answering.take("peer", message)
         elif isinstance(message, messages.Store):
-            self.intake.take(message.key, decode_state(message.state))
+            for key, state in message.rows:
+                self.intake.take(key, decode_state(state))
         elif self.session is not None and self.session.id == message.id:
             self.pages.append(message)
             self.session.take(message, now_s)

@@ -10,6 +10,7 @@ from raftkv.quorum.messages import (
     LOOKED_AT_PER_PAGE,
     MESSAGES_PER_FRAME,
     RANGES_PER_COMPARE,
+    ROWS_PER_STORE,
     Compare,
     Compared,
     Declined,
@@ -44,9 +45,9 @@ ENTRY = Entry(
 )
 
 SENSE = [
-    Store(0, KEY, STATE),
-    Store((1 << 64) - 1, b"k" * 4096, STATE, "n-2.b_c"),
-    StoreDone(1, MAX_COUNTER, "n1", replaced=True),
+    Store(0, ((KEY, STATE),)),
+    Store((1 << 64) - 1, ((b"k" * 4096, STATE),) * ROWS_PER_STORE, "n-2.b_c"),
+    StoreDone(1, (True, False), ((1, MAX_COUNTER, "n1"),)),
     Event(1, KEY, None, 0, b"", "n2"),
     Event(1, KEY, bytes(1 << 20), MAX_COUNTER, CONTEXT),
     EventDone(1, 5, "n1~0123456789abcdef~5", STATE, replaced=False),
@@ -74,14 +75,19 @@ def test_what_honest_nodes_say_is_understood(message):
 
 
 NONSENSE = {
-    "an empty key": Store(1, b"", STATE),
-    "a key that is too long": Store(1, b"k" * 4097, STATE),
-    "a key that is no text": Store(1, b"\xff", STATE),
-    "a hint for what is no node": Store(1, KEY, STATE, "n1\0n2"),
-    "a counter beyond all clocks": StoreDone(1, MAX_COUNTER + 1, "n1", replaced=False),
-    "a counter below 0": StoreDone(1, -1, "n1", replaced=False),
-    "a stamp that breaks a header": StoreDone(1, 1, "n1\r\nSet-Cookie: a", replaced=False),
-    "a stamp by a name without end": StoreDone(1, 1, "n" * 1000, replaced=False),
+    "an empty key": Store(1, ((b"", STATE),)),
+    "a key that is too long": Store(1, ((b"k" * 4097, STATE),)),
+    "a key that is no text": Store(1, ((KEY, STATE), (b"\xff", STATE))),
+    "a hint for what is no node": Store(1, ((KEY, STATE),), "n1\0n2"),
+    "nothing to store": Store(1, ()),
+    "more to store than one message has": Store(1, ((KEY, STATE),) * (ROWS_PER_STORE + 1)),
+    "nothing stored": StoreDone(1, ()),
+    "more stored than one message has": StoreDone(1, (True,) * (ROWS_PER_STORE + 1)),
+    "a number below 0": StoreDone(1, (True,), ((-1, 1, "n1"),)),
+    "a counter beyond all clocks": StoreDone(1, (True,), ((0, MAX_COUNTER + 1, "n1"),)),
+    "a counter below 0": StoreDone(1, (True,), ((0, -1, "n1"),)),
+    "a stamp that breaks a header": StoreDone(1, (True,), ((0, 1, "n1\r\nSet-Cookie: a"),)),
+    "a stamp by a name without end": StoreDone(1, (True,), ((0, 1, "n" * 1000),)),
     "an event with half a context": Event(1, KEY, None, 0, CONTEXT[:-1]),
     "an event that expires beyond all time": Event(1, KEY, b"", MAX_COUNTER + 1, b""),
     "an event that expired before all time": Event(1, KEY, b"", -1, b""),

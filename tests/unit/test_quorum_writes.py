@@ -1,4 +1,4 @@
-"""The write coordinator: what counts, when a write is stamped again, and when its failure is definite."""
+"""The write coordinator: what counts, when a write is overtaken, and when its failure is definite."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,67 +6,56 @@ from hypothesis import strategies as st
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.quorum.targets import Target, Targets
 from raftkv.quorum.versions import HybridClock, Stamp
-from raftkv.quorum.writes import Step, WriteCoordinator
+from raftkv.quorum.writes import WriteCoordinator
 
 DECLINED = Refused(code=Code.DISK_FULL, detail="full")
+NEW, OLD = (False,), (True,)
 
 
-def coordinator(needed=2, *, primaries=("n1", "n2", "n3"), fallbacks=(), down=()):
+def coordinator(needed=2, *, primaries=("n1", "n2", "n3"), fallbacks=(), down=(), is_first=True):
     targets = Targets(primaries, fallbacks, usable=lambda node: node not in down, sloppy=bool(fallbacks))
-    return WriteCoordinator(targets, needed=needed)
+    return WriteCoordinator(targets, needed=needed, is_first=is_first)
 
 
 def begun(**options):
     made = coordinator(**options)
-    made.begin(Stamp(10, "n1"))
+    made.begin()
     return made
 
 
 def test_a_write_is_done_with_the_answer_that_makes_w_and_not_again_after():
     write = begun()
 
-    assert write.add("n1", Stamp(10, "n1"), replaced=False) is Step.WAIT
-    assert write.add("n2", Stamp(10, "n1"), replaced=True) is Step.DONE
-    assert write.add("n3", Stamp(10, "n1"), replaced=False) is Step.WAIT
-    assert write.replaced
+    assert not write.add("n1", NEW)
+    assert write.add("n2", OLD)
+    assert not write.add("n3", NEW)
+    assert write.replaced == (True,)
 
 
 def test_one_replica_that_answers_twice_counts_once():
     write = begun()
 
-    assert write.add("n1", Stamp(10, "n1"), replaced=False) is Step.WAIT
-    assert write.add("n1", Stamp(10, "n1"), replaced=False) is Step.WAIT
-    assert write.add("stranger", Stamp(10, "n1"), replaced=False) is Step.WAIT
+    assert not write.add("n1", NEW)
+    assert not write.add("n1", NEW)
+    assert not write.add("stranger", NEW)
 
 
-def test_a_write_that_would_lose_is_stamped_again_once():
+def test_of_each_write_it_is_known_whether_any_replica_that_counts_had_a_value():
     write = begun()
-    write.add("n1", Stamp(10, "n1"), replaced=False)
+    write.add("n1", (False, True, False))
+    write.add("n2", (False, False, True))
+    write.add("n3", (True, True, True))
 
-    assert write.add("n2", Stamp(50, "n3"), replaced=True) is Step.STAMP_AGAIN
-    assert set(write.again(Stamp(51, "n1"))) == {Target("n1"), Target("n2"), Target("n3")}
-    assert write.add("n1", Stamp(51, "n1"), replaced=True) is Step.WAIT
-    assert write.add("n3", Stamp(99, "n2"), replaced=True) is Step.DONE
+    assert tuple(write.replaced) == (False, True, True)
 
 
-def test_a_late_answer_to_the_first_attempt_does_not_count_for_the_second():
+def test_a_write_is_overtaken_by_the_highest_stamp_of_those_that_count():
     write = begun()
-    write.add("n1", Stamp(10, "n1"), replaced=False)
-    write.add("n2", Stamp(50, "n3"), replaced=True)
-    write.again(Stamp(51, "n1"))
-    write.add("n1", Stamp(51, "n1"), replaced=True)
+    write.add("n1", (False, True), [(1, Stamp(50, "n3"))])
+    write.add("n2", (False, True), [(1, Stamp(60, "n3"))])
+    write.add("n3", (False, True), [(0, Stamp(70, "n3")), (1, Stamp(70, "n3"))])
 
-    assert write.add("n3", Stamp(10, "n1"), replaced=False) is Step.WAIT
-    assert write.add("n3", Stamp(51, "n1"), replaced=False) is Step.DONE
-
-
-def test_who_is_gone_is_not_asked_again():
-    write = begun()
-    write.lost("n3")
-    write.add("n1", Stamp(10, "n1"), replaced=False)
-    write.add("n2", Stamp(50, "n3"), replaced=True)
-
-    assert set(write.again(Stamp(51, "n1"))) == {Target("n1"), Target("n2")}
+    assert write.overtaken == {1: Stamp(60, "n3")}
 
 
 def test_a_failure_is_definite_when_nobody_was_asked():
@@ -90,19 +79,19 @@ def test_a_failure_is_unknown_when_somebody_was_lost_or_is_silent_or_has_it():
         write.declined("n1", DECLINED)
         write.declined("n2", DECLINED)
     lost.lost("n3")
-    taken.add("n3", Stamp(10, "n1"), replaced=False)
+    taken.add("n3", NEW)
 
     assert all(isinstance(write.failure("so it is"), Unknown) for write in (lost, silent, taken))
 
 
 def test_a_write_that_was_made_once_is_never_definitely_refused():
-    write = begun(needed=1)
-    write.add("n1", Stamp(50, "n3"), replaced=True)
-    write.again(Stamp(51, "n1"))
+    unreachable, declined = coordinator(down={"n2", "n3"}, is_first=False), begun(is_first=False)
     for node in ("n1", "n2", "n3"):
-        write.declined(node, DECLINED)
+        declined.declined(node, DECLINED)
 
-    assert isinstance(write.failure("declined"), Unknown)
+    assert unreachable.is_hopeless
+    assert isinstance(unreachable.failure("too few"), Unknown)
+    assert isinstance(declined.failure("declined"), Unknown)
 
 
 def test_a_silent_replica_still_counts_when_it_answers_after_all():
@@ -110,10 +99,10 @@ def test_a_silent_replica_still_counts_when_it_answers_after_all():
 
     assert write.silent("n3") == Target("n4", "n3")
 
-    write.add("n1", Stamp(10, "n1"), replaced=False)
-    write.add("n2", Stamp(10, "n1"), replaced=False)
+    write.add("n1", NEW)
+    write.add("n2", NEW)
 
-    assert write.add("n3", Stamp(10, "n1"), replaced=False) is Step.DONE
+    assert write.add("n3", NEW)
 
 
 class Replica:
@@ -131,22 +120,18 @@ class Replica:
 
 def write_through(node, replicas, w, order):
     """A write that asks all replicas and hears them in ``order``, until it is done."""
-    write = coordinator(needed=w, primaries=tuple(replicas))
     clock = replicas[node].clock
-    stamp = Stamp(clock.next(), node)
-    write.begin(stamp)
-    while True:
-        step = Step.WAIT
-        for name in order:
-            step = write.add(name, replicas[name].store(stamp), replaced=False)
-            if step is not Step.WAIT:
-                break
-        if step is Step.DONE:
-            return write.stamp
-        assert step is Step.STAMP_AGAIN
-        clock.observe(write.newest.counter)
+    for is_first in (True, False):
+        write = begun(needed=w, primaries=tuple(replicas), is_first=is_first)
         stamp = Stamp(clock.next(), node)
-        write.again(stamp)
+        for name in order:
+            standing = replicas[name].store(stamp)
+            if write.add(name, NEW, [(0, standing)] if standing > stamp else ()):
+                break
+        if not write.overtaken:
+            break
+        clock.observe(write.overtaken[0].counter)
+    return stamp
 
 
 @given(st.data())
