@@ -374,9 +374,9 @@ def _bytes(value: Value) -> bytes:
 
 
 def _must_exist(reply: Reply) -> None:
-    """A path of the API that is not there: whoever listens at this address is not raftkv."""
+    """A path of the API that is not there: an older server."""
     if reply.status == 404:
-        raise DefiniteError(Code.NOT_FOUND, "the server has no such path; is it a raftkv server?")
+        raise not_found(reply)
 
 
 def _revision(reply: Reply) -> int:

@@ -25,6 +25,8 @@ from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 UNREACHABLE: Final = "unreachable"
 """``code`` when no server could be asked, or none answered a read in time."""
 
+STRANGER: Final = "the server has no such path; is it a raftkv server?"
+
 _RETRIED: Final = frozenset({429, 503})
 _NO_FAILURE: Final = frozenset({200, 201, 202, 300, 304})
 
@@ -68,9 +70,11 @@ class Setback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(reply: Reply, *, is_read: bool) -> Setback | None:
-    """What the answer means; ``None`` when it is not a failure. A 404 is left to the caller."""
-    if reply.status in _NO_FAILURE or reply.status == 404:
+    """What the answer means; ``None`` when it is not a failure. A 404 of raftkv's is left to the caller."""
+    if reply.status in _NO_FAILURE:
         return None
+    if reply.status == 404:
+        return None if _is_ours(reply) else Setback(error=DefiniteError(UNREACHABLE, STRANGER), retriable=True)
     problem = _problem(reply)
     code, detail = str(problem.get("code", "")), str(problem.get("detail", ""))
     retry_after_s = _retry_after_s(reply)
@@ -89,8 +93,7 @@ def judge(reply: Reply, *, is_read: bool) -> Setback | None:
 
 def not_found(reply: Reply) -> DefiniteError:
     """The failure behind a 404 that is not about a key."""
-    detail = str(_problem(reply).get("detail", "")) or "the server has no such path; is it a raftkv server?"
-    return DefiniteError(Code.NOT_FOUND, detail)
+    return DefiniteError(Code.NOT_FOUND, str(_problem(reply).get("detail", "")))
 
 
 def _is_definite(status: int, problem: dict[str, Any]) -> bool:
@@ -98,6 +101,11 @@ def _is_definite(status: int, problem: dict[str, Any]) -> bool:
     if "applied" in problem:
         return bool(problem["applied"] == "no")
     return 400 <= status < 500 and status != 408
+
+
+def _is_ours(reply: Reply) -> bool:
+    """Does a 404 speak of a key or a member? Any web server has one for a path that it does not know."""
+    return reply.headers.get("content-type", "").startswith("application/problem+json")
 
 
 def _problem(reply: Reply) -> dict[str, Any]:

@@ -56,9 +56,18 @@ def reply(status, **problem):
     return Reply(status=status, headers=headers, body=msgspec.json.encode(problem) if problem else b"<html>")
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 404])
-def test_fine_answers_are_no_setback(status):
-    assert judge(reply(status), is_read=False) is None
+@pytest.mark.parametrize("answer", [reply(200), reply(201), reply(202), reply(404, code="not_found", applied="no")])
+def test_fine_answers_are_no_setback(answer):
+    assert judge(answer, is_read=False) is None
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_web_server_that_knows_no_such_path_does_not_say_that_a_key_is_missing(is_read):
+    setback = judge(reply(404), is_read=is_read)
+
+    assert isinstance(setback.error, DefiniteError)
+    assert setback.retriable
+    assert "is it a raftkv server?" in setback.error.detail
 
 
 @pytest.mark.parametrize(
