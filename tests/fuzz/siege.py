@@ -1,7 +1,7 @@
 """A real cluster under attack, and what must hold after every attack.
 
-Four members are configured and three run: the first is away, so that an attacker who holds the secret can speak in its
-name. With majorities of three, one traitor cannot undo what the others have agreed on.
+Mostly four members are configured and three run: the first is away, so that an attacker who holds the secret can speak
+in its name. With majorities of three, one traitor cannot undo what the others have agreed on.
 
 ``Siege.check`` is the judgement: every process of before is still there, every node is alive and takes writes that
 every other reads, nothing was logged that a defect logs, no process has grown by more than ``GROWTH_BYTES``, and the
@@ -10,7 +10,6 @@ descriptors are those of before. A process that was replaced counts as one that 
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 from contextlib import suppress
@@ -18,6 +17,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+
+import requests
 
 from raftkv.lab.cluster import wait_until
 from raftkv.lab.processes import descendants
@@ -58,7 +59,7 @@ class Siege:
 
     def __init__(self, cluster: RealCluster) -> None:
         self.cluster = cluster
-        self.nodes = [node for node in cluster.nodes if node != TRAITOR]
+        self.nodes = list(cluster.processes)
         self._writes = count()
         self._heard: dict[str, int] = {}
         for _ in range(20):  # what is made once and kept is made by the first requests
@@ -129,15 +130,10 @@ class Siege:
                     return False
                 if any(self._ask(reader, "GET", "/kv/siege") != (200, value) for reader in self.nodes):
                     return False
-        except (OSError, http.client.HTTPException):
+        except requests.RequestException:
             return False
         return True
 
     def _ask(self, node: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.cluster.http[node], timeout=RECOVER_S)
-        try:
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+        answer = self.cluster.request(method, node, path, data=body, timeout=RECOVER_S)
+        return answer.status_code, answer.content

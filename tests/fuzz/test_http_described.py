@@ -28,7 +28,9 @@ NOT_CHECKED = {
 }
 
 
-def test_every_answer_is_as_described(siege: Siege, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["siege", "leaderless_siege"])
+def test_every_answer_is_as_described(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    siege: Siege = request.getfixturevalue(kind)
     command = [sys.executable, "-m", "schemathesis.cli", "run", siege.cluster.url(NODE, "/openapi.json")]
     command += ["--checks", "all", "--exclude-checks", ",".join(NOT_CHECKED), "--phases", PHASES]
     command += ["--max-examples", f"{EXAMPLES or 3}", "--seed", f"{SEED}", "--no-shrink", "--continue-on-failure"]

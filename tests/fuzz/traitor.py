@@ -1,4 +1,4 @@
-"""A member that went bad: it holds the cluster's secret, and says whatever it is told to say.
+"""A member that went bad: it holds the cluster's secret, and says whatever it is told to say, in either mode.
 
 What it must not be told to say is a *well-formed claim to lead*: Raft believes whoever holds the secret and a newer
 term, as it must. Everything else, numbers beyond all reason, contradictions and bytes that are no message, may be
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
 from raftkv.peers.session import Session
+from raftkv.quorum import messages as leaderless
 from raftkv.raft import messages
 from raftkv.raft.conversation import TERM_JUMP_MAX
 from tests.fuzz.mutations import bent, numbers, rearranged, values
@@ -57,7 +58,8 @@ class Traitor:
     def __init__(self, siege: Siege, node: str) -> None:
         self._session = Session(dialer(siege, node), FRAME_LIMIT)
         self._socket = knock(siege, node)
-        self._heard: list[messages.Message] = []
+        self._is_leaderless = siege.cluster.mode == "quorum"
+        self._heard: set[int] = set()
         self._socket.sendall(self._session.take_output())
         while not self._session.established:
             self._hear()
@@ -80,10 +82,12 @@ class Traitor:
     def is_heard(self) -> bool:
         """Does ``node`` still answer a harmless question on this link? It has then dealt with all that was said."""
         number = next(_rounds)
-        self.say(messages.encode(messages.PreVote(term=0, last_log_index=0, last_log_term=0, round=number)))
+        if self._is_leaderless:
+            self.say(leaderless.frame([leaderless.encode(leaderless.Fetch(number, b"siege"))]))
+        else:
+            self.say(messages.encode(messages.PreVote(term=0, last_log_index=0, last_log_term=0, round=number)))
         try:
-            while not any(isinstance(one, messages.PreVoteAnswer) and one.round == number for one in self._heard):
-                self._heard.clear()
+            while number not in self._heard:
                 self._hear()
         except ConnectionError:
             return False
@@ -93,9 +97,18 @@ class Traitor:
         chunk = self._socket.recv(1 << 16)
         if not chunk:
             raise ConnectionError("the node hung up")
-        self._heard += [messages.decode(payload) for payload in self._session.receive(chunk) if payload]
+        for payload in self._session.receive(chunk):
+            if payload:
+                self._heard |= self._answered(payload)
         if output := self._session.take_output():
             self._socket.sendall(output)
+
+    def _answered(self, payload: bytes) -> set[int]:
+        """The numbers of the harmless questions that ``payload`` answers."""
+        if self._is_leaderless:
+            return {one.id for one in leaderless.decode(payload) if isinstance(one, leaderless.Fetched)}
+        message = messages.decode(payload)
+        return {message.round} if isinstance(message, messages.PreVoteAnswer) else set()
 
 
 def claims_to_lead(payload: bytes, term: int) -> bool:
