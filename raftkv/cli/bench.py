@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import gc
+import os
 import shlex
 import ssl
 import sys
@@ -30,6 +31,13 @@ ETCD_SERVERS: Final = ("http://127.0.0.1:2379",)
 DEFAULTS: Final = Plan()
 MISSING: Final = "{} is not installed; the extra 'lab' brings it: pip install '.[lab]' where you installed raftkv from"
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _writable(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse what cannot be written before anything is measured."""
+    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.BadParameter(f"{path} cannot be written.")
+    return path
 
 
 @click.group("bench", invoke_without_command=True, short_help="Measure a cluster under load.")
@@ -58,8 +66,8 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--seed", default=DEFAULTS.seed, show_default=True, help="The same one draws the same operations.")
 @click.option("--fill/--no-fill", default=DEFAULTS.fill, show_default=True, help="Write every key before measuring.")
 @click.option("--etcd", is_flag=True, help="The servers are etcd's, spoken to through its JSON gateway.")
-@click.option("--json", "json_path", type=FILE, help="Write the result here.")
-@click.option("--csv", "csv_path", type=FILE, help="Add a line for the run here.")
+@click.option("--json", "json_path", type=FILE, callback=_writable, help="Write the result here.")
+@click.option("--csv", "csv_path", type=FILE, callback=_writable, help="Add a line for the run here.")
 @connection.options
 @click.pass_context
 def bench(
@@ -199,5 +207,7 @@ def reference4(run_s: float, seed: int, out: Path, images: Literal["png", "svg"]
     except (ClusterError, LoadError) as error:
         exits.complain(str(error))
         return exits.UNAVAILABLE
+    except OSError as error:
+        raise click.UsageError(f"{error.filename}: {error.strerror}") from None
     click.echo(f"{write(runs, out, image_format=images, command=command)}")
     return exits.DONE

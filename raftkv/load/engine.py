@@ -196,7 +196,9 @@ class _Engine(Generic[C]):
             applied = "unknown"
             status, body = await connection.exchange(call.request)
         except OSError as error:  # a timeout and a broken connection are some
-            failure = Failure(applied, _code(error, applied), str(error) or type(error).__name__)
+            server = self._servers[call.server]
+            detail = f"{server.host}:{server.port}: {str(error) or type(error).__name__}"
+            failure = Failure(applied, _code(error, applied), detail)
             self._work.failed(call, failure, Times(due_s, began_s, time.perf_counter()))
             return False
         finally:

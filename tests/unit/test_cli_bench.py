@@ -103,6 +103,9 @@ def test_keys_that_cannot_be_filled_end_the_run_in_one_line(capsys):
         ("--rate", "-5"),
         ("--clients", "0"),
         ("--etcd", "--w", "1"),
+        ("--json", "no/such/folder/a.json"),
+        ("--csv", "no/such/folder/a.csv"),
+        ("reference4", "--out", "/dev/null/reference4"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(wrong, capsys):

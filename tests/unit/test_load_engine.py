@@ -206,6 +206,7 @@ async def test_a_request_that_never_left_was_definitely_not_applied():
     await drive(work, [address], forever(), clients=1, timeout_s=5)
 
     assert [(failure.applied, failure.code) for failure in work.failures] == [("no", "unreachable")]
+    assert work.failures[0].detail.startswith(f"{address.host}:{address.port}: ")
 
 
 @on_a_loop
