@@ -24,14 +24,14 @@ def lab() -> None:
 
 @lab.command("list")
 def list_() -> int:
-    """List the scenarios that come with raftkv."""
+    """List the scenarios that come with raftkv, and about how long they take."""
     from raftkv.lab.scenario import shipped  # noqa: PLC0415  commands load what they use
 
     scenarios = shipped()
     width = max(map(len, scenarios))
     for name, scenario in scenarios.items():
         seconds = (scenario.duration_s + 7) * len(scenario.variant)
-        print_text(f"{name:<{width}}  {scenario.title}  ({len(scenario.variant)} variants, about {seconds:.0f} s)")
+        click.echo(f"{name:<{width}}  {f'~{seconds:.0f} s':>6}  {scenario.title}")
     return exits.DONE
 
 
