@@ -29,7 +29,7 @@ def up(config: Path | None) -> int:
         check_addresses(parse_config(config_file.EMBEDDED))  # before a directory is left behind for nothing
         config_file.embedded_config(EMBEDDED_DIRECTORY)
     cluster = config_file.load_cluster(path)
-    with choose_display(cluster.cluster.name) as display:
+    with choose_display(cluster.cluster.name, has_ring=cluster.cluster.mode == "quorum") as display:
         return run(cluster, path.resolve(), display)
 
 

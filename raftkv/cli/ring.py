@@ -10,6 +10,8 @@ from raftkv.cli.tables import Row
 COLUMNS: Final = ("node", "state", "share", "owed", "keeps", "moving", "repaired", "peers", "address")
 """``owed``: writes that others keep for the node; ``keeps``: those it keeps for others."""
 
+NO_MEMBER: Final = "no member"
+
 _WORST: Final = ("down", "suspect", "leaving", "joining", "up")
 _STYLES: Final = {"up": "green", "joining": "yellow", "leaving": "yellow", "suspect": "yellow", "down": "red"}
 
@@ -63,10 +65,13 @@ def _row(name: str, own: dict[str, Any] | None, views: Sequence[dict[str, Any]],
 
 
 def _state(name: str, own: dict[str, Any] | None, views: Sequence[dict[str, Any]]) -> str:
-    """A node that answers knows best what it is; of one that does not, the worst that anybody thinks is shown."""
+    """A node that answers knows best what it is; of one that does not, the worst that anybody thinks is shown.
+
+    Whom nobody counts has left, or was never there.
+    """
     if own is not None:
-        return next((str(member["state"]) for member in own["members"] if member["id"] == name), "?")
-    return min((str(view["state"]) for view in views), key=_WORST.index, default="?")
+        return next((str(member["state"]) for member in own["members"] if member["id"] == name), NO_MEMBER)
+    return min((str(view["state"]) for view in views), key=_WORST.index, default=NO_MEMBER)
 
 
 def _moving(transfer: dict[str, Any] | None) -> str:

@@ -47,9 +47,10 @@ class PlainDisplay:
 class TableDisplay:
     """A table at the foot of the terminal; lines scroll above it, but not the routine of each node's log."""
 
-    def __init__(self, live: Live, title: str) -> None:
+    def __init__(self, live: Live, title: str, *, has_ring: bool) -> None:
         self._live = live
         self._title = title
+        self._has_ring = has_ring
         self._shown: tuple[NodeView, ...] = ()
 
     def event(self, sentence: str) -> None:
@@ -66,16 +67,15 @@ class TableDisplay:
         """See ``Display``."""
         if views != self._shown:
             self._shown = views
-            self._live.update(table(self._title, views), refresh=True)
+            self._live.update(table(self._title, views, has_ring=self._has_ring), refresh=True)
 
 
-def table(title: str, views: tuple[NodeView, ...]) -> Table:
-    """The nodes as a table."""
+def table(title: str, views: tuple[NodeView, ...], *, has_ring: bool) -> Table:
+    """The nodes as a table; a leaderless cluster ``has_ring``."""
     from rich.table import Table  # noqa: PLC0415  only a terminal pays for it
     from rich.text import Text  # noqa: PLC0415
 
     drawn = Table(title=title, title_justify="left", caption="Ctrl-C stops the cluster", caption_justify="left")
-    has_ring = any(view.membership is not None for view in views)
     for name in RING_COLUMNS if has_ring else COLUMNS:
         drawn.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True)
     for view in views:
@@ -99,7 +99,7 @@ def _ring_cells(view: NodeView) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def choose_display(cluster: str) -> Iterator[Display]:
+def choose_display(cluster: str, *, has_ring: bool) -> Iterator[Display]:
     """The table on a terminal, plain lines otherwise."""
     if not sys.stdout.isatty():
         yield PlainDisplay()
@@ -108,4 +108,4 @@ def choose_display(cluster: str) -> Iterator[Display]:
     from rich.live import Live  # noqa: PLC0415
 
     with Live(console=Console(), auto_refresh=False, transient=True) as live:
-        yield TableDisplay(live, f"raftkv: {cluster}")
+        yield TableDisplay(live, f"raftkv: {cluster}", has_ring=has_ring)

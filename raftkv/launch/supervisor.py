@@ -169,7 +169,10 @@ class _Supervisor:
             if status is not None:
                 self._answered.add(node.id)
             url = f"{scheme}://{self._config.member(node.id).http}"
-            views.append(NodeView(id=node.id, url=url, pid=node.pid, status=status, exit_status=exit_status))
+            is_new = node.id not in self._answered
+            views.append(
+                NodeView(id=node.id, url=url, pid=node.pid, status=status, exit_status=exit_status, is_new=is_new)
+            )
         return tuple(views)
 
     def _stop(self) -> None:

@@ -11,8 +11,8 @@ import msgspec
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     """One node as the supervisor sees it.
 
-    ``status`` is the last answer of its ``GET /status``, ``None`` while there is none. ``exit_status`` is that of its
-    process, as ``subprocess`` gives it, ``None`` while it runs.
+    ``status`` is the last answer of its ``GET /status``, ``None`` while there is none; a node that has never answered
+    ``is_new``. ``exit_status`` is that of its process, as ``subprocess`` gives it, ``None`` while it runs.
     """
 
     id: str
@@ -20,6 +20,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     status: dict[str, Any] | None = None
     exit_status: int | None = None
+    is_new: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -31,7 +32,9 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
         """The word for the table."""
         if self.exit_status is not None:
             return ended(self.exit_status)
-        return "no answer" if self.status is None else str(self.status.get("role", "?"))
+        if self.status is None:
+            return "starting" if self.is_new else "no answer"
+        return str(self.status.get("role", "?"))
 
     @property
     def membership(self) -> dict[str, Any] | None:

@@ -198,6 +198,17 @@ def test_a_node_that_nobody_misses_yet_is_not_called_up_when_it_does_not_answer(
     assert rows[1][0][:2] == ("n2", "no answer")
 
 
+def test_a_node_that_nobody_counts_any_more_is_no_member():
+    left = status("n3", [member("n1")])
+    rows = ring.table([status("n1", [member("n1")]), left, {"server": "http://n4", "error": "it cannot be reached"}])
+
+    assert [cells[:2] for cells, _ in rows] == [
+        ("http://n4", "no member, no answer"),
+        ("n1", "up"),
+        ("n3", "no member"),
+    ]
+
+
 def test_a_node_that_moves_data_shows_how_far_it_is():
     moving = {"ranges_done": 3, "ranges": 40, "keys": 9, "bytes": 3 << 20}
     ((cells, style),) = ring.table([status("n1", [member("n1", "joining")], transfer=moving)])

@@ -74,11 +74,14 @@ def test_the_table_has_the_columns_of_what_runs():
     status = {"role": "replica", "ready": True, "members": [{"id": "n1", "state": "up", "share": 0.5}]}
     ring = NodeView(id="n1", url="http://n1", pid=7, status={**status, "hints_pending": 4})
     silent = NodeView(id="n2", url="http://n2", pid=8)
-    drawn = table("t", (ring, silent))
+    new = NodeView(id="n3", url="http://n3", pid=9, is_new=True)
+    drawn = table("t", (ring, silent, new), has_ring=True)
 
     assert [column.header for column in drawn.columns] == list(RING_COLUMNS)
-    assert rows_of(drawn)[:5] == [["n1", "n2"], ["up", "no answer"], ["50.0%", "-"], ["4", "-"], ["-", "-"]]
-    assert [column.header for column in table("t", (view("n1", "leader"),)).columns] == list(COLUMNS)
+    assert rows_of(drawn)[:3] == [["n1", "n2", "n3"], ["up", "no answer", "starting"], ["50.0%", "-", "-"]]
+    assert rows_of(drawn)[3:5] == [["4", "-", "-"], ["-", "-", "-"]]
+    assert [column.header for column in table("t", (new,), has_ring=True).columns] == list(RING_COLUMNS)
+    assert [column.header for column in table("t", (new,), has_ring=False).columns] == list(COLUMNS)
 
 
 def test_the_table_never_shows_numbers_of_the_dead():
