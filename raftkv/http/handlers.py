@@ -167,9 +167,10 @@ def siblings(found: Siblings, headers: Headers) -> HttpResponse:
     return json_response(300, {"key": found.key.decode(), "siblings": shown}, headers)
 
 
-def not_found(key: bytes, headers: Headers) -> HttpResponse:
-    """There is no such key."""
-    return problem(Code.NOT_FOUND, f"there is no key {key.decode()!r}", headers=headers)
+def not_found(key: bytes, headers: Headers, level: Consistency | None = None) -> HttpResponse:
+    """There is no such key; a local read (``level``) can only speak for this node."""
+    where = " on this node" if level is Consistency.LOCAL else ""
+    return problem(Code.NOT_FOUND, f"there is no key {key.decode()!r}{where}", headers=headers)
 
 
 # -- writes -------------------------------------------------------------------------------------------------------

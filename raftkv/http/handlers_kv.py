@@ -90,7 +90,7 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(outcome, Answer)
     headers, content = read_headers(outcome, context), outcome.content
     if isinstance(content, Missing):
-        return not_found(content.key, headers)
+        return not_found(content.key, headers, outcome.consistency)
     if isinstance(content, Siblings):
         return siblings(content, headers)
     assert isinstance(content, Record)

@@ -167,7 +167,7 @@ def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  
     headers: Headers = read_headers(outcome, context)
     content = outcome.content
     if isinstance(content, Missing):
-        return not_found(content.key, headers)
+        return not_found(content.key, headers, outcome.consistency)
     if isinstance(content, Siblings):
         return siblings(content, headers)
     assert isinstance(content, Record)

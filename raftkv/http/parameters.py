@@ -124,7 +124,7 @@ def seconds(found: dict[str, str], name: str, limit_s: float) -> float | None:
     except ValueError:
         number = math.nan
     if not 0 < number <= limit_s or not text.isascii() or "_" in text:
-        refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number of seconds above 0 and up to {limit_s:g}")
+        refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number of seconds above 0 and up to {limit_s:.0f}")
     return number
 
 

@@ -39,7 +39,9 @@ NO_LEADER: Final = Refused(
 TOO_LATE: Final = Refused(
     code=Code.OVERLOADED, detail="the deadline passed before the write was proposed", retry_after_s=1.0
 )
-NOT_OF_RAFT: Final = Refused(code=Code.NOT_SUPPORTED, detail="raft mode does not offer this")
+NOT_OF_RAFT: Final = Refused(
+    code=Code.NOT_SUPPORTED, detail="raft mode does not offer this; it belongs to leaderless clusters"
+)
 ONE_KEY_ONLY: Final = Refused(
     code=Code.NOT_SUPPORTED, detail="in raft mode several replicas can be read for one key only, not for a list"
 )

@@ -382,7 +382,7 @@ def test_a_retry_with_an_idempotency_key_returns_the_first_outcome(node: Node) -
         ("GET", "/kv/a?%FF=1", "UTF-8"),
         ("GET", "/kv/a?consistency=%zz", "percent"),
         ("PUT", "/kv/a?ttl=0", "ttl"),
-        ("PUT", "/kv/a?ttl=-1", "ttl"),
+        ("PUT", "/kv/a?ttl=-1", "up to 315360000"),
         ("PUT", "/kv/a?ttl=inf", "ttl"),
         ("PUT", "/kv/a?ttl=", "ttl"),
         ("PUT", "/kv/a?w=0", "w:"),
@@ -710,8 +710,8 @@ def test_reference_get(node: Node, target: str) -> None:
 def test_reference_get_at_another_level_and_of_nothing(node: Node) -> None:
     assert node("GET", "/get?key=none&consistency=lease").headers["raftkv-consistency"] == "lease"
     assert is_problem(node("GET", "/get?key=none"), 404, "not_found")
-    assert is_problem(node("GET", "/get/none"), 404, "not_found")
-    assert is_problem(node("GET", "/local_read?key=none"), 404, "not_found")
+    assert node("GET", "/get/none").json["detail"] == "there is no key 'none'"
+    assert is_problem(node("GET", "/local_read?key=none"), 404, "not_found", "there is no key 'none' on this node")
     assert is_problem(node("DELETE", "/delete?key=none"), 404, "not_found")
 
 
