@@ -274,3 +274,38 @@ def test_a_session_that_is_declined_fails_once():
 
     assert session.failed
     assert session.over
+
+
+def test_keys_that_were_not_offered_are_not_given():
+    one, other = Side("n1", [(KEYS[0], 1)]), Side("n2")
+    session = one.begin()
+    for turn in range(20):
+        one.turn(turn)
+        other.turn(turn)
+        deliver(one, other, turn)
+        if session.totals.differing:
+            break
+        deliver(other, one, turn)
+
+    assert session.totals.differing
+    with pytest.raises(MalformedMessageError):
+        session.take(messages.ReturnPage(1, b"", (), (KEYS[1],)), 0.0)
+
+
+def test_large_states_that_the_peer_lacks_are_sent_a_page_at_a_time(monkeypatch):
+    monkeypatch.setattr(exchange, "PAGE_BYTES", 60)
+    one, other = Side("n1", [(key, 1) for key in KEYS]), Side("n2")
+    one.begin()
+    sizes = []
+    for turn in range(200):
+        one.turn(turn)
+        other.turn(turn)
+        sizes.append(sum(len(frame) for frame in one.wire.frames if b"v" in frame))
+        deliver(one, other, turn)
+        deliver(other, one, turn)
+        if one.session.over:
+            break
+    other.store.commit()
+
+    assert other.contents() == one.contents()
+    assert len([size for size in sizes if size]) >= 3

@@ -3,6 +3,7 @@
 import pytest
 
 from raftkv.core.errors import Code, Refused, StartupError
+from raftkv.quorum import rows
 from raftkv.quorum.ring import POSITIONS, Range, position
 from raftkv.quorum.rows import order_key
 from raftkv.quorum.store import CLOCK_AHEAD_US, Store
@@ -590,3 +591,26 @@ def test_a_store_on_rocksdb_holds_its_rows_marks_and_actors_through_a_restart(tm
     assert now.seen == (("n1~dir~1", 3),)
 
     again.close()
+
+
+def test_a_row_does_not_grow_beyond_what_it_may_hold(monkeypatch):
+    monkeypatch.setattr(rows, "MAX_VERSIONS", 3)
+    store = Store(MemoryEngine(), CONFLICTS["siblings"])
+    taken = [
+        (store.stage(b"k", one), store.stage_hint("n2", b"k", one))
+        for one in (State((Version(number, f"n{number}", b"v"),), ((f"n{number}", number),)) for number in range(1, 5))
+    ]
+    store.commit()
+
+    assert all(isinstance(one, Refused) for one in taken[-1])
+    assert not any(isinstance(one, Refused) for pair in taken[:-1] for one in pair)
+    assert len(store.read(b"k").versions) == len(store.read_hinted(b"k").versions) == 3
+
+
+def test_the_bytes_of_a_row_are_bounded_too(monkeypatch):
+    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 10)
+    store = Store(MemoryEngine(), CONFLICTS["siblings"])
+    one, other = (State((Version(number, f"n{number}", bytes(6)),), ((f"n{number}", number),)) for number in (1, 2))
+
+    assert not isinstance(store.stage(b"k", one), Refused)
+    assert isinstance(store.stage(b"k", other), Refused)
