@@ -7,15 +7,11 @@ import pytest
 from raftkv.core.requests import Put, Write
 from raftkv.core.results import PutDone
 from raftkv.machine.machine import MachineLimits
-from raftkv.raft.agreed_time import SLOWEST_RATE, AgreedTime
+from raftkv.raft.agreed_time import SLOWEST_RATE
 from tests.simulation.cluster import Cluster
 
 HOURS_S = 3600.0
 WINDOW_S = 600.0
-
-
-def stamped_by_the_leaders_wall_clock(patch):
-    patch.setattr(AgreedTime, "read", lambda _self, *, wall_ms, **_: wall_ms)
 
 
 def a_cluster(size=3):
@@ -106,14 +102,6 @@ SCENARIOS = [
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_one_wrong_clock_changes_nothing(scenario):
     scenario()
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_stamps_of_the_leaders_own_clock_would(scenario, monkeypatch):
-    stamped_by_the_leaders_wall_clock(monkeypatch)
-
-    with pytest.raises(AssertionError):
-        scenario()
 
 
 @pytest.mark.parametrize("offset_s", [2 * HOURS_S, -2 * HOURS_S])

@@ -9,7 +9,9 @@ from __future__ import annotations
 import pytest
 
 from raftkv.sim import planted
+from tests.simulation import test_clock as clock
 from tests.simulation import test_hazards as hazards
+from tests.simulation import test_retention as retention
 
 TABLE = [
     ("flush", hazards.test_power_loss_of_all_nodes_keeps_every_acknowledged_write_1),
@@ -40,6 +42,8 @@ TABLE = [
     ("heartbeat before offer", hazards.test_a_follower_that_has_just_started_takes_the_first_snapshot_offered_23),
     ("identity of votes", hazards.test_votes_are_counted_once_for_each_voter_24),
     ("batching", hazards.test_a_lone_client_does_not_wait_for_a_heartbeat_28),
+    ("kept log", retention.test_a_follower_catches_up_from_a_slow_snapshot_while_writes_go_on),
+    *[("agreed time", scenario) for scenario in clock.SCENARIOS],
 ]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from raftkv.raft.retention import ENTRY_OVERHEAD_BYTES, HELD_LOGS
-from raftkv.raft.transfer import ABSENT_S, Transfers
+from raftkv.raft.transfer import ABSENT_S
 from tests.simulation.cluster import Cluster
 
 SLOW_S = 1.0
@@ -53,13 +51,6 @@ def catches_up_under_writes(cluster, leader, away):
 
 def test_a_follower_catches_up_from_a_slow_snapshot_while_writes_go_on():
     catches_up_under_writes(*away_and_behind())
-
-
-def test_without_the_kept_log_the_follower_never_catches_up(monkeypatch):
-    monkeypatch.setattr(Transfers, "_needed", lambda _self, _now_s: [])
-
-    with pytest.raises(AssertionError, match="entries behind"):
-        catches_up_under_writes(*away_and_behind())
 
 
 def test_a_transfer_goes_on_after_the_connection_broke():
