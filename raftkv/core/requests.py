@@ -2,7 +2,8 @@
 
 The same values travel over the front-end's socket and inside replicated commands, as msgpack arrays; a field may only
 be appended, with a default, never moved. Keys and values are bytes; keys are UTF-8 of 1 to ``max_key_bytes`` bytes.
-What the machine could not carry out is no request: such bytes do not decode, wherever they come from.
+What the machine could not carry out is no request: such bytes do not decode, wherever they come from. What a batch has
+very many of can be in no cycle, so Python is told (``gc``) not to look for any.
 
 This module imports nothing but the standard library, msgspec and its neighbours in ``core``.
 """
@@ -50,7 +51,7 @@ class Consistency(enum.StrEnum):
     LOCAL = "local"
 
 
-class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put"):
+class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put", gc=False):
     """Store ``value`` under ``key``.
 
     ``match`` is the precondition: ``None`` for none, ``ABSENT``, ``ANY``, or the exact modification revision the key
@@ -63,14 +64,14 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put")
     ttl_ms: Milliseconds = 0
 
 
-class Delete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete"):
+class Delete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete", gc=False):
     """Remove ``key``; ``match`` as in ``Put``."""
 
     key: Key
     match: Match | None = None
 
 
-class Get(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="get"):
+class Get(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="get", gc=False):
     """Ask for the record under ``key``."""
 
     key: Key

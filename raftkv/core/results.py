@@ -13,7 +13,7 @@ from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Consistency
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="record"):
+class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="record", gc=False):
     """A key as it stands: its value, how often it was written since it was created, and the revisions of both ends.
 
     ``version`` counts from 1 at creation. ``expires_at_ms`` is on the machine's clock (milliseconds since the epoch),
@@ -29,13 +29,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     node: str = ""
 
 
-class Missing(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="missing"):
+class Missing(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="missing", gc=False):
     """There is no such key."""
 
     key: bytes
 
 
-class PutDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put_done"):
+class PutDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put_done", gc=False):
     """The value is stored at ``revision``; ``version`` 1 means that the key was created.
 
     In quorum mode both are the counter of the write's stamp, ``node`` is the other half of it, and ``replaced`` says
@@ -53,7 +53,7 @@ class PutDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="p
         return self.version == 1 if self.replaced is None else not self.replaced
 
 
-class DeleteDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete_done"):
+class DeleteDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete_done", gc=False):
     """The key was removed at ``revision``; ``node`` as in ``PutDone``."""
 
     revision: int

@@ -18,7 +18,7 @@ state can claim to have seen an event that it has forgotten, which would let oth
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -48,14 +48,14 @@ OrderKey = bytes
 """Position and key, as the ``order`` table has them."""
 
 
-class Held(NamedTuple):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A row of ``data`` or ``hints``. ``actor`` writes on it; empty when nobody has yet."""
 
     state: State
     actor: str = ""
 
 
-class _Row(msgspec.Struct, frozen=True, array_like=True):
+class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A state's fields and one more, so that a row decodes as a state where the actor does not matter."""
 
     versions: tuple[Version, ...]

@@ -71,7 +71,9 @@ class _Spreading:
         """What has no outcome yet, by its number in the messages."""
         self._targets = targets
         self._id = 0
-        self._stamps: Sequence[Stamp] = ()
+        self._author = ""
+        self._counters: Sequence[int] = ()
+        """With ``_author``, the stamps."""
         self._rows: Rows = ()
         self._owed = list(targets.unasked)
         self._coordinator = WriteCoordinator(targets, needed=needed + targets.besides_count, is_first=attempt is FIRST)
@@ -154,7 +156,7 @@ class _Spreading:
         replaced, acknowledged = self._coordinator.replaced, tuple(self._coordinator.acknowledged.values())
         wanted, self._wanted = self._wanted, {}
         for number, (operation, group, position) in wanted.items():
-            counter, node = self._stamps[number]
+            counter, node = self._counters[number], self._author
             result: OperationResult
             if isinstance(operation, Put):
                 result = PutDone(version=counter, revision=counter, replaced=replaced[number], node=node)
@@ -217,7 +219,7 @@ class RunningWrites(_Spreading):
             operation = one.operation
             version = Version(counter, name, value_of(operation), expiry_of(operation, wall_ms))
             rows.append((operation.key, encode_state(conflicts.write(None, version, ()))))
-        self._stamps = [Stamp(counter, name) for counter in range(first, first + len(rows))]
+        self._author, self._counters = name, range(first, first + len(rows))
         self._rows = tuple(rows)
 
     def _avoid(self, node: str, newer: Iterable[tuple[int, Stamp]]) -> None:
@@ -275,7 +277,7 @@ class RunningEvent(_Spreading):
         if isinstance(answer, Declined):
             self._origin_declined(answer.refusal)
         elif isinstance(answer, EventDone):
-            self._stamps = (Stamp(answer.counter, answer.node),)
+            self._author, self._counters = answer.node, (answer.counter,)
             self._rows = ((self._operation.key, answer.state),)
             asked = self._coordinator.begin()
             self._dispatch.ask(tuple(target for target in asked if target.node != self._origin), self._store)

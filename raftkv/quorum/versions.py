@@ -9,7 +9,8 @@ seen, by dotted version vectors (Almeida et al., "Scalable and Accurate Causalit
 Stores", DAIS 2014): ``seen`` says, for each actor, up to which of its events the state has processed them.
 
 Rules: equal states are equal values and encode to equal bytes; joins never fail; what a peer or a client sent is
-checked where it is decoded.
+checked where it is decoded. There are very many of them and they can be in no cycle, so Python is told (``gc``) not to
+look for any.
 
 Imports the standard library and msgspec only.
 """
@@ -91,7 +92,7 @@ class HybridClock:
         return counter > self._wall_us() + self._ahead_us
 
 
-class Version(msgspec.Struct, frozen=True, array_like=True):
+class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One write: its stamp, and a value or, with ``None``, a tombstone. ``expires_at_ms`` is 0 for never."""
 
     counter: Counter
@@ -109,7 +110,7 @@ Seen = Annotated[tuple[tuple[Actor, Counter], ...], Meta(max_length=_MAX_JOINED)
 """For each actor, up to which of its events everything was processed; sorted by actor."""
 
 
-class State(msgspec.Struct, frozen=True, array_like=True):
+class State(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a replica holds of a key: one version or more by ascending stamp, and ``seen`` (empty if the last wins)."""
 
     versions: Annotated[tuple[Version, ...], Meta(max_length=_MAX_JOINED)]
