@@ -106,7 +106,8 @@ def check_(paths: tuple[Path, ...], *, steps: int | None) -> int:
 
     Exit status 0 when all are, 1 when one is not, 4 when the steps did not suffice to tell.
     """
-    return max(_checked(path, steps) for path in paths)
+    statuses = {_checked(path, steps) for path in paths}
+    return next(status for status in (exits.NOT_FOUND, exits.UNKNOWN, exits.DONE) if status in statuses)
 
 
 def _checked(path: Path, steps: int | None) -> int:

@@ -97,6 +97,14 @@ def test_a_history_is_checked_and_the_exit_status_tells(lines, status, words, ca
     assert words in capsys.readouterr().out
 
 
+def test_one_contradiction_among_several_histories_decides(capsys, tmp_path):
+    for name, lines in (("a", LYING), ("b", HONEST)):
+        (tmp_path / name).write_text(lines)
+
+    assert run(["lab", "check", "--steps", "1", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert "gave up" in capsys.readouterr().out
+
+
 def test_a_history_that_the_steps_do_not_suffice_for_is_undecided(capsys, tmp_path):
     (tmp_path / "history.jsonl").write_text(HONEST)
 
