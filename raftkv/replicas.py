@@ -15,6 +15,7 @@ import structlog
 from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.replicator import Replicator
 from raftkv.experiment import Surroundings
+from raftkv.http.handlers_cluster import join_token
 from raftkv.joining import check_still_member, join
 from raftkv.machine.machine import MachineLimits
 from raftkv.peers.link import LinkEvents, PeerLink
@@ -215,7 +216,9 @@ def _quorum(
     if remembered is not None:
         check_still_member(config.member(node_id), remembered.entries, config.http)
     elif config.quorum.seeds:
-        entries = {entry.id: entry for entry in join(config.member(node_id), config.quorum.seeds, config.http)}
+        token = join_token(read_secret(config), config.cluster.name)
+        members = join(config.member(node_id), config.quorum.seeds, config.http, token)
+        entries = {entry.id: entry for entry in members}
     own = msgspec.structs.replace(entries[node_id], generation=surroundings.wall_ms())
     replica = QuorumReplica(
         quorum_settings(config, node_id),

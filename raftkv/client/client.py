@@ -276,9 +276,15 @@ class Client:
         _must_exist(reply)
         return json_from_body(reply.body)
 
-    def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
-        """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
-        return self._change("POST", "/cluster/members", {"id": node, "http": http, "peer": peer, "zone": zone})
+    def add_member(
+        self, node: str, *, http: str, peer: str, zone: str = "", headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards.
+
+        A node that asks for itself proves in ``headers`` that it belongs.
+        """
+        content = {"id": node, "http": http, "peer": peer, "zone": zone}
+        return self._change("POST", "/cluster/members", content, headers)
 
     def remove_member(self, node: str) -> dict[str, Any]:
         """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
@@ -332,12 +338,18 @@ class Client:
         self.durability = reply.headers.get("raftkv-durability", "")
         return reply
 
-    def _change(self, method: str, path: str, content: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _change(
+        self,
+        method: str,
+        path: str,
+        content: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """A change of the cluster itself, which is sent once."""
         call = Call(
             method=method,
             path=path,
-            headers={} if content is None else {"Content-Type": "application/json"},
+            headers={**(headers or {}), **({} if content is None else {"Content-Type": "application/json"})},
             body=b"" if content is None else msgspec.json.encode(content),
             is_read=False,
             repeatable=False,

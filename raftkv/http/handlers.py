@@ -29,6 +29,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status`` is the replica's last status while it is alive, ``last_status`` the last one ever heard.
     ``internal_token`` is what a request for this one replica must bring; without one it must come from this machine.
+    ``join_token`` is what a node that asks to be let in by itself must show.
     """
 
     node: str
@@ -44,6 +45,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """``Raftkv-Node``, ready made."""
 
     internal_token: str | None = None
+    join_token: str = ""
 
     @property
     def cluster_size(self) -> int:

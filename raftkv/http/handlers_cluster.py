@@ -5,6 +5,8 @@ Pure functions. What a node says of a ring is in its status where there is one; 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,8 @@ from raftkv.http.problems import problem, refuse
 
 NOT_RUNNING = "the replica of this node is not running or does not answer"
 
+JOIN_HEADER: Final = "Raftkv-Join"
+_JOIN_HEADER: Final = JOIN_HEADER.lower().encode()
 
 LEVEL_WITHIN_S: Final = 5.0
 """A follower that was not level with its leader for this long is catching up, and sends its readers waiting."""
@@ -145,8 +149,16 @@ def _members(request: HttpRequest, context: Context) -> HttpResponse:
     )
 
 
+def join_token(secret: bytes, cluster: str) -> str:
+    """What a node that asks to be let in shows: HMAC-SHA256 of ``raftkv join NAME`` under the secret (RFC 2104)."""
+    return hmac.new(secret, b"raftkv join " + cluster.encode(), hashlib.sha256).hexdigest()
+
+
 def _parse_new_member(request: HttpRequest, context: Context) -> Ask:
     found = parameters.arguments(request, frozenset({"timeout"}))
+    token = request.headers.get(_JOIN_HEADER)
+    if token is not None and not hmac.compare_digest(token, context.join_token.encode()):
+        refuse(Code.FORBIDDEN, "it holds another secret than this cluster, or names another cluster")
     body: bodies.NewMember = bodies.body_of(request, bodies.decode_new_member)
     for name, text in (("http", body.http), ("peer", body.peer)):
         try:

@@ -28,6 +28,7 @@ from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
+from raftkv.http.handlers_cluster import join_token
 from raftkv.http.handlers_internal import token_from_secret
 from raftkv.http.listener import listen
 
@@ -58,10 +59,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         return self._make()
 
 
-def make_application(
-    config: ClusterConfig, node_id: str, replica_socket: str, internal_token: str | None = None
-) -> Application:
-    """The ASGI application of a worker, linked to its replica."""
+def make_application(config: ClusterConfig, node_id: str, replica_socket: str, secret: bytes) -> Application:
+    """The ASGI application of a worker, linked to its replica; ``secret`` is the cluster's."""
     replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
     context = Context(
         node=node_id,
@@ -74,16 +73,16 @@ def make_application(
         monotonic_s=time.monotonic,
         wall_s=time.time,
         node_header=((b"raftkv-node", node_id.encode()),),
-        internal_token=internal_token,
+        internal_token=token_from_secret(secret) if config.cluster.secret_file else None,
+        join_token=join_token(secret, config.cluster.name),
     )
     return Application(replicator, context, start=replicator.start, stop=replicator.close)
 
 
-def read_internal_token(config: ClusterConfig, directory: Path) -> str | None:
-    """What requests for one replica must bring, made from the secret that ``config`` names; raises ``OSError``."""
-    if not config.cluster.secret_file:
-        return None
-    return token_from_secret((directory / config.cluster.secret_file).read_bytes().strip())
+def read_secret(config: ClusterConfig, directory: Path) -> bytes:
+    """The cluster's secret; its path is relative to ``directory``. Raises ``OSError``."""
+    cluster = config.cluster
+    return (directory / (cluster.secret_file or Path(cluster.data_dir) / "secret")).read_bytes().strip()
 
 
 def request_line_limit(max_key_bytes: int) -> int:
@@ -172,10 +171,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         config = parse_config(options.config.read_text())
-        token = read_internal_token(config, options.config.resolve().parent)
         listener_fd = options.listen_fd
         if listener_fd is None:
             listener_fd = listen(config.member(options.node).http_listen).detach()
+        secret = read_secret(config, options.config.resolve().parent)
     except (OSError, UnicodeDecodeError) as error:
         print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
@@ -188,7 +187,7 @@ def main(arguments: list[str]) -> int:
     directory = options.config.resolve().parent
     chosen = node_settings(config, options.node, listener_fd, directory)
     end_with_parent(options.parent_fd)
-    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, token))
+    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret))
     return 0
 
 

@@ -150,6 +150,26 @@ def test_a_node_that_nobody_lets_in_says_whom_it_asks_and_ends_when_told_to(tmp_
         assert f"127.0.0.1:{cluster.http['n1']}" in log.read_text()
 
 
+def test_a_newcomer_with_another_secret_is_turned_away_and_the_cluster_stays_as_it_is(tmp_path):
+    with RealCluster(tmp_path, mode="quorum", newcomers=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        newcomer = cluster.command("n4")
+        own = Path(newcomer[newcomer.index("node") + 1])
+        (tmp_path / "other").write_text("another secret of the right length")
+        (tmp_path / "other").chmod(0o600)
+        own.write_text(own.read_text().replace('"secret"', '"other"'))
+
+        done = subprocess.run(newcomer, capture_output=True, text=True, timeout=60, check=False)
+
+        assert (done.returncode, "another secret" in done.stderr) == (2, True), done.stderr
+        assert {member["id"] for member in cluster.request("GET", "n1", "/status").json()["members"]} == {
+            "n1",
+            "n2",
+            "n3",
+        }
+
+
 @pytest.mark.parametrize("which", ["http", "peer"])
 def test_a_taken_port_is_refused_by_name(tmp_path, which):
     with RealCluster(tmp_path, size=1) as cluster:

@@ -179,7 +179,7 @@ class LeaderlessReplicator:
 class LeaderlessNode(Node):
     """An application over it. ``client`` is where its requests seem to come from."""
 
-    def __init__(self, *, internal_token: str | None = None, client: str = "127.0.0.1") -> None:
+    def __init__(self, *, internal_token: str | None = None, join_token: str = "", client: str = "127.0.0.1") -> None:
         super().__init__(LIMITS)
         self.replicator = LeaderlessReplicator()
         context = msgspec.structs.replace(
@@ -187,6 +187,7 @@ class LeaderlessNode(Node):
             status=self.replicator.status,
             last_status=self.replicator.status,
             internal_token=internal_token,
+            join_token=join_token,
         )
         self.application = Application(self.replicator, context)
         self.client = client

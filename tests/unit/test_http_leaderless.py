@@ -21,6 +21,7 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Missing, Written
+from raftkv.http.handlers_cluster import join_token
 from raftkv.http.handlers_internal import token_from_secret
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node, is_problem
@@ -425,6 +426,17 @@ def test_a_node_that_cannot_be_is_not_let_in(node: LeaderlessNode, change: dict[
 
     assert is_problem(node("POST", "/cluster/members", body), 400, "bad_request", f"{word}: ")
     assert node.replicator.submitted == []
+
+
+@pytest.mark.parametrize(("secret", "cluster"), [(b"theirs", "ours"), (b"ours", "theirs")])
+def test_a_node_that_asks_for_itself_must_hold_the_secret_and_name_the_cluster(secret: bytes, cluster: str) -> None:
+    node = LeaderlessNode(join_token=join_token(b"ours", "ours"))
+    body = {"id": "n4", "http": "127.0.0.1:8004", "peer": "127.0.0.1:9004"}
+
+    refused = node("POST", "/cluster/members", body, raftkv_join=join_token(secret, cluster))
+    assert is_problem(refused, 403, "forbidden", "another secret")
+    assert node.replicator.submitted == []
+    assert node("POST", "/cluster/members", body, raftkv_join=join_token(b"ours", "ours")).status == 201
 
 
 def test_a_node_leaves(node: LeaderlessNode) -> None:
