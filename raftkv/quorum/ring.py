@@ -16,7 +16,9 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-POSITION_BYTES: Final = 8
+from raftkv.quorum.fingerprint import FINGERPRINT_BYTES, fingerprint
+
+POSITION_BYTES: Final = FINGERPRINT_BYTES
 POSITIONS: Final = 1 << 8 * POSITION_BYTES
 FALLBACKS_COUNT: Final = 8
 """How many nodes after the primaries may stand in for them; more being unreachable at once is not survived."""
@@ -27,7 +29,7 @@ TABLES_LIMIT: Final = 8
 
 def position(key: bytes) -> int:
     """Where ``key`` lies: 0 to 2**64 - 1."""
-    return int.from_bytes(blake2b(key, digest_size=POSITION_BYTES).digest(), "big")
+    return int.from_bytes(fingerprint(key), "big")
 
 
 class Range(NamedTuple):

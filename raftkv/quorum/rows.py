@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.quorum.ring import POSITION_BYTES, position
+from raftkv.quorum.fingerprint import FINGERPRINT_BYTES, fingerprint
 from raftkv.quorum.versions import (
     MAX_VERSIONS,
     Conflicts,
@@ -31,7 +31,6 @@ from raftkv.quorum.versions import (
     State,
     Version,
     decode_state,
-    fingerprint,
 )
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engine import Engine, Table
@@ -41,8 +40,6 @@ MORTAL: Final = b"\1"
 
 MAX_ROW_BYTES: Final = 64 << 20
 """No row holds concurrent values of more; so many could not be told to anybody, for a frame is not much longer."""
-
-_MARK_BYTES: Final = 8
 
 OrderKey = bytes
 """Position and key, as the ``order`` table has them."""
@@ -77,7 +74,7 @@ _decode_row = msgspec.msgpack.Decoder(_Row).decode
 
 def order_key(key: bytes) -> OrderKey:
     """Where ``key`` lies in the order of the ring."""
-    return position(key).to_bytes(POSITION_BYTES, "big") + key
+    return fingerprint(key) + key
 
 
 def hint_key(target: str, key: bytes) -> bytes:
@@ -125,7 +122,7 @@ def mark_of(state: State, encoded: bytes) -> bytes:
 
 def is_mortal(mark: bytes) -> bool:
     """May the state of this mark be purged one day?"""
-    return len(mark) > _MARK_BYTES
+    return len(mark) > FINGERPRINT_BYTES
 
 
 def _undecodable(error: Exception) -> DiskError:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
 from itertools import islice
 from typing import Final
 
+from raftkv.quorum.fingerprint import FINGERPRINT_BYTES, fingerprint
 from raftkv.quorum.ring import POSITION_BYTES, Range
 
 LEAVES: Final = 64
-HASH_BYTES: Final = 8
+HASH_BYTES: Final = FINGERPRINT_BYTES
 _RANGE_COST: Final = 8
 """A range costs about as much as this many keys, even if it has none."""
 
@@ -36,7 +36,7 @@ def leaf_of(piece: Range, order_key: bytes) -> int:
 
 def root_of(leaves: Leaves) -> bytes:
     """The root over ``leaves``."""
-    return blake2b(leaves, digest_size=HASH_BYTES).digest() if leaves else b""
+    return fingerprint(leaves) if leaves else b""
 
 
 def differing(one: Leaves, other: Leaves) -> int:
@@ -82,8 +82,7 @@ class _Tree:
 
     def _turn_over(self, order_key: bytes, mark: bytes) -> None:
         """Put the key in, or take it out again."""
-        digest = blake2b(order_key + mark, digest_size=HASH_BYTES).digest()
-        self._leaves[leaf_of(self.piece, order_key)] ^= int.from_bytes(digest, "big")
+        self._leaves[leaf_of(self.piece, order_key)] ^= int.from_bytes(fingerprint(order_key + mark), "big")
 
 
 class Trees:

@@ -18,7 +18,6 @@ Imports the standard library and msgspec only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Annotated, Final, NamedTuple, Protocol
 
@@ -154,11 +153,6 @@ def _check_order(seen: Seen) -> None:
 def is_actor(text: str) -> bool:
     """May ``text`` name a writer? Clients get to see it in headers."""
     return text.isascii() and text.isprintable()
-
-
-def fingerprint(encoded: bytes) -> bytes:
-    """Eight bytes that differ when states differ."""
-    return blake2b(encoded, digest_size=8).digest()
 
 
 def visible(state: State, now_ms: int) -> tuple[Version, ...]:

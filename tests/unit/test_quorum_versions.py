@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.quorum import versions
+from raftkv.quorum.fingerprint import fingerprint
 from raftkv.quorum.versions import (
     CONFLICTS,
     MAX_ACTORS,
@@ -23,7 +24,6 @@ from raftkv.quorum.versions import (
     decode_state,
     encode_context,
     encode_state,
-    fingerprint,
     visible,
 )
 
