@@ -7,13 +7,16 @@ machine is the launcher's part.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 import tomllib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
+
+_ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  where nodes may listen, but no address of theirs
 
 NODE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
 _NODE_ID = re.compile(NODE_ID_PATTERN)
@@ -215,6 +218,17 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         raise ConfigError(f"node: there is no node with id {node_id!r} (there are: {known})")
 
 
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "cluster": ClusterSection,
+    "node": NodeSection,
+    "raft": RaftSection,
+    "quorum": QuorumSection,
+    "delays": DelaysSection,
+    "http": HttpSection,
+    "peers": PeersSection,
+}
+
+
 def is_node_id(text: str) -> bool:
     """May a node be called ``text``?"""
     return _NODE_ID.match(text) is not None
@@ -229,7 +243,8 @@ def parse_config(text: str) -> ClusterConfig:
     try:
         config = msgspec.convert(document, ClusterConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(readable(str(error))) from None
+        message = readable(str(error))
+        raise ConfigError(message + _hint(message)) from None
     _check_nodes(config)
     _check_timing(config)
     _check_quorum(config)
@@ -253,6 +268,19 @@ def readable(message: str) -> str:
     return message
 
 
+def _hint(message: str) -> str:
+    """What may have been meant, where a key is unknown or a word none of a few."""
+    path, _, reason = message.partition(": ")
+    section, _, key = path.rpartition(".")
+    known = _SECTIONS.get(section.partition("[")[0], ClusterConfig)
+    fields = {field.name: field.type for field in msgspec.structs.fields(known)}
+    if reason == "unknown key":
+        close = difflib.get_close_matches(key, fields, n=1)
+        return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(fields)}"
+    words = [str(word) for word in get_args(fields.get(key)) if isinstance(word, str)]
+    return f"; known are {', '.join(words)}" if words else ""
+
+
 def _check_nodes(config: ClusterConfig) -> None:
     if not config.node:
         raise ConfigError("node: at least one [[node]] is needed")
@@ -268,7 +296,7 @@ def _check_nodes(config: ClusterConfig) -> None:
             if not text and key.endswith("_bind"):
                 continue
             try:
-                address = str(parse_address(text))
+                address = str(parse_address(text) if key.endswith("_bind") else _reachable(text, key))
             except ValueError as error:
                 raise ConfigError(f"{path}.{key}: {error}") from None
             if key.endswith("_bind"):
@@ -276,6 +304,14 @@ def _check_nodes(config: ClusterConfig) -> None:
             if address in seen:
                 raise ConfigError(f"{path}.{key}: address {address} is also {seen[address]}")
             seen[address] = f"{path}.{key}"
+
+
+def _reachable(text: str, key: str) -> Address:
+    """The address in ``text``; raises ``ValueError`` unless others can be told it."""
+    address = parse_address(text)
+    if address.host in _ANYWHERE:
+        raise ValueError(f"nobody can be reached at {address.host}; that belongs in {key}_bind")
+    return address
 
 
 def _check_timing(config: ClusterConfig) -> None:

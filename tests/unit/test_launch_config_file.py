@@ -45,7 +45,13 @@ def test_paths_are_relative_to_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "key", "reason"),
     [
-        ("[cluster]\nfoo = 1\n" + NODES, "cluster.foo", "unknown key"),
+        ("[cluster]\nfoo = 1\n" + NODES, "cluster.foo", "unknown key; known are name, mode, data_dir, secret_file"),
+        ("[quorum]\ngossip = 1\n" + NODES, "quorum.gossip", "unknown key; did you mean gossip_s?"),
+        (NODES.replace("[[node]]", "[[nodes]]"), "nodes", "unknown key; did you mean node?"),
+        (NODES + 'zones = "a"\n', "node[0].zones", "unknown key; did you mean zone?"),
+        ('[cluster]\nmode = "quorom"\n' + NODES, "cluster.mode", "'quorom'; known are raft, quorum"),
+        (NODES.replace("127.0.0.1:8001", "0.0.0.0:8001"), "node[0].http", "belongs in http_bind"),
+        (NODES.replace("127.0.0.1:9001", "[::]:9001"), "node[0].peer", "belongs in peer_bind"),
         ('[raft]\nheartbeat_s = "x"\n' + NODES, "raft.heartbeat_s", "Expected `float`"),
         ('[cluster]\nmode = "quorum"\n' + NODES, "quorum.n", "3 replicas need as many nodes, but there are 1"),
         (NODES + NODES, "node[1].id", "used twice"),
