@@ -276,7 +276,12 @@ class Cluster:
     def wait_ready(self, *nodes: str) -> None:
         """Wait until each of ``nodes``, or every running node, can serve."""
         for node in nodes or tuple(self.processes):
-            wait_until(partial(self._is_ready, node), f"{node} to be ready")
+            wait_until(partial(self.is_ready, node), f"{node} to be ready")
+
+    def is_ready(self, node: str) -> bool:
+        """Does ``node`` say that it can serve?"""
+        answer = self.ask(node, "/readyz")
+        return answer is not None and answer[0] == 200
 
     def copy(self, node: str, consistency: str = "local") -> dict[bytes, bytes]:
         """Everything that ``node`` answers with when it is asked for all keys; raises ``ClusterError``."""
@@ -300,10 +305,6 @@ class Cluster:
         statuses = [self.status(node) for node in self.nodes]
         places = {(status["applied_index"], status["revision"]) for status in statuses if status is not None}
         return None not in statuses and len(places) == 1
-
-    def _is_ready(self, node: str) -> bool:
-        answer = self.ask(node, "/readyz")
-        return answer is not None and answer[0] == 200
 
 
 def _node_section(site: Site) -> str:

@@ -52,12 +52,20 @@ class Stage(msgspec.Struct, frozen=True):
     def progress(self, count: int) -> None:
         """Wait until so many more operations have succeeded."""
         target = self.clients.counts()[Outcome.OK] + count
+        self._reach(lambda: self.clients.counts()[Outcome.OK] >= target, f"{count} more operations")
+
+    def recovery(self) -> None:
+        """Wait until every node serves."""
+        self._reach(lambda: all(map(self.cluster.is_ready, self.cluster.nodes)), "all nodes to be ready")
+
+    def _reach(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for ``condition``, and start nodes again that end meanwhile because of a fault that is over."""
 
         def is_reached() -> bool:
             self.nemesis.revive()
-            return self.clients.counts()[Outcome.OK] >= target
+            return condition()
 
-        wait_until(is_reached, f"{count} more operations", RESUMED_S)
+        wait_until(is_reached, what, RESUMED_S)
 
     def strike(self, fault: AnyFault, for_s: float, rest_s: float = 0.0) -> None:
         """One fault from its beginning to its end, and a rest."""
@@ -146,7 +154,7 @@ def perform(
             healed_s = time.monotonic()
             stage.progress(RESUMED_COUNT)
             resumed_s = time.monotonic() - healed_s
-            cluster.wait_ready(*cluster.nodes)
+            stage.recovery()
             stage.progress(RESUMED_COUNT)
         cluster.wait_level()
         history, copies = _look(cluster, clients.history())
