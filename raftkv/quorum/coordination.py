@@ -10,7 +10,8 @@ hints and read repair.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -91,9 +92,9 @@ class Coordination:
             for group, position, attempt in gathered:
                 operation = group.write.operations[position]
                 if isinstance(operation, Get):
-                    self._read_of(group, position, operation)
+                    self._read_for(group, position, partial(_tell_read, group, position))
                 elif self._dispatch.settings.conflicts == "siblings":
-                    self._begin_event(Wanted(operation, group, position))
+                    self._begin_with_siblings(Wanted(operation, group, position))
                 else:
                     replicas = self._dispatch.placement.replicas(operation.key, group.n)
                     kind = _Kind(replicas, group.n, group.w, group.sloppy, attempt)
@@ -140,14 +141,38 @@ class Coordination:
         )
         self._begin(RunningWrites(dispatch, writes, targets, needed=kind.w, attempt=attempt, try_again=self._try_again))
 
-    def _begin_event(self, wanted: Wanted) -> None:
+    def _begin_with_siblings(self, wanted: Wanted) -> None:
+        context = wanted.group.write.context
+        if context or isinstance(wanted.operation, Put):
+            self._begin_event(wanted, context)
+        else:
+            # A tombstone that has seen nothing would delete nothing: as Riak does, delete what a read sees.
+            self._read_for(wanted.group, wanted.position, partial(self._delete_what_was_read, wanted))
+
+    def _delete_what_was_read(self, wanted: Wanted, answer: Answer) -> None:
+        if isinstance(answer.content, Missing):
+            wanted.group.read(wanted.position, answer.content)
+        else:
+            self._begin_event(wanted, answer.context)
+
+    def _begin_event(self, wanted: Wanted, context: bytes) -> None:
         dispatch, group = self._dispatch, wanted.group
         targets = dispatch.placement.targets(wanted.operation.key, group.n, sloppy=group.sloppy)
-        self._begin(RunningEvent(dispatch, wanted, targets, needed=group.w))
+        self._begin(RunningEvent(dispatch, wanted, targets, needed=group.w, context=context))
 
-    def _read_of(self, group: Group, position: int, query: Get) -> None:
+    def _read_for(self, group: Group, position: int, take: Callable[[Answer], None]) -> None:
+        """Read the key of the operation at ``position`` for ``take``; without an answer, the operation has failed."""
+
+        def done(outcome: object) -> None:
+            if isinstance(outcome, Answer):
+                take(outcome)
+            else:
+                assert isinstance(outcome, Refused | Unknown)
+                group.failed(position, outcome)
+
         one = Pending()
-        one.when_done(_ReadOfGroup(group, position))
+        one.when_done(done)
+        query = Get(key=group.write.operations[position].key)
         read = Read(query=query, consistency=Consistency.EVENTUAL, sloppy=group.sloppy)
         self.read(read, group.deadline_s, one, n=group.n, r=group.r)
 
@@ -172,21 +197,10 @@ def _portions(writes: Iterable[Wanted]) -> Iterator[list[Wanted]]:
     yield portion
 
 
-class _ReadOfGroup:
-    """Hands a read's outcome to the group of operations it belongs to."""
-
-    __slots__ = ("_group", "_position")
-
-    def __init__(self, group: Group, position: int) -> None:
-        self._group, self._position = group, position
-
-    def __call__(self, outcome: object) -> None:
-        if isinstance(outcome, Answer):
-            content = outcome.content
-            if isinstance(content, Siblings):
-                content = content.records[-1]
-            assert isinstance(content, Record | Missing)
-            self._group.read(self._position, content)
-        else:
-            assert isinstance(outcome, Refused | Unknown)
-            self._group.failed(self._position, outcome)
+def _tell_read(group: Group, position: int, answer: Answer) -> None:
+    """The operation at ``position`` is a read: several values cannot be told in one place, so the newest is."""
+    content = answer.content
+    if isinstance(content, Siblings):
+        content = content.records[-1]
+    assert isinstance(content, Record | Missing)
+    group.read(position, content)

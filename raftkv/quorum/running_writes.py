@@ -245,12 +245,12 @@ class RunningWrites(_Spreading):
 
 
 class RunningEvent(_Spreading):
-    """One put or delete, siblings kept. Until ``_origin`` has answered there is no state to spread."""
+    """One put or delete by who has seen ``context``, siblings kept. Nothing is spread until ``_origin`` has answered."""
 
-    def __init__(self, dispatch: Dispatch, wanted: Wanted, targets: Targets, *, needed: int) -> None:
+    def __init__(self, dispatch: Dispatch, wanted: Wanted, targets: Targets, *, needed: int, context: bytes) -> None:
         super().__init__(dispatch, (wanted,), targets, needed=needed, attempt=FIRST)
         self._operation = wanted.operation
-        self._context = wanted.group.write.context
+        self._context = context
         self._origin = ""
 
     def begin(self, operation_id: int) -> None:

@@ -6,7 +6,8 @@ The promises are those of ``docs/quorum.rst``. A stamp is (counter, node), a dot
    nodes place keys alike.
 2. Nothing acknowledged is lost. Last writer wins: what is held at the end has a stamp as high as that of every
    acknowledged write of the key. Siblings: every acknowledged version is held, or was covered by the context of some
-   later write. Of writes that were acknowledged by no more replicas than disks were lost, nothing is promised.
+   later write, or may have been read by a delete without one. Of writes that were acknowledged by no more replicas than
+   disks were lost, nothing is promised.
 3. What was refused never happens, and what is read was written by somebody. No two writes have one stamp.
 4. A strict read that begins after a strict write was acknowledged sees it or a newer one, if R + W > N.
 5. Last writer wins: of two strict writes the later one, if it began after the other was acknowledged, has the higher
@@ -170,14 +171,23 @@ def _check_last_kept(safe: Iterable[Asked], final: State | None) -> None:
 def _check_siblings_kept(writes: Sequence[Asked], safe: Iterable[Asked], final: State | None) -> None:
     held = set() if final is None else {tuple(version.stamp) for version in final.versions}
     seen = {} if final is None else dict(final.seen)
-    covering = [dict(decode_context(one.context)) for one in writes if one.outcome != "failed"]
+    done = [one for one in writes if one.outcome != "failed"]
+    covering = [dict(decode_context(one.context)) for one in done]
+    reading = [one for one in done if one.kind == "delete" and not one.context]
     for one in safe:
         counter, actor = one.stamp
         if not actor:
             continue  # a deletion of nothing: nobody was told its dot
         assert seen.get(actor, 0) >= counter, f"acknowledged and never heard of: {one.story()}"
         is_covered = any(context.get(actor, 0) >= counter for context in covering)
+        is_covered |= any(_may_have_read(delete, one) for delete in reading)
         assert one.stamp in held or is_covered, f"acknowledged and replaced by nobody: {one.story()}"
+
+
+def _may_have_read(delete: Asked, write: Asked) -> bool:
+    """Can ``delete``, which has no context, have read what ``write`` wrote? One without an answer may happen later."""
+    assert delete.returned_s is not None
+    return delete.outcome == "unknown" or write.invoked_s < delete.returned_s
 
 
 def meet(read: Asked, write: Asked) -> bool:

@@ -3,8 +3,20 @@
 import pytest
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import AddMember, Configure, Consistency, Get, Inspect, Read, RemoveMember, StoreHere
-from raftkv.core.results import Membership, Stored, Written
+from raftkv.core.requests import (
+    AddMember,
+    Configure,
+    Consistency,
+    Delete,
+    Get,
+    Inspect,
+    Put,
+    Read,
+    RemoveMember,
+    StoreHere,
+    Write,
+)
+from raftkv.core.results import DeleteDone, Membership, Missing, PutDone, Stored, Written
 from raftkv.quorum.membership import CHANGING, Phase
 from raftkv.quorum.ring import Ring, position
 from raftkv.quorum.versions import encode_context, encode_state
@@ -435,6 +447,60 @@ def test_a_refused_write_does_not_come_back_by_a_hint():
     assert refused.code is Code.DISK_FULL
     assert cluster.replica(via).store.hints_pending == 0
     assert b"refused" not in [*cluster.held(owners[0]).values(), *cluster.held(owners[1]).values()]
+
+
+def test_a_delete_without_a_context_deletes_what_its_coordinator_reads():
+    cluster = Leaderless(3, conflicts="siblings")
+    cluster.put("n1", b"k", b"one")
+    cluster.put("n2", b"k", b"other")
+    deleted = cluster.delete("n3", b"k")
+    cluster.run_until_level()
+
+    assert isinstance(deleted.results[0], DeleteDone)
+    assert cluster.get("n1", b"k", r=3) is None
+
+
+def test_what_a_delete_without_a_context_has_not_read_survives_it():
+    cluster = Leaderless(3, conflicts="siblings")
+    cluster.put("n1", b"k", b"seen", w=3)
+    cluster.isolate("n3")
+    cluster.run(4.0)
+    cluster.put("n3", b"k", b"concurrent", w=1, sloppy=False)
+    cluster.delete("n1", b"k", sloppy=False)
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert cluster.get("n1", b"k", r=3) == b"concurrent"
+
+
+def test_a_delete_that_cannot_read_is_refused_and_changes_nothing():
+    cluster = Leaderless(3, conflicts="siblings", r=2, w=1)
+    cluster.put("n1", b"k", b"value", w=3)
+    before = cluster.replica("n1").contents()
+    cluster.isolate("n1")
+    cluster.run(4.0)
+    refused = cluster.delete("n1", b"k", sloppy=False)
+
+    assert refused.code is Code.QUORUM_UNREACHABLE
+    assert cluster.replica("n1").contents() == before
+
+
+def test_a_delete_that_reads_nothing_writes_nothing():
+    cluster = Leaderless(3, conflicts="siblings")
+    deleted = cluster.delete("n1", b"k")
+
+    assert deleted.results == (Missing(key=b"k"),)
+    assert not any(cluster.held(name) for name in cluster.machines)
+
+
+def test_a_delete_of_a_batch_without_a_context_deletes_what_stood_before_it():
+    cluster = Leaderless(3, conflicts="siblings")
+    cluster.put("n1", b"old", b"value")
+    batch = (Put(key=b"new", value=b"value"), Delete(key=b"old"), Delete(key=b"new"), Get(key=b"new"))
+    outcome = cluster.ask("n2", Write(operations=batch))
+
+    assert [type(result) for result in outcome.results] == [PutDone, DeleteDone, DeleteDone, Missing]
+    assert cluster.get("n3", b"old") is None
 
 
 def test_a_read_of_two_replicas_waits_for_the_second():
