@@ -245,7 +245,7 @@ class RunningWrites(_Spreading):
 
 
 class RunningEvent(_Spreading):
-    """One put or delete by who has seen ``context``, siblings kept. Nothing is spread until ``_origin`` has answered."""
+    """One put or delete on top of ``context``, siblings kept. Nothing is spread until ``_origin`` has answered."""
 
     def __init__(self, dispatch: Dispatch, wanted: Wanted, targets: Targets, *, needed: int, context: bytes) -> None:
         super().__init__(dispatch, (wanted,), targets, needed=needed, attempt=FIRST)
