@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -38,6 +39,9 @@ from raftkv.storage.disk import RealDisk, replace_file, translated
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
+
+GARBAGE_THRESHOLD: Final = 20_000
+"""Objects between two searches for cycles, of which there are few here: rare enough not to be felt by requests."""
 
 CHILD_CHECK_S: Final = 0.5
 FRONTEND_GRACE_S: Final = 3.0
@@ -84,6 +88,8 @@ def run_node(
             parent_fd=parent_fd,
             surroundings=surroundings or Surroundings(),
         )
+        gc.freeze()  # what was imported need not be looked through again and again
+        gc.set_threshold(GARBAGE_THRESHOLD)
         try:
             return uvloop.run(node.run())
         finally:
