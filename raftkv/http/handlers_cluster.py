@@ -40,15 +40,14 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     _, r, w = status.sizes
     if reachable < max(r, w):
         return Code.QUORUM_UNREACHABLE, f"no quorum: {reachable} of {status.cluster_size}"
-    if Consistency.LINEARIZABLE not in status.offers:
-        return None
-    if status.leader is None:
-        return Code.NO_LEADER, "no leader"
-    if status.role != "leader":
-        level_s = now_s - status.heard_at_s if status.heard_at_s is not None else float("inf")
-        if level_s > LEVEL_WITHIN_S:
-            return Code.QUORUM_UNREACHABLE, "catching up with the leader"
-    return None
+    if Consistency.LINEARIZABLE in status.offers:
+        if status.leader is None:
+            return Code.NO_LEADER, "no leader"
+        if status.role != "leader":
+            # Only the leader's disk keeps anybody from writing.
+            level_s = now_s - status.heard_at_s if status.heard_at_s is not None else float("inf")
+            return (Code.QUORUM_UNREACHABLE, "catching up with the leader") if level_s > LEVEL_WITHIN_S else None
+    return None if status.can_write else (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
 
 
 def _parse_status(request: HttpRequest, context: Context) -> Ask:

@@ -167,6 +167,7 @@ class QuorumReplica:
             now_s=now_s,
         )
         self._upkeep_s = now_s
+        self._disk_was_full = False
 
     # -- Replicator
 
@@ -212,6 +213,7 @@ class QuorumReplica:
         if now_s >= self._upkeep_s:
             self._upkeep_s = now_s + UPKEEP_S
             self._upkeep.work(now_s)
+            self._look_at_disk("less is free than quorum.disk_reserve_bytes")
             self._members.work(now_s)
         self._handoff.work(now_s)
         self._anti_entropy.work(now_s)
@@ -240,12 +242,21 @@ class QuorumReplica:
         except DiskError as error:
             if not error.full:
                 raise
-            log_line.warning("disk full", reason=str(error))
             for one in waiting:
                 one.commit_failed()
+            self._look_at_disk(str(error))
         else:
             for one in waiting:
                 one.committed()
+
+    def _look_at_disk(self, reason: str) -> None:
+        """Log it when the disk has become full, for ``reason``, and when it has room again."""
+        is_full = self._upkeep.is_full
+        if is_full and not self._disk_was_full:
+            log_line.warning("disk full: writes are declined", reason=reason)
+        elif self._disk_was_full and not is_full:
+            log_line.warning("disk has room again")
+        self._disk_was_full = is_full
 
     def position(self) -> tuple[str, str | None, int, str]:
         """What the front-end must hear of at once: role, leader, term and place of the applied state."""

@@ -108,10 +108,7 @@ class _Spreading:
 
     def _gone(self, node: str, substitute: Target | None) -> None:
         self._take_place(node, substitute)
-        if self._wanted and self._coordinator.is_hopeless:
-            self._give_up(LOST)
-        else:
-            self._end_if_over()
+        self._end_if_over()
 
     def _declined(self, node: str, refusal: Refused) -> None:
         if self._coordinator.awaits(node):
@@ -137,9 +134,13 @@ class _Spreading:
             self._take_place(node, self._coordinator.silent(node))
         if not self._wanted:
             self._dispatch.end(self._id)
+        else:
+            self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if not self._wanted and self._coordinator.is_complete:
+        if self._wanted and self._coordinator.has_failed:
+            self._give_up(LOST)
+        elif not self._wanted and self._coordinator.is_complete:
             self._dispatch.end(self._id)
 
     def _give_up(self, reason: str) -> None:

@@ -29,6 +29,7 @@ class WriteCoordinator:
     __slots__ = (
         "_declined",
         "_is_first",
+        "_is_silent",
         "_lost",
         "_needed",
         "_sent",
@@ -44,6 +45,7 @@ class WriteCoordinator:
         self._needed = needed
         self._is_first = is_first
         self._sent = False
+        self._is_silent = False
         self._declined: dict[str, Refused] = {}
         self._lost: set[str] = set()
         self.acknowledged: dict[str, Target] = {}
@@ -56,6 +58,12 @@ class WriteCoordinator:
     def is_hopeless(self) -> bool:
         """Can ``needed`` replicas not be reached any more? Those that are merely silent may still answer."""
         return len(self._targets.asked) - len(self._declined) - len(self._lost) < self._needed
+
+    @property
+    def has_failed(self) -> bool:
+        """Is it time to give up? While all who answered have declined the rest is heard: perhaps nobody takes it."""
+        is_uncertain = bool(self.acknowledged or self._lost) or self._is_silent or not self._is_first
+        return self.is_hopeless and (is_uncertain or self.is_complete)
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -90,7 +98,10 @@ class WriteCoordinator:
 
     def silent(self, node: str) -> Target | None:
         """``node`` takes too long: whom to ask in its place, if anyone. Its answer still counts if it comes."""
-        return self._targets.replace(node) if self.awaits(node) else None
+        if not self.awaits(node):
+            return None
+        self._is_silent = True
+        return self._targets.replace(node)
 
     def lost(self, node: str) -> Target | None:
         """The connection to ``node`` is gone, and with it its answer: whom to ask in its place, if anyone."""

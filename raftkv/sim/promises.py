@@ -185,9 +185,12 @@ def _check_siblings_kept(writes: Sequence[Asked], safe: Iterable[Asked], final: 
 
 
 def _may_have_read(delete: Asked, write: Asked) -> bool:
-    """Can ``delete``, which has no context, have read what ``write`` wrote? One without an answer may happen later."""
+    """Can ``delete``, which has no context, have read what ``write`` wrote and replaced it?
+
+    One without an answer may do so later; one that nobody acknowledged found nothing, and replaced nothing.
+    """
     assert delete.returned_s is not None
-    return delete.outcome == "unknown" or write.invoked_s < delete.returned_s
+    return delete.outcome == "unknown" or (bool(delete.replicas) and write.invoked_s < delete.returned_s)
 
 
 def meet(read: Asked, write: Asked) -> bool:

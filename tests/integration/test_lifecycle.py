@@ -13,6 +13,7 @@ import trustme
 from raftkv.client import Client
 from raftkv.core.errors import DefiniteError
 from raftkv.lab.cluster import wait_until
+from raftkv.lab.disks import SmallDisk, why_unavailable
 from raftkv.lab.processes import descendants
 from tests.integration.processes import RealCluster
 
@@ -208,32 +209,34 @@ def test_a_state_directory_that_vanished_is_rebuilt_from_the_log(tmp_path):
         assert cluster.get("n1", "k").text == "v"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_refuses_writes_and_goes_on_reading(tmp_path):
+@pytest.mark.skipif(why_unavailable() is not None, reason="mounting a small disk needs root")
+@pytest.mark.parametrize(
+    ("mode", "size", "section"), [("raft", 1, "[raft]\nsegment_bytes = 1048576\n"), ("quorum", 3, "[quorum]\n")]
+)
+def test_a_full_disk_refuses_writes_and_goes_on_reading(tmp_path, mode, size, section):
     small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
-    try:
-        sections = "[raft]\nsegment_bytes = 1048576\ndisk_reserve_bytes = 8388608\n"
-        with RealCluster(tmp_path, size=1, sections=sections, data=str(small)) as cluster:
-            cluster.start()
-            cluster.wait_ready()
-            cluster.put("n1", "k", "v")
-            fill = small / "fill"
-            free = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
-            fill.write_bytes(bytes(free - (6 << 20)))
+    sections = f"{section}disk_reserve_bytes = 8388608\n"
+    with (
+        SmallDisk(small, 48 << 20) as disk,
+        RealCluster(tmp_path, size=size, sections=sections, data=str(small), mode=mode) as cluster,
+    ):
+        cluster.start()
+        cluster.wait_ready()
+        cluster.put("n1", "k", "v")
+        disk.fill(6 << 20)
+        wait_until(lambda: not any(map(cluster.is_ready, cluster.nodes)), "the nodes to notice")
+        refused = cluster.put("n1", "k", "w")
+        ready = cluster.request("GET", "n1", "/readyz")
+        read = cluster.get("n1", "k")
+        disk.free()
 
-            wait_until(lambda: cluster.put("n1", "k", "w").status_code == 503, "a refusal")
-            refused = cluster.put("n1", "k", "w")
-            read = cluster.get("n1", "k")
-            fill.unlink()
-
-            assert refused.json()["code"] == "disk_full"
-            assert refused.json()["applied"] == "no"
-            assert read.ok
-            wait_until(lambda: cluster.put("n1", "k", "x").ok, "writes to be taken again")
-    finally:
-        subprocess.run(["umount", "--lazy", small], check=True)
+        assert refused.json()["code"] == ready.json()["code"] == "disk_full"
+        assert refused.json()["applied"] == "no"
+        assert "Retry-After" in refused.headers
+        assert read.text == "v"
+        assert cluster.log("n1").count("disk full") == 1
+        wait_until(lambda: cluster.put("n1", "k", "x").ok, "writes to be taken again")
+        cluster.wait_ready()
 
 
 TLS = """

@@ -1,6 +1,7 @@
 """Leaderless clusters in situations that were once handled wrongly, or could be: clocks, disks, rings, hints."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import (
@@ -131,6 +132,34 @@ def test_a_replica_with_a_full_disk_goes_on_reading_and_takes_writes_again_when_
     assert cluster.held("n3") == {b"k": b"new"}
     assert isinstance(cluster.put("n1", b"k", b"newest", w=3), Written)
     assert cluster.machines["n3"].lives_count == 1
+
+
+def test_while_all_disks_are_nearly_full_writes_are_definitely_refused_and_it_is_logged_once():
+    cluster = Leaderless(3, disk_reserve_bytes=1 << 20)
+    with capture_logs() as lines:
+        for machine in cluster.machines.values():
+            machine.disk.limit_bytes = 1 << 19
+        cluster.run(1.0)
+        refused = [cluster.put("n1", key, b"value") for key in KEYS]
+        for machine in cluster.machines.values():
+            machine.disk.limit_bytes = UNLIMITED
+        cluster.run(1.0)
+
+    assert {outcome.code for outcome in refused} == {Code.DISK_FULL}
+    assert isinstance(cluster.put("n1", b"k", b"value", w=3), Written)
+    assert [line["event"] for line in lines] == ["disk full: writes are declined"] * 3 + ["disk has room again"] * 3
+
+
+def test_a_disk_that_stays_full_is_logged_once():
+    cluster = Leaderless(1, n=1, r=1, w=1)
+    with capture_logs() as lines:
+        cluster.machines["n1"].disk.limit_bytes = 10
+        cluster.put("n1", b"k", b"value")
+        cluster.run(5.0)
+
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("disk full: writes are declined", "no space left on the device")
+    ]
 
 
 def test_a_version_that_one_replica_is_given_directly_is_unknown_when_it_finds_the_disk_full():

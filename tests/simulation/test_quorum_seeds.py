@@ -17,11 +17,11 @@ SEEDS = range(200)
 CHUNK = 20
 
 FOUND_BY_SEED = {
-    "standing clock": 0,
+    "standing clock": 3,
     "early answers": 3,
-    "overwriting": 0,
+    "overwriting": 15,
     "tombstones dropped": 4,
-    "one replica twice": 99,
+    "one replica twice": 0,
     "always definite": 5,
 }
 """The first seed that finds each."""

@@ -55,3 +55,12 @@ def test_without_a_majority_or_a_leader_no_node_is_ready():
     assert unready(alone, 100.0) == (Code.QUORUM_UNREACHABLE, "no quorum: 1 of 3")
     assert unready(status(leader=None), 100.0) == (Code.NO_LEADER, "no leader")
     assert unready(None, 100.0)[0] is Code.NO_LEADER
+
+
+def test_where_no_writes_are_taken_for_want_of_room_a_node_is_not_ready():
+    full = (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
+    replica = {"role": "replica", "leader": None, "offers": (Consistency.EVENTUAL,), "n": 3, "r": 2, "w": 2}
+
+    assert unready(status(can_write=False, **replica), 100.0) == full
+    assert unready(status(can_write=False, role="leader", leader="n1"), 100.0) == full
+    assert unready(status(can_write=False), 100.0) is None

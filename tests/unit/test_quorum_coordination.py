@@ -265,12 +265,39 @@ def test_a_fallback_is_asked_for_all_writes_of_a_silent_replica_and_keeps_them_a
 
 def test_declined_by_all_is_definite_for_every_write_of_the_message():
     node = Node()
-    one, other = node.write(put(b"a"), w=1), node.write(Delete(key=b"b"), w=1)
+    one, other = node.write(put(b"a")), node.write(Delete(key=b"b"))
     question = node.store()
     for name in NODES:
         node.coordination.answered(name, Declined(question.id, DISK_FULL))
 
     assert one.outcome == other.outcome == DISK_FULL
+
+
+def declined_by_most(node):
+    pending = node.write(put(b"a"))
+    question = node.store()
+    for name in ("n1", "n2"):
+        node.coordination.answered(name, Declined(question.id, DISK_FULL))
+
+    assert pending.outcome is None
+
+    return pending, question
+
+
+def test_declined_by_most_is_unknown_once_the_last_has_it():
+    node = Node()
+    pending, question = declined_by_most(node)
+    node.answer(question, "n3")
+
+    assert isinstance(pending.outcome, Unknown)
+
+
+def test_declined_by_most_is_unknown_once_the_last_is_silent():
+    node = Node(replica_timeout_s=0.2)
+    pending, _ = declined_by_most(node)
+    node.turn(0.2)
+
+    assert isinstance(pending.outcome, Unknown)
 
 
 def test_a_deletion_says_of_each_key_whether_there_was_one():

@@ -84,6 +84,31 @@ def test_a_failure_is_unknown_when_somebody_was_lost_or_is_silent_or_has_it():
     assert all(isinstance(write.failure("so it is"), Unknown) for write in (lost, silent, taken))
 
 
+def test_while_all_who_answered_declined_the_rest_is_heard_before_a_write_has_failed():
+    write = begun()
+    write.declined("n1", DECLINED)
+    write.declined("n2", DECLINED)
+
+    assert write.is_hopeless
+    assert not write.has_failed
+
+    write.declined("n3", DECLINED)
+
+    assert write.has_failed
+
+
+def test_a_hopeless_write_has_failed_once_it_is_certain_that_nothing_definite_can_be_said():
+    lost, silent, taken, again = begun(), begun(), begun(), begun(is_first=False)
+    for write in (lost, silent, taken, again):
+        write.declined("n1", DECLINED)
+        write.declined("n2", DECLINED)
+    lost.lost("n3")
+    silent.silent("n3")
+    taken.add("n3", NEW)
+
+    assert all(write.has_failed for write in (lost, silent, taken, again))
+
+
 def test_a_write_that_was_made_once_is_never_definitely_refused():
     unreachable, declined = coordinator(down={"n2", "n3"}, is_first=False), begun(is_first=False)
     for node in ("n1", "n2", "n3"):
