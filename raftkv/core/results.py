@@ -177,7 +177,8 @@ class QuorumStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What a node of a leaderless cluster knows besides: the ring, its debts and what repair has done.
 
     ``ring`` is a digest of the ring: equal on nodes that agree about it. ``repaired_keys`` counts the versions that
-    range exchanges (anti-entropy, repair, data on the move) brought to this node since it started.
+    read repair and range exchanges (anti-entropy, repair, data on the move) brought to this node since it started,
+    whoever began them.
     """
 
     ring: str

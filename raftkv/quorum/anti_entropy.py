@@ -102,6 +102,7 @@ class AntiEntropy:
         self._retry_s = now_s
         self._foreign: dict[Range, _Foreign] = {}
         self.repaired_count = 0
+        """How many versions the sessions of this node have brought."""
 
     # -- what the replica calls
 

@@ -60,6 +60,10 @@ class PageCoordinator:
 
     def failure(self, reason: str) -> Refused:
         """Why there is no page."""
-        needed = len(self._nodes) - self._allowed
-        detail = f"{reason}: {len(self.answered)} of the {needed} nodes that a list needs have answered"
+        count, needed = len(self._nodes), len(self._nodes) - self._allowed
+        if self.is_hopeless:
+            reachable = count - len(self._lost)
+            detail = f"{needed} of {count} nodes must answer a list, but only {reachable} can be reached"
+        else:
+            detail = f"{reason}: {len(self.answered)} of the {needed} nodes that a list needs have answered"
         return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)

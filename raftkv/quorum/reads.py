@@ -76,7 +76,11 @@ class ReadCoordinator:
 
     def failure(self, reason: str) -> Refused:
         """Why the read has no answer; a read changes nothing, so this is definite."""
-        detail = f"{reason}: {len(self.answers)} of {self._needed} replicas have answered"
+        count, asked = len(self.answers), len(self._targets.asked)
+        if asked < self._needed:
+            detail = f"{self._needed} replicas must answer the read, but only {asked} can be reached"
+        else:
+            detail = f"{reason}: {count} of {self._needed} replicas have answered"
         return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
     def repairs(self) -> tuple[Target, ...]:

@@ -288,7 +288,7 @@ class QuorumReplica:
                 hints_pending=self._store.hints_pending,
                 members=self._members.statuses(self._clock()),
                 transfer=self._anti_entropy.transfer,
-                repaired_keys=self._anti_entropy.repaired_count,
+                repaired_keys=self._anti_entropy.repaired_count + self._serving.repaired_count,
             ),
         )
 

@@ -73,7 +73,7 @@ class RunningRead:
         """Ask the replicas, or refuse if there are too few."""
         self._id = operation_id
         if self._coordinator.is_hopeless:
-            self._finish("too few replicas can be reached")
+            self._finish(LOST)
             return
         self._dispatch.ask(self._coordinator.begin(), self._fetch)
 
@@ -162,7 +162,7 @@ class RunningPage:
             if node not in usable:
                 self._coordinator.lost(node)
         if self._coordinator.is_hopeless:
-            self._finish("too few nodes can be reached")
+            self._finish(LOST)
             return
         self._dispatch.ask(tuple(Target(node) for node in usable), lambda _target: question)
 

@@ -70,6 +70,8 @@ class Serving:
         self._wall_ms = wall_ms
         self._actor = actor
         self._acknowledgements: list[tuple[str, StoreDone | EventDone]] = []
+        self.repaired_count = 0
+        """How many versions read repair, and range exchanges that others began, have brought."""
 
     def take(self, node: str, question: messages.Question) -> None:
         """``node`` asks; with artificial delays it is heard later."""
@@ -127,6 +129,8 @@ class Serving:
                 if now is not sent and now.newest > sent.newest
             ]
             self._acknowledgements.append((node, StoreDone(question.id, replaced, tuple(newer))))
+        elif not question.stands_for:
+            self.repaired_count += sum(now != before for before, now in taken)
 
     def _make_event(self, node: str, question: Event) -> None:
         context = decode_context(question.context)

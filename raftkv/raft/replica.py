@@ -22,7 +22,7 @@ import structlog
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import MAJORITY, Barrier, Configure, Consistency, Inspect, Read, Request, Write
+from raftkv.core.requests import DEFAULT, MAJORITY, Barrier, Configure, Consistency, Inspect, Read, Request, Write
 from raftkv.core.results import Configured, PeerStatus, Status, Written
 from raftkv.machine.command import encode
 from raftkv.machine.machine import Machine
@@ -240,9 +240,13 @@ class RaftReplica:
         """Set R and W of requests that name none, through the log, so that every node has the same."""
         _, r, w = self.status().sizes
         r, w = request.r or r, request.w or w
-        for name, number, least in (("n", request.n or self._size, self._size), ("r", r, 1), ("w", w, 1)):
-            if not least <= number <= self._size:
-                reason = f"{name}: {number} is not " + (f"between 1 and {self._size}" if least == 1 else f"{least}")
+        if request.n not in (DEFAULT, self._size):
+            reason = f"n: every node of a raft cluster has every key, so n is {self._size}; leave it out"
+            pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
+            return
+        for name, number in (("r", r), ("w", w)):
+            if not 1 <= number <= self._size:
+                reason = f"{name}: {number} is not between 1 and {self._size}"
                 pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
                 return
         changed = Pending()

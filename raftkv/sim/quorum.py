@@ -128,7 +128,9 @@ class SimulatedQuorum(QuorumReplica):
     @property
     def repaired_count(self) -> int:
         """How many versions repair has brought to it."""
-        return self._anti_entropy.repaired_count
+        status = self.status().quorum
+        assert status is not None
+        return status.repaired_keys
 
     def contents(self) -> dict[bytes, State]:
         """All keys and states that it holds durably."""

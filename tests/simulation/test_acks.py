@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.core.errors import Unknown
-from raftkv.core.requests import Consistency
+from raftkv.core.requests import Configure, Consistency
 from raftkv.core.results import Written
 from raftkv.raft import appends, proposals
 from raftkv.raft.messages import Applied, decode
@@ -46,6 +46,13 @@ def test_counting_replicas_that_only_hold_the_write_would_leave_some_stale(size,
 @pytest.mark.parametrize(("size", "first"), [(2, 2), (3, 3), (4, 4), (5, 4), (7, 5)])
 def test_replicas_beyond_the_majority_must_show_a_write(size, first):
     assert shown_from(size) == first
+
+
+def test_who_wants_another_n_is_told_that_every_node_has_every_key():
+    cluster = Cluster(3)
+    refused = cluster.submit(cluster.elect(), Configure(n=2)).outcome
+
+    assert refused.detail == "n: every node of a raft cluster has every key, so n is 3; leave it out"
 
 
 def test_state_is_committed_before_it_is_said_to_be_visible():

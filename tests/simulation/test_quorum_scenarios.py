@@ -14,6 +14,7 @@ from raftkv.core.requests import (
     Put,
     Read,
     RemoveMember,
+    Repair,
     StoreHere,
     Write,
 )
@@ -559,6 +560,22 @@ def test_a_read_repairs_the_replica_that_is_behind():
 
     assert before == {b"k": b"old"}
     assert cluster.held("n3") == {b"k": b"new"}
+    assert cluster.ask("n3", Inspect()).quorum.repaired_keys == 1
+
+
+@pytest.mark.parametrize("who", ["n1", "n3"])
+def test_what_repair_brings_is_counted_where_it_comes_in_whoever_began(who):
+    cluster = Leaderless(3, anti_entropy_s=1000.0)
+    for key in KEYS:
+        cluster.put("n1", key, b"value", w=3)
+    cluster.mode.lose_disk("n3")
+    cluster.restart("n3")
+    cluster.run(2.0)
+    cluster.ask(who, Repair())
+    cluster.run(1.0)
+
+    assert cluster.ask("n3", Inspect()).quorum.repaired_keys == len(KEYS)
+    assert cluster.ask("n1", Inspect()).quorum.repaired_keys == 0
 
 
 def test_states_survive_the_wire_between_replicas_unchanged():

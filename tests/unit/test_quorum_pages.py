@@ -61,6 +61,7 @@ def test_more_missing_nodes_than_n_minus_r_leave_no_page():
 
     assert page.is_hopeless
     assert page.failure("lost").code is Code.QUORUM_UNREACHABLE
+    assert page.failure("lost").detail == "3 of 4 nodes must answer a list, but only 2 can be reached"
 
 
 def test_a_node_that_is_lost_after_it_answered_is_not_missed():

@@ -81,6 +81,12 @@ def test_a_silent_replica_still_counts_and_a_lost_one_does_not():
     assert made.failure("lost").code is Code.QUORUM_UNREACHABLE
 
 
+def test_a_read_that_asked_too_few_says_how_many_can_be_reached():
+    refused = read(needed=3, down=("n3",)).failure("lost")
+
+    assert refused.detail == "3 replicas must answer the read, but only 2 can be reached"
+
+
 def test_a_read_is_complete_when_nobody_is_left_to_hear():
     made = read()
     made.add("n1", None)
