@@ -229,8 +229,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     ``heard_at_s`` is when this node last knew itself level with a leader (monotonic clock, seconds); ``None`` if never.
     ``offers`` are the read consistencies that this node can give, the default first; another is refused, never
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
-    ``can_write`` is false while the disk is too full to take writes. ``state_path`` is where the front-end finds the
-    applied state for its own reads, empty when there is none to share.
+    ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while the disk is too full to
+    take writes. ``state_path`` is where the front-end finds the applied state for its own reads, empty when there is
+    none to share.
     """
 
     node: str
@@ -245,6 +246,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     offers: tuple[Consistency, ...]
     cluster_size: int
     heard_at_s: float | None = None
+    can_read: bool = True
     can_write: bool = True
     state_path: str = ""
     n: int = 0

@@ -40,6 +40,8 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     _, r, w = status.sizes
     if reachable < max(r, w):
         return Code.QUORUM_UNREACHABLE, f"no quorum: {reachable} of {status.cluster_size}"
+    if not status.can_read:
+        return Code.QUORUM_UNREACHABLE, "the data of this node is being fetched from the others"
     if Consistency.LINEARIZABLE in status.offers:
         if status.leader is None:
             return Code.NO_LEADER, "no leader"

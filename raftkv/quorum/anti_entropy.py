@@ -1,8 +1,9 @@
 """When this node compares itself with others, and about what: the schedule of range exchanges.
 
-In this order: the ranges that it gains while the members change; a repair that somebody asked for; every
-``anti_entropy_s`` the next peer in turn, about all ranges they share; and ranges that are no longer its own, which are
-compared with all their owners and only then forgotten. One session of its own is under way at a time.
+In this order: the ranges that it gains while the members change, and all of its own if its disk was lost; a repair that
+somebody asked for; every ``anti_entropy_s`` the next peer in turn, about all ranges they share; and ranges that are no
+longer its own, which are compared with all their owners and only then forgotten. One session of its own is under way at
+a time.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ class AntiEntropy:
     def _may_move(self) -> bool:
         """Is there data to fetch, and does everybody know where it is to go? That they do is told by gossip."""
         members = self._members
-        return members.is_moving and not members.is_synced and members.is_agreed
+        return members.may_fetch and (members.is_lacking or (members.is_moving and not members.is_synced))
 
     def _follow_view(self) -> None:
         self._view = self._placement.view
@@ -246,20 +247,21 @@ class AntiEntropy:
         given_up = self._members.given_up
         unasked = Counter(piece for peer, pieces in self._moves.items() if peer not in given_up for piece in pieces)
         for piece, count in unasked.items():
-            owners = set(self._placement.owners(piece, n)) - given_up
+            owners = set(self._placement.owners(piece, n)) - given_up - {self._settings.node_id}
             if len(owners) - count < min(needed, len(owners)):
                 return True
         return False
 
     def _gained(self) -> dict[str, list[Range]]:
-        """The ranges that this node comes to own, by the nodes that have their data."""
+        """The ranges that this node comes to own, or has to fetch again, by the nodes that have their data."""
         n, here = self._members.sizes[0], self._settings.node_id
         gained: dict[str, list[Range]] = {}
         for piece in self._pieces:
             owners = self._placement.owners(piece, n)
-            if here not in owners and here in self._placement.other_owners(piece, n):
+            if self._members.is_lacking if here in owners else here in self._placement.other_owners(piece, n):
                 for owner in owners:
-                    gained.setdefault(owner, []).append(piece)
+                    if owner != here:
+                        gained.setdefault(owner, []).append(piece)
         return gained
 
     def _begin_repair(self, repair: _Repair, now_s: float) -> None:

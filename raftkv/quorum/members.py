@@ -31,6 +31,7 @@ from raftkv.core.results import Membership as MembershipResult
 from raftkv.core.results import MemberStatus, PeerStatus
 from raftkv.quorum.membership import (
     MEMBERS_LIMIT,
+    Digest,
     Entry,
     GossipMessage,
     Membership,
@@ -79,6 +80,8 @@ class Members:
         self._next_tick_s = now_s
         self._acted_on = -1
         self._parting_s: float | None = None
+        self.is_lacking = False
+        """Did this node have data, under another directory, that has not been fetched from the others yet?"""
         remembered = remembered_members(store)
         sizes = Sizes(0, "", settings.n, settings.r, settings.w)
         self._membership = Membership(
@@ -111,6 +114,8 @@ class Members:
         for peer in self._membership.entries:
             if self._is_up(peer):
                 self._membership.hear(peer, now_s)
+        if self._store.is_unproven and not self.peers():
+            self._store.prove()
         if now_s >= self._next_tick_s:
             self._next_tick_s = now_s + self._settings.gossip_s
             self._post(self._membership.tick(self._live()))
@@ -121,6 +126,8 @@ class Members:
 
     def heard(self, peer: str, message: GossipMessage, now_s: float) -> None:
         """``peer`` gossiped."""
+        if self._store.is_unproven and isinstance(message, Digest):
+            self._look_back(message)
         self._post(self._membership.heard(peer, message, now_s))
         self._act()
 
@@ -165,6 +172,16 @@ class Members:
         return any(entry.phase in (Phase.JOINING, Phase.LEAVING) for entry in self._membership.changing())
 
     @property
+    def can_read(self) -> bool:
+        """Is what this node holds all that it ever acknowledged? Otherwise a read quorum must do without it."""
+        return not self._store.is_unproven
+
+    @property
+    def may_fetch(self) -> bool:
+        """Is it known what data this node is to fetch, if any, and does every live member know where it is to go?"""
+        return self._store.is_unproven == self.is_lacking and self.is_agreed
+
+    @property
     def is_synced(self) -> bool:
         """Has this node all the data that it is to hold under the present rings?"""
         return self._membership.own.synced == self._placement.view
@@ -178,6 +195,10 @@ class Members:
 
     def synced(self) -> None:
         """Say that this node has all its data under the present rings."""
+        if self.is_lacking:
+            self.is_lacking = False
+            self._store.prove()
+            log_line.info("data is back")
         self._membership.say(view=self._placement.view, synced=self._placement.view)
 
     # -- what others are told
@@ -213,6 +234,21 @@ class Members:
         )
 
     # -- within
+
+    def _look_back(self, digest: Digest) -> None:
+        """A new directory is asked for nothing before a peer has said whether it knows an earlier life of this node.
+
+        A peer's digest is the first thing that comes by a connection, so that no peer who knows of one reads before.
+        """
+        own = self._membership.own
+        told = next((generation for member, generation, *_ in digest.marks if member == own.id), 0)
+        if self.is_lacking:
+            return
+        if told in (0, own.generation):
+            self._store.prove()
+        else:
+            self.is_lacking = True
+            log_line.warning("data lost: no reads are answered before the others have given it back")
 
     def _part(self, now_s: float) -> None:
         """Having left, tell everybody once more, then end."""

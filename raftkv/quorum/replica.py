@@ -138,6 +138,7 @@ class QuorumReplica:
             now_s=clock,
             wall_ms=wall_ms,
             actor=actor,
+            can_read=lambda: self._members.can_read,
         )
         dispatch = Dispatch(
             settings,
@@ -277,6 +278,7 @@ class QuorumReplica:
             peers=self._members.peers(),
             offers=OFFERS,
             cluster_size=len(self._placement.nodes),
+            can_read=self._members.can_read,
             can_write=not self._upkeep.is_full,
             n=n,
             r=r,

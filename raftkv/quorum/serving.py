@@ -26,7 +26,7 @@ from raftkv.quorum.messages import (
     Unsettled,
 )
 from raftkv.quorum.outbox import Outbox
-from raftkv.quorum.settings import PAGE_BYTES, QuorumSettings
+from raftkv.quorum.settings import DATA_LOST, PAGE_BYTES, QuorumSettings
 from raftkv.quorum.store import Store as Replica
 from raftkv.quorum.timers import Timers
 from raftkv.quorum.versions import (
@@ -57,6 +57,7 @@ class Serving:
         now_s: Callable[[], float],
         wall_ms: Callable[[], int],
         actor: str,
+        can_read: Callable[[], bool],
     ) -> None:
         """``actor`` names this node's data in version vectors: another after its disk was lost."""
         self._settings = settings
@@ -69,6 +70,7 @@ class Serving:
         self._now_s = now_s
         self._wall_ms = wall_ms
         self._actor = actor
+        self._can_read = can_read
         self._acknowledgements: list[tuple[str, StoreDone | EventDone]] = []
         self.repaired_count = 0
         """How many versions read repair, and range exchanges that others began, have brought."""
@@ -105,6 +107,8 @@ class Serving:
                 self._store_rows(node, question)
             case Event():
                 self._make_event(node, question)
+            case _ if not self._can_read():
+                self._decline(node, question.id, DATA_LOST)
             case Fetch():
                 self._fetch(node, question)
             case FetchPage():

@@ -49,6 +49,9 @@ CLOCK_SET_BACK: Final = Refused(
 DISK_FULL: Final = Refused(
     code=Code.DISK_FULL, detail="the replica's disk is nearly full; it takes no writes", retry_after_s=5.0
 )
+DATA_LOST: Final = Refused(
+    code=Code.QUORUM_UNREACHABLE, detail="this node lost its data, and answers no reads before it has it back"
+)
 NO_LEVEL: Final = Refused(
     code=Code.NOT_SUPPORTED,
     detail="a leaderless cluster cannot give linearizable or lease reads; it offers eventual (?r=) and local",

@@ -40,6 +40,7 @@ _ACTOR: Final = b"actor"
 _ALIVE: Final = b"alive_ms"
 _MEMBERS: Final = b"members"
 _CONFLICTS: Final = b"conflicts"
+_UNPROVEN: Final = b"unproven"
 
 Joined = tuple[State | None, State]
 """What was held before, and what will be."""
@@ -77,6 +78,11 @@ class Store:
         self.clock_mark = int(engine.get(Table.META, _CLOCK) or b"0")
         """No counter up to this one may be given again."""
         self._check_conflicts()
+        self.is_unproven = engine.get(Table.META, _UNPROVEN) == b"1"
+        """May this node have had data, under another directory, that is not here?"""
+        if self.members is None:
+            self.is_unproven = True
+            self._stage_meta(_UNPROVEN, b"1")
 
     # -- what is kept beside the keys
 
@@ -112,6 +118,11 @@ class Store:
     def keep_members(self, encoded: bytes) -> None:
         """Remember the members; durable with the next commit."""
         self._stage_meta(_MEMBERS, encoded)
+
+    def prove(self) -> None:
+        """All that this node is to have is here; remembered with the next commit."""
+        self.is_unproven = False
+        self._stage_meta(_UNPROVEN, b"0")
 
     # -- writing
 

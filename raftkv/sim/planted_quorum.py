@@ -223,6 +223,10 @@ def _standing_clock(replace: Replace) -> None:
     replace(HybridClock, "next", next_counter)
 
 
+def _empty_answers(replace: Replace) -> None:
+    replace(Members, "can_read", property(lambda _self: True))
+
+
 BUGS: Final[dict[str, Bug]] = {
     "no observing": Bug(rule="a node's clock passes every stamp that it takes in", plant=_no_observing),
     "standing clock": Bug(rule="a node's clock never goes back", plant=_standing_clock),
@@ -235,6 +239,7 @@ BUGS: Final[dict[str, Bug]] = {
     "overwriting": Bug(rule="states are joined, never replaced", plant=_overwriting),
     "tombstones dropped": Bug(rule="a tombstone is kept for the grace", plant=_tombstones_dropped),
     "one replica twice": Bug(rule="W counts distinct replicas", plant=_one_replica_twice),
+    "empty answers": Bug(rule="who lost its data answers no reads before it has it back", plant=_empty_answers),
     "too few read": Bug(rule="a read hears R replicas", plant=_too_few_read),
     "always definite": Bug(rule="a failure is definite only if nobody can have the write", plant=_always_definite),
     "definite origin": Bug(rule="nobody knows what an origin that was lost has done", plant=_definite_origin),

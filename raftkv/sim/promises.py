@@ -2,8 +2,8 @@
 
 The promises are those of ``docs/quorum.rst``. A stamp is (counter, node), a dot of a sibling as well.
 
-1. Once everything is healed, all owners of a key hold the same state, nobody else holds it, no hint is left, and all
-   nodes place keys alike.
+1. Once everything is healed, all owners of a key hold the same state, nobody else holds it, no hint is left, all nodes
+   place keys alike, and all answer reads.
 2. Nothing acknowledged is lost. Last writer wins: what is held at the end has a stamp as high as that of every
    acknowledged write of the key. Siblings: every acknowledged version is held, or was covered by the context of some
    later write, or may have been read by a delete without one. Of writes that were acknowledged by no more replicas than
@@ -68,7 +68,7 @@ class Asked(msgspec.Struct, kw_only=True):
 
 
 class Promises(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds in a run: ``losses`` disks were lost, perhaps; ``reads_meet_writes`` as long as none was."""
+    """What holds in a run: ``losses`` disks were lost, perhaps; ``reads_meet_writes`` unless R and W differed then."""
 
     keeps_siblings: bool
     losses: int
@@ -119,6 +119,8 @@ def _agreement(replicas: Sequence[Replica]) -> str:
             return f"{replica.name} sees members on their way: {changing}"
         if replica.view != first.view or replica.sizes != first.sizes:
             return f"{replica.name} places keys by {replica.view} and {replica.sizes}, {first.name} by {first.view}"
+        if replica.store.is_unproven:
+            return f"{replica.name} answers no reads"
         if replica.store.hints_pending:
             return f"{replica.name} keeps hints for {replica.store.hinted_nodes()}"
     return ""

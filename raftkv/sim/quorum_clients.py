@@ -121,7 +121,8 @@ class QuorumClients(Observer):
         promises = Promises(
             keeps_siblings=self._keeps_siblings,
             losses=self._mode.losses + self.events["leave"],
-            reads_meet_writes=not self._mode.losses,
+            # A node that lost its disk asks as many as the cluster's own W leaves necessary.
+            reads_meet_writes=not self._mode.losses or len(self._quorum.sizes) == 1,
         )
         check_history([one for one in self.asked if one.key != PASSING], final, promises)
 

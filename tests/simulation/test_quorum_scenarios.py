@@ -11,6 +11,7 @@ from raftkv.core.requests import (
     Delete,
     Get,
     Inspect,
+    List,
     Put,
     Read,
     RemoveMember,
@@ -544,6 +545,60 @@ def test_a_read_of_two_replicas_waits_for_the_second():
 
     assert cluster.held("n3") == {b"k": b"old"}
     assert cluster.get("n3", b"k", r=2) == b"new"
+
+
+def lost_and_alone_with_one_who_was_away():
+    """A write that only n2, which is away now, still holds; n3 had it as well, and lost its disk."""
+    cluster = Leaderless(3, sloppy=False, max_hints=0)
+    cluster.isolate("n1")
+    cluster.run(4.0)
+    written = cluster.put("n2", b"k", b"value")
+    cluster.kill("n2")
+    cluster.mode.lose_disk("n3")
+    cluster.restart("n3")
+    cluster.heal()
+    cluster.run(4.0)
+
+    assert written.replicas == ("n2", "n3")
+
+    return cluster
+
+
+def test_a_node_that_lost_its_disk_answers_no_reads_before_it_has_its_data_back():
+    cluster = lost_and_alone_with_one_who_was_away()
+    page = Read(query=List(start=b"", end=None, limit=10), consistency=Consistency.EVENTUAL)
+    refused = [cluster.read(node, b"k") for node in ("n1", "n3")] + [cluster.ask("n1", page)]
+
+    assert [getattr(outcome, "code", None) for outcome in refused] == [Code.QUORUM_UNREACHABLE] * 3
+    assert [cluster.ask(node, Inspect()).can_read for node in ("n1", "n3")] == [True, False]
+    assert isinstance(cluster.put("n3", b"other", b"value", w=2), Written)
+
+    cluster.restart("n2")
+    cluster.run_until_level()
+
+    assert cluster.get("n3", b"k") == b"value"
+
+
+def test_a_node_that_starts_again_before_it_has_its_data_back_still_answers_no_reads():
+    cluster = lost_and_alone_with_one_who_was_away()
+    cluster.kill("n3")
+    cluster.restart("n3")
+    cluster.run(4.0)
+
+    assert isinstance(cluster.read("n1", b"k"), Refused)
+
+
+def test_a_new_node_that_has_met_nobody_answers_no_reads_and_a_new_cluster_does():
+    cluster = Leaderless(3, r=1, w=3)
+    first = cluster.read("n1", b"k")
+    cluster.put("n1", b"k", b"value")
+    cluster.mode.lose_disk("n3")
+    cluster.restart("n3")
+    cluster.isolate("n3")
+    cluster.run(4.0)
+
+    assert isinstance(first.content, Missing)
+    assert isinstance(cluster.read("n3", b"k", sloppy=False), Refused)
 
 
 def test_a_read_repairs_the_replica_that_is_behind():

@@ -57,6 +57,12 @@ def test_without_a_majority_or_a_leader_no_node_is_ready():
     assert unready(None, 100.0)[0] is Code.NO_LEADER
 
 
+def test_a_node_that_lost_its_data_is_not_ready_before_it_has_it_back():
+    found = unready(status(can_read=False, role="replica", leader=None, offers=(Consistency.EVENTUAL,)), 100.0)
+
+    assert found == (Code.QUORUM_UNREACHABLE, "the data of this node is being fetched from the others")
+
+
 def test_where_no_writes_are_taken_for_want_of_room_a_node_is_not_ready():
     full = (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
     replica = {"role": "replica", "leader": None, "offers": (Consistency.EVENTUAL,), "n": 3, "r": 2, "w": 2}
