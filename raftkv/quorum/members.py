@@ -1,11 +1,12 @@
 """The members as this node acts on them: gossip sent and taken, rings kept in step, changes led through their phases.
 
 A change of the ring goes in two steps (joining, settling, up; leaving, departing, left). A step is taken by one node,
-the steward: the member itself while it lives, else the live member with the smallest id. It waits until every live
-member is seen to place keys by the present rings, and, where data moves, until every member that gains some, alive or
-not, has said that it has its part. So no two live members are ever more than one step apart, and each step keeps all
-write quorums and read quorums meeting. A member that is cut off meanwhile may act on older rings until its links stand
-again.
+the steward: the member itself while it lives, else the live member with the smallest id. It waits until every member,
+alive or not, is known to place keys by the present rings, and, where data moves, until every member that gains some has
+said that it has its part; only those that are being removed and are away are not waited for. So no two members are
+ever more than one step apart, and each step keeps all write quorums and read quorums meeting. What a node says of
+itself it has on its disk, so that it does not fall back by a restart. A member that is removed while it is cut off may
+act on older rings until its links stand again.
 
 One change is let in at a time by each node, but for the removal of a member that is away, since the change may be
 waiting for it; changes that were let in by two nodes at once go side by side.
@@ -80,6 +81,7 @@ class Members:
         self._next_tick_s = now_s
         self._acted_on = -1
         self._parting_s: float | None = None
+        self._unsaid: list[tuple[str, GossipMessage]] = []
         self.is_lacking = False
         """Did this node have data, under another directory, that has not been fetched from the others yet?"""
         remembered = remembered_members(store)
@@ -126,10 +128,18 @@ class Members:
 
     def heard(self, peer: str, message: GossipMessage, now_s: float) -> None:
         """``peer`` gossiped."""
-        if self._store.is_unproven and isinstance(message, Digest):
-            self._look_back(message)
+        if self._is_untold and isinstance(message, Digest):
+            self._look_back(peer, message)
         self._post(self._membership.heard(peer, message, now_s))
         self._act()
+
+    def speak(self) -> None:
+        """Say what is to be said, now that what was staged is on the disk, unless it is full."""
+        unsaid, self._unsaid = self._unsaid, []
+        for peer, message in unsaid:
+            # Who knows nothing of an earlier life of this node must not spread that there is a new one.
+            if self._is_up(peer) and (self._is_in(peer) or not self._is_untold):
+                self._outbox.post(peer, Gossip(message))
 
     def link_up(self, peer: str) -> None:
         """A connection stands: no need to wait for the next period."""
@@ -161,10 +171,10 @@ class Members:
 
     @property
     def is_agreed(self) -> bool:
-        """Does every live member place keys as this node does?"""
-        view = self._placement.view
-        entries = self._membership.entries
-        return all(entries[member].view == view for member in self._live())
+        """Does every member of which something is expected place keys as this node does, as far as it is known here?"""
+        view, given_up = self._placement.view, self.given_up
+        members = [entry for entry in self._membership.entries.values() if entry.phase is not Phase.LEFT]
+        return all(entry.view == view for entry in members if entry.id not in given_up)
 
     @property
     def is_moving(self) -> bool:
@@ -178,7 +188,7 @@ class Members:
 
     @property
     def may_fetch(self) -> bool:
-        """Is it known what data this node is to fetch, if any, and does every live member know where it is to go?"""
+        """Is it known what data this node is to fetch, if any, and does every member know where it is to go?"""
         return self._store.is_unproven == self.is_lacking and self.is_agreed
 
     @property
@@ -235,20 +245,28 @@ class Members:
 
     # -- within
 
-    def _look_back(self, digest: Digest) -> None:
-        """A new directory is asked for nothing before a peer has said whether it knows an earlier life of this node.
+    @property
+    def _is_untold(self) -> bool:
+        """Is it still open whether this node has lost a disk?"""
+        return self._store.is_unproven and not self.is_lacking
+
+    def _look_back(self, peer: str, digest: Digest) -> None:
+        """A new directory is asked for nothing before a member has said whether it knows an earlier life of this node.
 
         A peer's digest is the first thing that comes by a connection, so that no peer who knows of one reads before.
         """
         own = self._membership.own
         told = next((generation for member, generation, *_ in digest.marks if member == own.id), 0)
-        if self.is_lacking:
-            return
-        if told in (0, own.generation):
-            self._store.prove()
-        else:
+        if told not in (0, own.generation):
             self.is_lacking = True
             log_line.warning("data lost: no reads are answered before the others have given it back")
+        elif self._is_in(peer):
+            self._store.prove()
+
+    def _is_in(self, peer: str) -> bool:
+        """Who is on its way in itself may know nothing yet of the earlier lives of others."""
+        entry = self._membership.entries.get(peer)
+        return entry is not None and entry.phase is not Phase.JOINING
 
     def _part(self, now_s: float) -> None:
         """Having left, tell everybody once more, then end."""
@@ -355,9 +373,7 @@ class Members:
         self._store.keep_members(encode_remembered(Remembered(tuple(membership.entries.values()), membership.sizes)))
 
     def _post(self, messages: list[tuple[str, GossipMessage]]) -> None:
-        for peer, message in messages:
-            if self._is_up(peer):
-                self._outbox.post(peer, Gossip(message))
+        self._unsaid += messages
 
 
 def remembered_members(store: Store) -> Remembered | None:

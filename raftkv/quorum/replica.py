@@ -231,6 +231,7 @@ class QuorumReplica:
                 break
             self._commit()
             self._answer_own()
+        self._members.speak()
         self._outbox.flush()
         if self._store.has_staged or self._outbox.own or self._coordination.has_gathered:
             return now_s

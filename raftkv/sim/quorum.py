@@ -260,12 +260,13 @@ class QuorumMode:
         return int((EPOCH_S + self.cluster.now_s + machine.wall_offset_s) * 1e6)
 
     def _was_removed(self, name: str) -> bool:
-        """What a node that starts asks of those that run (``raftkv.joining``)."""
-        for replica in self.replicas():
-            entry = replica.entries.get(name)
-            if entry is not None and entry.phase is Phase.LEFT:
-                return True
-        return False
+        """What a node that starts asks of those that run (``raftkv.joining``).
+
+        Any of them may answer; a node that is refused by one who has not heard yet that it was let in again is
+        started once more by whoever looks after it.
+        """
+        phases = {entry.phase for replica in self.replicas() if (entry := replica.entries.get(name)) is not None}
+        return phases == {Phase.LEFT}
 
     def replicas(self) -> list[SimulatedQuorum]:
         """Those that run."""

@@ -300,6 +300,34 @@ def test_a_dead_member_is_removed_without_being_waited_for():
     assert [cluster.get("n3", key, r=1) for key in KEYS] == [b"value"] * len(KEYS)
 
 
+def test_a_member_that_is_cut_off_is_waited_for_so_that_it_never_acts_on_rings_two_steps_behind():
+    """Found by seed 4382: back again, and before it heard of the change, it read from an owner of before."""
+    cluster = Leaderless(4, members=3)
+    cluster.isolate("n3")
+    joining(cluster, "n4", "n1")
+    cluster.run(20.0)
+
+    assert cluster.replica("n1").entries["n4"].phase is Phase.JOINING
+
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert cluster.replica("n3").entries["n4"].phase is Phase.UP
+
+
+def test_a_member_says_that_it_acts_on_a_ring_once_it_would_not_forget_it():
+    cluster = Leaderless(4, members=3, flush_s=0.1)
+    joining(cluster, "n4", "n1")
+    entries = cluster.replica("n1").entries
+    cluster.run_until(lambda: entries["n2"].view == entries["n1"].view)
+    said = entries["n2"].view
+    cluster.kill("n2", power=True)
+    cluster.isolate("n2")
+    cluster.restart("n2")
+
+    assert cluster.replica("n2").entries["n2"].view == said
+
+
 def key_that_moves(cluster, to, leaver):
     """A key that ``to`` is not to have, but is once ``leaver`` is gone."""
     before = Ring(dict.fromkeys(cluster.machines, ""), cluster.mode.settings.vnodes)
@@ -326,8 +354,8 @@ def test_a_member_that_gains_data_is_waited_for_although_it_is_away():
     cluster.isolate("n3")
     cluster.run(5.0)
 
-    assert key not in cluster.held("n4")
     assert meanwhile is Phase.LEAVING
+    assert cluster.held("n1")[key] == b"value"
     assert cluster.get("n4", key, r=2, sloppy=False) == b"value"
 
 
@@ -586,6 +614,25 @@ def test_a_node_that_starts_again_before_it_has_its_data_back_still_answers_no_r
     cluster.run(4.0)
 
     assert isinstance(cluster.read("n1", b"k"), Refused)
+
+
+def test_a_newcomer_who_knows_nothing_does_not_attest_that_a_disk_was_not_lost():
+    """Found by seed 13595."""
+    cluster = Leaderless(4, members=3)
+    cluster.put("n1", b"k", b"value", w=3)
+    cluster.isolate("n2")
+    joining(cluster, "n4", "n1")
+    cluster.mode.lose_disk("n3")
+    cluster.restart("n3")
+    cluster.run(4.0)
+    cluster.isolate("n1")
+    cluster.kill("n3")
+    cluster.mode.lose_disk("n4")
+    for name in ("n3", "n4"):
+        cluster.restart(name)
+    cluster.run(4.0)
+
+    assert not cluster.ask("n3", Inspect()).can_read
 
 
 def test_a_new_node_that_has_met_nobody_answers_no_reads_and_a_new_cluster_does():
