@@ -88,6 +88,7 @@ class Session:
         self._store = store
         self._intake = intake
         self._is_staged = False
+        self._fetched: list[Range] = []
         self._trees = trees
         self._outbox = outbox
         self._done = done
@@ -137,8 +138,10 @@ class Session:
         self.asked_s = None
 
     def committed(self) -> None:
-        """What came in is durable."""
+        """What came in is durable, and ranges of which it was the last are done."""
         self._is_staged = False
+        self.done_ranges += self._fetched
+        self._fetched.clear()
 
     def fail(self) -> None:
         """It cannot go on."""
@@ -213,7 +216,8 @@ class Session:
         self._owed.extend(answer.wanted)
         self._after = answer.until
         if not answer.until:
-            self.done_ranges.append(self._unpaged.popleft()[0])
+            piece, _ = self._unpaged.popleft()
+            (self._fetched if self._is_staged else self.done_ranges).append(piece)
         return moved
 
     def _pay(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -77,8 +78,11 @@ def test_a_planted_bug_is_found_by_its_scenario(bug, scenario):
         scenario()
 
 
-def test_every_planted_bug_is_looked_for():
+def test_every_planted_bug_is_looked_for_and_the_documents_tell_of_it():
+    page = (Path(__file__).parents[2] / "docs" / "how_we_know.rst").read_text()
+
     assert set(BUGS) == {*FOUND_BY_SEED, *FOUND_BY_SCENARIO}
+    assert [name for name, bug in BUGS.items() if f'   {name}, "{bug.rule}", ' not in page] == []
 
 
 ANOMALIES = {

@@ -210,6 +210,22 @@ def test_a_session_goes_on_only_when_what_came_in_is_durable():
     assert not session.over or session.done_ranges
 
 
+def test_a_range_is_not_done_before_what_came_in_of_it_is_durable():
+    """Found by seed 13778: a newcomer without room was let in, although it had lost a row that it had been sent."""
+    one, other = Side("n1"), Side("n2", [(KEYS[0], 1)])
+    session = one.begin()
+    while not one.store.has_staged:
+        one.turn(0.0)
+        other.turn(0.0)
+        deliver(one, other, 0.0)
+        deliver(other, one, 0.0)
+
+    session.fail()
+
+    assert session.over
+    assert session.done_ranges == []
+
+
 def test_what_comes_in_is_observed_by_the_clock():
     one, other = Side("n1"), Side("n2", [(KEYS[0], WALL_US + 5_000)])
     one.begin()
