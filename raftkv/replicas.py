@@ -93,7 +93,7 @@ def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings:
 
 def read_secret(config: ClusterConfig) -> bytes:
     """The secret that the cluster's nodes share. Raises ``DiskError``."""
-    path = Path(config.cluster.secret_file or Path(config.cluster.data_dir) / "secret")
+    path = config.cluster.secret_path
     with translated(path):
         return path.read_bytes().strip()
 

@@ -122,7 +122,7 @@ async def _exchange(connection: _Connection, request: bytes, deadline_s: float, 
     try:
         async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
             connection.writer.write(request)
-            answer = await _read_answer(connection.reader, is_head=is_head)
+            answer = await read_answer(connection.reader, is_head=is_head)
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
         connection.abort()
         raise UnheardError(str(error) or "no answer in time") from None
@@ -134,7 +134,7 @@ async def _exchange(connection: _Connection, request: bytes, deadline_s: float, 
     return answer
 
 
-async def _read_answer(reader: asyncio.StreamReader, *, is_head: bool) -> Answer:
+async def read_answer(reader: asyncio.StreamReader, *, is_head: bool) -> Answer:
     """Read one answer; raises ``ValueError`` for what is not readable, ``EOFError`` when it ends too soon."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head[:-4].split("\r\n")

@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import re
 import tomllib
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -82,6 +83,11 @@ class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     mode: Literal["raft", "quorum"] = "raft"
     data_dir: str = "data"
     secret_file: str = ""
+
+    @property
+    def secret_path(self) -> Path:
+        """The file of the secret that the nodes share: one of its own, or else one made beside the data."""
+        return Path(self.secret_file) if self.secret_file else Path(self.data_dir) / "secret"
 
 
 class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -81,8 +81,7 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
 
 def read_secret(config: ClusterConfig, directory: Path) -> bytes:
     """The cluster's secret; its path is relative to ``directory``. Raises ``OSError``."""
-    cluster = config.cluster
-    return (directory / (cluster.secret_file or Path(cluster.data_dir) / "secret")).read_bytes().strip()
+    return (directory / config.cluster.secret_path).read_bytes().strip()
 
 
 def request_line_limit(max_key_bytes: int) -> int:

@@ -13,10 +13,11 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from raftkv.client.connection import UnheardError, UnsentError
 from raftkv.lab.additions import Additions, Update
 from raftkv.lab.cluster import Cluster, loopback_sites, wait_until
 from raftkv.lab.dialect import Finding, Step, finding, request_of
-from raftkv.lab.exchange import Connection, UnheardError, UnsentError
+from raftkv.lab.exchange import Connection
 from raftkv.lab.faults import Partition
 from raftkv.lab.history import Get, History, Operation, Outcome, Put
 from raftkv.lab.nemesis import Event, Nemesis

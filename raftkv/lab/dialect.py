@@ -1,8 +1,7 @@
 """How an action of the history is asked of a server over HTTP, and what its answer means for the history.
 
 Pure. ``CompareAndSet`` names values, HTTP names revisions: the two mean the same because a workload never writes one
-value twice, so that a revision stands for the value that was read with it. In doubt an outcome is unknown. Imports
-``raftkv.lab.history`` and ``raftkv.lab.exchange`` only.
+value twice, so that a revision stands for the value that was read with it. In doubt an outcome is unknown.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from raftkv.lab.exchange import Answer
+from raftkv.client.connection import Answer
 from raftkv.lab.history import ANY, Action, CompareAndSet, Delete, Get, Outcome, Put
 
 
@@ -96,7 +95,7 @@ def finding(action: Action, answer: Answer) -> Finding:
 
 
 def _found(answer: Answer) -> Finding:
-    context = answer.headers.get("raftkv-context", "")
+    context = answer.header("raftkv-context")
     if answer.status == 200:
         return Finding(outcome=Outcome.OK, result=answer.body, revision=_revision(answer), context=context)
     if answer.status == 300:
@@ -108,7 +107,7 @@ def _found(answer: Answer) -> Finding:
 
 
 def _revision(answer: Answer) -> int | None:
-    tag = answer.headers.get("etag", "").strip('"')
+    tag = answer.header("etag").strip('"')
     return int(tag) if tag.isdigit() else None
 
 

@@ -2,37 +2,17 @@
 
 General clients resend a PUT when a kept-alive connection turns out to be closed; a history would then hold one
 operation where there were two. Here nothing is ever sent twice: ``UnsentError`` says that not a byte left this process,
-``UnheardError`` that the rest is unknown. Imports the standard library and ``raftkv.core`` only.
+``UnheardError`` that the rest is unknown. Unlike the pool of ``raftkv.client.connection``, whose answers and errors
+these are, it has one connection, and takes all of the time to open it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
 
-import msgspec
-
+from raftkv.client.connection import HEAD_BYTES_MAX, Answer, UnheardError, UnsentError, read_answer
 from raftkv.core.config import Address
-
-HEAD_BYTES_MAX: Final = 1 << 16
-BODY_BYTES_MAX: Final = 64 << 20
-
-
-class UnsentError(Exception):
-    """No connection came about, so nothing was sent."""
-
-
-class UnheardError(Exception):
-    """The request was sent, wholly or in part, and no whole answer came."""
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server said; names of ``headers`` are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Connection:
@@ -56,14 +36,14 @@ class Connection:
                 reader, writer = await self._open()
                 is_sent = True
                 writer.write(request)
-                answer = await _read_answer(reader, has_body=method != "HEAD")
+                answer = await read_answer(reader, is_head=method == "HEAD")
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:  # OSError: also the timeout
             self.close()
             raise (UnheardError if is_sent else UnsentError)(str(error) or type(error).__name__) from None
         except asyncio.CancelledError:
             self.close()
             raise
-        if answer.headers.get("connection", "").lower() == "close":
+        if answer.header("connection").lower() == "close":
             self.close()
         return answer
 
@@ -80,43 +60,3 @@ class Connection:
                 self._address.host, self._address.port, limit=HEAD_BYTES_MAX
             )
         return self._reader, self._writer
-
-
-async def _read_answer(reader: asyncio.StreamReader, *, has_body: bool) -> Answer:
-    """Read one answer; raises ``ValueError`` for what is not readable, ``EOFError`` when it ends too soon."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    first, *lines = head[:-4].split("\r\n")
-    protocol, _, rest = first.partition(" ")
-    if protocol != "HTTP/1.1":
-        raise ValueError(f"not HTTP/1.1: {first[:40]!r}")
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
-    if not has_body:
-        body = b""
-    elif headers.get("transfer-encoding", "").lower() == "chunked":
-        body = await _read_chunks(reader)
-    else:
-        body = (
-            await reader.readexactly(_bounded(int(headers["content-length"]))) if "content-length" in headers else b""
-        )
-    return Answer(status=int(rest[:3]), headers=headers, body=body)
-
-
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    parts: list[bytes] = []
-    held_bytes = 0
-    while True:
-        size = int((await reader.readuntil(b"\r\n")).split(b";")[0], 16)
-        held_bytes = _bounded(held_bytes + size)
-        chunk = await reader.readexactly(size + 2)
-        if size == 0:
-            return b"".join(parts)
-        parts.append(chunk[:-2])
-
-
-def _bounded(size: int) -> int:
-    if not 0 <= size <= BODY_BYTES_MAX:
-        raise ValueError(f"a body of {size} bytes")
-    return size

@@ -22,10 +22,10 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from raftkv.client.connection import Answer
 from raftkv.lab.audit import LAST_LOOK
 from raftkv.lab.cluster import Cluster, ClusterError, Site, loopback_sites, wait_until
 from raftkv.lab.dialect import Step, finding, request_of
-from raftkv.lab.exchange import Answer
 from raftkv.lab.fault_wording import in_words
 from raftkv.lab.faults import Loss, Throttle
 from raftkv.lab.history import Get, History, Operation, Outcome
@@ -191,7 +191,7 @@ def last_look(cluster: Cluster, variant: Variant, history: History, destroyed: s
         answer = cluster.ask(left[0], request_of(step, timeout_s=LOOK_S, query=query).target, LOOK_S + 1)
         if answer is None:
             raise ClusterError(f"{left[0]} does not answer although all is healed")
-        found = finding(step.action, Answer(status=answer[0], headers={}, body=answer[1]))
+        found = finding(step.action, Answer(status=answer[0], headers=[], body=answer[1]))
         if found.outcome is not Outcome.OK:
             raise ClusterError(f"{left[0]} cannot show {key!r} although all is healed: {found.note}")
         looks.append(

@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, Self
 
+from raftkv.client.connection import UnheardError, UnsentError
 from raftkv.core.config import Address
 from raftkv.lab.dialect import Finding, Step, finding, request_of
-from raftkv.lab.exchange import Connection, UnheardError, UnsentError
+from raftkv.lab.exchange import Connection
 from raftkv.lab.history import Get, History, Operation, Outcome
 from raftkv.lab.script import Keys, Script, Workload
 

@@ -24,7 +24,6 @@ from raftkv.core.errors import StartupError
 SECRET_BYTES_MIN: Final = 16
 """A shorter secret could be guessed by trying."""
 
-SECRET_NAME: Final = "secret"  # noqa: S105  the name of a file
 """The file in the data directory that holds the secret of a cluster which was given none."""
 
 
@@ -109,9 +108,9 @@ def _check_machine(config: ClusterConfig) -> None:
             if named:
                 _check_readable(f"{section}.{key}", Path(named))
     if config.cluster.secret_file:
-        _check_secret("cluster.secret_file", Path(config.cluster.secret_file))
-    elif (Path(config.cluster.data_dir) / SECRET_NAME).exists():
-        _check_secret("cluster.data_dir", Path(config.cluster.data_dir) / SECRET_NAME)
+        _check_secret("cluster.secret_file", config.cluster.secret_path)
+    elif config.cluster.secret_path.exists():
+        _check_secret("cluster.data_dir", config.cluster.secret_path)
 
 
 def _check_data_dir(data_dir: Path) -> None:
@@ -174,7 +173,7 @@ def ensure_secret(config: ClusterConfig) -> None:
     """
     if config.cluster.secret_file:
         return
-    path = Path(config.cluster.data_dir) / SECRET_NAME
+    path = config.cluster.secret_path
     if path.exists():
         return
     try:

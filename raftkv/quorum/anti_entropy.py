@@ -198,7 +198,7 @@ class AntiEntropy:
     def _may_move(self) -> bool:
         """Is there data to fetch, and does everybody know where it is to go? That they do is told by gossip."""
         members = self._members
-        return members.may_fetch and (members.is_lacking or (members.is_moving and not members.is_synced))
+        return (members.is_lacking or (members.is_moving and not members.is_synced)) and members.may_fetch
 
     def _follow_view(self) -> None:
         self._view = self._placement.view

@@ -66,11 +66,6 @@ class Outbox:
             waiting.append(item)
             self._sizes[node] += len(item)
 
-    @property
-    def has_waiting(self) -> bool:
-        """Is there anything to send?"""
-        return bool(self._waiting)
-
     def flush(self) -> bool:
         """Send everything; was there anything?"""
         if not self._waiting:

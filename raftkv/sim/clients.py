@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random as random_module
 from collections import Counter
-from typing import Final
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -20,7 +20,7 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import ABSENT, ANY, MAJORITY, Barrier, Consistency, Delete, Get, Put, Read, Request, Write
 from raftkv.core.results import Answer, DeleteDone, Mismatch, Missing, Outcome, PutDone, Ready, Record, Written
 from raftkv.sim.cluster import Cluster
-from raftkv.sim.machines import Machine, Observer
+from raftkv.sim.machines import Machine, Observer, Process
 from raftkv.sim.plan import Plan
 from raftkv.sim.schedule import Event
 
@@ -78,6 +78,17 @@ class _Client:
         self.written_count = 0
         self.home = ""
         self.known: dict[bytes, tuple[bytes, int]] = {}
+
+
+class _ShowsState(Protocol):
+    """A replica of raft mode, whose front-end reads the applied state itself."""
+
+    def shown(self, key: bytes) -> Record | None: ...
+
+
+def _shown(process: Process, key: bytes) -> Record | None:
+    """What a front-end finds under ``key``."""
+    return cast("_ShowsState", process).shown(key)
 
 
 class Clients(Observer):
@@ -251,7 +262,7 @@ class Clients(Observer):
         """A node has an answer; after a barrier its front-end reads what is committed."""
         content = None
         if isinstance(outcome, Ready) and machine.process is not None:
-            content = machine.process.shown(call.seen.key)
+            content = _shown(machine.process, call.seen.key)
         if isinstance(outcome, Written) and call.seen.note == "put on all" and self._plan.size > 1:
             self._check_shown(call.seen.key, outcome, lives)
         self._cluster.schedule.after(self._random.random() * _HOP_S, lambda: self._told(call, number, outcome, content))
@@ -261,7 +272,7 @@ class Clients(Observer):
         (result,) = written.results
         for machine in self._cluster.machines.values():
             if machine.process is not None and machine.lives_count == lives[machine.name]:
-                record = machine.process.shown(key)
+                record = _shown(machine.process, key)
                 is_shown = record is None or not isinstance(result, PutDone) or record.mod_revision >= result.revision
                 assert is_shown, f"{machine.name} does not show a write that all replicas have acknowledged"
 

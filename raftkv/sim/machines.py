@@ -17,7 +17,6 @@ from typing import Any, Final, Protocol
 from raftkv.core.errors import StartupError
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
-from raftkv.core.results import Record
 from raftkv.sim.disk import UNLIMITED, Crashed, VirtualDisk
 from raftkv.sim.schedule import Event, Schedule
 
@@ -46,8 +45,6 @@ class Process(Protocol):
     def submit(self, request: Request, deadline_s: float) -> Pending: ...
     def begin_work(self, now_s: float) -> None: ...
     def finish_work(self, now_s: float) -> float: ...
-    def shown(self, key: bytes) -> Record | None:
-        """What a front-end that reads the applied state itself finds under ``key``."""
 
 
 class Observer:

@@ -17,7 +17,6 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
-from raftkv.core.results import Record
 from raftkv.quorum.members import remembered_members
 from raftkv.quorum.membership import CHANGING, Entry, Phase
 from raftkv.quorum.replica import QuorumReplica
@@ -95,10 +94,6 @@ class SimulatedQuorum(QuorumReplica):
 
     name: str
 
-    def shown(self, key: bytes) -> Record | None:
-        """See ``Process``: no front-end reads the state of a leaderless replica."""
-        raise NotImplementedError
-
     @property
     def store(self) -> Store:
         """What it holds."""
@@ -168,10 +163,6 @@ class Absent:
     def finish_work(self, now_s: float) -> float:
         """See ``Process``."""
         return now_s + 60.0
-
-    def shown(self, _key: bytes) -> Record | None:
-        """See ``Process``."""
-        return None
 
 
 class QuorumPort(Port):

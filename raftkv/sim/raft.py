@@ -65,7 +65,7 @@ class SimulatedReplica(RaftReplica):
         return self._state.tables
 
     def shown(self, key: bytes) -> Record | None:
-        """See ``Process``."""
+        """What a front-end that reads the applied state itself finds under ``key``."""
         row = self.tables.shown.get(key)
         return None if row is None else layout.unpack_record(key, row)
 

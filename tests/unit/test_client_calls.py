@@ -8,25 +8,12 @@ import pytest
 
 import raftkv
 from raftkv import Client, DefiniteError, IndefiniteError, PreconditionFailed
-from tests.unit.fake_server import CUT, HANG, Answer, FakeServer, json, problem, unused_url
+from tests.unit.fake_server import CUT, HANG, Answer, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
 NO_LEADER = problem(503, "no_leader", "no")
 UNKNOWN = problem(504, "outcome_unknown", "unknown")
 MISSING = problem(404, "not_found", "no")
-
-
-@pytest.fixture
-def serve():
-    servers = []
-
-    def start(*answers):
-        servers.append(FakeServer(*answers))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.__exit__()
 
 
 def client(*servers, **options):

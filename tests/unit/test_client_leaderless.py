@@ -3,7 +3,7 @@
 import pytest
 
 from raftkv import Client, DefiniteError, IndefiniteError, SiblingsFound
-from tests.unit.fake_server import CUT, FakeServer, json, problem, unused_url
+from tests.unit.fake_server import CUT, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 7, "revision": 7, "node": "n2"}, 201, {"Raftkv-Durability": "w=2"})
 NO_KEYS = problem(400, "not_supported", "no")
@@ -27,19 +27,6 @@ SIBLINGS = json(
     300,
     READ,
 )
-
-
-@pytest.fixture
-def serve():
-    servers = []
-
-    def start(*answers):
-        servers.append(FakeServer(*answers))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.__exit__()
 
 
 def client(*servers, **options):

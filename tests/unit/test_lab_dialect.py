@@ -3,17 +3,19 @@
 import msgspec
 import pytest
 
+from raftkv.client.connection import Answer
 from raftkv.core.errors import Code
 from raftkv.http.problems import TABLE
 from raftkv.lab.dialect import Finding, Step, finding, request_of
-from raftkv.lab.exchange import Answer
 from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
 
 WRITES = [Put(b"v"), Delete(), CompareAndSet(expected=b"u", value=b"v"), CompareAndSet(expected=b"u", value=None)]
 
 
 def answer(status, body=b"", **headers):
-    return Answer(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}, body=body)
+    return Answer(
+        status=status, headers=[(name.replace("_", "-"), value) for name, value in headers.items()], body=body
+    )
 
 
 @pytest.mark.parametrize(

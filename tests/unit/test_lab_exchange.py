@@ -5,8 +5,9 @@ import contextlib
 
 import pytest
 
+from raftkv.client.connection import BODY_BYTES_MAX, UnheardError, UnsentError
 from raftkv.core.config import Address
-from raftkv.lab.exchange import BODY_BYTES_MAX, Connection, UnheardError, UnsentError
+from raftkv.lab.exchange import Connection
 
 
 def with_server(handle, scenario):
@@ -55,7 +56,7 @@ def test_requests_share_one_connection_and_bodies_of_both_kinds_arrive():
 
     first, second = with_server(handle, scenario)
 
-    assert (first.status, first.headers["etag"], first.body) == (201, '"7"', b"ok")
+    assert (first.status, first.header("etag"), first.body) == (201, '"7"', b"ok")
     assert (second.status, second.body) == (200, b"abcde")
     assert seen.count("connection") == 1
     assert b"X: y\r\n" in seen[1][0]

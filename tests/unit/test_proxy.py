@@ -13,7 +13,7 @@ from raftkv.proxy.application import Application
 from raftkv.proxy.cluster import AVOID_S, STALE_S, Cluster
 from raftkv.proxy.server import seeds_of
 from raftkv.proxy.view import Node, View
-from tests.unit.fake_server import CUT, HANG, Answer, FakeServer, json, problem, unused_url
+from tests.unit.fake_server import CUT, HANG, Answer, json, problem, unused_url
 
 FINE = Answer(200, b"v", {"Raftkv-Node": "n1", "ETag": '"7"', "Content-Type": "text/x"})
 NO_QUORUM = problem(503, "quorum_unreachable", "no")
@@ -67,19 +67,6 @@ class Proxy:
         await self.application(scope, receive, send)
         start, content = sent
         return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, content["body"]
-
-
-@pytest.fixture
-def serve():
-    servers = []
-
-    def start(*answers):
-        servers.append(FakeServer(*answers))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.__exit__()
 
 
 def code_of(body):
