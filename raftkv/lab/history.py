@@ -103,12 +103,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             return not isinstance(self.result, bytes)
         return isinstance(self.result, bool)
 
-    def precedes(self, other: Operation) -> bool:
-        """Had this one certainly ended before ``other`` began? One that is unknown may still be under way."""
-        if self.outcome is Outcome.UNKNOWN or self.returned_ns is None:
-            return False
-        return self.returned_ns < other.invoked_ns
-
 
 class History:
     """Operations by all clients, sorted by ``invoked_ns``; immutable."""

@@ -128,15 +128,6 @@ def judge(seed: int, *, mode: str = "raft", keep_transcript: bool = False) -> Ju
     return Judged(run=run, failure="", is_undecided=isinstance(verdict, GaveUp))
 
 
-def first_failure(seeds: Iterator[int] | range, *, mode: str = "raft") -> Judged | None:
-    """The first of ``seeds`` that breaks a promise."""
-    for seed in seeds:
-        judged = judge(seed, mode=mode)
-        if judged.failure:
-            return judged
-    return None
-
-
 # --- many seeds
 
 

@@ -54,10 +54,7 @@ class Outbox:
         if node == self._node_id:
             self.own.append(message)
             return
-        self.post_encoded(node, messages.encode(message))
-
-    def post_encoded(self, node: str, item: bytes) -> None:
-        """As ``post``, for a message that was encoded once for several peers."""
+        item = messages.encode(message)
         waiting = self._waiting.get(node)
         if waiting is None:
             waiting = self._waiting[node] = []

@@ -238,11 +238,6 @@ class Store:
         end = beyond.to_bytes(POSITION_BYTES, "big") if beyond < POSITIONS else None
         return self._engine.scan(Table.ORDER, start, end)
 
-    @property
-    def key_count(self) -> int:
-        """About how many keys are held, tombstones included."""
-        return self._engine.count(Table.ORDER)
-
     # -- hints
 
     @property

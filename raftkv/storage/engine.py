@@ -43,9 +43,6 @@ class Engine(Protocol):
     def scan(self, table: Table, start: bytes, end: bytes | None) -> Iterator[Row]:
         """The rows with ``start`` <= key < ``end`` in order (``None``: to the last), as they are at this moment."""
 
-    def count(self, table: Table) -> int:
-        """About how many rows the table has; cheap."""
-
     def close(self) -> None:
         """Let go of the files."""
 
@@ -87,10 +84,6 @@ class MemoryEngine:
         rows, keys = self._rows[table], self._keys[table]
         last = len(keys) if end is None else bisect_left(keys, end)
         return iter([(key, rows[key]) for key in keys[bisect_left(keys, start) : last]])
-
-    def count(self, table: Table) -> int:
-        """See ``Engine``."""
-        return len(self._keys[table])
 
     def close(self) -> None:
         """See ``Engine``: what was committed stays."""

@@ -114,13 +114,6 @@ class RocksEngine:
             raise self._disk_error(error) from error
         return self._rest(rows, options, end)
 
-    def count(self, table: Table) -> int:
-        """See ``Engine``."""
-        try:
-            return int(self._tables[table].property_int_value("rocksdb.estimate-num-keys") or 0)
-        except Exception as error:
-            raise self._disk_error(error) from error
-
     def close(self) -> None:
         """See ``Engine``."""
         try:

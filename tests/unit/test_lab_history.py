@@ -92,11 +92,3 @@ def test_each_key_has_its_own_part_in_order_of_appearance():
 def test_an_operation_that_contradicts_itself_is_refused(contradiction):
     with pytest.raises(ValueError, match=r"cannot|does not fit"):
         operation(**contradiction)
-
-
-def test_operations_are_ordered_only_when_one_had_surely_ended_before_the_other_began():
-    later = operation(Get(), at=5, until=9)
-
-    assert operation(Get(), until=4).precedes(later)
-    assert not operation(Get(), until=5).precedes(later)
-    assert not operation(Put(b"a"), until=4, outcome=Outcome.UNKNOWN).precedes(later)

@@ -83,13 +83,6 @@ def test_a_scan_shows_the_table_as_it_was_when_it_began(engine):
     assert rows(engine) == [(b"a", b"1"), (b"b", b"2"), (b"d", b"2")]
 
 
-def test_rows_are_counted_about(engine):
-    engine.commit([(Table.DATA, b"%d" % number, b"v") for number in range(100)])
-
-    assert engine.count(Table.DATA) == 100
-    assert engine.count(Table.ORDER) == 0
-
-
 KEYS = st.binary(max_size=3)
 BATCHES = st.lists(st.lists(st.tuples(st.sampled_from(list(Table)), KEYS, st.none() | KEYS), max_size=8), max_size=5)
 
@@ -158,7 +151,6 @@ def test_a_closed_engine_says_so(directory):
         lambda: engine.get(Table.DATA, b"a"),
         lambda: engine.scan(Table.DATA, b"", None),
         lambda: engine.commit([(Table.DATA, b"a", b"1")]),
-        lambda: engine.count(Table.DATA),
     ):
         with pytest.raises(DiskError, match="closed"):
             use()
