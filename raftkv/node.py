@@ -30,10 +30,10 @@ import uvloop
 
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
+from raftkv.core.listening import close, listen
 from raftkv.core.results import Status
 from raftkv.experiment import Surroundings
 from raftkv.frontend.server import FrontendServer
-from raftkv.http.listener import listen
 from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, replace_file, translated
 
@@ -151,6 +151,11 @@ def _shown(value: object) -> str:
     return "+".join(value) if isinstance(value, list) else str(value)
 
 
+def _on_hangup() -> None:
+    """A terminal that closes, or somebody who asks for a reload, must not end a node."""
+    log_line.info("SIGHUP is ignored: a changed configuration is read when the node starts again")
+
+
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """Let signals raise ``KeyboardInterrupt``: who asks a cluster to be let in waits, and the loop waits with it."""
@@ -201,7 +206,7 @@ class _Node:
         self._watch_for_the_end()
         self._surroundings.attach(self._loop)
         own = self._config.member(self._node_id)
-        listener = listen(own.http_listen)
+        listeners = listen(own.http_listen, "http")
         try:
             with _signals_interrupt():
                 self._replica, self._link = build(
@@ -217,7 +222,7 @@ class _Node:
             )
             await self._frontend.start()
             self.wake()
-            child = self._start_frontend(socket_path, listener)
+            child = self._start_frontend(socket_path, listeners)
             log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
             status = await self._serve(child)
         finally:
@@ -232,7 +237,7 @@ class _Node:
         self._home_fd = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY)
         return f"/proc/{os.getpid()}/fd/{self._home_fd}/{SOCKET_NAME}"
 
-    def _start_frontend(self, socket_path: str, listener: socket.socket) -> subprocess.Popen[bytes]:
+    def _start_frontend(self, socket_path: str, listeners: list[socket.socket]) -> subprocess.Popen[bytes]:
         """Start the HTTP front-end; it ends when the writing end of its pipe closes, which only we hold.
 
         Its address was bound before anything else was done: a taken port is refused in one line.
@@ -240,19 +245,21 @@ class _Node:
         reading, self._child_pipe = os.pipe()
         command = [sys.executable, "-m", "raftkv.http.server", "--config", str(self._config_path)]
         command += ["--node", self._node_id, "--replica-socket", socket_path, "--parent-fd", str(reading)]
-        command += ["--listen-fd", str(listener.fileno())]
+        inherited = [listener.fileno() for listener in listeners]
+        for descriptor in inherited:
+            command += ["--listen-fd", str(descriptor)]
         try:
             # A group of its own: Ctrl-C at a terminal reaches the node alone, which then stops in order.
             return subprocess.Popen(  # noqa: S603  our own module, told by us
                 command,
                 stdin=subprocess.DEVNULL,
-                pass_fds=[reading, listener.fileno()],
+                pass_fds=[reading, *inherited],
                 env=os.environ | GIVES_MEMORY_BACK,
                 start_new_session=True,
             )
         finally:
             os.close(reading)
-            listener.close()
+            close(listeners)
 
     # --- serving
 
@@ -369,6 +376,7 @@ class _Node:
     def _watch_for_the_end(self) -> None:
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, self._stopping.set)
+        self._loop.add_signal_handler(signal.SIGHUP, _on_hangup)
         if self._parent_fd is not None:
             self._loop.add_reader(self._parent_fd, self._on_parent)
 

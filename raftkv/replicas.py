@@ -14,6 +14,7 @@ import structlog
 
 from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.replicator import Replicator
+from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
 from raftkv.http.handlers_cluster import join_token
 from raftkv.joining import check_still_member, join
@@ -30,7 +31,7 @@ from raftkv.raft import internals
 from raftkv.raft.recovery import recover_log, recover_state
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
-from raftkv.storage.disk import RealDisk, translated
+from raftkv.storage.disk import RealDisk
 from raftkv.storage.log import Log
 from raftkv.storage.rocks import RocksEngine
 from raftkv.storage.snapshots import SnapshotStore
@@ -79,7 +80,7 @@ def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings:
     return PeerLink(
         cluster=config.cluster.name,
         node_id=node_id,
-        secret=read_secret(config),
+        secret=read_key(config.cluster.secret_path, config.cluster.name),
         listen=config.member(node_id).peer_listen,
         members={node.id: node.peer_address for node in config.node},
         events=events,
@@ -89,13 +90,6 @@ def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings:
         random=random.Random(),  # noqa: S311  jitter, not secrets
         faults=surroundings.faults,
     )
-
-
-def read_secret(config: ClusterConfig) -> bytes:
-    """The secret that the cluster's nodes share. Raises ``DiskError``."""
-    path = config.cluster.secret_path
-    with translated(path):
-        return path.read_bytes().strip()
 
 
 # -- raft -------------------------------------------------------------------------------------------------------------
@@ -216,7 +210,7 @@ def _quorum(
     if remembered is not None:
         check_still_member(config.member(node_id), remembered.entries, config.http)
     elif config.quorum.seeds:
-        token = join_token(read_secret(config), config.cluster.name)
+        token = join_token(read_key(config.cluster.secret_path, config.cluster.name), config.cluster.name)
         members = join(config.member(node_id), config.quorum.seeds, config.http, token)
         entries = {entry.id: entry for entry in members}
     own = msgspec.structs.replace(entries[node_id], generation=surroundings.wall_ms())

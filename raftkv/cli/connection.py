@@ -57,7 +57,7 @@ def _servers_of(path: Path) -> tuple[str, ...]:
     from raftkv.core.errors import StartupError  # noqa: PLC0415
 
     try:
-        config = parse_config(path.read_text(encoding="utf-8"))
+        config = parse_config(path.read_bytes())
     except OSError as error:
         raise StartupError(f"{path}: {error.strerror}") from None
     except (ConfigError, UnicodeDecodeError) as error:

@@ -17,7 +17,10 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-_ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104  where nodes may listen, but no address of theirs
+EVERYWHERE = "*"
+"""As the host of a ``*_bind`` address: every address of this machine, of IPv4 and of IPv6."""
+
+_ANYWHERE = frozenset({"0.0.0.0", "::", EVERYWHERE})  # noqa: S104  where nodes may listen, but no address of theirs
 
 NODE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
 _NODE_ID = re.compile(NODE_ID_PATTERN)
@@ -25,6 +28,9 @@ _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^:\[\]\s]+):(?P<p
 
 HOST_CHARACTERS_MAX = 253
 """The longest name that DNS knows (RFC 1035, section 2.3.4)."""
+
+LABEL_CHARACTERS_MAX = 63
+"""The longest part of a name between two dots, likewise."""
 
 KEY_BYTES_MAX = 4096
 """What ``http.max_key_bytes`` may be at most, and so what any node takes from another."""
@@ -71,9 +77,25 @@ def parse_address(text: str) -> Address:
     port = int(found["port"])
     if not 1 <= port <= 65535:
         raise ValueError(f"port {port} is not between 1 and 65535")
-    if len(found["host"].strip("[]")) > HOST_CHARACTERS_MAX:
+    host = found["host"].strip("[]")
+    if len(host) > HOST_CHARACTERS_MAX:
         raise ValueError(f"the host has more than {HOST_CHARACTERS_MAX} characters")
-    return Address(found["host"].strip("[]"), port)
+    _check_host(host)
+    return Address(host, port)
+
+
+def _check_host(host: str) -> None:
+    """Raise ``ValueError`` for what is neither an address nor a name of labels as DNS knows them (RFC 1035, 2.3.4)."""
+    if ":" in host or host == EVERYWHERE:
+        return
+    for label in host.removesuffix(".").split("."):
+        if not 1 <= len(label) <= LABEL_CHARACTERS_MAX:
+            what = f"a label of {len(label)} characters" if label else "an empty label"
+            raise ValueError(f"the host {host!r} has {what}; 1 to {LABEL_CHARACTERS_MAX} are allowed")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"the host {host!r} is no name that DNS can hold") from None
 
 
 class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,8 +262,17 @@ def is_node_id(text: str) -> bool:
     return _NODE_ID.match(text) is not None
 
 
-def parse_config(text: str) -> ClusterConfig:
-    """Read TOML ``text``; raises ``ConfigError`` naming the key and the reason."""
+def parse_config(text: str | bytes) -> ClusterConfig:
+    """Read TOML ``text``, as bytes UTF-8 whatever the locale says; raises ``ConfigError`` with the key and the reason.
+
+    A byte order mark, which some editors put first, is passed over.
+    """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"not UTF-8 text (line {line})") from None
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +24,14 @@ from gunicorn.app.base import BaseApplication
 from raftkv import __version__
 from raftkv.core.config import ClusterConfig, ConfigError, parse_config
 from raftkv.core.errors import StartupError
+from raftkv.core.listening import listen
+from raftkv.core.secret import read_key
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
 from raftkv.http.handlers_cluster import join_token
 from raftkv.http.handlers_internal import token_from_secret
-from raftkv.http.listener import listen
 
 GRACE_S: Final = 2
 """How long a worker may take to finish what it has begun when the node stops."""
@@ -60,7 +61,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
 
 
 def make_application(config: ClusterConfig, node_id: str, replica_socket: str, secret: bytes) -> Application:
-    """The ASGI application of a worker, linked to its replica; ``secret`` is the cluster's."""
+    """The ASGI application of a worker, linked to its replica; ``secret`` is the cluster's key."""
     replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
     context = Context(
         node=node_id,
@@ -79,11 +80,6 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
     return Application(replicator, context, start=replicator.start, stop=replicator.close)
 
 
-def read_secret(config: ClusterConfig, directory: Path) -> bytes:
-    """The cluster's secret; its path is relative to ``directory``. Raises ``OSError``."""
-    return (directory / config.cluster.secret_path).read_bytes().strip()
-
-
 def request_line_limit(max_key_bytes: int) -> int:
     """Room for the longest request that is within the limits: prefix, start and end, every byte percent-encoded."""
     return max(8190, 3 * 3 * max_key_bytes + 1024)
@@ -99,10 +95,12 @@ def room_for(connections: int) -> int:
     return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - SPARE_DESCRIPTORS))
 
 
-def settings(listener_fd: int, *, name: str, workers: int, max_key_bytes: int, max_connections: int) -> dict[str, Any]:
-    """Settings of gunicorn for whatever of ours listens at ``listener_fd``."""
+def settings(
+    listeners: Sequence[int], *, name: str, workers: int, max_key_bytes: int, max_connections: int
+) -> dict[str, Any]:
+    """Settings of gunicorn for whatever of ours listens at the descriptors ``listeners``."""
     return {
-        "bind": f"fd://{listener_fd}",
+        "bind": [f"fd://{listener}" for listener in listeners],
         "workers": workers,
         "worker_class": "raftkv.http.worker.Worker",
         "worker_connections": room_for(max_connections),
@@ -124,11 +122,11 @@ def settings(listener_fd: int, *, name: str, workers: int, max_key_bytes: int, m
     }
 
 
-def node_settings(config: ClusterConfig, node_id: str, listener_fd: int, directory: Path) -> dict[str, Any]:
+def node_settings(config: ClusterConfig, node_id: str, listeners: Sequence[int], directory: Path) -> dict[str, Any]:
     """Settings for the front-end of a node; paths in the configuration are relative to ``directory``."""
     http = config.http
     chosen = settings(
-        listener_fd,
+        listeners,
         name=f"raftkv-http {node_id}",
         workers=http.workers,
         max_key_bytes=http.max_key_bytes,
@@ -166,15 +164,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--node", required=True)
     parser.add_argument("--replica-socket", required=True)
     parser.add_argument("--parent-fd", required=True, type=int)
-    parser.add_argument("--listen-fd", type=int, help="a listening socket to take over instead of binding one")
+    parser.add_argument(
+        "--listen-fd", action="append", type=int, help="a listening socket to take over, of possibly several"
+    )
     options = parser.parse_args(arguments)
     try:
-        config = parse_config(options.config.read_text())
-        listener_fd = options.listen_fd
-        if listener_fd is None:
-            listener_fd = listen(config.member(options.node).http_listen).detach()
-        secret = read_secret(config, options.config.resolve().parent)
-    except (OSError, UnicodeDecodeError) as error:
+        config = parse_config(options.config.read_bytes())
+        listeners = options.listen_fd
+        if not listeners:
+            listeners = [bound.detach() for bound in listen(config.member(options.node).http_listen, "http")]
+        secret = read_key(options.config.resolve().parent / config.cluster.secret_path, config.cluster.name)
+    except OSError as error:
         print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
     except ConfigError as error:
@@ -184,7 +184,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
     directory = options.config.resolve().parent
-    chosen = node_settings(config, options.node, listener_fd, directory)
+    chosen = node_settings(config, options.node, listeners, directory)
     end_with_parent(options.parent_fd)
     serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret))
     return 0

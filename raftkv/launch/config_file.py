@@ -20,11 +20,14 @@ import msgspec
 
 from raftkv.core.config import ClusterConfig, ConfigError, parse_address, parse_config
 from raftkv.core.errors import StartupError
+from raftkv.core.secret import weakness
 
-SECRET_BYTES_MIN: Final = 16
-"""A shorter secret could be guessed by trying."""
+_GROUP: Final = 0o070
+"""Held against files of our own only: where a container mounts one of root's, the group is how we may read it."""
+_OTHERS: Final = 0o007
 
-"""The file in the data directory that holds the secret of a cluster which was given none."""
+NAME_BYTES_MAX: Final = 255
+"""The longest name of a file or directory (NAME_MAX of Linux)."""
 
 
 def load_cluster(path: Path, *, seeds: tuple[str, ...] = ()) -> ClusterConfig:
@@ -33,11 +36,9 @@ def load_cluster(path: Path, *, seeds: tuple[str, ...] = ()) -> ClusterConfig:
     ``seeds`` are addresses of nodes to join, besides those of the file.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     except OSError as error:
         raise StartupError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise StartupError(f"{path}: not UTF-8 text") from None
     try:
         config = _joining(_resolved(parse_config(text), path.resolve().parent), seeds)
         _check_members(config)
@@ -55,7 +56,8 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
     """``config`` with its paths, which are relative to the file, made absolute."""
 
     def absolute(text: str) -> str:
-        return str((directory / text).resolve()) if text else ""
+        # A name that is too long for the file system is refused where the path is looked at, with its key.
+        return os.path.realpath(directory / text) if text else ""
 
     replace = msgspec.structs.replace
     cluster, http, peers = config.cluster, config.http, config.peers
@@ -105,7 +107,9 @@ def _check_machine(config: ClusterConfig) -> None:
     for section, keys in (("http", ("tls_cert", "tls_key", "tls_ca")), ("peers", ("tls_cert", "tls_key", "tls_ca"))):
         for key in keys:
             named = getattr(getattr(config, section), key)
-            if named:
+            if named and key == "tls_key":
+                _read_own(f"{section}.{key}", Path(named))
+            elif named:
                 _check_readable(f"{section}.{key}", Path(named))
     if config.cluster.secret_file:
         _check_secret("cluster.secret_file", config.cluster.secret_path)
@@ -117,6 +121,8 @@ def _check_data_dir(data_dir: Path) -> None:
     """Could the data directory, or the way to it, be made? Asked of the nearest directory that exists."""
     existing = data_dir
     while not os.path.lexists(existing) and existing != existing.parent:
+        if len(os.fsencode(existing.name)) > NAME_BYTES_MAX:
+            raise ConfigError(f"cluster.data_dir: {existing.name[:20]}... has more than {NAME_BYTES_MAX} bytes")
         existing = existing.parent
     if not existing.is_dir():
         raise ConfigError(f"cluster.data_dir: {existing} is not a directory")
@@ -149,20 +155,27 @@ def _check_readable(key: str, path: Path) -> None:
 
 
 def _check_secret(key: str, path: Path) -> None:
-    """A secret is a regular file that nobody else can read, and long enough."""
+    """A secret is a regular file that nobody else can read, and nothing that can be guessed."""
+    secret = _read_own(key, path).strip()
+    reason = weakness(secret)
+    if reason is not None:
+        raise ConfigError(f"{key}: {path} {reason}")
+
+
+def _read_own(key: str, path: Path) -> bytes:
+    """What stands in the regular file at ``path``, which nobody else may read."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
-            secret = file.read(1 << 16).strip()
+            content = file.read(1 << 16)
     except OSError as error:
         raise ConfigError(f"{key}: {path}: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError(f"{key}: {path} is not a regular file")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        mode = stat.S_IMODE(found.st_mode)
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & (_OTHERS | _GROUP if found.st_uid == os.geteuid() else _OTHERS):
         raise ConfigError(f"{key}: {path} is open to other users (mode {mode:04o}); chmod 600 it")
-    if len(secret) < SECRET_BYTES_MIN:
-        raise ConfigError(f"{key}: {path} holds {len(secret)} bytes; at least {SECRET_BYTES_MIN} are needed")
+    return content
 
 
 def ensure_secret(config: ClusterConfig) -> None:

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from raftkv.core.config import Address, ClusterConfig
+from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
+from raftkv.core.listening import bind, close
 from raftkv.launch.config_file import ensure_secret
 from raftkv.launch.processes import NodeProcess, StatusPoll
 from raftkv.launch.views import Chronicle, NodeView
@@ -60,21 +61,10 @@ def check_addresses(config: ClusterConfig) -> None:
     """Raise ``StartupError`` unless every address can be listened on, before anything is created or started."""
     for node in config.node:
         for kind, address in (("http", node.http_listen), ("peer", node.peer_listen)):
-            reason = _why_taken(address)
-            if reason is not None:
-                raise StartupError(f"{node.id}: cannot listen on {address} ({kind}): {reason}")
-
-
-def _why_taken(address: Address) -> str | None:
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, target = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(target)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+            try:
+                close(bind(address, kind))
+            except StartupError as error:
+                raise StartupError(f"{node.id}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -13,13 +13,12 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from raftkv.core.config import Address
-from raftkv.core.errors import StartupError
+from raftkv.core.listening import listen
 from raftkv.peers.notices import Notices
 
 STRANGER_LIMIT = 64
 HANDSHAKE_TIMEOUT_S = 2.0
 
-_BACKLOG = 128
 # Out of file descriptors or memory: trying again at once would only spin.
 _EXHAUSTED_PAUSE_S = 0.1
 
@@ -41,7 +40,7 @@ class Listener:
 
     def open(self) -> Address:
         """Bind, listen and begin to accept; returns the bound address. Raises ``StartupError`` when that is refused."""
-        self._sockets = _bound_sockets(self._address)
+        self._sockets = listen(self._address, "peer")
         loop = asyncio.get_running_loop()
         self._acceptors = [loop.create_task(self._accept(listening)) for listening in self._sockets]
         return Address(self._address.host, self._sockets[0].getsockname()[1])
@@ -95,23 +94,3 @@ class Listener:
             reason = f"no handshake came about ({type(error).__name__})"
             now_s = asyncio.get_running_loop().time()
             self._notices.warn("peer_refused", reason=reason, peer=None, now_s=now_s)
-
-
-def _bound_sockets(address: Address) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, name in dict.fromkeys(found):
-            sockets.append(listening := socket.socket(family, kind, protocol))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.settimeout(0)
-            listening.bind(name)
-            listening.listen(_BACKLOG)
-    except (OSError, UnicodeError) as error:
-        for listening in sockets:
-            listening.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StartupError(f"cannot listen for peers on {address}: {reason}") from None
-    return sockets

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from raftkv import __version__
 from raftkv.core.config import Address, HttpSection
 from raftkv.core.errors import StartupError
-from raftkv.http.listener import listen
+from raftkv.core.listening import listen
 from raftkv.http.server import serve, settings
 from raftkv.proxy.application import Application
 from raftkv.proxy.cluster import Cluster
@@ -27,7 +27,7 @@ def run_proxy(
     Raises ``StartupError`` when the address is taken or the servers make no sense.
     """
     seeds, tls = seeds_of(servers), _tls(servers, cacert)
-    listener = listen(listen_at)
+    listeners = listen(listen_at, "proxy")
     print(announce, flush=True)  # noqa: T201  the command line's own voice
 
     def make() -> Application:
@@ -35,7 +35,7 @@ def run_proxy(
         return Application(cluster, timeout_s=timeout_s, version=__version__, monotonic_s=time.monotonic)
 
     chosen = settings(
-        listener.detach(),
+        [listener.detach() for listener in listeners],
         name="raftkv-proxy",
         workers=1,
         max_key_bytes=MAX_KEY_BYTES,

@@ -38,6 +38,18 @@ def test_a_cluster_of_any_size_serves_through_every_node_and_finds_its_data_agai
             assert [cluster.get(node, f"from-{other}").text for other in cluster.nodes] == cluster.nodes
 
 
+def test_a_hangup_ends_no_node(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        node = cluster.nodes[0]
+        cluster.processes[node].send_signal(signal.SIGHUP)
+
+        wait_until(lambda: "SIGHUP is ignored" in cluster.log(node), "the node to hear of it")
+        assert cluster.put(node, "k", "v").status_code == 201
+        assert cluster.stop(node) == 0
+
+
 def test_a_follower_forwards_or_redirects_as_asked(tmp_path):
     with RealCluster(tmp_path) as cluster:
         cluster.start()

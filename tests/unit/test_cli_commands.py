@@ -260,5 +260,5 @@ def test_an_embedded_cluster_whose_ports_are_taken_leaves_nothing_behind(capfd, 
         monkeypatch.setattr(config_file, "EMBEDDED", config_file.EMBEDDED.replace("8001", str(port)))
 
         assert main.run(["up"]) == 2
-    assert f"n1: cannot listen on 127.0.0.1:{port}" in capfd.readouterr().err
+    assert f"n1: http: cannot listen on 127.0.0.1:{port}" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []

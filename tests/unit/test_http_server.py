@@ -48,7 +48,7 @@ class FrontEnd:
         self.delay_s = delay_s
         self.port = free_port()
         self.config = folder / "cluster.toml"
-        (folder / "secret").write_text("0123456789abcdef")
+        (folder / "secret").write_text("0123456789abcdef" * 4)
         self.config.write_text(
             '[cluster]\nsecret_file = "secret"\n'
             f'[[node]]\nid = "n1"\nhttp = "127.0.0.1:{self.port}"\npeer = "127.0.0.1:{free_port()}"\n'

@@ -101,13 +101,72 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "mode", "reason"),
-    [(b"x" * 15 + b"\n\n\n", 0o600, "15 bytes"), (b"x" * 32, 0o644, "chmod 600"), (b"x" * 32, 0o620, "chmod 600")],
+    [
+        (b"x" * 15 + b"\n\n\n", 0o600, "15 bytes; at least 32 are needed (make one with: openssl rand -hex 32)"),
+        (b"password12345678", 0o600, "16 bytes"),
+        (b"x" * 32, 0o600, "only 1 different characters"),
+        (b"abcdefg" * 10, 0o600, "only 7 different characters"),
+        (b"x" * 32, 0o644, "chmod 600"),
+        (b"x" * 32, 0o620, "chmod 600"),
+    ],
 )
 def test_a_weak_or_open_secret_is_refused(tmp_path, content, mode, reason):
     (tmp_path / "s").write_bytes(content)
     (tmp_path / "s").chmod(mode)
 
     assert reason in refused(write(tmp_path, '[cluster]\nsecret_file = "s"\n' + NODES))
+
+
+@pytest.mark.parametrize("section", ["http", "peers"])
+def test_a_tls_key_that_others_may_read_is_refused(tmp_path, section):
+    for name in ("cert", "key", "ca"):
+        (tmp_path / name).touch(mode=0o644)
+    tls = f'[{section}]\ntls_cert = "cert"\ntls_key = "key"\ntls_ca = "ca"\n'
+
+    assert f"{section}.tls_key: {tmp_path}/key is open to other users (mode 0644)" in refused(
+        write(tmp_path, tls + NODES)
+    )
+
+    (tmp_path / "key").chmod(0o600)
+    assert load_cluster(tmp_path / "c.toml").http.tls_key in ("", str(tmp_path / "key"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" + "y" * 300 + "/b"])
+def test_a_name_that_no_file_system_holds_is_refused_with_its_key(tmp_path, name):
+    for text, key in (
+        (f'[cluster]\ndata_dir = "{name}"\n', "cluster.data_dir"),
+        (f'[cluster]\nsecret_file = "{name}"\n', "cluster.secret_file"),
+    ):
+        assert key in refused(write(tmp_path, text + NODES))
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("a..b", "an empty label"),
+        (".a", "an empty label"),
+        ("x" * 70, "a label of 70 characters"),
+        ("\u00fc" * 62, "no name that DNS can hold"),
+    ],
+)
+def test_a_host_that_is_no_name_is_refused_with_its_key(tmp_path, host, reason):
+    text = refused(write(tmp_path, NODES.replace("127.0.0.1:8001", f"{host}:8001")))
+
+    assert "node[0].http: the host" in text
+    assert reason in text
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
+def test_a_file_is_utf_8_whatever_the_locale_and_may_begin_with_a_mark(tmp_path, locale, mark):
+    (tmp_path / "c.toml").write_bytes(mark + f'# \u00fc\n[cluster]\nname = "K\u00f6ln"\n{NODES}'.encode())
+    code = "import sys, pathlib; from raftkv.launch.config_file import load_cluster as l;"
+    code += "print(ascii(l(pathlib.Path(sys.argv[1])).cluster.name))"
+    surroundings = {**os.environ, "LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code, str(tmp_path / "c.toml")]
+    answer = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=True)
+
+    assert answer.stdout == "'K\\xf6ln'\n"
 
 
 def test_a_directory_that_cannot_be_written_is_refused_even_to_root(tmp_path, monkeypatch):

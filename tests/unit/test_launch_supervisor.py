@@ -189,7 +189,7 @@ def test_a_taken_port_is_named_before_anything_is_created(cluster, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", config.node[0].http_listen.port))
         taken.listen()
-        with pytest.raises(StartupError, match=rf"n1: cannot listen on {config.node[0].http} \(http\): Address"):
+        with pytest.raises(StartupError, match=rf"n1: http: cannot listen on {config.node[0].http}: Address"):
             up(config, Recorder())
 
     assert not (tmp_path / "data").exists()
