@@ -12,9 +12,8 @@ from typing import Any, Final
 import structlog
 
 from raftkv.client.client import Client
-from raftkv.core.config import HttpSection, NodeSection
+from raftkv.core.config import ClusterSection, HttpSection, NodeSection
 from raftkv.core.errors import Code, RaftkvError, StartupError
-from raftkv.http.handlers_cluster import JOIN_HEADER
 from raftkv.quorum.membership import Entry, Phase
 
 JOIN_TIMEOUT_S: Final = 30.0
@@ -25,22 +24,19 @@ CHECK_S: Final = 1.0
 log_line = structlog.get_logger("raftkv.joining")
 
 
-def join(node: NodeSection, seeds: Sequence[str], http: HttpSection, token: str) -> tuple[Entry, ...]:
+def join(node: NodeSection, seeds: Sequence[str], http: HttpSection, cluster: ClusterSection) -> tuple[Entry, ...]:
     """Ask ``seeds`` to let ``node`` in; returns the members. Raises ``StartupError`` when none does within 30 s.
 
-    ``token`` proves that the node holds the cluster's secret: one that does not could never link to the others, and a
-    member that nobody reaches would keep the ring between two steps.
+    It is asked with a proof of the secret of ``cluster``: a node without it could never link to the others.
     """
     log_line.info("asking to be let in", seeds=",".join(seeds))
     deadline_s = time.monotonic() + JOIN_TIMEOUT_S
-    with _client(seeds, http, timeout_s=ATTEMPT_S) as client:
+    with _client(seeds, http, timeout_s=ATTEMPT_S, secret_file=cluster.secret_path, cluster=cluster.name) as client:
         while True:
             try:
-                answer = client.add_member(
-                    node.id, http=node.http, peer=node.peer, zone=node.zone, headers={JOIN_HEADER: token}
-                )
+                answer = client.add_member(node.id, http=node.http, peer=node.peer, zone=node.zone)
             except RaftkvError as error:
-                if error.code == Code.FORBIDDEN or time.monotonic() + PAUSE_S >= deadline_s:
+                if error.code in (Code.FORBIDDEN, Code.UNAUTHENTICATED) or time.monotonic() + PAUSE_S >= deadline_s:
                     asked = ", ".join(seeds)
                     raise StartupError(f"no node of {asked} lets this node in: {error.detail}") from None
                 time.sleep(PAUSE_S)

@@ -16,7 +16,6 @@ from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.replicator import Replicator
 from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
-from raftkv.http.handlers_cluster import join_token
 from raftkv.joining import check_still_member, join
 from raftkv.machine.machine import MachineLimits
 from raftkv.peers.link import LinkEvents, PeerLink
@@ -210,8 +209,7 @@ def _quorum(
     if remembered is not None:
         check_still_member(config.member(node_id), remembered.entries, config.http)
     elif config.quorum.seeds:
-        token = join_token(read_key(config.cluster.secret_path, config.cluster.name), config.cluster.name)
-        members = join(config.member(node_id), config.quorum.seeds, config.http, token)
+        members = join(config.member(node_id), config.quorum.seeds, config.http, config.cluster)
         entries = {entry.id: entry for entry in members}
     own = msgspec.structs.replace(entries[node_id], generation=surroundings.wall_ms())
     replica = QuorumReplica(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from raftkv.client import Client
+    from raftkv.core.config import ClusterConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,7 +31,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """These choices, and where there are none, those of ``outer``."""
         return Connection(
             server=self.server or (() if self.config else outer.server),
-            config=self.config or (None if self.server else outer.config),
+            config=self.config or outer.config,
             timeout_s=self.timeout_s or outer.timeout_s,
             cacert=self.cacert or outer.cacert,
         )
@@ -42,28 +44,45 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             return parse_servers(self.server)
         return parse_servers(None) if self.config is None else _servers_of(self.config)
 
-    def client(self, servers: tuple[str, ...] | None = None, *, timeout_s: float | None = None, **more: Any) -> Client:
-        """A client of ``servers``, or of those that were given."""
+    def client(
+        self,
+        servers: tuple[str, ...] | None = None,
+        *,
+        timeout_s: float | None = None,
+        proves: bool = False,
+        **more: Any,
+    ) -> Client:
+        """A client of ``servers``, or of those that were given; ``proves``: with the secret that the file names."""
         from raftkv.client import Client  # noqa: PLC0415  it takes longer to import than a command to run
 
         limit_s = timeout_s or self.timeout_s or DEFAULT_TIMEOUT_S
         cacert = None if self.cacert is None else str(self.cacert)
+        if proves and self.config is not None:
+            cluster = _read(self.config).cluster
+            path = self.config.resolve().parent / cluster.secret_path
+            # A secret that the file does not name is asked for by no server on this machine.
+            if cluster.secret_file or os.access(path, os.R_OK):
+                more |= {"secret_file": path, "cluster": cluster.name}
         return Client(servers or self.servers(), timeout_s=limit_s, tls_ca=cacert, **more)
 
 
 def _servers_of(path: Path) -> tuple[str, ...]:
     """The addresses in a configuration file. Its text is enough: its paths need not exist on a client's machine."""
-    from raftkv.core.config import ConfigError, parse_config  # noqa: PLC0415
+    config = _read(path)
+    scheme = "https" if config.http.tls_cert else "http"
+    return tuple([f"{scheme}://{node.http}" for node in config.node])
+
+
+def _read(path: Path) -> ClusterConfig:
+    from raftkv.core.config import ConfigError, parse_config  # noqa: PLC0415  commands load what they use
     from raftkv.core.errors import StartupError  # noqa: PLC0415
 
     try:
-        config = parse_config(path.read_bytes())
+        return parse_config(path.read_bytes())
     except OSError as error:
         raise StartupError(f"{path}: {error.strerror}") from None
     except (ConfigError, UnicodeDecodeError) as error:
         raise StartupError(f"{path}: {error}") from None
-    scheme = "https" if config.http.tls_cert else "http"
-    return tuple([f"{scheme}://{node.http}" for node in config.node])
 
 
 def options(command: Command) -> Command:
@@ -71,7 +90,12 @@ def options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--server", metavar="URL", multiple=True, help="A server; repeat, or separate by commas."),
-            click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Ask the nodes of FILE."),
+            click.option(
+                "--config",
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="Ask the nodes of FILE, with its secret.",
+            ),
             click.option(
                 "--timeout",
                 "timeout_s",

@@ -44,7 +44,7 @@ def list_(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
 @click.pass_context
 def add(context: click.Context, /, node: str, *, as_json: bool, http: str, peer: str, zone: str, **given: Any) -> int:
     """Let NODE join, as `raftkv node --join` asks for by itself. Data moves in afterwards; `raftkv status` shows it."""
-    client = connection.chosen(context, given).client()
+    client = connection.chosen(context, given).client(proves=True)
     _print_members(client.add_member(node, http=http, peer=peer, zone=zone), as_json=as_json)
     return exits.DONE
 
@@ -56,7 +56,7 @@ def add(context: click.Context, /, node: str, *, as_json: bool, http: str, peer:
 @click.pass_context
 def remove(context: click.Context, /, node: str, *, as_json: bool, **given: Any) -> int:
     """Let NODE leave. One that is alive hands its data over first, as `raftkv status` shows."""
-    _print_members(connection.chosen(context, given).client().remove_member(node), as_json=as_json)
+    _print_members(connection.chosen(context, given).client(proves=True).remove_member(node), as_json=as_json)
     return exits.DONE
 
 
@@ -86,7 +86,7 @@ def repair(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
 def _repair(link: Connection, server: str) -> dict[str, Any]:
     from raftkv.core.errors import Code, RaftkvError  # noqa: PLC0415  commands load what they use
 
-    with link.client((server,), timeout_s=link.timeout_s or REPAIR_S, retry=False) as client:
+    with link.client((server,), timeout_s=link.timeout_s or REPAIR_S, retry=False, proves=True) as client:
         try:
             return client.repair()
         except RaftkvError as error:

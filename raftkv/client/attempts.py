@@ -18,17 +18,20 @@ from raftkv.client.errors import UNREACHABLE, Reply, Setback, judge
 from raftkv.client.exchange import Call, Exchange, LostError, NotSentError
 from raftkv.client.servers import Rounds, attempt_s
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
+from raftkv.core.proof import Prover
 
 
 class Attempts:
     """Performs calls at ``servers``. The one that answered last is asked first. One thread at a time."""
 
-    def __init__(self, servers: tuple[str, ...], *, retry: bool, tls_ca: str | None) -> None:
-        """``retry=False`` asks every server once at most."""
+    def __init__(
+        self, servers: tuple[str, ...], *, retry: bool, tls_ca: str | None, prover: Prover | None = None
+    ) -> None:
+        """``retry=False`` asks every server once at most; ``prover`` signs what changes the cluster."""
         self.servers = servers
         self._retry = retry
         self._current = 0
-        self._exchange = Exchange(tls_ca=tls_ca)
+        self._exchange = Exchange(tls_ca=tls_ca, prover=prover)
 
     def perform(self, call: Call, deadline_s: float) -> Reply:
         """Ask until there is an answer that stands, or raise; ``deadline_s`` is on the monotonic clock."""

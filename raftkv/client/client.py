@@ -9,9 +9,11 @@ This module must not import anything of the server.
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -32,7 +34,10 @@ from raftkv.client.records import (
     value_to_json,
 )
 from raftkv.client.servers import parse_servers
+from raftkv.core.config import ClusterSection
 from raftkv.core.errors import Code, DefiniteError, RaftkvError
+from raftkv.core.proof import Prover
+from raftkv.core.secret import read_key
 
 Value = bytes | bytearray | memoryview | str
 """What can be stored; text is stored as UTF-8."""
@@ -45,7 +50,8 @@ class Client:
     cluster on 127.0.0.1:8001-8003. The first is asked; on failure the next one, which is then stayed with.
     ``timeout_s`` bounds each call as a whole. ``idempotent=False`` sends writes without an ``Idempotency-Key``: then an
     indefinite failure is raised at once. ``retry=False`` asks every server once at most. ``tls_ca`` is a file of
-    certificates to trust.
+    certificates to trust. ``secret_file`` holds the secret of the cluster named ``cluster``: what changes the cluster
+    needs a proof of it wherever the nodes' configuration names one; reads and writes of data never do.
 
     In a leaderless cluster ``r``, ``acks`` (W) and ``n`` say how many replicas must answer a read, must have a write on
     disk, and hold the key; ``sloppy`` whether others may stand in for those that cannot be reached. ``None``: as the
@@ -63,13 +69,20 @@ class Client:
         idempotent: bool = True,
         retry: bool = True,
         tls_ca: str | None = None,
+        secret_file: str | os.PathLike[str] | None = None,
+        cluster: str = ClusterSection().name,
     ) -> None:
-        """Make no connection yet; raises ``ValueError`` when an address makes no sense."""
+        """Make no connection yet; raises ``ValueError`` when an address makes no sense.
+
+        Raises ``StartupError`` when ``secret_file`` holds no secret.
+        """
         if not timeout_s > 0:
             raise ValueError("timeout_s must be above 0")
         self._timeout_s = timeout_s
         self._idempotent = idempotent
-        self._attempts = Attempts(parse_servers(servers), retry=retry, tls_ca=tls_ca)
+        self._attempts = Attempts(
+            parse_servers(servers), retry=retry, tls_ca=tls_ca, prover=_prover(secret_file, cluster)
+        )
         self.durability = ""
         """Who held the last write when it was answered: majority, all, leader, ``w=2``, or fewer than a majority."""
 
@@ -276,15 +289,10 @@ class Client:
         _must_exist(reply)
         return json_from_body(reply.body)
 
-    def add_member(
-        self, node: str, *, http: str, peer: str, zone: str = "", headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards.
-
-        A node that asks for itself proves in ``headers`` that it belongs.
-        """
+    def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
+        """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
         content = {"id": node, "http": http, "peer": peer, "zone": zone}
-        return self._change("POST", "/cluster/members", content, headers)
+        return self._change("POST", "/cluster/members", content)
 
     def remove_member(self, node: str) -> dict[str, Any]:
         """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
@@ -343,16 +351,16 @@ class Client:
         method: str,
         path: str,
         content: Mapping[str, Any] | None,
-        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """A change of the cluster itself, which is sent once."""
         call = Call(
             method=method,
             path=path,
-            headers={**(headers or {}), **({} if content is None else {"Content-Type": "application/json"})},
+            headers={} if content is None else {"Content-Type": "application/json"},
             body=b"" if content is None else msgspec.json.encode(content),
             is_read=False,
             repeatable=False,
+            needs_proof=True,
         )
         reply = self._attempts.perform(call, self._deadline_s())
         if reply.status == 404:
@@ -361,6 +369,12 @@ class Client:
 
     def _deadline_s(self) -> float:
         return time.monotonic() + self._timeout_s
+
+
+def _prover(secret_file: str | os.PathLike[str] | None, cluster: str) -> Prover | None:
+    if secret_file is None:
+        return None
+    return Prover(read_key(Path(secret_file), cluster), cluster, wall_ms=lambda: time.time_ns() // 1_000_000)
 
 
 def _path(key: str | bytes) -> str:

@@ -15,13 +15,17 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, SSLError
 
 from raftkv.client.errors import Reply
+from raftkv.core.proof import Prover
 
 CONNECT_TIMEOUT_S: Final = 1.0
 """A machine that does not take a connection within a second is as good as down, and the next server is asked."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One request; ``path`` is percent-encoded, ``query`` too. ``repeatable``: sending it twice does no harm."""
+    """One request; ``path`` is percent-encoded, ``query`` too. ``repeatable``: sending it twice does no harm.
+
+    ``needs_proof``: it is for who holds the cluster's secret.
+    """
 
     method: str
     path: str
@@ -30,6 +34,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     is_read: bool
     repeatable: bool
+    needs_proof: bool = False
 
 
 class NotSentError(Exception):
@@ -43,8 +48,9 @@ class LostError(Exception):
 class Exchange:
     """Sends calls. One thread at a time."""
 
-    def __init__(self, *, tls_ca: str | None) -> None:
+    def __init__(self, *, tls_ca: str | None, prover: Prover | None = None) -> None:
         """``tls_ca`` is a file of certificates to trust instead of the usual ones."""
+        self._prover = prover
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers.update({"User-Agent": "raftkv-client", "Accept-Encoding": "identity"})
@@ -55,12 +61,22 @@ class Exchange:
 
         The server is told to give up a little earlier than we do, so that it is the one to say what became of a write.
         """
-        request = requests.Request(call.method, server, headers=call.headers, data=call.body)
-        prepared = self._session.prepare_request(request)
         told = f"timeout={min(60.0, max(0.05, timeout_s * 0.9)):.2f}"
-        query = f"{call.query}&{told}" if call.query else told
+        target = f"{call.path}?{call.query}&{told}" if call.query else f"{call.path}?{told}"
+        if self._prover is None or not call.needs_proof:
+            return self._send(server, call, target, call.headers, timeout_s)
+        shown = self._prover.authorization(call.method, target, call.body)
+        reply = self._send(server, call, target, {**call.headers, "Authorization": shown}, timeout_s)
+        if reply.status == 401 and self._prover.learn(reply.headers.get("www-authenticate", "")):
+            shown = self._prover.authorization(call.method, target, call.body)
+            reply = self._send(server, call, target, {**call.headers, "Authorization": shown}, timeout_s)
+        return reply
+
+    def _send(self, server: str, call: Call, target: str, headers: dict[str, str], timeout_s: float) -> Reply:
+        request = requests.Request(call.method, server, headers=headers, data=call.body)
+        prepared = self._session.prepare_request(request)
         # Set after the preparation, which would resolve dot segments: ".." is a key like any other.
-        prepared.url = f"{server}{call.path}?{query}"
+        prepared.url = f"{server}{target}"
         try:
             response = self._session.send(
                 prepared,
@@ -81,8 +97,8 @@ class Exchange:
             raise LostError(f"{server} did not answer in time") from None
         except (requests.RequestException, OSError) as error:
             raise LostError(f"{server}: {type(error).__name__}: {error}") from None
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(status=response.status_code, headers=headers, body=response.content)
+        found = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(status=response.status_code, headers=found, body=response.content)
 
     def close(self) -> None:
         """Close the connections."""

@@ -17,6 +17,7 @@ from raftkv.core.errors import Code, DefiniteError, Refused, Unknown
 from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
 from raftkv.http import parameters, problems, replicas
+from raftkv.http.admission import Admission
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
 from raftkv.http.problems import problem
 
@@ -28,8 +29,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What handlers know of the node. Both clocks give seconds; ``monotonic_s`` is the clock of deadlines.
 
     ``status`` is the replica's last status while it is alive, ``last_status`` the last one ever heard.
-    ``internal_token`` is what a request for this one replica must bring; without one it must come from this machine.
-    ``join_token`` is what a node that asks to be let in by itself must show.
+    ``admission`` judges who may change the cluster, or ask this one replica past the others.
     """
 
     node: str
@@ -44,8 +44,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     node_header: Headers
     """``Raftkv-Node``, ready made."""
 
-    internal_token: str | None = None
-    join_token: str = ""
+    admission: Admission
 
     @property
     def cluster_size(self) -> int:
@@ -69,14 +68,22 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handler(msgspec.Struct, frozen=True):
-    """``parse`` raises ``DefiniteError`` for a client's mistake; ``render`` never sees a failure."""
+    """``parse`` raises ``DefiniteError`` for a client's mistake; ``render`` never sees a failure.
+
+    What ``needs_proof`` is for who holds the cluster's secret: it changes the cluster, or asks one replica alone.
+    """
 
     parse: Callable[[HttpRequest, Context], Ask | HttpResponse]
     render: Callable[[Ask, Outcome, Context], HttpResponse]
+    needs_proof: bool = False
 
 
 def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse:
     """What to submit, or the response when there is nothing to."""
+    if handler.needs_proof:
+        refusal = context.admission.refusal(request, context.node_header)
+        if refusal is not None:
+            return refusal
     try:
         return handler.parse(request, context)
     except DefiniteError as error:

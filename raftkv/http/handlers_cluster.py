@@ -5,8 +5,6 @@ Pure functions. What a node says of a ring is in its status where there is one; 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Any, Final
 
 import msgspec
@@ -21,9 +19,6 @@ from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
 NOT_RUNNING = "the replica of this node is not running or does not answer"
-
-JOIN_HEADER: Final = "Raftkv-Join"
-_JOIN_HEADER: Final = JOIN_HEADER.lower().encode()
 
 LEVEL_WITHIN_S: Final = 5.0
 """A follower that was not level with its leader for this long is catching up, and sends its readers waiting."""
@@ -150,16 +145,8 @@ def _members(request: HttpRequest, context: Context) -> HttpResponse:
     )
 
 
-def join_token(secret: bytes, cluster: str) -> str:
-    """What a node that asks to be let in shows: HMAC-SHA256 of ``raftkv join NAME`` under the secret (RFC 2104)."""
-    return hmac.new(secret, b"raftkv join " + cluster.encode(), hashlib.sha256).hexdigest()
-
-
 def _parse_new_member(request: HttpRequest, context: Context) -> Ask:
     found = parameters.arguments(request, frozenset({"timeout"}))
-    token = request.headers.get(_JOIN_HEADER)
-    if token is not None and not hmac.compare_digest(token, context.join_token.encode()):
-        refuse(Code.FORBIDDEN, "it holds another secret than this cluster, or names another cluster")
     body: bodies.NewMember = bodies.body_of(request, bodies.decode_new_member)
     for name, text in (("http", body.http), ("peer", body.peer)):
         try:
@@ -224,8 +211,8 @@ def not_built(sentence: str) -> Handler:
 
 STATUS = Handler(_parse_status, _render_status)
 MEMBERS = at_once(_members)
-ADD_MEMBER = Handler(_parse_new_member, _render_new_member)
-REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving)
-REPAIR = Handler(_parse_repair, _render_repair)
+ADD_MEMBER = Handler(_parse_new_member, _render_new_member, needs_proof=True)
+REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving, needs_proof=True)
+REPAIR = Handler(_parse_repair, _render_repair, needs_proof=True)
 LIVEZ = at_once(_livez)
 READYZ = at_once(_readyz)

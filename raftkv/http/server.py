@@ -25,13 +25,13 @@ from raftkv import __version__
 from raftkv.core.config import ClusterConfig, ConfigError, parse_config
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
+from raftkv.core.proof import Verifier
 from raftkv.core.secret import read_key
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
+from raftkv.http.admission import Admission
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
-from raftkv.http.handlers_cluster import join_token
-from raftkv.http.handlers_internal import token_from_secret
 
 GRACE_S: Final = 2
 """How long a worker may take to finish what it has begun when the node stops."""
@@ -63,6 +63,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
 def make_application(config: ClusterConfig, node_id: str, replica_socket: str, secret: bytes) -> Application:
     """The ASGI application of a worker, linked to its replica; ``secret`` is the cluster's key."""
     replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
+    verifier = Verifier(secret, config.cluster.name, wall_ms=lambda: time.time_ns() // 1_000_000)
     context = Context(
         node=node_id,
         version=__version__,
@@ -74,8 +75,7 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
         monotonic_s=time.monotonic,
         wall_s=time.time,
         node_header=((b"raftkv-node", node_id.encode()),),
-        internal_token=token_from_secret(secret) if config.cluster.secret_file else None,
-        join_token=join_token(secret, config.cluster.name),
+        admission=Admission(verifier, is_open=not config.cluster.secret_file),
     )
     return Application(replicator, context, start=replicator.start, stop=replicator.close)
 

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import msgspec
 
 from raftkv.core.config import Address
+from raftkv.core.proof import Prover
 from raftkv.experiment import DONE, Orders
 from raftkv.lab.processes import Part, Paused, alive, descendants, members
 
@@ -111,8 +112,10 @@ class Cluster:
         for site in newcomers:
             self._own_config(site.id).write_text(text + _node_section(site) + sections)
         secret = home / "secret"
-        secret.write_bytes(os.urandom(32).hex().encode())
+        key = os.urandom(32).hex().encode()
+        secret.write_bytes(key)
         secret.chmod(0o600)
+        self.prover = Prover(key, "test", wall_ms=lambda: time.time_ns() // 1_000_000)
         self._watched, self._held = os.pipe()
 
     def __enter__(self) -> Self:
@@ -235,11 +238,15 @@ class Cluster:
     def ask(
         self, node: str, path: str, timeout_s: float = ASK_S, *, method: str = "GET", body: bytes = b""
     ) -> tuple[int, bytes] | None:
-        """The status and body of ``GET path``, or another method's; ``None`` when ``node`` does not answer."""
+        """The status and body of ``GET path``, or another method's; ``None`` when ``node`` does not answer.
+
+        Whatever is asked is asked with a proof of the cluster's secret.
+        """
         address = self.sites[node].http
         connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
         try:
-            connection.request(method, path, body or None)
+            headers = {"Authorization": self.prover.authorization(method, path, body)}
+            connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException):

@@ -43,8 +43,17 @@ class RealCluster(Cluster):
         return f"{self.scheme}://127.0.0.1:{self.http[node]}{path}"
 
     def request(self, method: str, node: str, path: str, **options) -> requests.Response:
+        """Whatever is asked is asked with a proof of the cluster's secret, unless ``auth`` is given."""
         options.setdefault("timeout", 15)
+        options.setdefault("auth", self._prove)
         return requests.request(method, self.url(node, path), verify=self.verify, **options)
+
+    def _prove(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        body = prepared.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        if isinstance(body, bytes):
+            prepared.headers["Authorization"] = self.prover.authorization(prepared.method, prepared.path_url, body)
+        return prepared
 
     def put(self, node: str, key: str, value: bytes | str = b"v", **options) -> requests.Response:
         return self.request("PUT", node, f"/kv/{key}", data=value, **options)

@@ -42,6 +42,7 @@ from raftkv.core.results import (
     Transfer,
     Written,
 )
+from raftkv.http.admission import Admission
 from raftkv.http.asgi import Application
 from tests.unit.test_http_api import LIMITS, MEMBERS, Node
 
@@ -179,15 +180,14 @@ class LeaderlessReplicator:
 class LeaderlessNode(Node):
     """An application over it. ``client`` is where its requests seem to come from."""
 
-    def __init__(self, *, internal_token: str | None = None, join_token: str = "", client: str = "127.0.0.1") -> None:
+    def __init__(self, *, admission: Admission | None = None, client: str = "127.0.0.1") -> None:
         super().__init__(LIMITS)
         self.replicator = LeaderlessReplicator()
         context = msgspec.structs.replace(
             self.application._context,
             status=self.replicator.status,
             last_status=self.replicator.status,
-            internal_token=internal_token,
-            join_token=join_token,
+            admission=admission or self.application._context.admission,
         )
         self.application = Application(self.replicator, context)
         self.client = client

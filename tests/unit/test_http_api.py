@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from raftkv.core.config import HttpSection, NodeSection
+from raftkv.core.proof import Verifier
 from raftkv.core.requests import Configure, Consistency, Read, Write
+from raftkv.http.admission import Admission
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
 from raftkv.http.problems import TABLE
@@ -54,6 +56,7 @@ class Node:
             monotonic_s=time.monotonic,
             wall_s=lambda: 0.0,
             node_header=((b"raftkv-node", b"n1"),),
+            admission=Admission(Verifier(b"key", "test", wall_ms=lambda: 0), is_open=True),
         )
         self.reachable_peers = 2
         self.client = "127.0.0.1"

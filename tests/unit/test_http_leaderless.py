@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Any
 
 import pytest
@@ -21,12 +19,8 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Missing, Written
-from raftkv.http.handlers_cluster import join_token
-from raftkv.http.handlers_internal import token_from_secret
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node, is_problem
-
-TOKEN = "0123abcd"
 
 
 @pytest.fixture
@@ -314,61 +308,6 @@ def test_one_replica_shows_its_own_copy(node: LeaderlessNode) -> None:
     assert answer.json == {"key": "a", "value": "v", "version": 1, "timestamp": 1}
 
 
-INTERNAL = [("POST", "/internal/write"), ("POST", "/internal/kv"), ("GET", "/internal/read?key=a")]
-
-
-def ask_one_replica(node: LeaderlessNode, request: tuple[str, str], headers: dict[str, str]) -> Any:
-    return node(*request, b"" if request[0] == "GET" else {"key": "a", "value": "v"}, **headers)
-
-
-@pytest.mark.parametrize("request_", INTERNAL)
-@pytest.mark.parametrize(
-    ("client", "headers", "is_let_in"),
-    [
-        ("127.0.0.1", {}, True),
-        ("::1", {}, True),
-        ("::ffff:127.0.0.1", {}, True),
-        ("10.0.0.1", {}, False),
-        ("", {}, False),
-        ("127.0.0.1", {"x_forwarded_for": "127.0.0.1"}, False),
-        ("127.0.0.1", {"forwarded": "for=127.0.0.1"}, False),
-        ("127.0.0.1", {"via": "1.1 raftkv-proxy"}, False),
-    ],
-)
-def test_without_a_secret_one_replica_is_asked_from_its_own_machine_only(
-    request_: tuple[str, str], client: str, headers: dict[str, str], is_let_in: bool
-) -> None:
-    answer = ask_one_replica(LeaderlessNode(client=client), request_, headers)
-
-    assert (answer.status != 403) == is_let_in
-    assert is_let_in or is_problem(answer, 403, "forbidden", "its own machine")
-
-
-@pytest.mark.parametrize("request_", INTERNAL)
-@pytest.mark.parametrize(
-    ("headers", "status", "code"),
-    [
-        ({}, 401, "unauthenticated"),
-        ({"authorization": TOKEN}, 401, "unauthenticated"),
-        ({"authorization": "Bearer"}, 401, "unauthenticated"),
-        ({"authorization": "Bearer 0123abce"}, 403, "forbidden"),
-        ({"authorization": "Bearer é"}, 403, "forbidden"),
-        ({"authorization": f"Bearer {TOKEN}"}, None, ""),
-        ({"authorization": f"bearer {TOKEN.upper()}"}, None, ""),
-    ],
-)
-def test_with_a_secret_one_replica_is_asked_with_its_token_only(
-    request_: tuple[str, str], headers: dict[str, str], status: int | None, code: str
-) -> None:
-    answer = ask_one_replica(LeaderlessNode(internal_token=TOKEN), request_, headers)
-
-    assert answer.status in (200, 404) if status is None else is_problem(answer, status, code)
-
-
-def test_the_token_is_what_the_documents_say() -> None:
-    assert token_from_secret(b"secret") == hmac.new(b"secret", b"raftkv internal", hashlib.sha256).hexdigest()
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -426,17 +365,6 @@ def test_a_node_that_cannot_be_is_not_let_in(node: LeaderlessNode, change: dict[
 
     assert is_problem(node("POST", "/cluster/members", body), 400, "bad_request", f"{word}: ")
     assert node.replicator.submitted == []
-
-
-@pytest.mark.parametrize(("secret", "cluster"), [(b"theirs", "ours"), (b"ours", "theirs")])
-def test_a_node_that_asks_for_itself_must_hold_the_secret_and_name_the_cluster(secret: bytes, cluster: str) -> None:
-    node = LeaderlessNode(join_token=join_token(b"ours", "ours"))
-    body = {"id": "n4", "http": "127.0.0.1:8004", "peer": "127.0.0.1:9004"}
-
-    refused = node("POST", "/cluster/members", body, raftkv_join=join_token(secret, cluster))
-    assert is_problem(refused, 403, "forbidden", "another secret")
-    assert node.replicator.submitted == []
-    assert node("POST", "/cluster/members", body, raftkv_join=join_token(b"ours", "ours")).status == 201
 
 
 def test_a_node_leaves(node: LeaderlessNode) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.core.config import Address
 from raftkv.lab.cluster import Cluster, ClusterError, wait_until
 from raftkv.lab.reference4.choices import Choice
 
@@ -72,20 +71,22 @@ def _expect(
     besides: int = 0,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The headers and JSON of an answer; raises ``ClusterError`` unless it is one of success, or ``besides``."""
-    status, headers, body = send(cluster.sites[node].http, method, path, document)
+    status, headers, body = send(cluster, node, method, path, document)
     if not 200 <= status < 300 and status != besides:
         raise ClusterError(f"{node}: {method} {path} is answered {status}: {body[:300]!r}")
     return headers, msgspec.json.decode(body, type=dict[str, Any])
 
 
 def send(
-    address: Address, method: str, path: str, document: Mapping[str, object] | None = None
+    cluster: Cluster, node: str, method: str, path: str, document: Mapping[str, object] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """One request and its status, headers and body; raises ``ClusterError``."""
+    address = cluster.sites[node].http
     connection = http.client.HTTPConnection(address.host, address.port, timeout=ASK_S)
     try:
-        body = None if document is None else msgspec.json.encode(document)
-        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        body = b"" if document is None else msgspec.json.encode(document)
+        headers = {"Authorization": cluster.prover.authorization(method, path, body)}
+        connection.request(method, path, body, headers | ({"Content-Type": "application/json"} if body else {}))
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
     except (OSError, http.client.HTTPException) as error:
