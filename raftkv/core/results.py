@@ -104,6 +104,8 @@ class Siblings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
 class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="answer"):
     """A read's answer, and what it is: the level it was given at and the store's revision it was taken from.
 
+    ``level_at_s`` bounds the age of a local read: all that was committed anywhere by then (monotonic clock, seconds) is
+    in the state that was read; ``None`` if nothing is known.
     Quorum mode: ``revision`` is the counter of the newest version seen, a tombstone's included (0: none), ``node`` the
     other half of its stamp, ``replicas`` are the nodes that answered, and ``context`` is the causal context to send
     with a write that has seen this (empty unless siblings are kept).
@@ -115,6 +117,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="an
     replicas: tuple[str, ...] = ()
     node: str = ""
     context: bytes = b""
+    level_at_s: float | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ready"):
@@ -226,7 +229,8 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
 class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="status"):
     """One node's view of itself and its cluster.
 
-    ``heard_at_s`` is when this node last knew itself level with a leader (monotonic clock, seconds); ``None`` if never.
+    ``level_at_s``: all that was committed anywhere by then (monotonic clock, seconds) can be read at this node;
+    ``None`` if nothing is known.
     ``offers`` are the read consistencies that this node can give, the default first; another is refused, never
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
     ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while the disk is too full to
@@ -245,7 +249,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     peers: tuple[PeerStatus, ...]
     offers: tuple[Consistency, ...]
     cluster_size: int
-    heard_at_s: float | None = None
+    level_at_s: float | None = None
     can_read: bool = True
     can_write: bool = True
     state_path: str = ""

@@ -232,14 +232,19 @@ class RemoteReplicator:
         return True
 
     def _answer(self, read: Read, pending: Pending) -> bool:
-        """Read the applied state; false when it cannot be read, which the next pulse may mend."""
+        """Read the applied state; false when it cannot be read, which the next pulse may mend.
+
+        Its age is what was known before it was read: a pulse that comes in later speaks of a newer state.
+        """
         assert self._state is not None
+        level_at_s = None if self._status is None else self._status.level_at_s
         try:
             content, revision = self._state.read(read.query)
         except (OSError, StartupError):
             self._close_state()
             return False
-        pending.resolve(Answer(content=content, consistency=read.consistency, revision=revision))
+        answer = Answer(content=content, consistency=read.consistency, revision=revision, level_at_s=level_at_s)
+        pending.resolve(answer)
         return True
 
     def _send_rounds(self) -> None:

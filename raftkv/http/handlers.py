@@ -7,6 +7,7 @@ what comes out, and gives the outcome to ``finish``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -144,11 +145,9 @@ def read_headers(answer: Answer, context: Context) -> Headers:
         headers = (*headers, (replicas.CONTEXT_HEADER, replicas.context_to_text(answer.context)))
     if answer.consistency is not Consistency.LOCAL:
         return headers
-    status = context.last_status()
-    heard_at_s = None if status is None else status.heard_at_s
-    if heard_at_s is None:
+    if answer.level_at_s is None:
         return (*headers, (b"raftkv-staleness-ms", b"unknown"))
-    staleness_ms = max(0, round((context.monotonic_s() - heard_at_s) * 1000))
+    staleness_ms = max(0, math.ceil((context.monotonic_s() - answer.level_at_s) * 1000))
     return (*headers, (b"raftkv-staleness-ms", b"%d" % staleness_ms))
 
 

@@ -42,7 +42,7 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
             return Code.NO_LEADER, "no leader"
         if status.role != "leader":
             # Only the leader's disk keeps anybody from writing.
-            level_s = now_s - status.heard_at_s if status.heard_at_s is not None else float("inf")
+            level_s = now_s - status.level_at_s if status.level_at_s is not None else float("inf")
             return (Code.QUORUM_UNREACHABLE, "catching up with the leader") if level_s > LEVEL_WITHIN_S else None
     return None if status.can_write else (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
 

@@ -16,6 +16,7 @@ from raftkv.raft.appends import Appends
 from raftkv.raft.delays import Delays
 from raftkv.raft.elections import Elections, Standing
 from raftkv.raft.eventual import EventualReads
+from raftkv.raft.freshness import Freshness
 from raftkv.raft.gate import ReadGate
 from raftkv.raft.internals import Core, StableNode
 from raftkv.raft.journal import holds
@@ -32,27 +33,6 @@ from raftkv.storage.snapshots import Manifest
 
 TERM_JUMP_MAX: Final = 1 << 32
 """No cluster holds as many elections while a node is away; taken over, such a term would use up the numbers."""
-
-
-class Freshness:
-    """Since when this follower's applied state may be behind: the base of what a local read says about itself."""
-
-    def __init__(self) -> None:
-        self.level_at_s = float("-inf")
-        self._behind: tuple[int, float] | None = None
-
-    def heard(self, commit_index: int, applied_index: int, now_s: float) -> None:
-        """The leader had committed up to ``commit_index`` when its message came in."""
-        if applied_index >= commit_index:
-            self.level_at_s = now_s
-        elif self._behind is None:
-            self._behind = (commit_index, now_s)
-
-    def applied(self, applied_index: int) -> None:
-        """Note that this node has applied up to ``applied_index``."""
-        if self._behind is not None and applied_index >= self._behind[0]:
-            self.level_at_s = self._behind[1]
-            self._behind = None
 
 
 def standing(core: Core) -> Standing:
@@ -168,6 +148,7 @@ class Conversation:
             messages.Applied: self._on_applied,
             messages.AskRecord: self._readers.asked,
             messages.RecordAnswer: self._on_record_answer,
+            messages.Level: self._on_level,
         }
 
     def take_late(self, now_s: float) -> None:
@@ -192,7 +173,6 @@ class Conversation:
         if not self._transport.take_append(peer, append, now_s):
             return
         self._elections.heard(now_s)
-        self._freshness.heard(append.commit_index, self._core.applied_index, now_s)
 
     def _on_request_vote(self, peer: str, request: messages.RequestVote) -> None:
         """A vote within an election timeout of hearing from a leader, or of leading a majority, is withheld (21)."""
@@ -225,8 +205,11 @@ class Conversation:
     def _on_ping(self, peer: str, ping: messages.Ping) -> None:
         core = self._core
         if ping.term == core.term and not core.is_leader:
-            self._elections.heard(self._clock())
-            self._transport.post(peer, messages.Pong(term=ping.term, round=ping.round, wall_ms=self._wall_ms()))
+            now_s = self._clock()
+            self._elections.heard(now_s)
+            reading = self._freshness.reading(now_s)
+            pong = messages.Pong(term=ping.term, round=ping.round, wall_ms=self._wall_ms(), reading=reading)
+            self._transport.post(peer, pong)
         elif ping.term < core.term:
             self._transport.post(peer, messages.NewerTerm(term=core.term))
 
@@ -234,6 +217,9 @@ class Conversation:
         if self._core.is_leader and pong.term == self._core.term:
             self._agreed_time.told(term=pong.term, peer=peer, wall_ms=pong.wall_ms, now_s=self._clock())
             self._rounds.add(peer, pong)
+
+    def _on_level(self, _peer: str, level: messages.Level) -> None:
+        self._freshness.echoed(level, self._clock())
 
     def _on_ask_read_index(self, peer: str, ask: messages.AskReadIndex) -> None:
         core, number = self._core, ask.request

@@ -91,15 +91,23 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=7):
     round: Number
 
 
+class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A node's monotonic clock, as the microseconds of its process's ``life``, a random number."""
+
+    life: Number
+    elapsed_us: Number
+
+
 class Pong(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=8):
     """Yes: when the ping of ``round`` arrived, ``term`` was my term, and I withhold my vote for an election timeout.
 
-    ``wall_ms`` is the answering node's wall clock (0: not told).
+    ``wall_ms`` is the answering node's wall clock (0: not told), ``reading`` its monotonic one, to be returned.
     """
 
     term: Number
     round: Number
     wall_ms: Number = 0
+    reading: Reading | None = None
 
 
 class AskReadIndex(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=9):
@@ -198,6 +206,13 @@ class RecordAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     view: View
 
 
+class Level(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=21):
+    """All that had been committed anywhere when you took ``reading`` is within ``index``, whatever your term is now."""
+
+    index: Number
+    reading: Reading
+
+
 Message = (
     Append
     | AppendAnswer
@@ -220,6 +235,7 @@ Message = (
     | Applied
     | AskRecord
     | RecordAnswer
+    | Level
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -14,6 +14,7 @@ from raftkv.core.results import Answer, Ready, Record
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.eventual import EventualReads, too_few
+from raftkv.raft.freshness import Freshness
 from raftkv.raft.gate import ReadGate
 from raftkv.raft.internals import Core
 from raftkv.raft.messages import AskRecord, RecordAnswer, View
@@ -43,6 +44,7 @@ class Readers:
         gate: ReadGate,
         eventual: EventualReads,
         delays: Delays,
+        freshness: Freshness,
         state: StatePort,
         usual_r: Callable[[], int],
         clock: Callable[[], float],
@@ -56,6 +58,7 @@ class Readers:
         self._gate = gate
         self._eventual = eventual
         self._delays = delays
+        self._freshness = freshness
         self._state = state
         self._usual_r = usual_r
         self._clock = clock
@@ -89,11 +92,13 @@ class Readers:
             pending.resolve(Ready(applied_index=self._core.applied_index))
             return
         tables = self._state.tables
+        level_at_s = self._freshness.level_at_s
         pending.resolve(
             Answer(
                 content=reading.answer(tables, request.query),
                 consistency=request.consistency,
                 revision=reading.revision(tables),
+                level_at_s=None if level_at_s == float("-inf") else level_at_s,
             )
         )
 

@@ -4,7 +4,8 @@ The leader, once it has committed an entry of its own term, notes its commit ind
 still theirs, and with a majority of yes may serve every read that was waiting when the round began, at that index. No
 log entry, no disk. Reads that arrive during a round wait for the next one. A round that a majority answered also
 renews the lease: until one election timeout after the round *began*, less the drift bound, no other leader can have
-been elected, because every node that answered withholds its vote (``raftkv.raft.elections``).
+been elected, because every node that answered withholds its vote (``raftkv.raft.elections``). And it vouches for the
+followers' clock readings that were known when it began (``raftkv.raft.freshness``).
 
 The coordinator is arithmetic: begin, add, enough, what to answer. Time enters as a value.
 """
@@ -15,10 +16,21 @@ from collections.abc import Callable
 
 import msgspec
 
-from raftkv.raft.messages import Ping, Pong
+from raftkv.raft.messages import Ping, Pong, Reading
 
 OnIndex = Callable[[int], None]
 """Called with the read index, or with 0: this node does not lead (any more)."""
+
+
+class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a confirmed round proves: nothing beyond ``index`` had been committed anywhere when it began.
+
+    ``readings`` are the followers' clocks as far as they were known then.
+    """
+
+    index: int
+    began_at_s: float
+    readings: dict[str, Reading]
 
 
 class _Round(msgspec.Struct, kw_only=True):
@@ -29,6 +41,7 @@ class _Round(msgspec.Struct, kw_only=True):
     asked_at_s: float
     yes: set[str]
     readers: list[OnIndex]
+    readings: dict[str, Reading]
 
 
 class ReadRounds:
@@ -43,6 +56,8 @@ class ReadRounds:
         self._waiting: list[OnIndex] = []
         self._lease_term = 0
         self._confirmed_at_s = float("-inf")
+        self._readings: dict[str, Reading] = {}
+        self._confirmed: Confirmed | None = None
 
     def ask(self, reader: OnIndex) -> None:
         """Queue a reader for the next round."""
@@ -52,10 +67,10 @@ class ReadRounds:
         """When the last round that a majority answered in ``term`` began; minus infinity when none did."""
         return self._confirmed_at_s if term == self._lease_term else float("-inf")
 
-    @property
-    def last_confirmed_at_s(self) -> float:
-        """When the last round that a majority answered began, in whatever term this node led then."""
-        return self._confirmed_at_s
+    def take_confirmed(self) -> Confirmed | None:
+        """The last round that was confirmed, if one was since this was asked last."""
+        confirmed, self._confirmed = self._confirmed, None
+        return confirmed
 
     def holds_lease(self, term: int, now_s: float) -> bool:
         """May the leader of ``term`` trust that nobody else leads, as long as clocks keep to the drift bound?"""
@@ -89,7 +104,9 @@ class ReadRounds:
             reader(0)
 
     def add(self, peer: str, pong: Pong) -> None:
-        """Count one yes of the current round."""
+        """Count one yes of the current round, and keep the reading, whichever round it answers."""
+        if pong.reading is not None:
+            self._readings[peer] = pong.reading
         if self._round is None or pong.round != self._round.number or pong.term != self._round.term:
             return
         self._round.yes.add(peer)
@@ -105,6 +122,7 @@ class ReadRounds:
             asked_at_s=now_s,
             yes=set(),
             readers=self._waiting,
+            readings=dict(self._readings),
         )
         self._waiting = []
         self._finish_if_enough()
@@ -117,5 +135,6 @@ class ReadRounds:
         self._round = None
         self._lease_term = finished.term
         self._confirmed_at_s = finished.began_at_s
+        self._confirmed = Confirmed(index=finished.index, began_at_s=finished.began_at_s, readings=finished.readings)
         for reader in finished.readers:
             reader(finished.index)

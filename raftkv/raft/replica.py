@@ -29,11 +29,12 @@ from raftkv.machine.machine import Machine
 from raftkv.raft import messages, proposals
 from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.appends import Appends
-from raftkv.raft.conversation import Conversation, Freshness, standing
+from raftkv.raft.conversation import Conversation, standing
 from raftkv.raft.delays import Delays
 from raftkv.raft.elections import Elections
 from raftkv.raft.eventual import EventualReads
 from raftkv.raft.following import Following
+from raftkv.raft.freshness import Freshness, Vouching
 from raftkv.raft.gate import Position, ReadGate
 from raftkv.raft.internals import NO_OP, Core, StableNode
 from raftkv.raft.journal import LogJournal
@@ -143,6 +144,10 @@ class RaftReplica:
             limit_bytes=settings.window_bytes,
             max_waiting=settings.max_waiting,
         )
+        self._freshness = Freshness(
+            life=random.getrandbits(62), started_at_s=now_s, shown_index=self._machine.applied_index
+        )
+        self._vouching = Vouching(heartbeat_s=settings.heartbeat_s)
         self._readers = Readers(
             settings,
             peers=tuple(self._nodes),
@@ -151,6 +156,7 @@ class RaftReplica:
             gate=self._gate,
             eventual=self._eventual,
             delays=self._delays,
+            freshness=self._freshness,
             state=state,
             usual_r=lambda: self._machine.sizes[0],
             clock=clock,
@@ -181,7 +187,6 @@ class RaftReplica:
         self._disk_full = False
         self._expiry_checked_at_s = now_s
         self._expiry_index = 0
-        self._freshness = Freshness()
         self._agreed_time = AgreedTime(cluster_size=self._size)
         self._visibility = Visibility(self._machine.applied_index)
         self._appends = Appends(
@@ -311,8 +316,7 @@ class RaftReplica:
         """See ``Replicator``."""
         core = self._core
         leading = core.is_leader
-        # A node that led was level with the cluster when its last round began, whoever leads now.
-        heard_at_s = max(self._rounds.last_confirmed_at_s, self._freshness.level_at_s)
+        level_at_s = self._freshness.level_at_s
         return Status(
             node=self._settings.node_id,
             mode="raft",
@@ -332,7 +336,7 @@ class RaftReplica:
             ),
             offers=OFFERS,
             cluster_size=self._size,
-            heard_at_s=None if heard_at_s == float("-inf") else heard_at_s,
+            level_at_s=None if level_at_s == float("-inf") else level_at_s,
             can_write=not self._disk_full,
             state_path=self._state_path(),
             n=self._size,
@@ -377,7 +381,7 @@ class RaftReplica:
             self._core.election_deadline_s = float("-inf")
 
     def _follow(self, now_s: float) -> None:
-        """Notice who leads, and how fresh the applied state is."""
+        """Notice who leads."""
         core = self._core
         if self._following.changed(now_s):
             self._proposals.release()
@@ -386,7 +390,6 @@ class RaftReplica:
             self._transport.forget_notices()
             self._transfers.stop_sending()
             log_line.info("leader", term=core.term, leader=self._following.leader(now_s), role=core.role)
-        self._freshness.applied(core.applied_index)
 
     def _send_notices(self, now_s: float) -> None:
         """News of the commit index that found no entries to travel with goes on its own."""
@@ -452,6 +455,17 @@ class RaftReplica:
                 self._transport.post(peer, ping)
         elif not self._nodes:
             self._gate.step(position, now_s)
+        self._vouch(now_s)
+
+    def _vouch(self, now_s: float) -> None:
+        """Pass on what a confirmed round proves about how fresh this node and its followers are."""
+        confirmed = self._rounds.take_confirmed()
+        if confirmed is None:
+            return
+        self._freshness.level(confirmed.index, confirmed.began_at_s)
+        if self._vouching.due(now_s):
+            for peer, reading in confirmed.readings.items():
+                self._transport.post(peer, messages.Level(index=confirmed.index, reading=reading))
 
     def _expire_keys(self, now_s: float) -> None:
         """As leader, move the machine's clock with an empty command once a key is due to expire."""
@@ -486,7 +500,7 @@ class RaftReplica:
         self._machine = Machine(self._state.tables, self._settings.limits)
         assert self._machine.applied_index == manifest.index
         self._core.jump(manifest.index)
-        self._visibility.committed(manifest.index)
+        self._show(manifest.index)
         self._proposals.overtaken()
         log_line.info("snapshot installed", index=manifest.index, rows=manifest.rows)
         leader = self._core.leader_id
@@ -528,8 +542,13 @@ class RaftReplica:
         if awaited or self._closed or now_s >= self._uncommitted_since_s + COMMIT_DELAY_S:
             self._state.tables.commit()
             self._uncommitted_since_s = None
-            self._visibility.committed(self._machine.applied_index)
+            self._show(self._machine.applied_index)
         return shown
+
+    def _show(self, index: int) -> None:
+        """Readers of the applied state see everything up to ``index`` now."""
+        self._visibility.committed(index)
+        self._freshness.shown(index)
 
     def _hand_out(self) -> None:
         settled, self._proposals.settled = self._proposals.settled, []

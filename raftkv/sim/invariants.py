@@ -6,6 +6,7 @@
 - State machine safety: nobody commits or applies anything else at an index, and states at an index are equal.
 - A commit index never goes back in one life; and what is committed is durable on a majority: if the power went out
   everywhere at this moment, it would still be on their disks. What was durable there is still there after a restart.
+- Freshness: a node that says that it was level at some time shows, to local reads, all that was committed by then.
 
 Everything is checked as it changes: an entry when it is written, an index when it is committed. Rules: looks, never
 touches; a violation is an ``AssertionError``.
@@ -13,6 +14,7 @@ touches; a violation is an ``AssertionError``.
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from raftkv.sim.raft import SimulatedReplica
 
 
+CLOCK_GRAIN_S: Final = 1e-6
+"""Clocks are told in microseconds, rounded down; and times of machines are products of floating numbers."""
+
 STEPPING_DOWN_PACES: Final = 2
 """After so many election timeouts without a majority nobody leads; one is the rule, the other for what is under way."""
 
@@ -41,6 +46,7 @@ class _Watched:
         self.role = ""
         self.commit_index = 0
         self.applied_index = 0
+        self.level_at_s = float("-inf")
         self.durable: Sequence[Entry] = ()
         self.heard_s: dict[str, float] = {}
 
@@ -63,6 +69,7 @@ class Invariants(Observer):
         self.committed: dict[int, tuple[bytes, int]] = {}
         self.committed_index = 0
         self._committed_in: dict[int, int] = {}
+        self._commits: list[tuple[float, int]] = []
         self._majority = size // 2 + 1
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
@@ -83,6 +90,7 @@ class Invariants(Observer):
         watched = self._watched[machine.name]
         watched.heard_s.clear()
         watched.term = watched.commit_index = watched.applied_index = 0
+        watched.level_at_s = float("-inf")
         for index in range(self.committed_index, 0, -1):
             term = self.committed[index][1] if index in self.committed else 0
             if term and watched.holds_durably(index, term):
@@ -128,6 +136,7 @@ class Invariants(Observer):
             state = (replica.store.revision, replica.store.clock_ms)
             known = self._states.setdefault(applied_index, state)
             assert known == state, f"{machine.name} has another state at {applied_index}: {state}, not {known}"
+        self._check_level(machine, replica, watched)
         if role == "leader" and len(self._watched) > 1:
             self._check_lives(machine, watched, replica.patience_s)
 
@@ -158,6 +167,22 @@ class Invariants(Observer):
         last_s = heard_s[len(self._watched) - self._majority]
         patience_s *= STEPPING_DOWN_PACES
         assert now_s - last_s <= patience_s, f"{machine.name} leads and heard no majority for {now_s - last_s:.3f} s"
+
+    def _check_level(self, machine: Machine, replica: SimulatedReplica, watched: _Watched) -> None:
+        """What this node shows must be as new as it says, whatever the network did to the messages that told it."""
+        if replica.level_at_s == watched.level_at_s:
+            return
+        assert replica.level_at_s > watched.level_at_s, f"{machine.name} is less level than it was"
+        watched.level_at_s = replica.level_at_s
+        level_at_s = replica.level_at_s / machine.rate - CLOCK_GRAIN_S
+        assert level_at_s <= self._cluster.now_s, f"{machine.name} is level with the future"
+        place = bisect.bisect_left(self._commits, (level_at_s, 0))
+        index = self._commits[place - 1][1] if place else 0
+        shown_index = replica.tables.shown_index
+        assert index <= shown_index, (
+            f"{machine.name} says it was level {self._cluster.now_s - level_at_s:.3f} s ago, shows {shown_index}, and "
+            f"{index} was committed before"
+        )
 
     def received(self, machine: Machine, peer: str) -> None:
         """See ``Observer``."""
@@ -192,6 +217,7 @@ class Invariants(Observer):
             assert known == (command, term), f"{name} committed another entry at {index}"
         if commit_index > self.committed_index:
             self.committed_index = self._committed_in[watched.term] = commit_index
+            self._commits.append((self._cluster.now_s, commit_index))
             if commit_index > first_index:
                 self._check_durable(name, commit_index, entries[commit_index - first_index][2])
         watched.commit_index = commit_index

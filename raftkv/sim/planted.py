@@ -18,11 +18,12 @@ from raftkv.machine.machine import Machine
 from raftkv.raft import appends, conversation, gate, guards, internals, proposals, transport
 from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.elections import Elections
+from raftkv.raft.freshness import Freshness
 from raftkv.raft.guards import Inbound
 from raftkv.raft.journal import LogJournal
 from raftkv.raft.messages import Append, AppendAnswer
 from raftkv.raft.proposals import Proposals
-from raftkv.raft.reads import ReadRounds
+from raftkv.raft.reads import Confirmed, ReadRounds
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.transfer import Transfers, base_entries
 from raftkv.raft.transport import GuardedTransport
@@ -386,6 +387,62 @@ def _held_counts_as_shown(replace: Replace) -> None:
         replace(module, "shown_from", lambda _size: 100)
 
 
+def _level_when_told(replace: Replace) -> None:
+    """A follower takes itself to be level when the leader's word arrives, however long that was on its way."""
+
+    def echoed(self: Any, level: Any, now_s: float) -> None:
+        self.level(level.index, now_s)
+
+    replace(Freshness, "echoed", echoed)
+
+
+def _level_by_unconfirmed_leaders(replace: Replace) -> None:
+    """A leader vouches for the readings it has when it sends pings, before anybody confirmed that it leads."""
+    advance = ReadRounds.advance
+
+    def advance_and_vouch(self: Any, **position: Any) -> Any:
+        ping = advance(self, **position)
+        if ping is not None:
+            self._confirmed = Confirmed(
+                index=position["commit_index"], began_at_s=position["now_s"], readings=dict(self._readings)
+            )
+        return ping
+
+    replace(ReadRounds, "advance", advance_and_vouch)
+
+
+def _level_when_confirmed(replace: Replace) -> None:
+    """A leader vouches for the readings that it has when a round is confirmed, with the index from its beginning."""
+    take = ReadRounds.take_confirmed
+
+    def take_late(self: Any) -> Any:
+        confirmed = take(self)
+        return confirmed and msgspec.structs.replace(confirmed, readings=dict(self._readings))
+
+    replace(ReadRounds, "take_confirmed", take_late)
+
+
+def _level_of_any_life(replace: Replace) -> None:
+    """Readings of all lives of a node are taken for those of the present one."""
+    build = Freshness.__init__
+
+    def build_nameless(self: Any, **settings: Any) -> None:
+        build(self, **{**settings, "life": 0})
+
+    replace(Freshness, "__init__", build_nameless)
+
+
+def _level_before_it_shows(replace: Replace) -> None:
+    """What was applied counts as shown, though readers of the state do not see it yet."""
+    apply = RaftReplica._apply
+
+    def apply_and_show(self: Any, index: int, term: int, entry: bytes) -> None:
+        apply(self, index, term, entry)
+        self._freshness.shown(index)
+
+    replace(RaftReplica, "_apply", apply_and_show)
+
+
 def _remedy(hazards: str, what: str, take_away: Callable[[Replace], None]) -> Remedy:
     return Remedy(hazards=hazards, what=what, take_away=take_away)
 
@@ -433,5 +490,10 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "agreed time": _remedy("-", "commands are stamped with the agreed time", _leaders_clock),
     "kept log": _remedy("-", "the log is kept for followers that need it", _entries_kept_for_nobody),
     "shown writes": _remedy("-", "w beyond the majority counts what is shown", _held_counts_as_shown),
+    "own reading": _remedy("-", "a local read's age counts from this node's own reading", _level_when_told),
+    "confirmed level": _remedy("-", "only a confirmed leader vouches for a reading", _level_by_unconfirmed_leaders),
+    "earlier readings": _remedy("-", "a round vouches for readings from before it", _level_when_confirmed),
+    "lives of readings": _remedy("-", "an earlier life's reading says nothing", _level_of_any_life),
+    "shown level": _remedy("-", "level is what readers see, not what is applied", _level_before_it_shows),
     "batching": _remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }

@@ -70,6 +70,11 @@ class SimulatedReplica(RaftReplica):
         return None if row is None else layout.unpack_record(key, row)
 
     @property
+    def level_at_s(self) -> float:
+        """Since when local reads of this node may miss something, as it says, by its own clock."""
+        return self._freshness.level_at_s
+
+    @property
     def holds_lease(self) -> bool:
         """Would this node answer a lease read alone?"""
         return self._core.is_leader and self._rounds.holds_lease(self._core.term, self._clock())

@@ -25,15 +25,17 @@ _decode_rows = msgspec.msgpack.Decoder(list[Row]).decode
 
 
 class ShownTables(MemoryTables):
-    """Tables that remember what other readers see: the records as they were at the last commit."""
+    """Tables that remember what other readers see: the records as they were at the last commit, up to which index."""
 
     def __init__(self) -> None:
         super().__init__()
         self.shown: dict[bytes, bytes] = {}
+        self.shown_index = 0
 
     def commit(self) -> None:
         """See ``Tables``."""
         self.shown = dict(self.scan(layout.KEYS, b"", None))
+        self.shown_index = layout.unpack_number(self.get(layout.META, layout.APPLIED_INDEX))
 
 
 def rows_of(tables: MemoryTables) -> list[Row]:

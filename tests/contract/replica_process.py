@@ -39,7 +39,7 @@ async def main(path: str, delay_s: float) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while True:
-        solo.heard_at_s = time.monotonic()
+        solo.level_at_s = time.monotonic()
         server.push(solo.status())
         await asyncio.sleep(0.1)
 

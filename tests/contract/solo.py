@@ -37,7 +37,7 @@ class SoloReplicator:
         self.leader: str | None = node
         self.cluster_size = 1
         self.state_path = ""
-        self.heard_at_s: float | None = 0.0
+        self.level_at_s: float | None = 0.0
         self.now_ms = now_ms
         self.held = False
         self.submitted: list[Request] = []
@@ -84,7 +84,7 @@ class SoloReplicator:
             peers=(),
             offers=self.offers,
             cluster_size=self.cluster_size,
-            heard_at_s=self.heard_at_s,
+            level_at_s=self.level_at_s,
             state_path=self.state_path,
         )
 
@@ -114,7 +114,9 @@ class SoloReplicator:
         if isinstance(request, Read):
             content = reading.answer(self.tables, request.query)
             revision = reading.revision(self.tables)
-            return Answer(content=content, consistency=request.consistency, revision=revision)
+            return Answer(
+                content=content, consistency=request.consistency, revision=revision, level_at_s=self.level_at_s
+            )
         if isinstance(request, Barrier):
             return Ready(applied_index=self.machine.applied_index)
         if isinstance(request, Inspect):

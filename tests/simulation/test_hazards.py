@@ -646,10 +646,10 @@ def test_staleness_grows_on_a_node_that_hears_no_leader():
     leader = cluster.elect()
     follower = followers(cluster, leader)[0]
     cluster.run(1.0)
-    fresh_s = cluster.now_s - cluster.members[follower].replica.status().heard_at_s
+    fresh_s = cluster.now_s - cluster.members[follower].replica.status().level_at_s
     cluster.isolate(follower)
     cluster.run(5.0)
-    stale_s = cluster.now_s - cluster.members[follower].replica.status().heard_at_s
+    stale_s = cluster.now_s - cluster.members[follower].replica.status().level_at_s
 
     assert fresh_s < 0.3
     assert stale_s > 4.5

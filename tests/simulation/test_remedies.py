@@ -10,6 +10,7 @@ import pytest
 
 from raftkv.sim import planted
 from tests.simulation import test_clock as clock
+from tests.simulation import test_freshness as freshness
 from tests.simulation import test_hazards as hazards
 from tests.simulation import test_retention as retention
 
@@ -43,6 +44,9 @@ TABLE = [
     ("identity of votes", hazards.test_votes_are_counted_once_for_each_voter_24),
     ("batching", hazards.test_a_lone_client_does_not_wait_for_a_heartbeat_28),
     ("kept log", retention.test_a_follower_catches_up_from_a_slow_snapshot_while_writes_go_on),
+    ("own reading", freshness.test_a_value_is_as_old_as_its_way_here_was_long),
+    ("confirmed level", freshness.test_a_leader_that_was_deposed_vouches_for_nobody),
+    ("lives of readings", freshness.test_a_reading_of_an_earlier_life_says_nothing),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
 ]
 

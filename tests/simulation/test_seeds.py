@@ -49,6 +49,10 @@ FOUND = {
     "applied index": 27,
     "pauses": 1,
     "shown writes": 2,
+    "own reading": 0,
+    "confirmed level": 213,
+    "earlier readings": 2,
+    "shown level": 1,
 }
 """For each remedy that random seeds miss, the first seed to find out. As any change of the code changes every run, it
 may have become another one."""

@@ -57,7 +57,7 @@ class LeaderlessReplicator:
         self.records: dict[bytes, tuple[Record, ...]] = {}
         self.counter = 0
         self.sizes = (3, 2, 2)
-        self.heard_at_s: float | None = None
+        self.level_at_s: float | None = None
         self.cluster_size = 3
         self.context = b""
 

@@ -143,6 +143,25 @@ def test_a_local_read_asks_nobody(tmp_path: Path) -> None:
     run(tmp_path, scenario, shared=True)
 
 
+def test_a_local_read_is_as_old_as_was_known_before_it_was_read(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        link.solo.level_at_s = 5.0
+        link.replica.server.push(link.solo.status())
+        await until(lambda: link.remote.status().level_at_s == 5.0)
+        pending = link.ask(LOCAL)
+        link.solo.level_at_s = 6.0
+        link.replica.server.push(link.solo.status())
+        await until(lambda: link.remote.status().level_at_s == 6.0)
+        later = link.ask(LOCAL)
+
+        assert isinstance(pending.outcome, Answer)
+        assert pending.outcome.level_at_s == 5.0
+        assert isinstance(later.outcome, Answer)
+        assert later.outcome.level_at_s == 6.0
+
+    run(tmp_path, scenario, shared=True)
+
+
 def test_local_reads_go_on_without_the_replica(tmp_path: Path) -> None:
     async def scenario(link: Link) -> None:
         await link.replica.stop()

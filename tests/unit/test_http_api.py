@@ -44,7 +44,8 @@ class Node:
         self.solo = SoloReplicator(**solo)
         self.solo.cluster_size = 3
         self.replica_is_up = True
-        self.solo.heard_at_s = time.monotonic()
+        self.now_s: float | None = None
+        self.solo.level_at_s = time.monotonic()
         context = Context(
             node="n1",
             version="1",
@@ -53,7 +54,7 @@ class Node:
             members=MEMBERS,
             status=self.status,
             last_status=self.solo.status,
-            monotonic_s=time.monotonic,
+            monotonic_s=lambda: time.monotonic() if self.now_s is None else self.now_s,
             wall_s=lambda: 0.0,
             node_header=((b"raftkv-node", b"n1"),),
             admission=Admission(Verifier(b"key", "test", wall_ms=lambda: 0), is_open=True),
@@ -436,15 +437,23 @@ def test_an_unoffered_consistency_is_refused() -> None:
 
 def test_a_local_read_says_how_stale_it_may_be(node: Node) -> None:
     node("PUT", "/kv/a", b"v")
-    node.solo.heard_at_s = time.monotonic() - 5
+    node.solo.level_at_s = time.monotonic() - 5
 
     stale = node("GET", "/kv/a?consistency=local")
-    node.solo.heard_at_s = None
+    node.solo.level_at_s = None
     unknown = node("GET", "/local_read?key=a")
 
     assert stale.headers["raftkv-consistency"] == "local"
     assert 5000 <= int(stale.headers["raftkv-staleness-ms"]) < 6000
     assert unknown.headers["raftkv-staleness-ms"] == "unknown"
+
+
+def test_an_age_is_never_rounded_down(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node("PUT", "/kv/a", b"v")
+    monkeypatch.setattr(node, "now_s", 100.0)
+    node.solo.level_at_s = 99.9999
+
+    assert node("GET", "/kv/a?consistency=local").headers["raftkv-staleness-ms"] == "1"
 
 
 def test_ttl_goes_into_the_write(node: Node) -> None:

@@ -21,7 +21,7 @@ def status(**changes):
         "peers": (PeerStatus(id="n2", reachable=True), PeerStatus(id="n3", reachable=False)),
         "offers": (Consistency.LINEARIZABLE, Consistency.LOCAL),
         "cluster_size": 3,
-        "heard_at_s": 100.0,
+        "level_at_s": 100.0,
     }
     return Status(**{**values, **changes})
 
@@ -30,13 +30,13 @@ def test_a_follower_level_with_its_leader_is_ready():
     assert unready(status(), 100.0 + LEVEL_WITHIN_S) is None
 
 
-@pytest.mark.parametrize("heard_at_s", [None, 99.0 - LEVEL_WITHIN_S])
-def test_a_follower_that_catches_up_is_not(heard_at_s):
-    assert unready(status(heard_at_s=heard_at_s), 100.0) == (Code.QUORUM_UNREACHABLE, "catching up with the leader")
+@pytest.mark.parametrize("level_at_s", [None, 99.0 - LEVEL_WITHIN_S])
+def test_a_follower_that_catches_up_is_not(level_at_s):
+    assert unready(status(level_at_s=level_at_s), 100.0) == (Code.QUORUM_UNREACHABLE, "catching up with the leader")
 
 
 def test_a_leader_needs_to_be_level_with_nobody():
-    assert unready(status(role="leader", leader="n1", heard_at_s=None), 100.0) is None
+    assert unready(status(role="leader", leader="n1", level_at_s=None), 100.0) is None
 
 
 @pytest.mark.parametrize(("r", "w", "reachable", "reason"), [(2, 2, 1, None), (1, 3, 1, "no quorum: 2 of 3")])
