@@ -13,7 +13,6 @@ import random
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from bench.processes import Process
 from raftkv.load.connection import Connection
 from raftkv.load.dialect import http_request
 from raftkv.load.engine import Server
+from raftkv.process.command import module
 
 NODES = ("n1", "n2", "n3")
 READY_WITHIN_S = 60.0
@@ -182,7 +182,7 @@ class RaftkvCluster(Cluster):
             lines += [f'peer = "127.0.0.1:{self._peer_ports[node.id]}"']
         path = self.home / "cluster.toml"
         path.write_text("\n".join(lines) + "\n")
-        return [[sys.executable, "-m", "raftkv.cli.main", "up", str(path)]]
+        return [module("raftkv", "up", str(path))]
 
     def processes(self) -> list[Process]:
         """The supervisor; for each node its replica, the arbiter below that, and the arbiter's front-end workers."""

@@ -1,8 +1,9 @@
 """raftkv: a replicated key-value store with two replication modes behind one REST API.
 
-The package is read from the bottom up: ``core`` holds the values everything speaks in, ``machine`` the deterministic
-key-value machine, ``storage`` and ``peers`` the disk and the network, ``raft`` one replication mode, ``frontend`` and
-``http`` what clients talk to, ``client`` the SDK, ``launch`` and ``cli`` what a person types.
+The package is read from the bottom up: ``core`` holds the values everything speaks in, ``process`` what every process
+has of its operating system, ``machine`` the deterministic key-value machine, ``storage`` and ``peers`` the disk and the
+network, ``raft`` one replication mode, ``frontend`` and ``http`` what clients talk to, ``client`` the SDK, ``launch``
+and ``cli`` what a person types.
 
 ``raftkv.Client`` and what it raises are imported when they are first used, so that importing one layer stays cheap.
 """

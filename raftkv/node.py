@@ -5,7 +5,8 @@ that requests never compete with replication for the interpreter, and ends it wh
 pipe and ends on its own when this process is killed. Nothing is restarted: a node that cannot go on says why, in one
 line, and ends.
 
-Exit status: 0 after a signal, 2 when the node cannot start or its disk failed, 1 after a broken invariant.
+Exit status: 0 after a signal, 2 when the node cannot start or its disk failed, 1 after a broken invariant. Nothing that
+becomes of standard output and standard error ends it or holds it up.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 import uvloop
 
@@ -34,6 +36,8 @@ from raftkv.core.listening import close, listen
 from raftkv.core.results import Status
 from raftkv.experiment import Surroundings
 from raftkv.frontend.server import FrontendServer
+from raftkv.process import streams
+from raftkv.process.command import module
 from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, replace_file, translated
 
@@ -71,6 +75,8 @@ def run_node(
     ``config`` has its paths resolved; ``config_path`` is what the front-end's process reads again. ``surroundings``
     are the machine's own unless an experiment makes them faulty.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a log to say so in
+    streams.lossy()
     _configure_logging(node_id)
     try:
         config.member(node_id)
@@ -95,7 +101,7 @@ def run_node(
         finally:
             os.close(lock)
     except StartupError as error:
-        sys.stderr.write(f"raftkv: {node_id}: {error}\n")
+        streams.last_words(f"raftkv: {node_id}: {error}\n")
         return 2
 
 
@@ -243,7 +249,7 @@ class _Node:
         Its address was bound before anything else was done: a taken port is refused in one line.
         """
         reading, self._child_pipe = os.pipe()
-        command = [sys.executable, "-m", "raftkv.http.server", "--config", str(self._config_path)]
+        command = module("raftkv.http.server", "--config", str(self._config_path))
         command += ["--node", self._node_id, "--replica-socket", socket_path, "--parent-fd", str(reading)]
         inherited = [listener.fileno() for listener in listeners]
         for descriptor in inherited:
@@ -318,7 +324,8 @@ class _Node:
             position = self._replica.position()
             if position == (last.role, last.leader, last.term, last.state_path):
                 return
-        self._pushed, self._pushed_at_s = self._replica.status(), now_s
+        status = msgspec.structs.replace(self._replica.status(), log_lines_dropped=streams.lines_dropped())
+        self._pushed, self._pushed_at_s = status, now_s
         if self._frontend is not None:
             self._frontend.push(self._pushed)
 
@@ -348,10 +355,10 @@ class _Node:
         if self._failure is None:
             return 0
         if isinstance(self._failure, StartupError):
-            sys.stderr.write(f"raftkv: {self._node_id}: {self._failure}\n")
+            streams.last_words(f"raftkv: {self._node_id}: {self._failure}\n")
             return 2
-        traceback.print_exception(self._failure, file=sys.stderr)
-        sys.stderr.write(f"raftkv: {self._node_id}: a broken invariant; this node must not go on\n")
+        told = "".join(traceback.format_exception(self._failure))
+        streams.last_words(f"{told}raftkv: {self._node_id}: a broken invariant; this node must not go on\n")
         return 1
 
     # --- the link's events: whatever a peer sends is work

@@ -59,6 +59,7 @@ def run(
     """
     from raftkv.lab.run import perform  # noqa: PLC0415
     from raftkv.lab.scenario import changed, load  # noqa: PLC0415
+    from raftkv.process import streams  # noqa: PLC0415
 
     name, source, scenario = load(scenario_name)
     scenario = changed(scenario, seed=seed, duration_s=duration, names=names)
@@ -66,6 +67,7 @@ def run(
     print_text(f"{scenario.title}\n{scenario.expect.strip()}\n")
 
     def begin() -> None:
+        streams.lossy()  # what counts is written to files; a run of minutes is not lost with whoever reads of it
         perform(
             name,
             scenario,
@@ -84,7 +86,9 @@ def run(
 def demo(out: Path | None) -> int:
     """See an old leader answer from the past, and a shopping cart lose something: a story of less than two minutes."""
     from raftkv.lab.demo import perform  # noqa: PLC0415
+    from raftkv.process import streams  # noqa: PLC0415
 
+    streams.lossy()
     folder = out or _folder("demo")
     return _reported(folder, lambda: perform(folder, command=_command(), tell=print_text))
 

@@ -23,7 +23,9 @@ def up(config: Path | None) -> int:
     from raftkv.launch.display import choose_display  # noqa: PLC0415
     from raftkv.launch.supervisor import check_addresses  # noqa: PLC0415
     from raftkv.launch.supervisor import up as run  # noqa: PLC0415
+    from raftkv.process import streams  # noqa: PLC0415
 
+    streams.lossy()  # a cluster outlives whoever reads of it
     path = EMBEDDED_DIRECTORY / config_file.EMBEDDED_NAME if config is None else config
     if config is None and not path.exists():
         check_addresses(parse_config(config_file.EMBEDDED))  # before a directory is left behind for nothing

@@ -235,7 +235,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
     ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while the disk is too full to
     take writes. ``state_path`` is where the front-end finds the applied state for its own reads, empty when there is
-    none to share.
+    none to share. ``log_lines_dropped`` counts the lines of the log that nobody took from the replica.
     """
 
     node: str
@@ -257,6 +257,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     r: int = 0
     w: int = 0
     quorum: QuorumStatus | None = None
+    log_lines_dropped: int = 0
 
     @property
     def sizes(self) -> tuple[int, int, int]:

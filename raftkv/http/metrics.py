@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from time import monotonic
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from raftkv.core.results import Status
 from raftkv.http.handlers import Context
 from raftkv.http.handlers_cluster import unready
+from raftkv.process.streams import lines_dropped
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -69,6 +70,13 @@ class _StatusCollector(Collector):
         yield GaugeMetricFamily(
             "raftkv_ready", "Can this node serve?", value=float(unready(status, time.monotonic()) is None)
         )
+        dropped = CounterMetricFamily(
+            "raftkv_log_lines_dropped", "Lines of the log that nobody took.", labels=("process",)
+        )
+        dropped.add_metric(("frontend",), lines_dropped())
+        if status is not None:
+            dropped.add_metric(("replica",), status.log_lines_dropped)
+        yield dropped
         if status is not None:
             for name, what, value in _numbers(status):
                 yield GaugeMetricFamily(f"raftkv_{name}", what, value=float(value))

@@ -1,4 +1,4 @@
-"""The front-end process: ``python -m raftkv.http.server --config FILE --node ID --replica-socket PATH --parent-fd N``.
+"""The front-end: ``python -P -m raftkv.http.server --config FILE --node ID --replica-socket PATH --parent-fd N``.
 
 gunicorn's arbiter with one or more ASGI workers, each with its own link to the replica. Rules: the address is bound
 once, before anything else, and a taken one ends the process with one line and exit status 2; when the other end of
@@ -32,6 +32,7 @@ from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.admission import Admission
 from raftkv.http.asgi import Application
 from raftkv.http.handlers import Context
+from raftkv.process import streams
 
 GRACE_S: Final = 2
 """How long a worker may take to finish what it has begun when the node stops."""
@@ -159,6 +160,7 @@ def end_with_parent(parent_fd: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run until told to stop; the exit status is 2 when the front-end cannot start."""
+    streams.lossy()  # gunicorn's loggers write to what they find as standard error
     parser = argparse.ArgumentParser(prog="raftkv.http.server", description="The front-end of one raftkv node.")
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--node", required=True)

@@ -12,7 +12,6 @@ import http.client
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from raftkv.core.config import Address
 from raftkv.core.proof import Prover
 from raftkv.experiment import DONE, Orders
 from raftkv.lab.processes import Part, Paused, alive, descendants, members
+from raftkv.process.command import module
 
 READY_S: Final = 30.0
 END_S: Final = 10.0
@@ -138,7 +138,7 @@ class Cluster:
         """What runs ``node`` in the foreground."""
         is_newcomer = node not in self.nodes
         config = self._own_config(node) if is_newcomer else self.config
-        command = [sys.executable, "-m", "raftkv.cli.main", "node", str(config), "--id", node]
+        command = module("raftkv", "node", str(config), "--id", node)
         if is_newcomer:
             command += [f"--join={self.sites[other].http}" for other in self.nodes]
         return [*self.sites[node].under, *command]

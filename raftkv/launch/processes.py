@@ -14,7 +14,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ import msgspec
 
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
+from raftkv.process.command import module
 
 POLL_S: Final = 1.0
 FIRST_POLL_S: Final = 0.2
@@ -39,8 +39,7 @@ class NodeProcess:
     def __init__(self, node_id: str, config_path: Path, parent_fd: int) -> None:
         """Start it; raises ``StartupError`` when the operating system will not."""
         self.id = node_id
-        command = [sys.executable, "-m", "raftkv.cli.main", "node", str(config_path), "--id", node_id]
-        command += ["--parent-fd", str(parent_fd)]
+        command = module("raftkv", "node", str(config_path), "--id", node_id, "--parent-fd", str(parent_fd))
         try:
             self._process = subprocess.Popen(  # noqa: S603  our own module, our own arguments
                 command,
@@ -145,7 +144,7 @@ class StatusPoll:
 
     def _connection(self) -> http.client.HTTPConnection:
         # A node that listens everywhere is asked here.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._address.host, self._address.host)  # noqa: S104
+        host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._address.host, self._address.host)  # noqa: S104
         if not self._is_tls:
             return http.client.HTTPConnection(host, self._address.port, timeout=ANSWER_TIMEOUT_S)
         # What comes back is shown and nothing else; the names in the certificate are those that clients use.

@@ -73,7 +73,9 @@ def _signals() -> Iterator[int]:
     reading, writing = socket.socketpair()
     for end in (reading, writing):
         end.setblocking(False)  # noqa: FBT003  the socket's own signature
-    previous = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    # Whoever started us by nohup wants us to stay.
+    heard = [number for number in _SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, lambda *_: None) for number in heard}
     previous_fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
         yield reading.fileno()

@@ -12,6 +12,7 @@ from raftkv.core.config import Address, HttpSection
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
 from raftkv.http.server import serve, settings
+from raftkv.process import streams
 from raftkv.proxy.application import Application
 from raftkv.proxy.cluster import Cluster
 
@@ -28,7 +29,8 @@ def run_proxy(
     """
     seeds, tls = seeds_of(servers), _tls(servers, cacert)
     listeners = listen(listen_at, "proxy")
-    print(announce, flush=True)  # noqa: T201  the command line's own voice
+    streams.lossy()
+    print(announce, flush=True)  # noqa: T201  the command line's own voice; who does not read it is served all the same
 
     def make() -> Application:
         cluster = Cluster(seeds, tls=tls, monotonic_s=time.monotonic)

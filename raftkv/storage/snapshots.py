@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import zlib
 from collections import OrderedDict
 from contextlib import suppress
@@ -25,6 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.core.errors import StartupError
+from raftkv.process.command import module
 from raftkv.storage.bodies import load_body, verify_body
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
 from raftkv.storage.snapshot_helper import Report
@@ -318,7 +318,7 @@ def _decode_manifest(content: bytes, path: Path) -> Manifest:
 
 
 def _start_helper(*arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "raftkv.storage.snapshot_helper", *arguments]
+    command = module("raftkv.storage.snapshot_helper", *arguments)
     try:
         # Standard input stays open as long as this process lives: its end ends the helper.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  our own module

@@ -15,6 +15,7 @@ from raftkv.core.errors import DefiniteError
 from raftkv.lab.cluster import wait_until
 from raftkv.lab.disks import SmallDisk, why_unavailable
 from raftkv.lab.processes import descendants
+from raftkv.process.command import module
 from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration
@@ -310,11 +311,9 @@ def test_a_node_joins_over_https_and_one_that_was_removed_while_away_learns_it(t
 
 
 def test_up_starts_everything_and_leaves_nothing(tmp_path):
-    import sys
-
     with RealCluster(tmp_path) as cluster:
         log = (tmp_path / "up.log").open("wb")
-        command = [sys.executable, "-m", "raftkv.cli.main", "up", str(cluster.config)]
+        command = module("raftkv", "up", str(cluster.config))
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             wait_until(lambda: all(cluster.status(node) for node in cluster.nodes), "all nodes to answer")

@@ -5,16 +5,16 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 
 import pytest
 import requests
 
 from raftkv.lab.cluster import wait_until
+from raftkv.process.command import module
 from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration
-RAFTKV = [sys.executable, "-m", "raftkv.cli.main"]
+RAFTKV = module("raftkv")
 
 
 def typed(*arguments):

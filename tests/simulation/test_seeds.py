@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from raftkv.lab.history import History, Operation, Outcome
 from raftkv.lab.seeds import history_of, judge, main
+from raftkv.process.command import module
 from raftkv.sim import planted
 from raftkv.sim.clients import Seen
 from tests.simulation import test_remedies
@@ -81,7 +81,7 @@ def test_the_nemesis_strikes_and_clients_are_answered():
 def test_a_seed_gives_the_same_run_whatever_the_hash_seed(seed):
     digests = {
         subprocess.run(
-            [sys.executable, "-m", "raftkv.lab.seeds", "--seed", str(seed)],
+            module("raftkv.lab.seeds", "--seed", str(seed)),
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             check=True,

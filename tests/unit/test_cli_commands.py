@@ -10,6 +10,7 @@ import pytest
 from raftkv.cli import exits, main
 from raftkv.core.errors import Code
 from raftkv.launch import config_file
+from raftkv.process.command import module
 from tests.unit.fake_server import CUT, Answer, FakeServer, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
@@ -223,7 +224,7 @@ def test_a_defect_is_one_line_too(run, monkeypatch):
 
 def test_a_reader_that_left_is_no_failure_worth_a_traceback():
     with FakeServer(Answer(200, b"v" * 1_000_000)) as server:
-        command = [sys.executable, "-m", "raftkv.cli.main", "--server", server.url, "get", "k"]
+        command = module("raftkv", "--server", server.url, "get", "k")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.close()
         error = process.stderr.read()

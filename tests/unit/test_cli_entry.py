@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from raftkv.process.command import module
+
 INTERRUPTED_WHILE_IMPORTING = """
 import sys
 from raftkv.__main__ import main
@@ -26,8 +28,6 @@ def test_an_interrupt_while_commands_are_imported_prints_no_traceback():
 
 
 def test_the_package_runs_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-m", "raftkv", "--version"], capture_output=True, check=True, text=True, timeout=60
-    )
+    done = subprocess.run(module("raftkv", "--version"), capture_output=True, check=True, text=True, timeout=60)
 
     assert done.stdout.startswith("raftkv ")

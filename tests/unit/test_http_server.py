@@ -19,6 +19,8 @@ import aiohttp
 import pytest
 import trustme
 
+from raftkv.process.command import module
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +73,7 @@ class FrontEnd:
         return str(self.folder / "replica.socket")
 
     def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "raftkv.http.server", "--config", str(self.config), "--node", "n1"]
+        command = module("raftkv.http.server", "--config", str(self.config), "--node", "n1")
         command += ["--replica-socket", self.socket, "--parent-fd", str(self.read_end)]
         return subprocess.Popen(command, stdout=self.errors, stderr=self.errors, text=True, pass_fds=[self.read_end])
 
@@ -373,7 +375,7 @@ def test_open_connections_do_not_hold_the_end(make: Callable[..., FrontEnd]) -> 
 
 def test_a_taken_port_is_named_in_one_line(make: Callable[..., FrontEnd], tmp_path: Path) -> None:
     front_end = make()
-    command = [sys.executable, "-m", "raftkv.http.server", "--config", str(front_end.config), "--node", "n1"]
+    command = module("raftkv.http.server", "--config", str(front_end.config), "--node", "n1")
     command += ["--replica-socket", "x", "--parent-fd", "0"]
 
     second = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
@@ -389,7 +391,7 @@ def test_a_bad_configuration_ends_with_one_line(tmp_path: Path, text: str | None
     config = tmp_path / "cluster.toml"
     if text is not None:
         config.write_text(text)
-    command = [sys.executable, "-m", "raftkv.http.server", "--config", str(config), "--node", "n1"]
+    command = module("raftkv.http.server", "--config", str(config), "--node", "n1")
     command += ["--replica-socket", "x", "--parent-fd", "0"]
 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
