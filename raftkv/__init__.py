@@ -6,12 +6,27 @@ network, ``raft`` one replication mode, ``frontend`` and ``http`` what clients t
 and ``cli`` what a person types.
 
 ``raftkv.Client`` and what it raises are imported when they are first used, so that importing one layer stays cheap.
+To a type checker they are plain imports: a module's ``__getattr__`` would make every name ``Any``, a mistyped one too.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raftkv.client import (
+        Client,
+        DefiniteError,
+        IndefiniteError,
+        Page,
+        PreconditionFailed,
+        RaftkvError,
+        Record,
+        SiblingsFound,
+    )
+
+    __version__: str
 
 __all__ = [
     "Client",
@@ -26,13 +41,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return _version()
-    if name in __all__:
-        # Not an import statement: the layers below the client import this package, but never, through it, the client.
-        return getattr(importlib.import_module("raftkv.client"), name)
-    raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):  # noqa: ANN001, ANN202  no type checker sees it
+        if name == "__version__":
+            return _version()
+        if name in __all__:
+            # Not an import statement: the layers below the client import this package, but never, through it, the
+            # client.
+            found = globals()[name] = getattr(importlib.import_module("raftkv.client"), name)
+            return found
+        raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
 
 
 def _version() -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from raftkv.cli.kinds import TIMEOUT
+
 if TYPE_CHECKING:
     from raftkv.client import Client
     from raftkv.core.config import ClusterConfig
@@ -99,9 +101,9 @@ def options(command: Command) -> Command:
             click.option(
                 "--timeout",
                 "timeout_s",
-                type=click.FloatRange(min=0, min_open=True),
-                metavar="SECONDS",
-                help="Give up after so long.  [default: 5]",
+                type=TIMEOUT,
+                metavar="TIME",
+                help="Give up after so long.  [default: 5s]",
             ),
             click.option("--cacert", type=click.Path(path_type=Path), metavar="FILE", help="Certificates to trust."),
         )

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
 from raftkv.cli import connection, exits
+from raftkv.cli.kinds import DURATION, REPLICAS
+
+if TYPE_CHECKING:
+    from raftkv.client.arguments import Consistency
 
 CONSISTENCIES: Final = ("linearizable", "lease", "eventual", "local")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 consistency_option = click.option("--consistency", type=click.Choice(CONSISTENCIES), help="What the read promises.")
-w_option = click.option("--w", "acks", metavar="leader|majority|all|N", help="How many replicas must hold the write.")
+w_option = click.option(
+    "--w", "acks", type=REPLICAS, metavar="leader|majority|all|N", help="How many replicas must hold the write."
+)
 r_option = click.option("--r", type=click.IntRange(min=1), metavar="N", help="How many replicas must answer.")
 n_option = click.option("--n", type=click.IntRange(min=1), metavar="N", help="How many replicas the key has.")
 sloppy_option = click.option(
@@ -75,7 +81,7 @@ def _print_siblings(key: str, records: tuple[Any, ...], *, raw: bool, as_json: b
 @click.command("set", short_help="Store a value.")
 @click.argument("key")
 @click.argument("value")
-@click.option("--ttl", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Let the key expire.")
+@click.option("--ttl", type=DURATION, metavar="TIME", help="Let the key expire after 10, 10s, 5m, 2h, ...")
 @if_revision_option
 @click.option("--if-absent", is_flag=True, help="Only if the key does not exist.")
 @w_option
@@ -146,7 +152,7 @@ def list_(
     values: bool,
     limit: int | None,
     as_json: bool,
-    consistency: str | None,
+    consistency: Consistency | None,
     **given: Any,
 ) -> int:
     """Print the keys that begin with PREFIX, one on a line, or all keys. With --json, an array of records."""

@@ -10,37 +10,45 @@ This module must not import anything of the server.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlencode
+from typing import Any, Self, TypeVar, overload
+from urllib.parse import quote
 
 import msgspec
 
+from raftkv.client.arguments import (
+    Acks,
+    Consistency,
+    Key,
+    Value,
+    bytes_of,
+    checked_acks,
+    checked_timeout_s,
+    checked_ttl,
+    operation_of,
+    path_of,
+    query_of,
+    result_of,
+)
 from raftkv.client.attempts import Attempts
 from raftkv.client.errors import Reply, SiblingsFound, not_found
 from raftkv.client.exchange import Call
-from raftkv.client.records import (
-    Page,
-    Record,
-    json_from_body,
-    page_from_json,
-    record_from_json,
-    siblings_from_json,
-    value_from_json,
-    value_to_json,
-)
-from raftkv.client.servers import parse_servers
+from raftkv.client.records import Page, Record, json_from_body, page_from_json, record_from_json, siblings_from_json
+from raftkv.client.servers import TRUST_ENVIRONMENT, parse_servers
 from raftkv.core.config import ClusterSection
 from raftkv.core.errors import Code, DefiniteError, RaftkvError
 from raftkv.core.proof import Prover
 from raftkv.core.secret import read_key
 
-Value = bytes | bytearray | memoryview | str
-"""What can be stored; text is stored as UTF-8."""
+Default = TypeVar("Default")
+
+PAGE_LIMIT = 1000
+"""How many records ``list`` asks for at a time; a server may give fewer."""
 
 
 class Client:
@@ -50,15 +58,16 @@ class Client:
     cluster on 127.0.0.1:8001-8003. The first is asked; on failure the next one, which is then stayed with.
     ``timeout_s`` bounds each call as a whole. ``idempotent=False`` sends writes without an ``Idempotency-Key``: then an
     indefinite failure is raised at once. ``retry=False`` asks every server once at most. ``tls_ca`` is a file of
-    certificates to trust. ``secret_file`` holds the secret of the cluster named ``cluster``: what changes the cluster
-    needs a proof of it wherever the nodes' configuration names one; reads and writes of data never do.
+    certificates to trust, by default ``RAFTKV_CACERT``, then the system's. ``secret_file`` holds the secret of the
+    cluster named ``cluster``: what changes the cluster needs a proof of it wherever the nodes' configuration names one;
+    reads and writes of data never do.
 
     In a leaderless cluster ``r``, ``acks`` (W) and ``n`` say how many replicas must answer a read, must have a write on
     disk, and hold the key; ``sloppy`` whether others may stand in for those that cannot be reached. ``None``: as the
     cluster is configured.
 
-    One client belongs to one thread at a time; threads that work in parallel each make their own. There is no
-    ``len()``: counting would mean reading every key. The exceptions are drawn in ``raftkv.client.errors``.
+    One client serves any number of threads, and goes on in a process that was forked: each has connections of its own.
+    There is no ``len()``: counting would mean reading every key. The exceptions are drawn in ``raftkv.client.errors``.
     """
 
     def __init__(
@@ -72,24 +81,29 @@ class Client:
         secret_file: str | os.PathLike[str] | None = None,
         cluster: str = ClusterSection().name,
     ) -> None:
-        """Make no connection yet; raises ``ValueError`` when an address makes no sense.
+        """Make no connection yet; raises ``ValueError`` when an address, a time or ``tls_ca`` makes no sense.
 
         Raises ``StartupError`` when ``secret_file`` holds no secret.
         """
-        if not timeout_s > 0:
-            raise ValueError("timeout_s must be above 0")
-        self._timeout_s = timeout_s
+        self._timeout_s = checked_timeout_s(timeout_s)
         self._idempotent = idempotent
-        self._attempts = Attempts(
-            parse_servers(servers), retry=retry, tls_ca=tls_ca, prover=_prover(secret_file, cluster)
-        )
-        self.durability = ""
-        """Who held the last write when it was answered: majority, all, leader, ``w=2``, or fewer than a majority."""
+        trusted = tls_ca or os.environ.get(TRUST_ENVIRONMENT) or None
+        prover = _prover(secret_file, cluster)
+        self._attempts = Attempts(parse_servers(servers), retry=retry, tls_ca=trusted, prover=prover)
+        self._last = _LastWrite()
 
     @property
     def servers(self) -> tuple[str, ...]:
         """The base URLs."""
         return self._attempts.servers
+
+    @property
+    def durability(self) -> str:
+        """Who held this thread's last write when it was answered.
+
+        ``majority``, ``all``, ``leader``, ``w=2``, or a number below a majority; empty before the first.
+        """
+        return self._last.durability
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -105,48 +119,80 @@ class Client:
 
     # -- reads
 
+    @overload
     def get(
         self,
-        key: str | bytes,
-        default: Any = None,
+        key: Key,
+        default: None = None,
         *,
-        consistency: str | None = None,
+        consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
-    ) -> Any:
+    ) -> bytes | None: ...
+
+    @overload
+    def get(
+        self,
+        key: Key,
+        default: Default,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> bytes | Default: ...
+
+    def get(
+        self,
+        key: Key,
+        default: object = None,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> object:
         """The value under ``key`` as bytes, or ``default`` when there is none; raises ``SiblingsFound``.
 
         ``consistency``: ``"linearizable"``, ``"lease"``, ``"eventual"`` or ``"local"``; the cluster's own first choice
         unless named.
         """
-        reply = self._read(_path(key), {"consistency": consistency, "r": r, "n": n, "sloppy": _flag(sloppy)})
+        reply = self._read(path_of(key), {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy})
         if reply.status == 300:
             raise SiblingsFound(siblings_from_json(reply.body, reply.headers))
         return default if reply.status == 404 else reply.body
 
-    def get_record(self, key: str | bytes, **choices: Any) -> Record | None:
+    def get_record(
+        self,
+        key: Key,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> Record | None:
         """The value under ``key`` with its revisions and what kind of read it was; ``None`` when there is none.
 
-        Takes ``consistency``, ``r``, ``n`` and ``sloppy`` as ``get`` does; raises ``SiblingsFound``.
+        The choices are those of ``get``; raises ``SiblingsFound``.
         """
-        records = self.get_records(key, **choices)
+        records = self.get_records(key, consistency=consistency, r=r, n=n, sloppy=sloppy)
         if len(records) > 1:
             raise SiblingsFound(records)
         return records[0] if records else None
 
     def get_records(
         self,
-        key: str | bytes,
+        key: Key,
         *,
-        consistency: str | None = None,
+        consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
-        query = {"consistency": consistency, "r": r, "n": n, "sloppy": _flag(sloppy)}
-        reply = self._read(_path(key), query, accept="application/json")
+        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        reply = self._read(path_of(key), query, accept="application/json")
         if reply.status == 300:
             return siblings_from_json(reply.body, reply.headers)
         return () if reply.status == 404 else (record_from_json(reply.body, reply.headers),)
@@ -159,11 +205,12 @@ class Client:
         end: str | None = None,
         limit: int | None = None,
         keys_only: bool = False,
-        consistency: str | None = None,
+        consistency: Consistency | None = None,
     ) -> Page:
         """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order.
 
-        All of one moment, unless the cluster is leaderless. The server limits a page to its ``http.max_list_limit``.
+        All of one moment, unless the cluster is leaderless. A page may have fewer keys than ``limit`` and still say
+        where the ``next`` begins: the server has a limit of its own, on keys and on bytes.
         """
         query = {"prefix": prefix or None, "start": start or None, "end": end, "limit": limit}
         reply = self._read("/kv", {**query, "keys_only": 1 if keys_only else None, "consistency": consistency})
@@ -171,7 +218,12 @@ class Client:
         return page_from_json(reply.body, reply.headers)
 
     def list(
-        self, prefix: str = "", *, limit: int | None = None, keys_only: bool = False, consistency: str | None = None
+        self,
+        prefix: str = "",
+        *,
+        limit: int | None = None,
+        keys_only: bool = False,
+        consistency: Consistency | None = None,
     ) -> Iterator[Record]:
         """Every record with ``prefix``, in key order, fetched page by page; ``limit`` is the most there will be.
 
@@ -179,7 +231,7 @@ class Client:
         """
         start, left = "", limit
         while left is None or left > 0:
-            wanted = None if left is None else min(left, 1000)
+            wanted = None if left is None else min(left, PAGE_LIMIT)
             page = self.page(prefix, start=start, limit=wanted, keys_only=keys_only, consistency=consistency)
             yield from page.records
             if page.next is None:
@@ -196,13 +248,13 @@ class Client:
 
     def set(
         self,
-        key: str | bytes,
+        key: Key,
         value: Value,
         *,
         ttl: float | None = None,
         if_revision: int | None = None,
         if_absent: bool = False,
-        acks: str | int | None = None,
+        acks: Acks | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
         context: str = "",
@@ -223,17 +275,17 @@ class Client:
             headers["If-Match"] = f'"{if_revision}"'
         if context:
             headers["Raftkv-Context"] = context
-        query = {"ttl": ttl, "w": acks, "n": n, "sloppy": _flag(sloppy)}
-        reply = self._write("PUT", _path(key), query, headers, _bytes(value))
+        query = {"ttl": checked_ttl(ttl), "w": checked_acks(acks), "n": n, "sloppy": sloppy}
+        reply = self._write("PUT", path_of(key), query, headers, bytes_of(value))
         _must_exist(reply)
         return _revision(reply)
 
     def delete(
         self,
-        key: str | bytes,
+        key: Key,
         *,
         if_revision: int | None = None,
-        acks: str | int | None = None,
+        acks: Acks | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
         context: str = "",
@@ -242,10 +294,10 @@ class Client:
         headers = {} if if_revision is None else {"If-Match": f'"{if_revision}"'}
         if context:
             headers["Raftkv-Context"] = context
-        query = {"w": acks, "n": n, "sloppy": _flag(sloppy)}
-        return self._write("DELETE", _path(key), query, headers).status != 404
+        query = {"w": checked_acks(acks), "n": n, "sloppy": sloppy}
+        return self._write("DELETE", path_of(key), query, headers).status != 404
 
-    def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: str | int | None = None) -> tuple[Any, ...]:
+    def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
         """Carry out independent operations, in order, in one step; returns one result each, as ``POST /batch`` does.
 
         An operation is ``{"op": "put", "key", "value", "if_revision", "ttl"}``, ``{"op": "delete", "key",
@@ -253,29 +305,29 @@ class Client:
         alone; a failed one does not stop the others. Values in results are bytes. There are none when ``acks`` asked
         not to wait.
         """
-        body = msgspec.json.encode({"operations": [_operation(one) for one in operations]})
-        reply = self._write("POST", "/batch", {"w": acks}, {"Content-Type": "application/json"}, body)
+        body = msgspec.json.encode({"operations": [operation_of(one) for one in operations]})
+        reply = self._write("POST", "/batch", {"w": checked_acks(acks)}, {"Content-Type": "application/json"}, body)
         _must_exist(reply)
         results = json_from_body(reply.body).get("results") or ()
-        return tuple([_result(one) for one in results])
+        return tuple([result_of(one) for one in results])
 
     # -- in the style of a mapping
 
-    def __getitem__(self, key: str | bytes) -> bytes:
+    def __getitem__(self, key: Key) -> bytes:
         value: bytes | None = self.get(key)
         if value is None:
             raise KeyError(key)
         return value
 
-    def __setitem__(self, key: str | bytes, value: Value) -> None:
+    def __setitem__(self, key: Key, value: Value) -> None:
         self.set(key, value)
 
-    def __delitem__(self, key: str | bytes) -> None:
+    def __delitem__(self, key: Key) -> None:
         if not self.delete(key):
             raise KeyError(key)
 
-    def __contains__(self, key: str | bytes) -> bool:
-        call = Call(method="HEAD", path=_path(key), is_read=True, repeatable=True)
+    def __contains__(self, key: Key) -> bool:
+        call = Call(method="HEAD", path=path_of(key), is_read=True, repeatable=True)
         return self._attempts.perform(call, self._deadline_s()).status != 404
 
     def __iter__(self) -> Iterator[str]:
@@ -306,7 +358,7 @@ class Client:
 
     def _read(self, path: str, query: Mapping[str, Any], *, accept: str = "*/*") -> Reply:
         call = Call(
-            method="GET", path=path, query=_query(query), headers={"Accept": accept}, is_read=True, repeatable=True
+            method="GET", path=path, query=query_of(query), headers={"Accept": accept}, is_read=True, repeatable=True
         )
         return self._attempts.perform(call, self._deadline_s())
 
@@ -318,32 +370,38 @@ class Client:
         call = Call(
             method=method,
             path=path,
-            query=_query(query),
+            query=query_of(query),
             headers=headers,
             body=body,
             is_read=False,
             repeatable=False,
         )
         if not self._idempotent:
-            return self._written(self._attempts.perform(call, deadline_s))
+            return self._perform_write(call, deadline_s)
         keyed = {**headers, "Idempotency-Key": uuid.uuid4().hex}
         try:
-            keyed_call = msgspec.structs.replace(call, headers=keyed, repeatable=True)
-            return self._written(self._attempts.perform(keyed_call, deadline_s))
+            return self._perform_write(msgspec.structs.replace(call, headers=keyed, repeatable=True), deadline_s)
         except DefiniteError as error:
             if error.code != Code.NOT_SUPPORTED:
                 raise
         try:
-            reply = self._attempts.perform(call, deadline_s)
+            reply = self._perform_write(call, deadline_s)
         except RaftkvError as error:
             # Refused as before: it was not the key.
             self._idempotent = error.code == Code.NOT_SUPPORTED
             raise
         self._idempotent = False
-        return self._written(reply)
+        return reply
 
-    def _written(self, reply: Reply) -> Reply:
-        self.durability = reply.headers.get("raftkv-durability", "")
+    def _perform_write(self, call: Call, deadline_s: float) -> Reply:
+        try:
+            reply = self._attempts.perform(call, deadline_s)
+        except DefiniteError as error:
+            if not error.detail.startswith("w: "):
+                raise
+            # The caller's word for it is another one.
+            raise DefiniteError(error.code, f"acks: {error.detail[3:]}") from None
+        self._last.durability = reply.headers.get("raftkv-durability", "")
         return reply
 
     def _change(
@@ -377,28 +435,6 @@ def _prover(secret_file: str | os.PathLike[str] | None, cluster: str) -> Prover 
     return Prover(read_key(Path(secret_file), cluster), cluster, wall_ms=lambda: time.time_ns() // 1_000_000)
 
 
-def _path(key: str | bytes) -> str:
-    if not key:
-        raise ValueError("a key must not be empty")
-    return "/kv/" + quote(key, safe="")
-
-
-def _query(arguments: Mapping[str, Any]) -> str:
-    return urlencode({name: value for name, value in arguments.items() if value is not None})
-
-
-def _flag(choice: bool | None) -> int | None:  # noqa: FBT001  what a query says of it
-    return None if choice is None else int(choice)
-
-
-def _bytes(value: Value) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise TypeError(f"a value must be bytes or str, not {type(value).__name__}")
-
-
 def _must_exist(reply: Reply) -> None:
     """A path of the API that is not there: an older server."""
     if reply.status == 404:
@@ -410,9 +446,7 @@ def _revision(reply: Reply) -> int:
     return revision if isinstance(revision, int) else 0
 
 
-def _operation(one: Mapping[str, Any]) -> dict[str, Any]:
-    return {**one, "value": value_to_json(_bytes(one["value"]))} if "value" in one else dict(one)
+class _LastWrite(threading.local):
+    """What the answer to a thread's last write said."""
 
-
-def _result(one: dict[str, Any]) -> dict[str, Any]:
-    return {**one, "value": value_from_json(one["value"])} if "value" in one else one
+    durability = ""

@@ -25,7 +25,7 @@ from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 UNREACHABLE: Final = "unreachable"
 """``code`` when no server could be asked, or none answered a read in time."""
 
-STRANGER: Final = "the server has no such path; is it a raftkv server?"
+STRANGER: Final = "has no such path; is it a raftkv server?"
 
 _RETRIED: Final = frozenset({429, 503})
 _NO_FAILURE: Final = frozenset({200, 201, 202, 300, 304})
@@ -62,23 +62,33 @@ class Setback(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt failed; ``retriable`` says whether the same request may fare better later or elsewhere.
 
     ``settled``: the cluster decided on this very request, so the failure stands whatever became of earlier attempts.
+    ``is_final``: asking this server again never helps, though another one may. ``unreachable`` says why a server gave
+    no answer, without its name; empty when it gave one.
     """
 
     error: RaftkvError
     retriable: bool
     settled: bool = False
+    is_final: bool = False
+    unreachable: str = ""
 
 
 def judge(reply: Reply, *, is_read: bool) -> Setback | None:
-    """What the answer means; ``None`` when it is not a failure. A 404 of raftkv's is left to the caller."""
+    """What the answer means; ``None`` when it is not a failure.
+
+    That there is no such key or member (404 ``not_found``) is left to the caller, and only that.
+    """
     if reply.status in _NO_FAILURE:
         return None
-    if reply.status == 404:
-        return None if _is_ours(reply) else Setback(error=DefiniteError(UNREACHABLE, STRANGER), retriable=True)
     problem = _problem(reply)
+    if reply.status == 404:
+        if _speaks_of_what_was_asked(reply, problem):
+            return None
+        if problem.get("code") != Code.UNKNOWN_ROUTE:
+            return Setback(error=DefiniteError(UNREACHABLE, STRANGER), retriable=True)
     code, detail = str(problem.get("code", "")), str(problem.get("detail", ""))
     retry_after_s = _retry_after_s(reply)
-    detail = detail or f"the server answered with status {reply.status}"
+    detail = detail or f"answered with status {reply.status}"
     if reply.status == 412:
         revision = problem.get("revision")
         error = PreconditionFailed(detail, revision if isinstance(revision, int) else 0)
@@ -103,9 +113,12 @@ def _is_definite(status: int, problem: dict[str, Any]) -> bool:
     return 400 <= status < 500 and status != 408
 
 
-def _is_ours(reply: Reply) -> bool:
-    """Does a 404 speak of a key or a member? Any web server has one for a path that it does not know."""
-    return reply.headers.get("content-type", "").startswith("application/problem+json")
+def _speaks_of_what_was_asked(reply: Reply, problem: dict[str, Any]) -> bool:
+    """Does a 404 speak of a key or a member? Any web server has one for a path that it does not know.
+
+    An answer to HEAD has no body to say so in; raftkv's has the header that every read of a key has.
+    """
+    return problem.get("code") == Code.NOT_FOUND or (not reply.body and "raftkv-node" in reply.headers)
 
 
 def _problem(reply: Reply) -> dict[str, Any]:

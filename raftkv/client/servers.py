@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 DEFAULT_SERVERS: Final = ("http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003")
+DEFAULT_PORT: Final = 8001
 ENVIRONMENT: Final = "RAFTKV_SERVERS"
+TRUST_ENVIRONMENT: Final = "RAFTKV_CACERT"
+
+_LIKE: Final = "the address of a server, like http://127.0.0.1:8001"
+_PLAIN: Final = re.compile(r"[\w.:%-]+")
+"""What the name of a host, or an address, is made of."""
 
 FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 1.0
@@ -21,7 +28,8 @@ SMALLEST_SLICE_S: Final = 0.2
 def parse_servers(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """Base URLs from a list or a comma-separated string; ``None`` means the environment, then the embedded cluster.
 
-    ``host:port`` alone means ``http``. Raises ``ValueError`` with a reason.
+    ``host:port`` alone means ``http``; a port that is not named is 8001; each is returned whole, as
+    ``http://host:port``. Raises ``ValueError`` with a reason.
     """
     if given is None:
         given = os.environ.get(ENVIRONMENT) or DEFAULT_SERVERS
@@ -36,12 +44,23 @@ def _base_url(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or "@" in parts.netloc or any(c.isspace() for c in url):
-        raise ValueError(f"{text!r} is not the address of a server, like http://127.0.0.1:8001")
-    return url.rstrip("/")
+        raise ValueError(f"{text!r} is not {_LIKE}") from None
+    if "@" in parts.netloc:
+        # Not shown: it may hold a password.
+        raise ValueError(f"the address of a server with a name or password before @ is not {_LIKE}")
+    if parts.scheme not in ("http", "https") or not host or port == 0 or not _PLAIN.fullmatch(host):
+        raise ValueError(f"{text!r} is not {_LIKE}")
+    if host.isdigit():
+        raise ValueError(f"{text!r} names a port and no host: the address of a server is {_LIKE[4:]}")
+    for part, what in ((parts.path.strip("/"), "path"), (parts.query, "query"), (parts.fragment, "fragment")):
+        if part:
+            raise ValueError(f"{text!r} has a {what} ({part!r}): the address of a server ends with its port")
+    if not url.isascii() or not url.isprintable() or url[-1] in "?#":
+        raise ValueError(f"{text!r} is not {_LIKE}")
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}:{DEFAULT_PORT if port is None else port}"
 
 
 def attempt_s(remaining_s: float, *, servers: int, repeatable: bool) -> float:

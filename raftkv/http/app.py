@@ -31,7 +31,7 @@ ROUTE_KEY: Final = "raftkv.route"
 
 Wait = Callable[[Request, float], Outcome]
 
-_CODES: Final = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.VALUE_TOO_LARGE}
+_CODES: Final = {404: Code.UNKNOWN_ROUTE, 405: Code.METHOD_NOT_ALLOWED, 413: Code.VALUE_TOO_LARGE}
 
 
 class _Rest(BaseConverter):

@@ -146,15 +146,18 @@ def render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
 
 
 def parse_list(request: HttpRequest, context: Context) -> Ask:
-    """``GET /kv``: the keys with a prefix, or from ``start`` up to ``end``, or both at once."""
+    """``GET /kv``: the keys with a prefix, or from ``start`` up to ``end``, or both at once.
+
+    A larger ``limit`` than the server's own is none to refuse: whoever pages on by ``next`` gets all of it.
+    """
     found = parameters.arguments(request, LIST_PARAMETERS)
     prefix, start = found.get("prefix", "").encode(), found.get("start", "").encode()
     ends = [end for end in (prefix_end(prefix), _end(found)) if end is not None]
-    limit = parameters.whole_number(found, "limit", context.limits.max_list_limit)
+    limit = parameters.whole_number(found, "limit", parameters.NUMBER_MAX)
     query = List(
         start=max(start, prefix),
         end=min(ends) if ends else None,
-        limit=context.limits.max_list_limit if limit is None else limit,
+        limit=min(limit or parameters.NUMBER_MAX, context.limits.max_list_limit),
         keys_only=parameters.flag(found, "keys_only"),
     )
     return read(query, found, request, context)

@@ -99,7 +99,10 @@ def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]
         "prefix": ("only keys that begin with this", {"type": "string"}),
         "start": ("the first key", {"type": "string"}),
         "end": ("the first key no more", _KEY),
-        "limit": ("how many keys at most", {"type": "integer", "minimum": 1, "maximum": limit}),
+        "limit": (
+            f"how many keys at most; a page has {limit} of them, or fewer when they are large, and next leads on",
+            {"type": "integer", "minimum": 1, "maximum": parameters.NUMBER_MAX},
+        ),
         "keys_only": ("1: without the values", _FLAG),
     }
 

@@ -19,6 +19,7 @@ from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
 
 MAX_TIMEOUT_S: Final = 60.0
+NUMBER_MAX: Final = 999_999_999
 MAX_TTL_S: Final = 10 * 365 * 86_400.0
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

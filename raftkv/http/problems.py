@@ -32,6 +32,7 @@ TABLE: Final[dict[Code, Kind]] = {
     Code.UNAUTHENTICATED: Kind(401, "Unauthenticated"),
     Code.FORBIDDEN: Kind(403, "Forbidden"),
     Code.NOT_FOUND: Kind(404, "Not found"),
+    Code.UNKNOWN_ROUTE: Kind(404, "Unknown route"),
     Code.METHOD_NOT_ALLOWED: Kind(405, "Method not allowed"),
     Code.PRECONDITION_FAILED: Kind(412, "Precondition failed"),
     Code.VALUE_TOO_LARGE: Kind(413, "Value too large"),

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from raftkv.client.connection import Answer
+from raftkv.core.errors import Code
 from raftkv.lab.history import ANY, Action, CompareAndSet, Delete, Get, Outcome, Put
 
 
@@ -87,9 +88,9 @@ def finding(action: Action, answer: Answer) -> Finding:
         result = None if isinstance(action, Put) else True
         note = "not yet on a majority" if answer.status == 202 else ""
         return Finding(outcome=Outcome.OK, result=result, revision=_revision(answer), note=note)
-    if isinstance(action, CompareAndSet) and answer.status in (404, 412):
+    if isinstance(action, CompareAndSet) and (answer.status == 412 or _is_absent(answer)):
         return Finding(outcome=Outcome.OK, result=False)
-    if isinstance(action, Delete) and answer.status == 404:
+    if isinstance(action, Delete) and _is_absent(answer):
         return Finding(outcome=Outcome.OK, result=False, revision=0)
     return _failure(answer)
 
@@ -101,7 +102,7 @@ def _found(answer: Answer) -> Finding:
     if answer.status == 300:
         *siblings, newest = msgspec.json.decode(answer.body, type=_Several).values()
         return Finding(outcome=Outcome.OK, result=newest, siblings=tuple(siblings), context=context)
-    if answer.status == 404:
+    if _is_absent(answer):
         return Finding(outcome=Outcome.OK, result=None, revision=0, context=context)
     return _failure(answer)
 
@@ -131,6 +132,11 @@ class _Several(msgspec.Struct, frozen=True):
 class _Problem(msgspec.Struct, frozen=True):
     code: str
     applied: str
+
+
+def _is_absent(answer: Answer) -> bool:
+    """Is there no such key? That there is no such route is another 404."""
+    return answer.status == 404 and _failure(answer).note == Code.NOT_FOUND
 
 
 def _failure(answer: Answer) -> Finding:

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from raftkv.core.errors import Code
 from raftkv.load.engine import Failure
 from raftkv.load.plan import Plan
 
@@ -85,10 +86,10 @@ class RaftkvDialect:
         return None if 200 <= status < 300 else self._failure(status, body)
 
     def found(self, status: int, body: bytes) -> tuple[bytes, ...] | Failure:
-        """200, 404, or 300 for siblings."""
+        """200, 404 for no such key, or 300 for siblings."""
         if status == 200:
             return (body,)
-        if status == 404:
+        if status == 404 and self._failure(status, body).code == Code.NOT_FOUND:
             return ()
         if status == 300:
             try:

@@ -92,7 +92,7 @@ class Application:
         if request.path == b"/status":
             return json_response(200, self._status())
         if request.path == b"/metrics":
-            return problem(Code.NOT_FOUND, "metrics are of one node: ask it there; /status names the nodes")
+            return problem(Code.UNKNOWN_ROUTE, "metrics are of one node: ask it there; /status names the nodes")
         if request.path.startswith(b"/internal/"):
             return problem(Code.FORBIDDEN, "one replica is asked directly, never through a proxy")
         if self._waiting > MAX_WAITING:

@@ -118,7 +118,7 @@ def test_a_read_that_fails_is_unavailable_never_unknown(run, answer):
 
 def test_nobody_there_exits_3(capfd):
     assert main.run(["get", "k", "--server", unused_url(), "--timeout", "0.2"]) == 3
-    assert "cannot be reached" in capfd.readouterr().err
+    assert "refuses connections: nothing listens there" in capfd.readouterr().err
 
 
 def test_every_code_of_the_contract_has_an_exit_status():

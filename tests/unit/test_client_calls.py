@@ -13,7 +13,7 @@ from tests.unit.fake_server import CUT, HANG, Answer, json, problem, unused_url
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
 NO_LEADER = problem(503, "no_leader", "no")
 UNKNOWN = problem(504, "outcome_unknown", "unknown")
-MISSING = problem(404, "not_found", "no")
+MISSING = problem(404, "not_found", "no", {"Raftkv-Node": "n1"})
 
 
 def client(*servers, **options):

@@ -14,16 +14,47 @@ def test_servers_come_from_a_list_a_string_the_environment_or_the_embedded_clust
     monkeypatch.setenv("RAFTKV_SERVERS", "http://a:1, b:2")
 
     assert parse_servers(None) == ("http://a:1", "http://b:2")
-    assert parse_servers("https://a/, https://a") == ("https://a",)
     assert parse_servers(["a:1,b:2", "[::1]:8001"]) == ("http://a:1", "http://b:2", "http://[::1]:8001")
 
 
+def test_a_port_is_8001_unless_named_and_a_trailing_slash_is_fine():
+    assert parse_servers("https://a/, https://a, HTTPS://A:8001/") == ("https://a:8001",)
+    assert parse_servers("a, 10.0.0.1, [::1], http://b:80") == (
+        "http://a:8001",
+        "http://10.0.0.1:8001",
+        "http://[::1]:8001",
+        "http://b:80",
+    )
+
+
 @pytest.mark.parametrize(
-    "text", ["", " , ", "ftp://a", "http://", "http://a:0", "http://a:99999", "a b:1", "http://u:p@a", "http://a?x=1"]
+    "text",
+    ["", " , ", "ftp://a", "http://", "http://a:0", "http://a:99999", "a b:1", "http:/a:1", "http://a:1?", "a\n:1"],
 )
 def test_an_address_that_makes_no_sense_is_refused(text):
     with pytest.raises(ValueError, match="server"):
         parse_servers(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("http://h:8001/kv", "a path .'kv'."),
+        ("h:8001/kv/", "a path"),
+        ("http://h:8001/?x=1", "a query"),
+        ("http://h:8001#f", "a fragment"),
+        ("8001", "a port and no host"),
+    ],
+)
+def test_a_base_url_that_says_more_than_where_a_server_is_is_refused_with_what_is_too_much(text, what):
+    with pytest.raises(ValueError, match=what):
+        parse_servers(text)
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown():
+    with pytest.raises(ValueError, match="before @") as refused:
+        parse_servers("http://me:hunter2@h:8001")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_every_server_is_tried_before_anyone_waits_and_waits_grow_to_a_bound():
@@ -68,6 +99,22 @@ def test_a_web_server_that_knows_no_such_path_does_not_say_that_a_key_is_missing
     assert isinstance(setback.error, DefiniteError)
     assert setback.retriable
     assert "is it a raftkv server?" in setback.error.detail
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_an_unknown_route_is_not_a_missing_key(is_read):
+    setback = judge(reply(404, code="unknown_route", applied="no", detail="no such resource"), is_read=is_read)
+
+    assert isinstance(setback.error, DefiniteError)
+    assert setback.error.code == "unknown_route"
+    assert not setback.retriable
+
+
+def test_an_answer_to_head_says_by_its_headers_that_there_is_no_such_key():
+    of_raftkv = Reply(status=404, headers={"raftkv-node": "n1"}, body=b"")
+
+    assert judge(of_raftkv, is_read=True) is None
+    assert judge(Reply(status=404, headers={}, body=b""), is_read=True) is not None
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,8 @@ def test_the_description_names_statuses_types_and_limits() -> None:
     assert {one["name"] for one in put["parameters"]} >= {"w", "n", "sloppy", "Raftkv-Context", "Idempotency-Key"}
     assert put["responses"]["201"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Stored"}
     query = {one["name"]: one for one in document["paths"]["/kv"]["get"]["parameters"]}
-    assert query["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 3}
+    assert query["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+    assert "a page has 3 of them" in query["limit"]["description"]
     assert query["consistency"]["schema"]["enum"] == [level.value for level in Consistency]
     get = {one["name"]: one for one in document["paths"]["/get"]["get"]["parameters"]}
     assert get["key"]["required"]

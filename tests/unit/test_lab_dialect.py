@@ -12,6 +12,9 @@ from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
 WRITES = [Put(b"v"), Delete(), CompareAndSet(expected=b"u", value=b"v"), CompareAndSet(expected=b"u", value=None)]
 
 
+ABSENT = b'{"code":"not_found","applied":"no"}'
+
+
 def answer(status, body=b"", **headers):
     return Answer(
         status=status, headers=[(name.replace("_", "-"), value) for name, value in headers.items()], body=body
@@ -51,7 +54,7 @@ def test_reads_carry_their_consistency_and_writes_their_retry_key():
     [
         (Get(), answer(200, b"v", etag='"7"'), Finding(outcome=Outcome.OK, result=b"v", revision=7)),
         (Get(), answer(200, b"", etag='"7"'), Finding(outcome=Outcome.OK, result=b"", revision=7)),
-        (Get(), answer(404), Finding(outcome=Outcome.OK, result=None, revision=0)),
+        (Get(), answer(404, ABSENT), Finding(outcome=Outcome.OK, result=None, revision=0)),
         (
             Get(),
             answer(300, b'{"key":"k","siblings":[{"value":"a"},{"value":{"base64":"/w=="}},{"value":"b"}]}'),
@@ -65,10 +68,10 @@ def test_reads_carry_their_consistency_and_writes_their_retry_key():
         (Put(b"v"), answer(201, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
         (Put(b"v"), answer(200, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
         (Delete(), answer(200), Finding(outcome=Outcome.OK, result=True)),
-        (Delete(), answer(404), Finding(outcome=Outcome.OK, result=False, revision=0)),
+        (Delete(), answer(404, ABSENT), Finding(outcome=Outcome.OK, result=False, revision=0)),
         (WRITES[2], answer(200, etag='"7"'), Finding(outcome=Outcome.OK, result=True, revision=7)),
         (WRITES[2], answer(412), Finding(outcome=Outcome.OK, result=False)),
-        (WRITES[3], answer(404), Finding(outcome=Outcome.OK, result=False)),
+        (WRITES[3], answer(404, ABSENT), Finding(outcome=Outcome.OK, result=False)),
         (WRITES[3], answer(200), Finding(outcome=Outcome.OK, result=True)),
     ],
 )

@@ -1,0 +1,57 @@
+"""The kinds of values that people type after options: durations, and how many replicas.
+
+What is mistyped is a usage error that says what would have been right. Imports click only.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import click
+
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|h|d)?")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_WORDS: Final = ("leader", "majority", "all")
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A time in seconds: ``10``, ``10s``, ``1.5s``, ``200ms``, ``5m``, ``2h``, ``7d``."""
+
+    name = "duration"
+
+    def __init__(self, *, least_s: float = 0.001, most_s: float = 10 * 365 * 86_400.0) -> None:
+        self._least_s = least_s
+        self._most_s = most_s
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        if isinstance(value, int | float):
+            return float(value)
+        found = _DURATION.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no time: 10, 10s, 5m or 2h are.", param, ctx)
+        seconds = float(found[1]) * _SECONDS[found[2] or "s"]
+        if not self._least_s <= seconds <= self._most_s:
+            self.fail(f"{value!r} is not between {self._least_s:g} and {self._most_s:.0f} seconds.", param, ctx)
+        return seconds
+
+
+class Replicas(click.ParamType):  # type: ignore[type-arg]
+    """``leader``, ``majority``, ``all`` or a number."""
+
+    name = "replicas"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        """See click."""
+        text = str(value)
+        if text in _WORDS:
+            return text
+        if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text) > 0):
+            self.fail(f"{text!r} is none of {', '.join(_WORDS)} or a number above 0.", param, ctx)
+        return int(text)
+
+
+DURATION: Final = Duration()
+TIMEOUT: Final = Duration(most_s=86_400.0)
+REPLICAS: Final = Replicas()

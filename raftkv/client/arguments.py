@@ -1,0 +1,94 @@
+"""What a caller gave, checked and put into the form that a request has. Pure: no socket, no clock.
+
+A mistake raises ``TypeError`` or ``ValueError`` with a sentence, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
+
+from raftkv.client.records import value_from_json, value_to_json
+
+Key = str | bytes
+"""Text, or its UTF-8."""
+
+Value = bytes | bytearray | memoryview | str
+"""What can be stored; text is stored as UTF-8."""
+
+Consistency = Literal["linearizable", "lease", "eventual", "local"]
+"""What a read promises; see ``docs/http.rst``."""
+
+Acks = Literal["leader", "majority", "all"] | int
+"""How many replicas must hold a write before its answer."""
+
+TIMEOUT_MIN_S: Final = 0.001
+TIMEOUT_MAX_S: Final = 86_400.0
+
+_WORDS: Final = ("leader", "majority", "all")
+
+
+def path_of(key: Key) -> str:
+    """Where the key is, percent-encoded."""
+    if not isinstance(key, str | bytes):
+        raise TypeError(f"a key must be str or bytes, not {type(key).__name__}")
+    if not key:
+        raise ValueError("a key must not be empty")
+    try:
+        return "/kv/" + quote(key, safe="")
+    except UnicodeEncodeError:
+        raise ValueError("a key must be text that UTF-8 can hold: it has half of a surrogate pair") from None
+
+
+def bytes_of(value: Value) -> bytes:
+    """What is stored."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"a value must be bytes or str, not {type(value).__name__}")
+
+
+def query_of(arguments: Mapping[str, Any]) -> str:
+    """The query string, without what is ``None``; a choice between yes and no is 1 or 0."""
+    return urlencode(
+        {
+            name: int(value) if isinstance(value, bool) else value
+            for name, value in arguments.items()
+            if value is not None
+        }
+    )
+
+
+def checked_acks(acks: Acks | None) -> Acks | None:
+    """``acks`` itself; that there are so many replicas only the cluster can tell."""
+    if acks is None or acks in _WORDS or (isinstance(acks, int) and not isinstance(acks, bool) and acks > 0):
+        return acks
+    raise ValueError(f"acks: {acks!r} is none of {', '.join(_WORDS)} or a number above 0")
+
+
+def checked_ttl(ttl: float | None) -> float | None:
+    """``ttl`` itself, in seconds."""
+    if ttl is None or (isinstance(ttl, int | float) and not isinstance(ttl, bool) and 0 < ttl < math.inf):
+        return ttl
+    raise ValueError(f"ttl: {ttl!r} is not a number of seconds above 0")
+
+
+def checked_timeout_s(timeout_s: float) -> float:
+    """``timeout_s`` itself."""
+    if isinstance(timeout_s, int | float) and TIMEOUT_MIN_S <= timeout_s <= TIMEOUT_MAX_S:
+        return timeout_s
+    bounds = f"from {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:.0f}"
+    raise ValueError(f"timeout_s: {timeout_s!r} is not a number of seconds {bounds}")
+
+
+def operation_of(one: Mapping[str, Any]) -> dict[str, Any]:
+    """An operation of a batch in JSON."""
+    return {**one, "value": value_to_json(bytes_of(one["value"]))} if "value" in one else dict(one)
+
+
+def result_of(one: dict[str, Any]) -> dict[str, Any]:
+    """The result of an operation, its value as bytes."""
+    return {**one, "value": value_from_json(one["value"])} if "value" in one else one

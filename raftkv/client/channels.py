@@ -1,0 +1,374 @@
+"""Kept-alive HTTP connections of the blocking client: opened, lent to one call at a time, given back, let go.
+
+Rules. A channel belongs to the process that opened it and to the one call that it is lent to. After a fork the child
+has none: it closes its copies of the descriptors, which tells the server nothing, and opens its own; the parent goes on
+with all of its. Locks are made anew as well, since a thread that held one does not live on in the child. Of one server
+at most ``CHANNELS_MAX`` are open at a time; who wants one more waits for it until its deadline. A channel on which
+anything went wrong is not used again, nor one that was idle for long or on which the server has said something unasked.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from http.client import HTTPException, HTTPResponse
+from typing import Final, NamedTuple
+
+CONNECT_TIMEOUT_S: Final = 1.0
+"""A machine that does not take a connection within a second is as good as down, and the next server is asked."""
+
+CHANNELS_MAX: Final = 64
+"""Connections of one client to one server. More calls at a time than this would only queue in the server."""
+
+IDLE_S: Final = 30.0
+"""Well below what servers keep an idle connection open for."""
+
+ANSWER_BYTES_MAX: Final = 1 << 28
+"""Far above any answer of raftkv's; what is longer comes from something else."""
+
+
+class Host(NamedTuple):
+    """Whom to connect to; ``url`` is how messages name it."""
+
+    url: str
+    name: str
+    port: int
+    is_tls: bool
+
+
+class UnopenedError(Exception):
+    """No channel came about, so nothing was sent. ``is_final``: to try again without a change makes no sense."""
+
+    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+class Heard(NamedTuple):
+    """An answer; names of headers are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Channel:
+    """One connection to ``host``; see the module."""
+
+    def __init__(self, host: Host, connection: socket.socket) -> None:
+        self.host = host
+        self.is_fresh = True
+        self.is_over = False
+        self.idle_since_s = 0.0
+        self._socket = connection
+
+    def send(self, request: bytes, deadline_s: float) -> None:
+        """Send all of it; raises ``OSError`` when the server cannot have got the last byte."""
+        self._socket.settimeout(_remaining_s(deadline_s))
+        self._socket.sendall(request)
+
+    def hear(self, method: str, deadline_s: float) -> Heard:
+        """Read one whole answer; raises ``OSError``, ``HTTPException`` or ``ValueError``."""
+        response = HTTPResponse(_Line(self._socket, deadline_s), method=method)  # type: ignore[arg-type]
+        try:
+            response.begin()
+            body = _body(response)
+        finally:
+            response.close()
+        self.is_fresh = False
+        self.is_over = self.is_over or response.will_close
+        return Heard(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+
+    @property
+    def is_usable(self) -> bool:
+        """May it be lent again? Before an answer is due the server has nothing to say but that it closes."""
+        return not self.is_over and self.idle_since_s + IDLE_S > time.monotonic() and not _is_readable(self._socket)
+
+    def close(self) -> None:
+        """Let go of the descriptor; nothing is sent, and a copy of it in another process stays as it is."""
+        self.is_over = True
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+
+class Channels:
+    """The channels of one client, to any number of servers. Any thread may call; see the module for forks."""
+
+    def __init__(self, *, tls_ca: str | None) -> None:
+        """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``ValueError``."""
+        self._tls = None if tls_ca is None else _tls_context(tls_ca)
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._idle: dict[Host, list[Channel]] = {}
+        self._lent: set[Channel] = set()
+        self._places: dict[Host, int] = {}
+
+    @contextlib.contextmanager
+    def lend(self, host: Host, deadline_s: float) -> Iterator[Channel]:
+        """A channel to ``host`` for one exchange; raises ``UnopenedError``."""
+        process = self._changed
+        self._take_place(host, deadline_s)
+        channel = None
+        try:
+            channel = self._idle_channel(host) or self._opened(host, deadline_s)
+            yield channel
+        except BaseException:
+            if channel is not None:
+                channel.is_over = True
+            raise
+        finally:
+            if process is self._changed:  # else this is a child's copy of its parent's call
+                self._give_back(host, channel)
+
+    def close(self) -> None:
+        """Close what nobody uses now; what is lent is closed when it comes back."""
+        with self._changed:
+            idle, self._idle = self._idle, {}
+            for channel in self._lent:
+                channel.is_over = True
+        for channels in idle.values():
+            for channel in channels:
+                channel.close()
+
+    def open(self, host: Host, deadline_s: float) -> Channel:
+        """A connection of its own, for the caller to close; raises ``UnopenedError``."""
+        return Channel(host, self._connected(host, deadline_s))
+
+    def _take_place(self, host: Host, deadline_s: float) -> None:
+        with self._changed:
+            free = self._changed.wait_for(
+                lambda: self._places.get(host, 0) < CHANNELS_MAX, max(0.0, deadline_s - time.monotonic())
+            )
+            if not free:
+                raise UnopenedError(f"all {CHANNELS_MAX} connections are in use by other threads")
+            self._places[host] = self._places.get(host, 0) + 1
+
+    def _idle_channel(self, host: Host) -> Channel | None:
+        while True:
+            with self._changed:
+                idle = self._idle.get(host)
+                channel = idle.pop() if idle else None
+                if channel is not None:
+                    self._lent.add(channel)
+            if channel is None or channel.is_usable:
+                return channel
+            with self._changed:
+                self._lent.discard(channel)
+            channel.close()
+
+    def _opened(self, host: Host, deadline_s: float) -> Channel:
+        channel = self.open(host, deadline_s)
+        with self._changed:
+            self._lent.add(channel)
+        return channel
+
+    def _give_back(self, host: Host, channel: Channel | None) -> None:
+        with self._changed:
+            self._places[host] -= 1
+            if channel is not None:
+                self._lent.discard(channel)
+                channel.idle_since_s = time.monotonic()
+                if not channel.is_over:
+                    self._idle.setdefault(host, []).append(channel)
+            self._changed.notify()
+        if channel is not None and channel.is_over:
+            channel.close()
+
+    def _connected(self, host: Host, deadline_s: float) -> socket.socket:
+        timeout_s = min(CONNECT_TIMEOUT_S, _remaining_s(deadline_s))
+        try:
+            connection = socket.create_connection((host.name, host.port), timeout_s)
+        except socket.gaierror as error:
+            if error.errno == socket.EAI_AGAIN:
+                raise UnopenedError(f"the name {host.name!r} cannot be looked up now ({error.strerror})") from None
+            raise UnopenedError(f"there is no host {host.name!r} ({error.strerror})", is_final=True) from None
+        except UnicodeError:
+            raise UnopenedError(f"{host.name!r} cannot be the name of a host", is_final=True) from None
+        except TimeoutError:
+            raise UnopenedError("does not take connections") from None
+        except OSError as error:
+            raise UnopenedError(_no_connection(error)) from None
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._secured(host, connection, deadline_s) if host.is_tls else connection
+
+    def _secured(self, host: Host, connection: socket.socket, deadline_s: float) -> socket.socket:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        connection.settimeout(_remaining_s(deadline_s))
+        try:
+            return self._tls.wrap_socket(connection, server_hostname=host.name)
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            raise UnopenedError(_distrust(error), is_final=True) from None
+        except ssl.SSLError as error:
+            connection.close()
+            raise _no_tls(error) from None
+        except TimeoutError:
+            connection.close()
+            raise UnopenedError("takes the connection and does not answer the TLS handshake") from None
+        except OSError as error:
+            connection.close()
+            raise UnopenedError(f"ends the connection during the TLS handshake ({error.strerror or error})") from None
+
+    def _after_fork(self) -> None:
+        """In the child: everything is the parent's."""
+        lent, idle = self._lent, self._idle
+        self._begin()
+        for channel in (*lent, *[one for channels in idle.values() for one in channels]):
+            channel.close()
+
+
+_ALL: Final[weakref.WeakSet[Channels]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for channels in tuple(_ALL):
+        channels._after_fork()  # noqa: SLF001  this module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class _Line(io.RawIOBase):
+    """What ``HTTPResponse`` reads from: the socket, until the deadline, however slowly bytes drip in."""
+
+    def __init__(self, connection: socket.socket, deadline_s: float) -> None:
+        self._socket = connection
+        self._deadline_s = deadline_s
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """As a socket's."""
+        return io.BufferedReader(self, 1 << 16)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._socket.settimeout(_remaining_s(self._deadline_s))
+        return self._socket.recv_into(buffer)
+
+
+def _remaining_s(deadline_s: float) -> float:
+    """Raises ``TimeoutError`` when it is over: a timeout of 0 would mean not to wait at all."""
+    remaining_s = deadline_s - time.monotonic()
+    if remaining_s <= 0:
+        raise TimeoutError
+    return remaining_s
+
+
+def _body(response: HTTPResponse) -> bytes:
+    """The whole body; one that ends early raises."""
+    if response.length is not None:
+        if response.length > ANSWER_BYTES_MAX:
+            raise ValueError(f"an answer of {response.length} bytes")
+        return response.read()
+    parts, held_bytes = [], 0
+    while part := response.read(1 << 16):
+        parts.append(part)
+        held_bytes += len(part)
+        if held_bytes > ANSWER_BYTES_MAX:
+            raise ValueError("an answer without an end")
+    return b"".join(parts)
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def _tls_context(tls_ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=tls_ca)
+    except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{tls_ca}: not a file of certificates to trust: {reason}") from None
+
+
+def _no_connection(error: OSError) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return "refuses connections: nothing listens there"
+    return f"cannot be reached ({error.strerror or error})"
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    if "mismatch" in error.verify_message or "not valid for" in error.verify_message:
+        return f"shows a certificate of another host: {error.verify_message}"
+    return (
+        f"shows a certificate that is not trusted ({error.verify_message}): name the authority that signed it "
+        "by --cacert FILE, tls_ca=FILE or RAFTKV_CACERT"
+    )
+
+
+_PLAIN_ANSWERS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
+)
+
+
+def _no_tls(error: ssl.SSLError) -> UnopenedError:
+    if error.reason in _PLAIN_ANSWERS:
+        return UnopenedError("does not speak TLS: http:// instead of https://?", is_final=True)
+    if isinstance(error, ssl.SSLEOFError):
+        return UnopenedError("ends the connection during the TLS handshake: does it speak TLS?")
+    return UnopenedError(f"fails in the TLS handshake: {error.reason or error}")
+
+
+def what_else(channels: Channels, host: Host, deadline_s: float) -> str | None:
+    """Why a server that spoke no HTTP on a new connection never will; ``None`` when it may.
+
+    Asked when a first request was met by a close without a word: whoever does that to the next connection too, or
+    takes a TLS handshake, is no server of ours at an http:// address, while one that was just killed refuses.
+    """
+    if host.is_tls:
+        return None
+    limit_s = min(deadline_s, time.monotonic() + CONNECT_TIMEOUT_S)
+    try:
+        if _takes_tls(host, limit_s):
+            return "speaks TLS: https:// instead of http://?"
+        channel = channels.open(host, limit_s)
+    except (UnopenedError, TimeoutError):
+        return None
+    try:
+        channel.send(f"GET /livez HTTP/1.1\r\nHost: {host.name}:{host.port}\r\n\r\n".encode("latin-1"), limit_s)
+        channel.hear("GET", limit_s)
+    except TimeoutError:
+        return None
+    except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, ConnectionError):  # closed without a word; http.client's own is one as well
+            return "closes every connection without a word, as the port does that nodes use among themselves (peer)"
+    finally:
+        channel.close()
+    return None
+
+
+def _takes_tls(host: Host, deadline_s: float) -> bool:
+    """Nothing is trusted and nothing sent but the greeting."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        contextlib.suppress(OSError, UnicodeError),
+        socket.create_connection((host.name, host.port), _remaining_s(deadline_s)) as connection,
+    ):
+        connection.settimeout(min(0.5, _remaining_s(deadline_s)))
+        context.wrap_socket(connection, server_hostname=host.name).close()
+        return True
+    return False

@@ -1,0 +1,89 @@
+"""What a type checker and an interactive shell see of the package."""
+
+import subprocess
+import sys
+
+import pytest
+
+import raftkv
+
+PROGRAM = """
+import raftkv
+from raftkv import Client, DefiniteError, Page, Record
+
+store: Client = Client("h:8001", timeout_s=2.0)
+with store as opened:
+    found: bytes | None = opened.get("k")
+    other: bytes | int = opened.get(b"k", 7, consistency="local")
+    record: Record | None = opened.get_record("k", consistency="lease")
+    page: Page = opened.page("prefix", limit=10)
+    revision: int = opened.set("k", "v", ttl=60, acks="all")
+    keys: list[str] = [one.key for one in opened.list(limit=3)]
+try:
+    del store["k"]
+except DefiniteError as error:
+    text: str = error.detail
+version: str = raftkv.__version__
+"""
+
+MISTAKES = {
+    "raftkv.Clinet()": 'Module has no attribute "Clinet"',
+    "from raftkv import Recrod": 'has no attribute "Recrod"',
+    'store.get_record("k", consistancy="local")': 'Unexpected keyword argument "consistancy"',
+    'store.get_record("k", consistency="strong")': "incompatible type \"Literal['strong']\"",
+    "store.set(7, b'')": 'incompatible type "int"',
+    "store.set('k', b'', acks='most')": "incompatible type \"Literal['most']\"",
+    "length: int = store.get('k')": "Incompatible types in assignment",
+    "store.gte('k')": '"Client" has no attribute "gte"',
+}
+
+
+def check(program, folder):
+    """What ``mypy --strict`` says to a program that somebody wrote elsewhere, who installed raftkv."""
+    path = folder / "program.py"
+    path.write_text(program)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--follow-imports", "silent"]
+    command += ["--cache-dir", str(folder / "cache"), "--no-error-summary", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder).stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory):
+    """The lines about each mistake, in order, all checked in one program; and about the program without them."""
+    folder = tmp_path_factory.mktemp("user")
+    first = PROGRAM.count("\n") + 1
+    lines = check(PROGRAM + "\n".join(MISTAKES) + "\n", folder)
+    said = {mistake: [] for mistake in MISTAKES}
+    rest = []
+    for line in lines:
+        number = int(line.split(":")[1]) - first
+        (said[list(MISTAKES)[number]] if 0 <= number < len(MISTAKES) else rest).append(line)
+    return said, rest
+
+
+def test_a_program_without_mistakes_is_accepted(verdicts):
+    assert verdicts[1] == []
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found_before_the_program_runs(verdicts, mistake):
+    assert any(MISTAKES[mistake] in line for line in verdicts[0][mistake]), verdicts[0][mistake]
+
+
+def test_completions_are_the_names_that_are_exported():
+    assert dir(raftkv) == sorted(raftkv.__all__)
+
+
+def test_a_mistyped_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Clinet"):
+        _ = raftkv.Clinet
+    with pytest.raises(ImportError):
+        exec("from raftkv import Clinet")
+
+
+def test_the_client_is_light():
+    heavy = "flask werkzeug gunicorn lmdb rocksdict uvloop greenlet pysyncobj rich click requests prometheus_client"
+    code = f"import sys; from raftkv import Client; print(*(set({heavy.split()!r}) & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (found.stdout.strip(), found.stderr) == ("", "")
