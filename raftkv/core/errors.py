@@ -64,6 +64,13 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="u
 Failure = Refused | Unknown
 
 
+def of_read(failure: Failure) -> Refused:
+    """``failure`` as that of a read, which has no effect to be in doubt about."""
+    if isinstance(failure, Refused):
+        return failure
+    return Refused(code=Code.QUORUM_UNREACHABLE, detail=failure.detail, retry_after_s=1.0)
+
+
 class RaftkvError(Exception):
     """Base of everything raftkv raises on purpose; ``code`` is the stable word, ``applied`` is "no" or "unknown"."""
 

@@ -45,7 +45,8 @@ class Replicator(Protocol):
     Ordering: requests submitted one after another may take effect in any order; a client that needs an order waits for
     the first outcome. Retry: an implementation may retry what is definitely not applied, never what may be. Crash:
     after a crash of this process a request without an outcome is unknown; one with an outcome stands. Deadlines:
-    every request gets an outcome by its deadline, give or take one call of ``work``.
+    every request gets an outcome by its deadline, give or take one call of ``work``. Of a read
+    (``requests.is_read``) no outcome is ``Unknown``.
     """
 
     def submit(self, request: Request, deadline_s: float) -> Pending:

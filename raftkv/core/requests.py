@@ -171,6 +171,13 @@ class RemoveMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
 Request = Write | Read | Barrier | Inspect | Configure | StoreHere | Repair | AddMember | RemoveMember
 
 
+def is_read(request: Request) -> bool:
+    """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
+    if isinstance(request, Write):
+        return all(isinstance(operation, Get) for operation in request.operations)
+    return isinstance(request, Read | Barrier | Inspect)
+
+
 def prefix_end(prefix: bytes) -> bytes | None:
     """The smallest key greater than every key with ``prefix``, or ``None`` when there is none (``b""``, ``ff ff``)."""
     stripped = prefix.rstrip(b"\xff")

@@ -17,7 +17,7 @@ from typing import Final
 
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import DEFAULT, Barrier, Consistency, Inspect, Read, Request
+from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read, Request, is_read
 from raftkv.core.results import Answer, Outcome, Ready, Status
 from raftkv.frontend import wire
 from raftkv.frontend.deadlines import SWEEP_S, Deadlines
@@ -178,7 +178,7 @@ class RemoteReplicator:
     def _send(self, request: Request, deadline_s: float, pending: Pending) -> None:
         request_id = self._next_id
         self._next_id += 1
-        is_write = not isinstance(request, Read | Barrier | Inspect)
+        is_write = not is_read(request)
         self._waiting[request_id] = _Waiting(pending, is_write=is_write)
         self._deadlines.add(deadline_s, pending, is_write=is_write, request_id=request_id)
         self._sweep_soon()

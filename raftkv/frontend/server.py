@@ -17,7 +17,9 @@ from collections.abc import Callable
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Replicator
+from raftkv.core.requests import is_read
 from raftkv.core.results import Outcome, Ready, Status
 from raftkv.frontend import wire
 
@@ -25,7 +27,6 @@ MAX_UNREAD_BYTES: Final = 256 << 20
 """A worker that lets this much pile up unread has stopped working."""
 
 _BACKLOG: Final = 64
-_TOO_LARGE = "it was carried out, but its answer is too large for one response; ask for fewer keys at a time"
 
 
 class FrontendServer:
@@ -90,17 +91,17 @@ class FrontendServer:
             if self._pending >= self._max_pending:
                 detail = f"{self._max_pending} requests are waiting already; try again later"
                 refused = Refused(code=Code.OVERLOADED, detail=detail, retry_after_s=1.0)
-                connection.reply(submission.id, refused)
+                connection.reply(submission.id, refused, is_read=True)
                 continue
             self._pending += 1
             pending = self._replicator.submit(submission.request, submission.deadline_s)
-            pending.when_done(_Answer(self, connection, submission.id))
+            pending.when_done(_Answer(self, connection, submission.id, is_read=is_read(submission.request)))
         self._wake()
 
-    def answered(self, connection: _Connection, request_id: int, outcome: Outcome) -> None:
+    def answered(self, connection: _Connection, request_id: int, outcome: Outcome, *, is_read: bool) -> None:
         """An outcome came due."""
         self._pending -= 1
-        connection.reply(request_id, outcome)
+        connection.reply(request_id, outcome, is_read=is_read)
 
     def before_ready(self) -> None:
         """Tell of a new place of the applied state before any barrier that may rest on it.
@@ -116,15 +117,16 @@ class FrontendServer:
 class _Answer:
     """Carries one outcome to the connection that asked."""
 
-    __slots__ = ("_connection", "_request_id", "_server")
+    __slots__ = ("_connection", "_is_read", "_request_id", "_server")
 
-    def __init__(self, server: FrontendServer, connection: _Connection, request_id: int) -> None:
+    def __init__(self, server: FrontendServer, connection: _Connection, request_id: int, *, is_read: bool) -> None:
         self._server = server
         self._connection = connection
         self._request_id = request_id
+        self._is_read = is_read
 
     def __call__(self, outcome: Outcome) -> None:
-        self._server.answered(self._connection, self._request_id, outcome)
+        self._server.answered(self._connection, self._request_id, outcome, is_read=self._is_read)
 
 
 class _Connection(asyncio.Protocol):
@@ -154,13 +156,14 @@ class _Connection(asyncio.Protocol):
         except wire.WireError:
             self._abort()
 
-    def reply(self, request_id: int, outcome: Outcome) -> None:
+    def reply(self, request_id: int, outcome: Outcome, *, is_read: bool) -> None:
         """Send ``outcome`` at the end of this turn of the loop."""
         if self._transport is None:
             return
         item = wire.encode_item(wire.Reply(request_id, outcome))
         if len(item) > wire.MAX_OUTCOME_BYTES:
-            item = wire.encode_item(wire.Reply(request_id, Unknown(detail=_TOO_LARGE)))
+            failure = TOO_LARGE if is_read else Unknown(detail=f"it was carried out, but {TOO_LARGE.detail}")
+            item = wire.encode_item(wire.Reply(request_id, failure))
         if not self._replies:
             asyncio.get_running_loop().call_soon(self._flush)
         self._replies.append(item)

@@ -23,7 +23,7 @@ MAX_FRAME_BYTES: Final = 64 << 20
 """No frame is larger; the largest outcome (a page of 8 MiB and a value more) stays far below."""
 
 MAX_OUTCOME_BYTES: Final = 32 << 20
-"""An outcome that encodes to more is not sent (a batch of very many large reads)."""
+"""An outcome that encodes to more is not sent (very many large siblings of one key)."""
 
 FILL_BYTES: Final = 1 << 20
 """A frame is closed once it has grown past this, so that no side works long on one frame."""

@@ -121,5 +121,5 @@ def _http_error(error: HTTPException) -> flask.Response:
 def _defect(error: Exception) -> flask.Response:
     """A defect of ours: the carrier logs it, the client learns no more than that."""
     flask.request.environ["raftkv.defect"] = error
-    answer = internal_error()
+    answer = internal_error(flask.request.method)
     return flask.Response(answer.body, status=500, content_type=PROBLEM_JSON[1].decode())

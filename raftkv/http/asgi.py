@@ -130,7 +130,7 @@ class Application:
                 await drain(receive, 4 * self._body_limit)
         except Exception as error:  # noqa: BLE001  the one place where a defect becomes a 500
             log.error("defect in %s %s: %s: %s", method, name, type(error).__name__, error)  # noqa: TRY400  one line
-            response = internal_error()
+            response = internal_error(method)
             await send_response(response, method, send)
         finally:
             self._metrics.in_flight.dec()

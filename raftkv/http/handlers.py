@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from raftkv.core.config import HttpSection, NodeSection
-from raftkv.core.errors import Code, DefiniteError, Refused, Unknown
-from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write
+from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
+from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write, is_read
 from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
 from raftkv.http import parameters, problems, replicas
 from raftkv.http.admission import Admission
@@ -94,7 +94,7 @@ def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | Htt
 def finish(handler: Handler, ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     """The response for an outcome."""
     if isinstance(outcome, Refused | Unknown):
-        return problems.failure(outcome, context.node_header)
+        return problems.failure(of_read(outcome) if is_read(ask.request) else outcome, context.node_header)
     return handler.render(ask, outcome, context)
 
 

@@ -77,15 +77,19 @@ def mistake(error: DefiniteError) -> HttpResponse:
     return problem(Code(error.code), error.detail, retry_after_s=error.retry_after_s)
 
 
-def internal_error() -> HttpResponse:
-    """The response for a defect of ours: the log has the rest. In doubt the request was applied."""
+READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that have no effect (RFC 9110, section 9.2.1)."""
+
+
+def internal_error(method: str) -> HttpResponse:
+    """The response for a defect of ours: the log has the rest. In doubt the request was applied, if it could be."""
     body = {
         "type": "about:blank",
         "title": "Internal error",
         "status": 500,
         "detail": "the server failed while it worked on this request; its log says how",
         "code": "internal_error",
-        "applied": "unknown",
+        "applied": "no" if method in READ_METHODS else "unknown",
     }
     return HttpResponse(status=500, headers=(PROBLEM_JSON,), body=encode_json(body))
 

@@ -85,7 +85,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
 
     def _send_error_response(self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()) -> None:
         if status == 500:
-            response = internal_error()
+            response = internal_error("")  # whose method was not read
         else:
             response = problem(_CODES.get(status, Code.BAD_REQUEST), f"the request cannot be read: {message}")
         self._answer(response, tuple((name.encode(), value.encode()) for name, value in extra_headers))

@@ -6,15 +6,11 @@ reader's clock.
 
 from __future__ import annotations
 
-from typing import Final
-
+from raftkv.core.pages import page_of
 from raftkv.core.requests import Get, Query
 from raftkv.core.results import Missing, Page, Record
 from raftkv.machine import layout
 from raftkv.storage.tables import TableReader
-
-PAGE_BYTES: Final = 8 << 20
-"""A page ends early once its values pass this size, so that no answer is unbounded."""
 
 
 def answer(reader: TableReader, query: Query) -> Record | Missing | Page:
@@ -24,14 +20,8 @@ def answer(reader: TableReader, query: Query) -> Record | Missing | Page:
         if row is None:
             return Missing(key=query.key)
         return layout.unpack_record(query.key, row)
-    records: list[Record] = []
-    size_bytes = 0
-    for key, row in reader.scan(layout.KEYS, query.start, query.end):
-        if len(records) == query.limit or size_bytes > PAGE_BYTES:
-            return Page(records=tuple(records), next_start=key)
-        records.append(layout.unpack_record(key, row, with_value=not query.keys_only))
-        size_bytes += len(key) if query.keys_only else len(key) + len(row)
-    return Page(records=tuple(records), next_start=None)
+    rows = reader.scan(layout.KEYS, query.start, query.end)
+    return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))
 
 
 def revision(reader: TableReader) -> int:

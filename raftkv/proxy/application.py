@@ -82,7 +82,7 @@ class Application:
                 await drain(receive, BODY_BYTES_MAX)
         except Exception as error:  # noqa: BLE001  the one place where a defect becomes a 500
             log.error("defect in %s: %s: %s", method, type(error).__name__, error)  # noqa: TRY400  one line
-            await send_response(internal_error(), method, send)
+            await send_response(internal_error(method), method, send)
         finally:
             self._waiting -= 1
 

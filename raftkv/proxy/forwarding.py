@@ -20,7 +20,7 @@ from raftkv.http.messages import HttpRequest, HttpResponse
 from raftkv.http.parameters import MAX_TIMEOUT_S
 from raftkv.http.problems import problem
 from raftkv.proxy.cluster import Cluster
-from raftkv.proxy.routing import is_read, key_of
+from raftkv.proxy.routing import is_read, key_of, usual_s
 
 VIA: Final = "1.1 raftkv-proxy"
 GRACE_S: Final = 0.5
@@ -60,7 +60,7 @@ class Forwarder:
     async def forward(self, request: HttpRequest, now_s: float) -> HttpResponse:
         """The response to ``request``, which came in at ``now_s`` (monotonic, seconds)."""
         cluster, reads = self._cluster, is_read(request)
-        deadline_s = now_s + _limit_s(request.query, self._timeout_s) + GRACE_S
+        deadline_s = now_s + _limit_s(request.query, usual_s(request) or self._timeout_s) + GRACE_S
         nodes = cluster.candidates(key_of(request), is_read=reads)
         told: Answer | None = None
         for place, node in enumerate(nodes):
@@ -83,7 +83,7 @@ class Forwarder:
             if not _may_ask_another(answer, is_read=reads):
                 return _response(answer)
             told = told or answer
-        if told is not None:
+        if told is not None and not (reads and _applied(told.body) == "unknown"):
             return _response(told)
         detail = f"none of the {len(nodes)} nodes behind this proxy answers"
         return problem(Code.QUORUM_UNREACHABLE, detail)

@@ -10,9 +10,10 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from raftkv.http.handlers_cluster import REPAIR_S
 from raftkv.http.messages import HttpRequest
+from raftkv.http.problems import READ_METHODS
 
-_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _IN_QUERY: Final = frozenset({b"/get", b"/local_read", b"/delete"})
 _IN_BODY: Final = frozenset({b"/put", b"/set"})
 
@@ -21,12 +22,36 @@ class _Keyed(msgspec.Struct, frozen=True):
     key: str
 
 
+class _Operation(msgspec.Struct, frozen=True):
+    op: str
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    operations: tuple[_Operation, ...]
+
+
 _decode_keyed = msgspec.json.Decoder(_Keyed).decode
+_decode_batch = msgspec.json.Decoder(_Batch).decode
 
 
 def is_read(request: HttpRequest) -> bool:
     """Can nothing come of it but an answer?"""
-    return request.method in _READS
+    if request.method == "POST" and request.path == b"/batch":
+        return _only_gets(request.body)
+    return request.method in READ_METHODS
+
+
+def usual_s(request: HttpRequest) -> float | None:
+    """How long a node takes at most for such a request that does not say; ``None`` where nodes have no rule of it."""
+    return REPAIR_S if request.path == b"/cluster/repair" else None
+
+
+def _only_gets(body: bytes) -> bool:
+    try:
+        operations = _decode_batch(body).operations
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return bool(operations) and all(operation.op == "get" for operation in operations)
 
 
 def key_of(request: HttpRequest) -> bytes | None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
@@ -26,6 +26,9 @@ from raftkv.quorum.placement import Replicas
 from raftkv.quorum.running_reads import RunningPage, RunningRead
 from raftkv.quorum.running_writes import FIRST, Attempt, RunningEvent, RunningWrites, Wanted
 from raftkv.quorum.settings import PAGE_BYTES
+
+READS_AT_ONCE: Final = 32
+"""Of one request: so many values, from each of their replicas, are on the way at a time."""
 
 
 class _Kind(NamedTuple):
@@ -92,7 +95,7 @@ class Coordination:
             for group, position, attempt in gathered:
                 operation = group.write.operations[position]
                 if isinstance(operation, Get):
-                    self._read_for(group, position, partial(_tell_read, group, position))
+                    self._begin_read(group, position)
                 elif self._dispatch.settings.conflicts == "siblings":
                     self._begin_with_siblings(Wanted(operation, group, position))
                 else:
@@ -126,8 +129,20 @@ class Coordination:
                 running.expire()
             self.begin()
 
+    def _begin_read(self, group: Group, position: int) -> None:
+        if group.reading_count >= READS_AT_ONCE:
+            group.unread.append(position)
+        else:
+            group.reading_count += 1
+            self._read_for(group, position, partial(_tell_read, group, position))
+
     def _settled(self, group: Group, position: int) -> None:
-        following = group.later.get(group.write.operations[position].key)
+        operation = group.write.operations[position]
+        if isinstance(operation, Get):
+            group.reading_count -= 1
+            if group.unread:
+                self._gathered.append((group, group.unread.popleft(), FIRST))
+        following = group.later.get(operation.key)
         if following:
             self._gathered.append((group, following.popleft(), FIRST))
 

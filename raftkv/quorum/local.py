@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List, Read, StoreHere
-from raftkv.core.results import Answer, Page, Record, Stored
+from raftkv.core.results import Answer, Stored
 from raftkv.quorum.intake import Intake
-from raftkv.quorum.running_reads import answer_of, record_of
+from raftkv.quorum.running_reads import answer_of, shown_of
 from raftkv.quorum.store import Store
-from raftkv.quorum.versions import Conflicts, HybridClock, Stamp, Version, visible
+from raftkv.quorum.versions import Conflicts, HybridClock, Stamp, Version
 
 AHEAD: Final = Refused(
     code=Code.BAD_REQUEST, detail="timestamp: further ahead of this node's clock than quorum.clock_ahead_s allows"
@@ -84,19 +85,11 @@ class Local:
             pending.resolve(Unknown(detail="the disk became full before the version was on it"))
 
     def _page(self, query: List, now_ms: int) -> Answer:
-        records: list[Record] = []
-        next_start: bytes | None = None
-        for key, state in self._store.scan(query.start, query.end):
-            versions = visible(state, now_ms)
-            if not versions:
-                continue
-            if len(records) == query.limit:
-                next_start = key
-                break
-            records.append(record_of(key, versions[-1], with_value=not query.keys_only))
+        shown = shown_of(self._store.scan(query.start, query.end), now_ms, keys_only=query.keys_only)
+        page = page_of(query, shown)
         return Answer(
-            content=Page(records=tuple(records), next_start=next_start),
+            content=page,
             consistency=Consistency.LOCAL,
-            revision=max((record.mod_revision for record in records), default=0),
+            revision=max((record.mod_revision for record in page.records), default=0),
             replicas=(self._node_id,),
         )

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from raftkv.core.errors import Refused, Unknown
+from raftkv.core.errors import Refused, Unknown, of_read
+from raftkv.core.pages import ANSWER_BYTES, TOO_LARGE, size_of
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Write
+from raftkv.core.requests import Write, is_read
 from raftkv.core.results import Missing, OperationResult, Record, Written
 from raftkv.quorum import messages
 from raftkv.quorum.messages import NO_ANSWER, Rows
@@ -165,6 +166,7 @@ class Group:
         "_hinted",
         "_left",
         "_pending",
+        "_read_bytes",
         "_results",
         "_revision",
         "_settled",
@@ -172,7 +174,9 @@ class Group:
         "later",
         "n",
         "r",
+        "reading_count",
         "sloppy",
+        "unread",
         "w",
         "write",
     )
@@ -193,6 +197,9 @@ class Group:
         self.write = write
         self.later: dict[bytes, deque[int]] = {}
         """The operations, by their positions, that follow another of the same key."""
+        self.unread: deque[int] = deque()
+        """The reads, by their positions, that wait for others to end, so that few values are on the way at a time."""
+        self.reading_count = 0
         self.deadline_s = deadline_s
         self.n, self.r, self.w, self.sloppy = n, r, w, sloppy
         self._pending = pending
@@ -201,6 +208,7 @@ class Group:
         self._left = len(write.operations)
         self._acknowledged: tuple[Target, ...] | None = None
         self._hinted = 0
+        self._read_bytes = 0
         self._revision = 0
 
     def written(self, position: int, result: OperationResult, counter: int, acknowledged: tuple[Target, ...]) -> None:
@@ -213,7 +221,12 @@ class Group:
         self._settle(position, result)
 
     def read(self, position: int, result: Record | Missing) -> None:
-        """A read is done."""
+        """A read is done; one that the answer has no room for is refused, and what it read let go."""
+        if isinstance(result, Record):
+            if self._read_bytes > ANSWER_BYTES:
+                self._settle(position, TOO_LARGE)
+                return
+            self._read_bytes += size_of(result)
         self._settle(position, result)
 
     def failed(self, position: int, failure: Refused | Unknown) -> None:
@@ -226,7 +239,7 @@ class Group:
         self._left -= 1
         if self._left == 0:
             self._pending.resolve(self._outcome())
-        elif self.later:
+        elif self.later or self.reading_count:
             self._settled(self, position)
 
     def _outcome(self) -> Written | Refused | Unknown:
@@ -235,7 +248,7 @@ class Group:
         for result in self._results:
             assert result is not None
             if isinstance(result, Unknown):
-                return result
+                return of_read(result) if is_read(self.write) else result
             if isinstance(result, Refused):
                 refusals.append(result)
             else:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
-from raftkv.core.results import Answer, Missing, Page, Record, Siblings
+from raftkv.core.results import Answer, Missing, Record, Siblings
 from raftkv.quorum import messages
 from raftkv.quorum.messages import Fetch, Fetched, FetchedPage, FetchPage
 from raftkv.quorum.operations import LATE, LOST, Dispatch
@@ -26,6 +31,14 @@ def record_of(key: bytes, version: Version, *, with_value: bool = True) -> Recor
         expires_at_ms=version.expires_at_ms,
         node=version.node,
     )
+
+
+def shown_of(rows: Iterable[tuple[bytes, State]], now_ms: int, *, keys_only: bool) -> Iterator[Record]:
+    """What a list shows of ``rows``: of each key the newest value that is visible."""
+    for key, state in rows:
+        versions = visible(state, now_ms)
+        if versions:
+            yield record_of(key, versions[-1], with_value=not keys_only)
 
 
 def answer_of(
@@ -193,23 +206,14 @@ class RunningPage:
 
     def _tell(self) -> None:
         now_ms, query = self._dispatch.wall_ms(), self._query
-        records: list[Record] = []
-        next_start: bytes | None = None
-        for key, state in self._coordinator.rows():
-            versions = visible(state, now_ms)
-            if not versions:
-                continue
-            if len(records) == query.limit:
-                next_start = key
-                break
-            records.append(record_of(key, versions[-1], with_value=not query.keys_only))
-        if next_start is None and self._coordinator.horizon is not None:
-            next_start = self._coordinator.horizon + b"\0"
+        page = page_of(query, shown_of(self._coordinator.rows(), now_ms, keys_only=query.keys_only))
+        if page.next_start is None and self._coordinator.horizon is not None:
+            page = msgspec.structs.replace(page, next_start=self._coordinator.horizon + b"\0")
         self._pending.resolve(
             Answer(
-                content=Page(records=tuple(records), next_start=next_start),
+                content=page,
                 consistency=Consistency.EVENTUAL,
-                revision=max((record.mod_revision for record in records), default=0),
+                revision=max((record.mod_revision for record in page.records), default=0),
                 replicas=tuple(sorted(self._coordinator.answered)),
             )
         )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
+from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Barrier, Consistency, Get, Inspect, Put, Query, Read, Write
 from raftkv.core.results import Answer, Missing, Ready, Status, Written
@@ -446,6 +447,9 @@ def test_an_answer_beyond_all_bounds_is_not_sent(tmp_path: Path, monkeypatch: py
 
         assert isinstance(large.outcome, Unknown)
         assert "too large" in large.outcome.detail
+        read = link.ask(Write(operations=(Get(key=b"a"),)))
+        await until(lambda: read.outcome)
+        assert read.outcome == TOO_LARGE
 
     run(tmp_path, scenario)
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from raftkv.client.connection import UnsentError
 from raftkv.core.config import parse_address
 from raftkv.core.errors import StartupError
 from raftkv.proxy import application
@@ -302,3 +303,33 @@ def test_servers_that_cannot_be_a_cluster_are_refused():
         seeds_of(["http://h:1/x"])
     with pytest.raises(StartupError, match="http or https"):
         seeds_of(["http://h:1", "https://h:2"])
+
+
+# -- reads are never in doubt, and a repair takes its time --------------------------------------------------------
+
+GETS = b'{"operations":[{"op":"get","key":"a"},{"op":"get","key":"b"}]}'
+
+
+def test_a_batch_of_reads_is_a_read(serve):
+    assert Proxy(serve(CUT), serve(FINE))("POST", "/batch", GETS)[0] == 200
+
+
+def test_a_read_that_all_nodes_are_in_doubt_about_is_refused(serve):
+    for method, target, body in (("GET", "/kv/a", b""), ("POST", "/batch", GETS)):
+        status, _, found = Proxy(serve(UNKNOWN), serve(CUT))(method, target, body)
+
+        assert (status, code_of(found)) == (503, ("quorum_unreachable", "no"))
+
+
+def test_a_repair_may_take_as_long_as_a_node_lets_it():
+    proxy, limits = Proxy(unused_url(), timeout_s=0.4), []
+
+    async def noted(address, request, limit_s):
+        limits.append(limit_s)
+        raise UnsentError("nobody is there")
+
+    proxy.application._forwarder._ask = noted
+    for target in ("/cluster/repair", "/cluster/repair?timeout=3", "/batch"):
+        proxy("POST", target)
+
+    assert limits == [pytest.approx(60.5, abs=0.1), pytest.approx(3.5, abs=0.1), pytest.approx(0.9, abs=0.1)]

@@ -1,0 +1,37 @@
+"""How much one answer may hold, whoever gives it: the one place where a page ends, and where a batch of reads does.
+
+Imports its neighbours in ``core`` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.requests import List
+from raftkv.core.results import Page, Record
+
+ANSWER_BYTES: Final = 8 << 20
+"""An answer ends once its keys and values pass this size: it holds at most one value more."""
+
+TOO_LARGE: Final = Refused(
+    code=Code.VALUE_TOO_LARGE, detail="what is asked for is too large for one answer; ask for fewer keys at a time"
+)
+
+
+def size_of(record: Record) -> int:
+    """What ``record`` adds to an answer, in bytes."""
+    return len(record.key) + len(record.value)
+
+
+def page_of(query: List, found: Iterable[Record]) -> Page:
+    """The page that ``found``, in key order, begins with: full by ``query.limit`` or by bytes, whichever is first."""
+    records: list[Record] = []
+    size_bytes = 0
+    for record in found:
+        if len(records) == query.limit or size_bytes > ANSWER_BYTES:
+            return Page(records=tuple(records), next_start=record.key)
+        records.append(record)
+        size_bytes += size_of(record)
+    return Page(records=tuple(records), next_start=None)
