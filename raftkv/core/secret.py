@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,11 @@ def weakness(text: bytes) -> str | None:
     distinct = len(set(text))
     if distinct < DISTINCT_BYTES_MIN:
         return f"holds only {distinct} different characters and could be guessed ({HOW_TO})"
+    if any(text.startswith(text[length:]) for length in range(1, PHRASE_BYTES_MIN)):
+        return f"says the same again and again and could be guessed ({HOW_TO})"
+    steps = {(after - before) % 256 for before, after in pairwise(text)}
+    if len(steps) < DISTINCT_BYTES_MIN:
+        return f"goes on as it begins, like an alphabet, and could be guessed ({HOW_TO})"
     return None
 
 

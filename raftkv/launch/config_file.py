@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.config import ClusterConfig, ConfigError, parse_address, parse_config
+from raftkv.core.config import ClusterConfig, ConfigError, HttpSection, PeersSection, parse_address, parse_config
 from raftkv.core.errors import StartupError
 from raftkv.core.secret import weakness
 
@@ -28,6 +28,9 @@ _OTHERS: Final = 0o007
 
 NAME_BYTES_MAX: Final = 255
 """The longest name of a file or directory (NAME_MAX of Linux)."""
+
+PATH_BYTES_MAX: Final = 4096 - 512
+"""The longest path of Linux (PATH_MAX), less what a node puts behind it."""
 
 
 def load_cluster(path: Path, *, seeds: tuple[str, ...] = ()) -> ClusterConfig:
@@ -55,24 +58,26 @@ def _one_line(text: str) -> str:
 def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
     """``config`` with its paths, which are relative to the file, made absolute."""
 
-    def absolute(text: str) -> str:
+    def absolute(key: str, text: str) -> str:
+        if "\0" in text:
+            raise ConfigError(f"{key}: no path holds the character NUL")
         # A name that is too long for the file system is refused where the path is looked at, with its key.
         return os.path.realpath(directory / text) if text else ""
+
+    def certificates(section: str, given: HttpSection | PeersSection) -> dict[str, str]:
+        return {key: absolute(f"{section}.{key}", getattr(given, key)) for key in ("tls_cert", "tls_key", "tls_ca")}
 
     replace = msgspec.structs.replace
     cluster, http, peers = config.cluster, config.http, config.peers
     return replace(
         config,
-        cluster=replace(cluster, data_dir=absolute(cluster.data_dir), secret_file=absolute(cluster.secret_file)),
-        http=replace(
-            http, tls_cert=absolute(http.tls_cert), tls_key=absolute(http.tls_key), tls_ca=absolute(http.tls_ca)
+        cluster=replace(
+            cluster,
+            data_dir=absolute("cluster.data_dir", cluster.data_dir),
+            secret_file=absolute("cluster.secret_file", cluster.secret_file),
         ),
-        peers=replace(
-            peers,
-            tls_cert=absolute(peers.tls_cert),
-            tls_key=absolute(peers.tls_key),
-            tls_ca=absolute(peers.tls_ca),
-        ),
+        http=replace(http, **certificates("http", http)),
+        peers=replace(peers, **certificates("peers", peers)),
     )
 
 
@@ -119,6 +124,8 @@ def _check_machine(config: ClusterConfig) -> None:
 
 def _check_data_dir(data_dir: Path) -> None:
     """Could the data directory, or the way to it, be made? Asked of the nearest directory that exists."""
+    if len(os.fsencode(data_dir)) > PATH_BYTES_MAX:
+        raise ConfigError(f"cluster.data_dir: the path has more than {PATH_BYTES_MAX} bytes")
     existing = data_dir
     while not os.path.lexists(existing) and existing != existing.parent:
         if len(os.fsencode(existing.name)) > NAME_BYTES_MAX:

@@ -7,6 +7,7 @@ text mean the same in every locale. A test finds whoever starts Python in anothe
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,16 @@ def python(*arguments: str) -> list[str]:
 def module(name: str, *arguments: str) -> list[str]:
     """What runs the module ``name`` of raftkv with ``arguments``."""
     return python("-m", name, *arguments)
+
+
+def speak_utf8() -> None:
+    """Begin anew where the locale knows only some characters: what a configuration names must have a name on the disk.
+
+    Python does so by itself in the usual C locale. Returns where nothing is to be done.
+    """
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8":
+        return
+    os.execv(sys.executable, [*python(), *sys.orig_argv[1:]])  # noqa: S606  this very command again
 
 
 def forget_current_directory() -> None:

@@ -20,9 +20,10 @@ def open_missing() -> None:
             os.fstat(number)
         except OSError:
             opened = os.open(os.devnull, os.O_RDWR)
-            os.dup2(opened, number, inheritable=True)
             if opened != number:
+                os.dup2(opened, number)
                 os.close(opened)
+            os.set_inheritable(number, True)  # noqa: FBT003  the function's own signature
         if getattr(sys, name) is None:
             mode = "w" if number else "r"
             stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from raftkv.lab.cluster import loopback_sites, wait_until
+from raftkv.lab.processes import descendants
 from raftkv.process.command import module
 from tests.integration.processes import RealCluster
 
@@ -151,9 +152,11 @@ def test_closed_standard_descriptors_are_nobodys_trouble(tmp_path, mode):
         cluster.wait_ready()
         assert cluster.put("n1", "k", "v").status_code == 201
         pid = cluster.processes["n1"].pid
-        opened = {number: str(Path(f"/proc/{pid}/fd/{number}").readlink()) for number in (0, 1, 2)}
+        opened = {
+            str(Path(f"/proc/{each}/fd/{number}").readlink()) for each in descendants(pid) for number in (0, 1, 2)
+        }
 
-        assert opened == dict.fromkeys((0, 1, 2), os.devnull)
+        assert opened == {os.devnull}
         assert cluster.stop("n1") == 0
 
 
@@ -214,6 +217,29 @@ def test_a_proxy_whose_first_line_nobody_takes_serves(tmp_path):
         finally:
             process.terminate()
             assert process.wait(20) == 0
+
+
+@MODES
+def test_a_cluster_starts_in_a_locale_without_umlauts_from_files_full_of_them(tmp_path, mode):
+    folder = tmp_path / "B\u00fccher"
+    folder.mkdir()
+    config, addresses = up_config(folder, mode)
+    text = config.read_text().replace(
+        'data_dir = "data"', 'name = "\u00e4\u00f6\u00fc"\ndata_dir = "d\u00e4ten"  # \u20ac'
+    )
+    config.write_bytes(b"\xef\xbb\xbf" + text.encode())  # with the byte order mark of some editors
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([CONSOLE_SCRIPT, "up", config], stdout=log, stderr=log, env=environment)
+    try:
+        wait_until(lambda: all(map(is_ready, addresses)), "the cluster to be ready")
+        done = subprocess.run([CONSOLE_SCRIPT, "--config", config, "status"], env=environment, check=False)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert done.returncode == 0
+    assert (folder / "d\u00e4ten" / "n1").is_dir()
+    assert "Error" not in (tmp_path / "log").read_text()
 
 
 MODULES = (

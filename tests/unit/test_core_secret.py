@@ -26,7 +26,18 @@ def test_a_phrase_is_stretched_and_differs_by_cluster():
     assert key == key_from(phrase, "a") != key_from(phrase, "b")
 
 
-@pytest.mark.parametrize("text", [b"", b"password12345678", b"a" * 64, b"abcabc" * 20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"password12345678",
+        b"a" * 64,
+        b"abcabc" * 20,
+        b"password12345678" * 3,
+        b"0123456789abcdef" * 4,
+        b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    ],
+)
 def test_what_can_be_guessed_is_refused_wherever_it_is_read(tmp_path, text):
     (tmp_path / "s").write_bytes(text + b"\n")
 
