@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import fcntl
 import gc
-import json
 import os
 import signal
 import socket
@@ -39,7 +38,7 @@ from raftkv.frontend.server import FrontendServer
 from raftkv.process import streams
 from raftkv.process.command import module
 from raftkv.replicas import build
-from raftkv.storage.disk import RealDisk, replace_file, translated
+from raftkv.storage.disk import RealDisk, translated
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
@@ -85,7 +84,6 @@ def run_node(
             RealDisk().make_directory(home)
             home.chmod(0o700)  # what is stored is nobody else's to read, whatever the files below are made with
             lock = _lock(home)
-        _check_identity(home, config, node_id)
         node = _Node(
             config,
             config_path,
@@ -128,33 +126,6 @@ def _lock(home: Path) -> int:
         os.close(lock)
         raise StartupError(f"{home}: in use by a running node") from None
     return lock
-
-
-def _check_identity(home: Path, config: ClusterConfig, node_id: str) -> None:
-    """A data directory belongs to one node of one cluster, for good; in raft mode so do its members."""
-    identity: dict[str, object] = {"cluster": config.cluster.name, "mode": config.cluster.mode, "node": node_id}
-    if config.cluster.mode == "raft":
-        identity["members"] = sorted(node.id for node in config.node)
-    path = home / "identity.json"
-    with translated(path):
-        if not path.exists():
-            replace_file(path, json.dumps(identity).encode() + b"\n")
-            return
-        text = path.read_text()
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise StartupError(f"{path}: not readable as an identity")
-    if found != identity:
-        differing = [key for key in identity if key in found and found[key] != identity[key]]
-        told = ", ".join(f"{key}: {_shown(found[key])}, not {_shown(identity[key])}" for key in differing)
-        raise StartupError(f"{home}: holds the data of another node or cluster ({told}); name another cluster.data_dir")
-
-
-def _shown(value: object) -> str:
-    return "+".join(value) if isinstance(value, list) else str(value)
 
 
 def _on_hangup() -> None:
@@ -215,9 +186,8 @@ class _Node:
         listeners = listen(own.http_listen, "http")
         try:
             with _signals_interrupt():
-                self._replica, self._link = build(
-                    self._config, self._node_id, self._home, events=self, surroundings=self._surroundings
-                )
+                built = build(self._config, self._node_id, self._home, events=self, surroundings=self._surroundings)
+            self._replica, self._link, self._events = built.replica, built.link, built.events
         except KeyboardInterrupt:
             return 0
         try:
@@ -365,17 +335,17 @@ class _Node:
 
     def link_up(self, peer: str) -> None:
         """See ``LinkEvents``."""
-        self._replica.conversation.link_up(peer)
+        self._events.link_up(peer)
         self.wake()
 
     def link_down(self, peer: str) -> None:
         """See ``LinkEvents``."""
-        self._replica.conversation.link_down(peer)
+        self._events.link_down(peer)
         self.wake()
 
     def received(self, peer: str, payload: bytes) -> None:
         """See ``LinkEvents``."""
-        self._replica.conversation.received(peer, payload)
+        self._events.received(peer, payload)
         self.wake()
 
     # --- the end

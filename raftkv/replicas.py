@@ -5,6 +5,7 @@ Everything real is put in here: disks, sockets, clocks. Whatever comes out is dr
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Protocol
@@ -14,10 +15,12 @@ import structlog
 
 from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.replicator import Replicator
+from raftkv.core.rules import rules_of
 from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
 from raftkv.joining import check_still_member, join
 from raftkv.machine.machine import MachineLimits
+from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
 from raftkv.quorum.members import remembered_members
@@ -31,6 +34,7 @@ from raftkv.raft.recovery import recover_log, recover_state
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.disk import RealDisk
+from raftkv.storage.identity import begin_life
 from raftkv.storage.log import Log
 from raftkv.storage.rocks import RocksEngine
 from raftkv.storage.snapshots import SnapshotStore
@@ -60,13 +64,27 @@ class DrivenReplica(Replicator, Protocol):
         """Role, leader, term and place of the applied state: what the front-end must hear of at once."""
 
 
-def build(
-    config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents, surroundings: Surroundings
-) -> tuple[DrivenReplica, PeerLink]:
-    """The replica of ``node_id`` and its link, which is not started yet. Raises ``StartupError``."""
+class Built(msgspec.Struct, frozen=True):
+    """A replica, its link, which is not started yet, and who takes the link's events for it."""
+
+    replica: DrivenReplica
+    link: PeerLink
+    events: LinkEvents
+
+
+def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents, surroundings: Surroundings) -> Built:
+    """The replica of ``node_id``. ``events`` are told of the link's, and pass them on. Raises ``StartupError``."""
+    rules = rules_of(config)
+    identity = begin_life(home, node_id, rules, os.urandom)
+    link = _link(config, node_id, events, surroundings)
+    greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s)
+    replica: DrivenReplica
     if config.cluster.mode == "quorum":
-        return _quorum(config, node_id, home, events, surroundings)
-    return _raft(config, node_id, home, events, surroundings)
+        replica = _quorum(config, node_id, home, link, greeter, surroundings)
+    else:
+        replica = _raft(config, node_id, home, greeter, surroundings)
+    greeter.attach(replica.conversation)
+    return Built(replica, link, greeter)
 
 
 def _largest_command_bytes(config: ClusterConfig) -> int:
@@ -117,28 +135,25 @@ def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
     )
 
 
-def _raft(
-    config: ClusterConfig, node_id: str, home: Path, events: LinkEvents, surroundings: Surroundings
-) -> tuple[RaftReplica, PeerLink]:
+def _raft(config: ClusterConfig, node_id: str, home: Path, greeter: Greeter, surroundings: Surroundings) -> RaftReplica:
     internals.use_sources(surroundings.monotonic_s, random.Random())  # noqa: S311  jitter, not secrets
     disk = RealDisk()
     log = Log.open(disk, home / "log", segment_bytes=config.raft.segment_bytes)
     snapshots = SnapshotStore(home / "snapshots")
     recover_log(log, snapshots.newest)
     state = recover_state(home / "state", log, snapshots)
-    link = _link(config, node_id, events, surroundings)
-    replica = RaftReplica(
+    return RaftReplica(
         raft_settings(config, node_id),
         log=log,
         state=state,
         snapshots=snapshots,
-        link=link,
+        link=greeter,
         clock=surroundings.monotonic_s,
         wall_ms=surroundings.wall_ms,
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
+        misfits=greeter.misfits,
     )
-    return replica, link
 
 
 # -- quorum -----------------------------------------------------------------------------------------------------------
@@ -177,12 +192,12 @@ def quorum_settings(config: ClusterConfig, node_id: str) -> QuorumSettings:
 class _Reach:
     """The link as the replica sees it: addresses are text, as gossip carries them."""
 
-    def __init__(self, link: PeerLink) -> None:
+    def __init__(self, link: PeerLink, greeter: Greeter) -> None:
         self._link = link
-        self.send = link.send
-        self.flush = link.flush
-        self.outstanding_bytes = link.outstanding_bytes
-        self.close_peer = link.close_peer
+        self.send = greeter.send
+        self.flush = greeter.flush
+        self.outstanding_bytes = greeter.outstanding_bytes
+        self.close_peer = greeter.close_peer
 
     def set_members(self, addresses: dict[str, str]) -> None:
         """See ``PeerPort``."""
@@ -196,13 +211,12 @@ class _Reach:
         self._link.set_members(members)
 
 
-def _quorum(
-    config: ClusterConfig, node_id: str, home: Path, events: LinkEvents, surroundings: Surroundings
-) -> tuple[QuorumReplica, PeerLink]:
+def _quorum(  # noqa: PLR0917
+    config: ClusterConfig, node_id: str, home: Path, link: PeerLink, greeter: Greeter, surroundings: Surroundings
+) -> QuorumReplica:
     disk = RealDisk()
     conflicts = CONFLICTS[config.quorum.conflicts]
     engine = RocksEngine(home / "store")
-    link = _link(config, node_id, events, surroundings)
     store = Store(engine, conflicts, max_siblings=config.quorum.max_siblings)
     entries = {node.id: Entry(node.id, node.http, node.peer, node.zone) for node in config.node}
     remembered = remembered_members(store)
@@ -212,15 +226,15 @@ def _quorum(
         members = join(config.member(node_id), config.quorum.seeds, config.http, config.cluster)
         entries = {entry.id: entry for entry in members}
     own = msgspec.structs.replace(entries[node_id], generation=surroundings.wall_ms())
-    replica = QuorumReplica(
+    return QuorumReplica(
         quorum_settings(config, node_id),
         own,
         entries.values(),
         store=store,
-        link=_Reach(link),
+        link=_Reach(link, greeter),
         clock=surroundings.monotonic_s,
         wall_us=lambda: surroundings.wall_ms() * 1000,
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
+        misfits=greeter.misfits,
     )
-    return replica, link

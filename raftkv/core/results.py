@@ -127,11 +127,15 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="rea
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """How this node sees another: is its link up, and, on the leader, up to which log index it is known to match."""
+    """How this node sees another: is its link up, and, on the leader, up to which log index it is known to match.
+
+    ``misfit`` is why it may not take part, if it was reached and does not fit.
+    """
 
     id: str
     reachable: bool
     match_index: int | None = None
+    misfit: str = ""
 
 
 class MemberState(enum.StrEnum):
@@ -235,7 +239,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
     ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while the disk is too full to
     take writes. ``state_path`` is where the front-end finds the applied state for its own reads, empty when there is
-    none to share. ``log_lines_dropped`` counts the lines of the log that nobody took from the replica.
+    none to share. ``log_lines_dropped`` counts the lines of the log that nobody took from the replica. ``misfit`` is why
+    this node itself takes no part, if it does not.
     """
 
     node: str
@@ -258,6 +263,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     w: int = 0
     quorum: QuorumStatus | None = None
     log_lines_dropped: int = 0
+    misfit: str = ""
 
     @property
     def sizes(self) -> tuple[int, int, int]:

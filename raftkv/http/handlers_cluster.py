@@ -31,10 +31,9 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     """Why a node with this status cannot serve writes and reads as they are by default; ``None`` when it can."""
     if status is None:
         return Code.NO_LEADER, NOT_RUNNING
-    reachable = 1 + sum(peer.reachable for peer in status.peers)
-    _, r, w = status.sizes
-    if reachable < max(r, w):
-        return Code.QUORUM_UNREACHABLE, f"no quorum: {reachable} of {status.cluster_size}"
+    alone = _alone(status)
+    if alone:
+        return Code.QUORUM_UNREACHABLE, alone
     if not status.can_read:
         return Code.QUORUM_UNREACHABLE, "the data of this node is being fetched from the others"
     if Consistency.LINEARIZABLE in status.offers:
@@ -45,6 +44,18 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
             level_s = now_s - status.level_at_s if status.level_at_s is not None else float("inf")
             return (Code.QUORUM_UNREACHABLE, "catching up with the leader") if level_s > LEVEL_WITHIN_S else None
     return None if status.can_write else (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
+
+
+def _alone(status: Status) -> str:
+    """Why this node does not have enough others with it; empty if it has."""
+    if status.misfit:
+        return f"this node takes no part: {status.misfit}"
+    reachable = 1 + sum(peer.reachable for peer in status.peers)
+    _, r, w = status.sizes
+    if reachable >= max(r, w):
+        return ""
+    misfits = [peer.misfit for peer in status.peers if peer.misfit]
+    return "; ".join([f"no quorum: {reachable} of {status.cluster_size}", *misfits])
 
 
 def _parse_status(request: HttpRequest, context: Context) -> Ask:
@@ -79,6 +90,7 @@ def status_to_json(status: Status, context: Context) -> dict[str, Any]:
                 "http": addresses.get(peer.id),
                 "reachable": peer.reachable,
                 "match_index": peer.match_index,
+                "misfit": peer.misfit or None,
             }
             for peer in status.peers
         ],

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 NONCE_BYTES = 32
 
 MALFORMED = "the handshake message is malformed"

@@ -187,6 +187,12 @@ class PeerLink:
         if connection is not None:
             self._take_down(connection)
 
+    def dismiss(self, peer: str) -> None:
+        """As ``close_peer``, but let what was sent before still leave."""
+        connection = self._live.get(peer)
+        if connection is not None:
+            self._take_down(connection, gently=True)
+
     # What connections report.
 
     def authenticated(self, connection: Connection) -> None:

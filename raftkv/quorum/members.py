@@ -116,7 +116,7 @@ class Members:
         for peer in self._membership.entries:
             if self._is_up(peer):
                 self._membership.hear(peer, now_s)
-        if self._store.is_unproven and not self.peers():
+        if self._store.is_unproven and not self.peers({}):
             self._store.prove()
         if now_s >= self._next_tick_s:
             self._next_tick_s = now_s + self._settings.gossip_s
@@ -213,10 +213,10 @@ class Members:
 
     # -- what others are told
 
-    def peers(self) -> tuple[PeerStatus, ...]:
+    def peers(self, misfits: Mapping[str, str]) -> tuple[PeerStatus, ...]:
         """The other members and whether they can be reached."""
         return tuple(
-            PeerStatus(id=entry.id, reachable=self._is_up(entry.id))
+            PeerStatus(id=entry.id, reachable=self._is_up(entry.id), misfit=misfits.get(entry.id, ""))
             for entry in sorted(self._membership.entries.values(), key=lambda entry: entry.id)
             if entry.id != self._settings.node_id and entry.phase is not Phase.LEFT
         )

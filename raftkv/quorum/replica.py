@@ -11,7 +11,7 @@ invariant or a failed disk, and whoever drives it must end the node.
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -90,12 +90,16 @@ class QuorumReplica:
         wall_us: Callable[[], int],
         free_bytes: Callable[[], int],
         random: random_module.Random,
+        misfits: Mapping[str, str] | None = None,
     ) -> None:
         """``configured`` are the members of the configuration; what this node remembers of them counts for more.
+
+        ``misfits`` are the nodes that may not take part, with the reason, as ``raftkv.peers.greeting`` tells.
 
         Raises ``StartupError`` when the data here is too old to be let back.
         """
         self._settings = settings
+        self._misfits = {} if misfits is None else misfits
         self._store = store
         self._link = link
         self._clock = clock
@@ -276,7 +280,7 @@ class QuorumReplica:
             commit_index=0,
             applied_index=0,
             revision=self._stamps.last,
-            peers=self._members.peers(),
+            peers=self._members.peers(self._misfits),
             offers=OFFERS,
             cluster_size=len(self._placement.nodes),
             can_read=self._members.can_read,
@@ -293,6 +297,7 @@ class QuorumReplica:
                 transfer=self._anti_entropy.transfer,
                 repaired_keys=self._anti_entropy.repaired_count + self._serving.repaired_count,
             ),
+            misfit=self._misfits.get(self._settings.node_id, ""),
         )
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ invariant or a failed disk, and whoever drives it must end the node.
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -81,8 +81,11 @@ class RaftReplica:
         wall_ms: Callable[[], int],
         free_bytes: Callable[[], int],
         random: random_module.Random,
+        misfits: Mapping[str, str] | None = None,
     ) -> None:
+        """``misfits`` are the nodes that may not take part, with the reason, as ``raftkv.peers.greeting`` tells."""
         self._settings = settings
+        self._misfits = {} if misfits is None else misfits
         self._log = log
         self._state = state
         self._link = link
@@ -331,6 +334,7 @@ class RaftReplica:
                     id=peer,
                     reachable=self._transport.is_up(peer),
                     match_index=core.match_index(node) if leading else None,
+                    misfit=self._misfits.get(peer, ""),
                 )
                 for peer, node in self._nodes.items()
             ),
@@ -342,6 +346,7 @@ class RaftReplica:
             n=self._size,
             r=self._machine.sizes[0],
             w=self._machine.sizes[1],
+            misfit=self._misfits.get(self._settings.node_id, ""),
         )
 
     def position(self) -> tuple[str, str | None, int, str]:

@@ -9,6 +9,8 @@ import random as random_module
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from raftkv.core.identity import Identity, started
+from raftkv.peers.greeting import Greeter
 from raftkv.sim.machines import Machine, Observer, Process
 from raftkv.sim.network import Network
 from raftkv.sim.schedule import Schedule
@@ -21,12 +23,12 @@ class Mode(Protocol):
     def attach(self, cluster: Cluster) -> None:
         """The cluster is about to be used: give the library its clock, watch what must be watched."""
 
-    def make(self, machine: Machine, port: Port) -> Process:
+    def make(self, machine: Machine, port: Greeter) -> Process:
         """Start a replica from what ``machine`` has on its disk; raises ``StartupError``."""
 
 
 class Port:
-    """The network as one process sees it; implements ``PeerPort`` of either mode."""
+    """The network as one process sees it; implements ``Link`` of ``raftkv.peers.greeting``."""
 
     def __init__(self, network: Network, name: str) -> None:
         self._network, self._name = network, name
@@ -42,9 +44,27 @@ class Port:
         """See ``PeerPort``."""
         return self._network.outstanding_bytes(self._name, peer)
 
+    def dismiss(self, peer: str) -> None:
+        """See ``GreetingPort``: what was sent before arrives before the end."""
+        self._network.close(self._name, peer)
+
     def close_peer(self, peer: str) -> None:
         """A replica does this to peers that talk nonsense, and here everybody is a replica."""
         raise AssertionError(f"{self._name} found a message of {peer} malformed")
+
+
+class _OnMachine:
+    """``IdentityStore`` on a machine's disk."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.save = machine.save
+
+    @property
+    def identity(self) -> Identity:
+        """What the disk says."""
+        assert self._machine.identity is not None
+        return self._machine.identity
 
 
 class Cluster:
@@ -165,8 +185,18 @@ class Cluster:
     # --- ``World`` of the machines
 
     def make(self, machine: Machine) -> Process:
-        """See ``World``."""
-        return self._mode.make(machine, Port(self.network, machine.name))
+        """See ``World``: a start is numbered and peers are greeted as in a real node (``raftkv.replicas``)."""
+        nonce = f"{machine.random.getrandbits(32):08x}"
+        held = machine.identity
+        if held is None:
+            disk = f"{machine.random.getrandbits(32):08x}"
+            held = Identity(node=machine.name, disk=disk, starts=(), rules={})
+        machine.save(started(held, nonce))
+        port = Port(self.network, machine.name)
+        machine.greeter = Greeter(_OnMachine(machine), machine.rules, link=port, clock=machine.now_s)
+        process = self._mode.make(machine, machine.greeter)
+        machine.greeter.attach(process.conversation)
+        return process
 
     def started(self, machine: Machine) -> None:
         """See ``World``."""
@@ -219,17 +249,17 @@ class Cluster:
     def link_up(self, name: str, peer: str) -> None:
         """See ``Ends``."""
         self.note(name, f"has a connection to {peer}")
-        self.machines[name].tell(lambda process: process.conversation.link_up(peer))
+        self.machines[name].tell(lambda events: events.link_up(peer))
 
     def link_down(self, name: str, peer: str) -> None:
         """See ``Ends``."""
         self.note(name, f"loses its connection to {peer}")
-        self.machines[name].tell(lambda process: process.conversation.link_down(peer))
+        self.machines[name].tell(lambda events: events.link_down(peer))
 
     def received(self, name: str, peer: str, payload: bytes) -> None:
         """See ``Ends``."""
         machine = self.machines[name]
-        machine.tell(lambda process: process.conversation.received(peer, payload))
+        machine.tell(lambda events: events.received(peer, payload))
         for observer in self.observers:
             observer.received(machine, peer)
 

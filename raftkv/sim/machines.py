@@ -12,16 +12,22 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from raftkv.core.errors import StartupError
+from raftkv.core.identity import Identity
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
+from raftkv.core.rules import Rule
+from raftkv.peers.greeting import Greeter
 from raftkv.sim.disk import UNLIMITED, Crashed, VirtualDisk
 from raftkv.sim.schedule import Event, Schedule
 
 TURNS_COUNT: Final = 100
 """Turns at one moment, after which a replica counts as one that will never be done."""
+
+_IDENTITY: Final = Path("/identity.json")
 
 WALL_S: Final = 1_700_000_000
 """What right wall clocks show when the simulation's is at 0, in seconds since 1970."""
@@ -67,7 +73,9 @@ class Observer:
 
 
 class Machine:
-    """One machine: its disk and what it ``keeps`` outlive the process, ``process`` is one life of a node.
+    """One machine: its disk, ``identity`` and what it ``keeps`` outlive the process, ``process`` is one life of a node.
+
+    ``rules`` are those its node is configured with; ``greeter`` is what stands between the network and the process.
 
     Its monotonic clock runs at ``rate`` times the simulation's, its wall clock is ``wall_offset_s`` off.
     """
@@ -77,6 +85,9 @@ class Machine:
         self.random = random
         self.disk = VirtualDisk()
         self.keeps: Any = None
+        self.identity: Identity | None = None
+        self.rules: dict[str, Rule] = {}
+        self.greeter: Greeter | None = None
         self.process: Process | None = None
         self.is_paused = False
         self.resumed_at_s = float("-inf")
@@ -125,7 +136,7 @@ class Machine:
     def end(self, *, power: bool = False) -> None:
         """``kill -9``; with ``power`` the machine loses what was not synced."""
         self._world.ending(self, power=power)
-        self.process = None
+        self.process = self.greeter = None
         self.is_paused = False
         if self._turn is not None:
             self._turn.cancel()
@@ -147,10 +158,15 @@ class Machine:
         self._world.resumed(self)
         self._turn_at(self._schedule.now_s + self._world.turn_delay_s(self))
 
-    def tell(self, event: Callable[[Process], None]) -> None:
-        """Let something come in, and the process work soon."""
-        process = self.process
-        if process is not None and self._guarded(lambda: event(process)):
+    def save(self, identity: Identity) -> None:
+        """Put ``identity`` on the disk, in one step; see ``IdentityStore``."""
+        with self.disk.step("save", _IDENTITY):
+            self.identity = identity
+
+    def tell(self, event: Callable[[Greeter], None]) -> None:
+        """Let something come in over the network, and the process work soon."""
+        greeter = self.greeter
+        if self.process is not None and greeter is not None and self._guarded(lambda: event(greeter)):
             self.wake()
 
     def submit(self, request: Request, timeout_s: float) -> Pending:

@@ -337,9 +337,9 @@ class Network:
             return
         connection = _Connection(one, other)
         first, second = (one, other) if self._random.random() < 0.5 else (other, one)
+        self._put(connection.to[second], _OPEN)  # ahead of what the first end says once it is up
         self._up(first, second, connection)
         if self._live.get((first, second)) is connection:
-            self._put(connection.to[second], _OPEN)
             self._schedule.after(self._silence_s, lambda: self._check_opened(first, second, connection))
 
     def _check_opened(self, first: str, second: str, connection: _Connection) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
+from raftkv.peers.greeting import Greeter
 from raftkv.quorum.members import remembered_members
 from raftkv.quorum.membership import CHANGING, Entry, Phase
 from raftkv.quorum.replica import QuorumReplica
@@ -25,7 +26,7 @@ from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.store import Store
 from raftkv.quorum.versions import CONFLICTS, State
 from raftkv.sim.clients import Seen
-from raftkv.sim.cluster import Cluster, Port
+from raftkv.sim.cluster import Cluster
 from raftkv.sim.disk import UNLIMITED
 from raftkv.sim.machines import Machine
 from raftkv.sim.plan import Plan
@@ -165,8 +166,14 @@ class Absent:
         return now_s + 60.0
 
 
-class QuorumPort(Port):
-    """The network of the simulation connects everybody; members ignore who is none."""
+class QuorumPort:
+    """``PeerPort`` of the leaderless mode: the network connects everybody, and members ignore who is none."""
+
+    def __init__(self, greeter: Greeter) -> None:
+        self.send = greeter.send
+        self.flush = greeter.flush
+        self.outstanding_bytes = greeter.outstanding_bytes
+        self.close_peer = greeter.close_peer
 
     def set_members(self, addresses: dict[str, str]) -> None:
         """See ``PeerPort``."""
@@ -219,7 +226,7 @@ class QuorumMode:
         for machine in cluster.machines.values():
             machine.keeps = Kept(SimulatedEngine(machine), entries if machine.name in first else ())
 
-    def make(self, machine: Machine, _port: Port) -> SimulatedQuorum | Absent:
+    def make(self, machine: Machine, port: Greeter) -> SimulatedQuorum | Absent:
         """See ``Mode``."""
         kept: Kept = machine.keeps
         if not kept.configured:
@@ -237,11 +244,12 @@ class QuorumMode:
             msgspec.structs.replace(own, generation=self.wall_us(machine) // 1000),
             kept.configured,
             store=store,
-            link=QuorumPort(self.cluster.network, machine.name),
+            link=QuorumPort(port),
             clock=machine.now_s,
             wall_us=lambda: self.wall_us(machine),
             free_bytes=machine.free_bytes,
             random=random_module.Random(machine.random.getrandbits(64)),
+            misfits=port.misfits,
         )
         replica.name = machine.name
         return replica
@@ -274,7 +282,7 @@ class QuorumMode:
         """Start ``name``, which joins with an empty disk, as ``members`` tell it."""
         machine = self.cluster.machines[name]
         losses = machine.keeps.losses + bool(machine.keeps.configured)  # perhaps it was a member after all
-        machine.keeps = Kept(SimulatedEngine(machine), members, losses)
+        machine.keeps, machine.identity = Kept(SimulatedEngine(machine), members, losses), None
         if machine.process is not None:
             machine.end()
         machine.start()
@@ -291,6 +299,7 @@ class QuorumMode:
         self.cluster.note(name, "loses its disk")
         machine.end(power=True)
         machine.keeps = Kept(SimulatedEngine(machine), entries, machine.keeps.losses + 1)
+        machine.identity = None
 
     def strangers(self, via: str) -> list[str]:
         """The machines that are no members, as far as ``via`` knows; a process may still be saying farewell there."""

@@ -21,13 +21,14 @@ from raftkv.core.results import Record
 from raftkv.machine import layout
 from raftkv.machine.machine import Machine as KeyValueMachine
 from raftkv.machine.machine import MachineLimits
+from raftkv.peers.greeting import Greeter
 from raftkv.raft import internals
 from raftkv.raft.messages import Message
 from raftkv.raft.recovery import is_on_the_line, recover_log
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.sim.clients import PROBE, Clients, Seen
-from raftkv.sim.cluster import Cluster, Port
+from raftkv.sim.cluster import Cluster
 from raftkv.sim.invariants import Invariants
 from raftkv.sim.machines import Machine, Observer
 from raftkv.sim.network import FLOOD_COUNT
@@ -160,7 +161,7 @@ class RaftMode(Observer):
         if isinstance(machine.process, SimulatedReplica) and not power:
             machine.keeps.kept_state = machine.process.committed_tables
 
-    def make(self, machine: Machine, port: Port) -> SimulatedReplica:
+    def make(self, machine: Machine, port: Greeter) -> SimulatedReplica:
         """See ``Mode``."""
         if machine.keeps is None:
             machine.keeps = MemorySnapshots(
@@ -184,6 +185,7 @@ class RaftMode(Observer):
             wall_ms=machine.wall_ms,
             free_bytes=machine.free_bytes,
             random=random_module.Random(machine.random.getrandbits(64)),
+            misfits=port.misfits,
         )
         replica.log, replica.name = log, machine.name
         replica.bound_outboxes()

@@ -16,8 +16,9 @@ from raftkv.peers.listener import STRANGER_LIMIT
 from raftkv.raft import messages
 from raftkv.raft.internals import NO_OP, REGULAR
 from tests.fuzz.budget import made_up
+from tests.fuzz.mutations import bent
 from tests.fuzz.siege import TRAITOR, Siege
-from tests.fuzz.traitor import Traitor, dialer, hear_out, knock, said
+from tests.fuzz.traitor import Traitor, dialer, hear_out, knock, own_greeting, said
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +139,19 @@ def test_a_broken_frame_costs_a_member_its_connection_and_nothing_else(siege: Si
     assert not is_heard
     with Traitor(siege, NODE) as traitor:
         assert traitor.is_heard()
+
+
+@made_up
+@given(data=st.data())
+def test_whatever_a_member_greets_with_costs_at_most_its_connection(siege: Siege, data: st.DataObject) -> None:
+    with Traitor(siege, NODE, greets=False) as traitor:
+        greeting = msgspec.msgpack.encode(own_greeting(traitor.greeting.rules))
+        payload = data.draw(st.binary(min_size=1, max_size=200) | bent(st.just(greeting)))
+        traitor.say(payload)
+        traitor.is_heard()
+
+    with Traitor(siege, NODE) as traitor:
+        assert traitor.is_heard(), "this stopped the node"
 
 
 @pytest.mark.parametrize("node", ["n2", "n3", "n4"])

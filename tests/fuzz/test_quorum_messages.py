@@ -63,10 +63,11 @@ class Besieged(Leaderless):
         for key in KEYS[:4]:
             self.put("n3", key, b"value")
         self.machines[TRAITOR].process = Silent()
+        self.machines[TRAITOR].greeter.attach(Silent())
 
     def say(self, payload: bytes) -> None:
         if self.network.is_up(TRAITOR, VICTIM):
-            self.machines[VICTIM].tell(lambda process: process.conversation.received(TRAITOR, payload))
+            self.machines[VICTIM].tell(lambda events: events.received(TRAITOR, payload))
         self.run(0.02)
 
     def check_alive(self) -> None:

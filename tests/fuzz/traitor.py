@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any, Self
 
+import msgspec
 from hypothesis import strategies as st
 
+from raftkv.core.identity import Greeting, Life
+from raftkv.core.rules import Rule
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
 from raftkv.peers.session import Session
 from raftkv.quorum import messages as leaderless
@@ -52,17 +56,28 @@ def hear_out(client: socket.socket) -> bytes:
     return received
 
 
-class Traitor:
-    """A live link to ``node`` in the name of ``TRAITOR``; a context manager. Raises ``ConnectionError``."""
+def own_greeting(rules: Mapping[str, Rule]) -> Greeting:
+    """How the traitor greets: as a node that keeps to ``rules``, always in the same life."""
+    return Greeting(TRAITOR, "d15c", Life(1, "11fe"), rules, is_blank=False, others={})
 
-    def __init__(self, siege: Siege, node: str) -> None:
+
+class Traitor:
+    """A live link to ``node`` in the name of ``TRAITOR``; a context manager. Raises ``ConnectionError``.
+
+    It greets as a member would, with the rules that it hears, unless ``greets`` says otherwise.
+    """
+
+    def __init__(self, siege: Siege, node: str, *, greets: bool = True) -> None:
         self._session = Session(dialer(siege, node), FRAME_LIMIT)
         self._socket = knock(siege, node)
         self._is_leaderless = siege.cluster.mode == "quorum"
         self._heard: set[int] = set()
         self._socket.sendall(self._session.take_output())
-        while not self._session.established:
+        self.greeting: Greeting | None = None
+        while self.greeting is None:
             self._hear()
+        if greets:
+            self.say(msgspec.msgpack.encode(own_greeting(self.greeting.rules)))
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +113,9 @@ class Traitor:
         if not chunk:
             raise ConnectionError("the node hung up")
         for payload in self._session.receive(chunk):
-            if payload:
+            if payload and self.greeting is None:
+                self.greeting = msgspec.msgpack.decode(payload, type=Greeting)
+            elif payload:
                 self._heard |= self._answered(payload)
         if output := self._session.take_output():
             self._socket.sendall(output)

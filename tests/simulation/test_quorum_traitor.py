@@ -20,7 +20,7 @@ NO = Refused(code=Code.OVERLOADED, detail="no")
 
 def say(cluster, sender, receiver, *said):
     payload = messages.frame([messages.encode(message) for message in said])
-    cluster.machines[receiver].tell(lambda process: process.conversation.received(sender, payload))
+    cluster.machines[receiver].tell(lambda events: events.received(sender, payload))
 
 
 @pytest.mark.parametrize("answer", [lambda number: Declined(number, NO), lambda number: StoreDone(number, (False,))])
@@ -101,6 +101,6 @@ def test_a_member_without_an_address_keeps_nobody_from_the_others():
             self.members = members
 
     link = Link()
-    _Reach(link).set_members({"n1": "nowhere", "n2": "127.0.0.1:9002", "n3": "127.0.0.1:99999"})
+    _Reach(link, link).set_members({"n1": "nowhere", "n2": "127.0.0.1:9002", "n3": "127.0.0.1:99999"})
 
     assert {node: str(address) for node, address in link.members.items()} == {"n2": "127.0.0.1:9002"}

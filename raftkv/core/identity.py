@@ -1,0 +1,152 @@
+"""Who a node is, beyond its name: which disk it has, how often it has started, and whom it has met.
+
+A data directory is given a random ``disk`` number when it is made, and each start of the node is numbered durably, with
+a nonce, before anybody hears of it. Peers remember durably the latest start of each disk that they have met, and say so
+when they greet. So an old copy of a directory is found out by both sides: a peer knows a later start of it, or one of
+the same number with another nonce, and the directory itself does not remember the start that the peer has met. An
+emptied directory is known by its new disk number. What a peer remembers of third nodes is taken over, so that one who
+was away does not take an old copy for good. Pure: what is remembered is a value, and its owner makes it durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from raftkv.core.rules import Rule, differences
+
+DISKS_MAX: Final = 16
+"""Disks that are remembered of one node; replaced ones are forgotten first, those that were met first before others."""
+
+NODES_MAX: Final = 1_000
+"""Nodes that are remembered; more names than that are no cluster's."""
+
+STARTS_MAX: Final = 1_000
+"""Own starts that are remembered; a peer that was away for more than so many is believed."""
+
+
+class Life(msgspec.Struct, frozen=True, array_like=True):
+    """One start of a node: its number on its disk, from 1, and a random nonce that no copy of the disk can repeat."""
+
+    start: int
+    nonce: str
+
+
+class Met(msgspec.Struct, frozen=True, array_like=True):
+    """The latest life that was met on one disk of a node, and whether a newer disk of it was met since."""
+
+    life: Life
+    is_replaced: bool = False
+
+
+Lives = Mapping[str, Met]
+"""What was met of one node, by disk."""
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a data directory says of itself: whose it is, its starts, oldest first, and the lives met of each peer.
+
+    ``is_recovering``: it was emptied, and what it held is not yet made good (raft mode).
+    """
+
+    node: str
+    disk: str
+    starts: tuple[Life, ...]
+    rules: Mapping[str, Rule]
+    others: Mapping[str, Lives] = {}
+    is_recovering: bool = False
+
+    @property
+    def life(self) -> Life:
+        """The present one."""
+        return self.starts[-1]
+
+
+class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
+    """What a node says of itself on each new connection, before anything else.
+
+    ``is_blank``: it has never voted nor held an entry. ``others`` is whom it remembers, the one it greets among them.
+    """
+
+    node: str
+    disk: str
+    life: Life
+    rules: Mapping[str, Rule]
+    is_blank: bool
+    others: Mapping[str, Lives]
+
+
+def started(identity: Identity, nonce: str) -> Identity:
+    """``identity`` at its next start."""
+    start = identity.starts[-1].start + 1 if identity.starts else 1
+    return msgspec.structs.replace(identity, starts=(*identity.starts, Life(start, nonce))[-STARTS_MAX:])
+
+
+def greeting_of(identity: Identity, rules: Mapping[str, Rule], *, is_blank: bool) -> Greeting:
+    """How the node greets."""
+    return Greeting(identity.node, identity.disk, identity.life, rules, is_blank, identity.others)
+
+
+def misfit(identity: Identity, rules: Mapping[str, Rule], greeting: Greeting) -> str:
+    """Why the sender of ``greeting`` and this node cannot take part in one cluster; empty if they can."""
+    differing = differences(greeting.rules, rules)
+    if differing:
+        return f"{greeting.node} has other rules: {differing}"
+    known = identity.others.get(greeting.node, {})
+    reason = _copied(known, greeting.disk, greeting.life)
+    return f"{greeting.node}: {reason}" if reason else ""
+
+
+def own_fault(identity: Identity, greeting: Greeting) -> str:
+    """Why this node's own data is an old copy, by what the sender of ``greeting`` has met; empty if it is not."""
+    known = greeting.others.get(identity.node, {})
+    reason = _copied(known, identity.disk, identity.life)
+    if not reason and identity.disk in known:
+        life = known[identity.disk].life
+        if life.start >= identity.starts[0].start and life not in identity.starts:
+            reason = f"its data is a copy from before its start {life.start}"
+    return reason
+
+
+def is_replaced(identity: Identity, greeting: Greeting) -> bool:
+    """Did the sender of ``greeting`` know this node by another disk, and not yet by this one?"""
+    known = greeting.others.get(identity.node, {})
+    return bool(known) and identity.disk not in known
+
+
+def _copied(known: Lives, disk: str, life: Life) -> str:
+    met = known.get(disk)
+    if met is None:
+        return ""
+    if met.is_replaced:
+        return "its data was replaced since, and this is what it had before"
+    if life.start < met.life.start:
+        return f"its data is a copy from before its start {met.life.start}"
+    if life.start == met.life.start and life.nonce != met.life.nonce:
+        return f"its data is a copy: another process has made start {life.start} of it"
+    return ""
+
+
+def with_met(identity: Identity, greeting: Greeting) -> Identity:
+    """``identity`` that remembers the sender, and whom the sender knows; the same object if nothing is new."""
+    others = dict(identity.others)
+    for node, known in greeting.others.items():
+        if node != identity.node and (node in others or len(others) < NODES_MAX):
+            others[node] = _merged(others.get(node, {}), known)
+    sender = {disk: Met(met.life, is_replaced=True) for disk, met in others.get(greeting.node, {}).items()}
+    others[greeting.node] = _merged({**sender, greeting.disk: Met(greeting.life)}, {})
+    return identity if others == identity.others else msgspec.structs.replace(identity, others=others)
+
+
+def _merged(ours: Lives, theirs: Lives) -> Lives:
+    """Of each disk the latest life; what was replaced stays so."""
+    merged = dict(ours)
+    for disk, met in theirs.items():
+        held = merged.get(disk, met)
+        life = met.life if met.life.start > held.life.start else held.life
+        merged[disk] = Met(life, is_replaced=met.is_replaced or held.is_replaced)
+    for disk in [disk for disk, met in merged.items() if met.is_replaced][: max(0, len(merged) - DISKS_MAX)]:
+        del merged[disk]
+    return merged

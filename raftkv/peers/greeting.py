@@ -1,0 +1,174 @@
+"""Between the link and the replica: nodes greet each other, and only those that fit together talk.
+
+On each new connection both sides say who they are, what rules they hold and whom they have met
+(``raftkv.core.identity``). The replica hears of a peer once its greeting fits, and what was learnt of the peer is
+durable before that. As each side says what it remembers of the other, both come to the same judgement, and both say it.
+A node that learns that its own data is an old copy takes part in nothing until it is started again. Nothing that a peer
+says ends a node.
+
+Pure but for the ports it is given. Imports ``raftkv.core`` and its neighbours only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from raftkv.core.identity import Greeting, Identity, greeting_of, is_replaced, misfit, own_fault, with_met
+from raftkv.core.rules import Rule
+from raftkv.peers.notices import Notices
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Greeting).decode
+
+REASON_CHARACTERS_MAX: Final = 500
+"""A peer may name rules of any length."""
+
+
+class Link(Protocol):
+    """What ``raftkv.peers.link`` offers, as far as greetings need it."""
+
+    def send(self, peer: str, payload: bytes) -> bool:
+        """Send, if there is a connection."""
+
+    def flush(self) -> None:
+        """Write what was sent."""
+
+    def outstanding_bytes(self, peer: str) -> int:
+        """How much was sent and not yet taken."""
+
+    def close_peer(self, peer: str) -> None:
+        """Drop the connection; it will be made anew."""
+
+    def dismiss(self, peer: str) -> None:
+        """Close the connection once what was sent has left; ``link_down`` may be called from within."""
+
+
+class Listener(Protocol):
+    """The replica's side: hears the link's events, of peers that were met."""
+
+    def link_up(self, peer: str) -> None: ...
+    def link_down(self, peer: str) -> None: ...
+    def received(self, peer: str, payload: bytes) -> None: ...
+
+
+class IdentityStore(Protocol):
+    """Where the identity is kept. ``save`` returns once it is durable; raises ``DiskError``."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def save(self, identity: Identity) -> None: ...
+
+
+class Newcomers(Protocol):
+    """Whoever must know of disks that are blank or were emptied; see ``raftkv.raft.readmission``."""
+
+    @property
+    def is_blank(self) -> bool:
+        """Has this node never voted nor held an entry?"""
+
+    def met(self, peer: str, *, is_blank: bool, knew_another_disk: bool) -> None:
+        """``peer`` was met, which is blank or not, and which knew this node by another disk or not."""
+
+
+class Greeter:
+    """Greets every peer that the link reaches; for the replica it is the link to those that fit.
+
+    ``misfits`` are the nodes that do not take part, with the reason, for as long as it holds; this node may be one.
+    """
+
+    def __init__(
+        self, store: IdentityStore, rules: Mapping[str, Rule], *, link: Link, clock: Callable[[], float]
+    ) -> None:
+        self.misfits: dict[str, str] = {}
+        self._store = store
+        self._rules = rules
+        self._listener: Listener
+        self._newcomers: Newcomers | None = None
+        self._link = link
+        self._clock = clock
+        self.flush = link.flush
+        self.outstanding_bytes = link.outstanding_bytes
+        self.close_peer = link.close_peer
+        self._notices = Notices()
+        self._greeted: set[str] = set()
+        self._met: set[str] = set()
+
+    def attach(self, listener: Listener, newcomers: Newcomers | None = None) -> None:
+        """Tell ``listener`` of the peers that fit from now on, and ``newcomers`` of their disks."""
+        self._listener, self._newcomers = listener, newcomers
+
+    def send(self, peer: str, payload: bytes) -> bool:
+        """Send, if ``peer`` was met on the present connection."""
+        return peer in self._met and self._link.send(peer, payload)
+
+    # --- the link's events
+
+    def link_up(self, peer: str) -> None:
+        """A connection stands: say who this is."""
+        identity = self._store.identity
+        if identity.node in self.misfits:
+            self._link.dismiss(peer)
+            return
+        self._greeted.add(peer)
+        is_blank = self._newcomers is not None and self._newcomers.is_blank
+        self._link.send(peer, _encode(greeting_of(identity, self._rules, is_blank=is_blank)))
+
+    def link_down(self, peer: str) -> None:
+        """The connection is gone."""
+        self._greeted.discard(peer)
+        if peer in self._met:
+            self._met.discard(peer)
+            self._listener.link_down(peer)
+
+    def received(self, peer: str, payload: bytes) -> None:
+        """What is for the replica, once the peer was met; before that, its greeting."""
+        if peer in self._met:
+            self._listener.received(peer, payload)
+        elif peer in self._greeted:
+            self._meet(peer, payload)
+
+    def _meet(self, peer: str, payload: bytes) -> None:
+        self._greeted.discard(peer)
+        identity = self._store.identity
+        try:
+            greeting = _decode(payload)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            self._refuse(peer, "what it sent first is no greeting")
+            return
+        if greeting.node != peer:
+            self._refuse(peer, "it greets in another's name")
+            return
+        fault = own_fault(identity, greeting)
+        if fault:
+            self.misfits[identity.node] = fault
+        reason = fault or misfit(identity, self._rules, greeting)
+        if reason:
+            self._refuse(peer, reason)
+            return
+        remembered = with_met(identity, greeting)
+        if remembered is not identity:
+            self._store.save(remembered)
+        self.misfits.pop(peer, None)
+        self._met.add(peer)
+        if self._newcomers is not None:
+            knew_another = is_replaced(identity, greeting)
+            self._newcomers.met(peer, is_blank=greeting.is_blank, knew_another_disk=knew_another)
+        self._listener.link_up(peer)
+
+    def _refuse(self, peer: str, reason: str) -> None:
+        """Part from ``peer``; from everybody, if it is this node that does not fit."""
+        own = self._store.identity.node
+        if own in self.misfits:
+            self._notices.warn("data_is_an_old_copy", reason=self.misfits[own], peer=peer, now_s=self._clock())
+            leaving = [*self._met, *self._greeted, peer]
+        else:
+            self.misfits[peer] = reason[:REASON_CHARACTERS_MAX]
+            now_s, detail = self._clock(), self.misfits[peer]
+            self._notices.warn("peer_does_not_fit", reason="see detail", peer=peer, now_s=now_s, detail=detail)
+            leaving = [peer]
+        for each in leaving:
+            self._link.dismiss(each)

@@ -1,0 +1,88 @@
+"""The identity on a real disk: numbered at each start, taken over from the version before, refused where it lies."""
+
+import json
+from os import urandom
+
+import pytest
+
+from raftkv.core.errors import StartupError
+from raftkv.core.rules import Rules
+from raftkv.storage.identity import NAME, begin_life
+
+RULES = Rules(
+    always={"cluster.name": "c", "cluster.mode": "raft", "members": "n1+n2", "raft.idempotency_keys": 9}, together={}
+)
+
+
+def begin(home, node="n1", **changes):
+    return begin_life(home, node, Rules(always={**RULES.always, **changes}, together={}), urandom)
+
+
+def test_each_start_has_the_next_number_and_the_disk_stays(tmp_path):
+    first, second = begin(tmp_path).identity, begin(tmp_path).identity
+
+    assert [life.start for life in second.starts] == [1, 2]
+    assert second.starts[0] == first.life != second.life
+    assert first.disk == second.disk
+    assert len(first.disk) == 16
+
+
+def test_a_start_is_numbered_on_the_disk_before_anybody_can_hear_of_it(tmp_path):
+    begin(tmp_path)
+
+    assert json.loads((tmp_path / NAME).read_text())["starts"][0][0] == 1
+
+
+def test_what_is_saved_is_there_at_the_next_start(tmp_path):
+    file = begin(tmp_path)
+    file.save(
+        type(file.identity)(
+            **{
+                **{name: getattr(file.identity, name) for name in file.identity.__struct_fields__},
+                "is_recovering": True,
+            }
+        )
+    )
+
+    assert begin(tmp_path).identity.is_recovering
+
+
+@pytest.mark.parametrize(
+    ("node", "changes", "told"),
+    [
+        ("n2", {}, "node n1 (configured: n2)"),
+        ("n1", {"cluster.name": "d"}, "cluster.name c (configured: d)"),
+        ("n1", {"members": "n1+n2+n3"}, "members n1+n2 (configured: n1+n2+n3)"),
+        ("n1", {"raft.idempotency_keys": 1}, "raft.idempotency_keys 9 (configured: 1)"),
+    ],
+)
+def test_the_data_of_another_node_or_of_other_rules_is_refused_with_both_values(tmp_path, node, changes, told):
+    begin(tmp_path)
+    before = (tmp_path / NAME).read_bytes()
+
+    with pytest.raises(StartupError) as refused:
+        begin(tmp_path, node, **changes)
+    assert told in str(refused.value)
+    assert str(tmp_path) in str(refused.value)
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"\xff\xfe", b"null", b'{"node": 1}', b'{"node": "n1", "disk": "a"}', b"[" * 99_999]
+)
+def test_a_damaged_identity_is_named_with_what_to_do(tmp_path, text):
+    (tmp_path / NAME).write_bytes(text)
+
+    with pytest.raises(StartupError, match=rf"{NAME}: damaged: .*let the node start with an empty one"):
+        begin(tmp_path)
+
+
+def test_a_directory_of_the_version_before_is_taken_over(tmp_path):
+    old = {"cluster": "c", "mode": "raft", "node": "n1", "members": ["n2", "n1"]}
+    (tmp_path / NAME).write_text(json.dumps(old))
+
+    assert begin(tmp_path).identity.life.start == 1
+    assert begin(tmp_path).identity.life.start == 2
+    (tmp_path / NAME).write_text(json.dumps({**old, "cluster": "d"}))
+    with pytest.raises(StartupError, match=r"cluster.name d \(configured: c\)"):
+        begin(tmp_path)
