@@ -151,7 +151,7 @@ def test_the_data_of_another_cluster_is_refused(tmp_path):
         cluster.stop("n1")
         cluster.config.write_text(cluster.config.read_text().replace('name = "test"', 'name = "other"'))
 
-        assert "another node or cluster (cluster: test, not other)" in refusal(cluster)
+        assert "cluster.name test (configured: other)" in refusal(cluster)
 
 
 def test_a_node_that_nobody_lets_in_says_whom_it_asks_and_ends_when_told_to(tmp_path):
@@ -271,6 +271,7 @@ def authority(tmp_path):
     certificate = made.issue_cert("127.0.0.1")
     made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    (tmp_path / "key.pem").chmod(0o600)
     Path(tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     return str(tmp_path / "ca.pem")
 
