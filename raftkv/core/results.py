@@ -239,8 +239,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
     ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while the disk is too full to
     take writes. ``state_path`` is where the front-end finds the applied state for its own reads, empty when there is
-    none to share. ``log_lines_dropped`` counts the lines of the log that nobody took from the replica. ``misfit`` is why
-    this node itself takes no part, if it does not.
+    none to share. ``log_lines_dropped`` counts the lines of the log that nobody took from the replica. ``misfit`` is
+    why this node itself takes no part, if it does not.
     """
 
     node: str

@@ -54,6 +54,7 @@ def certified(home: Path) -> str:
     issued = authority.issue_cert("127.0.0.1")
     (home / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(home / "key.pem"))
+    (home / "key.pem").chmod(0o600)
     authority.cert_pem.write_to_path(str(home / "ca.pem"))
     names = 'tls_cert = "cert.pem"\ntls_key = "key.pem"\ntls_ca = "ca.pem"\n'
     return f"[http]\n{names}[peers]\n{names}"
