@@ -113,7 +113,7 @@ def _run(plan: Plan, link: Connection, *, etcd: bool) -> Result:
     dialect = EtcdDialect(plan) if etcd else RaftkvDialect(plan)
     urls = ETCD_SERVERS if etcd and not link.server and link.config is None else link.servers()
     servers = [_server(url) for url in urls]
-    tls = ssl.create_default_context(cafile=link.cacert) if any(server.tls for server in servers) else None
+    tls = ssl.create_default_context(cafile=link.trusted()) if any(server.tls for server in servers) else None
     gc.freeze()  # what was imported need not be looked through again and again while latencies are measured
     with _watching() as watch:
         return uvloop.run(run(plan, servers, dialect, watch=watch, tls=tls))

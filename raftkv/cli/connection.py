@@ -39,12 +39,23 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def servers(self) -> tuple[str, ...]:
-        """The addresses; raises ``StartupError`` or ``ValueError``."""
+        """The addresses; raises ``StartupError`` or ``UsageError``."""
         from raftkv.client.servers import parse_servers  # noqa: PLC0415  commands load what they use
 
         if self.server:
             return parse_servers(self.server)
         return parse_servers(None) if self.config is None else _servers_of(self.config)
+
+    def trusted(self) -> str | None:
+        """The file of certificates to trust: what was given, or ``RAFTKV_CACERT``, or what the configuration names."""
+        from raftkv.client.servers import TRUST_ENVIRONMENT  # noqa: PLC0415  commands load what they use
+
+        if self.cacert is not None:
+            return str(self.cacert)
+        if self.config is None or os.environ.get(TRUST_ENVIRONMENT):
+            return os.environ.get(TRUST_ENVIRONMENT) or None
+        named = _read(self.config).http.tls_ca
+        return str(self.config.resolve().parent / named) if named else None
 
     def client(
         self,
@@ -58,14 +69,13 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         from raftkv.client import Client  # noqa: PLC0415  it takes longer to import than a command to run
 
         limit_s = timeout_s or self.timeout_s or DEFAULT_TIMEOUT_S
-        cacert = None if self.cacert is None else str(self.cacert)
         if proves and self.config is not None:
             cluster = _read(self.config).cluster
             path = self.config.resolve().parent / cluster.secret_path
             # A secret that the file does not name is asked for by no server on this machine.
             if cluster.secret_file or os.access(path, os.R_OK):
                 more |= {"secret_file": path, "cluster": cluster.name}
-        return Client(servers or self.servers(), timeout_s=limit_s, tls_ca=cacert, **more)
+        return Client(servers or self.servers(), timeout_s=limit_s, tls_ca=self.trusted(), **more)
 
 
 def _servers_of(path: Path) -> tuple[str, ...]:

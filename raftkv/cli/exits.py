@@ -14,7 +14,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from raftkv.core.errors import Code, RaftkvError, StartupError
+from raftkv.cli.output import OutputError, printable
+from raftkv.core.errors import Code, RaftkvError, StartupError, UsageError
 
 DONE: Final = 0
 NOT_FOUND: Final = 1
@@ -45,21 +46,29 @@ _STATUS_OF_CODE: Final = {
 
 def complain(text: str) -> None:
     """One line on standard error, in the name of the command."""
-    sys.stderr.write(f"raftkv: {' '.join(text.split())}\n")
+    sys.stderr.write(f"raftkv: {one_line(text)}\n")
+
+
+def one_line(text: str) -> str:
+    """``text`` in one line, in which nothing can steer a terminal."""
+    return printable(" ".join(text.split()))
 
 
 def exit_status(error: Exception) -> int:
     """Tell ``error`` in one line and return the exit status it stands for."""
     if isinstance(error, StartupError):
-        sys.stderr.write(f"{' '.join(str(error).split())}\n")  # it begins with the file or the node it is about
+        sys.stderr.write(f"{one_line(str(error))}\n")  # it begins with the file or the node it is about
         return USAGE
     if isinstance(error, RaftkvError):
         if error.applied == "unknown":
             complain(f"outcome unknown: {error.detail}")
             return UNKNOWN
-        complain(error.detail)
+        complain(error.detail.replace("acks: ", "--w: ", 1) if error.detail.startswith("acks: ") else error.detail)
         return next((status for code, status in _STATUS_OF_CODE.items() if code == error.code), UNAVAILABLE)
-    if isinstance(error, ValueError):
+    if isinstance(error, OutputError):
+        complain(str(error))
+        return UNAVAILABLE
+    if isinstance(error, UsageError):
         complain(str(error))
         return USAGE
     # A defect of ours, or of the machine: nobody knows how far a write had come.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from raftkv.cli import connection, exits
+from raftkv.cli import connection, exits, output
 from raftkv.cli.kinds import DURATION, REPLICAS
+from raftkv.process import descriptors
 
 if TYPE_CHECKING:
     from raftkv.client.arguments import Consistency
@@ -62,7 +63,7 @@ def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, **give
         return _print_siblings(key, found.records, raw=raw, as_json=as_json)
     if value is None:
         return _missing(key)
-    _write(value if raw else value + b"\n")
+    output.write(value if raw else value + b"\n")
     return exits.DONE
 
 
@@ -72,7 +73,7 @@ def _print_siblings(key: str, records: tuple[Any, ...], *, raw: bool, as_json: b
     if as_json:
         _print_json({"key": key, "siblings": [_shown(record) for record in records], "context": replacing})
     elif not raw:
-        _write(b"".join(record.value + b"\n" for record in records))
+        output.write(b"".join(record.value + b"\n" for record in records))
     hint = f"; raftkv set {key} VALUE --context {replacing} replaces them" if replacing else ""
     exits.complain(f"{len(records)} concurrent values{hint}")
     return exits.NOT_FOUND
@@ -96,12 +97,12 @@ def set_(context: click.Context, /, key: str, value: str, *, causal: str, as_jso
     if given["if_absent"] and given["if_revision"] is not None:
         raise click.UsageError("--if-absent and --if-revision exclude each other", context)
     client = connection.chosen(context, given).client()
-    content = sys.stdin.buffer.read() if value == "-" else os.fsencode(value)
+    content = _standard_input() if value == "-" else os.fsencode(value)
     revision = client.set(_key(key), content, context=causal, **given)
     if as_json:
-        _print_json({"key": key, "revision": revision or None})
+        output.confirm(_json({"key": key, "revision": revision or None}))
     else:
-        _write(b"OK\n")
+        output.confirm(b"OK\n")
     _warn_of_less(client.durability)
     return exits.DONE
 
@@ -122,9 +123,9 @@ def delete(context: click.Context, /, key: str, *, causal: str, as_json: bool, *
     if not client.delete(_key(key), context=causal, **given):
         return _missing(key)
     if as_json:
-        _print_json({"key": key, "deleted": 1})
+        output.confirm(_json({"key": key, "deleted": 1}))
     else:
-        _write(b"OK\n")
+        output.confirm(b"OK\n")
     _warn_of_less(client.durability)
     return exits.DONE
 
@@ -140,6 +141,9 @@ def _warn_of_less(durability: str) -> None:
 @click.argument("prefix", default="")
 @click.option("--values", is_flag=True, help="Print a tab and the value after each key.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N keys.")
+@click.option(
+    "-0", "separate_by_zeros", is_flag=True, help="End each key, and value, by a zero byte, and escape nothing."
+)
 @json_option
 @consistency_option
 @connection.options
@@ -152,33 +156,43 @@ def list_(
     values: bool,
     limit: int | None,
     as_json: bool,
+    separate_by_zeros: bool,
     consistency: Consistency | None,
     **given: Any,
 ) -> int:
-    """Print the keys that begin with PREFIX, one on a line, or all keys. With --json, an array of records."""
+    r"""Print the keys that begin with PREFIX, one on a line, or all keys. With --json, an array of records.
+
+    A line shows what is not printable, and the backslash, escaped (\n, \x1b, \\), so that no key can pass for two, or
+    steer a terminal; -0 prints keys as they are, a zero byte after each, for xargs -0.
+    """
+    if separate_by_zeros and as_json:
+        raise click.UsageError("-0 and --json exclude each other", context)
     client = connection.chosen(context, given).client()
     keys_only = not values and not as_json
     records = client.list(prefix, limit=limit, keys_only=keys_only, consistency=consistency)
     if as_json:
         separator = b"[\n"
         for record in records:
-            _write(separator + msgspec.json.encode(_shown(record)))
+            output.write(separator + msgspec.json.encode(_shown(record)))
             separator = b",\n"
-        _write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+        output.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
         return exits.DONE
     for record in records:
-        tail = b"\t" + record.value if values and record.value is not None else b""
-        _write(record.key.encode() + tail + b"\n")
+        fields = [record.key.encode()] + ([record.value] if values and record.value is not None else [])
+        if separate_by_zeros:
+            output.write(b"".join(field + b"\0" for field in fields))
+        else:
+            output.write(b"\t".join(map(output.escaped, fields)) + b"\n")
     return exits.DONE
 
 
 def _key(text: str) -> bytes:
-    """The key as it was typed, byte for byte; raises ``ValueError``."""
+    """The key as it was typed, byte for byte."""
     key = os.fsencode(text)
     try:
         key.decode()
     except UnicodeDecodeError:
-        raise ValueError("a key must be UTF-8") from None
+        raise click.UsageError("a key must be UTF-8") from None
     return key
 
 
@@ -194,10 +208,18 @@ def _shown(record: Any) -> dict[str, Any]:
     return {**shown, "value": None if record.value is None else value_to_json(record.value)}
 
 
+def _json(content: Any) -> bytes:
+    return msgspec.json.encode(content) + b"\n"
+
+
 def _print_json(content: Any) -> None:
-    _write(msgspec.json.encode(content) + b"\n")
+    output.write(_json(content))
 
 
-def _write(content: bytes) -> None:
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+def _standard_input() -> bytes:
+    if descriptors.was_closed(0):
+        raise click.UsageError("standard input is closed, and - reads the value from there")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise click.UsageError(f"standard input: {error.strerror}") from None

@@ -122,7 +122,7 @@ def _checked(path: Path, steps: int | None) -> int:
     try:
         history = History.read(path)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise click.UsageError(f"{path}: {error}") from error
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror}") from error
     single = History(operation for operation in history if not operation.siblings)
@@ -156,6 +156,9 @@ def _reported(folder: Path, perform: Callable[[], object]) -> int:
         return exits.UNAVAILABLE
     except OSError as error:
         exits.complain(f"{error.filename}: {error.strerror}")
+        return exits.USAGE
+    except ValueError as error:
+        exits.complain(f"{folder}: not what a run leaves behind: {error}")
         return exits.USAGE
     click.echo()
     print_figures(

@@ -6,14 +6,14 @@ Commands live in modules by topic and are imported when they are named: ``raftkv
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import os
 import sys
 from typing import Any, Final
 
 import click
 
-from raftkv.cli import connection, exits
+from raftkv.cli import connection, exits, output
 
 COMMANDS: Final = {
     "up": ("raftkv.cli.nodes", "up"),
@@ -31,18 +31,40 @@ COMMANDS: Final = {
 }
 
 
+ALIASES: Final = {
+    **dict.fromkeys(("put", "store", "write"), "set"),
+    **dict.fromkeys(("del", "rm", "remove", "unset"), "delete"),
+    **dict.fromkeys(("ls", "keys", "scan"), "list"),
+    **dict.fromkeys(("read", "show", "cat"), "get"),
+    **dict.fromkeys(("start", "run", "serve", "server"), "up"),
+    **dict.fromkeys(("info", "health", "nodes"), "status"),
+    **dict.fromkeys(("member", "cluster", "join"), "members"),
+    "benchmark": "bench",
+}
+"""What other stores call our commands: a suggestion, never a second name."""
+
+
 class Commands(click.Group):
     """The commands of ``COMMANDS``, each imported when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            hint = _meant(cmd_name)
+            raise click.UsageError(f"there is no command {cmd_name!r}{hint}", ctx)
         module, name = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+
+def _meant(name: str) -> str:
+    """What somebody who typed ``name`` may have had in mind."""
+    if name == "help":
+        return "; it is 'raftkv --help', or 'raftkv COMMAND --help'"
+    meant = ALIASES.get(name.lower()) or next(iter(difflib.get_close_matches(name.lower(), COMMANDS, 1)), None)
+    return f"; did you mean 'raftkv {meant}'?" if meant else ""
 
 
 def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001  click's signature
@@ -87,10 +109,8 @@ def run(arguments: list[str]) -> int:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
         return exits.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has left, which is theirs to do; nothing more can be said to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.NOT_FOUND
+    except output.ReaderGoneError:
+        return exits.DONE  # what it wanted it has, and nothing more can be said to it
     except Exception as error:  # noqa: BLE001  a person sees one line, whatever it was
         return exits.exit_status(error)
     return result if isinstance(result, int) else exits.DONE

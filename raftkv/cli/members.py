@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Final
 
 import click
 import msgspec
 
-from raftkv.cli import connection, exits
+from raftkv.cli import connection, exits, output
 from raftkv.cli.connection import Connection
 from raftkv.cli.tables import print_table
 
@@ -75,10 +74,10 @@ def repair(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
     asked = {node["id"]: f"{scheme}://{node['http']}" for node in found if node.get("state") != "left"}
     done = {node: _repair(link, server) for node, server in asked.items()}
     if as_json:
-        sys.stdout.write(msgspec.json.encode({"nodes": done}).decode() + "\n")
+        output.write(msgspec.json.encode({"nodes": done}) + b"\n")
     else:
         for node, result in done.items():
-            sys.stdout.write(f"{node}: {_told(result)}\n")
+            output.write(f"{node}: {_told(result)}\n".encode())
     is_whole = all("error" not in result and not result["unreachable"] for result in done.values())
     return exits.DONE if is_whole else exits.UNAVAILABLE
 
@@ -106,7 +105,7 @@ def _told(result: dict[str, Any]) -> str:
 
 def _print_members(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        output.write(msgspec.json.encode(found) + b"\n")
         return
     rows = [_row(member, found.get("leader")) for member in found["members"]]
     print_table(COLUMNS, [(cells, "") for cells in rows])

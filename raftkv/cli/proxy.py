@@ -36,7 +36,7 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
         address,
         servers,
         timeout_s=link.timeout_s or DEFAULT_TIMEOUT_S,
-        cacert=None if link.cacert is None else str(link.cacert),
+        cacert=link.trusted(),
         announce=f"listening on http://{address} for {', '.join(servers)}",
     )
     return exits.DONE

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import click
 import msgspec
 
-from raftkv.cli import connection, exits, ring
+from raftkv.cli import connection, exits, output, ring
 from raftkv.cli.connection import Connection
 from raftkv.cli.tables import print_table
 
@@ -29,10 +28,10 @@ def status(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
     link = connection.chosen(context, given)
     nodes = survey(link)
     if as_json:
-        sys.stdout.write(msgspec.json.encode({"nodes": nodes}).decode() + "\n")
+        output.write(msgspec.json.encode({"nodes": nodes}) + b"\n")
     elif any("ring" in node for node in nodes):
         print_table(ring.COLUMNS, ring.table(nodes))
-        sys.stdout.write(f"{ring.summary(nodes)}\n")
+        output.write(f"{ring.summary(nodes)}\n".encode())
     else:
         cells = [row(node) for node in nodes]
         print_table(COLUMNS, [(line, _style(line[1])) for line in cells])

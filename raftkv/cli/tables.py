@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import click
 
+from raftkv.cli.output import printable, write
+
 Row = tuple[tuple[str, ...], str]
 """The cells, and the style that a terminal gives them."""
 
@@ -51,12 +53,13 @@ def print_figures(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
 def print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Print ``rows`` under ``columns``."""
+    rows = [(tuple(map(printable, cells)), style) for cells, style in rows]
     if not sys.stdout.isatty():
         lines = [tuple(columns), *(cells for cells, _ in rows)]
         widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
         for line in lines:
             padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-            sys.stdout.write("  ".join(padded).rstrip() + "\n")
+            write(("  ".join(padded).rstrip() + "\n").encode())
         return
     from rich.console import Console  # noqa: PLC0415  only a terminal pays for it
     from rich.table import Table  # noqa: PLC0415

@@ -1,6 +1,6 @@
 """What a caller gave, checked and put into the form that a request has. Pure: no socket, no clock.
 
-A mistake raises ``TypeError`` or ``ValueError`` with a sentence, before anything is sent.
+A mistake raises ``TypeError`` or ``UsageError`` with a sentence, before anything is sent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 from raftkv.client.records import value_from_json, value_to_json
+from raftkv.core.errors import UsageError
 
 Key = str | bytes
 """Text, or its UTF-8."""
@@ -35,11 +36,11 @@ def path_of(key: Key) -> str:
     if not isinstance(key, str | bytes):
         raise TypeError(f"a key must be str or bytes, not {type(key).__name__}")
     if not key:
-        raise ValueError("a key must not be empty")
+        raise UsageError("a key must not be empty")
     try:
         return "/kv/" + quote(key, safe="")
     except UnicodeEncodeError:
-        raise ValueError("a key must be text that UTF-8 can hold: it has half of a surrogate pair") from None
+        raise UsageError("a key must be text that UTF-8 can hold: it has half of a surrogate pair") from None
 
 
 def bytes_of(value: Value) -> bytes:
@@ -66,14 +67,14 @@ def checked_acks(acks: Acks | None) -> Acks | None:
     """``acks`` itself; that there are so many replicas only the cluster can tell."""
     if acks is None or acks in _WORDS or (isinstance(acks, int) and not isinstance(acks, bool) and acks > 0):
         return acks
-    raise ValueError(f"acks: {acks!r} is none of {', '.join(_WORDS)} or a number above 0")
+    raise UsageError(f"acks: {acks!r} is none of {', '.join(_WORDS)} or a number above 0")
 
 
 def checked_ttl(ttl: float | None) -> float | None:
     """``ttl`` itself, in seconds."""
     if ttl is None or (isinstance(ttl, int | float) and not isinstance(ttl, bool) and 0 < ttl < math.inf):
         return ttl
-    raise ValueError(f"ttl: {ttl!r} is not a number of seconds above 0")
+    raise UsageError(f"ttl: {ttl!r} is not a number of seconds above 0")
 
 
 def checked_timeout_s(timeout_s: float) -> float:
@@ -81,7 +82,7 @@ def checked_timeout_s(timeout_s: float) -> float:
     if isinstance(timeout_s, int | float) and TIMEOUT_MIN_S <= timeout_s <= TIMEOUT_MAX_S:
         return timeout_s
     bounds = f"from {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:.0f}"
-    raise ValueError(f"timeout_s: {timeout_s!r} is not a number of seconds {bounds}")
+    raise UsageError(f"timeout_s: {timeout_s!r} is not a number of seconds {bounds}")
 
 
 def operation_of(one: Mapping[str, Any]) -> dict[str, Any]:

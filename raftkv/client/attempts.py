@@ -37,7 +37,7 @@ class Attempts:
     ) -> None:
         """``retry=False`` asks every server once at most; ``prover`` signs what changes the cluster.
 
-        Raises ``ValueError`` when ``tls_ca`` cannot be used.
+        Raises ``UsageError`` when ``tls_ca`` cannot be used.
         """
         self.servers = servers
         self._retry = retry

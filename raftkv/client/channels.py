@@ -6,7 +6,6 @@ with all of its. Locks are made anew as well, since a thread that held one does 
 at most ``CHANNELS_MAX`` are open at a time; who wants one more waits for it until its deadline. A channel on which
 anything went wrong is not used again, nor one that was idle for long or on which the server has said something unasked.
 
-Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ import weakref
 from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from typing import Final, NamedTuple
+
+from raftkv.core.errors import UsageError
 
 CONNECT_TIMEOUT_S: Final = 1.0
 """A machine that does not take a connection within a second is as good as down, and the next server is asked."""
@@ -106,7 +107,7 @@ class Channels:
     """The channels of one client, to any number of servers. Any thread may call; see the module for forks."""
 
     def __init__(self, *, tls_ca: str | None) -> None:
-        """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``ValueError``."""
+        """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``UsageError``."""
         self._tls = None if tls_ca is None else _tls_context(tls_ca)
         self._begin()
         _ALL.add(self)
@@ -300,7 +301,7 @@ def _tls_context(tls_ca: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=tls_ca)
     except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
         reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{tls_ca}: not a file of certificates to trust: {reason}") from None
+        raise UsageError(f"{tls_ca}: not a file of certificates to trust: {reason}") from None
 
 
 def _no_connection(error: OSError) -> str:

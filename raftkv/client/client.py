@@ -41,7 +41,7 @@ from raftkv.client.exchange import Call
 from raftkv.client.records import Page, Record, json_from_body, page_from_json, record_from_json, siblings_from_json
 from raftkv.client.servers import TRUST_ENVIRONMENT, parse_servers
 from raftkv.core.config import ClusterSection
-from raftkv.core.errors import Code, DefiniteError, RaftkvError
+from raftkv.core.errors import Code, DefiniteError, RaftkvError, UsageError
 from raftkv.core.proof import Prover
 from raftkv.core.secret import read_key
 
@@ -81,7 +81,7 @@ class Client:
         secret_file: str | os.PathLike[str] | None = None,
         cluster: str = ClusterSection().name,
     ) -> None:
-        """Make no connection yet; raises ``ValueError`` when an address, a time or ``tls_ca`` makes no sense.
+        """Make no connection yet; raises ``UsageError`` when an address, a time or ``tls_ca`` makes no sense.
 
         Raises ``StartupError`` when ``secret_file`` holds no secret.
         """
@@ -267,7 +267,7 @@ class Client:
         which may be lost. ``context``: of the record that the writer has seen; siblings that it covers are replaced.
         """
         if if_absent and if_revision is not None:
-            raise ValueError("if_absent and if_revision exclude each other")
+            raise UsageError("if_absent and if_revision exclude each other")
         headers = {"Content-Type": "application/octet-stream"}
         if if_absent:
             headers["If-None-Match"] = "*"

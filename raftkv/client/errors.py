@@ -8,6 +8,8 @@
      |    +-- SiblingsFound      records: the values of a key whose writers did not know of each other
      +-- IndefiniteError         it may have been applied
 
+What the caller gave and makes no sense is a ``UsageError``, which is a ``ValueError``: nothing was sent.
+
 A missing key is no failure: ``get`` returns its default, ``delete`` says ``False``; only the mapping style raises
 ``KeyError``. A read that got no answer is always a ``DefiniteError``: there was nothing to apply. Everything here is
 pure: no socket, no clock.

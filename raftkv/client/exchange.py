@@ -17,6 +17,7 @@ import msgspec
 
 from raftkv.client.channels import Channel, Channels, Heard, Host, UnopenedError, what_else
 from raftkv.client.errors import Reply
+from raftkv.core.errors import UsageError
 from raftkv.core.proof import Prover
 
 
@@ -57,7 +58,7 @@ class Exchange:
     """Sends calls."""
 
     def __init__(self, servers: tuple[str, ...], *, tls_ca: str | None, prover: Prover | None = None) -> None:
-        """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``ValueError``."""
+        """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``UsageError``."""
         self._hosts = {server: _host(server) for server in servers}
         self._channels = Channels(tls_ca=tls_ca)
         self._prover = prover
@@ -157,7 +158,7 @@ def _encoded(host: Host, call: Call, target: str, headers: dict[str, str]) -> by
 
 def _one_line(name: str, value: str) -> str:
     if not value.isascii() or not value.isprintable():
-        raise ValueError(f"{name}: must be visible ASCII characters")
+        raise UsageError(f"{name}: must be visible ASCII characters")
     return value
 
 

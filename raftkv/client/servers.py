@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from raftkv.core.errors import UsageError
+
 DEFAULT_SERVERS: Final = ("http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003")
 DEFAULT_PORT: Final = 8001
 ENVIRONMENT: Final = "RAFTKV_SERVERS"
@@ -29,14 +31,14 @@ def parse_servers(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """Base URLs from a list or a comma-separated string; ``None`` means the environment, then the embedded cluster.
 
     ``host:port`` alone means ``http``; a port that is not named is 8001; each is returned whole, as
-    ``http://host:port``. Raises ``ValueError`` with a reason.
+    ``http://host:port``. Raises ``UsageError`` with a reason.
     """
     if given is None:
         given = os.environ.get(ENVIRONMENT) or DEFAULT_SERVERS
     texts = given.split(",") if isinstance(given, str) else [part for text in given for part in text.split(",")]
     servers = tuple(dict.fromkeys(_base_url(text.strip()) for text in texts if text.strip()))
     if not servers:
-        raise ValueError("no server is named")
+        raise UsageError("no server is named")
     return servers
 
 
@@ -46,19 +48,19 @@ def _base_url(text: str) -> str:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError(f"{text!r} is not {_LIKE}") from None
+        raise UsageError(f"{text!r} is not {_LIKE}") from None
     if "@" in parts.netloc:
         # Not shown: it may hold a password.
-        raise ValueError(f"the address of a server with a name or password before @ is not {_LIKE}")
+        raise UsageError(f"the address of a server with a name or password before @ is not {_LIKE}")
     if parts.scheme not in ("http", "https") or not host or port == 0 or not _PLAIN.fullmatch(host):
-        raise ValueError(f"{text!r} is not {_LIKE}")
+        raise UsageError(f"{text!r} is not {_LIKE}")
     if host.isdigit():
-        raise ValueError(f"{text!r} names a port and no host: the address of a server is {_LIKE[4:]}")
+        raise UsageError(f"{text!r} names a port and no host: the address of a server is {_LIKE[4:]}")
     for part, what in ((parts.path.strip("/"), "path"), (parts.query, "query"), (parts.fragment, "fragment")):
         if part:
-            raise ValueError(f"{text!r} has a {what} ({part!r}): the address of a server ends with its port")
+            raise UsageError(f"{text!r} has a {what} ({part!r}): the address of a server ends with its port")
     if not url.isascii() or not url.isprintable() or url[-1] in "?#":
-        raise ValueError(f"{text!r} is not {_LIKE}")
+        raise UsageError(f"{text!r} is not {_LIKE}")
     name = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{name}:{DEFAULT_PORT if port is None else port}"
 

@@ -10,6 +10,8 @@ contract (``code`` in problem+json) and never change their meaning.
      +-- DefiniteError       the operation was not applied
      +-- IndefiniteError     the operation may have been applied
 
+What somebody asked for that makes no sense is a ``UsageError``: nothing was begun.
+
 This module imports nothing but the standard library and msgspec.
 """
 
@@ -94,6 +96,10 @@ class IndefiniteError(RaftkvError):
     """The operation may have been applied; only an idempotency key makes a retry safe."""
 
     applied = "unknown"
+
+
+class UsageError(ValueError):
+    """What was asked for makes no sense, and nothing was begun; the message is a sentence for who asked."""
 
 
 class StartupError(Exception):

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.core.config import ConfigError, parse_config, readable
+from raftkv.core.errors import UsageError
 from raftkv.lab.additions import Update
 from raftkv.lab.nemesis import Planned
 from raftkv.lab.script import Kind, Workload
@@ -36,7 +37,7 @@ _NODE: Final = '[[node]]\nid = "n{0}"\nhttp = "127.0.0.1:{1}"\npeer = "127.0.0.1
 Text = Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
-class ScenarioError(ValueError):
+class ScenarioError(UsageError):
     """The scenario is refused; the message names the key and the reason."""
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from raftkv.core.errors import Code
+from raftkv.core.errors import Code, UsageError
 from raftkv.load.engine import Failure
 from raftkv.load.plan import Plan
 
@@ -135,7 +135,7 @@ class EtcdDialect:
     def __init__(self, plan: Plan) -> None:
         """Raises ``ValueError`` for a choice that etcd does not have."""
         if plan.r or plan.w or plan.consistency not in ("", "linearizable", "local"):
-            raise ValueError("etcd has no r and w, and reads that are linearizable or local")
+            raise UsageError("etcd has no r and w, and reads that are linearizable or local")
         self._is_local = plan.consistency == "local"
 
     def put(self, key: int, value: bytes) -> bytes:

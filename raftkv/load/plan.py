@@ -8,6 +8,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from raftkv.core.errors import UsageError
+
 VALUE_BYTES_MIN: Final = 48
 """A value names its run and the number of its write, so that a read can tell how old it is."""
 
@@ -50,10 +52,10 @@ RATIOS: Final = (Ratio(1, 99), Ratio(10, 90), Ratio(50, 50), Ratio(90, 10))
 
 
 def parse_ratio(text: str) -> Ratio:
-    """Read ``WRITES/READS``; raises ``ValueError`` with a reason."""
+    """Read ``WRITES/READS``, in percent; raises ``UsageError`` with a reason."""
     writes, slash, reads = text.partition("/")
-    if not (slash and writes.isdecimal() and reads.isdecimal() and len(text) <= 20 and int(writes) + int(reads) > 0):
-        raise ValueError(f"{text!r} is not a ratio of writes to reads, like 10/90")
+    if not (slash and writes.isdecimal() and reads.isdecimal() and len(text) <= 20 and int(writes) + int(reads) == 100):
+        raise UsageError(f"{text!r} is not a ratio of writes to reads, two numbers of 100 together like 10/90")
     return Ratio(int(writes), int(reads))
 
 

@@ -11,6 +11,7 @@ import sys
 from typing import Final
 
 _NAMES: Final = ("stdin", "stdout", "stderr")
+_opened_here: set[int] = set()
 
 
 def open_missing() -> None:
@@ -19,6 +20,7 @@ def open_missing() -> None:
         try:
             os.fstat(number)
         except OSError:
+            _opened_here.add(number)
             opened = os.open(os.devnull, os.O_RDWR)
             if opened != number:
                 os.dup2(opened, number)
@@ -29,3 +31,8 @@ def open_missing() -> None:
             stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+
+def was_closed(number: int) -> bool:
+    """Was the standard descriptor closed when the process began? Who reads or writes there in earnest has to know."""
+    return number in _opened_here

@@ -69,7 +69,7 @@ def test_a_run_is_shown_and_written_as_json_and_csv(register, tmp_path, capsys):
 
 def test_an_open_loop_accounts_for_every_request_that_was_due(register, tmp_path):
     file = tmp_path / "a.json"
-    status = run(["bench", "--server", register, *QUICK, "--rate", "100", "--ratio", "1/0", "--json", str(file)])
+    status = run(["bench", "--server", register, *QUICK, "--rate", "100", "--ratio", "100/0", "--json", str(file)])
     result = json.loads(file.read_text())
 
     assert status == exits.DONE

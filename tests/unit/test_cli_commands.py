@@ -230,7 +230,7 @@ def test_a_reader_that_left_is_no_failure_worth_a_traceback():
         error = process.stderr.read()
         process.stderr.close()
 
-        assert process.wait() == 1
+        assert process.wait() == 0
         assert error == b""
 
 

@@ -15,6 +15,9 @@ from raftkv.load.traffic import Traffic
 REFUSED = b'{"code": "no_leader", "applied": "no", "detail": "there is\\nno leader"}'
 
 
+ABSENT = b'{"code":"not_found","applied":"no","detail":""}'
+
+
 class Store:
     """One client after the other reads and writes a dictionary; every request takes 1 ms."""
 
@@ -41,7 +44,7 @@ class Store:
             self.values[call.key] = value
             body = b"{}"
         elif body is None:
-            status, body = (200, self.values[call.key]) if call.key in self.values else (404, b"")
+            status, body = (200, self.values[call.key]) if call.key in self.values else (404, ABSENT)
         began_s, self.now_s = self.now_s, self.now_s + 0.001
         return self.traffic.answered(call, status, body, Times(began_s, began_s, self.now_s))
 
@@ -211,7 +214,7 @@ def test_the_table_and_the_spreadsheet_show_what_was_counted():
     assert (fields["write_count"], fields["write_errors"], fields["read_count"], fields["read_p50_ms"]) == (3, 1, 0, "")
 
 
-@pytest.mark.parametrize("text", ["", "1", "1/", "0/0", "-1/2", "1/2/3", "a/b", "1.5/2"])
+@pytest.mark.parametrize("text", ["", "1", "1/", "0/0", "-1/2", "1/2/3", "a/b", "1.5/2", "50/60", "1/1"])
 def test_what_is_no_ratio_is_refused(text):
     with pytest.raises(ValueError, match="ratio"):
         parse_ratio(text)
