@@ -220,7 +220,8 @@ def _quorum(  # noqa: PLR0917
     store = Store(engine, conflicts, max_siblings=config.quorum.max_siblings)
     entries = {node.id: Entry(node.id, node.http, node.peer, node.zone) for node in config.node}
     remembered = remembered_members(store)
-    if remembered is not None:
+    is_let_in = remembered is not None and not remembered.is_awaited(node_id)
+    if remembered is not None and (is_let_in or not config.quorum.seeds):
         check_still_member(config.member(node_id), remembered.entries, config.http)
     elif config.quorum.seeds:
         members = join(config.member(node_id), config.quorum.seeds, config.http, config.cluster)

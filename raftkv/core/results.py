@@ -185,7 +185,8 @@ class QuorumStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     ``ring`` is a digest of the ring: equal on nodes that agree about it. ``repaired_keys`` counts the versions that
     read repair and range exchanges (anti-entropy, repair, data on the move) brought to this node since it started,
-    whoever began them.
+    whoever began them. ``short_share`` is the part of all keys, 0 to 1, that cannot be written or read now by the
+    cluster's own numbers.
     """
 
     ring: str
@@ -195,6 +196,7 @@ class QuorumStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     members: tuple[MemberStatus, ...]
     transfer: Transfer | None = None
     repaired_keys: int = 0
+    short_share: float = 0.0
 
 
 class Configured(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="configured"):

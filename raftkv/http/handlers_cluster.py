@@ -31,11 +31,9 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     """Why a node with this status cannot serve writes and reads as they are by default; ``None`` when it can."""
     if status is None:
         return Code.NO_LEADER, NOT_RUNNING
-    alone = _alone(status)
-    if alone:
-        return Code.QUORUM_UNREACHABLE, alone
-    if not status.can_read:
-        return Code.QUORUM_UNREACHABLE, "the data of this node is being fetched from the others"
+    lack = _quorum_lack(status)
+    if lack:
+        return Code.QUORUM_UNREACHABLE, lack
     if Consistency.LINEARIZABLE in status.offers:
         if status.leader is None:
             return Code.NO_LEADER, "no leader"
@@ -46,16 +44,20 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     return None if status.can_write else (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
 
 
-def _alone(status: Status) -> str:
-    """Why this node does not have enough others with it; empty if it has."""
+def _quorum_lack(status: Status) -> str:
+    """What keeps a quorum from being there, members or the data of this one; empty when nothing does."""
     if status.misfit:
         return f"this node takes no part: {status.misfit}"
     reachable = 1 + sum(peer.reachable for peer in status.peers)
     _, r, w = status.sizes
-    if reachable >= max(r, w):
-        return ""
     misfits = [peer.misfit for peer in status.peers if peer.misfit]
-    return "; ".join([f"no quorum: {reachable} of {status.cluster_size}", *misfits])
+    if reachable < max(r, w):
+        return "; ".join([f"no quorum: {reachable} of {status.cluster_size}", *misfits])
+    if status.quorum is not None and status.quorum.short_share:
+        part, size = max(1, round(100 * status.quorum.short_share)), len(status.peers) + 1
+        detail = f"no quorum for {part} % of the keys: {reachable} of {size} members are reachable"
+        return "; ".join([detail, *misfits])
+    return "" if status.can_read else "the data of this node is being fetched from the others"
 
 
 def _parse_status(request: HttpRequest, context: Context) -> Ask:

@@ -8,6 +8,11 @@ ever more than one step apart, and each step keeps all write quorums and read qu
 itself it has on its disk, so that it does not fall back by a restart. A member that is removed while it is cut off may
 act on older rings until its links stand again.
 
+A newcomer is no member before it has proven itself over its link: until then the node that was asked keeps it as
+*invited*, to itself. Nobody is told of it, nothing is asked of it, no write waits for it, and after a while it is
+forgotten. Nobody is let go whose leaving would leave fewer members than R or W ask for, or take away the only replicas
+of some key.
+
 One change is let in at a time by each node, but for the removal of a member that is away, since the change may be
 waiting for it; changes that were let in by two nodes at once go side by side.
 
@@ -29,7 +34,7 @@ import structlog
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.core.requests import AddMember, RemoveMember
 from raftkv.core.results import Membership as MembershipResult
-from raftkv.core.results import MemberStatus, PeerStatus
+from raftkv.core.results import MemberState, MemberStatus, PeerStatus
 from raftkv.quorum.membership import (
     MEMBERS_LIMIT,
     Digest,
@@ -47,6 +52,12 @@ from raftkv.quorum.outbox import Outbox, PeerPort
 from raftkv.quorum.placement import Placement
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.store import Store
+
+INVITED_S: Final = 300.0
+"""How long a newcomer may take to link up; whoever starts it later asks again."""
+
+INVITED_MAX: Final = 16
+"""So many are awaited at a time."""
 
 FAREWELL_S: Final = 2.0
 """How long a node that has left stays to say so."""
@@ -81,6 +92,8 @@ class Members:
         self._next_tick_s = now_s
         self._acted_on = -1
         self._parting_s: float | None = None
+        self._invited: dict[str, tuple[Entry, float]] = {}
+        """Who was let in and has not linked up yet, and until when that holds."""
         self._unsaid: list[tuple[str, GossipMessage]] = []
         self.is_lacking = False
         """Did this node have data, under another directory, that has not been fetched from the others yet?"""
@@ -121,6 +134,7 @@ class Members:
         if now_s >= self._next_tick_s:
             self._next_tick_s = now_s + self._settings.gossip_s
             self._post(self._membership.tick(self._live()))
+        self._welcome(now_s)
         self._lead_changes()
         self._act()
         if self._membership.own.phase is Phase.LEFT:
@@ -141,8 +155,10 @@ class Members:
             if self._is_up(peer) and (self._is_in(peer) or not self._is_untold):
                 self._outbox.post(peer, Gossip(message))
 
-    def link_up(self, peer: str) -> None:
+    def link_up(self, peer: str, now_s: float) -> None:
         """A connection stands: no need to wait for the next period."""
+        if peer in self._invited:
+            self._welcome(now_s)
         if peer in self._membership.entries:
             self._post(self._membership.tick([peer]))
 
@@ -153,12 +169,9 @@ class Members:
             return refusal
         entries = self._membership.entries
         if isinstance(request, AddMember):
-            held = entries.get(request.id)
-            if held is None or held.phase is Phase.LEFT:
-                self._membership.add(
-                    Entry(request.id, request.http, request.peer, request.zone),
-                    now_s,
-                )
+            return MembershipResult(members=self._invite(request, now_s))
+        if self._invited.pop(request.id, None) is not None:
+            self._link_members()
         elif entries[request.id].phase is Phase.UP:
             self._membership.move(request.id, Phase.LEAVING)
         elif entries[request.id].phase is Phase.JOINING:
@@ -166,6 +179,41 @@ class Members:
         self._act()
         self._spread()
         return MembershipResult(members=self.statuses(now_s))
+
+    def _invite(self, request: AddMember, now_s: float) -> tuple[MemberStatus, ...]:
+        """Await the newcomer; the members as it shall know them, itself among them."""
+        held = self._membership.entries.get(request.id)
+        if held is not None and held.phase is not Phase.LEFT:
+            return self.statuses(now_s)
+        self._invited.pop(request.id, None)
+        entry = Entry(request.id, request.http, request.peer, request.zone)
+        self._invited[request.id] = (entry, now_s + INVITED_S)
+        log_line.info("awaiting a newcomer", member=request.id, peer=request.peer)
+        self._link_members()
+        self._welcome(now_s)
+        if request.id not in self._invited:
+            return self.statuses(now_s)
+        newcomer = MemberStatus(
+            id=request.id, http=request.http, peer=request.peer, zone=request.zone, state=MemberState.JOINING
+        )
+        return tuple(sorted((*self.statuses(now_s), newcomer), key=lambda member: member.id))
+
+    def _welcome(self, now_s: float) -> None:
+        """Let in, one after another, who was invited and has linked up; forget who does not come."""
+        for member, (entry, until_s) in tuple(self._invited.items()):
+            held = self._membership.entries.get(member)
+            is_in = held is not None and held.phase is not Phase.LEFT
+            if is_in or now_s >= until_s:
+                del self._invited[member]
+                self._link_members()
+            elif self._has_proven_itself(member) and not self._membership.changing():
+                del self._invited[member]
+                self._membership.add(entry, now_s)
+                self._act()
+                self._spread()
+
+    def _has_proven_itself(self, newcomer: str) -> bool:
+        return self._is_up(newcomer)
 
     # -- data on the move
 
@@ -288,6 +336,8 @@ class Members:
         return sorted(e.id for e in entries if e.phase is not Phase.LEFT and (e.id == own or self._is_up(e.id)))
 
     def _refusal(self, request: AddMember | RemoveMember) -> Refused | None:
+        if request.id in self._invited and isinstance(request, RemoveMember):
+            return None
         others = [entry.id for entry in self._membership.changing() if entry.id != request.id]
         is_lost = isinstance(request, RemoveMember) and request.id not in self._live()
         if others and not is_lost:
@@ -299,12 +349,32 @@ class Members:
         held = self._membership.entries.get(member)
         if held is None or held.phase is Phase.LEFT:
             return Refused(code=Code.NOT_FOUND, detail=f"there is no member {member!r}")
-        if held.phase is Phase.UP and len(self._membership.in_phases(Phase.UP)) == 1:
+        return self._loss(member) if held.phase is Phase.UP else None
+
+    def _loss(self, member: str) -> Refused | None:
+        """What would be lost if ``member`` left: the quorum of all that stay, or the only replicas of some key."""
+        staying = [other for other in self._membership.in_phases(Phase.UP) if other != member]
+        if not staying:
             return Refused(code=Code.BAD_REQUEST, detail="the last member cannot leave")
+        n, r, w = self.sizes
+        if len(staying) < max(r, w):
+            detail = f"{len(staying)} members would stay, but r = {r} and w = {w}; add a node or lower them first"
+            return Refused(code=Code.BAD_REQUEST, detail=detail)
+        live = self._live()
+        away = [other for other in self._membership.in_phases(Phase.UP) if other not in live]
+        if member in away and len(away) >= n:
+            detail = (
+                f"{', '.join(sorted(away))} cannot be reached, and n = {n}: {member} may be among the only replicas of "
+                "some keys; start one of them first, with an empty directory if its own is lost"
+            )
+            return Refused(code=Code.BAD_REQUEST, detail=detail)
         return None
 
     def _bad_newcomer(self, request: AddMember) -> Refused | None:
         """A member that asks again, because it has lost its data, is welcome; an address belongs to one member only."""
+        if len(self._invited) >= INVITED_MAX and request.id not in self._invited:
+            detail = f"{INVITED_MAX} newcomers are awaited already; remove one that does not come"
+            return Refused(code=Code.OVERLOADED, detail=detail, retry_after_s=INVITED_S)
         if len(self._membership.entries) >= MEMBERS_LIMIT and request.id not in self._membership.entries:
             return Refused(code=Code.BAD_REQUEST, detail=f"a cluster has at most {MEMBERS_LIMIT} members")
         for entry in self._membership.entries.values():
@@ -367,10 +437,14 @@ class Members:
         synced = membership.own.synced if membership.own.view == view or self._placement.others else view
         membership.say(view=view, synced=synced)
         self._acted_on = membership.version
-        self._link.set_members(
-            {entry.id: entry.peer for entry in membership.entries.values() if entry.phase is not Phase.LEFT}
-        )
+        self._link_members()
         self._store.keep_members(encode_remembered(Remembered(tuple(membership.entries.values()), membership.sizes)))
+
+    def _link_members(self) -> None:
+        """Who may link up: the members, and who was invited."""
+        members = [entry for entry in self._membership.entries.values() if entry.phase is not Phase.LEFT]
+        invited = [entry for entry, _ in self._invited.values()]
+        self._link.set_members({entry.id: entry.peer for entry in (*invited, *members)})
 
     def _post(self, messages: list[tuple[str, GossipMessage]]) -> None:
         self._unsaid += messages

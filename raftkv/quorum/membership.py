@@ -338,6 +338,11 @@ class Remembered(msgspec.Struct, frozen=True, array_like=True):
     entries: tuple[Entry, ...]
     sizes: Sizes
 
+    def is_awaited(self, own_id: str) -> bool:
+        """Has nobody confirmed yet that the node which keeps this is a member? Then it must ask to be let in again."""
+        own = next((entry for entry in self.entries if entry.id == own_id), None)
+        return own is not None and own.phase is Phase.JOINING and own.phase_version == 0
+
 
 encode_remembered = msgspec.msgpack.Encoder().encode
 decode_remembered = msgspec.msgpack.Decoder(Remembered).decode

@@ -27,6 +27,8 @@ class Placement:
         self.reading: Ring | None = None
         self.others: tuple[Ring, ...] = ()
         self._gaining: dict[int, frozenset[str]] = {}
+        self._short: tuple[tuple[object, ...], float] | None = None
+        """The last ``short_share`` and what it was asked of."""
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -74,6 +76,27 @@ class Placement:
         """Whom a read of ``key`` asks."""
         primaries, fallbacks = self._preference(self.reading, key, n)
         return Targets(primaries, fallbacks, usable=self.is_usable, sloppy=sloppy)
+
+    def short_share(self, n: int, r: int, w: int, *, sloppy: bool) -> float:
+        """The part of all ranges, 0 to 1, whose keys cannot be written or read now by these numbers."""
+        nodes = {node for ring in (self.reading, *self.others) if ring is not None for node in ring.nodes}
+        usable = frozenset(node for node in nodes if self.is_usable(node))
+        if self.reading is None or len(usable) == len(nodes) >= max(r, w):
+            return 0.0
+        asked = (self.view, usable, n, r, w, sloppy)
+        if self._short is None or self._short[0] != asked:
+            pieces = self.pieces()
+            short_count = sum(1 for piece in pieces if self._is_short(piece, usable, (n, r, w), sloppy=sloppy))
+            self._short = asked, short_count / len(pieces)
+        return self._short[1]
+
+    def _is_short(self, piece: Range, usable: frozenset[str], sizes: tuple[int, int, int], *, sloppy: bool) -> bool:
+        assert self.reading is not None
+        n, r, w = sizes
+        preferred = self.reading.preference(piece.last, n)
+        asked_count = min(n, len(usable.intersection(preferred if sloppy else preferred[:n])))
+        besides = self.other_owners(piece, n).difference(preferred[:n])
+        return asked_count < r or asked_count + len(usable & besides) < w + len(besides)
 
     def owners(self, piece: Range, n: int) -> tuple[str, ...]:
         """The nodes whose data of ``piece`` reads ask for."""

@@ -296,6 +296,7 @@ class QuorumReplica:
                 members=self._members.statuses(self._clock()),
                 transfer=self._anti_entropy.transfer,
                 repaired_keys=self._anti_entropy.repaired_count + self._serving.repaired_count,
+                short_share=self._placement.short_share(n, r, w, sloppy=self._settings.sloppy),
             ),
             misfit=self._misfits.get(self._settings.node_id, ""),
         )
@@ -409,7 +410,7 @@ class QuorumReplica:
     def link_changed(self, peer: str, *, up: bool) -> None:
         """The connection to ``peer`` came up or went down."""
         if up:
-            self._members.link_up(peer)
+            self._members.link_up(peer, self._clock())
         else:
             self._coordination.lost(peer)
             self._handoff.lost(peer)

@@ -227,7 +227,17 @@ def _empty_answers(replace: Replace) -> None:
     replace(Members, "can_read", property(lambda _self: True))
 
 
+def _strangers_counted(replace: Replace) -> None:
+    replace(Members, "_has_proven_itself", lambda _self, _newcomer: True)
+
+
+def _anybody_let_go(replace: Replace) -> None:
+    replace(Members, "_loss", lambda _self, _member: None)
+
+
 BUGS: Final[dict[str, Bug]] = {
+    "strangers counted": Bug(rule="a newcomer counts once it has linked up", plant=_strangers_counted),
+    "anybody let go": Bug(rule="nobody leaves without whom a quorum or a key is lost", plant=_anybody_let_go),
     "no observing": Bug(rule="a node's clock passes every stamp that it takes in", plant=_no_observing),
     "standing clock": Bug(rule="a node's clock never goes back", plant=_standing_clock),
     "one stamp": Bug(rule="a write that would lose is stamped again", plant=_one_stamp),

@@ -20,6 +20,8 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import DeleteDone, Membership, Missing, PutDone, Stored, Written
+from raftkv.http.handlers_cluster import unready
+from raftkv.quorum.members import INVITED_S
 from raftkv.quorum.membership import CHANGING, Phase
 from raftkv.quorum.ring import Ring, position
 from raftkv.quorum.versions import encode_context, encode_state
@@ -396,7 +398,7 @@ def test_a_member_that_is_waited_for_and_never_comes_back_can_be_removed_as_well
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_half_of_a_cluster_never_steps_a_ring_change(size):
-    cluster = Leaderless(size, n=1, r=1, w=1)
+    cluster = Leaderless(size, n=size // 2 + 1, r=1, w=1)
     names = list(cluster.machines)
     for name in names[size // 2 :]:
         cluster.kill(name)
@@ -688,3 +690,108 @@ def test_states_survive_the_wire_between_replicas_unchanged():
 
     assert len(states) == 1
     assert cluster.get("n1", b"k", r=1) == [b"n1", b"n2", b"n3"]
+
+
+# -- who counts as a member
+
+
+def test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted():
+    """Somebody lets a node in that is not there (or has not the secret), and one member is down."""
+    cluster = Leaderless(4, members=3)
+    cluster.isolate("n4")
+    cluster.run(5.0)
+    cluster.ask("n1", AddMember(id="n4", http="n4:1", peer="n4:2"))
+    cluster.run(2.0)
+    cluster.kill("n3")
+    cluster.run(1.0)
+    outcomes = [cluster.put("n1", key, b"value") for key in KEYS]
+    status = cluster.replica("n1").status()
+
+    assert all(isinstance(outcome, Written) for outcome in outcomes)
+    assert [member.id for member in status.quorum.members] == ["n1", "n2", "n3"]
+    assert "n4" not in cluster.replica("n2").entries
+    assert unready(status, 0.0) is None
+
+
+def test_a_newcomer_is_let_in_once_it_has_linked_up_however_late():
+    cluster = Leaderless(4, members=3)
+    cluster.isolate("n4")
+    cluster.run(5.0)
+    joining(cluster, "n4", "n1")
+    cluster.run(20.0)
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert cluster.replica("n2").entries["n4"].phase is Phase.UP
+
+
+def test_whoever_was_awaited_in_vain_is_forgotten_or_let_go_by_name():
+    cluster = Leaderless(4, members=3)
+    for way in ("time", "name"):
+        cluster.isolate("n4")
+        cluster.run(5.0)
+        cluster.ask("n1", AddMember(id="n4", http="n4:1", peer="n4:2"))
+        if way == "time":
+            cluster.run(INVITED_S + 1.0)
+        else:
+            assert isinstance(cluster.ask("n1", RemoveMember(id="n4")), Membership)
+        cluster.heal()
+        cluster.run(5.0)
+        assert "n4" not in cluster.replica("n1").entries
+
+
+def test_nobody_is_let_go_without_whom_a_quorum_is_lost():
+    cluster = Leaderless(3)
+    first = cluster.ask("n1", RemoveMember(id="n3"))
+    cluster.run(20.0)
+    second = cluster.ask("n1", RemoveMember(id="n2"))
+    cluster.run(5.0)
+
+    assert isinstance(first, Membership)
+    assert isinstance(second, Refused)
+    assert "w = 2" in second.detail
+    assert cluster.replica("n2").entries["n2"].phase is Phase.UP
+
+
+def test_nobody_is_let_go_who_may_be_the_last_replica_of_a_key():
+    cluster = Leaderless(5, n=2, r=1, w=1)
+    cluster.kill("n4")
+    cluster.kill("n5")
+    cluster.run(4.0)
+    refused = cluster.ask("n1", RemoveMember(id="n5"))
+    cluster.restart("n4")
+    cluster.run(4.0)
+    taken = cluster.ask("n1", RemoveMember(id="n5"))
+
+    assert isinstance(refused, Refused)
+    assert "n4, n5 cannot be reached" in refused.detail
+    assert isinstance(taken, Membership)
+
+
+@pytest.mark.parametrize("sloppy", [True, False])
+def test_a_node_is_ready_when_every_key_has_its_quorum_and_only_then(sloppy):
+    cluster = Leaderless(5, sloppy=sloppy)
+    cluster.kill("n4")
+    cluster.kill("n5")
+    cluster.run(1.0)
+    outcomes = [isinstance(cluster.put("n1", key, b"value"), Written) for key in KEYS]
+    reason = unready(cluster.replica("n1").status(), 0.0)
+
+    assert (reason is None) == sloppy == all(outcomes)
+    assert sloppy or "3 of 5 members are reachable" in reason[1]
+
+
+def test_a_node_is_not_ready_while_who_joins_cannot_be_reached_and_writes_wait_for_it():
+    cluster = Leaderless(4, members=3, anti_entropy_s=1000.0)
+    for key in KEYS:
+        cluster.put("n1", key, b"value")
+    cluster.pause("n3")
+    joining(cluster, "n4", "n1")
+    cluster.run(1.0)
+    cluster.isolate("n4")
+    cluster.isolate("n3")
+    cluster.run(1.0)
+    outcomes = [isinstance(cluster.put("n1", key, b"value"), Written) for key in KEYS]
+
+    assert not all(outcomes)
+    assert "no quorum for" in unready(cluster.replica("n1").status(), 0.0)[1]
