@@ -13,12 +13,14 @@ import os
 import sys
 import threading
 import time
-from typing import Final
+from typing import Final, Literal
 
 from raftkv.process.sink import DRAIN_S, Sink
 
 PARTIAL_CHARACTERS_MAX: Final = 1 << 14
 """A line that goes on for longer is handed over in pieces."""
+
+_DESCRIPTORS: Final = {"stdout": 1, "stderr": 2}
 
 
 class LineStream(io.TextIOBase):
@@ -92,13 +94,13 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-def lossy() -> None:
-    """Let standard output and standard error of this process lose lines rather than hold it up or end it.
+def lossy(*names: Literal["stdout", "stderr"]) -> None:
+    """Let the streams ``names`` of this process, or both, lose lines rather than hold it up or end it.
 
     A stream that somebody has put in place of Python's own, as those who test commands do, is left alone.
     """
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        given = getattr(sys, name)
+    for name in names or ("stdout", "stderr"):
+        descriptor, given = _DESCRIPTORS[name], getattr(sys, name)
         if given is not getattr(sys, f"__{name}__"):
             continue
         sink = Sink(descriptor, tells=not os.isatty(descriptor))

@@ -1,10 +1,11 @@
 """The short-lived process that writes or loads a snapshot's body, so that the replica need not stop for it.
 
-``python -m raftkv.storage.snapshot_helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of JSON
-on standard output says what came of it; standard input is a pipe held by the replica, whose end ends this process too;
-it runs at a lower priority; a file or state that was not finished is removed, or keeps a name that is never trusted.
+``python -P -m raftkv.storage.snapshot_helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of
+JSON on standard output says what came of it; standard input is a pipe held by the replica, whose end ends this process
+too; it runs at a lower priority; a file or state that was not finished is removed, or keeps a name that is never
+trusted.
 
-This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
+This module imports nothing but the standard library, msgspec, ``raftkv.process`` and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.process import streams
 from raftkv.storage.bodies import load_body, read_table_names, write_body
 from raftkv.storage.state import LmdbReader, LmdbTables
 
@@ -77,6 +79,7 @@ def _end_with_parent() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one job; the exit status is 0 when it is done."""
+    streams.lossy("stderr")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(LOWER_PRIORITY)
     try:

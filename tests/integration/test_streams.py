@@ -62,6 +62,11 @@ def dropped(cluster, node):
     return {line.split('"')[1]: float(line.split()[-1]) for line in found}
 
 
+def children(pid):
+    """The processes that ``pid`` has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def stir(cluster):
     """Make every node say something, and hold the cluster to serving: one is killed and restarted, all hear SIGHUP."""
     victim = cluster.leader_now() or "n1"
@@ -135,6 +140,23 @@ def test_a_full_log_disk_ends_no_node(tmp_path, mode):
         assert all(cluster.stop(node) == 0 for node in cluster.nodes)
 
 
+def test_a_front_end_that_loses_a_worker_has_another_though_nobody_reads_what_it_says_of_it(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        log = Log(cluster, "n1", full=True)
+        cluster.start()
+        cluster.wait_ready()
+        node = cluster.processes["n1"].pid
+        (arbiter,) = children(node)
+        (worker,) = children(arbiter)
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: set(children(arbiter)) - {worker}, "another worker")
+        cluster.wait_ready()
+        assert cluster.put("n1", "k", "v").status_code == 201
+
+        wait_until(lambda: b"SIGKILL" in log.read(), "gunicorn to say so, once it is read")
+        assert cluster.stop("n1") == 0
+
+
 def test_a_node_that_cannot_start_says_so_by_its_exit_status_even_to_a_full_disk(tmp_path):
     with RealCluster(tmp_path, size=1) as cluster, Path("/dev/full").open("wb") as full:
         cluster.start()
@@ -190,11 +212,11 @@ def test_up_goes_on_and_ends_with_a_true_status_whatever_becomes_of_its_output(t
             assert os.read(reading, 1)
             os.close(reading)
         wait_until(lambda: all(map(is_ready, addresses)), "the cluster to be ready")
-        nodes = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        nodes = children(process.pid)
         for node in nodes[:2]:
-            os.kill(int(node), signal.SIGHUP)  # they say something
+            os.kill(node, signal.SIGHUP)  # they say something
         time.sleep(0.5)
-        os.kill(int(nodes[0]), signal.SIGKILL)
+        os.kill(nodes[0], signal.SIGKILL)
         wait_until(lambda: requests.put(f"http://{addresses[1]}/kv/k", data=b"v", timeout=10).ok, "a write")
         assert process.poll() is None
     finally:
