@@ -14,24 +14,48 @@ SWEEP_S: Final = 0.05
 
 
 class Deadlines:
-    """What is due when, in buckets of ``SWEEP_S``: one sweep instead of a timer for every request."""
+    """What is due when, in buckets of ``SWEEP_S``: one sweep instead of a timer for every request.
+
+    What has its outcome is let go of at once: an answer may hold megabytes, and a deadline may be a minute away.
+    """
 
     def __init__(self) -> None:
-        self._buckets: dict[int, list[tuple[Pending, bool, int]]] = {}
+        self._buckets: dict[int, dict[Pending, tuple[bool, int]]] = {}
         self._swept = 0
 
     def add(self, deadline_s: float, pending: Pending, *, is_write: bool, request_id: int = 0) -> None:
         """``pending`` is to have an outcome by ``deadline_s`` (monotonic)."""
-        # Two buckets late: the replica's own verdict, which knows more, should arrive first.
-        bucket = max(int(deadline_s / SWEEP_S) + 2, self._swept + 1)
-        self._buckets.setdefault(bucket, []).append((pending, is_write, request_id))
+        bucket = max(_bucket(deadline_s), self._swept + 1)
+        self._buckets.setdefault(bucket, {})[pending] = (is_write, request_id)
+
+    def discard(self, deadline_s: float, pending: Pending) -> None:
+        """``pending``, added with ``deadline_s``, has its outcome; one late from the start goes with the next sweep."""
+        bucket = self._buckets.get(_bucket(deadline_s))
+        if bucket is not None:
+            bucket.pop(pending, None)
+
+    def clear(self) -> None:
+        """Everything has its outcome."""
+        self._buckets.clear()
 
     def due(self, now_s: float) -> list[tuple[Pending, bool, int]]:
         """What is due at ``now_s`` and still without an outcome."""
         self._swept = int(now_s / SWEEP_S)
         passed = [bucket for bucket in self._buckets if bucket <= self._swept]
-        entries = [entry for bucket in passed for entry in self._buckets.pop(bucket)]
-        return [entry for entry in entries if entry[0].outcome is None]
+        return [
+            (pending, is_write, request_id)
+            for bucket in passed
+            for pending, (is_write, request_id) in self._buckets.pop(bucket).items()
+            if pending.outcome is None
+        ]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._buckets)
+        return any(self._buckets.values())
+
+
+def _bucket(deadline_s: float) -> int:
+    """Two buckets late: the replica's own verdict, which knows more, should arrive first."""
+    return int(deadline_s / SWEEP_S) + 2

@@ -52,10 +52,11 @@ _CLOSED: Final = Refused(code=Code.NO_LEADER, detail="the front-end is shutting 
 class _Waiting:
     """A request without an outcome; ``sent`` once its bytes were handed to the socket."""
 
-    __slots__ = ("is_write", "pending", "sent")
+    __slots__ = ("deadline_s", "is_write", "pending", "sent")
 
-    def __init__(self, pending: Pending, *, is_write: bool) -> None:
+    def __init__(self, pending: Pending, deadline_s: float, *, is_write: bool) -> None:
         self.pending = pending
+        self.deadline_s = deadline_s
         self.is_write = is_write
         self.sent = False
 
@@ -179,7 +180,7 @@ class RemoteReplicator:
         request_id = self._next_id
         self._next_id += 1
         is_write = not is_read(request)
-        self._waiting[request_id] = _Waiting(pending, is_write=is_write)
+        self._waiting[request_id] = _Waiting(pending, deadline_s, is_write=is_write)
         self._deadlines.add(deadline_s, pending, is_write=is_write, request_id=request_id)
         self._sweep_soon()
         self._outgoing.append((request_id, wire.encode_item(wire.Submission(request_id, deadline_s, request))))
@@ -260,15 +261,19 @@ class RemoteReplicator:
     def round_done(self, rounds: Rounds, readers: list[Reader], outcome: Outcome) -> None:
         """A barrier has its outcome: its readers read, or share its failure."""
         rounds.finished(readers)
+        self._serve_readers(readers, outcome)
+        if self._connection is not None:
+            self._flush_soon()
+
+    def _serve_readers(self, readers: list[Reader], outcome: Outcome) -> None:
         for reader in readers:
             if reader.pending.outcome is not None:
                 continue
+            self._deadlines.discard(reader.deadline_s, reader.pending)
             if not isinstance(outcome, Ready):
                 reader.pending.resolve(outcome if isinstance(outcome, Refused) else _LATE_READ)
             elif self._state is None or not self._answer(reader.read, reader.pending):
                 self._send(reader.read, reader.deadline_s, reader.pending)
-        if self._connection is not None:
-            self._flush_soon()
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -301,7 +306,10 @@ class RemoteReplicator:
             return
         for reply in message.replies:
             waiting = self._waiting.pop(reply.id, None)
-            if waiting is not None and waiting.pending.outcome is None:
+            if waiting is None:
+                continue
+            self._deadlines.discard(waiting.deadline_s, waiting.pending)
+            if waiting.pending.outcome is None:
                 waiting.pending.resolve(reply.outcome)
 
     def _heard(self, status: Status) -> None:
@@ -334,6 +342,7 @@ class RemoteReplicator:
             for reader in rounds.abandon():
                 if reader.pending.outcome is None:
                     reader.pending.resolve(outcome or NOT_RUNNING)
+        self._deadlines.clear()
 
     def _close_state(self) -> None:
         state, self._state = self._state, None

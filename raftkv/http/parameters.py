@@ -20,6 +20,9 @@ from raftkv.http.problems import refuse
 
 MAX_TIMEOUT_S: Final = 60.0
 NUMBER_MAX: Final = 999_999_999
+REMEMBERED_BYTES_MAX: Final = 64
+"""Only short queries, as most are, are remembered parsed: what strangers make up must not fill the memory."""
+
 MAX_TTL_S: Final = 10 * 365 * 86_400.0
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -77,8 +80,7 @@ def checked_value(value: bytes, limits: HttpSection) -> bytes:
     return value
 
 
-@lru_cache(maxsize=1024)
-def _arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
+def _parsed(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in query.split(b"&"):
         if not field:
@@ -100,9 +102,15 @@ def _arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
     return found
 
 
+_remembered = lru_cache(maxsize=1024)(_parsed)
+
+
 def arguments(request: HttpRequest, allowed: frozenset[str]) -> dict[str, str]:
     """The query parameters, each one of ``allowed`` and given once. The result is shared: do not change it."""
-    return _arguments(request.query, allowed) if request.query else {}
+    query = request.query
+    if not query:
+        return {}
+    return _remembered(query, allowed) if len(query) <= REMEMBERED_BYTES_MAX else _parsed(query, allowed)
 
 
 def flag(found: dict[str, str], name: str) -> bool:

@@ -108,7 +108,7 @@ def settings(
         "asgi_loop": "uvloop",
         "asgi_lifespan": "on",
         # A client that left is not waited for: what it asked runs on in the replica, its answer is nobody's.
-        "asgi_disconnect_grace_period": 1,
+        "asgi_disconnect_grace_period": 0,
         "http_parser": "python",
         # Every shared default path of the control socket would be fought over by the nodes of one user.
         "control_socket_disable": True,

@@ -9,6 +9,7 @@ served, which gunicorn leaves to whoever writes the worker.
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 
 from gunicorn.asgi import protocol
@@ -21,12 +22,22 @@ from raftkv.http.problems import internal_error, problem
 _CODES = {414: Code.KEY_TOO_LARGE}
 HEADERS_WITHIN_S = 30.0
 """A connection that sent no whole request header within this time is closed."""
+_OF_AN_OPEN_CONNECTION = (
+    "transport",
+    "writer",
+    "_task",
+    "_callback_parser",
+    "_current_request",
+    "_body_receiver",
+    "_flow_control",
+)
 
 
 class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no annotations
     """One client connection."""
 
     _all_is_sent = False
+    _silence: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: object) -> None:
         """See asyncio."""
@@ -34,7 +45,23 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
             self._turn_away(transport)
             return
         super().connection_made(transport)
-        self.worker.loop.call_later(HEADERS_WITHIN_S, self._close_if_silent)
+        self._silence = self.worker.loop.call_later(HEADERS_WITHIN_S, self._close_if_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio. Nothing outlives its connection: no timer, and no cycle that only a full collection finds."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        super().connection_lost(exc)
+        if self._task is None or self._task.done():
+            self._unlink()
+        else:
+            self._task.add_done_callback(self._unlink)
+
+    def _unlink(self, _: object = None) -> None:
+        """Let go of everything that knows this connection, when nothing runs on it any more."""
+        for name in _OF_AN_OPEN_CONNECTION:
+            setattr(self, name, None)
 
     def _turn_away(self, transport: object) -> None:
         self.transport = transport
@@ -43,9 +70,9 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         self._close_transport()
 
     def _close_if_silent(self) -> None:
+        self._silence = None
         if self.req_count <= 1 and self._current_request is None and not self._closed:
-            self._close_transport()
-            self._request_ready.set()
+            self._keepalive_timeout()
 
     def eof_received(self) -> bool:
         """See asyncio: true keeps the connection open for answers; TLS has no such thing as half a connection."""

@@ -465,3 +465,27 @@ def test_the_socket_is_private_and_replaces_what_a_crash_left(tmp_path: Path) ->
         assert not path.exists()
 
     asyncio.run(main())
+
+
+def test_what_is_answered_is_let_go_of_long_before_its_deadline(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        asked = [link.ask(request, timeout_s=60.0) for request in (READ, WRITE, READ, LOCAL)]
+        await until(lambda: all(pending.outcome is not None for pending in asked))
+
+        assert len(link.remote._deadlines) == 0
+        assert not link.remote._waiting
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_what_a_lost_replica_leaves_open_is_let_go_of_too(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        link.solo.held = True
+        asked = [link.ask(request, timeout_s=60.0) for request in (READ, WRITE)]
+        await until(lambda: link.barriers == 1)
+        await link.replica.stop()
+        await until(lambda: all(pending.outcome is not None for pending in asked))
+
+        assert len(link.remote._deadlines) == 0
+
+    run(tmp_path, scenario, shared=True)
