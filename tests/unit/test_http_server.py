@@ -50,7 +50,7 @@ class FrontEnd:
         self.delay_s = delay_s
         self.port = free_port()
         self.config = folder / "cluster.toml"
-        (folder / "secret").write_text("0123456789abcdef" * 4)
+        (folder / "secret").write_text("5d2f0c6be1a94738b6e0d1f29c8a7453e4b1607f3a2d9c85716e0fb4d8c3a921")
         self.config.write_text(
             '[cluster]\nsecret_file = "secret"\n'
             f'[[node]]\nid = "n1"\nhttp = "127.0.0.1:{self.port}"\npeer = "127.0.0.1:{free_port()}"\n'
