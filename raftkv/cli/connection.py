@@ -38,6 +38,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             cacert=self.cacert or outer.cacert,
         )
 
+    def patient(self) -> Connection:
+        """The same without a bound of its own on time, for what is asked on top of the command."""
+        return msgspec.structs.replace(self, timeout_s=None)
+
     def servers(self) -> tuple[str, ...]:
         """The addresses; raises ``StartupError`` or ``UsageError``."""
         from raftkv.client.servers import parse_servers  # noqa: PLC0415  commands load what they use

@@ -10,10 +10,15 @@ import click
 import msgspec
 
 from raftkv.cli import connection, exits, output
+from raftkv.cli.advice import explaining
 from raftkv.cli.kinds import DURATION, REPLICAS
+from raftkv.cli.status import survey
 from raftkv.process import descriptors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from raftkv.client import Record
     from raftkv.client.arguments import Consistency
 
 CONSISTENCIES: Final = ("linearizable", "lease", "eventual", "local")
@@ -50,17 +55,17 @@ def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, **give
     """Print the value of KEY. When it has several (siblings): all of them, one on a line, and the exit status is 1."""
     from raftkv.client.errors import SiblingsFound  # noqa: PLC0415  commands load what they use
 
-    client = connection.chosen(context, given).client()
+    link = connection.chosen(context, given)
+    client = link.client()
     try:
-        if as_json:
-            record = client.get_record(_key(key), **given)
-            if record is None:
-                return _missing(key)
-            _print_json(_shown(record))
-            return exits.DONE
-        value = client.get(_key(key), **given)
+        with explaining(lambda: survey(link.patient())):
+            record = client.get_record(_key(key), **given) if as_json else None
+            value = None if as_json else client.get(_key(key), **given)
     except SiblingsFound as found:
         return _print_siblings(key, found.records, raw=raw, as_json=as_json)
+    if record is not None:
+        _print_json(_shown(record))
+        return exits.DONE
     if value is None:
         return _missing(key)
     output.write(value if raw else value + b"\n")
@@ -96,9 +101,11 @@ def set_(context: click.Context, /, key: str, value: str, *, causal: str, as_jso
     """Store VALUE under KEY. The value - is read from standard input; one that begins with - goes after --."""
     if given["if_absent"] and given["if_revision"] is not None:
         raise click.UsageError("--if-absent and --if-revision exclude each other", context)
-    client = connection.chosen(context, given).client()
+    link = connection.chosen(context, given)
     content = _standard_input() if value == "-" else os.fsencode(value)
-    revision = client.set(_key(key), content, context=causal, **given)
+    client = link.client()
+    with explaining(lambda: survey(link.patient())):
+        revision = client.set(_key(key), content, context=causal, **given)
     if as_json:
         output.confirm(_json({"key": key, "revision": revision or None}))
     else:
@@ -119,8 +126,11 @@ def set_(context: click.Context, /, key: str, value: str, *, causal: str, as_jso
 @click.pass_context
 def delete(context: click.Context, /, key: str, *, causal: str, as_json: bool, **given: Any) -> int:
     """Remove KEY."""
-    client = connection.chosen(context, given).client()
-    if not client.delete(_key(key), context=causal, **given):
+    link = connection.chosen(context, given)
+    client = link.client()
+    with explaining(lambda: survey(link.patient())):
+        is_deleted = client.delete(_key(key), context=causal, **given)
+    if not is_deleted:
         return _missing(key)
     if as_json:
         output.confirm(_json({"key": key, "deleted": 1}))
@@ -167,23 +177,28 @@ def list_(
     """
     if separate_by_zeros and as_json:
         raise click.UsageError("-0 and --json exclude each other", context)
-    client = connection.chosen(context, given).client()
+    link = connection.chosen(context, given)
     keys_only = not values and not as_json
-    records = client.list(prefix, limit=limit, keys_only=keys_only, consistency=consistency)
+    records = link.client().list(prefix, limit=limit, keys_only=keys_only, consistency=consistency)
+    with explaining(lambda: survey(link.patient())):
+        _print_records(records, values=values, as_json=as_json, separate_by_zeros=separate_by_zeros)
+    return exits.DONE
+
+
+def _print_records(records: Iterator[Record], *, values: bool, as_json: bool, separate_by_zeros: bool) -> None:
     if as_json:
         separator = b"[\n"
         for record in records:
             output.write(separator + msgspec.json.encode(_shown(record)))
             separator = b",\n"
         output.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
-        return exits.DONE
+        return
     for record in records:
         fields = [record.key.encode()] + ([record.value] if values and record.value is not None else [])
         if separate_by_zeros:
             output.write(b"".join(field + b"\0" for field in fields))
         else:
             output.write(b"\t".join(map(output.escaped, fields)) + b"\n")
-    return exits.DONE
 
 
 def _key(text: str) -> bytes:

@@ -45,8 +45,9 @@ def _row(name: str, own: dict[str, Any] | None, views: Sequence[dict[str, Any]],
     share = max((view["share"] for view in views), default=0.0)
     address = addresses.get(name) or (views[0]["http"] if views else "-")
     if own is None:
+        shown = "?" if "://" in name else name  # asked by its address, and nobody knows who that is
         told = "no answer" if state == "up" else f"{state}, no answer"  # the others may not have noticed yet
-        cells = (name, told, f"{share:.1%}", str(owed), "-", "-", "-", "-", address)
+        cells = (shown, told, f"{share:.1%}", str(owed), "-", "-", "-", "-", address)
         return cells, "red"
     peers = own["peers"]
     reached = sum(1 for peer in peers if peer.get("reachable"))

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from raftkv.cli import connection, exits, output, ring
+from raftkv.cli import advice, connection, exits, output, ring
 from raftkv.cli.connection import Connection
 from raftkv.cli.tables import print_table
 
@@ -24,11 +24,15 @@ MAX_NODES: Final = 64
 @connection.options
 @click.pass_context
 def status(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
-    """Show every node of the cluster. Exit status 3 when none can serve writes and reads as they are by default."""
+    """Show every node of the cluster. Exit status 3 when none can serve writes and reads as they are by default.
+
+    A line on standard error says when nodes are missing, and how many more may fail.
+    """
     link = connection.chosen(context, given)
     nodes = survey(link)
+    told = advice.remark(nodes)
     if as_json:
-        output.write(msgspec.json.encode({"nodes": nodes}) + b"\n")
+        output.write(msgspec.json.encode({"nodes": nodes, "remark": told or None}) + b"\n")
     elif any("ring" in node for node in nodes):
         print_table(ring.COLUMNS, ring.table(nodes))
         output.write(f"{ring.summary(nodes)}\n".encode())
@@ -36,8 +40,11 @@ def status(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
         cells = [row(node) for node in nodes]
         print_table(COLUMNS, [(line, _style(line[1])) for line in cells])
     if any(node.get("ready") for node in nodes):
+        if told:
+            exits.complain(told)
         return exits.DONE
-    exits.complain(next((str(node["reason"]) for node in nodes if node.get("reason")), "no node answers"))
+    reason = next((str(node["reason"]) for node in nodes if node.get("reason")), "no node is ready")
+    exits.complain(told or reason)
     return exits.UNAVAILABLE
 
 

@@ -112,7 +112,7 @@ def _none_reached(servers: Sequence[str], silent: Mapping[str, Setback]) -> Defi
     reasons: dict[str, list[str]] = {}
     for server, setback in silent.items():
         reasons.setdefault(setback.unreachable, []).append(server)
-    told = [f"{_listed(named)} {reason}" for reason, named in reasons.items()]
+    told = [f"{_listed(named)}{' each' if named[1:] else ''} {reason}" for reason, named in reasons.items()]
     return DefiniteError(UNREACHABLE, f"none of {len(servers)} servers can be reached: {'; '.join(told)}")
 
 

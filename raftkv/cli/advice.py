@@ -1,0 +1,62 @@
+"""What the nodes' own words, put together, mean for somebody who runs the cluster: can it serve, can it bear more?
+
+``remark`` is pure. ``explaining`` looks at every node when a request was refused for lack of a majority, because the
+node that refused it knows only that nobody answers it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from raftkv.core.errors import Code, DefiniteError
+
+Nodes = Sequence[dict[str, Any]]
+
+_FOR_LACK_OF_NODES: Final = frozenset({Code.NO_LEADER, Code.QUORUM_UNREACHABLE})
+
+
+def remark(nodes: Nodes) -> str:
+    """What is amiss with the cluster, in one sentence; empty when nothing is."""
+    answered = [node for node in nodes if "error" not in node]
+    if not answered:
+        return f"no node answers: {_reasons(nodes)}"
+    size = _size(answered)
+    count = min(len(answered), size)
+    if count == size:
+        return ""
+    told = f"{count} of {size} nodes answer{'s' if count == 1 else ''}"
+    spare, is_served = count - (size // 2 + 1), any(node.get("ready") for node in answered)
+    if any("ring" in node for node in answered) or (spare < 0 and is_served):
+        return f"degraded: {told}"
+    if spare < 0:
+        return f"{told}: no writes, no linearizable reads; --consistency local answers"
+    more = f"{spare} further failure{'' if spare == 1 else 's'}" if spare else "no further failure"
+    return f"degraded: {told}; {more} can be borne"
+
+
+def _size(answered: Nodes) -> int:
+    """How many nodes there are, as the node that applied most knows it; in a ring, those that have not left."""
+    newest = max(answered, key=lambda node: int(node.get("applied_index") or 0))
+    if "ring" in newest:
+        return sum(1 for member in newest["members"] if member["state"] != "left")
+    return int(newest.get("cluster_size") or len(newest.get("peers", ())) + 1)
+
+
+def _reasons(nodes: Nodes) -> str:
+    return "; ".join(dict.fromkeys(str(node["error"]) for node in nodes))
+
+
+@contextlib.contextmanager
+def explaining(survey: Callable[[], Nodes]) -> Iterator[None]:
+    """Raise what was refused for lack of nodes with the reason that all nodes together show."""
+    try:
+        yield
+    except DefiniteError as error:
+        if error.code not in _FOR_LACK_OF_NODES:
+            raise
+        found = remark(survey())
+        if not found:
+            raise
+        raise DefiniteError(error.code, found) from None

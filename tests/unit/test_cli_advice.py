@@ -1,0 +1,55 @@
+"""What the nodes' answers together say of the cluster, in one sentence."""
+
+import pytest
+
+from raftkv.cli import main
+from raftkv.cli.advice import remark
+from tests.unit.fake_server import FakeServer, json, problem, unused_url
+from tests.unit.test_cli_commands import PAGE, STATUS
+
+
+def nodes(answering, size, *, ready=True, ring=False):
+    members = [{"id": f"n{number}", "state": "up"} for number in range(size)]
+    more = {"ring": "abc", "members": members} if ring else {}
+    up = [{"node": f"n{number}", "cluster_size": size, "ready": ready, **more} for number in range(answering)]
+    return [*up, *({"server": f"http://n{number}", "error": "gone"} for number in range(answering, size))]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (nodes(3, 3), ""),
+        (nodes(2, 3), "degraded: 2 of 3 nodes answer; no further failure can be borne"),
+        (nodes(4, 5), "degraded: 4 of 5 nodes answer; 1 further failure can be borne"),
+        (
+            nodes(1, 3, ready=False),
+            "1 of 3 nodes answers: no writes, no linearizable reads; --consistency local answers",
+        ),
+        (nodes(1, 3), "degraded: 1 of 3 nodes answers"),  # that we do not reach others does not mean that it does not
+        (nodes(2, 3, ring=True), "degraded: 2 of 3 nodes answer"),
+        (nodes(3, 3, ring=True), ""),
+        (nodes(0, 2), "no node answers: gone"),
+    ],
+)
+def test_what_is_missing_is_told_with_what_it_means(found, told):
+    assert remark(found) == told
+
+
+def test_a_node_that_was_removed_and_is_still_named_is_no_failure():
+    gone = {"server": "http://old:8001", "error": "gone"}
+
+    assert remark([*nodes(3, 3), gone]) == ""
+
+
+def test_a_refusal_for_lack_of_nodes_is_explained_by_a_look_at_all_of_them(capfd):
+    lonely = json({**STATUS, "ready": False, "reason": "no quorum", "cluster_size": 3})
+    with FakeServer(problem(503, "no_leader", "no", {"Retry-After": "10"}), lonely, PAGE) as server:
+        status = main.run(["get", "k", "--server", f"{server.url},{unused_url()}", "--timeout", "2s"])
+
+    assert status == 3
+    assert "1 of 3 nodes answers: no writes, no linearizable reads" in capfd.readouterr().err
+
+
+def test_status_names_why_no_node_answers(capfd):
+    assert main.run(["status", "--server", unused_url(), "--timeout", "0.5"]) == 3
+    assert "refuses connections" in capfd.readouterr().err

@@ -1,0 +1,178 @@
+"""Why a server cannot be reached: each reason in its own words, and at once where waiting cannot help."""
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+import trustme
+
+from raftkv import Client, DefiniteError, IndefiniteError
+from raftkv.cli import main
+from tests.unit.fake_server import Answer, FakeServer, problem, unused_url
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_server(authority):
+    """Speaks https for 127.0.0.1."""
+    with FakeServer(Answer(200, b"v")) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+        server._server.handle_error = lambda *_: None
+        server.url = server.url.replace("http:", "https:")
+        yield server
+
+
+@pytest.fixture
+def peer_port():
+    """Takes connections and closes them at the first bytes that are none of a node's, as the port of peers does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        stop = threading.Event()
+
+        def serve():
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.settimeout(5)
+                        connection.recv(4)
+                        connection.shutdown(socket.SHUT_RDWR)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        stop.set()
+        thread.join()
+
+
+def failure(kind, *servers, call="get", **choices):
+    """What is raised, and that it came long before the deadline."""
+    begun_s = time.monotonic()
+    with Client(list(servers), timeout_s=30.0, **choices) as store, pytest.raises(kind) as failed:
+        store.get("k") if call == "get" else store.set("k", b"v")
+    assert time.monotonic() - begun_s < 15
+    return failed.value.detail
+
+
+@pytest.fixture
+def trusted(authority, tmp_path):
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+def test_a_certificate_that_is_not_trusted_is_named_at_once_with_what_to_do(tls_server):
+    assert "not trusted" in failure(DefiniteError, tls_server.url)
+    assert "--cacert FILE" in failure(DefiniteError, tls_server.url, call="set")
+
+
+def test_who_is_trusted_comes_from_the_argument_or_the_environment(tls_server, trusted, monkeypatch):
+    with Client(tls_server.url, tls_ca=trusted) as store:
+        assert store.get("k") == b"v"
+    monkeypatch.setenv("RAFTKV_CACERT", trusted)
+    with Client(tls_server.url) as store:
+        assert store.get("k") == b"v"
+
+
+def test_the_command_line_trusts_what_the_configuration_names(tls_server, trusted, tmp_path, capfdbinary):
+    address = tls_server.url.removeprefix("https://")
+    config = tmp_path / "cluster.toml"
+    node = f'[[node]]\nid = "n1"\nhttp = "{address}"\npeer = "127.0.0.1:9"\n'
+    config.write_text(f'[http]\ntls_cert = "c.pem"\ntls_key = "k.pem"\ntls_ca = "ca.pem"\n{node}')
+
+    assert main.run(["get", "k", "--config", str(config)]) == 0
+    assert capfdbinary.readouterr().out == b"v\n"
+
+
+def test_a_certificate_of_another_host_is_told_apart(authority, trusted, tls_server):
+    url = tls_server.url.replace("127.0.0.1", "localhost")
+
+    assert "certificate of another host" in failure(DefiniteError, url, tls_ca=trusted)
+
+
+@pytest.mark.parametrize("call", ["get", "set"])
+def test_plain_http_to_a_port_that_speaks_tls_is_named_at_once(tls_server, call):
+    detail = failure(DefiniteError, tls_server.url.replace("https:", "http:"), call=call)
+
+    assert "speaks TLS: https://" in detail
+
+
+@pytest.mark.parametrize("call", ["get", "set"])
+def test_https_to_a_port_that_speaks_none_is_named_at_once(serve, call):
+    detail = failure(DefiniteError, serve(Answer(200, b"v")).url.replace("http:", "https:"), call=call)
+
+    assert "does not speak TLS: http://" in detail
+
+
+def test_the_port_of_peers_is_recognised(peer_port):
+    assert "nodes use among themselves" in failure(DefiniteError, peer_port)
+    assert "nodes use among themselves" in failure(IndefiniteError, peer_port, call="set")
+
+
+def test_a_host_that_does_not_exist_is_told_from_one_that_refuses(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+
+    assert "there is no host 'nosuch'" in failure(DefiniteError, "http://nosuch:1")
+
+
+def test_when_no_server_can_be_reached_each_is_named_with_its_reason(tls_server):
+    refusing, other = unused_url(), unused_url()
+    with Client([refusing, tls_server.url, other], timeout_s=0.5) as store, pytest.raises(DefiniteError) as failed:
+        store.get("k")
+    detail = failed.value.detail
+
+    assert detail.startswith("none of 3 servers can be reached: ")
+    assert f"{refusing}, {other} each refuses connections: nothing listens there" in detail
+    assert f"{tls_server.url} shows a certificate that is not trusted" in detail
+
+
+def test_a_server_that_was_only_cut_off_is_asked_again(serve):
+    server = serve("cut", Answer(200, b"v"))
+
+    assert Client(server.url, timeout_s=5.0).get("k") == b"v"
+
+
+def test_an_unknown_route_is_an_error_and_never_a_missing_key(serve):
+    unknown = problem(404, "unknown_route", "no")
+    with Client(serve(unknown).url) as store:
+        for call in (store.get, store.get_record, store.delete):
+            with pytest.raises(DefiniteError) as failed:
+                call("k")
+            assert failed.value.code == "unknown_route"
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), float("nan"), 1e-9, 0, -1, "5"])
+def test_a_timeout_that_makes_no_sense_is_refused_when_the_client_is_made(timeout_s):
+    with pytest.raises(ValueError, match="timeout_s"):
+        Client(timeout_s=timeout_s)
+
+
+def test_what_a_caller_gives_is_refused_in_the_clients_own_words(serve):
+    with Client(serve(Answer(200, b"v")).url) as store:
+        with pytest.raises(TypeError, match="a key must be str or bytes, not int"):
+            store.get(7)
+        with pytest.raises(ValueError, match="acks: 'most'"):
+            store.set("k", b"v", acks="most")
+        with pytest.raises(ValueError, match="ttl"):
+            store.set("k", b"v", ttl=-1)
+        with pytest.raises(ValueError, match="Raftkv-Context"):
+            store.set("k", b"v", context="seen\r\nIf-Match: *")
+
+
+def test_more_acknowledgements_than_replicas_are_refused_by_the_clients_word_for_them(serve):
+    answer = problem(400, "bad_request", "no")
+    server = serve(answer._replace(body=answer.body.replace(b"it is bad_request", b"w: '9' is none of 1 to 3")))
+    with Client(server.url) as store, pytest.raises(DefiniteError, match=r"acks: '9'"):
+        store.set("k", b"v", acks=9)
