@@ -239,10 +239,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     ``None`` if nothing is known.
     ``offers`` are the read consistencies that this node can give, the default first; another is refused, never
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
-    ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while the disk is too full to
-    take writes. ``state_path`` is where the front-end finds the applied state for its own reads, empty when there is
-    none to share. ``log_lines_dropped`` counts the lines of the log that nobody took from the replica. ``misfit`` is
-    why this node itself takes no part, if it does not.
+    ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while writes are refused
+    because a disk is full, in raft mode the leader's, and ``has_room`` while this node's is. ``state_path`` is where
+    the front-end finds the applied state for its own reads, empty when there is none to share. ``log_lines_dropped``
+    counts the lines of the log that nobody took from the replica. ``misfit`` is why this node itself takes no part, if
+    it does not.
     """
 
     node: str
@@ -259,6 +260,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     level_at_s: float | None = None
     can_read: bool = True
     can_write: bool = True
+    has_room: bool = True
     state_path: str = ""
     n: int = 0
     r: int = 0

@@ -186,6 +186,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     offers: list[str]
     cluster_size: int
     can_write: bool
+    has_room: bool
     ready: bool
     reason: str | None
     n: int

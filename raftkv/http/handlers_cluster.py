@@ -34,14 +34,20 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     lack = _quorum_lack(status)
     if lack:
         return Code.QUORUM_UNREACHABLE, lack
-    if Consistency.LINEARIZABLE in status.offers:
+    if Consistency.LINEARIZABLE in status.offers and status.role != "leader":
         if status.leader is None:
             return Code.NO_LEADER, "no leader"
-        if status.role != "leader":
-            # Only the leader's disk keeps anybody from writing.
-            level_s = now_s - status.level_at_s if status.level_at_s is not None else float("inf")
-            return (Code.QUORUM_UNREACHABLE, "catching up with the leader") if level_s > LEVEL_WITHIN_S else None
-    return None if status.can_write else (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
+        if status.level_at_s is None or now_s - status.level_at_s > LEVEL_WITHIN_S:
+            return Code.QUORUM_UNREACHABLE, "catching up with the leader"
+    return _no_room(status)
+
+
+def _no_room(status: Status) -> tuple[Code, str] | None:
+    """Why no writes are taken, if that is for want of room."""
+    if status.can_write:
+        return None
+    whose = "the disk" if status.leader in (None, status.node) else f"the disk of the leader, {status.leader},"
+    return Code.DISK_FULL, f"{whose} is full: no writes are taken but deletions, reads go on"
 
 
 def _quorum_lack(status: Status) -> str:
@@ -100,6 +106,7 @@ def status_to_json(status: Status, context: Context) -> dict[str, Any]:
         "offers": [level.value for level in status.offers],
         "cluster_size": status.cluster_size,
         "can_write": status.can_write,
+        "has_room": status.has_room,
         "ready": reason is None,
         "reason": None if reason is None else reason[1],
         "n": n,

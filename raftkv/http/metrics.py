@@ -96,5 +96,6 @@ def _numbers(status: Status) -> Iterable[tuple[str, str, float]]:
         ("revision", "The store's revision.", status.revision),
         ("cluster_size", "Replicas that vote.", status.cluster_size),
         ("peers_reachable", "Peers with a live link.", sum(peer.reachable for peer in status.peers)),
-        ("can_write", "Is there room on the disk for writes?", status.can_write),
+        ("can_write", "Are writes taken, as far as disks are concerned?", status.can_write),
+        ("has_room", "Is there room on this node's disk for writes?", status.has_room),
     )

@@ -285,6 +285,7 @@ class QuorumReplica:
             cluster_size=len(self._placement.nodes),
             can_read=self._members.can_read,
             can_write=not self._upkeep.is_full,
+            has_room=not self._upkeep.is_full,
             n=n,
             r=r,
             w=w,

@@ -18,13 +18,15 @@ from raftkv.raft.elections import Elections, Standing
 from raftkv.raft.eventual import EventualReads
 from raftkv.raft.freshness import Freshness
 from raftkv.raft.gate import ReadGate
+from raftkv.raft.handover import Handover
 from raftkv.raft.internals import Core, StableNode
 from raftkv.raft.journal import holds
 from raftkv.raft.ports import PeerPort
 from raftkv.raft.proposals import BATCH_OVERHEAD_BYTES, Proposals
 from raftkv.raft.readers import Readers
 from raftkv.raft.reads import ReadRounds
-from raftkv.raft.settings import DISK_FULL, ReplicaSettings
+from raftkv.raft.room import Room
+from raftkv.raft.settings import DISK_FULL, ReplicaSettings, overloaded
 from raftkv.raft.transfer import Transfers
 from raftkv.raft.transport import GuardedTransport
 from raftkv.raft.visibility import Visibility
@@ -68,11 +70,12 @@ class Conversation:
         eventual: EventualReads,
         readers: Readers,
         delays: Delays,
+        handover: Handover,
+        room: Room,
         log: Log,
         link: PeerPort,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
-        disk_is_full: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._core = core
@@ -90,13 +93,15 @@ class Conversation:
         self._eventual = eventual
         self._readers = readers
         self._delays = delays
+        self._handover = handover
+        self._room = room
         self._log = log
         self._link = link
         self._clock = clock
         self._wall_ms = wall_ms
-        self._disk_is_full = disk_is_full
         self._notices = Notices()
         self.declined_term = 0
+        self.leader_takes_writes = True
         self._handlers = self._handler_table()
 
     def link_up(self, peer: str) -> None:
@@ -109,6 +114,7 @@ class Conversation:
         self._transfers.link_down(peer, self._clock())
         self._visibility.lost(peer)
         self._delays.link_down(peer)
+        self._handover.lost(peer)
         if peer == self._core.leader_id:
             self._proposals.release()
 
@@ -149,6 +155,7 @@ class Conversation:
             messages.AskRecord: self._readers.asked,
             messages.RecordAnswer: self._on_record_answer,
             messages.Level: self._on_level,
+            messages.HandOver: self._on_hand_over,
         }
 
     def take_late(self, now_s: float) -> None:
@@ -170,16 +177,22 @@ class Conversation:
         self._take_append(peer, self._delays.arriving(peer).put(append, now_s), now_s)
 
     def _take_append(self, peer: str, append: messages.Append, now_s: float) -> None:
+        if self._room.is_gone and append.entries:  # they come again, once what follows them does not fit our log
+            append = messages.Append(term=append.term, commit_index=append.commit_index, sequence=append.sequence)
         if not self._transport.take_append(peer, append, now_s):
             return
         self._elections.heard(now_s)
 
     def _on_request_vote(self, peer: str, request: messages.RequestVote) -> None:
-        """A vote within an election timeout of hearing from a leader, or of leading a majority, is withheld (21)."""
+        """A vote within an election timeout of hearing from a leader, or of leading a majority, is withheld (21).
+
+        Not from whom the leader of this very term has handed over to: it gave back what was promised to it.
+        """
         now_s = self._clock()
         core = self._core
         led_s = now_s - self._rounds.confirmed_at_s(core.term)
-        if self._elections.withholds(now_s) or (core.is_leader and led_s < self._settings.election_timeout_s):
+        withheld = self._elections.withholds(now_s) or (core.is_leader and led_s < self._settings.election_timeout_s)
+        if withheld and not (request.handed_over and request.term == core.term + 1):
             return
         self._transport.take_vote_request(peer, request)
 
@@ -207,8 +220,14 @@ class Conversation:
         if ping.term == core.term and not core.is_leader:
             now_s = self._clock()
             self._elections.heard(now_s)
-            reading = self._freshness.reading(now_s)
-            pong = messages.Pong(term=ping.term, round=ping.round, wall_ms=self._wall_ms(), reading=reading)
+            self.leader_takes_writes = ping.takes_writes
+            pong = messages.Pong(
+                term=ping.term,
+                round=ping.round,
+                wall_ms=self._wall_ms(),
+                reading=self._freshness.reading(now_s),
+                has_room=not self._room.is_full,
+            )
             self._transport.post(peer, pong)
         elif ping.term < core.term:
             self._transport.post(peer, messages.NewerTerm(term=core.term))
@@ -216,10 +235,22 @@ class Conversation:
     def _on_pong(self, peer: str, pong: messages.Pong) -> None:
         if self._core.is_leader and pong.term == self._core.term:
             self._agreed_time.told(term=pong.term, peer=peer, wall_ms=pong.wall_ms, now_s=self._clock())
+            self._handover.told(peer, has_room=pong.has_room)
             self._rounds.add(peer, pong)
 
     def _on_level(self, _peer: str, level: messages.Level) -> None:
         self._freshness.echoed(level, self._clock())
+
+    def _on_hand_over(self, peer: str, word: messages.HandOver) -> None:
+        """Stand for election in the next round of work, if it is the leader of this term that says so."""
+        core = self._core
+        if word.term == core.term and peer == core.leader_id and not self._room.is_full:
+            self._transport.handed_over_term = word.term
+
+    def propose_held(self) -> None:
+        """Take up the proposals of peers that were held while this node handed over."""
+        for peer, proposal in self._handover.release():
+            self._on_propose(peer, proposal)
 
     def _on_ask_read_index(self, peer: str, ask: messages.AskReadIndex) -> None:
         core, number = self._core, ask.request
@@ -240,7 +271,11 @@ class Conversation:
     def _on_propose(self, peer: str, proposal: messages.Propose) -> None:
         if not self._core.is_leader or self._core.term != proposal.term:
             self._transport.post(peer, messages.Declined(sequence=proposal.sequence, refusal=None))
-        elif self._disk_is_full():
+        elif self._handover.under_way:
+            if not self._handover.hold(peer, proposal):
+                refusal = overloaded("writes")
+                self._transport.post(peer, messages.Declined(sequence=proposal.sequence, refusal=refusal))
+        elif not self._room.takes(makes_room=proposal.makes_room):
             self._transport.post(peer, messages.Declined(sequence=proposal.sequence, refusal=DISK_FULL))
         elif not 0 <= proposal.acks <= len(self._settings.members):
             raise messages.MalformedMessageError("a proposal for more replicas than there are")

@@ -11,11 +11,15 @@ Pure arithmetic over values: no clock, no I/O; ``Elections`` says what to do and
 from __future__ import annotations
 
 import random as random_module
+from typing import Final
 
 import msgspec
 
 from raftkv.raft.guards import up_to_date
 from raftkv.raft.messages import PreVote, PreVoteAnswer
+
+YIELDING_TIMEOUTS: Final = 4
+"""Election timeouts without a leader for which a node without room stands back: two pass before anybody stands."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +60,10 @@ class Elections:
     def withholds(self, now_s: float) -> bool:
         """Must this node refuse its vote, to others and to itself?"""
         return now_s - self.heard_at_s < self._timeout_s
+
+    def yields(self, now_s: float) -> bool:
+        """Should a node whose disk is full leave it to others to stand? Whoever can has done so after this time."""
+        return now_s - self.heard_at_s < YIELDING_TIMEOUTS * self._timeout_s
 
     def due(self, standing: Standing, now_s: float) -> bool:
         """Would PySyncObj stand for election now?"""

@@ -47,11 +47,12 @@ class AppendAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
 
 
 class RequestVote(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=2):
-    """Raft's RequestVote (section 5.2)."""
+    """Raft's RequestVote (section 5.2); ``handed_over``: the leader of the term before told the sender to stand."""
 
     term: Number
     last_log_index: Number
     last_log_term: Number
+    handed_over: bool = False
 
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=3):
@@ -85,10 +86,14 @@ class NewerTerm(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=7):
-    """Is ``term`` still your term? Asked by its leader, for a read-index round (Raft thesis, section 6.4)."""
+    """Is ``term`` still your term? Asked by its leader, for a read-index round (Raft thesis, section 6.4).
+
+    ``takes_writes`` is false while the leader's disk is too full for writes.
+    """
 
     term: Number
     round: Number
+    takes_writes: bool = True
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -101,13 +106,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class Pong(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=8):
     """Yes: when the ping of ``round`` arrived, ``term`` was my term, and I withhold my vote for an election timeout.
 
-    ``wall_ms`` is the answering node's wall clock (0: not told), ``reading`` its monotonic one, to be returned.
+    ``wall_ms`` is the answering node's wall clock (0: not told), ``reading`` its monotonic one, to be returned;
+    ``has_room`` says whether its disk has room for more than acknowledging.
     """
 
     term: Number
     round: Number
     wall_ms: Number = 0
     reading: Reading | None = None
+    has_room: bool = True
 
 
 class AskReadIndex(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=9):
@@ -125,12 +132,16 @@ class ReadIndexAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True
 
 
 class Propose(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=11):
-    """Put this command body into the log of ``term``, or decline; report ``acks`` replicas, unless it is 0."""
+    """Put this command body into the log of ``term``, or decline; report ``acks`` replicas, unless it is 0.
+
+    ``makes_room``: the command only deletes.
+    """
 
     term: Number
     sequence: Number
     body: bytes
     acks: Number
+    makes_room: bool = False
 
 
 class Declined(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=12):
@@ -213,6 +224,12 @@ class Level(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=21):
     reading: Reading
 
 
+class HandOver(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=22):
+    """I lead ``term`` and make way for you: stand for election at once (Raft thesis, section 3.10)."""
+
+    term: Number
+
+
 Message = (
     Append
     | AppendAnswer
@@ -236,6 +253,7 @@ Message = (
     | AskRecord
     | RecordAnswer
     | Level
+    | HandOver
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -23,7 +23,7 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import ABSENT, ANY, DEFAULT, MAJORITY, Get, Put, Write
+from raftkv.core.requests import ABSENT, ANY, DEFAULT, MAJORITY, Delete, Get, Put, Write
 from raftkv.core.results import Outcome, Written
 from raftkv.machine import command as commands
 from raftkv.raft.settings import NOT_OF_RAFT, SHUTTING_DOWN
@@ -54,6 +54,7 @@ class _Waiting(msgspec.Struct, kw_only=True):
     size_bytes: int
     deadline_s: float
     pending: Pending
+    makes_room: bool
     settled: bool = False
 
 
@@ -66,6 +67,7 @@ class Batch(msgspec.Struct, kw_only=True):
     term: int
     proposed_at_s: float
     writes: tuple[_Waiting, ...]
+    makes_room: bool
     outcomes: tuple[Written, ...] = ()
     replicated: bool = False
 
@@ -78,6 +80,11 @@ def size_bytes(write: Write) -> int:
         if isinstance(operation, Put):
             total += len(operation.value)
     return total
+
+
+def makes_room(write: Write) -> bool:
+    """Does ``write`` only delete?"""
+    return bool(write.operations) and all(isinstance(operation, Delete) for operation in write.operations)
 
 
 def refusal(write: Write, *, cluster_size: int, limit_bytes: int) -> Refused | None:
@@ -113,6 +120,7 @@ class Proposals:
         self._waiting_count = 0
         self._earliest_s = float("inf")
         self._applied_term = 0
+        self._sorts = False
         self.settled: list[tuple[Pending, Outcome]] = []
 
     @property
@@ -126,7 +134,14 @@ class Proposals:
             return False
         self._waiting_count += 1
         self._earliest_s = min(self._earliest_s, deadline_s)
-        self._queue.append(_Waiting(write=write, size_bytes=size_bytes(write), deadline_s=deadline_s, pending=pending))
+        waiting = _Waiting(
+            write=write,
+            size_bytes=size_bytes(write),
+            deadline_s=deadline_s,
+            pending=pending,
+            makes_room=makes_room(write),
+        )
+        self._queue.append(waiting)
         return True
 
     def next_batch(self, term: int, now_s: float) -> Batch:
@@ -140,6 +155,8 @@ class Proposals:
             total_bytes += waiting.size_bytes
             if waiting.write.acks != first.write.acks or operations > BATCH_OPERATIONS or total_bytes > BATCH_BYTES:
                 break
+            if self._sorts and waiting.makes_room != first.makes_room:
+                break
             taken.append(self._queue.popleft())
         self._sequence += 1
         batch = Batch(
@@ -149,6 +166,7 @@ class Proposals:
             term=term,
             proposed_at_s=now_s,
             writes=tuple(taken),
+            makes_room=all(waiting.makes_room for waiting in taken),
         )
         self._batches[batch.sequence] = self._current = batch
         return batch
@@ -156,12 +174,17 @@ class Proposals:
     def declined(self, sequence: int, reason: Refused | None) -> int:
         """The command is in no log; without a ``reason`` its writes are proposed again.
 
+        Deletions that shared it with writes that found no room are proposed by themselves, as long as there is none.
         Returns the term it was proposed in, 0 when that is forgotten: another may have begun since.
         """
         batch = self._batches.get(sequence)
         if batch is None:
             return 0
         if reason is None:
+            self._requeue(batch)
+        elif reason.code is Code.DISK_FULL and not batch.makes_room:
+            self._sorts = True
+            self._settle_each((waiting, reason) for waiting in batch.writes if not waiting.makes_room)
             self._requeue(batch)
         else:
             self._settle(batch, [reason] * len(batch.writes))
@@ -187,6 +210,7 @@ class Proposals:
         if batch is not None:
             assert len(outcomes) == len(batch.writes)
             batch.outcomes = outcomes
+            self._sorts = self._sorts and batch.makes_room
             if batch is self._current:
                 self._current = None
             self._settle_if_complete(batch)
@@ -229,9 +253,10 @@ class Proposals:
             remaining += [waiting.deadline_s for waiting in batch.writes if waiting.deadline_s > now_s]
         self._earliest_s = min(remaining, default=float("inf"))
 
-    def refuse_queued(self, reason: Refused) -> None:
-        """Turn away every write that was not proposed yet."""
-        late, self._queue = self._queue, deque()
+    def refuse_queued(self, reason: Refused, *, but_deletions: bool = False) -> None:
+        """Turn away every write that was not proposed yet, except perhaps those that only delete."""
+        late = [waiting for waiting in self._queue if not (but_deletions and waiting.makes_room)]
+        self._queue = deque(waiting for waiting in self._queue if but_deletions and waiting.makes_room)
         self._settle_each((waiting, reason) for waiting in late)
 
     def abandon(self) -> None:

@@ -55,6 +55,7 @@ class ReadRounds:
         self._round: _Round | None = None
         self._waiting: list[OnIndex] = []
         self._lease_term = 0
+        self._forsworn_term = 0
         self._confirmed_at_s = float("-inf")
         self._readings: dict[str, Reading] = {}
         self._confirmed: Confirmed | None = None
@@ -74,9 +75,15 @@ class ReadRounds:
 
     def holds_lease(self, term: int, now_s: float) -> bool:
         """May the leader of ``term`` trust that nobody else leads, as long as clocks keep to the drift bound?"""
-        return now_s < self.confirmed_at_s(term) + self._lease_s
+        return term != self._forsworn_term and now_s < self.confirmed_at_s(term) + self._lease_s
 
-    def advance(self, *, term: int, leads: bool, commit_index: int, now_s: float) -> Ping | None:
+    def forswear(self, term: int) -> None:
+        """Hold no lease in ``term`` any more: its leader has told another to stand (``raftkv.raft.handover``)."""
+        self._forsworn_term = term
+
+    def advance(
+        self, *, term: int, leads: bool, commit_index: int, now_s: float, takes_writes: bool = True
+    ) -> Ping | None:
         """Begin, repeat or abandon a round; returns the ping to send to every peer, if any.
 
         ``leads``: this node leads ``term`` and has committed an entry of it.
@@ -88,10 +95,10 @@ class ReadRounds:
         if self._round is None:
             if not self._waiting and now_s - self.confirmed_at_s(term) < self._heartbeat_s:
                 return None
-            return self._begin(term, commit_index, now_s)
+            return self._begin(term, commit_index, now_s, takes_writes=takes_writes)
         if now_s - self._round.asked_at_s >= self._heartbeat_s:
             self._round.asked_at_s = now_s
-            return Ping(term=term, round=self._round.number)
+            return Ping(term=term, round=self._round.number, takes_writes=takes_writes)
         return None
 
     def abandon(self) -> None:
@@ -112,7 +119,7 @@ class ReadRounds:
         self._round.yes.add(peer)
         self._finish_if_enough()
 
-    def _begin(self, term: int, commit_index: int, now_s: float) -> Ping | None:
+    def _begin(self, term: int, commit_index: int, now_s: float, *, takes_writes: bool) -> Ping | None:
         self._number += 1
         self._round = _Round(
             number=self._number,
@@ -126,7 +133,7 @@ class ReadRounds:
         )
         self._waiting = []
         self._finish_if_enough()
-        return None if self._round is None else Ping(term=term, round=self._number)
+        return None if self._round is None else Ping(term=term, round=self._number, takes_writes=takes_writes)
 
     def _finish_if_enough(self) -> None:
         finished = self._round

@@ -36,11 +36,13 @@ from raftkv.raft.eventual import EventualReads
 from raftkv.raft.following import Following
 from raftkv.raft.freshness import Freshness, Vouching
 from raftkv.raft.gate import Position, ReadGate
+from raftkv.raft.handover import Handover
 from raftkv.raft.internals import NO_OP, Core, StableNode
 from raftkv.raft.journal import LogJournal
 from raftkv.raft.ports import PeerPort, Snapshots, StatePort
 from raftkv.raft.readers import Readers
 from raftkv.raft.reads import ReadRounds
+from raftkv.raft.room import Room
 from raftkv.raft.settings import (
     DISK_FULL,
     NO_LEADER,
@@ -55,7 +57,6 @@ from raftkv.raft.transport import GuardedTransport
 from raftkv.raft.visibility import Visibility
 from raftkv.storage.log import Log
 
-DISK_CHECK_S: Final = 1.0
 COMMIT_DELAY_S: Final = 0.01
 """How long applied entries may wait to be seen by local reads of this node when no client of it waits for them."""
 
@@ -91,7 +92,7 @@ class RaftReplica:
         self._link = link
         self._clock = clock
         self._wall_ms = wall_ms
-        self._free_bytes = free_bytes
+        self._room = Room(free_bytes, reserve_bytes=settings.disk_reserve_bytes)
         self._size = len(settings.members)
         self._majority = self._size // 2 + 1
         self._nodes = {member: StableNode(member) for member in settings.members if member != settings.node_id}
@@ -130,6 +131,11 @@ class RaftReplica:
             election_timeout_s=settings.election_timeout_s,
             drift_bound=settings.clock_drift_bound,
             heartbeat_s=settings.heartbeat_s,
+        )
+        self._handover = Handover(
+            election_timeout_s=settings.election_timeout_s,
+            held_bytes=settings.largest_command_bytes,
+            forswear=self._rounds.forswear,
         )
         self._gate = ReadGate(
             self._rounds,
@@ -186,8 +192,6 @@ class RaftReplica:
         self._closed = False
         self.sent_ahead = False
         self._uncommitted_since_s: float | None = None
-        self._disk_checked_at_s = float("-inf")
-        self._disk_full = False
         self._expiry_checked_at_s = now_s
         self._expiry_index = 0
         self._agreed_time = AgreedTime(cluster_size=self._size)
@@ -218,11 +222,12 @@ class RaftReplica:
             eventual=self._eventual,
             readers=self._readers,
             delays=self._delays,
+            handover=self._handover,
+            room=self._room,
             log=log,
             link=link,
             clock=clock,
             wall_ms=wall_ms,
-            disk_is_full=lambda: self._disk_full,
         )
 
     # --- Replicator
@@ -289,9 +294,11 @@ class RaftReplica:
         self._transport.resume_peers()
         self._stand(now_s)
         self._core.tick()
+        self._transport.handed_over_term = None  # the word counts once
         self._send_notices(now_s)
         self._follow(now_s)
-        self._check_disk(now_s)
+        self._room.check(now_s)
+        self._hand_over(now_s)
         self._propose(now_s)
         self._serve_reads(now_s)
         self._expire_keys(now_s)
@@ -341,7 +348,8 @@ class RaftReplica:
             offers=OFFERS,
             cluster_size=self._size,
             level_at_s=None if level_at_s == float("-inf") else level_at_s,
-            can_write=not self._disk_full,
+            can_write=self._takes_writes if leading else self.conversation.leader_takes_writes,
+            has_room=not self._room.is_full,
             state_path=self._state_path(),
             n=self._size,
             r=self._machine.sizes[0],
@@ -375,9 +383,14 @@ class RaftReplica:
     def _stand(self, now_s: float) -> None:
         """Ask the others before standing for election; stand when a majority would vote for this node."""
         position = standing(self._core)
+        if self._transport.handed_over_term == position.term and not position.is_leader:
+            self._elections.close_round()
+            self._core.election_deadline_s = float("-inf")
+            return
         if self._elections.due(position, now_s):
             self._core.election_deadline_s = self._elections.next_deadline_s(now_s)
-            if not self._elections.withholds(now_s):
+            yields = self._room.is_full and self._elections.yields(now_s)
+            if not yields and not self._elections.withholds(now_s):
                 request = self._elections.open_round(position)
                 for peer in self._nodes:
                     self._transport.post(peer, request)
@@ -394,6 +407,7 @@ class RaftReplica:
             self._visibility.forget()
             self._transport.forget_notices()
             self._transfers.stop_sending()
+            self.conversation.leader_takes_writes = True  # until it says otherwise
             log_line.info("leader", term=core.term, leader=self._following.leader(now_s), role=core.role)
 
     def _send_notices(self, now_s: float) -> None:
@@ -405,23 +419,46 @@ class RaftReplica:
         if self._core.is_leader:
             self._core.send_appends()
 
-    def _check_disk(self, now_s: float) -> None:
-        if now_s - self._disk_checked_at_s < DISK_CHECK_S:
-            return
-        self._disk_checked_at_s = now_s
-        full = self._free_bytes() < self._settings.disk_reserve_bytes
-        if full != self._disk_full:
-            self._disk_full = full
-            log_line.warning("disk full: writes are refused" if full else "disk has room again")
+    def hand_over(self, target: str | None, now_s: float) -> bool:
+        """As leader, begin to hand over to ``target``, or to whoever has room and lacks least; did it begin?"""
+        core = self._core
+        if not core.leads_committed_term:
+            return False
+        matches = self._match_indexes()
+        target = self._handover.choose(matches) if target is None else target
+        if target not in matches or not self._handover.begin(target, term=core.term, now_s=now_s):
+            return False
+        log_line.info("handing over", to=target, term=core.term)
+        return True
+
+    def _hand_over(self, now_s: float) -> None:
+        """A leader whose disk is full makes way for a member that has room."""
+        core = self._core
+        if self._room.is_full:
+            self.hand_over(None, now_s)
+        word = self._handover.step(
+            led_term=core.term if core.is_leader else None,
+            match_index=lambda peer: core.match_index(self._nodes[peer]),
+            last_index=core.last_index,
+            now_s=now_s,
+        )
+        if word is not None:
+            self._transport.post(*word)
+        self.conversation.propose_held()
+
+    @property
+    def _takes_writes(self) -> bool:
+        """As leader: are writes taken, or held until another leader takes them?"""
+        return not self._room.is_full or self._handover.under_way
 
     def _propose(self, now_s: float) -> None:
         core = self._core
         self._proposals.release(proposed_before_s=now_s - self._settings.election_timeout_s)
         if self._following.leaderless_too_long(now_s):
             self._proposals.refuse_queued(NO_LEADER)
-        if core.is_leader and self._disk_full:
-            self._proposals.refuse_queued(DISK_FULL)
-        while self._proposals.queued:
+        if core.is_leader and not self._takes_writes:
+            self._proposals.refuse_queued(DISK_FULL, but_deletions=not self._room.is_low)
+        while self._proposals.queued and not self._handover.under_way:
             leader = self._following.reachable_leader(now_s)
             if leader is None or (not core.is_leader and self.conversation.declined_term == core.term):
                 break
@@ -429,7 +466,13 @@ class RaftReplica:
             if core.is_leader:
                 self._appends.append(batch.body, batch.acks, None, batch.sequence)
             else:
-                proposal = messages.Propose(term=core.term, sequence=batch.sequence, body=batch.body, acks=batch.acks)
+                proposal = messages.Propose(
+                    term=core.term,
+                    sequence=batch.sequence,
+                    body=batch.body,
+                    acks=batch.acks,
+                    makes_room=batch.makes_room,
+                )
                 self._transport.post(leader, proposal)
         self._appends.settle()
         news = self._visibility.news()
@@ -454,7 +497,13 @@ class RaftReplica:
         self._eventual.expire(now_s)
         if not core.is_leader:
             self._rounds.abandon()
-        ping = self._rounds.advance(term=core.term, leads=leads, commit_index=core.commit_index, now_s=now_s)
+        ping = self._rounds.advance(
+            term=core.term,
+            leads=leads,
+            commit_index=core.commit_index,
+            now_s=now_s,
+            takes_writes=self._takes_writes,
+        )
         if ping is not None:
             for peer in self._nodes:
                 self._transport.post(peer, ping)
@@ -475,6 +524,8 @@ class RaftReplica:
     def _expire_keys(self, now_s: float) -> None:
         """As leader, move the machine's clock with an empty command once a key is due to expire."""
         if now_s - self._expiry_checked_at_s < self._settings.heartbeat_s or not self._core.is_leader:
+            return
+        if self._handover.under_way:
             return
         self._expiry_checked_at_s = now_s
         if self._expiry_index > self._core.applied_index and self._expiry_index <= self._core.last_index:

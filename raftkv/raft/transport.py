@@ -79,6 +79,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         self._wall_ms = wall_ms
         self._voters: set[str] = set()
         self._voters_term = 0
+        self.handed_over_term: int | None = None
         self.core: Core
 
     # --- PySyncObj sends
@@ -103,6 +104,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
                 term=message["term"],
                 last_log_index=message["last_log_index"],
                 last_log_term=message["last_log_term"],
+                handed_over=message["term"] - 1 == self.handed_over_term,
             )
             self.post(peer, request)
         else:

@@ -20,11 +20,13 @@ from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.elections import Elections
 from raftkv.raft.freshness import Freshness
 from raftkv.raft.guards import Inbound
+from raftkv.raft.handover import Handover
 from raftkv.raft.journal import LogJournal
 from raftkv.raft.messages import Append, AppendAnswer
 from raftkv.raft.proposals import Proposals
 from raftkv.raft.reads import Confirmed, ReadRounds
 from raftkv.raft.replica import RaftReplica
+from raftkv.raft.room import Room
 from raftkv.raft.transfer import Transfers, base_entries
 from raftkv.raft.transport import GuardedTransport
 from raftkv.sim import raft
@@ -443,6 +445,66 @@ def _level_before_it_shows(replace: Replace) -> None:
     replace(RaftReplica, "_apply", apply_and_show)
 
 
+def _no_handing_over(replace: Replace) -> None:
+    replace(Handover, "begin", lambda _self, _target, **_: False)
+
+
+def _lease_after_handing_over(replace: Replace) -> None:
+    replace(ReadRounds, "forswear", lambda _self, _term: None)
+
+
+def _handing_over_to_who_is_behind(replace: Replace) -> None:
+    step = Handover.step
+    replace(Handover, "step", lambda self, **position: step(self, **{**position, "last_index": 0}))
+
+
+def _proposals_not_held(replace: Replace) -> None:
+    """Proposals of peers are turned away while the leader hands over."""
+    replace(Handover, "hold", lambda _self, _peer, _proposal: False)
+
+
+def _words_of_anybody(replace: Replace) -> None:
+    """A node stands for election whoever tells it to, whenever that was."""
+
+    def on_hand_over(self: Any, _peer: str, _word: Any) -> None:
+        self._transport.handed_over_term = self._core.term
+
+    replace(conversation.Conversation, "_on_hand_over", on_hand_over)
+
+
+def _votes_withheld_from_the_chosen(replace: Replace) -> None:
+    """Nobody sees that a request for votes comes of a hand-over."""
+    take = conversation.Conversation._on_request_vote
+
+    def on_request_vote(self: Any, peer: str, request: Any) -> None:
+        take(self, peer, msgspec.structs.replace(request, handed_over=False))
+
+    replace(conversation.Conversation, "_on_request_vote", on_request_vote)
+
+
+def _the_full_stand_too(replace: Replace) -> None:
+    replace(Elections, "yields", lambda _self, _now_s: False)
+
+
+def _chosen_without_room(replace: Replace) -> None:
+    replace(Handover, "choose", lambda _self, matches: min(matches, key=lambda peer: (matches[peer], peer)))
+
+
+def _deletions_refused(replace: Replace) -> None:
+    replace(Room, "takes", lambda self, **_: not self.is_full)
+    replace(proposals, "makes_room", lambda _write: False)
+
+
+def _entries_into_the_last_room(replace: Replace) -> None:
+    check = Room.check
+
+    def check_and_go_on(self: Any, now_s: float) -> None:
+        check(self, now_s)
+        self.is_gone = False
+
+    replace(Room, "check", check_and_go_on)
+
+
 def _remedy(hazards: str, what: str, take_away: Callable[[Replace], None]) -> Remedy:
     return Remedy(hazards=hazards, what=what, take_away=take_away)
 
@@ -495,5 +557,19 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "earlier readings": _remedy("-", "a round vouches for readings from before it", _level_when_confirmed),
     "lives of readings": _remedy("-", "an earlier life's reading says nothing", _level_of_any_life),
     "shown level": _remedy("-", "level is what readers see, not what is applied", _level_before_it_shows),
+    "handing over": _remedy("-", "a leader without room hands over", _no_handing_over),
+    "chosen member": _remedy("-", "the member that has room and lacks least is chosen", _chosen_without_room),
+    "level before the word": _remedy(
+        "-", "a member is level before it is told to stand", _handing_over_to_who_is_behind
+    ),
+    "lease given back": _remedy("22", "who hands over holds no lease in that term", _lease_after_handing_over),
+    "proposals held": _remedy("-", "proposals are held while a leader hands over", _proposals_not_held),
+    "whose word": _remedy("21", "only the leader of this very term tells a member to stand", _words_of_anybody),
+    "votes for the chosen": _remedy(
+        "21", "votes are not withheld from the chosen member", _votes_withheld_from_the_chosen
+    ),
+    "standing back": _remedy("-", "who has no room leaves it to others to stand", _the_full_stand_too),
+    "reserve for deletions": _remedy("-", "deletions may use the reserve", _deletions_refused),
+    "last room": _remedy("-", "a follower's last room is kept for terms and votes", _entries_into_the_last_room),
     "batching": _remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }

@@ -56,6 +56,7 @@ def test_a_leader_that_was_deposed_vouches_for_nobody():
     mate, *rest = followers(cluster, old)
     cluster.run(1.0)
     cluster.cut({old, mate}, set(rest))
+    cluster.run(0.2)
     for node in rest:
         cluster.machines[node].rate = 5.0
     cluster.run_until(lambda: cluster.leader() in rest)

@@ -11,6 +11,7 @@ import pytest
 from raftkv.sim import planted
 from tests.simulation import test_clock as clock
 from tests.simulation import test_freshness as freshness
+from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
 from tests.simulation import test_retention as retention
 
@@ -47,6 +48,19 @@ TABLE = [
     ("own reading", freshness.test_a_value_is_as_old_as_its_way_here_was_long),
     ("confirmed level", freshness.test_a_leader_that_was_deposed_vouches_for_nobody),
     ("lives of readings", freshness.test_a_reading_of_an_earlier_life_says_nothing),
+    ("handing over", handover.test_a_leader_without_room_hands_over_and_no_write_is_refused),
+    ("chosen member", handover.test_the_member_that_lacks_least_and_has_room_is_chosen),
+    ("level before the word", handover.test_a_member_that_is_not_level_is_not_told_to_stand),
+    ("lease given back", handover.test_who_handed_over_holds_no_lease_whatever_comes_of_it),
+    ("proposals held", handover.test_when_nothing_comes_of_it_the_leader_goes_on),
+    ("whose word", handover.test_a_word_of_an_earlier_term_or_of_another_member_moves_nobody),
+    ("votes for the chosen", handover.test_it_takes_no_election_timeout),
+    ("standing back", handover.test_a_node_without_room_leaves_it_to_others_to_stand),
+    (
+        "reserve for deletions",
+        handover.test_where_nobody_has_room_writes_are_refused_deletions_taken_and_everybody_says_so,
+    ),
+    ("last room", handover.test_a_follower_without_any_room_takes_no_entries_and_catches_up_when_it_has_some),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
 ]
 

@@ -64,9 +64,15 @@ def test_a_node_that_lost_its_data_is_not_ready_before_it_has_it_back():
 
 
 def test_where_no_writes_are_taken_for_want_of_room_a_node_is_not_ready():
-    full = (Code.DISK_FULL, "the disk is full: no writes are taken, reads go on")
+    full = (Code.DISK_FULL, "the disk is full: no writes are taken but deletions, reads go on")
     replica = {"role": "replica", "leader": None, "offers": (Consistency.EVENTUAL,), "n": 3, "r": 2, "w": 2}
 
     assert unready(status(can_write=False, **replica), 100.0) == full
     assert unready(status(can_write=False, role="leader", leader="n1"), 100.0) == full
-    assert unready(status(can_write=False), 100.0) is None
+    code, reason = unready(status(can_write=False, leader="n7"), 100.0)
+    assert code is Code.DISK_FULL
+    assert reason.startswith("the disk of the leader, n7, is full")
+
+
+def test_a_follower_without_room_serves_as_long_as_the_leader_has_some():
+    assert unready(status(has_room=False), 100.0) is None

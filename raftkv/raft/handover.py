@@ -1,0 +1,116 @@
+"""Handing over: a leader makes way for a member that it chose, within a round trip and without an election timeout.
+
+After the leadership transfer of the Raft thesis (section 3.10): the leader takes no more proposals, waits until the
+member holds all of its log, and tells it to stand for election at once. What differs from an ordinary election, and why
+it is safe:
+
+- Who stands because it was told to says so in its request, and votes are not withheld from it (21): the promise to
+  withhold them is made to the leader of the term before, which gave it back. It proves itself by that term: the word
+  counts for the very term of the leader that gave it, and the request for the term after it, and for no other.
+- Lease reads rest on that promise (22). So whoever hands over never again holds a lease in that term, whatever comes of
+  it: the word may be long on its way. Should it go on to lead, lease reads take a round, as linearizable ones do.
+- Everything else is an election like any other, so loss, duplication and pauses cost time only. When nothing has come
+  of it after an election timeout, the leader takes proposals again, and may choose another member later.
+
+Proposals that come in meanwhile are held, within bounds: they go into the log of this leader or are declined, and then
+their proposers turn to the next one.
+
+Pure bookkeeping: no clock, no I/O; the replica sends what ``step`` says. Times in seconds, monotonic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from raftkv.raft.messages import HandOver, Propose
+
+HELD_COUNT: Final = 1024
+"""Proposals of peers held at most; a peer has one under way unless its clients ask for the leader alone."""
+
+REST_TIMEOUTS: Final = 2
+"""So many election timeouts after one attempt comes the next."""
+
+
+class _Attempt(msgspec.Struct, kw_only=True):
+    term: int
+    target: str
+    until_s: float
+    told: bool = False
+
+
+class Handover:
+    """One node's part in handing over, as the leader that does it; ``under_way`` while it takes no proposals."""
+
+    def __init__(self, *, election_timeout_s: float, held_bytes: int, forswear: Callable[[int], None]) -> None:
+        """``forswear`` gives up the lease of a term for good; ``held_bytes`` bounds the proposals that are held."""
+        self._timeout_s = election_timeout_s
+        self._held_limit_bytes = held_bytes
+        self._forswear = forswear
+        self._attempt: _Attempt | None = None
+        self._rested_at_s = float("-inf")
+        self._has_room: dict[str, bool] = {}
+        self._held: list[tuple[str, Propose]] = []
+        self._held_bytes = 0
+
+    @property
+    def under_way(self) -> bool:
+        """Does this leader take no proposals because it hands over?"""
+        return self._attempt is not None
+
+    def told(self, peer: str, *, has_room: bool) -> None:
+        """``peer`` said whether its disk has room."""
+        self._has_room[peer] = has_room
+
+    def lost(self, peer: str) -> None:
+        """The connection to ``peer`` is gone."""
+        self._has_room.pop(peer, None)
+
+    def choose(self, match_indexes: Mapping[str, int]) -> str | None:
+        """Of the connected followers that have room, the one that lacks least; ``None`` if there is none."""
+        able = [(index, peer) for peer, index in match_indexes.items() if self._has_room.get(peer)]
+        return max(able)[1] if able else None
+
+    def begin(self, target: str, *, term: int, now_s: float) -> bool:
+        """As leader of ``term``, start to hand over to ``target``; false while an attempt is under way, or just was."""
+        if self._attempt is not None or now_s < self._rested_at_s:
+            return False
+        self._attempt = _Attempt(term=term, target=target, until_s=now_s + self._timeout_s)
+        self._rested_at_s = now_s + (1 + REST_TIMEOUTS) * self._timeout_s
+        return True
+
+    def step(
+        self, *, led_term: int | None, match_index: Callable[[str], int], last_index: int, now_s: float
+    ) -> tuple[str, HandOver] | None:
+        """Go on; returns the word and whom to send it to, once, when the target holds the log up to ``last_index``.
+
+        ``led_term`` is the term that this node leads now. The attempt ends with its term, or after its time.
+        """
+        attempt = self._attempt
+        if attempt is None:
+            return None
+        if led_term != attempt.term or now_s >= attempt.until_s:
+            self._attempt = None
+        elif not attempt.told and match_index(attempt.target) >= last_index:
+            attempt.told = True
+            self._forswear(attempt.term)
+            return attempt.target, HandOver(term=attempt.term)
+        return None
+
+    def hold(self, peer: str, proposal: Propose) -> bool:
+        """Keep a proposal until the attempt is over; false when there are too many."""
+        size_bytes = self._held_bytes + len(proposal.body)
+        if len(self._held) >= HELD_COUNT or size_bytes > self._held_limit_bytes:
+            return False
+        self._held.append((peer, proposal))
+        self._held_bytes = size_bytes
+        return True
+
+    def release(self) -> list[tuple[str, Propose]]:
+        """The proposals that were held, once no attempt is under way."""
+        if self._attempt is not None or not self._held:
+            return []
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held

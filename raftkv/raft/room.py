@@ -1,0 +1,61 @@
+"""How much room this node's disk has, and what is not done any more when it runs out.
+
+The reserve keeps a node alive: votes, terms and what the others have committed must go on being written while clients'
+writes are refused. So it is given away in steps, each for what matters more than the one before:
+
+====================  ==========================================================================================
+free is below         what is not done
+====================  ==========================================================================================
+the reserve           as a leader, take writes that need room: it hands over to a member that has some, if there is one
+half of it            take deletions, which make room
+a quarter of it       as a follower, take entries: they come again; terms and votes are written still
+====================  ==========================================================================================
+
+There is room again when an eighth more than the reserve is free, so that nothing flickers at the edge. Time enters as a
+value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+CHECK_S: Final = 1.0
+CHECK_FULL_S: Final = 0.1
+"""How often the disk is looked at, and how often while it is full."""
+
+log_line = structlog.get_logger("raftkv.raft")
+
+
+class Room:
+    """``is_full``, ``is_low`` and ``is_gone`` are the steps of the table above, as of the last look."""
+
+    def __init__(self, free_bytes: Callable[[], int], *, reserve_bytes: int) -> None:
+        self.is_full = self.is_low = self.is_gone = False
+        self._free_bytes = free_bytes
+        self._reserve_bytes = reserve_bytes
+        self._checked_at_s = float("-inf")
+
+    def check(self, now_s: float) -> None:
+        """Look at the disk, if it is time to."""
+        if now_s - self._checked_at_s < (CHECK_FULL_S if self.is_full else CHECK_S):
+            return
+        self._checked_at_s = now_s
+        free_bytes, reserve_bytes, was_full = self._free_bytes(), self._reserve_bytes, self.is_full
+        self.is_full = free_bytes < reserve_bytes + (reserve_bytes // 8 if was_full else 0)
+        self.is_low = free_bytes < reserve_bytes // 2
+        self.is_gone = free_bytes < reserve_bytes // 4
+        if self.is_full != was_full:
+            log_line.warning(
+                "disk full: as a leader, this node hands over or refuses writes"
+                if self.is_full
+                else "disk has room again",
+                free_bytes=free_bytes,
+                reserve_bytes=reserve_bytes,
+            )
+
+    def takes(self, *, makes_room: bool) -> bool:
+        """May a leader take a write, one that ``makes_room`` or one that needs it?"""
+        return not (self.is_low if makes_room else self.is_full)
