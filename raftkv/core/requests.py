@@ -174,7 +174,7 @@ Request = Write | Read | Barrier | Inspect | Configure | StoreHere | Repair | Ad
 def is_read(request: Request) -> bool:
     """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
     if isinstance(request, Write):
-        return all(isinstance(operation, Get) for operation in request.operations)
+        return request.sizes is None and all(isinstance(operation, Get) for operation in request.operations)
     return isinstance(request, Read | Barrier | Inspect)
 
 

@@ -66,7 +66,13 @@ class Mismatch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     revision: int
 
 
-OperationResult = PutDone | DeleteDone | Record | Missing | Mismatch
+class Withheld(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="withheld", gc=False):
+    """The key exists, but its record found no room in the answer, which is bounded; a read of its own gets it."""
+
+    key: bytes
+
+
+OperationResult = PutDone | DeleteDone | Record | Missing | Mismatch | Withheld
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="written"):

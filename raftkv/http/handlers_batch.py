@@ -6,7 +6,17 @@ from typing import Any
 
 from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, Get, Operation, Put, Write
-from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, Outcome, PutDone, Record, Written
+from raftkv.core.results import (
+    DeleteDone,
+    Mismatch,
+    Missing,
+    OperationResult,
+    Outcome,
+    PutDone,
+    Record,
+    Withheld,
+    Written,
+)
 from raftkv.http import bodies, parameters
 from raftkv.http.bodies import Batch, DeleteOperation, GetOperation, PutOperation
 from raftkv.http.handlers import WRITE_PARAMETERS, Ask, Context, Handler, durability, reused_key, write_ask
@@ -77,6 +87,9 @@ def _result(operation: Operation, result: OperationResult) -> dict[str, Any]:
             return {"op": "get", "status": 200, **record_to_json(result)}
         case Missing():
             return {**shown, "status": TABLE[Code.NOT_FOUND].status, "code": Code.NOT_FOUND.value}
+        case Withheld():
+            code = Code.VALUE_TOO_LARGE
+            return {**shown, "status": TABLE[code].status, "code": code.value}
         case Mismatch():
             code = Code.PRECONDITION_FAILED
             return {**shown, "status": TABLE[code].status, "code": code.value, "revision": result.revision}

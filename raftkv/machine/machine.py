@@ -2,7 +2,8 @@
 
 Rules: ``apply`` is deterministic and total (it raises only for a command format from the future, upon which the node
 must stop); it does not commit the tables, its caller does; applying an index a second time is refused by assertion,
-because the tables already carry the index they stand at.
+because the tables already carry the index they stand at. What a command reads is told to nobody but its proposer, up
+to a number of bytes, and changes nothing: no command, of this log or an older one, makes a node build more than that.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from hashlib import blake2b
 
 import msgspec
 
+from raftkv.core.pages import ANSWER_BYTES
 from raftkv.core.requests import ANY, Delete, Get, Operation, Put, Write
 from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, PutDone, Written
 from raftkv.machine import command as commands
 from raftkv.machine import layout
+from raftkv.machine.reading import Answers
 from raftkv.storage.tables import Tables
 
 EXPIRIES_PER_COMMAND = 1_000
@@ -63,6 +66,8 @@ class Machine:
         self._clock_ms = self._number(layout.CLOCK_MS)
         self._outcome_first = self._number(layout.OUTCOME_FIRST)
         self._outcome_next = self._number(layout.OUTCOME_NEXT)
+        self._room_bytes = 0
+        self._answers = Answers(0)
         self.sizes = (self._number(layout.READ_SIZE), self._number(layout.WRITE_SIZE))
         """R and W of requests that name none; 0 where nobody has ever set it."""
 
@@ -71,16 +76,20 @@ class Machine:
         """The latest stamp applied, in milliseconds since the epoch."""
         return self._clock_ms
 
-    def apply(self, index: int, term: int, command: bytes) -> Applied | None:
+    def apply(
+        self, index: int, term: int, command: bytes, *, told: int | None = None, room_bytes: int = ANSWER_BYTES
+    ) -> Applied | None:
         """Apply the command at log ``index`` of ``term``; ``None`` when it is malformed and was skipped.
 
-        Raises ``UnsupportedCommandError`` for a command format from the future.
+        What it reads is answered, up to about ``room_bytes`` in all, if its origin is ``told`` (``None``: any);
+        otherwise it is withheld. Raises ``UnsupportedCommandError`` for a command format from the future.
         """
         decoded = commands.decode(command)
         if decoded is None:
             self.skip(index, term)
             return None
         self._clock_ms = max(self._clock_ms, decoded.now_ms)
+        self._room_bytes = room_bytes if told is None or told == decoded.origin else 0
         self._expire()
         outcomes = tuple([self._write(write) for write in decoded.writes])
         self._evict_outcomes()
@@ -119,6 +128,12 @@ class Machine:
             self._tables.delete(layout.KEYS, row[layout.NUMBER_BYTES :])
 
     def _write(self, write: Write) -> Written:
+        self._answers = Answers(min(ANSWER_BYTES, self._room_bytes))
+        written = self._write_within(write)
+        self._room_bytes -= self._answers.size_bytes
+        return written
+
+    def _write_within(self, write: Write) -> Written:
         if write.sizes is not None:
             self.sizes = write.sizes
             for name, size in zip((layout.READ_SIZE, layout.WRITE_SIZE), write.sizes, strict=True):
@@ -183,7 +198,7 @@ class Machine:
                 self._remove(operation.key, expires_at_ms)
                 row = None
         if isinstance(operation, Get):
-            return Missing(key=operation.key) if row is None else layout.unpack_record(operation.key, row)
+            return Missing(key=operation.key) if row is None else self._answers.found(operation.key, row)
         if row is None:
             version = create_revision = mod_revision = expires_at_ms = 0
         if not _matches(operation.match, mod_revision):

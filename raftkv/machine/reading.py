@@ -6,11 +6,33 @@ reader's clock.
 
 from __future__ import annotations
 
-from raftkv.core.pages import page_of
-from raftkv.core.requests import Get, Query
-from raftkv.core.results import Missing, Page, Record
+from collections.abc import Iterable
+
+from raftkv.core.pages import ANSWER_BYTES, page_of
+from raftkv.core.requests import Get, Operation, Query
+from raftkv.core.results import Missing, Page, Record, Withheld
 from raftkv.machine import layout
 from raftkv.storage.tables import TableReader
+
+
+class Answers:
+    """The records that one command, or one read of several keys, answers with: the one place that bounds them.
+
+    A record begins only while those before it are within ``limit_bytes``, so that the first of any size is told.
+    """
+
+    __slots__ = ("limit_bytes", "size_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.size_bytes = 0
+
+    def found(self, key: bytes, row: bytes) -> Record | Withheld:
+        """The record in ``row``, if there is room for it."""
+        if self.limit_bytes <= 0 or self.size_bytes > self.limit_bytes:
+            return Withheld(key=key)
+        self.size_bytes += len(key) + len(row)
+        return layout.unpack_record(key, row)
 
 
 def answer(reader: TableReader, query: Query) -> Record | Missing | Page:
@@ -22,6 +44,17 @@ def answer(reader: TableReader, query: Query) -> Record | Missing | Page:
         return layout.unpack_record(query.key, row)
     rows = reader.scan(layout.KEYS, query.start, query.end)
     return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))
+
+
+def several(reader: TableReader, operations: Iterable[Operation]) -> tuple[Record | Missing | Withheld, ...]:
+    """What the gets of a batch that changes nothing find in this view."""
+    answers = Answers(ANSWER_BYTES)
+    found: list[Record | Missing | Withheld] = []
+    for operation in operations:
+        assert isinstance(operation, Get)
+        row = reader.get(layout.KEYS, operation.key)
+        found.append(Missing(key=operation.key) if row is None else answers.found(operation.key, row))
+    return tuple(found)
 
 
 def revision(reader: TableReader) -> int:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from raftkv.core.errors import Refused, Unknown, of_read
-from raftkv.core.pages import ANSWER_BYTES, TOO_LARGE, size_of
+from raftkv.core.pages import ANSWER_BYTES, size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Write, is_read
-from raftkv.core.results import Missing, OperationResult, Record, Written
+from raftkv.core.results import Missing, OperationResult, Record, Withheld, Written
 from raftkv.quorum import messages
 from raftkv.quorum.messages import NO_ANSWER, Rows
 from raftkv.quorum.outbox import Outbox
@@ -193,7 +193,7 @@ class Group:
         sloppy: bool,
         settled: Callable[[Group, int], None],
     ) -> None:
-        """``settled`` is called with the position of each operation that has its result, if some are ``later``."""
+        """``settled`` is called with the position of each operation that has its result, if some are to follow."""
         self.write = write
         self.later: dict[bytes, deque[int]] = {}
         """The operations, by their positions, that follow another of the same key."""
@@ -221,10 +221,10 @@ class Group:
         self._settle(position, result)
 
     def read(self, position: int, result: Record | Missing) -> None:
-        """A read is done; one that the answer has no room for is refused, and what it read let go."""
+        """A read is done; one that the answer has no room for is withheld, and what it read let go."""
         if isinstance(result, Record):
             if self._read_bytes > ANSWER_BYTES:
-                self._settle(position, TOO_LARGE)
+                self._settle(position, Withheld(key=result.key))
                 return
             self._read_bytes += size_of(result)
         self._settle(position, result)
@@ -253,7 +253,7 @@ class Group:
                 refusals.append(result)
             else:
                 results.append(result)
-        if refusals and all(isinstance(result, Record | Missing) for result in results):
+        if refusals and all(isinstance(result, Record | Missing | Withheld) for result in results):
             return refusals[0]
         if refusals:
             detail = f"{len(refusals)} of {len(self._results)} operations were refused, the others were applied"

@@ -24,7 +24,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import ABSENT, ANY, DEFAULT, MAJORITY, Delete, Get, Put, Write
-from raftkv.core.results import Outcome, Written
+from raftkv.core.results import Outcome, Record, Written
 from raftkv.machine import command as commands
 from raftkv.raft.settings import NOT_OF_RAFT, SHUTTING_DOWN
 from raftkv.raft.visibility import shown_from
@@ -40,6 +40,9 @@ BATCH_OVERHEAD_BYTES: Final = 4096
 
 BATCH_BYTES: Final = 1 << 20
 """Size at which a command is full; a single larger write travels alone."""
+
+ANSWERS_BYTES: Final = 64 << 20
+"""What applied commands have read for their clients at most, until it is handed out; beyond, records are withheld."""
 
 SEQUENCE_MASK: Final = 0xFFFF_FFFF
 """Sequences begin at the origin's last bits, which is less to write than all of them."""
@@ -69,6 +72,7 @@ class Batch(msgspec.Struct, kw_only=True):
     writes: tuple[_Waiting, ...]
     makes_room: bool
     outcomes: tuple[Written, ...] = ()
+    answers_bytes: int = 0
     replicated: bool = False
 
 
@@ -85,6 +89,16 @@ def size_bytes(write: Write) -> int:
 def makes_room(write: Write) -> bool:
     """Does ``write`` only delete?"""
     return bool(write.operations) and all(isinstance(operation, Delete) for operation in write.operations)
+
+
+def answers_bytes(outcomes: Iterable[Written]) -> int:
+    """How much of what a command read is in its outcomes."""
+    total = 0
+    for written in outcomes:
+        for result in written.results:
+            if isinstance(result, Record):
+                total += len(result.key) + len(result.value)
+    return total
 
 
 def refusal(write: Write, *, cluster_size: int, limit_bytes: int) -> Refused | None:
@@ -109,7 +123,7 @@ class Proposals:
 
     def __init__(self, *, origin: int, cluster_size: int, max_waiting: int) -> None:
         """``origin`` is random: news of an earlier life's commands, by their sequence, must not meet this one's."""
-        self._origin = origin
+        self.origin = origin
         self._majority = cluster_size // 2 + 1
         self._shown_from = shown_from(cluster_size)
         self._max_waiting = max_waiting
@@ -121,12 +135,26 @@ class Proposals:
         self._earliest_s = float("inf")
         self._applied_term = 0
         self._sorts = False
+        self._answers_bytes = 0
         self.settled: list[tuple[Pending, Outcome]] = []
 
     @property
     def queued(self) -> bool:
         """Are there writes that could be proposed now?"""
         return self._current is None and bool(self._queue) and len(self._batches) < BATCHES_MAX
+
+    @property
+    def answers_room_bytes(self) -> int:
+        """How much the next command may read for its client."""
+        return ANSWERS_BYTES - self._answers_bytes
+
+    def take_settled(self) -> list[tuple[Pending, Outcome]]:
+        """The outcomes to hand out now."""
+        settled, self.settled = self.settled, []
+        self._answers_bytes = (
+            sum([batch.answers_bytes for batch in self._batches.values()]) if self._answers_bytes else 0
+        )
+        return settled
 
     def add(self, write: Write, deadline_s: float, pending: Pending) -> bool:
         """Queue a write; false when too many wait already."""
@@ -161,7 +189,7 @@ class Proposals:
         self._sequence += 1
         batch = Batch(
             sequence=self._sequence,
-            body=commands.encode_body(self._origin, self._sequence, tuple([waiting.write for waiting in taken])),
+            body=commands.encode_body(self.origin, self._sequence, tuple([waiting.write for waiting in taken])),
             acks=first.write.acks,
             term=term,
             proposed_at_s=now_s,
@@ -206,11 +234,13 @@ class Proposals:
 
     def applied(self, origin: int, sequence: int, outcomes: tuple[Written, ...]) -> None:
         """A command was applied; if it is this node's, its writes have outcomes."""
-        batch = self._batches.get(sequence) if origin == self._origin else None
+        batch = self._batches.get(sequence) if origin == self.origin else None
         if batch is not None:
             assert len(outcomes) == len(batch.writes)
             batch.outcomes = outcomes
             self._sorts = self._sorts and batch.makes_room
+            batch.answers_bytes = answers_bytes(outcomes)
+            self._answers_bytes += batch.answers_bytes
             if batch is self._current:
                 self._current = None
             self._settle_if_complete(batch)

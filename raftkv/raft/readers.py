@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read
-from raftkv.core.results import Answer, Ready, Record
+from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
+from raftkv.core.results import Answer, Outcome, Ready, Record, Written
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.eventual import EventualReads, too_few
@@ -73,12 +73,26 @@ class Readers:
         elif needed > 1:
             assert isinstance(request.query, Get)
             self._ask_replicas(request.query.key, needed, deadline_s, pending)
-        elif not self._delays.read_s or self._core.is_leader:
-            self._pass_on(request, deadline_s, pending)
-        elif self._clock() + self._delays.read_s > deadline_s:
-            pending.resolve(HELD_TOO_LONG)
-        elif not self._after_delay(lambda: self._pass_on(request, deadline_s, pending)):
-            pending.resolve(overloaded("reads"))
+        else:
+            self._begin(request, deadline_s, pending)
+
+    def submit_several(self, write: Write, deadline_s: float, pending: Pending) -> None:
+        """Take in a batch that changes nothing: a linearizable read of all its keys at once, which no log has to hold.
+
+        It is answered in the form of a write's outcome, as the same gets beside a put would be.
+        """
+        reached = Pending()
+
+        def answer(outcome: Outcome) -> None:
+            if not isinstance(outcome, Ready):
+                pending.resolve(outcome)
+                return
+            tables = self._state.tables
+            results = reading.several(tables, write.operations)
+            pending.resolve(Written(results=results, revision=reading.revision(tables), acks=self._size // 2 + 1))
+
+        reached.when_done(answer)
+        self._begin(Barrier(), deadline_s, reached)
 
     def asked(self, peer: str, ask: AskRecord) -> None:
         """``peer`` wants to know what is here."""
@@ -125,6 +139,15 @@ class Readers:
         if not 0 < needed <= self._size:
             return Refused(code=Code.BAD_REQUEST, detail=f"r={request.r}, but the cluster has {self._size} nodes")
         return needed if needed == 1 or isinstance(request.query, Get) else ONE_KEY_ONLY
+
+    def _begin(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
+        """Pass ``request`` on, on a follower after the artificial delay of reads."""
+        if not self._delays.read_s or self._core.is_leader:
+            self._pass_on(request, deadline_s, pending)
+        elif self._clock() + self._delays.read_s > deadline_s:
+            pending.resolve(HELD_TOO_LONG)
+        elif not self._after_delay(lambda: self._pass_on(request, deadline_s, pending)):
+            pending.resolve(overloaded("reads"))
 
     def _pass_on(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
         if request.consistency in (Consistency.LOCAL, Consistency.EVENTUAL):

@@ -22,7 +22,18 @@ import structlog
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import DEFAULT, MAJORITY, Barrier, Configure, Consistency, Inspect, Read, Request, Write
+from raftkv.core.requests import (
+    DEFAULT,
+    MAJORITY,
+    Barrier,
+    Configure,
+    Consistency,
+    Inspect,
+    Read,
+    Request,
+    Write,
+    is_read,
+)
 from raftkv.core.results import Configured, PeerStatus, Status, Written
 from raftkv.machine.command import encode
 from raftkv.machine.machine import Machine
@@ -274,6 +285,8 @@ class RaftReplica:
         refusal = proposals.refusal(write, cluster_size=self._size, limit_bytes=limit_bytes)
         if refusal is not None:
             pending.resolve(refusal)
+        elif is_read(write):
+            self._readers.submit_several(write, deadline_s, pending)
         elif not self._proposals.add(write, deadline_s, pending):
             pending.resolve(overloaded("writes"))
 
@@ -607,7 +620,7 @@ class RaftReplica:
         self._freshness.shown(index)
 
     def _hand_out(self) -> None:
-        settled, self._proposals.settled = self._proposals.settled, []
+        settled = self._proposals.take_settled()
         refused, self._gate.refused = self._gate.refused, []
         ready, self._gate.ready = self._gate.ready, []
         polled, self._eventual.settled = self._eventual.settled, []
@@ -624,9 +637,12 @@ class RaftReplica:
         if entry[:1] == NO_OP:
             self._machine.skip(index, term)
             return
-        applied = self._machine.apply(index, term, entry[1:])
+        proposals = self._proposals
+        applied = self._machine.apply(
+            index, term, entry[1:], told=proposals.origin, room_bytes=proposals.answers_room_bytes
+        )
         if applied is not None:
-            self._proposals.applied(applied.origin, applied.sequence, applied.outcomes)
+            proposals.applied(applied.origin, applied.sequence, applied.outcomes)
 
     def _match_indexes(self) -> dict[str, int]:
         """Up to where each connected follower is known to match; only a leader knows."""

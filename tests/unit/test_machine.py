@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.core import pages
 from raftkv.core.requests import ABSENT, ANY, Delete, Get, List, Put, Write, prefix_end
-from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Record
+from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Record, Withheld
 from raftkv.machine import command as commands
 from raftkv.machine import layout, reading
 from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
@@ -267,7 +268,7 @@ def test_pages_join_to_the_whole_list(keys, limit, prefix):
 
 
 def test_a_page_ends_early_when_its_values_are_large(monkeypatch):
-    monkeypatch.setattr(reading, "PAGE_BYTES", 100)
+    monkeypatch.setattr(pages, "ANSWER_BYTES", 80)
     driver = Driver()
     for key in (b"a", b"b", b"c"):
         driver.do(Put(key=key, value=b"v" * 80))
@@ -284,3 +285,28 @@ def test_commands_survive_the_journey():
 
     assert (command.now_ms, command.origin, command.sequence, command.writes) == (123, 2**63, 9, (write,))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(write), type=Write) == write
+
+
+def test_no_command_builds_more_than_it_may_answer_and_what_it_does_is_the_same():
+    """Four commands: for everybody, with little room, of another node; each by any means a command may read."""
+    value = b"v" * (1 << 20)
+    gets = tuple([Get(key=b"k") for _ in range(100)])
+    reading_much = (
+        Write(operations=gets),
+        Write(operations=(*gets, Put(key=b"other", value=b"v"))),
+        Write(operations=(*gets, Put(key=b"once", value=b"v")), idempotency_key="once"),
+        Write(operations=(*gets, Put(key=b"once", value=b"v")), idempotency_key="once"),
+    )
+    rows = []
+    for options, most_bytes in (({}, 9 << 20), ({"room_bytes": 1}, 2 << 20), ({"told": 8}, 0)):
+        driver = Driver()
+        driver.do(Put(key=b"k", value=value))
+        applied = driver.machine.apply(2, 1, commands.encode(1_000_000, 7, 2, reading_much), **options)
+        results = [result for outcome in applied.outcomes for result in outcome.results]
+        told = [result for result in results if isinstance(result, Record)]
+        rows.append(driver.rows())
+
+        assert sum(len(record.value) for record in told) <= most_bytes
+        assert len(told) + sum(isinstance(result, Withheld) for result in results) == 400
+        assert [type(outcome.results[-1]) for outcome in applied.outcomes[1:]] == [PutDone] * 3
+    assert rows[0] == rows[1] == rows[2]

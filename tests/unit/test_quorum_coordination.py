@@ -5,15 +5,15 @@ import pytest
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Write
-from raftkv.core.results import DeleteDone, Missing, PutDone, Written
+from raftkv.core.results import DeleteDone, Missing, PutDone, Record, Withheld, Written
 from raftkv.quorum import messages
-from raftkv.quorum.coordination import Coordination
-from raftkv.quorum.messages import Declined, Fetched, MalformedMessageError, Store, StoreDone
+from raftkv.quorum.coordination import READS_AT_ONCE, Coordination
+from raftkv.quorum.messages import Declined, Fetch, Fetched, MalformedMessageError, Store, StoreDone
 from raftkv.quorum.operations import Dispatch
 from raftkv.quorum.placement import Placement
 from raftkv.quorum.settings import DISK_FULL
 from raftkv.quorum.timers import Timers
-from raftkv.quorum.versions import CONFLICTS, HybridClock, decode_state
+from raftkv.quorum.versions import CONFLICTS, HybridClock, State, Version, decode_state, encode_state
 from raftkv.sim.quorum import quorum_settings
 
 NODES = ("n1", "n2", "n3")
@@ -344,3 +344,20 @@ def test_everything_has_an_outcome_when_the_node_closes():
 
     assert isinstance(begun.outcome, Unknown)
     assert isinstance(waiting.outcome, Unknown)
+
+
+def test_a_request_for_many_large_values_asks_for_a_few_at_a_time_and_withholds_what_is_too_much():
+    node = Node()
+    pending = node.write(*[Get(key=b"k%d" % number) for number in range(200)])
+    state = encode_state(State((Version(7, "n1", b"v" * (1 << 20)),)))
+    most_at_once = 0
+    while pending.outcome is None:
+        asked = [(peer, fetch) for peer, fetch in node.turn() if isinstance(fetch, Fetch)]
+        most_at_once = max(most_at_once, len({fetch.key for _, fetch in asked}))
+        for peer, fetch in asked:
+            node.coordination.answered(peer, Fetched(fetch.id, state))
+
+    results = pending.outcome.results
+    assert most_at_once == READS_AT_ONCE
+    assert sum(isinstance(result, Record) for result in results) == 8
+    assert sum(isinstance(result, Withheld) for result in results) == 192
