@@ -12,7 +12,7 @@ vector only ever covers what it has processed; the state that comes of it is the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Delete, Put
@@ -34,13 +34,22 @@ class Wanted(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """Which attempt at a write it is. ``without``: nodes that hold a version which no write may pass."""
+    """Which attempt at a write it is. ``without``: nodes that hold a version which no write may pass.
+
+    ``made`` is the counter and state of the attempt before, where the same version is to reach other replicas.
+    """
 
     without: frozenset[str] = frozenset()
+    made: tuple[int, bytes] | None = None
     is_stamped_again: bool = False
 
 
 FIRST = Attempt()
+
+OVERTAKEN: Final = Unknown(
+    detail="a write with a later stamp has replaced this one, which may have been seen before; if it is to stand, "
+    "write it again"
+)
 
 
 class TryAgain(Protocol):
@@ -185,6 +194,8 @@ class RunningWrites(_Spreading):
         super().__init__(dispatch, wanted, targets, needed=needed, attempt=attempt)
         self._attempt = attempt
         self._try_again = try_again
+        self._overtaken: dict[int, Wanted] = {}
+        """What has lost, until it is certain whether somebody can have seen it."""
 
     def begin(self, operation_id: int) -> None:
         """Stamp the writes and send them to their replicas, or refuse them if there are too few."""
@@ -204,15 +215,33 @@ class RunningWrites(_Spreading):
             newer = [(number, Stamp(counter, name)) for number, counter, name in answer.newer]
             self._avoid(node, newer)
             if self._stored(node, answer.replaced, newer):
-                self._stamp_again()
+                self._set_overtaken_apart()
                 self._tell()
+            self._stamp_again()
             self._end_if_over()
+
+    def lost(self, node: str) -> None:
+        """See ``Running``."""
+        super().lost(node)
+        self._stamp_again()
 
     def silent(self) -> None:
         """See ``Running``."""
+        self._leave_overtaken()
         self._give_up_silent()
 
+    def expire(self) -> None:
+        """See ``Running``."""
+        self._leave_overtaken()
+        super().expire()
+
     def _stamp(self) -> None:
+        if self._attempt.made is not None:
+            ((_, one),) = self._wanted.items()  # no two writes have a counter in common
+            counter, state = self._attempt.made
+            self._author, self._counters = self._dispatch.settings.node_id, (counter,)
+            self._rows = ((one.operation.key, state),)
+            return
         clock, conflicts, name = self._dispatch.clock, self._dispatch.conflicts, self._dispatch.settings.node_id
         wall_ms, first = self._dispatch.wall_ms(), clock.next(len(self._wanted))
         rows: list[tuple[bytes, bytes]] = []
@@ -227,22 +256,40 @@ class RunningWrites(_Spreading):
         """Make without ``node`` what it holds under the stamp of a clock that ran wild.
 
         To stamp above that would carry the wild time on to this node and from there to all; so ``node`` is one that
-        does not show the write.
+        does not show the write. It is the same version that others are given: it may have been seen.
         """
         for number, standing in newer:
             if number in self._wanted and self._dispatch.clock.is_too_far_ahead(standing.counter):
-                self._try_again(
-                    self._wanted.pop(number), self._attempt._replace(without=self._attempt.without | {node})
-                )
+                without = self._attempt.without | {node}
+                made = (self._counters[number], self._rows[number][1])
+                self._try_again(self._wanted.pop(number), self._attempt._replace(without=without, made=made))
+
+    def _set_overtaken_apart(self) -> None:
+        if not self._attempt.is_stamped_again:
+            overtaken = self._coordinator.overtaken
+            self._overtaken = {number: self._wanted.pop(number) for number in overtaken if number in self._wanted}
 
     def _stamp_again(self) -> None:
-        """Make once more what would lose, above what replicas show."""
-        if self._attempt.is_stamped_again:
-            return
-        for number, standing in self._coordinator.overtaken.items():
-            if number in self._wanted:
-                self._dispatch.clock.observe(standing.counter)
-                self._try_again(self._wanted.pop(number), self._attempt._replace(is_stamped_again=True))
+        """Make once more what has lost, above what replicas show, as soon as it is certain that nobody has seen it."""
+        coordinator = self._coordinator
+        for number in tuple(self._overtaken):
+            if self._may_have_been_seen(number):
+                self._leave_unknown(number)
+            elif coordinator.is_complete:
+                self._dispatch.clock.observe(coordinator.overtaken[number].counter)
+                again = self._attempt._replace(made=None, is_stamped_again=True)
+                self._try_again(self._overtaken.pop(number), again)
+
+    def _may_have_been_seen(self, number: int) -> bool:
+        return number in self._coordinator.shown or self._coordinator.is_in_doubt
+
+    def _leave_overtaken(self) -> None:
+        for number in tuple(self._overtaken):
+            self._leave_unknown(number)
+
+    def _leave_unknown(self, number: int) -> None:
+        _, group, position = self._overtaken.pop(number)
+        group.failed(position, OVERTAKEN)
 
 
 class RunningEvent(_Spreading):

@@ -7,7 +7,9 @@ live with whoever drives it. Pure.
 
 Two promises are computed here. A write counts as done once ``needed`` distinct replicas hold it durably. And a write
 that loses is not called done by mistake: when an answer shows a stamp above the write's own, the stamp came from a
-clock that was behind, and the write is ``overtaken``: it is made once more with a newer one, by another coordinator.
+clock that was behind, and the write is ``overtaken``: it is made once more with a newer one, by another coordinator,
+but only if nobody can have seen it. Where a replica shows it, or may, since it did not answer, a reader may have seen
+it and what overtook it may be the answer to that, a deletion say: then its outcome is unknown, and it is made no more.
 One repetition is enough: whatever was acknowledged before this write began was seen by the answers to the first attempt
 (if W + W > N), so a stamp that is higher even than the second one belongs to a concurrent write, and last-writer-wins
 may choose that one.
@@ -37,6 +39,7 @@ class WriteCoordinator:
         "acknowledged",
         "overtaken",
         "replaced",
+        "shown",
     )
 
     def __init__(self, targets: Targets, *, needed: int, is_first: bool = True) -> None:
@@ -53,6 +56,14 @@ class WriteCoordinator:
         """Of each write, did a replica that counts hold a value before?"""
         self.overtaken: dict[int, Stamp] = {}
         """The writes, by their number, that a replica which counts does not show, and the stamp of what it shows."""
+
+        self.shown: set[int] = set()
+        """The writes, by their number, that a replica has come to show."""
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """May a replica that did not answer show what others do not?"""
+        return self._is_silent or bool(self._lost)
 
     @property
     def is_hopeless(self) -> bool:
@@ -90,9 +101,11 @@ class WriteCoordinator:
             return False
         count = len(self.acknowledged) + 1
         self.acknowledged[node] = self._targets.asked[node]
+        above = dict(newer)
+        self.shown.update(number for number in range(len(replaced)) if number not in above)
         if count <= self._needed:
             self.replaced = tuple(map(or_, self.replaced, replaced)) if self.replaced else replaced
-            for number, standing in newer:
+            for number, standing in above.items():
                 self.overtaken[number] = max(standing, self.overtaken.get(number, standing))
         return count == self._needed
 

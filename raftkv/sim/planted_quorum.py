@@ -235,7 +235,12 @@ def _anybody_let_go(replace: Replace) -> None:
     replace(Members, "_loss", lambda _self, _member: None)
 
 
+def _made_twice(replace: Replace) -> None:
+    replace(RunningWrites, "_may_have_been_seen", lambda _self, _number: False)
+
+
 BUGS: Final[dict[str, Bug]] = {
+    "made twice": Bug(rule="a write that may have been seen is not made again", plant=_made_twice),
     "strangers counted": Bug(rule="a newcomer counts once it has linked up", plant=_strangers_counted),
     "anybody let go": Bug(rule="nobody leaves without whom a quorum or a key is lost", plant=_anybody_let_go),
     "no observing": Bug(rule="a node's clock passes every stamp that it takes in", plant=_no_observing),

@@ -692,6 +692,27 @@ def test_states_survive_the_wire_between_replicas_unchanged():
     assert cluster.get("n1", b"k", r=1) == [b"n1", b"n2", b"n3"]
 
 
+# -- what was seen
+
+
+def test_a_write_that_was_seen_and_deleted_is_not_made_again():
+    """Its coordinator is slow to reach the third replica, which hears of the deletion first."""
+    cluster = Leaderless(3, sloppy=False, replica_timeout_s=30.0, anti_entropy_s=1000.0)
+    cluster.network.slow("n1", "n3", 1000.0)
+    writing = cluster.submit("n1", cluster.written(b"k", b"A", w=3), 20.0)
+    cluster.run(0.5)
+    seen = cluster.get("n2", b"k")
+    deleted = cluster.delete("n2", b"k")
+    gone = cluster.get("n2", b"k")
+    cluster.run_until(lambda: writing.outcome is not None)
+    cluster.run(5.0)
+
+    assert (seen, gone) == (b"A", None)
+    assert isinstance(deleted.results[0], DeleteDone)
+    assert [cluster.get(name, b"k") for name in cluster.machines] == [None, None, None]
+    assert isinstance(writing.outcome, Unknown)
+
+
 # -- who counts as a member
 
 

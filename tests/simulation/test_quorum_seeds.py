@@ -28,6 +28,7 @@ FOUND_BY_SEED = {
 """A seed that finds each. As any change of the code changes every run, it may have become another one of ``SEEDS``."""
 
 FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
+    "made twice": scenarios.test_a_write_that_was_seen_and_deleted_is_not_made_again,
     "strangers counted": scenarios.test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted,
     "anybody let go": scenarios.test_nobody_is_let_go_without_whom_a_quorum_is_lost,
     "no observing": scenarios.test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges,

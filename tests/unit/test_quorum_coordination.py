@@ -164,8 +164,9 @@ def test_a_write_that_would_lose_is_stamped_again_once_and_alone():
     node = Node()
     pending = node.write(put(b"a"), put(b"b"), put(b"c"))
     first = node.store()
-    node.answer(first, "n1")
-    node.answer(first, "n2", newer=((1, 1_000_500, "n3"),))
+    for name in NODES:
+        assert node.stores() == {}
+        node.answer(first, name, newer=((1, 1_000_500, "n3"),))
     second = node.store()
 
     assert pending.outcome is None
@@ -183,12 +184,33 @@ def test_a_write_that_would_lose_is_stamped_again_once_and_alone():
     ]
 
 
+@pytest.mark.parametrize("way", ["shown before", "shown after", "silent", "lost", "late"])
+def test_a_write_that_would_lose_and_may_have_been_seen_is_not_made_twice(way):
+    node = Node()
+    pending = node.write(put(b"k"))
+    first = node.store()
+    newer = ((0, 1_000_500, "n3"),)
+    node.answer(first, "n1", newer=() if way == "shown before" else newer)
+    node.answer(first, "n2", newer=newer)
+    if way == "shown after":
+        node.answer(first, "n3")
+    elif way == "lost":
+        node.coordination.lost("n3")
+    elif way != "shown before":
+        assert pending.outcome is None
+        node.turn(10.0)
+
+    assert not any(node.stores()), "what is not asked for an answer is a hint"
+    assert isinstance(pending.outcome, Unknown)
+    assert "may have been seen" in pending.outcome.detail
+
+
 def test_a_late_answer_to_the_first_attempt_does_not_count_for_the_second():
     node = Node()
     pending = node.write(put(b"k"))
     first = node.store()
-    node.answer(first, "n1")
-    node.answer(first, "n2", newer=((0, 1_000_500, "n3"),))
+    for name in NODES:
+        node.answer(first, name, newer=((0, 1_000_500, "n3"),))
     second = node.store()
     node.answer(second, "n1")
     node.answer(first, "n3")
@@ -213,6 +235,7 @@ def test_a_replica_with_the_version_of_a_wild_clock_does_not_count_for_that_key_
     assert poisoned.outcome is None
     assert sorted((name, keys_of(question)) for name, question in sent) == [("n1", [b"k"]), ("n2", [b"k"])]
     assert node.clock.last < wild
+    assert counters_of(sent[0][1]) == [counters_of(first)[1]]
 
     node.answer(sent[0][1], "n1", "n2")
 
