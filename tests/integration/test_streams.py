@@ -24,6 +24,15 @@ CONSOLE_SCRIPT = Path(sys.executable).with_name("raftkv")
 PIPE_BYTES = 4096
 
 
+def fill(descriptor):
+    """Leave no room in the pipe."""
+    os.set_blocking(descriptor, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(descriptor, b"x")
+    os.set_blocking(descriptor, True)
+
+
 class Log:
     """A named pipe in place of a node's log, with this test as its only reader."""
 
@@ -35,9 +44,7 @@ class Log:
         # Held open, so that a restarted node finds the pipe as the last one left it.
         self.writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         if full:
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    os.write(self.writing, b"x")
+            fill(self.writing)
 
     def read(self):
         """Everything that waits in the pipe."""
@@ -202,6 +209,8 @@ def test_up_goes_on_and_ends_with_a_true_status_whatever_becomes_of_its_output(t
     config, addresses = up_config(tmp_path, mode)
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    if output == "unread":
+        fill(writing)
     if output == "full disk":
         os.close(writing)
         writing = os.open("/dev/full", os.O_WRONLY)
