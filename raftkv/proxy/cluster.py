@@ -1,7 +1,8 @@
 """The cluster behind the proxy: the view, asked of its nodes again and again, and the connections to them.
 
-Any member is asked, the seeds if none answers; so a cluster whose every node was replaced since the proxy started is
-still found. A node that failed lately is avoided for a while. One event loop owns all of this.
+The seeds are asked first, always: who they are was said by whoever started the proxy, and no answer can take it away.
+Only when none of them answers, the members that are up are asked, so that a cluster whose every node was replaced since
+the proxy started is still found. A node that failed lately is avoided for a while. One event loop owns all of this.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from raftkv.client.connection import Pool, UnheardError, UnsentError
 from raftkv.core.config import Address
-from raftkv.proxy.view import Node, View, order, read_view, unknown
+from raftkv.proxy.view import BELIEVED, Node, View, order, read_view, unknown
 
 REFRESH_S: Final = 2.0
 """How often the nodes are asked: as often as they gossip."""
@@ -95,12 +96,14 @@ class Cluster:
 
     async def refresh(self) -> bool:
         """Ask one node after the other until one tells the view; did one?"""
-        members = [node.http for node in self.candidates(None, is_read=True)]
-        for address in dict.fromkeys((*members, *self._seeds)):
+        members = [node.http for node in self.candidates(None, is_read=True) if node.state in BELIEVED]
+        for address in dict.fromkeys((*self._seeds, *members)):
             with contextlib.suppress(UnsentError, UnheardError, ValueError):
                 self.view = await self._ask(address)
                 self._learned_at_s = self._monotonic_s()
                 self._drop_unused()
+                if address in self._seeds:  # the one that answers is asked first the next time
+                    self._seeds = (address, *[seed for seed in self._seeds if seed != address])
                 return True
         return False
 

@@ -16,6 +16,8 @@ from raftkv.core.config import Address, parse_address
 from raftkv.quorum.ring import Ring, position
 
 _AWAY: Final = frozenset({"suspect", "down"})
+BELIEVED: Final = frozenset({"up", ""})
+"""Only who is in, and not about to leave, says who the others are; in raft mode nobody says of nodes how they are."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,11 +74,11 @@ def read_view(body: bytes) -> View:
         told = msgspec.json.decode(body, type=_Told)
     except msgspec.DecodeError as error:
         raise ValueError(f"not what a node says of its members: {error}") from None
-    members = [member for member in told.members if member.state != "left"]
+    members = [member for member in told.members if member.state not in ("left", "joining")]
     if not members:
         raise ValueError("a cluster without members")
     nodes = tuple([Node(id=one.id, http=parse_address(one.http), state=one.state) for one in members])
-    # Whoever is the first replica of some keys is on the ring that reads ask; who is joining is not yet.
+    # Whoever is the first replica of some keys is on the ring that reads ask.
     placed = tuple(sorted((one.id, one.zone) for one in members if one.share > 0))
     ring = _ring(placed, told.vnodes) if placed and told.vnodes else None
     return View(nodes=nodes, leader=told.leader, ring=ring, ring_told=told.ring, n=max(1, told.n))

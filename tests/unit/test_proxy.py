@@ -257,6 +257,32 @@ def test_when_no_member_answers_the_seeds_are_asked_again(serve):
     assert [node.id for node in cluster.view.nodes] == ["n1"]
 
 
+def test_no_answer_takes_the_seeds_away(serve):
+    """A member that was let in to capture the proxy tells of itself alone; the seed is asked all the same."""
+    captor = serve(json({"members": [{"id": "n9", "http": "127.0.0.1:9"}], "leader": "n9"}))
+    at = captor.url.removeprefix("http://")
+    captured = json({"members": [{"id": "n9", "http": at}], "leader": "n9"})
+    cluster, learned, _ = refreshing([serve(captured, MEMBERS)], times=3)
+
+    assert learned == [True, True, True]
+    assert [node.id for node in cluster.view.nodes] == ["n1"]
+    assert captor.asked == []
+
+
+@pytest.mark.parametrize("state", ["joining", "leaving", "suspect", "down"])
+def test_only_members_that_are_up_are_believed(serve, state):
+    other = serve(MEMBERS)
+    at = other.url.removeprefix("http://")
+    first = json(
+        {"members": [{"id": "n8", "http": at, "state": state}, {"id": "n7", "http": "127.0.0.1:9", "state": "up"}]}
+    )
+    cluster, learned, _ = refreshing([serve(first, CUT)], times=2)
+
+    assert learned == [True, False]
+    assert other.asked == []
+    assert state != "joining" or [node.id for node in cluster.view.nodes] == ["n7"]
+
+
 def test_with_nobody_to_tell_the_seeds_are_all_there_is():
     cluster, learned, _ = refreshing([unused_url(), unused_url()])
 
