@@ -61,6 +61,11 @@ SOCKET_PATH_BYTES: Final = 100
 
 log_line = structlog.get_logger("raftkv.node")
 
+OPEN_TO_ALL = (
+    "NO AUTHENTICATION: whoever reaches this address reads and writes every key; "
+    "let only trusted networks reach it, or listen on loopback"
+)
+
 
 def run_node(
     config: ClusterConfig,
@@ -200,6 +205,8 @@ class _Node:
             self.wake()
             child = self._start_frontend(socket_path, listeners)
             log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
+            if not own.http_listen.is_loopback:
+                log_line.warning(OPEN_TO_ALL, http=str(own.http_listen))
             status = await self._serve(child)
         finally:
             await self._end()

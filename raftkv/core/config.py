@@ -211,6 +211,7 @@ class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_key_bytes: Annotated[int, Meta(ge=1, le=KEY_BYTES_MAX)] = 1024
     max_batch_operations: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
     max_list_limit: Annotated[int, Meta(ge=1, le=LIST_LIMIT_MAX)] = 1_000
+    hosts: tuple[Annotated[str, Meta(min_length=1, max_length=HOST_CHARACTERS_MAX)], ...] = ()
     request_timeout_s: Seconds = 5.0
     max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096

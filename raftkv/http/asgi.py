@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -17,7 +17,18 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.results import Outcome
 from raftkv.http import bridge
 from raftkv.http.app import create_app
-from raftkv.http.carrying import Bodies, IncompleteError, Message, Receive, Send, drain, normal_path, send_response
+from raftkv.http.browsers import BrowserGuard
+from raftkv.http.carrying import (
+    Bodies,
+    IncompleteError,
+    Message,
+    Receive,
+    Send,
+    drain,
+    normal_path,
+    send_response,
+    turn_away,
+)
 from raftkv.http.handlers import Context, begin, finish
 from raftkv.http.messages import HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import Metrics
@@ -55,13 +66,17 @@ class HotRoutes:
 
 
 class Application:
-    """The ASGI application of one worker. ``start`` runs before the first request, ``stop`` after the last."""
+    """The ASGI application of one worker, which answers to the names ``hosts`` besides loopback names and addresses.
+
+    ``start`` runs before the first request, ``stop`` after the last.
+    """
 
     def __init__(
         self,
         replicator: Replicator,
         context: Context,
         *,
+        hosts: Iterable[str] = (),
         start: Callable[[], Awaitable[None]] | None = None,
         stop: Callable[[], None] | None = None,
     ) -> None:
@@ -73,6 +88,7 @@ class Application:
         self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._hot = HotRoutes(ROUTES)
         self._bodies = Bodies(monotonic_s=monotonic)
+        self._browsers = BrowserGuard(hosts)
         self._value_limit = context.limits.max_value_bytes
         self._body_limit = 2 * self._value_limit + BODY_SLACK_BYTES
 
@@ -106,6 +122,8 @@ class Application:
         self._metrics.in_flight.inc()
         try:
             headers = join_headers(scope["headers"])
+            host_needed = scope["http_version"] == "1.1"
+            turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
             is_value = route is not None and route.body is bytes
             limit = self._value_limit if is_value else self._body_limit
             body = await self._bodies.read(headers, receive, limit)

@@ -109,6 +109,12 @@ def _too_large(limit: int) -> HttpResponse:
     return problem(Code.VALUE_TOO_LARGE, detail, headers=(_CLOSE,))
 
 
+def turn_away(refusal: HttpResponse | None) -> None:
+    """Raise ``IncompleteError`` when there is a refusal, before the body is read."""
+    if refusal is not None:
+        raise IncompleteError(refusal, drain=True)
+
+
 async def drain(receive: Receive, limit: int) -> None:
     """Read what is left of a body, up to ``limit`` bytes, and forget it."""
     size_bytes = 0

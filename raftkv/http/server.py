@@ -31,6 +31,7 @@ from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.admission import Admission
 from raftkv.http.asgi import Application
+from raftkv.http.browsers import names_of
 from raftkv.http.handlers import Context
 from raftkv.process import streams
 
@@ -78,7 +79,8 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
         node_header=((b"raftkv-node", node_id.encode()),),
         admission=Admission(verifier, is_open=not config.cluster.secret_file),
     )
-    return Application(replicator, context, start=replicator.start, stop=replicator.close)
+    hosts = names_of(config)
+    return Application(replicator, context, hosts=hosts, start=replicator.start, stop=replicator.close)
 
 
 def request_line_limit(max_key_bytes: int) -> int:

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from raftkv.core.errors import Code
-from raftkv.http.carrying import Bodies, IncompleteError, Message, Receive, Send, drain, normal_path, send_response
+from raftkv.http.browsers import BrowserGuard
+from raftkv.http.carrying import (
+    Bodies,
+    IncompleteError,
+    Message,
+    Receive,
+    Send,
+    drain,
+    normal_path,
+    send_response,
+    turn_away,
+)
 from raftkv.http.messages import HttpRequest, HttpResponse, join_headers, json_response
 from raftkv.http.problems import internal_error, problem
 from raftkv.proxy.cluster import Cluster
@@ -28,14 +39,23 @@ log = logging.getLogger("raftkv.proxy")
 
 
 class Application:
-    """See the module. ``monotonic_s`` is the clock of deadlines."""
+    """See the module. ``monotonic_s`` is the clock of deadlines; ``hosts`` are names that the proxy answers to."""
 
-    def __init__(self, cluster: Cluster, *, timeout_s: float, version: str, monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        timeout_s: float,
+        version: str,
+        monotonic_s: Callable[[], float],
+        hosts: Iterable[str] = (),
+    ) -> None:
         self._cluster = cluster
         self._forwarder = Forwarder(cluster, timeout_s=timeout_s)
         self._version = version
         self._monotonic_s = monotonic_s
         self._bodies = Bodies(monotonic_s=monotonic_s)
+        self._browsers = BrowserGuard(hosts)
         self._waiting = 0
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -66,11 +86,13 @@ class Application:
         method, now_s = scope["method"], self._monotonic_s()
         self._waiting += 1
         try:
-            headers = join_headers(scope["headers"])
+            headers, path = join_headers(scope["headers"]), normal_path(scope["raw_path"])
+            host_needed = scope["http_version"] == "1.1"
+            turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
             body = await self._bodies.read(headers, receive, BODY_BYTES_MAX)
             request = HttpRequest(
                 method=method,
-                path=normal_path(scope["raw_path"]),
+                path=path,
                 query=scope["query_string"],
                 headers=headers,
                 body=body,

@@ -16,6 +16,7 @@ from raftkv.client.connection import Answer, Headers, UnheardError, UnsentError
 from raftkv.client.servers import attempt_s
 from raftkv.core.config import Address
 from raftkv.core.errors import Code
+from raftkv.http.browsers import ADDED_BY_BROWSERS
 from raftkv.http.messages import HttpRequest, HttpResponse
 from raftkv.http.parameters import MAX_TIMEOUT_S
 from raftkv.http.problems import problem
@@ -42,7 +43,7 @@ _OF_ONE_HOP: Final = frozenset(
         "expect",
     }
 )
-_OURS_TO_REQUEST: Final = _OF_ONE_HOP | {"host", "content-length", "via"}
+_OURS_TO_REQUEST: Final = _OF_ONE_HOP | ADDED_BY_BROWSERS | {"host", "content-length", "via"}
 _OURS_TO_RESPONSE: Final = _OF_ONE_HOP | {"server", "date", "via"}
 
 

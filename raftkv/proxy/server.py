@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from raftkv import __version__
@@ -21,20 +21,28 @@ MAX_KEY_BYTES = 4096
 
 
 def run_proxy(
-    listen_at: Address, servers: Sequence[str], *, timeout_s: float, cacert: str | None, announce: str
+    listen_at: Address,
+    servers: Sequence[str],
+    *,
+    timeout_s: float,
+    cacert: str | None,
+    announce: str,
+    hosts: Iterable[str] = (),
 ) -> None:
     """Serve at ``listen_at`` for the nodes at ``servers`` (base URLs) until a signal; prints ``announce`` once bound.
 
+    ``hosts`` are names that it answers to besides its own and those of the servers.
     Raises ``StartupError`` when the address is taken or the servers make no sense.
     """
     seeds, tls = seeds_of(servers), _tls(servers, cacert)
+    names = {listen_at.host, *hosts, *[seed.host for seed in seeds]}
     listeners = listen(listen_at, "proxy")
     streams.lossy()
     print(announce, flush=True)  # noqa: T201  the command line's own voice; who does not read it is served all the same
 
     def make() -> Application:
         cluster = Cluster(seeds, tls=tls, monotonic_s=time.monotonic)
-        return Application(cluster, timeout_s=timeout_s, version=__version__, monotonic_s=time.monotonic)
+        return Application(cluster, timeout_s=timeout_s, version=__version__, monotonic_s=time.monotonic, hosts=names)
 
     chosen = settings(
         [listener.detach() for listener in listeners],

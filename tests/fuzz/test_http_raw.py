@@ -19,30 +19,30 @@ from tests.fuzz.siege import Siege
 pytestmark = pytest.mark.integration
 
 NODE = "n2"
-PUT = b"PUT /kv/fuzz HTTP/1.1\r\nHost: a\r\n"
-GET = b"GET /kv/siege HTTP/1.1\r\nHost: a\r\n"
+PUT = b"PUT /kv/fuzz HTTP/1.1\r\nHost: localhost\r\n"
+GET = b"GET /kv/siege HTTP/1.1\r\nHost: localhost\r\n"
 CONNECTION_BYTES = 1 << 20
 """What one connection may hold besides: pieces that were read and not yet taken, and the room they leave behind."""
-SMUGGLED = b"PUT /kv/smuggled HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
+SMUGGLED = b"PUT /kv/smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
 
 # Every one of these is refused: an answer that is a problem, or a closed connection; never a success.
 REFUSED = {
     "no request": b"\x00\xff\xfe garbage \r\n\r\n",
     "a request line of spaces": b"   \r\n\r\n",
-    "a method that is none": b"G\x00T /livez HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a version that is none": b"GET /livez HTTP/9.9\r\nHost: a\r\n\r\n",
+    "a method that is none": b"G\x00T /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a version that is none": b"GET /livez HTTP/9.9\r\nHost: localhost\r\n\r\n",
     "HTTP/0.9": b"GET /livez\r\n\r\n",
     "HTTP/2 without an agreement": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
-    "NUL in the path": b"GET /kv/\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a bare carriage return": b"GET /livez HTTP/1.1\rHost: a\r\r",
-    "an endless request line": b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "an endless query": b"GET /kv?" + b"a=b&" * (1 << 18) + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a huge header": b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + b"x" * (1 << 20) + b"\r\n\r\n",
-    "many headers": b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
-    "a header without a colon": b"GET /livez HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n",
-    "a header name with a space": b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length : 0\r\n\r\n",
-    "a folded header": b"GET /livez HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
-    "NUL in a header": b"GET /livez HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+    "NUL in the path": b"GET /kv/\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a bare carriage return": b"GET /livez HTTP/1.1\rHost: localhost\r\r",
+    "an endless request line": b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "an endless query": b"GET /kv?" + b"a=b&" * (1 << 18) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a huge header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (1 << 20) + b"\r\n\r\n",
+    "many headers": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
+    "a header without a colon": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nnonsense\r\n\r\n",
+    "a header name with a space": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length : 0\r\n\r\n",
+    "a folded header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\n\r\n",
+    "NUL in a header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
     "a negative length": PUT + b"Content-Length: -1\r\n\r\nx",
     "a length with a sign": PUT + b"Content-Length: +1\r\n\r\nx",
     "a length in words": PUT + b"Content-Length: one\r\n\r\nx",
@@ -63,20 +63,20 @@ REFUSED = {
     "an endless chunk extension": PUT + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"e" * (1 << 20) + b"\r\nx\r\n",
     "half a body": PUT + b"Content-Length: 10\r\n\r\nhalf",
     "half a chunk": PUT + b"Transfer-Encoding: chunked\r\n\r\nff\r\nhalf",
-    "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "TRACE": b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "TRACE": b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "no host": b"GET /kv?consistency=sometimes HTTP/1.1\r\n\r\n",
-    "broken percent-encoding": b"GET /kv/%zz HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a path that is not UTF-8": b"GET /kv/%ff%fe HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a path of raw bytes": b"GET /kv/\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a target that is no path": b"GET livez HTTP/1.1\r\nHost: a\r\n\r\n",
-    "all of it": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a way out": b"GET /kv/../../etc/passwd/../livez?bogus=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "broken percent-encoding": b"GET /kv/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a path that is not UTF-8": b"GET /kv/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a path of raw bytes": b"GET /kv/\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a target that is no path": b"GET livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "all of it": b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a way out": b"GET /kv/../../etc/passwd/../livez?bogus=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 
 def json_request(body: bytes) -> bytes:
-    head = b"POST /batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head % len(body) + body
 
 
@@ -138,7 +138,7 @@ FRAGMENTS = st.sampled_from(
     [
         *(b"GET PUT POST HEAD DELETE /kv/fuzz /kv?limit=2 /batch /status / * HTTP/1.1 HTTP/1.0 HTTP/0.9".split()),
         *(b" ,\t,\r\n,\n,\r,\r\n\r\n,:,%,%00,?,&,=,//,#,{,},[,]".split(b",")),
-        b"Host: a",
+        b"Host: localhost",
         b"Content-Length: ",
         b"Transfer-Encoding: chunked",
         b"Connection: close",
@@ -164,7 +164,7 @@ def bent(draw: st.DrawFn) -> bytes:
         GET + b"\r\n",
         json_request(ONE % b""),
         b"GET /kv?prefix=a&limit=3&consistency=local HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-        b"DELETE /kv/%66uzz?w=all&timeout=1 HTTP/1.1\r\nHost: a\r\nIf-Match: *\r\nIdempotency-Key: k\r\n\r\n",
+        b"DELETE /kv/%66uzz?w=all&timeout=1 HTTP/1.1\r\nHost: localhost\r\nIf-Match: *\r\nIdempotency-Key: k\r\n\r\n",
     ]
     data = bytearray(b"".join(draw(st.lists(st.sampled_from(valid), min_size=1, max_size=4))))
     for _ in range(draw(st.integers(1, 6))):
@@ -198,7 +198,9 @@ def test_a_slow_body_beyond_the_limit_is_answered_before_it_ends(siege: Siege) -
 
 
 def test_large_bodies_that_never_end_hold_a_bounded_amount(siege: Siege) -> None:
-    head = b"POST /batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n"
+    head = (
+        b"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n"
+    )
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(siege, NODE)) for _ in range(100)]
         for client in clients:
@@ -215,7 +217,7 @@ def test_large_bodies_that_never_end_hold_a_bounded_amount(siege: Siege) -> None
 
 def test_a_flood_of_requests_in_one_connection_is_answered_in_full_and_in_order(siege: Siege) -> None:
     targets = [b"/livez", b"/kv/siege?consistency=local", b"/bogus"]
-    requests = [b"GET " + targets[turn % 3] + b" HTTP/1.1\r\nHost: a\r\n\r\n" for turn in range(1500)]
+    requests = [b"GET " + targets[turn % 3] + b" HTTP/1.1\r\nHost: localhost\r\n\r\n" for turn in range(1500)]
 
     found = answers(converse(siege, NODE, b"".join(requests)))
 
@@ -231,7 +233,7 @@ def test_a_client_that_reads_nothing_costs_a_bounded_amount(siege: Siege) -> Non
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.settimeout(0.5)
             with suppress(TimeoutError, ConnectionError):
-                client.sendall(b"GET /kv/large HTTP/1.1\r\nHost: a\r\n\r\n" * 2000)
+                client.sendall(b"GET /kv/large HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
         siege.check_memory()
 
 

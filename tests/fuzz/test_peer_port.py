@@ -28,7 +28,7 @@ HELLO = msgspec.msgpack.encode(
 )
 OPENINGS = {
     "nothing that anybody says": b"\xff\xfe\x00garbage",
-    "a request of HTTP": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a request of HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a hello of TLS": bytes.fromhex("16030100c8010000c40303") + bytes(190),
     "a frame of four gigabytes": b"\xff\xff\xff\xff" + bytes(100),
     "an empty frame": plain_frame(b""),

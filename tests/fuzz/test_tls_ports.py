@@ -32,14 +32,14 @@ def hello() -> bytes:
 
 HELLO = hello()
 OPENINGS = {
-    "a request of HTTP": b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a request of HTTP": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "garbage": b"\x00\xff\xfe garbage" * 20,
     "an alert": b"\x15\x03\x03\x00\x02\x02\x28",
     "a record of no kind": b"\xff\x03\x03\x00\x05hello",
     "a record that is too long": b"\x16\x03\x01\xff\xff" + bytes(1 << 16),
     "a version that is none": HELLO.replace(b"\x03\x03", b"\x7f\x7f"),
     "a hello twice": HELLO + HELLO,
-    "a hello and a request": HELLO + b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a hello and a request": HELLO + b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 

@@ -100,8 +100,11 @@ class Node:
             pairs.append((b"content-length", str(sum(map(len, chunks))).encode()))
         elif body:
             pairs.append((b"transfer-encoding", b"chunked"))
+        if "host" not in headers:
+            pairs.append((b"host", b"127.0.0.1:8001"))
         scope = {
             "type": "http",
+            "http_version": "1.1",
             "method": method,
             "raw_path": path.encode(),
             "query_string": query.encode(),
@@ -1061,3 +1064,20 @@ def test_metrics_count_by_route(node: Node) -> None:
     assert "raftkv_is_leader 1.0" in text
     assert "raftkv_revision 1.0" in text
     assert 'raftkv_http_request_duration_seconds_count{method="PUT",route="/kv/{key}"} 1.0' in text
+
+
+def test_a_page_of_another_site_changes_nothing_and_curl_does(node: Node) -> None:
+    page = {"origin": "https://evil.example", "sec_fetch_site": "cross-site"}
+
+    assert is_problem(node("POST", "/set/k/v", **page), 403, "cross_site")
+    assert is_problem(
+        node("POST", "/put", b'{"key":"k","value":"v"}', content_type="text/plain", **page), 403, "cross_site"
+    )
+    assert is_problem(node("GET", "/kv/k", host="evil.example"), 421, "misdirected")
+    assert is_problem(node("PUT", "/kv/k", b"v", host="x/y@z"), 400, "bad_request")
+    assert node("GET", "/kv/k").status == 404
+    assert node("POST", "/set/k/v").status == 201
+    assert node("POST", "/put", {"key": "k", "value": "v"}, content_type="application/json").status == 200
+    assert (
+        node("POST", "/put", {"key": "k", "value": "v"}, content_type="application/x-www-form-urlencoded").status == 200
+    )

@@ -152,16 +152,16 @@ def test_it_serves_and_is_silent_whatever_it_is_sent(make: Callable[..., FrontEn
     assert front_end.ask("GET", "/kv/a/b", **{"If-None-Match": "*"})[0] == 304
     assert json.loads(front_end.ask("GET", "/kv")[1])["items"][0]["key"] == "a/b"
     for bad in [
-        b"GET /kv/a HTTP/1.1\r\nHost: x\r\nBroken\r\n\r\n",
-        b"GET /kv/" + 20_000 * b"a" + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /kv/a HTTP/1.1\r\nHost: x\r\n" + 200 * b"A: b\r\n" + b"\r\n",
+        b"GET /kv/a HTTP/1.1\r\nHost: localhost\r\nBroken\r\n\r\n",
+        b"GET /kv/" + 20_000 * b"a" + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /kv/a HTTP/1.1\r\nHost: localhost\r\n" + 200 * b"A: b\r\n" + b"\r\n",
         b"NONSENSE\r\n\r\n",
-        b"PUT /kv/b HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"PUT /kv/b HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
-        b"PUT /kv/b HTTP/1.1\r\nHost: x\r\nContent-Length: " + 5_000 * b"9" + b"\r\n\r\n",
-        b"PUT /kv/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
-        b"PUT /kv/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"PUT /kv/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+        b"PUT /kv/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"PUT /kv/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"PUT /kv/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + 5_000 * b"9" + b"\r\n\r\n",
+        b"PUT /kv/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"PUT /kv/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"PUT /kv/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ]:
         answer = front_end.raw(bad)
@@ -196,10 +196,10 @@ def test_requests_wait_side_by_side_on_the_hot_path_and_in_flask(make: Callable[
 def test_a_half_sent_body_stores_nothing(make: Callable[..., FrontEnd]) -> None:
     front_end = make()
     with socket.create_connection(("127.0.0.1", front_end.port)) as client:
-        client.sendall(b"PUT /kv/half HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        client.sendall(b"PUT /kv/half HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
         time.sleep(0.1)
     with socket.create_connection(("127.0.0.1", front_end.port)) as client:
-        client.sendall(b"PUT /kv/half HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+        client.sendall(b"PUT /kv/half HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
         time.sleep(0.1)
     time.sleep(0.2)
 
@@ -230,7 +230,7 @@ def test_the_default_limit_takes_a_value_of_a_mebibyte(make: Callable[..., Front
 def test_pipelined_requests_are_answered_in_order(make: Callable[..., FrontEnd]) -> None:
     front_end = make()
     requests = b"".join(
-        b"PUT /kv/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n%s\r\n%d" % (close, number)
+        b"PUT /kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n%s\r\n%d" % (close, number)
         for number, close in enumerate([b"", b"", b"", b"Connection: close\r\n"])
     )
 
@@ -254,12 +254,14 @@ def test_who_closed_their_half_is_still_answered(make: Callable[..., FrontEnd]) 
                 received += chunk
             return received
 
-    head = b"PUT /kv/k HTTP/1.1\r\nHost: x\r\n"
+    head = b"PUT /kv/k HTTP/1.1\r\nHost: localhost\r\n"
     whole = said(head + b"Content-Length: 1\r\n\r\n1")
-    three = said(3 * b"GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n")
+    three = said(3 * b"GET /kv/k HTTP/1.1\r\nHost: localhost\r\n\r\n")
     half = said(head + b"Content-Length: 10\r\n\r\nhalf")
     half_chunk = said(head + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf")
-    half_behind_another = said(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" + head + b"Content-Length: 10\r\n\r\nhalf")
+    half_behind_another = said(
+        b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n" + head + b"Content-Length: 10\r\n\r\nhalf"
+    )
     half_header = said(head)
 
     assert whole.startswith(b"HTTP/1.1 201 Created\r\n")
@@ -276,7 +278,7 @@ def test_who_closed_their_half_is_still_answered(make: Callable[..., FrontEnd]) 
 
 def test_status_lines_say_what_the_status_means(make: Callable[..., FrontEnd]) -> None:
     front_end = make()
-    close = b"Host: x\r\nConnection: close\r\n"
+    close = b"Host: localhost\r\nConnection: close\r\n"
 
     assert front_end.raw(b'DELETE /kv/k HTTP/1.1\r\n%sIf-Match: "7"\r\n\r\n' % close).startswith(
         b"HTTP/1.1 412 Precondition Failed\r\n"
@@ -290,7 +292,7 @@ def test_the_wish_for_a_websocket_is_not_heeded(make: Callable[..., FrontEnd]) -
     upgrade = b"Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
-    answer = front_end.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n%s%s\r\n" % (upgrade, key))
+    answer = front_end.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n%s%s\r\n" % (upgrade, key))
 
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b'{"status":"alive"}' in answer
@@ -363,8 +365,8 @@ def test_open_connections_do_not_hold_the_end(make: Callable[..., FrontEnd]) -> 
     front_end = make(delay_s=30)
     address = ("127.0.0.1", front_end.port)
     with socket.create_connection(address) as idle, socket.create_connection(address) as waiting:
-        idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        waiting.sendall(b"GET /kv?timeout=60 HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        waiting.sendall(b"GET /kv?timeout=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
         started_s = time.monotonic()
         front_end.process.terminate()

@@ -50,8 +50,11 @@ class Proxy:
         pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         if body:
             pairs.append((b"content-length", str(len(body)).encode()))
+        if "host" not in headers:
+            pairs.append((b"host", b"localhost:8000"))
         scope = {
             "type": "http",
+            "http_version": "1.1",
             "method": method,
             "raw_path": path.encode(),
             "query_string": query.encode(),
@@ -96,7 +99,7 @@ def test_a_request_and_its_answer_pass_unchanged(serve):
 def test_what_belongs_to_one_connection_does_not_pass(serve):
     server = serve(Answer(200, b"", {"Keep-Alive": "5", "Upgrade": "x", "Via": "1.0 them"}))
     _, headers, _ = Proxy(server)(
-        "GET", "/kv/a", connection="x-mine, close", x_mine="1", te="trailers", host="example.test", via="1.0 before"
+        "GET", "/kv/a", connection="x-mine, close", x_mine="1", te="trailers", host="localhost:80", via="1.0 before"
     )
     asked = server.asked[0].headers
 
@@ -105,6 +108,20 @@ def test_what_belongs_to_one_connection_does_not_pass(serve):
     assert not {"connection", "x-mine", "te"} & asked.keys()
     assert asked["host"] == server.url.removeprefix("http://")
     assert asked["via"] == "1.0 before, 1.1 raftkv-proxy"
+
+
+def test_a_page_of_another_site_reaches_no_node_and_a_page_of_the_proxy_s_own_does(serve):
+    server = serve(FINE)
+    ask = Proxy(server)
+    own = {"origin": "http://localhost:8000", "referer": "http://localhost:8000/ui", "sec-fetch-site": "same-origin"}
+
+    status, _, body = ask("POST", "/set/k/v", origin="http://evil.example", sec_fetch_site="cross-site")
+    assert (status, code_of(body)) == (403, ("cross_site", "no"))
+    status, _, body = ask("GET", "/kv/k", host="evil.example")
+    assert (status, code_of(body)) == (421, ("misdirected", "no"))
+    assert server.asked == []
+    assert ask("POST", "/set/k/v", **own)[0] == 200
+    assert not own.keys() & server.asked[0].headers.keys()  # the node would hold them against its own address
 
 
 def test_a_head_keeps_the_length_of_what_it_does_not_carry(serve):
