@@ -31,7 +31,7 @@ import uvloop
 
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
-from raftkv.core.listening import close, listen
+from raftkv.core.listening import bind, close
 from raftkv.core.results import Status
 from raftkv.experiment import Surroundings
 from raftkv.frontend.server import FrontendServer
@@ -188,7 +188,7 @@ class _Node:
         self._watch_for_the_end()
         self._surroundings.attach(self._loop)
         own = self._config.member(self._node_id)
-        listeners = listen(own.http_listen, "http")
+        listeners = bind(own.http_listen, "http")
         try:
             with _signals_interrupt():
                 built = build(self._config, self._node_id, self._home, events=self, surroundings=self._surroundings)
@@ -223,7 +223,8 @@ class _Node:
     def _start_frontend(self, socket_path: str, listeners: list[socket.socket]) -> subprocess.Popen[bytes]:
         """Start the HTTP front-end; it ends when the writing end of its pipe closes, which only we hold.
 
-        Its address was bound before anything else was done: a taken port is refused in one line.
+        Its address was bound before anything else was done, so a taken port is refused in one line; and it listens only
+        now that the replica is there, so a client is refused, not left in doubt, while a large state is taken up.
         """
         reading, self._child_pipe = os.pipe()
         command = module("raftkv.http.server", "--config", str(self._config_path))

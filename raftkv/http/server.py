@@ -33,6 +33,7 @@ from raftkv.http.admission import Admission
 from raftkv.http.asgi import Application
 from raftkv.http.browsers import names_of
 from raftkv.http.handlers import Context
+from raftkv.http.pinned import check_version
 from raftkv.process import streams
 
 GRACE_S: Final = 2
@@ -173,6 +174,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
+        check_version()
         config = parse_config(options.config.read_bytes())
         listeners = options.listen_fd
         if not listeners:

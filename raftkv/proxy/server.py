@@ -11,6 +11,7 @@ from raftkv import __version__
 from raftkv.core.config import Address, HttpSection
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
+from raftkv.http.pinned import check_version
 from raftkv.http.server import serve, settings
 from raftkv.process import streams
 from raftkv.proxy.application import Application
@@ -34,6 +35,7 @@ def run_proxy(
     ``hosts`` are names that it answers to besides its own and those of the servers.
     Raises ``StartupError`` when the address is taken or the servers make no sense.
     """
+    check_version()
     seeds, tls = seeds_of(servers), _tls(servers, cacert)
     names = {listen_at.host, *hosts, *[seed.host for seed in seeds]}
     listeners = listen(listen_at, "proxy")

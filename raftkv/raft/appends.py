@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.core.errors import Code, Refused
 from raftkv.machine.command import stamp
 from raftkv.raft.internals import Core, StableNode
 from raftkv.raft.messages import AskApplied, Replicated
@@ -61,6 +62,17 @@ class Appends:
         self._clock = clock
         self._stamp_ms = stamp_ms
         self._watches: list[_Watch] = []
+
+    def too_few(self, acks: int) -> Refused | None:
+        """Why a write that asks for ``acks`` replicas cannot have them now, if it cannot: nobody waits for the gone.
+
+        A majority is not asked about: whether there is one is for elections to find out.
+        """
+        connected = 1 + sum(self._transport.is_up(node.id) for node in self._nodes)
+        if acks <= max(connected, (len(self._nodes) + 1) // 2 + 1):
+            return None
+        detail = f"w={acks}, but the leader reaches only {connected} of {len(self._nodes) + 1} nodes, itself included"
+        return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
     def append(self, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
         """Stamp a command with the agreed time and append it; ``acks`` 0 asks for no watch."""

@@ -282,7 +282,11 @@ class Conversation:
         elif len(proposal.body) > self._settings.largest_command_bytes - BATCH_OVERHEAD_BYTES:
             raise messages.MalformedMessageError("a proposal beyond the size limit")
         else:
-            self._appends.append(proposal.body, proposal.acks, peer, proposal.sequence)
+            lack = self._appends.too_few(proposal.acks)
+            if lack is None:
+                self._appends.append(proposal.body, proposal.acks, peer, proposal.sequence)
+            else:
+                self._transport.post(peer, messages.Declined(sequence=proposal.sequence, refusal=lack))
 
     def _on_declined(self, _peer: str, declined: messages.Declined) -> None:
         term = self._proposals.declined(declined.sequence, declined.refusal)

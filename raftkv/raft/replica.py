@@ -421,7 +421,11 @@ class RaftReplica:
             self._transport.forget_notices()
             self._transfers.stop_sending()
             self.conversation.leader_takes_writes = True  # until it says otherwise
-            log_line.info("leader", term=core.term, leader=self._following.leader(now_s), role=core.role)
+            leader = self._following.leader(now_s)
+            if leader is None:
+                log_line.info("no leader is known", term=core.term, role=core.role)
+            else:
+                log_line.info("leader", term=core.term, leader=leader, role=core.role)
 
     def _send_notices(self, now_s: float) -> None:
         """News of the commit index that found no entries to travel with goes on its own."""
@@ -477,7 +481,11 @@ class RaftReplica:
                 break
             batch = self._proposals.next_batch(core.term, now_s)
             if core.is_leader:
-                self._appends.append(batch.body, batch.acks, None, batch.sequence)
+                refusal = self._appends.too_few(batch.acks)
+                if refusal is None:
+                    self._appends.append(batch.body, batch.acks, None, batch.sequence)
+                else:
+                    self._proposals.declined(batch.sequence, refusal)
             else:
                 proposal = messages.Propose(
                     term=core.term,

@@ -158,6 +158,10 @@ class VirtualFile:
         with self._disk.step("truncate", self._path):
             self._inode.do(_Resize(size_bytes))
 
+    def renamed(self, path: Path) -> None:
+        """See ``File``."""
+        self._path = path
+
     def close(self) -> None:
         """See ``File``."""
 

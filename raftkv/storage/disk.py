@@ -82,6 +82,9 @@ class File(Protocol):
     def truncate(self, size_bytes: int) -> None:
         """Cut the file to ``size_bytes``; durable after ``sync``."""
 
+    def renamed(self, path: Path) -> None:
+        """The file is at ``path`` now: errors name it so from here on."""
+
     def close(self) -> None:
         """Release the file without syncing it."""
 
@@ -147,6 +150,10 @@ class RealFile:
         """See ``File``."""
         with translated(self._path):
             os.ftruncate(self._descriptor, size_bytes)
+
+    def renamed(self, path: Path) -> None:
+        """See ``File``."""
+        self._path = path
 
     def close(self) -> None:
         """See ``File``."""

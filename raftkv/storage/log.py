@@ -302,6 +302,7 @@ class Log:
             file.write_at(0, head)
             file.sync()
             self._disk.rename(draft, path)
+            file.renamed(path)
             self._disk.sync_directory(self._directory)
         except BaseException:
             file.close()

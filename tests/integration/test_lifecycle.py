@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,31 @@ def test_a_cluster_of_any_size_serves_through_every_node_and_finds_its_data_agai
 
         for node in cluster.nodes:
             assert [cluster.get(node, f"from-{other}").text for other in cluster.nodes] == cluster.nodes
+
+
+def test_a_node_refuses_connections_until_it_can_answer_them(tmp_path):
+    """A client is told at once that nobody is there; it is not left waiting for a node that still begins."""
+    with RealCluster(tmp_path, size=1) as cluster:
+        node = cluster.nodes[0]
+        cluster.start()
+        refused_count, began_s = 0, time.monotonic()
+        while True:
+            assert time.monotonic() - began_s < 30
+            try:
+                connection = socket.create_connection(("127.0.0.1", cluster.http[node]), timeout=10)
+                break
+            except ConnectionRefusedError:
+                refused_count += 1
+                time.sleep(0.005)
+        with connection:
+            accepted_s = time.monotonic()
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            answer = connection.recv(4096)
+            waited_s, starting_s = time.monotonic() - accepted_s, accepted_s - began_s
+
+        assert refused_count > 0
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert waited_s < max(0.5, starting_s / 2)
 
 
 def test_a_hangup_ends_no_node(tmp_path):

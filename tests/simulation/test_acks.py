@@ -63,7 +63,8 @@ def test_state_is_committed_before_it_is_said_to_be_visible():
         tables, send = member.replica._state.tables, member.replica._link.send
         machine = member.replica._machine
 
-        def commit(node=member.id, machine=machine):
+        def commit(node=member.id, machine=machine, commit=tables.commit):
+            commit()
             committed[node] = machine.applied_index
 
         def noting(peer, payload, node=member.id, send=send):

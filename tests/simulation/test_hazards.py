@@ -243,11 +243,11 @@ def test_commands_of_an_earlier_life_settle_nothing_13():
     node = followers(cluster, leader)[0]
     cluster.put(node, b"old")
     cluster.run_until(lambda: bool(cluster.network.in_flight(node, leader)))
-    origin = cluster.members[node].replica._proposals._origin
+    origin = cluster.members[node].replica._proposals.origin
     cluster.kill(node)
     cluster.restart(node)
 
-    assert cluster.members[node].replica._proposals._origin != origin
+    assert cluster.members[node].replica._proposals.origin != origin
 
 
 def test_a_lost_proposal_is_unknown_at_its_deadline_14():
@@ -600,13 +600,29 @@ def test_a_write_is_answered_when_as_many_replicas_hold_it_as_asked(acks):
         assert pending.outcome.committed == (acks > 1)
 
 
-def test_a_write_for_all_replicas_is_unknown_while_one_is_away():
+def test_a_write_for_all_replicas_is_refused_at_once_while_one_is_known_to_be_away():
     cluster = Cluster(3)
     leader = cluster.elect()
-    cluster.kill(followers(cluster, leader)[0])
+    away, other = followers(cluster, leader)
+    cluster.kill(away)
+    cluster.run(0.5)
 
-    pending = cluster.put(leader, b"k", acks=3, timeout_s=1.0)
-    cluster.run(1.1)
+    for node in (leader, other):
+        pending = cluster.put(node, b"k", acks=3)
+        cluster.run(0.1)
+        assert isinstance(pending.outcome, Refused)
+        assert pending.outcome.code is Code.QUORUM_UNREACHABLE
+        assert "2 of 3" in pending.outcome.detail
+    assert cluster.get_now(leader, b"k") is None
+
+
+def test_a_write_for_all_replicas_is_unknown_while_one_is_silent():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.pause(followers(cluster, leader)[0])
+
+    pending = cluster.put(leader, b"k", acks=3, timeout_s=0.5)
+    cluster.run(0.6)
 
     assert isinstance(pending.outcome, Unknown)
 

@@ -1,9 +1,11 @@
 """The log against a plain list, over a disk that crashes, tears, fills up, fails and rots."""
 
 import contextlib
+import errno
 import os
 import random
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -566,3 +568,20 @@ def test_a_crash_between_a_new_segment_and_its_first_unit_commits_nothing_that_t
             log = Log.open(disk.after_crash(seed), LOG_DIRECTORY, segment_bytes=1 << 12)
 
             assert not [entry for entry in log.entries if 4 <= entry[1] <= log.commit_index and entry[2] == 1]
+
+
+def test_a_failing_disk_is_told_with_the_name_that_the_segment_has(tmp_path, monkeypatch):
+    log = Log.open(RealDisk(), tmp_path / "log", segment_bytes=1 << 16)
+    log.append(b"x", 1, 1)
+
+    def fails(*_):
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    with pytest.raises(DiskError) as told:
+        log.flush()
+    monkeypatch.undo()
+    named = Path(str(told.value).split(": ")[0])
+
+    assert named.parent == tmp_path / "log"
+    assert named.exists()
