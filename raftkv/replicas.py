@@ -24,7 +24,7 @@ from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
 from raftkv.quorum.members import remembered_members
-from raftkv.quorum.membership import Entry
+from raftkv.quorum.membership import Entry, readdressed
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.store import Store
@@ -222,7 +222,7 @@ def _quorum(  # noqa: PLR0917
     remembered = remembered_members(store)
     is_let_in = remembered is not None and not remembered.is_awaited(node_id)
     if remembered is not None and (is_let_in or not config.quorum.seeds):
-        check_still_member(config.member(node_id), remembered.entries, config.http)
+        check_still_member(config.member(node_id), readdressed(remembered.entries, entries.values()), config.http)
     elif config.quorum.seeds:
         members = join(config.member(node_id), config.quorum.seeds, config.http, config.cluster)
         entries = {entry.id: entry for entry in members}

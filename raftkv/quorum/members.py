@@ -46,6 +46,7 @@ from raftkv.quorum.membership import (
     Sizes,
     decode_remembered,
     encode_remembered,
+    readdressed,
 )
 from raftkv.quorum.messages import Gossip
 from raftkv.quorum.outbox import Outbox, PeerPort
@@ -82,7 +83,10 @@ class Members:
         now_s: float,
         random: Random,
     ) -> None:
-        """``configured`` are the members of the configuration; what this node remembers of them counts for more."""
+        """``configured`` are the members of the configuration; what this node remembers of them counts for more.
+
+        But for their addresses: those of the configuration hold until a member says otherwise.
+        """
         self._settings = settings
         self._placement = placement
         self._store = store
@@ -101,7 +105,7 @@ class Members:
         sizes = Sizes(0, "", settings.n, settings.r, settings.w)
         self._membership = Membership(
             own,
-            configured if remembered is None else remembered.entries,
+            configured if remembered is None else readdressed(remembered.entries, configured),
             sizes if remembered is None or remembered.sizes.counter == 0 else remembered.sizes,
             suspect_after_s=settings.suspect_after_s,
             down_after_s=settings.down_after_s,

@@ -332,6 +332,21 @@ def _without_heartbeat(entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, heartbeat=0)
 
 
+def readdressed(remembered: Iterable[Entry], configured: Iterable[Entry]) -> tuple[Entry, ...]:
+    """What is ``remembered`` of the members, each at the address that the file now gives it, if the file names it.
+
+    When all nodes have moved at once nobody could tell the others where it is. What a member says of itself later, in
+    a newer life or heartbeat, counts for more.
+    """
+    named = {entry.id: entry for entry in configured}
+    return tuple(
+        msgspec.structs.replace(entry, http=named[entry.id].http, peer=named[entry.id].peer)
+        if entry.id in named
+        else entry
+        for entry in remembered
+    )
+
+
 class Remembered(msgspec.Struct, frozen=True, array_like=True):
     """What a node keeps of the members over a restart."""
 

@@ -13,7 +13,7 @@ import trustme
 
 from raftkv.client import Client
 from raftkv.core.errors import DefiniteError
-from raftkv.lab.cluster import wait_until
+from raftkv.lab.cluster import loopback_sites, wait_until
 from raftkv.lab.disks import SmallDisk, why_unavailable
 from raftkv.lab.processes import descendants
 from raftkv.process.command import module
@@ -335,6 +335,23 @@ def test_a_node_joins_over_https_and_one_that_was_removed_while_away_learns_it(t
 
         assert read.text == "v"
         assert "was removed from the cluster" in refusal(cluster, "n2")
+
+
+def test_all_members_of_a_leaderless_cluster_move_at_once(tmp_path):
+    with RealCluster(tmp_path, mode="quorum") as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.put("n1", "k", "v")
+        for node in cluster.nodes:
+            cluster.stop(node)
+        text = cluster.config.read_text()
+        for site, elsewhere in zip(cluster.sites.values(), loopback_sites(3), strict=True):
+            text = text.replace(f'"{site.peer}"', f'"{elsewhere.peer}"')
+        cluster.config.write_text(text)
+        cluster.start()
+        cluster.wait_ready()
+
+        assert cluster.get("n3", "k").text == "v"
 
 
 def test_up_starts_everything_and_leaves_nothing(tmp_path):

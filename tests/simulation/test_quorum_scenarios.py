@@ -22,7 +22,7 @@ from raftkv.core.requests import (
 from raftkv.core.results import DeleteDone, Membership, Missing, PutDone, Stored, Written
 from raftkv.http.handlers_cluster import unready
 from raftkv.quorum.members import INVITED_S
-from raftkv.quorum.membership import CHANGING, Phase
+from raftkv.quorum.membership import CHANGING, Entry, Phase
 from raftkv.quorum.ring import Ring, position
 from raftkv.quorum.versions import encode_context, encode_state
 from raftkv.sim.disk import UNLIMITED
@@ -711,6 +711,35 @@ def test_a_write_that_was_seen_and_deleted_is_not_made_again():
     assert isinstance(deleted.results[0], DeleteDone)
     assert [cluster.get(name, b"k") for name in cluster.machines] == [None, None, None]
     assert isinstance(writing.outcome, Unknown)
+
+
+# -- members that have moved
+
+
+def test_the_address_that_the_configuration_gives_a_member_holds_when_nobody_is_there_to_tell():
+    cluster = Leaderless(3)
+    cluster.run(2.0)
+    for name, machine in cluster.machines.items():
+        cluster.kill(name)
+        machine.keeps.configured = tuple(Entry(other, f"{other}:3", f"{other}:4") for other in cluster.machines)
+    cluster.isolate("n1")
+    cluster.restart("n1")
+    alone = {entry.id: (entry.http, entry.peer) for entry in cluster.replica("n1").entries.values()}
+
+    assert alone == {name: (f"{name}:3", f"{name}:4") for name in cluster.machines}
+
+
+def test_where_a_member_says_that_it_is_counts_for_more_than_an_old_configuration():
+    cluster = Leaderless(3)
+    cluster.kill("n3")
+    cluster.machines["n3"].keeps.configured = (entry_of("n1"), entry_of("n2"), Entry("n3", "n3:3", "n3:4"))
+    cluster.restart("n3")
+    cluster.run(2.0)
+    cluster.kill("n1")
+    cluster.restart("n1")
+    cluster.run(2.0)
+
+    assert {cluster.replica(name).entries["n3"].peer for name in cluster.machines} == {"n3:4"}
 
 
 # -- who counts as a member
