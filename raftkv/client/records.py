@@ -16,6 +16,7 @@ from raftkv.core.errors import DefiniteError
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A key as it stood when it was read, and what kind of read it was.
 
+    ``ttl_left`` is how many seconds the key had left when it was read, ``None`` when it does not expire.
     ``revision`` is the store's revision of the last write to this key, ``create_revision`` that of the one which
     created it, ``version`` counts its writes since then. ``value`` is ``None`` when only keys were asked for.
     ``consistency`` is the level that the read was given at, ``node`` who answered. ``staleness_ms`` is how long ago
@@ -36,6 +37,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     writer: str = ""
     replicas: tuple[str, ...] = ()
     context: str = ""
+    ttl_left: float | None = None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ class _Item(msgspec.Struct, frozen=True):
     create_revision: int
     value: Any = None
     node: str = ""
+    ttl_left: float | None = None
 
 
 class _Sibling(msgspec.Struct, frozen=True):
@@ -68,6 +71,7 @@ class _Sibling(msgspec.Struct, frozen=True):
     version: int
     revision: int
     node: str
+    ttl_left: float | None = None
 
 
 class _Siblings(msgspec.Struct, frozen=True):
@@ -99,7 +103,7 @@ def siblings_from_json(body: bytes, headers: Mapping[str, str]) -> tuple[Record,
 
 
 def _sibling(key: str, one: _Sibling) -> _Item:
-    return _Item(key, one.version, one.revision, one.revision, one.value, one.node)
+    return _Item(key, one.version, one.revision, one.revision, one.value, one.node, one.ttl_left)
 
 
 def page_from_json(body: bytes, headers: Mapping[str, str]) -> Page:
@@ -164,5 +168,6 @@ def _record(item: _Item, origin: Mapping[str, Any]) -> Record:
         revision=item.revision,
         create_revision=item.create_revision,
         writer=item.node,
+        ttl_left=item.ttl_left,
         **origin,
     )

@@ -16,6 +16,10 @@ Node = str | msgspec.UnsetType
 """Who stamped a version, the other half of its revision."""
 
 
+TtlLeft = float | msgspec.UnsetType
+"""Seconds until the key expires, by the clock of the node that answers; left out when it never does."""
+
+
 class Stored(msgspec.Struct, frozen=True):
     """A value was stored under the key."""
 
@@ -48,6 +52,7 @@ class RecordFound(msgspec.Struct, frozen=True):
     revision: int
     create_revision: int
     node: Node = msgspec.UNSET
+    ttl_left: TtlLeft = msgspec.UNSET
 
 
 class Sibling(msgspec.Struct, frozen=True):
@@ -57,6 +62,7 @@ class Sibling(msgspec.Struct, frozen=True):
     version: int
     revision: int
     node: str
+    ttl_left: TtlLeft = msgspec.UNSET
 
 
 class SiblingsFound(msgspec.Struct, frozen=True):
@@ -75,6 +81,7 @@ class Item(msgspec.Struct, frozen=True):
     create_revision: int
     value: Value | msgspec.UnsetType = msgspec.UNSET
     node: Node = msgspec.UNSET
+    ttl_left: TtlLeft = msgspec.UNSET
 
 
 class Listed(msgspec.Struct, frozen=True):

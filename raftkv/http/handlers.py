@@ -161,7 +161,17 @@ def etag(record: Record) -> bytes:
     return b'"' + stamp(record.mod_revision, record.node) + b'"'
 
 
-def siblings(found: Siblings, headers: Headers) -> HttpResponse:
+def ttl_left(record: Record, context: Context) -> dict[str, float]:
+    """How many seconds the key has left, by this node's clock; nothing when it never expires.
+
+    A key is there until a command, stamped with the agreed time, has removed it: 0 is as little as it can have.
+    """
+    if not record.expires_at_ms:
+        return {}
+    return {"ttl_left": max(0, record.expires_at_ms - round(context.wall_s() * 1000)) / 1000}
+
+
+def siblings(found: Siblings, headers: Headers, context: Context) -> HttpResponse:
     """Several writers did not know of each other: every value, for the reader to choose, oldest stamp first."""
     shown = [
         {
@@ -169,6 +179,7 @@ def siblings(found: Siblings, headers: Headers) -> HttpResponse:
             "version": record.version,
             "revision": record.mod_revision,
             "node": record.node,
+            **ttl_left(record, context),
         }
         for record in found.records
     ]

@@ -68,12 +68,13 @@ def render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if not outcome.committed:
         return json_response(202, {"results": None, "revision": None}, headers)
     results = [
-        _result(operation, result) for operation, result in zip(ask.request.operations, outcome.results, strict=True)
+        _result(operation, result, context)
+        for operation, result in zip(ask.request.operations, outcome.results, strict=True)
     ]
     return json_response(200, {"results": results, "revision": outcome.revision}, headers)
 
 
-def _result(operation: Operation, result: OperationResult) -> dict[str, Any]:
+def _result(operation: Operation, result: OperationResult, context: Context) -> dict[str, Any]:
     shown: dict[str, Any] = {"op": type(operation).__name__.lower(), "key": operation.key.decode()}
     match result:
         case PutDone():
@@ -84,7 +85,7 @@ def _result(operation: Operation, result: OperationResult) -> dict[str, Any]:
             shown = {**shown, "status": 200, "deleted": 1, "revision": result.revision}
             return {**shown, "node": result.node} if result.node else shown
         case Record():
-            return {"op": "get", "status": 200, **record_to_json(result)}
+            return {"op": "get", "status": 200, **record_to_json(result, context)}
         case Missing():
             return {**shown, "status": TABLE[Code.NOT_FOUND].status, "code": Code.NOT_FOUND.value}
         case Withheld():

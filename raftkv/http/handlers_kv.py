@@ -34,6 +34,7 @@ from raftkv.http.handlers import (
     reused_key,
     siblings,
     stamp,
+    ttl_left,
     write_ask,
 )
 from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response, value_to_json
@@ -92,18 +93,18 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if isinstance(content, Missing):
         return not_found(content.key, headers, outcome.consistency)
     if isinstance(content, Siblings):
-        return siblings(content, headers)
+        return siblings(content, headers, context)
     assert isinstance(content, Record)
     tag = etag(content)
     headers = ((b"etag", tag), *headers)
     if parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)
     if b"application/json" in ask.http.headers.get(b"accept", b""):
-        return json_response(200, record_to_json(content), ((b"vary", b"Accept"), *headers))
+        return json_response(200, record_to_json(content, context), ((b"vary", b"Accept"), *headers))
     return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=content.value)
 
 
-def record_to_json(record: Record, *, keys_only: bool = False) -> dict[str, Any]:
+def record_to_json(record: Record, context: Context, *, keys_only: bool = False) -> dict[str, Any]:
     """A record as JSON shows it."""
     shown = {
         "key": record.key.decode(),
@@ -116,7 +117,7 @@ def record_to_json(record: Record, *, keys_only: bool = False) -> dict[str, Any]
         del shown["value"]
     if record.node:
         shown["node"] = record.node
-    return shown
+    return shown | ttl_left(record, context)
 
 
 def parse_delete(request: HttpRequest, context: Context) -> Ask | HttpResponse:
@@ -180,7 +181,7 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(ask.request.query, List)
     keys_only = ask.request.query.keys_only
     body = {
-        "items": [record_to_json(record, keys_only=keys_only) for record in page.records],
+        "items": [record_to_json(record, context, keys_only=keys_only) for record in page.records],
         "next": None if page.next_start is None else page.next_start.decode(),
         "revision": outcome.revision,
     }

@@ -169,7 +169,7 @@ def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  
     if isinstance(content, Missing):
         return not_found(content.key, headers, outcome.consistency)
     if isinstance(content, Siblings):
-        return siblings(content, headers)
+        return siblings(content, headers, context)
     assert isinstance(content, Record)
     shown = {
         "key": content.key.decode(),

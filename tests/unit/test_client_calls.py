@@ -98,6 +98,15 @@ def test_a_record_tells_what_it_is(serve):
     assert (record.node, record.consistency, record.staleness_ms) == ("n2", "local", 12)
 
 
+def test_a_record_tells_how_long_it_has_left(serve):
+    shown = {"key": "k", "value": "v", "version": 1, "revision": 1, "create_revision": 1}
+    page = {"items": [{**shown, "ttl_left": 9.5}, shown], "next": None, "revision": 1}
+    store = client(serve(json({**shown, "ttl_left": 59.25}), json(page)))
+
+    assert store.get_record("k").ttl_left == 59.25
+    assert [record.ttl_left for record in store.list()] == [9.5, None]
+
+
 def test_a_listing_goes_from_page_to_page(serve):
     def item(key):
         return {"key": key, "value": key, "version": 1, "revision": 1, "create_revision": 1}

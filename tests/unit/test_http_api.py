@@ -469,6 +469,18 @@ def test_an_age_is_never_rounded_down(node: Node, monkeypatch: pytest.MonkeyPatc
     assert node("GET", "/kv/a?consistency=local").headers["raftkv-staleness-ms"] == "1"
 
 
+def test_every_json_read_says_how_long_a_key_has_left(node: Node) -> None:
+    node("PUT", "/kv/a?ttl=100", b"v")
+    node("PUT", "/kv/b", b"v")
+    record = node("GET", "/kv/a", accept="application/json").json
+    first, second = node("GET", "/kv?keys_only=1").json["items"]
+    batch = {"operations": [{"op": "get", "key": "a"}]}
+    (found,) = node("POST", "/batch", msgspec.json.encode(batch)).json["results"]
+
+    assert 0 < record["ttl_left"] == found["ttl_left"] == first["ttl_left"]
+    assert "ttl_left" not in second
+
+
 def test_ttl_goes_into_the_write(node: Node) -> None:
     node("PUT", "/kv/a?ttl=1.5", b"v")
     node("PUT", "/kv/b?ttl=0.0001", b"v")
