@@ -30,11 +30,12 @@ from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.store import Store
 from raftkv.quorum.versions import CONFLICTS
 from raftkv.raft import internals
+from raftkv.raft.readmission import memory_of, with_memory
 from raftkv.raft.recovery import recover_log, recover_state
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.disk import RealDisk
-from raftkv.storage.identity import begin_life
+from raftkv.storage.identity import IdentityFile, begin_life
 from raftkv.storage.log import Log
 from raftkv.storage.rocks import RocksEngine
 from raftkv.storage.snapshots import SnapshotStore
@@ -78,12 +79,12 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
     identity = begin_life(home, node_id, rules, os.urandom)
     link = _link(config, node_id, events, surroundings)
     greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s)
-    replica: DrivenReplica
     if config.cluster.mode == "quorum":
-        replica = _quorum(config, node_id, home, link, greeter, surroundings)
-    else:
-        replica = _raft(config, node_id, home, greeter, surroundings)
-    greeter.attach(replica.conversation)
+        leaderless = _quorum(config, node_id, home, link, greeter, surroundings)
+        greeter.attach(leaderless.conversation)
+        return Built(leaderless, link, greeter)
+    replica = _raft(config, node_id, home, greeter, identity, surroundings)
+    greeter.attach(replica.conversation, replica)
     return Built(replica, link, greeter)
 
 
@@ -135,7 +136,14 @@ def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
     )
 
 
-def _raft(config: ClusterConfig, node_id: str, home: Path, greeter: Greeter, surroundings: Surroundings) -> RaftReplica:
+def _raft(  # noqa: PLR0917
+    config: ClusterConfig,
+    node_id: str,
+    home: Path,
+    greeter: Greeter,
+    identity: IdentityFile,
+    surroundings: Surroundings,
+) -> RaftReplica:
     internals.use_sources(surroundings.monotonic_s, random.Random())  # noqa: S311  jitter, not secrets
     disk = RealDisk()
     log = Log.open(disk, home / "log", segment_bytes=config.raft.segment_bytes)
@@ -153,6 +161,8 @@ def _raft(config: ClusterConfig, node_id: str, home: Path, greeter: Greeter, sur
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
         misfits=greeter.misfits,
+        memory=memory_of(identity.identity, log.term),
+        save=lambda memory: identity.save(with_memory(identity.identity, memory)),
     )
 
 

@@ -10,6 +10,7 @@ was away does not take an old copy for good. Pure: what is remembered is a value
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,6 +26,14 @@ NODES_MAX: Final = 1_000
 
 STARTS_MAX: Final = 1_000
 """Own starts that are remembered; a peer that was away for more than so many is believed."""
+
+
+class Standing(enum.StrEnum):
+    """A raft node's among its peers: new, making good what its disk lost, or a member that counts."""
+
+    NEW = "new"
+    RECOVERING = "recovering"
+    MEMBER = "member"
 
 
 class Life(msgspec.Struct, frozen=True, array_like=True):
@@ -48,7 +57,7 @@ Lives = Mapping[str, Met]
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a data directory says of itself: whose it is, its starts, oldest first, and the lives met of each peer.
 
-    ``is_recovering``: it was emptied, and what it held is not yet made good (raft mode).
+    ``standing`` and ``voteless_through_term`` are raft mode's (``raftkv.raft.readmission``).
     """
 
     node: str
@@ -56,7 +65,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     starts: tuple[Life, ...]
     rules: Mapping[str, Rule]
     others: Mapping[str, Lives] = {}
-    is_recovering: bool = False
+    standing: Standing = Standing.NEW
+    voteless_through_term: int = 0
 
     @property
     def life(self) -> Life:

@@ -12,7 +12,7 @@ Pure but for the ports it is given. Imports ``raftkv.core`` and its neighbours o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -63,6 +63,7 @@ class IdentityStore(Protocol):
     def save(self, identity: Identity) -> None: ...
 
 
+@runtime_checkable
 class Newcomers(Protocol):
     """Whoever must know of disks that are blank or were emptied; see ``raftkv.raft.readmission``."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from raftkv.peers.notices import Notices
 from raftkv.raft import messages
 from raftkv.raft.agreed_time import AgreedTime
@@ -24,6 +26,7 @@ from raftkv.raft.journal import holds
 from raftkv.raft.ports import PeerPort
 from raftkv.raft.proposals import BATCH_OVERHEAD_BYTES, Proposals
 from raftkv.raft.readers import Readers
+from raftkv.raft.readmission import Readmission
 from raftkv.raft.reads import ReadRounds
 from raftkv.raft.room import Room
 from raftkv.raft.settings import DISK_FULL, ReplicaSettings, overloaded
@@ -60,6 +63,7 @@ class Conversation:
         transport: GuardedTransport,
         elections: Elections,
         freshness: Freshness,
+        readmission: Readmission,
         agreed_time: AgreedTime,
         rounds: ReadRounds,
         gate: ReadGate,
@@ -83,6 +87,7 @@ class Conversation:
         self._transport = transport
         self._elections = elections
         self._freshness = freshness
+        self._readmission = readmission
         self._agreed_time = agreed_time
         self._rounds = rounds
         self._gate = gate
@@ -123,6 +128,8 @@ class Conversation:
         try:
             message = messages.decode(payload)
             self._check_term(message)
+            if not self._readmission.counts and getattr(message, "term", 0) > 0:
+                self._readmission.heard_of_term()
             self._handlers[type(message)](peer, message)
         except messages.MalformedMessageError as error:
             self._drop(peer, error)
@@ -156,6 +163,10 @@ class Conversation:
             messages.RecordAnswer: self._on_record_answer,
             messages.Level: self._on_level,
             messages.HandOver: self._on_hand_over,
+            messages.AskTerm: self._on_ask_term,
+            messages.TermAnswer: self._on_term_answer,
+            messages.AskReadmission: self._on_ask_readmission,
+            messages.ReadmissionAnswer: self._on_readmission_answer,
         }
 
     def take_late(self, now_s: float) -> None:
@@ -188,6 +199,8 @@ class Conversation:
 
         Not from whom the leader of this very term has handed over to: it gave back what was promised to it.
         """
+        if not self._readmission.may_vote_in(request.term):
+            return
         now_s = self._clock()
         core = self._core
         led_s = now_s - self._rounds.confirmed_at_s(core.term)
@@ -203,6 +216,8 @@ class Conversation:
 
     def _on_pre_vote(self, peer: str, request: messages.PreVote) -> None:
         answer = self._elections.consider(standing(self._core), request, self._clock())
+        if not self._readmission.may_vote_in(request.term):
+            answer = msgspec.structs.replace(answer, granted=False)
         self._transport.post(peer, answer)
 
     def _on_pre_vote_answer(self, peer: str, answer: messages.PreVoteAnswer) -> None:
@@ -221,6 +236,8 @@ class Conversation:
             now_s = self._clock()
             self._elections.heard(now_s)
             self.leader_takes_writes = ping.takes_writes
+            if not self._readmission.counts:
+                return
             pong = messages.Pong(
                 term=ping.term,
                 round=ping.round,
@@ -244,13 +261,34 @@ class Conversation:
     def _on_hand_over(self, peer: str, word: messages.HandOver) -> None:
         """Stand for election in the next round of work, if it is the leader of this term that says so."""
         core = self._core
-        if word.term == core.term and peer == core.leader_id and not self._room.is_full:
+        if word.term == core.term and peer == core.leader_id and self._readmission.counts and not self._room.is_full:
             self._transport.handed_over_term = word.term
 
     def propose_held(self) -> None:
         """Take up the proposals of peers that were held while this node handed over."""
         for peer, proposal in self._handover.release():
             self._on_propose(peer, proposal)
+
+    def _on_ask_term(self, peer: str, ask: messages.AskTerm) -> None:
+        self._transport.post(peer, messages.TermAnswer(nonce=ask.nonce, term=self._core.term))
+
+    def _on_term_answer(self, peer: str, answer: messages.TermAnswer) -> None:
+        highest = self._readmission.told_term(peer, answer.nonce, answer.term)
+        if highest is not None and highest > self._core.term:
+            self._core.adopt_term(self._nodes[peer], highest)
+
+    def _on_ask_readmission(self, peer: str, ask: messages.AskReadmission) -> None:
+        """What ``peer`` acknowledged is forgotten before the round begins, so that no later commit rests on it."""
+        if not self._core.is_leader or ask.term != self._core.term:
+            self._transport.post(peer, messages.ReadmissionAnswer(nonce=ask.nonce, index=0))
+            return
+        self._core.forget_match(self._nodes[peer])
+        self._rounds.ask(
+            lambda index: self._transport.post(peer, messages.ReadmissionAnswer(nonce=ask.nonce, index=index))
+        )
+
+    def _on_readmission_answer(self, _peer: str, answer: messages.ReadmissionAnswer) -> None:
+        self._readmission.told_index(answer.nonce, answer.index)
 
     def _on_ask_read_index(self, peer: str, ask: messages.AskReadIndex) -> None:
         core, number = self._core, ask.request

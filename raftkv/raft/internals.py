@@ -203,6 +203,10 @@ class Core(SyncObj):  # type: ignore[misc]
         """On the leader: up to which index ``peer`` is known to hold the same log."""
         return int(self._SyncObj__raftMatchIndex.get(peer, 0))
 
+    def forget_match(self, peer: StableNode) -> None:
+        """On the leader: nothing is known to be on the disk of ``peer`` any more."""
+        self._SyncObj__raftMatchIndex[peer] = 0
+
     def next_index(self, peer: StableNode) -> int:
         """On the leader: what goes to ``peer`` next."""
         return int(self._SyncObj__raftNextIndex.get(peer, 0))

@@ -37,13 +37,17 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=0):
 
 
 class AppendAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=1):
-    """The follower matches up to ``next_index`` - 1 (``success``), or asks to go on from ``next_index`` (``reset``)."""
+    """The follower matches up to ``next_index`` - 1 (``success``), or asks to go on from ``next_index`` (``reset``).
+
+    ``counts`` is false while the follower makes good what its disk lost: it counts towards no majority then.
+    """
 
     term: Number
     sequence: Number
     next_index: Number
     success: bool
     reset: bool
+    counts: bool = True
 
 
 class RequestVote(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=2):
@@ -230,6 +234,33 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=2
     term: Number
 
 
+class AskTerm(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=30):
+    """My disk was emptied: what is your term? See ``raftkv.raft.readmission``."""
+
+    nonce: Number
+
+
+class TermAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=31):
+    """The answer to it; ``term`` is on the answering node's disk."""
+
+    nonce: Number
+    term: Number
+
+
+class AskReadmission(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=32):
+    """Leader of ``term``: forget what I acknowledged on the disk that is gone, and tell me how far I must come."""
+
+    nonce: Number
+    term: Number
+
+
+class ReadmissionAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=33):
+    """As far as ``index``, confirmed by a round that began after the question; 0: this node does not lead."""
+
+    nonce: Number
+    index: Number
+
+
 Message = (
     Append
     | AppendAnswer
@@ -254,6 +285,10 @@ Message = (
     | RecordAnswer
     | Level
     | HandOver
+    | AskTerm
+    | TermAnswer
+    | AskReadmission
+    | ReadmissionAnswer
 )
 
 encode = msgspec.msgpack.Encoder().encode

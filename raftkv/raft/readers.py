@@ -19,6 +19,7 @@ from raftkv.raft.gate import ReadGate
 from raftkv.raft.internals import Core
 from raftkv.raft.messages import AskRecord, RecordAnswer, View
 from raftkv.raft.ports import StatePort
+from raftkv.raft.readmission import Readmission
 from raftkv.raft.settings import (
     HELD_TOO_LONG,
     NOT_OF_RAFT,
@@ -45,6 +46,7 @@ class Readers:
         eventual: EventualReads,
         delays: Delays,
         freshness: Freshness,
+        readmission: Readmission,
         state: StatePort,
         usual_r: Callable[[], int],
         clock: Callable[[], float],
@@ -59,6 +61,7 @@ class Readers:
         self._eventual = eventual
         self._delays = delays
         self._freshness = freshness
+        self._readmission = readmission
         self._state = state
         self._usual_r = usual_r
         self._clock = clock
@@ -95,7 +98,9 @@ class Readers:
         self._begin(Barrier(), deadline_s, reached)
 
     def asked(self, peer: str, ask: AskRecord) -> None:
-        """``peer`` wants to know what is here."""
+        """``peer`` wants to know what is here: nothing, as long as what was here is lost."""
+        if self._readmission.is_recovering:
+            return
         self._after_delay(
             lambda: self._transport.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key)))
         )
@@ -133,6 +138,8 @@ class Readers:
             return 1 if request.consistency is not Consistency.EVENTUAL else NOT_OF_RAFT
         if request.n != DEFAULT or request.sloppy is not None:
             return NOT_OF_RAFT
+        if request.consistency is Consistency.EVENTUAL and self._readmission.is_recovering:
+            return Refused(code=Code.QUORUM_UNREACHABLE, detail=self._readmission.reason)
         if request.consistency is not Consistency.EVENTUAL:
             return 1 if request.r == DEFAULT else R_IS_EVENTUAL
         needed = request.r or self._usual_r() or self._size // 2 + 1

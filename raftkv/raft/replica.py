@@ -52,6 +52,7 @@ from raftkv.raft.internals import NO_OP, Core, StableNode
 from raftkv.raft.journal import LogJournal
 from raftkv.raft.ports import PeerPort, Snapshots, StatePort
 from raftkv.raft.readers import Readers
+from raftkv.raft.readmission import Memory, Readmission
 from raftkv.raft.reads import ReadRounds
 from raftkv.raft.room import Room
 from raftkv.raft.settings import (
@@ -94,8 +95,13 @@ class RaftReplica:
         free_bytes: Callable[[], int],
         random: random_module.Random,
         misfits: Mapping[str, str] | None = None,
+        memory: Memory | None = None,
+        save: Callable[[Memory], None] | None = None,
     ) -> None:
-        """``misfits`` are the nodes that may not take part, with the reason, as ``raftkv.peers.greeting`` tells."""
+        """``misfits`` are the nodes that may not take part, with the reason, as ``raftkv.peers.greeting`` tells.
+
+        ``memory`` is the standing that this node has among its peers, ``save`` keeps it; without it is a member.
+        """
         self._settings = settings
         self._misfits = {} if misfits is None else misfits
         self._log = log
@@ -109,8 +115,16 @@ class RaftReplica:
         self._nodes = {member: StableNode(member) for member in settings.members if member != settings.node_id}
         now_s = clock()
         self._machine = Machine(state.tables, settings.limits)
+        self._readmission = Readmission(
+            tuple(self._nodes),
+            Memory() if memory is None else memory,
+            nonce=random.getrandbits(62),
+            heartbeat_s=settings.heartbeat_s,
+            save=save or (lambda _memory: None),
+        )
         self._transport = GuardedTransport(
             self._nodes,
+            readmission=self._readmission,
             has_room=self._has_room,
             needs_snapshot=self._offer_snapshot,
             heartbeat_s=settings.heartbeat_s,
@@ -177,6 +191,7 @@ class RaftReplica:
             eventual=self._eventual,
             delays=self._delays,
             freshness=self._freshness,
+            readmission=self._readmission,
             state=state,
             usual_r=lambda: self._machine.sizes[0],
             clock=clock,
@@ -223,6 +238,7 @@ class RaftReplica:
             transport=self._transport,
             elections=self._elections,
             freshness=self._freshness,
+            readmission=self._readmission,
             agreed_time=self._agreed_time,
             rounds=self._rounds,
             gate=self._gate,
@@ -305,6 +321,8 @@ class RaftReplica:
             self.conversation.take_late(now_s)
             self._readers.release(now_s)
         self._transport.resume_peers()
+        if not self._readmission.counts:
+            self._seek_readmission(now_s)
         self._stand(now_s)
         self._core.tick()
         self._transport.handed_over_term = None  # the word counts once
@@ -367,7 +385,7 @@ class RaftReplica:
             n=self._size,
             r=self._machine.sizes[0],
             w=self._machine.sizes[1],
-            misfit=self._misfits.get(self._settings.node_id, ""),
+            misfit=self._misfits.get(self._settings.node_id, "") or self._readmission.reason,
         )
 
     def position(self) -> tuple[str, str | None, int, str]:
@@ -393,6 +411,26 @@ class RaftReplica:
 
     # --- rounds of work
 
+    def _seek_readmission(self, now_s: float) -> None:
+        """Ask for what a node whose disk was emptied must know before it counts; all applied entries are flushed."""
+        readmission, core = self._readmission, self._core
+        if readmission.caught_up(core.applied_index) or not readmission.due(now_s):
+            return
+        for peer in readmission.unheard:
+            self._transport.post(peer, messages.AskTerm(nonce=readmission.nonce))
+        leader = core.leader_id
+        if readmission.awaits_index and leader in self._nodes:
+            self._transport.post(leader, messages.AskReadmission(nonce=readmission.nonce, term=core.term))
+
+    @property
+    def is_blank(self) -> bool:
+        """See ``Newcomers``: a node that has never been in any term has neither voted nor held an entry."""
+        return self._core.term == 0
+
+    def met(self, peer: str, *, is_blank: bool, knew_another_disk: bool) -> None:
+        """See ``Newcomers``."""
+        self._readmission.met(peer, is_blank=is_blank, knew_another_disk=knew_another_disk)
+
     def _stand(self, now_s: float) -> None:
         """Ask the others before standing for election; stand when a majority would vote for this node."""
         position = standing(self._core)
@@ -400,7 +438,9 @@ class RaftReplica:
             self._elections.close_round()
             self._core.election_deadline_s = float("-inf")
             return
-        if self._elections.due(position, now_s):
+        if not self._readmission.counts:
+            self._core.election_deadline_s = self._elections.next_deadline_s(now_s)
+        elif self._elections.due(position, now_s):
             self._core.election_deadline_s = self._elections.next_deadline_s(now_s)
             yields = self._room.is_full and self._elections.yields(now_s)
             if not yields and not self._elections.withholds(now_s):

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
 from pysyncobj.transport import Transport
 
 from raftkv.raft.guards import admit_answer, admit_append
 from raftkv.raft.internals import Core, StableNode
 from raftkv.raft.messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
+from raftkv.raft.readmission import Readmission
 
 NOTICE_DELAY_S: Final = 0.01
 """How long news of the commit index alone may wait for entries to travel with, when no client of the peer waits."""
@@ -65,11 +67,13 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         *,
         has_room: Callable[[str, int], bool],
         needs_snapshot: Callable[[str], None],
+        readmission: Readmission,
         heartbeat_s: float,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
     ) -> None:
         super().__init__(None, None, None)
+        self._readmission = readmission
         self._nodes = dict(peers)
         self._peers = {peer: _PeerState() for peer in peers}
         self._has_room = has_room
@@ -115,6 +119,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]
 
     def post(self, peer: str, message: Message) -> None:
         """Put a message of ours into the outbox."""
+        if not self._readmission.counts and isinstance(message, AppendAnswer):
+            message = msgspec.structs.replace(message, counts=False)
         self._peers[peer].outbox.append(message)
 
     def drain_appends(self) -> Iterator[tuple[str, list[Message]]]:
@@ -270,6 +276,9 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         admitted = admit_answer(self.core, answer, reset_since=state.reset_since)
         if admitted is None:
             return
+        if not answer.counts:
+            self._go_on_uncounted(peer, admitted)
+            return
         next_before = self.core.next_index(node)
         self._onMessageReceived(
             node,
@@ -287,6 +296,16 @@ class GuardedTransport(Transport):  # type: ignore[misc]
             next_index = max(next_before, next_index)
         # What the peer is known to hold need not go again; and if our log begins there, there is no going back.
         self.core.set_next_index(node, max(next_index, self.core.match_index(node) + 1))
+
+    def _go_on_uncounted(self, peer: str, answer: AppendAnswer) -> None:
+        """A follower that does not count is sent what it lacks; PySyncObj does not hear that it holds anything."""
+        node, state = self._nodes[peer], self._peers[peer]
+        self.core.forget_match(node)
+        if answer.reset:
+            state.reset_since = state.sequence
+            self.core.set_next_index(node, answer.next_index)
+        elif answer.success:
+            self.core.set_next_index(node, max(self.core.next_index(node), answer.next_index))
 
     def take_vote_request(self, peer: str, request: RequestVote) -> None:
         """Hand a vote request to PySyncObj."""

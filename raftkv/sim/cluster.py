@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from raftkv.core.identity import Identity, started
-from raftkv.peers.greeting import Greeter
+from raftkv.peers.greeting import Greeter, Newcomers
 from raftkv.sim.machines import Machine, Observer, Process
 from raftkv.sim.network import Network
 from raftkv.sim.schedule import Schedule
@@ -195,7 +195,7 @@ class Cluster:
         port = Port(self.network, machine.name)
         machine.greeter = Greeter(_OnMachine(machine), machine.rules, link=port, clock=machine.now_s)
         process = self._mode.make(machine, machine.greeter)
-        machine.greeter.attach(process.conversation)
+        machine.greeter.attach(process.conversation, process if isinstance(process, Newcomers) else None)
         return process
 
     def started(self, machine: Machine) -> None:

@@ -39,7 +39,11 @@ STEPPING_DOWN_PACES: Final = 2
 
 
 class _Watched:
-    """What was seen of one machine; ``durable`` are the entries that survive the loss of power."""
+    """What was seen of one machine; ``durable`` are the entries that survive the loss of power.
+
+    ``lost`` is what it was when its disk was emptied, until it is a member again: what it had acknowledged still
+    counts, as nobody is elected without the others that hold it.
+    """
 
     def __init__(self) -> None:
         self.term = 0
@@ -48,6 +52,7 @@ class _Watched:
         self.applied_index = 0
         self.level_at_s = float("-inf")
         self.durable: Sequence[Entry] = ()
+        self.lost: _Watched | None = None
         self.heard_s: dict[str, float] = {}
 
     def holds_durably(self, index: int, term: int) -> bool:
@@ -100,6 +105,13 @@ class Invariants(Observer):
                 break
         self.worked(machine)
 
+    def emptied(self, name: str) -> None:
+        """The disk of machine ``name`` was emptied."""
+        watched = self._watched[name]
+        lost = watched if watched.lost is None else watched.lost
+        self._watched[name] = fresh = _Watched()
+        fresh.lost = lost
+
     def resumed(self, machine: Machine) -> None:
         """A process goes on after a pause: it may be wrong about who leads until its next turn."""
         self._watched[machine.name].heard_s.clear()
@@ -111,6 +123,7 @@ class Invariants(Observer):
             return
         replica = _replica(machine)
         core, log, watched = replica.core, replica.log, self._watched[machine.name]
+        watched.lost = None if replica.counts else watched.lost
         term, role = core.term, core.role
         if (term, role) != (watched.term, watched.role):
             self._check_role(machine, replica, watched, term, role)
@@ -225,7 +238,10 @@ class Invariants(Observer):
     def _check_durable(self, name: str, index: int, term: int) -> None:
         if index == 1:
             return  # every log begins with this entry, whoever writes it
-        holders = [watched.holds_durably(index, term) for watched in self._watched.values()]
+        holders = [
+            watched.holds_durably(index, term) or (watched.lost is not None and watched.lost.holds_durably(index, term))
+            for watched in self._watched.values()
+        ]
         assert sum(holders) >= self._majority, f"{name} committed {index}, which no majority holds on disk"
 
     def committed_writes(self) -> list[Write]:

@@ -19,11 +19,14 @@ from raftkv.sim.plan import Plan
 class Nemesis(Observer):
     """One run's faults; ``counts`` has them by kind."""
 
-    def __init__(self, cluster: Cluster, plan: Plan, leader: Callable[[], str | None]) -> None:
+    def __init__(
+        self, cluster: Cluster, plan: Plan, leader: Callable[[], str | None], empty_disk: Callable[[str], bool]
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._cluster = cluster
         self._plan = plan
         self._leader = leader
+        self._empty_disk = empty_disk
         self._random = random_module.Random(f"nemesis {plan.seed}")
         self._names = plan.names
         self._latency_s = plan.latency_s
@@ -38,6 +41,7 @@ class Nemesis(Observer):
             "crash at a disk step": self._crash_at_step,
             "failing disk": self._fail_at_step,
             "full disk": self._fill,
+            "emptied disk": self._empty,
             "pause": self._pause,
             "isolate": self._isolate,
             "split": self._split,
@@ -155,6 +159,12 @@ class Nemesis(Observer):
             self._cluster.note(machine.name, "has room on its disk again")
 
         self._after(make_room)
+
+    def _empty(self, machine: Machine) -> None:
+        """Whoever ends is started again; what was already down is started here."""
+        was_down = machine.process is None
+        if self._empty_disk(machine.name) and was_down:
+            self._cluster.restart(machine.name)
 
     # --- the network
 

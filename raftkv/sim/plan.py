@@ -20,6 +20,7 @@ FAULTS: Final = (
     "crash at a disk step",
     "failing disk",
     "full disk",
+    "emptied disk",
     "pause",
     "isolate",
     "split",

@@ -301,6 +301,10 @@ class QuorumMode:
         machine.keeps = Kept(SimulatedEngine(machine), entries, machine.keeps.losses + 1)
         machine.identity = None
 
+    def empty_disk(self, name: str) -> bool:  # noqa: ARG002  operators lose disks in this mode, see ``lose_disk``
+        """See ``SimulatedMode``: what was acknowledged may be lost with a disk, so the plan of the mode says when."""
+        return False
+
     def strangers(self, via: str) -> list[str]:
         """The machines that are no members, as far as ``via`` knows; a process may still be saying farewell there."""
         replica = self.cluster.machines[via].process

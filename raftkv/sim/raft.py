@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.core.config import DelaysSection
+from raftkv.core.identity import Identity
 from raftkv.core.requests import Put
 from raftkv.core.results import Record
 from raftkv.machine import layout
@@ -24,11 +25,13 @@ from raftkv.machine.machine import MachineLimits
 from raftkv.peers.greeting import Greeter
 from raftkv.raft import internals
 from raftkv.raft.messages import Message
+from raftkv.raft.readmission import memory_of, with_memory
 from raftkv.raft.recovery import is_on_the_line, recover_log
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.sim.clients import PROBE, Clients, Seen
 from raftkv.sim.cluster import Cluster
+from raftkv.sim.disk import VirtualDisk
 from raftkv.sim.invariants import Invariants
 from raftkv.sim.machines import Machine, Observer
 from raftkv.sim.network import FLOOD_COUNT
@@ -74,6 +77,11 @@ class SimulatedReplica(RaftReplica):
     def level_at_s(self) -> float:
         """Since when local reads of this node may miss something, as it says, by its own clock."""
         return self._freshness.level_at_s
+
+    @property
+    def counts(self) -> bool:
+        """Is it a member that votes and acknowledges?"""
+        return self._readmission.counts
 
     @property
     def holds_lease(self) -> bool:
@@ -186,10 +194,32 @@ class RaftMode(Observer):
             free_bytes=machine.free_bytes,
             random=random_module.Random(machine.random.getrandbits(64)),
             misfits=port.misfits,
+            memory=memory_of(_identity(machine), log.term),
+            save=lambda memory: machine.save(with_memory(_identity(machine), memory)),
         )
         replica.log, replica.name = log, machine.name
         replica.bound_outboxes()
         return replica
+
+    # --- operators
+
+    def empty_disk(self, name: str) -> bool:
+        """The machine stops, and has an empty disk at its next start, if the cluster can bear that now; was it done?
+
+        Like any loss of data it is borne by a majority of the others that count; they must all be there, for a while.
+        """
+        machines = self._cluster.machines
+        others = [machine for machine in machines.values() if machine.name != name]
+        running = [machine.process for machine in others if isinstance(machine.process, SimulatedReplica)]
+        if len(others) < 2 or sum(replica.counts for replica in running) < len(others):
+            return False
+        machine = machines[name]
+        self._cluster.note(name, "has its disk emptied")
+        if machine.process is not None:
+            machine.end(power=True)
+        machine.disk, machine.keeps, machine.identity = VirtualDisk(), None, None
+        self.invariants.emptied(name)
+        return True
 
     # --- what a whole run asks for
 
@@ -278,6 +308,11 @@ def drawn(plan: Plan) -> RaftMode:
         snapshot_s=plan.pace_s * dice.choice((0.0, 0.2, 3.0)),
         snapshot_failure_rate=dice.choice((0.0, 0.0, 0.2)),
     )
+
+
+def _identity(machine: Machine) -> Identity:
+    assert machine.identity is not None
+    return machine.identity
 
 
 def _recovered_tables(snapshots: MemorySnapshots, log: Log) -> ShownTables:

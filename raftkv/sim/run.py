@@ -61,6 +61,9 @@ class SimulatedMode(Mode, Protocol):
     def leader(self) -> str | None:
         """Whom the nemesis may aim at."""
 
+    def empty_disk(self, name: str) -> bool:
+        """Let ``name`` stop and find an empty disk at its next start, if the cluster can bear that; was it done?"""
+
     def is_level(self) -> bool:
         """Has every replica everything?"""
 
@@ -139,7 +142,7 @@ class _Simulation:
             begins=False,
         )
         self.clients = mode.clients(self.cluster, plan)
-        self.nemesis = Nemesis(self.cluster, plan, mode.leader)
+        self.nemesis = Nemesis(self.cluster, plan, mode.leader, mode.empty_disk)
 
     def play(self) -> str:
         """Do everything; returns what was broken, in words, or nothing."""

@@ -45,10 +45,14 @@ class Member:
 
 
 class Cluster(SimulatedCluster):
-    def __init__(self, size: int, *, seed: int = 0, start_s: float = 1000.0, **settings) -> None:
+    def __init__(self, size: int, *, seed: int = 0, start_s: float = 1000.0, begins: bool = True, **settings) -> None:
         names = tuple(f"n{number}" for number in range(1, size + 1))
         super().__init__(
-            names, raft.RaftMode(raft.raft_settings(names, **settings), seed=seed), start_s=start_s, seed=seed
+            names,
+            raft.RaftMode(raft.raft_settings(names, **settings), seed=seed),
+            start_s=start_s,
+            seed=seed,
+            begins=begins,
         )
         self.members = {name: Member(machine) for name, machine in self.machines.items()}
 

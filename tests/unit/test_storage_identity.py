@@ -3,9 +3,11 @@
 import json
 from os import urandom
 
+import msgspec
 import pytest
 
 from raftkv.core.errors import StartupError
+from raftkv.core.identity import Standing
 from raftkv.core.rules import Rules
 from raftkv.storage.identity import NAME, begin_life
 
@@ -35,16 +37,9 @@ def test_a_start_is_numbered_on_the_disk_before_anybody_can_hear_of_it(tmp_path)
 
 def test_what_is_saved_is_there_at_the_next_start(tmp_path):
     file = begin(tmp_path)
-    file.save(
-        type(file.identity)(
-            **{
-                **{name: getattr(file.identity, name) for name in file.identity.__struct_fields__},
-                "is_recovering": True,
-            }
-        )
-    )
+    file.save(msgspec.structs.replace(file.identity, standing=Standing.RECOVERING))
 
-    assert begin(tmp_path).identity.is_recovering
+    assert begin(tmp_path).identity.standing is Standing.RECOVERING
 
 
 @pytest.mark.parametrize(

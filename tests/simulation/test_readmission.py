@@ -1,0 +1,205 @@
+"""A node whose disk was emptied counts again only once it has made good what it had promised; and clusters are founded.
+
+Each is tried without its remedy in ``test_remedies``.
+"""
+
+from __future__ import annotations
+
+from raftkv.core.errors import Unknown
+from raftkv.core.requests import Consistency
+from raftkv.sim.disk import VirtualDisk
+from tests.simulation.cluster import Cluster
+
+
+def emptied(cluster: Cluster, name: str) -> None:
+    """Empty the disk of ``name``, which has ended, whatever the cluster can bear."""
+    machine = cluster.machines[name]
+    if machine.process is not None:
+        cluster.kill(name, power=True)
+    machine.disk, machine.keeps, machine.identity = VirtualDisk(), None, None
+    cluster._mode.invariants.emptied(name)
+
+
+def counts(cluster: Cluster, name: str) -> bool:
+    process = cluster.machines[name].process
+    return process is not None and process.counts
+
+
+def others(cluster: Cluster, *names: str) -> list[str]:
+    return [name for name in cluster.machines if name not in names]
+
+
+def test_an_emptied_node_is_a_member_again_by_itself_and_has_everything():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    for number in range(20):
+        cluster.put_now(leader, b"k%d" % number)
+    name = others(cluster, leader)[0]
+    emptied(cluster, name)
+    cluster.restart(name)
+
+    cluster.run_until(lambda: counts(cluster, name))
+    assert cluster.members[name].core.applied_index >= 20
+    cluster.settle()
+    cluster.kill(leader)
+    cluster.run_until(lambda: cluster.leader() not in (None, leader))
+    assert cluster.get_now(name, b"k19") == b"v"
+
+
+def test_an_emptied_leader_is_followed_by_another_and_comes_back():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.settle()
+    emptied(cluster, leader)
+    cluster.restart(leader)
+
+    cluster.run_until(lambda: counts(cluster, leader), 60)
+    assert cluster.get_now(leader, b"k") == b"v"
+
+
+def acknowledged_by_one_that_is_emptied_then() -> tuple[Cluster, str, str]:
+    """A write is committed by the leader and one follower; that one's disk is emptied, and the leader cut off."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"before")
+    cluster.settle()
+    holder, behind = others(cluster, leader)
+    cluster.isolate(behind)
+    cluster.put_now(leader, b"k", b"acknowledged")
+    emptied(cluster, holder)
+    cluster.isolate(leader)
+    cluster.heal([(behind, holder), (holder, behind)])
+    cluster.restart(holder)
+    return cluster, holder, behind
+
+
+def test_an_emptied_node_elects_nobody_who_lacks_what_it_had_acknowledged():
+    cluster, holder, behind = acknowledged_by_one_that_is_emptied_then()
+    cluster.run(15.0)
+
+    assert not counts(cluster, holder)
+    assert cluster.members[behind].core.role != "leader"
+    cluster.heal()
+    cluster.run_until(lambda: counts(cluster, holder), 60)
+    assert cluster.get_now(behind, b"k") == b"acknowledged"
+    cluster.settle()
+
+
+def test_an_emptied_node_acknowledges_nothing_that_counts():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.settle()
+    holder, away = others(cluster, leader)
+    emptied(cluster, holder)
+    cluster.isolate(away)
+    cluster.restart(holder)
+    pending = cluster.put(leader, b"k", b"w", timeout_s=1.0)
+    read = cluster.get(leader, b"k", timeout_s=1.0)
+    cluster.run(1.5)
+
+    assert isinstance(pending.outcome, Unknown), pending.outcome
+    assert read.outcome is not None
+    assert not hasattr(read.outcome, "content"), "a leader was confirmed by a node that does not count"
+    cluster.settle()
+
+
+def test_a_forgotten_vote_is_not_given_again():
+    """Five nodes: one candidate has the vote of the emptied node, and nobody else knows of that term."""
+    cluster = Cluster(5)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.settle()
+    emptied_one, candidate = others(cluster, leader)[:2]
+    cluster.isolate(candidate, emptied_one)
+    term = cluster.members[candidate].core.term + 3
+    core = cluster.members[candidate].core
+    core.adopt_term(cluster.members[candidate].replica._nodes[emptied_one], term)
+    cluster.run(0.1)
+    emptied(cluster, emptied_one)
+    cluster.heal()
+    cluster.isolate(candidate)
+    cluster.restart(emptied_one)
+    cluster.run(10.0)
+
+    assert not counts(cluster, emptied_one), "it was not told the term of every other member"
+    cluster.heal()
+    cluster.run_until(lambda: counts(cluster, emptied_one), 60)
+    replica = cluster.members[emptied_one].replica
+    assert not replica._readmission.may_vote_in(term)
+    assert cluster.members[emptied_one].core.term >= term
+    cluster.settle()
+
+
+def test_two_emptied_disks_of_three_are_refused_with_the_reason():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.settle()
+    lost = others(cluster, leader)
+    for name in lost:
+        emptied(cluster, name)
+    for name in lost:
+        cluster.restart(name)
+    cluster.run(20.0)
+
+    assert cluster.leader() is None
+    for name in lost:
+        reason = cluster.members[name].replica.status().misfit
+        assert reason == "its data was lost; it waits for a leader that 2 other members confirm"
+    assert cluster.get_now(leader, b"k", Consistency.LOCAL) == b"v"
+
+
+def test_readmission_outlives_restarts_at_any_time():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    for number in range(30):
+        cluster.put_now(leader, b"k%d" % number, b"v" * 100)
+    name = others(cluster, leader)[0]
+    emptied(cluster, name)
+    for _ in range(40):
+        cluster.restart(name)
+        cluster.run(0.01)
+        cluster.kill(name, power=True)
+    cluster.restart(name)
+
+    cluster.run_until(lambda: counts(cluster, name), 60)
+    cluster.settle()
+
+
+def test_a_cluster_is_founded_by_a_majority_of_new_nodes_and_a_late_one_catches_up_first():
+    cluster = Cluster(3, begins=False)
+    for name in ("n1", "n2"):
+        cluster.machines[name].start()
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.machines["n3"].start()
+
+    cluster.run_until(lambda: counts(cluster, "n3"), 60)
+    assert cluster.members["n3"].replica.status().misfit == ""
+    assert cluster.get_now("n3", b"k") == b"v"
+
+
+def test_a_new_node_alone_founds_nothing():
+    cluster = Cluster(3, begins=False)
+    cluster.machines["n1"].start()
+    cluster.run(5.0)
+
+    assert not counts(cluster, "n1")
+    reason = "it is new and has met 1 of the 2 new nodes that can found a cluster"
+    assert cluster.members["n1"].replica.status().misfit == reason
+
+
+def test_a_founder_that_is_killed_before_its_first_vote_still_counts():
+    cluster = Cluster(3, begins=False)
+    for name in ("n1", "n2"):
+        cluster.machines[name].start()
+    cluster.run_until(lambda: counts(cluster, "n1") and counts(cluster, "n2"))
+    cluster.kill("n1", power=True)
+    cluster.restart("n1")
+    cluster.machines["n3"].start()
+
+    cluster.elect()
+    cluster.run_until(lambda: counts(cluster, "n3"), 60)
+    cluster.settle()
