@@ -14,7 +14,9 @@ from unittest import mock
 
 import msgspec
 
+from raftkv.core import identity
 from raftkv.machine.machine import Machine
+from raftkv.peers import greeting
 from raftkv.raft import appends, conversation, gate, guards, internals, proposals, transport
 from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.elections import Elections
@@ -24,6 +26,7 @@ from raftkv.raft.handover import Handover
 from raftkv.raft.journal import LogJournal
 from raftkv.raft.messages import Append, AppendAnswer
 from raftkv.raft.proposals import Proposals
+from raftkv.raft.readmission import Readmission
 from raftkv.raft.reads import Confirmed, ReadRounds
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.room import Room
@@ -505,6 +508,64 @@ def _entries_into_the_last_room(replace: Replace) -> None:
     replace(Room, "check", check_and_go_on)
 
 
+def _emptied_disks_unnoticed(replace: Replace) -> None:
+    replace(Readmission, "met", lambda _self, _peer, **_: None)
+    replace(Readmission, "counts", property(lambda _self: True))
+    replace(Readmission, "may_vote_in", lambda _self, _term: True)
+
+
+def _uncounted_acknowledgements_count(replace: Replace) -> None:
+    def post(self: Any, peer: str, message: Any) -> None:
+        self._peers[peer].outbox.append(message)
+
+    replace(GuardedTransport, "post", post)
+
+
+def _who_does_not_count_confirms(replace: Replace) -> None:
+    on_ping = conversation.Conversation._on_ping
+
+    def pong_always(self: Any, peer: str, ping: Any) -> None:
+        with mock.patch.object(Readmission, "counts", property(lambda _self: True)):
+            on_ping(self, peer, ping)
+
+    replace(conversation.Conversation, "_on_ping", pong_always)
+
+
+def _terms_not_asked(replace: Replace) -> None:
+    replace(Readmission, "unheard", frozenset())
+
+
+def _forgotten_votes_given_again(replace: Replace) -> None:
+    replace(Readmission, "may_vote_in", lambda self, _term: self.counts)
+
+
+def _standing_forgotten(replace: Replace) -> None:
+    replace(Readmission, "_remember", lambda self, memory: setattr(self, "_memory", memory))
+
+
+def _founded_by_one(replace: Replace) -> None:
+    met = Readmission.met
+
+    def met_as_if_blank(self: Any, peer: str, **said: bool) -> None:
+        met(self, peer, is_blank=True, knew_another_disk=said["knew_another_disk"])
+
+    replace(Readmission, "met", met_as_if_blank)
+    replace(Readmission, "heard_of_term", lambda _self: None)
+
+
+def _old_copies_welcome(replace: Replace) -> None:
+    replace(greeting, "misfit", lambda _identity, _rules, _greeting: "")
+    replace(greeting, "own_fault", lambda _identity, _greeting: "")
+
+
+def _own_memory_unasked(replace: Replace) -> None:
+    replace(greeting, "own_fault", lambda _identity, _greeting: "")
+
+
+def _rules_not_compared(replace: Replace) -> None:
+    replace(identity, "differences", lambda _theirs, _ours: "")
+
+
 def _remedy(hazards: str, what: str, take_away: Callable[[Replace], None]) -> Remedy:
     return Remedy(hazards=hazards, what=what, take_away=take_away)
 
@@ -571,5 +632,15 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "standing back": _remedy("-", "who has no room leaves it to others to stand", _the_full_stand_too),
     "reserve for deletions": _remedy("-", "deletions may use the reserve", _deletions_refused),
     "last room": _remedy("-", "a follower's last room is kept for terms and votes", _entries_into_the_last_room),
+    "emptied disks": _remedy("-", "a node with an emptied disk does not count", _emptied_disks_unnoticed),
+    "uncounted answers": _remedy("-", "its acknowledgements count for nothing", _uncounted_acknowledgements_count),
+    "uncounted pongs": _remedy("-", "it confirms no leader", _who_does_not_count_confirms),
+    "terms of all": _remedy("-", "it counts after it has heard everybody's term", _terms_not_asked),
+    "forgotten votes": _remedy("-", "it votes in no term that it may have voted in", _forgotten_votes_given_again),
+    "durable standing": _remedy("-", "its standing outlives a restart", _standing_forgotten),
+    "founders": _remedy("-", "only a majority of blank nodes founds a cluster", _founded_by_one),
+    "old copies": _remedy("-", "an old copy of a disk takes no part", _old_copies_welcome),
+    "own memory": _remedy("-", "a copy knows that it does not remember a start", _own_memory_unasked),
+    "rules": _remedy("-", "nodes with other rules take no part", _rules_not_compared),
     "batching": _remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }

@@ -5,8 +5,10 @@ Each is tried without its remedy in ``test_remedies``.
 
 from __future__ import annotations
 
-from raftkv.core.errors import Unknown
+from copy import deepcopy
+
 from raftkv.core.requests import Consistency
+from raftkv.core.results import Answer, Written
 from raftkv.sim.disk import VirtualDisk
 from tests.simulation.cluster import Cluster
 
@@ -86,22 +88,46 @@ def test_an_emptied_node_elects_nobody_who_lacks_what_it_had_acknowledged():
     cluster.settle()
 
 
-def test_an_emptied_node_acknowledges_nothing_that_counts():
+def kept_from_recovering() -> tuple[Cluster, str, str, str]:
+    """A node with an emptied disk follows a leader of a later term, and cannot hear the third one."""
     cluster = Cluster(3)
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     cluster.settle()
     holder, away = others(cluster, leader)
     emptied(cluster, holder)
-    cluster.isolate(away)
+    cluster.cut(holder, away)
+    cluster.kill(leader)
+    cluster.restart(leader)
     cluster.restart(holder)
+    cluster.run_until(lambda: cluster.leader() == leader and cluster.members[leader].core.leads_committed_term)
+    cluster.run_until(lambda: cluster.members[holder].core.applied_index >= 2)
+    return cluster, leader, holder, away
+
+
+def test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts():
+    cluster, leader, holder, away = kept_from_recovering()
+    cluster.cut(leader, away)
     pending = cluster.put(leader, b"k", b"w", timeout_s=1.0)
     read = cluster.get(leader, b"k", timeout_s=1.0)
     cluster.run(1.5)
 
-    assert isinstance(pending.outcome, Unknown), pending.outcome
-    assert read.outcome is not None
-    assert not hasattr(read.outcome, "content"), "a leader was confirmed by a node that does not count"
+    assert not isinstance(pending.outcome, Written), "an emptied disk made a majority"
+    assert not isinstance(read.outcome, Answer), "a leader was confirmed by a node that does not count"
+    assert not counts(cluster, holder)
+    cluster.settle()
+
+
+def test_an_emptied_node_that_restarts_has_not_forgotten_that_it_does_not_count():
+    cluster, _, holder, _ = kept_from_recovering()
+    for _ in range(3):
+        assert not counts(cluster, holder)
+        cluster.kill(holder, power=True)
+        cluster.restart(holder)
+        cluster.run(0.5)
+
+    cluster.heal()
+    cluster.run_until(lambda: counts(cluster, holder), 60)
     cluster.settle()
 
 
@@ -161,6 +187,7 @@ def test_readmission_outlives_restarts_at_any_time():
     for _ in range(40):
         cluster.restart(name)
         cluster.run(0.01)
+        assert not counts(cluster, name) or cluster.members[name].core.applied_index >= 30
         cluster.kill(name, power=True)
     cluster.restart(name)
 
@@ -177,6 +204,7 @@ def test_a_cluster_is_founded_by_a_majority_of_new_nodes_and_a_late_one_catches_
     cluster.machines["n3"].start()
 
     cluster.run_until(lambda: counts(cluster, "n3"), 60)
+    assert cluster.members["n3"].core.applied_index >= 2, "it counted before it had caught up"
     assert cluster.members["n3"].replica.status().misfit == ""
     assert cluster.get_now("n3", b"k") == b"v"
 
@@ -203,3 +231,78 @@ def test_a_founder_that_is_killed_before_its_first_vote_still_counts():
     cluster.elect()
     cluster.run_until(lambda: counts(cluster, "n3"), 60)
     cluster.settle()
+
+
+def copied(cluster: Cluster, name: str):
+    """What lies on the disks of ``name``, which has ended, as a copy."""
+    machine = cluster.machines[name]
+    return deepcopy(machine.disk), deepcopy(machine.keeps.newest), machine.identity
+
+
+def put_back(cluster: Cluster, name: str, copy) -> None:
+    machine = cluster.machines[name]
+    if machine.process is not None:
+        cluster.kill(name, power=True)
+    machine.disk, newest, machine.identity = copy
+    assert newest is None, "the scenarios here take no snapshots"
+    machine.keeps.kept_state = None
+    cluster._mode.invariants.emptied(name)
+    cluster.restart(name)
+
+
+def an_old_copy_is_put_back(restarts: int) -> tuple[Cluster, str, str]:
+    """n3's disk is copied; writes go on, some with n3 alone; then the copy comes back, and starts a few times."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    holder, behind = others(cluster, leader)
+    cluster.put_now(leader, b"before")
+    cluster.settle()
+    cluster.kill(holder)
+    copy = copied(cluster, holder)
+    cluster.restart(holder)
+    cluster.settle()
+    for _ in range(2):
+        cluster.kill(holder)
+        cluster.restart(holder)
+        cluster.settle()
+    leader = cluster.elect()
+    behind = others(cluster, leader, holder)[0] if leader != holder else behind
+    cluster.isolate(behind)
+    cluster.run(3.0)
+    writer = cluster.elect()
+    cluster.put_now(writer, b"k", b"acknowledged")
+    cluster.kill(writer if writer != holder else others(cluster, holder, behind)[0])
+    put_back(cluster, holder, copy)
+    for _ in range(restarts):
+        cluster.kill(holder)
+        cluster.restart(holder)
+    return cluster, holder, behind
+
+
+def test_an_old_copy_of_a_disk_takes_no_part_and_says_why():
+    for restarts in (0, 1, 3):
+        cluster, holder, behind = an_old_copy_is_put_back(restarts)
+        cluster.heal()
+        cluster.run(10.0)
+
+        assert cluster.members[holder].core.role != "leader"
+        assert cluster.members[behind].core.role != "leader", "it was elected by an old copy"
+        assert "its data is a copy" in cluster.members[holder].replica.status().misfit
+        peer = next(peer for peer in cluster.members[behind].replica.status().peers if peer.id == holder)
+        assert not peer.reachable
+
+
+def test_nodes_with_other_rules_take_no_part_and_both_say_which():
+    cluster = Cluster(3, begins=False)
+    for name, machine in cluster.machines.items():
+        machine.rules = {"raft.idempotency_keys": 1 if name == "n3" else 100_000}
+        machine.start()
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.run(2.0)
+
+    assert cluster.members["n3"].core.applied_index <= 1
+    told = {peer.id: peer.misfit for peer in cluster.members["n3"].replica.status().peers}
+    assert told == {name: f"{name} has other rules: raft.idempotency_keys 100000 (here 1)" for name in ("n1", "n2")}
+    told = {peer.id: peer.misfit for peer in cluster.members["n1"].replica.status().peers}
+    assert told == {"n2": "", "n3": "n3 has other rules: raft.idempotency_keys 1 (here 100000)"}

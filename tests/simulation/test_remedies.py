@@ -13,6 +13,7 @@ from tests.simulation import test_clock as clock
 from tests.simulation import test_freshness as freshness
 from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
+from tests.simulation import test_readmission as readmission
 from tests.simulation import test_retention as retention
 
 TABLE = [
@@ -61,6 +62,16 @@ TABLE = [
         handover.test_where_nobody_has_room_writes_are_refused_deletions_taken_and_everybody_says_so,
     ),
     ("last room", handover.test_a_follower_without_any_room_takes_no_entries_and_catches_up_when_it_has_some),
+    ("emptied disks", readmission.test_an_emptied_node_elects_nobody_who_lacks_what_it_had_acknowledged),
+    ("uncounted answers", readmission.test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts),
+    ("uncounted pongs", readmission.test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts),
+    ("terms of all", readmission.test_a_forgotten_vote_is_not_given_again),
+    ("forgotten votes", readmission.test_a_forgotten_vote_is_not_given_again),
+    ("durable standing", readmission.test_an_emptied_node_that_restarts_has_not_forgotten_that_it_does_not_count),
+    ("founders", readmission.test_a_cluster_is_founded_by_a_majority_of_new_nodes_and_a_late_one_catches_up_first),
+    ("old copies", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
+    ("own memory", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
+    ("rules", readmission.test_nodes_with_other_rules_take_no_part_and_both_say_which),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
 ]
 
