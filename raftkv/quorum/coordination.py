@@ -134,6 +134,9 @@ class Coordination:
             group.unread.append(position)
         else:
             group.reading_count += 1
+            if group.is_full:  # what could not be told is not asked for: its values would bury the replicas' links
+                group.withhold(position)
+                return
             self._read_for(group, position, partial(_tell_read, group, position))
 
     def _settled(self, group: Group, position: int) -> None:

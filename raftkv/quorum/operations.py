@@ -223,11 +223,20 @@ class Group:
     def read(self, position: int, result: Record | Missing) -> None:
         """A read is done; one that the answer has no room for is withheld, and what it read let go."""
         if isinstance(result, Record):
-            if self._read_bytes > ANSWER_BYTES:
-                self._settle(position, Withheld(key=result.key))
+            if self.is_full:
+                self.withhold(position)
                 return
             self._read_bytes += size_of(result)
         self._settle(position, result)
+
+    @property
+    def is_full(self) -> bool:
+        """Has the answer no room for another value?"""
+        return self._read_bytes > ANSWER_BYTES
+
+    def withhold(self, position: int) -> None:
+        """Tell of a read that the answer had no room for it."""
+        self._settle(position, Withheld(key=self.write.operations[position].key))
 
     def failed(self, position: int, failure: Refused | Unknown) -> None:
         """An operation has failed."""

@@ -373,14 +373,16 @@ def test_a_request_for_many_large_values_asks_for_a_few_at_a_time_and_withholds_
     node = Node()
     pending = node.write(*[Get(key=b"k%d" % number) for number in range(200)])
     state = encode_state(State((Version(7, "n1", b"v" * (1 << 20)),)))
-    most_at_once = 0
+    most_at_once, keys = 0, set()
     while pending.outcome is None:
         asked = [(peer, fetch) for peer, fetch in node.turn() if isinstance(fetch, Fetch)]
+        keys |= {fetch.key for _, fetch in asked}
         most_at_once = max(most_at_once, len({fetch.key for _, fetch in asked}))
         for peer, fetch in asked:
             node.coordination.answered(peer, Fetched(fetch.id, state))
 
     results = pending.outcome.results
     assert most_at_once == READS_AT_ONCE
+    assert len(keys) < READS_AT_ONCE + 16  # and for no more once the answer is full
     assert sum(isinstance(result, Record) for result in results) == 8
     assert sum(isinstance(result, Withheld) for result in results) == 192
