@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import fcntl
 import gc
 import os
@@ -39,6 +40,8 @@ from raftkv.process import streams
 from raftkv.process.command import module
 from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, translated
+from raftkv.storage.sealed import DamagedState
+from raftkv.storage.state import LmdbTables
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
@@ -81,6 +84,7 @@ def run_node(
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a log to say so in
     streams.lossy()
+    _say_what_kills()
     _configure_logging(node_id)
     try:
         config.member(node_id)
@@ -89,18 +93,17 @@ def run_node(
             RealDisk().make_directory(home)
             home.chmod(0o700)  # what is stored is nobody else's to read, whatever the files below are made with
             lock = _lock(home)
-        node = _Node(
-            config,
-            config_path,
-            node_id,
-            home=home,
-            parent_fd=parent_fd,
-            surroundings=surroundings or Surroundings(),
-        )
+        surroundings = surroundings or Surroundings()
         gc.freeze()  # what was imported need not be looked through again and again
         gc.set_threshold(GARBAGE_THRESHOLD)
         try:
-            return uvloop.run(node.run())
+            while True:
+                node = _Node(config, config_path, node_id, home=home, parent_fd=parent_fd, surroundings=surroundings)
+                status = uvloop.run(node.run())
+                if not node.rebuilds:
+                    return status
+                del node
+                gc.collect()  # what it mapped must not outlive it
         finally:
             os.close(lock)
     except StartupError as error:
@@ -120,6 +123,12 @@ def _configure_logging(node_id: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(node=node_id)
+
+
+def _say_what_kills() -> None:
+    """A map whose file was cut short under it ends a process by SIGBUS; then at least say so, and where."""
+    with contextlib.suppress(OSError, ValueError):
+        faulthandler.enable(sys.stderr, all_threads=False)
 
 
 def _lock(home: Path) -> int:
@@ -179,6 +188,8 @@ class _Node:
         self._frontend: FrontendServer | None = None
         self._child_pipe: int | None = None
         self._home_fd: int | None = None
+        self.rebuilds = False
+        """Must another be made in its place, which rebuilds the applied state?"""
 
     async def run(self) -> int:
         """Start, serve until told to stop or unable to go on, end; returns the exit status."""
@@ -332,6 +343,12 @@ class _Node:
     def _explain_failure(self) -> int:
         if self._failure is None:
             return 0
+        if isinstance(self._failure, DamagedState):
+            # The state is only a cache: nothing of it was served, and snapshot and log have it whole.
+            LmdbTables.distrust(self._failure.directory)
+            self.rebuilds = True
+            log_line.error("the node begins anew and rebuilds its applied state", reason=str(self._failure))
+            return 1
         if isinstance(self._failure, StartupError):
             streams.last_words(f"raftkv: {self._node_id}: {self._failure}\n")
             return 2

@@ -11,14 +11,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import structlog
+
 from raftkv.core.errors import StartupError
 from raftkv.machine import layout
 from raftkv.raft.journal import holds
 from raftkv.raft.transfer import base_entries
 from raftkv.storage.log import Log
+from raftkv.storage.sealed import DamagedState
 from raftkv.storage.snapshots import Manifest, SnapshotStore
 from raftkv.storage.state import LmdbTables, is_trustworthy
 from raftkv.storage.tables import TableReader
+
+log_line = structlog.get_logger("raftkv.raft")
 
 
 class State:
@@ -77,7 +82,8 @@ def recover_state(home: Path, log: Log, snapshots: SnapshotStore) -> State:
             return State(home, tables, directory)
     for directory in generations:
         shutil.rmtree(directory, ignore_errors=True)
-    directory = home / "00000001"
+    # Another name each time: LMDB refuses one that this process may still have open.
+    directory = home / f"{int(generations[-1].name) + 1 if generations else 1:08d}"
     tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
     if newest is not None:
         snapshots.load_now(newest, tables)
@@ -89,9 +95,16 @@ def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbTables | 
     """The tables in ``directory`` if they can be trusted and lie between the newest snapshot and the log's end."""
     if not is_trustworthy(directory):
         return None
-    tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
-    if is_on_the_line(tables, log, newest):
-        return tables
+    try:
+        tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
+    except DamagedState as error:
+        log_line.warning("state rebuilt", reason=str(error))
+        return None
+    try:
+        if is_on_the_line(tables, log, newest):
+            return tables
+    except DamagedState as error:
+        log_line.warning("state rebuilt", reason=str(error))
     tables.close(clean=False)
     return None
 

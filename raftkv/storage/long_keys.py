@@ -4,7 +4,7 @@ LMDB's keys end at 511 bytes. Keys of up to 480 bytes are stored as they are; a 
 zero byte and a hash, with the rest of the key inside the row. Such physical keys have 497 bytes, so the two kinds are
 never confused; rows that share the 480 bytes lie side by side, and a scan sorts them by their full keys.
 
-This module imports nothing but the standard library and lmdb.
+This module imports nothing but the standard library, lmdb and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from typing import Final
 
 import lmdb
+
+from raftkv.storage.sealed import Table
 
 RAW_KEY_BYTES: Final = 480
 _HASH_BYTES: Final = 16
@@ -39,23 +41,39 @@ def _unpack_long(physical: bytes, row: bytes) -> tuple[bytes, bytes]:
     return physical[:RAW_KEY_BYTES] + row[_REST_LENGTH.size : end], row[end:]
 
 
-def get_row(transaction: lmdb.Transaction[bytes], database: lmdb._Database, key: bytes) -> bytes | None:
-    """The value under ``key``, or ``None``."""
-    if len(key) <= RAW_KEY_BYTES:
-        return transaction.get(key, db=database) if key else None
-    row = transaction.get(physical_key(key), db=database)
+def get_row(transaction: lmdb.Transaction[bytes], table: Table, key: bytes) -> bytes | None:
+    """The value under ``key``, or ``None``; raises ``DamagedState``."""
+    if not key:
+        return None
+    physical = key if len(key) <= RAW_KEY_BYTES else physical_key(key)
+    try:
+        row = transaction.get(physical, db=table.database)
+    except lmdb.Error as error:
+        raise table.unreadable(error) from error
     if row is None:
         return None
-    full, value = _unpack_long(key, row)
+    value = table.opened(physical, row)
+    if physical is key:
+        return value
+    full, value = _unpack_long(key, value)
     assert full == key
     return value
 
 
 def scan_rows(
-    transaction: lmdb.Transaction[bytes], database: lmdb._Database, start: bytes, end: bytes | None
+    transaction: lmdb.Transaction[bytes], table: Table, start: bytes, end: bytes | None
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Every (key, value) with ``start`` <= key < ``end`` in the order of full keys."""
-    with transaction.cursor(database) as cursor:
+    """Every (key, value) with ``start`` <= key < ``end`` in the order of full keys; raises ``DamagedState``."""
+    try:
+        yield from _scan(transaction, table, start, end)
+    except lmdb.Error as error:
+        raise table.unreadable(error) from error
+
+
+def _scan(
+    transaction: lmdb.Transaction[bytes], table: Table, start: bytes, end: bytes | None
+) -> Iterator[tuple[bytes, bytes]]:
+    with transaction.cursor(table.database) as cursor:
         # The first 480 bytes of a key sort before every row of keys that share them, so a scan can begin there.
         found = cursor.set_range(start[:RAW_KEY_BYTES]) if start else cursor.first()
         while found:
@@ -64,7 +82,7 @@ def scan_rows(
                 if end is not None and key >= end:
                     return
                 if key >= start:
-                    yield key, cursor.value()
+                    yield key, table.opened(key, cursor.value())
                 found = cursor.next()
                 continue
             prefix = key[: RAW_KEY_BYTES + 1]
@@ -72,10 +90,10 @@ def scan_rows(
                 return
             group: list[tuple[bytes, bytes]] = []
             while found and (key := cursor.key()).startswith(prefix) and len(key) == _LONG_KEY_BYTES:
-                group.append((_unpack_long(key, cursor.value())[0], key))
+                group.append((_unpack_long(key, table.opened(key, cursor.value()))[0], key))
                 found = cursor.next()
             for full, physical in sorted(group):
                 if full >= start and (end is None or full < end):
-                    row = transaction.get(physical, db=database)
+                    row = transaction.get(physical, db=table.database)
                     assert row is not None
-                    yield full, _unpack_long(physical, row)[1]
+                    yield full, _unpack_long(physical, table.opened(physical, row))[1]

@@ -20,15 +20,20 @@ import msgspec
 
 from raftkv.process import streams
 from raftkv.storage.bodies import load_body, read_table_names, write_body
+from raftkv.storage.sealed import DamagedState
 from raftkv.storage.state import LmdbReader, LmdbTables
 
 LOWER_PRIORITY: Final = 10
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The line on standard output: either ``error``, or what was written or loaded."""
+    """The line on standard output: either ``error``, or what was written or loaded.
+
+    ``damaged``: the state in this directory was to be written, and does not check out.
+    """
 
     error: str = ""
+    damaged: str = ""
     index: int = 0
     term: int = 0
     rows: int = 0
@@ -90,6 +95,8 @@ def main(arguments: list[str]) -> int:
                 report = load(Path(body), Path(state))
             case _:
                 report = Report(error="usage: write STATE BODY | load BODY STATE")
+    except DamagedState as error:
+        report = Report(error=str(error), damaged=str(error.directory))
     except Exception as error:  # noqa: BLE001  whatever it was, the replica must hear of it
         report = Report(error=str(error) or type(error).__name__)
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")

@@ -27,6 +27,7 @@ from raftkv.core.errors import StartupError
 from raftkv.process.command import module
 from raftkv.storage.bodies import load_body, verify_body
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
+from raftkv.storage.sealed import DamagedState
 from raftkv.storage.snapshot_helper import Report
 from raftkv.storage.tables import Tables
 
@@ -91,14 +92,17 @@ class SnapshotStore:
         self._writing = _start_helper("write", str(state_directory), str(self._body_draft))
 
     def poll_write(self) -> WrittenBody | None:
-        """The body, once it is written; raises ``SnapshotFailedError`` when it could not be."""
+        """The body, once it is written.
+
+        Raises ``SnapshotFailedError`` when it could not be, ``DamagedState`` when the state must be rebuilt first.
+        """
         assert self._writing is not None
         if self._writing.poll() is None:
             return None
         process, self._writing = self._writing, None
         try:
             report = _report(process)
-        except SnapshotFailedError:
+        except (SnapshotFailedError, DamagedState):
             self._body_draft.unlink(missing_ok=True)
             raise
         return WrittenBody(
@@ -327,7 +331,7 @@ def _start_helper(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 def _report(process: subprocess.Popen[bytes]) -> Report:
-    """What a helper that has ended said; raises ``SnapshotFailedError`` when it failed."""
+    """What a helper that has ended said; raises ``SnapshotFailedError`` or ``DamagedState`` when it failed."""
     assert process.stdout is not None
     line = process.stdout.read()
     _close_pipes(process)
@@ -335,6 +339,8 @@ def _report(process: subprocess.Popen[bytes]) -> Report:
         report = msgspec.json.decode(line, type=Report)
     except msgspec.MsgspecError:
         raise SnapshotFailedError(f"the helper process ended with status {process.returncode}") from None
+    if report.damaged:
+        raise DamagedState(Path(report.damaged), "found while a snapshot of it was written")
     if report.error or process.returncode != 0:
         raise SnapshotFailedError(report.error or f"the helper process ended with status {process.returncode}")
     return report

@@ -21,6 +21,7 @@ import lmdb
 
 from raftkv.storage.disk import DiskError, RealDisk, disk_error, remove_file, replace_file, translated
 from raftkv.storage.long_keys import RAW_KEY_BYTES, get_row, pack_long, physical_key, scan_rows
+from raftkv.storage.sealed import FORMAT, DamagedState, Table
 
 MAX_TABLES: Final = 32
 MAX_READERS: Final = 256
@@ -32,8 +33,11 @@ _NO_ROOM_BYTES: Final = 1 << 20
 # The writer may grow the map again while a reader adopts the last size; it cannot double many times in a row.
 _RESIZE_ATTEMPTS: Final = 64
 
+_DATA: Final = "data.mdb"
+_FORMAT: Final = "FORMAT"
 _CLEAN: Final = "CLEAN"
 _BOOT: Final = "BOOT"
+_DAMAGE: Final = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -47,7 +51,10 @@ def boot_id() -> str:
 
 def is_trustworthy(directory: Path) -> bool:
     """Can the state in ``directory`` be used as it is, or must it be rebuilt?"""
-    if not (directory / "data.mdb").is_file():
+    try:
+        if not (directory / _DATA).is_file() or (directory / _FORMAT).read_bytes() != FORMAT:
+            return False
+    except OSError:
         return False
     if (directory / _CLEAN).is_file():
         return True
@@ -65,6 +72,29 @@ def _lmdb_errors(path: Path) -> Iterator[None]:
         yield
     except lmdb.Error as error:
         raise _as_disk_error(path, error) from error
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Let what LMDB finds wrong while it opens a state leave as ``DamagedState``, the rest as ``DiskError``."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise DamagedState(path, str(error)) from error
+    except lmdb.Error as error:
+        raise _as_disk_error(path, error) from error
+
+
+def _check_length(directory: Path, environment: lmdb.Environment) -> None:
+    """Raise ``DamagedState`` if the file is shorter than it says, before a page that is not there is touched.
+
+    The kernel would end the process at such a page.
+    """
+    said = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    size = (directory / _DATA).stat().st_size
+    if size < said:
+        environment.close()
+        raise DamagedState(directory, f"{_DATA} has {size} bytes instead of {said}")
 
 
 def _as_disk_error(path: Path, error: lmdb.Error) -> DiskError:
@@ -88,7 +118,7 @@ class LmdbTables:
         self._commits = 0
         self._write: lmdb.Transaction[bytes] | None = None
         self._read: lmdb.Transaction[bytes] | None = None
-        with _lmdb_errors(directory):
+        with _read_errors(directory):
             self._environment = lmdb.Environment(
                 str(directory),
                 map_size=map_bytes,
@@ -99,8 +129,11 @@ class LmdbTables:
                 metasync=False,
                 mode=0o600,
             )
+            _check_length(directory, self._environment)
             with self._environment.begin(write=True) as transaction:
-                self._databases = {name: self._environment.open_db(name, txn=transaction) for name in tables}
+                self._tables = {
+                    name: Table.of(directory, name, self._environment.open_db(name, txn=transaction)) for name in tables
+                }
             self._environment.reader_check()
         self.grow_if_needed()
 
@@ -117,6 +150,8 @@ class LmdbTables:
         # The order matters: from here on, only the boot vouches for the state.
         if (directory / _CLEAN).exists():
             remove_file(directory / _CLEAN)
+        if not (directory / _DATA).exists():
+            replace_file(directory / _FORMAT, FORMAT)
         opened = cls(directory, tables, map_bytes)
         boot = (boot_id() if trusted_boot is None else trusted_boot).encode()
         try:
@@ -127,6 +162,12 @@ class LmdbTables:
             opened.close(clean=False)
             raise
         return opened
+
+    @staticmethod
+    def distrust(directory: Path) -> None:
+        """Let nobody take up the state in ``directory`` again: it is damaged."""
+        for mark in (_CLEAN, _BOOT):
+            remove_file(directory / mark)
 
     @staticmethod
     def discard(directory: Path) -> None:
@@ -141,20 +182,20 @@ class LmdbTables:
 
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """See ``TableReader``."""
-        return get_row(self._reading(), self._databases[table], key)
+        return get_row(self._reading(), self._tables[table], key)
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """See ``TableReader``."""
-        return scan_rows(self._reading(), self._databases[table], start, end)
+        return scan_rows(self._reading(), self._tables[table], start, end)
 
     def put(self, table: bytes, key: bytes, value: bytes) -> None:
         """See ``Tables``."""
         assert key
+        into = self._tables[table]
+        if len(key) > RAW_KEY_BYTES:
+            key, value = physical_key(key), pack_long(key, value)
         try:
-            if len(key) <= RAW_KEY_BYTES:
-                self._writing().put(key, value, db=self._databases[table])
-            else:
-                self._writing().put(physical_key(key), pack_long(key, value), db=self._databases[table])
+            self._writing().put(key, into.sealed(key, value), db=into.database)
         except lmdb.Error as error:
             raise self._failed(error) from error
 
@@ -164,7 +205,7 @@ class LmdbTables:
             return
         physical = key if len(key) <= RAW_KEY_BYTES else physical_key(key)
         try:
-            self._writing().delete(physical, db=self._databases[table])
+            self._writing().delete(physical, db=self._tables[table].database)
         except lmdb.Error as error:
             raise self._failed(error) from error
 
@@ -269,13 +310,13 @@ class View:
 
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """See ``TableReader``."""
-        transaction, databases = self._reader.opened
-        return get_row(transaction, databases[table], key)
+        transaction, tables = self._reader.opened
+        return get_row(transaction, tables[table], key)
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """See ``TableReader``."""
-        transaction, databases = self._reader.opened
-        return scan_rows(transaction, databases[table], start, end)
+        transaction, tables = self._reader.opened
+        return scan_rows(transaction, tables[table], start, end)
 
 
 class LmdbReader:
@@ -290,7 +331,7 @@ class LmdbReader:
         self.directory = directory
         self._transaction: lmdb.Transaction[bytes] | None = None
         self._view = View(self)
-        with _lmdb_errors(directory):
+        with _read_errors(directory):
             # The spare transaction makes a view cheap: LMDB renews and resets it instead of taking a new reader's slot.
             self._environment = lmdb.Environment(
                 str(directory),
@@ -301,9 +342,12 @@ class LmdbReader:
                 max_spare_txns=1,
             )
             try:
+                _check_length(directory, self._environment)
                 with self._begin() as transaction, transaction.cursor() as cursor:
                     names = list(cursor.iternext(keys=True, values=False))
-                self._databases = {name: self._environment.open_db(name, create=False) for name in names}
+                self._tables = {
+                    name: Table.of(directory, name, self._environment.open_db(name, create=False)) for name in names
+                }
             except BaseException:
                 self._environment.close()
                 raise
@@ -311,13 +355,13 @@ class LmdbReader:
     @property
     def tables(self) -> tuple[bytes, ...]:
         """The names of the tables, in order."""
-        return tuple(self._databases)
+        return tuple(self._tables)
 
     @property
-    def opened(self) -> tuple[lmdb.Transaction[bytes], dict[bytes, lmdb._Database]]:
+    def opened(self) -> tuple[lmdb.Transaction[bytes], dict[bytes, Table]]:
         """What the open view reads from."""
         assert self._transaction is not None
-        return self._transaction, self._databases
+        return self._transaction, self._tables
 
     def view(self) -> View:
         """A consistent view, for use in a ``with`` statement."""

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.storage import state
+from raftkv.storage.bodies import write_body
 from raftkv.storage.disk import DiskError
 from raftkv.storage.long_keys import RAW_KEY_BYTES
+from raftkv.storage.sealed import DamagedState
 from raftkv.storage.state import LmdbReader, LmdbTables, is_trustworthy
 from raftkv.storage.tables import MemoryTables
 
@@ -272,3 +274,67 @@ def test_a_full_disk_is_told_as_such_and_the_last_commit_stands(tmp_path):
         again.close(clean=False)
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+def test_a_row_that_was_changed_on_the_disk_is_never_read(tmp_path):
+    for key in (b"k", b"k" * 600):
+        directory = tmp_path / f"{len(key)}"
+        tables = LmdbTables.create_or_open(directory, TABLES)
+        tables.put(b"keys", key, b"a value that stands out" * 400)
+        tables.put(b"keys", b"other", b"whole")
+        tables.commit()
+        damage(directory, b"stands out")
+        found_damaged(tables, key)
+        with pytest.raises(DamagedState):
+            write_body(tables, TABLES, tmp_path / f"{len(key)}.body")
+        tables.close(clean=False)
+        reader = LmdbReader(directory)
+        with reader.view() as view:
+            found_damaged(view, key)
+        reader.close()
+
+
+def found_damaged(view, key):
+    with pytest.raises(DamagedState, match="table keys"):
+        view.get(b"keys", key)
+    with pytest.raises(DamagedState, match="table keys"):
+        list(view.scan(b"keys", b"", None))
+    assert view.get(b"keys", b"other") == b"whole"
+
+
+@pytest.mark.parametrize("left", [0.5, 0.9, 8192])
+def test_a_file_that_was_cut_short_is_found_out_before_it_is_mapped(tmp_path, left):
+    tables = LmdbTables.create_or_open(tmp_path / "state", TABLES)
+    for number in range(2000):
+        tables.put(b"keys", b"%d" % number, bytes(1000))
+    tables.commit()
+    tables.close(clean=True)
+    data = tmp_path / "state" / "data.mdb"
+    os.truncate(data, left if left > 1 else int(data.stat().st_size * left) // 4096 * 4096)
+
+    with pytest.raises(DamagedState, match="instead of"):
+        LmdbTables.create_or_open(tmp_path / "state", TABLES)
+    with pytest.raises(DamagedState, match="instead of"):
+        LmdbReader(tmp_path / "state")
+
+
+def test_a_state_of_the_format_before_is_not_trusted(tmp_path):
+    LmdbTables.create_or_open(tmp_path / "state", TABLES).close(clean=True)
+    assert is_trustworthy(tmp_path / "state")
+
+    (tmp_path / "state" / "FORMAT").unlink()
+
+    assert not is_trustworthy(tmp_path / "state")
+
+
+def damage(directory, piece):
+    """Flip one bit of each copy of ``piece`` in the file, as a disk may."""
+    data = directory / "data.mdb"
+    content = bytearray(data.read_bytes())
+    assert piece in content
+    start = 0
+    while (found := content.find(piece, start)) >= 0:
+        content[found] ^= 1
+        start = found + 1
+    with data.open("r+b") as file:
+        file.write(content)

@@ -1,0 +1,62 @@
+"""How a row in LMDB proves itself: a checksum over table, key and value stands before the value.
+
+The state is read straight from a memory map, so nothing else would notice a byte that the disk or a stray write has
+changed. What does not check out is ``DamagedState``: the state is a cache of snapshot and log, and is rebuilt from
+them. ``FORMAT`` names this layout; a state of another is rebuilt as well.
+
+This module imports nothing but the standard library, lmdb and its neighbours in ``storage``.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import lmdb
+
+from raftkv.storage.disk import DiskError
+
+FORMAT: Final = b"2\n"
+"""Format 1 had no checksums, and no file that names it."""
+
+_CHECKSUM: Final = struct.Struct(">I")
+
+
+class DamagedState(DiskError):  # noqa: N818  the name says what is wrong; it is an error by its base
+    """The applied state does not check out; it must not be used, and can be rebuilt. The message names its place."""
+
+    def __init__(self, directory: Path, detail: str) -> None:
+        """``detail`` says what does not check out."""
+        self.directory = directory
+        super().__init__(f"{directory}: the applied state is damaged ({detail})")
+
+
+class Table(NamedTuple):
+    """One table of the state in ``directory``; ``seed`` is what the checksums of its rows begin with."""
+
+    directory: Path
+    database: lmdb._Database
+    name: bytes
+    seed: int
+
+    @classmethod
+    def of(cls, directory: Path, name: bytes, database: lmdb._Database) -> Table:
+        """The table ``name``."""
+        return cls(directory, database, name, zlib.crc32(name))
+
+    def sealed(self, key: bytes, value: bytes) -> bytes:
+        """The row to store under ``key``."""
+        return _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key, self.seed))) + value
+
+    def opened(self, key: bytes, row: bytes) -> bytes:
+        """The value in the row found under ``key``; raises ``DamagedState``."""
+        value = row[_CHECKSUM.size :]
+        if row[: _CHECKSUM.size] != _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key, self.seed))):
+            raise DamagedState(self.directory, f"a row of {len(row)} bytes in table {self.name.decode()}")
+        return value
+
+    def unreadable(self, error: lmdb.Error) -> DamagedState:
+        """``error``, which came of a read: what lies between the rows is damaged."""
+        return DamagedState(self.directory, str(error))

@@ -1,0 +1,68 @@
+"""The applied state, damaged by whatever changes bytes on a disk: nothing of it is served, and it is rebuilt."""
+
+import os
+
+import pytest
+
+from raftkv.lab.cluster import wait_until
+from tests.integration.processes import RealCluster
+
+pytestmark = pytest.mark.integration
+
+VALUE = b"a value that stands out" * 50
+
+
+def state_file(cluster, node):
+    (found,) = (cluster.home / "data" / node / "state").glob("*/data.mdb")
+    return found
+
+
+def flip(path):
+    """One bit of the value, in the running node's map."""
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        found = content.find(b"stands out")
+        assert found > 0
+        while found >= 0:
+            file.seek(found)
+            file.write(bytes([content[found] ^ 1]))
+            found = content.find(b"stands out", found + 1)
+
+
+@pytest.mark.parametrize("query", ["?consistency=local", "?consistency=lease", ""])
+def test_a_flipped_bit_is_never_served_and_the_node_rebuilds_its_state_by_itself(tmp_path, query):
+    with RealCluster(tmp_path, sections="[raft]\nsnapshot_entries = 1000000\n") as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        assert cluster.put("n1", "k", VALUE, timeout=10).status_code == 201
+        for node in cluster.nodes:
+            wait_until(lambda node=node: cluster.get(node, "k", "?consistency=local").status_code == 200, "the value")
+            flip(state_file(cluster, node))
+            seen = []
+
+            def right(node=node, seen=seen):
+                answer = cluster.ask(node, f"/kv/k{query}")
+                seen.append(answer)
+                return answer is not None and answer[0] == 200
+
+            wait_until(right, "the node to be back", 20)
+            assert {content for status, content in filter(None, seen) if status == 200} == {VALUE}
+            assert "rebuilds its applied state" in cluster.log(node)
+            cluster.wait_ready()
+        assert all(process.poll() is None for process in cluster.processes.values())
+
+
+@pytest.mark.parametrize("left", [0.5, 8192, 100, 0])
+def test_a_state_that_was_cut_short_is_rebuilt_at_the_start(tmp_path, left):
+    with RealCluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        for number in range(30):
+            assert cluster.put("n1", f"k{number}", VALUE).status_code == 201
+        cluster.stop("n1")
+        path = state_file(cluster, "n1")
+        os.truncate(path, int(left * path.stat().st_size) if left == 0.5 else left)
+        cluster.start()
+        cluster.wait_ready()
+
+        assert {cluster.get("n1", f"k{number}").content for number in range(30)} == {VALUE}
