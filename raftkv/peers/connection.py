@@ -58,6 +58,12 @@ class Connection(asyncio.Protocol):
         self._gate_in = FaultGate()
         self._timers: dict[FaultGate, asyncio.TimerHandle] = {}
 
+    @property
+    def host(self) -> str | None:
+        """The other side's host, as long as there is a connection."""
+        name = None if self.transport is None else self.transport.get_extra_info("peername")
+        return str(name[0]) if name else None
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

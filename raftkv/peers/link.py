@@ -210,6 +210,8 @@ class PeerLink:
             connection.close()
             return
         self._live[peer] = connection
+        if (host := connection.host) is not None:
+            self._listener.proven(host)
         connection.announce()
         self._tell_link(up=True, peer=peer)
 

@@ -734,3 +734,25 @@ def test_stopping_leaves_no_task_and_no_socket_behind(play):
             assert probe.connect_ex(("127.0.0.1", stage.members["n2"].port)) != 0
 
     play(scenario)
+
+
+def test_strangers_drive_out_nobody_from_where_a_member_has_proven_itself(play):
+    """Over a slow network a member's handshake takes longer than a flood needs to fill every place."""
+
+    async def scenario(stage):
+        link, _ = await stage.pair()
+        at = stage.members["n1"] if link is stage.links["n1"] else stage.members["n2"]
+        reader, writer = await asyncio.open_connection(at.host, at.port)
+        await until(lambda: link._listener.stranger_count() == 1)
+        flood = [
+            await asyncio.open_connection(at.host, at.port, local_addr=("127.0.0.2", 0))
+            for _ in range(2 * STRANGER_LIMIT)
+        ]
+        await until(lambda: sum(one.at_eof() or one.exception() is not None for one, _ in flood) > STRANGER_LIMIT)
+
+        assert not reader.at_eof()
+        assert reader.exception() is None
+        for _, one in [*flood, (reader, writer)]:
+            one.close()
+
+    play(scenario)
