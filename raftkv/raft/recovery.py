@@ -103,10 +103,28 @@ def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbTables | 
     try:
         if is_on_the_line(tables, log, newest):
             return tables
+        check_end(tables, log)
     except DamagedState as error:
         log_line.warning("state rebuilt", reason=str(error))
+    except StartupError:
+        tables.close(clean=False)
+        raise
     tables.close(clean=False)
     return None
+
+
+def check_end(tables: TableReader, log: Log) -> None:
+    """Raise ``StartupError`` if entries that were applied are gone from the end of the log.
+
+    An entry is flushed before it is applied, and a snapshot that is ahead of the log replaced it before this is asked:
+    so no crash explains it.
+    """
+    applied_index = layout.unpack_number(tables.get(layout.META, layout.APPLIED_INDEX))
+    if applied_index > log.last_index:
+        raise StartupError(
+            f"the log ends at entry {log.last_index}, but entry {applied_index} was applied: its end is lost, and votes"
+            " with it; put the log back, or move the whole data directory away"
+        )
 
 
 def is_on_the_line(tables: TableReader, log: Log, newest: Manifest | None) -> bool:

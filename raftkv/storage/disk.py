@@ -241,12 +241,11 @@ def _preallocate(descriptor: int, size_bytes: int) -> None:
             raise
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def write_whole(disk: Disk, path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` atomically and durably: after a crash the old or the new content is there, whole."""
-    disk = RealDisk()
     draft = path.with_name(path.name + ".tmp")
-    with translated(draft):
-        draft.unlink(missing_ok=True)
+    if draft.name in disk.list(path.parent):
+        disk.remove(draft)
     file = disk.create(draft, 0)
     try:
         file.write_at(0, content)
@@ -255,6 +254,11 @@ def replace_file(path: Path, content: bytes) -> None:
         file.close()
     disk.rename(draft, path)
     disk.sync_directory(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """``write_whole`` on the real disk."""
+    write_whole(RealDisk(), path, content)
 
 
 def remove_file(path: Path) -> None:

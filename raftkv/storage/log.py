@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from raftkv.storage import extent
 from raftkv.storage.disk import Disk, DiskError, File
 from raftkv.storage.recovery import LastSegment, Segment, recover
 from raftkv.storage.segments import (
@@ -313,11 +314,14 @@ class Log:
         self._units_start = self._offset = self._zeroed_until = len(head)
         self._capacity = capacity
         self._written_commit_index = durable_commit_index
+        extent.note(self._disk, self._directory, sequence)
         self._segments.append(Segment(sequence, path, base[1][1] if base is not None else 0))
 
     def _load(self) -> None:
         self._disk.make_directory(self._directory)
         found = recover(self._disk, self._directory)
+        newest = found.segments[-1].sequence if found.segments else 0
+        is_noted = extent.check(self._disk, self._directory, newest)
         self._entries, self._size_bytes = found.entries, sum(len(entry[0]) for entry in found.entries)
         self._term, self._voted_for = found.term, found.voted_for
         # Where the two differ, the next flush corrects what is stored, so that it never speaks for later entries.
@@ -335,6 +339,8 @@ class Log:
         self._disk.sync_directory(self._directory)
         if found.last is None:
             self._start_segment()
+        elif not is_noted:
+            extent.note(self._disk, self._directory, newest)
 
     def _continue_segment(self, last: LastSegment) -> None:
         """Cut off a torn end, and make durable what was read.

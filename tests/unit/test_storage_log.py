@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from raftkv.sim.disk import Crashed, VirtualDisk
 from raftkv.sim.raft import LOG_DIRECTORY
+from raftkv.storage import extent
 from raftkv.storage.disk import DiskError, RealDisk
 from raftkv.storage.log import Log
 from raftkv.storage.segments import CorruptLog, SegmentHeader, UnitCodec, decode_header
@@ -301,7 +302,7 @@ def test_what_a_torn_unit_leaves_behind_does_not_outlive_the_next_start():
     append_and_flush(log, b"kept", [], 1)
     log.append(random.Random(1).randbytes(600_000), 2, 1)
     log.flush()
-    (path,) = disk.names
+    (path,) = [path for path in disk.names if path.parent == LOG_DIRECTORY]
     content = disk.names[path].current
     end = len(bytes(content).rstrip(b"\x00"))
     content[end - 4 : end] = bytes(4)
@@ -387,6 +388,8 @@ def flushed_log(values):
         log.flush()
     extents = {}
     for path, inode in disk.names.items():
+        if path.parent != LOG_DIRECTORY:
+            continue
         header, start = decode_header(bytes(inode.current), "")
         content = UnitCodec(header).decode_all(bytes(inode.current), start, header.first_unit, "", is_last=True)
         extents[path] = (start, content)
@@ -585,3 +588,45 @@ def test_a_failing_disk_is_told_with_the_name_that_the_segment_has(tmp_path, mon
 
     assert named.parent == tmp_path / "log"
     assert named.exists()
+
+
+def grown(count=4):
+    """A log of several segments, closed; returns its disk and the names of the segments, oldest first."""
+    disk = VirtualDisk()
+    log = Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 10)
+    log.set_vote(3, "n2")
+    for index in range(1, count + 1):
+        log.append(b"x" * 900, index, 3)
+        log.flush()
+    log.close()
+    return disk, sorted(path for path in disk.names if path.parent == LOG_DIRECTORY)
+
+
+@pytest.mark.parametrize("lost", [1, 2, None])
+def test_a_log_that_lost_its_last_segments_or_all_is_refused_by_name(lost):
+    disk, segments = grown()
+    for path in segments[-lost:] if lost else segments:
+        disk.remove(path)
+
+    with pytest.raises(CorruptLog, match=r"^/log/0+4\.log: the last segment of the log is missing"):
+        Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 10)
+
+
+def test_a_log_of_an_earlier_version_learns_how_far_it_reaches():
+    disk, segments = grown()
+    disk.remove(extent.path_of(LOG_DIRECTORY))
+
+    Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 10).close()
+    disk.remove(segments[-1])
+
+    with pytest.raises(CorruptLog):
+        Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 10)
+
+
+@pytest.mark.parametrize("content", [b"", b"no number", b"9" * 40, b"-1", b"\xff"])
+def test_a_damaged_extent_is_refused_by_name(content):
+    disk, _ = grown()
+    disk.names[extent.path_of(LOG_DIRECTORY)].current[:] = content
+
+    with pytest.raises(CorruptLog, match=r"^/log\.extent: damaged"):
+        Log.open(disk, LOG_DIRECTORY, segment_bytes=1 << 10)
