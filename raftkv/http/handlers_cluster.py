@@ -37,6 +37,8 @@ def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
     if Consistency.LINEARIZABLE in status.offers and status.role != "leader":
         if status.leader is None:
             return Code.NO_LEADER, "no leader"
+        if not status.can_write:
+            return _no_room(status)
         if status.level_at_s is None or now_s - status.level_at_s > LEVEL_WITHIN_S:
             return Code.QUORUM_UNREACHABLE, "catching up with the leader"
     return _no_room(status)
@@ -46,7 +48,8 @@ def _no_room(status: Status) -> tuple[Code, str] | None:
     """Why no writes are taken, if that is for want of room."""
     if status.can_write:
         return None
-    whose = "the disk" if status.leader in (None, status.node) else f"the disk of the leader, {status.leader},"
+    is_here = status.leader in (None, status.node) or not status.has_room
+    whose = "the disk" if is_here else f"the disk of the leader, {status.leader},"
     return Code.DISK_FULL, f"{whose} is full: no writes are taken but deletions, reads go on"
 
 

@@ -65,7 +65,7 @@ class IdentityStore(Protocol):
 
 @runtime_checkable
 class Newcomers(Protocol):
-    """Whoever must know of disks that are blank or were emptied; see ``raftkv.raft.readmission``."""
+    """Whoever must know of disks that are blank or were emptied."""
 
     @property
     def is_blank(self) -> bool:

@@ -3,7 +3,7 @@
 Reads ask the ring whose replicas have the data. While nodes join or leave, a write goes to the key's replicas of every
 ring in force and needs one acknowledgement more for each node that the reading ring does not name, so that every read
 quorum meets every write quorum before, during and after the change, as long as no two nodes are more than one phase
-apart (in the manner of Cassandra's pending ranges; ``changes`` sees to the phases).
+apart (in the manner of Cassandra's pending ranges; ``raftkv.quorum.membership`` sees to the phases).
 """
 
 from __future__ import annotations

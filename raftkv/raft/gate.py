@@ -56,7 +56,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadGate:
-    """All readers of this node that have no outcome yet; ``settled`` gathers (reader's pending, request or refusal)."""
+    """All readers of this node that have no outcome yet.
+
+    ``ready`` gathers those that may be answered from the applied state now, ``refused`` those that are turned away.
+    """
 
     def __init__(
         self, rounds: ReadRounds, *, first_number: int, max_waiting: int, ask: Callable[[str, AskReadIndex], None]

@@ -4,8 +4,8 @@ The library is pinned to one version, checked at start-up, because these names a
 why (numbers are those of ``docs/pysyncobj.rst``):
 
 - ``createJournal`` hands through our journal (1 to 5); ``PipeNotifier`` and the poller are left out, because the
-replica's
-  own loop waits for events; the serializer never writes, forks or sends, snapshots are ours (9, 11, 12, 16, 18, 23).
+  replica's own loop waits for events; the serializer never writes, forks or sends, snapshots are ours (9, 11, 12, 16,
+  18, 23).
 - ``__doApplyCommand`` applies opaque bytes. Nothing is ever unpickled, neither from a peer nor from the disk (19).
 - ``monotonicTime`` and ``random`` are those handed in, so that a simulator can drive the library.
 

@@ -1,9 +1,9 @@
 """Group commit: the writes of one node on their way into the log and back as outcomes.
 
 Writes that wait together become one command; one command of a node is on its way at a time, the others gather, unless
-their clients asked for the leader alone. Whoever
-applies a command that carries this node's origin settles its writes: outcomes come from the state machine alone,
-never from PySyncObj's callbacks, which can be lost, early, or another command's (13, 14).
+their clients asked for the leader alone. Whoever applies a command that carries this node's origin settles its writes:
+outcomes come from the state machine alone, never from PySyncObj's callbacks, which can be lost, early, or another
+command's (13, 14).
 
 A command is proposed for one term, and only that term's leader may append it. So once this node applies an entry of a
 later term, a command it has not applied can never be: terms do not decrease along the log (Raft, section 5.3), and

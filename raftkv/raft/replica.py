@@ -58,6 +58,7 @@ from raftkv.raft.room import Room
 from raftkv.raft.settings import (
     DISK_FULL,
     NO_LEADER,
+    NO_ROOM_HERE,
     NOT_OF_RAFT,
     SHUTTING_DOWN,
     TOO_LATE,
@@ -379,7 +380,7 @@ class RaftReplica:
             offers=OFFERS,
             cluster_size=self._size,
             level_at_s=None if level_at_s == float("-inf") else level_at_s,
-            can_write=self._takes_writes if leading else self.conversation.leader_takes_writes,
+            can_write=self._takes_writes if leading else self._forwards_writes,
             has_room=not self._room.is_full,
             state_path=self._state_path(),
             n=self._size,
@@ -476,6 +477,11 @@ class RaftReplica:
         if self._core.is_leader:
             self._core.send_appends()
 
+    @property
+    def _forwards_writes(self) -> bool:
+        """As follower: does the leader take writes, as it said last, and can their outcomes be learned here?"""
+        return self.conversation.leader_takes_writes and not self._room.is_gone
+
     def hand_over(self, target: str | None, now_s: float) -> bool:
         """As leader, begin to hand over to ``target``, or to whoever has room and lacks least; did it begin?"""
         core = self._core
@@ -504,6 +510,11 @@ class RaftReplica:
         self.conversation.propose_held()
 
     @property
+    def _follows_without_room(self) -> bool:
+        """Does this node take no entries? Then it learns no outcomes of writes, and confirms no reads."""
+        return self._room.is_gone and not self._core.is_leader
+
+    @property
     def _takes_writes(self) -> bool:
         """As leader: are writes taken, or held until another leader takes them?"""
         return not self._room.is_full or self._handover.under_way
@@ -513,6 +524,8 @@ class RaftReplica:
         self._proposals.release(proposed_before_s=now_s - self._settings.election_timeout_s)
         if self._following.leaderless_too_long(now_s):
             self._proposals.refuse_queued(NO_LEADER)
+        if self._follows_without_room:
+            self._proposals.refuse_queued(NO_ROOM_HERE)
         if core.is_leader and not self._takes_writes:
             self._proposals.refuse_queued(DISK_FULL, but_deletions=not self._room.is_low)
         while self._proposals.queued and not self._handover.under_way:
@@ -546,6 +559,8 @@ class RaftReplica:
         leads = core.leads_committed_term
         if self._following.leaderless_too_long(now_s):
             self._gate.refuse_fresh(NO_LEADER)
+        if self._follows_without_room:
+            self._gate.refuse_fresh(NO_ROOM_HERE)
         position = Position(
             term=core.term,
             is_leader=core.is_leader,

@@ -52,6 +52,11 @@ R_IS_EVENTUAL: Final = Refused(code=Code.BAD_REQUEST, detail="r belongs to consi
 DISK_FULL: Final = Refused(
     code=Code.DISK_FULL, detail="the leader's disk is nearly full; writes are refused", retry_after_s=5.0
 )
+NO_ROOM_HERE: Final = Refused(
+    code=Code.DISK_FULL,
+    detail="the disk of this node has no room left, so it follows the leader no more; ask another node",
+    retry_after_s=5.0,
+)
 SHUTTING_DOWN: Final = Refused(code=Code.NO_LEADER, detail="this node is shutting down", retry_after_s=1.0)
 
 

@@ -194,6 +194,10 @@ def test_a_follower_without_any_room_takes_no_entries_and_catches_up_when_it_has
 
     assert cluster.members[away].core.last_index == before
     assert cluster.leader() == leader
+    for pending in (cluster.put(away, b"k"), cluster.get(away, b"k")):
+        cluster.run(0.05)
+        assert pending.outcome.code is Code.DISK_FULL
+    assert not cluster.submit(away, Inspect()).outcome.can_write
     emptied(cluster, away)
     cluster.run(2.0)
     assert cluster.members[away].core.applied_index == cluster.members[leader].core.last_index

@@ -672,11 +672,11 @@ def test_staleness_grows_on_a_node_that_hears_no_leader():
 
 
 def test_where_every_disk_is_nearly_full_writes_are_refused_and_reads_go_on():
-    cluster = Cluster(3)
+    cluster = Cluster(3, disk_reserve_bytes=64_000)
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     for member in cluster.members.values():
-        member.replica._room._free_bytes = lambda: -1
+        member.replica._room._free_bytes = lambda: 63_999
     cluster.run(1.1)
 
     for node in cluster.members:
