@@ -175,6 +175,7 @@ class Peer(msgspec.Struct, frozen=True):
     http: str | None
     reachable: bool
     match_index: int | None
+    misfit: str | None
 
 
 class NodeStatus(msgspec.Struct, frozen=True):

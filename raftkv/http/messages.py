@@ -19,7 +19,12 @@ JSON: Final = (b"content-type", b"application/json")
 BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 """How the description says base64; decoding is what decides."""
 
-encode_json = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def encode_json(content: Any) -> bytes:
+    """JSON with a line's end, so that it does not glue to the prompt of who asked by curl."""
+    return _encode(content) + b"\n"
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):

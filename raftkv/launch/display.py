@@ -75,16 +75,30 @@ def table(title: str, views: tuple[NodeView, ...], *, has_ring: bool) -> Table:
     from rich.table import Table  # noqa: PLC0415  only a terminal pays for it
     from rich.text import Text  # noqa: PLC0415
 
-    drawn = Table(title=title, title_justify="left", caption="Ctrl-C stops the cluster", caption_justify="left")
+    # Without a frame it fits 80 columns whatever happens to a node.
+    drawn = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        title=title,
+        title_justify="left",
+        caption="Ctrl-C stops the cluster",
+        caption_justify="left",
+    )
     for name in RING_COLUMNS if has_ring else COLUMNS:
         drawn.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True)
     for view in views:
         style = "bold green" if view.role == "leader" else "green" if view.is_ready else "yellow"
-        if view.exit_status is not None:
+        if view.is_gone:
             style = "red"
         first, *rest = _ring_cells(view) if has_ring else _leader_cells(view)
-        drawn.add_row(view.id, Text(first, style), *rest, view.url, str(view.pid))
+        drawn.add_row(view.id, Text(first, style), *rest, view.url, _pid(view))
     return drawn
+
+
+def _pid(view: NodeView) -> str:
+    """Whoever started a node again knows its process; we know only that ours is gone."""
+    return str(view.pid) if view.exit_status is None else "-"
 
 
 def _leader_cells(view: NodeView) -> tuple[str, ...]:

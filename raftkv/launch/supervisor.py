@@ -97,6 +97,7 @@ class _Supervisor:
         self._nodes: list[NodeProcess] = []
         self._polls: dict[str, StatusPoll] = {}
         self._answered: set[str] = set()
+        self._gone: set[str] = set()
         self._selector = selectors.DefaultSelector()
         self._selector.register(signal_fd, selectors.EVENT_READ)
 
@@ -158,6 +159,10 @@ class _Supervisor:
         views = []
         for node in self._nodes:
             status, exit_status = self._polls[node.id].last, node.exit_status()
+            if exit_status is not None and node.id not in self._gone:
+                # What it said last, until it was asked in vain: only what answers after that was started anew.
+                self._gone |= {node.id} if status is None else set()
+                status = None
             if status is not None:
                 self._answered.add(node.id)
             url = f"{scheme}://{self._config.member(node.id).http}"

@@ -12,7 +12,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     """One node as the supervisor sees it.
 
     ``status`` is the last answer of its ``GET /status``, ``None`` while there is none; a node that has never answered
-    ``is_new``. ``exit_status`` is that of its process, as ``subprocess`` gives it, ``None`` while it runs.
+    ``is_new``. ``exit_status`` is that of its process, as ``subprocess`` gives it, ``None`` while it runs; a node that
+    ended and has a status all the same was started again by somebody else.
     """
 
     id: str
@@ -23,15 +24,20 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool = False
 
     @property
+    def is_gone(self) -> bool:
+        """Has its process ended, and did nobody start it again?"""
+        return self.exit_status is not None and self.status is None
+
+    @property
     def is_ready(self) -> bool:
         """Does it run, and can it serve writes and linearizable reads?"""
-        return self.exit_status is None and self.status is not None and bool(self.status.get("ready"))
+        return self.status is not None and bool(self.status.get("ready"))
 
     @property
     def role(self) -> str:
         """The word for the table."""
-        if self.exit_status is not None:
-            return ended(self.exit_status)
+        if self.exit_status is not None and self.status is None:
+            return "killed" if self.exit_status < 0 else f"ended ({self.exit_status})"
         if self.status is None:
             return "starting" if self.is_new else "no answer"
         return str(self.status.get("role", "?"))
@@ -39,19 +45,19 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def membership(self) -> dict[str, Any] | None:
         """What the node says of itself as a member of a ring; ``None`` where there is none, or no answer."""
-        if self.status is None or self.exit_status is not None:
+        if self.status is None:
             return None
         return next((member for member in self.status.get("members", ()) if member["id"] == self.id), None)
 
     @property
     def moving(self) -> str:
         """How far the data is that moves to it after the ring changed, for the table."""
-        transfer = None if self.status is None or self.exit_status is not None else self.status.get("transfer")
+        transfer = None if self.status is None else self.status.get("transfer")
         return "-" if transfer is None else f"{transfer['ranges_done']} of {transfer['ranges']} ranges"
 
     def number(self, name: str) -> str:
         """A number of the status, for the table."""
-        if self.status is None or self.exit_status is not None:
+        if self.status is None:
             return "-"
         return str(self.status.get(name, "-"))
 
@@ -74,6 +80,7 @@ class Chronicle:
         self._answered: set[str] = set()
         self._silent: set[str] = set()
         self._ended: set[str] = set()
+        self._revived: set[str] = set()
         self._was_ready = False
 
     def observe(self, views: tuple[NodeView, ...]) -> tuple[str, ...]:
@@ -86,10 +93,7 @@ class Chronicle:
 
     def _of_node(self, view: NodeView) -> list[str]:
         if view.exit_status is not None:
-            if view.id in self._ended:
-                return []
-            self._ended.add(view.id)
-            return [f"{view.id} (pid {view.pid}) {_with_verb(view.exit_status)}"]
+            return self._of_ended(view, view.exit_status)
         if view.status is None:
             if view.id in self._answered and view.id not in self._silent:
                 self._silent.add(view.id)
@@ -101,12 +105,21 @@ class Chronicle:
             return [f"{view.id} answers again"]
         return []
 
+    def _of_ended(self, view: NodeView, exit_status: int) -> list[str]:
+        if view.id not in self._ended:
+            self._ended.add(view.id)
+            return [f"{view.id} (pid {view.pid}) {_with_verb(exit_status)}"]
+        if view.is_gone is (view.id not in self._revived):
+            return []
+        self._revived ^= {view.id}
+        return [f"{view.id} is gone again" if view.is_gone else f"{view.id} answers again, started by somebody else"]
+
     def _of_leader(self, views: tuple[NodeView, ...]) -> list[str]:
         """The leader of the highest term is the one: an older one may not know yet that it is none."""
         claims = [
             (int(view.status["term"]), view.id)
             for view in views
-            if view.exit_status is None and view.status is not None and view.status.get("role") == "leader"
+            if view.status is not None and view.status.get("role") == "leader"
         ]
         if not claims:
             return []
@@ -117,7 +130,7 @@ class Chronicle:
         return [f"{leader} is leader in term {term}"]
 
     def _of_all(self, views: tuple[NodeView, ...]) -> list[str]:
-        running = [view for view in views if view.exit_status is None]
+        running = [view for view in views if not view.is_gone]
         is_ready = bool(running) and all(view.is_ready for view in running)
         became_ready, self._was_ready = is_ready and not self._was_ready, is_ready or self._was_ready
         if became_ready:

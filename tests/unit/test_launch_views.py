@@ -1,5 +1,9 @@
 """What of a running cluster is worth a line."""
 
+import io
+
+import pytest
+
 from raftkv.launch.display import COLUMNS, RING_COLUMNS, table
 from raftkv.launch.views import Chronicle, NodeView
 
@@ -58,7 +62,7 @@ def test_a_node_of_a_ring_shows_what_it_is_as_a_member_and_what_moves_to_it():
     status = {"role": "replica", "ready": True, "members": [member], "transfer": transfer, "hints_pending": 4}
     alive = NodeView(id="n1", url="http://n1", pid=7, status=status)
     still = NodeView(id="n1", url="http://n1", pid=7, status={**status, "transfer": None})
-    dead = NodeView(id="n1", url="http://n1", pid=7, status=status, exit_status=-9)
+    dead = NodeView(id="n1", url="http://n1", pid=7, exit_status=-9)
 
     assert (alive.membership, alive.moving) == (member, "3 of 40 ranges")
     assert still.moving == "-"
@@ -85,8 +89,42 @@ def test_the_table_has_the_columns_of_what_runs():
 
 
 def test_the_table_never_shows_numbers_of_the_dead():
-    dead = view("n1", "leader", exit_status=-9)
+    dead = NodeView(id="n1", url="http://n1", pid=7, exit_status=-9)
 
-    assert (dead.role, dead.number("commit_index"), dead.is_ready) == ("killed by SIGKILL", "-", False)
+    assert (dead.role, dead.number("commit_index"), dead.is_ready) == ("killed", "-", False)
     assert (view("n1").role, view("n1").number("term")) == ("no answer", "-")
     assert view("n1", "leader").number("commit_index") == "5"
+
+
+def test_a_node_that_somebody_else_started_again_is_followed():
+    chronicle = Chronicle()
+    alive = view("n1", "leader")
+    dead = NodeView(id="n1", url="http://n1", pid=7, exit_status=-9)
+    revived = view("n1", "follower", exit_status=-9)
+    told = [chronicle.observe((one,)) for one in (alive, dead, dead, revived, revived, dead)]
+
+    assert any("was killed by SIGKILL" in sentence for sentence in told[1])
+    assert "n1 answers again, started by somebody else" in told[3]
+    assert not any("started by somebody else" in sentence for sentence in told[4])
+    assert "n1 is gone again" in told[5]
+    assert (revived.role, revived.number("commit_index")) == ("follower", "5")
+
+
+@pytest.mark.parametrize("has_ring", [True, False])
+def test_the_table_fits_eighty_columns_whatever_happened_to_a_node(has_ring):
+    from rich.console import Console
+
+    numbers = {"term": 12, "commit_index": 1234567, "applied_index": 1234567, "role": "follower", "ready": True}
+    url = "http://127.0.0.1:8001"
+    views = (
+        NodeView(id="n1", url=url, pid=1234567, status=numbers),
+        NodeView(id="n2", url=url, pid=1234567, exit_status=-9),
+        NodeView(id="n3", url=url, pid=1234567),
+    )
+    console = Console(width=80, file=io.StringIO())
+    console.print(table("raftkv: demo", views, has_ring=has_ring))
+    shown = console.file.getvalue()
+
+    assert "..." not in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert all(word in shown for word in ("killed", "no answer", url, "1234567"))
