@@ -169,7 +169,7 @@ class RepairDone(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Another node as this one sees it."""
+    """Another node as this one sees it; ``misfit`` says why it takes no part, if it does not."""
 
     id: str
     http: str | None
