@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Final
 
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
+from raftkv.core.pages import size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read, Request, is_read
-from raftkv.core.results import Answer, Outcome, Ready, Status
+from raftkv.core.results import Answer, Outcome, Page, Ready, Record, Status
 from raftkv.frontend import wire
 from raftkv.frontend.deadlines import SWEEP_S, Deadlines
 from raftkv.frontend.readers import Reader, Rounds, StateReader
@@ -28,6 +29,9 @@ SILENCE_S: Final = 3.0
 
 MAX_UNSENT_BYTES: Final = 64 << 20
 """A replica that leaves this much unread has more to do than it can."""
+
+TURN_BYTES: Final = 4 << 20
+"""What readers of one barrier are given in one turn of the loop: their answers leave before more are read."""
 
 _RECONNECT_FIRST_S: Final = 0.02
 _RECONNECT_LIMIT_S: Final = 0.5
@@ -265,8 +269,14 @@ class RemoteReplicator:
         if self._connection is not None:
             self._flush_soon()
 
-    def _serve_readers(self, readers: list[Reader], outcome: Outcome) -> None:
-        for reader in readers:
+    def _serve_readers(self, readers: list[Reader], outcome: Outcome, start: int = 0) -> None:
+        """Serve ``readers`` from ``start`` on; after ``TURN_BYTES`` the rest wait until those answers are sent."""
+        read_bytes = 0
+        for position in range(start, len(readers)):
+            if read_bytes > TURN_BYTES and self._loop is not None:
+                self._loop.call_soon(self._serve_readers, readers, outcome, position)
+                return
+            reader = readers[position]
             if reader.pending.outcome is not None:
                 continue
             self._deadlines.discard(reader.deadline_s, reader.pending)
@@ -274,6 +284,7 @@ class RemoteReplicator:
                 reader.pending.resolve(outcome if isinstance(outcome, Refused) else _LATE_READ)
             elif self._state is None or not self._answer(reader.read, reader.pending):
                 self._send(reader.read, reader.deadline_s, reader.pending)
+            read_bytes += _held_bytes(reader.pending.outcome)
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -348,6 +359,14 @@ class RemoteReplicator:
         state, self._state = self._state, None
         if state is not None:
             state.close()
+
+
+def _held_bytes(outcome: Outcome | None) -> int:
+    """How large a page or a value is; other outcomes are small."""
+    content = outcome.content if isinstance(outcome, Answer) else None
+    if isinstance(content, Record):
+        return size_of(content)
+    return sum(map(size_of, content.records)) if isinstance(content, Page) else 0
 
 
 class _RoundDone:

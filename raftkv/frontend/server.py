@@ -23,8 +23,18 @@ from raftkv.core.requests import is_read
 from raftkv.core.results import Outcome, Ready, Status
 from raftkv.frontend import wire
 
-MAX_UNREAD_BYTES: Final = 256 << 20
+MAX_UNREAD_BYTES: Final = 128 << 20
 """A worker that lets this much pile up unread has stopped working."""
+
+SLOW_BYTES: Final = 32 << 20
+"""While a worker has this much left to read, its large answers become refusals, so that it never comes to the above."""
+
+LARGE_BYTES: Final = 64 << 10
+"""An outcome that is smaller is always told."""
+
+BEHIND: Final = Refused(
+    code=Code.OVERLOADED, detail="the front-end is behind with large answers; try again later", retry_after_s=1.0
+)
 
 _BACKLOG: Final = 64
 
@@ -137,6 +147,7 @@ class _Connection(asyncio.Protocol):
         self._frames = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._replies: list[bytes] = []
+        self._reply_bytes = 0
         self._holds_ready = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -164,10 +175,19 @@ class _Connection(asyncio.Protocol):
         if len(item) > wire.MAX_OUTCOME_BYTES:
             failure = TOO_LARGE if is_read else Unknown(detail=f"it was carried out, but {TOO_LARGE.detail}")
             item = wire.encode_item(wire.Reply(request_id, failure))
+        elif len(item) > LARGE_BYTES and self._unread_bytes + len(item) > SLOW_BYTES:
+            behind = BEHIND if is_read else Unknown(detail=f"it was carried out, but {BEHIND.detail}")
+            item = wire.encode_item(wire.Reply(request_id, behind))
         if not self._replies:
             asyncio.get_running_loop().call_soon(self._flush)
         self._replies.append(item)
+        self._reply_bytes += len(item)
         self._holds_ready |= isinstance(outcome, Ready)
+
+    @property
+    def _unread_bytes(self) -> int:
+        assert self._transport is not None
+        return self._reply_bytes + self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Send ``data`` now."""
@@ -187,6 +207,7 @@ class _Connection(asyncio.Protocol):
         if not self._replies:
             return
         replies, self._replies = self._replies, []
+        self._reply_bytes = 0
         if self._holds_ready:
             self._holds_ready = False
             self._server.before_ready()

@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Final
 
+from raftkv.core.errors import Code
 from raftkv.core.replicator import Replicator
+from raftkv.core.requests import is_read
 from raftkv.core.results import Outcome
 from raftkv.http import bridge
 from raftkv.http.app import create_app
@@ -24,6 +26,8 @@ from raftkv.http.carrying import (
     Message,
     Receive,
     Send,
+    check_expectation,
+    check_room,
     drain,
     normal_path,
     send_response,
@@ -32,11 +36,15 @@ from raftkv.http.carrying import (
 from raftkv.http.handlers import Context, begin, finish
 from raftkv.http.messages import HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import Metrics
-from raftkv.http.problems import internal_error
+from raftkv.http.problems import READ_METHODS, internal_error, problem
+from raftkv.http.room import Room
 from raftkv.http.routes import ROUTES, Route
 
 BODY_SLACK_BYTES: Final = 1 << 20
 """What JSON around values may add, beyond the third that base64 adds."""
+
+SMALL_BYTES: Final = 64 << 10
+"""An answer up to this size waits in the socket, and is always given."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 log = logging.getLogger("raftkv.http")
@@ -87,10 +95,11 @@ class Application:
         self._metrics = Metrics(context)
         self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._hot = HotRoutes(ROUTES)
-        self._bodies = Bodies(monotonic_s=monotonic)
+        self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
+        self.room = Room(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
+        self._bodies = Bodies(self.room, monotonic_s=monotonic)
         self._browsers = BrowserGuard(hosts)
         self._value_limit = context.limits.max_value_bytes
-        self._body_limit = 2 * self._value_limit + BODY_SLACK_BYTES
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the worker."""
@@ -120,13 +129,18 @@ class Application:
         route = self._hot.find(method, path)
         name = bridge.UNROUTED if route is None else route.name
         self._metrics.in_flight.inc()
+        held_bytes = 0
         try:
             headers = join_headers(scope["headers"])
             host_needed = scope["http_version"] == "1.1"
+            check_room(self.room, path)
+            check_expectation(headers)
             turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
             is_value = route is not None and route.body is bytes
             limit = self._value_limit if is_value else self._body_limit
             body = await self._bodies.read(headers, receive, limit)
+            held_bytes = len(body)
+            self.room.held_bytes += held_bytes
             client = scope.get("client")
             request = HttpRequest(
                 method=method,
@@ -140,6 +154,7 @@ class Application:
                 response = await self._answer(route, request)
             else:
                 response, name = await bridge.respond(self._flask, request)
+                response = self._fitting(response, is_read=method in READ_METHODS)
             await send_response(response, method, send)
         except IncompleteError as incomplete:
             response = incomplete.response
@@ -152,6 +167,7 @@ class Application:
             await send_response(response, method, send)
         finally:
             self._metrics.in_flight.dec()
+            self.room.held_bytes -= held_bytes
         self._metrics.observe(name, method if method in _METHODS else "(other)", response.status, started_s)
 
     async def _answer(self, route: Route, request: HttpRequest) -> HttpResponse:
@@ -164,4 +180,12 @@ class Application:
             future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             pending.when_done(lambda found: None if future.done() else future.set_result(found))
             outcome = await future
-        return finish(route.handler, ask, outcome, self._context)
+        return self._fitting(finish(route.handler, ask, outcome, self._context), is_read=is_read(ask.request))
+
+    def _fitting(self, response: HttpResponse, *, is_read: bool) -> HttpResponse:
+        """``response``, if there is room for it until its reader has taken it."""
+        if len(response.body) <= SMALL_BYTES or self.room.has_room(len(response.body)):
+            return response
+        if is_read:
+            return problem(Code.OVERLOADED, "too many large answers wait for their readers; nothing was done")
+        return problem(Code.OUTCOME_UNKNOWN, "it was carried out, but there is no room for its large answer")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from raftkv.core.errors import Code
 from raftkv.http.messages import HttpResponse
 from raftkv.http.problems import problem
+from raftkv.http.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Room
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,12 +23,8 @@ Send = Callable[[Message], Awaitable[None]]
 DRAIN_S: Final = 2.0
 """How long an unwanted body is still read."""
 
-HELD_BYTES_MAX: Final = 32 << 20
-"""What all bodies that have not arrived whole may hold together, or two of the largest where those are more."""
-
-PATIENCE_S: Final = 30.0
-SLOWEST_BYTES_PER_S: Final = 16 << 10
-"""A body may take this long, and more while it comes faster than this: no connection is held by one that drips."""
+HEALTH_PATHS: Final = frozenset({b"/livez", b"/readyz", b"/health", b"/metrics"})
+"""Answered whatever else is under way."""
 
 _CLOSE: Final = (b"connection", b"close")
 _UNRESERVED = re.compile(rb"%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
@@ -58,46 +55,68 @@ def normal_path(path: bytes) -> bytes:
 
 
 class Bodies:
-    """Reads the bodies of one process's requests; what they hold while they arrive is bounded, and so is their time."""
+    """Reads the bodies of one process's requests, in bounded time and as much of ``room`` as there is."""
 
-    def __init__(self, *, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, room: Room, *, monotonic_s: Callable[[], float]) -> None:
+        self._room = room
         self._monotonic_s = monotonic_s
-        self._held_bytes = 0
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
         """The whole body, of ``limit`` bytes at most; raises ``IncompleteError``."""
-        length = headers.get(b"content-length")
-        if length is None and b"transfer-encoding" not in headers:
+        length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
+        if coding is not None and coding.strip().lower() != b"chunked":
+            detail = "Transfer-Encoding: only chunked is understood; nothing was done"
+            raise IncompleteError(problem(Code.NOT_IMPLEMENTED, detail, headers=(_CLOSE,)), drain=True)
+        if length is None and coding is None:
             return b""
         if length is not None and length.isdigit() and int(length) > limit:
             raise IncompleteError(_too_large(limit), drain=True)
-        began_s = self._monotonic_s()
-        chunks: list[bytes] = []
-        size_bytes = 0
-        try:
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise _unwhole("the body did not arrive whole; nothing was done")
-                chunk = message.get("body", b"")
-                if size_bytes + len(chunk) > limit:
-                    raise IncompleteError(_too_large(limit), drain=True)
-                if not message.get("more_body", False):
-                    return b"".join((*chunks, chunk)) if chunks else chunk
-                chunks.append(chunk)
-                size_bytes += len(chunk)
-                self._held_bytes += len(chunk)
-                self._check(self._monotonic_s() - began_s, size_bytes, limit)
-        finally:
-            self._held_bytes -= size_bytes
+        message = await receive()
+        chunk = _chunk(message)
+        if len(chunk) > limit:
+            raise IncompleteError(_too_large(limit), drain=True)
+        return await self._rest(chunk, receive, limit) if message.get("more_body", False) else chunk
 
-    def _check(self, passed_s: float, size_bytes: int, limit: int) -> None:
+    async def _rest(self, chunk: bytes, receive: Receive, limit: int) -> bytes:
+        """The whole body that begins with ``chunk``; given up when it comes too slowly while room is short."""
+        chunks = [chunk]
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as waiting:
+                holding = self._room.hold(lambda: waiting.reschedule(loop.time()))
+                try:
+                    self._take(holding, chunk)
+                    while True:
+                        message = await receive()
+                        chunk = _chunk(message)
+                        if holding.held_bytes + len(chunk) > limit:
+                            raise IncompleteError(_too_large(limit), drain=True)
+                        chunks.append(chunk)
+                        if not message.get("more_body", False):
+                            return b"".join(chunks)
+                        self._take(holding, chunk)
+                finally:
+                    holding.close()
+        except TimeoutError:
+            detail = "the body came too slowly while many others came; nothing was done"
+            raise IncompleteError(problem(Code.OVERLOADED, detail, headers=(_CLOSE,)), drain=False) from None
+
+    def _take(self, holding: Holding, chunk: bytes) -> None:
         """Is there room for more of this body, and does it come fast enough?"""
-        if self._held_bytes > max(HELD_BYTES_MAX, 2 * limit):
-            detail = "too many large bodies arrive at once; nothing was done"
+        if not self._room.has_room(len(chunk)):
+            detail = "too much is under way at once; nothing was done"
             raise IncompleteError(problem(Code.OVERLOADED, detail, headers=(_CLOSE,)), drain=True)
-        if passed_s > PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S:
+        holding.grow(len(chunk))
+        holding.moved(holding.held_bytes)
+        if holding.is_slow(self._monotonic_s(), patience_s=PATIENCE_S, bytes_per_s=SLOWEST_BYTES_PER_S):
             raise _unwhole("the body arrives too slowly; nothing was done")
+
+
+def _chunk(message: Message) -> bytes:
+    if message["type"] != "http.request":
+        raise _unwhole("the body did not arrive whole; nothing was done")
+    chunk: bytes = message.get("body", b"")
+    return chunk
 
 
 def _unwhole(detail: str) -> IncompleteError:
@@ -113,6 +132,21 @@ def turn_away(refusal: HttpResponse | None) -> None:
     """Raise ``IncompleteError`` when there is a refusal, before the body is read."""
     if refusal is not None:
         raise IncompleteError(refusal, drain=True)
+
+
+def check_room(room: Room, path: bytes) -> None:
+    """Hear nothing more while there is no room for it, save questions after health; raises ``IncompleteError``."""
+    if not room.has_room() and path not in HEALTH_PATHS:
+        detail = "too much is under way at once; nothing was done"
+        raise IncompleteError(problem(Code.OVERLOADED, detail, headers=(_CLOSE,)), drain=True)
+
+
+def check_expectation(headers: dict[bytes, bytes]) -> None:
+    """Nothing but 100-continue can be expected (RFC 9110, section 10.1.1); raises ``IncompleteError``."""
+    expected = headers.get(b"expect")
+    if expected is not None and expected.strip().lower() != b"100-continue":
+        detail = "Expect: only 100-continue is understood; nothing was done"
+        raise IncompleteError(problem(Code.EXPECTATION_FAILED, detail, headers=(_CLOSE,)), drain=True)
 
 
 async def drain(receive: Receive, limit: int) -> None:

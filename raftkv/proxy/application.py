@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
 from raftkv.http.browsers import BrowserGuard
 from raftkv.http.carrying import (
@@ -19,6 +20,8 @@ from raftkv.http.carrying import (
     Message,
     Receive,
     Send,
+    check_expectation,
+    check_room,
     drain,
     normal_path,
     send_response,
@@ -26,6 +29,7 @@ from raftkv.http.carrying import (
 )
 from raftkv.http.messages import HttpRequest, HttpResponse, join_headers, json_response
 from raftkv.http.problems import internal_error, problem
+from raftkv.http.room import Room
 from raftkv.proxy.cluster import Cluster
 from raftkv.proxy.forwarding import Forwarder
 
@@ -54,7 +58,8 @@ class Application:
         self._forwarder = Forwarder(cluster, timeout_s=timeout_s)
         self._version = version
         self._monotonic_s = monotonic_s
-        self._bodies = Bodies(monotonic_s=monotonic_s)
+        self.room = Room(HttpSection().max_held_bytes, monotonic_s=monotonic_s)
+        self._bodies = Bodies(self.room, monotonic_s=monotonic_s)
         self._browsers = BrowserGuard(hosts)
         self._waiting = 0
         self._refreshing: asyncio.Task[None] | None = None
@@ -87,6 +92,8 @@ class Application:
         self._waiting += 1
         try:
             headers, path = join_headers(scope["headers"]), normal_path(scope["raw_path"])
+            check_room(self.room, path)
+            check_expectation(headers)
             host_needed = scope["http_version"] == "1.1"
             turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
             body = await self._bodies.read(headers, receive, BODY_BYTES_MAX)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from raftkv.http.carrying import HELD_BYTES_MAX, PATIENCE_S, SLOWEST_BYTES_PER_S, Bodies, IncompleteError
+from raftkv.http.carrying import Bodies, IncompleteError
+from raftkv.http.room import PATIENCE_S, SHORT_PATIENCE_S, SLOWEST_BYTES_PER_S, Room
 
 CHUNKED = {b"transfer-encoding": b"chunked"}
+HELD_BYTES_MAX = 32 << 20
 LIMIT = HELD_BYTES_MAX // 2  # so that two fill what may be held
 
 
@@ -32,7 +34,13 @@ class Sender:
 
 
 def read(sender: Sender) -> bytes:
-    return asyncio.run(Bodies(monotonic_s=lambda: sender.now_s).read(CHUNKED, sender.receive, LIMIT))
+    def now_s() -> float:
+        return sender.now_s
+
+    room = Room(HELD_BYTES_MAX, monotonic_s=now_s)
+    body = asyncio.run(Bodies(room, monotonic_s=now_s).read(CHUNKED, sender.receive, LIMIT))
+    assert room.held_bytes == 0
+    return body
 
 
 def test_a_body_that_drips_is_given_up() -> None:
@@ -42,7 +50,7 @@ def test_a_body_that_drips_is_given_up() -> None:
         read(sender)
 
     assert caught.value.response.status == 400
-    assert sender.now_s < 2 * PATIENCE_S
+    assert sender.now_s <= 2 * PATIENCE_S
 
 
 def test_a_slow_body_that_keeps_coming_is_read_whole() -> None:
@@ -53,7 +61,9 @@ def test_a_slow_body_that_keeps_coming_is_read_whole() -> None:
 
 def test_bodies_under_way_share_what_they_may_hold_and_give_it_back() -> None:
     async def scenario() -> tuple[int, bytes]:
-        bodies = Bodies(monotonic_s=lambda: 0.0)
+        now = 0.0
+        room = Room(HELD_BYTES_MAX, monotonic_s=lambda: now)
+        bodies = Bodies(room, monotonic_s=lambda: now)
         stuck = [
             asyncio.ensure_future(bodies.read(CHUNKED, Sender([bytes(LIMIT)], ends=False).receive, LIMIT))
             for _ in range(2)
@@ -61,9 +71,19 @@ def test_bodies_under_way_share_what_they_may_hold_and_give_it_back() -> None:
         await asyncio.sleep(0)
         with pytest.raises(IncompleteError) as caught:
             await bodies.read(CHUNKED, Sender([b"one more"]).receive, LIMIT)
+        now = 2 * SHORT_PATIENCE_S + HELD_BYTES_MAX  # longer than bodies of that size may take
+        whole = await bodies.read(CHUNKED, Sender([b"one more"]).receive, LIMIT)
+        given_up = [one for one in stuck if isinstance(await settled(one), IncompleteError)]
+        assert len(given_up) == 1  # which is enough
         for one in stuck:
             one.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
-        return caught.value.response.status, await bodies.read(CHUNKED, Sender([b"one more"]).receive, LIMIT)
+        assert room.held_bytes == 0
+        return caught.value.response.status, whole
 
     assert asyncio.run(scenario()) == (429, b"one more")
+
+
+async def settled(task: asyncio.Future[bytes]) -> BaseException | None:
+    await asyncio.wait([task], timeout=0.1)
+    return task.exception() if task.done() else None
