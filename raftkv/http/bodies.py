@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Final, TypeVar
 
@@ -17,6 +18,9 @@ Key = Annotated[str, Meta(description="1 to max_key_bytes bytes of UTF-8", extra
 Value = str | Base64
 Revision = Annotated[int, Meta(ge=0, le=10**18)]
 Ttl = Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)]
+
+SHOWN_CHARACTERS_MAX: Final = 200
+"""What is repeated of a mistake."""
 
 _FORM: Final = b"application/x-www-form-urlencoded"
 _LOCATED: Final = re.compile(r"(.*) - at `\$\.?(.*?)`", re.DOTALL)
@@ -106,18 +110,43 @@ def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_
         shown = content_type[:100].decode("latin-1")
         refuse(Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be application/json, not {shown}")
     try:
-        return decoder.decode(request.body)
+        decoded = decoder.decode(request.body)
+        _check_each_name_once(request.body, decoder.type)
     except msgspec.ValidationError as error:
         refuse(Code.BAD_REQUEST, f"body: {_readable(str(error))}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if is_form and not request.body.lstrip().startswith(b"{"):
             refuse(Code.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json, not a form")
-        refuse(Code.BAD_REQUEST, f"body: not valid JSON: {error}")
+        refuse(Code.BAD_REQUEST, f"body: not valid JSON: {_cut(str(error))}")
+    return decoded
+
+
+def _check_each_name_once(body: bytes, kind: type[object]) -> None:
+    """Refuse an object with a name given twice, of which only the last would count; raises ``DefiniteError``.
+
+    The decoder does not tell. Where a flat body has no more names than ``kind`` and nothing is escaped, none is.
+    """
+    if kind is KeyAndValue and b"\\" not in body and body.count(b":") == 2:
+        return
+    json.loads(body, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for place, (name, _) in enumerate(pairs) if name in {other for other, _ in pairs[:place]})
+        refuse(Code.BAD_REQUEST, f"body: {twice[:100]!r} is given twice")
+    return found
+
+
+def _cut(text: str) -> str:
+    """A sentence about what a stranger sent, and not all of that."""
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
 
 
 def _readable(message: str) -> str:
     """Turn msgspec's ``reason - at `$.field` `` into ``field: reason``."""
     found = _LOCATED.fullmatch(message)
     if found is None or not found[2]:
-        return message
-    return f"{found[2]}: {found[1]}"
+        return _cut(message)
+    return f"{_cut(found[2])}: {_cut(found[1])}"

@@ -96,6 +96,8 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
         return siblings(content, headers, context)
     assert isinstance(content, Record)
     tag = etag(content)
+    if parameters.is_other(ask.http, tag):
+        return mismatch(content.key, content.mod_revision, headers)
     headers = ((b"etag", tag), *headers)
     if parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)

@@ -18,6 +18,9 @@ from raftkv.core.requests import ABSENT, ANY, Consistency
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
 
+NEVER: Final = 10**18 - 1
+"""A revision that no key stands at: at a million writes a second it takes thirty thousand years to come there."""
+
 MAX_TIMEOUT_S: Final = 60.0
 NUMBER_MAX: Final = 999_999_999
 REMEMBERED_BYTES_MAX: Final = 64
@@ -171,7 +174,7 @@ def consistency(found: dict[str, str], offers: tuple[Consistency, ...] | None) -
 def precondition(request: HttpRequest) -> int | None:
     """``match`` of a write, from ``If-Match`` and ``If-None-Match``.
 
-    Revisions are exact, so a weak tag (``W/"7"``, as proxies make of strong ones) means the same as a strong one.
+    A weak tag (``W/"7"``) matches no write (RFC 9110, section 13.1.1); of a list, one strong tag may be left.
     ``If-Match: "0"`` says that the key must not exist, as ``If-None-Match: *`` does.
     """
     if_match, if_none_match = request.headers.get(b"if-match"), request.headers.get(b"if-none-match")
@@ -187,12 +190,18 @@ def precondition(request: HttpRequest) -> int | None:
     text = if_match.decode("latin-1").strip()
     if text == "*":
         return ANY
-    found = _ETAG.fullmatch(text)
-    if found is None and _STAMP_ETAG.fullmatch(text) is not None:
+    tags = _tags(text)
+    if any(_STAMP_ETAG.fullmatch(tag) for tag in tags):
         refuse(Code.NOT_SUPPORTED, "If-Match: the tag is of a leaderless cluster, which cannot compare and set")
-    if found is None:
+    found = [_ETAG.fullmatch(tag) for tag in tags]
+    strong = {tag[1] or tag[2] for tag in found if tag is not None and not tag[0].startswith("W/")}
+    if None in found or len(strong) > 1:
         refuse(Code.BAD_REQUEST, 'If-Match: must be * or one revision in quotes, as in "7"')
-    return int(found[1] or found[2])
+    return int(strong.pop()) if strong else NEVER
+
+
+def _tags(header: str) -> list[str]:
+    return [tag.strip() for tag in header.split(",") if tag.strip()] or [""]
 
 
 def is_unmodified(request: HttpRequest, tag: bytes) -> bool:
@@ -200,8 +209,17 @@ def is_unmodified(request: HttpRequest, tag: bytes) -> bool:
     header = request.headers.get(b"if-none-match")
     if header is None:
         return False
-    tags = [tag.strip().removeprefix("W/") for tag in header.decode("latin-1").split(",")]
+    tags = [tag.removeprefix("W/") for tag in _tags(header.decode("latin-1"))]
     return "*" in tags or tag.decode() in tags
+
+
+def is_other(request: HttpRequest, tag: bytes) -> bool:
+    """Does ``If-Match`` of a read name other tags than ``tag`` only? A weak one is never the same."""
+    header = request.headers.get(b"if-match")
+    if header is None:
+        return False
+    tags = _tags(header.decode("latin-1"))
+    return "*" not in tags and tag.decode() not in tags
 
 
 def idempotency_key(request: HttpRequest) -> str | None:

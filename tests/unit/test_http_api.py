@@ -94,12 +94,13 @@ class Node:
         self, method: str, target: str, body: bytes | list[bytes] = b"", *, length: bool = True, **headers: str
     ) -> Answer:
         path, _, query = target.partition("?")
+        coding = headers.pop("transfer_encoding", "chunked")
         pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
         chunks = [body] if isinstance(body, bytes) else list(body)
         if body and length:
             pairs.append((b"content-length", str(sum(map(len, chunks))).encode()))
         elif body:
-            pairs.append((b"transfer-encoding", b"chunked"))
+            pairs.append((b"transfer-encoding", coding.encode()))
         if "host" not in headers:
             pairs.append((b"host", b"127.0.0.1:8001"))
         scope = {
@@ -309,7 +310,8 @@ def test_a_half_sent_body_has_no_effect(node: Node) -> None:
     [
         ({}, 201, 200),
         ({"if_match": '"1"'}, 412, 200),
-        ({"if_match": 'W/"1"'}, 412, 200),
+        ({"if_match": 'W/"1"'}, 412, 412),
+        ({"if_match": 'W/"7", "1"'}, 412, 200),
         ({"if_match": "1"}, 412, 200),
         ({"if_match": '"9"'}, 412, 412),
         ({"if_match": "*"}, 412, 200),
@@ -1093,3 +1095,51 @@ def test_a_page_of_another_site_changes_nothing_and_curl_does(node: Node) -> Non
     assert (
         node("POST", "/put", {"key": "k", "value": "v"}, content_type="application/x-www-form-urlencoded").status == 200
     )
+
+
+@pytest.mark.parametrize(
+    ("tags", "status"), [('"1"', 200), ('"8", "1"', 200), ("*", 200), ('"8"', 412), ('W/"1"', 412), ('W/"1", "9"', 412)]
+)
+def test_a_read_that_wants_another_version_is_refused(node: Node, tags: str, status: int) -> None:
+    node("PUT", "/kv/a", b"v")
+    answer = node("GET", "/kv/a", if_match=tags)
+
+    assert answer.status == status
+    if status == 412:
+        assert is_problem(answer, 412, "precondition_failed", "'a'")
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "named"),
+    [
+        ("/put", b'{"key":"a","value":"1","key":"b"}', "key"),
+        ("/put", b'{"key":"a","value":"1","\\u006bey":"b"}', "key"),
+        ("/put", b'{"key":"a","value":{"base64":"QQ==","base64":"QUE="}}', "base64"),
+        ("/batch", b'{"operations":[{"op":"put","key":"a","value":"v","key":"b"}]}', "key"),
+        ("/batch", b'{"operations":[],"operations":[{"op":"put","key":"a","value":"v"}]}', "operations"),
+    ],
+)
+def test_a_name_given_twice_is_refused_as_a_query_parameter_is(
+    node: Node, target: str, body: bytes, named: str
+) -> None:
+    assert is_problem(node("POST", target, body), 400, "bad_request", f"{named!r} is given twice")
+    assert node.solo.submitted == []
+
+
+def test_values_that_look_like_names_are_values(node: Node) -> None:
+    assert node("POST", "/put", {"key": "key", "value": 'the "key" and \\ "value"'}).status == 200
+    assert node("GET", "/kv/key").body == b'the "key" and \\ "value"'
+
+
+def test_little_is_repeated_of_what_a_stranger_sent(node: Node) -> None:
+    answer = node("POST", "/put", {"key": "a", "value": "v", (1 << 20) * "x": 1})
+
+    assert answer.status == 400
+    assert len(answer.body) < 1000
+
+
+def test_other_codings_and_expectations_are_refused_before_anything_is_done(node: Node) -> None:
+    assert node("PUT", "/kv/a", [b"v"], length=False, transfer_encoding="gzip, chunked").status == 501
+    assert is_problem(node("PUT", "/kv/a", b"v", expect="the-unexpected"), 417, "expectation_failed")
+    assert node("GET", "/kv/a").status == 404
+    assert node("PUT", "/kv/a", b"v", expect="100-Continue").status == 201
