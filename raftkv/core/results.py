@@ -67,7 +67,7 @@ class Mismatch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
 
 
 class Withheld(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="withheld", gc=False):
-    """The key exists, but its record found no room in the answer, which is bounded; a read of its own gets it."""
+    """What the key holds is not told: the answer, which is bounded, has no room for it; a read of its own gets it."""
 
     key: bytes
 

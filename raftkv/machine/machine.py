@@ -14,7 +14,7 @@ import msgspec
 
 from raftkv.core.pages import ANSWER_BYTES
 from raftkv.core.requests import ANY, Delete, Get, Operation, Put, Write
-from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, PutDone, Written
+from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, PutDone, Withheld, Written
 from raftkv.machine import command as commands
 from raftkv.machine import layout
 from raftkv.machine.reading import Answers
@@ -67,6 +67,7 @@ class Machine:
         self._outcome_first = self._number(layout.OUTCOME_FIRST)
         self._outcome_next = self._number(layout.OUTCOME_NEXT)
         self._room_bytes = 0
+        self._none_is_due = False
         self._answers = Answers(0)
         self.sizes = (self._number(layout.READ_SIZE), self._number(layout.WRITE_SIZE))
         """R and W of requests that name none; 0 where nobody has ever set it."""
@@ -122,6 +123,7 @@ class Machine:
             due.append(row)
             if len(due) == EXPIRIES_PER_COMMAND:
                 break
+        self._none_is_due = len(due) < EXPIRIES_PER_COMMAND
         for row in due:
             self.revision += 1
             self._tables.delete(layout.EXPIRY, row)
@@ -191,6 +193,8 @@ class Machine:
             self._tables.put(layout.META, layout.OUTCOME_FIRST, _pack(forgotten))
 
     def _operate(self, operation: Operation) -> OperationResult:
+        if isinstance(operation, Get) and self._answers.is_full and self._none_is_due:
+            return Withheld(key=operation.key)  # reading it would tell nobody anything, and could remove nothing
         row = self._tables.get(layout.KEYS, operation.key)
         if row is not None:
             version, create_revision, mod_revision, expires_at_ms = layout.unpack_header(row)

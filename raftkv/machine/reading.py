@@ -27,9 +27,14 @@ class Answers:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Is there no room for another record?"""
+        return self.limit_bytes <= 0 or self.size_bytes > self.limit_bytes
+
     def found(self, key: bytes, row: bytes) -> Record | Withheld:
         """The record in ``row``, if there is room for it."""
-        if self.limit_bytes <= 0 or self.size_bytes > self.limit_bytes:
+        if self.is_full:
             return Withheld(key=key)
         self.size_bytes += len(key) + len(row)
         return layout.unpack_record(key, row)
@@ -52,6 +57,9 @@ def several(reader: TableReader, operations: Iterable[Operation]) -> tuple[Recor
     found: list[Record | Missing | Withheld] = []
     for operation in operations:
         assert isinstance(operation, Get)
+        if answers.is_full:
+            found.append(Withheld(key=operation.key))
+            continue
         row = reader.get(layout.KEYS, operation.key)
         found.append(Missing(key=operation.key) if row is None else answers.found(operation.key, row))
     return tuple(found)
