@@ -93,10 +93,14 @@ class Connection(asyncio.Protocol):
                 self._owner.authenticated(self)
             if self.closed:
                 return
-            if output := session.take_output():
-                self.transport.write(output)
+            self._write_output()
         if payloads:
             self._deliver(payloads)
+
+    def _write_output(self) -> None:
+        output = self.session.take_output()
+        if output and self.transport is not None:
+            self.transport.write(output)
 
     def eof_received(self) -> bool:
         """The other side will send no more: close, for a half-open link serves nobody."""
@@ -113,7 +117,8 @@ class Connection(asyncio.Protocol):
     # What the link calls.
 
     def announce(self) -> None:
-        """The link takes this connection for the peer's live one."""
+        """The link takes this connection for the peer's live one: the acceptor's welcome leaves, ahead of all else."""
+        self._write_output()
         self.live = True
         self.frame_at_s = self._loop.time()
         self.settled.set_result(True)

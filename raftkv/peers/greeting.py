@@ -1,8 +1,9 @@
 """Between the link and the replica: nodes greet each other, and only those that fit together talk.
 
 On each new connection both sides say who they are, what rules they hold and whom they have met
-(``raftkv.core.identity``). The replica hears of a peer once its greeting fits, and what was learnt of the peer is
-durable before that. As each side says what it remembers of the other, both come to the same judgement, and both say it.
+(``raftkv.core.identity``). Then each says what it makes of the other: nothing, or why it does not fit. The
+replica hears of a peer once both fit, and what was learnt of the peer is durable before that, but not sooner: an old
+copy that is refused must not be remembered as a start of that node.
 A node that learns that its own data is an old copy takes part in nothing until it is started again. Nothing that a peer
 says ends a node.
 
@@ -22,6 +23,7 @@ from raftkv.peers.notices import Notices
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Greeting).decode
+_decode_verdict = msgspec.msgpack.Decoder(str).decode
 
 REASON_CHARACTERS_MAX: Final = 500
 """A peer may name rules of any length."""
@@ -95,7 +97,7 @@ class Greeter:
         self.outstanding_bytes = link.outstanding_bytes
         self.close_peer = link.close_peer
         self._notices = Notices()
-        self._greeted: set[str] = set()
+        self._greeted: dict[str, Greeting | None] = {}
         self._met: set[str] = set()
 
     def attach(self, listener: Listener, newcomers: Newcomers | None = None) -> None:
@@ -109,51 +111,66 @@ class Greeter:
     # --- the link's events
 
     def link_up(self, peer: str) -> None:
-        """A connection stands: say who this is."""
+        """A connection stands: say who this is, and at once that it does not fit if that is known."""
         identity = self._store.identity
-        if identity.node in self.misfits:
-            self._link.dismiss(peer)
-            return
-        self._greeted.add(peer)
+        self._greeted[peer] = None
         is_blank = self._newcomers is not None and self._newcomers.is_blank
         self._link.send(peer, _encode(greeting_of(identity, self._rules, is_blank=is_blank)))
+        if identity.node in self.misfits:
+            self._refuse_as_copy(peer)
 
     def link_down(self, peer: str) -> None:
         """The connection is gone."""
-        self._greeted.discard(peer)
+        self._greeted.pop(peer, None)
         if peer in self._met:
             self._met.discard(peer)
             self._listener.link_down(peer)
 
     def received(self, peer: str, payload: bytes) -> None:
-        """What is for the replica, once the peer was met; before that, its greeting."""
+        """What is for the replica, once the peer was met; before that, its greeting, then its verdict."""
         if peer in self._met:
             self._listener.received(peer, payload)
-        elif peer in self._greeted:
-            self._meet(peer, payload)
-
-    def _meet(self, peer: str, payload: bytes) -> None:
-        self._greeted.discard(peer)
-        identity = self._store.identity
+            return
+        if peer not in self._greeted:
+            return  # it was refused, and has more to say
+        greeting = self._greeted[peer]
         try:
-            greeting = _decode(payload)
+            if greeting is None:
+                self._judge(peer, _decode(payload))
+            else:
+                self._meet(peer, greeting, _decode_verdict(payload))
         except (msgspec.MsgspecError, ValueError, RecursionError):
             self._refuse(peer, "what it sent first is no greeting")
-            return
-        if greeting.node != peer:
-            self._refuse(peer, "it greets in another's name")
-            return
+
+    def _judge(self, peer: str, greeting: Greeting) -> None:
+        """Tell ``peer`` whether it fits, or this node does."""
+        identity = self._store.identity
         fault = own_fault(identity, greeting)
         if fault:
             self.misfits[identity.node] = fault
-        reason = fault or misfit(identity, self._rules, greeting)
+            for each in (*self._met, *self._greeted):
+                self._refuse_as_copy(each)
+            return
+        reason = misfit(identity, self._rules, greeting)
+        if greeting.node != peer:
+            reason = "it greets in another's name"
+        self._link.send(peer, _encode(reason[:REASON_CHARACTERS_MAX]))
         if reason:
             self._refuse(peer, reason)
+        else:
+            self._greeted[peer] = greeting
+
+    def _meet(self, peer: str, greeting: Greeting, verdict: str) -> None:
+        """Both have said what they make of the other; what was learnt is remembered only if both fit."""
+        if verdict:
+            self._refuse(peer, verdict)
             return
+        identity = self._store.identity
         remembered = with_met(identity, greeting)
         if remembered is not identity:
             self._store.save(remembered)
         self.misfits.pop(peer, None)
+        del self._greeted[peer]
         self._met.add(peer)
         if self._newcomers is not None:
             knew_another = is_replaced(identity, greeting)
@@ -161,15 +178,19 @@ class Greeter:
         self._listener.link_up(peer)
 
     def _refuse(self, peer: str, reason: str) -> None:
-        """Part from ``peer``; from everybody, if it is this node that does not fit."""
-        own = self._store.identity.node
-        if own in self.misfits:
-            self._notices.warn("data_is_an_old_copy", reason=self.misfits[own], peer=peer, now_s=self._clock())
-            leaving = [*self._met, *self._greeted, peer]
-        else:
-            self.misfits[peer] = reason[:REASON_CHARACTERS_MAX]
-            now_s, detail = self._clock(), self.misfits[peer]
-            self._notices.warn("peer_does_not_fit", reason="see detail", peer=peer, now_s=now_s, detail=detail)
-            leaving = [peer]
-        for each in leaving:
-            self._link.dismiss(each)
+        """Part from ``peer``."""
+        self._greeted.pop(peer, None)
+        self.misfits[peer] = reason[:REASON_CHARACTERS_MAX]
+        now_s, detail = self._clock(), self.misfits[peer]
+        self._notices.warn("peer_does_not_fit", reason="see detail", peer=peer, now_s=now_s, detail=detail)
+        self._link.dismiss(peer)
+
+    def _refuse_as_copy(self, peer: str) -> None:
+        """Part from ``peer``, as from everybody: the data here is an old copy."""
+        identity = self._store.identity
+        fault = self.misfits[identity.node]
+        self._notices.warn("data_is_an_old_copy", reason=fault, peer=peer, now_s=self._clock())
+        if peer in self._greeted:
+            self._link.send(peer, _encode(f"{identity.node}: {fault}"))
+            del self._greeted[peer]
+        self._link.dismiss(peer)

@@ -74,10 +74,11 @@ class Traitor:
         self._heard: set[int] = set()
         self._socket.sendall(self._session.take_output())
         self.greeting: Greeting | None = None
+        self.verdict: str | None = None
         while self.greeting is None:
             self._hear()
         if greets:
-            self.say(msgspec.msgpack.encode(own_greeting(self.greeting.rules)))
+            self.say(msgspec.msgpack.encode(own_greeting(self.greeting.rules)), msgspec.msgpack.encode(""))
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +116,8 @@ class Traitor:
         for payload in self._session.receive(chunk):
             if payload and self.greeting is None:
                 self.greeting = msgspec.msgpack.decode(payload, type=Greeting)
+            elif payload and self.verdict is None:
+                self.verdict = msgspec.msgpack.decode(payload, type=str)
             elif payload:
                 self._heard |= self._answered(payload)
         if output := self._session.take_output():

@@ -274,6 +274,7 @@ def an_old_copy_is_put_back(restarts: int) -> tuple[Cluster, str, str]:
     cluster.kill(writer if writer != holder else others(cluster, holder, behind)[0])
     put_back(cluster, holder, copy)
     for _ in range(restarts):
+        cluster.run(0.5)  # long enough to be refused
         cluster.kill(holder)
         cluster.restart(holder)
     return cluster, holder, behind
@@ -290,6 +291,7 @@ def test_an_old_copy_of_a_disk_takes_no_part_and_says_why():
         assert "its data is a copy" in cluster.members[holder].replica.status().misfit
         peer = next(peer for peer in cluster.members[behind].replica.status().peers if peer.id == holder)
         assert not peer.reachable
+        assert "its data is a copy" in peer.misfit
 
 
 def test_nodes_with_other_rules_take_no_part_and_both_say_which():

@@ -1,0 +1,126 @@
+"""Rules that differ, old copies of a directory and emptied ones, on real nodes."""
+
+import shutil
+
+import pytest
+
+from raftkv.lab.cluster import wait_until
+from tests.integration.processes import RealCluster
+
+pytestmark = pytest.mark.integration
+
+KEYS = [f"k{number}" for number in range(20)]
+
+
+def fill(cluster, node, value):
+    for key in KEYS:
+        assert cluster.put(node, key, value).status_code in (200, 201)
+
+
+def found(cluster, node):
+    return {cluster.get(node, key).text for key in KEYS}
+
+
+def unready(cluster, node):
+    """What ``/readyz`` says, if it says that the node is not ready."""
+    status, body = cluster.ask(node, "/readyz") or (0, b"")
+    return body.decode() if status == 503 else ""
+
+
+def misfit(cluster, node, peer):
+    status = cluster.status(node) or {"peers": []}
+    return next((one["misfit"] for one in status["peers"] if one["id"] == peer), None) or ""
+
+
+@pytest.mark.parametrize("mode", ["raft", "quorum"])
+def test_an_old_copy_of_a_data_directory_is_refused_and_an_emptied_one_taken_back(tmp_path, mode):
+    with RealCluster(tmp_path, mode=mode) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        fill(cluster, "n1", "old")
+        cluster.stop("n3")
+        shutil.copytree(cluster.data_dir("n3"), tmp_path / "copy")
+        cluster.start("n3")
+        cluster.wait_ready()
+        fill(cluster, "n1", "new")
+        cluster.stop("n3")
+        shutil.rmtree(cluster.data_dir("n3"))
+        shutil.copytree(tmp_path / "copy", cluster.data_dir("n3"))
+        for _ in range(3):  # however often it starts
+            cluster.start("n3")
+            wait_until(
+                lambda: "this node takes no part: its data is a copy" in unready(cluster, "n3"), "n3 to be found out"
+            )
+            wait_until(lambda: "its data is a copy" in misfit(cluster, "n1", "n3"), "n1 to say why")
+            assert found(cluster, "n1") == found(cluster, "n2") == {"new"}
+            cluster.stop("n3")
+        assert "data_is_an_old_copy" in cluster.log("n3")
+
+        shutil.rmtree(cluster.data_dir("n3"))
+        cluster.start("n3")
+        cluster.wait_ready()
+        wait_until(lambda: found(cluster, "n3") == {"new"}, "n3 to have what it lost")
+        cluster.kill("n1")
+        cluster.wait_ready("n2", "n3")
+        assert found(cluster, "n3") == {"new"}
+        cluster.start("n1")
+        cluster.wait_ready()
+
+
+def test_two_emptied_directories_of_three_are_refused_with_the_reason(tmp_path):
+    with RealCluster(tmp_path) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        fill(cluster, "n1", "v")
+        for node in ("n2", "n3"):
+            cluster.stop(node)
+            shutil.rmtree(cluster.data_dir(node))
+        cluster.start("n2", "n3")
+
+        wait_until(lambda: "its data was lost" in unready(cluster, "n2"), "n2 to say why")
+        assert cluster.put("n1", "k0", "w", params={"timeout": "1"}).status_code >= 500
+        assert cluster.get("n1", "k0", "?consistency=local").text == "v"
+
+
+@pytest.mark.parametrize(
+    ("mode", "changed", "told"),
+    [
+        ("raft", "[http]\nmax_value_bytes = 2000000\n", "http.max_value_bytes 2000000 (here 1048576)"),
+        ("quorum", "[quorum]\ntombstone_grace_s = 5.0\n", "quorum.tombstone_grace_s 5.0 (here 864000.0)"),
+    ],
+)
+def test_a_node_with_other_rules_takes_no_part_and_both_sides_say_which(tmp_path, mode, changed, told):
+    with RealCluster(tmp_path, mode=mode) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.stop("n3")
+        right = cluster.config.read_text()
+        cluster.config.write_text(right + changed)
+        cluster.start("n3")
+
+        wait_until(lambda: told in misfit(cluster, "n1", "n3"), "n1 to say which")
+        wait_until(lambda: "n1 has other rules" in unready(cluster, "n3"), "n3 to say so")
+        assert told in cluster.log("n1")
+        cluster.stop("n3")
+        cluster.config.write_text(right)
+        cluster.start("n3")
+        cluster.wait_ready()
+
+
+@pytest.mark.parametrize(
+    ("mode", "changed", "told"),
+    [
+        ("raft", "[raft]\nidempotency_keys = 1\n", "raft.idempotency_keys 100000 (configured: 1)"),
+        ("quorum", "[quorum]\nvnodes = 7\n", "quorum.vnodes 100 (configured: 7)"),
+    ],
+)
+def test_a_rule_that_holds_for_life_is_refused_at_the_start(tmp_path, mode, changed, told):
+    with RealCluster(tmp_path, mode=mode) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.stop("n3")
+        cluster.config.write_text(cluster.config.read_text() + changed)
+
+        status, said = cluster.run_to_the_end("n3")
+        assert status == 2
+        assert told in said
