@@ -182,7 +182,7 @@ class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tombstone_grace_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)] = 10 * 86_400.0
     max_hints: Annotated[int, Meta(ge=0, le=100_000_000)] = 1_000_000
     transfer_bytes_per_s: Annotated[int, Meta(ge=1 << 10)] = 32 << 20
-    clock_ahead_s: Seconds = 300.0
+    clock_ahead_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)] = 300.0
     max_siblings: Annotated[int, Meta(ge=2, le=1000)] = 64
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
 

@@ -249,7 +249,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     because a disk is full, in raft mode the leader's, and ``has_room`` while this node's is. ``state_path`` is where
     the front-end finds the applied state for its own reads, empty when there is none to share. ``log_lines_dropped``
     counts the lines of the log that nobody took from the replica. ``misfit`` is why this node itself takes no part, if
-    it does not.
+    it does not; ``clock_fault`` why it stamps no writes, when the members' clocks are the reason.
     """
 
     node: str
@@ -274,6 +274,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     quorum: QuorumStatus | None = None
     log_lines_dropped: int = 0
     misfit: str = ""
+    clock_fault: str = ""
 
     @property
     def sizes(self) -> tuple[int, int, int]:

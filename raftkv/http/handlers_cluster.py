@@ -66,6 +66,8 @@ def _quorum_lack(status: Status) -> str:
         part, size = max(1, round(100 * status.quorum.short_share)), len(status.peers) + 1
         detail = f"no quorum for {part} % of the keys: {reachable} of {size} members are reachable"
         return "; ".join([detail, *misfits])
+    if status.clock_fault:
+        return status.clock_fault
     return "" if status.can_read else "the data of this node is being fetched from the others"
 
 

@@ -1,7 +1,7 @@
 """The one way in for what others hold: every state is looked at before it is joined into this node's own.
 
-Rules: nothing is taken while the disk is full, nor a version whose stamp is further ahead of this node's clock than any
-clock should be (one wild clock would otherwise drag everyone's along: Kulkarni et al. 2014, section 4); and what is
+Rules: nothing is taken while the disk is full, nor a version whose stamp is further ahead of the agreed time than any
+stamp should be (one wild clock would otherwise drag everyone's along: Kulkarni et al. 2014, section 4); and what is
 taken was observed by the clock, so that whatever is written here from now on comes after it.
 """
 
@@ -67,7 +67,7 @@ class Intake:
         if self._is_full():
             return DISK_FULL
         if self._clock.is_too_far_ahead(counter):
-            detail = f"{whose} is more than {self._settings.clock_ahead_s:g} s ahead"
+            detail = f"{whose} is more than {self._settings.clock_ahead_s:g} s ahead of the agreed time"
             return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail)
         self._clock.observe(counter)
         return None

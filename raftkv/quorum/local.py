@@ -16,7 +16,7 @@ from raftkv.quorum.store import Store
 from raftkv.quorum.versions import Conflicts, HybridClock, Stamp, Version
 
 AHEAD: Final = Refused(
-    code=Code.BAD_REQUEST, detail="timestamp: further ahead of this node's clock than quorum.clock_ahead_s allows"
+    code=Code.BAD_REQUEST, detail="timestamp: further ahead of the agreed time than quorum.clock_ahead_s allows"
 )
 
 
@@ -31,19 +31,19 @@ class Local:
         intake: Intake,
         clock: HybridClock,
         conflicts: Conflicts,
-        wall_ms: Callable[[], int],
+        now_ms: Callable[[], int],
     ) -> None:
         self._node_id = node_id
         self._store = store
         self._intake = intake
         self._clock = clock
         self._conflicts = conflicts
-        self._wall_ms = wall_ms
+        self._now_ms = now_ms
         self._waiting: list[tuple[Pending, Stored]] = []
 
     def read(self, read: Read) -> Answer:
         """What this node holds."""
-        query, now_ms = read.query, self._wall_ms()
+        query, now_ms = read.query, self._now_ms()
         if isinstance(query, Get):
             return answer_of(
                 query.key,

@@ -122,6 +122,11 @@ class Members:
         sizes = self._membership.sizes
         return sizes.n, sizes.r, sizes.w
 
+    @property
+    def ids(self) -> list[str]:
+        """All members, this node included."""
+        return [entry.id for entry in self._membership.entries.values() if entry.phase is not Phase.LEFT]
+
     def set_sizes(self, n: int, r: int, w: int, counter: int) -> None:
         """Other numbers hold from now on, in the whole cluster as gossip reaches it."""
         self._membership.set_sizes(Sizes(counter, self._settings.node_id, n, r, w))

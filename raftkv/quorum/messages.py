@@ -265,10 +265,24 @@ class Unsettled(Said, frozen=True, tag=14):
     id: Id
 
 
+class AskClock(Said, frozen=True, tag=15):
+    """What does your wall clock show?"""
+
+    id: Id
+
+
+class ShowClock(Said, frozen=True, tag=16):
+    """It shows this (microseconds since 1970)."""
+
+    id: Id
+    wall_us: Counter
+
+
 Exchanged = Compare | Compared | OfferPage | ReturnPage
 Answer = StoreDone | EventDone | Fetched | FetchedPage | Declined | Unsettled
 Question = Store | Event | Fetch | FetchPage
-Message = Question | Answer | Gossip | Exchanged
+ClockMessage = AskClock | ShowClock
+Message = Question | Answer | Gossip | Exchanged | ClockMessage
 
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Annotated[tuple[Message, ...], Meta(max_length=MESSAGES_PER_FRAME)]).decode

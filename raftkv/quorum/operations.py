@@ -59,7 +59,7 @@ class Dispatch:
         clock: HybridClock,
         conflicts: Conflicts,
         now_s: Callable[[], float],
-        wall_ms: Callable[[], int],
+        now_ms: Callable[[], int],
         first_id: int,
     ) -> None:
         """``first_id`` is random: no answer to an earlier life of this process may mean anything to this one."""
@@ -67,7 +67,7 @@ class Dispatch:
         self.placement = placement
         self.clock = clock
         self.conflicts = conflicts
-        self.wall_ms = wall_ms
+        self.now_ms = now_ms
         self.running: dict[int, Running] = {}
         self._outbox = outbox
         self._timers = timers

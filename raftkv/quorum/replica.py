@@ -36,6 +36,7 @@ from raftkv.core.requests import (
 from raftkv.core.results import Configured, QuorumStatus, Status
 from raftkv.quorum import messages
 from raftkv.quorum.anti_entropy import AntiEntropy
+from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import Conversation
 from raftkv.quorum.coordination import Coordination
 from raftkv.quorum.handoff import Handoff
@@ -48,7 +49,6 @@ from raftkv.quorum.outbox import Outbox, PeerPort
 from raftkv.quorum.placement import Placement
 from raftkv.quorum.serving import Serving
 from raftkv.quorum.settings import (
-    CLOCK_SET_BACK,
     NO_BARRIER,
     NO_IDEMPOTENCY,
     NO_LEVEL,
@@ -58,6 +58,7 @@ from raftkv.quorum.settings import (
     SHUTTING_DOWN,
     QuorumSettings,
     overloaded,
+    untimely,
 )
 from raftkv.quorum.store import Store
 from raftkv.quorum.timers import Timers
@@ -68,6 +69,9 @@ from raftkv.storage.disk import DiskError
 OFFERS: Final = (Consistency.EVENTUAL, Consistency.LOCAL)
 UPKEEP_S: Final = 0.25
 """How often hints, the free disk and the purge of old tombstones are looked after."""
+
+UNTIMELY_S: Final = 1.0
+"""How long nothing is stamped before it is logged: a node that starts needs a moment to hear the others' clocks."""
 
 ROUNDS_COUNT: Final = 8
 """Rounds of answering oneself in one turn; what is left then waits for the next."""
@@ -106,17 +110,23 @@ class QuorumReplica:
         self._closed = False
         self.sent_ahead = False
 
-        def wall_ms() -> int:
-            return wall_us() // 1000
-
         now_s = clock()
         conflicts = CONFLICTS[settings.conflicts]
         self._timers = Timers()
         self._outbox = Outbox(settings.node_id, link)
-        self._stamps = HybridClock(store.clock_mark, wall_us, ahead_us=int(settings.clock_ahead_s * 1e6))
-        self._upkeep = Upkeep(settings, store=store, stamps=self._stamps, wall_ms=wall_ms, free_bytes=free_bytes)
         self._placement = Placement(settings.vnodes, is_usable=self._is_usable)
         self.conversation = Conversation(link, take=self.take, changed=self.link_changed, now_s=clock)
+        self._time = ClusterTime(
+            settings,
+            members=lambda: self._members.ids,
+            outbox=self._outbox,
+            now_s=clock,
+            wall_us=wall_us,
+            is_up=self.conversation.is_up,
+        )
+        now_ms = self._time.now_ms
+        self._stamps = HybridClock(store.clock_mark, self._time.now_us, limit_us=self._time.limit_us)
+        self._upkeep = Upkeep(settings, store=store, stamps=self._stamps, time=self._time, free_bytes=free_bytes)
         self._members = Members(
             settings,
             own,
@@ -140,7 +150,7 @@ class QuorumReplica:
             outbox=self._outbox,
             timers=self._timers,
             now_s=clock,
-            wall_ms=wall_ms,
+            now_ms=now_ms,
             actor=actor,
             can_read=lambda: self._members.can_read,
         )
@@ -152,13 +162,13 @@ class QuorumReplica:
             clock=self._stamps,
             conflicts=conflicts,
             now_s=clock,
-            wall_ms=wall_ms,
+            now_ms=now_ms,
             first_id=random.getrandbits(62) + 1,
         )
         self._coordination = Coordination(dispatch)
         self._handoff = Handoff(dispatch, store)
         self._local = Local(
-            settings.node_id, store=store, intake=intake, clock=self._stamps, conflicts=conflicts, wall_ms=wall_ms
+            settings.node_id, store=store, intake=intake, clock=self._stamps, conflicts=conflicts, now_ms=now_ms
         )
         self._anti_entropy = AntiEntropy(
             settings,
@@ -173,6 +183,7 @@ class QuorumReplica:
         )
         self._upkeep_s = now_s
         self._disk_was_full = False
+        self._clock_fault = "", now_s, False
 
     # -- Replicator
 
@@ -217,11 +228,14 @@ class QuorumReplica:
         self._timers.run(now_s)
         if now_s >= self._upkeep_s:
             self._upkeep_s = now_s + UPKEEP_S
+            self._time.work(now_s)
             self._upkeep.work(now_s)
+            self._look_at_time(now_s)
             self._look_at_disk("less is free than quorum.disk_reserve_bytes")
             self._members.work(now_s)
-        self._handoff.work(now_s)
-        self._anti_entropy.work(now_s)
+        if self._upkeep.is_in_service(now_s):
+            self._handoff.work(now_s)
+            self._anti_entropy.work(now_s)
         self._coordination.begin()
         self._answer_own()
         sent = self._outbox.flush()
@@ -239,7 +253,8 @@ class QuorumReplica:
         self._outbox.flush()
         if self._store.has_staged or self._outbox.own or self._coordination.has_gathered:
             return now_s
-        return min(self._timers.next_s, self._upkeep_s, self._anti_entropy.next_s(now_s))
+        exchange_s = self._anti_entropy.next_s(now_s) if self._upkeep.is_in_service(now_s) else self._upkeep_s
+        return min(self._timers.next_s, self._upkeep_s, exchange_s)
 
     def _commit(self) -> None:
         waiting = (self._serving, self._local, self._anti_entropy, self._upkeep)
@@ -263,6 +278,39 @@ class QuorumReplica:
         elif self._disk_was_full and not is_full:
             log_line.warning("disk has room again")
         self._disk_was_full = is_full
+
+    def _look_at_time(self, now_s: float) -> None:
+        """Log it when nothing has been stamped for a while, and why, and when it is again."""
+        fault = self._fault_of_time()
+        # How far ahead stamps are changes all the time; that they are is what is told, once.
+        kind, (known, since_s, is_told) = fault.partition(":")[0], self._clock_fault
+        if kind != known:
+            self._clock_fault = kind, now_s, False
+            if is_told and not kind:
+                log_line.warning("writes are stamped again")
+        elif kind and not is_told and now_s - since_s >= UNTIMELY_S:
+            self._clock_fault = kind, since_s, True
+            log_line.warning("nothing is stamped", reason=fault)
+
+    def _fault_of_time(self) -> str:
+        """Why this node may not stamp now; empty when it may."""
+        if self._time.fault:
+            return self._time.fault
+        if not self._upkeep.is_in_service(self._clock()):
+            return "no agreed time: whether the data here is too old depends on clocks that were not heard yet"
+        if self._has_run_ahead:
+            lead_s, limit_s = self._time.lead_s(self._stamps.last), self._settings.clock_ahead_s
+            return (
+                f"stamps ahead of the agreed time: by {lead_s:.0f} s, which is more than quorum.clock_ahead_s "
+                f"({limit_s:g}), since a majority of clocks was wrong; set it higher on all nodes until that time has "
+                "passed, or wait"
+            )
+        return ""
+
+    @property
+    def _has_run_ahead(self) -> bool:
+        """Would what is stamped here be further ahead of agreed time than others take?"""
+        return self._time.lead_s(self._stamps.last) > self._settings.clock_ahead_s
 
     def position(self) -> tuple[str, str | None, int, str]:
         """What the front-end must hear of at once: role, leader, term and place of the applied state."""
@@ -300,6 +348,7 @@ class QuorumReplica:
                 short_share=self._placement.short_share(n, r, w, sloppy=self._settings.sloppy),
             ),
             misfit=self._misfits.get(self._settings.node_id, ""),
+            clock_fault=self._fault_of_time(),
         )
 
     def close(self) -> None:
@@ -318,6 +367,8 @@ class QuorumReplica:
             refusal = SHUTTING_DOWN
         elif isinstance(request, Write | Read) and self._coordination.size >= self._settings.max_waiting:
             refusal = overloaded()
+        elif self._needs_time(request) and not self._upkeep.is_in_service(self._clock()):
+            refusal = untimely(self._fault_of_time())
         elif isinstance(request, Read):
             refusal = self._bad_read(request)
         elif isinstance(request, Write):
@@ -327,6 +378,12 @@ class QuorumReplica:
         elif isinstance(request, Barrier):
             refusal = NO_BARRIER
         return refusal
+
+    def _needs_time(self, request: Request) -> bool:
+        """All that is written, or compared; a local read shows what is there, and nothing of it as expired."""
+        if isinstance(request, Read):
+            return request.consistency is not Consistency.LOCAL
+        return isinstance(request, Write | StoreHere | Configure | Repair)
 
     @property
     def _keeps_siblings(self) -> bool:
@@ -338,8 +395,9 @@ class QuorumReplica:
         return self._too_many("r", read.r, read.n)
 
     def _bad_write(self, write: Write) -> Refused | None:
-        if self._stamps.is_too_far_ahead(self._stamps.last):
-            return CLOCK_SET_BACK
+        fault = self._fault_of_time()
+        if fault:
+            return untimely(fault)
         if write.idempotency_key is not None:
             return NO_IDEMPOTENCY
         if any(isinstance(one, Put | Delete) and one.match is not None for one in write.operations):
@@ -389,7 +447,15 @@ class QuorumReplica:
 
     def take(self, node: str, message: messages.Message) -> None:
         """``node`` sent ``message``."""
-        if isinstance(message, messages.Question):
+        if isinstance(message, messages.ClockMessage):
+            self._time.take(node, message, self._clock())
+            self._upkeep.let_in(self._clock())
+        elif isinstance(message, messages.Question | messages.Compare | messages.OfferPage) and not (
+            self._upkeep.is_in_service(self._clock())
+        ):
+            if message.id != messages.NO_ANSWER:
+                self._outbox.post(node, messages.Declined(message.id, untimely(self._fault_of_time())))
+        elif isinstance(message, messages.Question):
             self._serving.take(node, message)
         elif isinstance(message, messages.Answer):
             self._coordination.answered(node, message)
@@ -411,8 +477,10 @@ class QuorumReplica:
     def link_changed(self, peer: str, *, up: bool) -> None:
         """The connection to ``peer`` came up or went down."""
         if up:
+            self._time.ask(peer, self._clock())
             self._members.link_up(peer, self._clock())
         else:
+            self._time.lost(peer)
             self._coordination.lost(peer)
             self._handoff.lost(peer)
             self._anti_entropy.lost(peer)

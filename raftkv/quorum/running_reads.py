@@ -134,7 +134,7 @@ class RunningRead:
             answer_of(
                 self._key,
                 coordinator.joined,
-                dispatch.wall_ms(),
+                dispatch.now_ms(),
                 consistency=Consistency.EVENTUAL,
                 replicas=tuple(coordinator.answers),
             )
@@ -205,7 +205,7 @@ class RunningPage:
         self._finish(LATE)
 
     def _tell(self) -> None:
-        now_ms, query = self._dispatch.wall_ms(), self._query
+        now_ms, query = self._dispatch.now_ms(), self._query
         page = page_of(query, shown_of(self._coordinator.rows(), now_ms, keys_only=query.keys_only))
         if page.next_start is None and self._coordinator.horizon is not None:
             page = msgspec.structs.replace(page, next_start=self._coordinator.horizon + b"\0")

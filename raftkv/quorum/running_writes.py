@@ -64,9 +64,9 @@ def value_of(operation: Put | Delete) -> bytes | None:
     return operation.value if isinstance(operation, Put) else None
 
 
-def expiry_of(operation: Put | Delete, wall_ms: int) -> int:
+def expiry_of(operation: Put | Delete, now_ms: int) -> int:
     """When the value expires, in ms since the epoch; 0 for never."""
-    return wall_ms + operation.ttl_ms if isinstance(operation, Put) and operation.ttl_ms else 0
+    return now_ms + operation.ttl_ms if isinstance(operation, Put) and operation.ttl_ms else 0
 
 
 class _Spreading:
@@ -243,11 +243,11 @@ class RunningWrites(_Spreading):
             self._rows = ((one.operation.key, state),)
             return
         clock, conflicts, name = self._dispatch.clock, self._dispatch.conflicts, self._dispatch.settings.node_id
-        wall_ms, first = self._dispatch.wall_ms(), clock.next(len(self._wanted))
+        now_ms, first = self._dispatch.now_ms(), clock.next(len(self._wanted))
         rows: list[tuple[bytes, bytes]] = []
         for counter, one in enumerate(self._wanted.values(), first):
             operation = one.operation
-            version = Version(counter, name, value_of(operation), expiry_of(operation, wall_ms))
+            version = Version(counter, name, value_of(operation), expiry_of(operation, now_ms))
             rows.append((operation.key, encode_state(conflicts.write(None, version, ()))))
         self._author, self._counters = name, range(first, first + len(rows))
         self._rows = tuple(rows)
@@ -372,7 +372,7 @@ class RunningEvent(_Spreading):
             self._id,
             operation.key,
             value_of(operation),
-            expiry_of(operation, self._dispatch.wall_ms()),
+            expiry_of(operation, self._dispatch.now_ms()),
             self._context,
             self._targets.asked[self._origin].stands_for,
         )

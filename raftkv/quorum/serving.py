@@ -55,7 +55,7 @@ class Serving:
         outbox: Outbox,
         timers: Timers,
         now_s: Callable[[], float],
-        wall_ms: Callable[[], int],
+        now_ms: Callable[[], int],
         actor: str,
         can_read: Callable[[], bool],
     ) -> None:
@@ -68,7 +68,7 @@ class Serving:
         self._outbox = outbox
         self._timers = timers
         self._now_s = now_s
-        self._wall_ms = wall_ms
+        self._now_ms = now_ms
         self._actor = actor
         self._can_read = can_read
         self._acknowledgements: list[tuple[str, StoreDone | EventDone]] = []
@@ -125,7 +125,7 @@ class Serving:
             self._decline(node, question.id, taken)
             return
         if question.id != NO_ANSWER:
-            now_ms = self._wall_ms()
+            now_ms = self._now_ms()
             replaced = tuple([_has_value(before, now_ms) for before, _ in taken])
             newer = [
                 (number, *now.newest)
@@ -149,7 +149,7 @@ class Serving:
             return
         before, now = made
         stamp = now.newest  # the event's own: the clock has passed everything that is held here
-        done = EventDone(question.id, stamp.counter, stamp.node, encode_state(now), _has_value(before, self._wall_ms()))
+        done = EventDone(question.id, stamp.counter, stamp.node, encode_state(now), _has_value(before, self._now_ms()))
         self._acknowledgements.append((node, done))
 
     def _fetch(self, node: str, question: Fetch) -> None:

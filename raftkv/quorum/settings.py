@@ -41,11 +41,6 @@ PAGE_BYTES: Final = 1 << 20
 """A replica's part of a page, and one frame to a peer, end once they have grown past this."""
 
 SHUTTING_DOWN: Final = Refused(code=Code.QUORUM_UNREACHABLE, detail="this node is shutting down", retry_after_s=1.0)
-CLOCK_SET_BACK: Final = Refused(
-    code=Code.QUORUM_UNREACHABLE,
-    detail="this node's stamps are further ahead of its clock than quorum.clock_ahead_s: its clock was wrong",
-    retry_after_s=5.0,
-)
 DISK_FULL: Final = Refused(
     code=Code.DISK_FULL, detail="the replica's disk is nearly full; it takes no writes", retry_after_s=5.0
 )
@@ -74,6 +69,11 @@ NOT_KEPT: Final = Refused(
 NOT_KEPT_ALONE: Final = Refused(
     code=Code.NOT_SUPPORTED, detail='one replica alone cannot be given a version where conflicts = "siblings"'
 )
+
+
+def untimely(detail: str) -> Refused:
+    """Nothing is stamped, expired or exchanged now, since it is not certain what time it is; ``detail`` says why."""
+    return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
 
 def overloaded() -> Refused:

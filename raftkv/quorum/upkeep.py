@@ -2,7 +2,8 @@
 
 A tombstone is kept for the grace, so that a replica which missed the deletion hears of it before it is forgotten. Two
 rules follow: hints older than the grace are dropped, and data that was out of service for longer than the grace is not
-let back, for others may have forgotten deletions that it has never heard of.
+let back, for others may have forgotten deletions that it has never heard of. Both go by agreed time, so the data of a
+node that starts stays out until a majority's clocks say how long it was away, and is shown to nobody before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from raftkv.core.errors import StartupError
+from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.store import Store
 from raftkv.quorum.versions import HybridClock
@@ -26,7 +28,7 @@ ALIVE_LIMIT_S: Final = 60.0
 
 
 class Upkeep:
-    """Looks after one replica's data. Raises ``StartupError`` for data that is too old."""
+    """Looks after one replica's data."""
 
     def __init__(
         self,
@@ -34,14 +36,14 @@ class Upkeep:
         *,
         store: Store,
         stamps: HybridClock,
-        wall_ms: Callable[[], int],
+        time: ClusterTime,
         free_bytes: Callable[[], int],
     ) -> None:
         self._is_low = self._has_failed = False
         self._settings = settings
         self._store = store
         self._stamps = stamps
-        self._wall_ms = wall_ms
+        self._time = time
         self._free_bytes = free_bytes
         self._grace_ms = int(settings.tombstone_grace_s * 1000)
         self._every_s = settings.tombstone_grace_s / PARTS
@@ -49,13 +51,7 @@ class Upkeep:
         self._purged_us = 0
         self._purging: bytes | None = None
         self._purging_hints: bytes | None = None
-        alive_ms = store.alive_ms
-        if alive_ms is not None and wall_ms() - alive_ms > self._grace_ms:
-            away_s = (wall_ms() - alive_ms) / 1000
-            raise StartupError(
-                f"this data was out of service for {away_s:.0f} s, longer than quorum.tombstone_grace_s "
-                f"({settings.tombstone_grace_s:g}): deleted keys would come back; start with an empty data directory"
-            )
+        self._is_let_in = False
 
     @property
     def is_full(self) -> bool:
@@ -70,15 +66,52 @@ class Upkeep:
         """A commit has found no room."""
         self._has_failed = True
 
+    def is_in_service(self, now_s: float) -> bool:
+        """May this data be shown to others? A process that stood still for the grace was away as well."""
+        return self._is_let_in and now_s - self._marked_s <= self._settings.tombstone_grace_s
+
+    def let_in(self, now_s: float) -> None:
+        """Decide whether this data is young enough, once that is certain. Raises ``StartupError`` if it is not."""
+        if self._is_let_in:
+            if not self.is_in_service(now_s):
+                raise self._too_old(now_s - self._marked_s)
+            return
+        if not self._time.is_known:
+            return
+        alive_ms = self._store.alive_ms
+        if alive_ms is not None:
+            earlier_ms, later_ms = self._away_ms(alive_ms)
+            if earlier_ms > self._grace_ms:
+                raise self._too_old(earlier_ms / 1000)
+            if later_ms > self._grace_ms:
+                return  # the clocks that were heard differ about it, and the others will tell
+        self._is_let_in = True
+        self._marked_s = now_s
+        self._store.keep_alive(self._time.now_ms())
+
+    def _away_ms(self, alive_ms: int) -> tuple[int, int]:
+        """Bounds of how long data was out of service that was last in it at ``alive_ms``."""
+        return self._time.now_ms() - alive_ms, self._time.later_us() // 1000 - alive_ms
+
+    def _too_old(self, away_s: float) -> StartupError:
+        grace_s = self._settings.tombstone_grace_s
+        return StartupError(
+            f"this data was out of service for {away_s:.0f} s, longer than quorum.tombstone_grace_s ({grace_s:g}), by "
+            "the clocks of a majority: deleted keys would come back; start with an empty data directory"
+        )
+
     def work(self, now_s: float) -> None:
-        """Do what is due at ``now_s``."""
+        """Do what is due at ``now_s``. Raises ``StartupError`` as ``let_in`` does."""
+        self.let_in(now_s)
         self._is_low = self._free_bytes() < self._settings.disk_reserve_bytes
         self._store.keep_clock_mark(self._stamps.last)
         # After a commit that found no room, one that matters to nobody tries whether there is some again.
+        if not self._is_let_in:
+            return
         if self._has_failed or now_s - self._marked_s >= min(self._every_s, ALIVE_LIMIT_S):
             self._marked_s = now_s
-            self._store.keep_alive(self._wall_ms())
-        self._purge(self._wall_ms())
+            self._store.keep_alive(self._time.now_ms())
+        self._purge(self._time.now_ms())
 
     def _purge(self, now_ms: int) -> None:
         before_us = (now_ms - self._grace_ms) * 1000

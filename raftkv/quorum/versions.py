@@ -65,20 +65,20 @@ class Stamp(NamedTuple):
 
 
 class HybridClock:
-    """Counters that never repeat or go back, and stay near the wall clock (Kulkarni et al. 2014).
+    """Counters that never repeat or go back, and stay near the agreed time (Kulkarni et al. 2014).
 
     ``next`` is above everything it gave or observed.
     """
 
-    def __init__(self, last: int, wall_us: Callable[[], int], *, ahead_us: int) -> None:
-        """``last``: no counter up to this one is given again. ``ahead_us``: how far ahead of us others may be."""
+    def __init__(self, last: int, now_us: Callable[[], int], *, limit_us: Callable[[], int]) -> None:
+        """``last``: no counter up to this one is given again. ``limit_us``: how far the counters of others may go."""
         self.last = last
-        self._wall_us = wall_us
-        self._ahead_us = ahead_us
+        self._now_us = now_us
+        self._limit_us = limit_us
 
     def next(self, count: int = 1) -> int:
         """The first of ``count`` counters above all others known here."""
-        first = max(self.last + 1, self._wall_us())
+        first = max(self.last + 1, self._now_us())
         self.last = first + count - 1
         return first
 
@@ -87,8 +87,8 @@ class HybridClock:
         self.last = max(self.last, counter)
 
     def is_too_far_ahead(self, counter: int) -> bool:
-        """Is ``counter`` further ahead of the wall clock than any clock should be?"""
-        return counter > self._wall_us() + self._ahead_us
+        """Is ``counter`` further ahead of the agreed time than any stamp should be?"""
+        return counter > self._limit_us()
 
 
 class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):

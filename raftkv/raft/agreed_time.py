@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from raftkv.core.agreement import reached_by_majority
+
 SLOWEST_RATE: Final = 0.9
 """How fast time passes at least, by the leader's monotonic clock, while it is ahead of what a majority says."""
 
@@ -26,7 +28,7 @@ class AgreedTime:
     """One node's knowledge of its peers' clocks, and the time it stamps with when it leads."""
 
     def __init__(self, *, cluster_size: int) -> None:
-        self._majority = cluster_size // 2 + 1
+        self._size = cluster_size
         self._term = 0
         self._ahead_ms: dict[str, float] = {}
         self._time_ms = 0.0
@@ -43,8 +45,7 @@ class AgreedTime:
         self._enter(term, now_s)
         passed_ms = (now_s - self._read_at_s) * 1000
         clocks = [float(wall_ms)] + [ahead_ms + now_s * 1000 for ahead_ms in self._ahead_ms.values()]
-        clocks.sort(reverse=True)
-        agreed_ms = clocks[self._majority - 1] if len(clocks) >= self._majority else 0.0
+        agreed_ms, _ = reached_by_majority(clocks, self._size) or (0.0, 0.0)
         self._time_ms = max(self._time_ms + passed_ms * SLOWEST_RATE, agreed_ms, float(machine_ms))
         self._read_at_s = now_s
         return int(self._time_ms)

@@ -14,19 +14,22 @@ from unittest import mock
 import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.quorum import exchange
+from raftkv.quorum import cluster_time, exchange
 from raftkv.quorum.anti_entropy import AntiEntropy
+from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.handoff import Batch, Handoff
 from raftkv.quorum.intake import Intake
 from raftkv.quorum.members import Members
 from raftkv.quorum.placement import Placement
 from raftkv.quorum.reads import ReadCoordinator
+from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.ring import Range
 from raftkv.quorum.rows import Held, StagedTable
 from raftkv.quorum.running_writes import RunningEvent, RunningWrites
 from raftkv.quorum.serving import Serving
 from raftkv.quorum.store import Store
 from raftkv.quorum.targets import Targets
+from raftkv.quorum.upkeep import Upkeep
 from raftkv.quorum.versions import HybridClock, Seen, Stamp, State, Version, visible
 from raftkv.quorum.writes import WriteCoordinator
 
@@ -239,6 +242,43 @@ def _made_twice(replace: Replace) -> None:
     replace(RunningWrites, "_may_have_been_seen", lambda _self, _number: False)
 
 
+def _own_stamps(replace: Replace) -> None:
+    replace(ClusterTime, "now_us", lambda self: self._wall_us())
+
+
+def _own_expiry(replace: Replace) -> None:
+    replace(ClusterTime, "now_ms", lambda self: self._wall_us() // 1000)
+
+
+def _own_grace(replace: Replace) -> None:
+    replace(Upkeep, "_away_ms", lambda self, alive_ms: (self._time._wall_us() // 1000 - alive_ms,) * 2)  # noqa: SLF001
+
+
+def _shown_before_its_time(replace: Replace) -> None:
+    replace(Upkeep, "is_in_service", lambda _self, _now_s: True)
+
+
+def _declined_stamps_kept(replace: Replace) -> None:
+    original = Intake._look_at  # noqa: SLF001
+
+    def look_at(self: Intake, newest: Stamp) -> Refused | None:
+        return None if newest.node == self._settings.node_id else original(self, newest)
+
+    replace(Intake, "_look_at", look_at)
+    replace(QuorumReplica, "_has_run_ahead", property(lambda _self: False))
+
+
+def _stamping_while_time_leaps(replace: Replace) -> None:
+    replace(ClusterTime, "_is_settling", property(lambda _self: False))
+
+
+def _first_clock_believed(replace: Replace) -> None:
+    def reached(clocks: Iterable[float], _size: int) -> tuple[float, float] | None:
+        return max(clocks), max(clocks)
+
+    replace(cluster_time, "reached_by_majority", reached)
+
+
 BUGS: Final[dict[str, Bug]] = {
     "made twice": Bug(rule="a write that may have been seen is not made again", plant=_made_twice),
     "strangers counted": Bug(rule="a newcomer counts once it has linked up", plant=_strangers_counted),
@@ -264,5 +304,12 @@ BUGS: Final[dict[str, Bug]] = {
     "stepping alone": Bug(rule="a ring change steps when all act on the step before", plant=_stepping_alone),
     "old owners only": Bug(rule="writes go to the owners to come as well", plant=_old_owners_only),
     "one actor": Bug(rule="whoever forgot a row is another actor", plant=_one_actor),
+    "own stamps": Bug(rule="a node stamps by agreed time, never by its own clock", plant=_own_stamps),
+    "own expiry": Bug(rule="a key's life ends by agreed time at every node", plant=_own_expiry),
+    "own grace": Bug(rule="how long data was away is judged by a majority's clocks", plant=_own_grace),
+    "shown before its time": Bug(rule="data stays out until its age is certain", plant=_shown_before_its_time),
+    "declined stamps kept": Bug(rule="a coordinator keeps no stamp that others decline", plant=_declined_stamps_kept),
+    "stamping in a leap": Bug(rule="nobody stamps while agreed time leaps", plant=_stamping_while_time_leaps),
+    "first clock believed": Bug(rule="time is what a majority of clocks has reached", plant=_first_clock_believed),
     "done before durable": Bug(rule="what was fetched counts once it is durable", plant=_done_before_durable),
 }

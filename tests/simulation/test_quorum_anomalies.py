@@ -72,10 +72,13 @@ def test_a_write_that_one_replica_acknowledged_is_lost_with_its_disk():
     assert [cluster.held(node)[b"k"] for node in cluster.machines] == [b"old"] * 3
 
 
-def test_a_write_is_lost_to_an_earlier_one_of_a_node_whose_clock_is_ahead_where_w_and_w_do_not_exceed_n():
+def test_a_write_is_lost_to_an_earlier_one_where_a_majority_of_clocks_is_ahead_and_w_and_w_do_not_exceed_n():
     cluster = Leaderless(3, clock_ahead_s=10.0)
-    cluster.machines["n1"].wall_offset_s = 5.0
+    cluster.machines["n1"].wall_offset_s = cluster.machines["n2"].wall_offset_s = 5.0
+    cluster.run(1.0)
     cluster.isolate("n1")
+    cluster.machines["n2"].wall_offset_s = 0.0
+    cluster.run(0.5)
     first = cluster.put("n1", b"k", b"first", w=1, sloppy=False)
     cluster.run(1.0)
     second = cluster.put("n2", b"k", b"second", w=1, sloppy=False)

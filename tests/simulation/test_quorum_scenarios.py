@@ -24,7 +24,7 @@ from raftkv.http.handlers_cluster import unready
 from raftkv.quorum.members import INVITED_S
 from raftkv.quorum.membership import CHANGING, Entry, Phase
 from raftkv.quorum.ring import Ring, position
-from raftkv.quorum.versions import encode_context, encode_state
+from raftkv.quorum.versions import LastWriterWins, Version, encode_context, encode_state
 from raftkv.sim.disk import UNLIMITED
 from raftkv.sim.quorum import entry_of
 from tests.simulation.leaderless import Leaderless
@@ -35,15 +35,22 @@ KEYS = [b"key %d" % number for number in range(20)]
 # -- clocks
 
 
+def hold_wild_version(cluster, node, key):
+    """Let ``node`` hold a version an hour ahead, as from a time when its own clock was believed; its counter."""
+    version = Version(cluster.mode.wall_us(cluster.machines[node]) + 3_600_000_000, node, b"wild")
+    store = cluster.replica(node).store
+    store.stage(key, LastWriterWins().write(None, version, ()))
+    store.commit()
+    return version.counter
+
+
 def test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges():
     cluster = Leaderless(3, clock_ahead_s=5.0)
-    cluster.machines["n1"].wall_offset_s = 3600.0
-    wild = cluster.put("n1", b"k", b"wild", w=1)
+    wild = hold_wild_version(cluster, "n1", b"k")
     cluster.run(10.0)
     sane = cluster.put("n2", b"other", b"sane", w=2)
 
-    assert wild.replicas == ("n1",)
-    assert sane.results[0].revision < wild.results[0].revision - 3_000_000_000
+    assert sane.results[0].revision < wild - 3_000_000_000
     assert b"k" not in cluster.held("n2")
     assert b"k" not in cluster.held("n3")
     assert cluster.get("n1", b"k", r=1) == b"wild"
@@ -51,9 +58,7 @@ def test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges():
 
 def test_a_version_of_a_wild_clock_does_not_keep_other_keys_from_being_exchanged():
     cluster = Leaderless(2, n=2, r=1, w=1, clock_ahead_s=5.0, max_hints=0, vnodes=1)
-    cluster.machines["n1"].wall_offset_s = 3600.0
-    cluster.put("n1", b"k", b"wild", w=1)
-    cluster.machines["n1"].wall_offset_s = 0.0
+    hold_wild_version(cluster, "n1", b"k")
     cluster.isolate("n1")
     cluster.run(4.0)
     for key in KEYS:
@@ -66,20 +71,14 @@ def test_a_version_of_a_wild_clock_does_not_keep_other_keys_from_being_exchanged
 
 
 def test_a_write_comes_after_everything_that_its_context_has_seen():
-    cluster = Leaderless(2, n=2, r=1, w=1, conflicts="siblings", clock_ahead_s=60.0)
-    cluster.machines["n1"].wall_offset_s = 30.0
-    cluster.put("n1", b"k", b"first", w=2)
-    read = cluster.read("n1", b"k", r=1)
-    cluster.mode.lose_disk("n2")
-    cluster.restart("n2")
-    cluster.isolate("n1")
-    cluster.run(4.0)
-    second = cluster.put("n2", b"k", b"second", w=1, context=read.context, sloppy=False)
-    cluster.heal()
-    cluster.run_until_level()
+    cluster = Leaderless(1, n=1, r=1, w=1, conflicts="siblings", clock_ahead_s=60.0)
+    cluster.put("n1", b"k", b"first")
+    (state,) = cluster.replica("n1").contents().values()
+    _, counter = state.seen[0]
+    ahead = encode_context(type(state)(state.versions, (("another", counter + 30_000_000),)))
+    second = cluster.put("n1", b"k", b"second", context=ahead)
 
-    assert second.results[0].revision > read.revision
-    assert cluster.get("n1", b"k", r=2) == b"second"
+    assert second.results[0].revision > counter + 30_000_000
 
 
 def test_a_context_from_the_future_is_refused():
@@ -239,17 +238,18 @@ def test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_rea
 
 
 def test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot():
-    cluster = Leaderless(2, n=2, r=1, w=1, conflicts="siblings")
-    cluster.put("n1", b"k", b"before", w=2)
-    cluster.isolate("n1")
+    cluster = Leaderless(3, n=2, r=1, w=1, conflicts="siblings")
+    key = next(key for key in KEYS if set(cluster.replica("n1").owners(key)) == {"n1", "n2"})
+    cluster.put("n1", key, b"before", w=2)
+    cluster.cut(["n1"], ["n2"])
     cluster.mode.lose_disk("n1")
     cluster.restart("n1")
     cluster.run(4.0)
-    cluster.put("n1", b"k", b"after", w=1, sloppy=False)
+    cluster.put("n1", key, b"after", w=1, sloppy=False)
     cluster.heal()
     cluster.run_until_level()
 
-    assert cluster.get("n2", b"k", r=2) == [b"before", b"after"]
+    assert cluster.get("n2", key, r=2) == [b"before", b"after"]
 
 
 def test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data():

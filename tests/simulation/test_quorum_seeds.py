@@ -12,6 +12,7 @@ from raftkv.sim import promises
 from raftkv.sim.planted_quorum import BUGS, planted
 from raftkv.sim.run import simulate
 from tests.simulation import test_quorum_scenarios as scenarios
+from tests.simulation import test_quorum_time as times
 from tests.unit import test_quorum_coordination, test_quorum_exchange, test_quorum_store
 
 SEEDS = range(200)
@@ -50,6 +51,13 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "stepping alone": scenarios.test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before,
     "old owners only": (scenarios.test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_reads_move),
     "one actor": scenarios.test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot,
+    "own stamps": times.test_a_write_at_a_node_whose_clock_is_ahead_is_stamped_like_any_other_and_hides_no_later_one,
+    "own expiry": times.test_a_key_lives_as_long_as_it_was_told_at_every_node_whatever_one_clock_shows,
+    "own grace": times.test_deletions_that_others_have_forgotten_are_not_undone_by_a_node_whose_clock_is_behind,
+    "shown before its time": times.test_data_stays_out_until_all_clocks_are_heard_where_two_differ_about_its_age,
+    "declined stamps kept": times.test_a_write_beyond_what_others_take_is_refused_and_kept_nowhere,
+    "stamping in a leap": times.test_while_agreed_time_leaps_nobody_stamps_what_another_declines,
+    "first clock believed": times.test_a_node_that_has_heard_no_majority_of_clocks_refuses_and_shows_only_its_own_copy,
     "done before durable": test_quorum_exchange.test_a_session_goes_on_only_when_what_came_in_is_durable,
 }
 

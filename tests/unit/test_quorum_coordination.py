@@ -41,7 +41,7 @@ class Node:
         self.now_s = 0.0
         self.outbox = Outbox()
         self.timers = Timers()
-        self.clock = HybridClock(0, lambda: 1_000_000, ahead_us=AHEAD_US)
+        self.clock = HybridClock(0, lambda: 1_000_000, limit_us=lambda: 1_000_000 + AHEAD_US)
         placement = Placement(16, is_usable=lambda node: node not in down)
         placement.update(dict.fromkeys(nodes, ""), ())
         settings = quorum_settings(node_id="n1", **settings)
@@ -54,7 +54,7 @@ class Node:
                 clock=self.clock,
                 conflicts=CONFLICTS[settings.conflicts],
                 now_s=lambda: self.now_s,
-                wall_ms=lambda: 1_000,
+                now_ms=lambda: 1_000,
                 first_id=100,
             )
         )

@@ -45,7 +45,7 @@ class Side:
         self.trees.set_ranges(HALVES)
         self.store.on_change = self.trees.changed
         self.is_full = False
-        self.clock = HybridClock(0, lambda: WALL_US, ahead_us=ahead_us)
+        self.clock = HybridClock(0, lambda: WALL_US, limit_us=lambda: WALL_US + ahead_us)
         self.intake = Intake(quorum_settings(), store=self.store, clock=self.clock, is_full=lambda: self.is_full)
         self.answering = Answering(store=self.store, trees=self.trees, outbox=self.outbox)
         self.session = None

@@ -49,13 +49,13 @@ def test_a_stamp_is_compared_by_counter_and_then_by_node():
 
 def test_the_clock_follows_the_wall_and_never_repeats_when_the_wall_stands_or_goes_back():
     wall = iter((100, 100, 50, 200))
-    clock = HybridClock(0, lambda: next(wall), ahead_us=10)
+    clock = HybridClock(0, lambda: next(wall), limit_us=lambda: 110)
 
     assert [clock.next() for _ in range(4)] == [100, 101, 102, 200]
 
 
 def test_the_clock_goes_on_from_its_mark_and_above_what_it_observed():
-    clock = HybridClock(500, lambda: 100, ahead_us=10)
+    clock = HybridClock(500, lambda: 100, limit_us=lambda: 110)
 
     assert clock.next() == 501
 
@@ -66,7 +66,7 @@ def test_the_clock_goes_on_from_its_mark_and_above_what_it_observed():
 
 
 def test_a_counter_is_too_far_ahead_by_the_wall_and_not_by_what_was_observed():
-    clock = HybridClock(10_000, lambda: 100, ahead_us=10)
+    clock = HybridClock(10_000, lambda: 100, limit_us=lambda: 110)
 
     assert not clock.is_too_far_ahead(110)
     assert clock.is_too_far_ahead(111)

@@ -135,7 +135,7 @@ class Replica:
 
     def __init__(self, offset_us):
         self.standing = Stamp(0, "")
-        self.clock = HybridClock(0, lambda: 1_000_000 + offset_us, ahead_us=1 << 40)
+        self.clock = HybridClock(0, lambda: 1_000_000 + offset_us, limit_us=lambda: 1 << 50)
 
     def store(self, stamp):
         self.clock.observe(stamp.counter)
