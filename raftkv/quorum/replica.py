@@ -447,24 +447,24 @@ class QuorumReplica:
 
     def take(self, node: str, message: messages.Message) -> None:
         """``node`` sent ``message``."""
-        if isinstance(message, messages.ClockMessage):
-            self._time.take(node, message, self._clock())
-            self._upkeep.let_in(self._clock())
-        elif isinstance(message, messages.Question | messages.Compare | messages.OfferPage) and not (
-            self._upkeep.is_in_service(self._clock())
-        ):
-            if message.id != messages.NO_ANSWER:
+        if isinstance(message, messages.Question):
+            if self._upkeep.is_in_service(self._clock()):
+                self._serving.take(node, message)
+            elif message.id != messages.NO_ANSWER:
                 self._outbox.post(node, messages.Declined(message.id, untimely(self._fault_of_time())))
-        elif isinstance(message, messages.Question):
-            self._serving.take(node, message)
         elif isinstance(message, messages.Answer):
             self._coordination.answered(node, message)
             if isinstance(message, messages.Declined):
                 self._anti_entropy.take(node, message, self._clock())
         elif isinstance(message, messages.Gossip):
             self._members.heard(node, message.message, self._clock())
-        else:
+        elif isinstance(message, messages.ClockMessage):
+            self._time.take(node, message, self._clock())
+            self._upkeep.let_in(self._clock())
+        elif self._upkeep.is_in_service(self._clock()):
             self._anti_entropy.take(node, message, self._clock())
+        elif isinstance(message, messages.Compare | messages.OfferPage):
+            self._outbox.post(node, messages.Declined(message.id, untimely(self._fault_of_time())))
 
     def _is_usable(self, node: str) -> bool:
         """Can ``node`` be asked now? A peer that leaves too much unread is as good as unreachable."""

@@ -32,7 +32,7 @@ from raftkv.sim.machines import Machine
 from raftkv.sim.plan import Plan
 from raftkv.sim.promises import check_replicas
 from raftkv.sim.quorum_clients import QuorumClients
-from raftkv.sim.quorum_plan import QuorumPlan
+from raftkv.sim.quorum_plan import AHEAD_S, QuorumPlan
 from raftkv.sim.quorum_plan import draw as draw_quorum
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engine import Batch, MemoryEngine, Table
@@ -304,6 +304,14 @@ class QuorumMode:
     def empty_disk(self, name: str) -> bool:  # noqa: ARG002  operators lose disks in this mode, see ``lose_disk``
         """See ``SimulatedMode``: what was acknowledged may be lost with a disk, so the plan of the mode says when."""
         return False
+
+    def set_clocks(self) -> None:
+        """All clocks are set ahead together, as by a time server that is wrong, or right again."""
+        machines = self.cluster.machines.values()
+        offset_s = 0.0 if all(machine.wall_offset_s == AHEAD_S for machine in machines) else AHEAD_S
+        for machine in machines:
+            machine.wall_offset_s = offset_s
+        self.cluster.note("op", f"sets all clocks {offset_s:+g} s off")
 
     def strangers(self, via: str) -> list[str]:
         """The machines that are no members, as far as ``via`` knows; a process may still be saying farewell there."""

@@ -281,6 +281,9 @@ class QuorumClients(Observer):
             request = Repair()
         elif deed == "lose disk" and self._mode.losses < self._quorum.losses:
             self._mode.lose_disk(via)
+        elif deed == "set clocks":
+            self._mode.set_clocks()
+            self.events[deed] += 1
         if request is None:
             return
         self._cluster.note("op", f"asks {via}: {request}")

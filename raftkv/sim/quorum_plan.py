@@ -13,6 +13,12 @@ ACTIONS: Final = ("get", "put", "delete", "list", "put blindly", "passing put", 
 """``blindly``: without the context of what was read; ``passing``: with a lifetime."""
 
 DEEDS: Final = ("join", "leave", "lose disk", "sizes", "repair")
+AHEAD_S: Final = 12_000.0
+"""How far all clocks are set ahead at once, in some runs, and right again (the deed "set clocks")."""
+
+
+MAJORITY_AHEAD_S: Final = 20_000.0
+"""``clock_ahead_s`` where a majority of clocks may be wrong: above ``AHEAD_S`` and what the nemesis adds."""
 
 
 class QuorumPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +50,8 @@ def draw(plan: Plan) -> QuorumPlan:
     is_mostly_right = 2 * ((plan.size - 1) // 2) < members and "leave" not in deeds
     if "join" in deeds or "leave" in deeds:
         sizes = sizes[:1]  # data moves by the cluster's own sizes
+    if not is_mostly_right and random_module.Random(f"clocks {plan.seed}").random() < 0.3:
+        deeds = deeds | {"set clocks": 1.0}
     settings = {
         "n": n,
         "r": sizes[0][1],
@@ -59,7 +67,7 @@ def draw(plan: Plan) -> QuorumPlan:
         "max_hints": dice.choice((3, 10_000, 10_000)),
         "transfer_bytes_per_s": dice.choice((50_000, 1 << 30)),
         # After a majority's clocks have leapt, only those who take each other's stamps all the same go on writing.
-        "clock_ahead_s": 10.0 if is_mostly_right else 20_000.0,
+        "clock_ahead_s": 10.0 if is_mostly_right else MAJORITY_AHEAD_S,
         "window_bytes": dice.choice((3000, 1 << 20)),
         "max_siblings": dice.choice((3, 64, 64)),
         "max_waiting": dice.choice((5, 10_000, 10_000)),

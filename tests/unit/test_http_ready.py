@@ -30,6 +30,14 @@ def test_a_follower_level_with_its_leader_is_ready():
     assert unready(status(), 100.0 + LEVEL_WITHIN_S) is None
 
 
+def test_a_node_that_may_not_stamp_is_not_and_says_why():
+    leaderless = status(
+        mode="quorum", role="replica", leader=None, offers=(Consistency.EVENTUAL,), n=3, r=2, w=2, clock_fault="no time"
+    )
+
+    assert unready(leaderless, 0.0) == (Code.QUORUM_UNREACHABLE, "no time")
+
+
 @pytest.mark.parametrize("level_at_s", [None, 99.0 - LEVEL_WITHIN_S])
 def test_a_follower_that_catches_up_is_not(level_at_s):
     assert unready(status(level_at_s=level_at_s), 100.0) == (Code.QUORUM_UNREACHABLE, "catching up with the leader")
