@@ -37,7 +37,7 @@ OPENINGS = {
     "text that is not UTF-8": plain_frame(HELLO.replace(b"test", b"\xff\xfe\xfd\xfc")),
     "a hello without a proof": plain_frame(HELLO),
     "half a hello": plain_frame(HELLO)[:-10],
-    "another version": plain_frame(HELLO.replace(b"\x96\x01", b"\x96\x7f", 1)),
+    "another version": plain_frame(HELLO.replace(bytes([0x96, PROTOCOL_VERSION]), b"\x96\x7f", 1)),
 }
 
 

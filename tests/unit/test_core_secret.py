@@ -9,7 +9,9 @@ from raftkv.core.errors import StartupError
 from raftkv.core.secret import key_from, read_key, weakness
 
 
-@pytest.mark.parametrize("text", [secrets.token_hex(32).encode(), secrets.token_urlsafe(32).encode()])
+@pytest.mark.parametrize(
+    "text", [secrets.token_hex(32).encode(), secrets.token_urlsafe(32).encode()], ids=["hexadecimal", "base64"]
+)
 def test_32_random_bytes_are_a_key_as_they_stand(text):
     assert weakness(text) is None
     assert key_from(text, "any") == text

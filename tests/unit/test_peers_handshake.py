@@ -76,7 +76,13 @@ def test_a_dialer_with_something_wrong_is_refused_at_its_hello(dialer, reason):
 
 def forged_hello(**changes):
     """A Hello with a valid proof over fields that a Dialer would not send."""
-    fields = {"version": 1, "cluster": "c", "dialer": "n1", "acceptor": "n2", "nonce": b"d" * 32} | changes
+    fields = {
+        "version": handshake.PROTOCOL_VERSION,
+        "cluster": "c",
+        "dialer": "n1",
+        "acceptor": "n2",
+        "nonce": b"d" * 32,
+    } | changes
     seal = handshake._Seal(SECRET, fields["cluster"], fields["dialer"], fields["acceptor"])
     proof = seal.proof("hello", fields["nonce"], b"")
     return msgspec.msgpack.encode(Hello(**fields, proof=proof))
@@ -91,7 +97,7 @@ def test_the_forgery_of_the_next_tests_is_itself_sound():
     [
         ({"dialer": "n2"}, handshake.DIALS_ITSELF),
         ({"dialer": "n3"}, handshake.WRONG_DIRECTION),
-        ({"version": 2}, handshake.OTHER_VERSION),
+        ({"version": handshake.PROTOCOL_VERSION - 1}, handshake.OTHER_VERSION),
         ({"nonce": b"short"}, handshake.MALFORMED),
     ],
 )
@@ -101,8 +107,9 @@ def test_a_holder_of_the_secret_who_breaks_the_rules_is_refused(changes, reason)
 
 def test_the_version_is_covered_by_every_proof(monkeypatch):
     hello = msgspec.msgpack.decode(make_dialer().opening(), type=Hello)
-    monkeypatch.setattr(handshake, "PROTOCOL_VERSION", 2)
-    moved_up = msgspec.msgpack.encode(msgspec.structs.replace(hello, version=2))
+    later = handshake.PROTOCOL_VERSION + 1
+    monkeypatch.setattr(handshake, "PROTOCOL_VERSION", later)
+    moved_up = msgspec.msgpack.encode(msgspec.structs.replace(hello, version=later))
 
     assert refusal(make_acceptor(), moved_up) == handshake.WRONG_SECRET
 

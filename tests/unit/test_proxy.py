@@ -221,7 +221,7 @@ def test_its_own_life_and_metrics_are_its_own(serve):
     server = serve(FINE)
     proxy = Proxy(server)
 
-    assert proxy("GET", "/livez")[2] == b'{"status":"alive"}'
+    assert proxy("GET", "/livez")[2] == b'{"status":"alive"}\n'
     assert proxy("GET", "/metrics")[0] == 404
     assert server.asked == []
 
