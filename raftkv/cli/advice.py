@@ -25,7 +25,7 @@ def remark(nodes: Nodes) -> str:
     size = _size(answered)
     count = min(len(answered), size)
     if count == size:
-        return ""
+        return _unready(answered)
     told = f"{count} of {size} nodes answer{'s' if count == 1 else ''}"
     spare, is_served = count - (size // 2 + 1), any(node.get("ready") for node in answered)
     if any("ring" in node for node in answered) or (spare < 0 and is_served):
@@ -34,6 +34,12 @@ def remark(nodes: Nodes) -> str:
         return f"{told}: no writes, no linearizable reads; --consistency local answers"
     more = f"{spare} further failure{'' if spare == 1 else 's'}" if spare else "no further failure"
     return f"degraded: {told}; {more} can be borne"
+
+
+def _unready(answered: Nodes) -> str:
+    """Who is not ready while others are, and why: nodes of which all answer may still serve nobody."""
+    told = [f"{node['node']} is not ready: {node['reason']}" for node in answered if node.get("reason")]
+    return f"degraded: {'; '.join(told)}" if 0 < len(told) < len(answered) else ""
 
 
 def _size(answered: Nodes) -> int:

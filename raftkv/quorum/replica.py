@@ -184,6 +184,9 @@ class QuorumReplica:
         self._upkeep_s = now_s
         self._disk_was_full = False
         self._clock_fault = "", now_s, False
+        # Who is alone has heard a majority of the clocks before anybody can ask.
+        self._time.work(now_s)
+        self._upkeep.let_in(now_s)
 
     # -- Replicator
 

@@ -35,6 +35,14 @@ def test_what_is_missing_is_told_with_what_it_means(found, told):
     assert remark(found) == told
 
 
+def test_a_node_that_answers_and_is_not_ready_is_told_with_its_reason_where_others_are_ready():
+    unready = {"reason": "stamps ahead of the agreed time", "ready": False}
+    found = nodes(3, 3, ring=True)
+
+    assert remark([found[0] | unready, *found[1:]]) == "degraded: n0 is not ready: stamps ahead of the agreed time"
+    assert remark([node | unready for node in found]) == ""
+
+
 def test_a_node_that_was_removed_and_is_still_named_is_no_failure():
     gone = {"server": "http://old:8001", "error": "gone"}
 
