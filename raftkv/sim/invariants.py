@@ -161,6 +161,7 @@ class Invariants(Observer):
         if role != "leader":
             return
         self.counts["elections"] += 1
+        watched.heard_s.clear()  # votes may have come one by one for long: its patience begins now
         leader = self._leaders.setdefault(term, name)
         assert leader == name, f"{name} and {leader} lead in term {term}"
         # A vote may be long on its way, and elect the leader of a term that is over: it need not know what came later.
