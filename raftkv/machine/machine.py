@@ -4,13 +4,16 @@ Rules: ``apply`` is deterministic and total (it raises only for a command format
 must stop); it does not commit the tables, its caller does; applying an index a second time is refused by assertion,
 because the tables already carry the index they stand at. What a command reads is told to nobody but its proposer, up
 to a number of bytes, and changes nothing: no command, of this log or an older one, makes a node build more than that.
+Every change of a row goes through ``raftkv.machine.rows``, which keeps the sum by which replicas are compared.
 """
 
 from __future__ import annotations
 
+import struct
 from hashlib import blake2b
 
 import msgspec
+from xxhash import xxh3_64_intdigest
 
 from raftkv.core.pages import ANSWER_BYTES
 from raftkv.core.requests import ANY, Delete, Get, Operation, Put, Write
@@ -18,6 +21,8 @@ from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, 
 from raftkv.machine import command as commands
 from raftkv.machine import layout
 from raftkv.machine.reading import Answers
+from raftkv.machine.rows import SummedRows
+from raftkv.storage.sums import SUM_MASK
 from raftkv.storage.tables import Tables
 
 EXPIRIES_PER_COMMAND = 1_000
@@ -26,6 +31,7 @@ EXPIRIES_PER_COMMAND = 1_000
 REUSED_KEY = "the Idempotency-Key was used before, for a different request"
 
 _pack = layout.pack_number
+_STATE = struct.Struct(">7Q")
 
 
 class MachineLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +65,7 @@ class Machine:
 
     def __init__(self, tables: Tables, limits: MachineLimits) -> None:
         self._tables = tables
+        self._rows = SummedRows(tables)
         self._limits = limits
         self.applied_index = self._number(layout.APPLIED_INDEX)
         self.applied_term = self._number(layout.APPLIED_TERM)
@@ -76,6 +83,12 @@ class Machine:
     def clock_ms(self) -> int:
         """The latest stamp applied, in milliseconds since the epoch."""
         return self._clock_ms
+
+    @property
+    def state_hash(self) -> int:
+        """A 62-bit hash of all that the machine holds at ``applied_index``: equal on replicas that applied the same."""
+        numbers = (self.revision, self._clock_ms, self._outcome_first, self._outcome_next, *self.sizes)
+        return xxh3_64_intdigest(_STATE.pack(self._rows.total & SUM_MASK, *numbers)) >> 2
 
     def apply(
         self, index: int, term: int, command: bytes, *, told: int | None = None, room_bytes: int = ANSWER_BYTES
@@ -95,6 +108,7 @@ class Machine:
         outcomes = tuple([self._write(write) for write in decoded.writes])
         self._evict_outcomes()
         put, meta = self._tables.put, layout.META
+        self._rows.store_sum()
         put(meta, layout.REVISION, _pack(self.revision))
         put(meta, layout.CLOCK_MS, _pack(self._clock_ms))
         self.skip(index, term)
@@ -126,8 +140,9 @@ class Machine:
         self._none_is_due = len(due) < EXPIRIES_PER_COMMAND
         for row in due:
             self.revision += 1
-            self._tables.delete(layout.EXPIRY, row)
-            self._tables.delete(layout.KEYS, row[layout.NUMBER_BYTES :])
+            self._rows.remove(layout.EXPIRY, row, b"")
+            key = row[layout.NUMBER_BYTES :]
+            self._rows.remove(layout.KEYS, key, self._tables.get(layout.KEYS, key))
 
     def _write(self, write: Write) -> Written:
         self._answers = Answers(min(ANSWER_BYTES, self._room_bytes))
@@ -162,8 +177,8 @@ class Machine:
         ]
         stored = _StoredOutcome(fingerprint, msgspec.structs.replace(written, results=tuple(kept)))
         order = _pack(self._outcome_next)
-        self._tables.put(layout.OUTCOMES, name, _encode(stored))
-        self._tables.put(layout.OUTCOME_ORDER, order, _pack(self._clock_ms) + name)
+        self._rows.put(layout.OUTCOMES, name, None, _encode(stored))
+        self._rows.put(layout.OUTCOME_ORDER, order, None, _pack(self._clock_ms) + name)
         self._outcome_next += 1
         self._tables.put(layout.META, layout.OUTCOME_NEXT, _pack(self._outcome_next))
         return written
@@ -185,8 +200,9 @@ class Machine:
             held = self._outcome_next - forgotten
             if held <= self._limits.idempotency_keys and age_ms <= self._limits.idempotency_window_ms:
                 break
-            self._tables.delete(layout.OUTCOMES, row[layout.NUMBER_BYTES :])
-            self._tables.delete(layout.OUTCOME_ORDER, _pack(forgotten))
+            name = row[layout.NUMBER_BYTES :]
+            self._rows.remove(layout.OUTCOMES, name, self._tables.get(layout.OUTCOMES, name))
+            self._rows.remove(layout.OUTCOME_ORDER, _pack(forgotten), row)
             forgotten += 1
         if forgotten != self._outcome_first:
             self._outcome_first = forgotten
@@ -199,7 +215,7 @@ class Machine:
         if row is not None:
             version, create_revision, mod_revision, expires_at_ms = layout.unpack_header(row)
             if 0 < expires_at_ms <= self._clock_ms:
-                self._remove(operation.key, expires_at_ms)
+                self._remove(operation.key, expires_at_ms, row)
                 row = None
         if isinstance(operation, Get):
             return Missing(key=operation.key) if row is None else self._answers.found(operation.key, row)
@@ -210,28 +226,30 @@ class Machine:
         if isinstance(operation, Delete):
             if row is None:
                 return Missing(key=operation.key)
-            self._remove(operation.key, expires_at_ms)
+            self._remove(operation.key, expires_at_ms, row)
             return DeleteDone(revision=self.revision)
-        return self._put(operation, version, create_revision, expires_at_ms)
+        return self._put(operation, version, create_revision, expires_at_ms, row)
 
-    def _put(self, operation: Put, version: int, create_revision: int, expires_at_ms: int) -> PutDone:
+    def _put(
+        self, operation: Put, version: int, create_revision: int, expires_at_ms: int, before: bytes | None
+    ) -> PutDone:
         self.revision += 1
         if expires_at_ms:
-            self._tables.delete(layout.EXPIRY, _pack(expires_at_ms) + operation.key)
+            self._rows.remove(layout.EXPIRY, _pack(expires_at_ms) + operation.key, b"")
         expires_at_ms = self._clock_ms + operation.ttl_ms if operation.ttl_ms else 0
         if expires_at_ms:
-            self._tables.put(layout.EXPIRY, _pack(expires_at_ms) + operation.key, b"")
+            self._rows.put(layout.EXPIRY, _pack(expires_at_ms) + operation.key, None, b"")
         row = layout.pack_record(
             version + 1, create_revision or self.revision, self.revision, expires_at_ms, operation.value
         )
-        self._tables.put(layout.KEYS, operation.key, row)
+        self._rows.put(layout.KEYS, operation.key, before, row)
         return PutDone(version=version + 1, revision=self.revision)
 
-    def _remove(self, key: bytes, expires_at_ms: int) -> None:
+    def _remove(self, key: bytes, expires_at_ms: int, before: bytes) -> None:
         self.revision += 1
         if expires_at_ms:
-            self._tables.delete(layout.EXPIRY, _pack(expires_at_ms) + key)
-        self._tables.delete(layout.KEYS, key)
+            self._rows.remove(layout.EXPIRY, _pack(expires_at_ms) + key, b"")
+        self._rows.remove(layout.KEYS, key, before)
 
 
 def _matches(match: int | None, mod_revision: int) -> bool:

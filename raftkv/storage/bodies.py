@@ -9,6 +9,8 @@
 Rules: rows stand in key order, and the table ``meta`` stands last: as long as a load is not finished, the loaded state
 says that it has applied nothing. What does not check out is ``CorruptBody``.
 
+The sum of the rows is checked against the one in ``meta``, if there is one (``raftkv.storage.sums``).
+
 This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
 """
 
@@ -25,9 +27,9 @@ import msgspec
 
 from raftkv.core.errors import StartupError
 from raftkv.storage.disk import translated
+from raftkv.storage.sums import META_TABLE, SUM_MASK, row_hash, stored_sum
 from raftkv.storage.tables import TableReader, Tables
 
-META_TABLE: Final = b"meta"
 APPLIED_INDEX_KEY: Final = b"applied_index"
 APPLIED_TERM_KEY: Final = b"applied_term"
 
@@ -53,11 +55,12 @@ class BodySummary(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     body_bytes: int
     body_crc: int
+    sum: int
 
 
 def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySummary:
     """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably."""
-    rows, size, checksum = 0, len(_MAGIC), zlib.crc32(_MAGIC)
+    rows, size, checksum, total = 0, len(_MAGIC), zlib.crc32(_MAGIC), 0
     with translated(path), path.open("xb") as file:
         file.write(_MAGIC)
         for table, flat in _chunks(view, sorted(tables, key=lambda name: (name == META_TABLE, name))):
@@ -67,11 +70,13 @@ def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySu
             file.write(payload)
             checksum = zlib.crc32(payload, zlib.crc32(head, checksum))
             size += len(head) + len(payload)
-            rows += len(flat) // 2 if table else 0
+            if table:
+                rows += len(flat) // 2
+                total += _sum_of(table, flat)
         file.flush()
         os.fsync(file.fileno())
     index, term = (_number(view.get(META_TABLE, key)) for key in (APPLIED_INDEX_KEY, APPLIED_TERM_KEY))
-    return BodySummary(index=index, term=term, rows=rows, body_bytes=size, body_crc=checksum)
+    return BodySummary(index=index, term=term, rows=rows, body_bytes=size, body_crc=checksum, sum=total & SUM_MASK)
 
 
 def read_table_names(path: Path) -> tuple[bytes, ...]:
@@ -82,7 +87,7 @@ def read_table_names(path: Path) -> tuple[bytes, ...]:
 
 def load_body(path: Path, tables: Tables) -> int:
     """Put all rows of the body at ``path`` into empty ``tables`` and commit; returns how many there were."""
-    rows = uncommitted = 0
+    rows = uncommitted = total = 0
     with translated(path), path.open("rb") as file:
         _read_names(path, file)
         while head := file.read(_CHUNK.size):
@@ -98,6 +103,9 @@ def load_body(path: Path, tables: Tables) -> int:
                 put(table, key, value)
             uncommitted += size
             rows += len(flat) // 2
+            total += _sum_of(table, flat)
+    if stored_sum(tables) not in (None, total & SUM_MASK):
+        raise CorruptBody(f"{path}: the rows do not add up to the sum that it says")
     tables.commit()
     return rows
 
@@ -120,6 +128,12 @@ def _chunks(view: TableReader, tables: list[bytes]) -> Iterator[tuple[bytes, lis
     for table in tables:
         for flat in _portions(view.scan(table, b"", None)):
             yield table, flat
+
+
+def _sum_of(table: bytes, flat: list[bytes]) -> int:
+    if table == META_TABLE:
+        return 0
+    return sum([row_hash(table, key, value) for key, value in zip(flat[::2], flat[1::2], strict=True)])
 
 
 def _portions(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:

@@ -22,6 +22,7 @@ from raftkv.process import streams
 from raftkv.storage.bodies import load_body, read_table_names, write_body
 from raftkv.storage.sealed import DamagedState
 from raftkv.storage.state import LmdbReader, LmdbTables
+from raftkv.storage.sums import stored_sum
 
 LOWER_PRIORITY: Final = 10
 
@@ -47,6 +48,7 @@ def write(state: Path, body: Path) -> Report:
     try:
         with reader.view() as view:
             summary = write_body(view, reader.tables, body)
+            _check_sum(state, stored_sum(view), summary.sum)
     except BaseException:
         body.unlink(missing_ok=True)
         raise
@@ -59,6 +61,11 @@ def write(state: Path, body: Path) -> Report:
         bytes=summary.body_bytes,
         crc=summary.body_crc,
     )
+
+
+def _check_sum(state: Path, stored: int | None, found: int) -> None:
+    if stored not in (None, found):
+        raise DamagedState(state, "its rows do not add up to its sum")
 
 
 def load(body: Path, state: Path) -> Report:

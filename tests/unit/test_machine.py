@@ -11,6 +11,7 @@ from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Re
 from raftkv.machine import command as commands
 from raftkv.machine import layout, reading
 from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
+from raftkv.storage import sums
 from raftkv.storage.tables import MemoryTables
 
 KEYS = st.sampled_from([b"a", b"b", b"a/b", "ключ".encode(), b"z" * 600])
@@ -88,6 +89,7 @@ def test_it_does_what_the_model_does(groups):
 
         assert list(outcome.results) == [model.do(operation) for operation in group]
         assert outcome.revision == model.revision
+        assert sums.stored_sum(driver.tables) == sums.sum_of(driver.tables, layout.TABLES)
     page = reading.answer(driver.tables, List(start=b"", end=None, limit=100))
     assert list(page.records) == [model.records[key] for key in sorted(model.records)]
 
@@ -310,3 +312,58 @@ def test_no_command_builds_more_than_it_may_answer_and_what_it_does_is_the_same(
         assert len(told) + sum(isinstance(result, Withheld) for result in results) == 400
         assert [type(outcome.results[-1]) for outcome in applied.outcomes[1:]] == [PutDone] * 3
     assert rows[0] == rows[1] == rows[2]
+
+
+def exercise(driver):
+    """Everything that changes rows: lifetimes, their end, retries, outcomes that are forgotten, sizes."""
+    driver.do(Put(key=b"k", value=b"v", ttl_ms=500))
+    driver.do(Put(key=b"k", value=b"w"))
+    for number in range(5):
+        driver.do(Put(key=b"k%d" % number, value=b"x", ttl_ms=100 * number + 100), idempotency_key=f"i{number}")
+    driver.do(Put(key=b"k1", value=b"x", ttl_ms=200), idempotency_key="i1")
+    driver.do(Delete(key=b"k4"))
+    driver.apply(Write(operations=(), sizes=(2, 3)), now_ms=driver.now_ms + 250)
+    driver.do(Get(key=b"k2"))
+    driver.do(Put(key=b"z" * 600, value=b"long", ttl_ms=50))
+    driver.apply(now_ms=driver.now_ms + 1000)
+
+
+def test_the_running_sum_is_that_of_the_rows_whatever_changed_them_and_outlives_the_machine():
+    driver = Driver(idempotency_keys=3)
+    exercise(driver)
+
+    assert len(driver.rows()) > 8
+    assert sums.stored_sum(driver.tables) == sums.sum_of(driver.tables, layout.TABLES) != 0
+    again = Machine(driver.tables, MachineLimits(idempotency_keys=3))
+    assert again.state_hash == driver.machine.state_hash
+
+
+def test_a_state_without_a_sum_is_given_one():
+    driver = Driver()
+    exercise(driver)
+    driver.tables.delete(layout.META, sums.SUM_KEY)
+
+    assert Machine(driver.tables, MachineLimits()).state_hash == driver.machine.state_hash
+
+
+def test_replicas_that_keep_another_number_of_outcomes_have_another_hash():
+    one, same, other = Driver(), Driver(), Driver(idempotency_keys=1)
+    for driver in (one, same, other):
+        driver.do(Put(key=b"k", value=b"v"), idempotency_key="a")
+    assert one.machine.state_hash == same.machine.state_hash == other.machine.state_hash
+    for driver in (one, same, other):
+        driver.do(Put(key=b"k", value=b"v"), idempotency_key="b")
+
+    assert one.machine.state_hash == same.machine.state_hash != other.machine.state_hash
+
+
+@pytest.mark.parametrize(
+    "name", [layout.REVISION, layout.CLOCK_MS, layout.OUTCOME_FIRST, layout.OUTCOME_NEXT, layout.READ_SIZE]
+)
+def test_the_hash_covers_the_numbers_that_later_commands_rest_on(name):
+    driver = Driver()
+    driver.do(Put(key=b"k", value=b"v"))
+    before = driver.machine.state_hash
+    driver.tables.put(layout.META, name, layout.pack_number(9))
+
+    assert Machine(driver.tables, MachineLimits()).state_hash != before

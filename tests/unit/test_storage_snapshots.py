@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from raftkv.core.errors import StartupError
+from raftkv.storage.bodies import CorruptBody, load_body, write_body
+from raftkv.storage.sealed import DamagedState
 from raftkv.storage.snapshots import SnapshotFailedError, SnapshotStore
 from raftkv.storage.state import LmdbTables, is_trustworthy
+from raftkv.storage.sums import SUM_KEY, pack_sum, sum_of
 from raftkv.storage.tables import MemoryTables
 
 TABLES = (b"keys", b"meta", b"outcomes")
@@ -299,3 +302,25 @@ def test_a_full_disk_fails_the_snapshot_and_leaves_room_again(tmp_path, live):
         store.close()
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+def test_a_state_whose_rows_do_not_add_up_to_its_sum_is_found_damaged_when_a_snapshot_is_written(store, live):
+    fill(live, 17)
+    live.put(b"meta", SUM_KEY, pack_sum(sum_of(live, TABLES)))
+    live.commit()
+    take(store, live)
+    live.put(b"keys", b"000001", b"another value, rightly sealed")
+    live.commit()
+
+    store.start_write(live.directory)
+    with pytest.raises(DamagedState, match="is damaged"):
+        wait_for(store.poll_write)
+
+
+def test_a_body_whose_rows_do_not_add_up_to_its_sum_is_not_loaded(tmp_path, live):
+    fill(live, 17)
+    live.put(b"meta", SUM_KEY, pack_sum(sum_of(live, TABLES) ^ 1))
+    write_body(live, TABLES, tmp_path / "body")
+
+    with pytest.raises(CorruptBody, match="do not add up"):
+        load_body(tmp_path / "body", MemoryTables())
