@@ -19,6 +19,7 @@ import msgspec
 
 from raftkv.cli import connection, exits
 from raftkv.cli.connection import Connection
+from raftkv.cli.kinds import Duration
 from raftkv.cli.tables import print_figures, print_text
 from raftkv.load.plan import Distribution, LoadError, Plan, parse_ratio
 
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 
 ETCD_SERVERS: Final = ("http://127.0.0.1:2379",)
 DEFAULTS: Final = Plan()
+ASK_S: Final = 2.0
+"""How long a server may take to say what it is."""
+
 MISSING: Final = "{} is not installed; the extra 'lab' brings it: pip install '.[lab]' where you installed raftkv from"
+RUN: Final = Duration(most_s=86_400.0)
+WARM_UP: Final = Duration(least_s=0.0, most_s=3600.0)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -44,8 +50,10 @@ def _writable(_context: click.Context, _option: click.Parameter, path: Path | No
 @click.option(
     "--ratio", default=str(DEFAULTS.ratio), show_default=True, metavar="WRITES/READS", help="1/99, 50/50, ..."
 )
-@click.option("--seconds", default=DEFAULTS.seconds, show_default=True, help="How long to measure.")
-@click.option("--warm-up", "warm_up_s", default=DEFAULTS.warm_up_s, show_default=True, help="Seconds not measured.")
+@click.option("--seconds", type=RUN, default=DEFAULTS.seconds, show_default=True, help="How long to measure.")
+@click.option(
+    "--warm-up", "warm_up_s", type=WARM_UP, default=DEFAULTS.warm_up_s, show_default=True, help="Time not measured."
+)
 @click.option("--clients", default=DEFAULTS.clients, show_default=True, help="Requests under way at most.")
 @click.option(
     "--rate", "rate_per_s", type=float, help="Requests per second, an open loop; without it the loop is closed."
@@ -65,6 +73,7 @@ def _writable(_context: click.Context, _option: click.Parameter, path: Path | No
 @click.option("--w", default="", metavar="leader|majority|all|N", help="Replicas that have a write before its answer.")
 @click.option("--seed", default=DEFAULTS.seed, show_default=True, help="The same one draws the same operations.")
 @click.option("--fill/--no-fill", default=DEFAULTS.fill, show_default=True, help="Write every key before measuring.")
+@click.option("--keep", is_flag=True, help="Leave the keys; otherwise they are deleted at the end.")
 @click.option("--etcd", is_flag=True, help="The servers are etcd's, spoken to through its JSON gateway.")
 @click.option("--json", "json_path", type=FILE, callback=_writable, help="Write the result here.")
 @click.option("--csv", "csv_path", type=FILE, callback=_writable, help="Add a line for the run here.")
@@ -75,7 +84,8 @@ def bench(
 ) -> int:
     """Read and write at random, a random server for each request, and show latencies, errors and stale reads.
 
-    Writes the keys bench-0, bench-1, ... Exit status 3 when not one operation succeeded.
+    Writes the keys bench-0, bench-1, ..., and deletes those it wrote when it ends, also on Ctrl-C (a second one leaves
+    them). Exit status 3 when not one operation succeeded.
     """
     link = connection.chosen(context, given)
     if context.invoked_subcommand is not None:
@@ -115,8 +125,35 @@ def _run(plan: Plan, link: Connection, *, etcd: bool) -> Result:
     servers = [_server(url) for url in urls]
     tls = ssl.create_default_context(cafile=link.trusted()) if any(server.tls for server in servers) else None
     gc.freeze()  # what was imported need not be looked through again and again while latencies are measured
-    with _watching() as watch:
-        return uvloop.run(run(plan, servers, dialect, watch=watch, tls=tls))
+    print_text(_heading(plan, link, urls, etcd=etcd))
+    reached: Progress | None = None
+    try:
+        with _watching() as watch:
+
+            def remember(now: Progress) -> None:
+                nonlocal reached
+                reached = now
+                watch(now)
+
+            return uvloop.run(run(plan, servers, dialect, watch=remember, tls=tls))
+    except KeyboardInterrupt:
+        if reached is not None and not plan.keep and (reached.phase != "clean up" or reached.done < reached.total):
+            exits.complain("interrupted; some of the keys bench-... may be left")
+        raise
+
+
+def _heading(plan: Plan, link: Connection, urls: tuple[str, ...], *, etcd: bool) -> str:
+    from raftkv.core.errors import RaftkvError  # noqa: PLC0415
+    from raftkv.load import report  # noqa: PLC0415
+
+    if etcd:
+        return report.heading(plan, urls, "etcd", None)
+    try:
+        with link.client(timeout_s=min(link.timeout_s or ASK_S, ASK_S)) as client:
+            found = client.status()
+        return report.heading(plan, urls, found["mode"], (found["n"], found["r"], found["w"]))
+    except (RaftkvError, KeyError):  # the run itself says what is wrong with the servers
+        return report.heading(plan, urls, "mode unknown", None)
 
 
 def _server(url: str) -> Server:

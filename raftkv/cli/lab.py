@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from raftkv.cli import exits
+from raftkv.cli.kinds import Duration
 from raftkv.cli.tables import print_figures, print_text
 
 
@@ -38,9 +39,7 @@ def list_() -> int:
 @lab.command("run", short_help="Run a scenario and write a report.")
 @click.argument("scenario_name", metavar="SCENARIO")
 @click.option("--seed", type=click.IntRange(min=0), help="Other choices of keys, values and nodes.")
-@click.option(
-    "--duration", type=click.FloatRange(min=1, max=3600), metavar="SECONDS", help="How long each variant runs."
-)
+@click.option("--duration", type=Duration(least_s=1, most_s=3600), metavar="TIME", help="How long each variant runs.")
 @click.option("--variant", "names", multiple=True, metavar="NAME", help="Run only this one; repeat it.")
 @click.option("--namespaces", is_flag=True, help="Give every node a network of its own (root, on Linux).")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where everything goes.")

@@ -29,8 +29,14 @@ class Dialect(Protocol):
     def get(self, key: int) -> bytes:
         """The request that reads."""
 
+    def delete(self, key: int) -> bytes:
+        """The request that removes the key."""
+
     def written(self, status: int, body: bytes) -> Failure | None:
         """What the answer to ``put`` means."""
+
+    def deleted(self, status: int, body: bytes) -> Failure | None:
+        """What the answer to ``delete`` means; a key that was not there is as good as removed."""
 
     def found(self, status: int, body: bytes) -> tuple[bytes, ...] | Failure:
         """What the answer to ``get`` means: no value, one, or several that are siblings."""
@@ -71,6 +77,7 @@ class RaftkvDialect:
     def __init__(self, plan: Plan) -> None:
         shared = {"timeout": f"{plan.timeout_s:g}"} if plan.timeout_s != Plan().timeout_s else {}
         self._write_query = _query({**shared, "w": plan.w})
+        self._delete_query = _query(shared)
         self._read_query = _query({**shared, "consistency": plan.consistency, "r": plan.r})
 
     def put(self, key: int, value: bytes) -> bytes:
@@ -81,9 +88,18 @@ class RaftkvDialect:
         """``GET /kv/{key}``, raw bytes."""
         return http_request("GET", f"/kv/{KEY_PREFIX}{key}{self._read_query}")
 
+    def delete(self, key: int) -> bytes:
+        """``DELETE /kv/{key}``, on as many replicas as the cluster does it by default."""
+        return http_request("DELETE", f"/kv/{KEY_PREFIX}{key}{self._delete_query}")
+
     def written(self, status: int, body: bytes) -> Failure | None:
         """200, 201, or 202 for a write that not even a majority has yet."""
         return None if 200 <= status < 300 else self._failure(status, body)
+
+    def deleted(self, status: int, body: bytes) -> Failure | None:
+        """200, 202, or 404 for no such key."""
+        failure = self.written(status, body)
+        return None if failure is None or failure.code == Code.NOT_FOUND else failure
 
     def found(self, status: int, body: bytes) -> tuple[bytes, ...] | Failure:
         """200, 404 for no such key, or 300 for siblings."""
@@ -146,6 +162,14 @@ class EtcdDialect:
         """``POST /v3/kv/range``; a serializable read is etcd's local one."""
         extra = {"serializable": True} if self._is_local else {}
         return json_post("/v3/kv/range", {"key": f"{KEY_PREFIX}{key}".encode(), **extra})
+
+    def delete(self, key: int) -> bytes:
+        """``POST /v3/kv/deleterange`` of one key."""
+        return json_post("/v3/kv/deleterange", {"key": f"{KEY_PREFIX}{key}".encode()})
+
+    def deleted(self, status: int, body: bytes) -> Failure | None:
+        """200, whether or not there was such a key."""
+        return self.written(status, body)
 
     def written(self, status: int, body: bytes) -> Failure | None:
         """200 and nothing else; the gateway does not say whether a write that failed was applied."""

@@ -71,6 +71,10 @@ class Ledger:
         self._under_way[key] += 1
         return number
 
+    def touched(self) -> list[int]:
+        """The keys of which a write has begun."""
+        return [key for key, number in enumerate(self._newest) if number != FOREIGN]
+
     def write_ends(self, key: int, number: int, now_s: float, *, acknowledged: bool) -> None:
         """The fate of a write is known, or will never be: without acknowledgement it proves nothing."""
         self._under_way[key] -= 1

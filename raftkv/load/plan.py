@@ -64,7 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     Without ``rate_per_s`` the loop is closed. ``consistency``, ``r`` (reads) and ``w`` (writes) are sent as they are;
     empty means the cluster's own. ``exponent`` belongs to the zipfian distribution. ``fill`` writes every key once
-    before anything is measured. ``timeout_s`` is also the servers' deadline.
+    before anything is measured, and without ``keep`` what the run wrote is deleted when it ends. ``timeout_s`` is also
+    the servers' deadline.
     """
 
     ratio: Ratio = RATIOS[1]
@@ -81,4 +82,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     w: str = ""
     seed: int = 1
     fill: bool = True
+    keep: bool = False
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0

@@ -30,12 +30,14 @@ class Pour(Generic[T, C]):
         *,
         request: Callable[[T, int, float], C],
         judge: Callable[[C, Answer, Times], Failure | None],
+        attempts_max: int = ATTEMPTS_MAX,
     ) -> None:
         self._items = iter(items)
         self._again: deque[tuple[T, int]] = deque()
         self._under_way: dict[int, tuple[T, int]] = {}
         self._request = request
         self._judge = judge
+        self._attempts_max = attempts_max
         self._turn = 0
         self.done = 0
 
@@ -67,7 +69,7 @@ class Pour(Generic[T, C]):
         if wrong is None:
             self.done += 1
             return True
-        if attempt == ATTEMPTS_MAX:
-            raise LoadError(f"{ATTEMPTS_MAX} requests in vain, the last because: {wrong.code}, {wrong.detail}")
+        if attempt == self._attempts_max:
+            raise LoadError(f"{attempt} requests in vain, the last because: {wrong.code}, {wrong.detail}")
         self._again.append((item, attempt + 1))
         return False

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from raftkv.load.plan import Plan
 from raftkv.load.result import Latency, Result
 from raftkv.load.samples import Kind
 
 COLUMNS: Final = ("kind", "count", "per s", "mean ms", "p50", "p90", "p99", "p99.9", "p99.99", "max", "errors")
+
+
+def heading(plan: Plan, servers: Sequence[str], mode: str, sizes: tuple[int, int, int] | None) -> str:
+    """What is measured, before it is; ``mode`` and ``sizes`` (N, R, W) as a server says them, ``None`` if none does."""
+    count = f"{len(servers)} server{'s' if len(servers) > 1 else ''}"
+    n, r, w = ("?", "?", "?") if sizes is None else sizes
+    level = plan.consistency or ("linearizable" if mode in ("raft", "etcd") else "eventual" if sizes else "by default")
+    reads = f"reads {level}"
+    writes = f"writes w={plan.w or 'majority'}"
+    if mode == "quorum":
+        reads, writes = f"{reads}, R={plan.r or r} of {n}", f"writes W={plan.w or w} of {n}"
+    elif plan.r:
+        reads += f", r={plan.r}"
+    loop = "closed loop" if plan.rate_per_s is None else f"open loop of {plan.rate_per_s:g}/s"
+    return (
+        f"{mode}, {count} ({' '.join(servers)}); {reads}; {writes}; {plan.ratio} writes/reads, {plan.clients} clients, "
+        f"{loop}, {plan.keys:,} keys ({plan.distribution}), values of {plan.value_bytes:,} bytes; "
+        f"{plan.seconds:g} s after {plan.warm_up_s:g} s"
+    )
 
 
 def latency_rows(result: Result) -> list[tuple[str, ...]]:
@@ -59,6 +80,8 @@ def remarks(result: Result) -> list[str]:
             f"{result.unsent:,} requests were due and never sent, all clients being busy: the real latencies are worse "
             "(lower --rate, or raise --clients if the servers have room)"
         )
+    if result.left:
+        lines.append(f"{result.left:,} keys (bench-...) could not be deleted and are still there")
     if result.client_cores > 0.9:
         lines.append(f"the load generator itself used {result.client_cores:.2f} cores: it may be what limits this")
     return lines

@@ -68,7 +68,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One run. Operations are those that were due in ``seconds`` and done; ``per_second`` follows.
 
     ``unsent`` requests of an open loop found no free client in time: latencies are then too good. ``client_cores`` is
-    the load generator's own CPU: near 1 it was the bottleneck.
+    the load generator's own CPU: near 1 it was the bottleneck. ``left`` keys could not be deleted afterwards.
     """
 
     plan: Plan
@@ -82,6 +82,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     freshness: Freshness
     unsent: int
     client_cores: float
+    left: int = 0
 
     @property
     def error_count(self) -> int:

@@ -100,6 +100,21 @@ class Traffic:
         self._ledger.write_ends(call.key, call.number, times.ended_s, acknowledged=False)
         return answer
 
+    # --- cleaning up
+
+    def touched(self) -> list[int]:
+        """The keys that this run may have written."""
+        return self._ledger.touched()
+
+    def removing(self, key: int, turn: int, began_s: float) -> Operation:  # noqa: ARG002  see Pour
+        """The request that deletes ``key``; see ``Pour``."""
+        server = self._writers[turn % len(self._writers)]
+        return Operation(request=self._dialect.delete(key), server=server, key=key)
+
+    def removed(self, call: Operation, answer: tuple[int, bytes] | Failure, times: Times) -> Failure | None:  # noqa: ARG002
+        """What came of it."""
+        return answer if isinstance(answer, Failure) else self._dialect.deleted(*answer)
+
     # --- both
 
     def _write(self, key: int, server: int, began_s: float) -> Operation:

@@ -3,15 +3,21 @@
 import asyncio
 import csv
 import json
+import signal
+import subprocess
 import threading
+import time
 
 import pytest
 
 from raftkv.cli import exits
 from raftkv.cli.main import run
+from raftkv.load.dialect import RaftkvDialect
+from raftkv.load.engine import Failure
+from raftkv.process.command import module
 from tests.unit.fake_server import FakeServer, problem, unused_url
 
-QUICK = ("--seconds", "0.2", "--warm-up", "0", "--clients", "2", "--keys", "5")
+QUICK = ("--seconds", "200ms", "--warm-up", "0", "--clients", "2", "--keys", "5")
 
 
 class Register(asyncio.Protocol):
@@ -25,16 +31,28 @@ class Register(asyncio.Protocol):
 
     def data_received(self, data):
         method, target, _ = data.split(b" ", 2)
-        if method == b"PUT":
+        body = b"{}"
+        if target.startswith(b"/status"):
+            body = b'{"node":"n1","role":"leader","mode":"raft","n":3,"r":1,"w":2}'
+        elif method == b"PUT":
             self._values[target] = data.partition(b"\r\n\r\n")[2]
-        body = b"{}" if method == b"PUT" else self._values[target]
+        elif method == b"DELETE":
+            del self._values[target]
+        else:
+            body = self._values.get(target, b"")
         self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
 @pytest.fixture
-def register():
+def values():
+    """What the register holds."""
+    return {}
+
+
+@pytest.fixture
+def register(values):
     """The URL of one."""
-    loop, values = asyncio.new_event_loop(), {}
+    loop = asyncio.new_event_loop()
     server = loop.run_until_complete(loop.create_server(lambda: Register(values), "127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -53,7 +71,10 @@ def test_a_run_is_shown_and_written_as_json_and_csv(register, tmp_path, capsys):
 
         assert status == exits.DONE
         assert shown.err == ""
-        assert {line.split()[0] for line in shown.out.splitlines()[:3]} == {"kind", "read", "write"}
+        assert shown.out.startswith("raft, 1 server (http://127.0.0.1:")
+        assert "reads linearizable; writes w=majority; " + ratio in shown.out
+        assert "2 clients, closed loop, 5 keys (uniform), values of 100 bytes; 0.2 s after 0 s" in shown.out
+        assert {line.split()[0] for line in shown.out.splitlines()[1:4]} == {"kind", "read", "write"}
         assert "stale reads: 0 of" in shown.out
 
     result = json.loads((tmp_path / "a.json").read_text())
@@ -65,6 +86,41 @@ def test_a_run_is_shown_and_written_as_json_and_csv(register, tmp_path, capsys):
     assert result["freshness"]["stale"] == 0
     assert [row["ratio"] for row in rows] == ["50/50", "90/10"]
     assert int(rows[1]["write_count"]) == result["latency"]["write"]["count"]
+
+
+def test_a_run_deletes_the_keys_that_it_wrote_and_no_others(register, values, capsys):
+    values[b"/kv/bench-9"] = values[b"/kv/mine"] = b"v"
+
+    assert run(["bench", "--server", register, *QUICK]) == exits.DONE
+    assert set(values) == {b"/kv/bench-9", b"/kv/mine"}
+    assert "could not be deleted" not in capsys.readouterr().out
+
+
+def test_a_run_leaves_its_keys_when_told_to(register, values):
+    assert run(["bench", "--server", register, *QUICK, "--keep"]) == exits.DONE
+    assert set(values) == {b"/kv/bench-%d" % key for key in range(5)}
+
+
+def test_a_run_that_is_interrupted_deletes_its_keys_as_well(register, values):
+    command = module("raftkv", "bench", "--server", register, *QUICK, "--seconds", "1m")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline_s = time.monotonic() + 30
+        while len(values) < 5 and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        held = len(values)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+
+    assert held == 5
+    assert process.returncode == 130, told
+    assert values == {}
+
+
+def test_what_could_not_be_deleted_is_told(register, values, capsys, monkeypatch):
+    monkeypatch.setattr(RaftkvDialect, "deleted", lambda *_: Failure("no", "no_leader"))
+
+    assert run(["bench", "--server", register, *QUICK]) == exits.DONE
+    assert "5 keys (bench-...) could not be deleted and are still there" in capsys.readouterr().out
 
 
 def test_an_open_loop_accounts_for_every_request_that_was_due(register, tmp_path):
@@ -91,7 +147,7 @@ def test_keys_that_cannot_be_filled_end_the_run_in_one_line(capsys):
     assert status == exits.UNAVAILABLE
     assert shown.err.count("\n") == 1
     assert "unreachable" in shown.err
-    assert shown.out == ""
+    assert shown.out.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -100,6 +156,8 @@ def test_keys_that_cannot_be_filled_end_the_run_in_one_line(capsys):
         ("--seconds", "0"),
         ("--value-bytes", "3"),
         ("--ratio", "1"),
+        ("--ratio", "50/60"),
+        ("--seconds", "10x"),
         ("--rate", "-5"),
         ("--clients", "0"),
         ("--etcd", "--w", "1"),

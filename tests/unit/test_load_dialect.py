@@ -35,6 +35,16 @@ def problem(code, applied):
     return json.dumps({"status": 503, "title": "t", "detail": "d", "code": code, "applied": applied}).encode()
 
 
+def test_a_key_is_deleted_or_was_not_there():
+    dialect = RaftkvDialect(Plan(w="leader", timeout_s=1.5))
+
+    assert parsed(dialect.delete(7))[0] == "DELETE /kv/bench-7?timeout=1.5 HTTP/1.1"
+    assert dialect.deleted(200, b"{}") is None
+    assert dialect.deleted(404, problem("not_found", "no")) is None
+    assert dialect.deleted(503, problem("no_leader", "no")) == Failure("no", "no_leader", "d")
+    assert parsed(EtcdDialect(Plan()).delete(7))[0] == "POST /v3/kv/deleterange HTTP/1.1"
+
+
 @pytest.mark.parametrize("status", [200, 201, 202])
 def test_a_write_is_done_by_any_success(status):
     assert RaftkvDialect(Plan()).written(status, b"{}") is None

@@ -68,6 +68,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
             seed=seed,
             clients=clients,
             keys=KEYS,
+            keep=True,  # the cluster is taken down, and a run must not slow the next one
             distribution=Distribution.LOCAL_IN_TIME,
             consistency="eventual",
             r=str(self.r),
