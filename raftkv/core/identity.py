@@ -29,11 +29,16 @@ STARTS_MAX: Final = 1_000
 
 
 class Standing(enum.StrEnum):
-    """A raft node's among its peers: new, making good what its disk lost, or a member that counts."""
+    """A raft node's among its peers: new, making good what its disk lost, or a member that counts.
+
+    Or one whose state differs from others', in a tie (``disputed``) or outnumbered (``diverged``), so that it stopped.
+    """
 
     NEW = "new"
     RECOVERING = "recovering"
     MEMBER = "member"
+    DISPUTED = "disputed"
+    DIVERGED = "diverged"
 
 
 class Life(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +62,7 @@ Lives = Mapping[str, Met]
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a data directory says of itself: whose it is, its starts, oldest first, and the lives met of each peer.
 
-    ``standing`` and ``voteless_through_term`` are raft mode's (``raftkv.raft.readmission``).
+    ``standing``, ``voteless_through_term`` and ``difference`` are raft mode's (``raftkv.raft.readmission``).
     """
 
     node: str
@@ -67,6 +72,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     others: Mapping[str, Lives] = {}
     standing: Standing = Standing.NEW
     voteless_through_term: int = 0
+    difference: str = ""
 
     @property
     def life(self) -> Life:

@@ -250,6 +250,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     the front-end finds the applied state for its own reads, empty when there is none to share. ``log_lines_dropped``
     counts the lines of the log that nobody took from the replica. ``misfit`` is why this node itself takes no part, if
     it does not; ``clock_fault`` why it stamps no writes, when the members' clocks are the reason.
+    ``diverged``: it takes no part because its state differs from others'.
     """
 
     node: str
@@ -273,6 +274,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     w: int = 0
     quorum: QuorumStatus | None = None
     log_lines_dropped: int = 0
+    diverged: bool = False
     misfit: str = ""
     clock_fault: str = ""
 

@@ -97,5 +97,6 @@ def _numbers(status: Status) -> Iterable[tuple[str, str, float]]:
         ("cluster_size", "Replicas that vote.", status.cluster_size),
         ("peers_reachable", "Peers with a live link.", sum(peer.reachable for peer in status.peers)),
         ("can_write", "Are writes taken, as far as disks are concerned?", status.can_write),
+        ("diverged", "Did this node stop because its state differs from others'?", status.diverged),
         ("has_room", "Is there room on this node's disk for writes?", status.has_room),
     )

@@ -65,7 +65,7 @@ class Machine:
 
     def __init__(self, tables: Tables, limits: MachineLimits) -> None:
         self._tables = tables
-        self._rows = SummedRows(tables)
+        self.rows = SummedRows(tables)
         self._limits = limits
         self.applied_index = self._number(layout.APPLIED_INDEX)
         self.applied_term = self._number(layout.APPLIED_TERM)
@@ -88,7 +88,7 @@ class Machine:
     def state_hash(self) -> int:
         """A 62-bit hash of all that the machine holds at ``applied_index``: equal on replicas that applied the same."""
         numbers = (self.revision, self._clock_ms, self._outcome_first, self._outcome_next, *self.sizes)
-        return xxh3_64_intdigest(_STATE.pack(self._rows.total & SUM_MASK, *numbers)) >> 2
+        return xxh3_64_intdigest(_STATE.pack(self.rows.total & SUM_MASK, *numbers)) >> 2
 
     def apply(
         self, index: int, term: int, command: bytes, *, told: int | None = None, room_bytes: int = ANSWER_BYTES
@@ -108,7 +108,7 @@ class Machine:
         outcomes = tuple([self._write(write) for write in decoded.writes])
         self._evict_outcomes()
         put, meta = self._tables.put, layout.META
-        self._rows.store_sum()
+        self.rows.store_sum()
         put(meta, layout.REVISION, _pack(self.revision))
         put(meta, layout.CLOCK_MS, _pack(self._clock_ms))
         self.skip(index, term)
@@ -140,9 +140,9 @@ class Machine:
         self._none_is_due = len(due) < EXPIRIES_PER_COMMAND
         for row in due:
             self.revision += 1
-            self._rows.remove(layout.EXPIRY, row, b"")
+            self.rows.remove(layout.EXPIRY, row, b"")
             key = row[layout.NUMBER_BYTES :]
-            self._rows.remove(layout.KEYS, key, self._tables.get(layout.KEYS, key))
+            self.rows.remove(layout.KEYS, key, self._tables.get(layout.KEYS, key))
 
     def _write(self, write: Write) -> Written:
         self._answers = Answers(min(ANSWER_BYTES, self._room_bytes))
@@ -177,8 +177,8 @@ class Machine:
         ]
         stored = _StoredOutcome(fingerprint, msgspec.structs.replace(written, results=tuple(kept)))
         order = _pack(self._outcome_next)
-        self._rows.put(layout.OUTCOMES, name, None, _encode(stored))
-        self._rows.put(layout.OUTCOME_ORDER, order, None, _pack(self._clock_ms) + name)
+        self.rows.put(layout.OUTCOMES, name, None, _encode(stored))
+        self.rows.put(layout.OUTCOME_ORDER, order, None, _pack(self._clock_ms) + name)
         self._outcome_next += 1
         self._tables.put(layout.META, layout.OUTCOME_NEXT, _pack(self._outcome_next))
         return written
@@ -201,8 +201,8 @@ class Machine:
             if held <= self._limits.idempotency_keys and age_ms <= self._limits.idempotency_window_ms:
                 break
             name = row[layout.NUMBER_BYTES :]
-            self._rows.remove(layout.OUTCOMES, name, self._tables.get(layout.OUTCOMES, name))
-            self._rows.remove(layout.OUTCOME_ORDER, _pack(forgotten), row)
+            self.rows.remove(layout.OUTCOMES, name, self._tables.get(layout.OUTCOMES, name))
+            self.rows.remove(layout.OUTCOME_ORDER, _pack(forgotten), row)
             forgotten += 1
         if forgotten != self._outcome_first:
             self._outcome_first = forgotten
@@ -235,21 +235,21 @@ class Machine:
     ) -> PutDone:
         self.revision += 1
         if expires_at_ms:
-            self._rows.remove(layout.EXPIRY, _pack(expires_at_ms) + operation.key, b"")
+            self.rows.remove(layout.EXPIRY, _pack(expires_at_ms) + operation.key, b"")
         expires_at_ms = self._clock_ms + operation.ttl_ms if operation.ttl_ms else 0
         if expires_at_ms:
-            self._rows.put(layout.EXPIRY, _pack(expires_at_ms) + operation.key, None, b"")
+            self.rows.put(layout.EXPIRY, _pack(expires_at_ms) + operation.key, None, b"")
         row = layout.pack_record(
             version + 1, create_revision or self.revision, self.revision, expires_at_ms, operation.value
         )
-        self._rows.put(layout.KEYS, operation.key, before, row)
+        self.rows.put(layout.KEYS, operation.key, before, row)
         return PutDone(version=version + 1, revision=self.revision)
 
     def _remove(self, key: bytes, expires_at_ms: int, before: bytes) -> None:
         self.revision += 1
         if expires_at_ms:
-            self._rows.remove(layout.EXPIRY, _pack(expires_at_ms) + key, b"")
-        self._rows.remove(layout.KEYS, key, before)
+            self.rows.remove(layout.EXPIRY, _pack(expires_at_ms) + key, b"")
+        self.rows.remove(layout.KEYS, key, before)
 
 
 def _matches(match: int | None, mod_revision: int) -> bool:

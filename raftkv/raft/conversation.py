@@ -16,6 +16,7 @@ from raftkv.raft import messages
 from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.appends import Appends
 from raftkv.raft.delays import Delays
+from raftkv.raft.divergence import Divergence
 from raftkv.raft.elections import Elections, Standing
 from raftkv.raft.eventual import EventualReads
 from raftkv.raft.freshness import Freshness
@@ -64,6 +65,7 @@ class Conversation:
         elections: Elections,
         freshness: Freshness,
         readmission: Readmission,
+        divergence: Divergence,
         agreed_time: AgreedTime,
         rounds: ReadRounds,
         gate: ReadGate,
@@ -88,6 +90,7 @@ class Conversation:
         self._elections = elections
         self._freshness = freshness
         self._readmission = readmission
+        self._divergence = divergence
         self._agreed_time = agreed_time
         self._rounds = rounds
         self._gate = gate
@@ -120,6 +123,7 @@ class Conversation:
         self._visibility.lost(peer)
         self._delays.link_down(peer)
         self._handover.lost(peer)
+        self._divergence.lost(peer)
         if peer == self._core.leader_id:
             self._proposals.release()
 
@@ -167,6 +171,7 @@ class Conversation:
             messages.TermAnswer: self._on_term_answer,
             messages.AskReadmission: self._on_ask_readmission,
             messages.ReadmissionAnswer: self._on_readmission_answer,
+            messages.StateHash: self._on_state_hash,
         }
 
     def take_late(self, now_s: float) -> None:
@@ -180,6 +185,8 @@ class Conversation:
 
     def _drop(self, peer: str, error: messages.MalformedMessageError) -> None:
         reason = "malformed message"
+        if isinstance(error, messages.ContradictionError):
+            self._divergence.contradicted(peer, error.index)
         self._notices.warn("peer_link_closed", reason=reason, peer=peer, now_s=self._clock(), detail=str(error))
         self._link.close_peer(peer)
 
@@ -290,6 +297,9 @@ class Conversation:
     def _on_readmission_answer(self, _peer: str, answer: messages.ReadmissionAnswer) -> None:
         self._readmission.told_index(answer.nonce, answer.index)
 
+    def _on_state_hash(self, peer: str, said: messages.StateHash) -> None:
+        self._divergence.told(peer, said.index, said.state_hash)
+
     def _on_ask_read_index(self, peer: str, ask: messages.AskReadIndex) -> None:
         core, number = self._core, ask.request
         if not core.is_leader:
@@ -364,7 +374,7 @@ class Conversation:
             self._transfers.progressed(peer, progress, self._clock())
 
     def _on_ask_applied(self, peer: str, ask: messages.AskApplied) -> None:
-        if ask.term == self._core.term and not self._core.is_leader:
+        if ask.term == self._core.term and not self._core.is_leader and not self._readmission.is_stopped:
             self._visibility.asked(peer, ask)
 
     def _on_applied(self, peer: str, applied: messages.Applied) -> None:

@@ -113,7 +113,7 @@ class ReadGate:
         self._fresh = []
 
     def abandon(self, reason: Refused) -> None:
-        """The node ends: turn everyone away."""
+        """The node ends, or stops serving: turn everyone away who was not answered."""
         self._rounds.abandon()
         for question in self._questions.values():
             self._fresh += question.readers

@@ -3,7 +3,8 @@
 The remedies to the hazards of ``docs/pysyncobj.rst`` (numbers in the comments) are decisions about single messages,
 taken from the log and the terms alone. Rules: no clock, no I/O, no queue; a guard returns what to hand on and what to
 answer. What cannot be (two leaders in one term, a conflict below the commit index) is refused and costs the sender its
-connection: one member that went wrong must not be able to stop the others.
+connection: one member that went wrong must not be able to stop the others. A conflict is one word against another about
+who is wrong (``raftkv.raft.divergence``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from raftkv.raft.internals import NO_OP, REGULAR
-from raftkv.raft.messages import Append, AppendAnswer, Entry, MalformedMessageError, NewerTerm
+from raftkv.raft.messages import Append, AppendAnswer, ContradictionError, Entry, MalformedMessageError, NewerTerm
 
 
 class LogView(Protocol):
@@ -71,7 +72,7 @@ def admit_append(log: LogView, append: Append) -> Inbound:
         return Inbound(hand_on=_heartbeat(append, max(log.commit_index, end)), answer=answer)
     fresh = append.entries[known:]
     if fresh[0][1] <= log.commit_index:
-        raise MalformedMessageError("entries that conflict with what is committed")
+        raise ContradictionError(fresh[0][1])
     if known:
         _, previous, previous_term = append.entries[known - 1]
         append = msgspec.structs.replace(append, previous_index=previous, previous_term=previous_term, entries=fresh)

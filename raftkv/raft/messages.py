@@ -261,6 +261,13 @@ class ReadmissionAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=Tr
     index: Number
 
 
+class StateHash(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=34):
+    """My applied state had this hash at ``index``; 0: it has no say, it is being fetched. See ``divergence``."""
+
+    index: Number
+    state_hash: Number
+
+
 Message = (
     Append
     | AppendAnswer
@@ -289,6 +296,7 @@ Message = (
     | TermAnswer
     | AskReadmission
     | ReadmissionAnswer
+    | StateHash
 )
 
 encode = msgspec.msgpack.Encoder().encode
@@ -297,6 +305,14 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 
 class MalformedMessageError(ValueError):
     """A peer sent what is no message of this version."""
+
+
+class ContradictionError(MalformedMessageError):
+    """A peer sent another entry at an ``index`` that this node has committed."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"entry {index} conflicts with what is committed")
+        self.index = index
 
 
 def decode(payload: bytes) -> Message:

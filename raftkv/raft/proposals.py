@@ -289,11 +289,11 @@ class Proposals:
         self._queue = deque(waiting for waiting in self._queue if but_deletions and waiting.makes_room)
         self._settle_each((waiting, reason) for waiting in late)
 
-    def abandon(self) -> None:
-        """The node ends: what was not proposed is refused, the rest is unknown."""
-        self.refuse_queued(SHUTTING_DOWN)
+    def abandon(self, reason: Refused = SHUTTING_DOWN) -> None:
+        """The node ends, or stops serving: what was not proposed is refused, the rest is unknown."""
+        self.refuse_queued(reason)
         for batch in list(self._batches.values()):
-            self._settle(batch, [Unknown(detail="this node shut down while replicating")] * len(batch.writes))
+            self._settle(batch, [Unknown(detail=f"while it was replicated: {reason.detail}")] * len(batch.writes))
             self._forget(batch)
 
     def _requeue(self, batch: Batch) -> None:

@@ -27,6 +27,7 @@ from raftkv.raft.settings import (
     R_IS_EVENTUAL,
     SHUTTING_DOWN,
     ReplicaSettings,
+    out_of_service,
     overloaded,
 )
 from raftkv.raft.transport import GuardedTransport
@@ -98,8 +99,8 @@ class Readers:
         self._begin(Barrier(), deadline_s, reached)
 
     def asked(self, peer: str, ask: AskRecord) -> None:
-        """``peer`` wants to know what is here: nothing, as long as what was here is lost."""
-        if self._readmission.is_recovering:
+        """``peer`` wants to know what is here: nothing, as long as what was here is lost or wrong."""
+        if self._readmission.is_recovering or self._readmission.is_stopped:
             return
         self._after_delay(
             lambda: self._transport.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key)))
@@ -157,7 +158,9 @@ class Readers:
             pending.resolve(overloaded("reads"))
 
     def _pass_on(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
-        if request.consistency in (Consistency.LOCAL, Consistency.EVENTUAL):
+        if self._readmission.is_stopped:
+            pending.resolve(out_of_service(self._readmission.reason))
+        elif request.consistency in (Consistency.LOCAL, Consistency.EVENTUAL):
             self.answer(pending, request)
         elif not self._gate.add(request, deadline_s, pending):
             pending.resolve(overloaded("reads"))

@@ -20,6 +20,9 @@ A node that is *new*, with a disk that never held anything, could be an emptied 
 once it has met a majority, itself included, of nodes that are blank: they found the cluster. If it meets one that is
 not blank, the cluster was founded before, and the node goes the way of an emptied one.
 
+A node whose state differs from others' (``raftkv.raft.divergence``) does not count either, and serves nobody, until it
+is repaired; after a tie also once it is one no more.
+
 Pure: decides, and says what to ask; time enters as a value.
 """
 
@@ -32,30 +35,39 @@ import msgspec
 import structlog
 
 from raftkv.core.identity import Identity, Standing
+from raftkv.raft.divergence import Judgement
 
 ASK_HEARTBEATS: Final = 2
 """Questions that were not answered within so many heartbeats are asked again."""
+
+_STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED)
 
 log_line = structlog.get_logger("raftkv.raft")
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """What must outlive the process: the standing, and through which term votes may have been forgotten."""
+    """What must outlive the process: the standing, through which term votes may be forgotten, how the state differs."""
 
     standing: Standing = Standing.MEMBER
     voteless_through_term: int = 0
+    difference: str = ""
 
 
 def memory_of(identity: Identity, term: int) -> Memory:
     """What ``identity`` remembers; a disk of the version before says nothing, but a log that knows a ``term`` does."""
     standing = Standing.MEMBER if identity.standing is Standing.NEW and term else identity.standing
-    return Memory(standing=standing, voteless_through_term=identity.voteless_through_term)
+    return Memory(
+        standing=standing, voteless_through_term=identity.voteless_through_term, difference=identity.difference
+    )
 
 
 def with_memory(identity: Identity, memory: Memory) -> Identity:
     """``identity`` that remembers ``memory``."""
     return msgspec.structs.replace(
-        identity, standing=memory.standing, voteless_through_term=memory.voteless_through_term
+        identity,
+        standing=memory.standing,
+        voteless_through_term=memory.voteless_through_term,
+        difference=memory.difference,
     )
 
 
@@ -95,6 +107,23 @@ class Readmission:
         """Is this node making good what its disk lost?"""
         return self._memory.standing is Standing.RECOVERING
 
+    @property
+    def is_stopped(self) -> bool:
+        """Does the state of this node differ from others', so that it serves nobody?"""
+        return self._memory.standing in _STOPPED
+
+    def judged(self, judgement: Judgement) -> None:
+        """The replicas were compared. Whoever was outnumbered once stays so until it is repaired."""
+        standing = self._memory.standing
+        if judgement.reason and standing in (Standing.MEMBER, Standing.DISPUTED):
+            becomes = Standing.DISPUTED if judgement.is_tie else Standing.DIVERGED
+            if becomes is not standing:
+                self._remember(msgspec.structs.replace(self._memory, standing=becomes, difference=judgement.reason))
+                log_line.error("this node stops serving", reason=self.reason)
+        elif not judgement.reason and standing is Standing.DISPUTED:
+            self._remember(msgspec.structs.replace(self._memory, standing=Standing.MEMBER, difference=""))
+            log_line.warning("this node serves again: its state is that of most of the nodes that have a say")
+
     def may_vote_in(self, term: int) -> bool:
         """May this node vote in ``term``, or has it perhaps done so on the disk that is gone?"""
         return self.counts and term > self._memory.voteless_through_term
@@ -104,6 +133,8 @@ class Readmission:
         """Why this node does not count; empty if it does."""
         if self.counts:
             return ""
+        if self.is_stopped:
+            return f"{self._memory.difference}; raftkv repair lets this node fetch the state of the others anew"
         if not self.is_recovering:
             found = len(self._blank) + 1
             return f"it is new and has met {found} of the {self._majority} new nodes that can found a cluster"
@@ -118,7 +149,7 @@ class Readmission:
 
     def met(self, peer: str, *, is_blank: bool, knew_another_disk: bool) -> None:
         """See ``Newcomers`` of ``raftkv.peers.greeting``."""
-        if knew_another_disk and not self.is_recovering:
+        if knew_another_disk and not self.is_recovering and not self.is_stopped:
             log_line.warning("the disk of this node was emptied: it counts in no majority until it has caught up")
             self._become(Standing.RECOVERING)
         if self._memory.standing is not Standing.NEW:

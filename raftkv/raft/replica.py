@@ -42,6 +42,7 @@ from raftkv.raft.agreed_time import AgreedTime
 from raftkv.raft.appends import Appends
 from raftkv.raft.conversation import Conversation, standing
 from raftkv.raft.delays import Delays
+from raftkv.raft.divergence import Divergence
 from raftkv.raft.elections import Elections
 from raftkv.raft.eventual import EventualReads
 from raftkv.raft.following import Following
@@ -63,6 +64,7 @@ from raftkv.raft.settings import (
     SHUTTING_DOWN,
     TOO_LATE,
     ReplicaSettings,
+    out_of_service,
     overloaded,
 )
 from raftkv.raft.transfer import Transfers, base_entries
@@ -123,6 +125,8 @@ class RaftReplica:
             heartbeat_s=settings.heartbeat_s,
             save=save or (lambda _memory: None),
         )
+        self._divergence = Divergence(tuple(self._nodes), heartbeat_s=settings.heartbeat_s)
+        self._divergence.applied(self._machine.applied_index, self._machine.state_hash)
         self._transport = GuardedTransport(
             self._nodes,
             readmission=self._readmission,
@@ -240,6 +244,7 @@ class RaftReplica:
             elections=self._elections,
             freshness=self._freshness,
             readmission=self._readmission,
+            divergence=self._divergence,
             agreed_time=self._agreed_time,
             rounds=self._rounds,
             gate=self._gate,
@@ -267,6 +272,8 @@ class RaftReplica:
             pending.resolve(SHUTTING_DOWN)
         elif isinstance(request, Inspect):
             pending.resolve(self.status())
+        elif self._readmission.is_stopped:
+            pending.resolve(out_of_service(self._readmission.reason))
         elif isinstance(request, Write):
             self._submit_write(request, deadline_s, pending)
         elif isinstance(request, Read | Barrier):
@@ -324,6 +331,8 @@ class RaftReplica:
         self._transport.resume_peers()
         if not self._readmission.counts:
             self._seek_readmission(now_s)
+        if self._divergence.due(now_s):
+            self._compare(now_s)
         self._stand(now_s)
         self._core.tick()
         self._transport.handed_over_term = None  # the word counts once
@@ -387,6 +396,7 @@ class RaftReplica:
             r=self._machine.sizes[0],
             w=self._machine.sizes[1],
             misfit=self._misfits.get(self._settings.node_id, "") or self._readmission.reason,
+            diverged=self._readmission.is_stopped,
         )
 
     def position(self) -> tuple[str, str | None, int, str]:
@@ -395,8 +405,8 @@ class RaftReplica:
         return self._core.role, leader, self._core.term, self._state_path()
 
     def _state_path(self) -> str:
-        """Where the front-end may read the applied state itself: nowhere, when reads are to be delayed."""
-        return "" if self._delays.read_s else str(self._state.directory)
+        """Where the front-end may read the applied state itself: nowhere, when reads are to be delayed or refused."""
+        return "" if self._delays.read_s or self._readmission.is_stopped else str(self._state.directory)
 
     def close(self) -> None:
         """See ``Replicator``; a second call does nothing."""
@@ -422,6 +432,33 @@ class RaftReplica:
         leader = core.leader_id
         if readmission.awaits_index and leader in self._nodes:
             self._transport.post(leader, messages.AskReadmission(nonce=readmission.nonce, term=core.term))
+
+    def _compare(self, now_s: float) -> None:
+        """Tell the others what this node's state is, and stop serving if it is wrong by what they have told."""
+        readmission = self._readmission
+        for peer in self._nodes:
+            if not self._transport.is_up(peer):
+                continue
+            news = self._divergence.news_for(peer, has_say=not readmission.is_recovering)
+            if news is not None:
+                index, state_hash = news
+                self._transport.post(peer, messages.StateHash(index=index, state_hash=state_hash))
+        judgement = self._divergence.judge(now_s)
+        if judgement is not None:
+            readmission.judged(judgement)
+        if readmission.is_stopped:
+            self._stop_serving(out_of_service(readmission.reason))
+
+    def _stop_serving(self, refusal: Refused) -> None:
+        """Turn away whoever waits, and lead no more; the log goes on, so that what is applied can still be compared."""
+        core = self._core
+        if core.is_leader:
+            core.adopt_term(next(iter(self._nodes.values())), core.term + 1)
+        self._proposals.abandon(refusal)
+        self._gate.abandon(refusal)
+        ready, self._gate.ready = self._gate.ready, []
+        self._gate.refused += [(pending, refusal) for pending, _ in ready]
+        self._eventual.abandon(refusal)
 
     @property
     def is_blank(self) -> bool:
@@ -632,6 +669,7 @@ class RaftReplica:
         self._machine = Machine(self._state.tables, self._settings.limits)
         assert self._machine.applied_index == manifest.index
         self._core.jump(manifest.index)
+        self._divergence.applied(manifest.index, self._machine.state_hash)
         self._show(manifest.index)
         self._proposals.overtaken()
         log_line.info("snapshot installed", index=manifest.index, rows=manifest.rows)
@@ -699,11 +737,13 @@ class RaftReplica:
         self._proposals.entered_term(term)
         if entry[:1] == NO_OP:
             self._machine.skip(index, term)
+            self._divergence.applied(index, self._machine.state_hash)
             return
         proposals = self._proposals
         applied = self._machine.apply(
             index, term, entry[1:], told=proposals.origin, room_bytes=proposals.answers_room_bytes
         )
+        self._divergence.applied(index, self._machine.state_hash)
         if applied is not None:
             proposals.applied(applied.origin, applied.sequence, applied.outcomes)
 

@@ -60,6 +60,11 @@ NO_ROOM_HERE: Final = Refused(
 SHUTTING_DOWN: Final = Refused(code=Code.NO_LEADER, detail="this node is shutting down", retry_after_s=1.0)
 
 
+def out_of_service(reason: str) -> Refused:
+    """Ask another node: this one serves nobody."""
+    return Refused(code=Code.QUORUM_UNREACHABLE, detail=f"this node takes no part: {reason}", retry_after_s=1.0)
+
+
 def overloaded(what: str) -> Refused:
     """Too many ``what`` wait already."""
     return Refused(code=Code.OVERLOADED, detail=f"too many {what} are waiting at this node", retry_after_s=0.5)

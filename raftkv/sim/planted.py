@@ -19,6 +19,7 @@ from raftkv.machine.machine import Machine
 from raftkv.peers import greeting
 from raftkv.raft import appends, conversation, gate, guards, internals, proposals, transport
 from raftkv.raft.agreed_time import AgreedTime
+from raftkv.raft.divergence import Divergence, Judgement
 from raftkv.raft.elections import Elections
 from raftkv.raft.freshness import Freshness
 from raftkv.raft.guards import Inbound
@@ -566,6 +567,24 @@ def _rules_not_compared(replace: Replace) -> None:
     replace(identity, "differences", lambda _theirs, _ours: "")
 
 
+def _hashes_not_compared(replace: Replace) -> None:
+    replace(Divergence, "judge", lambda _self, _now_s: None)
+
+
+def _the_diverged_serve(replace: Replace) -> None:
+    replace(Readmission, "is_stopped", property(lambda _self: False))
+
+
+def _ties_not_judged(replace: Replace) -> None:
+    judge = Divergence.judge
+
+    def only_the_outnumbered(self: Any, now_s: float) -> Judgement | None:
+        judgement = judge(self, now_s)
+        return None if judgement is None or judgement.is_tie else judgement
+
+    replace(Divergence, "judge", only_the_outnumbered)
+
+
 def _remedy(hazards: str, what: str, take_away: Callable[[Replace], None]) -> Remedy:
     return Remedy(hazards=hazards, what=what, take_away=take_away)
 
@@ -642,5 +661,8 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "old copies": _remedy("-", "an old copy of a disk takes no part", _old_copies_welcome),
     "own memory": _remedy("-", "a copy knows that it does not remember a start", _own_memory_unasked),
     "rules": _remedy("-", "nodes with other rules take no part", _rules_not_compared),
+    "compared hashes": _remedy("-", "replicas compare the hashes of their states", _hashes_not_compared),
+    "stopped replicas": _remedy("-", "a replica whose state differs serves nobody", _the_diverged_serve),
+    "ties": _remedy("-", "in a tie all that differ stop", _ties_not_judged),
     "batching": _remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }

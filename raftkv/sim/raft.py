@@ -310,6 +310,17 @@ def drawn(plan: Plan) -> RaftMode:
     )
 
 
+def flip_row(replica: SimulatedReplica, table: bytes, key: bytes) -> bool:
+    """Let the replica have another value under ``key``, as one whose machine computed otherwise; is there a row?"""
+    row = replica.tables.get(table, key)
+    if row is None:
+        return False
+    rows = replica.store.rows
+    rows.put(table, key, row, row[:-1] + bytes([row[-1] ^ 1]))
+    rows.store_sum()
+    return True
+
+
 def _identity(machine: Machine) -> Identity:
     assert machine.identity is not None
     return machine.identity

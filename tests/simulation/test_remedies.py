@@ -10,6 +10,7 @@ import pytest
 
 from raftkv.sim import planted
 from tests.simulation import test_clock as clock
+from tests.simulation import test_divergence as divergence
 from tests.simulation import test_freshness as freshness
 from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
@@ -73,6 +74,11 @@ TABLE = [
     ("own memory", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
     ("rules", readmission.test_nodes_with_other_rules_take_no_part_and_both_say_which),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
+    ("compared hashes", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
+    ("compared hashes", divergence.test_a_leader_that_is_wrong_stops_leading),
+    ("stopped replicas", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
+    ("ties", divergence.test_in_a_tie_both_stop),
+    ("durable standing", divergence.test_whoever_was_wrong_still_is_after_a_restart),
 ]
 
 

@@ -1,0 +1,123 @@
+"""Do the replicas hold the same? What this node's hashes, and those that its peers tell, say about who is wrong.
+
+Every node tells its peers, at most once a heartbeat, the index it has applied and the hash of its state there
+(``Machine.state_hash``). Each remembers its own hashes of the last ``KEPT`` indexes, so it can compare what it is told
+at that very index; what it is told of an index that it has still to reach waits. A difference is judged once every
+member has been heard, or after ``PATIENCE_HEARTBEATS``: unless those who hold the same as this node, itself included,
+are more than those who differ, it stops serving. So the one of three that is wrong stops, and in a tie all do.
+
+Who is outnumbered stays out until it is repaired. A tie is judged again: it ends for this node when the others have
+been repaired, or when more turn out to hold the same. Who agrees says something only about indexes from the first
+difference on. One peer's word alone therefore stops a node only where nobody else can be heard.
+
+Pure: time enters as a value, monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+KEPT: Final = 4096
+"""Indexes whose hashes are remembered: what a peer tells is behind by a heartbeat, not by more than these."""
+
+PATIENCE_HEARTBEATS: Final = 10
+"""So long after a difference was found, whoever was not heard is not waited for."""
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """Must this node stop serving, why, and is it a tie, which may end? No ``reason``: it may serve."""
+
+    reason: str = ""
+    is_tie: bool = False
+
+
+class _Voice(msgspec.Struct, frozen=True):
+    """Since which index a peer differs, or up to which it was seen to agree; ``None``: it has no say."""
+
+    index: int
+    agrees: bool | None
+
+
+class Divergence:
+    """One node's own hashes and its peers' words."""
+
+    def __init__(self, peers: tuple[str, ...], *, heartbeat_s: float) -> None:
+        self._peers = peers
+        self._heartbeat_s = heartbeat_s
+        self._majority = (len(peers) + 1) // 2 + 1
+        self._own: list[tuple[int, int]] = [(0, 0)] * KEPT
+        self._newest = (0, 0)
+        self._awaited: dict[str, tuple[int, int]] = {}
+        self._voices: dict[str, _Voice] = {}
+        self._since_s: float | None = None
+        self._told: dict[str, tuple[int, int]] = {}
+        self._told_at_s = float("-inf")
+
+    def applied(self, index: int, state_hash: int) -> None:
+        """Everything up to ``index`` is applied here."""
+        self._newest = self._own[index % KEPT] = (index, state_hash)
+        if self._awaited:
+            for peer, (theirs, peer_hash) in list(self._awaited.items()):
+                if theirs <= index:
+                    del self._awaited[peer]
+                    self.told(peer, theirs, peer_hash)
+
+    def due(self, now_s: float) -> bool:
+        """Is it time to tell and to judge?"""
+        if now_s - self._told_at_s < self._heartbeat_s:
+            return False
+        self._told_at_s = now_s
+        return True
+
+    def news_for(self, peer: str, *, has_say: bool) -> tuple[int, int] | None:
+        """The index and hash to tell ``peer``, which then counts as told; ``None`` if it was told before."""
+        news = self._newest if has_say else (0, 0)
+        if self._told.get(peer) == news:
+            return None
+        self._told[peer] = news
+        return news
+
+    def lost(self, peer: str) -> None:
+        """The connection is gone: what was told may not have arrived, what waits may come from an earlier life."""
+        self._told.pop(peer, None)
+        self._awaited.pop(peer, None)
+
+    def told(self, peer: str, index: int, state_hash: int) -> None:
+        """``peer`` says what its state was at ``index``; 0: it has no say, its state is being fetched."""
+        if not index:
+            self._awaited.pop(peer, None)
+            self._voices[peer] = _Voice(0, None)
+            return
+        known, own_hash = self._own[index % KEPT]
+        if known == index:
+            agrees = own_hash == state_hash
+            before = self._voices.get(peer)
+            if agrees or before is None or before.agrees is not False:
+                self._voices[peer] = _Voice(index, agrees)  # else the first index that differs is what counts
+        elif index > self._newest[0]:
+            self._awaited.setdefault(peer, (index, state_hash))
+
+    def contradicted(self, peer: str, index: int) -> None:
+        """``peer`` has another entry at ``index``, which this node has applied."""
+        self._voices[peer] = _Voice(index, agrees=False)
+
+    def judge(self, now_s: float) -> Judgement | None:
+        """What follows from what was heard; ``None``: nothing yet."""
+        differ = sorted(peer for peer, voice in self._voices.items() if voice.agrees is False)
+        if not differ:
+            self._since_s = None
+            return Judgement() if len(self._voices) + 1 >= self._majority else None
+        self._since_s = now_s if self._since_s is None else self._since_s
+        first = min(self._voices[peer].index for peer in differ)
+        agree = [peer for peer, voice in self._voices.items() if voice.agrees and voice.index >= first]
+        mute = [peer for peer, voice in self._voices.items() if voice.agrees is None]
+        is_heard = len(differ) + len(agree) + len(mute) == len(self._peers)
+        if not is_heard and now_s - self._since_s < PATIENCE_HEARTBEATS * self._heartbeat_s:
+            return None
+        if len(differ) < 1 + len(agree):
+            return Judgement()
+        reason = f"its state differs from that of {' and '.join(differ)}, seen first at entry {first}"
+        is_tie = len(differ) == 1 + len(agree)
+        return Judgement(reason + (", and none is in the majority" if is_tie else ""), is_tie)

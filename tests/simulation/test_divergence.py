@@ -1,0 +1,121 @@
+"""Replicas notice when they differ: whoever is wrong stops serving, by the word of the others, and says why.
+
+Each is tried without its remedy in ``test_remedies``.
+"""
+
+from __future__ import annotations
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.identity import Standing
+from raftkv.core.requests import Consistency, Inspect
+from raftkv.machine import layout
+from raftkv.sim.raft import flip_row
+from tests.simulation.cluster import Cluster
+
+
+def others(cluster: Cluster, *names: str) -> list[str]:
+    return [name for name in cluster.machines if name not in names]
+
+
+def flipped(role: str) -> tuple[Cluster, str]:
+    """A cluster that is level, and a value that one of its nodes has wrong."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    for number in range(5):
+        cluster.put_now(leader, b"k%d" % number)
+    cluster.settle()
+    name = leader if role == "leader" else others(cluster, leader)[0]
+    assert flip_row(cluster.members[name].replica, layout.KEYS, b"k3")
+    return cluster, name
+
+
+def standing(cluster: Cluster, name: str) -> Standing:
+    return cluster.machines[name].identity.standing
+
+
+def notice(cluster: Cluster, name: str) -> None:
+    """Write something, so that there is something to compare, and wait until ``name`` has stopped."""
+    cluster.put(others(cluster, name)[0], b"another", timeout_s=5.0)
+    cluster.run_until(lambda: standing(cluster, name) is Standing.DIVERGED)
+
+
+def refused(cluster: Cluster, name: str) -> None:
+    for pending in [cluster.put(name, b"k"), *[cluster.get(name, b"k3", level) for level in Consistency]]:
+        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+        assert isinstance(pending.outcome, Refused), pending.outcome
+        if pending.outcome.code is not Code.NOT_SUPPORTED:
+            assert "differs from that of" in pending.outcome.detail
+
+
+def test_a_follower_that_is_wrong_stops_serving_and_says_so():
+    cluster, name = flipped("follower")
+    notice(cluster, name)
+
+    refused(cluster, name)
+    status = cluster.submit(name, Inspect()).outcome
+    assert status.diverged
+    assert "differs" in status.misfit
+    assert status.state_path == ""
+    for other in others(cluster, name):
+        assert cluster.get_now(other, b"k3") == b"v"
+        assert standing(cluster, other) is Standing.MEMBER
+
+
+def test_a_leader_that_is_wrong_stops_leading():
+    cluster, name = flipped("leader")
+    notice(cluster, name)
+
+    cluster.run_until(lambda: cluster.leader() not in (None, name))
+    refused(cluster, name)
+    for other in others(cluster, name):
+        assert cluster.get_now(other, b"k3") == b"v"
+
+
+def test_whoever_was_wrong_still_is_after_a_restart():
+    cluster, name = flipped("follower")
+    notice(cluster, name)
+    cluster.kill(name)
+    cluster.restart(name)
+    cluster.run(0.05)
+
+    assert standing(cluster, name) is Standing.DIVERGED
+    refused(cluster, name)
+
+
+def test_one_that_is_wrong_neither_elects_nor_acknowledges():
+    cluster, name = flipped("follower")
+    notice(cluster, name)
+    leader = cluster.elect()
+    (third,) = others(cluster, name, leader)
+    cluster.kill(third)
+    pending = cluster.put(leader, b"k", timeout_s=2.0)
+    cluster.run(3.0)
+    assert not hasattr(pending.outcome, "acks"), "a replica that is wrong made a majority"
+    assert cluster.leader() is None
+
+
+def test_in_a_tie_both_stop():
+    cluster, name = flipped("follower")
+    leader = cluster.elect()
+    (third,) = others(cluster, name, leader)
+    cluster.kill(third)
+    cluster.put_now(leader, b"another")
+    cluster.run_until(lambda: standing(cluster, leader) is Standing.DISPUTED, 20)
+    cluster.run_until(lambda: standing(cluster, name) is Standing.DISPUTED, 20)
+    refused(cluster, name)
+    refused(cluster, leader)
+
+
+def test_replicas_that_hold_the_same_never_stop():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    for number in range(30):
+        cluster.put_now(others(cluster, leader)[number % 2], b"k%d" % number)
+        if number % 10 == 5:
+            victim = others(cluster)[number // 10]
+            cluster.kill(victim)
+            cluster.restart(victim)
+            leader = cluster.elect()
+    cluster.settle()
+
+    assert {standing(cluster, name) for name in cluster.machines} == {Standing.MEMBER}
