@@ -1,4 +1,7 @@
-"""What the links to the other nodes have to say, and who is connected. Implements ``LinkEvents``.
+"""What the links to the other nodes have to say, who is connected, and who answers. Implements ``LinkEvents``.
+
+A connection outlives a fresh partition by seconds. So whoever leaves a question unanswered, and says nothing else
+meanwhile, is not asked again before it says something: its late answer, gossip, or a new connection.
 
 Rule: a message that means nothing ends the connection it came by, and never the node.
 """
@@ -32,6 +35,7 @@ class Conversation:
         take: Callable[[str, messages.Message], None],
         changed: LinkChanged,
         now_s: Callable[[], float],
+        silence_s: float,
     ) -> None:
         """``take`` may raise ``MalformedMessageError`` or ``MalformedStateError``."""
         self._link = link
@@ -40,14 +44,31 @@ class Conversation:
         self._now_s = now_s
         self._notices = Notices()
         self._up: set[str] = set()
+        self._silence_s = silence_s
+        self._silent: set[str] = set()
+        self._heard_s: dict[str, float] = {}
 
     def is_up(self, peer: str) -> bool:
         """Is there a connection to ``peer``?"""
         return peer in self._up
 
+    def is_answering(self, peer: str) -> bool:
+        """Is there a connection to ``peer``, and has it left nothing unanswered?"""
+        return peer in self._up and peer not in self._silent
+
+    def unanswered(self, peer: str) -> None:
+        """``peer`` was asked something ``silence_s`` ago or earlier, and has not answered."""
+        if peer in self._up and self._heard_s[peer] <= self._now_s() - self._silence_s:
+            self._silent.add(peer)
+
+    def _heard(self, peer: str) -> None:
+        self._heard_s[peer] = self._now_s()
+        self._silent.discard(peer)
+
     def link_up(self, peer: str) -> None:
         """See ``LinkEvents``."""
         self._up.add(peer)
+        self._heard(peer)
         self._changed(peer, up=True)
 
     def link_down(self, peer: str) -> None:
@@ -57,6 +78,7 @@ class Conversation:
 
     def received(self, peer: str, payload: bytes) -> None:
         """See ``LinkEvents``."""
+        self._heard(peer)
         try:
             for message in messages.decode(payload):
                 self._take(peer, message)

@@ -2,9 +2,9 @@
 
 Any node coordinates any key. The operations of write requests are gathered until the turn begins them: writes with the
 same replicas go out together, under one id, so that a single write is a batch of one. Rules: an operation ends at its
-deadline at the latest; a replica that is silent for ``replica_timeout_s`` is given up and a fallback asked, so that one
-that hangs blocks nobody; the client is told as soon as W or R have answered, and what the rest says is still used, for
-hints and read repair.
+deadline at the latest; a replica that is silent for ``replica_timeout_s`` is not counted on any more and a fallback
+asked, and once too few can be counted on the operation ends, so that one that hangs blocks nobody; the client is told
+as soon as W or R have answered, and what the rest says is still used, for hints and read repair.
 """
 
 from __future__ import annotations
@@ -47,13 +47,6 @@ class Coordination:
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
         self._gathered: list[tuple[Group, int, Attempt]] = []
-        settings = dispatch.settings
-        self._silence_s = (
-            settings.replica_timeout_s
-            + settings.n * settings.after_message_s
-            + settings.before_update_s
-            + settings.before_read_s
-        )
 
     @property
     def size(self) -> int:
@@ -197,7 +190,7 @@ class Coordination:
     def _begin(self, running: RunningWrites | RunningEvent | RunningRead | RunningPage) -> None:
         operation_id = self._dispatch.start(running)
         running.begin(operation_id)
-        self._dispatch.watch(operation_id, self._silence_s)
+        self._dispatch.watch(operation_id)
 
 
 def _portions(writes: Iterable[Wanted]) -> Iterator[list[Wanted]]:

@@ -24,7 +24,8 @@ from raftkv.quorum.timers import Timers
 from raftkv.quorum.versions import Conflicts, HybridClock
 
 LATE: Final = "the deadline passed"
-LOST: Final = "too many replicas were lost or declined"
+SILENT: Final = "quorum.replica_timeout_s passed"
+LOST: Final = "too many replicas were lost, silent or declined"
 
 
 class Running(Protocol):
@@ -40,7 +41,7 @@ class Running(Protocol):
         """The connection to ``node`` is gone."""
 
     def silent(self) -> None:
-        """``replica_timeout_s`` has passed since it began."""
+        """``replica_timeout_s`` has passed, once more: who has not answered is not counted on any more."""
 
     def expire(self) -> None:
         """``deadline_s`` has come: end, or go on with a later one."""
@@ -61,13 +62,18 @@ class Dispatch:
         now_s: Callable[[], float],
         now_ms: Callable[[], int],
         first_id: int,
+        unanswered: Callable[[str], None],
     ) -> None:
-        """``first_id`` is random: no answer to an earlier life of this process may mean anything to this one."""
+        """``unanswered`` is told who left a question unanswered for too long.
+
+        ``first_id`` is random: no answer to an earlier life of this process may mean anything to this one.
+        """
         self.settings = settings
         self.placement = placement
         self.clock = clock
         self.conflicts = conflicts
         self.now_ms = now_ms
+        self.unanswered = unanswered
         self.running: dict[int, Running] = {}
         self._outbox = outbox
         self._timers = timers
@@ -105,9 +111,9 @@ class Dispatch:
         """Do ``action`` after ``wait_s``."""
         self._timers.add(self._now_s() + wait_s, action)
 
-    def watch(self, operation_id: int, silence_s: float) -> None:
-        """Tell the operation when ``silence_s`` has passed, and when a deadline of it comes."""
-        _Watch(self.running, self._timers, operation_id, self._now_s() + silence_s).go_on()
+    def watch(self, operation_id: int) -> None:
+        """Tell the operation whenever ``silence_s`` has passed, and when a deadline of it comes."""
+        _Watch(self.running, self._timers, operation_id, self._now_s(), self.settings.silence_s).go_on()
 
     def end(self, operation_id: int) -> None:
         """The operation is over; later answers to it mean nothing."""
@@ -124,19 +130,22 @@ class Dispatch:
 
 
 class _Watch:
-    """The one timer of an operation: first for its replicas' silence, then for its deadlines."""
+    """The one timer of an operation, for its replicas' silence and for its deadlines."""
 
-    __slots__ = ("_id", "_running", "_silent_s", "_timers")
+    __slots__ = ("_id", "_running", "_silence_s", "_silent_s", "_timers")
 
-    def __init__(self, running: dict[int, Running], timers: Timers, operation_id: int, silent_s: float) -> None:
-        self._running, self._timers, self._id, self._silent_s = running, timers, operation_id, silent_s
+    def __init__(
+        self, running: dict[int, Running], timers: Timers, operation_id: int, now_s: float, silence_s: float
+    ) -> None:
+        self._running, self._timers, self._id = running, timers, operation_id
+        self._silence_s, self._silent_s = silence_s, now_s + silence_s
 
     def __call__(self) -> None:
         running = self._running.get(self._id)
         if running is None:
             return
         if self._silent_s < running.deadline_s:
-            self._silent_s = float("inf")
+            self._silent_s += self._silence_s
             running.silent()
         else:
             running.expire()

@@ -35,11 +35,17 @@ class PageCoordinator:
         """Are too many lost?"""
         return len(self._lost) > self._allowed
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Who has not answered in any way."""
+        return tuple(node for node in self._nodes if node not in self.answered and node not in self._lost)
+
     def add(self, node: str, rows: Sequence[Row], *, complete: bool) -> bool:
         """``node`` holds ``rows``; is this the answer that makes the page?"""
         if node in self.answered or node not in self._nodes:
             return False
         self.answered.add(node)
+        self._lost.discard(node)
         for key, state in rows:
             held = self._rows.get(key)
             self._rows[key] = state if held is None else self._join(held, state)
@@ -49,7 +55,7 @@ class PageCoordinator:
         return len(self.answered) == len(self._nodes) - self._allowed
 
     def lost(self, node: str) -> None:
-        """``node`` will not answer."""
+        """``node`` will not answer, or not in time; if it does after all, its answer counts."""
         if node in self._nodes and node not in self.answered:
             self._lost.add(node)
 

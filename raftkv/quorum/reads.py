@@ -31,8 +31,8 @@ class ReadCoordinator:
 
     @property
     def is_hopeless(self) -> bool:
-        """Can ``needed`` answers not come any more? Those that are merely silent may still answer."""
-        return len(self._targets.asked) - len(self._lost) < self._needed
+        """Can ``needed`` answers not be counted on any more? Those that are silent are not, until they answer."""
+        return len(self._targets.asked) - len(self._lost | self._silent) < self._needed
 
     @property
     def is_complete(self) -> bool:

@@ -115,7 +115,9 @@ class QuorumReplica:
         self._timers = Timers()
         self._outbox = Outbox(settings.node_id, link)
         self._placement = Placement(settings.vnodes, is_usable=self._is_usable)
-        self.conversation = Conversation(link, take=self.take, changed=self.link_changed, now_s=clock)
+        self.conversation = Conversation(
+            link, take=self.take, changed=self.link_changed, now_s=clock, silence_s=settings.silence_s
+        )
         self._time = ClusterTime(
             settings,
             members=lambda: self._members.ids,
@@ -164,6 +166,7 @@ class QuorumReplica:
             now_s=clock,
             now_ms=now_ms,
             first_id=random.getrandbits(62) + 1,
+            unanswered=self.conversation.unanswered,
         )
         self._coordination = Coordination(dispatch)
         self._handoff = Handoff(dispatch, store)
@@ -470,10 +473,10 @@ class QuorumReplica:
             self._outbox.post(node, messages.Declined(message.id, untimely(self._fault_of_time())))
 
     def _is_usable(self, node: str) -> bool:
-        """Can ``node`` be asked now? A peer that leaves too much unread is as good as unreachable."""
+        """Can ``node`` be asked now? A peer that leaves too much unread or unanswered is as good as unreachable."""
         if node == self._settings.node_id:
             return True
-        if not self.conversation.is_up(node):
+        if not self.conversation.is_answering(node):
             return False
         return self._link.outstanding_bytes(node) < self._settings.window_bytes
 

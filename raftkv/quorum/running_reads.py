@@ -79,6 +79,7 @@ class RunningRead:
         self._dispatch = dispatch
         self._key = query.key
         self._pending = pending
+        self._targets = targets
         self._coordinator = ReadCoordinator(targets, needed=needed, join=dispatch.conflicts.join)
         self._id = 0
 
@@ -111,11 +112,17 @@ class RunningRead:
 
     def silent(self) -> None:
         """See ``Running``."""
+        fresh = self._targets.take_fresh()
+        late = [node for node in self._coordinator.waiting if node not in fresh]
+        for node in late:
+            self._dispatch.unanswered(node)
         if self._pending.outcome is not None:
             self._finish(LATE)
             return
-        for node in self._coordinator.waiting:
+        for node in late:
             self._ask_instead(self._coordinator.silent(node))
+        if self._coordinator.is_hopeless:
+            self._finish(LOST)
 
     def expire(self) -> None:
         """See ``Running``."""
@@ -198,7 +205,12 @@ class RunningPage:
             self._finish(LOST)
 
     def silent(self) -> None:
-        """See ``Running``: nobody stands in for a node of a list; the deadline decides."""
+        """See ``Running``: nobody stands in for a node of a list."""
+        for node in self._coordinator.waiting:
+            self._dispatch.unanswered(node)
+            self._coordinator.lost(node)
+        if self._coordinator.is_hopeless:
+            self._finish(LOST)
 
     def expire(self) -> None:
         """See ``Running``."""

@@ -19,7 +19,7 @@ from raftkv.core.requests import Delete, Put
 from raftkv.core.results import DeleteDone, Missing, OperationResult, PutDone
 from raftkv.quorum import messages
 from raftkv.quorum.messages import Declined, Event, EventDone, MalformedMessageError, Rows, Store, StoreDone
-from raftkv.quorum.operations import LATE, LOST, Dispatch, Group
+from raftkv.quorum.operations import LATE, LOST, SILENT, Dispatch, Group
 from raftkv.quorum.targets import Target, Targets
 from raftkv.quorum.versions import Stamp, Version, encode_state
 from raftkv.quorum.writes import WriteCoordinator
@@ -139,8 +139,11 @@ class _Spreading:
             raise MalformedMessageError("an answer that is of other writes")
 
     def _give_up_silent(self) -> None:
+        fresh = self._targets.take_fresh()
         for node in self._coordinator.waiting:
-            self._take_place(node, self._coordinator.silent(node))
+            if node not in fresh:
+                self._dispatch.unanswered(node)
+                self._take_place(node, self._coordinator.silent(node))
         if not self._wanted:
             self._dispatch.end(self._id)
         else:
@@ -328,6 +331,7 @@ class RunningEvent(_Spreading):
             self._author, self._counters = answer.node, (answer.counter,)
             self._rows = ((self._operation.key, answer.state),)
             asked = self._coordinator.begin()
+            self._targets.renew()
             self._dispatch.ask(tuple(target for target in asked if target.node != self._origin), self._store)
             self._counted(self._origin, (answer.replaced,))
 
@@ -350,9 +354,12 @@ class RunningEvent(_Spreading):
             super().expire()
 
     def silent(self) -> None:
-        """See ``Running``; another origin would make a second version of the same write, so the first is waited for."""
+        """See ``Running``; another origin would make a second version of the same write, so none is asked."""
         if self._rows:
             self._give_up_silent()
+        elif self._origin not in self._targets.take_fresh():
+            self._dispatch.unanswered(self._origin)
+            self._leave_unknown(SILENT)
 
     def _counted(self, node: str, replaced: Sequence[bool]) -> None:
         if self._stored(node, replaced):
@@ -385,4 +392,5 @@ class RunningEvent(_Spreading):
             self._dispatch.end(self._id)
             self._fail(tuple(self._wanted), refusal)
         else:
+            self._targets.renew()
             self._ask_origin()

@@ -36,6 +36,12 @@ class QuorumSettings(msgspec.Struct, frozen=True, kw_only=True):
     before_update_s: float = 0.0
     before_read_s: float = 0.0
 
+    @property
+    def silence_s(self) -> float:
+        """How long a replica has to answer, artificial delays included."""
+        delays_s = self.n * self.after_message_s + self.before_update_s + self.before_read_s
+        return self.replica_timeout_s + delays_s
+
 
 PAGE_BYTES: Final = 1 << 20
 """A replica's part of a page, and one frame to a peer, end once they have grown past this."""

@@ -27,7 +27,7 @@ class Targets:
     replaced; ``fallbacks`` follow in the order of the preference list. ``usable`` says whether a node can be reached.
     """
 
-    __slots__ = ("_besides", "_fallbacks", "_usable", "asked", "unasked")
+    __slots__ = ("_besides", "_fallbacks", "_fresh", "_usable", "asked", "unasked")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Targets:
         self._fallbacks = list(fallbacks) if sloppy else []
         self._besides = frozenset(besides)
         self.asked: dict[str, Target] = {}
+        self._fresh: set[str] = set()
         self.unasked: list[str] = []
         """Primaries that nobody could stand in for."""
         for node in (*primaries, *besides):
@@ -50,6 +51,7 @@ class Targets:
         for node in primaries:
             if node not in self.asked and self.replace(node) is None:
                 self.unasked.append(node)
+        self._fresh.clear()
 
     @property
     def besides_count(self) -> int:
@@ -61,6 +63,15 @@ class Targets:
         target = self.asked.get(node)
         return target.stands_for if target is not None and target.stands_for else node
 
+    def take_fresh(self) -> set[str]:
+        """Who was asked in another's place since this was called last, and has had less time to answer than others."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
+
+    def renew(self) -> None:
+        """All are asked only now."""
+        self._fresh.update(self.asked)
+
     def replace(self, node: str) -> Target | None:
         """Ask someone in place of ``node`` (of whom it stands for, if it is a fallback); ``None`` when none is left."""
         stands_for = self.place_of(node)
@@ -70,5 +81,6 @@ class Targets:
             fallback = self._fallbacks.pop(0)
             if fallback not in self.asked and self._usable(fallback):
                 target = self.asked[fallback] = Target(fallback, stands_for)
+                self._fresh.add(fallback)
                 return target
         return None

@@ -31,10 +31,10 @@ class WriteCoordinator:
     __slots__ = (
         "_declined",
         "_is_first",
-        "_is_silent",
         "_lost",
         "_needed",
         "_sent",
+        "_silent",
         "_targets",
         "acknowledged",
         "overtaken",
@@ -48,7 +48,7 @@ class WriteCoordinator:
         self._needed = needed
         self._is_first = is_first
         self._sent = False
-        self._is_silent = False
+        self._silent: set[str] = set()
         self._declined: dict[str, Refused] = {}
         self._lost: set[str] = set()
         self.acknowledged: dict[str, Target] = {}
@@ -63,17 +63,18 @@ class WriteCoordinator:
     @property
     def is_in_doubt(self) -> bool:
         """May a replica that did not answer show what others do not?"""
-        return self._is_silent or bool(self._lost)
+        return bool(self._silent or self._lost)
 
     @property
     def is_hopeless(self) -> bool:
-        """Can ``needed`` replicas not be reached any more? Those that are merely silent may still answer."""
-        return len(self._targets.asked) - len(self._declined) - len(self._lost) < self._needed
+        """Can ``needed`` replicas not be counted on any more? Those that are silent are not, until they answer."""
+        gone_count = len(self._declined) + len(self._lost) + len(self._silent)
+        return len(self._targets.asked) - gone_count < self._needed
 
     @property
     def has_failed(self) -> bool:
         """Is it time to give up? While all who answered have declined the rest is heard: perhaps nobody takes it."""
-        is_uncertain = bool(self.acknowledged or self._lost) or self._is_silent or not self._is_first
+        is_uncertain = bool(self.acknowledged or self._lost or self._silent) or not self._is_first
         return self.is_hopeless and (is_uncertain or self.is_complete)
 
     @property
@@ -100,6 +101,7 @@ class WriteCoordinator:
         if not self.awaits(node):
             return False
         count = len(self.acknowledged) + 1
+        self._silent.discard(node)
         self.acknowledged[node] = self._targets.asked[node]
         above = dict(newer)
         self.shown.update(number for number in range(len(replaced)) if number not in above)
@@ -111,9 +113,9 @@ class WriteCoordinator:
 
     def silent(self, node: str) -> Target | None:
         """``node`` takes too long: whom to ask in its place, if anyone. Its answer still counts if it comes."""
-        if not self.awaits(node):
+        if not self.awaits(node) or node in self._silent:
             return None
-        self._is_silent = True
+        self._silent.add(node)
         return self._targets.replace(node)
 
     def lost(self, node: str) -> Target | None:
@@ -121,6 +123,7 @@ class WriteCoordinator:
         if not self.awaits(node):
             return None
         self._lost.add(node)
+        self._silent.discard(node)
         return self._targets.replace(node)
 
     def declined(self, node: str, refusal: Refused) -> Target | None:
@@ -128,6 +131,7 @@ class WriteCoordinator:
         if not self.awaits(node):
             return None
         self._declined[node] = refusal
+        self._silent.discard(node)
         return self._targets.replace(node)
 
     def failure(self, reason: str) -> Refused | Unknown:

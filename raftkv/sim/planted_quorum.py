@@ -17,6 +17,7 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.quorum import cluster_time, exchange
 from raftkv.quorum.anti_entropy import AntiEntropy
 from raftkv.quorum.cluster_time import ClusterTime
+from raftkv.quorum.conversation import Conversation
 from raftkv.quorum.handoff import Batch, Handoff
 from raftkv.quorum.intake import Intake
 from raftkv.quorum.members import Members
@@ -279,7 +280,18 @@ def _first_clock_believed(replace: Replace) -> None:
     replace(cluster_time, "reached_by_majority", reached)
 
 
+def _hopeless_waited_for(replace: Replace) -> None:
+    replace(WriteCoordinator, "silent", lambda self, node: self._targets.replace(node))
+    replace(ReadCoordinator, "silent", lambda self, node: self._targets.replace(node))
+
+
+def _silent_asked_again(replace: Replace) -> None:
+    replace(Conversation, "unanswered", lambda _self, _peer: None)
+
+
 BUGS: Final[dict[str, Bug]] = {
+    "hopeless waited for": Bug(rule="who is silent is not counted on", plant=_hopeless_waited_for),
+    "silent asked again": Bug(rule="who leaves questions unanswered is asked no more", plant=_silent_asked_again),
     "made twice": Bug(rule="a write that may have been seen is not made again", plant=_made_twice),
     "strangers counted": Bug(rule="a newcomer counts once it has linked up", plant=_strangers_counted),
     "anybody let go": Bug(rule="nobody leaves without whom a quorum or a key is lost", plant=_anybody_let_go),

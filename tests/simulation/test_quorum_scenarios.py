@@ -845,3 +845,43 @@ def test_a_node_is_not_ready_while_who_joins_cannot_be_reached_and_writes_wait_f
 
     assert not all(outcomes)
     assert "no quorum for" in unready(cluster.replica("n1").status(), 0.0)[1]
+
+
+# -- who is silent
+
+
+def test_a_request_ends_once_too_few_answer_in_time():
+    """The links to the others stand still for seconds after the network was cut."""
+    cluster = Leaderless(3, sloppy=False)
+    cluster.put("n1", b"k", b"value", w=3)
+    cluster.isolate("n3")
+    began_s = cluster.now_s
+    write = cluster.submit("n3", cluster.written(b"k", b"new"), 20.0)
+    read = cluster.submit("n3", Read(query=Get(key=b"k"), consistency=Consistency.EVENTUAL), 20.0)
+    page = cluster.submit("n3", Read(query=List(start=b"", end=None, limit=10), consistency=Consistency.EVENTUAL), 20.0)
+    cluster.run_until(lambda: all(pending.outcome is not None for pending in (write, read, page)))
+
+    assert cluster.now_s - began_s < 2 * cluster.mode.settings.replica_timeout_s
+    assert isinstance(write.outcome, Unknown)
+    assert read.outcome.code is page.outcome.code is Code.QUORUM_UNREACHABLE
+
+
+def test_clients_go_on_at_once_behind_a_fresh_partition_and_after_it():
+    cluster = Leaderless(3, sloppy=False)
+    cluster.put("n1", b"k", b"value", w=3)
+    cluster.isolate("n3")
+    cluster.put("n3", b"k", b"first", w=3)
+    began_s = cluster.now_s
+    refused = [cluster.put("n3", key, b"value") for key in KEYS]
+    taken = [cluster.put("n1", key, b"value") for key in KEYS]
+    codes = {outcome.code for outcome in refused}
+
+    assert cluster.now_s - began_s < 1.0
+    assert codes == {Code.QUORUM_UNREACHABLE}
+    assert all("none was asked" in outcome.detail for outcome in refused)
+    assert all(isinstance(outcome, Written) for outcome in taken)
+
+    cluster.heal()
+    cluster.run(5.0)
+
+    assert isinstance(cluster.put("n3", b"k", b"later", w=3), Written)

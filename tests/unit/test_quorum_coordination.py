@@ -56,6 +56,7 @@ class Node:
                 now_s=lambda: self.now_s,
                 now_ms=lambda: 1_000,
                 first_id=100,
+                unanswered=lambda _node: None,
             )
         )
 

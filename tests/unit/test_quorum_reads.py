@@ -69,9 +69,13 @@ def test_who_is_silent_or_lost_is_replaced_once():
     assert made.lost("n2") is None
 
 
-def test_a_silent_replica_still_counts_and_a_lost_one_does_not():
+def test_a_silent_replica_counts_once_it_answers_and_a_lost_one_does_not():
     made = read(needed=3)
     made.silent("n1")
+
+    assert made.is_hopeless
+
+    made.add("n1", state(1))
 
     assert not made.is_hopeless
 
