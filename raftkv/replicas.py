@@ -14,6 +14,8 @@ import msgspec
 import structlog
 
 from raftkv.core.config import Address, ClusterConfig, parse_address
+from raftkv.core.errors import StartupError
+from raftkv.core.identity import Standing
 from raftkv.core.replicator import Replicator
 from raftkv.core.rules import rules_of
 from raftkv.core.secret import read_key
@@ -34,7 +36,7 @@ from raftkv.raft.readmission import memory_of, with_memory
 from raftkv.raft.recovery import recover_log, recover_state
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
-from raftkv.storage.disk import RealDisk
+from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.identity import IdentityFile, begin_life
 from raftkv.storage.log import Log
 from raftkv.storage.rocks import RocksEngine
@@ -146,6 +148,8 @@ def _raft(  # noqa: PLR0917
 ) -> RaftReplica:
     internals.use_sources(surroundings.monotonic_s, random.Random())  # noqa: S311  jitter, not secrets
     disk = RealDisk()
+    if identity.identity.standing is Standing.MEMBER:
+        _refuse_without_log(home / "log")
     log = Log.open(disk, home / "log", segment_bytes=config.raft.segment_bytes)
     snapshots = SnapshotStore(home / "snapshots")
     recover_log(log, snapshots.newest)
@@ -164,6 +168,17 @@ def _raft(  # noqa: PLR0917
         memory=memory_of(identity.identity, log.term),
         save=lambda memory: identity.save(with_memory(identity.identity, memory)),
     )
+
+
+def _refuse_without_log(path: Path) -> None:
+    """A member has had a log since before it counted; without it nobody knows its votes and what it acknowledged."""
+    with translated(path):
+        is_there = path.is_dir() and any(path.iterdir())
+    if not is_there:
+        raise StartupError(
+            f"{path}: missing or empty, though this node was a member; nothing else says what it has promised: put it"
+            f" back, or move {path.parent} away and let the node start with an empty one"
+        )
 
 
 # -- quorum -----------------------------------------------------------------------------------------------------------

@@ -268,7 +268,10 @@ _TXN = "transactions are not built yet; a single key can be compared and set wit
 _WATCH = "watching is not built yet; poll GET /kv and compare revisions"
 _LEASES = "leases are not built yet; use ?ttl=SECONDS on PUT"
 _TRANSFER = "leadership cannot be transferred on request yet"
-_BACKUP = "backup and restore are not built yet; stop a node and copy its data directory"
+_BACKUP = (
+    "backup and restore are not built yet; read the keys page by page (GET /kv) to keep a copy, and never put a copied"
+    " data directory back: it lacks what was acknowledged since"
+)
 _UI = "the console is not built yet; see /docs and /status"
 
 _LATER: Final = (

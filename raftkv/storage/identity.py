@@ -2,6 +2,7 @@
 
 It is replaced whole, atomically and durably, at each start, when a peer is met in a new life, and when an emptied node
 has made good what it lost. A directory of the version before, which says only whose it is, is taken over as it stands.
+Data beside which it is missing is taken for nobody's: its peers would have to believe what the node itself cannot know.
 Imports the standard library, msgspec, ``raftkv.core`` and its neighbours only.
 """
 
@@ -23,6 +24,8 @@ NAME: Final = "identity.json"
 _OLD_NAMES: Final = {"cluster": "cluster.name", "mode": "cluster.mode"}
 _OLD_KEYS: Final = frozenset({*_OLD_NAMES, "node", "members"})
 NONCE_BYTES: Final = 8
+_DATA: Final = ("log", "snapshots", "state", "store", "raft.meta")
+"""What either mode keeps; its directories are made after the identity."""
 
 
 class IdentityFile:
@@ -41,11 +44,19 @@ class IdentityFile:
 def begin_life(home: Path, node: str, rules: Rules, random_bytes: Callable[[int], bytes]) -> IdentityFile:
     """Take up the identity in ``home`` for ``node``, or make one, and number this start durably.
 
-    Raises ``StartupError`` when the directory holds the data of another node, or of a cluster with other rules.
+    Raises ``StartupError`` when the directory holds the data of another node, of a cluster with other rules, or data
+    and no identity, which every version has written before anything else.
     """
     path = home / NAME
     with translated(path):
         text = path.read_bytes() if path.exists() else None
+        found = [name for name in _DATA if text is None and _is_kept(home / name)]
+    if found:
+        raise StartupError(
+            f"{path}: missing, though there is data beside it ({', '.join(found)}); nothing else says whose it is and"
+            " what it has promised: put the file back, or move the directory away and let the node start"
+            " with an empty one"
+        )
     held = None if text is None else _read(path, text)
     if held is None:
         held = Identity(node=node, disk="", starts=(), rules={})
@@ -61,6 +72,10 @@ def begin_life(home: Path, node: str, rules: Rules, random_bytes: Callable[[int]
     # Of two nodes with one name the later start is the right one, so it is counted before anybody hears of it.
     file.save(msgspec.structs.replace(identity, rules=dict(rules.always)))
     return file
+
+
+def _is_kept(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def _differing(held: Identity, node: str, rules: Rules) -> str:

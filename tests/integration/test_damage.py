@@ -1,6 +1,7 @@
 """The applied state, damaged by whatever changes bytes on a disk: nothing of it is served, and it is rebuilt."""
 
 import os
+import shutil
 
 import pytest
 
@@ -66,3 +67,30 @@ def test_a_state_that_was_cut_short_is_rebuilt_at_the_start(tmp_path, left):
         cluster.wait_ready()
 
         assert {cluster.get("n1", f"k{number}").content for number in range(30)} == {VALUE}
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        (("identity.json",), "identity.json: missing, though there is data beside it (log"),
+        (("log",), "log"),
+        (("log", "log.extent"), "log: missing or empty, though this node was a member"),
+        (("log", "log.extent", "state", "snapshots"), "log: missing or empty, though this node was a member"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_member_that_lost_what_says_what_it_promised_does_not_start(tmp_path, size, lost, told):
+    with RealCluster(tmp_path, size=size) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        assert cluster.put("n1", "k", b"v").status_code == 201
+        for node in cluster.nodes:
+            cluster.stop(node)
+            for name in lost:
+                path = cluster.data_dir(node) / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        cluster.start()
+        statuses = {process.wait(20) for process in cluster.processes.values()}
+
+        assert statuses == {2}
+        assert all(told in cluster.log(node) for node in cluster.nodes)

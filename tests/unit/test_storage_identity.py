@@ -81,3 +81,21 @@ def test_a_directory_of_the_version_before_is_taken_over(tmp_path):
     (tmp_path / NAME).write_text(json.dumps({**old, "cluster": "d"}))
     with pytest.raises(StartupError, match=r"cluster.name d \(configured: c\)"):
         begin(tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["log/00000001", "snapshots/1", "state/00000001/data.mdb", "store/CURRENT"])
+def test_data_without_its_identity_is_refused_and_left_alone(tmp_path, kept):
+    path = tmp_path / kept
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+
+    with pytest.raises(StartupError, match=rf"{NAME}: missing, though .* \({kept.split('/')[0]}\); .*an empty one"):
+        begin(tmp_path)
+    assert not (tmp_path / NAME).exists()
+
+
+def test_directories_that_hold_nothing_are_no_data(tmp_path):
+    for name in ("log", "snapshots"):
+        (tmp_path / name).mkdir()
+
+    assert begin(tmp_path).identity.life.start == 1
