@@ -24,15 +24,17 @@ class LimitedCluster(RealCluster):
 def ask_for_much(cluster):
     """A thousand times a large value, alone and beside a write, once and in repeats, at a node and at several."""
     gets = [{"op": "get", "key": "large"}] * 999
-    requests = [
-        ({"operations": [*gets, gets[0]]}, {}, ""),
-        ({"operations": [*gets, {"op": "put", "key": "small", "value": "v"}]}, {}, ""),
-        ({"operations": [*gets, {"op": "put", "key": "small", "value": "v"}]}, {"Idempotency-Key": "once"}, ""),
-        ({"operations": [*gets, {"op": "put", "key": "small", "value": "v"}]}, {"Idempotency-Key": "once"}, "&w=3"),
-    ]
-    if cluster.mode == "quorum":
-        requests = [one for one in requests if not one[1]]
-    asked = [(node, *request) for request in requests for node in cluster.nodes]
+    asked = []
+    for node in cluster.nodes:
+        # A key for each node: of leaderless writes of one key that meet, the one that loses is in doubt.
+        put = {"op": "put", "key": f"small-{node}", "value": "v"}
+        once = {"Idempotency-Key": f"once-{node}"}
+        asked += [(node, {"operations": [*gets, gets[0]]}, {}, ""), (node, {"operations": [*gets, put]}, {}, "")]
+        if cluster.mode == "raft":
+            asked += [
+                (node, {"operations": [*gets, put]}, once, ""),
+                (node, {"operations": [*gets, put]}, once, "&w=3"),
+            ]
     with ThreadPoolExecutor(3) as threads:
         return list(
             threads.map(
