@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Consistency, Get, List, Put, Read, Write
+from raftkv.core.requests import Consistency, Delete, Get, List, Put, Read, Write
 from raftkv.core.results import Answer, Missing, Record, Siblings
 from raftkv.quorum import messages
 from raftkv.quorum.messages import ROWS_PER_STORE, Unsettled
@@ -38,6 +38,9 @@ class _Kind(NamedTuple):
     n: int
     w: int
     sloppy: bool
+    makes_room: bool
+    """A full disk takes deletions, and what else travels with them must not keep it from that."""
+
     attempt: Attempt
 
 
@@ -93,7 +96,7 @@ class Coordination:
                     self._begin_with_siblings(Wanted(operation, group, position))
                 else:
                     replicas = self._dispatch.placement.replicas(operation.key, group.n)
-                    kind = _Kind(replicas, group.n, group.w, group.sloppy, attempt)
+                    kind = _Kind(replicas, group.n, group.w, group.sloppy, isinstance(operation, Delete), attempt)
                     together.setdefault(kind, []).append(Wanted(operation, group, position))
             for kind, writes in together.items():
                 for some in _portions(writes):

@@ -142,7 +142,7 @@ class QuorumReplica:
             random=random,
         )
         actor = store.actor(settings.node_id, lambda: f"{random.getrandbits(64):016x}")
-        intake = Intake(settings, store=store, clock=self._stamps, is_full=lambda: self._upkeep.is_full)
+        intake = Intake(settings, store=store, clock=self._stamps, room=self._upkeep)
         self._serving = Serving(
             settings,
             store=store,

@@ -138,7 +138,7 @@ class Serving:
 
     def _make_event(self, node: str, question: Event) -> None:
         context = decode_context(question.context)
-        refusal = self._intake.look_at_context(context)
+        refusal = self._intake.look_at_context(context, makes_room=question.value is None)
         if refusal is not None:
             self._decline(node, question.id, refusal)
             return

@@ -48,7 +48,7 @@ PAGE_BYTES: Final = 1 << 20
 
 SHUTTING_DOWN: Final = Refused(code=Code.QUORUM_UNREACHABLE, detail="this node is shutting down", retry_after_s=1.0)
 DISK_FULL: Final = Refused(
-    code=Code.DISK_FULL, detail="the replica's disk is nearly full; it takes no writes", retry_after_s=5.0
+    code=Code.DISK_FULL, detail="the replica's disk is nearly full, and has no room for this write", retry_after_s=5.0
 )
 DATA_LOST: Final = Refused(
     code=Code.QUORUM_UNREACHABLE, detail="this node lost its data, and answers no reads before it has it back"

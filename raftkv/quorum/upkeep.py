@@ -39,7 +39,7 @@ class Upkeep:
         time: ClusterTime,
         free_bytes: Callable[[], int],
     ) -> None:
-        self._is_low = self._has_failed = False
+        self._is_full = self._is_low = self._has_failed = False
         self._settings = settings
         self._store = store
         self._stamps = stamps
@@ -55,8 +55,12 @@ class Upkeep:
 
     @property
     def is_full(self) -> bool:
-        """Is there no room for more on the disk?"""
-        return self._is_low or self._has_failed
+        """Is there no room for more on the disk? The reserve that is left then is for deletions, which make room."""
+        return self._is_full or self._has_failed
+
+    def takes(self, *, makes_room: bool) -> bool:
+        """May a state be taken, one that ``makes_room`` or one that needs it?"""
+        return not (self._is_low or self._has_failed if makes_room else self.is_full)
 
     def committed(self) -> None:
         """A commit has found room."""
@@ -103,7 +107,9 @@ class Upkeep:
     def work(self, now_s: float) -> None:
         """Do what is due at ``now_s``. Raises ``StartupError`` as ``let_in`` does."""
         self.let_in(now_s)
-        self._is_low = self._free_bytes() < self._settings.disk_reserve_bytes
+        free_bytes, reserve_bytes = self._free_bytes(), self._settings.disk_reserve_bytes
+        self._is_full = free_bytes < reserve_bytes
+        self._is_low = free_bytes < reserve_bytes // 2
         self._store.keep_clock_mark(self._stamps.last)
         # After a commit that found no room, one that matters to nobody tries whether there is some again.
         if not self._is_let_in:

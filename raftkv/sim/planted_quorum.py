@@ -262,8 +262,8 @@ def _shown_before_its_time(replace: Replace) -> None:
 def _declined_stamps_kept(replace: Replace) -> None:
     original = Intake._look_at  # noqa: SLF001
 
-    def look_at(self: Intake, newest: Stamp) -> Refused | None:
-        return None if newest.node == self._settings.node_id else original(self, newest)
+    def look_at(self: Intake, newest: Stamp, *, makes_room: bool) -> Refused | None:
+        return None if newest.node == self._settings.node_id else original(self, newest, makes_room=makes_room)
 
     replace(Intake, "_look_at", look_at)
     replace(QuorumReplica, "_has_run_ahead", property(lambda _self: False))
@@ -289,9 +289,14 @@ def _silent_asked_again(replace: Replace) -> None:
     replace(Conversation, "unanswered", lambda _self, _peer: None)
 
 
+def _deletions_refused(replace: Replace) -> None:
+    replace(Upkeep, "takes", lambda self, *, makes_room: not self.is_full)  # noqa: ARG005
+
+
 BUGS: Final[dict[str, Bug]] = {
     "hopeless waited for": Bug(rule="who is silent is not counted on", plant=_hopeless_waited_for),
     "silent asked again": Bug(rule="who leaves questions unanswered is asked no more", plant=_silent_asked_again),
+    "reserve for deletions": Bug(rule="deletions may use the reserve", plant=_deletions_refused),
     "made twice": Bug(rule="a write that may have been seen is not made again", plant=_made_twice),
     "strangers counted": Bug(rule="a newcomer counts once it has linked up", plant=_strangers_counted),
     "anybody let go": Bug(rule="nobody leaves without whom a quorum or a key is lost", plant=_anybody_let_go),

@@ -153,6 +153,37 @@ def test_while_all_disks_are_nearly_full_writes_are_definitely_refused_and_it_is
     assert [line["event"] for line in lines] == ["disk full: writes are declined"] * 3 + ["disk has room again"] * 3
 
 
+def test_deletions_use_the_reserve_of_a_full_disk_down_to_half_of_it():
+    for conflicts in ("lww", "siblings"):
+        deletions_on_a_full_disk(conflicts)
+
+
+def deletions_on_a_full_disk(conflicts):
+    cluster = Leaderless(3, disk_reserve_bytes=1 << 20, conflicts=conflicts)
+    for key in KEYS[:3]:
+        cluster.put("n1", key, bytes(100), w=3)
+
+    def leave(free_bytes):
+        for machine in cluster.machines.values():
+            machine.disk.limit_bytes = machine.disk.used() + free_bytes
+        cluster.run(1.0)
+
+    leave(3 << 18)
+    put, deleted = cluster.submit("n1", cluster.written(KEYS[3], b"value")), cluster.delete("n1", KEYS[0], w=3)
+    cluster.run(1.0)
+    leave(1 << 18)
+    low = cluster.delete("n1", KEYS[1], w=3)
+
+    assert isinstance(deleted, Written)
+    assert isinstance(deleted.results[0], DeleteDone)
+    assert put.outcome.code is low.code is Code.DISK_FULL
+    assert cluster.get("n2", KEYS[0]) is None
+
+    leave(UNLIMITED)
+
+    assert isinstance(cluster.delete("n1", KEYS[1], w=3), Written)
+
+
 def test_a_disk_that_stays_full_is_logged_once():
     cluster = Leaderless(1, n=1, r=1, w=1)
     with capture_logs() as lines:

@@ -31,6 +31,7 @@ FOUND_BY_SEED = {
 FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "hopeless waited for": scenarios.test_a_request_ends_once_too_few_answer_in_time,
     "silent asked again": scenarios.test_clients_go_on_at_once_behind_a_fresh_partition_and_after_it,
+    "reserve for deletions": scenarios.test_deletions_use_the_reserve_of_a_full_disk_down_to_half_of_it,
     "made twice": scenarios.test_a_write_that_was_seen_and_deleted_is_not_made_again,
     "strangers counted": scenarios.test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted,
     "anybody let go": scenarios.test_nobody_is_let_go_without_whom_a_quorum_is_lost,

@@ -289,7 +289,7 @@ def test_a_fallback_is_asked_for_all_writes_of_a_silent_replica_and_keeps_them_a
 
 def test_declined_by_all_is_definite_for_every_write_of_the_message():
     node = Node()
-    one, other = node.write(put(b"a")), node.write(Delete(key=b"b"))
+    one, other = node.write(put(b"a")), node.write(put(b"b"))
     question = node.store()
     for name in NODES:
         node.coordination.answered(name, Declined(question.id, DISK_FULL))

@@ -46,7 +46,7 @@ class Side:
         self.store.on_change = self.trees.changed
         self.is_full = False
         self.clock = HybridClock(0, lambda: WALL_US, limit_us=lambda: WALL_US + ahead_us)
-        self.intake = Intake(quorum_settings(), store=self.store, clock=self.clock, is_full=lambda: self.is_full)
+        self.intake = Intake(quorum_settings(), store=self.store, clock=self.clock, room=self)
         self.answering = Answering(store=self.store, trees=self.trees, outbox=self.outbox)
         self.session = None
         self.sessions_count = 0
@@ -54,6 +54,9 @@ class Side:
         for key, counter in contents:
             self.store.stage(key, State((Version(counter, name, b"v"),)))
         self.store.commit()
+
+    def takes(self, *, makes_room):
+        return not self.is_full
 
     def begin(self, ranges=HALVES):
         self.sessions_count += 1
