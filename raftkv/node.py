@@ -31,7 +31,7 @@ import structlog
 import uvloop
 
 from raftkv.core.config import ClusterConfig
-from raftkv.core.errors import StartupError
+from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.listening import bind, close
 from raftkv.core.results import Status
 from raftkv.experiment import Surroundings
@@ -189,7 +189,7 @@ class _Node:
         self._child_pipe: int | None = None
         self._home_fd: int | None = None
         self.rebuilds = False
-        """Must another be made in its place, which rebuilds the applied state?"""
+        """Must another be made in its place, which rebuilds the applied state, or fetches all of it?"""
 
     async def run(self) -> int:
         """Start, serve until told to stop or unable to go on, end; returns the exit status."""
@@ -348,6 +348,10 @@ class _Node:
             LmdbTables.distrust(self._failure.directory)
             self.rebuilds = True
             log_line.error("the node begins anew and rebuilds its applied state", reason=str(self._failure))
+            return 1
+        if isinstance(self._failure, DataDiscarded):
+            self.rebuilds = True
+            log_line.warning("the node begins anew", reason=str(self._failure))
             return 1
         if isinstance(self._failure, StartupError):
             streams.last_words(f"raftkv: {self._node_id}: {self._failure}\n")

@@ -32,8 +32,8 @@ from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.store import Store
 from raftkv.quorum.versions import CONFLICTS
 from raftkv.raft import internals
-from raftkv.raft.readmission import memory_of, with_memory
-from raftkv.raft.recovery import recover_log, recover_state
+from raftkv.raft.readmission import discarded, memory_of, with_memory
+from raftkv.raft.recovery import discard_data, recover_log, recover_state
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.disk import RealDisk, translated
@@ -150,6 +150,9 @@ def _raft(  # noqa: PLR0917
     disk = RealDisk()
     if identity.identity.standing is Standing.MEMBER:
         _refuse_without_log(home / "log")
+    if identity.identity.standing is Standing.DISCARDING:
+        discard_data(home)
+        identity.save(discarded(identity.identity))
     log = Log.open(disk, home / "log", segment_bytes=config.raft.segment_bytes)
     snapshots = SnapshotStore(home / "snapshots")
     recover_log(log, snapshots.newest)

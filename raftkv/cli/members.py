@@ -60,24 +60,32 @@ def remove(context: click.Context, /, node: str, *, as_json: bool, **given: Any)
 
 
 @click.command("repair", short_help="Make the replicas agree now.")
+@click.argument("node", required=False)
 @json_option
 @connection.options
 @click.pass_context
-def repair(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
+def repair(context: click.Context, /, node: str | None, *, as_json: bool, **given: Any) -> int:
     """Let every node, one after the other, compare its data with all replicas of it, and exchange what differs.
+
+    In raft mode NODE is one that stopped because its state differs: it throws its data away and fetches the others'.
 
     Exit status 3 when a node could not be asked or could not reach another.
     """
     link = connection.chosen(context, given)
     found = link.client().members()["members"]
     scheme = link.servers()[0].partition("://")[0]
-    asked = {node["id"]: f"{scheme}://{node['http']}" for node in found if node.get("state") != "left"}
-    done = {node: _repair(link, server) for node, server in asked.items()}
+    asked = {one["id"]: f"{scheme}://{one['http']}" for one in found if one.get("state") != "left"}
+    if node is not None and node not in asked:
+        raise click.UsageError(f"there is no member {node}; there are {', '.join(asked)}")
+    if node is None and link.client().status()["mode"] == "raft":
+        raise click.UsageError("in raft mode a repair throws a node's data away: name the node that is to have others'")
+    asked = asked if node is None else {node: asked[node]}
+    done = {name: _repair(link, server) for name, server in asked.items()}
     if as_json:
         output.write(msgspec.json.encode({"nodes": done}) + b"\n")
     else:
-        for node, result in done.items():
-            output.write(f"{node}: {_told(result)}\n".encode())
+        for name, result in done.items():
+            output.write(f"{name}: {_told(result)}\n".encode())
     is_whole = all("error" not in result and not result["unreachable"] for result in done.values())
     return exits.DONE if is_whole else exits.UNAVAILABLE
 
@@ -98,6 +106,8 @@ def _told(result: dict[str, Any]) -> str:
     if "error" in result:
         return str(result["error"])
     peers = ", ".join(result["peers"]) or "nobody"
+    if result["peers"] and not result["ranges"]:
+        return f"fetches its data anew from {peers}"
     text = f"compared {result['ranges']} ranges with {peers}: {result['differing']} differed, "
     text += f"{result['received']} versions received, {result['sent']} sent"
     return text + (f"; not reached: {', '.join(result['unreachable'])}" if result["unreachable"] else "")

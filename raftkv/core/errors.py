@@ -109,3 +109,7 @@ class UsageError(ValueError):
 
 class StartupError(Exception):
     """The node cannot start, or cannot go on: the message is one line for a person, the exit status is 2."""
+
+
+class DataDiscarded(StartupError):  # noqa: N818  no error: somebody asked for it
+    """The node gives up its data, as it was told to, and must begin anew without it."""

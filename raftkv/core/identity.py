@@ -31,7 +31,8 @@ STARTS_MAX: Final = 1_000
 class Standing(enum.StrEnum):
     """A raft node's among its peers: new, making good what its disk lost, or a member that counts.
 
-    Or one whose state differs from others', in a tie (``disputed``) or outnumbered (``diverged``), so that it stopped.
+    Or one whose state differs from others', in a tie (``disputed``) or outnumbered (``diverged``), so that it stopped;
+    and that was then told to throw its data away (``discarding``), which its next start does.
     """
 
     NEW = "new"
@@ -39,6 +40,7 @@ class Standing(enum.StrEnum):
     MEMBER = "member"
     DISPUTED = "disputed"
     DIVERGED = "diverged"
+    DISCARDING = "discarding"
 
 
 class Life(msgspec.Struct, frozen=True, array_like=True):

@@ -251,7 +251,7 @@ _CLUSTER: Final = (
         method="POST",
         path="/cluster/repair",
         handler=handlers_cluster.REPAIR,
-        summary="Compare this node's data with every reachable replica of it (leaderless clusters)",
+        summary="Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
         query=frozenset({"timeout"}),
         answers={200: (answers.RepairDone,)},
     ),

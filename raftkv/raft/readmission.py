@@ -40,7 +40,7 @@ from raftkv.raft.divergence import Judgement
 ASK_HEARTBEATS: Final = 2
 """Questions that were not answered within so many heartbeats are asked again."""
 
-_STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED)
+_STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED, Standing.DISCARDING)
 
 log_line = structlog.get_logger("raftkv.raft")
 
@@ -59,6 +59,11 @@ def memory_of(identity: Identity, term: int) -> Memory:
     return Memory(
         standing=standing, voteless_through_term=identity.voteless_through_term, difference=identity.difference
     )
+
+
+def discarded(identity: Identity) -> Identity:
+    """``identity`` once the data is thrown away: from there the node goes the way of one whose disk was emptied."""
+    return msgspec.structs.replace(identity, standing=Standing.RECOVERING, difference="")
 
 
 def with_memory(identity: Identity, memory: Memory) -> Identity:
@@ -123,6 +128,10 @@ class Readmission:
         elif not judgement.reason and standing is Standing.DISPUTED:
             self._remember(msgspec.structs.replace(self._memory, standing=Standing.MEMBER, difference=""))
             log_line.warning("this node serves again: its state is that of most of the nodes that have a say")
+
+    def discard(self) -> None:
+        """What this node holds is to be thrown away; its next start does that, whatever becomes of this life."""
+        self._become(Standing.DISCARDING)
 
     def may_vote_in(self, term: int) -> bool:
         """May this node vote in ``term``, or has it perhaps done so on the disk that is gone?"""

@@ -17,6 +17,8 @@ from raftkv.core.errors import StartupError
 from raftkv.machine import layout
 from raftkv.raft.journal import holds
 from raftkv.raft.transfer import base_entries
+from raftkv.storage import extent
+from raftkv.storage.disk import RealDisk, remove_file, translated
 from raftkv.storage.log import Log
 from raftkv.storage.sealed import DamagedState
 from raftkv.storage.snapshots import Manifest, SnapshotStore
@@ -51,6 +53,18 @@ class State:
     def close(self) -> None:
         """End; the state may be trusted at the next start."""
         self.tables.close(clean=True)
+
+
+def discard_data(home: Path) -> None:
+    """Throw away log, snapshots and state under ``home``, all that a repair fetches anew; may be begun again."""
+    for directory in (home / "state").glob("*"):
+        LmdbTables.distrust(directory)  # its name is not used again, so its removal is left to ``recover_state``
+    with translated(home):
+        for name in ("snapshots", "log"):
+            if (home / name).exists():
+                shutil.rmtree(home / name)
+    remove_file(extent.path_of(home / "log"))
+    RealDisk().sync_directory(home)
 
 
 def recover_log(log: Log, newest: Manifest | None) -> None:

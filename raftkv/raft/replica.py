@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from raftkv.core.errors import Code, Refused
+from raftkv.core.errors import Code, DataDiscarded, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
     DEFAULT,
@@ -30,11 +30,12 @@ from raftkv.core.requests import (
     Consistency,
     Inspect,
     Read,
+    Repair,
     Request,
     Write,
     is_read,
 )
-from raftkv.core.results import Configured, PeerStatus, Status, Written
+from raftkv.core.results import Configured, PeerStatus, Repaired, Status, Written
 from raftkv.machine.command import encode
 from raftkv.machine.machine import Machine
 from raftkv.raft import messages, proposals
@@ -61,6 +62,7 @@ from raftkv.raft.settings import (
     NO_LEADER,
     NO_ROOM_HERE,
     NOT_OF_RAFT,
+    NOTHING_TO_REPAIR,
     SHUTTING_DOWN,
     TOO_LATE,
     ReplicaSettings,
@@ -220,7 +222,7 @@ class RaftReplica:
             election_timeout_s=settings.election_timeout_s,
             started_at_s=now_s,
         )
-        self._closed = False
+        self._closed = self._discards = False
         self.sent_ahead = False
         self._uncommitted_since_s: float | None = None
         self._expiry_checked_at_s = now_s
@@ -272,6 +274,8 @@ class RaftReplica:
             pending.resolve(SHUTTING_DOWN)
         elif isinstance(request, Inspect):
             pending.resolve(self.status())
+        elif isinstance(request, Repair):
+            self._repair(pending)
         elif self._readmission.is_stopped:
             pending.resolve(out_of_service(self._readmission.reason))
         elif isinstance(request, Write):
@@ -319,12 +323,28 @@ class RaftReplica:
         self.begin_work(now_s)
         return self.finish_work(now_s)
 
+    def _repair(self, pending: Pending) -> None:
+        """Throw the state of this node away, if it is wrong: all others must be there to give it another."""
+        away = [peer for peer in self._nodes if not self._transport.is_up(peer)]
+        if not self._readmission.is_stopped:
+            pending.resolve(NOTHING_TO_REPAIR)
+        elif away:
+            detail = f"a repair throws the data of this node away, and needs every other one: {', '.join(away)} is away"
+            pending.resolve(Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0))
+        else:
+            self._readmission.discard()
+            self._discards = True
+            nothing = Repaired(peers=tuple(self._nodes), unreachable=(), ranges=0, differing=0, received=0, sent=0)
+            pending.resolve(nothing)
+
     def begin_work(self, now_s: float) -> None:
-        """The first half of ``work``: everything but the disk.
+        """The first half of ``work``: everything but the disk. Raises ``DataDiscarded`` after a repair was asked for.
 
         ``sent_ahead`` says whether appends were sent that the network should take before ``finish_work`` waits for the
         disk. Between the halves peers' messages may come in, and requests be submitted; no other work may be done.
         """
+        if self._discards:
+            raise DataDiscarded("the data of this node is thrown away and fetched anew, as it was told to repair")
         if self._delays.active:
             self.conversation.take_late(now_s)
             self._readers.release(now_s)
@@ -463,7 +483,7 @@ class RaftReplica:
     @property
     def is_blank(self) -> bool:
         """See ``Newcomers``: a node that has never been in any term has neither voted nor held an entry."""
-        return self._core.term == 0
+        return self._core.term == 0 and not self._readmission.is_recovering
 
     def met(self, peer: str, *, is_blank: bool, knew_another_disk: bool) -> None:
         """See ``Newcomers``."""

@@ -42,6 +42,10 @@ TOO_LATE: Final = Refused(
 NOT_OF_RAFT: Final = Refused(
     code=Code.NOT_SUPPORTED, detail="raft mode does not offer this; it belongs to leaderless clusters"
 )
+NOTHING_TO_REPAIR: Final = Refused(
+    code=Code.NOT_SUPPORTED,
+    detail="nothing to repair: the state of this node is not known to differ from that of the others",
+)
 ONE_KEY_ONLY: Final = Refused(
     code=Code.NOT_SUPPORTED, detail="in raft mode several replicas can be read for one key only, not for a list"
 )

@@ -575,6 +575,10 @@ def _the_diverged_serve(replace: Replace) -> None:
     replace(Readmission, "is_stopped", property(lambda _self: False))
 
 
+def _the_repaired_count_at_once(replace: Replace) -> None:
+    replace(raft, "discarded", lambda who: msgspec.structs.replace(who, standing=identity.Standing.MEMBER))
+
+
 def _ties_not_judged(replace: Replace) -> None:
     judge = Divergence.judge
 
@@ -663,6 +667,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "rules": _remedy("-", "nodes with other rules take no part", _rules_not_compared),
     "compared hashes": _remedy("-", "replicas compare the hashes of their states", _hashes_not_compared),
     "stopped replicas": _remedy("-", "a replica whose state differs serves nobody", _the_diverged_serve),
+    "repaired replicas": _remedy("-", "a repaired replica counts once it has all again", _the_repaired_count_at_once),
     "ties": _remedy("-", "in a tie all that differ stop", _ties_not_judged),
     "batching": _remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.core.config import DelaysSection
-from raftkv.core.identity import Identity
+from raftkv.core.identity import Identity, Standing
 from raftkv.core.requests import Put
 from raftkv.core.results import Record
 from raftkv.machine import layout
@@ -25,7 +25,7 @@ from raftkv.machine.machine import MachineLimits
 from raftkv.peers.greeting import Greeter
 from raftkv.raft import internals
 from raftkv.raft.messages import Message
-from raftkv.raft.readmission import memory_of, with_memory
+from raftkv.raft.readmission import discarded, memory_of, with_memory
 from raftkv.raft.recovery import is_on_the_line, recover_log
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
@@ -171,6 +171,10 @@ class RaftMode(Observer):
 
     def make(self, machine: Machine, port: Greeter) -> SimulatedReplica:
         """See ``Mode``."""
+        if _identity(machine).standing is Standing.DISCARDING:
+            machine.disk, machine.keeps = VirtualDisk(), None
+            machine.save(discarded(_identity(machine)))
+            self.invariants.emptied(machine.name)
         if machine.keeps is None:
             machine.keeps = MemorySnapshots(
                 machine.random, machine.now_s, busy_s=self._snapshot_s, failure_rate=self._snapshot_failure_rate

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.identity import Standing
-from raftkv.core.requests import Consistency, Inspect
+from raftkv.core.requests import Consistency, Inspect, Repair
+from raftkv.core.results import Repaired
 from raftkv.machine import layout
 from raftkv.sim.raft import flip_row
 from tests.simulation.cluster import Cluster
@@ -119,3 +120,62 @@ def test_replicas_that_hold_the_same_never_stop():
     cluster.settle()
 
     assert {standing(cluster, name) for name in cluster.machines} == {Standing.MEMBER}
+
+
+def repair(cluster: Cluster, name: str) -> None:
+    """Tell ``name`` to repair itself, and start it again, as its process does."""
+    pending = cluster.submit(name, Repair())
+    assert isinstance(pending.outcome, Repaired), pending.outcome
+    cluster.run_until(lambda: cluster.machines[name].process is None)
+    cluster.restart(name)
+
+
+def test_a_repair_lets_whoever_was_wrong_fetch_everything_anew_and_count_again():
+    cluster, name = flipped("follower")
+    notice(cluster, name)
+    repair(cluster, name)
+
+    cluster.run_until(lambda: standing(cluster, name) is Standing.MEMBER, 60)
+    cluster.settle()
+    assert cluster.get_now(name, b"k3") == b"v"
+
+
+def test_a_repair_of_one_ends_a_tie_for_the_other():
+    cluster, name = flipped("follower")
+    leader = cluster.elect()
+    (third,) = others(cluster, name, leader)
+    cluster.kill(third)
+    cluster.put_now(leader, b"another")
+    for one in (leader, name):
+        cluster.run_until(lambda one=one: standing(cluster, one) is Standing.DISPUTED, 20)
+    assert isinstance(cluster.submit(name, Repair()).outcome, Refused), "nobody could give it back what it threw away"
+    cluster.restart(third)
+    cluster.run(0.5)
+    repair(cluster, name)
+
+    cluster.run_until(lambda: {standing(cluster, one) for one in cluster.machines} == {Standing.MEMBER}, 60)
+    cluster.settle()
+    assert cluster.get_now(name, b"k3") == b"v"
+
+
+def test_a_node_that_is_right_is_not_repaired():
+    cluster = Cluster(3)
+    outcome = cluster.submit(cluster.elect(), Repair()).outcome
+
+    assert isinstance(outcome, Refused)
+    assert "nothing to repair" in outcome.detail
+
+
+def test_a_repaired_replica_does_not_count_before_it_has_all_again():
+    cluster, name = flipped("follower")
+    notice(cluster, name)
+    leader = cluster.elect()
+    repair(cluster, name)
+    (third,) = others(cluster, name, leader)
+    cluster.kill(third)
+    cluster.cut(leader, name)
+    cluster.restart(third)
+    cluster.kill(third)
+    cluster.run(3.0)
+
+    assert not cluster.members[name].replica.counts, "it counts, and has forgotten what it acknowledged"

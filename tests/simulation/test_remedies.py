@@ -77,6 +77,7 @@ TABLE = [
     ("compared hashes", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
     ("compared hashes", divergence.test_a_leader_that_is_wrong_stops_leading),
     ("stopped replicas", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
+    ("repaired replicas", divergence.test_a_repaired_replica_does_not_count_before_it_has_all_again),
     ("ties", divergence.test_in_a_tie_both_stop),
     ("durable standing", divergence.test_whoever_was_wrong_still_is_after_a_restart),
 ]

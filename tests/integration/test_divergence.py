@@ -1,0 +1,63 @@
+"""A replica whose state was changed, with all that vouches for it: it stops serving, says so, and is repaired."""
+
+import subprocess
+import sys
+
+import pytest
+
+from raftkv.lab.cluster import wait_until
+from raftkv.machine import layout
+from raftkv.machine.rows import SummedRows
+from raftkv.storage.state import LmdbTables
+from tests.integration.processes import RealCluster
+
+pytestmark = pytest.mark.integration
+
+
+def change(home):
+    """Another value under one key, rightly sealed and summed, as a node would have that computed otherwise."""
+    (directory,) = (home / "state").iterdir()
+    tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
+    row = tables.get(layout.KEYS, b"k3")
+    rows = SummedRows(tables)
+    rows.put(layout.KEYS, b"k3", row, row[:-1] + b"!")
+    rows.store_sum()
+    tables.commit()
+    tables.close(clean=True)
+
+
+def repaired(cluster, *node):
+    command = [sys.executable, "-P", "-m", "raftkv", "repair", *node, "--config", str(cluster.home / "cluster.toml")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_replica_that_differs_stops_serving_and_is_repaired(tmp_path):
+    with RealCluster(tmp_path) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        for number in range(10):
+            assert cluster.put("n1", f"k{number}", b"value").status_code == 201
+        cluster.stop("n3")
+        change(cluster.home / "data" / "n3")
+        cluster.start("n3")
+        wait_until(lambda: cluster.put("n1", "another", b"v", timeout=5).status_code in (200, 201), "a write")
+        wait_until(lambda: "this node stops serving" in cluster.log("n3"), "n3 to notice", 20)
+        wait_until(lambda: cluster.ask("n3", "/livez") is not None, "n3 to listen", 20)
+
+        for query in ("", "?consistency=local", "?consistency=lease"):
+            assert cluster.get("n3", "k3", query).status_code == 503
+            assert cluster.get("n1", "k3", query).content == b"value"
+        assert b"differs from that of n1 and n2" in cluster.ask("n3", "/readyz")[1]
+        assert b"raftkv_diverged 1.0" in cluster.ask("n3", "/metrics")[1]
+        cluster.stop("n3")
+        cluster.start("n3")
+        wait_until(lambda: (cluster.ask("n3", "/readyz") or (0, b""))[1].find(b"differs") > 0, "n3 to remember", 20)
+        refused = repaired(cluster, "n1")
+        assert "nothing to repair" in refused.stdout + refused.stderr
+        assert repaired(cluster).returncode == 2, "nobody is named"
+
+        done = repaired(cluster, "n3")
+        assert (done.returncode, done.stdout) == (0, "n3: fetches its data anew from n1, n2\n")
+        cluster.wait_ready()
+        wait_until(lambda: cluster.get("n3", "k3", "?consistency=local").content == b"value", "the right value", 20)
+        assert all(process.poll() is None for process in cluster.processes.values())
