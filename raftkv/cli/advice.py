@@ -32,14 +32,21 @@ def remark(nodes: Nodes) -> str:
         return f"degraded: {told}"
     if spare < 0:
         return f"{told}: no writes, no linearizable reads; --consistency local answers"
+    amiss = _told_unready(answered)
+    if amiss:  # then the count says nothing of what can be borne: one of them may take no part at all
+        return f"degraded: {told}; {'; '.join(amiss)}"
     more = f"{spare} further failure{'' if spare == 1 else 's'}" if spare else "no further failure"
     return f"degraded: {told}; {more} can be borne"
 
 
 def _unready(answered: Nodes) -> str:
     """Who is not ready while others are, and why: nodes of which all answer may still serve nobody."""
-    told = [f"{node['node']} is not ready: {node['reason']}" for node in answered if node.get("reason")]
+    told = _told_unready(answered)
     return f"degraded: {'; '.join(told)}" if 0 < len(told) < len(answered) else ""
+
+
+def _told_unready(answered: Nodes) -> list[str]:
+    return [f"{node['node']} is not ready: {node['reason']}" for node in answered if node.get("reason")]
 
 
 def _size(answered: Nodes) -> int:

@@ -12,9 +12,12 @@ from raftkv.cli import advice, connection, exits, output, ring
 from raftkv.cli.connection import Connection
 from raftkv.cli.tables import print_table
 
-COLUMNS: Final = ("node", "role", "term", "leader", "commit", "applied", "revision", "peers", "staleness", "address")
+COLUMNS: Final = ("node", "role", "term", "leader", "commit", "applied", "revision", "peers", "stale", "address")
 ANSWER_S: Final = 2.0
 """How long a node may take: a person waits, and a node that hangs is what they want to see."""
+
+SHOWN_MS_MAX: Final = 1000
+"""From here on staleness is shown in seconds, so that the table keeps its width."""
 
 MAX_NODES: Final = 64
 
@@ -110,10 +113,16 @@ def row(node: dict[str, Any]) -> tuple[str, ...]:
         str(node.get("term", "-")),
         str(node.get("leader") or "none"),
         *numbers,
-        f"{reachable} of {len(peers)}",
-        "unknown" if staleness_ms is None else f"{staleness_ms} ms",
+        f"{reachable}/{len(peers)}",
+        _stale(staleness_ms),
         node["server"],
     )
+
+
+def _stale(staleness_ms: int | None) -> str:
+    if staleness_ms is None:
+        return "?"
+    return f"{staleness_ms} ms" if staleness_ms < SHOWN_MS_MAX else f"{staleness_ms // 1000} s"
 
 
 def _style(role: str) -> str:

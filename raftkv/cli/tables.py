@@ -52,11 +52,11 @@ def print_figures(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Print ``rows`` under ``columns``."""
+    """Print ``rows`` under ``columns``; a terminal too narrow for them gets addresses without ``http://`` and folds."""
     rows = [(tuple(map(printable, cells)), style) for cells, style in rows]
+    lines = [tuple(columns), *(cells for cells, _ in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     if not sys.stdout.isatty():
-        lines = [tuple(columns), *(cells for cells, _ in rows)]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
         for line in lines:
             padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
             write(("  ".join(padded).rstrip() + "\n").encode())
@@ -65,9 +65,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table()
+    console = Console()
+    is_tight = sum(widths) + 2 * (len(widths) - 1) > console.width
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if is_tight else 2, 0, 0))
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for cells, style in rows:
-        table.add_row(*[Text(cell, style) for cell in cells])
-    Console().print(table)
+        shown = [cell.removeprefix("http://") if is_tight else cell for cell in cells]
+        table.add_row(*[Text(cell, style) for cell in shown])
+    console.print(table)

@@ -61,3 +61,14 @@ def test_a_refusal_for_lack_of_nodes_is_explained_by_a_look_at_all_of_them(capfd
 def test_status_names_why_no_node_answers(capfd):
     assert main.run(["status", "--server", unused_url(), "--timeout", "0.5"]) == 3
     assert "refuses connections" in capfd.readouterr().err
+
+
+def test_nodes_that_answer_and_take_no_part_are_named_before_anything_is_said_of_what_can_be_borne():
+    copy = {"node": "n3", "cluster_size": 3, "ready": False, "reason": "this node takes no part: its data is a copy"}
+    other = {"node": "n1", "cluster_size": 3, "ready": False, "reason": "no quorum: 1 of 3"}
+    told = remark([other, {"node": "n2", "error": "refused"}, copy])
+
+    assert told == (
+        "degraded: 2 of 3 nodes answer; n1 is not ready: no quorum: 1 of 3; "
+        "n3 is not ready: this node takes no part: its data is a copy"
+    )

@@ -189,10 +189,10 @@ def test_status_shows_every_node_also_those_that_do_not_answer(run):
         "applied",
         "revision",
         "peers",
-        "staleness",
+        "stale",
         "address",
     ]
-    assert first.split()[:8] == ["n1", "leader", "3", "n1", "12", "11", "9", "0"]
+    assert first.split()[:8] == ["n1", "leader", "3", "n1", "12", "11", "9", "0/1"]
     assert "4 ms" in first
     assert second.startswith("n2")
     assert "no answer" in second

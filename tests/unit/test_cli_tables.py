@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from raftkv.cli.tables import print_figures, print_text
+from raftkv.cli import status
+from raftkv.cli.tables import print_figures, print_table, print_text
 
 SENTENCE = "     The linearizable read was refused: the old leader cannot ask a majority."
 
@@ -50,3 +51,32 @@ def test_figures_in_a_pipe_are_aligned_to_the_right(capsys):
     print_figures(("kind", "p50"), [("read", "1.25"), ("write", "10.5")])
 
     assert capsys.readouterr().out == "kind    p50\nread   1.25\nwrite  10.5\n"
+
+
+NODE = {
+    "node": "n1",
+    "role": "candidate",
+    "term": 12,
+    "leader": "n1",
+    "commit_index": 1234567,
+    "applied_index": 1234567,
+    "revision": 123456,
+    "peers": [{"reachable": True}, {"reachable": False}],
+    "staleness_ms": 331_636,
+    "server": "http://127.0.0.1:8001",
+}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_of_status_fits_the_terminal_and_loses_nothing(columns, terminal, capsys):
+    terminal(columns)
+    print_table(status.COLUMNS, [(status.row(NODE), "red")])
+    out = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    lines = [line.rstrip() for line in out.splitlines()]
+
+    assert max(map(len, lines)) <= columns
+    assert lines[0].split() == list(status.COLUMNS)
+    assert lines[1].split() == [
+        cell.removeprefix("http://" if columns == 80 else "") for cell in " ".join(status.row(NODE)).split()
+    ]
+    assert len(lines) == 2
