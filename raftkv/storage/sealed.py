@@ -1,4 +1,4 @@
-"""How a row in LMDB proves itself: a checksum over table, key and value stands before the value.
+"""How a row in LMDB proves itself: a hash of table, key and value stands before the value, 64 bits of XXH3.
 
 The state is read straight from a memory map, so nothing else would notice a byte that the disk or a stray write has
 changed. What does not check out is ``DamagedState``: the state is a cache of snapshot and log, and is rebuilt from
@@ -9,19 +9,19 @@ This module imports nothing but the standard library, lmdb and its neighbours in
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import lmdb
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from raftkv.storage.disk import DiskError
+from raftkv.storage.sums import table_seed
 
-FORMAT: Final = b"2\n"
-"""Format 1 had no checksums, and no file that names it."""
+FORMAT: Final = b"3\n"
+"""Format 1 had no seals, and no file that names it; format 2 never left the development of this one."""
 
-_CHECKSUM: Final = struct.Struct(">I")
+_SEAL_BYTES: Final = 8
 
 
 class DamagedState(DiskError):  # noqa: N818  the name says what is wrong; it is an error by its base
@@ -34,7 +34,7 @@ class DamagedState(DiskError):  # noqa: N818  the name says what is wrong; it is
 
 
 class Table(NamedTuple):
-    """One table of the state in ``directory``; ``seed`` is what the checksums of its rows begin with."""
+    """One table of the state in ``directory``; ``seed`` is what the seals of its rows begin with."""
 
     directory: Path
     database: lmdb._Database
@@ -44,16 +44,16 @@ class Table(NamedTuple):
     @classmethod
     def of(cls, directory: Path, name: bytes, database: lmdb._Database) -> Table:
         """The table ``name``."""
-        return cls(directory, database, name, zlib.crc32(name))
+        return cls(directory, database, name, table_seed(name))
 
     def sealed(self, key: bytes, value: bytes) -> bytes:
         """The row to store under ``key``."""
-        return _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key, self.seed))) + value
+        return xxh3_64_digest(value, xxh3_64_intdigest(key, self.seed)) + value
 
     def opened(self, key: bytes, row: bytes) -> bytes:
         """The value in the row found under ``key``; raises ``DamagedState``."""
-        value = row[_CHECKSUM.size :]
-        if row[: _CHECKSUM.size] != _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key, self.seed))):
+        value = row[_SEAL_BYTES:]
+        if row[:_SEAL_BYTES] != xxh3_64_digest(value, xxh3_64_intdigest(key, self.seed)):
             raise DamagedState(self.directory, f"a row of {len(row)} bytes in table {self.name.decode()}")
         return value
 

@@ -10,6 +10,7 @@ This module imports nothing but the standard library, xxhash and its neighbours 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -23,9 +24,13 @@ SUM_KEY: Final = b"sum"
 SUM_MASK: Final = (1 << 64) - 1
 
 
+table_seed = lru_cache(maxsize=32)(xxh3_64_intdigest)
+"""What the hashes of a table's rows begin with, by its name."""
+
+
 def row_hash(table: bytes, key: bytes, value: bytes) -> int:
     """The part of one row."""
-    return xxh3_64_intdigest(value, xxh3_64_intdigest(key, xxh3_64_intdigest(table)))
+    return xxh3_64_intdigest(value, xxh3_64_intdigest(key, table_seed(table)))
 
 
 def sum_of(reader: TableReader, tables: Iterable[bytes]) -> int:
