@@ -144,8 +144,8 @@ def test_members_of_a_cluster_with_a_leader_hold_all_keys(run):
 def test_repair_is_asked_of_every_node_and_told(run):
     with FakeServer(json(REPAIRED)) as other, FakeServer(json({**REPAIRED, "unreachable": ["n3"]})) as third:
         found = [member("n1", http=other.url[7:]), member("n2", http=third.url[7:]), member("n9", "left")]
-        exit_status, out, _, _ = run("repair", answers=[json({"members": found})])
-        exit_status_of_one = run("repair", answers=[json({"members": found[:1]})])[0]
+        exit_status, out, _, _ = run("repair", answers=[json({"members": found}), json({"mode": "quorum"})])
+        exit_status_of_one = run("repair", answers=[json({"members": found[:1]}), json({"mode": "quorum"})])[0]
 
     assert (exit_status, exit_status_of_one) == (3, 0)
     assert out.splitlines() == [
@@ -157,7 +157,7 @@ def test_repair_is_asked_of_every_node_and_told(run):
 def test_a_node_that_cannot_be_asked_leaves_the_repair_unfinished(run):
     with FakeServer(CUT) as other:
         found = json({"members": [member("n1", http=other.url[7:])]})
-        exit_status, out, _, _ = run("repair", "--json", answers=[found])
+        exit_status, out, _, _ = run("repair", "--json", answers=[found, json({"mode": "quorum"})])
 
     assert exit_status == 3
     assert out.startswith('{"nodes":{"n1":{"error":')
@@ -166,7 +166,10 @@ def test_a_node_that_cannot_be_asked_leaves_the_repair_unfinished(run):
 def test_a_cluster_that_needs_no_repair_says_so(run):
     refusal = problem(400, "not_supported", "no")
     with FakeServer(refusal) as other:
-        assert run("repair", answers=[json({"members": [member("n1", http=other.url[7:])]})])[0] == 2
+        assert (
+            run("repair", answers=[json({"members": [member("n1", http=other.url[7:])]}), json({"mode": "quorum"})])[0]
+            == 2
+        )
 
 
 def test_status_puts_together_what_nodes_say_of_each_other(run):
