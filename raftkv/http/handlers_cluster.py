@@ -50,7 +50,7 @@ def _no_room(status: Status) -> tuple[Code, str] | None:
         return None
     is_here = status.leader in (None, status.node) or not status.has_room
     whose = "the disk" if is_here else f"the disk of the leader, {status.leader},"
-    return Code.DISK_FULL, f"{whose} is full: writes are refused, deletions only below half of the reserve; reads go on"
+    return Code.DISK_FULL, f"{whose} is full: writes are refused, below half of the reserve deletions too; reads go on"
 
 
 def _quorum_lack(status: Status) -> str:

@@ -50,7 +50,6 @@ FOUND = {
     "pauses": 1,
     "shown writes": 2,
     "own reading": 0,
-    "confirmed level": 213,
     "earlier readings": 2,
     "shown level": 1,
 }
@@ -98,10 +97,15 @@ def test_different_seeds_give_different_runs():
     assert judge(1).run.digest != judge(2).run.digest
 
 
+def is_broken_promise(failure):
+    """A plant that no longer fits the code raises something else, which finds nothing."""
+    return "\nAssertionError" in failure or failure.startswith("not linearizable")
+
+
 @pytest.mark.parametrize("remedy", FOUND)
 def test_a_seed_finds_that_the_remedy_is_gone(remedy):
     with planted.without(remedy):
-        assert any(judge(seed).failure for seed in (FOUND[remedy], *range(SEEDS_COUNT)))
+        assert any(is_broken_promise(judge(seed).failure) for seed in (FOUND[remedy], *range(SEEDS_COUNT)))
 
 
 def test_every_remedy_is_missed_by_a_seed_or_a_scenario_and_the_documents_say_by_which():

@@ -74,7 +74,7 @@ def test_a_node_that_lost_its_data_is_not_ready_before_it_has_it_back():
 def test_where_no_writes_are_taken_for_want_of_room_a_node_is_not_ready():
     full = (
         Code.DISK_FULL,
-        "the disk is full: writes are refused, deletions only below half of the reserve; reads go on",
+        "the disk is full: writes are refused, below half of the reserve deletions too; reads go on",
     )
     replica = {"role": "replica", "leader": None, "offers": (Consistency.EVENTUAL,), "n": 3, "r": 2, "w": 2}
 
