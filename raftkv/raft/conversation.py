@@ -132,7 +132,9 @@ class Conversation:
         try:
             message = messages.decode(payload)
             self._check_term(message)
-            if not self._readmission.counts and getattr(message, "term", 0) > 0:
+            # The term of a pre-vote is one that nobody is in yet.
+            is_wish = isinstance(message, messages.PreVote)
+            if not self._readmission.counts and not is_wish and getattr(message, "term", 0) > 0:
                 self._readmission.heard_of_term()
             self._handlers[type(message)](peer, message)
         except messages.MalformedMessageError as error:

@@ -209,6 +209,24 @@ def test_a_cluster_is_founded_by_a_majority_of_new_nodes_and_a_late_one_catches_
     assert cluster.get_now("n3", b"k") == b"v"
 
 
+def test_the_wish_to_lead_of_a_founder_keeps_no_new_node_from_founding_too():
+    """Of five, one meets two others while these have met nobody else, and asks them for their votes."""
+    cluster = Cluster(5, begins=False)
+    for name in cluster.machines:
+        cluster.isolate(name)
+        cluster.machines[name].start()
+    for other in ("n2", "n3"):
+        cluster.heal([("n1", other), (other, "n1")])
+    cluster.run_until(lambda: counts(cluster, "n1"))
+    cluster.run(5.0)
+    assert [name for name in cluster.machines if counts(cluster, name)] == ["n1"]
+
+    cluster.heal()
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k")
+    cluster.settle()
+
+
 def test_a_new_node_alone_founds_nothing():
     cluster = Cluster(3, begins=False)
     cluster.machines["n1"].start()
