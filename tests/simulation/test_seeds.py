@@ -39,7 +39,6 @@ FOUND = {
     "not too early": 7,
     "terms of refusals": 257,
     "idempotency": 24,
-    "no pickles": 0,
     "stepping down": 25,
     "pre-vote": 49,
     "withheld votes": 49,
