@@ -17,6 +17,9 @@ AHEAD_S: Final = 12_000.0
 """How far all clocks are set ahead at once, in some runs, and right again (the deed "set clocks")."""
 
 
+TRIPS: Final = 4
+"""Who is asked must be able to answer in its time, there and back twice, or nothing ever succeeds."""
+
 MAJORITY_AHEAD_S: Final = 20_000.0
 """``clock_ahead_s`` where a majority of clocks may be wrong: above ``AHEAD_S`` and what the nemesis adds."""
 
@@ -62,7 +65,7 @@ def draw(plan: Plan) -> QuorumPlan:
         "gossip_s": pace_s * dice.choice((0.2, 0.5)),
         "suspect_after_s": pace_s * 3,
         "down_after_s": pace_s * 8,
-        "replica_timeout_s": pace_s * dice.choice((0.1, 0.5, 2.0)),
+        "replica_timeout_s": max(pace_s * dice.choice((0.1, 0.5, 2.0)), TRIPS * plan.latency_s[1] + 2 * plan.flush_s),
         "anti_entropy_s": pace_s * dice.choice((0.3, 1.0)),
         "max_hints": dice.choice((3, 10_000, 10_000)),
         "transfer_bytes_per_s": dice.choice((50_000, 1 << 30)),
