@@ -17,11 +17,8 @@ Where a majority cannot do without the node there is no such leader, and it stay
 be told from a lost cluster.
 
 A node that is *new*, with a disk that never held anything, could be an emptied one that met none who knew it. It counts
-once it has met a majority, itself included, of nodes that are blank: they found the cluster. If it meets one that is
-not blank, the cluster was founded before, and the node goes the way of an emptied one.
-
-A node whose state differs from others' (``raftkv.raft.divergence``) does not count either, and serves nobody, until it
-is repaired; after a tie also once it is one no more.
+once it has met all others and they are blank, or for some time only a majority, itself included: they found the
+cluster. If it meets one that is not blank, the cluster was founded before, and it goes the way of an emptied one.
 
 Pure: decides, and says what to ask; time enters as a value.
 """
@@ -41,6 +38,9 @@ ASK_HEARTBEATS: Final = 2
 """Questions that were not answered within so many heartbeats are asked again."""
 
 _STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED, Standing.DISCARDING)
+
+FOUNDING_HEARTBEATS: Final = 50
+"""So long a majority of new nodes waits for the others: two emptied ones of three might meet before the third."""
 
 log_line = structlog.get_logger("raftkv.raft")
 
@@ -96,6 +96,8 @@ class Readmission:
         self._nonce = nonce
         self._ask_every_s = ASK_HEARTBEATS * heartbeat_s
         self._asked_at_s = float("-inf")
+        self._patience_s = FOUNDING_HEARTBEATS * heartbeat_s
+        self._new_since_s: float | None = None
         self._blank: set[str] = set()
         self._terms: dict[str, int] = {}
         self._index: int | None = None
@@ -168,7 +170,14 @@ class Readmission:
             self._become(Standing.RECOVERING)
             return
         self._blank.add(peer)
-        if len(self._blank) + 1 >= self._majority:
+        if self._blank == self._peers:
+            self._become(Standing.MEMBER)
+
+    def found(self, now_s: float) -> None:
+        """Found a cluster with a majority once whoever is still missing has had time to say that there is one."""
+        self._new_since_s = now_s if self._new_since_s is None else self._new_since_s
+        is_new = self._memory.standing is Standing.NEW
+        if is_new and len(self._blank) + 1 >= self._majority and now_s - self._new_since_s >= self._patience_s:
             self._become(Standing.MEMBER)
 
     def heard_of_term(self) -> None:

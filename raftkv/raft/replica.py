@@ -445,6 +445,7 @@ class RaftReplica:
     def _seek_readmission(self, now_s: float) -> None:
         """Ask for what a node whose disk was emptied must know before it counts; all applied entries are flushed."""
         readmission, core = self._readmission, self._core
+        readmission.found(now_s)
         if readmission.caught_up(core.applied_index) or not readmission.due(now_s):
             return
         for peer in readmission.unheard:
