@@ -14,12 +14,9 @@ from unittest import mock
 
 import msgspec
 
-from raftkv.core import identity
 from raftkv.machine.machine import Machine
-from raftkv.peers import greeting
 from raftkv.raft import appends, conversation, gate, guards, internals, proposals, transport
 from raftkv.raft.agreed_time import AgreedTime
-from raftkv.raft.divergence import Divergence, Judgement
 from raftkv.raft.elections import Elections
 from raftkv.raft.freshness import Freshness
 from raftkv.raft.guards import Inbound
@@ -27,25 +24,15 @@ from raftkv.raft.handover import Handover
 from raftkv.raft.journal import LogJournal
 from raftkv.raft.messages import Append, AppendAnswer
 from raftkv.raft.proposals import Proposals
-from raftkv.raft.readmission import Readmission
 from raftkv.raft.reads import Confirmed, ReadRounds
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.room import Room
 from raftkv.raft.transfer import Transfers, base_entries
 from raftkv.raft.transport import GuardedTransport
 from raftkv.sim import raft
+from raftkv.sim.planted_standing import STANDING
+from raftkv.sim.remedy import Remedy, Replace, remedy
 from raftkv.storage.log import Log
-
-Replace = Callable[[Any, str, Any], None]
-"""Puts something in the place of an attribute until the remedy is given back."""
-
-
-class Remedy(msgspec.Struct, frozen=True, kw_only=True):
-    """``hazards`` it stands against, as in the documents; ``take_away`` undoes it."""
-
-    hazards: str
-    what: str
-    take_away: Callable[[Replace], None]
 
 
 @contextmanager
@@ -509,165 +496,68 @@ def _entries_into_the_last_room(replace: Replace) -> None:
     replace(Room, "check", check_and_go_on)
 
 
-def _emptied_disks_unnoticed(replace: Replace) -> None:
-    replace(Readmission, "met", lambda _self, _peer, **_: None)
-    replace(Readmission, "counts", property(lambda _self: True))
-    replace(Readmission, "may_vote_in", lambda _self, _term: True)
-
-
-def _uncounted_acknowledgements_count(replace: Replace) -> None:
-    def post(self: Any, peer: str, message: Any) -> None:
-        self._peers[peer].outbox.append(message)
-
-    replace(GuardedTransport, "post", post)
-
-
-def _who_does_not_count_confirms(replace: Replace) -> None:
-    on_ping = conversation.Conversation._on_ping
-
-    def pong_always(self: Any, peer: str, ping: Any) -> None:
-        with mock.patch.object(Readmission, "counts", property(lambda _self: True)):
-            on_ping(self, peer, ping)
-
-    replace(conversation.Conversation, "_on_ping", pong_always)
-
-
-def _terms_not_asked(replace: Replace) -> None:
-    replace(Readmission, "unheard", frozenset())
-
-
-def _forgotten_votes_given_again(replace: Replace) -> None:
-    replace(Readmission, "may_vote_in", lambda self, _term: self.counts)
-
-
-def _standing_forgotten(replace: Replace) -> None:
-    replace(Readmission, "_remember", lambda self, memory: setattr(self, "_memory", memory))
-
-
-def _founded_by_one(replace: Replace) -> None:
-    met = Readmission.met
-
-    def met_as_if_blank(self: Any, peer: str, **said: bool) -> None:
-        met(self, peer, is_blank=True, knew_another_disk=said["knew_another_disk"])
-
-    replace(Readmission, "met", met_as_if_blank)
-    replace(Readmission, "heard_of_term", lambda _self: None)
-
-
-def _old_copies_welcome(replace: Replace) -> None:
-    replace(greeting, "misfit", lambda _identity, _rules, _greeting: "")
-    replace(greeting, "own_fault", lambda _identity, _greeting: "")
-
-
-def _own_memory_unasked(replace: Replace) -> None:
-    replace(greeting, "own_fault", lambda _identity, _greeting: "")
-
-
-def _rules_not_compared(replace: Replace) -> None:
-    replace(identity, "differences", lambda _theirs, _ours: "")
-
-
-def _hashes_not_compared(replace: Replace) -> None:
-    replace(Divergence, "judge", lambda _self, _now_s: None)
-
-
-def _the_diverged_serve(replace: Replace) -> None:
-    replace(Readmission, "is_stopped", property(lambda _self: False))
-
-
-def _the_repaired_count_at_once(replace: Replace) -> None:
-    replace(raft, "discarded", lambda who: msgspec.structs.replace(who, standing=identity.Standing.MEMBER))
-
-
-def _ties_not_judged(replace: Replace) -> None:
-    judge = Divergence.judge
-
-    def only_the_outnumbered(self: Any, now_s: float) -> Judgement | None:
-        judgement = judge(self, now_s)
-        return None if judgement is None or judgement.is_tie else judgement
-
-    replace(Divergence, "judge", only_the_outnumbered)
-
-
-def _remedy(hazards: str, what: str, take_away: Callable[[Replace], None]) -> Remedy:
-    return Remedy(hazards=hazards, what=what, take_away=take_away)
-
-
 REMEDIES: Final[dict[str, Remedy]] = {
-    "flush": _remedy("1", "the log is flushed before anything that rests on it counts", _no_flush),
-    "sync": _remedy("1", "a flush is synced", _unsynced),
-    "flush before answers": _remedy("1", "answers and votes leave after the flush", _answers_before_the_flush),
-    "stored commit index": _remedy("4", "the commit index is no later than the log's end", _commit_index_ahead),
-    "known commit index": _remedy("4", "what was not known to be committed is not", _commit_index_is_the_last),
-    "stored vote": _remedy("5", "the vote is in the log", _votes_forgotten),
-    "stored term": _remedy("5", "term and vote are in the log", _terms_forgotten),
-    "terms of answers": _remedy("6", "answers of another term are dropped", _answers_of_any_term),
-    "guarded appends": _remedy("7, 9, 10", "appends pass the guards at all", _appends_unguarded),
-    "trimmed appends": _remedy("7", "appends are trimmed to the first true conflict", _appends_untrimmed),
-    "next index": _remedy("7", "an acknowledgement never lowers what goes next", _next_index_may_fall),
-    "known index": _remedy("7", "what is known to be held is not asked for again", _next_index_below_the_known),
-    "stripped appends": _remedy("9", "what does not continue our log is stripped of its entries", _heartbeats_commit),
-    "common commit index": _remedy("9", "heartbeats commit what is provably common", _heartbeats_commit_what_they_say),
-    "mismatches": _remedy("10", "a mismatch is answered with the commit index", _mismatches_step_back),
-    "snapshot and tail": _remedy("11", "a log that holds the snapshot's last entry is kept", _snapshots_wipe_the_tail),
-    "needless snapshots": _remedy("11", "no snapshot replaces what is held in common", _snapshots_always_installed),
-    "whole entries": _remedy("12", "a batch exceeds every command", configured(appendEntriesBatchSizeBytes=1 << 10)),
-    "origins": _remedy("13", "a command carries a random origin", _one_origin),
-    "deadlines": _remedy("14", "every write has a deadline", _no_deadlines),
-    "proposing again": _remedy("14", "an unapplied command is proposed again", _not_proposed_again),
-    "not too early": _remedy("14", "only what can never be applied is proposed again", _proposed_again_too_early),
-    "terms of refusals": _remedy("14", "a refusal concerns the term it was for", _declined_in_any_term),
-    "idempotency": _remedy("14", "a retry returns the first outcome", _retries_applied_twice),
-    "no pickles": _remedy("19", "commands are opaque bytes", _library_applies),
-    "known kinds": _remedy("20", "entries of other kinds than ours are malformed", _entries_of_any_kind),
-    "stepping down": _remedy("17", "a leader without a majority steps down", configured(leaderFallbackTimeout=30.0)),
-    "pre-vote": _remedy("21", "pre-vote and withheld votes", _no_prevote),
-    "withheld votes": _remedy("21, 22", "votes are withheld after hearing from a leader", _votes_not_withheld),
-    "start hold-off": _remedy("22", "who has just started withholds its vote", _no_start_holdoff),
-    "lease": _remedy("22", "a lease is confirmed by a majority", _lease_for_every_leader),
-    "drift bound": _remedy("22", "a lease is shorter than the promise it rests on", _lease_without_drift),
-    "lease's beginning": _remedy("22", "a lease counts from when its round began", _lease_from_the_answer),
-    "read round": _remedy("22", "a linearizable read is confirmed by a majority", _reads_without_a_round),
-    "own term's commit": _remedy("22", "a read index needs a commit in its term", _reads_before_the_terms_first_commit),
-    "applied index": _remedy("22", "a read waits until its index is applied", _reads_before_apply),
-    "pauses": _remedy("23", "sending to a peer that is behind is paused", _no_pause),
-    "heartbeat before offer": _remedy("23", "a leader is known before its offer", _offers_ahead_of_heartbeats),
-    "identity of votes": _remedy("24", "one vote for each voter and term", _votes_without_identity),
-    "agreed time": _remedy("-", "commands are stamped with the agreed time", _leaders_clock),
-    "kept log": _remedy("-", "the log is kept for followers that need it", _entries_kept_for_nobody),
-    "shown writes": _remedy("-", "w beyond the majority counts what is shown", _held_counts_as_shown),
-    "own reading": _remedy("-", "a local read's age counts from this node's own reading", _level_when_told),
-    "confirmed level": _remedy("-", "only a confirmed leader vouches for a reading", _level_by_unconfirmed_leaders),
-    "earlier readings": _remedy("-", "a round vouches for readings from before it", _level_when_confirmed),
-    "lives of readings": _remedy("-", "an earlier life's reading says nothing", _level_of_any_life),
-    "shown level": _remedy("-", "level is what readers see, not what is applied", _level_before_it_shows),
-    "handing over": _remedy("-", "a leader without room hands over", _no_handing_over),
-    "chosen member": _remedy("-", "the member that has room and lacks least is chosen", _chosen_without_room),
-    "level before the word": _remedy(
+    "flush": remedy("1", "the log is flushed before anything that rests on it counts", _no_flush),
+    "sync": remedy("1", "a flush is synced", _unsynced),
+    "flush before answers": remedy("1", "answers and votes leave after the flush", _answers_before_the_flush),
+    "stored commit index": remedy("4", "the commit index is no later than the log's end", _commit_index_ahead),
+    "known commit index": remedy("4", "what was not known to be committed is not", _commit_index_is_the_last),
+    "stored vote": remedy("5", "the vote is in the log", _votes_forgotten),
+    "stored term": remedy("5", "term and vote are in the log", _terms_forgotten),
+    "terms of answers": remedy("6", "answers of another term are dropped", _answers_of_any_term),
+    "guarded appends": remedy("7, 9, 10", "appends pass the guards at all", _appends_unguarded),
+    "trimmed appends": remedy("7", "appends are trimmed to the first true conflict", _appends_untrimmed),
+    "next index": remedy("7", "an acknowledgement never lowers what goes next", _next_index_may_fall),
+    "known index": remedy("7", "what is known to be held is not asked for again", _next_index_below_the_known),
+    "stripped appends": remedy("9", "what does not continue our log is stripped of its entries", _heartbeats_commit),
+    "common commit index": remedy("9", "heartbeats commit what is provably common", _heartbeats_commit_what_they_say),
+    "mismatches": remedy("10", "a mismatch is answered with the commit index", _mismatches_step_back),
+    "snapshot and tail": remedy("11", "a log that holds the snapshot's last entry is kept", _snapshots_wipe_the_tail),
+    "needless snapshots": remedy("11", "no snapshot replaces what is held in common", _snapshots_always_installed),
+    "whole entries": remedy("12", "a batch exceeds every command", configured(appendEntriesBatchSizeBytes=1 << 10)),
+    "origins": remedy("13", "a command carries a random origin", _one_origin),
+    "deadlines": remedy("14", "every write has a deadline", _no_deadlines),
+    "proposing again": remedy("14", "an unapplied command is proposed again", _not_proposed_again),
+    "not too early": remedy("14", "only what can never be applied is proposed again", _proposed_again_too_early),
+    "terms of refusals": remedy("14", "a refusal concerns the term it was for", _declined_in_any_term),
+    "idempotency": remedy("14", "a retry returns the first outcome", _retries_applied_twice),
+    "no pickles": remedy("19", "commands are opaque bytes", _library_applies),
+    "known kinds": remedy("20", "entries of other kinds than ours are malformed", _entries_of_any_kind),
+    "stepping down": remedy("17", "a leader without a majority steps down", configured(leaderFallbackTimeout=30.0)),
+    "pre-vote": remedy("21", "pre-vote and withheld votes", _no_prevote),
+    "withheld votes": remedy("21, 22", "votes are withheld after hearing from a leader", _votes_not_withheld),
+    "start hold-off": remedy("22", "who has just started withholds its vote", _no_start_holdoff),
+    "lease": remedy("22", "a lease is confirmed by a majority", _lease_for_every_leader),
+    "drift bound": remedy("22", "a lease is shorter than the promise it rests on", _lease_without_drift),
+    "lease's beginning": remedy("22", "a lease counts from when its round began", _lease_from_the_answer),
+    "read round": remedy("22", "a linearizable read is confirmed by a majority", _reads_without_a_round),
+    "own term's commit": remedy("22", "a read index needs a commit in its term", _reads_before_the_terms_first_commit),
+    "applied index": remedy("22", "a read waits until its index is applied", _reads_before_apply),
+    "pauses": remedy("23", "sending to a peer that is behind is paused", _no_pause),
+    "heartbeat before offer": remedy("23", "a leader is known before its offer", _offers_ahead_of_heartbeats),
+    "identity of votes": remedy("24", "one vote for each voter and term", _votes_without_identity),
+    "agreed time": remedy("-", "commands are stamped with the agreed time", _leaders_clock),
+    "kept log": remedy("-", "the log is kept for followers that need it", _entries_kept_for_nobody),
+    "shown writes": remedy("-", "w beyond the majority counts what is shown", _held_counts_as_shown),
+    "own reading": remedy("-", "a local read's age counts from this node's own reading", _level_when_told),
+    "confirmed level": remedy("-", "only a confirmed leader vouches for a reading", _level_by_unconfirmed_leaders),
+    "earlier readings": remedy("-", "a round vouches for readings from before it", _level_when_confirmed),
+    "lives of readings": remedy("-", "an earlier life's reading says nothing", _level_of_any_life),
+    "shown level": remedy("-", "level is what readers see, not what is applied", _level_before_it_shows),
+    "handing over": remedy("-", "a leader without room hands over", _no_handing_over),
+    "chosen member": remedy("-", "the member that has room and lacks least is chosen", _chosen_without_room),
+    "level before the word": remedy(
         "-", "a member is level before it is told to stand", _handing_over_to_who_is_behind
     ),
-    "lease given back": _remedy("22", "who hands over holds no lease in that term", _lease_after_handing_over),
-    "proposals held": _remedy("-", "proposals are held while a leader hands over", _proposals_not_held),
-    "whose word": _remedy("21", "only the leader of this very term tells a member to stand", _words_of_anybody),
-    "votes for the chosen": _remedy(
+    "lease given back": remedy("22", "who hands over holds no lease in that term", _lease_after_handing_over),
+    "proposals held": remedy("-", "proposals are held while a leader hands over", _proposals_not_held),
+    "whose word": remedy("21", "only the leader of this very term tells a member to stand", _words_of_anybody),
+    "votes for the chosen": remedy(
         "21", "votes are not withheld from the chosen member", _votes_withheld_from_the_chosen
     ),
-    "standing back": _remedy("-", "who has no room leaves it to others to stand", _the_full_stand_too),
-    "reserve for deletions": _remedy("-", "deletions may use the reserve", _deletions_refused),
-    "last room": _remedy("-", "a follower's last room is kept for terms and votes", _entries_into_the_last_room),
-    "emptied disks": _remedy("-", "a node with an emptied disk does not count", _emptied_disks_unnoticed),
-    "uncounted answers": _remedy("-", "its acknowledgements count for nothing", _uncounted_acknowledgements_count),
-    "uncounted pongs": _remedy("-", "it confirms no leader", _who_does_not_count_confirms),
-    "terms of all": _remedy("-", "it counts after it has heard everybody's term", _terms_not_asked),
-    "forgotten votes": _remedy("-", "it votes in no term that it may have voted in", _forgotten_votes_given_again),
-    "durable standing": _remedy("-", "its standing outlives a restart", _standing_forgotten),
-    "founders": _remedy("-", "only a majority of blank nodes founds a cluster", _founded_by_one),
-    "old copies": _remedy("-", "an old copy of a disk takes no part", _old_copies_welcome),
-    "own memory": _remedy("-", "a copy knows that it does not remember a start", _own_memory_unasked),
-    "rules": _remedy("-", "nodes with other rules take no part", _rules_not_compared),
-    "compared hashes": _remedy("-", "replicas compare the hashes of their states", _hashes_not_compared),
-    "stopped replicas": _remedy("-", "a replica whose state differs serves nobody", _the_diverged_serve),
-    "repaired replicas": _remedy("-", "a repaired replica counts once it has all again", _the_repaired_count_at_once),
-    "ties": _remedy("-", "in a tie all that differ stop", _ties_not_judged),
-    "batching": _remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
+    "standing back": remedy("-", "who has no room leaves it to others to stand", _the_full_stand_too),
+    "reserve for deletions": remedy("-", "deletions may use the reserve", _deletions_refused),
+    "last room": remedy("-", "a follower's last room is kept for terms and votes", _entries_into_the_last_room),
+    **STANDING,
+    "batching": remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }

@@ -33,9 +33,7 @@ from raftkv.quorum.targets import Targets
 from raftkv.quorum.upkeep import Upkeep
 from raftkv.quorum.versions import HybridClock, Seen, Stamp, State, Version, visible
 from raftkv.quorum.writes import WriteCoordinator
-
-Replace = Callable[[Any, str, Any], None]
-"""Puts something in the place of an attribute until the rule holds again."""
+from raftkv.sim.remedy import Replace
 
 
 class Bug(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from copy import deepcopy
 
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, Written
+from raftkv.raft.readmission import FOUNDING_HEARTBEATS
 from raftkv.sim.disk import VirtualDisk
 from tests.simulation.cluster import Cluster
 
@@ -207,6 +208,27 @@ def test_a_cluster_is_founded_by_a_majority_of_new_nodes_and_a_late_one_catches_
     assert cluster.members["n3"].core.applied_index >= 2, "it counted before it had caught up"
     assert cluster.members["n3"].replica.status().misfit == ""
     assert cluster.get_now("n3", b"k") == b"v"
+
+
+def test_two_emptied_nodes_that_meet_before_the_third_found_no_cluster_anew():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.put_now(leader, b"k", b"acknowledged")
+    cluster.settle()
+    lost = others(cluster, leader)
+    for name in lost:
+        emptied(cluster, name)
+    cluster.isolate(leader)
+    for name in lost:
+        cluster.restart(name)
+    cluster.run(0.5 * FOUNDING_HEARTBEATS * 0.1)
+    assert not [name for name in lost if counts(cluster, name)], "two emptied nodes founded the cluster again"
+
+    cluster.heal()
+    cluster.run(15.0)
+    assert not [name for name in lost if counts(cluster, name)]
+    assert cluster.leader() is None
+    assert cluster.get_now(leader, b"k", Consistency.LOCAL) == b"acknowledged"
 
 
 def test_the_wish_to_lead_of_a_founder_keeps_no_new_node_from_founding_too():

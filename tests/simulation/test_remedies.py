@@ -70,6 +70,7 @@ TABLE = [
     ("forgotten votes", readmission.test_a_forgotten_vote_is_not_given_again),
     ("durable standing", readmission.test_an_emptied_node_that_restarts_has_not_forgotten_that_it_does_not_count),
     ("founders", readmission.test_a_cluster_is_founded_by_a_majority_of_new_nodes_and_a_late_one_catches_up_first),
+    ("wait for the missing", readmission.test_two_emptied_nodes_that_meet_before_the_third_found_no_cluster_anew),
     ("old copies", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
     ("own memory", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
     ("rules", readmission.test_nodes_with_other_rules_take_no_part_and_both_say_which),
