@@ -128,6 +128,14 @@ def own_fault(identity: Identity, greeting: Greeting) -> str:
     return reason
 
 
+def unlike(identity: Identity, node: str, always: Mapping[str, Rule]) -> str:
+    """What ``identity`` says otherwise than the configuration; a rule it does not know yet is no difference."""
+    known = {name: value for name, value in always.items() if name in identity.rules}
+    theirs = {name: value for name, value in identity.rules.items() if name in always}
+    found = differences({"node": identity.node, **theirs}, {"node": node, **known})
+    return found.replace("(here ", "(configured: ")
+
+
 def is_replaced(identity: Identity, greeting: Greeting) -> bool:
     """Did the sender of ``greeting`` know this node by another disk, and not yet by this one?"""
     known = greeting.others.get(identity.node, {})

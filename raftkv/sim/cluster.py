@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
-from raftkv.core.identity import Identity, started
+import msgspec
+
+from raftkv.core.errors import StartupError
+from raftkv.core.identity import Identity, started, unlike
+from raftkv.core.rules import ALWAYS
 from raftkv.peers.greeting import Greeter, Newcomers
 from raftkv.sim.machines import Machine, Observer, Process
 from raftkv.sim.network import Network
 from raftkv.sim.schedule import Schedule
 from raftkv.sim.transcript import Transcript
+
+ALWAYS_IN_FORCE: Final = {name for names in ALWAYS.values() for name in names}
+"""The rules that a disk remembers."""
 
 
 class Mode(Protocol):
@@ -191,7 +198,11 @@ class Cluster:
         if held is None:
             disk = f"{machine.random.getrandbits(32):08x}"
             held = Identity(node=machine.name, disk=disk, starts=(), rules={})
-        machine.save(started(held, nonce))
+        always = {name: value for name, value in machine.rules.items() if name in ALWAYS_IN_FORCE}
+        differing = unlike(held, machine.name, always)
+        if differing:
+            raise StartupError(f"its disk holds the data of a cluster with other rules: {differing}")
+        machine.save(msgspec.structs.replace(started(held, nonce), rules=always))
         port = Port(self.network, machine.name)
         machine.greeter = Greeter(_OnMachine(machine), machine.rules, link=port, clock=machine.now_s)
         process = self._mode.make(machine, machine.greeter)

@@ -217,6 +217,13 @@ class VirtualDisk:
         fresh._durable_names = dict(fresh.names)
         return fresh
 
+    def copied(self) -> VirtualDisk:
+        """A copy of all files as a program sees them, on a disk of its own, where it is durable."""
+        copy = VirtualDisk()
+        copy.names = {path: _Inode(inode.current) for path, inode in self.names.items()}
+        copy._durable_names = dict(copy.names)
+        return copy
+
     def _change(self, change: _Link) -> None:
         change.apply(self.names)
         self._unsynced_names.append(change)

@@ -42,7 +42,7 @@ class _Watched:
     """What was seen of one machine; ``durable`` are the entries that survive the loss of power.
 
     ``lost`` is what it was when its disk was emptied, until it is a member again: what it had acknowledged still
-    counts, as nobody is elected without the others that hold it.
+    counts, as nobody is elected without the others that hold it. An old copy (``is_copy``) is never one by itself.
     """
 
     def __init__(self) -> None:
@@ -53,6 +53,7 @@ class _Watched:
         self.level_at_s = float("-inf")
         self.durable: Sequence[Entry] = ()
         self.lost: _Watched | None = None
+        self.is_copy = False
         self.heard_s: dict[str, float] = {}
 
     def holds_durably(self, index: int, term: int) -> bool:
@@ -105,12 +106,12 @@ class Invariants(Observer):
                 break
         self.worked(machine)
 
-    def emptied(self, name: str) -> None:
-        """The disk of machine ``name`` was emptied."""
+    def emptied(self, name: str, *, is_copy: bool = False) -> None:
+        """The disk of machine ``name`` was emptied, or has an old copy of what it held."""
         watched = self._watched[name]
         lost = watched if watched.lost is None else watched.lost
         self._watched[name] = fresh = _Watched()
-        fresh.lost = lost
+        fresh.lost, fresh.is_copy = lost, is_copy
 
     def resumed(self, machine: Machine) -> None:
         """A process goes on after a pause: it may be wrong about who leads until its next turn."""
@@ -123,7 +124,7 @@ class Invariants(Observer):
             return
         replica = _replica(machine)
         core, log, watched = replica.core, replica.log, self._watched[machine.name]
-        watched.lost = None if replica.counts else watched.lost
+        watched.lost = None if replica.counts and not watched.is_copy else watched.lost
         term, role = core.term, core.role
         if (term, role) != (watched.term, watched.role):
             self._check_role(machine, replica, watched, term, role)

@@ -9,24 +9,33 @@ from __future__ import annotations
 import random as random_module
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from raftkv.sim.cluster import Cluster
 from raftkv.sim.disk import UNLIMITED
 from raftkv.sim.machines import Machine, Observer
+from raftkv.sim.mistakes import MendingMode, Mistakes
 from raftkv.sim.plan import Plan
+
+
+class StruckMode(MendingMode, Protocol):
+    """A mode as the nemesis needs it."""
+
+    def leader(self) -> str | None:
+        """Whom the nemesis may aim at."""
+
+    def empty_disk(self, name: str) -> bool:
+        """Let ``name`` stop and find an empty disk at its next start, if the cluster can bear that; was it done?"""
 
 
 class Nemesis(Observer):
     """One run's faults; ``counts`` has them by kind."""
 
-    def __init__(
-        self, cluster: Cluster, plan: Plan, leader: Callable[[], str | None], empty_disk: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, cluster: Cluster, plan: Plan, mode: StruckMode) -> None:
         self.counts: Counter[str] = Counter()
         self._cluster = cluster
         self._plan = plan
-        self._leader = leader
-        self._empty_disk = empty_disk
+        self._mode = mode
         self._random = random_module.Random(f"nemesis {plan.seed}")
         self._names = plan.names
         self._latency_s = plan.latency_s
@@ -34,6 +43,7 @@ class Nemesis(Observer):
         self._end_s = 0.0
         self._is_over = False
         self._liars = self._random.sample(self._names, (len(self._names) - 1) // 2)
+        self._mistakes = Mistakes(cluster, mode, self._random, self._after)
         self._deeds: dict[str, Callable[[Machine], None]] = {
             "kill": self._kill,
             "power": self._power,
@@ -52,6 +62,8 @@ class Nemesis(Observer):
             "slow network": self._slow_network,
             "stragglers": self._stragglers,
             "wall clock jump": self._jump,
+            "old copy": self._mistakes.old_copy,
+            "differing rules": self._mistakes.differ,
         }
         cluster.observers.append(self)
 
@@ -63,6 +75,8 @@ class Nemesis(Observer):
     def stop(self) -> None:
         """Undo everything: all machines run, all links work, all disks have room."""
         self._is_over = True
+        self._mistakes.mend()
+        self.counts.update(self._mistakes.counts)
         cluster = self._cluster
         cluster.network.latency_s, cluster.network.straggler_rate = self._latency_s, 0.0
         for source in self._names:
@@ -91,7 +105,7 @@ class Nemesis(Observer):
         if self._cluster.now_s >= self._end_s or self._is_over:
             return
         kind = self._random.choices(self._kinds, self._weights)[0]
-        leader = self._leader() if self._random.random() < self._plan.aimed else None
+        leader = self._mode.leader() if self._random.random() < self._plan.aimed else None
         machine = self._cluster.machines[leader or self._random.choice(self._names)]
         self.counts[kind] += 1
         self._deeds[kind](machine)
@@ -163,7 +177,7 @@ class Nemesis(Observer):
     def _empty(self, machine: Machine) -> None:
         """Whoever ends is started again; what was already down is started here."""
         was_down = machine.process is None
-        if self._empty_disk(machine.name) and was_down:
+        if self._mode.empty_disk(machine.name) and was_down:
             self._cluster.restart(machine.name)
 
     # --- the network

@@ -33,6 +33,7 @@ from raftkv.quorum.targets import Targets
 from raftkv.quorum.upkeep import Upkeep
 from raftkv.quorum.versions import HybridClock, Seen, Stamp, State, Version, visible
 from raftkv.quorum.writes import WriteCoordinator
+from raftkv.sim.planted_standing import old_copies_welcome, rules_not_compared
 from raftkv.sim.remedy import Replace
 
 
@@ -326,5 +327,7 @@ BUGS: Final[dict[str, Bug]] = {
     "declined stamps kept": Bug(rule="a coordinator keeps no stamp that others decline", plant=_declined_stamps_kept),
     "stamping in a leap": Bug(rule="nobody stamps while agreed time leaps", plant=_stamping_while_time_leaps),
     "first clock believed": Bug(rule="time is what a majority of clocks has reached", plant=_first_clock_believed),
+    "old copies": Bug(rule="an old copy of a disk takes no part", plant=old_copies_welcome),
+    "rules": Bug(rule="nodes with other rules take no part", plant=rules_not_compared),
     "done before durable": Bug(rule="what was fetched counts once it is durable", plant=_done_before_durable),
 }

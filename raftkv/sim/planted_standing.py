@@ -5,12 +5,14 @@ Part of ``raftkv.sim.planted``, which takes them away; the rules of that module 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from unittest import mock
 
 import msgspec
 
 from raftkv.core import identity
+from raftkv.core.rules import Rule
 from raftkv.peers import greeting
 from raftkv.raft import conversation, readmission
 from raftkv.raft.divergence import Divergence, Judgement
@@ -69,8 +71,13 @@ def _founded_without_waiting(replace: Replace) -> None:
     replace(readmission, "FOUNDING_HEARTBEATS", 0)
 
 
-def _old_copies_welcome(replace: Replace) -> None:
-    replace(greeting, "misfit", lambda _identity, _rules, _greeting: "")
+def old_copies_welcome(replace: Replace) -> None:
+    """What is known of the disk that a node greets with is not looked at."""
+
+    def other_rules(ours: identity.Identity, rules: Mapping[str, Rule], theirs: identity.Greeting) -> str:
+        return identity.misfit(ours, rules, msgspec.structs.replace(theirs, disk=""))
+
+    replace(greeting, "misfit", other_rules)
     replace(greeting, "own_fault", lambda _identity, _greeting: "")
 
 
@@ -78,7 +85,8 @@ def _own_memory_unasked(replace: Replace) -> None:
     replace(greeting, "own_fault", lambda _identity, _greeting: "")
 
 
-def _rules_not_compared(replace: Replace) -> None:
+def rules_not_compared(replace: Replace) -> None:
+    """Neither a disk nor a peer is asked for its rules."""
     replace(identity, "differences", lambda _theirs, _ours: "")
 
 
@@ -113,9 +121,9 @@ STANDING: Final[dict[str, Remedy]] = {
     "durable standing": remedy("-", "its standing outlives a restart", _standing_forgotten),
     "founders": remedy("-", "only a majority of blank nodes founds a cluster", _founded_by_one),
     "wait for the missing": remedy("-", "founders wait for members that are missing", _founded_without_waiting),
-    "old copies": remedy("-", "an old copy of a disk takes no part", _old_copies_welcome),
+    "old copies": remedy("-", "an old copy of a disk takes no part", old_copies_welcome),
     "own memory": remedy("-", "a copy knows that it does not remember a start", _own_memory_unasked),
-    "rules": remedy("-", "nodes with other rules take no part", _rules_not_compared),
+    "rules": remedy("-", "nodes with other rules take no part", rules_not_compared),
     "compared hashes": remedy("-", "replicas compare the hashes of their states", _hashes_not_compared),
     "stopped replicas": remedy("-", "a replica whose state differs serves nobody", _the_diverged_serve),
     "repaired replicas": remedy("-", "a repaired replica counts once it has all again", _the_repaired_count_at_once),

@@ -17,6 +17,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
+from raftkv.core.rules import Rule
 from raftkv.peers.greeting import Greeter
 from raftkv.quorum.members import remembered_members
 from raftkv.quorum.membership import CHANGING, Entry, Phase
@@ -29,6 +30,7 @@ from raftkv.sim.clients import Seen
 from raftkv.sim.cluster import Cluster
 from raftkv.sim.disk import UNLIMITED
 from raftkv.sim.machines import Machine
+from raftkv.sim.mistakes import Copy
 from raftkv.sim.plan import Plan
 from raftkv.sim.promises import check_replicas
 from raftkv.sim.quorum_clients import QuorumClients
@@ -71,6 +73,14 @@ class SimulatedEngine(MemoryEngine):
             super().commit(batch)
         for table, key, _ in batch:
             self._doubtful.pop((table, key), None)
+
+    def copied(self) -> SimulatedEngine:
+        """A copy of what is on the disk."""
+        copy = SimulatedEngine(self._machine)
+        for table in Table:
+            MemoryEngine.commit(copy, [(table, *row) for row in self.scan(table, b"", None)])
+        copy._doubtful = dict(self._doubtful)
+        return copy
 
     def begin_life(self) -> None:
         """A process opens the engine."""
@@ -217,6 +227,16 @@ class QuorumMode:
         self._plan = plan
         self._looked_s = float("-inf")
         self._pace_s = 0.0
+        self.rules: dict[str, Rule] = {
+            "quorum.vnodes": settings.vnodes,
+            "quorum.conflicts": settings.conflicts,
+            "quorum.clock_ahead_s": settings.clock_ahead_s,
+        }
+        self.other_rules: dict[str, Rule] = {
+            "quorum.vnodes": settings.vnodes + 1,
+            "quorum.conflicts": "siblings" if settings.conflicts == "lww" else "lww",
+            "quorum.clock_ahead_s": 2 * settings.clock_ahead_s,
+        }
 
     def attach(self, cluster: Cluster) -> None:
         """See ``Mode``."""
@@ -225,6 +245,7 @@ class QuorumMode:
         entries = tuple(entry_of(name) for name in first)
         for machine in cluster.machines.values():
             machine.keeps = Kept(SimulatedEngine(machine), entries if machine.name in first else ())
+            machine.rules = dict(self.rules)
 
     def make(self, machine: Machine, port: Greeter) -> SimulatedQuorum | Absent:
         """See ``Mode``."""
@@ -232,7 +253,13 @@ class QuorumMode:
         if not kept.configured:
             return Absent()
         kept.engine.begin_life()
-        settings = msgspec.structs.replace(self.settings, node_id=machine.name)
+        settings = msgspec.structs.replace(
+            self.settings,
+            node_id=machine.name,
+            vnodes=machine.rules["quorum.vnodes"],
+            conflicts=machine.rules["quorum.conflicts"],
+            clock_ahead_s=machine.rules["quorum.clock_ahead_s"],
+        )
         store = Store(kept.engine, CONFLICTS[settings.conflicts], max_siblings=settings.max_siblings)
         remembered = remembered_members(store)
         if remembered is not None and self._was_removed(machine.name):
@@ -283,6 +310,7 @@ class QuorumMode:
         machine = self.cluster.machines[name]
         losses = machine.keeps.losses + bool(machine.keeps.configured)  # perhaps it was a member after all
         machine.keeps, machine.identity = Kept(SimulatedEngine(machine), members, losses), None
+        machine.rules = dict(self.rules)
         if machine.process is not None:
             machine.end()
         machine.start()
@@ -299,7 +327,34 @@ class QuorumMode:
         self.cluster.note(name, "loses its disk")
         machine.end(power=True)
         machine.keeps = Kept(SimulatedEngine(machine), entries, machine.keeps.losses + 1)
-        machine.identity = None
+        machine.identity, machine.rules = None, dict(self.rules)
+
+    def copied(self, machine: Machine) -> Kept:
+        """See ``MendingMode``."""
+        kept: Kept = machine.keeps
+        return Kept(kept.engine.copied(), kept.configured, kept.losses)
+
+    def can_lose(self, name: str) -> bool:
+        """See ``MendingMode``: so many losses as the plan allows, of members."""
+        assert self._plan is not None
+        running = {replica.name: replica for replica in self.replicas()}
+        is_member = name in running and running[name].entries[name].phase is Phase.UP and not self.is_changing
+        return is_member and len(running) > 1 and self.losses < self._plan.losses
+
+    def put_back(self, name: str, copy: Copy) -> None:
+        """See ``MendingMode``."""
+        machine = self.cluster.machines[name]
+        copy.keeps.losses = machine.keeps.losses + 1
+        machine.keeps = copy.keeps
+
+    def begin_anew(self, name: str) -> None:
+        """See ``MendingMode``: with the members as somebody else knows them, or as the copy did."""
+        machine = self.cluster.machines[name]
+        entries, losses = machine.keeps.configured, machine.keeps.losses
+        for other in [replica for replica in self.replicas() if replica.name != name][:1]:
+            phases = {entry.id: entry.phase for entry in other.entries.values() if entry.phase is not Phase.LEFT}
+            entries = tuple([entry_of(one) for one in phases]) if name in phases else ()
+        machine.keeps = Kept(SimulatedEngine(machine), entries, losses)
 
     def empty_disk(self, name: str) -> bool:  # noqa: ARG002  operators lose disks in this mode, see ``lose_disk``
         """See ``SimulatedMode``: what was acknowledged may be lost with a disk, so the plan of the mode says when."""

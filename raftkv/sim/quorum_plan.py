@@ -86,5 +86,5 @@ def draw(plan: Plan) -> QuorumPlan:
         actions=mixture(dice, ACTIONS, at_least=("put", "get"), share=0.5),
         deeds=deeds,
         deed_every_s=plan.faulty_s / dice.choice((2, 5, 12)),
-        losses=dice.choice((0, 1)) if "lose disk" in deeds else 0,
+        losses=max(dice.choice((0, 1)) if "lose disk" in deeds else 0, "old copy" in plan.faults),
     )

@@ -19,6 +19,7 @@ from raftkv.core.config import DelaysSection
 from raftkv.core.identity import Identity, Standing
 from raftkv.core.requests import Put
 from raftkv.core.results import Record
+from raftkv.core.rules import Rule
 from raftkv.machine import layout
 from raftkv.machine.machine import Machine as KeyValueMachine
 from raftkv.machine.machine import MachineLimits
@@ -34,6 +35,7 @@ from raftkv.sim.cluster import Cluster
 from raftkv.sim.disk import VirtualDisk
 from raftkv.sim.invariants import Invariants
 from raftkv.sim.machines import Machine, Observer
+from raftkv.sim.mistakes import Copy
 from raftkv.sim.network import FLOOD_COUNT
 from raftkv.sim.plan import DRIFT_BOUND, Plan
 from raftkv.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
@@ -152,10 +154,21 @@ class RaftMode(Observer):
         self._segment_bytes = segment_bytes
         self._snapshot_s = snapshot_s
         self._snapshot_failure_rate = snapshot_failure_rate
+        self.rules: dict[str, Rule] = {
+            "raft.idempotency_keys": settings.limits.idempotency_keys,
+            "raft.election_timeout_s": settings.election_timeout_s,
+        }
+        self.other_rules: dict[str, Rule] = {
+            "raft.idempotency_keys": 1,
+            "raft.election_timeout_s": 0.9 * settings.election_timeout_s,
+        }
+        self._on_copies: set[str] = set()
 
     def attach(self, cluster: Cluster) -> None:
         """See ``Mode``."""
         self._cluster = cluster
+        for machine in cluster.machines.values():
+            machine.rules = dict(self.rules)
 
         def clock() -> float:
             return cluster.active.now_s()
@@ -188,7 +201,7 @@ class RaftMode(Observer):
         recover_log(log, snapshots.newest)
         log.touched_index = 1
         replica = SimulatedReplica(
-            msgspec.structs.replace(self._settings, node_id=machine.name),
+            self._settings_of(machine),
             log=log,
             state=MemoryState(snapshots, _recovered_tables(snapshots, log)),
             snapshots=snapshots,
@@ -205,25 +218,54 @@ class RaftMode(Observer):
         replica.bound_outboxes()
         return replica
 
+    def _settings_of(self, machine: Machine) -> ReplicaSettings:
+        """As its configuration says, which may have other rules."""
+        limits = msgspec.structs.replace(self._settings.limits, idempotency_keys=machine.rules["raft.idempotency_keys"])
+        timeout_s = machine.rules["raft.election_timeout_s"]
+        return msgspec.structs.replace(
+            self._settings, node_id=machine.name, limits=limits, election_timeout_s=timeout_s
+        )
+
     # --- operators
+
+    def can_lose(self, name: str) -> bool:
+        """Would the loss of what ``name`` holds be borne now? By the others, which must all be there and count."""
+        others = [machine for machine in self._cluster.machines.values() if machine.name != name]
+        running = [machine.process for machine in others if isinstance(machine.process, SimulatedReplica)]
+        counting = [replica for replica in running if replica.counts and replica.name not in self._on_copies]
+        return len(others) >= 2 and len(counting) == len(others) and name not in self._on_copies
 
     def empty_disk(self, name: str) -> bool:
         """The machine stops, and has an empty disk at its next start, if the cluster can bear that now; was it done?
 
         Like any loss of data it is borne by a majority of the others that count; they must all be there, for a while.
         """
-        machines = self._cluster.machines
-        others = [machine for machine in machines.values() if machine.name != name]
-        running = [machine.process for machine in others if isinstance(machine.process, SimulatedReplica)]
-        if len(others) < 2 or sum(replica.counts for replica in running) < len(others):
+        if not self.can_lose(name):
             return False
-        machine = machines[name]
+        machine = self._cluster.machines[name]
         self._cluster.note(name, "has its disk emptied")
         if machine.process is not None:
             machine.end(power=True)
         machine.disk, machine.keeps, machine.identity = VirtualDisk(), None, None
+        machine.rules = dict(self.rules)
         self.invariants.emptied(name)
         return True
+
+    def copied(self, machine: Machine) -> MemorySnapshots | None:
+        """See ``MendingMode``: the applied state is a cache, which is made anew."""
+        return None if machine.keeps is None else machine.keeps.copied()
+
+    def put_back(self, name: str, copy: Copy) -> None:
+        """See ``MendingMode``."""
+        self._cluster.machines[name].keeps = copy.keeps
+        self._on_copies.add(name)
+        self.invariants.emptied(name, is_copy=True)
+
+    def begin_anew(self, name: str) -> None:
+        """See ``MendingMode``."""
+        self._cluster.machines[name].keeps = None
+        self._on_copies.discard(name)
+        self.invariants.emptied(name)
 
     # --- what a whole run asks for
 

@@ -23,7 +23,7 @@ from raftkv.sim import plan as plans
 from raftkv.sim import quorum, raft
 from raftkv.sim.clients import Seen
 from raftkv.sim.cluster import Cluster, Mode
-from raftkv.sim.nemesis import Nemesis
+from raftkv.sim.nemesis import Nemesis, StruckMode
 from raftkv.sim.plan import Plan
 from raftkv.sim.transcript import Transcript
 
@@ -49,7 +49,7 @@ class RunningClients(Protocol):
     def probe(self, node: str) -> Pending: ...
 
 
-class SimulatedMode(Mode, Protocol):
+class SimulatedMode(Mode, StruckMode, Protocol):
     """A mode as a whole run needs it."""
 
     def clients(self, cluster: Cluster, plan: Plan) -> RunningClients:
@@ -57,12 +57,6 @@ class SimulatedMode(Mode, Protocol):
 
     def useful(self) -> tuple[str, ...]:
         """Through whom a write must succeed once everything was healed."""
-
-    def leader(self) -> str | None:
-        """Whom the nemesis may aim at."""
-
-    def empty_disk(self, name: str) -> bool:
-        """Let ``name`` stop and find an empty disk at its next start, if the cluster can bear that; was it done?"""
 
     def is_level(self) -> bool:
         """Has every replica everything?"""
@@ -142,7 +136,7 @@ class _Simulation:
             begins=False,
         )
         self.clients = mode.clients(self.cluster, plan)
-        self.nemesis = Nemesis(self.cluster, plan, mode.leader, mode.empty_disk)
+        self.nemesis = Nemesis(self.cluster, plan, mode)
 
     def play(self) -> str:
         """Do everything; returns what was broken, in words, or nothing."""

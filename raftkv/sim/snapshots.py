@@ -97,6 +97,12 @@ class MemorySnapshots:
         self._written: tuple[WrittenBody, bytes] | None = None
         self._load: tuple[Manifest, Path] | None = None
 
+    def copied(self) -> MemorySnapshots:
+        """A copy of what was published."""
+        copy = MemorySnapshots(self._random, self._clock, busy_s=self._busy_s, failure_rate=self._failure_rate)
+        copy.newest, copy.bodies = self.newest, dict(self.bodies)
+        return copy
+
     def begin_life(self) -> None:
         """The helpers of the process before are gone, and so is what they had not finished."""
         self.generations.clear()

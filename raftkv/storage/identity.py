@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.core.errors import StartupError
-from raftkv.core.identity import Identity, started
-from raftkv.core.rules import MEMBERS, Rules, differences
+from raftkv.core.identity import Identity, started, unlike
+from raftkv.core.rules import MEMBERS, Rules
 from raftkv.storage.disk import replace_file, translated
 
 NAME: Final = "identity.json"
@@ -60,7 +60,7 @@ def begin_life(home: Path, node: str, rules: Rules, random_bytes: Callable[[int]
     held = None if text is None else _read(path, text)
     if held is None:
         held = Identity(node=node, disk="", starts=(), rules={})
-    differing = _differing(held, node, rules)
+    differing = unlike(held, node, rules.always)
     if differing:
         raise StartupError(
             f"{home}: holds the data of another node, or of a cluster with other rules: {differing}; go back to those,"
@@ -76,14 +76,6 @@ def begin_life(home: Path, node: str, rules: Rules, random_bytes: Callable[[int]
 
 def _is_kept(path: Path) -> bool:
     return any(path.iterdir()) if path.is_dir() else path.exists()
-
-
-def _differing(held: Identity, node: str, rules: Rules) -> str:
-    """What the directory says otherwise than the configuration; a rule it does not know yet is no difference."""
-    known = {name: value for name, value in rules.always.items() if name in held.rules}
-    theirs = {name: value for name, value in held.rules.items() if name in rules.always}
-    found = differences({"node": held.node, **theirs}, {"node": node, **known})
-    return found.replace("(here ", "(configured: ")
 
 
 def _read(path: Path, text: bytes) -> Identity:

@@ -337,7 +337,7 @@ def test_an_old_copy_of_a_disk_takes_no_part_and_says_why():
 def test_nodes_with_other_rules_take_no_part_and_both_say_which():
     cluster = Cluster(3, begins=False)
     for name, machine in cluster.machines.items():
-        machine.rules = {"raft.idempotency_keys": 1 if name == "n3" else 100_000}
+        machine.rules |= {"raft.idempotency_keys": 1 if name == "n3" else 100_000}
         machine.start()
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
