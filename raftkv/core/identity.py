@@ -43,6 +43,10 @@ class Standing(enum.StrEnum):
     DISCARDING = "discarding"
 
 
+STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED, Standing.DISCARDING)
+"""The standings of a node that serves nobody, because its state differs."""
+
+
 class Life(msgspec.Struct, frozen=True, array_like=True):
     """One start of a node: its number on its disk, from 1, and a random nonce that no copy of the disk can repeat."""
 

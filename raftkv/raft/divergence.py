@@ -51,6 +51,7 @@ class Divergence:
         self._newest = (0, 0)
         self._awaited: dict[str, tuple[int, int]] = {}
         self._voices: dict[str, _Voice] = {}
+        self._silent = set(peers)
         self._since_s: float | None = None
         self._told: dict[str, tuple[int, int]] = {}
         self._told_at_s = float("-inf")
@@ -80,12 +81,25 @@ class Divergence:
         return news
 
     def lost(self, peer: str) -> None:
-        """The connection is gone: what was told may not have arrived, what waits may come from an earlier life."""
+        """The connection is gone: what was told may not have arrived, what waits may come from an earlier life.
+
+        So may a difference: a state that was rebuilt since differs no more, and one that still does is told again.
+        """
         self._told.pop(peer, None)
         self._awaited.pop(peer, None)
+        self._silent.add(peer)
+        voice = self._voices.get(peer)
+        if voice is not None and not voice.agrees:
+            del self._voices[peer]
+
+    def without_say(self) -> list[str]:
+        """Peers that have told nothing since they were connected, or that fetch their state themselves."""
+        mute = {peer for peer, voice in self._voices.items() if voice.agrees is None}
+        return [peer for peer in self._peers if peer in self._silent or peer in mute]
 
     def told(self, peer: str, index: int, state_hash: int) -> None:
         """``peer`` says what its state was at ``index``; 0: it has no say, its state is being fetched."""
+        self._silent.discard(peer)
         if not index:
             self._awaited.pop(peer, None)
             self._voices[peer] = _Voice(0, None)

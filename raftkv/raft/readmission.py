@@ -31,13 +31,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from raftkv.core.identity import Identity, Standing
+from raftkv.core.identity import STOPPED, Identity, Standing
 from raftkv.raft.divergence import Judgement
 
 ASK_HEARTBEATS: Final = 2
 """Questions that were not answered within so many heartbeats are asked again."""
-
-_STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED, Standing.DISCARDING)
 
 FOUNDING_HEARTBEATS: Final = 50
 """So long a majority of new nodes waits for the others: two emptied ones of three might meet before the third."""
@@ -117,7 +115,7 @@ class Readmission:
     @property
     def is_stopped(self) -> bool:
         """Does the state of this node differ from others', so that it serves nobody?"""
-        return self._memory.standing in _STOPPED
+        return self._memory.standing in STOPPED
 
     def judged(self, judgement: Judgement) -> None:
         """The replicas were compared. Whoever was outnumbered once stays so until it is repaired."""

@@ -326,10 +326,16 @@ class RaftReplica:
     def _repair(self, pending: Pending) -> None:
         """Throw the state of this node away, if it is wrong: all others must be there to give it another."""
         away = [peer for peer in self._nodes if not self._transport.is_up(peer)]
+        lacking = self._divergence.without_say()
         if not self._readmission.is_stopped:
             pending.resolve(NOTHING_TO_REPAIR)
         elif away:
             detail = f"a repair throws the data of this node away, and needs every other one: {', '.join(away)} is away"
+            pending.resolve(Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0))
+        elif lacking:
+            detail = (
+                f"a repair throws the data of this node away, and {', '.join(lacking)} may not have all of its own yet"
+            )
             pending.resolve(Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0))
         else:
             self._readmission.discard()

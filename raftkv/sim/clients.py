@@ -16,6 +16,7 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from raftkv.core.errors import Refused, Unknown
+from raftkv.core.identity import STOPPED
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import ABSENT, ANY, MAJORITY, Barrier, Consistency, Delete, Get, Put, Read, Request, Write
 from raftkv.core.results import Answer, DeleteDone, Mismatch, Missing, Outcome, PutDone, Ready, Record, Written
@@ -261,6 +262,9 @@ class Clients(Observer):
     def _answer(self, call: _Call, number: int, machine: Machine, outcome: Outcome, lives: dict[str, int]) -> None:
         """A node has an answer; after a barrier its front-end reads what is committed."""
         content = None
+        if isinstance(outcome, Answer | Ready) and machine.identity is not None:
+            standing = machine.identity.standing
+            assert standing not in STOPPED, f"{machine.name} answers a read, and its state differs"
         if isinstance(outcome, Ready) and machine.process is not None:
             content = _shown(machine.process, call.seen.key)
         if isinstance(outcome, Written) and call.seen.note == "put on all" and self._plan.size > 1:

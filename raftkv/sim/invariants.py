@@ -151,6 +151,7 @@ class Invariants(Observer):
             known = self._states.setdefault(applied_index, state)
             assert known == state, f"{machine.name} has another state at {applied_index}: {state}, not {known}"
         self._check_level(machine, replica, watched)
+        assert role != "leader" or not replica.is_stopped, f"{machine.name} leads although its state differs"
         if role == "leader" and len(self._watched) > 1:
             self._check_lives(machine, watched, replica.patience_s)
 

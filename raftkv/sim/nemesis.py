@@ -27,6 +27,15 @@ class StruckMode(MendingMode, Protocol):
     def empty_disk(self, name: str) -> bool:
         """Let ``name`` stop and find an empty disk at its next start, if the cluster can bear that; was it done?"""
 
+    def flip_row(self, name: str, random: random_module.Random) -> bool:
+        """Flip a bit in the applied state of ``name``, if it has any; was it done?"""
+
+    def stray(self, name: str) -> bool:
+        """Let ``name`` have another state than it should have computed, if all others are right; was it done?"""
+
+    def look_after(self, name: str) -> None:
+        """Repair the replicas that stopped because their state differs; in a tie ``name``."""
+
 
 class Nemesis(Observer):
     """One run's faults; ``counts`` has them by kind."""
@@ -64,6 +73,8 @@ class Nemesis(Observer):
             "wall clock jump": self._jump,
             "old copy": self._mistakes.old_copy,
             "differing rules": self._mistakes.differ,
+            "flipped row": self._flip,
+            "differing state": self._let_differ,
         }
         cluster.observers.append(self)
 
@@ -93,6 +104,8 @@ class Nemesis(Observer):
 
     def ending(self, machine: Machine, *, power: bool) -> None:  # noqa: ARG002  however it ends
         """See ``Observer``."""
+        if self._is_over:  # by a repair
+            self._cluster.schedule.after(self._plan.fault_lasts_s[0], lambda: self._cluster.restart(machine.name))
         self._after(lambda: self._cluster.restart(machine.name))
 
     # --- choosing
@@ -179,6 +192,22 @@ class Nemesis(Observer):
         was_down = machine.process is None
         if self._mode.empty_disk(machine.name) and was_down:
             self._cluster.restart(machine.name)
+
+    # --- applied states
+
+    def _flip(self, machine: Machine) -> None:
+        self._mode.flip_row(machine.name, self._random)
+
+    def _let_differ(self, machine: Machine) -> None:
+        """An operator looks after it from then on, also when all else is over."""
+        if not self._mode.stray(machine.name):
+            return
+
+        def look() -> None:
+            self._mode.look_after(machine.name)
+            self._cluster.schedule.after(self._plan.pace_s, look)
+
+        self._cluster.schedule.after(self._random.uniform(*self._plan.fault_lasts_s), look)
 
     # --- the network
 

@@ -34,7 +34,8 @@ FAULTS: Final = (
 )
 
 MISTAKES: Final = ("old copy", "differing rules")
-"""Faults that are drawn apart from the others, in every third seed."""
+STATES: Final = ("flipped row", "differing state")
+"""Faults that are drawn apart from the others, each list in every third seed."""
 
 ACTIONS: Final = (
     "get",
@@ -117,7 +118,7 @@ def draw(seed: int) -> Plan:
         timeout_s=(0.3 * pace_s, pace_s * dice.choice((1.0, 3.0, 6.0))),
         value_bytes=dice.choice(((1,), (1, 200), (1, 3000))),
         actions=_actions(seed, mixture(dice, ACTIONS, at_least=("put", dice.choice(_READS)), share=0.5)),
-        faults=mixture(dice, FAULTS, at_least=(dice.choice(FAULTS),), share=0.3) | _mistakes(seed),
+        faults=mixture(dice, FAULTS, at_least=(dice.choice(FAULTS),), share=0.3) | _apart(seed),
         fault_every_s=pace_s * dice.choice((0.3, 1.0, 2.0)),
         fault_lasts_s=(0.05 * pace_s, pace_s * dice.choice((0.5, 2.0, 4.0))),
         aimed=dice.choice((0.0, 0.5, 0.9)),
@@ -131,9 +132,13 @@ def _actions(seed: int, actions: dict[str, float]) -> dict[str, float]:
     return {kind: weight if kind in _READS else weight * 0.05 for kind, weight in actions.items()}
 
 
-def _mistakes(seed: int) -> dict[str, float]:
-    dice = random_module.Random(f"mistakes {seed}")
-    return mixture(dice, MISTAKES, at_least=(dice.choice(MISTAKES),), share=0.5) if dice.random() < 1 / 3 else {}
+def _apart(seed: int) -> dict[str, float]:
+    faults: dict[str, float] = {}
+    for kinds in (MISTAKES, STATES):
+        dice = random_module.Random(f"{kinds[0]} {seed}")
+        if dice.random() < 1 / 3:
+            faults |= mixture(dice, kinds, at_least=(dice.choice(kinds),), share=0.5)
+    return faults
 
 
 def mixture(

@@ -20,6 +20,7 @@ from raftkv.raft.readmission import Readmission
 from raftkv.raft.transport import GuardedTransport
 from raftkv.sim import raft
 from raftkv.sim.remedy import Remedy, Replace, remedy
+from raftkv.storage.sealed import Table
 
 
 def _emptied_disks_unnoticed(replace: Replace) -> None:
@@ -112,6 +113,26 @@ def _ties_not_judged(replace: Replace) -> None:
     replace(Divergence, "judge", only_the_outnumbered)
 
 
+def _ended_differences_remembered(replace: Replace) -> None:
+    lost = Divergence.lost
+
+    def lose(self: Any, peer: str) -> None:
+        voice = self._voices.get(peer)
+        lost(self, peer)
+        if voice is not None:
+            self._voices[peer] = voice
+
+    replace(Divergence, "lost", lose)
+
+
+def _repaired_by_whom_it_may(replace: Replace) -> None:
+    replace(Divergence, "without_say", lambda _self: [])
+
+
+def _rows_unchecked(replace: Replace) -> None:
+    replace(Table, "opened", lambda _self, _key, row: row[8:])
+
+
 STANDING: Final[dict[str, Remedy]] = {
     "emptied disks": remedy("-", "a node with an emptied disk does not count", _emptied_disks_unnoticed),
     "uncounted answers": remedy("-", "its acknowledgements count for nothing", _uncounted_acknowledgements_count),
@@ -127,5 +148,8 @@ STANDING: Final[dict[str, Remedy]] = {
     "compared hashes": remedy("-", "replicas compare the hashes of their states", _hashes_not_compared),
     "stopped replicas": remedy("-", "a replica whose state differs serves nobody", _the_diverged_serve),
     "repaired replicas": remedy("-", "a repaired replica counts once it has all again", _the_repaired_count_at_once),
+    "ended differences": remedy("-", "a difference ends with the life that had it", _ended_differences_remembered),
+    "givers": remedy("-", "a repair waits for who fetches its own data", _repaired_by_whom_it_may),
+    "checked rows": remedy("-", "a row is checked when it is read", _rows_unchecked),
     "ties": remedy("-", "in a tie all that differ stop", _ties_not_judged),
 }

@@ -360,6 +360,17 @@ class QuorumMode:
         """See ``SimulatedMode``: what was acknowledged may be lost with a disk, so the plan of the mode says when."""
         return False
 
+    def flip_row(self, name: str, random: random_module.Random) -> bool:  # noqa: ARG002  RocksDB checks its blocks
+        """See ``StruckMode``: what an engine reads is what it was given, or it fails."""
+        return False
+
+    def stray(self, name: str) -> bool:  # noqa: ARG002
+        """See ``StruckMode``: replicas of this mode compare all they hold, and join it."""
+        return False
+
+    def look_after(self, name: str) -> None:
+        """See ``StruckMode``."""
+
     def set_clocks(self) -> None:
         """All clocks are set ahead together, as by a time server that is wrong, or right again."""
         machines = self.cluster.machines.values()

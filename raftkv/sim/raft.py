@@ -17,7 +17,7 @@ import msgspec
 
 from raftkv.core.config import DelaysSection
 from raftkv.core.identity import Identity, Standing
-from raftkv.core.requests import Put
+from raftkv.core.requests import Put, Repair
 from raftkv.core.results import Record
 from raftkv.core.rules import Rule
 from raftkv.machine import layout
@@ -44,6 +44,8 @@ from raftkv.storage.log import Log
 
 LOG_DIRECTORY: Final = Path("/log")
 SEGMENT_BYTES: Final = 1 << 16
+STRAY: Final = b"stray"
+"""The key of a row that one replica has and no command wrote."""
 
 
 class SimulatedReplica(RaftReplica):
@@ -84,6 +86,11 @@ class SimulatedReplica(RaftReplica):
     def counts(self) -> bool:
         """Is it a member that votes and acknowledges?"""
         return self._readmission.counts
+
+    @property
+    def is_stopped(self) -> bool:
+        """Does it serve nobody, because its state differs from that of others?"""
+        return self._readmission.is_stopped
 
     @property
     def holds_lease(self) -> bool:
@@ -163,6 +170,7 @@ class RaftMode(Observer):
             "raft.election_timeout_s": 0.9 * settings.election_timeout_s,
         }
         self._on_copies: set[str] = set()
+        self._has_strayed = False
 
     def attach(self, cluster: Cluster) -> None:
         """See ``Mode``."""
@@ -180,7 +188,8 @@ class RaftMode(Observer):
     def ending(self, machine: Machine, *, power: bool) -> None:
         """See ``Observer``: of the applied state, what was committed outlives the process, but not the power."""
         if isinstance(machine.process, SimulatedReplica) and not power:
-            machine.keeps.kept_state = machine.process.committed_tables
+            tables = machine.process.committed_tables
+            machine.keeps.kept_state = None if tables is None or tables.distrusted else tables
 
     def make(self, machine: Machine, port: Greeter) -> SimulatedReplica:
         """See ``Mode``."""
@@ -188,6 +197,7 @@ class RaftMode(Observer):
             machine.disk, machine.keeps = VirtualDisk(), None
             machine.save(discarded(_identity(machine)))
             self.invariants.emptied(machine.name)
+            self.invariants.counts["states repaired"] += 1
         if machine.keeps is None:
             machine.keeps = MemorySnapshots(
                 machine.random, machine.now_s, busy_s=self._snapshot_s, failure_rate=self._snapshot_failure_rate
@@ -228,12 +238,23 @@ class RaftMode(Observer):
 
     # --- operators
 
+    @property
+    def _is_astray(self) -> bool:
+        """Is there a stray row anywhere still?"""
+        if self._has_strayed:
+            replicas = self._replicas()
+            kept = [machine.keeps for machine in self._cluster.machines.values() if machine.keeps is not None]
+            in_states = any(STRAY in replica.tables.keys(layout.KEYS) for replica in replicas)
+            self._has_strayed = in_states or any(snapshots.holds(STRAY) for snapshots in kept)
+        return self._has_strayed
+
     def can_lose(self, name: str) -> bool:
         """Would the loss of what ``name`` holds be borne now? By the others, which must all be there and count."""
         others = [machine for machine in self._cluster.machines.values() if machine.name != name]
         running = [machine.process for machine in others if isinstance(machine.process, SimulatedReplica)]
         counting = [replica for replica in running if replica.counts and replica.name not in self._on_copies]
-        return len(others) >= 2 and len(counting) == len(others) and name not in self._on_copies
+        is_borne = len(others) >= 2 and len(counting) == len(others) and name not in self._on_copies
+        return is_borne and not self._is_astray
 
     def empty_disk(self, name: str) -> bool:
         """The machine stops, and has an empty disk at its next start, if the cluster can bear that now; was it done?
@@ -250,6 +271,40 @@ class RaftMode(Observer):
         machine.rules = dict(self.rules)
         self.invariants.emptied(name)
         return True
+
+    def flip_row(self, name: str, random: random_module.Random) -> bool:
+        """See ``StruckMode``: snapshot and log have it whole, so any node can bear it."""
+        replica = self._cluster.machines[name].process
+        keys = replica.tables.keys(layout.KEYS) if isinstance(replica, SimulatedReplica) else []
+        if not isinstance(replica, SimulatedReplica) or not keys:
+            return False
+        key = random.choice(keys)
+        self._cluster.note(name, f"has a flipped bit in its row of {key!r}")
+        replica.tables.damage(layout.KEYS, key)
+        return True
+
+    def stray(self, name: str) -> bool:
+        """See ``StruckMode``: a row of a key that no client reads, since it is noticed after it was computed."""
+        replica = self._cluster.machines[name].process
+        if not isinstance(replica, SimulatedReplica) or not replica.counts or not self.can_lose(name):
+            return False
+        known = next(iter(replica.tables.shown.values()), None)
+        if known is None:
+            return False
+        self._cluster.note(name, "computes another state than the others")
+        replica.store.rows.put(layout.KEYS, STRAY, replica.tables.get(layout.KEYS, STRAY), known)
+        replica.store.rows.store_sum()
+        self._has_strayed = True
+        return True
+
+    def look_after(self, name: str) -> None:
+        """See ``StruckMode``."""
+        for machine in self._cluster.machines.values():
+            standing = machine.identity.standing if machine.identity is not None else Standing.NEW
+            is_wrong = standing is Standing.DIVERGED or (standing is Standing.DISPUTED and machine.name == name)
+            if is_wrong and machine.is_working:
+                self._cluster.note(machine.name, "is told to repair itself")
+                machine.submit(Repair(), 1.0)
 
     def copied(self, machine: Machine) -> MemorySnapshots | None:
         """See ``MendingMode``: the applied state is a cache, which is made anew."""
@@ -291,6 +346,10 @@ class RaftMode(Observer):
         replicas = self._replicas()
         last = [replica.core.last_index for replica in replicas if replica.core.is_leader]
         applied = {replica.core.applied_index for replica in replicas}
+        if not all(replica.counts for replica in replicas):
+            return False
+        if self._is_astray and len({tuple(rows_of(replica.tables)) for replica in replicas}) > 1:
+            return False
         return len(replicas) == len(self._cluster.machines) and len(last) == 1 and applied == set(last)
 
     def check_end(self, seen: list[Seen]) -> None:

@@ -165,14 +165,18 @@ class _Simulation:
         self.mode.check_end(self.clients.seen)
 
     def _write_through(self, name: str, end_s: float) -> None:
-        """A node is useful again when a write through it succeeds; one that leaves meanwhile need not be."""
+        """A node is useful again when a write through it succeeds; one that leaves meanwhile need not be.
+
+        A process may end even now, of a damaged state, or to begin anew after a repair.
+        """
         while name in self.mode.useful():
-            pending = self.clients.probe(name)
-            while pending.outcome is None:
+            machine = self.cluster.machines[name]
+            process, pending = machine.process, None if machine.process is None else self.clients.probe(name)
+            while machine.process is process and (pending is None or pending.outcome is None):
                 assert self.cluster.schedule.step(end_s), f"no write through {name} succeeds after everything healed"
-            if isinstance(pending.outcome, Written):
+            if pending is not None and isinstance(pending.outcome, Written):
                 return
-            assert self.cluster.now_s < end_s, f"no write through {name} succeeds: {pending.outcome}"
+            assert self.cluster.now_s < end_s, f"no write through {name} succeeds: {pending and pending.outcome}"
             self.cluster.run(0.1 * self.plan.pace_s)
 
 

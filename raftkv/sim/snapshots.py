@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random as random_module
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from raftkv.machine import layout
+from raftkv.storage.sealed import DamagedState, Table
 from raftkv.storage.snapshots import Manifest, SnapshotFailedError, WrittenBody
 from raftkv.storage.tables import MemoryTables
 
@@ -25,17 +26,67 @@ _decode_rows = msgspec.msgpack.Decoder(list[Row]).decode
 
 
 class ShownTables(MemoryTables):
-    """Tables that remember what other readers see: the records as they were at the last commit, up to which index."""
+    """Tables that remember what other readers see: the records as they were at the last commit, up to which index.
+
+    A row that was ``damaged`` at rest is sealed as the real ones are, and checked when it is read. Once that has found
+    something the tables are ``distrusted``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.shown: dict[bytes, bytes] = {}
         self.shown_index = 0
+        self.distrusted = False
+        self._damaged: dict[tuple[bytes, bytes], bytes] = {}
+
+    def damage(self, table: bytes, key: bytes) -> None:
+        """Let one bit of the value under ``key``, which is there, be another."""
+        row = _sealing(table).sealed(key, self._values[table][key])
+        self._damaged[table, key] = row[:-1] + bytes([row[-1] ^ 1])
+
+    def keys(self, table: bytes) -> list[bytes]:
+        """The keys in ``table``; no row is read."""
+        return list(self._keys.get(table, ()))
+
+    def get(self, table: bytes, key: bytes) -> bytes | None:
+        """See ``TableReader``."""
+        if self._damaged and (table, key) in self._damaged:
+            return self._opened(table, key)
+        return super().get(table, key)
+
+    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """See ``TableReader``."""
+        if not self._damaged:
+            return super().scan(table, start, end)
+        rows = super().scan(table, start, end)
+        return iter([(key, self._opened(table, key) if (table, key) in self._damaged else row) for key, row in rows])
+
+    def put(self, table: bytes, key: bytes, value: bytes) -> None:
+        """See ``Tables``."""
+        self._damaged.pop((table, key), None)
+        super().put(table, key, value)
+
+    def delete(self, table: bytes, key: bytes) -> None:
+        """See ``Tables``."""
+        self._damaged.pop((table, key), None)
+        super().delete(table, key)
+
+    def _opened(self, table: bytes, key: bytes) -> bytes:
+        try:
+            return _sealing(table).opened(key, self._damaged[table, key])
+        except DamagedState:
+            self.distrusted = True
+            raise
 
     def commit(self) -> None:
         """See ``Tables``."""
         self.shown = dict(self.scan(layout.KEYS, b"", None))
         self.shown_index = layout.unpack_number(self.get(layout.META, layout.APPLIED_INDEX))
+
+
+def _sealing(table: bytes) -> Table:
+    """What seals and opens the rows of ``table``, on no database."""
+    return Table.of(Path("state"), table, None)  # type: ignore[arg-type]
 
 
 def rows_of(tables: MemoryTables) -> list[Row]:
@@ -102,6 +153,11 @@ class MemorySnapshots:
         copy = MemorySnapshots(self._random, self._clock, busy_s=self._busy_s, failure_rate=self._failure_rate)
         copy.newest, copy.bodies = self.newest, dict(self.bodies)
         return copy
+
+    def holds(self, key: bytes) -> bool:
+        """Does a snapshot, or the state that was left, have ``key``, or anything that looks like it?"""
+        is_kept = self.kept_state is not None and key in self.kept_state.keys(layout.KEYS)
+        return is_kept or any(key in body for body in self.bodies.values())
 
     def begin_life(self) -> None:
         """The helpers of the process before are gone, and so is what they had not finished."""

@@ -10,6 +10,7 @@ from raftkv.core.identity import Standing
 from raftkv.core.requests import Consistency, Inspect, Repair
 from raftkv.core.results import Repaired
 from raftkv.machine import layout
+from raftkv.sim.disk import VirtualDisk
 from raftkv.sim.raft import flip_row
 from tests.simulation.cluster import Cluster
 
@@ -179,3 +180,41 @@ def test_a_repaired_replica_does_not_count_before_it_has_all_again():
     cluster.run(3.0)
 
     assert not cluster.members[name].replica.counts, "it counts, and has forgotten what it acknowledged"
+
+
+def test_a_repair_waits_for_a_node_that_fetches_its_own_data():
+    cluster, name = flipped("follower")
+    notice(cluster, name)
+    leader = cluster.elect()
+    (third,) = others(cluster, name, leader)
+    cluster.kill(third)
+    cluster.run(0.5)
+    machine = cluster.machines[third]
+    machine.disk, machine.keeps, machine.identity = VirtualDisk(), None, None
+    cluster._mode.invariants.emptied(third)
+    cluster.restart(third)
+    links = cluster.members[name].replica._transport
+    cluster.run_until(lambda: links.is_up(third) and links.is_up(leader))
+    outcome = cluster.submit(name, Repair()).outcome
+
+    assert isinstance(outcome, Refused), "two of three threw their data away"
+    assert outcome.detail.endswith(f"{third} may not have all of its own yet")
+
+
+def test_a_difference_that_a_rebuild_has_ended_stops_nobody():
+    """A node is wrong in one life, and right in the next: its state was rebuilt from snapshot and log."""
+    cluster, name = flipped("follower")
+    leader = cluster.elect()
+    (third,) = others(cluster, name, leader)
+    cluster.kill(third)
+    cluster.put_now(leader, b"another")
+    divergence = cluster.members[leader].replica._divergence
+    cluster.run_until(lambda: any(voice.agrees is False for voice in divergence._voices.values()))
+    cluster.kill(name)
+    cluster.machines[name].keeps.kept_state = None
+    cluster.run(2.0)
+    assert standing(cluster, leader) is Standing.MEMBER, "it stopped by the word of a life that has ended"
+    cluster.restart(name)
+    cluster.run(2.0)
+
+    assert standing(cluster, leader) is Standing.MEMBER

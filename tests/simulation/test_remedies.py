@@ -79,6 +79,8 @@ TABLE = [
     ("compared hashes", divergence.test_a_leader_that_is_wrong_stops_leading),
     ("stopped replicas", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
     ("repaired replicas", divergence.test_a_repaired_replica_does_not_count_before_it_has_all_again),
+    ("ended differences", divergence.test_a_difference_that_a_rebuild_has_ended_stops_nobody),
+    ("givers", divergence.test_a_repair_waits_for_a_node_that_fetches_its_own_data),
     ("ties", divergence.test_in_a_tie_both_stop),
     ("durable standing", divergence.test_whoever_was_wrong_still_is_after_a_restart),
 ]
