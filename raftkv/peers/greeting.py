@@ -97,7 +97,8 @@ class Greeter:
         self.outstanding_bytes = link.outstanding_bytes
         self.close_peer = link.close_peer
         self._notices = Notices()
-        self._greeted: dict[str, Greeting | None] = {}
+        self._greeted: dict[str, tuple[Greeting, Identity] | None] = {}
+        """Those greeted on the present connection: what they said, and what was known when it was judged."""
         self._met: set[str] = set()
 
     def attach(self, listener: Listener, newcomers: Newcomers | None = None) -> None:
@@ -133,12 +134,12 @@ class Greeter:
             return
         if peer not in self._greeted:
             return  # it was refused, and has more to say
-        greeting = self._greeted[peer]
+        judged = self._greeted[peer]
         try:
-            if greeting is None:
+            if judged is None:
                 self._judge(peer, _decode(payload))
             else:
-                self._meet(peer, greeting, _decode_verdict(payload))
+                self._meet(peer, *judged, _decode_verdict(payload))
         except (msgspec.MsgspecError, ValueError, RecursionError):
             self._refuse(peer, "what it sent first is no greeting")
 
@@ -158,14 +159,23 @@ class Greeter:
         if reason:
             self._refuse(peer, reason)
         else:
-            self._greeted[peer] = greeting
+            self._greeted[peer] = greeting, identity
 
-    def _meet(self, peer: str, greeting: Greeting, verdict: str) -> None:
+    def _is_outdated(self, greeting: Greeting, judged_by: Identity) -> bool:
+        """Was something else learnt of the sender since its greeting was judged? It may be from a life that is over."""
+        known, node = self._store.identity.others.get(greeting.node), greeting.node
+        return known not in (judged_by.others.get(node), with_met(judged_by, greeting).others[node])
+
+    def _meet(self, peer: str, greeting: Greeting, judged_by: Identity, verdict: str) -> None:
         """Both have said what they make of the other; what was learnt is remembered only if both fit."""
         if verdict:
             self._refuse(peer, verdict)
             return
         identity = self._store.identity
+        if self._is_outdated(greeting, judged_by):
+            del self._greeted[peer]
+            self._link.dismiss(peer)  # if it lives, it greets anew
+            return
         remembered = with_met(identity, greeting)
         if remembered is not identity:
             self._store.save(remembered)

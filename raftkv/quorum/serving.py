@@ -103,16 +103,20 @@ class Serving:
 
     def _answer(self, node: str, question: messages.Question) -> None:
         match question:
-            case Store():
-                self._store_rows(node, question)
             case Event():
                 self._make_event(node, question)
+            case Store() if question.id == NO_ANSWER or self._may_acknowledge():
+                self._store_rows(node, question)
             case _ if not self._can_read():
                 self._decline(node, question.id, DATA_LOST)
             case Fetch():
                 self._fetch(node, question)
             case FetchPage():
                 self._fetch_page(node, question)
+
+    def _may_acknowledge(self) -> bool:
+        """An acknowledgement also says what newer stamp is held here, which who lost its data does not know."""
+        return self._can_read()
 
     def _decline(self, node: str, operation_id: int, refusal: Refused) -> None:
         if operation_id != NO_ANSWER:

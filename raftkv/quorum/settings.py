@@ -51,7 +51,9 @@ DISK_FULL: Final = Refused(
     code=Code.DISK_FULL, detail="the replica's disk is nearly full, and has no room for this write", retry_after_s=5.0
 )
 DATA_LOST: Final = Refused(
-    code=Code.QUORUM_UNREACHABLE, detail="this node lost its data, and answers no reads before it has it back"
+    code=Code.QUORUM_UNREACHABLE,
+    detail="this node lost its data, and counts in no quorum before it has it back",
+    retry_after_s=1.0,
 )
 NO_LEVEL: Final = Refused(
     code=Code.NOT_SUPPORTED,

@@ -230,6 +230,10 @@ def _empty_answers(replace: Replace) -> None:
     replace(Members, "can_read", property(lambda _self: True))
 
 
+def _empty_acknowledgements(replace: Replace) -> None:
+    replace(Serving, "_may_acknowledge", lambda _self: True)
+
+
 def _strangers_counted(replace: Replace) -> None:
     replace(Members, "_has_proven_itself", lambda _self, _newcomer: True)
 
@@ -311,6 +315,9 @@ BUGS: Final[dict[str, Bug]] = {
     "tombstones dropped": Bug(rule="a tombstone is kept for the grace", plant=_tombstones_dropped),
     "one replica twice": Bug(rule="W counts distinct replicas", plant=_one_replica_twice),
     "empty answers": Bug(rule="who lost its data answers no reads before it has it back", plant=_empty_answers),
+    "empty acknowledgements": Bug(
+        rule="who lost its data acknowledges no writes before it has it back", plant=_empty_acknowledgements
+    ),
     "too few read": Bug(rule="a read hears R replicas", plant=_too_few_read),
     "always definite": Bug(rule="a failure is definite only if nobody can have the write", plant=_always_definite),
     "definite origin": Bug(rule="nobody knows what an origin that was lost has done", plant=_definite_origin),

@@ -103,6 +103,10 @@ def _the_repaired_count_at_once(replace: Replace) -> None:
     replace(raft, "discarded", lambda who: msgspec.structs.replace(who, standing=identity.Standing.MEMBER))
 
 
+def _outdated_greetings_met(replace: Replace) -> None:
+    replace(greeting.Greeter, "_is_outdated", lambda _self, _greeting, _judged_by: False)
+
+
 def _ties_not_judged(replace: Replace) -> None:
     judge = Divergence.judge
 
@@ -143,6 +147,7 @@ STANDING: Final[dict[str, Remedy]] = {
     "founders": remedy("-", "only a majority of blank nodes founds a cluster", _founded_by_one),
     "wait for the missing": remedy("-", "founders wait for members that are missing", _founded_without_waiting),
     "old copies": remedy("-", "an old copy of a disk takes no part", old_copies_welcome),
+    "outdated greetings": remedy("-", "a greeting that was long on its way is not met", _outdated_greetings_met),
     "own memory": remedy("-", "a copy knows that it does not remember a start", _own_memory_unasked),
     "rules": remedy("-", "nodes with other rules take no part", rules_not_compared),
     "compared hashes": remedy("-", "replicas compare the hashes of their states", _hashes_not_compared),

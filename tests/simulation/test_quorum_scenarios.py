@@ -632,12 +632,32 @@ def test_a_node_that_lost_its_disk_answers_no_reads_before_it_has_its_data_back(
 
     assert [getattr(outcome, "code", None) for outcome in refused] == [Code.QUORUM_UNREACHABLE] * 3
     assert [cluster.ask(node, Inspect()).can_read for node in ("n1", "n3")] == [True, False]
-    assert isinstance(cluster.put("n3", b"other", b"value", w=2), Written)
 
     cluster.restart("n2")
     cluster.run_until_level()
 
     assert cluster.get("n3", b"k") == b"value"
+
+
+def test_a_node_that_lost_its_disk_acknowledges_no_writes_before_it_has_its_data_back():
+    """Found by seed 20421: nobody it asks knows of the stamp that the write has to pass."""
+    cluster = lost_and_alone_with_one_who_was_away()
+    for machine in cluster.machines.values():
+        machine.wall_offset_s = -100.0
+    cluster.kill("n1")
+    cluster.restart("n1")
+    cluster.kill("n3")
+    cluster.mode.lose_disk("n3")
+    cluster.restart("n3")
+    cluster.run(4.0)
+    later = cluster.put("n1", b"k", b"later", w=2, sloppy=False)
+    cluster.restart("n2")
+    cluster.run_until_level()
+
+    assert not isinstance(later, Written) or cluster.get("n3", b"k") == b"later"
+    assert isinstance(cluster.put("n3", b"k", b"last", w=3), Written)
+    cluster.run_until_level()
+    assert cluster.get("n1", b"k") == b"last"
 
 
 def test_a_node_that_starts_again_before_it_has_its_data_back_still_answers_no_reads():

@@ -41,6 +41,9 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "no observing": scenarios.test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges,
     "one stamp": test_quorum_coordination.test_a_write_that_would_lose_is_stamped_again_once_and_alone,
     "empty answers": scenarios.test_a_node_that_lost_its_disk_answers_no_reads_before_it_has_its_data_back,
+    "empty acknowledgements": (
+        scenarios.test_a_node_that_lost_its_disk_acknowledges_no_writes_before_it_has_its_data_back
+    ),
     "too few read": scenarios.test_a_read_of_two_replicas_waits_for_the_second,
     "full disk ignored": scenarios.test_a_write_that_finds_the_disk_full_is_unknown_and_the_next_is_refused,
     "hints dropped when sent": scenarios.test_a_hint_stays_until_the_node_that_it_is_for_has_it_on_its_disk,

@@ -1,6 +1,5 @@
 """Time in a leaderless cluster: clocks that are wrong, leap, or were not heard yet, and what may not come of it."""
 
-import msgspec
 from structlog.testing import capture_logs
 
 from raftkv.core.errors import Refused, Unknown
@@ -168,7 +167,8 @@ def test_after_all_clocks_were_a_day_ahead_nodes_say_so_and_the_way_out_works():
     refused = cluster.put("n2", b"k", b"refused")
     told = [reason(cluster, node) for node in cluster.machines]
     seen = cluster.get("n3", b"k")
-    cluster.mode.settings = msgspec.structs.replace(cluster.mode.settings, clock_ahead_s=2 * DAY_S)
+    for machine in cluster.machines.values():
+        machine.rules = {**machine.rules, "quorum.clock_ahead_s": 2 * DAY_S}
     start_again(cluster)
     cluster.run(1.0)
     after = cluster.put("n2", b"k", b"after", w=3)

@@ -16,6 +16,7 @@ from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_retention as retention
+from tests.unit import test_peers_greeting as greeting
 
 TABLE = [
     ("flush", hazards.test_power_loss_of_all_nodes_keeps_every_acknowledged_write_1),
@@ -72,6 +73,7 @@ TABLE = [
     ("founders", readmission.test_a_cluster_is_founded_by_a_majority_of_new_nodes_and_a_late_one_catches_up_first),
     ("wait for the missing", readmission.test_two_emptied_nodes_that_meet_before_the_third_found_no_cluster_anew),
     ("old copies", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
+    ("outdated greetings", greeting.test_a_greeting_from_a_life_that_is_over_undoes_nothing_that_was_learnt_since),
     ("own memory", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
     ("rules", readmission.test_nodes_with_other_rules_take_no_part_and_both_say_which),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
