@@ -173,9 +173,12 @@ Request = Write | Read | Barrier | Inspect | Configure | StoreHere | Repair | Ad
 
 def is_read(request: Request) -> bool:
     """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
-    if isinstance(request, Write):
-        return request.sizes is None and all(isinstance(operation, Get) for operation in request.operations)
-    return isinstance(request, Read | Barrier | Inspect)
+    if not isinstance(request, Write):
+        return isinstance(request, Read | Barrier | Inspect)
+    for operation in request.operations:  # all() with a generator takes twice as long, and this is asked of every write
+        if not isinstance(operation, Get):
+            return False
+    return request.sizes is None
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

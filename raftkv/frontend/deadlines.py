@@ -13,6 +13,10 @@ SWEEP_S: Final = 0.05
 """How often deadlines are looked at. The replica knows them too and is asked to answer first."""
 
 
+Bucket = dict[Pending, tuple[bool, int]]
+"""What is due at one time: is it a write, and its id. Who has an outcome is taken out (``pop``)."""
+
+
 class Deadlines:
     """What is due when, in buckets of ``SWEEP_S``: one sweep instead of a timer for every request.
 
@@ -20,19 +24,18 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self._buckets: dict[int, dict[Pending, tuple[bool, int]]] = {}
+        self._buckets: dict[int, Bucket] = {}
         self._swept = 0
 
-    def add(self, deadline_s: float, pending: Pending, *, is_write: bool, request_id: int = 0) -> None:
-        """``pending`` is to have an outcome by ``deadline_s`` (monotonic)."""
-        bucket = max(_bucket(deadline_s), self._swept + 1)
-        self._buckets.setdefault(bucket, {})[pending] = (is_write, request_id)
-
-    def discard(self, deadline_s: float, pending: Pending) -> None:
-        """``pending``, added with ``deadline_s``, has its outcome; one late from the start goes with the next sweep."""
-        bucket = self._buckets.get(_bucket(deadline_s))
-        if bucket is not None:
-            bucket.pop(pending, None)
+    def add(self, deadline_s: float, pending: Pending, *, is_write: bool, request_id: int = 0) -> Bucket:
+        """``pending`` is to have an outcome by ``deadline_s`` (monotonic); whoever gives it takes it out again."""
+        # Two buckets late: the replica's own verdict, which knows more, should arrive first.
+        place = max(int(deadline_s / SWEEP_S) + 2, self._swept + 1)
+        bucket = self._buckets.get(place)
+        if bucket is None:
+            bucket = self._buckets[place] = {}
+        bucket[pending] = (is_write, request_id)
+        return bucket
 
     def clear(self) -> None:
         """Everything has its outcome."""
@@ -54,8 +57,3 @@ class Deadlines:
 
     def __bool__(self) -> bool:
         return any(self._buckets.values())
-
-
-def _bucket(deadline_s: float) -> int:
-    """Two buckets late: the replica's own verdict, which knows more, should arrive first."""
-    return int(deadline_s / SWEEP_S) + 2

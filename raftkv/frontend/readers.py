@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Query, Read
 from raftkv.core.results import Missing, Page, Record
+from raftkv.frontend.deadlines import Bucket
 
 ROUNDS_IN_FLIGHT: Final = 2
 """Barriers of one level under way at a time: the second keeps late readers from waiting for all of the first."""
@@ -31,12 +32,13 @@ class StateReader(Protocol):
 class Reader:
     """One read under way; ``pending`` may have its outcome already, when its deadline came first."""
 
-    __slots__ = ("deadline_s", "pending", "read")
+    __slots__ = ("deadline_s", "due", "pending", "read")
 
-    def __init__(self, read: Read, deadline_s: float, pending: Pending) -> None:
+    def __init__(self, read: Read, deadline_s: float, pending: Pending, due: Bucket) -> None:
         self.read = read
         self.deadline_s = deadline_s
         self.pending = pending
+        self.due = due
 
 
 class Rounds:

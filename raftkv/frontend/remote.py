@@ -21,7 +21,7 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read, Request, is_read
 from raftkv.core.results import Answer, Outcome, Page, Ready, Record, Status
 from raftkv.frontend import wire
-from raftkv.frontend.deadlines import SWEEP_S, Deadlines
+from raftkv.frontend.deadlines import SWEEP_S, Bucket, Deadlines
 from raftkv.frontend.readers import Reader, Rounds, StateReader
 
 SILENCE_S: Final = 3.0
@@ -56,11 +56,11 @@ _CLOSED: Final = Refused(code=Code.NO_LEADER, detail="the front-end is shutting 
 class _Waiting:
     """A request without an outcome; ``sent`` once its bytes were handed to the socket."""
 
-    __slots__ = ("deadline_s", "is_write", "pending", "sent")
+    __slots__ = ("due", "is_write", "pending", "sent")
 
-    def __init__(self, pending: Pending, deadline_s: float, *, is_write: bool) -> None:
+    def __init__(self, pending: Pending, due: Bucket, *, is_write: bool) -> None:
         self.pending = pending
-        self.deadline_s = deadline_s
+        self.due = due
         self.is_write = is_write
         self.sent = False
 
@@ -184,8 +184,8 @@ class RemoteReplicator:
         request_id = self._next_id
         self._next_id += 1
         is_write = not is_read(request)
-        self._waiting[request_id] = _Waiting(pending, deadline_s, is_write=is_write)
-        self._deadlines.add(deadline_s, pending, is_write=is_write, request_id=request_id)
+        due = self._deadlines.add(deadline_s, pending, is_write=is_write, request_id=request_id)
+        self._waiting[request_id] = _Waiting(pending, due, is_write=is_write)
         self._sweep_soon()
         self._outgoing.append((request_id, wire.encode_item(wire.Submission(request_id, deadline_s, request))))
         self._flush_soon()
@@ -230,8 +230,7 @@ class RemoteReplicator:
         rounds = self._rounds.get(read.consistency)
         if rounds is None or self._connection is None or self._is_stuck or self._is_full:
             return False
-        rounds.add(Reader(read, deadline_s, pending))
-        self._deadlines.add(deadline_s, pending, is_write=False)
+        rounds.add(Reader(read, deadline_s, pending, self._deadlines.add(deadline_s, pending, is_write=False)))
         self._sweep_soon()
         self._flush_soon()
         return True
@@ -279,7 +278,7 @@ class RemoteReplicator:
             reader = readers[position]
             if reader.pending.outcome is not None:
                 continue
-            self._deadlines.discard(reader.deadline_s, reader.pending)
+            reader.due.pop(reader.pending, None)
             if not isinstance(outcome, Ready):
                 reader.pending.resolve(outcome if isinstance(outcome, Refused) else _LATE_READ)
             elif self._state is None or not self._answer(reader.read, reader.pending):
@@ -319,7 +318,7 @@ class RemoteReplicator:
             waiting = self._waiting.pop(reply.id, None)
             if waiting is None:
                 continue
-            self._deadlines.discard(waiting.deadline_s, waiting.pending)
+            waiting.due.pop(waiting.pending, None)
             if waiting.pending.outcome is None:
                 waiting.pending.resolve(reply.outcome)
 

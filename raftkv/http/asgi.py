@@ -128,14 +128,17 @@ class Application:
         method, path = scope["method"], normal_path(scope["raw_path"])
         route = self._hot.find(method, path)
         name = bridge.UNROUTED if route is None else route.name
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         held_bytes = 0
         try:
             headers = join_headers(scope["headers"])
-            host_needed = scope["http_version"] == "1.1"
-            check_room(self.room, path)
-            check_expectation(headers)
-            turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
+            if self.room.is_full:
+                check_room(self.room, path)
+            if b"expect" in headers:
+                check_expectation(headers)
+            if not self._browsers.is_plain(headers):
+                host_needed = scope["http_version"] == "1.1"
+                turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
             is_value = route is not None and route.body is bytes
             limit = self._value_limit if is_value else self._body_limit
             body = await self._bodies.read(headers, receive, limit)
@@ -154,7 +157,8 @@ class Application:
                 response = await self._answer(route, request)
             else:
                 response, name = await bridge.respond(self._flask, request)
-                response = self._fitting(response, is_read=method in READ_METHODS)
+                if len(response.body) > SMALL_BYTES:
+                    response = self._fitting(response, is_read=method in READ_METHODS)
             await send_response(response, method, send)
         except IncompleteError as incomplete:
             response = incomplete.response
@@ -166,7 +170,7 @@ class Application:
             response = internal_error(method)
             await send_response(response, method, send)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             self.room.held_bytes -= held_bytes
         self._metrics.observe(name, method if method in _METHODS else "(other)", response.status, started_s)
 
@@ -180,11 +184,14 @@ class Application:
             future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             pending.when_done(lambda found: None if future.done() else future.set_result(found))
             outcome = await future
-        return self._fitting(finish(route.handler, ask, outcome, self._context), is_read=is_read(ask.request))
+        response = finish(route.handler, ask, outcome, self._context)
+        if len(response.body) > SMALL_BYTES:
+            return self._fitting(response, is_read=is_read(ask.request))
+        return response
 
     def _fitting(self, response: HttpResponse, *, is_read: bool) -> HttpResponse:
-        """``response``, if there is room for it until its reader has taken it."""
-        if len(response.body) <= SMALL_BYTES or self.room.has_room(len(response.body)):
+        """``response``, which is large, if there is room for it until its reader has taken it."""
+        if self.room.has_room(len(response.body)):
             return response
         if is_read:
             return problem(Code.OVERLOADED, "too many large answers wait for their readers; nothing was done")

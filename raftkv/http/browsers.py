@@ -49,6 +49,15 @@ class BrowserGuard:
         self._hosts = frozenset(host.lower().removesuffix(".") for host in hosts)
         self._known: set[bytes] = set()
 
+    def is_plain(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Is this certainly a request that ``refusal`` has nothing against? Most are, and this is quick to tell."""
+        return (
+            headers.get(b"host") in self._known
+            and b"origin" not in headers
+            and b"sec-fetch-site" not in headers
+            and b"referer" not in headers
+        )
+
     def refusal(
         self, method: str, path: bytes, headers: Mapping[bytes, bytes], *, host_needed: bool = True
     ) -> HttpResponse | None:

@@ -63,12 +63,12 @@ class Bodies:
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
         """The whole body, of ``limit`` bytes at most; raises ``IncompleteError``."""
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            return b""  # RFC 9112, section 6.3
         length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
         if coding is not None and coding.strip().lower() != b"chunked":
             detail = "Transfer-Encoding: only chunked is understood; nothing was done"
             raise IncompleteError(problem(Code.NOT_IMPLEMENTED, detail, headers=(_CLOSE,)), drain=True)
-        if length is None and coding is None:
-            return b""
         if length is not None and length.isdigit() and int(length) > limit:
             raise IncompleteError(_too_large(limit), drain=True)
         message = await receive()
@@ -166,7 +166,11 @@ async def drain(receive: Receive, limit: int) -> None:
 async def send_response(response: HttpResponse, method: str, send: Send) -> None:
     """Send ``response`` to a request of ``method``."""
     headers = list(response.headers)
-    if response.status != 304 and not any(name == b"content-length" for name, _ in headers):
-        headers.append((b"content-length", b"%d" % len(response.body)))
+    if response.status != 304:
+        for name, _ in headers:
+            if name == b"content-length":
+                break
+        else:
+            headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})

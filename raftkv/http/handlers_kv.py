@@ -95,13 +95,13 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if isinstance(content, Siblings):
         return siblings(content, headers, context)
     assert isinstance(content, Record)
-    tag = etag(content)
-    if parameters.is_other(ask.http, tag):
+    tag, asked = etag(content), ask.http.headers
+    if b"if-match" in asked and parameters.is_other(ask.http, tag):
         return mismatch(content.key, content.mod_revision, headers)
     headers = ((b"etag", tag), *headers)
-    if parameters.is_unmodified(ask.http, tag):
+    if b"if-none-match" in asked and parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)
-    if b"application/json" in ask.http.headers.get(b"accept", b""):
+    if b"application/json" in asked.get(b"accept", b""):
         return json_response(200, record_to_json(content, context), ((b"vary", b"Accept"), *headers))
     return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=content.value)
 

@@ -1,4 +1,4 @@
-"""What is counted, in the text format of Prometheus; every labelled child is bound once, so that counting is cheap.
+"""What is counted, in plain numbers as it happens, and in the text format of Prometheus when somebody asks.
 
 A front-end worker counts for itself: with several workers, ``/metrics`` shows those of the one that answers.
 """
@@ -6,11 +6,13 @@ A front-end worker counts for itself: with several workers, ``/metrics`` shows t
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import accumulate
 from time import monotonic
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from raftkv.core.results import Status
@@ -19,43 +21,74 @@ from raftkv.http.handlers_cluster import unready
 from raftkv.process.streams import lines_dropped
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BOUNDS = (*(str(bound_s) for bound_s in _BUCKETS_S), "+Inf")
+
+
+class _Tally:
+    """The answers of one route and method: how many of each status, and how long they took."""
+
+    __slots__ = ("answers", "durations", "total_s")
+
+    def __init__(self) -> None:
+        self.answers: dict[int, int] = {}
+        self.durations = [0] * (len(_BUCKETS_S) + 1)
+        self.total_s = 0.0
 
 
 class Metrics:
-    """The counters of one worker."""
+    """The counters of one worker; ``in_flight`` is how many requests are being worked on."""
 
     def __init__(self, context: Context) -> None:
+        self.in_flight = 0
+        self._tallies: dict[tuple[str, str], _Tally] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_StatusCollector(context))
-        self._count = Counter(
-            "raftkv_http_requests", "Requests answered.", ("route", "method", "status"), registry=self._registry
-        )
-        self._latency = Histogram(
-            "raftkv_http_request_duration_seconds",
-            "From the request's last byte to its response.",
-            ("route", "method"),
-            buckets=_BUCKETS_S,
-            registry=self._registry,
-        )
-        self.in_flight = Gauge("raftkv_http_in_flight", "Requests being worked on.", registry=self._registry)
-        self._counts: dict[tuple[str, str, int], Counter] = {}
-        self._latencies: dict[tuple[str, str], Histogram] = {}
+        self._registry.register(_RequestCollector(self))
 
     def observe(self, route: str, method: str, status: int, started_s: float) -> None:
         """Count one answer; ``route`` and ``method`` come from the list of routes, so that the labels stay few."""
-        count = self._counts.get((route, method, status))
-        if count is None:
-            count = self._count.labels(route, method, f"{status // 100}xx")
-            self._counts[route, method, status] = count
-        latency = self._latencies.get((route, method))
-        if latency is None:
-            latency = self._latencies[route, method] = self._latency.labels(route, method)
-        count.inc()
-        latency.observe(monotonic() - started_s)
+        tally = self._tallies.get((route, method))
+        if tally is None:
+            tally = self._tallies[route, method] = _Tally()
+        taken_s = monotonic() - started_s
+        tally.answers[status] = tally.answers.get(status, 0) + 1
+        tally.durations[bisect_left(_BUCKETS_S, taken_s)] += 1
+        tally.total_s += taken_s
+
+    def families(self) -> Iterable[Metric]:
+        """What was counted so far."""
+        count = CounterMetricFamily("raftkv_http_requests", "Requests answered.", labels=("route", "method", "status"))
+        latency = HistogramMetricFamily(
+            "raftkv_http_request_duration_seconds",
+            "From the request's last byte to its response.",
+            labels=("route", "method"),
+        )
+        for labels, tally in self._tallies.items():
+            classes: dict[str, int] = {}
+            for status, answers in tally.answers.items():
+                kind = f"{status // 100}xx"
+                classes[kind] = classes.get(kind, 0) + answers
+            for kind, answers in classes.items():
+                count.add_metric((*labels, kind), answers)
+            counts = accumulate(tally.durations)
+            latency.add_metric(labels, list(zip(_BOUNDS, counts, strict=True)), tally.total_s)
+        yield count
+        yield latency
+        yield GaugeMetricFamily("raftkv_http_in_flight", "Requests being worked on.", value=float(self.in_flight))
 
     def text(self) -> bytes:
         """The page."""
         return generate_latest(self._registry)
+
+
+class _RequestCollector(Collector):
+    """What one worker counted, made when somebody asks."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics.families()
 
 
 class _StatusCollector(Collector):

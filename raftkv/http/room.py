@@ -88,6 +88,11 @@ class Room:
         self._holdings: dict[Holding, None] = {}
         self._looked_s = 0.0
 
+    @property
+    def is_full(self) -> bool:
+        """Is there no room left, unless those who are slow are let go?"""
+        return self.held_bytes > self.limit_bytes
+
     def hold(self, let_go: Callable[[], None], look: Callable[[], int] | None = None) -> Holding:
         """A new holding; ``let_go`` is called when its client is too slow."""
         holding = Holding(self, let_go, look, self._monotonic_s())

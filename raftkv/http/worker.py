@@ -183,10 +183,22 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
             self._send_error_response(400, "it is malformed")
             self._close_transport()
             return False
-        if fed:
+        if fed and not self._is_settled:
             fed = self._check_pending()
-        self._end_a_body_cut_short()
+        if self._all_is_sent:
+            self._end_a_body_cut_short()
         return fed
+
+    @property
+    def _is_settled(self) -> bool:
+        """Did all that came become a request, so that nothing is to be counted? Mostly, and this is quick to tell."""
+        parser = self._callback_parser
+        return (
+            self._current_request is not None
+            and self._incoming is None
+            and not parser._buffer  # noqa: SLF001  told nowhere else
+            and not parser.is_chunked
+        )
 
     def _check_pending(self) -> bool:
         """Count what waits to become a request, and refuse what can become none."""

@@ -15,6 +15,7 @@ HERE = {b"host": b"localhost:8001"}
 def refusal(method: str, path: bytes, headers: dict[bytes, bytes]) -> HttpResponse | None:
     first, again = (GUARD.refusal(method, path, headers) for _ in range(2))
     assert first == again  # what is remembered of a host changes nothing
+    assert first is None or not GUARD.is_plain(headers)  # what is told quickly is told rightly
 
     return first
 
@@ -117,3 +118,12 @@ def test_the_configuration_s_names_are_its_nodes_and_those_it_lists() -> None:
     )
 
     assert names_of(config) == {"db1", "inside", "front"}
+
+
+def test_a_request_is_plain_once_its_host_is_known_and_unless_a_browser_sent_it() -> None:
+    guard = BrowserGuard([])
+    assert not guard.is_plain(HERE)
+    assert guard.refusal("GET", b"/kv/a", HERE) is None
+
+    assert guard.is_plain(HERE)
+    assert not any(guard.is_plain({**HERE, **headers}) for headers in CROSS_SITE.values())

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Self
 
+import pytest
 import uvloop
 from gunicorn.config import Config
 
 from raftkv.http.room import SHORT_PATIENCE_S, SPARE_CONNECTIONS, Room, Seats
 from raftkv.http.server import settings
-from raftkv.http.worker import HEAD_BYTES_MAX, Protocol
+from raftkv.http.worker import CHUNK_BYTES_MAX, HEAD_BYTES_MAX, Protocol
 
 GET = b"GET /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -262,3 +263,32 @@ def test_a_crlf_before_a_request_is_ignored_and_a_chunk_beyond_all_limits_is_ref
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
 
     run(scenario)
+
+
+@pytest.mark.parametrize("asked", [None, object()])
+@pytest.mark.parametrize("buffered", [b"", b"GET /"])
+@pytest.mark.parametrize("chunk_bytes", [None, 7, CHUNK_BYTES_MAX + 1])
+@pytest.mark.parametrize("head_bytes", [0, 5])
+@pytest.mark.parametrize("counted", [False, True])
+def test_what_is_settled_at_a_glance_needs_no_count(
+    asked: object, buffered: bytes, chunk_bytes: int | None, head_bytes: int, *, counted: bool
+) -> None:
+    """The short cut against what it cuts short: where it says settled, the whole check refuses and counts nothing."""
+    room = Room(1 << 20, monotonic_s=lambda: 0.0)
+    one: Any = Protocol.__new__(Protocol)
+    one.__dict__.update(
+        app=SimpleNamespace(room=room),
+        cfg=SimpleNamespace(limit_request_line=100),
+        transport=None,
+        _current_request=asked,
+        _head_bytes=head_bytes,
+        _incoming=room.hold(lambda: None) if counted else None,
+        _callback_parser=SimpleNamespace(
+            _buffer=buffered, is_chunked=chunk_bytes is not None, _chunk_size=chunk_bytes or 0
+        ),
+    )
+    one._send_error_response = one._close_transport = lambda *_: None
+    settled, held = one._is_settled, one._incoming
+
+    assert not settled or (one._check_pending() and one._incoming is held is None and room.held_bytes == 0)
+    assert settled == (asked is not None and not buffered and chunk_bytes is None and not counted)
