@@ -28,7 +28,7 @@ from raftkv.storage.segments import Entry
 if TYPE_CHECKING:
     from raftkv.core.requests import Write
     from raftkv.sim.cluster import Cluster
-    from raftkv.sim.raft import SimulatedReplica
+    from raftkv.sim.raft_replica import SimulatedReplica
 
 
 CLOCK_GRAIN_S: Final = 1e-6

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random as random_module
 from collections import Counter
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -28,65 +27,20 @@ from raftkv.quorum.store import Store
 from raftkv.quorum.versions import CONFLICTS, State
 from raftkv.sim.clients import Seen
 from raftkv.sim.cluster import Cluster
-from raftkv.sim.disk import UNLIMITED
 from raftkv.sim.machines import Machine
 from raftkv.sim.mistakes import Copy
 from raftkv.sim.plan import Plan
 from raftkv.sim.promises import check_replicas
 from raftkv.sim.quorum_clients import QuorumClients
+from raftkv.sim.quorum_engine import SimulatedEngine
 from raftkv.sim.quorum_plan import AHEAD_S, QuorumPlan
 from raftkv.sim.quorum_plan import draw as draw_quorum
-from raftkv.storage.disk import DiskError
-from raftkv.storage.engine import Batch, MemoryEngine, Table
 
 EPOCH_S: Final = 1_700_000_000.0
 """The wall clock at the beginning of simulated time."""
 
 LOOK_PACES: Final = 0.2
 """How often it is looked whether all replicas are level; it takes long."""
-
-_PATH: Final = Path("/store")
-
-
-class SimulatedEngine(MemoryEngine):
-    """An engine whose commits are steps of the machine's disk.
-
-    A batch that found no room is gone for this life, and comes to light at the next start, or not: as with a
-    write-ahead log whose last record was written but not synced.
-    """
-
-    def __init__(self, machine: Machine) -> None:
-        super().__init__()
-        self._machine = machine
-        self._doubtful: dict[tuple[Table, bytes], bytes | None] = {}
-
-    def commit(self, batch: Batch) -> None:
-        """See ``Engine``."""
-        disk = self._machine.disk
-        with disk.step("commit", _PATH):
-            size_bytes = sum(len(key) + len(value or b"") for _, key, value in batch)
-            if disk.limit_bytes < UNLIMITED:
-                if disk.limit_bytes < size_bytes:
-                    self._doubtful.update({(table, key): value for table, key, value in batch})
-                    raise DiskError("no space left on the device", full=True)
-                disk.limit_bytes -= size_bytes
-            super().commit(batch)
-        for table, key, _ in batch:
-            self._doubtful.pop((table, key), None)
-
-    def copied(self) -> SimulatedEngine:
-        """A copy of what is on the disk."""
-        copy = SimulatedEngine(self._machine)
-        for table in Table:
-            MemoryEngine.commit(copy, [(table, *row) for row in self.scan(table, b"", None)])
-        copy._doubtful = dict(self._doubtful)
-        return copy
-
-    def begin_life(self) -> None:
-        """A process opens the engine."""
-        doubtful, self._doubtful = self._doubtful, {}
-        if doubtful and self._machine.random.random() < 0.5:
-            super().commit([(table, key, value) for (table, key), value in doubtful.items()])
 
 
 class Kept(msgspec.Struct):
