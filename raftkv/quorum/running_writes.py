@@ -11,7 +11,7 @@ vector only ever covers what it has processed; the state that comes of it is the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from raftkv.core.errors import Refused, Unknown
@@ -166,8 +166,11 @@ class _Spreading:
 
     def _tell(self) -> None:
         """All that has no outcome yet is done."""
-        replaced, acknowledged = self._coordinator.replaced, tuple(self._coordinator.acknowledged.values())
         wanted, self._wanted = self._wanted, {}
+        self._tell_of(wanted)
+
+    def _tell_of(self, wanted: Mapping[int, Wanted]) -> None:
+        replaced, acknowledged = self._coordinator.replaced, tuple(self._coordinator.acknowledged.values())
         for number, (operation, group, position) in wanted.items():
             counter, node = self._counters[number], self._author
             result: OperationResult
@@ -213,6 +216,7 @@ class RunningWrites(_Spreading):
         """See ``Running``."""
         if isinstance(answer, Declined):
             self._declined(node, answer.refusal)
+            self._settle_overtaken()
         elif isinstance(answer, StoreDone):
             self._check_fits(answer)
             newer = [(number, Stamp(counter, name)) for number, counter, name in answer.newer]
@@ -220,13 +224,13 @@ class RunningWrites(_Spreading):
             if self._stored(node, answer.replaced, newer):
                 self._set_overtaken_apart()
                 self._tell()
-            self._stamp_again()
+            self._settle_overtaken()
             self._end_if_over()
 
     def lost(self, node: str) -> None:
         """See ``Running``."""
         super().lost(node)
-        self._stamp_again()
+        self._settle_overtaken()
 
     def silent(self) -> None:
         """See ``Running``."""
@@ -272,19 +276,18 @@ class RunningWrites(_Spreading):
             overtaken = self._coordinator.overtaken
             self._overtaken = {number: self._wanted.pop(number) for number in overtaken if number in self._wanted}
 
-    def _stamp_again(self) -> None:
-        """Make once more what has lost, above what replicas show, as soon as it is certain that nobody has seen it."""
+    def _settle_overtaken(self) -> None:
+        """Of what has lost: done where enough show it, made once more, above what replicas show, where nobody has."""
         coordinator = self._coordinator
         for number in tuple(self._overtaken):
-            if self._may_have_been_seen(number):
+            if coordinator.is_shown_by_enough(number):
+                self._tell_of({number: self._overtaken.pop(number)})
+            elif coordinator.is_in_doubt or (coordinator.is_complete and coordinator.is_shown(number)):
                 self._leave_unknown(number)
             elif coordinator.is_complete:
                 self._dispatch.clock.observe(coordinator.overtaken[number].counter)
                 again = self._attempt._replace(made=None, is_stamped_again=True)
                 self._try_again(self._overtaken.pop(number), again)
-
-    def _may_have_been_seen(self, number: int) -> bool:
-        return number in self._coordinator.shown or self._coordinator.is_in_doubt
 
     def _leave_overtaken(self) -> None:
         for number in tuple(self._overtaken):

@@ -8,7 +8,9 @@ live with whoever drives it. Pure.
 Two promises are computed here. A write counts as done once ``needed`` distinct replicas hold it durably. And a write
 that loses is not called done by mistake: when an answer shows a stamp above the write's own, the stamp came from a
 clock that was behind, and the write is ``overtaken``: it is made once more with a newer one, by another coordinator,
-but only if nobody can have seen it. Where a replica shows it, or may, since it did not answer, a reader may have seen
+but only if nobody can have seen it. Where ``needed`` replicas show it, all the same, it is done: what was acknowledged
+before it began would stand above it at one of them (if W + W > N), so what overtook it is concurrent. In whichever
+order the answers came, it is the same. Where fewer show it, or one may, since it did not answer, a reader may have seen
 it and what overtook it may be the answer to that, a deletion say: then its outcome is unknown, and it is made no more.
 One repetition is enough: whatever was acknowledged before this write began was seen by the answers to the first attempt
 (if W + W > N), so a stamp that is higher even than the second one belongs to a concurrent write, and last-writer-wins
@@ -33,13 +35,13 @@ class WriteCoordinator:
         "_is_first",
         "_lost",
         "_needed",
+        "_newer_counts",
         "_sent",
         "_silent",
         "_targets",
         "acknowledged",
         "overtaken",
         "replaced",
-        "shown",
     )
 
     def __init__(self, targets: Targets, *, needed: int, is_first: bool = True) -> None:
@@ -57,8 +59,8 @@ class WriteCoordinator:
         self.overtaken: dict[int, Stamp] = {}
         """The writes, by their number, that a replica which counts does not show, and the stamp of what it shows."""
 
-        self.shown: set[int] = set()
-        """The writes, by their number, that a replica has come to show."""
+        self._newer_counts: dict[int, int] = {}
+        """How many replicas hold something newer than a write, by its number."""
 
     @property
     def is_in_doubt(self) -> bool:
@@ -104,12 +106,21 @@ class WriteCoordinator:
         self._silent.discard(node)
         self.acknowledged[node] = self._targets.asked[node]
         above = dict(newer)
-        self.shown.update(number for number in range(len(replaced)) if number not in above)
+        for number in above:
+            self._newer_counts[number] = self._newer_counts.get(number, 0) + 1
         if count <= self._needed:
             self.replaced = tuple(map(or_, self.replaced, replaced)) if self.replaced else replaced
             for number, standing in above.items():
                 self.overtaken[number] = max(standing, self.overtaken.get(number, standing))
         return count == self._needed
+
+    def is_shown(self, number: int) -> bool:
+        """Has a replica come to show the write of this number?"""
+        return len(self.acknowledged) > self._newer_counts.get(number, 0)
+
+    def is_shown_by_enough(self, number: int) -> bool:
+        """Have ``needed`` replicas come to show it? Then it is done, whatever overtook it elsewhere."""
+        return len(self.acknowledged) - self._newer_counts.get(number, 0) >= self._needed
 
     def silent(self, node: str) -> Target | None:
         """``node`` takes too long: whom to ask in its place, if anyone. Its answer still counts if it comes."""

@@ -61,7 +61,7 @@ def _no_observing(replace: Replace) -> None:
 
 
 def _one_stamp(replace: Replace) -> None:
-    replace(RunningWrites, "_stamp_again", lambda _self: None)
+    replace(RunningWrites, "_settle_overtaken", lambda _self: None)
 
 
 def _early_answers(replace: Replace) -> None:

@@ -185,25 +185,55 @@ def test_a_write_that_would_lose_is_stamped_again_once_and_alone():
     ]
 
 
-@pytest.mark.parametrize("way", ["shown before", "shown after", "silent", "lost", "late"])
+@pytest.mark.parametrize("way", ["shown by one", "shown and declined", "silent", "lost", "late"])
 def test_a_write_that_would_lose_and_may_have_been_seen_is_not_made_twice(way):
     node = Node()
     pending = node.write(put(b"k"))
     first = node.store()
     newer = ((0, 1_000_500, "n3"),)
-    node.answer(first, "n1", newer=() if way == "shown before" else newer)
+    node.answer(first, "n1", newer=() if way.startswith("shown") else newer)
     node.answer(first, "n2", newer=newer)
-    if way == "shown after":
-        node.answer(first, "n3")
+    if way == "shown by one":
+        node.answer(first, "n3", newer=newer)
+    elif way == "shown and declined":
+        node.coordination.answered("n3", Declined(first.id, DISK_FULL))
     elif way == "lost":
         node.coordination.lost("n3")
-    elif way != "shown before":
+    else:
         assert pending.outcome is None
         node.turn(10.0)
 
     assert not any(node.stores()), "what is not asked for an answer is a hint"
     assert isinstance(pending.outcome, Unknown)
     assert "may have been seen" in pending.outcome.detail
+
+
+@pytest.mark.parametrize("who_has_a_newer_one", NODES)
+def test_a_write_that_w_replicas_came_to_show_is_done_in_whichever_order_they_say_so(who_has_a_newer_one):
+    node = Node()
+    pending = node.write(put(b"k"))
+    first = node.store()
+    for name in NODES:
+        node.answer(first, name, newer=((0, 1_000_500, "n9"),) if name == who_has_a_newer_one else ())
+
+    assert not any(node.stores())
+    assert [result.revision for result in pending.outcome.results] == counters_of(first)
+
+
+def test_a_write_that_would_lose_is_stamped_again_although_the_last_replica_declined_it():
+    node = Node()
+    pending = node.write(put(b"k"))
+    first = node.store()
+    for name in ("n1", "n2"):
+        node.answer(first, name, newer=((0, 1_000_500, "n3"),))
+    node.coordination.answered("n3", Declined(first.id, DISK_FULL))
+    (second,) = [question for question in node.stores().values() if not question.stands_for]  # else a hint
+
+    assert counters_of(second) == [1_000_501]
+
+    node.answer(second, "n1", "n2")
+
+    assert [result.revision for result in pending.outcome.results] == [1_000_501]
 
 
 def test_a_late_answer_to_the_first_attempt_does_not_count_for_the_second():
