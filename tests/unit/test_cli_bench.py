@@ -8,10 +8,12 @@ import subprocess
 import threading
 import time
 
+import click
 import pytest
 
 from raftkv.cli import exits
-from raftkv.cli.main import run
+from raftkv.cli.kinds import Duration
+from raftkv.cli.main import cli, run
 from raftkv.load.dialect import RaftkvDialect
 from raftkv.load.engine import Failure
 from raftkv.process.command import module
@@ -164,8 +166,32 @@ def test_keys_that_cannot_be_filled_end_the_run_in_one_line(capsys):
         ("--json", "no/such/folder/a.json"),
         ("--csv", "no/such/folder/a.csv"),
         ("reference4", "--out", "/dev/null/reference4"),
+        ("reference4", "--seconds", "500ms"),
+        ("reference4", "--seconds", "2h"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(wrong, capsys):
     assert run(["bench", *wrong]) == exits.USAGE
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def commands_of(command, *names):
+    yield names, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands_of(command.get_command(context, name), *names, name)
+
+
+def test_every_time_that_a_command_takes_is_written_the_same_way():
+    found = list(commands_of(cli))
+    times = {
+        (*names, option.name): option.type
+        for names, command in found
+        for option in command.params
+        if option.name in ("seconds", "timeout", "ttl")
+        or (option.name.endswith("_s") and not option.name.endswith("_per_s"))
+    }
+
+    assert {("bench", "seconds"), ("bench", "reference4", "run_s")} <= set(times)
+    assert [name for name, kind in times.items() if not isinstance(kind, Duration)] == []
