@@ -3,12 +3,12 @@
 Every key of the configuration is either such a rule or the node's own affair; ``OWN`` says why, and a test holds the
 two lists against the configuration. Some rules hold for the life of the cluster: entries and keys lie on the disks that
 were made by them. The others may change while no node runs. Either way nodes with different rules do not take part in
-one cluster: they compare them when they greet each other (``raftkv.peers.greeting``). Pure.
+one cluster: they compare them when they greet each other (``raftkv.peers.greeting``): the values themselves
+and no digest of them, as they are few, and whoever differs is told which. Pure.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -28,10 +28,14 @@ ALWAYS: Final = {
 }
 """By mode: for the life of the cluster."""
 
+SIZES: Final = ("http.max_value_bytes", "http.max_key_bytes", "http.max_batch_operations")
+"""What one node takes in one message, another must be able to. What one node took from a client, another must let be
+read, and must take again: a retry that it refused would be told that nothing happened."""
+
 TOGETHER: Final = {
-    # Votes are withheld, and leases end, by these; what one node takes in one message, another must be able to.
-    "raft": ("raft.election_timeout_s", "raft.clock_drift_bound", "http.max_value_bytes"),
-    "quorum": ("quorum.tombstone_grace_s", "quorum.clock_ahead_s", "http.max_value_bytes", "http.max_key_bytes"),
+    # Votes are withheld, and leases end, by the first two.
+    "raft": ("raft.election_timeout_s", "raft.clock_drift_bound", *SIZES),
+    "quorum": ("quorum.tombstone_grace_s", "quorum.clock_ahead_s", *SIZES),
 }
 """By mode: equal on all nodes that run, changed while none does."""
 
@@ -61,9 +65,32 @@ OWN: Final = {
     "quorum.max_hints": "what a node keeps for others",
     "quorum.transfer_bytes_per_s": "how fast a node sends",
     "quorum.disk_reserve_bytes": "a node's own disk",
+    "delays.leader_after_message_s": "how slow a node is made on purpose; any node may be slow",
+    "delays.follower_update_s": "likewise",
+    "delays.follower_read_s": "likewise",
+    "http.workers": "processes of a node",
+    "http.tls_cert": "a node's own door",
+    "http.tls_key": "likewise",
+    "http.tls_ca": "whom a node trusts when it asks another over https",
+    "http.max_list_limit": "how long a page a node gives; a longer one is capped, and says where to go on",
+    "http.hosts": "by which names clients reach a node",
+    "http.request_timeout_s": "how long a node lets a request take that does not say so itself",
+    "http.max_pending": "how many requests wait at a node",
+    "http.max_connections": "how many clients a node serves",
+    "http.max_held_bytes": "a node's own memory",
+    "peers.tls_cert": "how a node shows who it is on a link",
+    "peers.tls_key": "likewise",
+    "peers.tls_ca": "whom a node trusts on a link; who does not trust each other does not link up",
+    "peers.silence_timeout_s": "when a node makes its own link anew",
+    "peers.window_bytes": "how much a node sends ahead",
+    "node.id": "who a node is; in raft mode all ids together are the rule ``members``",
+    "node.http": "where clients reach one node",
+    "node.peer": "where peers reach one node",
+    "node.http_bind": "where one node listens",
+    "node.peer_bind": "likewise",
+    "node.zone": "where one node stands",
 }
-"""Keys that each node may have its own way, with the reason. All of ``[delays]``, ``[peers]`` and ``[http]`` that is no
-rule is about a node's own doors and links, and every ``[[node]]`` is about one node."""
+"""Keys that each node may have its own way, with the reason."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,12 +103,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     def all(self) -> dict[str, Rule]:
         """Every rule."""
         return {**self.always, **self.together}
-
-    @property
-    def digest(self) -> str:
-        """Equal for equal rules: 16 hexadecimal digits of BLAKE2b over all of them, sorted."""
-        text = msgspec.json.encode(sorted(self.all.items()))
-        return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def rules_of(config: ClusterConfig) -> Rules:

@@ -179,7 +179,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
-    """A node's view of itself and its cluster; ``reason`` says why it is not ready."""
+    """A node's view of itself and its cluster; ``reason`` says why it is not ready, ``misfit`` why it takes no part."""
 
     node: str
     mode: Literal["raft", "quorum"]
@@ -197,6 +197,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     has_room: bool
     ready: bool
     reason: str | None
+    misfit: str | None
     n: int
     r: int
     w: int

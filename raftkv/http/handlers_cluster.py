@@ -114,6 +114,7 @@ def status_to_json(status: Status, context: Context) -> dict[str, Any]:
         "has_room": status.has_room,
         "ready": reason is None,
         "reason": None if reason is None else reason[1],
+        "misfit": status.misfit or None,
         "n": n,
         "r": r,
         "w": w,

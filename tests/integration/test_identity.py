@@ -52,6 +52,7 @@ def test_an_old_copy_of_a_data_directory_is_refused_and_an_emptied_one_taken_bac
                 lambda: "this node takes no part: its data is a copy" in unready(cluster, "n3"), "n3 to be found out"
             )
             wait_until(lambda: "its data is a copy" in misfit(cluster, "n1", "n3"), "n1 to say why")
+            assert "its data is a copy" in cluster.status("n3")["misfit"]
             assert found(cluster, "n1") == found(cluster, "n2") == {"new"}
             cluster.stop("n3")
         assert "data_is_an_old_copy" in cluster.log("n3")
@@ -86,6 +87,7 @@ def test_two_emptied_directories_of_three_are_refused_with_the_reason(tmp_path):
     ("mode", "changed", "told"),
     [
         ("raft", "[http]\nmax_value_bytes = 2000000\n", "http.max_value_bytes 2000000 (here 1048576)"),
+        ("raft", "[http]\nmax_batch_operations = 9\n", "http.max_batch_operations 9 (here 1000)"),
         ("quorum", "[quorum]\ntombstone_grace_s = 5.0\n", "quorum.tombstone_grace_s 5.0 (here 864000.0)"),
     ],
 )
@@ -100,6 +102,7 @@ def test_a_node_with_other_rules_takes_no_part_and_both_sides_say_which(tmp_path
 
         wait_until(lambda: told in misfit(cluster, "n1", "n3"), "n1 to say which")
         wait_until(lambda: "n1 has other rules" in unready(cluster, "n3"), "n3 to say so")
+        wait_until(lambda: "n1 has other rules" in misfit(cluster, "n3", "n1"), "n3's status to say so")
         assert told in cluster.log("n1")
         cluster.stop("n3")
         cluster.config.write_text(right)
