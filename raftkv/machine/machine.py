@@ -145,9 +145,10 @@ class Machine:
             self.rows.remove(layout.KEYS, key, self._tables.get(layout.KEYS, key))
 
     def _write(self, write: Write) -> Written:
-        self._answers = Answers(min(ANSWER_BYTES, self._room_bytes))
+        answers = self._answers
+        answers.begin(min(ANSWER_BYTES, self._room_bytes))
         written = self._write_within(write)
-        self._room_bytes -= self._answers.size_bytes
+        self._room_bytes -= answers.size_bytes
         return written
 
     def _write_within(self, write: Write) -> Written:

@@ -27,6 +27,11 @@ class Answers:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
 
+    def begin(self, limit_bytes: int) -> None:
+        """Nothing is answered yet."""
+        self.limit_bytes = limit_bytes
+        self.size_bytes = 0
+
     @property
     def is_full(self) -> bool:
         """Is there no room for another record?"""

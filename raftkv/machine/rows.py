@@ -1,13 +1,14 @@
 """The rows of the machine, with their running sum: the one way in which a row comes, changes or goes.
 
-Whoever changes a row says what was there before, which the machine has read anyway; so keeping the sum costs two hashes
-and no read (``raftkv.storage.sums``). ``meta`` is not summed: what it says enters ``Machine.state_hash``.
+Whoever changes a row says what was there before, which the machine has read anyway; so keeping the sum costs no read,
+and no hash but those that the rows' seals need (``raftkv.storage.sums``). ``meta`` is not summed: what it says enters
+``Machine.state_hash``.
 """
 
 from __future__ import annotations
 
 from raftkv.machine import layout
-from raftkv.storage.sums import SUM_KEY, SUM_MASK, pack_sum, row_hash, stored_sum, sum_of
+from raftkv.storage.sums import SUM_KEY, SUM_MASK, pack_sum, stored_sum, sum_of
 from raftkv.storage.tables import Tables
 
 
@@ -23,14 +24,13 @@ class SummedRows:
     def put(self, table: bytes, key: bytes, before: bytes | None, value: bytes) -> None:
         """Store ``value`` in place of ``before``."""
         if before is not None:
-            self.total -= row_hash(table, key, before)
-        self.total += row_hash(table, key, value)
-        self._tables.put(table, key, value)
+            self.total -= self._tables.part(table, key, before)
+        self.total += self._tables.put(table, key, value)
 
     def remove(self, table: bytes, key: bytes, before: bytes | None) -> None:
         """Remove the row, which holds ``before``."""
         if before is not None:
-            self.total -= row_hash(table, key, before)
+            self.total -= self._tables.part(table, key, before)
             self._tables.delete(table, key)
 
     def store_sum(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from raftkv.machine import layout
-from raftkv.storage.sealed import DamagedState, Table
+from raftkv.storage.sealed import DamagedState, Table, seal
 from raftkv.storage.snapshots import Manifest, SnapshotFailedError, WrittenBody
 from raftkv.storage.tables import MemoryTables
 
@@ -41,7 +41,8 @@ class ShownTables(MemoryTables):
 
     def damage(self, table: bytes, key: bytes) -> None:
         """Let one bit of the value under ``key``, which is there, be another."""
-        row = _sealing(table).sealed(key, self._values[table][key])
+        value = self._values[table][key]
+        row = seal(_sealing(table).part(key, value)) + value
         self._damaged[table, key] = row[:-1] + bytes([row[-1] ^ 1])
 
     def keys(self, table: bytes) -> list[bytes]:
@@ -61,10 +62,10 @@ class ShownTables(MemoryTables):
         rows = super().scan(table, start, end)
         return iter([(key, self._opened(table, key) if (table, key) in self._damaged else row) for key, row in rows])
 
-    def put(self, table: bytes, key: bytes, value: bytes) -> None:
+    def put(self, table: bytes, key: bytes, value: bytes) -> int:
         """See ``Tables``."""
         self._damaged.pop((table, key), None)
-        super().put(table, key, value)
+        return super().put(table, key, value)
 
     def delete(self, table: bytes, key: bytes) -> None:
         """See ``Tables``."""

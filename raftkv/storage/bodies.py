@@ -27,7 +27,8 @@ import msgspec
 
 from raftkv.core.errors import StartupError
 from raftkv.storage.disk import translated
-from raftkv.storage.sums import META_TABLE, SUM_MASK, row_hash, stored_sum
+from raftkv.storage.parts import row_hash
+from raftkv.storage.sums import META_TABLE, SUM_MASK, stored_sum
 from raftkv.storage.tables import TableReader, Tables
 
 APPLIED_INDEX_KEY: Final = b"applied_index"

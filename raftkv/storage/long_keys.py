@@ -41,8 +41,8 @@ def _unpack_long(physical: bytes, row: bytes) -> tuple[bytes, bytes]:
     return physical[:RAW_KEY_BYTES] + row[_REST_LENGTH.size : end], row[end:]
 
 
-def get_row(transaction: lmdb.Transaction[bytes], table: Table, key: bytes) -> bytes | None:
-    """The value under ``key``, or ``None``; raises ``DamagedState``."""
+def get_row(transaction: lmdb.Transaction[bytes], table: Table, key: bytes) -> tuple[bytes, bytes] | None:
+    """The value under ``key`` and the row as it is stored, or ``None``; raises ``DamagedState``."""
     if not key:
         return None
     physical = key if len(key) <= RAW_KEY_BYTES else physical_key(key)
@@ -54,10 +54,10 @@ def get_row(transaction: lmdb.Transaction[bytes], table: Table, key: bytes) -> b
         return None
     value = table.opened(physical, row)
     if physical is key:
-        return value
+        return value, row
     full, value = _unpack_long(key, value)
     assert full == key
-    return value
+    return value, row
 
 
 def scan_rows(

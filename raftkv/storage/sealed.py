@@ -9,6 +9,7 @@ This module imports nothing but the standard library, lmdb and its neighbours in
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,12 +17,22 @@ import lmdb
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from raftkv.storage.disk import DiskError
-from raftkv.storage.sums import table_seed
+from raftkv.storage.parts import table_seed
 
 FORMAT: Final = b"3\n"
 """Format 1 had no seals, and no file that names it; format 2 never left the development of this one."""
 
 _SEAL_BYTES: Final = 8
+_SEAL: Final = struct.Struct(">Q")
+
+seal = _SEAL.pack
+"""What stands before a value: the hash as bytes."""
+
+
+def sealed_part(row: bytes) -> int:
+    """The seal of ``row`` as a number: the part in the sum of rows, unless the key is a long one."""
+    part: int = _SEAL.unpack_from(row)[0]
+    return part
 
 
 class DamagedState(DiskError):  # noqa: N818  the name says what is wrong; it is an error by its base
@@ -46,14 +57,14 @@ class Table(NamedTuple):
         """The table ``name``."""
         return cls(directory, database, name, table_seed(name))
 
-    def sealed(self, key: bytes, value: bytes) -> bytes:
-        """The row to store under ``key``."""
-        return xxh3_64_digest(value, xxh3_64_intdigest(key, self.seed)) + value
+    def part(self, key: bytes, value: bytes) -> int:
+        """The part in the sum of rows; of what is stored under a physical key, the seal as a number."""
+        return xxh3_64_intdigest(value, xxh3_64_intdigest(key, self.seed))
 
     def opened(self, key: bytes, row: bytes) -> bytes:
         """The value in the row found under ``key``; raises ``DamagedState``."""
         value = row[_SEAL_BYTES:]
-        if row[:_SEAL_BYTES] != xxh3_64_digest(value, xxh3_64_intdigest(key, self.seed)):
+        if not row.startswith(xxh3_64_digest(value, xxh3_64_intdigest(key, self.seed))):
             raise DamagedState(self.directory, f"a row of {len(row)} bytes in table {self.name.decode()}")
         return value
 

@@ -21,7 +21,7 @@ import lmdb
 
 from raftkv.storage.disk import DiskError, RealDisk, disk_error, remove_file, replace_file, translated
 from raftkv.storage.long_keys import RAW_KEY_BYTES, get_row, pack_long, physical_key, scan_rows
-from raftkv.storage.sealed import FORMAT, DamagedState, Table
+from raftkv.storage.sealed import FORMAT, DamagedState, Table, seal, sealed_part
 
 MAX_TABLES: Final = 32
 MAX_READERS: Final = 256
@@ -116,6 +116,7 @@ class LmdbTables:
         self.directory = directory
         self._failure: str | None = None
         self._commits = 0
+        self._last = (b"", b"", b"", b"")
         self._write: lmdb.Transaction[bytes] | None = None
         self._read: lmdb.Transaction[bytes] | None = None
         with _read_errors(directory):
@@ -182,22 +183,39 @@ class LmdbTables:
 
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """See ``TableReader``."""
-        return get_row(self._reading(), self._tables[table], key)
+        found = get_row(self._reading(), self._tables[table], key)
+        if found is None:
+            return None
+        value, row = found
+        self._last = table, key, value, row
+        return value
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """See ``TableReader``."""
         return scan_rows(self._reading(), self._tables[table], start, end)
 
-    def put(self, table: bytes, key: bytes, value: bytes) -> None:
+    def put(self, table: bytes, key: bytes, value: bytes) -> int:
         """See ``Tables``."""
         assert key
         into = self._tables[table]
-        if len(key) > RAW_KEY_BYTES:
+        part = into.part(key, value)
+        if len(key) <= RAW_KEY_BYTES:
+            row = seal(part) + value
+        else:
             key, value = physical_key(key), pack_long(key, value)
+            row = seal(into.part(key, value)) + value
         try:
-            self._writing().put(key, into.sealed(key, value), db=into.database)
+            self._writing().put(key, row, db=into.database)
         except lmdb.Error as error:
             raise self._failed(error) from error
+        return part
+
+    def part(self, table: bytes, key: bytes, value: bytes) -> int:
+        """See ``Tables``. The seal of what was read last was verified then, and is the part of exactly that row."""
+        last_table, last_key, last_value, row = self._last
+        if value is last_value and key == last_key and table == last_table and len(key) <= RAW_KEY_BYTES:
+            return sealed_part(row)
+        return self._tables[table].part(key, value)
 
     def delete(self, table: bytes, key: bytes) -> None:
         """See ``Tables``."""
@@ -311,7 +329,8 @@ class View:
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """See ``TableReader``."""
         transaction, tables = self._reader.opened
-        return get_row(transaction, tables[table], key)
+        found = get_row(transaction, tables[table], key)
+        return None if found is None else found[0]
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """See ``TableReader``."""

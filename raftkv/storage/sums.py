@@ -1,20 +1,19 @@
 """The sum of all rows: a hash of the applied state that a change of one row changes by that row's part alone.
 
 Each row of every table but ``meta`` counts with a 64-bit hash of table, key and value; their sum, modulo 2**64, does
-not depend on the order, so whoever knows the row that was there before keeps it up to date at the cost of two hashes.
+not depend on the order, so whoever knows the row that was there before keeps it up to date. LMDB's rows are sealed with
+the same hash (``sealed``), so that this costs nothing more.
 It finds replicas that computed differently; it is no proof against somebody who chooses rows so that sums collide.
 
-This module imports nothing but the standard library, xxhash and its neighbours in ``storage``.
+This module imports nothing but the standard library and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
-from xxhash import xxh3_64_intdigest
-
+from raftkv.storage.parts import row_hash
 from raftkv.storage.tables import TableReader
 
 META_TABLE: Final = b"meta"
@@ -22,15 +21,6 @@ SUM_KEY: Final = b"sum"
 """Where ``meta`` keeps the sum of the rows in the other tables, 8 bytes, big-endian."""
 
 SUM_MASK: Final = (1 << 64) - 1
-
-
-table_seed = lru_cache(maxsize=32)(xxh3_64_intdigest)
-"""What the hashes of a table's rows begin with, by its name."""
-
-
-def row_hash(table: bytes, key: bytes, value: bytes) -> int:
-    """The part of one row."""
-    return xxh3_64_intdigest(value, xxh3_64_intdigest(key, table_seed(table)))
 
 
 def sum_of(reader: TableReader, tables: Iterable[bytes]) -> int:

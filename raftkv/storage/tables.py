@@ -1,6 +1,6 @@
 """Ordered byte tables: the port that the state machine writes through, and its in-memory end.
 
-The LMDB end is ``raftkv.storage.state``. This module imports nothing but the standard library.
+The LMDB end is ``raftkv.storage.state``. This module imports nothing but the standard library and ``parts``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator
 from typing import Protocol
+
+from raftkv.storage.parts import row_hash
 
 
 class TableReader(Protocol):
@@ -27,8 +29,11 @@ class Tables(TableReader, Protocol):
     the tables are rebuilt from snapshot and log.
     """
 
-    def put(self, table: bytes, key: bytes, value: bytes) -> None:
-        """Store ``value`` under ``key``."""
+    def put(self, table: bytes, key: bytes, value: bytes) -> int:
+        """Store ``value`` under ``key``; returns the row's part in the sum of rows (``raftkv.storage.sums``)."""
+
+    def part(self, table: bytes, key: bytes, value: bytes) -> int:
+        """The part of a row; nothing is hashed again if it is the one that ``get`` returned last."""
 
     def delete(self, table: bytes, key: bytes) -> None:
         """Remove ``key`` if it is there."""
@@ -57,12 +62,17 @@ class MemoryTables:
                 return
             yield key, values[key]
 
-    def put(self, table: bytes, key: bytes, value: bytes) -> None:
+    def put(self, table: bytes, key: bytes, value: bytes) -> int:
         """See ``Tables``."""
         values = self._values.setdefault(table, {})
         if key not in values:
             bisect.insort(self._keys.setdefault(table, []), key)
         values[key] = value
+        return row_hash(table, key, value)
+
+    def part(self, table: bytes, key: bytes, value: bytes) -> int:
+        """See ``Tables``."""
+        return row_hash(table, key, value)
 
     def delete(self, table: bytes, key: bytes) -> None:
         """See ``Tables``."""
