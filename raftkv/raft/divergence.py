@@ -26,6 +26,10 @@ PATIENCE_HEARTBEATS: Final = 10
 """So long after a difference was found, whoever was not heard is not waited for."""
 
 
+NO_SAY: Final = (0, 0)
+"""Told instead of an index and a hash while the state is being fetched. No state has the hash 0, as good as surely."""
+
+
 class Judgement(msgspec.Struct, frozen=True):
     """Must this node stop serving, why, and is it a tie, which may end? No ``reason``: it may serve."""
 
@@ -51,7 +55,8 @@ class Divergence:
         self._newest = (0, 0)
         self._awaited: dict[str, tuple[int, int]] = {}
         self._voices: dict[str, _Voice] = {}
-        self._silent = set(peers)
+        self._lacking = set(peers)
+        """Those that said nothing since they were connected, or that they fetch their state themselves."""
         self._since_s: float | None = None
         self._told: dict[str, tuple[int, int]] = {}
         self._told_at_s = float("-inf")
@@ -74,7 +79,7 @@ class Divergence:
 
     def news_for(self, peer: str, *, has_say: bool) -> tuple[int, int] | None:
         """The index and hash to tell ``peer``, which then counts as told; ``None`` if it was told before."""
-        news = self._newest if has_say else (0, 0)
+        news = self._newest if has_say else NO_SAY
         if self._told.get(peer) == news:
             return None
         self._told[peer] = news
@@ -87,20 +92,21 @@ class Divergence:
         """
         self._told.pop(peer, None)
         self._awaited.pop(peer, None)
-        self._silent.add(peer)
+        self._lacking.add(peer)
         voice = self._voices.get(peer)
         if voice is not None and not voice.agrees:
             del self._voices[peer]
 
     def without_say(self) -> list[str]:
         """Peers that have told nothing since they were connected, or that fetch their state themselves."""
-        mute = {peer for peer, voice in self._voices.items() if voice.agrees is None}
-        return [peer for peer in self._peers if peer in self._silent or peer in mute]
+        return sorted(self._lacking)
 
     def told(self, peer: str, index: int, state_hash: int) -> None:
-        """``peer`` says what its state was at ``index``; 0: it has no say, its state is being fetched."""
-        self._silent.discard(peer)
+        """``peer`` says what its state was at ``index``, which may be 0, or that it has no say."""
+        self._lacking.discard(peer)
         if not index:
+            if (index, state_hash) == NO_SAY:
+                self._lacking.add(peer)
             self._awaited.pop(peer, None)
             self._voices[peer] = _Voice(0, None)
             return

@@ -262,7 +262,7 @@ class ReadmissionAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=Tr
 
 
 class StateHash(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=34):
-    """My applied state had this hash at ``index``; 0: it has no say, it is being fetched. See ``divergence``."""
+    """My applied state had this hash at ``index``; both 0: it has no say, it is being fetched. See ``divergence``."""
 
     index: Number
     state_hash: Number

@@ -117,6 +117,11 @@ class Readmission:
         """Does the state of this node differ from others', so that it serves nobody?"""
         return self._memory.standing in STOPPED
 
+    @property
+    def has_say(self) -> bool:
+        """Does this node hold all that it ever promised, so that its state can be compared with others'?"""
+        return self._memory.standing not in (Standing.NEW, Standing.RECOVERING)
+
     def judged(self, judgement: Judgement) -> None:
         """The replicas were compared. Whoever was outnumbered once stays so until it is repaired."""
         standing = self._memory.standing

@@ -466,7 +466,7 @@ class RaftReplica:
         for peer in self._nodes:
             if not self._transport.is_up(peer):
                 continue
-            news = self._divergence.news_for(peer, has_say=not readmission.is_recovering)
+            news = self._divergence.news_for(peer, has_say=readmission.has_say)
             if news is not None:
                 index, state_hash = news
                 self._transport.post(peer, messages.StateHash(index=index, state_hash=state_hash))

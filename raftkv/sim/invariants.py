@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from raftkv.machine.command import decode
 from raftkv.raft.internals import REGULAR
 from raftkv.sim.machines import Machine, Observer
-from raftkv.sim.watched_log import UNTOUCHED
+from raftkv.sim.watched_log import UNTOUCHED, WatchedLog
 from raftkv.storage.segments import Entry
 
 if TYPE_CHECKING:
@@ -113,6 +113,12 @@ class Invariants(Observer):
         self._watched[name] = fresh = _Watched()
         fresh.lost, fresh.is_copy = lost, is_copy
 
+    def ending(self, machine: Machine, *, power: bool) -> None:
+        """See ``Observer``: what ends a process in the middle of a turn may come after it has told what it flushed."""
+        replica = machine.process
+        if replica is not None and not power:
+            self._look_at_disk(machine, _replica(machine).log)
+
     def resumed(self, machine: Machine) -> None:
         """A process goes on after a pause: it may be wrong about who leads until its next turn."""
         self._watched[machine.name].heard_s.clear()
@@ -135,11 +141,7 @@ class Invariants(Observer):
         if has_changed:
             self._check_entries(machine.name, log.entries, log.touched_index)
             log.touched_index = log.last_index + 1
-        if not log.dirty and machine.disk.is_clean:
-            self._note_durable(machine.name, watched, log.entries[:])
-            if log.voted_for is not None:
-                voted_for = self._votes.setdefault((machine.name, log.term), log.voted_for)
-                assert voted_for == log.voted_for, f"{machine.name} voted twice in term {log.term}"
+        self._look_at_disk(machine, log)
         commit_index = core.commit_index
         if commit_index != watched.commit_index:
             self._check_commit(machine.name, log.entries, watched, commit_index)
@@ -203,6 +205,14 @@ class Invariants(Observer):
     def received(self, machine: Machine, peer: str) -> None:
         """See ``Observer``."""
         self._watched[machine.name].heard_s[peer] = machine.now_s()
+
+    def _look_at_disk(self, machine: Machine, log: WatchedLog) -> None:
+        if log.dirty or not machine.disk.is_clean:
+            return
+        self._note_durable(machine.name, self._watched[machine.name], log.entries[:])
+        if log.voted_for is not None:
+            voted_for = self._votes.setdefault((machine.name, log.term), log.voted_for)
+            assert voted_for == log.voted_for, f"{machine.name} voted twice in term {log.term}"
 
     def _note_durable(self, name: str, watched: _Watched, entries: Sequence[Entry]) -> None:
         """What is on the disk is another now: what was committed must be on a majority's still."""

@@ -160,9 +160,10 @@ class RaftMode(Observer):
 
     @property
     def _is_astray(self) -> bool:
-        """Is there a stray row anywhere still?"""
+        """Is there a stray row anywhere still, if only where nothing runs now?"""
         if self._has_strayed:
-            replicas = self._replicas()
+            processes = [machine.process for machine in self._cluster.machines.values()]
+            replicas = [process for process in processes if isinstance(process, SimulatedReplica)]
             kept = [machine.keeps for machine in self._cluster.machines.values() if machine.keeps is not None]
             in_states = any(STRAY in replica.tables.keys(layout.KEYS) for replica in replicas)
             self._has_strayed = in_states or any(snapshots.holds(STRAY) for snapshots in kept)

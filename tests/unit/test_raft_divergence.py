@@ -76,6 +76,17 @@ def test_a_peer_whose_state_is_being_fetched_has_no_say_any_more():
     assert divergence.judge(0.0) == Judgement()
 
 
+def test_a_peer_that_has_applied_nothing_yet_has_all_of_its_own():
+    divergence = at(20)
+    told_nothing = divergence.without_say()
+    divergence.told("b", 0, 77)
+    divergence.told("c", 0, 0)
+    is_fetching = divergence.without_say()
+    divergence.told("c", 0, 77)
+
+    assert (told_nothing, is_fetching, divergence.without_say()) == (["b", "c"], ["c"], [])
+
+
 def test_a_conflicting_entry_is_one_word_against_another():
     divergence = at(20)
     divergence.contradicted("b", 19)
