@@ -82,6 +82,8 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
     link = _link(config, node_id, events, surroundings)
     greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s)
     if config.cluster.mode == "quorum":
+        if identity.identity.others:
+            _refuse_without(home / "store")
         leaderless = _quorum(config, node_id, home, link, greeter, surroundings)
         greeter.attach(leaderless.conversation)
         return Built(leaderless, link, greeter)
@@ -149,7 +151,7 @@ def _raft(  # noqa: PLR0917
     internals.use_sources(surroundings.monotonic_s, random.Random())  # noqa: S311  jitter, not secrets
     disk = RealDisk()
     if identity.identity.standing is Standing.MEMBER:
-        _refuse_without_log(home / "log")
+        _refuse_without(home / "log")
     if identity.identity.standing is Standing.DISCARDING:
         discard_data(home)
         identity.save(discarded(identity.identity))
@@ -173,8 +175,8 @@ def _raft(  # noqa: PLR0917
     )
 
 
-def _refuse_without_log(path: Path) -> None:
-    """A member has had a log since before it counted; without it nobody knows its votes and what it acknowledged."""
+def _refuse_without(path: Path) -> None:
+    """A member has had this since before it counted; without it nobody knows what it acknowledged, or its votes."""
     with translated(path):
         is_there = path.is_dir() and any(path.iterdir())
     if not is_there:

@@ -94,3 +94,19 @@ def test_a_member_that_lost_what_says_what_it_promised_does_not_start(tmp_path, 
 
         assert statuses == {2}
         assert all(told in cluster.log(node) for node in cluster.nodes)
+
+
+def test_a_leaderless_member_that_lost_its_store_does_not_start(tmp_path):
+    with RealCluster(tmp_path, mode="quorum") as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        assert cluster.put("n1", "k", b"v").status_code == 201
+        for node in cluster.nodes:
+            cluster.stop(node)
+            shutil.rmtree(cluster.data_dir(node) / "store")
+        cluster.start()
+
+        assert {process.wait(20) for process in cluster.processes.values()} == {2}
+        assert all(
+            "store: missing or empty, though this node was a member" in cluster.log(node) for node in cluster.nodes
+        )
