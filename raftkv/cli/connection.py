@@ -1,4 +1,7 @@
-"""The cluster a command talks to: ``--server``, ``--config``, ``--timeout``, ``--cacert``, before its name or after."""
+"""The cluster a command talks to: ``--server``, ``--config``, ``--timeout``, ``--wait``, ``--cacert``.
+
+Before the command's name or after it.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     server: tuple[str, ...] = ()
     config: Path | None = None
     timeout_s: float | None = None
+    wait: bool = False
     cacert: Path | None = None
 
     def over(self, outer: Connection) -> Connection:
@@ -35,6 +39,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             server=self.server or (() if self.config else outer.server),
             config=self.config or outer.config,
             timeout_s=self.timeout_s or outer.timeout_s,
+            wait=self.wait or outer.wait,
             cacert=self.cacert or outer.cacert,
         )
 
@@ -79,7 +84,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             # A secret that the file does not name is asked for by no server on this machine.
             if cluster.secret_file or os.access(path, os.R_OK):
                 more |= {"secret_file": path, "cluster": cluster.name}
-        return Client(servers or self.servers(), timeout_s=limit_s, tls_ca=self.trusted(), **more)
+        given = servers or self.servers()
+        return Client(given, timeout_s=limit_s, await_start=self.wait, tls_ca=self.trusted(), **more)
 
 
 def _servers_of(path: Path) -> tuple[str, ...]:
@@ -102,7 +108,7 @@ def _read(path: Path) -> ClusterConfig:
 
 
 def options(command: Command) -> Command:
-    """Give ``command`` the four options, as one ``connection`` argument."""
+    """Give ``command`` the five options, as one ``connection`` argument."""
     for option in reversed(
         (
             click.option("--server", metavar="URL", multiple=True, help="A server; repeat, or separate by commas."),
@@ -119,6 +125,7 @@ def options(command: Command) -> Command:
                 metavar="TIME",
                 help="Give up after so long.  [default: 5s]",
             ),
+            click.option("--wait", is_flag=True, help="Wait for servers that do not listen yet, until --timeout."),
             click.option("--cacert", type=click.Path(path_type=Path), metavar="FILE", help="Certificates to trust."),
         )
     ):
@@ -128,6 +135,6 @@ def options(command: Command) -> Command:
 
 def chosen(context: click.Context, given: dict[str, Any]) -> Connection:
     """The connection of a command: what it was given over what ``raftkv`` was given; takes it out of ``given``."""
-    names = ("server", "config", "timeout_s", "cacert")
+    names = ("server", "config", "timeout_s", "wait", "cacert")
     own = Connection(**{name: given.pop(name) for name in names})
     return own.over(context.obj) if isinstance(context.obj, Connection) else own

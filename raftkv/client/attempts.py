@@ -4,8 +4,9 @@ Rules. Every call ends by its deadline. A definite failure that may pass (no lea
 retried at the next server, with growing and jittered waits between rounds, never sooner than ``Retry-After`` says. An
 indefinite failure (504, connection lost) is retried only when sending twice does no harm. What is in doubt when the
 time is up is raised as ``IndefiniteError``, even if the last attempt failed definitely; otherwise what a server said
-last is raised, rather than that some other server could not be reached. When none could be, all are named; and when
-no server can ever be, as none trusts or none exists, at once.
+last is raised, rather than that some other server could not be reached. When none could be, all are named; at once
+when no server can ever be, as none trusts or none exists, and soon when nothing listens anywhere, unless a cluster that
+starts is waited for or a write is in doubt, which a node that comes back can settle.
 
 Calls of several threads share nothing but who answered last. This module must not import anything of the server.
 """
@@ -33,14 +34,22 @@ class Attempts:
     """Performs calls at ``servers``, for any number of threads. The one that answered last is asked first."""
 
     def __init__(
-        self, servers: tuple[str, ...], *, retry: bool, tls_ca: str | None, prover: Prover | None = None
+        self,
+        servers: tuple[str, ...],
+        *,
+        retry: bool,
+        await_start: bool = False,
+        tls_ca: str | None,
+        prover: Prover | None = None,
     ) -> None:
         """``retry=False`` asks every server once at most; ``prover`` signs what changes the cluster.
 
+        ``await_start``: that nothing listens anywhere may pass until the deadline, as a cluster is about to start.
         Raises ``UsageError`` when ``tls_ca`` cannot be used.
         """
         self.servers = servers
         self._retry = retry
+        self._await_start = await_start
         self._preferred = 0
         self._exchange = Exchange(servers, tls_ca=tls_ca, prover=prover)
 
@@ -72,9 +81,12 @@ class Attempts:
             if not answer.retriable or (isinstance(error, IndefiniteError) and not call.repeatable):
                 raise doubt or error
             self._preferred = place = (place + 1) % len(self.servers)
-            wait_s = rounds.failed(error.retry_after_s, random.random())  # noqa: S311  jitter, not secrets
+            jitter = random.random()  # noqa: S311  not for secrets
+            wait_s = rounds.failed(error.retry_after_s, jitter, is_refused=answer.is_refused)
             remaining_s = deadline_s - time.monotonic() - wait_s
             is_hopeless = len(silent) == len(self.servers) and all(setback.is_final for setback in silent.values())
+            if rounds.is_nobody_there and doubt is None and not self._await_start:
+                raise _none_reached(self.servers, silent)
             if remaining_s <= 0 or is_hopeless or (not self._retry and attempts >= len(self.servers)):
                 raise doubt or told or _none_reached(self.servers, silent)
             if wait_s:
@@ -91,7 +103,13 @@ class Attempts:
             kind: RaftkvError = DefiniteError(UNREACHABLE, str(error))
             if isinstance(error, LostError) and not call.is_read:
                 kind = IndefiniteError(Code.OUTCOME_UNKNOWN, f"{error}; the write may have been applied")
-            return Setback(error=kind, retriable=True, is_final=error.is_final, unreachable=error.reason)
+            return Setback(
+                error=kind,
+                retriable=True,
+                is_final=error.is_final,
+                is_refused=error.is_refused,
+                unreachable=error.reason,
+            )
         return _at(server, judge(reply, is_read=call.is_read)) or reply
 
 

@@ -49,11 +49,15 @@ class Host(NamedTuple):
 
 
 class UnopenedError(Exception):
-    """No channel came about, so nothing was sent. ``is_final``: to try again without a change makes no sense."""
+    """No channel came about, so nothing was sent.
 
-    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+    ``is_final``: to try again without a change makes no sense. ``is_refused``: nothing listens there.
+    """
+
+    def __init__(self, reason: str, *, is_final: bool = False, is_refused: bool = False) -> None:
         super().__init__(reason)
         self.is_final = is_final
+        self.is_refused = is_refused
 
 
 class Heard(NamedTuple):
@@ -202,7 +206,7 @@ class Channels:
         except TimeoutError:
             raise UnopenedError("does not take connections") from None
         except OSError as error:
-            raise UnopenedError(_no_connection(error)) from None
+            raise UnopenedError(_no_connection(error), is_refused=error.errno == errno.ECONNREFUSED) from None
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._secured(host, connection, deadline_s) if host.is_tls else connection

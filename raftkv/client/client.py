@@ -57,10 +57,11 @@ class Client:
     ``servers`` is a list of addresses or a comma-separated string; by default ``RAFTKV_SERVERS``, then the embedded
     cluster on 127.0.0.1:8001-8003. The first is asked; on failure the next one, which is then stayed with.
     ``timeout_s`` bounds each call as a whole. ``idempotent=False`` sends writes without an ``Idempotency-Key``: then an
-    indefinite failure is raised at once. ``retry=False`` asks every server once at most. ``tls_ca`` is a file of
-    certificates to trust, by default ``RAFTKV_CACERT``, then the system's. ``secret_file`` holds the secret of the
-    cluster named ``cluster``: what changes the cluster needs a proof of it wherever the nodes' configuration names one;
-    reads and writes of data never do.
+    indefinite failure is raised at once. ``retry=False`` asks every server once at most. Where every server refuses
+    connections a call ends after about a second, unless ``await_start=True`` waits for a cluster that will start.
+    ``tls_ca`` is a file of certificates to trust, by default ``RAFTKV_CACERT``, then the system's. ``secret_file``
+    holds the secret of the cluster named ``cluster``: what changes the cluster needs a proof of it wherever the nodes'
+    configuration names one; reads and writes of data never do.
 
     In a leaderless cluster ``r``, ``acks`` (W) and ``n`` say how many replicas must answer a read, must have a write on
     disk, and hold the key; ``sloppy`` whether others may stand in for those that cannot be reached. ``None``: as the
@@ -77,6 +78,7 @@ class Client:
         timeout_s: float = 5.0,
         idempotent: bool = True,
         retry: bool = True,
+        await_start: bool = False,
         tls_ca: str | None = None,
         secret_file: str | os.PathLike[str] | None = None,
         cluster: str = ClusterSection().name,
@@ -89,7 +91,9 @@ class Client:
         self._idempotent = idempotent
         trusted = tls_ca or os.environ.get(TRUST_ENVIRONMENT) or None
         prover = _prover(secret_file, cluster)
-        self._attempts = Attempts(parse_servers(servers), retry=retry, tls_ca=trusted, prover=prover)
+        self._attempts = Attempts(
+            parse_servers(servers), retry=retry, await_start=await_start, tls_ca=trusted, prover=prover
+        )
         self._last = _LastWrite()
 
     @property

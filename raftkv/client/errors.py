@@ -64,14 +64,15 @@ class Setback(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt failed; ``retriable`` says whether the same request may fare better later or elsewhere.
 
     ``settled``: the cluster decided on this very request, so the failure stands whatever became of earlier attempts.
-    ``is_final``: asking this server again never helps, though another one may. ``unreachable`` says why a server gave
-    no answer, without its name; empty when it gave one.
+    ``is_final``: asking this server again never helps, though another one may. ``is_refused``: nothing listens there.
+    ``unreachable`` says why a server gave no answer, without its name; empty when it gave one.
     """
 
     error: RaftkvError
     retriable: bool
     settled: bool = False
     is_final: bool = False
+    is_refused: bool = False
     unreachable: str = ""
 
 

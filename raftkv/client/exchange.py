@@ -38,12 +38,16 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExchangeError(Exception):
-    """No answer of ``server``; ``is_final``: to try again without a change of address or trust makes no sense."""
+    """No answer of ``server``; ``is_final``: to try again without a change of address or trust makes no sense.
 
-    def __init__(self, server: str, reason: str, *, is_final: bool = False) -> None:
+    ``is_refused``: nothing listens there.
+    """
+
+    def __init__(self, server: str, reason: str, *, is_final: bool = False, is_refused: bool = False) -> None:
         super().__init__(f"{server} {reason}")
         self.reason = reason
         self.is_final = is_final
+        self.is_refused = is_refused
 
 
 class NotSentError(ExchangeError):
@@ -87,7 +91,7 @@ class Exchange:
             with self._channels.lend(host, deadline_s) as channel:
                 heard = _heard(channel, call, request, deadline_s)
         except UnopenedError as error:
-            raise NotSentError(server, str(error), is_final=error.is_final) from None
+            raise NotSentError(server, str(error), is_final=error.is_final, is_refused=error.is_refused) from None
         except _SilentError:
             raise self._silence(host, deadline_s) from None
         except TimeoutError:

@@ -23,6 +23,9 @@ FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 1.0
 """Waits between rounds double from the first to the longest: a restart of a node takes about a second."""
 
+REFUSED_ROUNDS_MAX: Final = 6
+"""So many rounds in which nothing listened anywhere, about a second with their waits, and no cluster is running."""
+
 SMALLEST_SLICE_S: Final = 0.2
 """No attempt gets less than this (or what remains): a shorter one would only fail on a loaded machine."""
 
@@ -73,20 +76,29 @@ def attempt_s(remaining_s: float, *, servers: int, repeatable: bool) -> float:
 
 
 class Rounds:
-    """When to try again. Every server is tried once in a round, without a wait; a wait follows, longer each round."""
+    """When to try again. Every server is tried once in a round, without a wait; a wait follows, longer each round.
+
+    ``is_nobody_there``: every server refused every connection, for as long as a node takes to start again.
+    """
 
     def __init__(self, servers: int) -> None:
         self._servers = servers
         self._failures = 0
+        self._refusals = 0
         self._hint_s = 0.0
 
-    def failed(self, retry_after_s: float | None, jitter: float) -> float:
-        """Seconds to wait before the next attempt; ``jitter`` is between 0 and 1.
+    @property
+    def is_nobody_there(self) -> bool:
+        return self._refusals >= REFUSED_ROUNDS_MAX * self._servers
+
+    def failed(self, retry_after_s: float | None, jitter: float, *, is_refused: bool = False) -> float:
+        """Seconds to wait before the next attempt; ``jitter`` is between 0 and 1, ``is_refused``: nothing listened.
 
         The longest ``Retry-After`` of a round is honoured in full; jitter only adds to it, so that clients who were
         turned away together do not come back together.
         """
         self._failures += 1
+        self._refusals = self._refusals + 1 if is_refused else 0
         self._hint_s = max(self._hint_s, retry_after_s or 0.0)
         if self._failures % self._servers:
             return 0.0

@@ -1,6 +1,7 @@
 """Why a server cannot be reached: each reason in its own words, and at once where waiting cannot help."""
 
 import contextlib
+import errno
 import socket
 import ssl
 import threading
@@ -11,7 +12,8 @@ import trustme
 
 from raftkv import Client, DefiniteError, IndefiniteError
 from raftkv.cli import main
-from tests.unit.fake_server import Answer, FakeServer, problem, unused_url
+from raftkv.client.servers import REFUSED_ROUNDS_MAX
+from tests.unit.fake_server import CUT, Answer, FakeServer, problem, unused_url
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,76 @@ def test_when_no_server_can_be_reached_each_is_named_with_its_reason(tls_server)
     assert detail.startswith("none of 3 servers can be reached: ")
     assert f"{refusing}, {other} each refuses connections: nothing listens there" in detail
     assert f"{tls_server.url} shows a certificate that is not trusted" in detail
+
+
+class Clock:
+    """The time that a client waits by: it passes while the client waits, and as it really does."""
+
+    def __init__(self):
+        self.waited = []
+        self.then = {}
+
+    def monotonic(self):
+        return time.monotonic() + sum(self.waited)
+
+    def sleep(self, wait_s):
+        self.waited.append(wait_s)
+        self.then.get(len(self.waited), lambda: None)()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("raftkv.client.attempts.time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("call", ["get", "set"])
+def test_where_nothing_listens_at_any_server_a_call_ends_after_a_few_quick_rounds(clock, call):
+    servers = [unused_url() for _ in range(3)]
+    detail = failure(DefiniteError, *servers, call=call)
+
+    assert detail == (
+        f"none of 3 servers can be reached: {', '.join(servers)} each refuses connections: nothing listens there"
+    )
+    assert len(clock.waited) == REFUSED_ROUNDS_MAX - 1
+    assert sum(clock.waited) < 2.0
+
+
+def test_a_cluster_that_is_about_to_start_is_waited_for_where_asked(clock, serve, monkeypatch):
+    server, connect = serve(Answer(200, b"v")), socket.create_connection
+    later = {2 * REFUSED_ROUNDS_MAX: lambda: monkeypatch.setattr(socket, "create_connection", started)}
+
+    def started(_, limit_s):
+        return connect(server._server.server_address, limit_s)
+
+    clock.then = later
+    with Client(unused_url(), timeout_s=30.0, await_start=True) as store:
+        assert store.get("k") == b"v"
+    assert len(clock.waited) == 2 * REFUSED_ROUNDS_MAX
+
+
+def test_the_command_line_waits_for_a_cluster_only_when_told_to(clock, capfdbinary):
+    assert main.run(["set", "k", "v", "--server", unused_url()]) == 3
+    assert b"nothing listens there" in capfdbinary.readouterr().err
+    assert len(clock.waited) == REFUSED_ROUNDS_MAX - 1
+
+    clock.waited.clear()
+    assert main.run(["--wait", "set", "k", "v", "--server", unused_url(), "--timeout", "30s"]) == 3
+    assert b"nothing listens there" in capfdbinary.readouterr().err
+    assert sum(clock.waited) > 25
+
+
+def test_a_write_in_doubt_is_tried_until_the_deadline_though_nothing_listens_now(clock, serve, monkeypatch):
+    def refuse(*_):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    clock.then = {1: lambda: monkeypatch.setattr(socket, "create_connection", refuse)}
+    with Client(serve(Answer(200, b"v"), CUT).url, timeout_s=30.0) as store:
+        assert store.get("k") == b"v"
+        with pytest.raises(IndefiniteError):
+            store.set("k", b"v")
+    assert sum(clock.waited) > 25
 
 
 def test_a_server_that_was_only_cut_off_is_asked_again(serve):

@@ -66,6 +66,23 @@ def test_every_server_is_tried_before_anyone_waits_and_waits_grow_to_a_bound():
     assert waits[-1] == 1.0
 
 
+def test_nobody_is_there_when_every_server_refused_in_every_round_of_about_a_second():
+    rounds = Rounds(3)
+    waits = [rounds.failed(None, 1.0, is_refused=True) for _ in range(17)]
+
+    assert not rounds.is_nobody_there
+    assert 1.0 < sum(waits) < 2.0
+    rounds.failed(None, 1.0, is_refused=True)
+    assert rounds.is_nobody_there
+
+
+def test_one_server_that_does_not_refuse_may_still_answer():
+    rounds = Rounds(3)
+    for number in range(60):
+        rounds.failed(None, 1.0, is_refused=number % 3 != 0)
+    assert not rounds.is_nobody_there
+
+
 def test_retry_after_of_a_round_is_honoured_in_full_and_forgotten_afterwards():
     rounds = Rounds(2)
 
