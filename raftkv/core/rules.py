@@ -32,10 +32,14 @@ SIZES: Final = ("http.max_value_bytes", "http.max_key_bytes", "http.max_batch_op
 """What one node takes in one message, another must be able to. What one node took from a client, another must let be
 read, and must take again: a retry that it refused would be told that nothing happened."""
 
+FIRST_SIZES: Final = ("quorum.n", "quorum.r", "quorum.w")
+"""Where a leaderless cluster begins. ``POST /config`` changes what is in force, and gossip carries it; that is no rule.
+These stay equal all the same: a node that was away, or has just started, goes by them until it hears of others."""
+
 TOGETHER: Final = {
     # Votes are withheld, and leases end, by the first two.
     "raft": ("raft.election_timeout_s", "raft.clock_drift_bound", *SIZES),
-    "quorum": ("quorum.tombstone_grace_s", "quorum.clock_ahead_s", *SIZES),
+    "quorum": ("quorum.tombstone_grace_s", "quorum.clock_ahead_s", *FIRST_SIZES, *SIZES),
 }
 """By mode: equal on all nodes that run, changed while none does."""
 
@@ -52,9 +56,6 @@ OWN: Final = {
     "raft.trailing_entries": "likewise",
     "raft.segment_bytes": "files of a node",
     "raft.disk_reserve_bytes": "a node's own disk",
-    "quorum.n": "where a cluster begins; POST /config changes it, and gossip carries it",
-    "quorum.r": "likewise",
-    "quorum.w": "likewise",
     "quorum.sloppy": "a coordinator's choice, which each request may make for itself",
     "quorum.seeds": "whom a node asks to be let in",
     "quorum.gossip_s": "how often a node speaks",

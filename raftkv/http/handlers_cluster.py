@@ -67,7 +67,7 @@ def _quorum_lack(status: Status) -> str:
         detail = f"no quorum for {part} % of the keys: {reachable} of {size} members are reachable"
         return "; ".join([detail, *misfits])
     if status.clock_fault:
-        return status.clock_fault
+        return "; ".join([status.clock_fault, *misfits])
     return "" if status.can_read else "the data of this node is being fetched from the others"
 
 

@@ -6,14 +6,16 @@ simulations only: what is changed here is changed for the whole process, for as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest import mock
 
 import msgspec
 
+from raftkv.core import identity, rules
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.rules import FIRST_SIZES, Rule
 from raftkv.quorum import cluster_time, exchange
 from raftkv.quorum.anti_entropy import AntiEntropy
 from raftkv.quorum.cluster_time import ClusterTime
@@ -243,7 +245,24 @@ def _anybody_let_go(replace: Replace) -> None:
 
 
 def _made_twice(replace: Replace) -> None:
-    replace(RunningWrites, "_may_have_been_seen", lambda _self, _number: False)
+    replace(WriteCoordinator, "is_shown", lambda _self, _number: False)
+    replace(WriteCoordinator, "is_in_doubt", property(lambda _self: False))
+
+
+def _overtaken_though_shown(replace: Replace) -> None:
+    replace(WriteCoordinator, "is_shown_by_enough", lambda _self, _number: False)
+
+
+def _shown_by_one_is_enough(replace: Replace) -> None:
+    replace(WriteCoordinator, "is_shown_by_enough", WriteCoordinator.is_shown)
+
+
+def _first_sizes_not_compared(replace: Replace) -> None:
+    def differences(theirs: Mapping[str, Rule], ours: Mapping[str, Rule]) -> str:
+        others = {name: value for name, value in theirs.items() if name not in FIRST_SIZES}
+        return rules.differences(others, {name: value for name, value in ours.items() if name not in FIRST_SIZES})
+
+    replace(identity, "differences", differences)
 
 
 def _own_stamps(replace: Replace) -> None:
@@ -301,6 +320,8 @@ BUGS: Final[dict[str, Bug]] = {
     "silent asked again": Bug(rule="who leaves questions unanswered is asked no more", plant=_silent_asked_again),
     "reserve for deletions": Bug(rule="deletions may use the reserve", plant=_deletions_refused),
     "made twice": Bug(rule="a write that may have been seen is not made again", plant=_made_twice),
+    "overtaken though shown": Bug(rule="a write that W replicas came to show is done", plant=_overtaken_though_shown),
+    "shown by one": Bug(rule="W replicas have come to show what is done", plant=_shown_by_one_is_enough),
     "strangers counted": Bug(rule="a newcomer counts once it has linked up", plant=_strangers_counted),
     "anybody let go": Bug(rule="nobody leaves without whom a quorum or a key is lost", plant=_anybody_let_go),
     "no observing": Bug(rule="a node's clock passes every stamp that it takes in", plant=_no_observing),
@@ -336,5 +357,6 @@ BUGS: Final[dict[str, Bug]] = {
     "first clock believed": Bug(rule="time is what a majority of clocks has reached", plant=_first_clock_believed),
     "old copies": Bug(rule="an old copy of a disk takes no part", plant=old_copies_welcome),
     "rules": Bug(rule="nodes with other rules take no part", plant=rules_not_compared),
+    "first sizes": Bug(rule="a cluster begins with one N, R and W", plant=_first_sizes_not_compared),
     "done before durable": Bug(rule="what was fetched counts once it is durable", plant=_done_before_durable),
 }

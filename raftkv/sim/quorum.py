@@ -185,12 +185,21 @@ class QuorumMode:
             "quorum.vnodes": settings.vnodes,
             "quorum.conflicts": settings.conflicts,
             "quorum.clock_ahead_s": settings.clock_ahead_s,
+            "quorum.n": settings.n,
+            "quorum.r": settings.r,
+            "quorum.w": settings.w,
         }
         self.other_rules: dict[str, Rule] = {
             "quorum.vnodes": settings.vnodes + 1,
             "quorum.conflicts": "siblings" if settings.conflicts == "lww" else "lww",
             "quorum.clock_ahead_s": 2 * settings.clock_ahead_s,
+            "quorum.n": settings.n + 1,
         }
+        if settings.n > 1:
+            self.other_rules |= {
+                "quorum.r": settings.r % settings.n + 1,
+                "quorum.w": settings.w % settings.n + 1,
+            }
 
     def attach(self, cluster: Cluster) -> None:
         """See ``Mode``."""
@@ -207,13 +216,8 @@ class QuorumMode:
         if not kept.configured:
             return Absent()
         kept.engine.begin_life()
-        settings = msgspec.structs.replace(
-            self.settings,
-            node_id=machine.name,
-            vnodes=machine.rules["quorum.vnodes"],
-            conflicts=machine.rules["quorum.conflicts"],
-            clock_ahead_s=machine.rules["quorum.clock_ahead_s"],
-        )
+        ruled = {name.removeprefix("quorum."): value for name, value in machine.rules.items()}
+        settings = msgspec.structs.replace(self.settings, node_id=machine.name, **ruled)
         store = Store(kept.engine, CONFLICTS[settings.conflicts], max_siblings=settings.max_siblings)
         remembered = remembered_members(store)
         if remembered is not None and self._was_removed(machine.name):

@@ -110,6 +110,32 @@ def test_a_node_with_other_rules_takes_no_part_and_both_sides_say_which(tmp_path
         cluster.wait_ready()
 
 
+def test_nodes_that_first_start_with_other_sizes_take_no_part_until_their_files_agree(tmp_path):
+    with RealCluster(tmp_path, mode="quorum") as cluster:
+        text = cluster.config.read_text()
+        for node, (r, w) in {"n1": (2, 2), "n2": (1, 3), "n3": (1, 1)}.items():
+            cluster.config.write_text(f"{text}[quorum]\nr = {r}\nw = {w}\n")
+            cluster.start(node)
+            wait_until(lambda node=node: cluster.ask(node, "/livez"), "it to have read its file")
+
+        wait_until(lambda: "quorum.r 1 (here 2), quorum.w 3 (here 2)" in misfit(cluster, "n1", "n2"), "n1 to say which")
+        wait_until(lambda: "quorum.r 2 (here 1), quorum.w 2 (here 3)" in misfit(cluster, "n2", "n1"), "n2 as well")
+        wait_until(lambda: "quorum.w 3 (here 1)" in misfit(cluster, "n3", "n2"), "n3 too")
+        for node in cluster.http:
+            assert "has other rules: quorum." in unready(cluster, node)
+            assert cluster.put(node, "k").status_code == 503
+            cluster.stop(node)
+
+        cluster.config.write_text(text)
+        cluster.start()
+        cluster.wait_ready()
+        assert cluster.request("POST", "n1", "/config", json={"w": 3}).status_code == 200
+        cluster.stop("n3")
+        cluster.start("n3")
+        cluster.wait_ready()
+        wait_until(lambda: cluster.request("GET", "n3", "/config").json()["w"] == 3, "n3 to go by the new W")
+
+
 @pytest.mark.parametrize(
     ("mode", "changed", "told"),
     [

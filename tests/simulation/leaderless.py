@@ -9,12 +9,18 @@ from raftkv.sim.quorum import QuorumMode, quorum_settings
 
 
 class Leaderless(Cluster):
-    """``size`` machines, of which the first ``members`` begin; connected and told of each other."""
+    """``size`` machines, of which the first ``members`` begin; connected and told of each other.
 
-    def __init__(self, size=3, *, members=0, seed=0, flush_s=0.0, **settings):
+    ``rules`` are those that a machine has otherwise than the others, by its name.
+    """
+
+    def __init__(self, size=3, *, members=0, seed=0, flush_s=0.0, rules=None, **settings):
         names = [f"n{number}" for number in range(1, size + 1)]
         self.mode = QuorumMode(quorum_settings(**settings), members=tuple(names[: members or size]))
-        super().__init__(names, self.mode, seed=seed, flush_s=flush_s)
+        super().__init__(names, self.mode, seed=seed, flush_s=flush_s, begins=False)
+        for name, others in (rules or {}).items():
+            self.machines[name].rules |= others
+        self.begin()
         self.run(0.5)
 
     def replica(self, name):

@@ -103,6 +103,40 @@ def test_the_stamp_that_a_client_is_told_is_the_one_that_replicas_hold():
         assert cluster.replica(node).contents()[b"k"].newest == (result.revision, result.node)
 
 
+# -- first sizes
+
+
+def test_nodes_that_begin_with_other_sizes_take_no_part_with_each_other_and_say_which():
+    """Until gossip had made one of them the winner, R + W > N failed across coordinators."""
+    rules = {"n2": {"quorum.r": 1, "quorum.w": 3}, "n3": {"quorum.r": 1, "quorum.w": 1}}
+    cluster = Leaderless(3, rules=rules, n=3, r=2, w=2, sloppy=False)
+    written = cluster.put("n1", b"k", b"v")
+    cluster.run(2.0)
+
+    assert isinstance(written, Refused)
+    assert [cluster.replica(node).sizes for node in cluster.machines] == [(3, 2, 2), (3, 1, 3), (3, 1, 1)]
+    assert {peer.id: peer.misfit for peer in cluster.replica("n1").status().peers} == {
+        "n2": "n2 has other rules: quorum.r 1 (here 2), quorum.w 3 (here 2)",
+        "n3": "n3 has other rules: quorum.r 1 (here 2), quorum.w 1 (here 2)",
+    }
+    assert "quorum.w 1 (here 3)" in {peer.id: peer.misfit for peer in cluster.replica("n2").status().peers}["n3"]
+
+
+def test_sizes_that_were_changed_reach_who_was_away_and_who_joins_although_all_begin_with_those_of_the_file():
+    cluster = Leaderless(4, members=3, n=3, r=2, w=2)
+    cluster.isolate("n3")
+    cluster.ask("n1", Configure(n=2, r=1, w=2))
+    cluster.run(2.0)
+    cluster.kill("n3")
+    cluster.restart("n3")
+    cluster.heal()
+    cluster.run(3.0)
+    joining(cluster, "n4", via="n1")
+    cluster.run_until(lambda: cluster.replica("n1").entries["n4"].phase is Phase.UP)
+
+    assert [cluster.replica(node).sizes for node in cluster.machines] == [(2, 1, 2)] * 4
+
+
 # -- full disks
 
 
@@ -762,6 +796,37 @@ def test_a_write_that_was_seen_and_deleted_is_not_made_again():
     assert isinstance(deleted.results[0], DeleteDone)
     assert [cluster.get(name, b"k") for name in cluster.machines] == [None, None, None]
     assert isinstance(writing.outcome, Unknown)
+
+
+def overtaken_at_n3(w):
+    """What becomes of a write that ``n1`` and ``n2`` come to show, and ``n3`` does not, as another was there first."""
+    cluster = Leaderless(3, sloppy=False, replica_timeout_s=30.0, anti_entropy_s=1000.0)
+    to_n2 = cluster.cut(["n1"], ["n2"], both=False)
+    from_n3 = cluster.cut(["n3"], ["n1", "n2"], both=False)
+    writing = cluster.submit("n1", cluster.written(b"k", b"A", w=w), 20.0)
+    later = cluster.submit("n3", cluster.written(b"k", b"B", w=3), 20.0)
+    cluster.run(0.1)
+    cluster.heal(from_n3[:1])  # first n1 hears that n3 has a later one
+    cluster.run(0.1)
+    before = writing.outcome
+    cluster.heal(to_n2)  # then that n2 has come to show its own
+    cluster.run(0.1)
+    cluster.heal()
+    cluster.run_until(lambda: writing.outcome is not None and later.outcome is not None)
+    cluster.run(1.0)
+
+    assert before is None
+    assert isinstance(later.outcome, Written)
+    assert [cluster.held(name) for name in cluster.machines] == [{b"k": b"B"}] * 3
+    return writing.outcome
+
+
+def test_a_write_that_w_replicas_came_to_show_is_done_although_a_concurrent_one_was_first_at_the_third():
+    assert isinstance(overtaken_at_n3(w=2), Written)
+
+
+def test_a_write_that_fewer_than_w_replicas_came_to_show_is_not_called_done():
+    assert isinstance(overtaken_at_n3(w=3), Unknown)
 
 
 # -- members that have moved

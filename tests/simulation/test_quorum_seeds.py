@@ -36,6 +36,10 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "silent asked again": scenarios.test_clients_go_on_at_once_behind_a_fresh_partition_and_after_it,
     "reserve for deletions": scenarios.test_deletions_use_the_reserve_of_a_full_disk_down_to_half_of_it,
     "made twice": scenarios.test_a_write_that_was_seen_and_deleted_is_not_made_again,
+    "overtaken though shown": (
+        scenarios.test_a_write_that_w_replicas_came_to_show_is_done_although_a_concurrent_one_was_first_at_the_third
+    ),
+    "shown by one": scenarios.test_a_write_that_fewer_than_w_replicas_came_to_show_is_not_called_done,
     "strangers counted": scenarios.test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted,
     "anybody let go": scenarios.test_nobody_is_let_go_without_whom_a_quorum_is_lost,
     "no observing": scenarios.test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges,
@@ -60,6 +64,7 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "stepping alone": scenarios.test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before,
     "old owners only": (scenarios.test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_reads_move),
     "one actor": scenarios.test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot,
+    "first sizes": scenarios.test_nodes_that_begin_with_other_sizes_take_no_part_with_each_other_and_say_which,
     "own stamps": times.test_a_write_at_a_node_whose_clock_is_ahead_is_stamped_like_any_other_and_hides_no_later_one,
     "own expiry": times.test_a_key_lives_as_long_as_it_was_told_at_every_node_whatever_one_clock_shows,
     "own grace": times.test_deletions_that_others_have_forgotten_are_not_undone_by_a_node_whose_clock_is_behind,

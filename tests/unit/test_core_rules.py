@@ -34,6 +34,8 @@ def test_every_key_is_a_rule_or_says_why_it_is_none():
         ("raft", "[http]\nmax_batch_operations = 9", "http.max_batch_operations 9 (here 1000)"),
         ("quorum", "[http]\nmax_batch_operations = 9", "http.max_batch_operations 9 (here 1000)"),
         ("quorum", "[quorum]\nvnodes = 7", "quorum.vnodes 7 (here 100)"),
+        ("quorum", "[quorum]\nn = 2\nr = 1\nw = 2", "quorum.n 2 (here 3), quorum.r 1 (here 2)"),
+        ("quorum", "[quorum]\nw = 1", "quorum.w 1 (here 2)"),
         ("quorum", '[quorum]\nconflicts = "siblings"', "quorum.conflicts siblings (here lww)"),
     ],
 )
