@@ -78,7 +78,7 @@ class Built(msgspec.Struct, frozen=True):
 def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents, surroundings: Surroundings) -> Built:
     """The replica of ``node_id``. ``events`` are told of the link's, and pass them on. Raises ``StartupError``."""
     rules = rules_of(config)
-    identity = begin_life(home, node_id, rules, os.urandom)
+    identity = begin_life(home, node_id, rules, os.urandom, is_alone=len(config.node) == 1)
     link = _link(config, node_id, events, surroundings)
     greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s)
     if config.cluster.mode == "quorum":

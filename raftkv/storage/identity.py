@@ -17,7 +17,7 @@ import msgspec
 
 from raftkv.core.errors import StartupError
 from raftkv.core.identity import Identity, started, unlike
-from raftkv.core.rules import MEMBERS, Rules
+from raftkv.core.rules import MEMBERS, NAMED, Rules
 from raftkv.storage.disk import replace_file, translated
 
 NAME: Final = "identity.json"
@@ -41,8 +41,13 @@ class IdentityFile:
         self.identity = identity
 
 
-def begin_life(home: Path, node: str, rules: Rules, random_bytes: Callable[[int], bytes]) -> IdentityFile:
+def begin_life(
+    home: Path, node: str, rules: Rules, random_bytes: Callable[[int], bytes], *, is_alone: bool
+) -> IdentityFile:
     """Take up the identity in ``home`` for ``node``, or make one, and number this start durably.
+
+    ``is_alone``: it makes a cluster by itself. Any other node has promised nothing before it met a peer, and only by
+    then its rules are fixed: a first start with a mistake in them costs no directory.
 
     Raises ``StartupError`` when the directory holds the data of another node, of a cluster with other rules, or data
     and no identity, which every version has written before anything else.
@@ -60,6 +65,8 @@ def begin_life(home: Path, node: str, rules: Rules, random_bytes: Callable[[int]
     held = None if text is None else _read(path, text)
     if held is None:
         held = Identity(node=node, disk="", starts=(), rules={})
+    if held.starts and not held.others and not is_alone:
+        held = msgspec.structs.replace(held, rules={name: held.rules[name] for name in NAMED if name in held.rules})
     differing = unlike(held, node, rules.always)
     if differing:
         raise StartupError(

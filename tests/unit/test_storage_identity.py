@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import StartupError
-from raftkv.core.identity import Standing
+from raftkv.core.identity import Life, Met, Standing
 from raftkv.core.rules import Rules
 from raftkv.storage.identity import NAME, begin_life
 
@@ -16,8 +16,12 @@ RULES = Rules(
 )
 
 
-def begin(home, node="n1", **changes):
-    return begin_life(home, node, Rules(always={**RULES.always, **changes}, together={}), urandom)
+def begin(home, node="n1", *, is_alone=False, **changes):
+    return begin_life(home, node, Rules(always={**RULES.always, **changes}, together={}), urandom, is_alone=is_alone)
+
+
+def has_met(file):
+    file.save(msgspec.structs.replace(file.identity, others={"n2": {"disk": Met(Life(1, "nonce"))}}))
 
 
 def test_each_start_has_the_next_number_and_the_disk_stays(tmp_path):
@@ -52,7 +56,7 @@ def test_what_is_saved_is_there_at_the_next_start(tmp_path):
     ],
 )
 def test_the_data_of_another_node_or_of_other_rules_is_refused_with_both_values(tmp_path, node, changes, told):
-    begin(tmp_path)
+    has_met(begin(tmp_path))
     before = (tmp_path / NAME).read_bytes()
 
     with pytest.raises(StartupError) as refused:
@@ -60,6 +64,20 @@ def test_the_data_of_another_node_or_of_other_rules_is_refused_with_both_values(
     assert told in str(refused.value)
     assert str(tmp_path) in str(refused.value)
     assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_a_mistake_in_the_rules_of_a_first_start_is_put_right_by_the_next(tmp_path):
+    begin(tmp_path, **{"raft.idempotency_keys": 1})
+    second = begin(tmp_path)
+
+    assert second.identity.rules["raft.idempotency_keys"] == 9
+
+
+def test_the_rules_of_a_cluster_of_one_are_fixed_at_once(tmp_path):
+    begin(tmp_path, is_alone=True)
+
+    with pytest.raises(StartupError, match="idempotency_keys"):
+        begin(tmp_path, is_alone=True, **{"raft.idempotency_keys": 1})
 
 
 @pytest.mark.parametrize(
