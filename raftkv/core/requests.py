@@ -32,7 +32,14 @@ DEFAULT: Final = 0
 
 
 Key = Annotated[bytes, Meta(min_length=1, max_length=KEY_BYTES_MAX)]
-Match = Annotated[int, Meta(ge=ANY, le=1 << 62)]
+Revision = Annotated[int, Meta(ge=0, le=1 << 62)]
+
+MATCHES_MAX: Final = 64
+"""Revisions that one precondition may name: whoever merges has read a few."""
+
+Match = Annotated[int, Meta(ge=ANY, le=1 << 62)] | Annotated[tuple[Revision, ...], Meta(max_length=MATCHES_MAX)]
+"""What the key must be: one value as below, or several revisions of which it must have one, the longer form."""
+
 Milliseconds = Annotated[int, Meta(ge=0, le=1 << 48)]
 """A span of time; up to nine thousand years, so that no sum of two leaves 64 bits."""
 
@@ -54,8 +61,9 @@ class Consistency(enum.StrEnum):
 class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put", gc=False):
     """Store ``value`` under ``key``.
 
-    ``match`` is the precondition: ``None`` for none, ``ABSENT``, ``ANY``, or the exact modification revision the key
-    must have. ``ttl_ms`` > 0 lets the key expire that many milliseconds after the command's time stamp.
+    ``match`` is the precondition: ``None`` for none, ``ABSENT``, ``ANY``, the exact modification revision the key
+    must have, or several of which it must have one (``ABSENT`` may be among them). ``ttl_ms`` > 0 lets the key expire
+    that many milliseconds after the command's time stamp.
     """
 
     key: Key

@@ -25,8 +25,8 @@ _FLAG: Final = {"type": "string", "enum": ["", "0", "1", "true", "false"]}
 _KEY: Final = {"type": "string", "minLength": 1}
 _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "If-Match": (
-        'the revision the key must stand at, as in "7", or * (it must exist)',
-        {"type": "string", "pattern": r'^(\*|"[0-9]{1,18}")$'},
+        'the revision the key must stand at, as in "7"; several, of which any may match; or * (it must exist)',
+        {"type": "string", "pattern": r'^(\*|"[0-9]{1,18}"(, ?"[0-9]{1,18}"){0,63})$'},
     ),
     "If-None-Match": ("* (the key must not exist); not together with If-Match", {"type": "string", "enum": ["*"]}),
     "Idempotency-Key": (

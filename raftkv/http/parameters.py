@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
-from raftkv.core.requests import ABSENT, ANY, Consistency
+from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Consistency, Match
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
 
@@ -171,10 +171,10 @@ def consistency(found: dict[str, str], offers: tuple[Consistency, ...] | None) -
     return level
 
 
-def precondition(request: HttpRequest) -> int | None:
+def precondition(request: HttpRequest) -> Match | None:
     """``match`` of a write, from ``If-Match`` and ``If-None-Match``.
 
-    A weak tag (``W/"7"``) matches no write (RFC 9110, section 13.1.1); of a list, one strong tag may be left.
+    Of several tags any may match, and a weak one (``W/"7"``) matches no write (RFC 9110, section 13.1.1).
     ``If-Match: "0"`` says that the key must not exist, as ``If-None-Match: *`` does.
     """
     if_match, if_none_match = request.headers.get(b"if-match"), request.headers.get(b"if-none-match")
@@ -194,10 +194,14 @@ def precondition(request: HttpRequest) -> int | None:
     if any(_STAMP_ETAG.fullmatch(tag) for tag in tags):
         refuse(Code.NOT_SUPPORTED, "If-Match: the tag is of a leaderless cluster, which cannot compare and set")
     found = [_ETAG.fullmatch(tag) for tag in tags]
-    strong = {tag[1] or tag[2] for tag in found if tag is not None and not tag[0].startswith("W/")}
-    if None in found or len(strong) > 1:
-        refuse(Code.BAD_REQUEST, 'If-Match: must be * or one revision in quotes, as in "7"')
-    return int(strong.pop()) if strong else NEVER
+    if None in found:
+        refuse(Code.BAD_REQUEST, 'If-Match: must be * or revisions in quotes, as in "7" or "7", "9"')
+    strong = sorted({int(tag[1] or tag[2]) for tag in found if tag is not None and not tag[0].startswith("W/")})
+    if len(strong) > MATCHES_MAX:
+        refuse(Code.BAD_REQUEST, f"If-Match: at most {MATCHES_MAX} revisions can be named")
+    if len(strong) > 1:
+        return tuple(strong)
+    return strong[0] if strong else NEVER
 
 
 def _tags(header: str) -> list[str]:

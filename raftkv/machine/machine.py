@@ -16,7 +16,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from raftkv.core.pages import ANSWER_BYTES
-from raftkv.core.requests import ANY, Delete, Get, Operation, Put, Write
+from raftkv.core.requests import ANY, Delete, Get, Match, Operation, Put, Write
 from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, PutDone, Withheld, Written
 from raftkv.machine import command as commands
 from raftkv.machine import layout
@@ -253,10 +253,12 @@ class Machine:
         self.rows.remove(layout.KEYS, key, before)
 
 
-def _matches(match: int | None, mod_revision: int) -> bool:
+def _matches(match: Match | None, mod_revision: int) -> bool:
     """Does a key at ``mod_revision`` (0: it does not exist) meet the precondition?"""
     if match is None:
         return True
     if match == ANY:
         return mod_revision != 0
+    if isinstance(match, tuple):
+        return mod_revision in match
     return match == mod_revision

@@ -108,7 +108,10 @@ def refusal(write: Write, *, cluster_size: int, limit_bytes: int) -> Refused | N
     if write.n != DEFAULT or write.sloppy is not None or write.context:
         return NOT_OF_RAFT
     for operation in write.operations:
-        if not isinstance(operation, Get) and operation.match is not None and operation.match < min(ABSENT, ANY):
+        if isinstance(operation, Get) or operation.match is None:
+            continue
+        match = operation.match
+        if any(one < ABSENT for one in match) if isinstance(match, tuple) else match < min(ABSENT, ANY):
             return Refused(code=Code.BAD_REQUEST, detail="a revision cannot be negative")
     if size_bytes(write) > limit_bytes:
         return Refused(code=Code.VALUE_TOO_LARGE, detail=f"one request may carry {limit_bytes} bytes")

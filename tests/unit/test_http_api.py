@@ -316,6 +316,10 @@ def test_a_half_sent_body_has_no_effect(node: Node) -> None:
         ({"if_match": '"9"'}, 412, 412),
         ({"if_match": "*"}, 412, 200),
         ({"if_match": '"0"'}, 201, 412),
+        ({"if_match": '"9", "1"'}, 412, 200),
+        ({"if_match": '"9", W/"1", "8"'}, 412, 412),
+        ({"if_match": '"0", "1"'}, 201, 200),
+        ({"if_match": '"1","1"'}, 412, 200),
         ({"if_none_match": "*"}, 201, 412),
     ],
 )
@@ -338,7 +342,8 @@ def test_preconditions_of_delete(node: Node) -> None:
 
     assert is_problem(node("DELETE", "/kv/a", if_match='"7"'), 412, "precondition_failed")
     assert is_problem(node("DELETE", "/kv/none", if_match="*"), 412, "precondition_failed", "does not exist")
-    assert node("DELETE", "/kv/a", if_match='"1"').status == 200
+    assert is_problem(node("DELETE", "/kv/a", if_match='"7", "8"'), 412, "precondition_failed")
+    assert node("DELETE", "/kv/a", if_match='"7", "1"').status == 200
 
 
 @pytest.mark.parametrize(
@@ -346,7 +351,9 @@ def test_preconditions_of_delete(node: Node) -> None:
     [
         {"if_match": '"a"'},
         {"if_match": ""},
-        {"if_match": '"1", "2"'},
+        {"if_match": '"1", 2@n1'},
+        {"if_match": '"1", *'},
+        {"if_match": ", ".join(f'"{revision}"' for revision in range(1, 66))},
         {"if_match": '"-1"'},
         {"if_match": '"99999999999999999999"'},
         {"if_none_match": '"1"'},

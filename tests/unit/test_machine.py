@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core import pages
-from raftkv.core.requests import ABSENT, ANY, Delete, Get, List, Put, Write, prefix_end
+from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Delete, Get, List, Put, Write, prefix_end
 from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Record, Withheld
 from raftkv.machine import command as commands
 from raftkv.machine import layout, reading
@@ -15,7 +15,9 @@ from raftkv.storage import sums
 from raftkv.storage.tables import MemoryTables
 
 KEYS = st.sampled_from([b"a", b"b", b"a/b", "ключ".encode(), b"z" * 600])
-MATCH = st.one_of(st.none(), st.just(ABSENT), st.just(ANY), st.integers(1, 12))
+MATCH = st.one_of(
+    st.none(), st.just(ABSENT), st.just(ANY), st.integers(1, 12), st.lists(st.integers(0, 12), max_size=5).map(tuple)
+)
 OPERATIONS = st.one_of(
     st.builds(Put, key=KEYS, value=st.binary(max_size=8), match=MATCH),
     st.builds(Delete, key=KEYS, match=MATCH),
@@ -59,7 +61,8 @@ class Model:
         if isinstance(op, Get):
             return Missing(key=op.key) if found is None else found
         current = 0 if found is None else found.mod_revision
-        allowed = {None: True, ABSENT: current == 0, ANY: current != 0}.get(op.match, op.match == current)
+        several = isinstance(op.match, tuple) and current in op.match
+        allowed = {None: True, ABSENT: current == 0, ANY: current != 0}.get(op.match, several or op.match == current)
         if not allowed:
             return Mismatch(revision=current)
         if isinstance(op, Delete):
@@ -287,6 +290,24 @@ def test_commands_survive_the_journey():
 
     assert (command.now_ms, command.origin, command.sequence, command.writes) == (123, 2**63, 9, (write,))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(write), type=Write) == write
+
+
+@pytest.mark.parametrize(
+    ("match", "encoded"),
+    [(None, b"\xc0"), (ABSENT, b"\x00"), (ANY, b"\xff"), (300, b"\xcd\x01\x2c"), ((3, 7), b"\x92\x03\x07")],
+)
+def test_preconditions_have_the_bytes_that_logs_have(match, encoded):
+    delete = Delete(key=b"k", match=match)
+    found = msgspec.msgpack.encode(delete)
+
+    assert found == b"\x93\xa6delete\xc4\x01k" + encoded
+    assert msgspec.msgpack.decode(found, type=Delete) == delete
+
+
+@pytest.mark.parametrize("match", [-2, (-1,), tuple(range(MATCHES_MAX + 1)), 1 << 63])
+def test_a_precondition_beyond_its_bounds_is_not_read(match):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(Delete(key=b"k", match=match)), type=Delete)
 
 
 def test_no_command_builds_more_than_it_may_answer_and_what_it_does_is_the_same():
