@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -97,6 +97,14 @@ def _largest_command_bytes(config: ClusterConfig) -> int:
     return max(4 << 20, 2 * config.http.max_value_bytes + (1 << 20))
 
 
+BESIDE_A_ROW_BYTES: Final = 3 << 20
+"""What else is in a frame that carries a row of a leaderless store: a page of others, keys, and who wrote what."""
+
+
+def _frame_limit_bytes(config: ClusterConfig) -> int:
+    return 3 * _largest_command_bytes(config) + (1 << 20)
+
+
 def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings: Surroundings) -> PeerLink:
     peers = config.peers
     return PeerLink(
@@ -107,7 +115,7 @@ def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings:
         members={node.id: node.peer_address for node in config.node},
         events=events,
         silence_timeout_s=peers.silence_timeout_s,
-        frame_limit_bytes=3 * _largest_command_bytes(config) + (1 << 20),
+        frame_limit_bytes=_frame_limit_bytes(config),
         tls=peer_tls(peers.tls_cert, peers.tls_key, peers.tls_ca) if peers.tls_cert else None,
         random=random.Random(),  # noqa: S311  jitter, not secrets
         faults=surroundings.faults,
@@ -247,7 +255,12 @@ def _quorum(  # noqa: PLR0917
     disk = RealDisk()
     conflicts = CONFLICTS[config.quorum.conflicts]
     engine = RocksEngine(home / "store")
-    store = Store(engine, conflicts, max_siblings=config.quorum.max_siblings)
+    store = Store(
+        engine,
+        conflicts,
+        max_siblings=config.quorum.max_siblings,
+        max_row_bytes=_frame_limit_bytes(config) - BESIDE_A_ROW_BYTES,
+    )
     entries = {node.id: Entry(node.id, node.http, node.peer, node.zone) for node in config.node}
     remembered = remembered_members(store)
     is_let_in = remembered is not None and not remembered.is_awaited(node_id)

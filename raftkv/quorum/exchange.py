@@ -288,7 +288,7 @@ class Answering:
         rows: list[tuple[bytes, bytes]] = []
         wanted: list[bytes] = []
         until, size_bytes = offer.until, 0
-        seen = 0
+        seen, before = 0, b""
         for where, mark in self._store.scan_order(piece, offer.after):
             if offer.until and where > offer.until:
                 break
@@ -301,6 +301,9 @@ class Answering:
                 state = self._store.read(key)
                 if state is not None:
                     encoded = encode_state(state)
+                    if rows and size_bytes + len(encoded) > PAGE_BYTES:
+                        until = before  # a large row has a page of its own
+                        break
                     rows.append((key, encoded))
                     size_bytes += len(encoded) + len(key)
                 if their_mark is not None:
@@ -308,6 +311,7 @@ class Answering:
             if size_bytes >= PAGE_BYTES or seen >= LOOKED_AT_PER_PAGE:
                 until = where
                 break
+            before = where
         # What was offered beyond where this page ends is offered again with the next.
         wanted += [where[POSITION_BYTES:] for where in theirs if not until or where <= until]
         self._outbox.post(peer, ReturnPage(offer.id, until, tuple(rows), tuple(wanted)))

@@ -94,5 +94,9 @@ class Outbox:
             self._link.send(peer, messages.frame(batch))
         except ValueError as error:
             # Longer than a frame may be, as the union of very many large siblings is. It is not sent: whoever waits for
-            # it hears nothing, and this node must not end for it.
+            # it hears nothing, and this node must not end for it. What was to go with it leaves all the same.
+            if len(batch) > 1:
+                for item in batch:
+                    self._send_frame(peer, [item])
+                return
             log_line.warning("message not sent", peer=peer, reason=str(error))

@@ -38,8 +38,9 @@ from raftkv.storage.engine import Engine, Table
 MORTAL: Final = b"\1"
 """Ends the mark of a state that has no version without end: it may be purged one day."""
 
-MAX_ROW_BYTES: Final = 64 << 20
-"""No row holds concurrent values of more; so many could not be told to anybody, for a frame is not much longer."""
+MAX_ROW_BYTES: Final = 10 << 20
+"""No row holds concurrent values of more where frames are of the shortest length there is: more could not be told to
+anybody. The rest of the frame is for a page that a row comes with, for keys, and for who wrote what."""
 
 OrderKey = bytes
 """Position and key, as the ``order`` table has them."""
@@ -132,10 +133,11 @@ def _undecodable(error: Exception) -> DiskError:
 class StagedTable:
     """What a turn has staged in ``data`` or ``hints``, over what is committed; ``None`` where a row is to go."""
 
-    def __init__(self, engine: Engine, table: Table, conflicts: Conflicts) -> None:
+    def __init__(self, engine: Engine, table: Table, conflicts: Conflicts, max_row_bytes: int) -> None:
         self._engine = engine
         self._table = table
         self._conflicts = conflicts
+        self._max_row_bytes = max_row_bytes
         self._committed: dict[bytes, Held | None] = {}
         self.rows: dict[bytes, Held | None] = {}
 
@@ -154,12 +156,12 @@ class StagedTable:
         """Join ``state`` into ``row``; returns what stood there and what stands there now. Raises ``TooLargeError``."""
         held = self.standing(row)
         if held is None:
-            _check_size(state)
+            _check_size(state, self._max_row_bytes)
             self.rows[row] = Held(state)
             return None, state
         now = self._conflicts.join(held.state, state)
         if now != held.state:
-            _check_size(now)
+            _check_size(now, self._max_row_bytes)
             self.rows[row] = Held(now, held.actor)
         return held.state, now
 
@@ -192,13 +194,13 @@ class StagedTable:
         return [change for change in changes if change[1] is not change[2]]
 
 
-def _check_size(state: State) -> None:
+def _check_size(state: State, max_row_bytes: int) -> None:
     """What peers bring must not add up without end: a row that can be written can be read, and held in memory."""
     versions = state.versions
     if len(versions) == 1 and len(state.seen) <= MAX_VERSIONS:
         return
     size_bytes = sum([len(version.value or b"") for version in versions])
-    if max(len(versions), len(state.seen)) > MAX_VERSIONS or size_bytes > MAX_ROW_BYTES:
+    if max(len(versions), len(state.seen)) > MAX_VERSIONS or size_bytes > max_row_bytes:
         raise TooLargeError(f"{len(versions)} concurrent values with {size_bytes} bytes are more than a row may hold")
 
 

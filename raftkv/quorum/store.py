@@ -13,6 +13,7 @@ from typing import Final
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.quorum.ring import POSITION_BYTES, POSITIONS, Range
 from raftkv.quorum.rows import (
+    MAX_ROW_BYTES,
     ContextAheadError,
     OrderKey,
     StagedTable,
@@ -60,15 +61,20 @@ class Store:
     store goes on; after any other the node must end. What is to be dropped stays while the disk is full.
     """
 
-    def __init__(self, engine: Engine, conflicts: Conflicts, *, max_siblings: int = 64) -> None:
-        """Raises ``StartupError`` when the data was written with other ``conflicts``."""
+    def __init__(
+        self, engine: Engine, conflicts: Conflicts, *, max_siblings: int = 64, max_row_bytes: int = MAX_ROW_BYTES
+    ) -> None:
+        """``max_row_bytes`` of concurrent values fit into a frame, beside a page of others.
+
+        Raises ``StartupError`` when the data was written with other ``conflicts``.
+        """
         self.on_change: Callable[[OrderKey, bytes | None, bytes | None], None] | None = None
         """Told of every ``Change``, once it is durable."""
         self._engine = engine
         self._conflicts = conflicts
         self._max_siblings = max_siblings
-        self._data = StagedTable(engine, Table.DATA, conflicts)
-        self._hints = StagedTable(engine, Table.HINTS, conflicts)
+        self._data = StagedTable(engine, Table.DATA, conflicts, max_row_bytes)
+        self._hints = StagedTable(engine, Table.HINTS, conflicts, max_row_bytes)
         self._meta: dict[bytes, bytes] = {}
         self._is_staged = False
         self._purged: tuple[int, int] = (0, 0)

@@ -329,3 +329,19 @@ def test_large_states_that_the_peer_lacks_are_sent_a_page_at_a_time(monkeypatch)
 
     assert other.contents() == one.contents()
     assert len([size for size in sizes if size]) >= 3
+
+
+def test_a_large_row_has_a_page_of_its_own_so_that_it_fits_into_a_frame(monkeypatch):
+    """Else the page is not sent, and its range is exchanged no more."""
+    monkeypatch.setattr(exchange, "PAGE_BYTES", 200)
+    here, there = Side("n1"), Side("n2", [(key, 1) for key in KEYS])
+    for key in KEYS[::3]:
+        there.store.stage(key, State((Version(2, "n2", bytes(1_000)),)))
+    there.store.commit()
+    here.begin()
+    run(here, there)
+    pages = [page.rows for page in here.pages if isinstance(page, messages.ReturnPage)]
+
+    assert here.contents() == there.contents()
+    assert all(len(rows) == 1 for rows in pages if any(len(row) > 1_000 for _, row in rows))
+    assert max(map(len, pages)) > 1

@@ -1,6 +1,6 @@
 """The outbox: one frame for each peer and turn, handed to the network at once."""
 
-from raftkv.quorum.messages import Unsettled, decode
+from raftkv.quorum.messages import Store, Unsettled, decode
 from raftkv.quorum.outbox import Outbox
 
 
@@ -37,3 +37,19 @@ def test_what_a_node_tells_itself_is_not_sent():
     assert not outbox.flush()
     assert link.done == []
     assert list(outbox.own) == [Unsettled(1)]
+
+
+def test_a_message_longer_than_a_frame_takes_no_other_with_it():
+    class Short(Link):
+        def send(self, peer, payload):
+            if len(payload) > 1000:
+                raise ValueError("longer than a frame")
+            return super().send(peer, payload)
+
+    link = Short()
+    outbox = Outbox("n1", link)
+    for message in (Unsettled(1), Store(2, ((b"k", bytes(2000)),)), Unsettled(3)):
+        outbox.post("n2", message)
+    outbox.flush()
+
+    assert link.done == [("n2", [1]), ("n2", [3]), "flush"]

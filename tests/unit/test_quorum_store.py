@@ -607,9 +607,8 @@ def test_a_row_does_not_grow_beyond_what_it_may_hold(monkeypatch):
     assert len(store.read(b"k").versions) == len(store.read_hinted(b"k").versions) == 3
 
 
-def test_the_bytes_of_a_row_are_bounded_too(monkeypatch):
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 10)
-    store = Store(MemoryEngine(), CONFLICTS["siblings"])
+def test_the_bytes_of_a_row_are_bounded_too():
+    store = Store(MemoryEngine(), CONFLICTS["siblings"], max_row_bytes=10)
     one, other = (State((Version(number, f"n{number}", bytes(6)),), ((f"n{number}", number),)) for number in (1, 2))
 
     assert not isinstance(store.stage(b"k", one), Refused)
