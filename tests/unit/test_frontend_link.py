@@ -13,11 +13,11 @@ import pytest
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
 from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Barrier, Consistency, Get, Inspect, Put, Query, Read, Write
+from raftkv.core.requests import Barrier, Consistency, Get, Inspect, List, Put, Query, Read, Write
 from raftkv.core.results import Answer, Missing, Ready, Status, Written
 from raftkv.frontend import remote, wire
 from raftkv.frontend.remote import RemoteReplicator
-from raftkv.frontend.server import FrontendServer
+from raftkv.frontend.server import BEHIND, FrontendServer
 from tests.contract.remote import Replica, SharedTables
 from tests.contract.solo import SoloReplicator
 
@@ -487,5 +487,93 @@ def test_what_a_lost_replica_leaves_open_is_let_go_of_too(tmp_path: Path) -> Non
         await until(lambda: all(pending.outcome is not None for pending in asked))
 
         assert len(link.remote._deadlines) == 0
+
+    run(tmp_path, scenario, shared=True)
+
+
+def stop_reading(link: Link) -> None:
+    """The front-end takes nothing of what the replica sends."""
+    link.remote._connection._transport.pause_reading()  # type: ignore[union-attr]
+
+
+def go_on_reading(link: Link) -> None:
+    link.remote._connection._transport.resume_reading()  # type: ignore[union-attr]
+
+
+def test_a_front_end_that_is_behind_is_refused_large_answers_and_given_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raftkv.frontend.server.SLOW_BYTES", 4 << 20)
+    large, small = b"l", b"s"
+    both = Write(operations=(Put(key=small, value=b"v"), Get(key=large)))
+
+    async def scenario(link: Link) -> None:
+        put = link.ask(Write(operations=(Put(key=large, value=bytes(1 << 20)), Put(key=small, value=b"v"))))
+        await until(lambda: put.outcome)
+        (connection,) = link.replica.server._connections
+        stop_reading(link)
+        reads = [link.ask(Read(query=Get(key=large))) for _ in range(40)]
+        writes = [link.ask(both) for _ in range(2)]
+        others = [link.ask(Read(query=Get(key=small))) for _ in range(40)]
+        await until(lambda: len(link.solo.submitted) == 83)
+        await until(lambda: not connection._replies)
+        held_bytes = connection._transport.get_write_buffer_size()  # type: ignore[union-attr]
+        go_on_reading(link)
+        await until(lambda: all(pending.outcome for pending in (*reads, *writes, *others)))
+
+        assert held_bytes <= 4 << 20
+        refused = [pending.outcome for pending in reads if not isinstance(pending.outcome, Answer)]
+        assert 30 < len(refused) < 40
+        assert set(refused) == {BEHIND}
+        assert all(isinstance(pending.outcome, Unknown) for pending in writes)
+        assert all(isinstance(pending.outcome, Answer) for pending in others)
+
+    run(tmp_path, scenario)
+
+
+def test_a_front_end_that_reads_nothing_at_all_loses_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raftkv.frontend.server.MAX_UNREAD_BYTES", 1 << 20)
+
+    async def scenario(link: Link) -> None:
+        (connection,) = link.replica.server._connections
+        stop_reading(link)
+        for _ in range(100):
+            connection.write(bytes(64 << 10))
+        await until(lambda: connection not in link.replica.server._connections)
+
+    run(tmp_path, scenario)
+
+
+def test_readers_of_one_barrier_are_given_their_answers_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one turn reads is given away before more is read; values, pages and what is missing alike."""
+    monkeypatch.setattr(remote, "TURN_BYTES", 4_000)
+
+    async def scenario(link: Link) -> None:
+        put = link.ask(Write(operations=(Put(key=b"a", value=bytes(1_000)),)))
+        await until(lambda: put.outcome)
+        link.solo.held = True
+        first = link.ask(READ)
+        await until(lambda: link.barriers == 1)
+        turns: list[int] = []
+        serve = link.remote._serve_readers
+
+        def serve_and_count(readers: Any, outcome: Any, start: int = 0) -> None:
+            before = sum(reader.pending.outcome is not None for reader in readers)
+            serve(readers, outcome, start)
+            turns.append(sum(reader.pending.outcome is not None for reader in readers) - before)
+
+        link.remote._serve_readers = serve_and_count  # type: ignore[method-assign]
+        pages = Read(query=List(start=b"", end=None, limit=10))
+        rest = [link.ask(READ if number % 2 else pages) for number in range(20)]
+        await until(lambda: link.barriers == 2)
+        link.solo.held = False
+        await until(lambda: all(pending.outcome for pending in (first, *rest)))
+
+        assert all(isinstance(pending.outcome, Answer) for pending in (first, *rest))
+        assert turns == [1, 4, 4, 4, 4, 4]
 
     run(tmp_path, scenario, shared=True)
