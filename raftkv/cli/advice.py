@@ -58,7 +58,9 @@ def _size(answered: Nodes) -> int:
 
 
 def _reasons(nodes: Nodes) -> str:
-    return "; ".join(dict.fromkeys(str(node["error"]) for node in nodes))
+    from raftkv.client.servers import told_together  # noqa: PLC0415  commands load what they use
+
+    return told_together({node["server"]: str(node["error"]).removeprefix(f"{node['server']} ") for node in nodes})
 
 
 @contextlib.contextmanager

@@ -16,18 +16,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 
 from raftkv.client.errors import UNREACHABLE, Reply, Setback, judge
 from raftkv.client.exchange import Call, Exchange, LostError, NotSentError
-from raftkv.client.servers import Rounds, attempt_s
+from raftkv.client.servers import Rounds, attempt_s, told_together
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 from raftkv.core.proof import Prover
-
-NAMED_MAX: Final = 5
-"""Of more servers than these that could not be reached, the rest is only counted."""
 
 
 class Attempts:
@@ -127,13 +123,5 @@ def _none_reached(servers: Sequence[str], silent: Mapping[str, Setback]) -> Defi
     if len(servers) == 1:
         (setback,) = silent.values()
         return DefiniteError(UNREACHABLE, f"{servers[0]} {setback.unreachable}")
-    reasons: dict[str, list[str]] = {}
-    for server, setback in silent.items():
-        reasons.setdefault(setback.unreachable, []).append(server)
-    told = [f"{_listed(named)}{' each' if named[1:] else ''} {reason}" for reason, named in reasons.items()]
-    return DefiniteError(UNREACHABLE, f"none of {len(servers)} servers can be reached: {'; '.join(told)}")
-
-
-def _listed(servers: Sequence[str]) -> str:
-    more = len(servers) - NAMED_MAX
-    return ", ".join([*servers[:NAMED_MAX], *([f"{more} more"] if more > 0 else [])])
+    told = told_together({server: setback.unreachable for server, setback in silent.items()})
+    return DefiniteError(UNREACHABLE, f"none of {len(servers)} servers can be reached: {told}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,6 +22,9 @@ _PLAIN: Final = re.compile(r"[\w.:%-]+")
 FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 1.0
 """Waits between rounds double from the first to the longest: a restart of a node takes about a second."""
+
+NAMED_MAX: Final = 5
+"""Of more servers than these that could not be reached for one reason, the rest is only counted."""
 
 REFUSED_ROUNDS_MAX: Final = 6
 """So many rounds in which nothing listened anywhere, about a second with their waits, and no cluster is running."""
@@ -106,3 +109,16 @@ class Rounds:
         backoff_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(rounds - 1, 16)) * (0.5 + 0.5 * jitter)
         hint_s, self._hint_s = self._hint_s * (1 + 0.1 * jitter), 0.0
         return max(backoff_s, hint_s)
+
+
+def told_together(reasons: Mapping[str, str]) -> str:
+    """Every server and why it cannot be reached, those with the same reason together."""
+    groups: dict[str, list[str]] = {}
+    for server, reason in reasons.items():
+        groups.setdefault(reason, []).append(server)
+    return "; ".join(f"{_listed(named)}{' each' if named[1:] else ''} {reason}" for reason, named in groups.items())
+
+
+def _listed(servers: Sequence[str]) -> str:
+    more = len(servers) - NAMED_MAX
+    return ", ".join([*servers[:NAMED_MAX], *([f"{more} more"] if more > 0 else [])])

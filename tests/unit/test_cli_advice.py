@@ -12,7 +12,10 @@ def nodes(answering, size, *, ready=True, ring=False):
     members = [{"id": f"n{number}", "state": "up"} for number in range(size)]
     more = {"ring": "abc", "members": members} if ring else {}
     up = [{"node": f"n{number}", "cluster_size": size, "ready": ready, **more} for number in range(answering)]
-    return [*up, *({"server": f"http://n{number}", "error": "gone"} for number in range(answering, size))]
+    return [
+        *up,
+        *({"server": f"http://n{number}", "error": f"http://n{number} gone"} for number in range(answering, size)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,11 @@ def nodes(answering, size, *, ready=True, ring=False):
         (nodes(1, 3), "degraded: 1 of 3 nodes answers"),  # that we do not reach others does not mean that it does not
         (nodes(2, 3, ring=True), "degraded: 2 of 3 nodes answer"),
         (nodes(3, 3, ring=True), ""),
-        (nodes(0, 2), "no node answers: gone"),
+        (nodes(0, 2), "no node answers: http://n0, http://n1 each gone"),
+        (
+            [*nodes(0, 2), {"server": "http://n2", "error": "http://n2 is slow"}],
+            "no node answers: http://n0, http://n1 each gone; http://n2 is slow",
+        ),
     ],
 )
 def test_what_is_missing_is_told_with_what_it_means(found, told):
