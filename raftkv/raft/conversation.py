@@ -132,13 +132,16 @@ class Conversation:
         try:
             message = messages.decode(payload)
             self._check_term(message)
-            # The term of a pre-vote is one that nobody is in yet.
-            is_wish = isinstance(message, messages.PreVote)
-            if not self._readmission.counts and not is_wish and getattr(message, "term", 0) > 0:
-                self._readmission.heard_of_term()
+            if not self._readmission.counts:
+                self._hear_of_term(message)
             self._handlers[type(message)](peer, message)
         except messages.MalformedMessageError as error:
             self._drop(peer, error)
+
+    def _hear_of_term(self, message: messages.Message) -> None:
+        """The term of a pre-vote is one that nobody is in yet."""
+        if not isinstance(message, messages.PreVote) and getattr(message, "term", 0) > 0:
+            self._readmission.heard_of_term()
 
     def _check_term(self, message: messages.Message) -> None:
         if getattr(message, "term", 0) > self._core.term + TERM_JUMP_MAX:

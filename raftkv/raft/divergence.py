@@ -59,7 +59,8 @@ class Divergence:
         """Those that said nothing since they were connected, or that they fetch their state themselves."""
         self._since_s: float | None = None
         self._told: dict[str, tuple[int, int]] = {}
-        self._told_at_s = float("-inf")
+        self.due_s = float("-inf")
+        """When it is time to tell and to judge again."""
 
     def applied(self, index: int, state_hash: int) -> None:
         """Everything up to ``index`` is applied here."""
@@ -69,13 +70,6 @@ class Divergence:
                 if theirs <= index:
                     del self._awaited[peer]
                     self.told(peer, theirs, peer_hash)
-
-    def due(self, now_s: float) -> bool:
-        """Is it time to tell and to judge?"""
-        if now_s - self._told_at_s < self._heartbeat_s:
-            return False
-        self._told_at_s = now_s
-        return True
 
     def news_for(self, peer: str, *, has_say: bool) -> tuple[int, int] | None:
         """The index and hash to tell ``peer``, which then counts as told; ``None`` if it was told before."""
@@ -124,7 +118,8 @@ class Divergence:
         self._voices[peer] = _Voice(index, agrees=False)
 
     def judge(self, now_s: float) -> Judgement | None:
-        """What follows from what was heard; ``None``: nothing yet."""
+        """What follows from what was heard; ``None``: nothing yet. The next time is a heartbeat later."""
+        self.due_s = now_s + self._heartbeat_s
         differ = sorted(peer for peer, voice in self._voices.items() if voice.agrees is False)
         if not differ:
             self._since_s = None

@@ -60,6 +60,11 @@ class Handover:
         """Does this leader take no proposals because it hands over?"""
         return self._attempt is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Is nothing under way, and nothing held?"""
+        return self._attempt is None and not self._held
+
     def told(self, peer: str, *, has_room: bool) -> None:
         """``peer`` said whether its disk has room."""
         self._has_room[peer] = has_room

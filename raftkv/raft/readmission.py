@@ -75,7 +75,13 @@ def with_memory(identity: Identity, memory: Memory) -> Identity:
 
 
 class Readmission:
-    """The standing of one node among its peers."""
+    """The standing of one node among its peers.
+
+    ``counts``: it may vote, acknowledge and confirm. ``is_stopped``: it serves nobody, as its state differs.
+    """
+
+    counts = False
+    is_stopped = False
 
     def __init__(
         self,
@@ -89,7 +95,7 @@ class Readmission:
         """``nonce`` is random, so that no answer to an earlier life counts; ``save`` makes the memory durable."""
         self._peers = frozenset(peers)
         self._majority = (len(peers) + 1) // 2 + 1
-        self._memory = memory
+        self._take(memory)
         self._save = save
         self._nonce = nonce
         self._ask_every_s = ASK_HEARTBEATS * heartbeat_s
@@ -103,19 +109,9 @@ class Readmission:
             self._become(Standing.MEMBER)
 
     @property
-    def counts(self) -> bool:
-        """May this node vote, acknowledge and confirm?"""
-        return self._memory.standing is Standing.MEMBER
-
-    @property
     def is_recovering(self) -> bool:
         """Is this node making good what its disk lost?"""
         return self._memory.standing is Standing.RECOVERING
-
-    @property
-    def is_stopped(self) -> bool:
-        """Does the state of this node differ from others', so that it serves nobody?"""
-        return self._memory.standing in STOPPED
 
     @property
     def has_say(self) -> bool:
@@ -242,4 +238,10 @@ class Readmission:
     def _remember(self, memory: Memory) -> None:
         if memory != self._memory:
             self._save(memory)
-            self._memory = memory
+            self._take(memory)
+
+    def _take(self, memory: Memory) -> None:
+        """Remember ``memory``; what every message and every turn asks is worked out once, here."""
+        self._memory = memory
+        self.counts = memory.standing is Standing.MEMBER
+        self.is_stopped = memory.standing in STOPPED

@@ -58,7 +58,8 @@ class ReadRounds:
         self._forsworn_term = 0
         self._confirmed_at_s = float("-inf")
         self._readings: dict[str, Reading] = {}
-        self._confirmed: Confirmed | None = None
+        self.confirmed: Confirmed | None = None
+        """The last round that was confirmed, until it is taken."""
 
     def ask(self, reader: OnIndex) -> None:
         """Queue a reader for the next round."""
@@ -70,7 +71,7 @@ class ReadRounds:
 
     def take_confirmed(self) -> Confirmed | None:
         """The last round that was confirmed, if one was since this was asked last."""
-        confirmed, self._confirmed = self._confirmed, None
+        confirmed, self.confirmed = self.confirmed, None
         return confirmed
 
     def holds_lease(self, term: int, now_s: float) -> bool:
@@ -142,6 +143,6 @@ class ReadRounds:
         self._round = None
         self._lease_term = finished.term
         self._confirmed_at_s = finished.began_at_s
-        self._confirmed = Confirmed(index=finished.index, began_at_s=finished.began_at_s, readings=finished.readings)
+        self.confirmed = Confirmed(index=finished.index, began_at_s=finished.began_at_s, readings=finished.readings)
         for reader in finished.readers:
             reader(finished.index)

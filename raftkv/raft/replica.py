@@ -357,15 +357,17 @@ class RaftReplica:
         self._transport.resume_peers()
         if not self._readmission.counts:
             self._seek_readmission(now_s)
-        if self._divergence.due(now_s):
+        if now_s >= self._divergence.due_s:
             self._compare(now_s)
         self._stand(now_s)
         self._core.tick()
         self._transport.handed_over_term = None  # the word counts once
         self._send_notices(now_s)
         self._follow(now_s)
-        self._room.check(now_s)
-        self._hand_over(now_s)
+        if now_s >= self._room.due_s:
+            self._room.check(now_s)
+        if self._room.is_full or not self._handover.is_idle:
+            self._hand_over(now_s)
         self._propose(now_s)
         self._serve_reads(now_s)
         self._expire_keys(now_s)
@@ -588,10 +590,8 @@ class RaftReplica:
         self._proposals.release(proposed_before_s=now_s - self._settings.election_timeout_s)
         if self._following.leaderless_too_long(now_s):
             self._proposals.refuse_queued(NO_LEADER)
-        if self._follows_without_room:
-            self._proposals.refuse_queued(NO_ROOM_HERE)
-        if core.is_leader and not self._takes_writes:
-            self._proposals.refuse_queued(DISK_FULL, but_deletions=not self._room.is_low)
+        if self._room.is_full:
+            self._refuse_for_want_of_room()
         while self._proposals.queued and not self._handover.under_way:
             leader = self._following.reachable_leader(now_s)
             if leader is None or (not core.is_leader and self.conversation.declined_term == core.term):
@@ -618,16 +618,22 @@ class RaftReplica:
             self._transport.post(*news)
         self._proposals.expire(now_s, NO_LEADER if self._following.reachable_leader(now_s) is None else TOO_LATE)
 
+    def _refuse_for_want_of_room(self) -> None:
+        if self._follows_without_room:
+            self._proposals.refuse_queued(NO_ROOM_HERE)
+        if self._core.is_leader and not self._takes_writes:
+            self._proposals.refuse_queued(DISK_FULL, but_deletions=not self._room.is_low)
+
     def _serve_reads(self, now_s: float) -> None:
         core = self._core
-        leads = core.leads_committed_term
+        is_leader, leads = core.is_leader, core.leads_committed_term
         if self._following.leaderless_too_long(now_s):
             self._gate.refuse_fresh(NO_LEADER)
-        if self._follows_without_room:
+        if self._room.is_full and self._follows_without_room:
             self._gate.refuse_fresh(NO_ROOM_HERE)
         position = Position(
             term=core.term,
-            is_leader=core.is_leader,
+            is_leader=is_leader,
             leads=leads,
             leader=self._following.leader(now_s),
             commit_index=core.commit_index,
@@ -635,21 +641,22 @@ class RaftReplica:
         )
         self._gate.step(position, now_s)
         self._eventual.expire(now_s)
-        if not core.is_leader:
+        if not is_leader:
             self._rounds.abandon()
         ping = self._rounds.advance(
             term=core.term,
             leads=leads,
             commit_index=core.commit_index,
             now_s=now_s,
-            takes_writes=self._takes_writes,
+            takes_writes=not self._room.is_full or self._takes_writes,
         )
         if ping is not None:
             for peer in self._nodes:
                 self._transport.post(peer, ping)
         elif not self._nodes:
             self._gate.step(position, now_s)
-        self._vouch(now_s)
+        if self._rounds.confirmed is not None:
+            self._vouch(now_s)
 
     def _vouch(self, now_s: float) -> None:
         """Pass on what a confirmed round proves about how fresh this node and its followers are."""

@@ -36,17 +36,16 @@ class Room:
         self.is_full = self.is_low = self.is_gone = False
         self._free_bytes = free_bytes
         self._reserve_bytes = reserve_bytes
-        self._checked_at_s = float("-inf")
+        self.due_s = float("-inf")
+        """When it is time to look again."""
 
     def check(self, now_s: float) -> None:
-        """Look at the disk, if it is time to."""
-        if now_s - self._checked_at_s < (CHECK_FULL_S if self.is_full else CHECK_S):
-            return
-        self._checked_at_s = now_s
+        """Look at the disk."""
         free_bytes, reserve_bytes, was_full = self._free_bytes(), self._reserve_bytes, self.is_full
         self.is_full = free_bytes < reserve_bytes + (reserve_bytes // 8 if was_full else 0)
         self.is_low = free_bytes < reserve_bytes // 2
         self.is_gone = free_bytes < reserve_bytes // 4
+        self.due_s = now_s + (CHECK_FULL_S if self.is_full else CHECK_S)
         if self.is_full != was_full:
             log_line.warning(
                 "disk full: as a leader, this node hands over or refuses writes"

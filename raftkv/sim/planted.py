@@ -396,7 +396,7 @@ def _level_by_unconfirmed_leaders(replace: Replace) -> None:
     def advance_and_vouch(self: Any, **position: Any) -> Any:
         ping = advance(self, **position)
         if ping is not None:
-            self._confirmed = Confirmed(
+            self.confirmed = Confirmed(
                 index=position["commit_index"], began_at_s=position["now_s"], readings=dict(self._readings)
             )
         return ping

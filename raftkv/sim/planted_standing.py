@@ -23,9 +23,14 @@ from raftkv.sim.remedy import Remedy, Replace, remedy
 from raftkv.storage.sealed import Table
 
 
+def _always(*, value: bool) -> property:
+    """In place of an attribute: whatever is assigned, it is ``value``."""
+    return property(lambda _self: value, lambda _self, _assigned: None)
+
+
 def _emptied_disks_unnoticed(replace: Replace) -> None:
     replace(Readmission, "met", lambda _self, _peer, **_: None)
-    replace(Readmission, "counts", property(lambda _self: True))
+    replace(Readmission, "counts", _always(value=True))
     replace(Readmission, "may_vote_in", lambda _self, _term: True)
 
 
@@ -40,7 +45,7 @@ def _who_does_not_count_confirms(replace: Replace) -> None:
     on_ping = conversation.Conversation._on_ping
 
     def pong_always(self: Any, peer: str, ping: Any) -> None:
-        with mock.patch.object(Readmission, "counts", property(lambda _self: True)):
+        with mock.patch.object(Readmission, "counts", _always(value=True)):
             on_ping(self, peer, ping)
 
     replace(conversation.Conversation, "_on_ping", pong_always)
@@ -96,7 +101,7 @@ def _hashes_not_compared(replace: Replace) -> None:
 
 
 def _the_diverged_serve(replace: Replace) -> None:
-    replace(Readmission, "is_stopped", property(lambda _self: False))
+    replace(Readmission, "is_stopped", _always(value=False))
 
 
 def _the_repaired_count_at_once(replace: Replace) -> None:
