@@ -170,9 +170,15 @@ class Machine:
             self.wake()
 
     def submit(self, request: Request, timeout_s: float) -> Pending:
-        """Ask the process, which must run; ``timeout_s`` is by its clock."""
-        assert self.process is not None
-        pending = self.process.submit(request, self.now_s() + timeout_s)
+        """Ask the process, which must run and may end of it; ``timeout_s`` is by its clock."""
+        process, pending = self.process, Pending()
+        assert process is not None
+
+        def ask() -> None:
+            nonlocal pending
+            pending = process.submit(request, self.now_s() + timeout_s)
+
+        self._guarded(ask)
         self.wake()
         return pending
 
