@@ -12,7 +12,6 @@ request that is silent for ``timeout_s`` is given up. The engine knows nothing o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import ssl
 import time
@@ -155,9 +154,10 @@ async def drive(
         raise failures.exceptions[0] from None
     finally:
         watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
         engine.close()
+        await asyncio.wait(
+            (watch,)
+        )  # to await it, and pass over its end, would pass over an interrupt of this task too
 
 
 class _Engine(Generic[C]):

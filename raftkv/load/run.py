@@ -78,8 +78,7 @@ async def run(
         left = 0 if plan.keep else await asyncio.create_task(running.clean_up(limit_s))
         watch(running.progress())
         ticking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticking
+        await asyncio.wait((ticking,))
     return msgspec.structs.replace(found, left=left)
 
 

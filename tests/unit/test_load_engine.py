@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from raftkv.load.engine import Call, ClosedLoop, Failure, OpenLoop, Server, drive
+from raftkv.load.engine import Call, ClosedLoop, Failure, OpenLoop, Server, _Engine, drive
 from raftkv.load.plan import LoadError
 from raftkv.load.pour import ATTEMPTS_MAX, Pour
 
@@ -127,6 +127,26 @@ async def test_a_closed_loop_ends_when_its_time_is_over():
 
         assert work.answers
         assert not work.under_way
+
+
+def test_an_interrupt_at_the_very_end_is_not_lost(monkeypatch):
+    """What ends there is another task; whoever waits for its end must not take the interrupt for that."""
+    driving = []
+
+    async def interrupts(_engine, _timeout_s):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            driving[0].cancel()
+
+    async def drive_once():
+        async with Site(at_once) as site:
+            driving.append(asyncio.current_task())
+            await drive(Record(1), [site.address], forever(), clients=1, timeout_s=5)
+
+    monkeypatch.setattr(_Engine, "give_up_silent", interrupts)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(drive_once())
 
 
 @on_a_loop
