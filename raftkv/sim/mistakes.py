@@ -90,8 +90,10 @@ class Mistakes(Observer):
         differs = machine.name == self._differing and machine.rules != self._mode.rules
         if greeter is None or not (is_copy or differs):
             return
-        wrong = "an old copy" if is_copy else "other rules"
-        assert not greeter._met, f"{machine.name} takes part with {wrong}"  # noqa: SLF001
+        met = greeter._met  # noqa: SLF001
+        assert is_copy or not met, f"{machine.name} takes part with other rules"
+        deceived = [peer for peer in met if self._knows_better(peer, machine.identity)]
+        assert not deceived, f"{machine.name} takes part with an old copy, among others with {deceived[0]}"
         if is_copy and machine.name in greeter.misfits:
             self.counts["old copies found out"] += 1
 
@@ -123,6 +125,13 @@ class Mistakes(Observer):
         self._old[name] = copy.identity.disk
         self._restart(name, was_down=was_down)
         self._after(lambda: self._begin_anew(name))
+
+    def _knows_better(self, peer: str, copy: Identity | None) -> bool:
+        """Has ``peer`` met a later life than that of ``copy``? An empty newcomer has not, and must believe it."""
+        identity = self._cluster.machines[peer].identity
+        if identity is None or copy is None:
+            return False
+        return bool(misfit(identity, {}, greeting_of(copy, {}, is_blank=False)))
 
     def _is_known_for_old(self, name: str, copy: Copy) -> bool:
         """Has every other node heard of a later start than the copy's next one? Whoever has not must believe it."""
