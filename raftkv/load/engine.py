@@ -155,9 +155,8 @@ async def drive(
     finally:
         watch.cancel()
         engine.close()
-        await asyncio.wait(
-            (watch,)
-        )  # to await it, and pass over its end, would pass over an interrupt of this task too
+        # To await the task itself, and pass over its end, would pass over an interrupt of this one too.
+        await asyncio.wait((watch,))
 
 
 class _Engine(Generic[C]):

@@ -25,7 +25,6 @@ KEPT: Final = 4096
 PATIENCE_HEARTBEATS: Final = 10
 """So long after a difference was found, whoever was not heard is not waited for."""
 
-
 NO_SAY: Final = (0, 0)
 """Told instead of an index and a hash while the state is being fetched. No state has the hash 0, as good as surely."""
 

@@ -60,7 +60,7 @@ def _forgotten_votes_given_again(replace: Replace) -> None:
 
 
 def _standing_forgotten(replace: Replace) -> None:
-    replace(Readmission, "_remember", lambda self, memory: setattr(self, "_memory", memory))
+    replace(Readmission, "_remember", lambda self, memory: self._take(memory))
 
 
 def _founded_by_one(replace: Replace) -> None:
