@@ -18,8 +18,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from raftkv.lab.checker import GaveUp, Linearizable, NotLinearizable, check
-from raftkv.lab.history import Action, CompareAndSet, Delete, Get, History, Operation, Outcome, Put, Result
+from raftkv.instruments.lab.checker import GaveUp, Linearizable, NotLinearizable, check
+from raftkv.instruments.lab.history import Action, CompareAndSet, Delete, Get, History, Operation, Outcome, Put, Result
 
 MEAN_NS = 2_000_000
 

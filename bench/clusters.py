@@ -22,9 +22,9 @@ import msgspec
 from bench import processes
 from bench.dialects import Dialect, EtcdDialect, RaftkvDialect, Standing
 from bench.processes import Process
-from raftkv.load.connection import Connection
-from raftkv.load.dialect import http_request
-from raftkv.load.engine import Server
+from raftkv.instruments.load.connection import Connection
+from raftkv.instruments.load.dialect import http_request
+from raftkv.instruments.load.engine import Server
 from raftkv.process.command import module
 
 NODES = ("n1", "n2", "n3")

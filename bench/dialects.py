@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from raftkv.load.dialect import http_request, json_post
+from raftkv.instruments.load.dialect import http_request, json_post
 
 VALUE_MARK = b"bench-value-"
 """Every value begins so; twelve bytes, so that its base64 form begins alike too."""

@@ -22,7 +22,7 @@ import click
 import msgspec
 
 from raftkv.core.config import QuorumSection
-from raftkv.quorum.membership import Entry, GossipMessage, Membership, Phase, Sizes
+from raftkv.quorum.membership.gossip import Entry, GossipMessage, Membership, Phase, Sizes
 from raftkv.quorum.messages import Gossip, encode, frame
 
 LATENCY_S = 0.001

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from bench.dialects import Check, Load
-from raftkv.load.engine import Call, ClosedLoop, Failure, Server, Times, drive
-from raftkv.load.plan import LoadError
-from raftkv.load.pour import Answer, Pour
-from raftkv.load.result import latency
+from raftkv.instruments.load.engine import Call, ClosedLoop, Failure, Server, Times, drive
+from raftkv.instruments.load.plan import LoadError
+from raftkv.instruments.load.pour import Answer, Pour
+from raftkv.instruments.load.result import latency
 
 __all__ = ["WARM_UP_S", "LoadError", "Measurement", "measure", "pour"]
 

@@ -26,7 +26,7 @@ from bench.dialects import Pair, pairs
 from bench.load import LoadError, pour
 from bench.processes import Memory
 from bench.surroundings import Surroundings, observe, store, workplace
-from raftkv.load.engine import Server
+from raftkv.instruments.load.engine import Server
 
 CONNECTIONS = 6
 SAMPLES = 1_000

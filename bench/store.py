@@ -19,10 +19,10 @@ import click
 from rich.console import Console
 from rich.table import Table as Printed
 
-from raftkv.quorum.ring import POSITIONS, Range
-from raftkv.quorum.store import Store
-from raftkv.quorum.trees import Trees
-from raftkv.quorum.versions import CONFLICTS, State, Version
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.data.trees import Trees
+from raftkv.quorum.data.versions import CONFLICTS, State, Version
+from raftkv.quorum.membership.ring import POSITIONS, Range
 from raftkv.storage.rocks import RocksEngine
 
 VALUE_BYTES = 100

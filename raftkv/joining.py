@@ -14,7 +14,7 @@ import structlog
 from raftkv.client.client import Client
 from raftkv.core.config import ClusterSection, HttpSection, NodeSection
 from raftkv.core.errors import Code, RaftkvError, StartupError
-from raftkv.quorum.membership import Entry, Phase
+from raftkv.quorum.membership.gossip import Entry, Phase
 
 JOIN_TIMEOUT_S: Final = 30.0
 ATTEMPT_S: Final = 5.0

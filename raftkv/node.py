@@ -238,7 +238,7 @@ class _Node:
         now that the replica is there, so a client is refused, not left in doubt, while a large state is taken up.
         """
         reading, self._child_pipe = os.pipe()
-        command = module("raftkv.http.server", "--config", str(self._config_path))
+        command = module("raftkv.http.door.server", "--config", str(self._config_path))
         command += ["--node", self._node_id, "--replica-socket", socket_path, "--parent-fd", str(reading)]
         inherited = [listener.fileno() for listener in listeners]
         for descriptor in inherited:

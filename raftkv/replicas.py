@@ -25,17 +25,17 @@ from raftkv.machine.machine import MachineLimits
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
-from raftkv.quorum.members import remembered_members
-from raftkv.quorum.membership import Entry, readdressed
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.data.versions import CONFLICTS
+from raftkv.quorum.membership.gossip import Entry, readdressed
+from raftkv.quorum.membership.members import remembered_members
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
-from raftkv.quorum.store import Store
-from raftkv.quorum.versions import CONFLICTS
-from raftkv.raft import internals
-from raftkv.raft.readmission import discarded, memory_of, with_memory
-from raftkv.raft.recovery import discard_data, recover_log, recover_state
+from raftkv.raft.engine import internals
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
+from raftkv.raft.snapshots.recovery import discard_data, recover_log, recover_state
+from raftkv.raft.standing.readmission import discarded, memory_of, with_memory
 from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.identity import IdentityFile, begin_life
 from raftkv.storage.log import Log

@@ -21,12 +21,12 @@ from raftkv.cli import connection, exits
 from raftkv.cli.connection import Connection
 from raftkv.cli.kinds import Duration
 from raftkv.cli.tables import print_figures, print_text
-from raftkv.load.plan import Distribution, LoadError, Plan, parse_ratio
+from raftkv.instruments.load.plan import Distribution, LoadError, Plan, parse_ratio
 
 if TYPE_CHECKING:
-    from raftkv.load.engine import Server
-    from raftkv.load.result import Result
-    from raftkv.load.run import Progress
+    from raftkv.instruments.load.engine import Server
+    from raftkv.instruments.load.result import Result
+    from raftkv.instruments.load.run import Progress
 
 ETCD_SERVERS: Final = ("http://127.0.0.1:2379",)
 DEFAULTS: Final = Plan()
@@ -117,8 +117,8 @@ def _run(plan: Plan, link: Connection, *, etcd: bool) -> Result:
     try:
         import uvloop  # noqa: PLC0415  commands load what they use
 
-        from raftkv.load.dialect import EtcdDialect, RaftkvDialect  # noqa: PLC0415
-        from raftkv.load.run import run  # noqa: PLC0415
+        from raftkv.instruments.load.dialect import EtcdDialect, RaftkvDialect  # noqa: PLC0415
+        from raftkv.instruments.load.run import run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.UsageError(MISSING.format(error.name)) from None
     dialect = EtcdDialect(plan) if etcd else RaftkvDialect(plan)
@@ -145,7 +145,7 @@ def _run(plan: Plan, link: Connection, *, etcd: bool) -> Result:
 
 def _heading(plan: Plan, link: Connection, urls: tuple[str, ...], *, etcd: bool) -> str:
     from raftkv.core.errors import RaftkvError  # noqa: PLC0415
-    from raftkv.load import report  # noqa: PLC0415
+    from raftkv.instruments.load import report  # noqa: PLC0415
 
     if etcd:
         return report.heading(plan, urls, "etcd", None)
@@ -158,7 +158,7 @@ def _heading(plan: Plan, link: Connection, urls: tuple[str, ...], *, etcd: bool)
 
 
 def _server(url: str) -> Server:
-    from raftkv.load.engine import Server  # noqa: PLC0415
+    from raftkv.instruments.load.engine import Server  # noqa: PLC0415
 
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
@@ -193,7 +193,7 @@ def _watching() -> Iterator[Callable[[Progress], None]]:
 
 
 def _show(result: Result) -> None:
-    from raftkv.load import report  # noqa: PLC0415
+    from raftkv.instruments.load import report  # noqa: PLC0415
 
     print_figures(report.COLUMNS, report.latency_rows(result))
     for line in report.remarks(result):
@@ -201,7 +201,7 @@ def _show(result: Result) -> None:
 
 
 def _add_line(path: Path, result: Result) -> None:
-    from raftkv.load.report import csv_fields  # noqa: PLC0415
+    from raftkv.instruments.load.report import csv_fields  # noqa: PLC0415
 
     fields = csv_fields(result)
     with path.open("a", newline="") as file:
@@ -232,9 +232,9 @@ def reference4(run_s: float, seed: int, out: Path, images: Literal["png", "svg"]
     are started and ended here. Writes tables, graphs, and which choice is best for which ratio, and why.
     """
     try:
-        from raftkv.lab.cluster import ClusterError  # noqa: PLC0415
-        from raftkv.lab.reference4.report import write  # noqa: PLC0415
-        from raftkv.lab.reference4.runs import Settings, perform  # noqa: PLC0415
+        from raftkv.instruments.lab.cluster import ClusterError  # noqa: PLC0415
+        from raftkv.instruments.lab.reference4.report import write  # noqa: PLC0415
+        from raftkv.instruments.lab.reference4.runs import Settings, perform  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.UsageError(MISSING.format(error.name)) from None
     command = shlex.join(["raftkv", "bench", "reference4", "--seconds", f"{run_s:g}", "--seed", str(seed)])

@@ -26,7 +26,7 @@ def lab() -> None:
 @lab.command("list")
 def list_() -> int:
     """List the scenarios that come with raftkv, and about how long they take."""
-    from raftkv.lab.scenario import shipped  # noqa: PLC0415  commands load what they use
+    from raftkv.instruments.lab.scenario import shipped  # noqa: PLC0415  commands load what they use
 
     scenarios = shipped()
     width = max(map(len, scenarios))
@@ -56,8 +56,8 @@ def run(
 
     Exit status 1 when a variant that promises to be linearizable was not.
     """
-    from raftkv.lab.run import perform  # noqa: PLC0415
-    from raftkv.lab.scenario import changed, load  # noqa: PLC0415
+    from raftkv.instruments.lab.run import perform  # noqa: PLC0415
+    from raftkv.instruments.lab.scenario import changed, load  # noqa: PLC0415
     from raftkv.process import streams  # noqa: PLC0415
 
     name, source, scenario = load(scenario_name)
@@ -84,7 +84,7 @@ def run(
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where everything goes.")
 def demo(out: Path | None) -> int:
     """See an old leader answer from the past, and a shopping cart lose something: a story of less than two minutes."""
-    from raftkv.lab.demo import perform  # noqa: PLC0415
+    from raftkv.instruments.lab.demo import perform  # noqa: PLC0415
     from raftkv.process import streams  # noqa: PLC0415
 
     streams.lossy()
@@ -114,9 +114,9 @@ def check_(paths: tuple[Path, ...], *, steps: int | None) -> int:
 
 
 def _checked(path: Path, steps: int | None) -> int:
-    from raftkv.lab.checker import STEPS_PER_KEY_MAX, GaveUp, NotLinearizable, check  # noqa: PLC0415
-    from raftkv.lab.history import History  # noqa: PLC0415
-    from raftkv.lab.witness import render  # noqa: PLC0415
+    from raftkv.instruments.lab.checker import STEPS_PER_KEY_MAX, GaveUp, NotLinearizable, check  # noqa: PLC0415
+    from raftkv.instruments.lab.history import History  # noqa: PLC0415
+    from raftkv.instruments.lab.witness import render  # noqa: PLC0415
 
     try:
         history = History.read(path)
@@ -143,9 +143,9 @@ def _checked(path: Path, steps: int | None) -> int:
 
 def _reported(folder: Path, perform: Callable[[], object]) -> int:
     """Do what fills ``folder``, make its report, and say what it says."""
-    from raftkv.lab.cluster import ClusterError  # noqa: PLC0415
-    from raftkv.lab.report.make import PAGE, can_make_png, report  # noqa: PLC0415
-    from raftkv.lab.report.table import rows  # noqa: PLC0415
+    from raftkv.instruments.lab.cluster import ClusterError  # noqa: PLC0415
+    from raftkv.instruments.lab.report.make import PAGE, can_make_png, report  # noqa: PLC0415
+    from raftkv.instruments.lab.report.table import rows  # noqa: PLC0415
 
     try:
         perform()

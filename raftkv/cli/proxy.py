@@ -25,7 +25,7 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
     join later are found.
     """
     from raftkv.core.config import parse_address, parse_config  # noqa: PLC0415  commands load what they use
-    from raftkv.http.browsers import names_of  # noqa: PLC0415
+    from raftkv.http.door.browsers import names_of  # noqa: PLC0415
     from raftkv.proxy.server import run_proxy  # noqa: PLC0415
 
     address = parse_address(listen)

@@ -68,7 +68,7 @@ Lives = Mapping[str, Met]
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a data directory says of itself: whose it is, its starts, oldest first, and the lives met of each peer.
 
-    ``standing``, ``voteless_through_term`` and ``difference`` are raft mode's (``raftkv.raft.readmission``).
+    ``standing``, ``voteless_through_term`` and ``difference`` are raft mode's (``raftkv.raft.standing.readmission``).
     """
 
     node: str

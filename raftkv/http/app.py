@@ -17,7 +17,7 @@ from raftkv.core.errors import Code
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
 from raftkv.http import openapi
-from raftkv.http.handlers import Context, begin, finish
+from raftkv.http.handlers.handler import Context, begin, finish
 from raftkv.http.messages import JSON, HttpRequest, HttpResponse
 from raftkv.http.metrics import Metrics
 from raftkv.http.problems import PROBLEM_JSON, internal_error, problem

@@ -16,8 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from raftkv.core.results import Status
-from raftkv.http.handlers import Context
-from raftkv.http.handlers_cluster import unready
+from raftkv.http.handlers.cluster import unready
+from raftkv.http.handlers.handler import Context
 from raftkv.process.streams import lines_dropped
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

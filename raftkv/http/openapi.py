@@ -11,7 +11,7 @@ import msgspec
 
 from raftkv.core.requests import Consistency
 from raftkv.http import parameters
-from raftkv.http.handlers import Context
+from raftkv.http.handlers.handler import Context
 from raftkv.http.messages import encode_json
 from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES, Route

@@ -11,17 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.http import (
-    answers,
-    bodies,
-    handlers_batch,
-    handlers_cluster,
-    handlers_internal,
-    handlers_kv,
-    handlers_reference,
-)
-from raftkv.http.handlers import READ_PARAMETERS, WRITE_PARAMETERS, Handler
-from raftkv.http.handlers_cluster import not_built
+from raftkv.http import answers, bodies
+from raftkv.http.handlers import batch, cluster, internal, kv, reference
+from raftkv.http.handlers.cluster import not_built
+from raftkv.http.handlers.handler import READ_PARAMETERS, WRITE_PARAMETERS, Handler
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,31 +84,31 @@ _KV: Final = (
     _write(
         "PUT",
         "/kv/{key*}",
-        handlers_kv.PUT,
+        kv.PUT,
         "Store the body under the key",
         answers.Stored,
         200,
         201,
         202,
-        query=handlers_kv.PUT_PARAMETERS,
+        query=kv.PUT_PARAMETERS,
         body=bytes,
         conditional=True,
     ),
     _get(
         "/kv/{key*}",
-        handlers_kv.GET,
+        kv.GET,
         "The value of the key",
         answers.RecordFound,
         READ_PARAMETERS,
         hot=True,
         conditional=True,
     ),
-    _write("DELETE", "/kv/{key*}", handlers_kv.DELETE, "Remove the key", answers.Deleted, 200, 202, conditional=True),
-    _get("/kv", handlers_kv.LIST, "A sorted page of keys", answers.Listed, handlers_kv.LIST_PARAMETERS),
+    _write("DELETE", "/kv/{key*}", kv.DELETE, "Remove the key", answers.Deleted, 200, 202, conditional=True),
+    _get("/kv", kv.LIST, "A sorted page of keys", answers.Listed, kv.LIST_PARAMETERS),
     _write(
         "POST",
         "/batch",
-        handlers_batch.BATCH,
+        batch.BATCH,
         "Many independent operations at once",
         answers.BatchDone,
         200,
@@ -129,7 +122,7 @@ _REFERENCE: Final = (
         _write(
             method,
             "/put",
-            handlers_reference.PUT,
+            reference.PUT,
             "Store a value",
             answers.Acknowledged,
             body=bodies.KeyAndValue,
@@ -137,23 +130,23 @@ _REFERENCE: Final = (
         )
         for method in ("POST", "PUT")
     ),
-    _get("/get", handlers_reference.GET, "The value of ?key=", answers.Found, handlers_reference.KEYED_READ, hot=True),
-    _get("/get/{key*}", handlers_reference.GET_PATH, "The value of the key", answers.Found, READ_PARAMETERS, hot=True),
+    _get("/get", reference.GET, "The value of ?key=", answers.Found, reference.KEYED_READ, hot=True),
+    _get("/get/{key*}", reference.GET_PATH, "The value of the key", answers.Found, READ_PARAMETERS, hot=True),
     _write(
         "DELETE",
         "/delete",
-        handlers_reference.DELETE,
+        reference.DELETE,
         "Remove ?key=",
         answers.KeyDeleted,
         200,
         202,
-        query=handlers_reference.KEYED_WRITE,
+        query=reference.KEYED_WRITE,
         conditional=True,
     ),
     _write(
         "POST",
         "/set/{key}/{value*}",
-        handlers_reference.SET_PATH,
+        reference.SET_PATH,
         "Store a value",
         answers.Created,
         201,
@@ -162,7 +155,7 @@ _REFERENCE: Final = (
     _write(
         "POST",
         "/set",
-        handlers_reference.SET,
+        reference.SET,
         "Store a value",
         answers.Created,
         201,
@@ -171,16 +164,16 @@ _REFERENCE: Final = (
     ),
     _get(
         "/local_read",
-        handlers_reference.LOCAL_READ,
+        reference.LOCAL_READ,
         "This node's own copy",
         answers.Found,
         frozenset({"key", "timeout"}),
         hot=True,
     ),
-    _get("/health", handlers_reference.HEALTH, "Is the front-end alive?", answers.Health),
+    _get("/health", reference.HEALTH, "Is the front-end alive?", answers.Health),
     _get(
         "/config",
-        handlers_reference.CONFIG,
+        reference.CONFIG,
         "Replicas, and how many of them reads and writes need",
         answers.QuorumSizes,
         frozenset({"timeout"}),
@@ -188,7 +181,7 @@ _REFERENCE: Final = (
     Route(
         method="POST",
         path="/config",
-        handler=handlers_reference.CHANGE_CONFIG,
+        handler=reference.CHANGE_CONFIG,
         summary="Change how many replicas there are, or how many of them reads and writes need (leaderless clusters)",
         query=frozenset({"timeout"}),
         body=bodies.NewSizes,
@@ -197,7 +190,7 @@ _REFERENCE: Final = (
     Route(
         method="POST",
         path="/internal/write",
-        handler=handlers_internal.WRITE,
+        handler=internal.WRITE,
         summary="Let this one replica of a leaderless cluster take a version",
         query=frozenset({"timeout"}),
         body=bodies.InternalWrite,
@@ -206,7 +199,7 @@ _REFERENCE: Final = (
     Route(
         method="POST",
         path="/internal/kv",
-        handler=handlers_internal.WRITE,
+        handler=internal.WRITE,
         summary="The same",
         query=frozenset({"timeout"}),
         body=bodies.InternalWrite,
@@ -214,7 +207,7 @@ _REFERENCE: Final = (
     ),
     _get(
         "/internal/read",
-        handlers_internal.READ,
+        internal.READ,
         "What this one replica of a leaderless cluster holds",
         answers.Found,
         frozenset({"key", "timeout"}),
@@ -224,16 +217,16 @@ _REFERENCE: Final = (
 _CLUSTER: Final = (
     _get(
         "/status",
-        handlers_cluster.STATUS,
+        cluster.STATUS,
         "This node's view of itself and its cluster",
         answers.NodeStatus,
         frozenset({"timeout"}),
     ),
-    _get("/cluster/members", handlers_cluster.MEMBERS, "The members", answers.Members, frozenset({"timeout"})),
+    _get("/cluster/members", cluster.MEMBERS, "The members", answers.Members, frozenset({"timeout"})),
     Route(
         method="POST",
         path="/cluster/members",
-        handler=handlers_cluster.ADD_MEMBER,
+        handler=cluster.ADD_MEMBER,
         summary="Let a node join (leaderless clusters); its data moves in after the answer",
         query=frozenset({"timeout"}),
         body=bodies.NewMember,
@@ -242,7 +235,7 @@ _CLUSTER: Final = (
     Route(
         method="DELETE",
         path="/cluster/members/{id}",
-        handler=handlers_cluster.REMOVE_MEMBER,
+        handler=cluster.REMOVE_MEMBER,
         summary="Let a node leave (leaderless clusters); one that is alive hands its data over first",
         query=frozenset({"timeout"}),
         answers={200: (answers.Members,)},
@@ -250,15 +243,15 @@ _CLUSTER: Final = (
     Route(
         method="POST",
         path="/cluster/repair",
-        handler=handlers_cluster.REPAIR,
+        handler=cluster.REPAIR,
         summary="Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
         query=frozenset({"timeout"}),
         answers={200: (answers.RepairDone,)},
     ),
-    _get("/livez", handlers_cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
+    _get("/livez", cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
     _get(
         "/readyz",
-        handlers_cluster.READYZ,
+        cluster.READYZ,
         "Can this node serve writes and reads as they are by default? If not, why?",
         answers.Alive,
     ),

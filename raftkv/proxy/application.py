@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
-from raftkv.http.browsers import BrowserGuard
-from raftkv.http.carrying import (
+from raftkv.http.door.browsers import BrowserGuard
+from raftkv.http.door.carrying import (
     Bodies,
     IncompleteError,
     Message,
@@ -27,9 +27,9 @@ from raftkv.http.carrying import (
     send_response,
     turn_away,
 )
+from raftkv.http.door.room import Room
 from raftkv.http.messages import HttpRequest, HttpResponse, join_headers, json_response
 from raftkv.http.problems import internal_error, problem
-from raftkv.http.room import Room
 from raftkv.proxy.cluster import Cluster
 from raftkv.proxy.forwarding import Forwarder
 

@@ -16,7 +16,7 @@ from raftkv.client.connection import Answer, Headers, UnheardError, UnsentError
 from raftkv.client.servers import attempt_s
 from raftkv.core.config import Address
 from raftkv.core.errors import Code
-from raftkv.http.browsers import ADDED_BY_BROWSERS
+from raftkv.http.door.browsers import ADDED_BY_BROWSERS
 from raftkv.http.messages import HttpRequest, HttpResponse
 from raftkv.http.parameters import MAX_TIMEOUT_S
 from raftkv.http.problems import problem

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from raftkv.http.handlers_cluster import REPAIR_S
+from raftkv.http.handlers.cluster import REPAIR_S
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import READ_METHODS
 

@@ -11,8 +11,8 @@ from raftkv import __version__
 from raftkv.core.config import Address, HttpSection
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
-from raftkv.http.pinned import check_version
-from raftkv.http.server import serve, settings
+from raftkv.http.door.pinned import check_version
+from raftkv.http.door.server import serve, settings
 from raftkv.process import streams
 from raftkv.proxy.application import Application
 from raftkv.proxy.cluster import Cluster

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from raftkv.core.config import Address, parse_address
-from raftkv.quorum.ring import Ring, position
+from raftkv.quorum.membership.ring import Ring, position
 
 _AWAY: Final = frozenset({"suspect", "down"})
 BELIEVED: Final = frozenset({"up", ""})

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from raftkv.peers.notices import Notices
 from raftkv.quorum import messages
+from raftkv.quorum.data.versions import MalformedStateError
 from raftkv.quorum.messages import MalformedMessageError
 from raftkv.quorum.outbox import PeerPort
-from raftkv.quorum.versions import MalformedStateError
 
 
 class LinkChanged(Protocol):

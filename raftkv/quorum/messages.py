@@ -22,10 +22,8 @@ from msgspec import Meta
 from raftkv.core.config import KEY_BYTES_MAX, LIST_LIMIT_MAX, is_node_id
 from raftkv.core.errors import Refused
 from raftkv.core.requests import Key
-from raftkv.quorum.membership import Delta, GossipMessage
-from raftkv.quorum.ring import POSITION_BYTES
-from raftkv.quorum.trees import HASH_BYTES, LEAVES
-from raftkv.quorum.versions import (
+from raftkv.quorum.data.trees import HASH_BYTES, LEAVES
+from raftkv.quorum.data.versions import (
     Actor,
     Counter,
     Expiry,
@@ -34,6 +32,8 @@ from raftkv.quorum.versions import (
     decode_state,
     is_actor,
 )
+from raftkv.quorum.membership.gossip import Delta, GossipMessage
+from raftkv.quorum.membership.ring import POSITION_BYTES
 
 MESSAGES_PER_FRAME: Final = 4096
 RANGES_PER_COMPARE: Final = 64

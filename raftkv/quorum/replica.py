@@ -35,19 +35,22 @@ from raftkv.core.requests import (
 )
 from raftkv.core.results import Configured, QuorumStatus, Status
 from raftkv.quorum import messages
-from raftkv.quorum.anti_entropy import AntiEntropy
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import Conversation
-from raftkv.quorum.coordination import Coordination
-from raftkv.quorum.handoff import Handoff
-from raftkv.quorum.intake import Intake
-from raftkv.quorum.local import Local
-from raftkv.quorum.members import Members
-from raftkv.quorum.membership import Entry
-from raftkv.quorum.operations import Dispatch
+from raftkv.quorum.coordination.coordination import Coordination
+from raftkv.quorum.coordination.operations import Dispatch
+from raftkv.quorum.data.intake import Intake
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.data.upkeep import Upkeep
+from raftkv.quorum.data.versions import CONFLICTS, HybridClock, MalformedStateError, decode_context
+from raftkv.quorum.membership.gossip import Entry
+from raftkv.quorum.membership.members import Members
+from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.outbox import Outbox, PeerPort
-from raftkv.quorum.placement import Placement
-from raftkv.quorum.serving import Serving
+from raftkv.quorum.repair.anti_entropy import AntiEntropy
+from raftkv.quorum.repair.handoff import Handoff
+from raftkv.quorum.serving.local import Local
+from raftkv.quorum.serving.serving import Serving
 from raftkv.quorum.settings import (
     NO_BARRIER,
     NO_IDEMPOTENCY,
@@ -60,10 +63,7 @@ from raftkv.quorum.settings import (
     overloaded,
     untimely,
 )
-from raftkv.quorum.store import Store
 from raftkv.quorum.timers import Timers
-from raftkv.quorum.upkeep import Upkeep
-from raftkv.quorum.versions import CONFLICTS, HybridClock, MalformedStateError, decode_context
 from raftkv.storage.disk import DiskError
 
 OFFERS: Final = (Consistency.EVENTUAL, Consistency.LOCAL)

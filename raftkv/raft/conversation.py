@@ -13,27 +13,27 @@ import msgspec
 
 from raftkv.peers.notices import Notices
 from raftkv.raft import messages
-from raftkv.raft.agreed_time import AgreedTime
-from raftkv.raft.appends import Appends
 from raftkv.raft.delays import Delays
-from raftkv.raft.divergence import Divergence
-from raftkv.raft.elections import Elections, Standing
-from raftkv.raft.eventual import EventualReads
-from raftkv.raft.freshness import Freshness
-from raftkv.raft.gate import ReadGate
-from raftkv.raft.handover import Handover
-from raftkv.raft.internals import Core, StableNode
-from raftkv.raft.journal import holds
+from raftkv.raft.engine.internals import Core, StableNode
+from raftkv.raft.engine.journal import holds
+from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.leadership.agreed_time import AgreedTime
+from raftkv.raft.leadership.elections import Elections, Standing
+from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.ports import PeerPort
-from raftkv.raft.proposals import BATCH_OVERHEAD_BYTES, Proposals
-from raftkv.raft.readers import Readers
-from raftkv.raft.readmission import Readmission
-from raftkv.raft.reads import ReadRounds
+from raftkv.raft.reading.eventual import EventualReads
+from raftkv.raft.reading.freshness import Freshness
+from raftkv.raft.reading.gate import ReadGate
+from raftkv.raft.reading.readers import Readers
+from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.room import Room
 from raftkv.raft.settings import DISK_FULL, ReplicaSettings, overloaded
-from raftkv.raft.transfer import Transfers
-from raftkv.raft.transport import GuardedTransport
-from raftkv.raft.visibility import Visibility
+from raftkv.raft.snapshots.transfer import Transfers
+from raftkv.raft.standing.divergence import Divergence
+from raftkv.raft.standing.readmission import Readmission
+from raftkv.raft.writing.appends import Appends
+from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
+from raftkv.raft.writing.visibility import Visibility
 from raftkv.storage.log import Log
 from raftkv.storage.snapshots import Manifest
 

@@ -235,7 +235,7 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=2
 
 
 class AskTerm(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=30):
-    """My disk was emptied: what is your term? See ``raftkv.raft.readmission``."""
+    """My disk was emptied: what is your term? See ``raftkv.raft.standing.readmission``."""
 
     nonce: Number
 

@@ -38,24 +38,22 @@ from raftkv.core.requests import (
 from raftkv.core.results import Configured, PeerStatus, Repaired, Status, Written
 from raftkv.machine.command import encode
 from raftkv.machine.machine import Machine
-from raftkv.raft import messages, proposals
-from raftkv.raft.agreed_time import AgreedTime
-from raftkv.raft.appends import Appends
+from raftkv.raft import messages
 from raftkv.raft.conversation import Conversation, standing
 from raftkv.raft.delays import Delays
-from raftkv.raft.divergence import Divergence
-from raftkv.raft.elections import Elections
-from raftkv.raft.eventual import EventualReads
-from raftkv.raft.following import Following
-from raftkv.raft.freshness import Freshness, Vouching
-from raftkv.raft.gate import Position, ReadGate
-from raftkv.raft.handover import Handover
-from raftkv.raft.internals import NO_OP, Core, StableNode
-from raftkv.raft.journal import LogJournal
+from raftkv.raft.engine.internals import NO_OP, Core, StableNode
+from raftkv.raft.engine.journal import LogJournal
+from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.leadership.agreed_time import AgreedTime
+from raftkv.raft.leadership.elections import Elections
+from raftkv.raft.leadership.following import Following
+from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.ports import PeerPort, Snapshots, StatePort
-from raftkv.raft.readers import Readers
-from raftkv.raft.readmission import Memory, Readmission
-from raftkv.raft.reads import ReadRounds
+from raftkv.raft.reading.eventual import EventualReads
+from raftkv.raft.reading.freshness import Freshness, Vouching
+from raftkv.raft.reading.gate import Position, ReadGate
+from raftkv.raft.reading.readers import Readers
+from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.room import Room
 from raftkv.raft.settings import (
     DISK_FULL,
@@ -69,9 +67,12 @@ from raftkv.raft.settings import (
     out_of_service,
     overloaded,
 )
-from raftkv.raft.transfer import Transfers, base_entries
-from raftkv.raft.transport import GuardedTransport
-from raftkv.raft.visibility import Visibility
+from raftkv.raft.snapshots.transfer import Transfers, base_entries
+from raftkv.raft.standing.divergence import Divergence
+from raftkv.raft.standing.readmission import Memory, Readmission
+from raftkv.raft.writing import proposals
+from raftkv.raft.writing.appends import Appends
+from raftkv.raft.writing.visibility import Visibility
 from raftkv.storage.log import Log
 
 COMMIT_DELAY_S: Final = 0.01

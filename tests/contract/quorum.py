@@ -9,11 +9,11 @@ import random
 import time
 from collections import defaultdict, deque
 
-from raftkv.quorum.membership import Entry
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.data.versions import CONFLICTS
+from raftkv.quorum.membership.gossip import Entry
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
-from raftkv.quorum.store import Store
-from raftkv.quorum.versions import CONFLICTS
 from raftkv.storage.engine import MemoryEngine
 
 NODES = ("n1", "n2", "n3")

@@ -14,7 +14,7 @@ from raftkv.peers.frames import plain_frame
 from raftkv.peers.handshake import PROTOCOL_VERSION, Hello
 from raftkv.peers.listener import STRANGER_LIMIT
 from raftkv.raft import messages
-from raftkv.raft.internals import NO_OP, REGULAR
+from raftkv.raft.engine.internals import NO_OP, REGULAR
 from tests.fuzz.budget import made_up
 from tests.fuzz.mutations import bent
 from tests.fuzz.siege import TRAITOR, Siege

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import requests
 
-from raftkv.lab.cluster import Cluster, loopback_sites
+from raftkv.instruments.lab.cluster import Cluster, loopback_sites
 
 
 class RealCluster(Cluster):

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from raftkv.cli.main import run
-from raftkv.lab.audit import LAST_LOOK
-from raftkv.lab.record import read_evidence, read_run
-from raftkv.lab.report.results import of_run
+from raftkv.instruments.lab.audit import LAST_LOOK
+from raftkv.instruments.lab.record import read_evidence, read_run
+from raftkv.instruments.lab.report.results import of_run
 
 pytestmark = pytest.mark.integration
 

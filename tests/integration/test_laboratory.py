@@ -10,11 +10,11 @@ from random import Random
 import pytest
 
 from raftkv.experiment import Orders
-from raftkv.lab import namespaces
-from raftkv.lab.cluster import Cluster, ClusterError, loopback_sites, wait_until
-from raftkv.lab.namespaces import Namespaces
-from raftkv.lab.nemesis import Nemesis
-from raftkv.lab.processes import alive, descendants
+from raftkv.instruments.lab import namespaces
+from raftkv.instruments.lab.cluster import Cluster, ClusterError, loopback_sites, wait_until
+from raftkv.instruments.lab.namespaces import Namespaces
+from raftkv.instruments.lab.nemesis import Nemesis
+from raftkv.instruments.lab.processes import alive, descendants
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ EXPERIMENT = """
 import sys
 import time
 from pathlib import Path
-from raftkv.lab.cluster import Cluster, loopback_sites
+from raftkv.instruments.lab.cluster import Cluster, loopback_sites
 
 with Cluster(Path(sys.argv[1]), loopback_sites(3)) as cluster:
     cluster.start()
@@ -37,7 +37,7 @@ with Cluster(Path(sys.argv[1]), loopback_sites(3)) as cluster:
 """
 
 NETWORK = """
-from raftkv.lab.namespaces import Namespaces
+from raftkv.instruments.lab.namespaces import Namespaces
 
 with Namespaces(2) as made:
     print(made.sites[0].under[-1], flush=True)

@@ -7,12 +7,12 @@ import pytest
 
 from raftkv.cli import exits
 from raftkv.cli.main import run
-from raftkv.lab.cluster import ClusterError, wait_until
-from raftkv.lab.reference4.choices import CHOICES, NODES
-from raftkv.lab.reference4.conditions import assert_in_force, establish
-from raftkv.lab.reference4.runs import Settings, measure
-from raftkv.load.plan import RATIOS
-from raftkv.load.samples import Kind
+from raftkv.instruments.lab.cluster import ClusterError, wait_until
+from raftkv.instruments.lab.reference4.choices import CHOICES, NODES
+from raftkv.instruments.lab.reference4.conditions import assert_in_force, establish
+from raftkv.instruments.lab.reference4.runs import Settings, measure
+from raftkv.instruments.load.plan import RATIOS
+from raftkv.instruments.load.samples import Kind
 from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration

@@ -6,9 +6,9 @@ is asserted of all of them stands in ``trial.py``.
 
 import pytest
 
-from raftkv.lab import checker, disks, namespaces
-from raftkv.lab.cluster import wait_until
-from raftkv.lab.faults import (
+from raftkv.instruments.lab import checker, disks, namespaces
+from raftkv.instruments.lab.cluster import wait_until
+from raftkv.instruments.lab.faults import (
     Delay,
     FullDisk,
     Kill,
@@ -20,8 +20,8 @@ from raftkv.lab.faults import (
     Throttle,
     WallClock,
 )
-from raftkv.lab.history import Outcome
-from raftkv.lab.script import Workload
+from raftkv.instruments.lab.history import Outcome
+from raftkv.instruments.lab.script import Workload
 from tests.integration.trial import SEED, SOAK_S, judge, perform, run_trial
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(int(2 * SOAK_S) + 240)]

@@ -20,17 +20,17 @@ from typing import Any
 
 import msgspec
 
-from raftkv.lab import checker
-from raftkv.lab.audit import LAST_LOOK, audit, final_reads
-from raftkv.lab.cluster import Cluster, loopback_sites, wait_until
-from raftkv.lab.disks import SmallDisk
-from raftkv.lab.faults import AnyFault
-from raftkv.lab.history import History, Outcome
-from raftkv.lab.namespaces import Namespaces
-from raftkv.lab.nemesis import Nemesis
-from raftkv.lab.script import Workload
-from raftkv.lab.witness import render
-from raftkv.lab.workload import Clients
+from raftkv.instruments.lab import checker
+from raftkv.instruments.lab.audit import LAST_LOOK, audit, final_reads
+from raftkv.instruments.lab.cluster import Cluster, loopback_sites, wait_until
+from raftkv.instruments.lab.disks import SmallDisk
+from raftkv.instruments.lab.faults import AnyFault
+from raftkv.instruments.lab.history import History, Outcome
+from raftkv.instruments.lab.namespaces import Namespaces
+from raftkv.instruments.lab.nemesis import Nemesis
+from raftkv.instruments.lab.script import Workload
+from raftkv.instruments.lab.witness import render
+from raftkv.instruments.lab.workload import Clients
 
 SEED = int(os.environ.get("RAFTKV_FAULTS_SEED", "1"))
 SOAK_S = float(os.environ.get("RAFTKV_FAULTS_S", "60"))

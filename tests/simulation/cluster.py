@@ -5,9 +5,9 @@ from __future__ import annotations
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, Put, Read, Write
 from raftkv.core.results import Answer, Record, Written
-from raftkv.sim import raft
-from raftkv.sim.cluster import Cluster as SimulatedCluster
-from raftkv.sim.snapshots import rows_of
+from raftkv.instruments.sim import raft
+from raftkv.instruments.sim.cluster import Cluster as SimulatedCluster
+from raftkv.instruments.sim.snapshots import rows_of
 
 STEP_S = 0.005
 

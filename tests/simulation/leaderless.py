@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from raftkv.core.requests import Consistency, Delete, Get, Put, Read, Write
 from raftkv.core.results import Record, Siblings
-from raftkv.sim.cluster import Cluster
-from raftkv.sim.quorum import QuorumMode, quorum_settings
+from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.quorum import QuorumMode, quorum_settings
 
 
 class Leaderless(Cluster):

@@ -7,9 +7,9 @@ import pytest
 from raftkv.core.errors import Unknown
 from raftkv.core.requests import Configure, Consistency
 from raftkv.core.results import Written
-from raftkv.raft import appends, proposals
 from raftkv.raft.messages import Applied, decode
-from raftkv.raft.visibility import shown_from
+from raftkv.raft.writing import appends, proposals
+from raftkv.raft.writing.visibility import shown_from
 from tests.simulation.cluster import Cluster
 
 

@@ -7,7 +7,7 @@ import pytest
 from raftkv.core.requests import Put, Write
 from raftkv.core.results import PutDone
 from raftkv.machine.machine import MachineLimits
-from raftkv.raft.agreed_time import SLOWEST_RATE
+from raftkv.raft.leadership.agreed_time import SLOWEST_RATE
 from tests.simulation.cluster import Cluster
 
 HOURS_S = 3600.0

@@ -14,7 +14,7 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, Missing, Written
 from raftkv.raft import messages
-from raftkv.raft.internals import REGULAR
+from raftkv.raft.engine.internals import REGULAR
 from raftkv.storage.disk import DiskError
 from tests.simulation.cluster import Cluster
 

@@ -20,13 +20,13 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import DeleteDone, Membership, Missing, PutDone, Stored, Written
-from raftkv.http.handlers_cluster import unready
-from raftkv.quorum.members import INVITED_S
-from raftkv.quorum.membership import CHANGING, Entry, Phase
-from raftkv.quorum.ring import Ring, position
-from raftkv.quorum.versions import LastWriterWins, Version, encode_context, encode_state
-from raftkv.sim.disk import UNLIMITED
-from raftkv.sim.quorum import entry_of
+from raftkv.http.handlers.cluster import unready
+from raftkv.instruments.sim.disk import UNLIMITED
+from raftkv.instruments.sim.quorum import entry_of
+from raftkv.quorum.data.versions import LastWriterWins, Version, encode_context, encode_state
+from raftkv.quorum.membership.gossip import CHANGING, Entry, Phase
+from raftkv.quorum.membership.members import INVITED_S
+from raftkv.quorum.membership.ring import Ring, position
 from tests.simulation.leaderless import Leaderless
 
 KEYS = [b"key %d" % number for number in range(20)]

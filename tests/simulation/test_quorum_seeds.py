@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from raftkv.sim import promises
-from raftkv.sim.planted_quorum import BUGS, planted
-from raftkv.sim.run import simulate
+from raftkv.instruments.sim import promises
+from raftkv.instruments.sim.planted_quorum import BUGS, planted
+from raftkv.instruments.sim.run import simulate
 from tests.simulation import test_quorum_scenarios as scenarios
 from tests.simulation import test_quorum_time as times
 from tests.simulation.test_seeds import is_broken_promise
@@ -81,7 +81,9 @@ def test_every_seed_keeps_the_promises(first):
     failures = {seed: simulate(seed, mode="quorum").failure for seed in range(first, first + CHUNK)}
     broken = {seed: failure for seed, failure in failures.items() if failure}
 
-    assert not broken, "\n".join(f"python -m raftkv.lab.seeds --mode quorum --seed {seed}" for seed in broken)
+    assert not broken, "\n".join(
+        f"python -m raftkv.instruments.lab.seeds --mode quorum --seed {seed}" for seed in broken
+    )
 
 
 def test_one_seed_is_one_run():

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Consistency, Get, Put, Read, Write
 from raftkv.core.results import Record, Written
-from raftkv.http.handlers_cluster import unready
+from raftkv.http.handlers.cluster import unready
 from tests.simulation.leaderless import Leaderless
 
 KEYS = [b"key %d" % number for number in range(20)]

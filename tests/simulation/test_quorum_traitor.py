@@ -6,13 +6,13 @@ import pytest
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Consistency, List, Read, Repair
 from raftkv.core.results import Repaired, Written
+from raftkv.instruments.sim.cluster import Port
 from raftkv.quorum import messages
-from raftkv.quorum.membership import NUMBER_MAX, Delta, Phase, Sizes
+from raftkv.quorum.data.versions import State, Version, encode_state
+from raftkv.quorum.membership.gossip import NUMBER_MAX, Delta, Phase, Sizes
+from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.messages import Declined, FetchedPage, Gossip, OfferPage, StoreDone
-from raftkv.quorum.ring import POSITIONS
-from raftkv.quorum.versions import State, Version, encode_state
 from raftkv.replicas import _Reach
-from raftkv.sim.cluster import Port
 from tests.simulation.leaderless import Leaderless
 
 NO = Refused(code=Code.OVERLOADED, detail="no")

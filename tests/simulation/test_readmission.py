@@ -9,8 +9,8 @@ from copy import deepcopy
 
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, Written
-from raftkv.raft.readmission import FOUNDING_HEARTBEATS
-from raftkv.sim.disk import VirtualDisk
+from raftkv.instruments.sim.disk import VirtualDisk
+from raftkv.raft.standing.readmission import FOUNDING_HEARTBEATS
 from tests.simulation.cluster import Cluster
 
 

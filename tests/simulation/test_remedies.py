@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.sim import planted
+from raftkv.instruments.sim import planted
 from tests.simulation import test_clock as clock
 from tests.simulation import test_divergence as divergence
 from tests.simulation import test_freshness as freshness

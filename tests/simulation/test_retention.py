@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from raftkv.raft.retention import ENTRY_OVERHEAD_BYTES, HELD_LOGS
-from raftkv.raft.transfer import ABSENT_S
+from raftkv.raft.snapshots.retention import ENTRY_OVERHEAD_BYTES, HELD_LOGS
+from raftkv.raft.snapshots.transfer import ABSENT_S
 from tests.simulation.cluster import Cluster
 
 SLOW_S = 1.0

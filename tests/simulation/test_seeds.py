@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.lab.history import History, Operation, Outcome
-from raftkv.lab.seeds import history_of, judge, main
+from raftkv.instruments.lab.history import History, Operation, Outcome
+from raftkv.instruments.lab.seeds import history_of, judge, main
+from raftkv.instruments.sim import planted
+from raftkv.instruments.sim.clients import Seen
 from raftkv.process.command import module
-from raftkv.sim import planted
-from raftkv.sim.clients import Seen
 from tests.simulation import test_remedies
 
 SEEDS_COUNT = 300
@@ -84,7 +84,7 @@ def test_the_nemesis_strikes_and_clients_are_answered():
 def test_a_seed_gives_the_same_run_whatever_the_hash_seed(seed):
     digests = {
         subprocess.run(
-            module("raftkv.lab.seeds", "--seed", str(seed)),
+            module("raftkv.instruments.lab.seeds", "--seed", str(seed)),
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             check=True,

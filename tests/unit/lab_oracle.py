@@ -5,7 +5,7 @@ It shares no code with the checker beyond the vocabulary: the effect of an actio
 
 from hypothesis import strategies as st
 
-from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Operation, Outcome, Put
 
 VALUES = (b"a", b"b", b"c")
 

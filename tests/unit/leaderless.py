@@ -42,8 +42,8 @@ from raftkv.core.results import (
     Transfer,
     Written,
 )
-from raftkv.http.admission import Admission
-from raftkv.http.asgi import Application
+from raftkv.http.door.admission import Admission
+from raftkv.http.door.asgi import Application
 from tests.unit.test_http_api import LIMITS, MEMBERS, Node
 
 REPLICAS = ("n1", "n3")

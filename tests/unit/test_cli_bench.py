@@ -14,8 +14,8 @@ import pytest
 from raftkv.cli import exits
 from raftkv.cli.kinds import Duration
 from raftkv.cli.main import cli, run
-from raftkv.load.dialect import RaftkvDialect
-from raftkv.load.engine import Failure
+from raftkv.instruments.load.dialect import RaftkvDialect
+from raftkv.instruments.load.engine import Failure
 from raftkv.process.command import module
 from tests.unit.fake_server import FakeServer, problem, unused_url
 

@@ -3,7 +3,7 @@
 import pytest
 
 from raftkv.cli.main import run
-from raftkv.lab.scenario import shipped
+from raftkv.instruments.lab.scenario import shipped
 
 
 def test_every_shipped_scenario_is_listed_with_its_title(capsys):
@@ -67,7 +67,7 @@ def test_a_fault_that_would_do_nothing_without_namespaces_is_refused(capsys, tmp
 
 
 def test_namespaces_are_refused_where_they_cannot_be_had(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("raftkv.lab.run.why_unavailable", lambda: "network namespaces need root")
+    monkeypatch.setattr("raftkv.instruments.lab.run.why_unavailable", lambda: "network namespaces need root")
 
     assert run(["lab", "run", "comparison", "--namespaces", "--out", str(tmp_path / "out")]) == 2
     assert "need root" in capsys.readouterr().err

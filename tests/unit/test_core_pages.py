@@ -19,7 +19,7 @@ VALUE = b"v" * 1000
 def subject(request, monkeypatch):
     """A store that holds ``KEYS``, and answers of 5 KB at most."""
     monkeypatch.setattr(pages, "ANSWER_BYTES", 5000)
-    monkeypatch.setattr("raftkv.quorum.operations.ANSWER_BYTES", 5000)
+    monkeypatch.setattr("raftkv.quorum.coordination.operations.ANSWER_BYTES", 5000)
     subject = QuorumSubject(1000) if request.param == "quorum" else Solo()
     for key in KEYS:
         assert isinstance(ask(subject, Write(operations=(Put(key=key, value=VALUE),))), Written)
@@ -77,7 +77,7 @@ def test_of_a_batch_of_more_reads_than_an_answer_holds_the_rest_is_withheld():
 
 
 def test_a_batch_of_reads_holds_few_values_at_a_time(monkeypatch):
-    monkeypatch.setattr("raftkv.quorum.coordination.READS_AT_ONCE", 3)
+    monkeypatch.setattr("raftkv.quorum.coordination.coordination.READS_AT_ONCE", 3)
     subject = QuorumSubject(1000)
     ask(subject, Write(operations=tuple(Put(key=key, value=b"v") for key in KEYS)))
     operations = (*(Get(key=key) for key in KEYS), Put(key=b"a", value=b"1"), Get(key=b"a"))

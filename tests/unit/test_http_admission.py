@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raftkv.core.proof import Prover, Verifier
-from raftkv.http.admission import Admission
+from raftkv.http.door.admission import Admission
 from raftkv.http.routes import ROUTES
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import is_problem

@@ -13,9 +13,9 @@ import pytest
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.proof import Verifier
 from raftkv.core.requests import Configure, Consistency, Read, Write
-from raftkv.http.admission import Admission
-from raftkv.http.asgi import Application
-from raftkv.http.handlers import Context
+from raftkv.http.door.admission import Admission
+from raftkv.http.door.asgi import Application
+from raftkv.http.handlers.handler import Context
 from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES
 from tests.contract.solo import SoloReplicator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.core.config import parse_config
-from raftkv.http.browsers import BrowserGuard, names_of
+from raftkv.http.door.browsers import BrowserGuard, names_of
 from raftkv.http.messages import HttpResponse
 
 GUARD = BrowserGuard(["n1.example.org"])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from raftkv.http.carrying import Bodies, IncompleteError
-from raftkv.http.room import PATIENCE_S, SHORT_PATIENCE_S, SLOWEST_BYTES_PER_S, Room
+from raftkv.http.door.carrying import Bodies, IncompleteError
+from raftkv.http.door.room import PATIENCE_S, SHORT_PATIENCE_S, SLOWEST_BYTES_PER_S, Room
 
 CHUNKED = {b"transfer-encoding": b"chunked"}
 HELD_BYTES_MAX = 32 << 20

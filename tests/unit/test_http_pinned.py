@@ -11,7 +11,7 @@ import pytest
 from gunicorn.asgi import protocol
 
 from raftkv.core.errors import StartupError
-from raftkv.http import pinned, worker
+from raftkv.http.door import pinned, worker
 
 
 def names_of_gunicorn_in_the_worker() -> set[str]:
@@ -34,7 +34,7 @@ def test_every_private_name_in_use_is_listed_and_no_other():
 def test_the_version_in_the_environment_is_the_pinned_one_and_the_only_one_that_may_be_installed():
     pinned.check_version()
 
-    requirements = (Path(pinned.__file__).parents[2] / "setup.cfg").read_text()
+    requirements = (Path(pinned.__file__).parents[3] / "setup.cfg").read_text()
     assert f"gunicorn=={pinned.PINNED_VERSION}\n" in requirements
 
 

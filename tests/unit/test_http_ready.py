@@ -5,7 +5,7 @@ import pytest
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency
 from raftkv.core.results import PeerStatus, Status
-from raftkv.http.handlers_cluster import LEVEL_WITHIN_S, unready
+from raftkv.http.handlers.cluster import LEVEL_WITHIN_S, unready
 
 
 def status(**changes):

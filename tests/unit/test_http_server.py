@@ -73,7 +73,7 @@ class FrontEnd:
         return str(self.folder / "replica.socket")
 
     def start(self) -> subprocess.Popen[str]:
-        command = module("raftkv.http.server", "--config", str(self.config), "--node", "n1")
+        command = module("raftkv.http.door.server", "--config", str(self.config), "--node", "n1")
         command += ["--replica-socket", self.socket, "--parent-fd", str(self.read_end)]
         return subprocess.Popen(command, stdout=self.errors, stderr=self.errors, text=True, pass_fds=[self.read_end])
 
@@ -377,7 +377,7 @@ def test_open_connections_do_not_hold_the_end(make: Callable[..., FrontEnd]) -> 
 
 def test_a_taken_port_is_named_in_one_line(make: Callable[..., FrontEnd], tmp_path: Path) -> None:
     front_end = make()
-    command = module("raftkv.http.server", "--config", str(front_end.config), "--node", "n1")
+    command = module("raftkv.http.door.server", "--config", str(front_end.config), "--node", "n1")
     command += ["--replica-socket", "x", "--parent-fd", "0"]
 
     second = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
@@ -393,7 +393,7 @@ def test_a_bad_configuration_ends_with_one_line(tmp_path: Path, text: str | None
     config = tmp_path / "cluster.toml"
     if text is not None:
         config.write_text(text)
-    command = module("raftkv.http.server", "--config", str(config), "--node", "n1")
+    command = module("raftkv.http.door.server", "--config", str(config), "--node", "n1")
     command += ["--replica-socket", "x", "--parent-fd", "0"]
 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
@@ -467,7 +467,7 @@ def test_a_connection_too_many_is_answered_and_closed_and_the_others_are_served(
 
 
 def test_descriptors_bound_the_connections_that_there_is_room_for() -> None:
-    program = "import resource, sys; from raftkv.http.server import SPARE_DESCRIPTORS, room_for\n"
+    program = "import resource, sys; from raftkv.http.door.server import SPARE_DESCRIPTORS, room_for\n"
     program += "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 400))\n"
     program += "print(room_for(50), room_for(150), resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS)\n"
     program += "print(room_for(1000), 400 - SPARE_DESCRIPTORS)"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from raftkv.lab.additions import ATTEMPTS_MAX, Additions, added, merged
-from raftkv.lab.dialect import Finding, request_of
-from raftkv.lab.history import CompareAndSet, Delete, Get, Operation, Outcome, Put
-from raftkv.lab.script import Keys, Script, Workload
+from raftkv.instruments.lab.additions import ATTEMPTS_MAX, Additions, added, merged
+from raftkv.instruments.lab.dialect import Finding, request_of
+from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.script import Keys, Script, Workload
 
 FOUND = Finding(outcome=Outcome.OK, result=b"c,d", siblings=(b"a,b", b"a,c"), revision=None, context="seen")
 WRITTEN = Finding(outcome=Outcome.OK)

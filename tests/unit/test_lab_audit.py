@@ -2,8 +2,8 @@
 
 import pytest
 
-from raftkv.lab.audit import audit, final_reads
-from raftkv.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.audit import audit, final_reads
+from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
 
 
 def operation(key, action, outcome=Outcome.OK, result=None, at_ns=0):

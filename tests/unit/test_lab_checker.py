@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from raftkv.lab.checker import GaveUp, Linearizable, NotLinearizable, check
-from raftkv.lab.flaw import Kind
-from raftkv.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.checker import GaveUp, Linearizable, NotLinearizable, check
+from raftkv.instruments.lab.flaw import Kind
+from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
 
 from .lab_oracle import performed
 

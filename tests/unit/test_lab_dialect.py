@@ -6,8 +6,8 @@ import pytest
 from raftkv.client.connection import Answer
 from raftkv.core.errors import Code
 from raftkv.http.problems import TABLE
-from raftkv.lab.dialect import Finding, Step, finding, request_of
-from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
+from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
+from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
 
 WRITES = [Put(b"v"), Delete(), CompareAndSet(expected=b"u", value=b"v"), CompareAndSet(expected=b"u", value=None)]
 

@@ -7,7 +7,7 @@ import pytest
 
 from raftkv.client.connection import BODY_BYTES_MAX, UnheardError, UnsentError
 from raftkv.core.config import Address
-from raftkv.lab.exchange import Connection
+from raftkv.instruments.lab.exchange import Connection
 
 
 def with_server(handle, scenario):

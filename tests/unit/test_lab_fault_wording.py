@@ -4,8 +4,8 @@ import typing
 
 import pytest
 
-from raftkv.lab import faults
-from raftkv.lab.fault_wording import in_words
+from raftkv.instruments.lab import faults
+from raftkv.instruments.lab.fault_wording import in_words
 
 CASES = [
     (faults.Kill(nodes=("n1", "n2")), "kill -9 n1 n2"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.experiment import Orders
-from raftkv.lab.faults import (
+from raftkv.instruments.lab.faults import (
     AnyFault,
     Delay,
     Destroy,
@@ -24,7 +24,7 @@ from raftkv.lab.faults import (
     orders,
     resolve,
 )
-from raftkv.lab.nemesis import Nemesis, Planned, play
+from raftkv.instruments.lab.nemesis import Nemesis, Planned, play
 
 FIVE = ["n1", "n2", "n3", "n4", "n5"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, History, Operation, Outcome, Put
 
 
 def operation(action, result=None, *, at=0, until=1, outcome=Outcome.OK, key=b"k", **more):

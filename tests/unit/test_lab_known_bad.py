@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raftkv.lab.checker import NotLinearizable, check
-from raftkv.lab.history import History, Outcome
-from raftkv.lab.witness import render
+from raftkv.instruments.lab.checker import NotLinearizable, check
+from raftkv.instruments.lab.history import History, Outcome
+from raftkv.instruments.lab.witness import render
 
 from .lab_oracle import is_explained
 
@@ -45,6 +45,6 @@ def test_the_witness_of_a_bad_history_is_a_contradiction_without_the_rest(path):
 
 
 def test_every_named_flaw_has_a_bad_history():
-    from raftkv.lab.flaw import Kind
+    from raftkv.instruments.lab.flaw import Kind
 
     assert {load(path)[0]["kind"] for path in BAD} == set(Kind)

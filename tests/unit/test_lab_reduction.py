@@ -3,10 +3,10 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raftkv.lab.flaw import recognised
-from raftkv.lab.history import CompareAndSet, Get, Operation, Outcome, Put
-from raftkv.lab.reduction import reduced, removable
-from raftkv.lab.specification import transition_of
+from raftkv.instruments.lab.flaw import recognised
+from raftkv.instruments.lab.history import CompareAndSet, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.reduction import reduced, removable
+from raftkv.instruments.lab.specification import transition_of
 
 from .lab_oracle import arbitrary_histories, bent_histories, honest_histories, is_explained
 

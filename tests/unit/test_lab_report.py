@@ -14,22 +14,22 @@ from xml.etree import ElementTree as ET
 import pytest
 from msgspec.structs import replace
 
-from raftkv.lab.faults import Partition
-from raftkv.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
-from raftkv.lab.nemesis import Event
-from raftkv.lab.record import Delay
-from raftkv.lab.report import sentences
-from raftkv.lab.report.drawing import Canvas
-from raftkv.lab.report.figures import label, story, witness
-from raftkv.lab.report.judgement import Judgement, judged
-from raftkv.lab.report.make import report
-from raftkv.lab.report.measures import measured
-from raftkv.lab.report.pace import paced
-from raftkv.lab.report.page import page
-from raftkv.lab.report.results import of_run
-from raftkv.lab.report.staleness import curve, predicted
-from raftkv.lab.report.table import rows
-from raftkv.lab.wording import clock_for
+from raftkv.instruments.lab.faults import Partition
+from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.nemesis import Event
+from raftkv.instruments.lab.record import Delay
+from raftkv.instruments.lab.report import sentences
+from raftkv.instruments.lab.report.drawing import Canvas
+from raftkv.instruments.lab.report.figures import label, story, witness
+from raftkv.instruments.lab.report.judgement import Judgement, judged
+from raftkv.instruments.lab.report.make import report
+from raftkv.instruments.lab.report.measures import measured
+from raftkv.instruments.lab.report.pace import paced
+from raftkv.instruments.lab.report.page import page
+from raftkv.instruments.lab.report.results import of_run
+from raftkv.instruments.lab.report.staleness import curve, predicted
+from raftkv.instruments.lab.report.table import rows
+from raftkv.instruments.lab.wording import clock_for
 
 RUN = Path(__file__).parent / "lab_run"
 MS = 1_000_000

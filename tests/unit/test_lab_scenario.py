@@ -2,8 +2,8 @@
 
 import pytest
 
-from raftkv.lab.nemesis import Planned
-from raftkv.lab.scenario import ScenarioError, changed, load, parse, shipped
+from raftkv.instruments.lab.nemesis import Planned
+from raftkv.instruments.lab.scenario import ScenarioError, changed, load, parse, shipped
 
 PLAIN = """
 title = "t"

@@ -5,9 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.lab.dialect import Finding
-from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
-from raftkv.lab.script import Keys, Script, Workload
+from raftkv.instruments.lab.dialect import Finding
+from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
+from raftkv.instruments.lab.script import Keys, Script, Workload
 
 OK = Finding(outcome=Outcome.OK, revision=5)
 

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from raftkv.lab.history import ANY, CompareAndSet, Delete, Get, Operation, Outcome, Put
-from raftkv.lab.search import Finding, search
+from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.search import Finding, search
 
 from .lab_oracle import arbitrary_histories, bent_histories, honest_histories, is_explained
 

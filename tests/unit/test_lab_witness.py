@@ -2,9 +2,9 @@
 
 import textwrap
 
-from raftkv.lab.checker import check
-from raftkv.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
-from raftkv.lab.witness import COLUMNS_MAX, render
+from raftkv.instruments.lab.checker import check
+from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.witness import COLUMNS_MAX, render
 
 MS = 1_000_000
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from raftkv.load.dialect import EtcdDialect, RaftkvDialect
-from raftkv.load.engine import Failure
-from raftkv.load.plan import Plan
+from raftkv.instruments.load.dialect import EtcdDialect, RaftkvDialect
+from raftkv.instruments.load.engine import Failure
+from raftkv.instruments.load.plan import Plan
 
 
 def parsed(request):

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from raftkv.load.engine import Call, ClosedLoop, Failure, OpenLoop, Server, _Engine, drive
-from raftkv.load.plan import LoadError
-from raftkv.load.pour import ATTEMPTS_MAX, Pour
+from raftkv.instruments.load.engine import Call, ClosedLoop, Failure, OpenLoop, Server, _Engine, drive
+from raftkv.instruments.load.plan import LoadError
+from raftkv.instruments.load.pour import ATTEMPTS_MAX, Pour
 
 REQUEST = b"GET /kv/k HTTP/1.1\r\nHost: x\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

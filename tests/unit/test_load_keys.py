@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from raftkv.load.keys import LocalInTime, Uniform, Zipfian, keys
-from raftkv.load.plan import Distribution, Plan
+from raftkv.instruments.load.keys import LocalInTime, Uniform, Zipfian, keys
+from raftkv.instruments.load.plan import Distribution, Plan
 
 DRAWS = 20_000
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from raftkv.load.ledger import FOREIGN, Ledger
+from raftkv.instruments.load.ledger import FOREIGN, Ledger
 
 KEY = 0
 

@@ -4,13 +4,13 @@ from collections import Counter
 
 import pytest
 
-from raftkv.load.dialect import RaftkvDialect
-from raftkv.load.engine import Failure, Times
-from raftkv.load.plan import VALUE_BYTES_MIN, Distribution, Plan, Ratio, parse_ratio
-from raftkv.load.report import COLUMNS, csv_fields, latency_rows, remarks
-from raftkv.load.result import result
-from raftkv.load.samples import Age, Kind
-from raftkv.load.traffic import Traffic
+from raftkv.instruments.load.dialect import RaftkvDialect
+from raftkv.instruments.load.engine import Failure, Times
+from raftkv.instruments.load.plan import VALUE_BYTES_MIN, Distribution, Plan, Ratio, parse_ratio
+from raftkv.instruments.load.report import COLUMNS, csv_fields, latency_rows, remarks
+from raftkv.instruments.load.result import result
+from raftkv.instruments.load.samples import Age, Kind
+from raftkv.instruments.load.traffic import Traffic
 
 REFUSED = b'{"code": "no_leader", "applied": "no", "detail": "there is\\nno leader"}'
 

@@ -6,7 +6,7 @@ import pytest
 from raftkv.http.messages import HttpRequest
 from raftkv.proxy.routing import is_read, key_of
 from raftkv.proxy.view import order, read_view
-from raftkv.quorum.ring import Ring, position
+from raftkv.quorum.membership.ring import Ring, position
 
 
 def request(method, target, body=b""):

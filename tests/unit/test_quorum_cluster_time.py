@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ASKED_AT_ONCE, ClusterTime
 from raftkv.quorum.messages import AskClock, ShowClock
-from raftkv.sim.quorum import quorum_settings
 
 WALL_US = 1_700_000_000_000_000
 

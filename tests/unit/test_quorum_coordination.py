@@ -6,15 +6,15 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Write
 from raftkv.core.results import DeleteDone, Missing, PutDone, Record, Withheld, Written
+from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
-from raftkv.quorum.coordination import READS_AT_ONCE, Coordination
+from raftkv.quorum.coordination.coordination import READS_AT_ONCE, Coordination
+from raftkv.quorum.coordination.operations import Dispatch
+from raftkv.quorum.data.versions import CONFLICTS, HybridClock, State, Version, decode_state, encode_state
+from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.messages import Declined, Fetch, Fetched, MalformedMessageError, Store, StoreDone
-from raftkv.quorum.operations import Dispatch
-from raftkv.quorum.placement import Placement
 from raftkv.quorum.settings import DISK_FULL
 from raftkv.quorum.timers import Timers
-from raftkv.quorum.versions import CONFLICTS, HybridClock, State, Version, decode_state, encode_state
-from raftkv.sim.quorum import quorum_settings
 
 NODES = ("n1", "n2", "n3")
 AHEAD_US = 60_000_000

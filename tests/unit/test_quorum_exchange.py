@@ -5,16 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code, Refused
-from raftkv.quorum import exchange, messages
-from raftkv.quorum.exchange import Answering, Session
-from raftkv.quorum.intake import Intake
+from raftkv.instruments.sim.quorum import quorum_settings
+from raftkv.quorum import messages
+from raftkv.quorum.data.intake import Intake
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.data.trees import Trees
+from raftkv.quorum.data.versions import CONFLICTS, HybridClock, MalformedStateError, State, Version, decode_state
+from raftkv.quorum.membership.ring import POSITIONS, Range, position
 from raftkv.quorum.messages import MalformedMessageError
 from raftkv.quorum.outbox import Outbox
-from raftkv.quorum.ring import POSITIONS, Range, position
-from raftkv.quorum.store import Store
-from raftkv.quorum.trees import Trees
-from raftkv.quorum.versions import CONFLICTS, HybridClock, MalformedStateError, State, Version, decode_state
-from raftkv.sim.quorum import quorum_settings
+from raftkv.quorum.repair import exchange
+from raftkv.quorum.repair.exchange import Answering, Session
 from raftkv.storage.engine import MemoryEngine
 
 HALVES = (Range(0, POSITIONS // 2 - 1), Range(POSITIONS // 2, POSITIONS - 1))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core.results import MemberState
-from raftkv.quorum.membership import (
+from raftkv.quorum.membership.gossip import (
     LEFT_LIMIT,
     MEMBERS_LIMIT,
     Delta,

@@ -4,7 +4,10 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import Code, Refused
-from raftkv.quorum.membership import MEMBERS_LIMIT, NUMBER_MAX, Delta, Digest, Entry, Sizes
+from raftkv.quorum.data.rows import order_key
+from raftkv.quorum.data.versions import MAX_COUNTER, State, Version, encode_context, encode_state
+from raftkv.quorum.membership.gossip import MEMBERS_LIMIT, NUMBER_MAX, Delta, Digest, Entry, Sizes
+from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.messages import (
     ENTRIES_PER_PAGE,
     LOOKED_AT_PER_PAGE,
@@ -31,9 +34,6 @@ from raftkv.quorum.messages import (
     encode,
     frame,
 )
-from raftkv.quorum.ring import POSITIONS
-from raftkv.quorum.rows import order_key
-from raftkv.quorum.versions import MAX_COUNTER, State, Version, encode_context, encode_state
 
 LAST = POSITIONS - 1
 SIZES = Sizes(1, "n1", 3, 2, 2)

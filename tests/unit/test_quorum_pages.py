@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code
-from raftkv.quorum.pages import PageCoordinator
-from raftkv.quorum.versions import CONFLICTS, State, Version
+from raftkv.quorum.coordination.pages import PageCoordinator
+from raftkv.quorum.data.versions import CONFLICTS, State, Version
 
 JOIN = CONFLICTS["lww"].join
 KEYS = [b"a", b"b", b"c", b"d", b"e"]

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from raftkv.quorum.placement import Placement
-from raftkv.quorum.ring import position
+from raftkv.quorum.membership.placement import Placement
+from raftkv.quorum.membership.ring import position
 
 OLD = {"n1": "", "n2": "", "n3": "", "n4": ""}
 NEW = {**OLD, "n5": ""}

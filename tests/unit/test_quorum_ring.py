@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.quorum.ring import FALLBACKS_COUNT, POSITIONS, TABLES_LIMIT, Range, Ring, pieces_of, position
+from raftkv.quorum.membership.ring import FALLBACKS_COUNT, POSITIONS, TABLES_LIMIT, Range, Ring, pieces_of, position
 
 VNODES = 100
 

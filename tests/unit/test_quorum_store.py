@@ -3,11 +3,11 @@
 import pytest
 
 from raftkv.core.errors import Code, Refused, StartupError
-from raftkv.quorum import rows
-from raftkv.quorum.ring import POSITIONS, Range, position
-from raftkv.quorum.rows import order_key
-from raftkv.quorum.store import CLOCK_AHEAD_US, Store
-from raftkv.quorum.versions import CONFLICTS, State, Version, decode_context, encode_context, encode_state, visible
+from raftkv.quorum.data import rows
+from raftkv.quorum.data.rows import order_key
+from raftkv.quorum.data.store import CLOCK_AHEAD_US, Store
+from raftkv.quorum.data.versions import CONFLICTS, State, Version, decode_context, encode_context, encode_state, visible
+from raftkv.quorum.membership.ring import POSITIONS, Range, position
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engine import MemoryEngine, Table
 from raftkv.storage.rocks import RocksEngine
@@ -554,7 +554,7 @@ def test_an_old_hint_that_grows_in_the_same_turn_is_kept(store):
 
 
 def test_a_dropped_range_takes_its_keys_and_no_others(store, monkeypatch):
-    monkeypatch.setattr("raftkv.quorum.store.DROPPED_PER_BATCH", 3)
+    monkeypatch.setattr("raftkv.quorum.data.store.DROPPED_PER_BATCH", 3)
     keys = [b"key-%d" % number for number in range(40)]
     for key in keys:
         store.stage(key, state(1))

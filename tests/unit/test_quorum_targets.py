@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.quorum.targets import Target, Targets
+from raftkv.quorum.coordination.targets import Target, Targets
 
 NODES = ("n1", "n2", "n3", "n4", "n5", "n6")
 

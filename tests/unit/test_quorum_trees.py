@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.quorum.ring import POSITIONS, Range, Ring, position
-from raftkv.quorum.store import Store
-from raftkv.quorum.trees import HASH_BYTES, LEAVES, Trees, differing, leaf_of, root_of
-from raftkv.quorum.versions import CONFLICTS, State, Version
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.data.trees import HASH_BYTES, LEAVES, Trees, differing, leaf_of, root_of
+from raftkv.quorum.data.versions import CONFLICTS, State, Version
+from raftkv.quorum.membership.ring import POSITIONS, Range, Ring, position
 from raftkv.storage.engine import MemoryEngine
 
 WHOLE = Range(0, POSITIONS - 1)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.quorum import versions
-from raftkv.quorum.fingerprint import fingerprint
-from raftkv.quorum.versions import (
+from raftkv.quorum.data import versions
+from raftkv.quorum.data.fingerprint import fingerprint
+from raftkv.quorum.data.versions import (
     CONFLICTS,
     MAX_ACTORS,
     MAX_COUNTER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.raft.agreed_time import SLOWEST_RATE, AgreedTime
+from raftkv.raft.leadership.agreed_time import SLOWEST_RATE, AgreedTime
 
 TRUTH_MS = 1_700_000_000_000
 

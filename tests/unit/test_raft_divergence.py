@@ -1,6 +1,6 @@
 """Who is wrong, by what the others tell: arithmetic over indexes and hashes."""
 
-from raftkv.raft.divergence import KEPT, PATIENCE_HEARTBEATS, Divergence, Judgement
+from raftkv.raft.standing.divergence import KEPT, PATIENCE_HEARTBEATS, Divergence, Judgement
 
 
 def at(index, *, peers=("b", "c"), state_hash=1):

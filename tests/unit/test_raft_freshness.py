@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.raft.freshness import Freshness, Vouching
 from raftkv.raft.messages import Level, Reading
+from raftkv.raft.reading.freshness import Freshness, Vouching
 
 NEVER_S = float("-inf")
 

@@ -4,7 +4,7 @@ import pytest
 
 from raftkv.core.errors import StartupError
 from raftkv.machine import layout
-from raftkv.raft.recovery import State, recover_state
+from raftkv.raft.snapshots.recovery import State, recover_state
 from raftkv.storage.disk import RealDisk
 from raftkv.storage.log import Log
 from raftkv.storage.snapshots import SnapshotStore

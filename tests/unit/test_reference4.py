@@ -4,15 +4,15 @@ import msgspec
 import pytest
 
 from raftkv.core.config import parse_config
-from raftkv.lab.reference4.choices import CHOICES, DELAYS
-from raftkv.lab.reference4.page import page
-from raftkv.lab.reference4.plots import binned, counts_us, edges
-from raftkv.lab.reference4.report import write
-from raftkv.lab.reference4.runs import Run, load
-from raftkv.lab.reference4.verdict import answer, cost
-from raftkv.load.plan import RATIOS
-from raftkv.load.result import Errors, Freshness, Result, latency
-from raftkv.load.samples import Age, Kind
+from raftkv.instruments.lab.reference4.choices import CHOICES, DELAYS
+from raftkv.instruments.lab.reference4.page import page
+from raftkv.instruments.lab.reference4.plots import binned, counts_us, edges
+from raftkv.instruments.lab.reference4.report import write
+from raftkv.instruments.lab.reference4.runs import Run, load
+from raftkv.instruments.lab.reference4.verdict import answer, cost
+from raftkv.instruments.load.plan import RATIOS
+from raftkv.instruments.load.result import Errors, Freshness, Result, latency
+from raftkv.instruments.load.samples import Age, Kind
 
 ALL_ONE, ONE_ALL, MAJORITIES, LEADERLESS = CHOICES
 SECONDS = 10.0

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from raftkv.sim.network import Network
-from raftkv.sim.schedule import Schedule
+from raftkv.instruments.sim.network import Network
+from raftkv.instruments.sim.schedule import Schedule
 
 SILENCE_S = 1.0
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.sim.disk import Crashed, VirtualDisk
-from raftkv.sim.raft import LOG_DIRECTORY
+from raftkv.instruments.sim.disk import Crashed, VirtualDisk
+from raftkv.instruments.sim.raft import LOG_DIRECTORY
 from raftkv.storage import extent
 from raftkv.storage.disk import DiskError, RealDisk
 from raftkv.storage.log import Log

@@ -1,0 +1,198 @@
+"""The ASGI application: bodies with a limit, hot routes answered right here, everything else by Flask on this loop.
+
+Rules: a request whose body did not arrive whole has no effect; every request is answered exactly once, with a problem
+when something is wrong with it; a defect of ours costs one line in the log and shows the client no more than a 500.
+Hot routes use the very handlers that Flask's views use. Streaming is not offered yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+from typing import Final
+
+from raftkv.core.errors import Code
+from raftkv.core.replicator import Replicator
+from raftkv.core.requests import is_read
+from raftkv.core.results import Outcome
+from raftkv.http.app import create_app
+from raftkv.http.door import bridge
+from raftkv.http.door.browsers import BrowserGuard
+from raftkv.http.door.carrying import (
+    Bodies,
+    IncompleteError,
+    Message,
+    Receive,
+    Send,
+    check_expectation,
+    check_room,
+    drain,
+    normal_path,
+    send_response,
+    turn_away,
+)
+from raftkv.http.door.room import Room
+from raftkv.http.handlers.handler import Context, begin, finish
+from raftkv.http.messages import HttpRequest, HttpResponse, join_headers
+from raftkv.http.metrics import Metrics
+from raftkv.http.problems import READ_METHODS, internal_error, problem
+from raftkv.http.routes import ROUTES, Route
+
+BODY_SLACK_BYTES: Final = 1 << 20
+"""What JSON around values may add, beyond the third that base64 adds."""
+
+SMALL_BYTES: Final = 64 << 10
+"""An answer up to this size waits in the socket, and is always given."""
+
+_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
+log = logging.getLogger("raftkv.http")
+
+
+class HotRoutes:
+    """Finds the route of a hot request without Flask; what it does not find is Flask's."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self._exact: dict[tuple[str, bytes], Route] = {}
+        self._below: dict[tuple[str, bytes], Route] = {}
+        for route in routes:
+            if not route.hot:
+                continue
+            stem, brace, _ = route.path.partition("{")
+            table = self._below if brace else self._exact
+            table[route.method, stem.encode()] = route
+            if route.method == "GET":
+                table["HEAD", stem.encode()] = route
+
+    def find(self, method: str, path: bytes) -> Route | None:
+        """The route of a raw path."""
+        route = self._exact.get((method, path))
+        if route is not None:
+            return route
+        return self._below.get((method, path[: path.find(b"/", 1) + 1]))
+
+
+class Application:
+    """The ASGI application of one worker, which answers to the names ``hosts`` besides loopback names and addresses.
+
+    ``start`` runs before the first request, ``stop`` after the last.
+    """
+
+    def __init__(
+        self,
+        replicator: Replicator,
+        context: Context,
+        *,
+        hosts: Iterable[str] = (),
+        start: Callable[[], Awaitable[None]] | None = None,
+        stop: Callable[[], None] | None = None,
+    ) -> None:
+        self._replicator = replicator
+        self._context = context
+        self._start = start
+        self._stop = stop
+        self._metrics = Metrics(context)
+        self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
+        self._hot = HotRoutes(ROUTES)
+        self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
+        self.room = Room(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
+        self._bodies = Bodies(self.room, monotonic_s=monotonic)
+        self._browsers = BrowserGuard(hosts)
+        self._value_limit = context.limits.max_value_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the worker."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                if self._start is not None:
+                    await self._start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                if self._stop is not None:
+                    self._stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        started_s = monotonic()
+        method, path = scope["method"], normal_path(scope["raw_path"])
+        route = self._hot.find(method, path)
+        name = bridge.UNROUTED if route is None else route.name
+        self._metrics.in_flight += 1
+        held_bytes = 0
+        try:
+            headers = join_headers(scope["headers"])
+            if self.room.is_full:
+                check_room(self.room, path)
+            if b"expect" in headers:
+                check_expectation(headers)
+            if not self._browsers.is_plain(headers):
+                host_needed = scope["http_version"] == "1.1"
+                turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
+            is_value = route is not None and route.body is bytes
+            limit = self._value_limit if is_value else self._body_limit
+            body = await self._bodies.read(headers, receive, limit)
+            held_bytes = len(body)
+            self.room.held_bytes += held_bytes
+            client = scope.get("client")
+            request = HttpRequest(
+                method=method,
+                path=path,
+                query=scope["query_string"],
+                headers=headers,
+                body=body,
+                client=client[0] if client else "",
+            )
+            if route is not None:
+                response = await self._answer(route, request)
+            else:
+                response, name = await bridge.respond(self._flask, request)
+                if len(response.body) > SMALL_BYTES:
+                    response = self._fitting(response, is_read=method in READ_METHODS)
+            await send_response(response, method, send)
+        except IncompleteError as incomplete:
+            response = incomplete.response
+            await send_response(response, method, send)
+            if incomplete.drain:
+                await drain(receive, 4 * self._body_limit)
+        except Exception as error:  # noqa: BLE001  the one place where a defect becomes a 500
+            log.error("defect in %s %s: %s: %s", method, name, type(error).__name__, error)  # noqa: TRY400  one line
+            response = internal_error(method)
+            await send_response(response, method, send)
+        finally:
+            self._metrics.in_flight -= 1
+            self.room.held_bytes -= held_bytes
+        self._metrics.observe(name, method if method in _METHODS else "(other)", response.status, started_s)
+
+    async def _answer(self, route: Route, request: HttpRequest) -> HttpResponse:
+        ask = begin(route.handler, request, self._context)
+        if isinstance(ask, HttpResponse):
+            return ask
+        pending = self._replicator.submit(ask.request, monotonic() + ask.timeout_s)
+        outcome = pending.outcome
+        if outcome is None:
+            future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            pending.when_done(lambda found: None if future.done() else future.set_result(found))
+            outcome = await future
+        response = finish(route.handler, ask, outcome, self._context)
+        if len(response.body) > SMALL_BYTES:
+            return self._fitting(response, is_read=is_read(ask.request))
+        return response
+
+    def _fitting(self, response: HttpResponse, *, is_read: bool) -> HttpResponse:
+        """``response``, which is large, if there is room for it until its reader has taken it."""
+        if self.room.has_room(len(response.body)):
+            return response
+        if is_read:
+            return problem(Code.OVERLOADED, "too many large answers wait for their readers; nothing was done")
+        return problem(Code.OUTCOME_UNKNOWN, "it was carried out, but there is no room for its large answer")

@@ -1,0 +1,46 @@
+"""Which gunicorn this is written for: the version, and those of its private names that ``door.worker`` touches.
+
+gunicorn has no interface for what that worker needs, so it replaces and looks at what is private, which any release may
+change without a word. Therefore the version is pinned exactly and checked at start, as PySyncObj's is; whoever moves
+the pin looks at these names first. A test holds the list together with what the worker uses.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import gunicorn
+
+from raftkv.core.errors import StartupError
+
+PINNED_VERSION: Final = "27.0.1"
+
+PRIVATE_NAMES: Final = (
+    "_REASON_PHRASES",
+    "_arm_keepalive_timer",
+    "_body_receiver",
+    "_buffer",
+    "_callback_parser",
+    "_close_transport",
+    "_closed",
+    "_complete",
+    "_current_request",
+    "_feed_callback_parser",
+    "_flow_control",
+    "_is_ssl",
+    "_is_websocket_upgrade",
+    "_keepalive",
+    "_keepalive_handle",
+    "_keepalive_timeout",
+    "_on_headers_complete",
+    "_safe_write",
+    "_send_error_response",
+    "_task",
+)
+
+
+def check_version() -> None:
+    """Refuse to run on a gunicorn whose private names were not verified. Raises ``StartupError``."""
+    if gunicorn.__version__ != PINNED_VERSION:
+        found = f"found {gunicorn.__version__} at {gunicorn.__file__}"
+        raise StartupError(f"raftkv needs gunicorn {PINNED_VERSION}, {found}")

@@ -1,0 +1,208 @@
+"""The front-end: ``python -P -m raftkv.http.door.server --config FILE --node ID --replica-socket PATH --parent-fd N``.
+
+gunicorn's arbiter with one or more ASGI workers, each with its own link to the replica. Rules: the address is bound
+once, before anything else, and a taken one ends the process with one line and exit status 2; when the other end of
+``--parent-fd`` closes, however that came to be, the whole front-end ends, so that none outlives its node; nothing is
+written to the standard streams unless something is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from gunicorn.app.base import BaseApplication
+
+from raftkv import __version__
+from raftkv.core.config import ClusterConfig, ConfigError, parse_config
+from raftkv.core.errors import StartupError
+from raftkv.core.listening import listen
+from raftkv.core.proof import Verifier
+from raftkv.core.secret import read_key
+from raftkv.frontend.applied import AppliedState
+from raftkv.frontend.remote import RemoteReplicator
+from raftkv.http.door.admission import Admission
+from raftkv.http.door.asgi import Application
+from raftkv.http.door.browsers import names_of
+from raftkv.http.door.pinned import check_version
+from raftkv.http.handlers.handler import Context
+from raftkv.process import streams
+
+GRACE_S: Final = 2
+"""How long a worker may take to finish what it has begun when the node stops."""
+
+KEEPALIVE_S: Final = 75
+SPARE_DESCRIPTORS: Final = 128
+"""What a worker has open besides its clients: the replica's socket, the applied state, the standard library's own."""
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
+    """The gunicorn application, told everything by us: no configuration file, no environment, no command line."""
+
+    def __init__(self, settings: dict[str, Any], make: Callable[[], object]) -> None:
+        """``make`` builds the ASGI application; it is called in each worker, after the fork."""
+        self._settings = settings
+        self._make = make
+        super().__init__()
+
+    def load_config(self) -> None:
+        """See gunicorn."""
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> object:
+        """See gunicorn."""
+        return self._make()
+
+
+def make_application(config: ClusterConfig, node_id: str, replica_socket: str, secret: bytes) -> Application:
+    """The ASGI application of a worker, linked to its replica; ``secret`` is the cluster's key."""
+    replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
+    verifier = Verifier(secret, config.cluster.name, wall_ms=lambda: time.time_ns() // 1_000_000)
+    context = Context(
+        node=node_id,
+        version=__version__,
+        scheme="https" if config.http.tls_cert else "http",
+        limits=config.http,
+        members=config.node,
+        status=lambda: replicator.pulse,
+        last_status=lambda: replicator.last_pulse,
+        monotonic_s=time.monotonic,
+        wall_s=time.time,
+        node_header=((b"raftkv-node", node_id.encode()),),
+        admission=Admission(verifier, is_open=not config.cluster.secret_file),
+    )
+    hosts = names_of(config)
+    return Application(replicator, context, hosts=hosts, start=replicator.start, stop=replicator.close)
+
+
+def request_line_limit(max_key_bytes: int) -> int:
+    """Room for the longest request that is within the limits: prefix, start and end, every byte percent-encoded."""
+    return max(8190, 3 * 3 * max_key_bytes + 1024)
+
+
+def room_for(connections: int) -> int:
+    """Raise this process's limit of descriptors, if need be; how many of ``connections`` it has room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - SPARE_DESCRIPTORS))
+
+
+def settings(
+    listeners: Sequence[int], *, name: str, workers: int, max_key_bytes: int, max_connections: int
+) -> dict[str, Any]:
+    """Settings of gunicorn for whatever of ours listens at the descriptors ``listeners``."""
+    return {
+        "bind": [f"fd://{listener}" for listener in listeners],
+        "workers": workers,
+        "worker_class": "raftkv.http.door.worker.Worker",
+        "worker_connections": room_for(max_connections),
+        "asgi_loop": "uvloop",
+        "asgi_lifespan": "on",
+        # A client that left is not waited for: what it asked runs on in the replica, its answer is nobody's.
+        "asgi_disconnect_grace_period": 0,
+        "http_parser": "python",
+        # Every shared default path of the control socket would be fought over by the nodes of one user.
+        "control_socket_disable": True,
+        "timeout": 30,
+        "graceful_timeout": GRACE_S,
+        "keepalive": KEEPALIVE_S,
+        "limit_request_line": request_line_limit(max_key_bytes),
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+        "loglevel": "error",
+        "proc_name": name,
+    }
+
+
+def node_settings(config: ClusterConfig, node_id: str, listeners: Sequence[int], directory: Path) -> dict[str, Any]:
+    """Settings for the front-end of a node; paths in the configuration are relative to ``directory``."""
+    http = config.http
+    chosen = settings(
+        listeners,
+        name=f"raftkv-http {node_id}",
+        workers=http.workers,
+        max_key_bytes=http.max_key_bytes,
+        max_connections=http.max_connections,
+    )
+    if config.http.tls_cert:
+        chosen["certfile"] = str(directory / config.http.tls_cert)
+        chosen["keyfile"] = str(directory / config.http.tls_key)
+    return chosen
+
+
+def end_with_parent(parent_fd: int) -> None:
+    """End this process, the arbiter, and its workers when the other end of ``parent_fd`` closes.
+
+    A node that stops in order has ended the front-end before. So the node was killed, and nothing it had begun can be
+    finished: everything ends at once, and the address is free for the node's next start.
+    """
+
+    def watch() -> None:
+        while os.read(parent_fd, 4096):
+            pass
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S + 3)
+        os._exit(1)  # the arbiter is stuck; workers notice that their parent is gone and end by themselves
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    """Run until told to stop; the exit status is 2 when the front-end cannot start."""
+    streams.lossy()  # gunicorn's loggers write to what they find as standard error
+    parser = argparse.ArgumentParser(prog="raftkv.http.door.server", description="The front-end of one raftkv node.")
+    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--node", required=True)
+    parser.add_argument("--replica-socket", required=True)
+    parser.add_argument("--parent-fd", required=True, type=int)
+    parser.add_argument(
+        "--listen-fd", action="append", type=int, help="a listening socket to take over, of possibly several"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        check_version()
+        config = parse_config(options.config.read_bytes())
+        listeners = options.listen_fd
+        if not listeners:
+            listeners = [bound.detach() for bound in listen(config.member(options.node).http_listen, "http")]
+        secret = read_key(options.config.resolve().parent / config.cluster.secret_path, config.cluster.name)
+    except OSError as error:
+        print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201  the command line's own voice
+        return 2
+    except ConfigError as error:
+        print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except StartupError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    directory = options.config.resolve().parent
+    chosen = node_settings(config, options.node, listeners, directory)
+    end_with_parent(options.parent_fd)
+    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret))
+    return 0
+
+
+def serve(chosen: dict[str, Any], make: Callable[[], object]) -> None:
+    """Serve the ASGI application that ``make`` builds in each worker, until told to stop."""
+    # gunicorn keeps settings from such variables in reserve; nothing but our own counts.
+    for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "GUNICORN_PID", "GUNICORN_FD", "LISTEN_FDS", "LISTEN_PID"):
+        os.environ.pop(name, None)
+    Server(chosen, make).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

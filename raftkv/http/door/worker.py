@@ -1,0 +1,276 @@
+"""The gunicorn worker: gunicorn's own, but what its parser refuses leaves as a problem too. Imported by gunicorn only.
+
+gunicorn answers a request that it cannot parse by itself, as plain text, before any application sees it. Here those
+answers take the form that every other error has. A client that has sent all it wanted and closed its half of the
+connection is still answered, what it asked before that included. What connections hold, and how many there are, is
+counted by ``room``, which gunicorn leaves to whoever writes the worker: one too many is answered 429 unless it asks
+after health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import uvloop
+from gunicorn.asgi import protocol
+from gunicorn.workers import gasgi
+
+from raftkv.core.errors import Code
+from raftkv.http.door.carrying import HEALTH_PATHS
+from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Seats
+from raftkv.http.messages import Headers, HttpResponse
+from raftkv.http.problems import internal_error, problem
+
+_CODES = {
+    413: Code.VALUE_TOO_LARGE,
+    414: Code.KEY_TOO_LARGE,
+    431: Code.HEADERS_TOO_LARGE,
+    501: Code.NOT_IMPLEMENTED,
+}
+HEAD_BYTES_MAX = 64 << 10
+"""All headers of a request together."""
+
+CHUNK_BYTES_MAX = 64 << 20
+"""No body of any route, here or at the proxy, is larger than this."""
+
+HANDSHAKE_WITHIN_S = 5.0
+"""A TLS handshake that takes longer is given up: until it is over, its connection is counted nowhere."""
+
+_LONG_HEAD = f"its headers are longer than {HEAD_BYTES_MAX} bytes"
+HEADERS_WITHIN_S = 30.0
+"""A connection that sent no whole request header within this time is closed."""
+_OF_AN_OPEN_CONNECTION = (
+    "transport",
+    "writer",
+    "_task",
+    "_callback_parser",
+    "_current_request",
+    "_body_receiver",
+    "_flow_control",
+)
+
+
+class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no annotations
+    """One client connection."""
+
+    _all_is_sent = False
+    _silence: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+    _is_spare = False
+    _head_bytes = 0
+    _incoming: Holding | None = None
+    _unread: Holding | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """See asyncio."""
+        self._is_spare = not self.worker.seats.enter(self)
+        super().connection_made(transport)
+        self._silence = self.worker.loop.call_later(HEADERS_WITHIN_S, self._close_if_silent)
+        if self._is_spare:
+            self._keepalive = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio. Nothing outlives its connection: no timer, and no cycle that only a full collection finds."""
+        self.worker.seats.leave(self)
+        for timer in (self._silence, self._reading):
+            if timer is not None:
+                timer.cancel()
+        for holding in (self._incoming, self._unread):
+            if holding is not None:
+                holding.close()
+        self._silence = self._reading = self._incoming = self._unread = None
+        super().connection_lost(exc)
+        if self._task is None or self._task.done():
+            self._unlink()
+        else:
+            self._task.add_done_callback(self._unlink)
+
+    def _unlink(self, _: object = None) -> None:
+        """Let go of everything that knows this connection, when nothing runs on it any more."""
+        for name in _OF_AN_OPEN_CONNECTION:
+            setattr(self, name, None)
+
+    def idle_since_s(self) -> float | None:
+        """See ``Seated``."""
+        if self._current_request is not None:
+            return None
+        if self._keepalive_handle is not None:
+            return float(self._keepalive_handle.when()) - self._keepalive
+        return None if self._silence is None else float(self._silence.when()) - HEADERS_WITHIN_S
+
+    def give_way(self) -> None:
+        """See ``Seated``."""
+        self._keepalive_timeout()
+
+    def _abandon(self) -> None:
+        """End at once, whatever is still to be sent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """See asyncio: the client takes its answer more slowly than it came, and somebody has to hold it."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.app.room.hold(self._abandon, self.transport.get_write_buffer_size)
+            self._reading = self.worker.loop.call_later(PATIENCE_S, self._end_if_not_read)
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.close()
+            self._unread = None
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _end_if_not_read(self) -> None:
+        assert self._unread is not None
+        self._unread.refresh()
+        if self._unread.is_slow(self.worker.loop.time(), patience_s=0, bytes_per_s=SLOWEST_BYTES_PER_S):
+            self._abandon()
+        else:
+            self._reading = self.worker.loop.call_later(PATIENCE_S, self._end_if_not_read)
+
+    def _close_if_silent(self) -> None:
+        self._silence = None
+        if self.req_count <= 1 and self._current_request is None and not self._closed:
+            self._keepalive_timeout()
+
+    def eof_received(self) -> bool:
+        """See asyncio: true keeps the connection open for answers; TLS has no such thing as half a connection."""
+        if self._is_ssl or self._current_request is None:
+            return False
+        self._all_is_sent = True
+        self._end_a_body_cut_short()
+        return True
+
+    def _end_a_body_cut_short(self) -> None:
+        """Wait for no body whose end cannot come any more, of this request or of one that waited behind it."""
+        receiver = self._body_receiver
+        if self._all_is_sent and receiver is not None and not receiver._complete:  # noqa: SLF001  told nowhere else
+            receiver.signal_disconnect()
+
+    def _arm_keepalive_timer(self) -> None:
+        """Called when everything that was asked is answered: nothing more can come from who has sent it all."""
+        if self._all_is_sent:
+            self._keepalive_timeout()
+        else:
+            super()._arm_keepalive_timer()
+
+    def _on_headers_complete(self) -> bool:
+        """Called by the parser, which refuses what is raised here."""
+        if self._head_bytes > HEAD_BYTES_MAX:
+            headers = self._callback_parser.headers
+            if sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES_MAX:
+                raise protocol.LimitRequestHeaders(_LONG_HEAD)
+        self._head_bytes = 0
+        super()._on_headers_complete()
+        if self._is_spare and self._callback_parser.path.partition(b"?")[0] not in HEALTH_PATHS:
+            self._answer(problem(Code.OVERLOADED, f"there are {self.worker.nr_conns} connections already"))
+            self._close_transport()
+        return False
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        """Called with every piece that arrives: what gunicorn's parser chokes on is a bad request as well."""
+        if self._current_request is None:
+            self._head_bytes += len(data)
+        try:
+            fed: bool = super()._feed_callback_parser(data)
+        except ValueError:  # a Content-Length of more digits than Python converts
+            self._send_error_response(400, "it is malformed")
+            self._close_transport()
+            return False
+        if fed and not self._is_settled:
+            fed = self._check_pending()
+        if self._all_is_sent:
+            self._end_a_body_cut_short()
+        return fed
+
+    @property
+    def _is_settled(self) -> bool:
+        """Did all that came become a request, so that nothing is to be counted? Mostly, and this is quick to tell."""
+        parser = self._callback_parser
+        return (
+            self._current_request is not None
+            and self._incoming is None
+            and not parser._buffer  # noqa: SLF001  told nowhere else
+            and not parser.is_chunked
+        )
+
+    def _check_pending(self) -> bool:
+        """Count what waits to become a request, and refuse what can become none."""
+        parser = self._callback_parser
+        if self._current_request is None:
+            pending_bytes = self._head_bytes
+            if pending_bytes > HEAD_BYTES_MAX + self.cfg.limit_request_line:
+                self._send_error_response(431, _LONG_HEAD)
+                self._close_transport()
+                return False
+        else:
+            pending_bytes = len(parser._buffer)  # noqa: SLF001  told nowhere else
+            if parser.is_chunked and parser._chunk_size > CHUNK_BYTES_MAX:  # noqa: SLF001
+                self._send_error_response(413, f"a chunk of more than {CHUNK_BYTES_MAX} bytes")
+                self._close_transport()
+                return False
+        if pending_bytes or self._incoming is not None:
+            self._count(pending_bytes)
+        return True
+
+    def _count(self, pending_bytes: int) -> None:
+        if self._incoming is None:
+            self._incoming = self.app.room.hold(self._abandon)
+        self._incoming.grow(pending_bytes - self._incoming.held_bytes)
+        self._incoming.moved(pending_bytes)
+        if not pending_bytes:
+            self._incoming.close()
+            self._incoming = None
+        elif not self.app.room.has_room():
+            self._abandon()
+
+    def _is_websocket_upgrade(self, request: object) -> bool:  # noqa: ARG002  gunicorn's signature
+        """Nothing here speaks WebSocket: the wish to change protocols is not heeded (RFC 9110, section 7.8)."""
+        return False
+
+    def _send_error_response(self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()) -> None:
+        if status == 500:
+            response = internal_error("")  # whose method was not read
+        else:
+            response = problem(_CODES.get(status, Code.BAD_REQUEST), f"the request cannot be read: {message}")
+        self._answer(response, tuple((name.encode(), value.encode()) for name, value in extra_headers))
+
+    def _answer(self, response: HttpResponse, extra: Headers = ()) -> None:
+        lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}".encode()]
+        length = (b"content-length", b"%d" % len(response.body))
+        for name, value in (*response.headers, *extra, length, (b"connection", b"close")):
+            lines.append(name + b": " + value)
+        self._safe_write(b"\r\n".join(lines) + b"\r\n\r\n" + response.body)
+
+
+class _Loop(uvloop.Loop):
+    """uvloop's loop, in which a listener waits for TLS handshakes no longer than it must."""
+
+    async def create_server(self, *arguments: Any, **more: Any) -> Any:
+        """See asyncio."""
+        if more.get("ssl") is not None:
+            more["ssl_handshake_timeout"] = HANDSHAKE_WITHIN_S
+        return await super().create_server(*arguments, **more)
+
+
+class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotations
+    """The ASGI worker with that protocol, which it looks up by this very name."""
+
+    def init_process(self) -> None:
+        """See gunicorn."""
+        gasgi.ASGIProtocol = Protocol
+        # gunicorn knows the phrases of the statuses it answers itself, and says "Unknown" to the others.
+        for status in HTTPStatus:
+            protocol._REASON_PHRASES.setdefault(status.value, status.phrase)  # noqa: SLF001  there is no other way
+        super().init_process()
+
+    def _setup_event_loop(self) -> None:
+        self.loop = _Loop()
+        asyncio.set_event_loop(self.loop)
+        self.seats = Seats(self.worker_connections, monotonic_s=self.loop.time)

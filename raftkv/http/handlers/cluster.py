@@ -1,0 +1,245 @@
+"""The cluster as clients see it: status, members, repair, health for machines, and what is not built yet.
+
+Pure functions. What a node says of a ring is in its status where there is one; no mode is asked for here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.core.config import is_node_id, parse_address
+from raftkv.core.errors import Code
+from raftkv.core.requests import AddMember, Consistency, Inspect, RemoveMember, Repair
+from raftkv.core.results import Membership, MemberStatus, Outcome, QuorumStatus, Repaired, Status
+from raftkv.http import bodies, parameters
+from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s
+from raftkv.http.messages import HttpRequest, HttpResponse, json_response
+from raftkv.http.problems import problem, refuse
+
+NOT_RUNNING = "the replica of this node is not running or does not answer"
+
+LEVEL_WITHIN_S: Final = 5.0
+"""A follower that was not level with its leader for this long is catching up, and sends its readers waiting."""
+
+REPAIR_S: Final = parameters.MAX_TIMEOUT_S
+"""A repair compares everything; it may take as long as any request may."""
+
+
+def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
+    """Why a node with this status cannot serve writes and reads as they are by default; ``None`` when it can."""
+    if status is None:
+        return Code.NO_LEADER, NOT_RUNNING
+    lack = _quorum_lack(status)
+    if lack:
+        return Code.QUORUM_UNREACHABLE, lack
+    if Consistency.LINEARIZABLE in status.offers and status.role != "leader":
+        if status.leader is None:
+            return Code.NO_LEADER, "no leader"
+        if not status.can_write:
+            return _no_room(status)
+        if status.level_at_s is None or now_s - status.level_at_s > LEVEL_WITHIN_S:
+            return Code.QUORUM_UNREACHABLE, "catching up with the leader"
+    return _no_room(status)
+
+
+def _no_room(status: Status) -> tuple[Code, str] | None:
+    """Why no writes are taken, if that is for want of room."""
+    if status.can_write:
+        return None
+    is_here = status.leader in (None, status.node) or not status.has_room
+    whose = "the disk" if is_here else f"the disk of the leader, {status.leader},"
+    return Code.DISK_FULL, f"{whose} is full: writes are refused, below half of the reserve deletions too; reads go on"
+
+
+def _quorum_lack(status: Status) -> str:
+    """What keeps a quorum from being there, members or the data of this one; empty when nothing does."""
+    if status.misfit:
+        return f"this node takes no part: {status.misfit}"
+    reachable = 1 + sum(peer.reachable for peer in status.peers)
+    _, r, w = status.sizes
+    misfits = [peer.misfit for peer in status.peers if peer.misfit]
+    if reachable < max(r, w):
+        return "; ".join([f"no quorum: {reachable} of {status.cluster_size}", *misfits])
+    if status.quorum is not None and status.quorum.short_share:
+        part, size = max(1, round(100 * status.quorum.short_share)), len(status.peers) + 1
+        detail = f"no quorum for {part} % of the keys: {reachable} of {size} members are reachable"
+        return "; ".join([detail, *misfits])
+    if status.clock_fault:
+        return "; ".join([status.clock_fault, *misfits])
+    return "" if status.can_read else "the data of this node is being fetched from the others"
+
+
+def _parse_status(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    return Ask(request=Inspect(), timeout_s=timeout_s(found, context), http=request)
+
+
+def _render_status(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    assert isinstance(outcome, Status)
+    return json_response(200, status_to_json(outcome, context), context.node_header)
+
+
+def status_to_json(status: Status, context: Context) -> dict[str, Any]:
+    """The body of ``GET /status``."""
+    addresses = {member.id: member.http for member in context.members}
+    if status.quorum is not None:
+        addresses.update({member.id: member.http for member in status.quorum.members})
+    reason = unready(status, context.monotonic_s())
+    n, r, w = status.sizes
+    shown = {
+        "node": status.node,
+        "mode": status.mode,
+        "role": status.role,
+        "leader": status.leader,
+        "term": status.term,
+        "commit_index": status.commit_index,
+        "applied_index": status.applied_index,
+        "revision": status.revision,
+        "peers": [
+            {
+                "id": peer.id,
+                "http": addresses.get(peer.id),
+                "reachable": peer.reachable,
+                "match_index": peer.match_index,
+                "misfit": peer.misfit or None,
+            }
+            for peer in status.peers
+        ],
+        "version": context.version,
+        "offers": [level.value for level in status.offers],
+        "cluster_size": status.cluster_size,
+        "can_write": status.can_write,
+        "has_room": status.has_room,
+        "ready": reason is None,
+        "reason": None if reason is None else reason[1],
+        "misfit": status.misfit or None,
+        "n": n,
+        "r": r,
+        "w": w,
+    }
+    return shown if status.quorum is None else {**shown, **_quorum_to_json(status.quorum, _reachable(status))}
+
+
+def _quorum_to_json(quorum: QuorumStatus, reachable: dict[str, bool]) -> dict[str, Any]:
+    return {
+        "ring": quorum.ring,
+        "vnodes": quorum.vnodes,
+        "conflicts": quorum.conflicts,
+        "hints_pending": quorum.hints_pending,
+        "repaired_keys": quorum.repaired_keys,
+        "transfer": None if quorum.transfer is None else msgspec.structs.asdict(quorum.transfer),
+        "members": [_member_to_json(member, reachable.get(member.id)) for member in quorum.members],
+    }
+
+
+def _member_to_json(member: MemberStatus, reachable: bool | None) -> dict[str, Any]:  # noqa: FBT001  as JSON has it
+    return {
+        "id": member.id,
+        "http": member.http,
+        "peer": member.peer,
+        "reachable": reachable,
+        "state": member.state.value,
+        "zone": member.zone,
+        "share": member.share,
+        "heard_ago_ms": member.heard_ago_ms,
+        "hints": member.hints,
+    }
+
+
+def _reachable(status: Status) -> dict[str, bool]:
+    """Whom this node reaches, itself included: its own view."""
+    return {status.node: True, **{peer.id: peer.reachable for peer in status.peers}}
+
+
+def _members(request: HttpRequest, context: Context) -> HttpResponse:
+    """The members that gossip knows of, or those of the configuration. At once, whatever ``timeout`` says."""
+    timeout_s(parameters.arguments(request, frozenset({"timeout"})), context)
+    status = context.status()
+    reachable = {} if status is None else _reachable(status)
+    if status is not None and status.quorum is not None:
+        quorum = status.quorum
+        members = [_member_to_json(member, reachable.get(member.id)) for member in quorum.members]
+        shown = {"members": members, "leader": None, "ring": quorum.ring, "vnodes": quorum.vnodes, "n": status.sizes[0]}
+        return json_response(200, shown, context.node_header)
+    members = [
+        {"id": member.id, "http": member.http, "peer": member.peer, "reachable": reachable.get(member.id)}
+        for member in context.members
+    ]
+    return json_response(
+        200, {"members": members, "leader": None if status is None else status.leader}, context.node_header
+    )
+
+
+def _parse_new_member(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    body: bodies.NewMember = bodies.body_of(request, bodies.decode_new_member)
+    for name, text in (("http", body.http), ("peer", body.peer)):
+        try:
+            parse_address(text)
+        except ValueError as error:
+            refuse(Code.BAD_REQUEST, f"{name}: {error}")
+    if not is_node_id(body.id):
+        refuse(Code.BAD_REQUEST, "id: must be 1 to 63 letters, digits, '_', '.' or '-'")
+    change = AddMember(id=body.id, http=body.http, peer=body.peer, zone=body.zone)
+    return Ask(request=change, timeout_s=timeout_s(found, context), http=request)
+
+
+def _render_new_member(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    return _render_change(ask, outcome, context, 201)
+
+
+def _parse_leaving(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    node = parameters.unescape(request.path.removeprefix(b"/cluster/members/"), "id").decode("utf-8", "replace")
+    return Ask(request=RemoveMember(id=node), timeout_s=timeout_s(found, context), http=request)
+
+
+def _render_leaving(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    return _render_change(ask, outcome, context, 200)
+
+
+def _render_change(ask: Ask, outcome: Outcome, context: Context, status: int) -> HttpResponse:  # noqa: ARG001
+    """The members as they are from here on; the change spreads, and data moves, after this answer."""
+    assert isinstance(outcome, Membership)
+    members = [_member_to_json(member, None) for member in outcome.members]
+    return json_response(status, {"members": members, "leader": None}, context.node_header)
+
+
+def _parse_repair(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    limit_s = timeout_s(found, context) if "timeout" in found else REPAIR_S
+    return Ask(request=Repair(), timeout_s=limit_s, http=request)
+
+
+def _render_repair(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    assert isinstance(outcome, Repaired)
+    return json_response(200, msgspec.structs.asdict(outcome), context.node_header)
+
+
+def _livez(request: HttpRequest, context: Context) -> HttpResponse:
+    parameters.arguments(request, frozenset())
+    return json_response(200, {"status": "alive"}, context.node_header)
+
+
+def _readyz(request: HttpRequest, context: Context) -> HttpResponse:
+    parameters.arguments(request, frozenset())
+    reason = unready(context.status(), context.monotonic_s())
+    if reason is not None:
+        return problem(*reason, headers=context.node_header)
+    return json_response(200, {"status": "ready"}, context.node_header)
+
+
+def not_built(sentence: str) -> Handler:
+    """A route of the contract that is not there yet: refused, never approximated."""
+    return at_once(lambda request, context: problem(Code.NOT_SUPPORTED, sentence))  # noqa: ARG005  a handler's signature
+
+
+STATUS = Handler(_parse_status, _render_status)
+MEMBERS = at_once(_members)
+ADD_MEMBER = Handler(_parse_new_member, _render_new_member, needs_proof=True)
+REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving, needs_proof=True)
+REPAIR = Handler(_parse_repair, _render_repair, needs_proof=True)
+LIVEZ = at_once(_livez)
+READYZ = at_once(_readyz)

@@ -1,0 +1,254 @@
+"""What a handler is, what it knows, and what writes and reads have in common. Pure functions, no Flask, no ASGI.
+
+A handler is a pair: ``parse`` turns an HTTP request into an ``Ask`` (a request of ``core`` and how long to wait for
+it), or answers at once; ``render`` turns the outcome into an HTTP response. Whoever carries it calls ``begin``, submits
+what comes out, and gives the outcome to ``finish``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from raftkv.core.config import HttpSection, NodeSection
+from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
+from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write, is_read
+from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
+from raftkv.http import parameters, problems, replicas
+from raftkv.http.door.admission import Admission
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
+from raftkv.http.problems import problem
+
+READ_PARAMETERS: Final = frozenset({"consistency", "timeout"}) | replicas.OF_READS
+WRITE_PARAMETERS: Final = frozenset({"redirect", "timeout"}) | replicas.OF_WRITES
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What handlers know of the node. Both clocks give seconds; ``monotonic_s`` is the clock of deadlines.
+
+    ``status`` is the replica's last status while it is alive, ``last_status`` the last one ever heard.
+    ``admission`` judges who may change the cluster, or ask this one replica past the others.
+    """
+
+    node: str
+    version: str
+    scheme: str
+    limits: HttpSection
+    members: tuple[NodeSection, ...]
+    status: Callable[[], Status | None]
+    last_status: Callable[[], Status | None]
+    monotonic_s: Callable[[], float]
+    wall_s: Callable[[], float]
+    node_header: Headers
+    """``Raftkv-Node``, ready made."""
+
+    admission: Admission
+
+    @property
+    def cluster_size(self) -> int:
+        """How many replicas vote, as far as this node knows."""
+        status = self.last_status()
+        return len(self.members) if status is None else status.cluster_size
+
+    @property
+    def sizes(self) -> replicas.Sizes:
+        """What the numbers of a request are held against."""
+        return replicas.sizes(self.last_status(), len(self.members))
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for the replica, and what rendering its outcome needs. ``subject`` is the key it is about."""
+
+    request: Request
+    timeout_s: float
+    http: HttpRequest
+    subject: bytes = b""
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """``parse`` raises ``DefiniteError`` for a client's mistake; ``render`` never sees a failure.
+
+    What ``needs_proof`` is for who holds the cluster's secret: it changes the cluster, or asks one replica alone.
+    """
+
+    parse: Callable[[HttpRequest, Context], Ask | HttpResponse]
+    render: Callable[[Ask, Outcome, Context], HttpResponse]
+    needs_proof: bool = False
+
+
+def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    """What to submit, or the response when there is nothing to."""
+    if handler.needs_proof:
+        refusal = context.admission.refusal(request, context.node_header)
+        if refusal is not None:
+            return refusal
+    try:
+        return handler.parse(request, context)
+    except DefiniteError as error:
+        return problems.mistake(error)
+
+
+def finish(handler: Handler, ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    """The response for an outcome."""
+    if isinstance(outcome, Refused | Unknown):
+        return problems.failure(of_read(outcome) if is_read(ask.request) else outcome, context.node_header)
+    return handler.render(ask, outcome, context)
+
+
+def at_once(answer: Callable[[HttpRequest, Context], HttpResponse]) -> Handler:
+    """A handler that needs no replica."""
+    return Handler(answer, _never)
+
+
+def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    raise AssertionError("a handler that answers at once has nothing to render")
+
+
+def timeout_s(found: dict[str, str], context: Context) -> float:
+    """How long this request may take."""
+    if "timeout" not in found:
+        return context.limits.request_timeout_s
+    chosen = parameters.seconds(found, "timeout", parameters.MAX_TIMEOUT_S)
+    assert chosen is not None
+    return chosen
+
+
+# -- reads --------------------------------------------------------------------------------------------------------
+
+
+def read(
+    query: Query, found: dict[str, str], request: HttpRequest, context: Context, level: Consistency | None = None
+) -> Ask:
+    """A read at the level, and of as many replicas, as the request names (or at ``level``)."""
+    if level is None:
+        status = context.last_status()
+        level = parameters.consistency(found, None if status is None else status.offers)
+    wanted = (
+        replicas.with_replicas(query, level, found, context.sizes) if found else Read(query=query, consistency=level)
+    )
+    return Ask(request=wanted, timeout_s=timeout_s(found, context), http=request)
+
+
+def read_headers(answer: Answer, context: Context) -> Headers:
+    """What every read says of itself."""
+    headers = (
+        *context.node_header,
+        (b"raftkv-consistency", answer.consistency.value.encode()),
+        (b"raftkv-revision", stamp(answer.revision, answer.node)),
+    )
+    if answer.replicas:
+        headers = (*headers, (b"raftkv-replicas", ",".join(answer.replicas).encode()))
+    if answer.context:
+        headers = (*headers, (replicas.CONTEXT_HEADER, replicas.context_to_text(answer.context)))
+    if answer.consistency is not Consistency.LOCAL:
+        return headers
+    if answer.level_at_s is None:
+        return (*headers, (b"raftkv-staleness-ms", b"unknown"))
+    staleness_ms = max(0, math.ceil((context.monotonic_s() - answer.level_at_s) * 1000))
+    return (*headers, (b"raftkv-staleness-ms", b"%d" % staleness_ms))
+
+
+def stamp(revision: int, node: str) -> bytes:
+    """A revision in a header; without a leader, which would number all writes, the writer's name is part of it."""
+    return b"%d@%s" % (revision, node.encode()) if node else b"%d" % revision
+
+
+def etag(record: Record) -> bytes:
+    """The tag of a record as it stands."""
+    return b'"' + stamp(record.mod_revision, record.node) + b'"'
+
+
+def ttl_left(record: Record, context: Context) -> dict[str, float]:
+    """How many seconds the key has left, by this node's clock; nothing when it never expires.
+
+    A key is there until a command, stamped with the agreed time, has removed it: 0 is as little as it can have.
+    """
+    if not record.expires_at_ms:
+        return {}
+    return {"ttl_left": max(0, record.expires_at_ms - round(context.wall_s() * 1000)) / 1000}
+
+
+def siblings(found: Siblings, headers: Headers, context: Context) -> HttpResponse:
+    """Several writers did not know of each other: every value, for the reader to choose, oldest stamp first."""
+    shown = [
+        {
+            "value": value_to_json(record.value),
+            "version": record.version,
+            "revision": record.mod_revision,
+            "node": record.node,
+            **ttl_left(record, context),
+        }
+        for record in found.records
+    ]
+    return json_response(300, {"key": found.key.decode(), "siblings": shown}, headers)
+
+
+def not_found(key: bytes, headers: Headers, level: Consistency | None = None) -> HttpResponse:
+    """There is no such key; a local read (``level``) can only speak for this node."""
+    where = " on this node" if level is Consistency.LOCAL else ""
+    return problem(Code.NOT_FOUND, f"there is no key {key.decode()!r}{where}", headers=headers)
+
+
+# -- writes -------------------------------------------------------------------------------------------------------
+
+
+def write_ask(
+    write: Write, found: dict[str, str], request: HttpRequest, context: Context, subject: bytes = b""
+) -> Ask | HttpResponse:
+    """``write`` as its parameters say it is to be made; or a redirect to the leader, when the client asked for one."""
+    write = replicas.chosen(write, found, request, context.sizes)
+    if parameters.flag(found, "redirect"):
+        elsewhere = _redirect(request, context)
+        if elsewhere is not None:
+            return elsewhere
+    return Ask(request=write, timeout_s=timeout_s(found, context), http=request, subject=subject)
+
+
+def _redirect(request: HttpRequest, context: Context) -> HttpResponse | None:
+    status = context.status()
+    if status is None or status.leader is None or status.leader == context.node:
+        return None
+    for member in context.members:
+        if member.id == status.leader:
+            target = request.path + (b"?" + request.query if request.query else b"")
+            location = f"{context.scheme}://{member.http}".encode() + target
+            return HttpResponse(status=307, headers=((b"location", location), *context.node_header))
+    return None
+
+
+def durability(ask: Ask, written: Written, context: Context) -> Headers:
+    """Who holds the write for certain, beside ``Raftkv-Node``; nothing where nothing was to be written."""
+    assert isinstance(ask.request, Write)
+    if written.replicas:
+        return (
+            *context.node_header,
+            (b"raftkv-durability", b"w=%d" % written.acks),
+            (b"raftkv-replicas", ",".join(written.replicas).encode()),
+            (b"raftkv-hinted", b"%d" % written.hinted),
+        )
+    if not written.committed:
+        held = b"leader" if written.acks == 1 else b"%d" % written.acks
+    elif not any(isinstance(operation, Put | Delete) for operation in ask.request.operations):
+        return context.node_header
+    elif written.acks >= context.cluster_size:
+        held = b"all"
+    else:
+        held = b"majority"
+    return (*context.node_header, (b"raftkv-durability", held))
+
+
+def reused_key(written: Written, headers: Headers) -> HttpResponse:
+    """The whole write was turned down."""
+    assert written.refused is not None
+    return problem(Code.BAD_REQUEST, written.refused, headers=headers)
+
+
+def mismatch(key: bytes, revision: int, headers: Headers) -> HttpResponse:
+    """The precondition failed."""
+    stands = f"stands at revision {revision}" if revision else "does not exist"
+    detail = f"the precondition failed: key {key.decode()!r} {stands}"
+    headers = (*headers, (b"etag", b'"%d"' % revision)) if revision else headers
+    return problem(Code.PRECONDITION_FAILED, detail, headers=headers, revision=revision)

@@ -1,0 +1,53 @@
+"""One replica asked directly, past every quorum: ``/internal/write``, ``/internal/kv``, ``/internal/read``. Pure.
+
+The reference systems' nodes speak to each other this way; raftkv's own never do. Who writes to one replica alone can
+make replicas differ, so the guard is that of changes to the cluster (``admission``).
+"""
+
+from __future__ import annotations
+
+from raftkv.core.config import is_node_id
+from raftkv.core.errors import Code
+from raftkv.core.requests import Consistency, Get, StoreHere
+from raftkv.core.results import Outcome, Stored
+from raftkv.http import bodies, parameters
+from raftkv.http.handlers.batch import checked
+from raftkv.http.handlers.handler import Ask, Context, Handler, read, timeout_s
+from raftkv.http.handlers.reference import GET
+from raftkv.http.messages import HttpRequest, HttpResponse, json_response
+from raftkv.http.problems import refuse
+
+
+def _check_mode(context: Context) -> None:
+    if not context.sizes.is_leaderless:
+        detail = "this belongs to leaderless clusters; here no replica takes or gives a value without the others"
+        refuse(Code.NOT_SUPPORTED, detail)
+
+
+def _parse_write(request: HttpRequest, context: Context) -> Ask:
+    _check_mode(context)
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    body: bodies.InternalWrite = bodies.body_of(request, bodies.decode_internal_write, allow_form_type=True)
+    key = parameters.key_from_text(body.key, context.limits)
+    value = None if body.value is None else checked(body.value, context)
+    if body.node and not is_node_id(body.node):
+        refuse(Code.BAD_REQUEST, "node: must be 1 to 63 letters, digits, '_', '.' or '-'")
+    change = StoreHere(key=key, value=value, counter=body.timestamp or 0, node=body.node)
+    return Ask(request=change, timeout_s=timeout_s(found, context), http=request, subject=key)
+
+
+def _render_stored(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    assert isinstance(outcome, Stored)
+    shown = {"result": "ok", "key": ask.subject.decode(), "taken": outcome.taken}
+    return json_response(200, {**shown, "timestamp": outcome.counter, "node": outcome.node}, context.node_header)
+
+
+def _parse_read(request: HttpRequest, context: Context) -> Ask:
+    _check_mode(context)
+    found = parameters.arguments(request, frozenset({"key", "timeout"}))
+    key = parameters.key_from_text(found.get("key"), context.limits)
+    return read(Get(key=key), found, request, context, Consistency.LOCAL)
+
+
+WRITE = Handler(_parse_write, _render_stored, needs_proof=True)
+READ = Handler(_parse_read, GET.render, needs_proof=True)

@@ -1,0 +1,196 @@
+"""The native resource API: ``/kv/{key}`` and ``/kv``. Pure functions, no Flask, no ASGI."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raftkv.core.errors import Code
+from raftkv.core.requests import Delete, Get, List, Put, Read, Write, prefix_end
+from raftkv.core.results import (
+    Answer,
+    DeleteDone,
+    Mismatch,
+    Missing,
+    Outcome,
+    Page,
+    PutDone,
+    Record,
+    Siblings,
+    Written,
+)
+from raftkv.http import parameters
+from raftkv.http.handlers.handler import (
+    READ_PARAMETERS,
+    WRITE_PARAMETERS,
+    Ask,
+    Context,
+    Handler,
+    durability,
+    etag,
+    mismatch,
+    not_found,
+    read,
+    read_headers,
+    reused_key,
+    siblings,
+    stamp,
+    ttl_left,
+    write_ask,
+)
+from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response, value_to_json
+from raftkv.http.problems import refuse
+
+PREFIX: Final = b"/kv/"
+PUT_PARAMETERS: Final = WRITE_PARAMETERS | {"ttl"}
+LIST_PARAMETERS: Final = READ_PARAMETERS | {"prefix", "start", "end", "limit", "keys_only"}
+_BYTES: Final = ((b"content-type", b"application/octet-stream"), (b"x-content-type-options", b"nosniff"))
+
+
+def parse_put(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    """``PUT /kv/{key}``: the body is the value, byte for byte."""
+    key = parameters.key_from_path(request.path, PREFIX, context.limits)
+    found = parameters.arguments(request, PUT_PARAMETERS)
+    ttl_s = parameters.seconds(found, "ttl", parameters.MAX_TTL_S)
+    put = Put(
+        key=key,
+        value=parameters.checked_value(request.body, context.limits),
+        match=parameters.precondition(request),
+        ttl_ms=0 if ttl_s is None else max(1, round(ttl_s * 1000)),
+    )
+    return write_ask(Write(operations=(put,)), found, request, context, key)
+
+
+def render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    """201 created or 200 replaced; 202 when the write is not committed yet, as the client asked."""
+    assert isinstance(outcome, Written)
+    headers, key = durability(ask, outcome, context), ask.subject
+    if outcome.refused is not None:
+        return reused_key(outcome, headers)
+    if not outcome.committed:
+        return json_response(202, {"key": key.decode(), "version": None, "revision": None}, headers)
+    done = outcome.results[0]
+    if isinstance(done, Mismatch):
+        return mismatch(key, done.revision, headers)
+    assert isinstance(done, PutDone)
+    shown = {"key": key.decode(), "version": done.version, "revision": done.revision}
+    return HttpResponse(
+        status=201 if done.created else 200,
+        headers=(JSON, (b"etag", b'"' + stamp(done.revision, done.node) + b'"'), *headers),
+        body=encode_json({**shown, "node": done.node} if done.node else shown),
+    )
+
+
+def parse_get(request: HttpRequest, context: Context) -> Ask:
+    """``GET`` and ``HEAD /kv/{key}``."""
+    key = parameters.key_from_path(request.path, PREFIX, context.limits)
+    return read(Get(key=key), parameters.arguments(request, READ_PARAMETERS), request, context)
+
+
+def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    """The value, raw or as JSON when the client accepts that."""
+    assert isinstance(outcome, Answer)
+    headers, content = read_headers(outcome, context), outcome.content
+    if isinstance(content, Missing):
+        return not_found(content.key, headers, outcome.consistency)
+    if isinstance(content, Siblings):
+        return siblings(content, headers, context)
+    assert isinstance(content, Record)
+    tag, asked = etag(content), ask.http.headers
+    if b"if-match" in asked and parameters.is_other(ask.http, tag):
+        return mismatch(content.key, content.mod_revision, headers)
+    headers = ((b"etag", tag), *headers)
+    if b"if-none-match" in asked and parameters.is_unmodified(ask.http, tag):
+        return HttpResponse(status=304, headers=headers)
+    if b"application/json" in asked.get(b"accept", b""):
+        return json_response(200, record_to_json(content, context), ((b"vary", b"Accept"), *headers))
+    return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=content.value)
+
+
+def record_to_json(record: Record, context: Context, *, keys_only: bool = False) -> dict[str, Any]:
+    """A record as JSON shows it."""
+    shown = {
+        "key": record.key.decode(),
+        "value": value_to_json(record.value),
+        "version": record.version,
+        "revision": record.mod_revision,
+        "create_revision": record.create_revision,
+    }
+    if keys_only:
+        del shown["value"]
+    if record.node:
+        shown["node"] = record.node
+    return shown | ttl_left(record, context)
+
+
+def parse_delete(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    """``DELETE /kv/{key}``."""
+    key = parameters.key_from_path(request.path, PREFIX, context.limits)
+    found = parameters.arguments(request, WRITE_PARAMETERS)
+    delete = Delete(key=key, match=parameters.precondition(request))
+    return write_ask(Write(operations=(delete,)), found, request, context, key)
+
+
+def render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    """200, or 404 when there was nothing to delete."""
+    assert isinstance(outcome, Written)
+    headers = durability(ask, outcome, context)
+    if outcome.refused is not None:
+        return reused_key(outcome, headers)
+    if not outcome.committed:
+        return json_response(202, {"deleted": None, "revision": None}, headers)
+    done = outcome.results[0]
+    if isinstance(done, Mismatch):
+        return mismatch(ask.subject, done.revision, headers)
+    if isinstance(done, Missing):
+        return not_found(ask.subject, headers)
+    assert isinstance(done, DeleteDone)
+    shown: dict[str, Any] = {"deleted": 1, "revision": done.revision}
+    return json_response(200, {**shown, "node": done.node} if done.node else shown, headers)
+
+
+def parse_list(request: HttpRequest, context: Context) -> Ask:
+    """``GET /kv``: the keys with a prefix, or from ``start`` up to ``end``, or both at once.
+
+    A larger ``limit`` than the server's own is none to refuse: whoever pages on by ``next`` gets all of it.
+    """
+    found = parameters.arguments(request, LIST_PARAMETERS)
+    prefix, start = found.get("prefix", "").encode(), found.get("start", "").encode()
+    ends = [end for end in (prefix_end(prefix), _end(found)) if end is not None]
+    limit = parameters.whole_number(found, "limit", parameters.NUMBER_MAX)
+    query = List(
+        start=max(start, prefix),
+        end=min(ends) if ends else None,
+        limit=min(limit or parameters.NUMBER_MAX, context.limits.max_list_limit),
+        keys_only=parameters.flag(found, "keys_only"),
+    )
+    return read(query, found, request, context)
+
+
+def _end(found: dict[str, str]) -> bytes | None:
+    if "end" not in found:
+        return None
+    if not found["end"]:
+        refuse(Code.BAD_REQUEST, "end: must not be empty; leave it out for everything up to the last key")
+    return found["end"].encode()
+
+
+def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    """A sorted page; ``next`` is the ``start`` of the page that follows, or null."""
+    assert isinstance(outcome, Answer)
+    page = outcome.content
+    assert isinstance(page, Page)
+    assert isinstance(ask.request, Read)
+    assert isinstance(ask.request.query, List)
+    keys_only = ask.request.query.keys_only
+    body = {
+        "items": [record_to_json(record, context, keys_only=keys_only) for record in page.records],
+        "next": None if page.next_start is None else page.next_start.decode(),
+        "revision": outcome.revision,
+    }
+    return json_response(200, body, read_headers(outcome, context))
+
+
+PUT = Handler(parse_put, render_put)
+GET = Handler(parse_get, render_get)
+DELETE = Handler(parse_delete, render_delete)
+LIST = Handler(parse_list, render_list)

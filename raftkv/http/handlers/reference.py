@@ -1,0 +1,222 @@
+"""The endpoints of the five reference systems, on top of the same requests as the native API. Pure functions.
+
+``timestamp`` of the first reference system, which orders the writes of a key, is the revision: in quorum mode the
+counter of the stamp; in raft mode, where no time of day of a write is kept, its number.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Final
+
+from raftkv.core.errors import Code
+from raftkv.core.requests import DEFAULT, Configure, Consistency, Delete, Get, Inspect, Put, Write
+from raftkv.core.results import (
+    Answer,
+    Configured,
+    DeleteDone,
+    Mismatch,
+    Missing,
+    Outcome,
+    PutDone,
+    Record,
+    Siblings,
+    Status,
+    Written,
+)
+from raftkv.http import bodies, parameters
+from raftkv.http.handlers.batch import checked
+from raftkv.http.handlers.handler import (
+    READ_PARAMETERS,
+    WRITE_PARAMETERS,
+    Ask,
+    Context,
+    Handler,
+    at_once,
+    durability,
+    mismatch,
+    not_found,
+    read,
+    read_headers,
+    reused_key,
+    siblings,
+    timeout_s,
+    write_ask,
+)
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
+from raftkv.http.problems import refuse
+
+KEYED_READ: Final = READ_PARAMETERS | {"key"}
+KEYED_WRITE: Final = WRITE_PARAMETERS | {"key"}
+LITERAL: Final = b"key="
+
+Done = Callable[[Ask, PutDone | None, Written], tuple[int, object]]
+
+
+# -- writes -------------------------------------------------------------------------------------------------------
+
+
+def _parse_json_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    found = parameters.arguments(request, WRITE_PARAMETERS)
+    body: bodies.KeyAndValue = bodies.body_of(request, bodies.decode_key_and_value, allow_form_type=True)
+    key = parameters.key_from_text(body.key, context.limits)
+    put = Put(key=key, value=checked(body.value, context), match=parameters.precondition(request))
+    return write_ask(Write(operations=(put,)), found, request, context, key)
+
+
+def _parse_path_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    """``POST /set/{key}/{value}``: the key ends at the first slash (``%2F`` is part of it), the value is the rest."""
+    found = parameters.arguments(request, WRITE_PARAMETERS)
+    raw_key, slash, raw_value = request.path.removeprefix(b"/set/").partition(b"/")
+    if not slash:
+        refuse(Code.BAD_REQUEST, "the path must be /set/{key}/{value}")
+    key = parameters.checked_key(parameters.unescape(raw_key, "key"), context.limits)
+    value = parameters.checked_value(parameters.unescape(raw_value, "value"), context.limits)
+    put = Put(key=key, value=value, match=parameters.precondition(request))
+    return write_ask(Write(operations=(put,)), found, request, context, key)
+
+
+def _render_write(ask: Ask, outcome: Outcome, context: Context, done: Done) -> HttpResponse:
+    assert isinstance(outcome, Written)
+    headers = durability(ask, outcome, context)
+    if outcome.refused is not None:
+        return reused_key(outcome, headers)
+    result = outcome.results[0] if outcome.committed else None
+    if isinstance(result, Mismatch):
+        return mismatch(ask.subject, result.revision, headers)
+    assert result is None or isinstance(result, PutDone)
+    status, body = done(ask, result, outcome)
+    return json_response(status, body, headers)
+
+
+def _put_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:
+    version = None if result is None else result.version
+    return 200, {"result": "ok", "acks": written.acks, "key": ask.subject.decode(), "version": version}
+
+
+def _set_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:  # noqa: ARG001  see Done
+    assert isinstance(ask.request, Write)
+    put = ask.request.operations[0]
+    assert isinstance(put, Put)
+    return 201, {
+        "key": ask.subject.decode(),
+        "value": value_to_json(put.value),
+        "version": None if result is None else result.version,
+        "status": "created",
+    }
+
+
+def _render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    return _render_write(ask, outcome, context, _put_done)
+
+
+def _render_set(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    return _render_write(ask, outcome, context, _set_done)
+
+
+def _parse_delete(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    found = parameters.arguments(request, KEYED_WRITE)
+    key = parameters.key_from_text(found.get("key"), context.limits)
+    delete = Delete(key=key, match=parameters.precondition(request))
+    return write_ask(Write(operations=(delete,)), found, request, context, key)
+
+
+def _render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    assert isinstance(outcome, Written)
+    headers = durability(ask, outcome, context)
+    if outcome.refused is not None:
+        return reused_key(outcome, headers)
+    key = ask.subject.decode()
+    if not outcome.committed:
+        return json_response(202, {"deleted": None, "key": key, "revision": None}, headers)
+    result = outcome.results[0]
+    if isinstance(result, Mismatch):
+        return mismatch(ask.subject, result.revision, headers)
+    if isinstance(result, Missing):
+        return not_found(ask.subject, headers)
+    assert isinstance(result, DeleteDone)
+    return json_response(200, {"deleted": 1, "key": key, "revision": result.revision}, headers)
+
+
+# -- reads --------------------------------------------------------------------------------------------------------
+
+
+def _parse_get(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, KEYED_READ)
+    key = parameters.key_from_text(found.get("key"), context.limits)
+    return read(Get(key=key), found, request, context)
+
+
+def _parse_path_get(request: HttpRequest, context: Context) -> Ask:
+    """``GET /get/{key}``, and the literal ``/get/key=<key>`` of the second reference system's manual."""
+    found = parameters.arguments(request, READ_PARAMETERS)
+    raw = request.path.removeprefix(b"/get/").removeprefix(LITERAL)
+    key = parameters.checked_key(parameters.unescape(raw, "key"), context.limits)
+    return read(Get(key=key), found, request, context)
+
+
+def _parse_local_read(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"key", "timeout"}))
+    key = parameters.key_from_text(found.get("key"), context.limits)
+    return read(Get(key=key), found, request, context, Consistency.LOCAL)
+
+
+def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    assert isinstance(outcome, Answer)
+    headers: Headers = read_headers(outcome, context)
+    content = outcome.content
+    if isinstance(content, Missing):
+        return not_found(content.key, headers, outcome.consistency)
+    if isinstance(content, Siblings):
+        return siblings(content, headers, context)
+    assert isinstance(content, Record)
+    shown = {
+        "key": content.key.decode(),
+        "value": value_to_json(content.value),
+        "version": content.version,
+        "timestamp": content.mod_revision,
+    }
+    return json_response(200, shown, headers)
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------
+
+
+def _health(request: HttpRequest, context: Context) -> HttpResponse:
+    parameters.arguments(request, frozenset())
+    now = dt.datetime.fromtimestamp(context.wall_s(), tz=dt.UTC)
+    return json_response(200, {"status": "healthy", "time": now.isoformat(timespec="milliseconds")})
+
+
+def _parse_config(request: HttpRequest, context: Context) -> Ask:
+    """Asked of the replica itself: the last word of its pulse may be older than a change that was just answered."""
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    return Ask(request=Inspect(), timeout_s=timeout_s(found, context), http=request)
+
+
+def _parse_new_config(request: HttpRequest, context: Context) -> Ask:
+    found = parameters.arguments(request, frozenset({"timeout"}))
+    body: bodies.NewSizes = bodies.body_of(request, bodies.decode_new_sizes, allow_form_type=True)
+    if body.n is None and body.r is None and body.w is None:
+        refuse(Code.BAD_REQUEST, "body: one of n, r and w must be named")
+    change = Configure(n=body.n or DEFAULT, r=body.r or DEFAULT, w=body.w or DEFAULT)
+    return Ask(request=change, timeout_s=timeout_s(found, context), http=request)
+
+
+def _render_config(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    assert isinstance(outcome, Configured | Status)
+    n, r, w = outcome.sizes if isinstance(outcome, Status) else (outcome.n, outcome.r, outcome.w)
+    return json_response(200, {"n": n, "r": r, "w": w}, context.node_header)
+
+
+PUT = Handler(_parse_json_write, _render_put)
+SET = Handler(_parse_json_write, _render_set)
+SET_PATH = Handler(_parse_path_write, _render_set)
+GET = Handler(_parse_get, _render_get)
+GET_PATH = Handler(_parse_path_get, _render_get)
+LOCAL_READ = Handler(_parse_local_read, _render_get)
+DELETE = Handler(_parse_delete, _render_delete)
+HEALTH = at_once(_health)
+CONFIG = Handler(_parse_config, _render_config)
+CHANGE_CONFIG = Handler(_parse_new_config, _render_config, needs_proof=True)

@@ -1,0 +1,233 @@
+"""A story in two minutes: an old leader that answers from the past, and a shopping cart that something is missing from.
+
+Few requests, one after the other, to real clusters; each is announced before it is made, and what came of it is told as
+it was, whatever it was. The histories go the same way as those of scenarios, through the same checker to the same page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from raftkv.client.connection import UnheardError, UnsentError
+from raftkv.instruments.lab.additions import Additions, Update
+from raftkv.instruments.lab.cluster import Cluster, loopback_sites, wait_until
+from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
+from raftkv.instruments.lab.exchange import Connection
+from raftkv.instruments.lab.faults import Partition
+from raftkv.instruments.lab.history import Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.nemesis import Event, Nemesis
+from raftkv.instruments.lab.record import Evidence, Performed, Run, write_evidence, write_run
+from raftkv.instruments.lab.run import Tell, agree, describe, last_look, started
+from raftkv.instruments.lab.scenario import Scenario, Traffic, Variant
+from raftkv.instruments.lab.wording import described, quoted
+
+TIMEOUT_S: Final = 2.0
+
+LOCAL: Final = Variant(
+    name="raft, local reads",
+    about="One leader; every node answers reads from what it has applied itself.",
+    read="consistency=local",
+)
+LINEARIZABLE: Final = Variant(
+    name="raft, linearizable reads",
+    about="The same cluster at the same time; reads are confirmed with a majority.",
+    promises_linearizable=True,
+)
+LAST_WRITER: Final = Variant(
+    name="no leader, last writer wins",
+    about="Three replicas, two answer a read, two hold a write; of two carts the one with the higher stamp stays.",
+    mode="quorum",
+)
+SIBLINGS: Final = Variant(
+    name="no leader, siblings",
+    about="The same, but carts whose writers did not know of each other are both kept.",
+    mode="quorum",
+    update="context",
+    config={"quorum": {"conflicts": "siblings"}},
+)
+
+SCENARIO: Final = Scenario(
+    title="Three things that happen to data",
+    expect="A leader is cut off and goes on answering: local reads from the past, linearizable reads not at all. "
+    "Without a leader, two people fill one shopping cart, and one of them loses what was acknowledged; "
+    "with siblings nothing is lost, and the next reader has to choose.",
+    seed=0,
+    duration_s=60,
+    workload=Traffic(clients=4),
+    variant=(LOCAL, LINEARIZABLE, LAST_WRITER, SIBLINGS),
+)
+
+STORY: Final = "Four clients, one request at a time, three nodes: real processes on one machine, over HTTP."
+
+
+class Stage:
+    """A cluster, and what clients asked of it so far."""
+
+    def __init__(self, cluster: Cluster, tell: Tell) -> None:
+        self.cluster = cluster
+        self.operations: list[Operation] = []
+        self.began_ns = time.monotonic_ns()
+        self._tell = tell
+
+    def ask(self, client: int, node: str, step: Step, query: str = "") -> Finding:
+        """Let ``client`` take ``step`` at ``node``, and tell what came of it."""
+        invoked_ns = time.monotonic_ns()
+        found = asyncio.run(self._exchange(node, step, query))
+        is_unknown = found.outcome is Outcome.UNKNOWN
+        operation = Operation(
+            client=client,
+            key=step.key,
+            action=step.action,
+            invoked_ns=invoked_ns,
+            returned_ns=None if is_unknown else time.monotonic_ns(),
+            outcome=found.outcome,
+            result=found.result,
+            siblings=found.siblings,
+            node=node,
+            note=", ".join(each for each in (query, found.note) if each),
+        )
+        self.operations.append(operation)
+        level = f" ({query.removeprefix('consistency=')})" if query else ""
+        self._tell(f"     client {client} at {node}: {_told(operation)}{level}")
+        return found
+
+    async def _exchange(self, node: str, step: Step, query: str) -> Finding:
+        connection = Connection(self.cluster.sites[node].http)
+        request = request_of(step, timeout_s=TIMEOUT_S, query=query)
+        try:
+            answer = await connection.exchange(
+                request.method, request.target, headers=request.headers, body=request.body, timeout_s=TIMEOUT_S + 1
+            )
+        except (UnsentError, UnheardError) as error:
+            outcome = Outcome.FAILED if isinstance(step.action, Get) else Outcome.UNKNOWN
+            return Finding(outcome=outcome, note=str(error))
+        finally:
+            connection.close()
+        return finding(step.action, answer)
+
+    def evidence(self, variant: Variant, operations: list[Operation], events: list[Event]) -> Evidence:
+        """What a report is made of; every key is looked at once more."""
+        ended_ns = time.monotonic_ns()
+        agree(self.cluster, variant, set())
+        history = last_look(self.cluster, variant, History(operations), set())
+        performed = Performed(variant=variant, began_ns=self.began_ns, ended_ns=ended_ns)
+        return Evidence(performed=performed, history=history, events=tuple(events), delays=())
+
+
+def perform(folder: Path, *, command: str, tell: Tell) -> Run:
+    """Tell the story, and write what happened into ``folder``; raises ``ClusterError``."""
+    began = dt.datetime.now(dt.UTC)
+    folder.mkdir(parents=True, exist_ok=True)
+    evidence = [*_old_leader(folder, tell), _cart(LAST_WRITER, folder, tell), _cart(SIBLINGS, folder, tell)]
+    for each in evidence:
+        write_evidence(folder, each)
+    performed = tuple(each.performed for each in evidence)
+    run = describe("demo", SCENARIO, began, command=command, performed=performed, story=STORY)
+    write_run(folder, run)
+    return run
+
+
+def _old_leader(folder: Path, tell: Tell) -> list[Evidence]:
+    tell("1. One leader. Three nodes start on this machine, in raft mode.")
+    with started(LOCAL, loopback_sites(3), folder) as cluster:
+        stage, key = Stage(cluster, tell), b"colour"
+        leader = cluster.leader()
+        tell(f"   {leader} leads. Somebody stores a value, and reads it at every node:")
+        stage.ask(1, leader, Step(key=key, action=Put(b"blue")))
+        for node in cluster.nodes:
+            _wait_shown(cluster, node, key, b"blue")
+            stage.ask(2, node, Step(key=key, action=Get()), "consistency=local")
+        tell(f"\n2. The leader is cut off. {leader} will no longer hear {_others(cluster, leader)}, nor they it.")
+        tell("   Clients still reach all three.")
+        with Nemesis(cluster, random=Random(SCENARIO.seed)) as nemesis:  # noqa: S311  nothing is drawn from it
+            cut = nemesis.begin(Partition(groups=((leader,), ("rest",))))
+            new = wait_until(lambda: _leader_but(cluster, leader), "the others to elect a leader")
+            tell(f"   The others have elected {new}. A new value goes there:")
+            stage.ask(1, new, Step(key=key, action=Put(b"green")))
+            tell(f"   And now the old leader, {leader}, is asked, in two ways:")
+            local = stage.ask(2, leader, Step(key=key, action=Get()), "consistency=local")
+            linearizable = stage.ask(3, leader, Step(key=key, action=Get()), "consistency=linearizable")
+            stage.ask(3, new, Step(key=key, action=Get()), "consistency=linearizable")
+            tell(_verdict_on_reads(local, linearizable))
+            tell("   The network is mended.")
+            nemesis.end(cut)
+        _wait_shown(cluster, leader, key, b"green")
+        stage.ask(2, leader, Step(key=key, action=Get()), "consistency=local")
+        found = []
+        for variant, other in ((LOCAL, "linearizable"), (LINEARIZABLE, "local")):
+            operations = [each for each in stage.operations if f"consistency={other}" not in each.note]
+            found.append(stage.evidence(variant, operations, nemesis.events))
+    return found
+
+
+def _verdict_on_reads(local: Finding, linearizable: Finding) -> str:
+    """What the two reads of the old leader amount to."""
+    words = "   The local read was answered from the past: 'green' had been acknowledged before it began."
+    if local.result == b"green":
+        words = "   The local read was fresh, this time."
+    if linearizable.outcome is Outcome.OK:
+        return f"{words}\n   The linearizable read was answered."
+    return f"{words}\n   The linearizable read was refused: the old leader cannot ask a majority, and does not guess."
+
+
+def _cart(variant: Variant, folder: Path, tell: Tell) -> Evidence:
+    is_last_writer = variant is LAST_WRITER
+    tell(f"\n{3 if is_last_writer else 4}. {variant.name.capitalize()}. Three nodes start, in quorum mode.")
+    with started(variant, loopback_sites(3), folder) as cluster:
+        stage, key = Stage(cluster, tell), b"list/cart"
+        tell("   Two people open the same shopping cart, and both put something in:")
+        first, second = Additions(variant.update), Additions(variant.update)
+        first.begin(key, b"milk")
+        second.begin(key, b"bread")
+        for client, node, additions in ((1, "n1", first), (2, "n2", second)):
+            additions.learn(stage.ask(client, node, additions.next_step()))
+        for client, node, additions in ((1, "n1", first), (2, "n2", second)):
+            additions.learn(stage.ask(client, node, additions.next_step()))
+        tell("   Both were told that it is done. What is in the cart?")
+        read = stage.ask(3, "n3", Step(key=key, action=Get()))
+        if read.siblings:
+            tell("   Both carts are there. The next one who adds something merges them, and says what it replaces:")
+            _add(stage, variant.update, key)
+        elif isinstance(read.result, bytes) and len(read.result.split(b",")) == 1:
+            tell("   One thing is missing, and nobody was told: who wrote the cart last had not seen the other's.")
+        return stage.evidence(variant, stage.operations, [])
+
+
+def _add(stage: Stage, update: Update, key: bytes) -> None:
+    additions = Additions(update)
+    additions.begin(key, b"eggs")
+    while additions.is_under_way:
+        additions.learn(stage.ask(3, "n3", additions.next_step()))
+    stage.ask(1, "n1", Step(key=key, action=Get()))
+
+
+def _told(operation: Operation) -> str:
+    """An operation and its outcome for a person who watches."""
+    if operation.outcome is Outcome.FAILED:
+        return f"{described(operation)} → refused: {operation.note.rpartition(', ')[2]}"
+    if operation.outcome is Outcome.UNKNOWN:
+        return f"{described(operation)} → nobody knows: {operation.note}"
+    if operation.siblings:
+        return described(operation).replace(" | ", " and, beside it, ")
+    return described(operation) + ("" if isinstance(operation.action, Get) else " → done")
+
+
+def _wait_shown(cluster: Cluster, node: str, key: bytes, value: bytes) -> None:
+    wait_until(lambda: cluster.copy(node).get(key) == value, f"{node} to show {quoted(value)}")
+
+
+def _leader_but(cluster: Cluster, old: str) -> str | None:
+    for node in cluster.nodes:
+        status = cluster.status(node) if node != old else None
+        if status is not None and status["role"] == "leader":
+            return node
+    return None
+
+
+def _others(cluster: Cluster, node: str) -> str:
+    return " and ".join(other for other in cluster.nodes if other != node)

@@ -1,0 +1,195 @@
+"""The vocabulary of faults: frozen values that name what goes wrong and where, and what they mean for nodes and links.
+
+Pure. A place is the id of a node or a word that is resolved when the fault begins: ``leader``, ``follower`` (one of
+them), ``any`` (one node), ``followers``, ``minority``, ``majority``, ``all``, ``same`` (the first places of the fault
+before); in the groups of a partition also ``rest`` (whoever is in no other group). What each fault does is said once,
+here; ``raftkv.instruments.lab.nemesis`` does it. Imports ``raftkv.experiment`` and ``raftkv.peers.faults`` for the
+orders that nodes take.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Sequence
+from random import Random
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from raftkv.experiment import LinkOrder, Orders
+from raftkv.instruments.lab.processes import Part
+from raftkv.peers.faults import NO_FAULT, Direction, Fault
+
+Places = tuple[str, ...]
+Pair = tuple[str, str]
+"""From whom to whom messages go."""
+
+
+class Kill(msgspec.Struct, frozen=True, kw_only=True, tag="kill", tag_field="kind"):
+    """``kill -9``, all at once; the end of it starts them again."""
+
+    nodes: Places
+
+
+class Destroy(msgspec.Struct, frozen=True, kw_only=True, tag="destroy", tag_field="kind"):
+    """``kill -9``, and their disks are gone: the nodes never come back, whether this ends or not."""
+
+    nodes: Places
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause", tag_field="kind"):
+    """SIGSTOP; the end of it lets them go on. The whole node stops, as a suspended machine, or one of its halves."""
+
+    nodes: Places
+    part: Part = "node"
+
+
+class Partition(msgspec.Struct, frozen=True, kw_only=True, tag="partition", tag_field="kind"):
+    """Two nodes hear each other only if some group holds both.
+
+    A node in two groups joins them: ``[["n1", "n2", "n3"], ["n3", "n4", "n5"]]`` is a bridge.
+    """
+
+    groups: tuple[Places, ...]
+
+
+class Mute(msgspec.Struct, frozen=True, kw_only=True, tag="mute", tag_field="kind"):
+    """What ``senders`` say does not reach ``receivers``; the other way all is well."""
+
+    senders: Places
+    receivers: Places
+
+
+class Delay(msgspec.Struct, frozen=True, kw_only=True, tag="delay", tag_field="kind"):
+    """Messages between these nodes and all others take so many seconds longer, each way."""
+
+    nodes: Places
+    delay_s: Annotated[float, Meta(gt=0, le=60)]
+
+
+class Throttle(msgspec.Struct, frozen=True, kw_only=True, tag="throttle", tag_field="kind"):
+    """The nodes' network sends so many bytes per second at most; only in namespaces."""
+
+    nodes: Places
+    bytes_per_s: Annotated[int, Meta(ge=1000)]
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True, tag="loss", tag_field="kind"):
+    """Of the packets that peers send to the nodes this share gets lost; only in namespaces."""
+
+    nodes: Places
+    share: Annotated[float, Meta(gt=0, lt=1)]
+
+
+class WallClock(msgspec.Struct, frozen=True, kw_only=True, tag="wall_clock", tag_field="kind"):
+    """The nodes' wall clocks jump by so many seconds, and back when it ends."""
+
+    nodes: Places
+    offset_s: float
+
+
+class SlowClock(msgspec.Struct, frozen=True, kw_only=True, tag="slow_clock", tag_field="kind"):
+    """The nodes' monotonic clocks run at this fraction of the true rate."""
+
+    nodes: Places
+    rate: Annotated[float, Meta(gt=0, le=1)]
+
+
+class FullDisk(msgspec.Struct, frozen=True, kw_only=True, tag="full_disk", tag_field="kind"):
+    """The nodes' disks have only so much room left: really, where a node has a small disk, else as the node sees it."""
+
+    nodes: Places
+    leave_bytes: Annotated[int, Meta(ge=0)] = 0
+
+
+AnyFault = Kill | Destroy | Pause | Partition | Mute | Delay | Throttle | Loss | WallClock | SlowClock | FullDisk
+
+
+def resolve(fault: AnyFault, nodes: Sequence[str], leader: str, random: Random, same: Places = ()) -> AnyFault:
+    """``fault`` with ids in all its places; raises ``ValueError`` for a place that is no node and no word."""
+
+    def named(places: Places) -> Places:
+        known = itertools.chain.from_iterable(same if place == "same" else (place,) for place in places)
+        return _named(tuple(known), nodes, leader, random)
+
+    if isinstance(fault, Partition):
+        groups = [named(group) for group in fault.groups]
+        return Partition(groups=tuple(_with_rest(group, groups, nodes) for group in groups))
+    if isinstance(fault, Mute):
+        senders, receivers = named(fault.senders), named(fault.receivers)
+        groups = [senders, receivers]
+        return Mute(senders=_with_rest(senders, groups, nodes), receivers=_with_rest(receivers, groups, nodes))
+    return msgspec.structs.replace(fault, nodes=named(fault.nodes))
+
+
+def first_places(fault: AnyFault) -> Places:
+    """What ``same`` means after ``fault`` (resolved)."""
+    if isinstance(fault, Partition):
+        return fault.groups[0]
+    return fault.senders if isinstance(fault, Mute) else fault.nodes
+
+
+def _named(places: Places, nodes: Sequence[str], leader: str, random: Random) -> Places:
+    """The ids that ``places`` stand for, ``rest`` left as it is, each once, in a stable order."""
+    minority = (len(nodes) - 1) // 2
+    others = [node for node in nodes if node != leader]
+    found: dict[str, None] = {}
+    for place in places:
+        if place in nodes or place == "rest":
+            chosen = [place]
+        elif place == "leader":
+            chosen = [leader]
+        elif place == "follower":
+            chosen = [random.choice([node for node in others if node not in found] or others)]
+        elif place == "followers":
+            chosen = others
+        elif place == "any":
+            chosen = [random.choice(nodes)]
+        elif place in ("minority", "majority"):
+            chosen = random.sample(nodes, minority if place == "minority" else len(nodes) - minority)
+        elif place == "all":
+            chosen = list(nodes)
+        else:
+            raise ValueError(f"{place!r} is neither a node nor a word for some of them")
+        found |= dict.fromkeys(chosen)
+    return tuple(found)
+
+
+def _with_rest(group: Places, groups: Iterable[Places], nodes: Sequence[str]) -> Places:
+    if "rest" not in group:
+        return group
+    named = set(itertools.chain.from_iterable(groups))
+    return tuple(place for place in group if place != "rest") + tuple(node for node in nodes if node not in named)
+
+
+def blocked(faults: Iterable[AnyFault], nodes: Sequence[str]) -> frozenset[Pair]:
+    """Between whom no message passes while ``faults`` (resolved) last."""
+    found: set[Pair] = set()
+    for fault in faults:
+        if isinstance(fault, Partition):
+            joined = {pair for group in fault.groups for pair in itertools.permutations(group, 2)}
+            found |= set(itertools.permutations(nodes, 2)) - joined
+        elif isinstance(fault, Mute):
+            found |= {pair for pair in itertools.product(fault.senders, fault.receivers) if pair[0] != pair[1]}
+    return frozenset(found)
+
+
+def orders(node: str, nodes: Sequence[str], faults: Collection[AnyFault], *, links: bool) -> Orders:
+    """What ``node`` has to be told while ``faults`` (resolved) last; with ``links`` also who is not to be heard."""
+    cut = blocked(faults, nodes) if links else frozenset()
+    found = Orders()
+    for fault in faults:
+        if isinstance(fault, WallClock) and node in fault.nodes:
+            found = msgspec.structs.replace(found, wall_offset_s=found.wall_offset_s + fault.offset_s)
+        elif isinstance(fault, SlowClock) and node in fault.nodes:
+            found = msgspec.structs.replace(found, clock_rate=min(found.clock_rate, fault.rate))
+    slow = [fault for fault in faults if isinstance(fault, Delay)]
+    told = []
+    for peer in nodes:
+        # Each message is dropped or delayed once, where it is received.
+        delay_s = max((fault.delay_s for fault in slow if {node, peer} & set(fault.nodes)), default=0.0)
+        suffered = Fault(drop=(peer, node) in cut, delay_s=delay_s)
+        if peer != node and suffered != NO_FAULT:
+            told.append(LinkOrder(peer=peer, direction=Direction.FROM_PEER, fault=suffered))
+    return msgspec.structs.replace(found, links=tuple(told))

@@ -1,0 +1,79 @@
+"""Delays between the nodes of a leaderless cluster, measured from outside before the workload begins.
+
+Nothing but HTTP and this process's clock: a write at one node that is acknowledged as soon as that node has it, and
+reads of the other nodes' own copies until they show it; and reads that wait for one replica or for two. The figures
+hold the HTTP of this machine, too, which is why differences are taken later. Bounded in number and time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import time
+from typing import Final
+
+from raftkv.instruments.lab.cluster import Cluster, ClusterError
+from raftkv.instruments.lab.record import Delay
+
+WRITES: Final = 25
+"""Per node; so many delays of each pair of nodes are known then."""
+
+READS: Final = 30
+SHOWN_S: Final = 10.0
+KEY_PREFIX: Final = "probe"
+
+
+def measured_delays(cluster: Cluster) -> tuple[Delay, ...]:
+    """Delays of writes and of reads at every node; raises ``ClusterError`` when something does not answer."""
+    found: list[Delay] = []
+    with contextlib.ExitStack() as stack:
+        connections = {}
+        for site in cluster.sites.values():
+            connection = http.client.HTTPConnection(site.http.host, site.http.port, timeout=SHOWN_S)
+            connections[site.id] = stack.enter_context(contextlib.closing(connection))
+        try:
+            for origin in cluster.nodes:
+                for number in range(WRITES):
+                    found += _write(connections, origin, number)
+                found += _reads(connections[origin], origin)
+        except (OSError, http.client.HTTPException) as error:
+            raise ClusterError(f"delays could not be measured: {error}") from None
+    return tuple(found)
+
+
+def _write(connections: dict[str, http.client.HTTPConnection], origin: str, number: int) -> list[Delay]:
+    key = f"{KEY_PREFIX}/{origin}/{number}"
+    status, _, acknowledged_s = _ask(connections[origin], "PUT", f"/kv/{key.replace('/', '%2F')}?w=1")
+    if status not in (200, 201):
+        raise ClusterError(f"{origin} refuses a write: {status}")
+    found = []
+    missing = [node for node in connections if node != origin]
+    while missing:
+        for node in list(missing):
+            status, began_s, ended_s = _ask(connections[node], "GET", f"/local_read?key={key}")
+            if status == 200:
+                missing.remove(node)
+                seconds = (began_s + ended_s) / 2 - acknowledged_s
+                found.append(Delay(kind="write", origin=origin, number=number, node=node, seconds=seconds))
+            elif ended_s - acknowledged_s > SHOWN_S:
+                raise ClusterError(f"{node} did not show a write at {origin} within {SHOWN_S:g} s")
+    return found
+
+
+def _reads(connection: http.client.HTTPConnection, origin: str) -> list[Delay]:
+    found = []
+    for number in range(READS):
+        for replicas in (1, 2):
+            _, began_s, ended_s = _ask(connection, "GET", f"/kv/{KEY_PREFIX}%2F{origin}%2F0?r={replicas}")
+            seconds = ended_s - began_s
+            found.append(Delay(kind="read", origin=origin, number=number, replicas=replicas, seconds=seconds))
+    return found
+
+
+def _ask(connection: http.client.HTTPConnection, method: str, target: str) -> tuple[int, float, float]:
+    """The status, and when the request was sent and answered."""
+    began_s = time.monotonic()
+    connection.request(method, target, b"x" if method == "PUT" else None)
+    response = connection.getresponse()
+    response.read()
+    return response.status, began_s, time.monotonic()

@@ -1,0 +1,95 @@
+"""Does a cluster have the N, R and W that a run is about? Set, asked, and seen: nothing is measured before it is so.
+
+What a node says about itself could be wrong, so it is also watched: a write must name W acknowledgements and cannot be
+faster than the delays of so many replicas allow, and a read must name the R replicas that answered it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.instruments.lab.cluster import Cluster, ClusterError, wait_until
+from raftkv.instruments.lab.reference4.choices import Choice
+
+ASK_S: Final = 10.0
+PROBE: Final = "probe"
+
+
+def establish(cluster: Cluster, choice: Choice) -> None:
+    """Make ``cluster`` have what ``choice`` says by default, and wait until every node says so."""
+    node = cluster.nodes[0]
+    _expect(cluster, node, "POST", "/config", {"n": choice.n, "r": choice.r, "w": choice.w})
+    wait_until(lambda: all(_sizes(cluster, node) == choice_sizes(choice) for node in cluster.nodes), "N, R and W")
+
+
+def assert_in_force(cluster: Cluster, choice: Choice) -> None:
+    """Raise ``ClusterError`` unless every node has what ``choice`` says, by its word and by its deeds."""
+    for node in cluster.nodes:
+        found = _sizes(cluster, node)
+        if found != choice_sizes(choice):
+            raise ClusterError(f"{node}: n, r and w are {found}, not {choice_sizes(choice)}")
+        began_s = time.monotonic()
+        _, body = _expect(cluster, node, "POST", f"/put?w={choice.w}", {"key": PROBE, "value": node})
+        took_s = time.monotonic() - began_s
+        if body.get("acks") != choice.w:
+            raise ClusterError(f"{node}: a write has {body.get('acks')} acknowledgements, not {choice.w}")
+        if took_s < choice.least_write_s:
+            raise ClusterError(
+                f"{node}: a write took {took_s:.3f} s, less than {choice.least_write_s:g} s: not W={choice.w}"
+            )
+        # Whether it finds the key is what the runs are about.
+        path = f"/get?key={PROBE}&consistency=eventual&r={choice.r}"
+        headers, _ = _expect(cluster, node, "GET", path, besides=404)
+        # Where one replica answers it is the asked node, which need not name itself.
+        replicas = set(headers.get("raftkv-replicas", node).split(","))
+        if len(replicas) < choice.r or not replicas <= set(cluster.nodes):
+            raise ClusterError(f"{node}: a read was answered by {sorted(replicas)}, not by {choice.r} replicas")
+
+
+def choice_sizes(choice: Choice) -> tuple[int, int, int]:
+    """N, R and W of a choice."""
+    return choice.n, choice.r, choice.w
+
+
+def _sizes(cluster: Cluster, node: str) -> tuple[int, int, int]:
+    _, body = _expect(cluster, node, "GET", "/config")
+    return body["n"], body["r"], body["w"]
+
+
+def _expect(
+    cluster: Cluster,
+    node: str,
+    method: str,
+    path: str,
+    document: Mapping[str, object] | None = None,
+    *,
+    besides: int = 0,
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The headers and JSON of an answer; raises ``ClusterError`` unless it is one of success, or ``besides``."""
+    status, headers, body = send(cluster, node, method, path, document)
+    if not 200 <= status < 300 and status != besides:
+        raise ClusterError(f"{node}: {method} {path} is answered {status}: {body[:300]!r}")
+    return headers, msgspec.json.decode(body, type=dict[str, Any])
+
+
+def send(
+    cluster: Cluster, node: str, method: str, path: str, document: Mapping[str, object] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """One request and its status, headers and body; raises ``ClusterError``."""
+    address = cluster.sites[node].http
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=ASK_S)
+    try:
+        body = b"" if document is None else msgspec.json.encode(document)
+        headers = {"Authorization": cluster.prover.authorization(method, path, body)}
+        connection.request(method, path, body, headers | ({"Content-Type": "application/json"} if body else {}))
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ClusterError(f"{address}: {method} {path}: {error}") from None
+    finally:
+        connection.close()

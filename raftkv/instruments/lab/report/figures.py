@@ -1,0 +1,326 @@
+"""The pictures of a report: a contradiction as bars, a variant's service over time, staleness since the write. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from raftkv.instruments.lab.history import Get, Operation, Outcome
+from raftkv.instruments.lab.report.drawing import Canvas, text_width
+from raftkv.instruments.lab.report.judgement import Proof
+from raftkv.instruments.lab.report.pace import Band, Pace
+from raftkv.instruments.lab.report.results import Results, VariantResults
+from raftkv.instruments.lab.wording import Clock, clock_for, described
+
+WIDTH: Final = 1040
+MARGIN: Final = 118
+LANE_PX: Final = 50
+BAR_PX: Final = 12
+
+_Places = dict[tuple[float, int], float]
+"""Pixels from the left by moment and whether something ends there (1) or begins (0)."""
+
+SHOWN_MAX: Final = 14
+"""Nobody reads more bars; the history has them all."""
+
+
+def witness(proof: Proof, origin_ns: int) -> Canvas:
+    """Who did what, in the order of events: one lane per client, a line where the answer came that cannot be."""
+    accused = proof.operations[proof.accused]
+    others = [each for each in proof.operations if each is not accused]
+    operations = [*others[: SHOWN_MAX - 1], accused]
+    clock = clock_for(operations, origin_ns)
+    places, width = _places(operations, [(proof.moment_ns, 1)])
+    canvas = Canvas(width, _height(operations), proof.sentence)
+    _timeline(canvas, operations, places, clock=clock, accused=accused)
+    x = places[proof.moment_ns, 1]
+    canvas.line(x, 20, x, canvas.height - 24, "moment")
+    _over(canvas, x, f"{clock.seconds(proof.moment_ns)} s: this answer cannot be", "bad strong")
+    return canvas
+
+
+def story(operations: Sequence[Operation], pace: Pace, origin_ns: int, name: str) -> Canvas:
+    """All of a few operations in the order of events, one lane per client, with the faults behind them."""
+
+    def moment(at_s: float) -> tuple[float, int]:
+        return origin_ns + round(at_s * 1e9), 1
+
+    places, width = _places(operations, [moment(s) for band in pace.bands for s in (band.from_s, band.until_s)])
+    canvas = Canvas(width, _height(operations), f"{name}: everything that was asked")
+    for band in pace.bands:
+        left, right = places[moment(band.from_s)], places[moment(band.until_s)]
+        canvas.rect(left, 20, right - left, canvas.height - 44, "band")
+        _over(canvas, left, band.words, "small")
+    _timeline(canvas, operations, places, clock=clock_for(operations, origin_ns))
+    return canvas
+
+
+def _height(operations: Sequence[Operation]) -> float:
+    return 34 + LANE_PX * len(_lanes(operations)) + 26
+
+
+def service(each: VariantResults) -> Canvas:
+    """What the clients of a variant got, and when: every operation of a story, otherwise counts over time."""
+    name = each.variant.name
+    if each.operations:
+        return story(each.operations, each.pace, each.origin_ns, name)
+    return strip(each.pace, name)
+
+
+def _timeline(
+    canvas: Canvas,
+    operations: Sequence[Operation],
+    places: _Places,
+    *,
+    clock: Clock,
+    accused: Operation | None = None,
+) -> None:
+    for row, lane in enumerate(_lanes(operations)):
+        y = 34 + row * LANE_PX
+        canvas.line(MARGIN - 8, y + 21, canvas.width - 8, y + 21)
+        canvas.text(8, y + 25, f"client {lane[0].client}", "strong")
+        for operation in lane:
+            _bar(canvas, operation, places, y, kind="bad" if operation is accused else _kind(operation))
+            canvas.text(places[operation.invoked_ns, 0], y + 40, _when(operation, clock), "small")
+    note = "Order of events, not to scale."
+    if any(operation.outcome is Outcome.UNKNOWN for operation in operations):
+        note += " An open end: its client was never told."
+    canvas.text(MARGIN - 8, canvas.height - 6, note, "small")
+
+
+def _over(canvas: Canvas, x: float, words: str, kind: str) -> None:
+    """``words`` above the lanes, at ``x`` or as near to it as they fit."""
+    fits = x + text_width(words) < canvas.width
+    canvas.text(x if fits else canvas.width - 8, 14, words, kind if fits else f"{kind} end")
+
+
+def _when(operation: Operation, clock: Clock) -> str:
+    until = "?" if operation.outcome is Outcome.UNKNOWN else clock.seconds(operation.returned_ns)
+    return f"{operation.node}  {clock.seconds(operation.invoked_ns)} to {until} s"
+
+
+def label(operation: Operation) -> str:
+    """The operation in few words."""
+    return described(operation) + {Outcome.OK: "", Outcome.UNKNOWN: " ?", Outcome.FAILED: " refused"}[operation.outcome]
+
+
+def _kind(operation: Operation) -> str:
+    if operation.outcome is not Outcome.OK:
+        return "doubt"
+    return "good" if isinstance(operation.action, Get) else "write"
+
+
+def _bar(canvas: Canvas, operation: Operation, x_of: _Places, y: float, *, kind: str) -> None:
+    start = x_of[operation.invoked_ns, 0]
+    is_open = operation.outcome is Outcome.UNKNOWN
+    end = canvas.width - 10 if is_open else x_of[_end(operation), 1]
+    canvas.rect(start, y + 15, end - start, BAR_PX, f"{kind} faint" if is_open else kind, round_px=0 if is_open else 3)
+    canvas.text(start, y + 10, label(operation), "strong")
+
+
+def _end(operation: Operation) -> float:
+    if operation.outcome is Outcome.UNKNOWN or operation.returned_ns is None:
+        return math.inf
+    return operation.returned_ns
+
+
+def _lanes(operations: Sequence[Operation]) -> list[list[Operation]]:
+    """The operations by client; one that begins before the lane's last one has ended gets another lane."""
+    lanes: list[list[Operation]] = []
+    for operation in sorted(operations, key=lambda each: each.invoked_ns):
+        for lane in lanes:
+            if lane[-1].client == operation.client and _end(lane[-1]) < operation.invoked_ns:
+                lane.append(operation)
+                break
+        else:
+            lanes.append([operation])
+    return lanes
+
+
+def _places(operations: Sequence[Operation], moments: Sequence[tuple[float, int]]) -> tuple[_Places, float]:
+    """Where each beginning (0), end (1) and other moment stands, in order and so that words fit; how wide all is."""
+    events = {(float(each.invoked_ns), 0) for each in operations} | set(moments)
+    events |= {(_end(each), 1) for each in operations if _end(each) < math.inf}
+    places: _Places = {}
+    x = float(MARGIN)
+    for event in sorted(events):
+        for operation in operations:
+            if (_end(operation), 1) == event:
+                x = max(x, places[operation.invoked_ns, 0] + _room(operation))
+        places[event] = x
+        x += 16
+    return places, max(WIDTH, x, *(places[each.invoked_ns, 0] + _room(each) for each in operations)) + 20
+
+
+def _room(operation: Operation) -> float:
+    """How wide a bar must be for the words above and below it."""
+    return max(text_width(label(operation)) + 8, 128.0)
+
+
+STRIP_PX: Final = 46
+ROW_PX: Final = 13
+
+
+def strip(pace: Pace, name: str) -> Canvas:
+    """Answers, answers by node, and latency over time, with the faults behind them."""
+    bands_px = 14 * max(1, len(_stacked(pace))) + 4
+    rows_px = ROW_PX * len(pace.by_node)
+    height = bands_px + STRIP_PX + 8 + rows_px + 10 + STRIP_PX + 22
+    canvas = Canvas(WIDTH, height, f"{name}: answers and latency over time")
+
+    def x_of(at_s: float) -> float:
+        return MARGIN + (WIDTH - MARGIN - 12) * min(1.0, max(0.0, at_s / pace.duration_s))
+
+    for level, bands in enumerate(_stacked(pace)):
+        for band in bands:
+            left, right = x_of(band.from_s), x_of(band.until_s)
+            canvas.rect(left, bands_px, right - left, height - bands_px - 20, "band")
+            for x in (left, right):  # faults may overlap
+                canvas.line(x, 2 + 14 * level if x == left else bands_px, x, height - 20)
+            fits = left + text_width(band.words) < WIDTH
+            canvas.text(left + 3 if fits else WIDTH - 4, 11 + 14 * level, band.words, "small" if fits else "small end")
+    _answers(canvas, pace, x_of, bands_px)
+    top = bands_px + STRIP_PX + 8
+    canvas.text(4, top + 9, "by node", "small strong")
+    for row, (node, counts) in enumerate(pace.by_node.items()):
+        canvas.text(MARGIN - 8, top + row * ROW_PX + 10, node, "small end")
+        for number, outcomes in enumerate(counts):
+            span = x_of(number * pace.slice_s), x_of((number + 1) * pace.slice_s)
+            _pile(canvas, outcomes, span, top + (row + 1) * ROW_PX - 2, (ROW_PX - 2) / max(1, sum(outcomes)))
+    _latency(canvas, pace, x_of, top + rows_px + 10)
+    _axis(canvas, pace, x_of, height - 18)
+    return canvas
+
+
+def _stacked(pace: Pace) -> list[list[Band]]:
+    """Bands in as few lines as keep their words apart."""
+    levels: list[list[Band]] = []
+    for band in sorted(pace.bands, key=lambda each: each.from_s):
+        for level in levels:
+            last = level[-1]
+            if last.from_s + text_width(last.words) * pace.duration_s / (WIDTH - MARGIN) < band.from_s:
+                level.append(band)
+                break
+        else:
+            levels.append([band])
+    return levels
+
+
+def _answers(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:
+    most = max((each.answered + each.refused + each.unknown for each in pace.whole), default=1) or 1
+    canvas.text(MARGIN - 8, top + 10, f"{most / pace.slice_s:,.0f} /s", "small end")
+    canvas.text(4, top + 10, "requests", "small strong")
+    for number, each in enumerate(pace.whole):
+        span = x_of(number * pace.slice_s), x_of((number + 1) * pace.slice_s)
+        _pile(canvas, (each.answered, each.refused, each.unknown), span, top + STRIP_PX, STRIP_PX / most)
+    canvas.line(MARGIN, top + STRIP_PX, WIDTH - 12, top + STRIP_PX)
+
+
+def _pile(
+    canvas: Canvas, outcomes: tuple[int, int, int], span: tuple[float, float], bottom: float, unit_px: float
+) -> None:
+    """Operations that were answered, refused, and of unknown outcome, one on the other."""
+    left, right = span
+    for count, kind in zip(outcomes, ("good faint", "bad", "doubt"), strict=True):
+        if count:
+            bottom -= count * unit_px
+            canvas.rect(left, bottom, right - left - 0.8, count * unit_px, kind)
+
+
+def _latency(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:
+    values = [ms for each in pace.whole for ms in (each.ms_p50, each.ms_p99) if ms is not None]
+    low, high = 10 ** math.floor(math.log10(min(values, default=1.0))), max([*values, 10.0])
+
+    def y_of(ms: float) -> float:
+        return top + STRIP_PX * (1 - math.log(max(ms, low) / low) / math.log(high / low))
+
+    canvas.text(4, top + 10, "latency", "small strong")
+    ms = low
+    while ms <= high:
+        canvas.line(MARGIN, y_of(ms), WIDTH - 12, y_of(ms))
+        canvas.text(MARGIN - 8, y_of(ms) + 4, f"{ms:g} ms", "small end")
+        ms *= 10
+    for kind, name in (("v5 dashed thin", "ms_p99"), ("v0 thick", "ms_p50")):
+        points: list[tuple[float, float]] = []
+        for number, each in enumerate(pace.whole):
+            value = getattr(each, name)
+            if value is None:
+                canvas.curve(points, kind)
+                points = []
+            else:
+                points.append((x_of((number + 0.5) * pace.slice_s), y_of(value)))
+        canvas.curve(points, kind)
+
+
+def _axis(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], y: float) -> None:
+    step = next(each for each in (0.5, 1, 2, 5, 10, 30, 60, 300, 600) if pace.duration_s / each <= 14)
+    for number in range(int(pace.duration_s / step) + 1):
+        canvas.text(x_of(number * step), y + 14, f"{number * step:g} s", "small middle")
+
+
+CURVE_PX: Final = 300
+
+
+def staleness(results: Results) -> Canvas | None:
+    """The probability of a stale read against the time since the write; ``None`` where no read was ever stale."""
+    if not any(each.stale for variant in results.variants for each in variant.curve):
+        return None
+    canvas = Canvas(WIDTH, CURVE_PX + 74, "probability of a stale read against the time since the write")
+    last_ms = max(10.0, *(each.ms_p50 for variant in results.variants for each in variant.curve))
+    predictions = [variant.prediction.ms[-1] for variant in results.variants if variant.prediction is not None]
+    last_ms = max([last_ms, *predictions])
+    highest = max(
+        [0.05]
+        + [_interval(each.stale, each.reads)[1] for variant in results.variants for each in variant.curve]
+        + [max(variant.prediction.stale) for variant in results.variants if variant.prediction is not None]
+    )
+
+    def place(ms: float, share: float) -> tuple[float, float]:
+        x = MARGIN + (WIDTH - MARGIN - 260) * math.log10(max(1.0, ms)) / math.log10(last_ms)
+        return x, 16 + CURVE_PX * (1 - share / highest)
+
+    _grid(canvas, place, last_ms, highest)
+    for number, variant in enumerate(results.variants):
+        if variant.prediction is not None:
+            points = [place(ms, p) for ms, p in zip(variant.prediction.ms, variant.prediction.stale, strict=True)]
+            canvas.curve(points, f"v{number} thick")
+        for each in variant.curve:
+            low, high = _interval(each.stale, each.reads)
+            x, y = place(each.ms_p50, each.stale / each.reads)
+            canvas.line(x, place(1, low)[1], x, place(1, high)[1])
+            canvas.mark(x, y, number)
+        y = 30 + 40 * number
+        canvas.mark(WIDTH - 236, y - 4, number)
+        canvas.text(WIDTH - 224, y, variant.variant.name, "strong")
+        told = "measured only" if variant.prediction is None else "dots: measured; line: predicted"
+        canvas.text(WIDTH - 224, y + 14, told, "small")
+    return canvas
+
+
+def _grid(canvas: Canvas, place: Callable[[float, float], tuple[float, float]], last_ms: float, highest: float) -> None:
+    bottom = 16 + CURVE_PX
+    ms = 1.0
+    while ms <= last_ms:
+        for factor in (1, 2, 5):
+            if ms * factor <= last_ms:
+                x = place(ms * factor, 0)[0]
+                canvas.line(x, 16, x, bottom)
+                canvas.text(x, bottom + 16, f"{ms * factor:g} ms", "small middle")
+        ms *= 10
+    step = next(each for each in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if highest / each <= 6)
+    for number in range(int(highest / step) + 1):
+        y = place(1, number * step)[1]
+        canvas.line(MARGIN, y, WIDTH - 260, y)
+        canvas.text(MARGIN - 8, y + 4, f"{number * step:.0%}", "small end")
+    canvas.text(MARGIN, bottom + 36, "time since the write was acknowledged (1 ms and less at the left edge)", "small")
+    canvas.text(8, 12, "stale reads", "small")
+
+
+def _interval(count: int, total: int) -> tuple[float, float]:
+    """Where the true share lies with 95 % confidence (Wilson 1927)."""
+    z = 1.96
+    share = count / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,59 @@
+"""Makes a run's report out of its folder; the only part of this package that writes files.
+
+``report.html`` is the page, ``results.json`` has every number of it, and ``pictures/`` each picture as SVG, and as PNG
+where ``resvg-py`` is installed, which the extra ``lab`` brings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from raftkv.instruments.lab.record import SCENARIO
+from raftkv.instruments.lab.report.drawing import Canvas
+from raftkv.instruments.lab.report.figures import service, staleness, witness
+from raftkv.instruments.lab.report.page import page
+from raftkv.instruments.lab.report.results import Results, of_run
+
+PAGE: Final = "report.html"
+RESULTS: Final = "results.json"
+PICTURES: Final = "pictures"
+
+
+def report(folder: Path) -> Results:
+    """Compute everything from the evidence in ``folder`` and write it there; raises ``OSError`` and ``ValueError``."""
+    results = of_run(folder)
+    (folder / RESULTS).write_bytes(msgspec.json.format(msgspec.json.encode(results.variants)) + b"\n")
+    source = (folder / SCENARIO).read_text() if (folder / SCENARIO).exists() else ""
+    (folder / PAGE).write_text(page(results, source))
+    directory = folder / PICTURES
+    directory.mkdir(exist_ok=True)
+    for name, canvas in pictures(results).items():
+        (directory / f"{name}.svg").write_text(canvas.alone())
+        if can_make_png():
+            (directory / f"{name}.png").write_bytes(_png(canvas.alone()))
+    return results
+
+
+def pictures(results: Results) -> dict[str, Canvas]:
+    """Every picture by the name of its file."""
+    found = {f"{each.variant.slug}-pace": service(each) for each in results.variants}
+    for each in results.variants:
+        if each.judgement.proof is not None:
+            found[f"{each.variant.slug}-witness"] = witness(each.judgement.proof, each.origin_ns)
+    curve = staleness(results)
+    return found if curve is None else {**found, "staleness": curve}
+
+
+def can_make_png() -> bool:
+    """Is there what it takes to turn SVG into PNG?"""
+    return importlib.util.find_spec("resvg_py") is not None
+
+
+def _png(svg: str) -> bytes:
+    import resvg_py  # noqa: PLC0415  an extra that not everybody has
+
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=2.0))

@@ -1,0 +1,122 @@
+"""How a variant served its clients over time, beside what was done to it: answers, latency, faults. Pure.
+
+Time is cut into slices of equal length; an operation belongs to the slice it was invoked in. Imports its neighbour
+``measures``, and ``history`` and ``nemesis`` of the laboratory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from raftkv.instruments.lab.fault_wording import in_words
+from raftkv.instruments.lab.history import History, Operation, Outcome
+from raftkv.instruments.lab.nemesis import Event
+from raftkv.instruments.lab.report.measures import quantile, without_last_look
+
+SLICES: Final = 64
+SLICE_S_MIN: Final = 0.1
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """Operations invoked within one slice of time; latency is that of the answered ones."""
+
+    answered: int
+    refused: int
+    unknown: int
+    ms_p50: float | None
+    ms_p99: float | None
+
+
+class Band(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault, from its beginning to its end, in seconds since the traffic began."""
+
+    words: str
+    from_s: float
+    until_s: float
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """``whole`` is the cluster's slices, ``by_node`` the operations answered, refused and unknown at each node asked.
+
+    ``answered_in_faults`` of ``operations_in_faults`` were invoked while some fault lasted.
+    """
+
+    slice_s: float
+    duration_s: float
+    whole: tuple[Slice, ...]
+    by_node: dict[str, tuple[tuple[int, int, int], ...]]
+    bands: tuple[Band, ...]
+    answered_in_faults: int
+    operations_in_faults: int
+
+
+def paced(history: History, events: Sequence[Event], *, began_ns: int, ended_ns: int) -> Pace:
+    """``history`` in slices, from ``began_ns`` to ``ended_ns``."""
+    duration_s = (ended_ns - began_ns) / 1e9
+    slice_s = max(SLICE_S_MIN, duration_s / SLICES)
+    count = max(1, round(duration_s / slice_s))
+    slices: list[list[Operation]] = [[] for _ in range(count)]
+    traffic = without_last_look(history)
+    for operation in traffic:
+        slices[min(count - 1, max(0, int((operation.invoked_ns - began_ns) / 1e9 / slice_s)))].append(operation)
+    bands = _bands(events, began_ns, ended_ns)
+    disturbed = [
+        operation
+        for operation in traffic
+        if any(band.from_s <= (operation.invoked_ns - began_ns) / 1e9 < band.until_s for band in bands)
+    ]
+    return Pace(
+        slice_s=slice_s,
+        duration_s=duration_s,
+        whole=tuple(_slice(operations) for operations in slices),
+        by_node={
+            node: tuple(_counts(operations, node) for operations in slices)
+            for node in sorted({operation.node for operation in traffic})
+        },
+        bands=bands,
+        answered_in_faults=_answered(disturbed),
+        operations_in_faults=len(disturbed),
+    )
+
+
+def _slice(operations: Sequence[Operation]) -> Slice:
+    outcomes = [operation.outcome for operation in operations]
+    ms = sorted(
+        (operation.returned_ns - operation.invoked_ns) / 1e6
+        for operation in operations
+        if operation.outcome is Outcome.OK and operation.returned_ns is not None
+    )
+    return Slice(
+        answered=outcomes.count(Outcome.OK),
+        refused=outcomes.count(Outcome.FAILED),
+        unknown=outcomes.count(Outcome.UNKNOWN),
+        ms_p50=quantile(ms, 0.5),
+        ms_p99=quantile(ms, 0.99),
+    )
+
+
+def _counts(operations: Sequence[Operation], node: str) -> tuple[int, int, int]:
+    outcomes = [operation.outcome for operation in operations if operation.node == node]
+    return outcomes.count(Outcome.OK), outcomes.count(Outcome.FAILED), outcomes.count(Outcome.UNKNOWN)
+
+
+def _answered(operations: Sequence[Operation]) -> int:
+    return sum(operation.outcome is Outcome.OK for operation in operations)
+
+
+def _bands(events: Sequence[Event], began_ns: int, ended_ns: int) -> tuple[Band, ...]:
+    """Each beginning with its end, which is the next one of an equal fault; or the end of the traffic."""
+    found = []
+    ends = [event for event in events if event.what == "end"]
+    for event in events:
+        if event.what == "begin":
+            end = next((other for other in ends if other.fault == event.fault and other.at_ns >= event.at_ns), None)
+            if end is not None:
+                ends.remove(end)
+            until_ns = ended_ns if end is None else min(end.at_ns, ended_ns)
+            from_s = max(0.0, (event.at_ns - began_ns) / 1e9)
+            found.append(Band(words=in_words(event.fault), from_s=from_s, until_s=(until_ns - began_ns) / 1e9))
+    return tuple(found)

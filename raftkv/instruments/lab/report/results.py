@@ -1,0 +1,82 @@
+"""All results of a run, computed from its evidence: what the page, the pictures and the table show, and nothing more.
+
+Pure but for ``of_run``, which reads the run's folder. Equal evidence gives equal results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from raftkv.instruments.lab.history import Operation
+from raftkv.instruments.lab.record import Evidence, Run, read_evidence, read_run
+from raftkv.instruments.lab.report.judgement import Judgement, judged
+from raftkv.instruments.lab.report.measures import Measures, measured, without_last_look
+from raftkv.instruments.lab.report.pace import Pace, paced
+from raftkv.instruments.lab.report.staleness import Bin, Prediction, curve, predicted
+from raftkv.instruments.lab.scenario import Variant
+
+
+class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant; ``origin_ns`` is the moment from which its seconds are counted.
+
+    ``operations`` are all that clients did, where they were few and told a story; otherwise the history has them.
+    """
+
+    variant: Variant
+    judgement: Judgement
+    measures: Measures
+    pace: Pace
+    curve: tuple[Bin, ...]
+    prediction: Prediction | None
+    deaths: list[tuple[str, int]]
+    origin_ns: int
+    operations: tuple[Operation, ...] = ()
+
+    @property
+    def is_promise_broken(self) -> bool:
+        """Was it not linearizable although it promises to be?"""
+        return self.variant.promises_linearizable and self.judgement.verdict == "not linearizable"
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run."""
+
+    run: Run
+    variants: tuple[VariantResults, ...]
+
+
+def of_run(folder: Path) -> Results:
+    """Compute everything from what lies in ``folder``; raises ``OSError`` and ``ValueError``."""
+    run = read_run(folder)
+    return Results(run=run, variants=tuple(_of(run, read_evidence(folder, each)) for each in run.performed))
+
+
+def _of(run: Run, evidence: Evidence) -> VariantResults:
+    performed, history = evidence.performed, evidence.history
+    began_ns = history.operations[0].invoked_ns if history else performed.began_ns
+    return VariantResults(
+        variant=performed.variant,
+        judgement=judged(history),
+        measures=measured(history),
+        pace=paced(history, evidence.events, began_ns=began_ns, ended_ns=performed.ended_ns),
+        curve=curve(history),
+        prediction=_prediction(run, evidence),
+        deaths=performed.deaths,
+        origin_ns=began_ns,
+        operations=tuple(without_last_look(history)) if run.story else (),
+    )
+
+
+def _prediction(run: Run, evidence: Evidence) -> Prediction | None:
+    """For the replicas that reads and writes of this variant wait for; ``None`` where no delays were measured."""
+    variant = evidence.performed.variant
+    section = variant.config.get("quorum", {})
+    r, w = dict(parse_qsl(variant.read)).get("r", section.get("r", 2)), section.get("w", 2)
+    w = dict(parse_qsl(variant.write)).get("w", w)
+    if not evidence.delays or not (str(r).isdigit() and str(w).isdigit()):
+        return None
+    return predicted(evidence.delays, r=int(r), w=int(w), random=Random(run.scenario.seed))  # noqa: S311  a simulation

@@ -1,0 +1,211 @@
+"""A scenario's run: each variant gets a fresh cluster of real processes, the same workload and the same faults.
+
+After the last fault everything is healed and given time to agree; then every key is looked at once more, as strongly as
+the variant's mode can, so that a report can tell what was lost for good from what was only late. What was seen is
+written down as it was; nothing is judged here. Rules: clusters live in a directory of their own that is gone
+afterwards; every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from raftkv.client.connection import Answer
+from raftkv.instruments.lab.audit import LAST_LOOK
+from raftkv.instruments.lab.cluster import Cluster, ClusterError, Site, loopback_sites, wait_until
+from raftkv.instruments.lab.dialect import Step, finding, request_of
+from raftkv.instruments.lab.fault_wording import in_words
+from raftkv.instruments.lab.faults import Loss, Throttle
+from raftkv.instruments.lab.history import Get, History, Operation, Outcome
+from raftkv.instruments.lab.namespaces import Namespaces, why_unavailable
+from raftkv.instruments.lab.nemesis import Event, Nemesis, play
+from raftkv.instruments.lab.probe import measured_delays
+from raftkv.instruments.lab.record import SCENARIO, Evidence, Performed, Run, write_evidence, write_run
+from raftkv.instruments.lab.scenario import Scenario, ScenarioError, Variant
+from raftkv.instruments.lab.workload import Clients
+
+Tell = Callable[[str], None]
+
+OUTCOMES: Final = {Outcome.OK: "answered", Outcome.FAILED: "refused", Outcome.UNKNOWN: "of unknown outcome"}
+
+AGREE_S: Final = 20.0
+"""How long nodes are waited for, when all is healed, to hand over what they keep for each other."""
+
+LOOK_S: Final = 5.0
+REPAIR_S: Final = 30.0
+
+
+def perform(
+    name: str,
+    scenario: Scenario,
+    folder: Path,
+    *,
+    source: str,
+    command: str,
+    tell: Tell,
+    in_namespaces: bool = False,
+) -> Run:
+    """Run every variant and write everything into ``folder``; raises ``ClusterError`` when a cluster does not start.
+
+    ``source`` is the text that the scenario was read from. With ``in_namespaces`` every node has a network of its own;
+    raises ``ScenarioError`` where that cannot be had, or is needed and not asked for.
+    """
+    reason = why_unavailable() if in_namespaces else None
+    if not in_namespaces and any(isinstance(planned.fault, Loss | Throttle) for planned in scenario.fault):
+        reason = "loss and throttle happen to a node's own network only: run this with --namespaces"
+    if reason is not None:
+        raise ScenarioError(reason)
+    began = dt.datetime.now(dt.UTC)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SCENARIO).write_text(source)
+    performed = []
+    for number, variant in enumerate(scenario.variant, start=1):
+        tell(f"[{number}/{len(scenario.variant)}] {variant.name}: {variant.about}")
+        with Namespaces(scenario.nodes) if in_namespaces else contextlib.nullcontext() as namespaces:
+            evidence = perform_variant(scenario, variant, folder, tell, namespaces)
+        write_evidence(folder, evidence)
+        performed.append(evidence.performed)
+    run = describe(name, scenario, began, command=command, performed=tuple(performed), in_namespaces=in_namespaces)
+    write_run(folder, run)
+    return run
+
+
+def describe(
+    name: str,
+    scenario: Scenario,
+    began: dt.datetime,
+    *,
+    command: str,
+    performed: tuple[Performed, ...],
+    story: str = "",
+    in_namespaces: bool = False,
+) -> Run:
+    """A run that began at ``began``, with the machine and the versions it ran on."""
+    return Run(
+        name=name,
+        scenario=scenario,
+        command=command,
+        started=began.isoformat(timespec="milliseconds"),
+        machine=f"{platform.system()} {platform.release()}, {os.cpu_count()} cores",
+        versions={"raftkv": importlib.metadata.version("raftkv"), "python": platform.python_version()},
+        performed=performed,
+        story=story,
+        in_namespaces=in_namespaces,
+    )
+
+
+def perform_variant(
+    scenario: Scenario, variant: Variant, folder: Path, tell: Tell, namespaces: Namespaces | None = None
+) -> Evidence:
+    """Run one variant; its cluster's configuration and logs go to ``folder``."""
+    sites = loopback_sites(scenario.nodes) if namespaces is None else namespaces.sites
+    with started(variant, sites, folder) as cluster:
+        delays = measured_delays(cluster) if scenario.predicts_staleness and variant.mode == "quorum" else ()
+        servers = {site.id: site.http for site in cluster.sites.values()}
+        random = Random(f"{scenario.seed}/faults")  # noqa: S311  a plan, not a secret
+        began_ns = time.monotonic_ns()
+
+        def observe(event: Event) -> None:
+            tell(f"      {(event.at_ns - began_ns) / 1e9:5.1f} s  {in_words(event.fault)} {event.what}s")
+
+        nemesis = Nemesis(cluster, random=random, namespaces=namespaces, observe=observe)
+        with Clients(scenario.workload_of(variant), servers) as clients:
+            began_ns = time.monotonic_ns()
+            with nemesis:
+                play(nemesis, scenario.fault, threading.Event())
+                time.sleep(max(0.0, began_ns / 1e9 + scenario.duration_s - time.monotonic()))
+        ended_ns = time.monotonic_ns()
+        counts = clients.counts()
+        tell("      " + ", ".join(f"{counts[outcome]:,} {words}" for outcome, words in OUTCOMES.items()))
+        agree(cluster, variant, nemesis.destroyed)
+        history = last_look(cluster, variant, clients.history(), nemesis.destroyed)
+        deaths = [*nemesis.deaths, *cluster.ended().items()]
+    performed = Performed(
+        variant=variant,
+        began_ns=began_ns,
+        ended_ns=ended_ns,
+        deaths=deaths,
+        destroyed=sorted(nemesis.destroyed),
+    )
+    return Evidence(performed=performed, history=history, events=tuple(nemesis.events), delays=delays)
+
+
+@contextlib.contextmanager
+def started(variant: Variant, sites: Sequence[Site], folder: Path) -> Iterator[Cluster]:
+    """A cluster of ``variant`` at ``sites`` that is ready; only its configuration and logs stay, in ``folder``."""
+    home = Path(tempfile.mkdtemp(prefix="raftkv-lab-"))
+    try:
+        with Cluster(home, sites, variant.sections(), mode=variant.mode) as cluster:
+            cluster.start()
+            cluster.wait_ready()
+            yield cluster
+    finally:
+        kept = folder / variant.slug
+        kept.mkdir(parents=True, exist_ok=True)
+        for path in [home / "cluster.toml", *home.glob("*.log")]:
+            shutil.copy(path, kept)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def agree(cluster: Cluster, variant: Variant, destroyed: set[str]) -> None:
+    """Wait until the nodes that are left serve and have told each other what they know."""
+    left = [node for node in cluster.nodes if node not in destroyed]
+    cluster.wait_ready(*left)
+    if variant.mode == "raft":
+        return
+    if not destroyed:
+        wait_until(lambda: not _hints_pending(cluster), "hints to be handed over", AGREE_S)
+    for node in left:
+        answer = cluster.ask(node, "/cluster/repair", REPAIR_S, method="POST")
+        if answer is None or answer[0] != 200:
+            raise ClusterError(f"{node} was asked to repair and answered {answer}")
+
+
+def _hints_pending(cluster: Cluster) -> int:
+    statuses = [cluster.status(node) for node in cluster.nodes]
+    return sum(status["hints_pending"] if status is not None else 1 for status in statuses)
+
+
+def last_look(cluster: Cluster, variant: Variant, history: History, destroyed: set[str]) -> History:
+    """``history`` with one more read of every key by a new client, from every replica or through the leader."""
+    left = [node for node in cluster.nodes if node not in destroyed]
+    replicas = min(variant.config.get("quorum", {}).get("n", 3), len(left))
+    query = "consistency=linearizable" if variant.mode == "raft" else f"r={replicas}"
+    client = 1 + max((operation.client for operation in history), default=0)
+    looks = []
+    for key in history.by_key():
+        step = Step(key=key, action=Get())
+        invoked_ns = time.monotonic_ns()
+        answer = cluster.ask(left[0], request_of(step, timeout_s=LOOK_S, query=query).target, LOOK_S + 1)
+        if answer is None:
+            raise ClusterError(f"{left[0]} does not answer although all is healed")
+        found = finding(step.action, Answer(status=answer[0], headers=[], body=answer[1]))
+        if found.outcome is not Outcome.OK:
+            raise ClusterError(f"{left[0]} cannot show {key!r} although all is healed: {found.note}")
+        looks.append(
+            Operation(
+                client=client,
+                key=key,
+                action=step.action,
+                invoked_ns=invoked_ns,
+                returned_ns=time.monotonic_ns(),
+                outcome=Outcome.OK,
+                result=found.result,
+                siblings=found.siblings,
+                node=left[0],
+                note=LAST_LOOK,
+            )
+        )
+    return History([*history, *looks])

@@ -1,0 +1,157 @@
+"""Many clients over real HTTP, through every node, and the history of what each asked and was told.
+
+One thread with one asyncio loop runs all clients; ``time.monotonic_ns`` of this process is the only clock of the
+history. A client waits for each answer before it goes on. When it cannot know what became of a step, its number is
+given up and it goes on under a new one, because the lost operation may still be under way (as Jepsen does it). Bounded:
+one request in flight per client, at most ``OPERATIONS_MAX`` operations, every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, Self
+
+from raftkv.client.connection import UnheardError, UnsentError
+from raftkv.core.config import Address
+from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
+from raftkv.instruments.lab.exchange import Connection
+from raftkv.instruments.lab.history import Get, History, Operation, Outcome
+from raftkv.instruments.lab.script import Keys, Script, Workload
+
+OPERATIONS_MAX: Final = 2_000_000
+"""Then the clients stop: a run that was forgotten must not fill the memory."""
+
+SLACK_S: Final = 1.0
+"""How much longer than the server's own deadline a client waits for an answer."""
+
+ATTEMPTS_MAX: Final = 8
+"""How often a step with a retry key is sent before its outcome is left unknown."""
+
+REFUSED_PAUSE_S: Final = 0.05
+"""A client that was refused waits this long at least, so that a node that is down is not hammered."""
+
+
+class Clients:
+    """A running workload: enter, let it run, leave (which waits for the steps under way), then ask for the history."""
+
+    def __init__(self, workload: Workload, servers: Mapping[str, Address]) -> None:
+        """``servers`` are the HTTP addresses of the nodes by id; every one of them is asked."""
+        self._workload = workload
+        self._servers = dict(servers)
+        self._operations: list[Operation] = []
+        self._names = workload.clients
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="clients", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Begin nothing more and wait for what is under way; raises what went wrong in a client, if anything did."""
+        self._stopping.set()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def history(self) -> History:
+        """What has been asked and told so far."""
+        return History(tuple(self._operations))
+
+    def counts(self) -> Counter[Outcome]:
+        """How many operations ended in each way so far."""
+        return Counter(operation.outcome for operation in tuple(self._operations))
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._all())
+        except BaseException as error:  # noqa: BLE001  handed to the thread that stops us
+            self._failure = error
+
+    async def _all(self) -> None:
+        keys = Keys(self._workload)
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._workload.clients):
+                group.create_task(self._client(number, Script(self._workload, number, keys)))
+
+    async def _client(self, name: int, script: Script) -> None:
+        connections = {node: Connection(address) for node, address in self._servers.items()}
+        try:
+            while not self._stopping.is_set() and len(self._operations) < OPERATIONS_MAX:
+                await asyncio.sleep(script.think_s())
+                step = script.next_step()
+                invoked_ns = time.monotonic_ns()
+                found, node, attempt_count = await self._perform(step, script, connections)
+                is_unknown = found.outcome is Outcome.UNKNOWN
+                notes = [found.note] if found.note else []
+                notes += [f"sent {attempt_count} times"] if attempt_count > 1 else []
+                self._operations.append(
+                    Operation(
+                        client=name,
+                        key=step.key,
+                        action=step.action,
+                        invoked_ns=invoked_ns,
+                        returned_ns=None if is_unknown else time.monotonic_ns(),
+                        outcome=found.outcome,
+                        result=found.result,
+                        siblings=found.siblings,
+                        node=node,
+                        note=", ".join(notes),
+                    )
+                )
+                script.learn(step, found)
+                if is_unknown:
+                    name, self._names = self._names, self._names + 1
+                if found.outcome is not Outcome.OK:
+                    await asyncio.sleep(REFUSED_PAUSE_S)
+        finally:
+            for connection in connections.values():
+                connection.close()
+
+    async def _perform(
+        self, step: Step, script: Script, connections: Mapping[str, Connection]
+    ) -> tuple[Finding, str, int]:
+        """Do ``step``, again if it may be sent again; returns what came of it, the last node asked, and how often."""
+        is_in_doubt = False
+        for attempt_count in range(1, ATTEMPTS_MAX + 1):
+            node = script.pick_node(list(connections))
+            found = await self._attempt(step, connections[node])
+            if found.outcome is Outcome.OK:
+                return found, node, attempt_count
+            # A refusal speaks of this attempt alone: one before it may have been applied.
+            is_in_doubt = is_in_doubt or found.outcome is Outcome.UNKNOWN
+            if not is_in_doubt or not step.retry_key:
+                break
+            await asyncio.sleep(REFUSED_PAUSE_S)
+        if is_in_doubt:
+            found = Finding(outcome=Outcome.UNKNOWN, note=found.note)
+        return found, node, attempt_count
+
+    async def _attempt(self, step: Step, connection: Connection) -> Finding:
+        timeout_s = self._workload.timeout_s
+        request = request_of(
+            step, timeout_s=timeout_s, query=self._workload.query, write_query=self._workload.write_query
+        )
+        try:
+            answer = await connection.exchange(
+                request.method,
+                request.target,
+                headers=request.headers,
+                body=request.body,
+                timeout_s=timeout_s + SLACK_S,
+            )
+        except UnsentError as error:
+            return Finding(outcome=Outcome.FAILED, note=f"not sent: {error}")
+        except UnheardError as error:
+            # A read that was not answered has told nobody anything.
+            outcome = Outcome.FAILED if isinstance(step.action, Get) else Outcome.UNKNOWN
+            return Finding(outcome=outcome, note=f"no answer: {error}")
+        return finding(step.action, answer)

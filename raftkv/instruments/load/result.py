@@ -1,0 +1,163 @@
+"""What a run found, as stored: latencies by HdrHistogram, failures by kind, and how fresh the reads were. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from hdrh.histogram import HdrHistogram
+
+from raftkv.instruments.load.plan import Plan
+from raftkv.instruments.load.samples import Age, Kind, Samples
+
+LONGEST_US: Final = 3_600_000_000
+DIGITS: Final = 3
+"""Latencies are kept to three significant digits, up to an hour."""
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds. ``histogram`` is the whole distribution in microseconds, in HdrHistogram's own V2 encoding."""
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    p999_ms: float
+    p9999_ms: float
+    max_ms: float
+    histogram: str
+
+
+class Errors(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one kind that failed alike; ``applied`` is "no" (definite) or "unknown"."""
+
+    kind: Kind
+    applied: str
+    code: str
+    count: int
+    first: str
+
+
+class Freshness(msgspec.Struct, frozen=True, kw_only=True):
+    """How old reads were; see ``raftkv.instruments.load.ledger`` for what the words mean.
+
+    ``during_write`` reads began while a write of their key was unanswered, ``during_write_older`` of them did not see
+    it. ``since_write_ms`` counts reads by what they returned and by the milliseconds since the last write of the key
+    began.
+    """
+
+    reads: int
+    stale: int
+    missed: int
+    backward: int
+    during_write: int
+    during_write_older: int
+    since_write_ms: dict[Age, dict[int, int]]
+
+    @property
+    def stale_share(self) -> float:
+        """Of all reads, 0 to 1."""
+        return self.stale / self.reads if self.reads else 0.0
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. Operations are those that were due in ``seconds`` and done; ``per_second`` follows.
+
+    ``unsent`` requests of an open loop found no free client in time: latencies are then too good. ``client_cores`` is
+    the load generator's own CPU: near 1 it was the bottleneck. ``left`` keys could not be deleted afterwards.
+    """
+
+    plan: Plan
+    servers: tuple[str, ...]
+    began: str
+    version: str
+    seconds: float
+    per_second: float
+    latency: dict[Kind, Latency]
+    errors: tuple[Errors, ...]
+    freshness: Freshness
+    unsent: int
+    client_cores: float
+    left: int = 0
+
+    @property
+    def error_count(self) -> int:
+        """All failed requests."""
+        return sum(each.count for each in self.errors)
+
+
+def latency(counts_us: Mapping[int, int]) -> Latency:
+    """The distribution of latencies, given how often each number of microseconds occurred; at least one."""
+    histogram = HdrHistogram(1, LONGEST_US, DIGITS)
+    for value_us, count in counts_us.items():
+        histogram.record_value(min(value_us, LONGEST_US), count)
+    total, max_us = sum(counts_us.values()), max(counts_us)
+
+    def at(percentile: float) -> float:
+        # A bucket of the histogram ends a little after the longest latency in it.
+        return min(float(histogram.get_value_at_percentile(percentile)), max_us) / 1000
+
+    return Latency(
+        count=total,
+        mean_ms=sum(value_us * count for value_us, count in counts_us.items()) / total / 1000,
+        p50_ms=at(50),
+        p90_ms=at(90),
+        p95_ms=at(95),
+        p99_ms=at(99),
+        p999_ms=at(99.9),
+        p9999_ms=at(99.99),
+        max_ms=max_us / 1000,
+        histogram=histogram.encode().decode(),
+    )
+
+
+def result(
+    samples: Samples,
+    plan: Plan,
+    *,
+    servers: tuple[str, ...],
+    began: str,
+    version: str,
+    seconds: float,
+    unsent: int,
+    client_cores: float,
+) -> Result:
+    """Everything that ``samples`` tell."""
+    return Result(
+        plan=plan,
+        servers=servers,
+        began=began,
+        version=version,
+        seconds=seconds,
+        per_second=samples.done_count / seconds,
+        latency={kind: latency(counts) for kind, counts in samples.latencies_us.items() if counts},
+        errors=tuple(_errors(samples)),
+        freshness=Freshness(
+            reads=samples.latencies_us[Kind.READ].total(),
+            stale=samples.stale,
+            missed=samples.missed,
+            backward=samples.backward,
+            during_write=samples.during_write,
+            during_write_older=samples.during_write_older,
+            since_write_ms={age: _sorted(counts) for age, counts in samples.since_write_ms.items()},
+        ),
+        unsent=unsent,
+        client_cores=client_cores,
+    )
+
+
+def _sorted(counts: Counter[int]) -> dict[int, int]:
+    return dict(sorted(counts.items()))
+
+
+def _errors(samples: Samples) -> list[Errors]:
+    found = [
+        Errors(kind=kind, applied=applied, code=code, count=count, first=samples.first_details[kind, applied, code])
+        for kind, failures in samples.failures.items()
+        for (applied, code), count in failures.items()
+    ]
+    return sorted(found, key=lambda each: -each.count)

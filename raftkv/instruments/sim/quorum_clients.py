@@ -1,0 +1,303 @@
+"""Clients and operators of a simulated leaderless cluster, and what the clients were told.
+
+A client has one request under way at a time, through any node, and names N, R and W itself. It is answered, or its
+connection breaks with the node's process, or it loses patience; then it does not know. Nothing is asked twice, and
+values are never used twice. Operators let machines join and leave, lose disks, change sizes and ask for repairs.
+
+Rules: what is noted is what a client could know; the judging is done in ``promises``.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from raftkv.core.errors import Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import (
+    AddMember,
+    Configure,
+    Consistency,
+    Delete,
+    Get,
+    List,
+    Put,
+    Read,
+    RemoveMember,
+    Repair,
+    Request,
+    Write,
+)
+from raftkv.core.results import Answer, Membership, Outcome, Page, Record, Siblings, Written
+from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.machines import Machine, Observer
+from raftkv.instruments.sim.plan import Plan
+from raftkv.instruments.sim.promises import Asked, Promises, check_history
+from raftkv.instruments.sim.quorum_plan import QuorumPlan
+from raftkv.quorum.data.versions import State
+from raftkv.quorum.membership.gossip import Entry, Phase
+
+if TYPE_CHECKING:
+    from raftkv.instruments.sim.clients import Seen
+    from raftkv.instruments.sim.quorum import QuorumMode
+
+PASSING: Final = b"passing"
+_WAIT_S: Final = 0.02
+
+
+class _Call:
+    """One request under way."""
+
+    def __init__(self, client: _Client, asked: list[Asked], request: Request, node: str) -> None:
+        self.client, self.asked, self.request, self.node = client, asked, request, node
+        self.is_over = False
+
+
+class _Client:
+    """``contexts`` are what this client has read of each key."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.written_count = 0
+        self.contexts: dict[bytes, bytes] = {}
+
+
+class QuorumClients(Observer):
+    """All clients and operators of a run. ``asked`` is the history, in order of invocation."""
+
+    def __init__(self, cluster: Cluster, plan: Plan, quorum: QuorumPlan, mode: QuorumMode) -> None:
+        self.seen: list[Seen] = []
+        """Nothing for the checker of linearizable histories."""
+        self.asked: list[Asked] = []
+        self.counts: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self._cluster = cluster
+        self._plan = plan
+        self._quorum = quorum
+        self._mode = mode
+        self._random = random_module.Random(f"quorum clients {plan.seed}")
+        self._kinds, self._weights = list(quorum.actions), list(quorum.actions.values())
+        self._keys = [b"k%d" % number for number in range(plan.keys)]
+        self._clients = [_Client(number) for number in range(plan.clients)]
+        self._calls: dict[int, _Call] = {}
+        self._end_s = 0.0
+        self._probes_count = 0
+        self._keeps_siblings = quorum.settings["conflicts"] == "siblings"
+        cluster.observers.append(self)
+
+    def begin(self, end_s: float) -> None:
+        """Let all clients ask, and operators act, until ``end_s``."""
+        self._end_s = end_s
+        for client in self._clients:
+            self._rest(client)
+        if self._quorum.deeds:
+            self._operators_rest()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Has everybody been answered, or lost patience?"""
+        return not self._calls
+
+    def audit(self) -> None:
+        """One more client reads every key."""
+        auditor = _Client(len(self._clients))
+        for key in self._keys:
+            asked = self._note(auditor, key, "get")
+            self._ask(auditor, [asked], self._read(asked), self._random.choice(self._mode.useful()), 10.0)
+
+    def probe(self, node: str) -> Pending:
+        """A write through ``node``, which must run, that is not part of the history."""
+        self._probes_count += 1
+        put = Put(key=b"probe %d" % self._probes_count, value=node.encode())
+        write = Write(operations=(put,), acks=min(self._quorum.settings["w"], len(self._mode.useful())))
+        return self._cluster.machines[node].submit(write, 4 * self._plan.pace_s)
+
+    def check_end(self) -> None:
+        """Judge what clients were told, now that all replicas are level."""
+        final: dict[bytes, State] = {}
+        for replica in self._mode.replicas():
+            final |= replica.contents()
+        promises = Promises(
+            keeps_siblings=self._keeps_siblings,
+            losses=self._mode.losses + self.events["leave"],
+            # A node that lost its disk asks as many as the cluster's own W leaves necessary.
+            reads_meet_writes=not self._mode.losses or len(self._quorum.sizes) == 1,
+        )
+        check_history([one for one in self.asked if one.key != PASSING], final, promises)
+
+    # --- ``Observer``
+
+    def ending(self, machine: Machine, *, power: bool) -> None:  # noqa: ARG002
+        """See ``Observer``: a process that ends breaks its clients' connections."""
+        for call in [call for call in self._calls.values() if call.node == machine.name]:
+            self._over(call)
+
+    # --- asking
+
+    def _rest(self, client: _Client) -> None:
+        delay_s = self._random.expovariate(1.0) * self._plan.think_s
+        self._cluster.schedule.after(delay_s, lambda: self._act(client))
+
+    def _act(self, client: _Client) -> None:
+        if self._cluster.now_s >= self._end_s:
+            return
+        kind = self._random.choices(self._kinds, self._weights)[0]
+        asked, request = self._request(client, kind)
+        low_s, high_s = self._plan.timeout_s
+        node = self._random.choice(self._mode.members())
+        self._ask(client, asked, request, node, self._random.uniform(low_s, high_s))
+
+    def _request(self, client: _Client, kind: str) -> tuple[list[Asked], Request]:
+        key = self._random.choice(self._keys)
+        if kind == "get":
+            asked = self._note(client, key, kind)
+            return [asked], self._read(asked)
+        if kind == "list":
+            asked = self._note(client, b"", kind)
+            query = List(start=b"k", end=b"l", limit=self._random.choice((1, 2, 100)))
+            return [asked], Read(query=query, consistency=Consistency.EVENTUAL, n=asked.n, r=asked.r)
+        count = self._random.randint(2, 3) if kind == "batch" else 1
+        keys = [PASSING] if kind == "passing put" else self._random.sample(self._keys, min(count, len(self._keys)))
+        written = [self._note(client, key, "delete" if kind == "delete" else "put") for key in keys]
+        first, context = written[0], b""
+        if self._keeps_siblings and kind in ("put", "delete"):
+            context = client.contexts.get(keys[0], b"")
+        ttl_ms = self._random.choice((1, 300, 3_000_000)) if kind == "passing put" else 0
+        operations = tuple(
+            Put(key=one.key, value=one.value, ttl_ms=ttl_ms) if one.value is not None else Delete(key=one.key)
+            for one in written
+        )
+        for one in written:
+            one.n, one.w, one.is_strict, one.context = first.n, first.w, first.is_strict, context
+        sloppy = False if first.is_strict else None
+        return written, Write(operations=operations, n=first.n, acks=first.w, sloppy=sloppy, context=context)
+
+    def _note(self, client: _Client, key: bytes, kind: str) -> Asked:
+        n, r, w = self._random.choice(self._quorum.sizes)
+        asked = Asked(client=client.number, key=key, kind=kind, n=n, r=r, w=w, invoked_s=self._cluster.now_s)
+        asked.is_strict = self._random.random() < self._quorum.strict
+        if kind == "put":
+            client.written_count += 1
+            asked.value = b"%d-%d." % (client.number, client.written_count)
+            asked.value += b"x" * self._random.choice(self._plan.value_bytes)
+        return asked
+
+    def _read(self, asked: Asked) -> Read:
+        sloppy = False if asked.is_strict else None
+        return Read(query=Get(key=asked.key), consistency=Consistency.EVENTUAL, n=asked.n, r=asked.r, sloppy=sloppy)
+
+    def _ask(self, client: _Client, asked: list[Asked], request: Request, node: str, timeout_s: float) -> None:
+        call = _Call(client, asked, request, node)
+        for one in asked:
+            one.node = node
+        self.asked += asked
+        self._calls[id(call)] = call
+        self._cluster.schedule.after(timeout_s * self._random.uniform(0.7, 2.0), lambda: self._over(call))
+        self._arrive(call, timeout_s)
+
+    def _arrive(self, call: _Call, timeout_s: float) -> None:
+        """The request is there, if there is somebody; at a paused node it waits in the socket."""
+        if call.is_over:
+            return
+        machine = self._cluster.machines[call.node]
+        if machine.is_paused:
+            self._cluster.schedule.after(_WAIT_S, lambda: self._arrive(call, timeout_s))
+        elif machine.process is None:
+            for one in call.asked:
+                one.outcome = "failed"
+            self._over(call)
+        else:
+            machine.submit(call.request, timeout_s).when_done(lambda outcome: self._answered(call, outcome))
+
+    def _answered(self, call: _Call, outcome: Outcome) -> None:
+        if call.is_over:
+            return
+        for position, one in enumerate(call.asked):
+            if isinstance(outcome, Refused):
+                one.outcome = "failed"
+            elif isinstance(outcome, Answer):
+                self._read_answered(call.client, one, outcome)
+            elif isinstance(outcome, Written):
+                one.outcome, one.replicas = "ok", outcome.replicas
+                result = outcome.results[position]
+                counter = getattr(result, "revision", 0) or outcome.revision
+                one.stamp = (counter, getattr(result, "node", "") or ("" if self._keeps_siblings else call.node))
+            one.note = repr(outcome)[:300]
+        self._over(call)
+
+    def _read_answered(self, client: _Client, asked: Asked, answer: Answer) -> None:
+        asked.outcome, asked.replicas = "ok", answer.replicas
+        asked.stamp, asked.context = (answer.revision, answer.node), answer.context
+        content = answer.content
+        records: tuple[Record, ...] = ()
+        if isinstance(content, Record):
+            records = (content,)
+        elif isinstance(content, Siblings | Page):
+            records = content.records
+        asked.found = tuple(record.value for record in records)
+        if asked.kind == "get":
+            client.contexts[asked.key] = answer.context
+
+    def _over(self, call: _Call) -> None:
+        if call.is_over:
+            return
+        call.is_over = True
+        del self._calls[id(call)]
+        for one in call.asked:
+            one.returned_s = self._cluster.now_s
+            self.counts[f"{one.kind} {one.outcome}"] += 1
+            self._cluster.note(f"c{one.client}", one.story())
+        self._rest(call.client)
+
+    # --- operators
+
+    def _operators_rest(self) -> None:
+        delay_s = self._random.expovariate(1.0) * self._quorum.deed_every_s
+        self._cluster.schedule.after(delay_s, self._operate)
+
+    def _operate(self) -> None:
+        if self._cluster.now_s >= self._end_s:
+            return
+        deeds = self._quorum.deeds
+        deed = self._random.choices(list(deeds), list(deeds.values()))[0]
+        running = [replica.name for replica in self._mode.replicas()]
+        if running:
+            self._do(deed, self._random.choice(running), running)
+        self._operators_rest()
+
+    def _do(self, deed: str, via: str, running: list[str]) -> None:
+        others = self._mode.strangers(via)
+        request: Request | None = None
+        if deed == "join" and others:
+            name = self._random.choice(others)
+            request = AddMember(id=name, http=f"{name}:1", peer=f"{name}:2")
+        elif deed == "leave" and not self._mode.is_changing and len(running) > self._quorum.settings["n"]:
+            request = RemoveMember(id=self._random.choice(running))
+        elif deed == "sizes":
+            n, r, w = self._random.choice(self._quorum.sizes)
+            request = Configure(n=n, r=r, w=w)
+        elif deed == "repair":
+            request = Repair()
+        elif deed == "lose disk" and self._mode.losses < self._quorum.losses:
+            self._mode.lose_disk(via)
+        elif deed == "set clocks":
+            self._mode.set_clocks()
+            self.events[deed] += 1
+        if request is None:
+            return
+        self._cluster.note("op", f"asks {via}: {request}")
+        pending = self._cluster.machines[via].submit(request, 5.0)
+        pending.when_done(lambda outcome: self._done(deed, request, outcome))
+
+    def _done(self, deed: str, request: Request, outcome: Outcome) -> None:
+        self._cluster.note("op", f"{deed}: {type(outcome).__name__}")
+        if isinstance(outcome, Refused):
+            return
+        self.events[deed] += 1
+        if isinstance(request, AddMember) and isinstance(outcome, Membership):
+            entries = tuple(
+                Entry(one.id, one.http, one.peer, phase=Phase.JOINING if one.id == request.id else Phase.UP)
+                for one in outcome.members
+            )
+            self._cluster.schedule.after(0.001, lambda: self._mode.let_in(request.id, entries))

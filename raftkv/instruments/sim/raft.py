@@ -1,0 +1,360 @@
+"""Raft replicas for the simulator: the real ones, on its clock, network and disk, watched by the invariants.
+
+The log is the real one over a virtual disk; snapshots and the applied state are in memory
+(``raftkv.instruments.sim.snapshots``). PySyncObj takes its time and its chance from module names, so all replicas share
+what it is given: the clock is that of whichever machine is at work.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.core.config import DelaysSection
+from raftkv.core.identity import Identity, Standing
+from raftkv.core.requests import Put, Repair
+from raftkv.core.rules import Rule
+from raftkv.instruments.sim.clients import PROBE, Clients, Seen
+from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.disk import VirtualDisk
+from raftkv.instruments.sim.invariants import Invariants
+from raftkv.instruments.sim.machines import Machine, Observer
+from raftkv.instruments.sim.mistakes import Copy
+from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
+from raftkv.instruments.sim.raft_replica import SimulatedReplica
+from raftkv.instruments.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
+from raftkv.instruments.sim.watched_log import WatchedLog
+from raftkv.machine import layout
+from raftkv.machine.machine import MachineLimits
+from raftkv.peers.greeting import Greeter
+from raftkv.raft.engine import internals
+from raftkv.raft.settings import ReplicaSettings
+from raftkv.raft.snapshots.recovery import is_on_the_line, recover_log
+from raftkv.raft.standing.readmission import discarded, memory_of, with_memory
+from raftkv.storage.log import Log
+
+LOG_DIRECTORY: Final = Path("/log")
+SEGMENT_BYTES: Final = 1 << 16
+STRAY: Final = b"stray"
+"""The key of a row that one replica has and no command wrote."""
+
+
+def raft_settings(members: tuple[str, ...], **changes: Any) -> ReplicaSettings:
+    """Settings that suit a simulation; ``node_id`` is put in for each machine."""
+    settings = ReplicaSettings(
+        node_id="",
+        members=members,
+        election_timeout_s=1.0,
+        heartbeat_s=0.1,
+        clock_drift_bound=0.1,
+        snapshot_entries=10**9,
+        snapshot_log_bytes=1 << 40,
+        trailing_entries=0,
+        window_bytes=1 << 20,
+        largest_command_bytes=1 << 20,
+        disk_reserve_bytes=0,
+        max_waiting=10_000,
+        limits=MachineLimits(),
+    )
+    return msgspec.structs.replace(settings, **changes)
+
+
+class RaftMode(Observer):
+    """Makes raft replicas; ``invariants`` watch them."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        *,
+        seed: int | str = 0,
+        segment_bytes: int = SEGMENT_BYTES,
+        snapshot_s: float = 0.05,
+        snapshot_failure_rate: float = 0.0,
+    ) -> None:
+        self.invariants = Invariants(len(settings.members))
+        self._settings = settings
+        self._seed = seed
+        self._segment_bytes = segment_bytes
+        self._snapshot_s = snapshot_s
+        self._snapshot_failure_rate = snapshot_failure_rate
+        self.rules: dict[str, Rule] = {
+            "raft.idempotency_keys": settings.limits.idempotency_keys,
+            "raft.election_timeout_s": settings.election_timeout_s,
+        }
+        self.other_rules: dict[str, Rule] = {
+            "raft.idempotency_keys": 1,
+            "raft.election_timeout_s": 0.9 * settings.election_timeout_s,
+        }
+        self._on_copies: set[str] = set()
+        self._has_strayed = False
+
+    def attach(self, cluster: Cluster) -> None:
+        """See ``Mode``."""
+        self._cluster = cluster
+        for machine in cluster.machines.values():
+            machine.rules = dict(self.rules)
+
+        def clock() -> float:
+            return cluster.active.now_s()
+
+        internals.use_sources(clock, random_module.Random(f"library {self._seed}"))
+        self.invariants.watch(cluster)
+        cluster.observers.append(self)
+
+    def ending(self, machine: Machine, *, power: bool) -> None:
+        """See ``Observer``: of the applied state, what was committed outlives the process, but not the power."""
+        if isinstance(machine.process, SimulatedReplica) and not power:
+            tables = machine.process.committed_tables
+            machine.keeps.kept_state = None if tables is None or tables.distrusted else tables
+
+    def make(self, machine: Machine, port: Greeter) -> SimulatedReplica:
+        """See ``Mode``."""
+        if _identity(machine).standing is Standing.DISCARDING:
+            machine.disk, machine.keeps = VirtualDisk(), None
+            machine.save(discarded(_identity(machine)))
+            self.invariants.emptied(machine.name)
+            self.invariants.counts["states repaired"] += 1
+        if machine.keeps is None:
+            machine.keeps = MemorySnapshots(
+                machine.random, machine.now_s, busy_s=self._snapshot_s, failure_rate=self._snapshot_failure_rate
+            )
+        snapshots: MemorySnapshots = machine.keeps
+        snapshots.begin_life()
+        log = WatchedLog.open(
+            machine.disk, LOG_DIRECTORY, segment_bytes=self._segment_bytes, random_bytes=machine.random.randbytes
+        )
+        assert isinstance(log, WatchedLog)
+        recover_log(log, snapshots.newest)
+        log.touched_index = 1
+        replica = SimulatedReplica(
+            self._settings_of(machine),
+            log=log,
+            state=MemoryState(snapshots, _recovered_tables(snapshots, log)),
+            snapshots=snapshots,
+            link=port,
+            clock=machine.now_s,
+            wall_ms=machine.wall_ms,
+            free_bytes=machine.free_bytes,
+            random=random_module.Random(machine.random.getrandbits(64)),
+            misfits=port.misfits,
+            memory=memory_of(_identity(machine), log.term),
+            save=lambda memory: machine.save(with_memory(_identity(machine), memory)),
+        )
+        replica.log, replica.name = log, machine.name
+        replica.bound_outboxes()
+        return replica
+
+    def _settings_of(self, machine: Machine) -> ReplicaSettings:
+        """As its configuration says, which may have other rules."""
+        limits = msgspec.structs.replace(self._settings.limits, idempotency_keys=machine.rules["raft.idempotency_keys"])
+        timeout_s = machine.rules["raft.election_timeout_s"]
+        return msgspec.structs.replace(
+            self._settings, node_id=machine.name, limits=limits, election_timeout_s=timeout_s
+        )
+
+    # --- operators
+
+    @property
+    def _is_astray(self) -> bool:
+        """Is there a stray row anywhere still, if only where nothing runs now?"""
+        if self._has_strayed:
+            processes = [machine.process for machine in self._cluster.machines.values()]
+            replicas = [process for process in processes if isinstance(process, SimulatedReplica)]
+            kept = [machine.keeps for machine in self._cluster.machines.values() if machine.keeps is not None]
+            in_states = any(STRAY in replica.tables.keys(layout.KEYS) for replica in replicas)
+            self._has_strayed = in_states or any(snapshots.holds(STRAY) for snapshots in kept)
+        return self._has_strayed
+
+    def can_lose(self, name: str) -> bool:
+        """Would the loss of what ``name`` holds be borne now? By the others, which must all be there and count."""
+        others = [machine for machine in self._cluster.machines.values() if machine.name != name]
+        running = [machine.process for machine in others if isinstance(machine.process, SimulatedReplica)]
+        counting = [replica for replica in running if replica.counts and replica.name not in self._on_copies]
+        is_borne = len(others) >= 2 and len(counting) == len(others) and name not in self._on_copies
+        return is_borne and not self._is_astray
+
+    def empty_disk(self, name: str) -> bool:
+        """The machine stops, and has an empty disk at its next start, if the cluster can bear that now; was it done?
+
+        Like any loss of data it is borne by a majority of the others that count; they must all be there, for a while.
+        """
+        if not self.can_lose(name):
+            return False
+        machine = self._cluster.machines[name]
+        self._cluster.note(name, "has its disk emptied")
+        if machine.process is not None:
+            machine.end(power=True)
+        machine.disk, machine.keeps, machine.identity = VirtualDisk(), None, None
+        machine.rules = dict(self.rules)
+        self.invariants.emptied(name)
+        return True
+
+    def flip_row(self, name: str, random: random_module.Random) -> bool:
+        """See ``StruckMode``: snapshot and log have it whole, so any node can bear it."""
+        replica = self._cluster.machines[name].process
+        keys = replica.tables.keys(layout.KEYS) if isinstance(replica, SimulatedReplica) else []
+        if not isinstance(replica, SimulatedReplica) or not keys:
+            return False
+        key = random.choice(keys)
+        self._cluster.note(name, f"has a flipped bit in its row of {key!r}")
+        replica.tables.damage(layout.KEYS, key)
+        return True
+
+    def stray(self, name: str) -> bool:
+        """See ``StruckMode``: a row of a key that no client reads, since it is noticed after it was computed."""
+        replica = self._cluster.machines[name].process
+        if not isinstance(replica, SimulatedReplica) or not replica.counts or not self.can_lose(name):
+            return False
+        known = next(iter(replica.tables.shown.values()), None)
+        if known is None:
+            return False
+        self._cluster.note(name, "computes another state than the others")
+        replica.store.rows.put(layout.KEYS, STRAY, replica.tables.get(layout.KEYS, STRAY), known)
+        replica.store.rows.store_sum()
+        self._has_strayed = True
+        return True
+
+    def look_after(self, name: str) -> None:
+        """See ``StruckMode``."""
+        for machine in self._cluster.machines.values():
+            standing = machine.identity.standing if machine.identity is not None else Standing.NEW
+            is_wrong = standing is Standing.DIVERGED or (standing is Standing.DISPUTED and machine.name == name)
+            if is_wrong and machine.is_working:
+                self._cluster.note(machine.name, "is told to repair itself")
+                machine.submit(Repair(), 1.0)
+
+    def copied(self, machine: Machine) -> MemorySnapshots | None:
+        """See ``MendingMode``: the applied state is a cache, which is made anew."""
+        return None if machine.keeps is None else machine.keeps.copied()
+
+    def put_back(self, name: str, copy: Copy) -> None:
+        """See ``MendingMode``."""
+        self._cluster.machines[name].keeps = copy.keeps
+        self._on_copies.add(name)
+        self.invariants.emptied(name, is_copy=True)
+
+    def begin_anew(self, name: str) -> None:
+        """See ``MendingMode``."""
+        self._cluster.machines[name].keeps = None
+        self._on_copies.discard(name)
+        self.invariants.emptied(name)
+
+    # --- what a whole run asks for
+
+    def _replicas(self) -> list[SimulatedReplica]:
+        working = [machine.process for machine in self._cluster.machines.values() if machine.is_working]
+        return [process for process in working if isinstance(process, SimulatedReplica)]
+
+    def clients(self, cluster: Cluster, plan: Plan) -> Clients:
+        """See ``SimulatedMode``."""
+        return Clients(cluster, plan)
+
+    def useful(self) -> tuple[str, ...]:
+        """See ``SimulatedMode``: everybody."""
+        return tuple(self._cluster.machines)
+
+    def leader(self) -> str | None:
+        """See ``SimulatedMode``: the leader of the highest term that somebody leads."""
+        leading = [(replica.core.term, replica.name) for replica in self._replicas() if replica.core.is_leader]
+        return max(leading)[1] if leading else None
+
+    def is_level(self) -> bool:
+        """See ``SimulatedMode``."""
+        replicas = self._replicas()
+        last = [replica.core.last_index for replica in replicas if replica.core.is_leader]
+        applied = {replica.core.applied_index for replica in replicas}
+        if not all(replica.counts for replica in replicas):
+            return False
+        if self._is_astray and len({tuple(rows_of(replica.tables)) for replica in replicas}) > 1:
+            return False
+        return len(replicas) == len(self._cluster.machines) and len(last) == 1 and applied == set(last)
+
+    def check_end(self, seen: list[Seen]) -> None:
+        """See ``SimulatedMode``: replicas are equal; the log has every acknowledged write, once, and no refused one."""
+        states = [rows_of(replica.tables) for replica in self._replicas()]
+        assert all(state == states[0] for state in states), "the replicas differ"
+        written: Counter[bytes] = Counter()
+        for write in self.invariants.committed_writes():
+            values = {one.value for one in write.operations if isinstance(one, Put) and one.key != PROBE}
+            repeated = [value for value in values if value in written and write.idempotency_key is None]
+            assert not repeated, f"the write of {repeated[0][:16]!r} was applied twice"
+            written.update(values)
+        for one in seen:
+            if one.value is None:
+                continue
+            if one.outcome == "failed":
+                assert one.value not in written, f"the refused write of {one.value[:16]!r} was applied"
+            elif one.outcome == "ok":
+                assert one.value in written, f"the acknowledged write of {one.value[:16]!r} is gone"
+
+    def counts(self) -> Counter[str]:
+        """See ``SimulatedMode``."""
+        found = Counter(self.invariants.counts)
+        for machine in self._cluster.machines.values():
+            found["lives"] += machine.lives_count
+            if machine.keeps is not None:
+                found["snapshots taken"] += machine.keeps.published_count
+                found["snapshots received"] += machine.keeps.received_count
+        found["entries committed"] += self.invariants.committed_index
+        return found
+
+
+def drawn(plan: Plan) -> RaftMode:
+    """The mode of one seed's run: what concerns raft is drawn here."""
+    dice = random_module.Random(f"raft {plan.seed}")
+    members = plan.names
+    snapshot_entries = dice.choice((5, 20, 60, 10**9))
+    delays = DelaysSection()
+    if dice.random() < 0.1:
+        delays = DelaysSection(
+            leader_after_message_s=dice.choice((0.0, 0.03)), follower_update_s=0.02, follower_read_s=0.01
+        )
+    settings = raft_settings(
+        members,
+        election_timeout_s=plan.pace_s,
+        heartbeat_s=plan.pace_s / dice.choice((3.5, 5)),
+        clock_drift_bound=DRIFT_BOUND,
+        snapshot_entries=snapshot_entries,
+        snapshot_log_bytes=dice.choice((2000, 1 << 40)),
+        trailing_entries=dice.choice((0, 3, 20)),
+        window_bytes=dice.choice((1, 4000, 1 << 20)),
+        disk_reserve_bytes=dice.choice((0, 5000)),
+        max_waiting=dice.choice((2, 10_000, 10_000)),
+        limits=MachineLimits(idempotency_keys=dice.choice((1000, 1000, 100_000))),
+        delays=delays,
+    )
+    return RaftMode(
+        settings,
+        seed=plan.seed,
+        segment_bytes=dice.choice((1 << 11, 1 << 13, 1 << 16)),
+        snapshot_s=plan.pace_s * dice.choice((0.0, 0.2, 3.0)),
+        snapshot_failure_rate=dice.choice((0.0, 0.0, 0.2)),
+    )
+
+
+def flip_row(replica: SimulatedReplica, table: bytes, key: bytes) -> bool:
+    """Let the replica have another value under ``key``, as one whose machine computed otherwise; is there a row?"""
+    row = replica.tables.get(table, key)
+    if row is None:
+        return False
+    rows = replica.store.rows
+    rows.put(table, key, row, row[:-1] + bytes([row[-1] ^ 1]))
+    rows.store_sum()
+    return True
+
+
+def _identity(machine: Machine) -> Identity:
+    assert machine.identity is not None
+    return machine.identity
+
+
+def _recovered_tables(snapshots: MemorySnapshots, log: Log) -> ShownTables:
+    """The state that an earlier life left, if it can be taken up; else that of the newest snapshot."""
+    kept, snapshots.kept_state = snapshots.kept_state, None
+    if kept is not None and is_on_the_line(kept, log, snapshots.newest):
+        return kept
+    return ShownTables() if snapshots.newest is None else snapshots.load(snapshots.newest)

@@ -1,0 +1,237 @@
+"""Reads under way: the read and the list coordinator joined to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from raftkv.core.pages import page_of
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import Consistency, Get, List
+from raftkv.core.results import Answer, Missing, Record, Siblings
+from raftkv.quorum import messages
+from raftkv.quorum.coordination.operations import LATE, LOST, Dispatch
+from raftkv.quorum.coordination.pages import PageCoordinator
+from raftkv.quorum.coordination.reads import ReadCoordinator
+from raftkv.quorum.coordination.targets import Target, Targets
+from raftkv.quorum.data.versions import State, Version, decode_state, encode_context, encode_state, visible
+from raftkv.quorum.messages import Fetch, Fetched, FetchedPage, FetchPage
+
+
+def record_of(key: bytes, version: Version, *, with_value: bool = True) -> Record:
+    """A version as clients see it: its counter is its version and its revision."""
+    assert version.value is not None
+    return Record(
+        key=key,
+        value=version.value if with_value else b"",
+        version=version.counter,
+        create_revision=version.counter,
+        mod_revision=version.counter,
+        expires_at_ms=version.expires_at_ms,
+        node=version.node,
+    )
+
+
+def shown_of(rows: Iterable[tuple[bytes, State]], now_ms: int, *, keys_only: bool) -> Iterator[Record]:
+    """What a list shows of ``rows``: of each key the newest value that is visible."""
+    for key, state in rows:
+        versions = visible(state, now_ms)
+        if versions:
+            yield record_of(key, versions[-1], with_value=not keys_only)
+
+
+def answer_of(
+    key: bytes,
+    state: State | None,
+    now_ms: int,
+    *,
+    consistency: Consistency,
+    replicas: tuple[str, ...],
+) -> Answer:
+    """What a client is told of ``state``."""
+    if state is None:
+        return Answer(content=Missing(key=key), consistency=consistency, revision=0, replicas=replicas)
+    records = tuple(record_of(key, version) for version in visible(state, now_ms))
+    content: Record | Missing | Siblings
+    if not records:
+        content = Missing(key=key)
+    else:
+        content = records[0] if len(records) == 1 else Siblings(key=key, records=records)
+    stamp = state.newest
+    return Answer(
+        content=content,
+        consistency=consistency,
+        revision=stamp.counter,
+        replicas=replicas,
+        node=stamp.node,
+        context=encode_context(state),
+    )
+
+
+class RunningRead:
+    """A read of one key; it stays, after the client was told, until all have answered or were given up."""
+
+    def __init__(
+        self, dispatch: Dispatch, query: Get, targets: Targets, deadline_s: float, pending: Pending, *, needed: int
+    ) -> None:
+        self.deadline_s = deadline_s
+        self._dispatch = dispatch
+        self._key = query.key
+        self._pending = pending
+        self._targets = targets
+        self._coordinator = ReadCoordinator(targets, needed=needed, join=dispatch.conflicts.join)
+        self._id = 0
+
+    def begin(self, operation_id: int) -> None:
+        """Ask the replicas, or refuse if there are too few."""
+        self._id = operation_id
+        if self._coordinator.is_hopeless:
+            self._finish(LOST)
+            return
+        self._dispatch.ask(self._coordinator.begin(), self._fetch)
+
+    def answered(self, node: str, answer: messages.Answer) -> None:
+        """See ``Running``."""
+        if not isinstance(answer, Fetched):
+            self.lost(node)
+            return
+        state = None if answer.state is None else decode_state(answer.state)
+        if self._coordinator.add(node, state):
+            self._tell()
+        if self._coordinator.is_complete and self._pending.outcome is not None:
+            self._finish(LATE)
+
+    def lost(self, node: str) -> None:
+        """See ``Running``."""
+        if node in self._coordinator.waiting:
+            self._ask_instead(self._coordinator.lost(node))
+            done = self._pending.outcome is not None
+            if self._coordinator.is_complete if done else self._coordinator.is_hopeless:
+                self._finish(LOST)
+
+    def silent(self) -> None:
+        """See ``Running``."""
+        fresh = self._targets.take_fresh()
+        late = [node for node in self._coordinator.waiting if node not in fresh]
+        for node in late:
+            self._dispatch.unanswered(node)
+        if self._pending.outcome is not None:
+            self._finish(LATE)
+            return
+        for node in late:
+            self._ask_instead(self._coordinator.silent(node))
+        if self._coordinator.is_hopeless:
+            self._finish(LOST)
+
+    def expire(self) -> None:
+        """See ``Running``."""
+        self._finish(LATE)
+
+    def _fetch(self, target: Target) -> Fetch:
+        return Fetch(self._id, self._key, bool(target.stands_for))
+
+    def _ask_instead(self, target: Target | None) -> None:
+        if target is not None:
+            self._dispatch.ask((target,), self._fetch)
+
+    def _tell(self) -> None:
+        coordinator, dispatch = self._coordinator, self._dispatch
+        self._pending.resolve(
+            answer_of(
+                self._key,
+                coordinator.joined,
+                dispatch.now_ms(),
+                consistency=Consistency.EVENTUAL,
+                replicas=tuple(coordinator.answers),
+            )
+        )
+
+    def _finish(self, reason: str) -> None:
+        """The end: whoever answered with less than the others is told what they hold."""
+        self._dispatch.end(self._id)
+        coordinator = self._coordinator
+        if self._pending.outcome is None:
+            self._pending.resolve(coordinator.failure(reason))
+        behind = coordinator.repairs()
+        if behind:
+            assert coordinator.joined is not None
+            self._dispatch.repair(behind, self._key, encode_state(coordinator.joined))
+
+
+class RunningPage:
+    """A list: one page of the whole store."""
+
+    def __init__(self, dispatch: Dispatch, query: List, deadline_s: float, pending: Pending, *, n: int, r: int) -> None:
+        self.deadline_s = deadline_s
+        self._dispatch = dispatch
+        self._query = query
+        self._pending = pending
+        self._nodes = dispatch.placement.nodes
+        allowed = max(0, min(n, len(self._nodes)) - r)
+        self._coordinator = PageCoordinator(self._nodes, allowed=allowed, join=dispatch.conflicts.join)
+        self._id = 0
+
+    def begin(self, operation_id: int) -> None:
+        """Ask every node of the ring that can be reached."""
+        self._id = operation_id
+        query = self._query
+        question = FetchPage(operation_id, query.start, query.end, query.limit)
+        usable = [node for node in self._nodes if self._dispatch.placement.is_usable(node)]
+        for node in self._nodes:
+            if node not in usable:
+                self._coordinator.lost(node)
+        if self._coordinator.is_hopeless:
+            self._finish(LOST)
+            return
+        self._dispatch.ask(tuple(Target(node) for node in usable), lambda _target: question)
+
+    def answered(self, node: str, answer: messages.Answer) -> None:
+        """See ``Running``."""
+        if not isinstance(answer, FetchedPage):
+            self.lost(node)
+            return
+        rows = [(key, decode_state(state)) for key, state in answer.rows]
+        end = self._query.end
+        if rows and (rows[0][0] < self._query.start or (end is not None and rows[-1][0] >= end)):
+            raise messages.MalformedMessageError("a page with keys that were not asked for")
+        if self._coordinator.add(node, rows, complete=answer.complete):
+            self._tell()
+
+    def lost(self, node: str) -> None:
+        """See ``Running``."""
+        self._coordinator.lost(node)
+        if self._coordinator.is_hopeless:
+            self._finish(LOST)
+
+    def silent(self) -> None:
+        """See ``Running``: nobody stands in for a node of a list."""
+        for node in self._coordinator.waiting:
+            self._dispatch.unanswered(node)
+            self._coordinator.lost(node)
+        if self._coordinator.is_hopeless:
+            self._finish(LOST)
+
+    def expire(self) -> None:
+        """See ``Running``."""
+        self._finish(LATE)
+
+    def _tell(self) -> None:
+        now_ms, query = self._dispatch.now_ms(), self._query
+        page = page_of(query, shown_of(self._coordinator.rows(), now_ms, keys_only=query.keys_only))
+        if page.next_start is None and self._coordinator.horizon is not None:
+            page = msgspec.structs.replace(page, next_start=self._coordinator.horizon + b"\0")
+        self._pending.resolve(
+            Answer(
+                content=page,
+                consistency=Consistency.EVENTUAL,
+                revision=max((record.mod_revision for record in page.records), default=0),
+                replicas=tuple(sorted(self._coordinator.answered)),
+            )
+        )
+        self._dispatch.end(self._id)
+
+    def _finish(self, reason: str) -> None:
+        self._dispatch.end(self._id)
+        if self._pending.outcome is None:
+            self._pending.resolve(self._coordinator.failure(reason))

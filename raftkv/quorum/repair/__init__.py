@@ -1,0 +1,1 @@
+"""How replicas come to agree again: hints, comparison of ranges, and their schedule."""

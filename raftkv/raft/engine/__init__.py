@@ -1,0 +1,1 @@
+"""PySyncObj behind an adapter that alone knows its private names: journal, transport, and the guards around it."""

@@ -1,0 +1,116 @@
+"""Who may stand for election, and when votes are withheld (Raft thesis, sections 4.2.3 and 9.6).
+
+PySyncObj stands for election whenever its deadline passes, and votes for anyone with a good log: a node that was cut
+off returns with a high term and deposes a healthy leader (21). Here a node first asks whether a majority would vote for
+it, and votes, its own included, are withheld within one election timeout of hearing from a leader. That promise is also
+what lease reads rest on (22); a node that just started keeps it for one election timeout: it may have given it before.
+
+Pure arithmetic over values: no clock, no I/O; ``Elections`` says what to do and the replica does it.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from typing import Final
+
+import msgspec
+
+from raftkv.raft.engine.guards import up_to_date
+from raftkv.raft.messages import PreVote, PreVoteAnswer
+
+YIELDING_TIMEOUTS: Final = 4
+"""Election timeouts without a leader for which a node without room stands back: two pass before anybody stands."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where this node stands, as far as elections care."""
+
+    term: int
+    last_index: int
+    last_term: int
+    is_leader: bool
+    election_deadline_s: float
+
+
+class Elections:
+    """Pre-vote rounds and vote withholding of one node."""
+
+    def __init__(
+        self,
+        *,
+        cluster_size: int,
+        election_timeout_s: float,
+        started_at_s: float,
+        random: random_module.Random,
+    ) -> None:
+        self._majority = cluster_size // 2 + 1
+        self._timeout_s = election_timeout_s
+        self._random = random
+        self._round = 0
+        self._round_term = 0
+        self._granted: set[str] | None = None
+        # A node that restarts may have promised a leader not to vote.
+        self.heard_at_s = started_at_s if cluster_size > 1 else started_at_s - election_timeout_s
+
+    def heard(self, now_s: float) -> None:
+        """The leader of the current term was heard from."""
+        self.heard_at_s = now_s
+        self._granted = None
+
+    def withholds(self, now_s: float) -> bool:
+        """Must this node refuse its vote, to others and to itself?"""
+        return now_s - self.heard_at_s < self._timeout_s
+
+    def yields(self, now_s: float) -> bool:
+        """Should a node whose disk is full leave it to others to stand? Whoever can has done so after this time."""
+        return now_s - self.heard_at_s < YIELDING_TIMEOUTS * self._timeout_s
+
+    def due(self, standing: Standing, now_s: float) -> bool:
+        """Would PySyncObj stand for election now?"""
+        return not standing.is_leader and standing.election_deadline_s < now_s
+
+    def open_round(self, standing: Standing) -> PreVote:
+        """Begin to ask the others; replaces any round before."""
+        self._round += 1
+        self._round_term = standing.term
+        self._granted = set()
+        return PreVote(
+            term=standing.term + 1,
+            last_log_index=standing.last_index,
+            last_log_term=standing.last_term,
+            round=self._round,
+        )
+
+    def next_deadline_s(self, now_s: float) -> float:
+        """When to ask again if this round comes to nothing."""
+        return now_s + self._timeout_s * (0.5 + self._random.random())
+
+    def add(self, peer: str, answer: PreVoteAnswer) -> None:
+        """Count one answer; those to earlier rounds do not count."""
+        if self._granted is not None and answer.round == self._round and answer.granted:
+            self._granted.add(peer)
+
+    def won(self, standing: Standing) -> bool:
+        """Would a majority, this node included, vote for it in the term after the current one?"""
+        return (
+            self._granted is not None and standing.term == self._round_term and len(self._granted) + 1 >= self._majority
+        )
+
+    def close_round(self) -> None:
+        """The round did its work."""
+        self._granted = None
+
+    def consider(self, standing: Standing, request: PreVote, now_s: float) -> PreVoteAnswer:
+        """Answer another node's pre-vote."""
+        granted = (
+            request.term > standing.term
+            and not self.withholds(now_s)
+            and not standing.is_leader
+            and up_to_date(
+                request.last_log_index,
+                request.last_log_term,
+                last_index=standing.last_index,
+                last_term=standing.last_term,
+            )
+        )
+        return PreVoteAnswer(term=standing.term, round=request.round, granted=granted)

@@ -1,0 +1,196 @@
+"""How a read that reaches this node gets its answer: at once, through the gate, or from several replicas.
+
+Rules: what raft mode cannot give is refused, never approximated; every answer is taken from the applied state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
+from raftkv.core.results import Answer, Outcome, Ready, Record, Written
+from raftkv.machine import reading
+from raftkv.raft.delays import Delays
+from raftkv.raft.engine.internals import Core
+from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.messages import AskRecord, RecordAnswer, View
+from raftkv.raft.ports import StatePort
+from raftkv.raft.reading.eventual import EventualReads, too_few
+from raftkv.raft.reading.freshness import Freshness
+from raftkv.raft.reading.gate import ReadGate
+from raftkv.raft.settings import (
+    HELD_TOO_LONG,
+    NOT_OF_RAFT,
+    ONE_KEY_ONLY,
+    R_IS_EVENTUAL,
+    SHUTTING_DOWN,
+    ReplicaSettings,
+    out_of_service,
+    overloaded,
+)
+from raftkv.raft.standing.readmission import Readmission
+
+
+class Readers:
+    """Every read of this node, from the request to the answer."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        *,
+        peers: Sequence[str],
+        core: Core,
+        transport: GuardedTransport,
+        gate: ReadGate,
+        eventual: EventualReads,
+        delays: Delays,
+        freshness: Freshness,
+        readmission: Readmission,
+        state: StatePort,
+        usual_r: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        """``usual_r`` tells the R of eventual reads that name none; 0 stands for a majority."""
+        self._node_id = settings.node_id
+        self._size = len(settings.members)
+        self._peers = peers
+        self._core = core
+        self._transport = transport
+        self._gate = gate
+        self._eventual = eventual
+        self._delays = delays
+        self._freshness = freshness
+        self._readmission = readmission
+        self._state = state
+        self._usual_r = usual_r
+        self._clock = clock
+
+    def submit(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
+        """Take a request in; its outcome may be there at once, or come through the gate or the eventual reads."""
+        needed = self._needed(request)
+        if isinstance(needed, Refused):
+            pending.resolve(needed)
+        elif isinstance(request, Barrier):
+            self._pass_on(request, deadline_s, pending)
+        elif needed > 1:
+            assert isinstance(request.query, Get)
+            self._ask_replicas(request.query.key, needed, deadline_s, pending)
+        else:
+            self._begin(request, deadline_s, pending)
+
+    def submit_several(self, write: Write, deadline_s: float, pending: Pending) -> None:
+        """Take in a batch that changes nothing: a linearizable read of all its keys at once, which no log has to hold.
+
+        It is answered in the form of a write's outcome, as the same gets beside a put would be.
+        """
+        reached = Pending()
+
+        def answer(outcome: Outcome) -> None:
+            if not isinstance(outcome, Ready):
+                pending.resolve(outcome)
+                return
+            tables = self._state.tables
+            results = reading.several(tables, write.operations)
+            pending.resolve(Written(results=results, revision=reading.revision(tables), acks=self._size // 2 + 1))
+
+        reached.when_done(answer)
+        self._begin(Barrier(), deadline_s, reached)
+
+    def asked(self, peer: str, ask: AskRecord) -> None:
+        """``peer`` wants to know what is here: nothing, as long as what was here is lost or wrong."""
+        if self._readmission.is_recovering or self._readmission.is_stopped:
+            return
+        self._after_delay(
+            lambda: self._transport.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key)))
+        )
+
+    def answer(self, pending: Pending, request: Read | Barrier) -> None:
+        """Answer from the applied state, as it is now."""
+        if isinstance(request, Barrier):
+            pending.resolve(Ready(applied_index=self._core.applied_index))
+            return
+        tables = self._state.tables
+        level_at_s = self._freshness.level_at_s
+        pending.resolve(
+            Answer(
+                content=reading.answer(tables, request.query),
+                consistency=request.consistency,
+                revision=reading.revision(tables),
+                level_at_s=None if level_at_s == float("-inf") else level_at_s,
+            )
+        )
+
+    def release(self, now_s: float) -> None:
+        """Go on with the reads that were held for long enough."""
+        for action in self._delays.due_reads(now_s):
+            action()
+
+    def abandon(self) -> None:
+        """The node ends: turn everyone away."""
+        self.release(float("inf"))
+        self._gate.abandon(SHUTTING_DOWN)
+        self._eventual.abandon(SHUTTING_DOWN)
+
+    def _needed(self, request: Read | Barrier) -> int | Refused:
+        """How many replicas must be read, or why they cannot be."""
+        if isinstance(request, Barrier):
+            return 1 if request.consistency is not Consistency.EVENTUAL else NOT_OF_RAFT
+        if request.n != DEFAULT or request.sloppy is not None:
+            return NOT_OF_RAFT
+        if request.consistency is Consistency.EVENTUAL and self._readmission.is_recovering:
+            return Refused(code=Code.QUORUM_UNREACHABLE, detail=self._readmission.reason)
+        if request.consistency is not Consistency.EVENTUAL:
+            return 1 if request.r == DEFAULT else R_IS_EVENTUAL
+        needed = request.r or self._usual_r() or self._size // 2 + 1
+        if not 0 < needed <= self._size:
+            return Refused(code=Code.BAD_REQUEST, detail=f"r={request.r}, but the cluster has {self._size} nodes")
+        return needed if needed == 1 or isinstance(request.query, Get) else ONE_KEY_ONLY
+
+    def _begin(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
+        """Pass ``request`` on, on a follower after the artificial delay of reads."""
+        if not self._delays.read_s or self._core.is_leader:
+            self._pass_on(request, deadline_s, pending)
+        elif self._clock() + self._delays.read_s > deadline_s:
+            pending.resolve(HELD_TOO_LONG)
+        elif not self._after_delay(lambda: self._pass_on(request, deadline_s, pending)):
+            pending.resolve(overloaded("reads"))
+
+    def _pass_on(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
+        if self._readmission.is_stopped:
+            pending.resolve(out_of_service(self._readmission.reason))
+        elif request.consistency in (Consistency.LOCAL, Consistency.EVENTUAL):
+            self.answer(pending, request)
+        elif not self._gate.add(request, deadline_s, pending):
+            pending.resolve(overloaded("reads"))
+
+    def _ask_replicas(self, key: bytes, needed: int, deadline_s: float, pending: Pending) -> None:
+        reachable = [peer for peer in self._peers if self._transport.is_up(peer)]
+        if len(reachable) + 1 < needed:
+            pending.resolve(too_few(len(reachable) + 1, needed))
+            return
+        number = self._eventual.add(key, needed, deadline_s, pending)
+        if number is None:
+            pending.resolve(overloaded("reads"))
+            return
+        for peer in reachable:
+            self._transport.post(peer, AskRecord(request=number, key=key))
+        self._after_delay(lambda: self._eventual.answered(number, self._node_id, self._view(key)))
+
+    def _after_delay(self, action: Callable[[], None]) -> bool:
+        """Do ``action`` now, or once a follower's artificial delay has passed; false when too many wait."""
+        if self._core.is_leader:
+            action()
+            return True
+        return self._delays.before_read(action, self._clock())
+
+    def _view(self, key: bytes) -> View:
+        """What the applied state holds under ``key``."""
+        tables = self._state.tables
+        content = reading.answer(tables, Get(key=key))
+        return View(
+            applied_index=self._core.applied_index,
+            revision=reading.revision(tables),
+            record=content if isinstance(content, Record) else None,
+        )

@@ -1,0 +1,151 @@
+"""Starting from what the disk holds: log, newest snapshot, and the state, which is only a cache of the two.
+
+The log and the snapshot decide. The state is taken up when it can be trusted (``raftkv.storage.state``) and lies on the
+log's line; otherwise it is thrown away and rebuilt from the snapshot, and the log is applied again on top. A log that
+does not continue the newest snapshot is cut to begin exactly there: the crash came between installing the one and
+cutting the other (11). Whatever contradicts itself is refused, never repaired by guessing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import structlog
+
+from raftkv.core.errors import StartupError
+from raftkv.machine import layout
+from raftkv.raft.engine.journal import holds
+from raftkv.raft.snapshots.transfer import base_entries
+from raftkv.storage import extent
+from raftkv.storage.disk import RealDisk, remove_file, translated
+from raftkv.storage.log import Log
+from raftkv.storage.sealed import DamagedState
+from raftkv.storage.snapshots import Manifest, SnapshotStore
+from raftkv.storage.state import LmdbTables, is_trustworthy
+from raftkv.storage.tables import TableReader
+
+log_line = structlog.get_logger("raftkv.raft")
+
+
+class State:
+    """The applied state of this node: one generation of tables at a time, each in a directory of its own."""
+
+    def __init__(self, home: Path, tables: LmdbTables, directory: Path) -> None:
+        self._home = home
+        self.tables = tables
+        self.directory = directory
+
+    def fresh_directory(self) -> Path:
+        """Where the next generation goes."""
+        return self._home / f"{int(self.directory.name) + 1:08d}"
+
+    def switch(self, directory: Path) -> None:
+        """Take up the generation in ``directory`` and drop the one before."""
+        self.tables.close(clean=False)
+        self.discard(self.directory)
+        self.tables, self.directory = LmdbTables.create_or_open(directory, tables=layout.TABLES), directory
+
+    def discard(self, directory: Path) -> None:
+        """Remove a generation; readers that still map it keep what they see."""
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def close(self) -> None:
+        """End; the state may be trusted at the next start."""
+        self.tables.close(clean=True)
+
+
+def discard_data(home: Path) -> None:
+    """Throw away log, snapshots and state under ``home``, all that a repair fetches anew; may be begun again."""
+    for directory in (home / "state").glob("*"):
+        LmdbTables.distrust(directory)  # its name is not used again, so its removal is left to ``recover_state``
+    with translated(home):
+        for name in ("snapshots", "log"):
+            if (home / name).exists():
+                shutil.rmtree(home / name)
+    remove_file(extent.path_of(home / "log"))
+    RealDisk().sync_directory(home)
+
+
+def recover_log(log: Log, newest: Manifest | None) -> None:
+    """Make the log begin no later than the newest snapshot ends; raises ``StartupError`` on a gap."""
+    if len(log) == 0 and newest is None:
+        return
+    if newest is None:
+        if log.first_index > 1:
+            raise StartupError(f"the log begins at entry {log.first_index}, but there is no snapshot before it")
+        return
+    if holds(log, newest.index, newest.term):
+        return
+    if len(log) and log.first_index > newest.index:
+        raise StartupError(f"the log begins at entry {log.first_index}, but the newest snapshot ends at {newest.index}")
+    log.reset(*base_entries(newest))
+
+
+def recover_state(home: Path, log: Log, snapshots: SnapshotStore) -> State:
+    """Open the state under ``home``, or rebuild it from the newest snapshot."""
+    home.mkdir(parents=True, exist_ok=True)
+    generations = sorted(path for path in home.iterdir() if path.name.isdigit())
+    newest = snapshots.newest
+    for directory in reversed(generations):
+        tables = _usable(directory, log, newest)
+        if tables is not None:
+            for other in generations:
+                if other != directory:
+                    shutil.rmtree(other, ignore_errors=True)
+            return State(home, tables, directory)
+    for directory in generations:
+        shutil.rmtree(directory, ignore_errors=True)
+    # Another name each time: LMDB refuses one that this process may still have open.
+    directory = home / f"{int(generations[-1].name) + 1 if generations else 1:08d}"
+    tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
+    if newest is not None:
+        snapshots.load_now(newest, tables)
+        tables.commit()
+    return State(home, tables, directory)
+
+
+def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbTables | None:
+    """The tables in ``directory`` if they can be trusted and lie between the newest snapshot and the log's end."""
+    if not is_trustworthy(directory):
+        return None
+    try:
+        tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
+    except DamagedState as error:
+        log_line.warning("state rebuilt", reason=str(error))
+        return None
+    try:
+        if is_on_the_line(tables, log, newest):
+            return tables
+        check_end(tables, log)
+    except DamagedState as error:
+        log_line.warning("state rebuilt", reason=str(error))
+    except StartupError:
+        tables.close(clean=False)
+        raise
+    tables.close(clean=False)
+    return None
+
+
+def check_end(tables: TableReader, log: Log) -> None:
+    """Raise ``StartupError`` if entries that were applied are gone from the end of the log.
+
+    An entry is flushed before it is applied, and a snapshot that is ahead of the log replaced it before this is asked:
+    so no crash explains it.
+    """
+    applied_index = layout.unpack_number(tables.get(layout.META, layout.APPLIED_INDEX))
+    if applied_index > log.last_index:
+        raise StartupError(
+            f"the log ends at entry {log.last_index}, but entry {applied_index} was applied: its end is lost, and votes"
+            " with it; put the log back, or move the whole data directory away"
+        )
+
+
+def is_on_the_line(tables: TableReader, log: Log, newest: Manifest | None) -> bool:
+    """Does this state lie between the newest snapshot and the log's end, so that the log continues it?"""
+    applied_index = layout.unpack_number(tables.get(layout.META, layout.APPLIED_INDEX))
+    applied_term = layout.unpack_number(tables.get(layout.META, layout.APPLIED_TERM))
+    covered = newest.index if newest is not None else 0
+    if applied_index == 0 and covered == 0:
+        return True
+    return applied_index >= covered and holds(log, applied_index, applied_term)

@@ -1,0 +1,121 @@
+"""Commands on their way into the leader's log, and the watch over how many replicas hold them.
+
+A client that asks for a certain number of acknowledgements is answered when that many replicas hold its write durably;
+beyond a majority, when that many show it to readers (``raftkv.raft.writing.visibility``). Our own copy counts from the
+moment of appending, because the log is flushed before anyone hears of it. A watch is given up once no client can be
+waiting for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused
+from raftkv.machine.command import stamp
+from raftkv.raft.engine.internals import Core, StableNode
+from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.messages import AskApplied, Replicated
+from raftkv.raft.writing.proposals import Proposals
+from raftkv.raft.writing.visibility import Visibility, shown_from
+
+WATCH_S: Final = 60.0
+"""No request may wait longer than this (``raftkv.http``), so no watch needs to."""
+
+ASK_AGAIN_S: Final = 0.1
+"""How often followers are asked anew how far they show the log; answers need not be asked for twice, losses do."""
+
+
+class _Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """Tell ``peer`` (``None``: this node itself) when ``acks`` replicas hold the log up to ``index``."""
+
+    index: int
+    acks: int
+    peer: str | None
+    sequence: int
+    until_s: float
+
+
+class Appends:
+    """The leader's appending, for itself and for those who forward to it."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        nodes: Collection[StableNode],
+        proposals: Proposals,
+        transport: GuardedTransport,
+        visibility: Visibility,
+        clock: Callable[[], float],
+        stamp_ms: Callable[[], int],
+    ) -> None:
+        self._core = core
+        self._nodes = nodes
+        self._proposals = proposals
+        self._transport = transport
+        self._visibility = visibility
+        self._shown_from = shown_from(len(nodes) + 1)
+        self._asked_at_s = float("-inf")
+        self._clock = clock
+        self._stamp_ms = stamp_ms
+        self._watches: list[_Watch] = []
+
+    def too_few(self, acks: int) -> Refused | None:
+        """Why a write that asks for ``acks`` replicas cannot have them now, if it cannot: nobody waits for the gone.
+
+        A majority is not asked about: whether there is one is for elections to find out.
+        """
+        connected = 1 + sum(self._transport.is_up(node.id) for node in self._nodes)
+        if acks <= max(connected, (len(self._nodes) + 1) // 2 + 1):
+            return None
+        detail = f"w={acks}, but the leader reaches only {connected} of {len(self._nodes) + 1} nodes, itself included"
+        return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
+
+    def append(self, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
+        """Stamp a command with the agreed time and append it; ``acks`` 0 asks for no watch."""
+        index, _ = self._core.append(stamp(body, self._stamp_ms()))
+        if peer is not None:
+            self._transport.await_commit(peer, index)
+        if acks:
+            now_s = self._clock()
+            watch = _Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=now_s + WATCH_S)
+            self._watches.append(watch)
+            if acks >= self._shown_from:
+                self._visibility.awaits(index)
+                self._ask_applied(index, now_s)
+
+    def settle(self) -> None:
+        """Tell everyone whose number of replicas is reached."""
+        if not self._watches:
+            return
+        now_s = self._clock()
+        matches = sorted((self._core.match_index(node) for node in self._nodes), reverse=True)
+        held, shown = [self._core.last_index, *matches], self._visibility.indexes()
+        waiting = []
+        for watch in self._watches:
+            reached = held if watch.acks < self._shown_from else shown
+            if len(reached) < watch.acks or reached[watch.acks - 1] < watch.index:
+                if now_s < watch.until_s:
+                    waiting.append(watch)
+            elif watch.peer is None:
+                self._proposals.replicated(watch.sequence)
+            else:
+                self._transport.post(watch.peer, Replicated(sequence=watch.sequence))
+        self._watches = waiting
+        if now_s - self._asked_at_s >= ASK_AGAIN_S:
+            self._ask_applied(max((w.index for w in waiting if w.acks >= self._shown_from), default=0), now_s)
+
+    def _ask_applied(self, index: int, now_s: float) -> None:
+        """Have every follower told of the commit of ``index`` without delay, and tell when it shows it."""
+        self._asked_at_s = now_s
+        for node in self._nodes:
+            if not self._visibility.shows(node.id, index):
+                self._transport.await_commit(node.id, index)
+                self._transport.post(node.id, AskApplied(term=self._core.term, index=index))
+
+    def forget(self) -> None:
+        """Drop every watch: this node leads no more, or in another term."""
+        self._watches.clear()
