@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "raftkv"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-DOCUMENTS = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.rst")), *sorted((ROOT / "docs").glob("*.rst"))]
 STARTED_BY_NAME = {
     "raftkv.__main__": "python -m raftkv",
     "raftkv.http.door.worker": "gunicorn, by its name in the settings",
@@ -23,6 +23,7 @@ STARTED_BY_NAME = {
 }
 """Modules that nothing imports, and who starts them."""
 
+_PATH = re.compile(r"``(raftkv(?:/[A-Za-z_0-9]+)+(?:\.[a-z]+)?)``")
 _DOTTED = re.compile(r"``(raftkv(?:\.[A-Za-z_][A-Za-z_0-9]*)+)(?:\(\))?``")
 
 
@@ -95,9 +96,10 @@ def test_docstrings_name_only_what_exists(source):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_documents_name_only_what_exists(document):
-    named = set(_DOTTED.findall(document.read_text()))
+    text = document.read_text()
 
-    assert {dotted for dotted in named if not exists(dotted)} == set()
+    assert {dotted for dotted in _DOTTED.findall(text) if not exists(dotted)} == set()
+    assert {path for path in _PATH.findall(text) if not (ROOT / path).exists()} == set()
 
 
 def test_no_module_is_left_that_nobody_uses():
