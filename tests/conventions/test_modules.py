@@ -19,7 +19,6 @@ STARTED_BY_NAME = {
     "raftkv.__main__": "python -m raftkv",
     "raftkv.http.door.worker": "gunicorn, by its name in the settings",
     "raftkv.instruments.lab.seeds": "python -m raftkv.instruments.lab.seeds, which tox -e sim runs",
-    "raftkv.instruments.sim.planted_quorum": "the tests of the simulator",
 }
 """Modules that nothing imports, and who starts them."""
 

@@ -140,7 +140,7 @@ class _Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 def _run_chunk(chunk: _Chunk) -> Totals:
     totals = Totals()
-    with planted.without(chunk.without) if chunk.without else nullcontext():
+    with planted.without(chunk.without, chunk.mode) if chunk.without else nullcontext():
         for seed in chunk.seeds:
             if time.monotonic() > chunk.until_s:
                 break
@@ -193,7 +193,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0-500", metavar="FIRST-END", help="the end is not included")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--transcript", action="store_true", help="with --seed: show everything that happened")
-    parser.add_argument("--without", choices=sorted(planted.REMEDIES), default="", help="take a remedy away")
+    names = sorted(set().union(*planted.REMEDIES.values()))
+    parser.add_argument("--without", choices=names, default="", metavar="REMEDY", help="take one of the mode's away")
     parser.add_argument("--budget-s", type=float, default=600.0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--memory-mb", type=int, default=2048, help="of each process")
@@ -201,7 +202,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _run_one(arguments: argparse.Namespace) -> int:
-    with planted.without(arguments.without) if arguments.without else nullcontext():
+    with planted.without(arguments.without, arguments.mode) if arguments.without else nullcontext():
         judged = judge(arguments.seed, mode=arguments.mode, keep_transcript=arguments.transcript)
     lines = judged.run.lines
     lines += [_told(arguments.seed, judged.failure, arguments.mode, arguments.without)] if judged.failure else []

@@ -1,0 +1,113 @@
+"""Planted bugs in who takes part: emptied disks, old copies, differing rules, and replicas whose state differs.
+
+Part of ``raftkv.instruments.sim.planted``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from unittest import mock
+
+import msgspec
+
+from raftkv.core import identity
+from raftkv.core.rules import Rule
+from raftkv.instruments.sim import raft
+from raftkv.instruments.sim.planted.swaps import Remedy, always, around, gives, instead, rule
+from raftkv.peers import greeting
+from raftkv.raft.conversation import Conversation
+from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.standing import readmission
+from raftkv.raft.standing.divergence import Divergence, Judgement
+from raftkv.raft.standing.readmission import Readmission
+from raftkv.storage.sealed import Table
+
+
+def _pong_always(on_ping: Any, self: Any, peer: str, ping: Any) -> None:
+    with mock.patch.object(Readmission, "counts", property(lambda _self: True)):
+        on_ping(self, peer, ping)
+
+
+def _met_as_if_blank(met: Any, self: Any, peer: str, **said: bool) -> None:
+    met(self, peer, is_blank=True, knew_another_disk=said["knew_another_disk"])
+
+
+def _disks_not_looked_at(
+    original: Any, ours: identity.Identity, rules: Mapping[str, Rule], theirs: identity.Greeting
+) -> Any:
+    return original(ours, rules, msgspec.structs.replace(theirs, disk=""))
+
+
+def _only_the_outnumbered(judge: Any, self: Any, now_s: float) -> Judgement | None:
+    judgement: Judgement | None = judge(self, now_s)
+    return None if judgement is None or judgement.is_tie else judgement
+
+
+def _remember_the_lost(lost: Any, self: Any, peer: str) -> None:
+    voice = self._voices.get(peer)
+    lost(self, peer)
+    if voice is not None:
+        self._voices[peer] = voice
+
+
+COMMON: Final[dict[str, Remedy]] = {
+    "old copies": rule(
+        "an old copy of a disk takes no part",
+        around(greeting, "misfit", _disks_not_looked_at),
+        gives(greeting, "own_fault", ""),
+    ),
+    "rules": rule("nodes with other rules take no part", gives(identity, "differences", "")),
+}
+"""Of both modes."""
+
+STANDING: Final[dict[str, Remedy]] = {
+    **COMMON,
+    "emptied disks": rule(
+        "a node with an emptied disk does not count",
+        gives(Readmission, "met"),
+        always(Readmission, "counts", value=True),
+        gives(Readmission, "may_vote_in", value=True),
+    ),
+    "uncounted answers": rule(
+        "its acknowledgements count for nothing",
+        instead(GuardedTransport, "post", lambda self, peer, message: self._peers[peer].outbox.append(message)),
+    ),
+    "uncounted pongs": rule("it confirms no leader", around(Conversation, "_on_ping", _pong_always)),
+    "terms of all": rule("it counts after it has heard everybody's term", instead(Readmission, "unheard", frozenset())),
+    "forgotten votes": rule(
+        "it votes in no term that it may have voted in",
+        instead(Readmission, "may_vote_in", lambda self, _term: self.counts),
+    ),
+    "durable standing": rule(
+        "its standing outlives a restart", instead(Readmission, "_remember", lambda self, memory: self._take(memory))
+    ),
+    "founders": rule(
+        "only a majority of blank nodes founds a cluster",
+        around(Readmission, "met", _met_as_if_blank),
+        gives(Readmission, "heard_of_term"),
+    ),
+    "wait for the missing": rule(
+        "founders wait for members that are missing", instead(readmission, "FOUNDING_HEARTBEATS", 0)
+    ),
+    "outdated greetings": rule(
+        "a greeting that was long on its way is not met", gives(greeting.Greeter, "_is_outdated", value=False)
+    ),
+    "own memory": rule("a copy knows that it does not remember a start", gives(greeting, "own_fault", "")),
+    "compared hashes": rule("replicas compare the hashes of their states", gives(Divergence, "judge")),
+    "stopped replicas": rule(
+        "a replica whose state differs serves nobody", always(Readmission, "is_stopped", value=False)
+    ),
+    "repaired replicas": rule(
+        "a repaired replica counts once it has all again",
+        instead(raft, "discarded", lambda who: msgspec.structs.replace(who, standing=identity.Standing.MEMBER)),
+    ),
+    "ended differences": rule(
+        "a difference ends with the life that had it", around(Divergence, "lost", _remember_the_lost)
+    ),
+    "givers": rule("a repair waits for who fetches its own data", instead(Divergence, "without_say", lambda _self: [])),
+    "checked rows": rule(
+        "a row is checked when it is read", instead(Table, "opened", lambda _self, _key, row: row[8:])
+    ),
+    "ties": rule("in a tie all that differ stop", around(Divergence, "judge", _only_the_outnumbered)),
+}
