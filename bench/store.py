@@ -23,7 +23,7 @@ from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
 from raftkv.quorum.data.versions import CONFLICTS, State, Version
 from raftkv.quorum.membership.ring import POSITIONS, Range
-from raftkv.storage.rocks import RocksEngine
+from raftkv.storage.engines.rocks import RocksEngine
 
 VALUE_BYTES = 100
 BATCH_KEYS = 1_000

@@ -40,8 +40,8 @@ from raftkv.process import streams
 from raftkv.process.command import module
 from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, translated
-from raftkv.storage.sealed import DamagedState
-from raftkv.storage.state import LmdbTables
+from raftkv.storage.engines.lmdb import LmdbTables
+from raftkv.storage.state.sealed import DamagedState
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""

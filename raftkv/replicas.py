@@ -37,10 +37,10 @@ from raftkv.raft.settings import ReplicaSettings
 from raftkv.raft.snapshots.recovery import discard_data, recover_log, recover_state
 from raftkv.raft.standing.readmission import discarded, memory_of, with_memory
 from raftkv.storage.disk import RealDisk, translated
+from raftkv.storage.engines.rocks import RocksEngine
 from raftkv.storage.identity import IdentityFile, begin_life
-from raftkv.storage.log import Log
-from raftkv.storage.rocks import RocksEngine
-from raftkv.storage.snapshots import SnapshotStore
+from raftkv.storage.log.log import Log
+from raftkv.storage.snapshots.files import SnapshotStore
 
 log_line = structlog.get_logger("raftkv.replicas")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from raftkv.core.requests import Query
 from raftkv.core.results import Missing, Page, Record
 from raftkv.machine import reading
-from raftkv.storage.state import LmdbReader
+from raftkv.storage.engines.lmdb import LmdbReader
 
 
 class AppliedState:

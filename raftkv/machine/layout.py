@@ -10,9 +10,9 @@ table                 key                                       value
 ``meta``              name                                      8-byte numbers, big-endian
 ====================  ========================================  ==================================================
 
-The number ``sum`` in ``meta`` is that of the other tables' rows (``raftkv.storage.sums``). All numbers are unsigned
-64-bit and big-endian, so that bytewise order is numeric order. A table of events by revision can join without touching
-these: every record already carries the revisions of its creation and last change.
+The number ``sum`` in ``meta`` is that of the other tables' rows (``raftkv.storage.state.sums``). All numbers are
+unsigned 64-bit and big-endian, so that bytewise order is numeric order. A table of events by revision can join without
+touching these: every record already carries the revisions of its creation and last change.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from raftkv.machine import command as commands
 from raftkv.machine import layout
 from raftkv.machine.reading import Answers
 from raftkv.machine.rows import SummedRows
-from raftkv.storage.sums import SUM_MASK
-from raftkv.storage.tables import Tables
+from raftkv.storage.state.sums import SUM_MASK
+from raftkv.storage.state.tables import Tables
 
 EXPIRIES_PER_COMMAND = 1_000
 """How many expired keys one command removes at most, so that applying stays short; the next command goes on."""

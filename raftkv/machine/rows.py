@@ -1,15 +1,15 @@
 """The rows of the machine, with their running sum: the one way in which a row comes, changes or goes.
 
 Whoever changes a row says what was there before, which the machine has read anyway; so keeping the sum costs no read,
-and no hash but those that the rows' seals need (``raftkv.storage.sums``). ``meta`` is not summed: what it says enters
-``Machine.state_hash``.
+and no hash but those that the rows' seals need (``raftkv.storage.state.sums``). ``meta`` is not summed: what it says
+enters ``Machine.state_hash``.
 """
 
 from __future__ import annotations
 
 from raftkv.machine import layout
-from raftkv.storage.sums import SUM_KEY, SUM_MASK, pack_sum, stored_sum, sum_of
-from raftkv.storage.tables import Tables
+from raftkv.storage.state.sums import SUM_KEY, SUM_MASK, pack_sum, stored_sum, sum_of
+from raftkv.storage.state.tables import Tables
 
 
 class SummedRows:

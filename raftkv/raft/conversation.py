@@ -34,8 +34,8 @@ from raftkv.raft.standing.readmission import Readmission
 from raftkv.raft.writing.appends import Appends
 from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
 from raftkv.raft.writing.visibility import Visibility
-from raftkv.storage.log import Log
-from raftkv.storage.snapshots import Manifest
+from raftkv.storage.log.log import Log
+from raftkv.storage.snapshots.files import Manifest
 
 TERM_JUMP_MAX: Final = 1 << 32
 """No cluster holds as many elections while a node is away; taken over, such a term would use up the numbers."""

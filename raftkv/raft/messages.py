@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from raftkv.core.errors import Refused
 from raftkv.core.results import Record
-from raftkv.storage.snapshots import Manifest
+from raftkv.storage.snapshots.files import Manifest
 
 Number = Annotated[int, Meta(ge=0, le=1 << 62)]
 """Terms, log indexes, counters: what a peer may send stays within what the log can store, with room to count on."""

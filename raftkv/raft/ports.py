@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from raftkv.storage.snapshots import Manifest, WrittenBody
-from raftkv.storage.tables import Tables
+from raftkv.storage.snapshots.files import Manifest, WrittenBody
+from raftkv.storage.state.tables import Tables
 
 
 class PeerPort(Protocol):

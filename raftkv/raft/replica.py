@@ -73,7 +73,7 @@ from raftkv.raft.standing.readmission import Memory, Readmission
 from raftkv.raft.writing import proposals
 from raftkv.raft.writing.appends import Appends
 from raftkv.raft.writing.visibility import Visibility
-from raftkv.storage.log import Log
+from raftkv.storage.log.log import Log
 
 COMMIT_DELAY_S: Final = 0.01
 """How long applied entries may wait to be seen by local reads of this node when no client of it waits for them."""

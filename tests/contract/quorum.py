@@ -14,7 +14,7 @@ from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.gossip import Entry
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
-from raftkv.storage.engine import MemoryEngine
+from raftkv.storage.engines.port import MemoryEngine
 
 NODES = ("n1", "n2", "n3")
 TURN_S = 0.001

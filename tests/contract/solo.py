@@ -14,7 +14,7 @@ from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, W
 from raftkv.core.results import Answer, Outcome, Ready, Status
 from raftkv.machine import command, reading
 from raftkv.machine.machine import Machine, MachineLimits
-from raftkv.storage.tables import MemoryTables
+from raftkv.storage.state.tables import MemoryTables
 
 ALL_LEVELS = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL)
 

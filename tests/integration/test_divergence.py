@@ -8,7 +8,7 @@ import pytest
 from raftkv.instruments.lab.cluster import wait_until
 from raftkv.machine import layout
 from raftkv.machine.rows import SummedRows
-from raftkv.storage.state import LmdbTables
+from raftkv.storage.engines.lmdb import LmdbTables
 from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration

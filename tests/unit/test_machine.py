@@ -11,8 +11,8 @@ from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Re
 from raftkv.machine import command as commands
 from raftkv.machine import layout, reading
 from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
-from raftkv.storage import sums
-from raftkv.storage.tables import MemoryTables
+from raftkv.storage.state import sums
+from raftkv.storage.state.tables import MemoryTables
 
 KEYS = st.sampled_from([b"a", b"b", b"a/b", "ключ".encode(), b"z" * 600])
 MATCH = st.one_of(

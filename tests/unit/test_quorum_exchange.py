@@ -16,7 +16,7 @@ from raftkv.quorum.messages import MalformedMessageError
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.repair import exchange
 from raftkv.quorum.repair.exchange import Answering, Session
-from raftkv.storage.engine import MemoryEngine
+from raftkv.storage.engines.port import MemoryEngine
 
 HALVES = (Range(0, POSITIONS // 2 - 1), Range(POSITIONS // 2, POSITIONS - 1))
 WALL_US = 1_000_000_000

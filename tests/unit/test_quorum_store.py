@@ -9,8 +9,8 @@ from raftkv.quorum.data.store import CLOCK_AHEAD_US, Store
 from raftkv.quorum.data.versions import CONFLICTS, State, Version, decode_context, encode_context, encode_state, visible
 from raftkv.quorum.membership.ring import POSITIONS, Range, position
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engine import MemoryEngine, Table
-from raftkv.storage.rocks import RocksEngine
+from raftkv.storage.engines.port import MemoryEngine, Table
+from raftkv.storage.engines.rocks import RocksEngine
 
 LWW, SIBLINGS = CONFLICTS["lww"], CONFLICTS["siblings"]
 WHOLE = Range(0, POSITIONS - 1)

@@ -10,7 +10,7 @@ from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import HASH_BYTES, LEAVES, Trees, differing, leaf_of, root_of
 from raftkv.quorum.data.versions import CONFLICTS, State, Version
 from raftkv.quorum.membership.ring import POSITIONS, Range, Ring, position
-from raftkv.storage.engine import MemoryEngine
+from raftkv.storage.engines.port import MemoryEngine
 
 WHOLE = Range(0, POSITIONS - 1)
 HALVES = (Range(0, POSITIONS // 2 - 1), Range(POSITIONS // 2, POSITIONS - 1))

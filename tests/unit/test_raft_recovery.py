@@ -6,9 +6,9 @@ from raftkv.core.errors import StartupError
 from raftkv.machine import layout
 from raftkv.raft.snapshots.recovery import State, recover_state
 from raftkv.storage.disk import RealDisk
-from raftkv.storage.log import Log
-from raftkv.storage.snapshots import SnapshotStore
-from raftkv.storage.state import LmdbTables
+from raftkv.storage.engines.lmdb import LmdbTables
+from raftkv.storage.log.log import Log
+from raftkv.storage.snapshots.files import SnapshotStore
 
 
 def log_of(home, count):

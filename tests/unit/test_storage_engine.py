@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engine import MemoryEngine, Table
-from raftkv.storage.rocks import RocksEngine
+from raftkv.storage.engines.port import MemoryEngine, Table
+from raftkv.storage.engines.rocks import RocksEngine
 
 # Commits batches that span all tables and says when each one is durable.
 WRITER = """
 import sys
 from pathlib import Path
-from raftkv.storage.engine import Table
-from raftkv.storage.rocks import RocksEngine
+from raftkv.storage.engines.port import Table
+from raftkv.storage.engines.rocks import RocksEngine
 engine = RocksEngine(Path(sys.argv[1]))
 number = 0
 while True:
@@ -244,8 +244,8 @@ FILLER = """
 import sys, time
 from pathlib import Path
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engine import Table
-from raftkv.storage.rocks import RocksEngine
+from raftkv.storage.engines.port import Table
+from raftkv.storage.engines.rocks import RocksEngine
 engine = RocksEngine(Path(sys.argv[1]))
 number = 0
 try:

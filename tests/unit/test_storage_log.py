@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from raftkv.instruments.sim.disk import Crashed, VirtualDisk
 from raftkv.instruments.sim.raft import LOG_DIRECTORY
-from raftkv.storage import extent
 from raftkv.storage.disk import DiskError, RealDisk
-from raftkv.storage.log import Log
-from raftkv.storage.segments import CorruptLog, SegmentHeader, UnitCodec, decode_header
+from raftkv.storage.log import extent
+from raftkv.storage.log.log import Log
+from raftkv.storage.log.segments import CorruptLog, SegmentHeader, UnitCodec, decode_header
 
 SEGMENT_BYTES = 2048
 

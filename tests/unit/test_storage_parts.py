@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.storage.long_keys import RAW_KEY_BYTES
-from raftkv.storage.parts import row_hash
-from raftkv.storage.state import LmdbTables
-from raftkv.storage.tables import MemoryTables, Tables
+from raftkv.storage.engines.lmdb import LmdbTables
+from raftkv.storage.state.long_keys import RAW_KEY_BYTES
+from raftkv.storage.state.parts import row_hash
+from raftkv.storage.state.tables import MemoryTables, Tables
 
 KEYS = [b"k", b"other", b"k" * RAW_KEY_BYTES, b"k" * (RAW_KEY_BYTES + 1), b"k" * 1000]
 VALUES = [b"", b"v", b"v" * 100, bytes(70_000)]

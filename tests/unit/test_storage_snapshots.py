@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from raftkv.core.errors import StartupError
-from raftkv.storage.bodies import CorruptBody, load_body, write_body
-from raftkv.storage.sealed import DamagedState
-from raftkv.storage.snapshots import SnapshotFailedError, SnapshotStore
-from raftkv.storage.state import LmdbTables, is_trustworthy
-from raftkv.storage.sums import SUM_KEY, pack_sum, sum_of
-from raftkv.storage.tables import MemoryTables
+from raftkv.storage.engines.lmdb import LmdbTables, is_trustworthy
+from raftkv.storage.snapshots.bodies import CorruptBody, load_body, write_body
+from raftkv.storage.snapshots.files import SnapshotFailedError, SnapshotStore
+from raftkv.storage.state.sealed import DamagedState
+from raftkv.storage.state.sums import SUM_KEY, pack_sum, sum_of
+from raftkv.storage.state.tables import MemoryTables
 
 TABLES = (b"keys", b"meta", b"outcomes")
 
@@ -151,7 +151,7 @@ def test_a_helper_that_fails_says_why_and_leaves_nothing(tmp_path, store, live):
 def test_a_helper_ends_when_its_parent_dies(tmp_path, live):
     fill(live, 3, rows=20_000, value=bytes(5000))
     script = (
-        "import sys, pathlib; from raftkv.storage.snapshots import SnapshotStore\n"
+        "import sys, pathlib; from raftkv.storage.snapshots.files import SnapshotStore\n"
         "store = SnapshotStore(pathlib.Path(sys.argv[1])); store.start_write(pathlib.Path(sys.argv[2]))\n"
         "print(store._writing.pid, flush=True); sys.stdin.read()"
     )

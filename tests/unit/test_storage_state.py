@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.storage import state
-from raftkv.storage.bodies import write_body
 from raftkv.storage.disk import DiskError
-from raftkv.storage.long_keys import RAW_KEY_BYTES
-from raftkv.storage.sealed import DamagedState
-from raftkv.storage.state import LmdbReader, LmdbTables, is_trustworthy
-from raftkv.storage.tables import MemoryTables
+from raftkv.storage.engines import lmdb as state
+from raftkv.storage.engines.lmdb import LmdbReader, LmdbTables, is_trustworthy
+from raftkv.storage.snapshots.bodies import write_body
+from raftkv.storage.state.long_keys import RAW_KEY_BYTES
+from raftkv.storage.state.sealed import DamagedState
+from raftkv.storage.state.tables import MemoryTables
 
 TABLES = (b"keys", b"meta")
 
@@ -25,7 +25,7 @@ TABLES = (b"keys", b"meta")
 READER = """
 import sys
 from pathlib import Path
-from raftkv.storage.state import LmdbReader
+from raftkv.storage.engines.lmdb import LmdbReader
 reader = LmdbReader(Path(sys.argv[1]))
 view = None
 for line in sys.stdin:
@@ -35,7 +35,7 @@ for line in sys.stdin:
 WRITER = """
 import sys
 from pathlib import Path
-from raftkv.storage.state import LmdbTables
+from raftkv.storage.engines.lmdb import LmdbTables
 tables = LmdbTables.create_or_open(Path(sys.argv[1]), (b"keys", b"meta"))
 number = 0
 while True:

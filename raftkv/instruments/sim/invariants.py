@@ -23,7 +23,7 @@ from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
 from raftkv.machine.command import decode
 from raftkv.raft.engine.internals import REGULAR
-from raftkv.storage.segments import Entry
+from raftkv.storage.log.segments import Entry
 
 if TYPE_CHECKING:
     from raftkv.core.requests import Write

@@ -8,7 +8,7 @@ from typing import Final
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.machines import Machine
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engine import Batch, MemoryEngine, Table
+from raftkv.storage.engines.port import Batch, MemoryEngine, Table
 
 _PATH: Final = Path("/store")
 

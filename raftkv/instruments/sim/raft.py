@@ -35,7 +35,7 @@ from raftkv.raft.engine import internals
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.raft.snapshots.recovery import is_on_the_line, recover_log
 from raftkv.raft.standing.readmission import discarded, memory_of, with_memory
-from raftkv.storage.log import Log
+from raftkv.storage.log.log import Log
 
 LOG_DIRECTORY: Final = Path("/log")
 SEGMENT_BYTES: Final = 1 << 16

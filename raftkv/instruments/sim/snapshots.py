@@ -1,7 +1,7 @@
 """Applied state and snapshots of a simulated raft replica, in memory.
 
 What was published outlives the process and the loss of power: how snapshot files survive crashes is tested where they
-are written (``raftkv.storage.snapshots``). Writing and loading take a while, because other processes do them. The
+are written (``raftkv.storage.snapshots.files``). Writing and loading take a while, because other processes do them. The
 applied state outlives a ``kill -9`` if it was committed, as LMDB's does, and never the loss of power.
 """
 
@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 
 from raftkv.machine import layout
-from raftkv.storage.sealed import DamagedState, Table, seal
-from raftkv.storage.snapshots import Manifest, SnapshotFailedError, WrittenBody
-from raftkv.storage.tables import MemoryTables
+from raftkv.storage.snapshots.files import Manifest, SnapshotFailedError, WrittenBody
+from raftkv.storage.state.sealed import DamagedState, Table, seal
+from raftkv.storage.state.tables import MemoryTables
 
 Row = tuple[bytes, bytes, bytes]
 

@@ -33,7 +33,7 @@ from raftkv.quorum.data.versions import (
     decode_state,
 )
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engine import Engine, Table
+from raftkv.storage.engines.port import Engine, Table
 
 MORTAL: Final = b"\1"
 """Ends the mark of a state that has no version without end: it may be purged one day."""

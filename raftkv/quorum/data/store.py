@@ -28,7 +28,7 @@ from raftkv.quorum.data.rows import (
 from raftkv.quorum.data.versions import Conflicts, Seen, State, Version, encode_state, visible
 from raftkv.quorum.membership.ring import POSITION_BYTES, POSITIONS, Range
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engine import Batch, Engine, Table
+from raftkv.storage.engines.port import Batch, Engine, Table
 
 CLOCK_AHEAD_US: Final = 2_000_000
 """The clock mark is written this far ahead, so that it is seldom written. A restart takes the clock there at once, so

@@ -1,4 +1,4 @@
-"""The journal that PySyncObj sees: its interface in the library's own words, answered by ``raftkv.storage.log.Log``.
+"""The journal that PySyncObj sees: its interface in the library's words, answered by ``raftkv.storage.log.log.Log``.
 
 Nothing is decided here and nothing is flushed here: the replica flushes the log before anything leaves the node.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raftkv.raft.messages import Entry
-from raftkv.storage.log import Log
+from raftkv.storage.log.log import Log
 
 
 class LogJournal:

@@ -1,9 +1,9 @@
 """Starting from what the disk holds: log, newest snapshot, and the state, which is only a cache of the two.
 
-The log and the snapshot decide. The state is taken up when it can be trusted (``raftkv.storage.state``) and lies on the
-log's line; otherwise it is thrown away and rebuilt from the snapshot, and the log is applied again on top. A log that
-does not continue the newest snapshot is cut to begin exactly there: the crash came between installing the one and
-cutting the other (11). Whatever contradicts itself is refused, never repaired by guessing.
+The log and the snapshot decide. The state is taken up when it can be trusted (``raftkv.storage.engines.lmdb``) and lies
+on the log's line; otherwise it is thrown away and rebuilt from the snapshot, and the log is applied again on top. A
+log that does not continue the newest snapshot is cut to begin exactly there: the crash came between installing the one
+and cutting the other (11). Whatever contradicts itself is refused, never repaired by guessing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from raftkv.core.errors import StartupError
 from raftkv.machine import layout
 from raftkv.raft.engine.journal import holds
 from raftkv.raft.snapshots.transfer import base_entries
-from raftkv.storage import extent
 from raftkv.storage.disk import RealDisk, remove_file, translated
-from raftkv.storage.log import Log
-from raftkv.storage.sealed import DamagedState
-from raftkv.storage.snapshots import Manifest, SnapshotStore
-from raftkv.storage.state import LmdbTables, is_trustworthy
-from raftkv.storage.tables import TableReader
+from raftkv.storage.engines.lmdb import LmdbTables, is_trustworthy
+from raftkv.storage.log import extent
+from raftkv.storage.log.log import Log
+from raftkv.storage.snapshots.files import Manifest, SnapshotStore
+from raftkv.storage.state.sealed import DamagedState
+from raftkv.storage.state.tables import TableReader
 
 log_line = structlog.get_logger("raftkv.raft")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from raftkv.storage.log import Log
+from raftkv.storage.log.log import Log
 
 HELD_LOGS: Final = 4
 """How many times ``snapshot_log_bytes`` the log may grow to for the sake of followers that are behind."""

@@ -22,8 +22,8 @@ from raftkv.raft.messages import Entry, Message, SnapshotChunk, SnapshotOffer, S
 from raftkv.raft.ports import Receiving, Snapshots
 from raftkv.raft.snapshots.retention import Retention
 from raftkv.storage.disk import DiskError
-from raftkv.storage.log import Log
-from raftkv.storage.snapshots import Manifest, SnapshotFailedError
+from raftkv.storage.log.log import Log
+from raftkv.storage.snapshots.files import Manifest, SnapshotFailedError
 
 CHUNK_BYTES: Final = 256 << 10
 WINDOW_CHUNKS: Final = 8

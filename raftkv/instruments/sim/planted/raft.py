@@ -40,7 +40,7 @@ from raftkv.raft.room import Room
 from raftkv.raft.snapshots.transfer import Transfers, base_entries
 from raftkv.raft.writing import appends, proposals
 from raftkv.raft.writing.proposals import Proposals
-from raftkv.storage.log import Log
+from raftkv.storage.log.log import Log
 
 _LIBRARY: Final = next(kind for kind in internals.Core.__mro__ if kind.__name__ == "SyncObj")
 

@@ -21,7 +21,7 @@ from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.standing import readmission
 from raftkv.raft.standing.divergence import Divergence, Judgement
 from raftkv.raft.standing.readmission import Readmission
-from raftkv.storage.sealed import Table
+from raftkv.storage.state.sealed import Table
 
 
 def _pong_always(on_ping: Any, self: Any, peer: str, ping: Any) -> None:

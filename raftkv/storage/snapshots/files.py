@@ -1,6 +1,6 @@
 """Snapshot files: written and loaded by helper processes, published atomically, received from peers, verified always.
 
-A snapshot is a body (``raftkv.storage.bodies``) and a manifest beside it, ``<sequence>.body`` and
+A snapshot is a body (``raftkv.storage.snapshots.bodies``) and a manifest beside it, ``<sequence>.body`` and
 ``<sequence>.manifest``. Rules: a body without a manifest does not count; the manifest gets its name last, after the
 body is durable, and only then is the older snapshot deleted; a snapshot that counts and does not check out is refused
 with ``StartupError``, because the log may no longer reach behind it. One body is written, one received and one loaded
@@ -25,11 +25,11 @@ from msgspec import Meta
 
 from raftkv.core.errors import StartupError
 from raftkv.process.command import module
-from raftkv.storage.bodies import load_body, verify_body
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
-from raftkv.storage.sealed import DamagedState
-from raftkv.storage.snapshot_helper import Report
-from raftkv.storage.tables import Tables
+from raftkv.storage.snapshots.bodies import load_body, verify_body
+from raftkv.storage.snapshots.helper import Report
+from raftkv.storage.state.sealed import DamagedState
+from raftkv.storage.state.tables import Tables
 
 FORMAT: Final = 1
 _NAME: Final = re.compile(r"([0-9]{16})\.(manifest|body)")
@@ -322,7 +322,7 @@ def _decode_manifest(content: bytes, path: Path) -> Manifest:
 
 
 def _start_helper(*arguments: str) -> subprocess.Popen[bytes]:
-    command = module("raftkv.storage.snapshot_helper", *arguments)
+    command = module("raftkv.storage.snapshots.helper", *arguments)
     try:
         # Standard input stays open as long as this process lives: its end ends the helper.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  our own module

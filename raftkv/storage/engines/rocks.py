@@ -34,7 +34,7 @@ from rocksdict import (
 )
 
 from raftkv.storage.disk import DiskError, RealDisk
-from raftkv.storage.engine import Batch, Row, Table
+from raftkv.storage.engines.port import Batch, Row, Table
 
 MEMTABLES_BYTES: Final = 64 << 20
 """What the memtables of all tables take together before the largest is written to a file, in the background, while the

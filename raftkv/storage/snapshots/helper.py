@@ -1,6 +1,6 @@
 """The short-lived process that writes or loads a snapshot's body, so that the replica need not stop for it.
 
-``python -P -m raftkv.storage.snapshot_helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of
+``python -P -m raftkv.storage.snapshots.helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of
 JSON on standard output says what came of it; standard input is a pipe held by the replica, whose end ends this process
 too; it runs at a lower priority; a file or state that was not finished is removed, or keeps a name that is never
 trusted.
@@ -19,10 +19,10 @@ from typing import Final
 import msgspec
 
 from raftkv.process import streams
-from raftkv.storage.bodies import load_body, read_table_names, write_body
-from raftkv.storage.sealed import DamagedState
-from raftkv.storage.state import LmdbReader, LmdbTables
-from raftkv.storage.sums import stored_sum
+from raftkv.storage.engines.lmdb import LmdbReader, LmdbTables
+from raftkv.storage.snapshots.bodies import load_body, read_table_names, write_body
+from raftkv.storage.state.sealed import DamagedState
+from raftkv.storage.state.sums import stored_sum
 
 LOWER_PRIORITY: Final = 10
 

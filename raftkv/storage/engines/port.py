@@ -1,6 +1,6 @@
 """The engine port of the leaderless mode: ordered tables of bytes with atomic, durable batches; and one in memory.
 
-This module imports nothing but the standard library. The engine on a disk is ``raftkv.storage.rocks``.
+This module imports nothing but the standard library. The engine on a disk is ``raftkv.storage.engines.rocks``.
 """
 
 from __future__ import annotations

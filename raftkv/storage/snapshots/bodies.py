@@ -9,7 +9,7 @@
 Rules: rows stand in key order, and the table ``meta`` stands last: as long as a load is not finished, the loaded state
 says that it has applied nothing. What does not check out is ``CorruptBody``.
 
-The sum of the rows is checked against the one in ``meta``, if there is one (``raftkv.storage.sums``).
+The sum of the rows is checked against the one in ``meta``, if there is one (``raftkv.storage.state.sums``).
 
 This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
 """
@@ -27,9 +27,9 @@ import msgspec
 
 from raftkv.core.errors import StartupError
 from raftkv.storage.disk import translated
-from raftkv.storage.parts import row_hash
-from raftkv.storage.sums import META_TABLE, SUM_MASK, stored_sum
-from raftkv.storage.tables import TableReader, Tables
+from raftkv.storage.state.parts import row_hash
+from raftkv.storage.state.sums import META_TABLE, SUM_MASK, stored_sum
+from raftkv.storage.state.tables import TableReader, Tables
 
 APPLIED_INDEX_KEY: Final = b"applied_index"
 APPLIED_TERM_KEY: Final = b"applied_term"

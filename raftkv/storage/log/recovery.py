@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from raftkv.storage.disk import Disk
-from raftkv.storage.segments import (
+from raftkv.storage.log.segments import (
     CommitRecord,
     CorruptLog,
     Entry,

@@ -8,7 +8,7 @@ uncompacted entries are also held in memory. One thread owns a log.
 A segment is drafted under another name, synced and renamed, so a segment that has its name has a good header. New
 segments carry term, vote and commit index, so that old ones can be deleted whole, oldest first.
 
-Pure logic over ``Disk``: no clock, no socket, no operating system call. The format is in ``raftkv.storage.segments``.
+Pure logic over ``Disk``: no clock, no socket, no operating system call. ``raftkv.storage.log.segments`` is the format.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from raftkv.storage import extent
 from raftkv.storage.disk import Disk, DiskError, File
-from raftkv.storage.recovery import LastSegment, Segment, recover
-from raftkv.storage.segments import (
+from raftkv.storage.log import extent
+from raftkv.storage.log.recovery import LastSegment, Segment, recover
+from raftkv.storage.log.segments import (
     FORMAT,
     SALT_BYTES,
     CommitRecord,

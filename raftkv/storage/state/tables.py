@@ -1,6 +1,6 @@
 """Ordered byte tables: the port that the state machine writes through, and its in-memory end.
 
-The LMDB end is ``raftkv.storage.state``. This module imports nothing but the standard library and ``parts``.
+The LMDB end is ``raftkv.storage.engines.lmdb``. This module imports nothing but the standard library and ``parts``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import bisect
 from collections.abc import Iterator
 from typing import Protocol
 
-from raftkv.storage.parts import row_hash
+from raftkv.storage.state.parts import row_hash
 
 
 class TableReader(Protocol):
@@ -30,7 +30,7 @@ class Tables(TableReader, Protocol):
     """
 
     def put(self, table: bytes, key: bytes, value: bytes) -> int:
-        """Store ``value`` under ``key``; returns the row's part in the sum of rows (``raftkv.storage.sums``)."""
+        """Store ``value`` under ``key``; returns the row's part in the sum of rows (``raftkv.storage.state.sums``)."""
 
     def part(self, table: bytes, key: bytes, value: bytes) -> int:
         """The part of a row; nothing is hashed again if it is the one that ``get`` returned last."""

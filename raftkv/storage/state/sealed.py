@@ -17,7 +17,7 @@ import lmdb
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from raftkv.storage.disk import DiskError
-from raftkv.storage.parts import table_seed
+from raftkv.storage.state.parts import table_seed
 
 FORMAT: Final = b"3\n"
 """Format 1 had no seals, and no file that names it; format 2 never left the development of this one."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from raftkv.storage.parts import row_hash
-from raftkv.storage.tables import TableReader
+from raftkv.storage.state.parts import row_hash
+from raftkv.storage.state.tables import TableReader
 
 META_TABLE: Final = b"meta"
 SUM_KEY: Final = b"sum"

@@ -20,8 +20,8 @@ from typing import Final, Self
 import lmdb
 
 from raftkv.storage.disk import DiskError, RealDisk, disk_error, remove_file, replace_file, translated
-from raftkv.storage.long_keys import RAW_KEY_BYTES, get_row, pack_long, physical_key, scan_rows
-from raftkv.storage.sealed import FORMAT, DamagedState, Table, seal, sealed_part
+from raftkv.storage.state.long_keys import RAW_KEY_BYTES, get_row, pack_long, physical_key, scan_rows
+from raftkv.storage.state.sealed import FORMAT, DamagedState, Table, seal, sealed_part
 
 MAX_TABLES: Final = 32
 MAX_READERS: Final = 256

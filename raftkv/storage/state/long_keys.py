@@ -16,7 +16,7 @@ from typing import Final
 
 import lmdb
 
-from raftkv.storage.sealed import Table
+from raftkv.storage.state.sealed import Table
 
 RAW_KEY_BYTES: Final = 480
 _HASH_BYTES: Final = 16

@@ -1,0 +1,1 @@
+"""Ordered tables of bytes: the port, and LMDB, RocksDB and memory behind it."""
