@@ -18,9 +18,9 @@ from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
 from raftkv.http import openapi
 from raftkv.http.handlers.handler import Context, begin, finish
-from raftkv.http.messages import JSON, HttpRequest, HttpResponse
+from raftkv.http.messages import JSON, HttpRequest, HttpResponse, Stream
 from raftkv.http.metrics import Metrics
-from raftkv.http.problems import PROBLEM_JSON, internal_error, problem
+from raftkv.http.problems import internal_error, problem
 from raftkv.http.routes import ROUTES, Route
 
 REQUEST_KEY: Final = "raftkv.request"
@@ -28,6 +28,9 @@ REQUEST_KEY: Final = "raftkv.request"
 
 ROUTE_KEY: Final = "raftkv.route"
 """Where the view leaves the name of its route for the metrics."""
+
+STREAM_KEY: Final = "raftkv.stream"
+"""Where the view leaves a body that is a stream: no thread carries it on as WSGI would."""
 
 Wait = Callable[[Request, float], Outcome]
 
@@ -96,7 +99,11 @@ def _view(route: Route, context: Context, wait: Wait) -> Callable[..., flask.Res
 
 def _to_flask(response: HttpResponse) -> flask.Response:
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
-    return flask.Response(response.body, status=response.status, headers=headers)
+    body = response.body
+    if isinstance(body, Stream):
+        flask.request.environ[STREAM_KEY] = body
+        return flask.Response(status=response.status, headers=headers)
+    return flask.Response(body, status=response.status, headers=headers)
 
 
 def _http_error(error: HTTPException) -> flask.Response:
@@ -121,5 +128,6 @@ def _http_error(error: HTTPException) -> flask.Response:
 def _defect(error: Exception) -> flask.Response:
     """A defect of ours: the carrier logs it, the client learns no more than that."""
     flask.request.environ["raftkv.defect"] = error
-    answer = internal_error(flask.request.method)
-    return flask.Response(answer.body, status=500, content_type=PROBLEM_JSON[1].decode())
+    answer = _to_flask(internal_error(flask.request.method))
+    answer.status_code = 500
+    return answer

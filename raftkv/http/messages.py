@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -42,12 +43,29 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     client: str = ""
 
 
+class StreamCutError(Exception):
+    """What a stream's chunks come from is gone, so that the body has no end."""
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A body that is made while it is read, of no known length.
+
+    ``chunks`` are asked for the next when the reader's socket has taken the last, and closed as soon as the reader or
+    this process leaves, which may be before they were asked for any. What they raise cuts the body off, so that nobody
+    takes it for the end; what is no ``StreamCutError`` is a defect. ``idle`` says in the body's own form that nothing
+    happened: it goes out while nothing else does, so that a reader who left without a word is found.
+    """
+
+    chunks: AsyncGenerator[bytes]
+    idle: bytes = b""
+
+
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What goes back; ``Content-Length`` is the carrier's part, and so is leaving out the body for ``HEAD``."""
 
     status: int
     headers: Headers = ()
-    body: bytes = b""
+    body: bytes | Stream = b""
 
 
 def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from raftkv.core.results import Status
+from raftkv.http.door.streaming import Streams
 from raftkv.http.handlers.cluster import unready
 from raftkv.http.handlers.handler import Context
 from raftkv.process.streams import lines_dropped
@@ -38,8 +39,9 @@ class _Tally:
 class Metrics:
     """The counters of one worker; ``in_flight`` is how many requests are being worked on."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, streams: Streams) -> None:
         self.in_flight = 0
+        self._streams = streams
         self._tallies: dict[tuple[str, str], _Tally] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_StatusCollector(context))
@@ -74,7 +76,14 @@ class Metrics:
             latency.add_metric(labels, list(zip(_BOUNDS, counts, strict=True)), tally.total_s)
         yield count
         yield latency
-        yield GaugeMetricFamily("raftkv_http_in_flight", "Requests being worked on.", value=float(self.in_flight))
+        yield GaugeMetricFamily(
+            "raftkv_http_in_flight", "Requests being worked on, open streams included.", value=float(self.in_flight)
+        )
+        yield GaugeMetricFamily("raftkv_http_streams", "Open streams.", value=float(self._streams.open_count))
+        ends = CounterMetricFamily("raftkv_http_streams_ended", "Streams that are over.", labels=("how",))
+        for how, ended in self._streams.ended.items():
+            ends.add_metric((how,), ended)
+        yield ends
 
     def text(self) -> bytes:
         """The page."""

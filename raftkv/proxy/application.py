@@ -28,6 +28,7 @@ from raftkv.http.door.carrying import (
     turn_away,
 )
 from raftkv.http.door.room import Room
+from raftkv.http.door.streaming import Streams
 from raftkv.http.messages import HttpRequest, HttpResponse, join_headers, json_response
 from raftkv.http.problems import internal_error, problem
 from raftkv.proxy.cluster import Cluster
@@ -59,6 +60,7 @@ class Application:
         self._version = version
         self._monotonic_s = monotonic_s
         self.room = Room(HttpSection().max_held_bytes, monotonic_s=monotonic_s)
+        self.streams = Streams(self.room, limit=HttpSection().max_connections // 2)
         self._bodies = Bodies(self.room, monotonic_s=monotonic_s)
         self._browsers = BrowserGuard(hosts)
         self._waiting = 0

@@ -8,9 +8,12 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from raftkv.http.door.room import Room
+from raftkv.http.door.streaming import Streams
 from raftkv.http.metrics import Metrics
 
 CONTEXT: Any = SimpleNamespace(status=lambda: None)
+STREAMS = Streams(Room(0, monotonic_s=monotonic), limit=1)
 LABELS = ("route", "method", "status", "le")
 NAME = "raftkv_http_request_duration_seconds"
 
@@ -26,7 +29,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
 
 
 def test_answers_are_counted_by_route_method_and_class_of_status() -> None:
-    metrics = Metrics(CONTEXT)
+    metrics = Metrics(CONTEXT, STREAMS)
     for status in (200, 201, 404, 200):
         metrics.observe("/kv/{key}", "GET", status, monotonic())
     metrics.observe("/kv/{key}", "PUT", 200, monotonic())
@@ -38,7 +41,7 @@ def test_answers_are_counted_by_route_method_and_class_of_status() -> None:
 
 
 def test_durations_fall_into_cumulative_buckets_and_add_up() -> None:
-    metrics = Metrics(CONTEXT)
+    metrics = Metrics(CONTEXT, STREAMS)
     for taken_s in (0.0, 0.3, 0.3, 60.0):
         metrics.observe("/kv/{key}", "GET", 200, monotonic() - taken_s)
     found = samples(metrics)
@@ -51,7 +54,7 @@ def test_durations_fall_into_cumulative_buckets_and_add_up() -> None:
 
 
 def test_requests_being_worked_on_are_shown() -> None:
-    metrics = Metrics(CONTEXT)
+    metrics = Metrics(CONTEXT, STREAMS)
     metrics.in_flight += 2
 
     assert samples(metrics)["raftkv_http_in_flight",] == 2

@@ -2,7 +2,7 @@
 
 Rules: a request whose body did not arrive whole has no effect; every request is answered exactly once, with a problem
 when something is wrong with it; a defect of ours costs one line in the log and shows the client no more than a 500.
-Hot routes use the very handlers that Flask's views use. Streaming is not offered yet.
+Hot routes use the very handlers that Flask's views use.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from raftkv.http.door.carrying import (
     turn_away,
 )
 from raftkv.http.door.room import Room
+from raftkv.http.door.streaming import Streams
 from raftkv.http.handlers.handler import Context, begin, finish
-from raftkv.http.messages import HttpRequest, HttpResponse, join_headers
+from raftkv.http.messages import HttpRequest, HttpResponse, Stream, join_headers
 from raftkv.http.metrics import Metrics
 from raftkv.http.problems import READ_METHODS, internal_error, problem
 from raftkv.http.routes import ROUTES, Route
@@ -92,11 +93,12 @@ class Application:
         self._context = context
         self._start = start
         self._stop = stop
-        self._metrics = Metrics(context)
-        self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._hot = HotRoutes(ROUTES)
         self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
         self.room = Room(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
+        self.streams = Streams(self.room, limit=max(1, context.limits.max_connections // 2))
+        self._metrics = Metrics(context, self.streams)
+        self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._bodies = Bodies(self.room, monotonic_s=monotonic)
         self._browsers = BrowserGuard(hosts)
         self._value_limit = context.limits.max_value_bytes
@@ -132,13 +134,7 @@ class Application:
         held_bytes = 0
         try:
             headers = join_headers(scope["headers"])
-            if self.room.is_full:
-                check_room(self.room, path)
-            if b"expect" in headers:
-                check_expectation(headers)
-            if not self._browsers.is_plain(headers):
-                host_needed = scope["http_version"] == "1.1"
-                turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
+            self._check(scope, path, headers)
             is_value = route is not None and route.body is bytes
             limit = self._value_limit if is_value else self._body_limit
             body = await self._bodies.read(headers, receive, limit)
@@ -157,8 +153,16 @@ class Application:
                 response = await self._answer(route, request)
             else:
                 response, name = await bridge.respond(self._flask, request)
-                if len(response.body) > SMALL_BYTES:
-                    response = self._fitting(response, is_read=method in READ_METHODS)
+                if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
+                    response = self._fitting(response, len(response.body), is_read=method in READ_METHODS)
+            if isinstance(response.body, Stream):
+                response = await self.streams.admit(response)
+            if isinstance(response.body, Stream):
+                self.room.held_bytes -= held_bytes
+                held_bytes = 0
+                self._observe(name, method, response, started_s)
+                await self.streams.carry(response, scope, send)
+                return
             await send_response(response, method, send)
         except IncompleteError as incomplete:
             response = incomplete.response
@@ -172,6 +176,19 @@ class Application:
         finally:
             self._metrics.in_flight -= 1
             self.room.held_bytes -= held_bytes
+        self._observe(name, method, response, started_s)
+
+    def _check(self, scope: Message, path: bytes, headers: dict[bytes, bytes]) -> None:
+        """Is the request to be heard at all? Raises ``IncompleteError``."""
+        if self.room.is_full:
+            check_room(self.room, path)
+        if b"expect" in headers:
+            check_expectation(headers)
+        if not self._browsers.is_plain(headers):
+            host_needed = scope["http_version"] == "1.1"
+            turn_away(self._browsers.refusal(scope["method"], path, headers, host_needed=host_needed))
+
+    def _observe(self, name: str, method: str, response: HttpResponse, started_s: float) -> None:
         self._metrics.observe(name, method if method in _METHODS else "(other)", response.status, started_s)
 
     async def _answer(self, route: Route, request: HttpRequest) -> HttpResponse:
@@ -185,13 +202,13 @@ class Application:
             pending.when_done(lambda found: None if future.done() else future.set_result(found))
             outcome = await future
         response = finish(route.handler, ask, outcome, self._context)
-        if len(response.body) > SMALL_BYTES:
-            return self._fitting(response, is_read=is_read(ask.request))
+        if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
+            return self._fitting(response, len(response.body), is_read=is_read(ask.request))
         return response
 
-    def _fitting(self, response: HttpResponse, *, is_read: bool) -> HttpResponse:
+    def _fitting(self, response: HttpResponse, size_bytes: int, *, is_read: bool) -> HttpResponse:
         """``response``, which is large, if there is room for it until its reader has taken it."""
-        if self.room.has_room(len(response.body)):
+        if self.room.has_room(size_bytes):
             return response
         if is_read:
             return problem(Code.OVERLOADED, "too many large answers wait for their readers; nothing was done")

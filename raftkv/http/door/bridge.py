@@ -20,7 +20,7 @@ import greenlet
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
-from raftkv.http.app import REQUEST_KEY, ROUTE_KEY
+from raftkv.http.app import REQUEST_KEY, ROUTE_KEY, STREAM_KEY
 from raftkv.http.messages import HttpRequest, HttpResponse
 
 UNROUTED = "(none)"
@@ -86,7 +86,10 @@ def _call(app: flask.Flask, request: HttpRequest) -> tuple[HttpResponse, str]:
         raise defect
     status, headers = started[-1]
     pairs = tuple([(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers])
-    return HttpResponse(status=status, headers=pairs, body=body), environ.get(ROUTE_KEY, UNROUTED)
+    stream = environ.get(STREAM_KEY)
+    if stream is not None:
+        pairs = tuple([pair for pair in pairs if pair[0] != b"content-length"])  # which is Flask's, of its empty body
+    return HttpResponse(status=status, headers=pairs, body=stream or body), environ.get(ROUTE_KEY, UNROUTED)
 
 
 def _no_write(_: bytes) -> object:

@@ -164,13 +164,14 @@ async def drain(receive: Receive, limit: int) -> None:
 
 
 async def send_response(response: HttpResponse, method: str, send: Send) -> None:
-    """Send ``response`` to a request of ``method``."""
-    headers = list(response.headers)
+    """Send ``response``, whose body is bytes, to a request of ``method``; a stream is for ``streaming``."""
+    headers, body = list(response.headers), response.body
+    assert isinstance(body, bytes)
     if response.status != 304:
         for name, _ in headers:
             if name == b"content-length":
                 break
         else:
-            headers.append((b"content-length", b"%d" % len(response.body)))
+            headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})

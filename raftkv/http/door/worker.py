@@ -2,7 +2,8 @@
 
 gunicorn answers a request that it cannot parse by itself, as plain text, before any application sees it. Here those
 answers take the form that every other error has. A client that has sent all it wanted and closed its half of the
-connection is still answered, what it asked before that included. What connections hold, and how many there are, is
+connection is still answered, what it asked before that included. A stream reaches its connection here (``Line``). What
+connections hold, and how many there are, is
 counted by ``room``, which gunicorn leaves to whoever writes the worker: one too many is answered 429 unless it asks
 after health.
 """
@@ -10,6 +11,9 @@ after health.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +24,7 @@ from gunicorn.workers import gasgi
 from raftkv.core.errors import Code
 from raftkv.http.door.carrying import HEALTH_PATHS
 from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Seats
+from raftkv.http.door.streaming import LINE_KEY
 from raftkv.http.messages import Headers, HttpResponse
 from raftkv.http.problems import internal_error, problem
 
@@ -38,6 +43,7 @@ CHUNK_BYTES_MAX = 64 << 20
 HANDSHAKE_WITHIN_S = 5.0
 """A TLS handshake that takes longer is given up: until it is over, its connection is counted nowhere."""
 
+_RESET = struct.pack("ii", 1, 0)
 _LONG_HEAD = f"its headers are longer than {HEAD_BYTES_MAX} bytes"
 HEADERS_WITHIN_S = 30.0
 """A connection that sent no whole request header within this time is closed."""
@@ -55,6 +61,8 @@ _OF_AN_OPEN_CONNECTION = (
 class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no annotations
     """One client connection."""
 
+    _closed: bool
+    _response_buffer: bytes | None
     _all_is_sent = False
     _silence: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
@@ -62,6 +70,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
     _head_bytes = 0
     _incoming: Holding | None = None
     _unread: Holding | None = None
+    _on_half_closed: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """See asyncio."""
@@ -80,7 +89,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         for holding in (self._incoming, self._unread):
             if holding is not None:
                 holding.close()
-        self._silence = self._reading = self._incoming = self._unread = None
+        self._silence = self._reading = self._incoming = self._unread = self._on_half_closed = None
         super().connection_lost(exc)
         if self._task is None or self._task.done():
             self._unlink()
@@ -145,7 +154,43 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
             return False
         self._all_is_sent = True
         self._end_a_body_cut_short()
+        if self._on_half_closed is not None:
+            self._on_half_closed()
         return True
+
+    def _build_http_scope(self, request: object, sockname: object, peername: object) -> dict[str, Any]:
+        scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
+        scope["extensions"] = {LINE_KEY: self}
+        return scope
+
+    def begin_stream(self, half_closed: Callable[[], None]) -> None:
+        """See ``Line``. HTTP/1.0 knows the end of such a body by that of the connection (RFC 9112, section 6.3)."""
+        if self._current_request.version < (1, 1):
+            self._current_request.must_close = True
+        self._on_half_closed = half_closed
+        if self._all_is_sent:
+            self.worker.loop.call_soon(half_closed)
+
+    def flush_head(self) -> None:
+        """See ``Line``."""
+        if self._response_buffer and not self._closed:
+            head, self._response_buffer = self._response_buffer, None
+            self._safe_write(head)
+
+    def end_stream(self) -> None:
+        """See ``Line``."""
+        self._on_half_closed = None
+
+    def cut(self) -> None:
+        """See ``Line``: a chunked body lacks its end, any other needs a reset."""
+        if self._closed:
+            return
+        if self._current_request is not None and self._current_request.version < (1, 1):
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._abandon()
+            self._closed = True
+        else:
+            self._close_transport()
 
     def _end_a_body_cut_short(self) -> None:
         """Wait for no body whose end cannot come any more, of this request or of one that waited behind it."""
@@ -243,10 +288,12 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
 
     def _answer(self, response: HttpResponse, extra: Headers = ()) -> None:
         lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}".encode()]
-        length = (b"content-length", b"%d" % len(response.body))
+        body = response.body
+        assert isinstance(body, bytes)
+        length = (b"content-length", b"%d" % len(body))
         for name, value in (*response.headers, *extra, length, (b"connection", b"close")):
             lines.append(name + b": " + value)
-        self._safe_write(b"\r\n".join(lines) + b"\r\n\r\n" + response.body)
+        self._safe_write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
 
 
 class _Loop(uvloop.Loop):
@@ -269,6 +316,11 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotat
         for status in HTTPStatus:
             protocol._REASON_PHRASES.setdefault(status.value, status.phrase)  # noqa: SLF001  there is no other way
         super().init_process()
+
+    async def _shutdown(self) -> None:
+        """Streams have no end to wait for."""
+        self.asgi.streams.end()
+        await super()._shutdown()
 
     def _setup_event_loop(self) -> None:
         self.loop = _Loop()
