@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from raftkv.core.errors import Code, DefiniteError
+from raftkv.core.voters import majority
 
 Nodes = Sequence[dict[str, Any]]
 
@@ -27,7 +28,7 @@ def remark(nodes: Nodes) -> str:
     if count == size:
         return _unready(answered)
     told = f"{count} of {size} nodes answer{'s' if count == 1 else ''}"
-    spare, is_served = count - (size // 2 + 1), any(node.get("ready") for node in answered)
+    spare, is_served = count - majority(size), any(node.get("ready") for node in answered)
     if any("ring" in node for node in answered) or (spare < 0 and is_served):
         return f"degraded: {told}"
     if spare < 0:

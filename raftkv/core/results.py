@@ -11,6 +11,7 @@ import msgspec
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Consistency
+from raftkv.core.voters import majority
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="record", gc=False):
@@ -281,8 +282,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     @property
     def sizes(self) -> tuple[int, int, int]:
         """N, R and W; where a majority of all members decides, N is all of them."""
-        majority = self.cluster_size // 2 + 1
-        return self.n or self.cluster_size, self.r or majority, self.w or majority
+        usual = majority(self.cluster_size)
+        return self.n or self.cluster_size, self.r or usual, self.w or usual
 
 
 Outcome = Written | Answer | Ready | Status | Configured | Stored | Repaired | Membership | Refused | Unknown

@@ -16,6 +16,7 @@ import msgspec
 from raftkv.core.errors import Code
 from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Query, Read, Write
 from raftkv.core.results import Status
+from raftkv.core.voters import majority
 from raftkv.http import parameters
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
@@ -86,7 +87,7 @@ def _acks(text: str, n: int, known: Sizes) -> int:
             refuse(Code.NOT_SUPPORTED, "w: there is no leader in this cluster; name a number, majority or all")
         return 1
     if text == "majority":
-        return n // 2 + 1  # never MAJORITY: that is what writes get that name nothing, and POST /config changes it
+        return majority(n)  # never MAJORITY: that is what writes get that name nothing, and POST /config changes it
     if text == "all":
         return n
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= n):

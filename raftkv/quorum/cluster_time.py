@@ -1,6 +1,6 @@
 """What time it is in a leaderless cluster: the source of stamps, of expiry, and of how old data and deletions are.
 
-No single clock is believed. It is as late as a majority of all members say that it is (``core.agreement``), so clocks
+No single clock is believed. It is as late as a majority of all members say that it is (``core.voters``), so clocks
 that are wrong, ahead or behind, change nothing while they are less than half. Each member asks the others what their
 wall clocks show, over the links that stand anyway, and carries each answer on by its own monotonic clock. Half of the
 round trip bounds the error of an answer (NTP; Cristian 1989): a worse one replaces a better one only when both cannot
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from raftkv.core.agreement import reached_by_majority
+from raftkv.core.voters import Voters
 from raftkv.quorum.messages import AskClock, ShowClock
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import QuorumSettings
@@ -173,9 +173,9 @@ class ClusterTime:
         members = set(self._members()) | {self._node_id}
         own = _Reading(self._wall_us() - now_s * 1e6, 0.0, now_s)
         readings: Mapping[str, _Reading] = {**self._readings, self._node_id: own}
-        clocks = [reading.ahead_us for member, reading in readings.items() if member in members]
+        clocks = {member: reading.ahead_us for member, reading in readings.items() if member in members}
         self._counted = len(clocks), len(members)
-        bounds = reached_by_majority(clocks, len(members))
+        bounds = Voters.of(members).bounds(clocks)
         if bounds is None:
             return
         if self.is_known:

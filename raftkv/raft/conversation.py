@@ -6,7 +6,7 @@ whose outboxes leave after the next flush; nothing is sent, flushed or answered 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,8 @@ import msgspec
 from raftkv.peers.notices import Notices
 from raftkv.raft import messages
 from raftkv.raft.delays import Delays
-from raftkv.raft.engine.internals import Core, StableNode
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.engine.internals import Core
 from raftkv.raft.engine.journal import holds
 from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.leadership.agreed_time import AgreedTime
@@ -60,7 +61,7 @@ class Conversation:
         settings: ReplicaSettings,
         *,
         core: Core,
-        nodes: Mapping[str, StableNode],
+        electorate: Electorate,
         transport: GuardedTransport,
         elections: Elections,
         freshness: Freshness,
@@ -85,7 +86,7 @@ class Conversation:
     ) -> None:
         self._settings = settings
         self._core = core
-        self._nodes = nodes
+        self._electorate = electorate
         self._transport = transport
         self._elections = elections
         self._freshness = freshness
@@ -181,7 +182,7 @@ class Conversation:
 
     def take_late(self, now_s: float) -> None:
         """Take in the appends that artificial delays have held until now."""
-        for peer in self._nodes:
+        for peer in self._electorate.others:
             try:
                 for append in self._delays.arriving(peer).due(now_s):
                     self._take_append(peer, append, now_s)
@@ -234,13 +235,13 @@ class Conversation:
 
     def _on_pre_vote_answer(self, peer: str, answer: messages.PreVoteAnswer) -> None:
         if answer.term > self._core.term:
-            self._core.adopt_term(self._nodes[peer], answer.term)
+            self._core.adopt_term(peer, answer.term)
         else:
             self._elections.add(peer, answer)
 
     def _on_newer_term(self, peer: str, newer: messages.NewerTerm) -> None:
         if newer.term > self._core.term:
-            self._core.adopt_term(self._nodes[peer], newer.term)
+            self._core.adopt_term(peer, newer.term)
 
     def _on_ping(self, peer: str, ping: messages.Ping) -> None:
         core = self._core
@@ -287,14 +288,14 @@ class Conversation:
     def _on_term_answer(self, peer: str, answer: messages.TermAnswer) -> None:
         highest = self._readmission.told_term(peer, answer.nonce, answer.term)
         if highest is not None and highest > self._core.term:
-            self._core.adopt_term(self._nodes[peer], highest)
+            self._core.adopt_term(peer, highest)
 
     def _on_ask_readmission(self, peer: str, ask: messages.AskReadmission) -> None:
         """What ``peer`` acknowledged is forgotten before the round begins, so that no later commit rests on it."""
         if not self._core.is_leader or ask.term != self._core.term:
             self._transport.post(peer, messages.ReadmissionAnswer(nonce=ask.nonce, index=0))
             return
-        self._core.forget_match(self._nodes[peer])
+        self._core.forget_match(peer)
         self._rounds.ask(
             lambda index: self._transport.post(peer, messages.ReadmissionAnswer(nonce=ask.nonce, index=index))
         )

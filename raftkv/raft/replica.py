@@ -36,11 +36,13 @@ from raftkv.core.requests import (
     is_read,
 )
 from raftkv.core.results import Configured, PeerStatus, Repaired, Status, Written
+from raftkv.core.voters import Voters
 from raftkv.machine.command import encode
 from raftkv.machine.machine import Machine
 from raftkv.raft import messages
 from raftkv.raft.conversation import Conversation, standing
 from raftkv.raft.delays import Delays
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.engine.internals import NO_OP, Core, StableNode
 from raftkv.raft.engine.journal import LogJournal
 from raftkv.raft.engine.transport import GuardedTransport
@@ -116,22 +118,21 @@ class RaftReplica:
         self._clock = clock
         self._wall_ms = wall_ms
         self._room = Room(free_bytes, reserve_bytes=settings.disk_reserve_bytes)
-        self._size = len(settings.members)
-        self._majority = self._size // 2 + 1
-        self._nodes = {member: StableNode(member) for member in settings.members if member != settings.node_id}
+        self._electorate = Electorate(settings.node_id, Voters.of(settings.members))
         now_s = clock()
         self._machine = Machine(state.tables, settings.limits)
         self._readmission = Readmission(
-            tuple(self._nodes),
+            self._electorate,
             Memory() if memory is None else memory,
             nonce=random.getrandbits(62),
             heartbeat_s=settings.heartbeat_s,
             save=save or (lambda _memory: None),
         )
-        self._divergence = Divergence(tuple(self._nodes), heartbeat_s=settings.heartbeat_s)
+        self._divergence = Divergence(self._electorate, heartbeat_s=settings.heartbeat_s)
         self._divergence.applied(self._machine.applied_index, self._machine.state_hash)
+        nodes = {peer: StableNode(peer) for peer in self._electorate.others}
         self._transport = GuardedTransport(
-            self._nodes,
+            nodes,
             readmission=self._readmission,
             has_room=self._has_room,
             needs_snapshot=self._offer_snapshot,
@@ -141,7 +142,7 @@ class RaftReplica:
         )
         self._core = Core(
             node_id=settings.node_id,
-            peers=self._nodes,
+            peers=nodes,
             journal=LogJournal(log),
             transport=self._transport,
             election_timeout_s=settings.election_timeout_s,
@@ -151,16 +152,16 @@ class RaftReplica:
         )
         self._transport.core = self._core
         self._core.resume(self._machine.applied_index)
-        if not self._nodes:
+        if not nodes:
             self._core.election_deadline_s = now_s
         self._elections = Elections(
-            cluster_size=self._size,
+            electorate=self._electorate,
             election_timeout_s=settings.election_timeout_s,
             started_at_s=now_s,
             random=random,
         )
         self._rounds = ReadRounds(
-            cluster_size=self._size,
+            self._electorate,
             election_timeout_s=settings.election_timeout_s,
             drift_bound=settings.clock_drift_bound,
             heartbeat_s=settings.heartbeat_s,
@@ -177,12 +178,12 @@ class RaftReplica:
             ask=self._transport.post,
         )
         self._proposals = proposals.Proposals(
-            origin=random.getrandbits(63) + 1, cluster_size=self._size, max_waiting=settings.max_waiting
+            self._electorate, origin=random.getrandbits(63) + 1, max_waiting=settings.max_waiting
         )
         self._eventual = EventualReads(first_number=random.getrandbits(32), max_waiting=settings.max_waiting)
         self._delays = Delays(
             settings.delays,
-            peers=tuple(self._nodes),
+            peers=self._electorate.others,
             limit_bytes=settings.window_bytes,
             max_waiting=settings.max_waiting,
         )
@@ -192,7 +193,7 @@ class RaftReplica:
         self._vouching = Vouching(heartbeat_s=settings.heartbeat_s)
         self._readers = Readers(
             settings,
-            peers=tuple(self._nodes),
+            self._electorate,
             core=self._core,
             transport=self._transport,
             gate=self._gate,
@@ -228,11 +229,11 @@ class RaftReplica:
         self._uncommitted_since_s: float | None = None
         self._expiry_checked_at_s = now_s
         self._expiry_index = 0
-        self._agreed_time = AgreedTime(cluster_size=self._size)
+        self._agreed_time = AgreedTime(self._electorate)
         self._visibility = Visibility(self._machine.applied_index)
         self._appends = Appends(
+            self._electorate,
             core=self._core,
-            nodes=self._nodes.values(),
             proposals=self._proposals,
             transport=self._transport,
             visibility=self._visibility,
@@ -242,7 +243,7 @@ class RaftReplica:
         self.conversation = Conversation(
             settings,
             core=self._core,
-            nodes=self._nodes,
+            electorate=self._electorate,
             transport=self._transport,
             elections=self._elections,
             freshness=self._freshness,
@@ -293,25 +294,26 @@ class RaftReplica:
         """Set R and W of requests that name none, through the log, so that every node has the same."""
         _, r, w = self.status().sizes
         r, w = request.r or r, request.w or w
-        if request.n not in (DEFAULT, self._size):
-            reason = f"n: every node of a raft cluster has every key, so n is {self._size}; leave it out"
+        size = self._electorate.size
+        if request.n not in (DEFAULT, size):
+            reason = f"n: every node of a raft cluster has every key, so n is {size}; leave it out"
             pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
             return
         for name, number in (("r", r), ("w", w)):
-            if not 1 <= number <= self._size:
-                reason = f"{name}: {number} is not between 1 and {self._size}"
+            if not 1 <= number <= size:
+                reason = f"{name}: {number} is not between 1 and {size}"
                 pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
                 return
         changed = Pending()
-        configured = Configured(n=self._size, r=r, w=w)
+        configured = Configured(n=size, r=r, w=w)
         changed.when_done(lambda outcome: pending.resolve(configured if isinstance(outcome, Written) else outcome))
-        self._submit_write(Write(operations=(), acks=self._majority, sizes=(r, w)), deadline_s, changed)
+        self._submit_write(Write(operations=(), acks=self._electorate.majority, sizes=(r, w)), deadline_s, changed)
 
     def _submit_write(self, write: Write, deadline_s: float, pending: Pending) -> None:
-        if write.acks == MAJORITY and self._machine.sizes[1] not in (0, self._majority):
+        if write.acks == MAJORITY and self._machine.sizes[1] not in (0, self._electorate.majority):
             write = msgspec.structs.replace(write, acks=self._machine.sizes[1])
         limit_bytes = self._settings.largest_command_bytes - proposals.BATCH_OVERHEAD_BYTES
-        refusal = proposals.refusal(write, cluster_size=self._size, limit_bytes=limit_bytes)
+        refusal = proposals.refusal(write, cluster_size=self._electorate.size, limit_bytes=limit_bytes)
         if refusal is not None:
             pending.resolve(refusal)
         elif is_read(write):
@@ -326,7 +328,8 @@ class RaftReplica:
 
     def _repair(self, pending: Pending) -> None:
         """Throw the state of this node away, if it is wrong: all others must be there to give it another."""
-        away = [peer for peer in self._nodes if not self._transport.is_up(peer)]
+        peers = self._electorate.others
+        away = [peer for peer in peers if not self._transport.is_up(peer)]
         lacking = self._divergence.without_say()
         if not self._readmission.is_stopped:
             pending.resolve(NOTHING_TO_REPAIR)
@@ -341,7 +344,7 @@ class RaftReplica:
         else:
             self._readmission.discard()
             self._discards = True
-            nothing = Repaired(peers=tuple(self._nodes), unreachable=(), ranges=0, differing=0, received=0, sent=0)
+            nothing = Repaired(peers=peers, unreachable=(), ranges=0, differing=0, received=0, sent=0)
             pending.resolve(nothing)
 
     def begin_work(self, now_s: float) -> None:
@@ -383,7 +386,7 @@ class RaftReplica:
         self._send(self._transport.drain())
         moved = self._commit(now_s)
         self._hand_out()
-        if self._size == 1 and self._core.is_leader and self._core.commit_index < self._core.last_index:
+        if not self._electorate.others and self._core.is_leader and self._core.commit_index < self._core.last_index:
             return now_s  # alone, the next round commits what this one appended
         if moved:
             return now_s  # the next round tells who waits for what can be read here now
@@ -410,18 +413,18 @@ class RaftReplica:
                 PeerStatus(
                     id=peer,
                     reachable=self._transport.is_up(peer),
-                    match_index=core.match_index(node) if leading else None,
+                    match_index=core.match_index(peer) if leading else None,
                     misfit=self._misfits.get(peer, ""),
                 )
-                for peer, node in self._nodes.items()
+                for peer in self._electorate.others
             ),
             offers=OFFERS,
-            cluster_size=self._size,
+            cluster_size=self._electorate.size,
             level_at_s=None if level_at_s == float("-inf") else level_at_s,
             can_write=self._takes_writes if leading else self._forwards_writes,
             has_room=not self._room.is_full,
             state_path=self._state_path(),
-            n=self._size,
+            n=self._electorate.size,
             r=self._machine.sizes[0],
             w=self._machine.sizes[1],
             misfit=self._misfits.get(self._settings.node_id, "") or self._readmission.reason,
@@ -460,13 +463,13 @@ class RaftReplica:
         for peer in readmission.unheard:
             self._transport.post(peer, messages.AskTerm(nonce=readmission.nonce))
         leader = core.leader_id
-        if readmission.awaits_index and leader in self._nodes:
+        if readmission.awaits_index and leader in self._electorate.others:
             self._transport.post(leader, messages.AskReadmission(nonce=readmission.nonce, term=core.term))
 
     def _compare(self, now_s: float) -> None:
         """Tell the others what this node's state is, and stop serving if it is wrong by what they have told."""
         readmission = self._readmission
-        for peer in self._nodes:
+        for peer in self._electorate.others:
             if not self._transport.is_up(peer):
                 continue
             news = self._divergence.news_for(peer, has_say=readmission.has_say)
@@ -483,7 +486,7 @@ class RaftReplica:
         """Turn away whoever waits, and lead no more; the log goes on, so that what is applied can still be compared."""
         core = self._core
         if core.is_leader:
-            core.adopt_term(next(iter(self._nodes.values())), core.term + 1)
+            core.adopt_term(self._electorate.others[0], core.term + 1)
         self._proposals.abandon(refusal)
         self._gate.abandon(refusal)
         ready, self._gate.ready = self._gate.ready, []
@@ -513,7 +516,7 @@ class RaftReplica:
             yields = self._room.is_full and self._elections.yields(now_s)
             if not yields and not self._elections.withholds(now_s):
                 request = self._elections.open_round(position)
-                for peer in self._nodes:
+                for peer in self._electorate.others:
                     self._transport.post(peer, request)
         if self._elections.won(position):
             self._elections.close_round()
@@ -568,7 +571,7 @@ class RaftReplica:
             self.hand_over(None, now_s)
         word = self._handover.step(
             led_term=core.term if core.is_leader else None,
-            match_index=lambda peer: core.match_index(self._nodes[peer]),
+            match_index=core.match_index,
             last_index=core.last_index,
             now_s=now_s,
         )
@@ -652,9 +655,9 @@ class RaftReplica:
             takes_writes=not self._room.is_full or self._takes_writes,
         )
         if ping is not None:
-            for peer in self._nodes:
+            for peer in self._electorate.others:
                 self._transport.post(peer, ping)
-        elif not self._nodes:
+        elif not self._electorate.others:
             self._gate.step(position, now_s)
         if self._rounds.confirmed is not None:
             self._vouch(now_s)
@@ -730,7 +733,7 @@ class RaftReplica:
 
     def _send_late(self, now_s: float) -> None:
         """Send the appends that artificial delays have held until now."""
-        for peer in self._nodes:
+        for peer in self._electorate.others:
             for append in self._delays.leaving(peer).due(now_s):
                 self._link.send(peer, messages.encode(append))
 
@@ -787,7 +790,7 @@ class RaftReplica:
         core, is_up = self._core, self._transport.is_up
         if not core.is_leader:
             return {}
-        return {peer: core.match_index(node) for peer, node in self._nodes.items() if is_up(peer)}
+        return {peer: core.match_index(peer) for peer in self._electorate.others if is_up(peer)}
 
     def _has_room(self, peer: str, queued_bytes: int) -> bool:
         queued_bytes += self._delays.leaving(peer).waiting_bytes

@@ -118,3 +118,11 @@ def test_the_layers_in_the_design_are_those_that_the_tool_checks():
 
     wanted = [{module.strip() for module in layer.split("|")} for layer in reversed(layers)]
     assert groups == wanted
+
+
+def test_a_majority_is_computed_in_one_module_only():
+    halves = re.compile(r"// 2 \+ [12]|[+-] 1\) // 2|size // 2")
+    halving = {"raftkv.instruments.sim.nemesis", "raftkv.instruments.lab.reduction"}  # a network, and a list
+    computing = {name_of(source) for source in SOURCES if halves.search(source.read_text())}
+
+    assert computing - halving == {"raftkv.core.voters"}

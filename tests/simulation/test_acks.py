@@ -7,6 +7,7 @@ import pytest
 from raftkv.core.errors import Unknown
 from raftkv.core.requests import Configure, Consistency
 from raftkv.core.results import Written
+from raftkv.core.voters import Voters
 from raftkv.raft.messages import Applied, decode
 from raftkv.raft.writing import appends, proposals
 from raftkv.raft.writing.visibility import shown_from
@@ -38,14 +39,14 @@ def test_a_write_on_all_replicas_is_seen_by_local_reads_everywhere(size, through
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_counting_replicas_that_only_hold_the_write_would_leave_some_stale(size, monkeypatch):
     for module in (appends, proposals):
-        monkeypatch.setattr(module, "shown_from", lambda _size: 100)
+        monkeypatch.setattr(module, "shown_from", lambda _voters: 100)
 
     assert stale_local_reads(size, acks=size, through_leader=True) > 0
 
 
 @pytest.mark.parametrize(("size", "first"), [(2, 2), (3, 3), (4, 4), (5, 4), (7, 5)])
 def test_replicas_beyond_the_majority_must_show_a_write(size, first):
-    assert shown_from(size) == first
+    assert shown_from(Voters.of(f"n{number}" for number in range(size))) == first
 
 
 def test_who_wants_another_n_is_told_that_every_node_has_every_key():

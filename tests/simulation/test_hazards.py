@@ -200,7 +200,7 @@ def test_a_long_conflicting_tail_reconciles_at_once_10():
         cluster.members[new].core.append(b"\x01" + bytes(8) + b"fresh%d" % number)
     cluster.put_now(new, b"after")
     new_core = cluster.members[new].core
-    new_core.set_next_index(cluster.members[new].replica._nodes[old], new_core.last_index + 1)
+    new_core.set_next_index(old, new_core.last_index + 1)
 
     cluster.heal()
     cluster.run_until(lambda: core.last_index == cluster.members[new].core.last_index, limit_s=5.0)
@@ -370,7 +370,7 @@ def test_a_node_with_a_newer_term_is_taken_back():
     cluster.isolate(follower)
     cluster.run(2.0)
     core = cluster.members[follower].core
-    core.adopt_term(cluster.members[follower].replica._nodes[leader], core.term + 5)
+    core.adopt_term(leader, core.term + 5)
     cluster.step()
 
     cluster.heal()
@@ -772,7 +772,7 @@ def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
     assert cluster.members[leader].core.first_index > 2
 
     for peer in followers(cluster, leader):
-        match_index = replica.core.match_index(replica._nodes[peer])
+        match_index = replica.core.match_index(peer)
         reset = messages.AppendAnswer(
             term=replica.core.term,
             sequence=replica._transport._peers[peer].sequence,

@@ -142,7 +142,7 @@ def test_a_forgotten_vote_is_not_given_again():
     cluster.isolate(candidate, emptied_one)
     term = cluster.members[candidate].core.term + 3
     core = cluster.members[candidate].core
-    core.adopt_term(cluster.members[candidate].replica._nodes[emptied_one], term)
+    core.adopt_term(emptied_one, term)
     cluster.run(0.1)
     emptied(cluster, emptied_one)
     cluster.heal()

@@ -1,10 +1,12 @@
 """Who is wrong, by what the others tell: arithmetic over indexes and hashes."""
 
+from raftkv.core.voters import Voters
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.standing.divergence import KEPT, PATIENCE_HEARTBEATS, Divergence, Judgement
 
 
 def at(index, *, peers=("b", "c"), state_hash=1):
-    divergence = Divergence(peers, heartbeat_s=1.0)
+    divergence = Divergence(Electorate("a", Voters.of(("a", *peers))), heartbeat_s=1.0)
     for reached in range(max(1, index - 10), index + 1):
         divergence.applied(reached, state_hash)
     return divergence

@@ -17,6 +17,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from raftkv.core.voters import majority, minority
 from raftkv.experiment import LinkOrder, Orders
 from raftkv.instruments.lab.processes import Part
 from raftkv.peers.faults import NO_FAULT, Direction, Fault
@@ -132,7 +133,6 @@ def first_places(fault: AnyFault) -> Places:
 
 def _named(places: Places, nodes: Sequence[str], leader: str, random: Random) -> Places:
     """The ids that ``places`` stand for, ``rest`` left as it is, each once, in a stable order."""
-    minority = (len(nodes) - 1) // 2
     others = [node for node in nodes if node != leader]
     found: dict[str, None] = {}
     for place in places:
@@ -147,7 +147,8 @@ def _named(places: Places, nodes: Sequence[str], leader: str, random: Random) ->
         elif place == "any":
             chosen = [random.choice(nodes)]
         elif place in ("minority", "majority"):
-            chosen = random.sample(nodes, minority if place == "minority" else len(nodes) - minority)
+            count = minority(len(nodes)) if place == "minority" else majority(len(nodes))
+            chosen = random.sample(nodes, count)
         elif place == "all":
             chosen = list(nodes)
         else:

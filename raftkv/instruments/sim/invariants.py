@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from raftkv.core.voters import Voters
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
 from raftkv.machine.command import decode
@@ -70,13 +71,13 @@ class _Watched:
 class Invariants(Observer):
     """Watches a cluster; also counts the ``elections`` that somebody won."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, voters: Voters) -> None:
         self.counts: Counter[str] = Counter()
         self.committed: dict[int, tuple[bytes, int]] = {}
         self.committed_index = 0
         self._committed_in: dict[int, int] = {}
         self._commits: list[tuple[float, int]] = []
-        self._majority = size // 2 + 1
+        self._voters = voters
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
@@ -181,8 +182,8 @@ class Invariants(Observer):
     def _check_lives(self, machine: Machine, watched: _Watched, patience_s: float) -> None:
         """A leader that a majority has not been heard by for long must have stepped down (Raft thesis, section 6.2)."""
         now_s = machine.now_s()
-        heard_s = sorted([watched.heard_s.setdefault(name, now_s) for name in self._watched if name != machine.name])
-        last_s = heard_s[len(self._watched) - self._majority]
+        heard_s = {name: watched.heard_s.setdefault(name, now_s) for name in self._watched if name != machine.name}
+        last_s = self._voters.reached({**heard_s, machine.name: now_s}) or 0.0
         patience_s *= STEPPING_DOWN_PACES
         assert now_s - last_s <= patience_s, f"{machine.name} leads and heard no majority for {now_s - last_s:.3f} s"
 
@@ -251,11 +252,12 @@ class Invariants(Observer):
     def _check_durable(self, name: str, index: int, term: int) -> None:
         if index == 1:
             return  # every log begins with this entry, whoever writes it
-        holders = [
-            watched.holds_durably(index, term) or (watched.lost is not None and watched.lost.holds_durably(index, term))
-            for watched in self._watched.values()
-        ]
-        assert sum(holders) >= self._majority, f"{name} committed {index}, which no majority holds on disk"
+        holders = {
+            other
+            for other, watched in self._watched.items()
+            if watched.holds_durably(index, term) or (watched.lost and watched.lost.holds_durably(index, term))
+        }
+        assert self._voters.won(holders), f"{name} committed {index}, which no majority holds on disk"
 
     def committed_writes(self) -> list[Write]:
         """Everything that was ever committed, in order."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from raftkv.core.voters import minority
 from raftkv.instruments.sim.cluster import Cluster
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.machines import Machine, Observer
@@ -51,7 +52,7 @@ class Nemesis(Observer):
         self._kinds, self._weights = list(plan.faults), list(plan.faults.values())
         self._end_s = 0.0
         self._is_over = False
-        self._liars = self._random.sample(self._names, (len(self._names) - 1) // 2)
+        self._liars = self._random.sample(self._names, minority(len(self._names)))
         self._mistakes = Mistakes(cluster, mode, self._random, self._after)
         self._deeds: dict[str, Callable[[Machine], None]] = {
             "kill": self._kill,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.core.voters import minority
 from raftkv.instruments.sim.plan import Plan, mixture
 
 ACTIONS: Final = ("get", "put", "delete", "list", "put blindly", "passing put", "batch")
@@ -50,7 +51,7 @@ def draw(plan: Plan) -> QuorumPlan:
     n = min(n, members)
     sizes = tuple([(n, dice.randint(1, n), dice.randint(1, n)) for _ in range(dice.choice((1, 3)))])
     deeds = mixture(dice, DEEDS, at_least=(), share=0.5)
-    is_mostly_right = 2 * ((plan.size - 1) // 2) < members and "leave" not in deeds
+    is_mostly_right = 2 * minority(plan.size) < members and "leave" not in deeds
     if "join" in deeds or "leave" in deeds:
         sizes = sizes[:1]  # data moves by the cluster's own sizes
     if not is_mostly_right and random_module.Random(f"clocks {plan.seed}").random() < 0.3:

@@ -18,6 +18,7 @@ from raftkv.core.config import DelaysSection
 from raftkv.core.identity import Identity, Standing
 from raftkv.core.requests import Put, Repair
 from raftkv.core.rules import Rule
+from raftkv.core.voters import Voters
 from raftkv.instruments.sim.clients import PROBE, Clients, Seen
 from raftkv.instruments.sim.cluster import Cluster
 from raftkv.instruments.sim.disk import VirtualDisk
@@ -75,7 +76,7 @@ class RaftMode(Observer):
         snapshot_s: float = 0.05,
         snapshot_failure_rate: float = 0.0,
     ) -> None:
-        self.invariants = Invariants(len(settings.members))
+        self.invariants = Invariants(Voters.of(settings.members))
         self._settings = settings
         self._seed = seed
         self._segment_bytes = segment_bytes

@@ -118,6 +118,7 @@ class Core(SyncObj):  # type: ignore[misc]
     ) -> None:
         check_version()
         self.apply_entry = apply
+        self._peers = peers
         conf = SyncObjConf(
             autoTick=False,
             journalFile=journal,
@@ -199,21 +200,21 @@ class Core(SyncObj):  # type: ignore[misc]
         """Has this leader committed an entry of its own term? Only then is its commit index the cluster's."""
         return self.is_leader and self.commit_index >= self._SyncObj__noopIDx
 
-    def match_index(self, peer: StableNode) -> int:
+    def match_index(self, peer: str) -> int:
         """On the leader: up to which index ``peer`` is known to hold the same log."""
-        return int(self._SyncObj__raftMatchIndex.get(peer, 0))
+        return int(self._SyncObj__raftMatchIndex.get(self._peers[peer], 0))
 
-    def forget_match(self, peer: StableNode) -> None:
+    def forget_match(self, peer: str) -> None:
         """On the leader: nothing is known to be on the disk of ``peer`` any more."""
-        self._SyncObj__raftMatchIndex[peer] = 0
+        self._SyncObj__raftMatchIndex[self._peers[peer]] = 0
 
-    def next_index(self, peer: StableNode) -> int:
+    def next_index(self, peer: str) -> int:
         """On the leader: what goes to ``peer`` next."""
-        return int(self._SyncObj__raftNextIndex.get(peer, 0))
+        return int(self._SyncObj__raftNextIndex.get(self._peers[peer], 0))
 
-    def set_next_index(self, peer: StableNode, index: int) -> None:
+    def set_next_index(self, peer: str, index: int) -> None:
         """On the leader: go on with ``peer`` from ``index``."""
-        self._SyncObj__raftNextIndex[peer] = index
+        self._SyncObj__raftNextIndex[self._peers[peer]] = index
 
     @property
     def election_deadline_s(self) -> float:
@@ -254,7 +255,7 @@ class Core(SyncObj):  # type: ignore[misc]
         self._SyncObj__raftLastApplied = index
         self._SyncObj__raftCommitIndex = index
 
-    def adopt_term(self, peer: StableNode, term: int) -> None:
+    def adopt_term(self, peer: str, term: int) -> None:
         """Learn of a newer ``term`` and follow, without granting a vote: a vote request that nobody could grant."""
         request = {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1}
-        self._SyncObj__onMessageReceived(peer, request)
+        self._SyncObj__onMessageReceived(self._peers[peer], request)

@@ -151,7 +151,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
             self.post(peer, heartbeat)
             self._needs_snapshot(peer)
         elif entries and not self._has_room(peer, state.outbox_bytes):
-            self.core.set_next_index(node, message["prevLogIdx"] + 1)
+            self.core.set_next_index(peer, message["prevLogIdx"] + 1)
             self._pause(node)
             self.post(peer, heartbeat)
         elif not entries and self._may_wait(state, message["commit_index"]):
@@ -223,10 +223,9 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         state = self._peers[peer]
         # A pause belongs to the connection it was made on; kept, it would let PySyncObj's sending go round and round.
         state.connected, state.paused = True, False
-        node = self._nodes[peer]
-        self._onNodeConnected(node)
-        if self.core.is_leader and self.core.match_index(node):
-            self.core.set_next_index(node, self.core.match_index(node) + 1)
+        self._onNodeConnected(self._nodes[peer])
+        if self.core.is_leader and self.core.match_index(peer):
+            self.core.set_next_index(peer, self.core.match_index(peer) + 1)
 
     def link_down(self, peer: str) -> None:
         """The connection to ``peer`` is gone."""
@@ -279,7 +278,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         if not answer.counts:
             self._go_on_uncounted(peer, admitted)
             return
-        next_before = self.core.next_index(node)
+        next_before = self.core.next_index(peer)
         self._onMessageReceived(
             node,
             {
@@ -289,23 +288,23 @@ class GuardedTransport(Transport):  # type: ignore[misc]
                 "success": admitted.success,
             },
         )
-        next_index = self.core.next_index(node)
+        next_index = self.core.next_index(peer)
         if admitted.reset:
             state.reset_since = state.sequence
         else:
             next_index = max(next_before, next_index)
         # What the peer is known to hold need not go again; and if our log begins there, there is no going back.
-        self.core.set_next_index(node, max(next_index, self.core.match_index(node) + 1))
+        self.core.set_next_index(peer, max(next_index, self.core.match_index(peer) + 1))
 
     def _go_on_uncounted(self, peer: str, answer: AppendAnswer) -> None:
         """A follower that does not count is sent what it lacks; PySyncObj does not hear that it holds anything."""
-        node, state = self._nodes[peer], self._peers[peer]
-        self.core.forget_match(node)
+        state = self._peers[peer]
+        self.core.forget_match(peer)
         if answer.reset:
             state.reset_since = state.sequence
-            self.core.set_next_index(node, answer.next_index)
+            self.core.set_next_index(peer, answer.next_index)
         elif answer.success:
-            self.core.set_next_index(node, max(self.core.next_index(node), answer.next_index))
+            self.core.set_next_index(peer, max(self.core.next_index(peer), answer.next_index))
 
     def take_vote_request(self, peer: str, request: RequestVote) -> None:
         """Hand a vote request to PySyncObj."""

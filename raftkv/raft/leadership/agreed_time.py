@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.core.agreement import reached_by_majority
+from raftkv.raft.electorate import Electorate
 
 SLOWEST_RATE: Final = 0.9
 """How fast time passes at least, by the leader's monotonic clock, while it is ahead of what a majority says."""
@@ -27,8 +27,8 @@ SLOWEST_RATE: Final = 0.9
 class AgreedTime:
     """One node's knowledge of its peers' clocks, and the time it stamps with when it leads."""
 
-    def __init__(self, *, cluster_size: int) -> None:
-        self._size = cluster_size
+    def __init__(self, electorate: Electorate) -> None:
+        self._electorate = electorate
         self._term = 0
         self._ahead_ms: dict[str, float] = {}
         self._time_ms = 0.0
@@ -44,8 +44,9 @@ class AgreedTime:
         """What the leader of ``term`` stamps with now; its own wall clock counts as one of the members'."""
         self._enter(term, now_s)
         passed_ms = (now_s - self._read_at_s) * 1000
-        clocks = [float(wall_ms)] + [ahead_ms + now_s * 1000 for ahead_ms in self._ahead_ms.values()]
-        agreed_ms, _ = reached_by_majority(clocks, self._size) or (0.0, 0.0)
+        clocks = {peer: ahead_ms + now_s * 1000 for peer, ahead_ms in self._ahead_ms.items()}
+        clocks[self._electorate.node_id] = wall_ms
+        agreed_ms = self._electorate.voters.reached(clocks) or 0.0
         self._time_ms = max(self._time_ms + passed_ms * SLOWEST_RATE, agreed_ms, float(machine_ms))
         self._read_at_s = now_s
         return int(self._time_ms)

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.engine.guards import up_to_date
 from raftkv.raft.messages import PreVote, PreVoteAnswer
 
@@ -38,19 +39,20 @@ class Elections:
     def __init__(
         self,
         *,
-        cluster_size: int,
+        electorate: Electorate,
         election_timeout_s: float,
         started_at_s: float,
         random: random_module.Random,
     ) -> None:
-        self._majority = cluster_size // 2 + 1
+        self._electorate = electorate
         self._timeout_s = election_timeout_s
         self._random = random
         self._round = 0
         self._round_term = 0
         self._granted: set[str] | None = None
+        self._refused: set[str] = set()
         # A node that restarts may have promised a leader not to vote.
-        self.heard_at_s = started_at_s if cluster_size > 1 else started_at_s - election_timeout_s
+        self.heard_at_s = started_at_s if electorate.others else started_at_s - election_timeout_s
 
     def heard(self, now_s: float) -> None:
         """The leader of the current term was heard from."""
@@ -73,7 +75,7 @@ class Elections:
         """Begin to ask the others; replaces any round before."""
         self._round += 1
         self._round_term = standing.term
-        self._granted = set()
+        self._granted, self._refused = set(), set()
         return PreVote(
             term=standing.term + 1,
             last_log_index=standing.last_index,
@@ -86,15 +88,18 @@ class Elections:
         return now_s + self._timeout_s * (0.5 + self._random.random())
 
     def add(self, peer: str, answer: PreVoteAnswer) -> None:
-        """Count one answer; those to earlier rounds do not count."""
-        if self._granted is not None and answer.round == self._round and answer.granted:
-            self._granted.add(peer)
+        """Count one answer; those to earlier rounds do not count. A round that is lost is over."""
+        if self._granted is None or answer.round != self._round:
+            return
+        (self._granted if answer.granted else self._refused).add(peer)
+        if self._electorate.voters.lost(self._refused):
+            self.close_round()
 
     def won(self, standing: Standing) -> bool:
         """Would a majority, this node included, vote for it in the term after the current one?"""
-        return (
-            self._granted is not None and standing.term == self._round_term and len(self._granted) + 1 >= self._majority
-        )
+        if self._granted is None or standing.term != self._round_term:
+            return False
+        return self._electorate.agree(self._granted)
 
     def close_round(self) -> None:
         """The round did its work."""

@@ -5,7 +5,7 @@ Rules: what raft mode cannot give is refused, never approximated; every answer i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
@@ -13,6 +13,7 @@ from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
 from raftkv.core.results import Answer, Outcome, Ready, Record, Written
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.engine.internals import Core
 from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.messages import AskRecord, RecordAnswer, View
@@ -39,8 +40,8 @@ class Readers:
     def __init__(
         self,
         settings: ReplicaSettings,
+        electorate: Electorate,
         *,
-        peers: Sequence[str],
         core: Core,
         transport: GuardedTransport,
         gate: ReadGate,
@@ -54,8 +55,7 @@ class Readers:
     ) -> None:
         """``usual_r`` tells the R of eventual reads that name none; 0 stands for a majority."""
         self._node_id = settings.node_id
-        self._size = len(settings.members)
-        self._peers = peers
+        self._electorate = electorate
         self._core = core
         self._transport = transport
         self._gate = gate
@@ -93,7 +93,7 @@ class Readers:
                 return
             tables = self._state.tables
             results = reading.several(tables, write.operations)
-            pending.resolve(Written(results=results, revision=reading.revision(tables), acks=self._size // 2 + 1))
+            pending.resolve(Written(results=results, revision=reading.revision(tables), acks=self._electorate.majority))
 
         reached.when_done(answer)
         self._begin(Barrier(), deadline_s, reached)
@@ -143,9 +143,10 @@ class Readers:
             return Refused(code=Code.QUORUM_UNREACHABLE, detail=self._readmission.reason)
         if request.consistency is not Consistency.EVENTUAL:
             return 1 if request.r == DEFAULT else R_IS_EVENTUAL
-        needed = request.r or self._usual_r() or self._size // 2 + 1
-        if not 0 < needed <= self._size:
-            return Refused(code=Code.BAD_REQUEST, detail=f"r={request.r}, but the cluster has {self._size} nodes")
+        needed = request.r or self._usual_r() or self._electorate.majority
+        size = self._electorate.size
+        if not 0 < needed <= size:
+            return Refused(code=Code.BAD_REQUEST, detail=f"r={request.r}, but the cluster has {size} nodes")
         return needed if needed == 1 or isinstance(request.query, Get) else ONE_KEY_ONLY
 
     def _begin(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
@@ -166,7 +167,7 @@ class Readers:
             pending.resolve(overloaded("reads"))
 
     def _ask_replicas(self, key: bytes, needed: int, deadline_s: float, pending: Pending) -> None:
-        reachable = [peer for peer in self._peers if self._transport.is_up(peer)]
+        reachable = [peer for peer in self._electorate.others if self._transport.is_up(peer)]
         if len(reachable) + 1 < needed:
             pending.resolve(too_few(len(reachable) + 1, needed))
             return

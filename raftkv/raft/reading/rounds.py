@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.messages import Ping, Pong, Reading
 
 OnIndex = Callable[[int], None]
@@ -47,8 +48,10 @@ class _Round(msgspec.Struct, kw_only=True):
 class ReadRounds:
     """The leader's side: one round in flight at a time, shared by all who waited for it."""
 
-    def __init__(self, *, cluster_size: int, election_timeout_s: float, drift_bound: float, heartbeat_s: float) -> None:
-        self._needed = cluster_size // 2  # answers besides our own
+    def __init__(
+        self, electorate: Electorate, *, election_timeout_s: float, drift_bound: float, heartbeat_s: float
+    ) -> None:
+        self._electorate = electorate
         self._lease_s = election_timeout_s * (1 - drift_bound)
         self._heartbeat_s = heartbeat_s
         self._number = 0
@@ -138,7 +141,7 @@ class ReadRounds:
 
     def _finish_if_enough(self) -> None:
         finished = self._round
-        if finished is None or len(finished.yes) < self._needed:
+        if finished is None or not self._electorate.agree(finished.yes):
             return
         self._round = None
         self._lease_term = finished.term

@@ -19,6 +19,8 @@ from typing import Final
 
 import msgspec
 
+from raftkv.raft.electorate import Electorate
+
 KEPT: Final = 4096
 """Indexes whose hashes are remembered: what a peer tells is behind by a heartbeat, not by more than these."""
 
@@ -46,15 +48,14 @@ class _Voice(msgspec.Struct, frozen=True):
 class Divergence:
     """One node's own hashes and its peers' words."""
 
-    def __init__(self, peers: tuple[str, ...], *, heartbeat_s: float) -> None:
-        self._peers = peers
+    def __init__(self, electorate: Electorate, *, heartbeat_s: float) -> None:
+        self._electorate = electorate
         self._heartbeat_s = heartbeat_s
-        self._majority = (len(peers) + 1) // 2 + 1
         self._own: list[tuple[int, int]] = [(0, 0)] * KEPT
         self._newest = (0, 0)
         self._awaited: dict[str, tuple[int, int]] = {}
         self._voices: dict[str, _Voice] = {}
-        self._lacking = set(peers)
+        self._lacking = set(electorate.others)
         """Those that said nothing since they were connected, or that they fetch their state themselves."""
         self._since_s: float | None = None
         self._told: dict[str, tuple[int, int]] = {}
@@ -122,12 +123,12 @@ class Divergence:
         differ = sorted(peer for peer, voice in self._voices.items() if voice.agrees is False)
         if not differ:
             self._since_s = None
-            return Judgement() if len(self._voices) + 1 >= self._majority else None
+            return Judgement() if self._electorate.agree(self._voices) else None
         self._since_s = now_s if self._since_s is None else self._since_s
         first = min(self._voices[peer].index for peer in differ)
         agree = [peer for peer, voice in self._voices.items() if voice.agrees and voice.index >= first]
         mute = [peer for peer, voice in self._voices.items() if voice.agrees is None]
-        is_heard = len(differ) + len(agree) + len(mute) == len(self._peers)
+        is_heard = len(differ) + len(agree) + len(mute) == len(self._electorate.others)
         if not is_heard and now_s - self._since_s < PATIENCE_HEARTBEATS * self._heartbeat_s:
             return None
         if len(differ) < 1 + len(agree):

@@ -25,13 +25,14 @@ Pure: decides, and says what to ask; time enters as a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 import structlog
 
 from raftkv.core.identity import STOPPED, Identity, Standing
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.standing.divergence import Judgement
 
 ASK_HEARTBEATS: Final = 2
@@ -85,7 +86,7 @@ class Readmission:
 
     def __init__(
         self,
-        peers: Collection[str],
+        electorate: Electorate,
         memory: Memory,
         *,
         nonce: int,
@@ -93,8 +94,7 @@ class Readmission:
         save: Callable[[Memory], None],
     ) -> None:
         """``nonce`` is random, so that no answer to an earlier life counts; ``save`` makes the memory durable."""
-        self._peers = frozenset(peers)
-        self._majority = (len(peers) + 1) // 2 + 1
+        self._electorate = electorate
         self._take(memory)
         self._save = save
         self._nonce = nonce
@@ -105,7 +105,7 @@ class Readmission:
         self._blank: set[str] = set()
         self._terms: dict[str, int] = {}
         self._index: int | None = None
-        if not peers and memory.standing is not Standing.MEMBER:
+        if not electorate.others and memory.standing is not Standing.MEMBER:
             self._become(Standing.MEMBER)
 
     @property
@@ -147,13 +147,20 @@ class Readmission:
             return f"{self._memory.difference}; raftkv repair lets this node fetch the state of the others anew"
         if not self.is_recovering:
             found = len(self._blank) + 1
-            return f"it is new and has met {found} of the {self._majority} new nodes that can found a cluster"
-        silent = sorted(self._peers - set(self._terms))
+            return (
+                f"it is new and has met {found} of the {self._electorate.majority} new nodes that can found a cluster"
+            )
+        silent = sorted(self.unheard)
         if silent:
             return f"its data was lost; it waits to hear from {', '.join(silent)}"
         if self._index is None:
-            return f"its data was lost; it waits for a leader that {self._majority} other members confirm"
+            others = self._electorate.majority
+            return f"its data was lost; it waits for a leader that {others} other members confirm"
         return f"its data was lost; it fetches all up to entry {self._index}"
+
+    @property
+    def _peers(self) -> frozenset[str]:
+        return frozenset(self._electorate.others)
 
     # --- who is met
 
@@ -176,7 +183,7 @@ class Readmission:
         """Found a cluster with a majority once whoever is still missing has had time to say that there is one."""
         self._new_since_s = now_s if self._new_since_s is None else self._new_since_s
         is_new = self._memory.standing is Standing.NEW
-        if is_new and len(self._blank) + 1 >= self._majority and now_s - self._new_since_s >= self._patience_s:
+        if is_new and self._electorate.agree(self._blank) and now_s - self._new_since_s >= self._patience_s:
             self._become(Standing.MEMBER)
 
     def heard_of_term(self) -> None:

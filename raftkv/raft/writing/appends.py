@@ -8,14 +8,15 @@ waiting for it any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from raftkv.core.errors import Code, Refused
 from raftkv.machine.command import stamp
-from raftkv.raft.engine.internals import Core, StableNode
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.engine.internals import Core
 from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.messages import AskApplied, Replicated
 from raftkv.raft.writing.proposals import Proposals
@@ -43,9 +44,9 @@ class Appends:
 
     def __init__(
         self,
+        electorate: Electorate,
         *,
         core: Core,
-        nodes: Collection[StableNode],
         proposals: Proposals,
         transport: GuardedTransport,
         visibility: Visibility,
@@ -53,11 +54,10 @@ class Appends:
         stamp_ms: Callable[[], int],
     ) -> None:
         self._core = core
-        self._nodes = nodes
+        self._electorate = electorate
         self._proposals = proposals
         self._transport = transport
         self._visibility = visibility
-        self._shown_from = shown_from(len(nodes) + 1)
         self._asked_at_s = float("-inf")
         self._clock = clock
         self._stamp_ms = stamp_ms
@@ -68,10 +68,11 @@ class Appends:
 
         A majority is not asked about: whether there is one is for elections to find out.
         """
-        connected = 1 + sum(self._transport.is_up(node.id) for node in self._nodes)
-        if acks <= max(connected, (len(self._nodes) + 1) // 2 + 1):
+        electorate = self._electorate
+        connected = 1 + sum(self._transport.is_up(peer) for peer in electorate.others)
+        if acks <= max(connected, electorate.majority):
             return None
-        detail = f"w={acks}, but the leader reaches only {connected} of {len(self._nodes) + 1} nodes, itself included"
+        detail = f"w={acks}, but the leader reaches only {connected} of {electorate.size} nodes, itself included"
         return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
     def append(self, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
@@ -83,7 +84,7 @@ class Appends:
             now_s = self._clock()
             watch = _Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=now_s + WATCH_S)
             self._watches.append(watch)
-            if acks >= self._shown_from:
+            if acks >= shown_from(self._electorate.voters):
                 self._visibility.awaits(index)
                 self._ask_applied(index, now_s)
 
@@ -92,11 +93,12 @@ class Appends:
         if not self._watches:
             return
         now_s = self._clock()
-        matches = sorted((self._core.match_index(node) for node in self._nodes), reverse=True)
+        matches = sorted((self._core.match_index(peer) for peer in self._electorate.others), reverse=True)
         held, shown = [self._core.last_index, *matches], self._visibility.indexes()
+        from_shown = shown_from(self._electorate.voters)
         waiting = []
         for watch in self._watches:
-            reached = held if watch.acks < self._shown_from else shown
+            reached = held if watch.acks < from_shown else shown
             if len(reached) < watch.acks or reached[watch.acks - 1] < watch.index:
                 if now_s < watch.until_s:
                     waiting.append(watch)
@@ -106,15 +108,15 @@ class Appends:
                 self._transport.post(watch.peer, Replicated(sequence=watch.sequence))
         self._watches = waiting
         if now_s - self._asked_at_s >= ASK_AGAIN_S:
-            self._ask_applied(max((w.index for w in waiting if w.acks >= self._shown_from), default=0), now_s)
+            self._ask_applied(max((w.index for w in waiting if w.acks >= from_shown), default=0), now_s)
 
     def _ask_applied(self, index: int, now_s: float) -> None:
         """Have every follower told of the commit of ``index`` without delay, and tell when it shows it."""
         self._asked_at_s = now_s
-        for node in self._nodes:
-            if not self._visibility.shows(node.id, index):
-                self._transport.await_commit(node.id, index)
-                self._transport.post(node.id, AskApplied(term=self._core.term, index=index))
+        for peer in self._electorate.others:
+            if not self._visibility.shows(peer, index):
+                self._transport.await_commit(peer, index)
+                self._transport.post(peer, AskApplied(term=self._core.term, index=index))
 
     def forget(self) -> None:
         """Drop every watch: this node leads no more, or in another term."""

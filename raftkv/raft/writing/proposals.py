@@ -23,9 +23,10 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import ABSENT, ANY, DEFAULT, MAJORITY, Delete, Get, Put, Write
+from raftkv.core.requests import ABSENT, ANY, DEFAULT, Delete, Get, Put, Write
 from raftkv.core.results import Outcome, Record, Written
 from raftkv.machine import command as commands
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.settings import NOT_OF_RAFT, SHUTTING_DOWN
 from raftkv.raft.writing.visibility import shown_from
 
@@ -124,11 +125,10 @@ class Proposals:
     ``settled`` gathers outcomes; the replica hands them out once what they rest on is durable and visible.
     """
 
-    def __init__(self, *, origin: int, cluster_size: int, max_waiting: int) -> None:
+    def __init__(self, electorate: Electorate, *, origin: int, max_waiting: int) -> None:
         """``origin`` is random: news of an earlier life's commands, by their sequence, must not meet this one's."""
         self.origin = origin
-        self._majority = cluster_size // 2 + 1
-        self._shown_from = shown_from(cluster_size)
+        self._electorate = electorate
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
         self._batches: dict[int, Batch] = {}
@@ -228,7 +228,7 @@ class Proposals:
         if batch is None:
             return
         batch.replicated = True
-        if batch.acks < self._majority:
+        if batch.acks < self._electorate.majority:
             accepted = Written(results=(), revision=0, acks=batch.acks, committed=False)
             self._settle(batch, [accepted] * len(batch.writes))
             if batch is self._current:
@@ -308,9 +308,10 @@ class Proposals:
     def _settle_if_complete(self, batch: Batch) -> None:
         if not batch.outcomes:
             return
-        if batch.acks >= self._shown_from and not batch.replicated:
+        voters = self._electorate.voters
+        if batch.acks >= shown_from(voters) and not batch.replicated:
             return
-        acks = max(batch.acks, self._majority) if batch.acks != MAJORITY else self._majority
+        acks = max(batch.acks, voters.majority)
         outcomes = [msgspec.structs.replace(written, acks=acks) for written in batch.outcomes]
         self._settle(batch, outcomes)
         self._forget(batch)

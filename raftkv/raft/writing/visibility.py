@@ -11,12 +11,13 @@ Nobody is asked as long as nobody waits. Pure bookkeeping: no clock, no I/O.
 
 from __future__ import annotations
 
+from raftkv.core.voters import Voters
 from raftkv.raft.messages import Applied, AskApplied
 
 
-def shown_from(cluster_size: int) -> int:
+def shown_from(voters: Voters) -> int:
     """From how many acknowledgements on replicas must show a write, not only hold it."""
-    return max(2, min(cluster_size // 2 + 2, cluster_size))
+    return max(2, min(voters.majority + 1, len(voters.names)))
 
 
 class Visibility:

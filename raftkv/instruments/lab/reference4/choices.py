@@ -7,10 +7,11 @@ from typing import Final, Literal
 import msgspec
 
 from raftkv.core.config import DelaysSection
+from raftkv.core.voters import majority
 from raftkv.instruments.load.plan import Distribution, Plan, Ratio
 
 NODES: Final = 5
-MAJORITY: Final = NODES // 2 + 1
+MAJORITY: Final = majority(NODES)
 DELAYS: Final = DelaysSection(leader_after_message_s=0.2, follower_update_s=0.1, follower_read_s=0.05)
 """The leader waits 200 ms after each message to a follower, a follower 100 ms per update and 50 ms per read."""
 

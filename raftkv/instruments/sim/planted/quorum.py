@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -10,9 +10,9 @@ import msgspec
 from raftkv.core import identity
 from raftkv.core.errors import Code, Refused
 from raftkv.core.rules import FIRST_SIZES, Rule
+from raftkv.core.voters import Voters
 from raftkv.instruments.sim.planted.standing import COMMON
 from raftkv.instruments.sim.planted.swaps import Remedy, Swap, always, around, gives, instead, rule, then
-from raftkv.quorum import cluster_time
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import Conversation
 from raftkv.quorum.coordination.reads import ReadCoordinator
@@ -97,8 +97,8 @@ def _keep_own_stamps(original: Any, self: Any, newest: Stamp, *, makes_room: boo
     return None if newest.node == self._settings.node_id else original(self, newest, makes_room=makes_room)
 
 
-def _believe_the_highest(clocks: Iterable[float], _size: int) -> tuple[float, float] | None:
-    return max(clocks), max(clocks)
+def _believe_the_highest(_voters: Voters, clocks: Mapping[str, float]) -> tuple[float, float] | None:
+    return max(clocks.values()), max(clocks.values())
 
 
 def _is_waited_for(coordinator: type) -> Swap:
@@ -205,7 +205,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
     ),
     "first clock believed": rule(
         "time is what a majority of clocks has reached",
-        instead(cluster_time, "reached_by_majority", _believe_the_highest),
+        instead(Voters, "bounds", _believe_the_highest),
     ),
     "first sizes": rule("a cluster begins with one N, R and W", around(identity, "differences", _without_first_sizes)),
     "done before durable": rule(

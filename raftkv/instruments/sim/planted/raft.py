@@ -98,8 +98,8 @@ def _take_as_the_library(self: Any, peer: str, answer: AppendAnswer) -> None:
 
 def _take_below_the_known(taken: Any, self: Any, peer: str, answer: AppendAnswer) -> None:
     """What is known to be held goes again when it is asked for."""
-    core, node = self.core, self._nodes[peer]
-    next_before = core.next_index(node)
+    core = self.core
+    next_before = core.next_index(peer)
     set_next_index = core.set_next_index
     core.set_next_index = lambda *_: None
     try:
@@ -107,7 +107,7 @@ def _take_below_the_known(taken: Any, self: Any, peer: str, answer: AppendAnswer
     finally:
         core.set_next_index = set_next_index
     if not answer.reset:
-        set_next_index(node, max(next_before, core.next_index(node)))
+        set_next_index(peer, max(next_before, core.next_index(peer)))
 
 
 def configured(**changes: Any) -> Swap:
