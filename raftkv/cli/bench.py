@@ -232,9 +232,9 @@ def reference4(run_s: float, seed: int, out: Path, images: Literal["png", "svg"]
     are started and ended here. Writes tables, graphs, and which choice is best for which ratio, and why.
     """
     try:
-        from raftkv.instruments.lab.cluster import ClusterError  # noqa: PLC0415
         from raftkv.instruments.lab.reference4.report import write  # noqa: PLC0415
         from raftkv.instruments.lab.reference4.runs import Settings, perform  # noqa: PLC0415
+        from raftkv.instruments.local.nodes import ClusterError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.UsageError(MISSING.format(error.name)) from None
     command = shlex.join(["raftkv", "bench", "reference4", "--seconds", f"{run_s:g}", "--seed", str(seed)])

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import requests
 
-from raftkv.instruments.lab.cluster import wait_until
-from raftkv.instruments.lab.processes import descendants
+from raftkv.instruments.local.nodes import wait_until
+from raftkv.instruments.local.processes import descendants
 from tests.integration.processes import RealCluster
 
 TRAITOR = "n1"

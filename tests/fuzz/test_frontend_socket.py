@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from raftkv.core.requests import Configure, Inspect, Put, Request, Write
 from raftkv.frontend import wire
-from raftkv.instruments.lab.processes import descendants
+from raftkv.instruments.local.processes import descendants
 from tests.fuzz.budget import made_up
 from tests.fuzz.mutations import bent, numbers, rearranged, values
 from tests.fuzz.siege import Siege

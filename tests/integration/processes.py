@@ -7,10 +7,11 @@ from pathlib import Path
 
 import requests
 
-from raftkv.instruments.lab.cluster import Cluster, loopback_sites
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import loopback_sites
 
 
-class RealCluster(Cluster):
+class RealCluster(LocalCluster):
     """Nodes n1..nN on loopback under ``home``, with requests of every kind; ``http`` and ``peer`` are their ports.
 
     Those after the first ``size`` are newcomers.

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from raftkv.instruments.lab.cluster import wait_until
+from raftkv.instruments.local.nodes import wait_until
 from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration

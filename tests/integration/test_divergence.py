@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from raftkv.instruments.lab.cluster import wait_until
+from raftkv.instruments.local.nodes import wait_until
 from raftkv.machine import layout
 from raftkv.machine.rows import SummedRows
 from raftkv.storage.engines.lmdb import LmdbTables

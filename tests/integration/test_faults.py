@@ -7,9 +7,9 @@ import socket
 import pytest
 import requests
 
-from raftkv.instruments.lab.cluster import wait_until
 from raftkv.instruments.lab.faults import Kill, Mute, Partition, Pause
-from raftkv.instruments.lab.processes import descendants
+from raftkv.instruments.local.nodes import wait_until
+from raftkv.instruments.local.processes import descendants
 from tests.integration.processes import RealCluster
 from tests.integration.trial import run_trial
 

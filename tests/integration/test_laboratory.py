@@ -11,10 +11,11 @@ import pytest
 
 from raftkv.experiment import Orders
 from raftkv.instruments.lab import namespaces
-from raftkv.instruments.lab.cluster import Cluster, ClusterError, loopback_sites, wait_until
 from raftkv.instruments.lab.namespaces import Namespaces
 from raftkv.instruments.lab.nemesis import Nemesis
-from raftkv.instruments.lab.processes import alive, descendants
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import ClusterError, loopback_sites, wait_until
+from raftkv.instruments.local.processes import alive, descendants
 
 pytestmark = pytest.mark.integration
 
@@ -26,9 +27,10 @@ EXPERIMENT = """
 import sys
 import time
 from pathlib import Path
-from raftkv.instruments.lab.cluster import Cluster, loopback_sites
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import loopback_sites
 
-with Cluster(Path(sys.argv[1]), loopback_sites(3)) as cluster:
+with LocalCluster(Path(sys.argv[1]), loopback_sites(3)) as cluster:
     cluster.start()
     cluster.wait_ready()
     cluster.pause("n2")
@@ -58,7 +60,7 @@ def test_nodes_end_when_the_experimenter_is_killed_even_one_that_is_paused(tmp_p
 
 
 def test_a_node_refuses_senseless_orders_and_goes_on(tmp_path):
-    with Cluster(tmp_path, loopback_sites(1)) as cluster:
+    with LocalCluster(tmp_path, loopback_sites(1)) as cluster:
         cluster.start()
         cluster.wait_ready()
         with pytest.raises(ClusterError, match="refused"):
@@ -70,7 +72,7 @@ def test_a_node_refuses_senseless_orders_and_goes_on(tmp_path):
 
 
 def test_a_node_that_ends_by_itself_is_written_down_and_started_again(tmp_path):
-    with Cluster(tmp_path, loopback_sites(1)) as cluster, Nemesis(cluster, random=Random(0)) as nemesis:
+    with LocalCluster(tmp_path, loopback_sites(1)) as cluster, Nemesis(cluster, random=Random(0)) as nemesis:
         cluster.start()
         cluster.wait_ready()
         process = cluster.processes["n1"]

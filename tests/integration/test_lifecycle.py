@@ -13,9 +13,9 @@ import trustme
 
 from raftkv.client import Client
 from raftkv.core.errors import DefiniteError
-from raftkv.instruments.lab.cluster import loopback_sites, wait_until
 from raftkv.instruments.lab.disks import SmallDisk, why_unavailable
-from raftkv.instruments.lab.processes import descendants
+from raftkv.instruments.local.nodes import loopback_sites, wait_until
+from raftkv.instruments.local.processes import descendants
 from raftkv.process.command import module
 from tests.integration.processes import RealCluster
 

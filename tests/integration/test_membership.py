@@ -12,10 +12,10 @@ from collections import Counter
 import pytest
 
 from raftkv.instruments.lab.audit import audit
-from raftkv.instruments.lab.cluster import wait_until
 from raftkv.instruments.lab.history import Delete, History, Operation, Outcome, Put
 from raftkv.instruments.lab.script import Workload
 from raftkv.instruments.lab.workload import Clients
+from raftkv.instruments.local.nodes import wait_until
 from raftkv.quorum.membership.ring import Ring, position
 from tests.integration.processes import RealCluster
 from tests.integration.trial import SEED, leftovers, report

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import requests
 
-from raftkv.instruments.lab.cluster import wait_until
+from raftkv.instruments.local.nodes import wait_until
 from raftkv.process.command import module
 from tests.integration.processes import RealCluster
 

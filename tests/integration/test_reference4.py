@@ -7,12 +7,12 @@ import pytest
 
 from raftkv.cli import exits
 from raftkv.cli.main import run
-from raftkv.instruments.lab.cluster import ClusterError, wait_until
 from raftkv.instruments.lab.reference4.choices import CHOICES, NODES
 from raftkv.instruments.lab.reference4.conditions import assert_in_force, establish
 from raftkv.instruments.lab.reference4.runs import Settings, measure
 from raftkv.instruments.load.plan import RATIOS
 from raftkv.instruments.load.samples import Kind
+from raftkv.instruments.local.nodes import ClusterError, wait_until
 from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,6 @@ is asserted of all of them stands in ``trial.py``.
 import pytest
 
 from raftkv.instruments.lab import checker, disks, namespaces
-from raftkv.instruments.lab.cluster import wait_until
 from raftkv.instruments.lab.faults import (
     Delay,
     FullDisk,
@@ -22,6 +21,7 @@ from raftkv.instruments.lab.faults import (
 )
 from raftkv.instruments.lab.history import Outcome
 from raftkv.instruments.lab.script import Workload
+from raftkv.instruments.local.nodes import wait_until
 from tests.integration.trial import SEED, SOAK_S, judge, perform, run_trial
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(int(2 * SOAK_S) + 240)]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from raftkv.instruments.lab.cluster import loopback_sites, wait_until
-from raftkv.instruments.lab.processes import descendants
+from raftkv.instruments.local.nodes import loopback_sites, wait_until
+from raftkv.instruments.local.processes import descendants
 from raftkv.process.command import module
 from tests.integration.processes import RealCluster
 

@@ -22,7 +22,6 @@ import msgspec
 
 from raftkv.instruments.lab import checker
 from raftkv.instruments.lab.audit import LAST_LOOK, audit, final_reads
-from raftkv.instruments.lab.cluster import Cluster, loopback_sites, wait_until
 from raftkv.instruments.lab.disks import SmallDisk
 from raftkv.instruments.lab.faults import AnyFault
 from raftkv.instruments.lab.history import History, Outcome
@@ -31,6 +30,8 @@ from raftkv.instruments.lab.nemesis import Nemesis
 from raftkv.instruments.lab.script import Workload
 from raftkv.instruments.lab.witness import render
 from raftkv.instruments.lab.workload import Clients
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import loopback_sites, wait_until
 
 SEED = int(os.environ.get("RAFTKV_FAULTS_SEED", "1"))
 SOAK_S = float(os.environ.get("RAFTKV_FAULTS_S", "60"))
@@ -43,7 +44,7 @@ RESUMED_S = 60.0
 class Stage(msgspec.Struct, frozen=True):
     """What a disturbance has to work with."""
 
-    cluster: Cluster
+    cluster: LocalCluster
     nemesis: Nemesis
     clients: Clients
     disks: dict[str, SmallDisk]
@@ -137,7 +138,7 @@ def perform(
         namespaces = stack.enter_context(Namespaces(size)) if in_namespaces else None
         sites = namespaces.sites if namespaces is not None else loopback_sites(size)
         sites = tuple(msgspec.structs.replace(s, under=(under or {}).get(s.id, ()) + s.under) for s in sites)
-        cluster = Cluster(home, sites, sections)
+        cluster = LocalCluster(home, sites, sections)
         disks = {node: SmallDisk(cluster.data_dir(node), disk_bytes) for node in cluster.nodes if disk_bytes}
         for disk in disks.values():
             stack.enter_context(disk)
@@ -165,7 +166,7 @@ def perform(
     return trial
 
 
-def _look(cluster: Cluster, history: History) -> tuple[History, dict[str, dict[bytes, bytes]]]:
+def _look(cluster: LocalCluster, history: History) -> tuple[History, dict[str, dict[bytes, bytes]]]:
     """Read everything once more through one node, linearizably, and each node's own copy."""
     began_ns = time.monotonic_ns()
     newest = cluster.copy(cluster.nodes[0], "linearizable")

@@ -6,7 +6,7 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, Put, Read, Write
 from raftkv.core.results import Answer, Record, Written
 from raftkv.instruments.sim import raft
-from raftkv.instruments.sim.cluster import Cluster as SimulatedCluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.snapshots import rows_of
 
 STEP_S = 0.005

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from raftkv.core.requests import Consistency, Delete, Get, Put, Read, Write
 from raftkv.core.results import Record, Siblings
-from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.quorum import QuorumMode, quorum_settings
 
 
-class Leaderless(Cluster):
+class Leaderless(SimulatedCluster):
     """``size`` machines, of which the first ``members`` begin; connected and told of each other.
 
     ``rules`` are those that a machine has otherwise than the others, by its name.

@@ -15,7 +15,6 @@ from typing import Final
 
 from raftkv.client.connection import UnheardError, UnsentError
 from raftkv.instruments.lab.additions import Additions, Update
-from raftkv.instruments.lab.cluster import Cluster, loopback_sites, wait_until
 from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
 from raftkv.instruments.lab.exchange import Connection
 from raftkv.instruments.lab.faults import Partition
@@ -25,6 +24,8 @@ from raftkv.instruments.lab.record import Evidence, Performed, Run, write_eviden
 from raftkv.instruments.lab.run import Tell, agree, describe, last_look, started
 from raftkv.instruments.lab.scenario import Scenario, Traffic, Variant
 from raftkv.instruments.lab.wording import described, quoted
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import loopback_sites, wait_until
 
 TIMEOUT_S: Final = 2.0
 
@@ -68,7 +69,7 @@ STORY: Final = "Four clients, one request at a time, three nodes: real processes
 class Stage:
     """A cluster, and what clients asked of it so far."""
 
-    def __init__(self, cluster: Cluster, tell: Tell) -> None:
+    def __init__(self, cluster: LocalCluster, tell: Tell) -> None:
         self.cluster = cluster
         self.operations: list[Operation] = []
         self.began_ns = time.monotonic_ns()
@@ -217,11 +218,11 @@ def _told(operation: Operation) -> str:
     return described(operation) + ("" if isinstance(operation.action, Get) else " → done")
 
 
-def _wait_shown(cluster: Cluster, node: str, key: bytes, value: bytes) -> None:
+def _wait_shown(cluster: LocalCluster, node: str, key: bytes, value: bytes) -> None:
     wait_until(lambda: cluster.copy(node).get(key) == value, f"{node} to show {quoted(value)}")
 
 
-def _leader_but(cluster: Cluster, old: str) -> str | None:
+def _leader_but(cluster: LocalCluster, old: str) -> str | None:
     for node in cluster.nodes:
         status = cluster.status(node) if node != old else None
         if status is not None and status["role"] == "leader":
@@ -229,5 +230,5 @@ def _leader_but(cluster: Cluster, old: str) -> str | None:
     return None
 
 
-def _others(cluster: Cluster, node: str) -> str:
+def _others(cluster: LocalCluster, node: str) -> str:
     return " and ".join(other for other in cluster.nodes if other != node)

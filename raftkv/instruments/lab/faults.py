@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from raftkv.core.voters import majority, minority
 from raftkv.experiment import LinkOrder, Orders
-from raftkv.instruments.lab.processes import Part
+from raftkv.instruments.local.processes import Part
 from raftkv.peers.faults import NO_FAULT, Direction, Fault
 
 Places = tuple[str, ...]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from raftkv.core.config import Address
-from raftkv.instruments.lab.cluster import Site
+from raftkv.instruments.local.nodes import Site
 
 HTTP_PORT: Final = 8001
 PEER_PORT: Final = 9001

@@ -20,7 +20,6 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.experiment import Orders
-from raftkv.instruments.lab.cluster import Cluster
 from raftkv.instruments.lab.disks import SmallDisk
 from raftkv.instruments.lab.faults import (
     AnyFault,
@@ -37,6 +36,7 @@ from raftkv.instruments.lab.faults import (
     resolve,
 )
 from raftkv.instruments.lab.namespaces import Namespaces
+from raftkv.instruments.local.cluster import LocalCluster
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Nemesis:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: LocalCluster,
         *,
         random: Random,
         namespaces: Namespaces | None = None,

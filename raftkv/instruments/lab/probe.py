@@ -12,8 +12,9 @@ import http.client
 import time
 from typing import Final
 
-from raftkv.instruments.lab.cluster import Cluster, ClusterError
 from raftkv.instruments.lab.record import Delay
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import ClusterError
 
 WRITES: Final = 25
 """Per node; so many delays of each pair of nodes are known then."""
@@ -23,7 +24,7 @@ SHOWN_S: Final = 10.0
 KEY_PREFIX: Final = "probe"
 
 
-def measured_delays(cluster: Cluster) -> tuple[Delay, ...]:
+def measured_delays(cluster: LocalCluster) -> tuple[Delay, ...]:
     """Delays of writes and of reads at every node; raises ``ClusterError`` when something does not answer."""
     found: list[Delay] = []
     with contextlib.ExitStack() as stack:

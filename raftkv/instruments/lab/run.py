@@ -24,7 +24,6 @@ from typing import Final
 
 from raftkv.client.connection import Answer
 from raftkv.instruments.lab.audit import LAST_LOOK
-from raftkv.instruments.lab.cluster import Cluster, ClusterError, Site, loopback_sites, wait_until
 from raftkv.instruments.lab.dialect import Step, finding, request_of
 from raftkv.instruments.lab.fault_wording import in_words
 from raftkv.instruments.lab.faults import Loss, Throttle
@@ -35,6 +34,8 @@ from raftkv.instruments.lab.probe import measured_delays
 from raftkv.instruments.lab.record import SCENARIO, Evidence, Performed, Run, write_evidence, write_run
 from raftkv.instruments.lab.scenario import Scenario, ScenarioError, Variant
 from raftkv.instruments.lab.workload import Clients
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import ClusterError, Site, loopback_sites, wait_until
 
 Tell = Callable[[str], None]
 
@@ -143,11 +144,11 @@ def perform_variant(
 
 
 @contextlib.contextmanager
-def started(variant: Variant, sites: Sequence[Site], folder: Path) -> Iterator[Cluster]:
+def started(variant: Variant, sites: Sequence[Site], folder: Path) -> Iterator[LocalCluster]:
     """A cluster of ``variant`` at ``sites`` that is ready; only its configuration and logs stay, in ``folder``."""
     home = Path(tempfile.mkdtemp(prefix="raftkv-lab-"))
     try:
-        with Cluster(home, sites, variant.sections(), mode=variant.mode) as cluster:
+        with LocalCluster(home, sites, variant.sections(), mode=variant.mode) as cluster:
             cluster.start()
             cluster.wait_ready()
             yield cluster
@@ -159,7 +160,7 @@ def started(variant: Variant, sites: Sequence[Site], folder: Path) -> Iterator[C
         shutil.rmtree(home, ignore_errors=True)
 
 
-def agree(cluster: Cluster, variant: Variant, destroyed: set[str]) -> None:
+def agree(cluster: LocalCluster, variant: Variant, destroyed: set[str]) -> None:
     """Wait until the nodes that are left serve and have told each other what they know."""
     left = [node for node in cluster.nodes if node not in destroyed]
     cluster.wait_ready(*left)
@@ -173,12 +174,12 @@ def agree(cluster: Cluster, variant: Variant, destroyed: set[str]) -> None:
             raise ClusterError(f"{node} was asked to repair and answered {answer}")
 
 
-def _hints_pending(cluster: Cluster) -> int:
+def _hints_pending(cluster: LocalCluster) -> int:
     statuses = [cluster.status(node) for node in cluster.nodes]
     return sum(status["hints_pending"] if status is not None else 1 for status in statuses)
 
 
-def last_look(cluster: Cluster, variant: Variant, history: History, destroyed: set[str]) -> History:
+def last_look(cluster: LocalCluster, variant: Variant, history: History, destroyed: set[str]) -> History:
     """``history`` with one more read of every key by a new client, from every replica or through the leader."""
     left = [node for node in cluster.nodes if node not in destroyed]
     replicas = min(variant.config.get("quorum", {}).get("n", 3), len(left))

@@ -20,7 +20,7 @@ from raftkv.core.identity import STOPPED
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import ABSENT, ANY, MAJORITY, Barrier, Consistency, Delete, Get, Put, Read, Request, Write
 from raftkv.core.results import Answer, DeleteDone, Mismatch, Missing, Outcome, PutDone, Ready, Record, Written
-from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Machine, Observer, Process
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.schedule import Event
@@ -95,7 +95,7 @@ def _shown(process: Process, key: bytes) -> Record | None:
 class Clients(Observer):
     """All clients of a run; ``seen`` is their history, in order of invocation."""
 
-    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+    def __init__(self, cluster: SimulatedCluster, plan: Plan) -> None:
         self.seen: list[Seen] = []
         self.counts: Counter[str] = Counter()
         self._cluster = cluster

@@ -28,7 +28,7 @@ ALWAYS_IN_FORCE: Final = {name for names in ALWAYS.values() for name in names}
 class Mode(Protocol):
     """Makes the replicas of one mode."""
 
-    def attach(self, cluster: Cluster) -> None:
+    def attach(self, cluster: SimulatedCluster) -> None:
         """The cluster is about to be used: give the library its clock, watch what must be watched."""
 
     def make(self, machine: Machine, port: Greeter) -> Process:
@@ -75,7 +75,7 @@ class _OnMachine:
         return self._machine.identity
 
 
-class Cluster:
+class SimulatedCluster:
     """Machines, the network between them, and time."""
 
     def __init__(

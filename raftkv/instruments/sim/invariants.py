@@ -28,7 +28,7 @@ from raftkv.storage.log.segments import Entry
 
 if TYPE_CHECKING:
     from raftkv.core.requests import Write
-    from raftkv.instruments.sim.cluster import Cluster
+    from raftkv.instruments.sim.cluster import SimulatedCluster
     from raftkv.instruments.sim.raft_replica import SimulatedReplica
 
 
@@ -83,9 +83,9 @@ class Invariants(Observer):
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._states: dict[int, tuple[int, int]] = {}
         self._watched: dict[str, _Watched] = {}
-        self._cluster: Cluster
+        self._cluster: SimulatedCluster
 
-    def watch(self, cluster: Cluster) -> None:
+    def watch(self, cluster: SimulatedCluster) -> None:
         """Begin."""
         self._cluster = cluster
         self._watched = {name: _Watched() for name in cluster.machines}

@@ -16,7 +16,7 @@ import msgspec
 
 from raftkv.core.identity import Identity, greeting_of, misfit, started
 from raftkv.core.rules import Rule
-from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.machines import Machine, Observer
 
@@ -58,7 +58,7 @@ class Mistakes(Observer):
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: SimulatedCluster,
         mode: MendingMode,
         random: random_module.Random,
         after: Callable[[Callable[[], None]], None],

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from raftkv.core.voters import minority
-from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.mistakes import MendingMode, Mistakes
@@ -41,7 +41,7 @@ class StruckMode(MendingMode, Protocol):
 class Nemesis(Observer):
     """One run's faults; ``counts`` has them by kind."""
 
-    def __init__(self, cluster: Cluster, plan: Plan, mode: StruckMode) -> None:
+    def __init__(self, cluster: SimulatedCluster, plan: Plan, mode: StruckMode) -> None:
         self.counts: Counter[str] = Counter()
         self._cluster = cluster
         self._plan = plan

@@ -18,7 +18,7 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
 from raftkv.instruments.sim.clients import Seen
-from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Machine
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.plan import Plan
@@ -201,7 +201,7 @@ class QuorumMode:
                 "quorum.w": settings.w % settings.n + 1,
             }
 
-    def attach(self, cluster: Cluster) -> None:
+    def attach(self, cluster: SimulatedCluster) -> None:
         """See ``Mode``."""
         self.cluster = cluster
         first = self.members_first or tuple(cluster.machines)
@@ -357,7 +357,7 @@ class QuorumMode:
 
     # --- what a whole run asks for
 
-    def clients(self, cluster: Cluster, plan: Plan) -> QuorumClients:
+    def clients(self, cluster: SimulatedCluster, plan: Plan) -> QuorumClients:
         """See ``SimulatedMode``."""
         assert self._plan is not None
         self._pace_s = plan.pace_s

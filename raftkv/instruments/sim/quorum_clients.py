@@ -30,7 +30,7 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Answer, Membership, Outcome, Page, Record, Siblings, Written
-from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import Asked, Promises, check_history
@@ -66,7 +66,7 @@ class _Client:
 class QuorumClients(Observer):
     """All clients and operators of a run. ``asked`` is the history, in order of invocation."""
 
-    def __init__(self, cluster: Cluster, plan: Plan, quorum: QuorumPlan, mode: QuorumMode) -> None:
+    def __init__(self, cluster: SimulatedCluster, plan: Plan, quorum: QuorumPlan, mode: QuorumMode) -> None:
         self.seen: list[Seen] = []
         """Nothing for the checker of linearizable histories."""
         self.asked: list[Asked] = []

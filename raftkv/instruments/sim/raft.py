@@ -20,7 +20,7 @@ from raftkv.core.requests import Put, Repair
 from raftkv.core.rules import Rule
 from raftkv.core.voters import Voters
 from raftkv.instruments.sim.clients import PROBE, Clients, Seen
-from raftkv.instruments.sim.cluster import Cluster
+from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.invariants import Invariants
 from raftkv.instruments.sim.machines import Machine, Observer
@@ -93,7 +93,7 @@ class RaftMode(Observer):
         self._on_copies: set[str] = set()
         self._has_strayed = False
 
-    def attach(self, cluster: Cluster) -> None:
+    def attach(self, cluster: SimulatedCluster) -> None:
         """See ``Mode``."""
         self._cluster = cluster
         for machine in cluster.machines.values():
@@ -250,7 +250,7 @@ class RaftMode(Observer):
         working = [machine.process for machine in self._cluster.machines.values() if machine.is_working]
         return [process for process in working if isinstance(process, SimulatedReplica)]
 
-    def clients(self, cluster: Cluster, plan: Plan) -> Clients:
+    def clients(self, cluster: SimulatedCluster, plan: Plan) -> Clients:
         """See ``SimulatedMode``."""
         return Clients(cluster, plan)
 

@@ -22,7 +22,7 @@ from raftkv.core.results import Written
 from raftkv.instruments.sim import plan as plans
 from raftkv.instruments.sim import quorum, raft
 from raftkv.instruments.sim.clients import Seen
-from raftkv.instruments.sim.cluster import Cluster, Mode
+from raftkv.instruments.sim.cluster import Mode, SimulatedCluster
 from raftkv.instruments.sim.nemesis import Nemesis, StruckMode
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.transcript import Transcript
@@ -52,7 +52,7 @@ class RunningClients(Protocol):
 class SimulatedMode(Mode, StruckMode, Protocol):
     """A mode as a whole run needs it."""
 
-    def clients(self, cluster: Cluster, plan: Plan) -> RunningClients:
+    def clients(self, cluster: SimulatedCluster, plan: Plan) -> RunningClients:
         """Those who ask, and judge what they are told."""
 
     def useful(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class _Simulation:
         self.plan = plan
         self.mode = mode
         transcript.describe(START_S, "plan", repr(plan))
-        self.cluster = Cluster(
+        self.cluster = SimulatedCluster(
             plan.names,
             mode,
             seed=plan.seed,

@@ -13,21 +13,22 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.instruments.lab.cluster import Cluster, ClusterError, wait_until
 from raftkv.instruments.lab.reference4.choices import Choice
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import ClusterError, wait_until
 
 ASK_S: Final = 10.0
 PROBE: Final = "probe"
 
 
-def establish(cluster: Cluster, choice: Choice) -> None:
+def establish(cluster: LocalCluster, choice: Choice) -> None:
     """Make ``cluster`` have what ``choice`` says by default, and wait until every node says so."""
     node = cluster.nodes[0]
     _expect(cluster, node, "POST", "/config", {"n": choice.n, "r": choice.r, "w": choice.w})
     wait_until(lambda: all(_sizes(cluster, node) == choice_sizes(choice) for node in cluster.nodes), "N, R and W")
 
 
-def assert_in_force(cluster: Cluster, choice: Choice) -> None:
+def assert_in_force(cluster: LocalCluster, choice: Choice) -> None:
     """Raise ``ClusterError`` unless every node has what ``choice`` says, by its word and by its deeds."""
     for node in cluster.nodes:
         found = _sizes(cluster, node)
@@ -56,13 +57,13 @@ def choice_sizes(choice: Choice) -> tuple[int, int, int]:
     return choice.n, choice.r, choice.w
 
 
-def _sizes(cluster: Cluster, node: str) -> tuple[int, int, int]:
+def _sizes(cluster: LocalCluster, node: str) -> tuple[int, int, int]:
     _, body = _expect(cluster, node, "GET", "/config")
     return body["n"], body["r"], body["w"]
 
 
 def _expect(
-    cluster: Cluster,
+    cluster: LocalCluster,
     node: str,
     method: str,
     path: str,
@@ -78,7 +79,7 @@ def _expect(
 
 
 def send(
-    cluster: Cluster, node: str, method: str, path: str, document: Mapping[str, object] | None = None
+    cluster: LocalCluster, node: str, method: str, path: str, document: Mapping[str, object] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """One request and its status, headers and body; raises ``ClusterError``."""
     address = cluster.sites[node].http

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 import uvloop
 
-from raftkv.instruments.lab.cluster import Cluster, ClusterError, loopback_sites
 from raftkv.instruments.lab.reference4.choices import CHOICES, CLIENTS, Choice
 from raftkv.instruments.lab.reference4.conditions import assert_in_force, establish
 from raftkv.instruments.load.dialect import RaftkvDialect
@@ -21,6 +20,8 @@ from raftkv.instruments.load.engine import Server
 from raftkv.instruments.load.plan import RATIOS, Ratio
 from raftkv.instruments.load.result import Result
 from raftkv.instruments.load.run import run
+from raftkv.instruments.local.cluster import LocalCluster
+from raftkv.instruments.local.nodes import ClusterError, loopback_sites
 
 SETTLE_S: Final = 60.0
 
@@ -66,7 +67,7 @@ def perform(
         tell(f"{choice.title}: starting {choice.n} nodes")
         with tempfile.TemporaryDirectory(prefix="raftkv-reference4-") as home:
             sites = loopback_sites(choice.n)
-            with Cluster(Path(home), sites, choice.sections, mode=choice.mode) as cluster:
+            with LocalCluster(Path(home), sites, choice.sections, mode=choice.mode) as cluster:
                 cluster.start()
                 cluster.wait_ready()
                 establish(cluster, choice)
@@ -77,7 +78,7 @@ def perform(
     return tuple(runs)
 
 
-def measure(cluster: Cluster, choice: Choice, ratio: Ratio, settings: Settings) -> Run:
+def measure(cluster: LocalCluster, choice: Choice, ratio: Ratio, settings: Settings) -> Run:
     """One run on a cluster that ``choice`` was set on; raises ``ClusterError`` when it is not in force."""
     if choice.mode == "raft":  # without a leader every write was on all nodes before its client went on
         cluster.wait_level(SETTLE_S)  # what an earlier run left under way must not slow this one
