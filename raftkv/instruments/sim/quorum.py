@@ -46,12 +46,14 @@ LOOK_PACES: Final = 0.2
 class Kept(msgspec.Struct):
     """What a machine keeps through the lives of its processes: its engine, and the members it is configured with.
 
-    Without ``configured`` it is no member. ``is_joining`` until its data remembers the members.
+    Without ``configured`` it is no member. ``turned_away`` are those that it was configured with when it was told that
+    it had been removed, which may have been old news.
     """
 
     engine: SimulatedEngine
     configured: tuple[Entry, ...] = ()
     losses: int = 0
+    turned_away: tuple[Entry, ...] = ()
 
 
 class SimulatedQuorum(QuorumReplica):
@@ -221,7 +223,7 @@ class QuorumMode:
         store = Store(kept.engine, CONFLICTS[settings.conflicts], max_siblings=settings.max_siblings)
         remembered = remembered_members(store)
         if remembered is not None and self._was_removed(machine.name):
-            kept.configured = ()
+            kept.configured, kept.turned_away = (), kept.configured
             return Absent()
         own = next(entry for entry in kept.configured if entry.id == machine.name)
         replica = SimulatedQuorum(
@@ -378,10 +380,23 @@ class QuorumMode:
         if self.cluster.now_s - self._looked_s < LOOK_PACES * self._pace_s:
             return False
         self._looked_s = self.cluster.now_s
+        self._start_again()
         unlevel = check_replicas(self.replicas())
         if unlevel:
             self.cluster.transcript.describe(self.cluster.now_s, "sim", f"is not level yet: {unlevel}")
         return not unlevel
+
+    def _start_again(self) -> None:
+        """Whoever looks after a node that was turned away by old news starts it once more: the others have heard."""
+        for machine in self.cluster.machines.values():
+            kept: Kept = machine.keeps
+            if not kept.turned_away or not isinstance(machine.process, Absent):
+                continue
+            entries = [replica.entries.get(machine.name) for replica in self.replicas()]
+            if any(entry is not None and entry.phase is not Phase.LEFT for entry in entries):
+                kept.configured, kept.turned_away = kept.turned_away, ()
+                machine.end()
+                machine.start()
 
     def check_end(self, _seen: list[Seen]) -> None:
         """See ``SimulatedMode``."""
