@@ -1,8 +1,8 @@
-"""``python -m bench.compare``: raftkv against etcd in one interleaved run on this machine.
+"""``python -m bench.compare``: raftkv against etcd, or one mode against the other, in one interleaved run.
 
 Both clusters are up for the whole run and only one is under load at a time: an idle one costs a few percent of a core,
 which is measured and shown, whereas stopping and starting between turns would cost an election each time. Within a
-round every scenario is measured on etcd and then on raftkv, so that noise of the machine hits both.
+round every scenario is measured on one and then on the other, so that noise of the machine hits both.
 """
 
 from __future__ import annotations
@@ -11,20 +11,29 @@ import asyncio
 import gc
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 import msgspec
-import uvloop
 from rich.console import Console
 
 from bench import processes, report, scenarios
-from bench.clusters import Cluster, ClusterError, EtcdCluster, RaftkvCluster, etcd_program
+from bench.clusters import SYSTEMS, Measured, QuorumCluster, etcd_program
 from bench.dialects import pairs
-from bench.load import LoadError, Measurement, measure, pour
+from bench.load import Measurement, measure, pour
 from bench.report import Comparison, Idle, Row, Steadiness
 from bench.scenarios import Scenario
-from bench.surroundings import observe, store, workplace
+from bench.surroundings import (
+    connections_option,
+    data_dir_option,
+    json_option,
+    observe,
+    run_at,
+    seconds_option,
+    store,
+)
+from raftkv.instruments.local.nodes import ClusterError
 
 SETTLE_S = 3.0
 BETWEEN_TURNS_S = 0.5
@@ -45,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Run:
     """One run over clusters that are up; results collect in ``comparison``."""
 
-    def __init__(self, plan: Plan, clusters: Sequence[Cluster], console: Console, comparison: Comparison) -> None:
+    def __init__(self, plan: Plan, clusters: Sequence[Measured], console: Console, comparison: Comparison) -> None:
         self._plan = plan
         self._clusters = clusters
         self._console = console
@@ -66,7 +75,7 @@ class Run:
 
     async def _idle(self) -> None:
         await asyncio.sleep(SETTLE_S)
-        before = [[(one, processes.cpu_s([one])) for one in cluster.processes()] for cluster in self._clusters]
+        before = [[(one, processes.cpu_s([one])) for one in cluster.parts()] for cluster in self._clusters]
         await asyncio.sleep(self._plan.idle_s)
         found = []
         for cluster, known in zip(self._clusters, before, strict=True):
@@ -80,9 +89,9 @@ class Run:
         self.comparison = msgspec.structs.replace(self.comparison, idle=tuple(found))
         self._console.print(report.idle_table(found))
 
-    async def _preload(self, cluster: Cluster) -> None:
+    async def _preload(self, cluster: Measured) -> None:
         load = scenarios.load(cluster.dialect, "batch", self._pairs)
-        await pour(await cluster.servers(), load.requests, load.check)
+        await pour(cluster.servers(), load.requests, load.check)
 
     async def _rounds(self, chosen: Sequence[Scenario]) -> None:
         measured: dict[tuple[str, str], list[Measurement]] = {}
@@ -99,18 +108,18 @@ class Run:
         latency = f"p50 {one.latency_ms_p50:.2f} ms, p99 {one.latency_ms_p99:.2f} ms"
         self._console.print(f"{what}  {one.operations_per_s:10,.0f} op/s  {latency}, {one.errors} errors")
 
-    async def _turn(self, cluster: Cluster, scenario: Scenario, seconds: float) -> Measurement:
-        kind = scenario.raftkv if cluster.name == "raftkv" else scenario.etcd
+    async def _turn(self, cluster: Measured, scenario: Scenario, seconds: float) -> Measurement:
+        kind = scenario.etcd if cluster.name == "etcd" else scenario.raftkv
         load = scenarios.load(cluster.dialect, kind, self._pairs)
-        before = await _highest_term(cluster)
+        before = _highest_term(cluster)
         clients = scenario.connections or self._plan.connections
-        known = cluster.processes()
-        servers = await cluster.servers()
+        known = cluster.parts()
+        servers = cluster.servers()
         one = await measure(servers, load, seconds, lambda: processes.cpu_s(known), clients=clients)
         await asyncio.sleep(BETWEEN_TURNS_S)
-        return msgspec.structs.replace(one, term_changes=await _highest_term(cluster) - before)
+        return msgspec.structs.replace(one, term_changes=_highest_term(cluster) - before)
 
-    async def _steadiness(self, cluster: Cluster) -> None:
+    async def _steadiness(self, cluster: Measured) -> None:
         leaders: list[str] = []
         terms: set[int] = set()
         unanswered = 0
@@ -118,7 +127,7 @@ class Run:
         async def watch() -> None:
             nonlocal unanswered
             while True:
-                standings = await cluster.standings()
+                standings = await asyncio.to_thread(cluster.standings)
                 unanswered += len(cluster.nodes) - len(standings)
                 terms.update(standing.term for standing in standings.values())
                 for node, standing in standings.items():
@@ -146,8 +155,8 @@ class Run:
         self.comparison = msgspec.structs.replace(self.comparison, steadiness=(*self.comparison.steadiness, found))
 
 
-async def _highest_term(cluster: Cluster) -> int:
-    standings = await cluster.standings()
+def _highest_term(cluster: Measured) -> int:
+    standings = cluster.standings()
     if not standings:
         raise ClusterError(f"no node of {cluster.name} answers any more")
     return max(standing.term for standing in standings.values())
@@ -156,7 +165,7 @@ async def _highest_term(cluster: Cluster) -> int:
 def show(comparison: Comparison, console: Console) -> None:
     """All tables of a run; the idle one was shown when it was measured."""
     if comparison.rows:
-        console.print(report.throughput_table(comparison.rows))
+        console.print(report.throughput_table(comparison.rows, comparison.systems))
         console.print(report.cost_table(comparison.rows))
     if comparison.steadiness:
         console.print(report.steadiness_table(comparison.steadiness))
@@ -164,40 +173,45 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(f"first error, {line}", markup=False)
 
 
-async def _compare(plan: Plan, home: Path, systems: Sequence[type[Cluster]], console: Console) -> Comparison:
+async def _compare(plan: Plan, home: Path, systems: Sequence[type[Measured]], console: Console) -> Comparison:
     surroundings = observe(home)
     if surroundings.file_system in ("tmpfs", "ramfs"):
         console.print("The data is in memory: a flush costs nothing here. Choose a disk with --data-dir.", style="red")
     comparison = Comparison(
-        surroundings=surroundings, seconds=plan.seconds, rounds=plan.rounds, connections=plan.connections
+        surroundings=surroundings,
+        systems=tuple([system.name for system in systems]),
+        seconds=plan.seconds,
+        rounds=plan.rounds,
+        connections=plan.connections,
     )
-    clusters = [system(home / system.name) for system in systems]
-    run = Run(plan, clusters, console, comparison)
-    try:
+    with ExitStack() as stack:
+        clusters = [stack.enter_context(system(home / system.name)) for system in systems]
+        run = Run(plan, clusters, console, comparison)
+        stack.callback(lambda: show(run.comparison, console))  # also when it is broken off
         for cluster in clusters:
-            await cluster.start()
+            cluster.begin()
         await run.all()
-    finally:
-        # A run that was broken off still shows what it has.
-        for cluster in clusters:
-            for process in cluster.end():
-                console.print(
-                    f"{cluster.name}: {process} did not end on request and was killed", style="red", markup=False
-                )
-        show(run.comparison, console)
     return run.comparison
 
 
 @click.command()
-@click.option("--seconds", default=5.0, show_default=True, help="Length of one measurement, after a warm-up of 1 s.")
+@seconds_option
 @click.option("--rounds", default=5, show_default=True, help="How often every scenario is measured on each system.")
-@click.option("--connections", default=32, show_default=True, help="Spread evenly over the three nodes.")
+@connections_option
 @click.option("--only", multiple=True, type=click.Choice(scenarios.NAMES), help="Repeatable; default: everything.")
 @click.option("--idle-seconds", default=20.0, show_default=True, help="How long idle CPU is watched.")
 @click.option("--leader-seconds", default=60.0, show_default=True, help="How long leadership is watched under load.")
-@click.option("--system", type=click.Choice(["both", "etcd", "raftkv"]), default="both", show_default=True)
-@click.option("--data-dir", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where data goes.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Default: bench/results/.")
+@click.option(
+    "--system",
+    "systems",
+    type=click.Choice(list(SYSTEMS)),
+    multiple=True,
+    default=("etcd", "raft"),
+    show_default=True,
+    help="One, or two that are compared: the second is divided by the first.",
+)
+@data_dir_option
+@json_option
 def main(
     *,
     seconds: float,
@@ -206,31 +220,28 @@ def main(
     only: tuple[str, ...],
     idle_seconds: float,
     leader_seconds: float,
-    system: str,
+    systems: tuple[str, ...],
     data_dir: Path | None,
     json_path: Path | None,
 ) -> None:
-    """Measure raftkv against etcd: three durable nodes each, 100-byte values, the same client, alternating turns."""
+    """Measure systems against each other: three durable nodes each, 100-byte values, one client, alternating turns."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    chosen = [SYSTEMS[name] for name in systems[:2]]
+    if "etcd" in systems and etcd_program() is None:
+        console.print("etcd is not installed (Debian: apt install etcd-server): raftkv is measured alone.")
+        chosen = [system for system in chosen if system.name != "etcd"]
+    names = only or scenarios.NAMES
+    if QuorumCluster in chosen:
+        names = tuple(name for name in names if name not in scenarios.OF_LEADERS)
     plan = Plan(
         seconds=seconds,
         rounds=rounds,
         connections=connections,
         idle_s=idle_seconds,
         steadiness_s=leader_seconds,
-        names=only or scenarios.NAMES,
+        names=names,
     )
-    systems: list[type[Cluster]] = [one for one in (EtcdCluster, RaftkvCluster) if system in ("both", one.name)]
-    if EtcdCluster in systems and etcd_program() is None:
-        console.print("etcd is not installed (Debian: apt install etcd-server): raftkv is measured alone, no ratios.")
-        systems = [RaftkvCluster]
-    try:
-        with workplace(data_dir) as home:
-            comparison = uvloop.run(_compare(plan, home, systems, console))
-    except (ClusterError, LoadError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException("broken off") from None
+    comparison = run_at(data_dir, lambda home: _compare(plan, home, chosen, console))
     console.print(f"stored in {click.format_filename(store(comparison, 'compare', json_path))}")
 
 

@@ -7,7 +7,6 @@ so; a read must carry a value that this benchmark wrote. Pure: no sockets, no cl
 from __future__ import annotations
 
 import base64
-import json
 import random
 import string
 from collections.abc import Callable, Sequence
@@ -22,14 +21,6 @@ VALUE_MARK = b"bench-value-"
 
 Check = Callable[[int, bytes], bool]
 Pair = tuple[str, str]
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node says of itself; ``applied_index`` tells when the nodes have the same."""
-
-    term: int
-    leads: bool
-    applied_index: int
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +42,6 @@ class Dialect(Protocol):
 
     def batches(self, pairs: Sequence[Pair], size: int) -> Load:
         """``size`` puts in each request."""
-
-    def standing_request(self) -> bytes:
-        """Ask a node how it stands."""
-
-    def standing(self, body: bytes) -> Standing:
-        """Read the answer; raises ``ValueError`` (or a subclass) when it is not one."""
 
 
 def pairs(count: int, value_bytes: int, seed: int = 1) -> list[Pair]:
@@ -95,17 +80,6 @@ class RaftkvDialect:
             requests.append(json_post("/batch", {"operations": operations}))
         return Load(requests=requests, operations_per_request=size, check=_batch_check)
 
-    def standing_request(self) -> bytes:
-        """``GET /status``."""
-        return http_request("GET", "/status")
-
-    def standing(self, body: bytes) -> Standing:
-        """The members of ``/status`` that matter here."""
-        document = json.loads(body)
-        return Standing(
-            term=document["term"], leads=document["role"] == "leader", applied_index=document["applied_index"]
-        )
-
 
 def _batch_check(status: int, body: bytes) -> bool:
     results = body.count(b'"op":')
@@ -138,19 +112,6 @@ class EtcdDialect:
             return status == 200 and b'"succeeded":true' in body
 
         return Load(requests=requests, operations_per_request=size, check=check)
-
-    def standing_request(self) -> bytes:
-        """``POST /v3/maintenance/status``."""
-        return json_post("/v3/maintenance/status", {})
-
-    def standing(self, body: bytes) -> Standing:
-        """The gateway writes 64-bit numbers as strings."""
-        document = json.loads(body)
-        return Standing(
-            term=int(document["raftTerm"]),
-            leads=document.get("leader", "") == document["header"]["member_id"],
-            applied_index=int(document["raftAppliedIndex"]),
-        )
 
 
 def _base64(text: str) -> str:

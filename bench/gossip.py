@@ -11,7 +11,6 @@ shows how often that errs with no connections to go by: the part of all (observe
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import statistics
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import click
 import msgspec
 
 from raftkv.core.config import QuorumSection
+from raftkv.instruments.sim.schedule import Schedule
 from raftkv.quorum.membership.gossip import Entry, GossipMessage, Membership, Phase, Sizes
 from raftkv.quorum.messages import Gossip, encode, frame
 
@@ -59,11 +59,9 @@ class Simulation:
     def __init__(self, count: int, seed: int, *, settings: QuorumSection | None = None) -> None:
         self._settings = settings or QuorumSection()
         self._random = Random(seed)
-        self._order = itertools.count()
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._schedule = Schedule()
         self._linked: set[frozenset[str]] = set()
         self.nodes: dict[str, Membership] = {}
-        self.now_s = 0.0
         self.messages_count = 0
         self.bytes_count = 0
         self.largest_bytes = 0
@@ -72,12 +70,14 @@ class Simulation:
             self._start(entry, members)
         self._linked = {frozenset(pair) for pair in itertools.combinations(self.nodes, 2)}
 
+    @property
+    def now_s(self) -> float:
+        """The virtual time."""
+        return self._schedule.now_s
+
     def run(self, until_s: float) -> None:
         """Let everything happen that is due by ``until_s``."""
-        while self._events and self._events[0][0] <= until_s:
-            self.now_s, _, action = heapq.heappop(self._events)
-            action()
-        self.now_s = until_s
+        self._schedule.run_to(until_s)
 
     def run_until(self, is_so: Callable[[], bool]) -> float:
         """Let time pass until ``is_so``; how long it took. Raises ``TimeoutError`` if it never seems to be."""
@@ -130,15 +130,12 @@ class Simulation:
         )
         node.say(view=VIEW, synced=VIEW)
         self.nodes[entry.id] = node
-        self._at(self.now_s + self._random.random() * settings.gossip_s, lambda: self._tick(entry.id))
-
-    def _at(self, due_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (due_s, next(self._order), action))
+        self._schedule.after(self._random.random() * settings.gossip_s, lambda: self._tick(entry.id))
 
     def _tick(self, name: str) -> None:
         if name in self.nodes:
             self._send(name, self.nodes[name].tick(self._live(name)))
-            self._at(self.now_s + self._settings.gossip_s, lambda: self._tick(name))
+            self._schedule.after(self._settings.gossip_s, lambda: self._tick(name))
 
     def _live(self, name: str) -> list[str]:
         return [other for other in self.nodes if frozenset((name, other)) in self._linked]
@@ -149,7 +146,7 @@ class Simulation:
             self.messages_count += 1
             self.bytes_count += size
             self.largest_bytes = max(self.largest_bytes, size)
-            self._at(self.now_s + LATENCY_S, lambda to=receiver, what=message: self._arrive(sender, to, what))
+            self._schedule.after(LATENCY_S, lambda to=receiver, what=message: self._arrive(sender, to, what))
 
     def _arrive(self, sender: str, receiver: str, message: GossipMessage) -> None:
         node = self.nodes.get(receiver)

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import click
 import msgspec
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from bench import processes
-from bench.clusters import Cluster, ClusterError, EtcdCluster, RaftkvCluster, etcd_program
+from bench.clusters import EtcdCluster, Measured, RaftkvCluster, etcd_program
 from bench.dialects import Pair, pairs
-from bench.load import LoadError, pour
+from bench.load import pour
 from bench.processes import Memory
-from bench.surroundings import Surroundings, observe, store, workplace
+from bench.surroundings import Surroundings, data_dir_option, json_option, observe, run_at, store
 from raftkv.instruments.load.engine import Server
+from raftkv.instruments.local.nodes import ClusterError
 
 CONNECTIONS = 6
 SAMPLES = 1_000
@@ -61,10 +61,10 @@ class MemoryReport(msgspec.Struct, frozen=True, kw_only=True):
     loaded: tuple[Loaded, ...]
 
 
-async def load_and_weigh(cluster: Cluster, all_pairs: Sequence[Pair], batch: int, settle_s: float) -> Loaded:
+async def load_and_weigh(cluster: Measured, all_pairs: Sequence[Pair], batch: int, settle_s: float) -> Loaded:
     """Load every pair once, check that every node has them, wait, and look at the processes."""
     size = min(batch, ETCD_BATCH_LIMIT) if cluster.name == "etcd" else batch
-    servers = await cluster.servers()
+    servers = cluster.servers()
     check = cluster.dialect.batches(all_pairs[:1], 1).check
     started_s = time.monotonic()
     await pour(servers, _requests(cluster, all_pairs, size), check, clients=CONNECTIONS)
@@ -72,39 +72,40 @@ async def load_and_weigh(cluster: Cluster, all_pairs: Sequence[Pair], batch: int
     await _caught_up(cluster)
     await _sample(cluster, all_pairs)
     await asyncio.sleep(settle_s)
-    held = [Held(node=one.node, part=one.part, memory=processes.memory(one.pid)) for one in cluster.processes()]
+    held = [Held(node=one.node, part=one.part, memory=processes.memory(one.pid)) for one in cluster.parts()]
     return Loaded(
         system=cluster.name,
         keys=len(all_pairs),
         value_bytes=len(all_pairs[0][1]),
         seconds=seconds,
         held=tuple(held),
-        disk_bytes={node.id: _disk_bytes(cluster.home, node.id) for node in cluster.nodes},
+        disk_bytes={node: _disk_bytes(cluster.home, node) for node in cluster.nodes},
     )
 
 
-def _requests(cluster: Cluster, all_pairs: Sequence[Pair], size: int) -> Iterator[bytes]:
+def _requests(cluster: Measured, all_pairs: Sequence[Pair], size: int) -> Iterator[bytes]:
     """Built while loading, so that a million of them need not be held at once."""
     slices = (all_pairs[start : start + size] for start in range(0, len(all_pairs), size))
     return itertools.chain.from_iterable(cluster.dialect.batches(one, size).requests for one in slices)
 
 
-async def _caught_up(cluster: Cluster) -> None:
+async def _caught_up(cluster: Measured) -> None:
     deadline_s = time.monotonic() + CAUGHT_UP_WITHIN_S
     while time.monotonic() < deadline_s:
-        standings = await cluster.standings()
+        standings = cluster.standings()
         if len(standings) == len(cluster.nodes) and len({one.applied_index for one in standings.values()}) == 1:
             return
         await asyncio.sleep(0.5)
     raise ClusterError(f"{cluster.name}: the nodes did not reach the same log index: {standings}")
 
 
-async def _sample(cluster: Cluster, all_pairs: Sequence[Pair]) -> None:
+async def _sample(cluster: Measured, all_pairs: Sequence[Pair]) -> None:
     """Every node answers keys from all over the load out of its own state."""
     keys = [key for key, _ in all_pairs[:: max(1, len(all_pairs) // SAMPLES)]]
     load = cluster.dialect.gets(keys, local=True)
     for node in cluster.nodes:
-        await pour([Server("127.0.0.1", node.port)], load.requests, load.check)
+        http = cluster.sites[node].http
+        await pour([Server(http.host, http.port)], load.requests, load.check)
 
 
 def _disk_bytes(home: Path, node_id: str) -> int:
@@ -146,7 +147,7 @@ def _mib(kib: int) -> str:
 
 async def _weigh(
     home: Path,
-    systems: Sequence[type[Cluster]],
+    systems: Sequence[type[Measured]],
     all_pairs: Sequence[Pair],
     *,
     batch: int,
@@ -157,15 +158,9 @@ async def _weigh(
     surroundings = observe(home)
     found = []
     for system in systems:
-        cluster = system(home / system.name)
-        try:
-            await cluster.start()
+        with system(home / system.name) as cluster:
+            cluster.begin()
             found.append(await load_and_weigh(cluster, all_pairs, batch, settle_s))
-        finally:
-            for process in cluster.end():
-                console.print(
-                    f"{cluster.name}: {process} did not end on request and was killed", style="red", markup=False
-                )
         console.print(table(found[-1]))
     return MemoryReport(surroundings=surroundings, loaded=tuple(found))
 
@@ -176,8 +171,8 @@ async def _weigh(
 @click.option("--batch", default=500, show_default=True, help=f"Puts in a request; etcd: at most {ETCD_BATCH_LIMIT}.")
 @click.option("--settle-seconds", default=10.0, show_default=True, help="Wait after the load before looking.")
 @click.option("--etcd", "with_etcd", is_flag=True, help="Load etcd too, by transactions, for comparison.")
-@click.option("--data-dir", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where data goes.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Default: bench/results/.")
+@data_dir_option
+@json_option
 def main(
     *,
     keys: int,
@@ -190,19 +185,16 @@ def main(
 ) -> None:
     """Load a three-node cluster and show what each of its processes holds, in MiB."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    systems: list[type[Cluster]] = [RaftkvCluster]
+    systems: list[type[Measured]] = [RaftkvCluster]
     if with_etcd and etcd_program() is None:
         console.print("etcd is not installed (Debian: apt install etcd-server): only raftkv is weighed.")
     elif with_etcd:
         systems.append(EtcdCluster)
-    try:
-        with workplace(data_dir) as home:
-            all_pairs = pairs(keys, value_bytes)
-            found = uvloop.run(_weigh(home, systems, all_pairs, batch=batch, settle_s=settle_seconds, console=console))
-    except (ClusterError, LoadError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException("broken off") from None
+    all_pairs = pairs(keys, value_bytes)
+    found = run_at(
+        data_dir,
+        lambda home: _weigh(home, systems, all_pairs, batch=batch, settle_s=settle_seconds, console=console),
+    )
     console.print(f"stored in {click.format_filename(store(found, 'memory', json_path))}")
 
 

@@ -17,16 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from bench import processes, scenarios
-from bench.clusters import ClusterError, RaftkvCluster
+from bench.clusters import RaftkvCluster
 from bench.dialects import pairs
-from bench.load import WARM_UP_S, LoadError, Measurement, measure, pour
+from bench.load import WARM_UP_S, Measurement, measure, pour
 from bench.processes import Process
-from bench.surroundings import RESULTS, workplace
+from bench.surroundings import RESULTS, connections_option, data_dir_option, run_at, seconds_option
 
 SHOWN = 20
 NAMES = [scenario.name for scenario in scenarios.THROUGHPUT]
@@ -36,15 +35,14 @@ RECORDER_GRACE_S = 30.0
 async def _profile(
     home: Path, scenario: scenarios.Scenario, seconds: float, connections: int, console: Console
 ) -> None:
-    cluster = RaftkvCluster(home / "raftkv")
-    try:
-        await cluster.start()
+    with RaftkvCluster(home / "raftkv") as cluster:
+        cluster.begin()
         written = pairs(scenarios.KEYS, scenarios.VALUE_BYTES)
-        servers, clients = await cluster.servers(), scenario.connections or connections
+        servers, clients = cluster.servers(), scenario.connections or connections
         preload = scenarios.load(cluster.dialect, "batch", written)
         await pour(servers, preload.requests, preload.check)
-        leader = next((node for node, standing in (await cluster.standings()).items() if standing.leads), "")
-        known = [one for one in cluster.processes() if one.part != "supervisor"]
+        leader = next((node for node, standing in cluster.standings().items() if standing.leads), "")
+        known = cluster.parts()
         recorders = asyncio.create_task(asyncio.to_thread(_record, known, seconds, scenario.name, console))
         before = {one: processes.cpu_s([one]) for one in known}
         load = scenarios.load(cluster.dialect, scenario.raftkv, written)
@@ -53,9 +51,6 @@ async def _profile(
         console.print(_cpu_table(spent, seconds + WARM_UP_S, leader, measured))
         for process, path in (await recorders).items():
             console.print(_functions_table(process, path, leader))
-    finally:
-        for killed in cluster.end():
-            console.print(f"{killed} did not end on request and was killed", style="red", markup=False)
 
 
 def _record(known: Sequence[Process], seconds: float, name: str, console: Console) -> dict[Process, Path]:
@@ -120,21 +115,15 @@ def _functions_table(process: Process, path: Path, leader: str) -> Table:
 
 
 @click.command()
-@click.option("--seconds", default=10.0, show_default=True)
+@seconds_option
 @click.option("--scenario", "name", default="put", show_default=True, type=click.Choice(NAMES))
-@click.option("--connections", default=32, show_default=True)
-@click.option("--data-dir", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where data goes.")
+@connections_option
+@data_dir_option
 def main(*, seconds: float, name: str, connections: int, data_dir: Path | None) -> None:
     """Profile every process of a three-node raftkv cluster under load."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     scenario = next(one for one in scenarios.THROUGHPUT if one.name == name)
-    try:
-        with workplace(data_dir) as home:
-            uvloop.run(_profile(home, scenario, seconds, connections, console))
-    except (ClusterError, LoadError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException("broken off") from None
+    run_at(data_dir, lambda home: _profile(home, scenario, seconds, connections, console))
 
 
 if __name__ == "__main__":

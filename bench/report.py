@@ -1,7 +1,7 @@
 """Results as values and as tables for a person: medians over the rounds, ratios, and the targets beside them.
 
-The ratio is the median of raftkv divided by the median of etcd; the range beside it is the smallest and the largest
-ratio of a single round, which shows how much of it is noise. Pure: it reads results and builds tables.
+The ratio is the median of the second system divided by the median of the first; the range beside it is the smallest and
+the largest ratio of a single round, which shows how much of it is noise. Pure: it reads results and builds tables.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Idle(msgspec.Struct, frozen=True, kw_only=True):
-    """CPU of idle processes, in percent of one core, by node ("" is the supervisor) and part."""
+    """CPU of idle processes, in percent of one core, by node and part."""
 
     system: str
     percent_by_node: dict[str, float]
@@ -48,6 +48,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """One whole run, as stored."""
 
     surroundings: Surroundings
+    systems: tuple[str, ...]
     seconds: float
     rounds: int
     connections: int
@@ -56,47 +57,50 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     steadiness: tuple[Steadiness, ...] = ()
 
 
-def throughput_table(rows: Sequence[Row]) -> Table:
-    """Operations per second and latencies, with ratios and targets where both systems were measured."""
+def throughput_table(rows: Sequence[Row], systems: Sequence[str]) -> Table:
+    """Operations per second and latencies, with ratios and targets where two systems were measured."""
+    base, other = systems[0], systems[-1]
     table = Table(title="operations per second, medians over the rounds; latencies in milliseconds")
     table.add_column("scenario")
     for heading in (
-        *("etcd", "raftkv", "ratio", "(rounds)", "target", "stretch"),
-        *("etcd p50", "p99", "raftkv p50", "p99", "errors", "terms"),
+        *(base, other, "ratio", "(rounds)", "target", "stretch"),
+        *(f"{base} p50", "p99", f"{other} p50", "p99", "errors", "terms"),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for scenario in THROUGHPUT:
         found = {row.system: row.measurements for row in rows if row.scenario == scenario.name}
         if found:
-            table.add_row(*_throughput_cells(scenario, found))
+            pair = [found.get(base, ()) if base != other else (), found.get(other, ())]
+            table.add_row(*_throughput_cells(scenario, pair, scenario.goals(base, other)))
     return table
 
 
-def _throughput_cells(scenario: Scenario, found: dict[str, tuple[Measurement, ...]]) -> list[str]:
-    etcd, raftkv = found.get("etcd", ()), found.get("raftkv", ())
+def _throughput_cells(
+    scenario: Scenario, pair: Sequence[Sequence[Measurement]], goals: tuple[float | None, float | None]
+) -> list[str]:
+    first, second = pair
     ratio = spread = "-"
-    if etcd and raftkv:
-        value = _median(raftkv, "operations_per_s") / max(_median(etcd, "operations_per_s"), 1e-9)
+    if first and second:
+        value = _median(second, "operations_per_s") / max(_median(first, "operations_per_s"), 1e-9)
         ratio = f"{value:.2f}"
-        if scenario.target is not None:
-            ratio = f"[{'green' if value >= scenario.target else 'red'}]{ratio}[/]"
-        # A run that was broken off may have measured only etcd in its last round.
-        each = [r.operations_per_s / max(e.operations_per_s, 1e-9) for r, e in zip(raftkv, etcd, strict=False)]
+        if goals[0] is not None:
+            ratio = f"[{'green' if value >= goals[0] else 'red'}]{ratio}[/]"
+        # A run that was broken off may have measured only the first in its last round.
+        each = [s.operations_per_s / max(f.operations_per_s, 1e-9) for f, s in zip(first, second, strict=False)]
         spread = f"{min(each):.2f}-{max(each):.2f}"
-    errors = sum(one.errors for one in (*etcd, *raftkv))
-    terms = sum(one.term_changes for one in (*etcd, *raftkv))
+    errors = sum(one.errors for one in (*first, *second))
+    terms = sum(one.term_changes for one in (*first, *second))
     return [
         scenario.title,
-        _shown(etcd, "operations_per_s", 0),
-        _shown(raftkv, "operations_per_s", 0),
+        _shown(first, "operations_per_s", 0),
+        _shown(second, "operations_per_s", 0),
         ratio,
         spread,
-        "-" if scenario.target is None else f"{scenario.target:g}",
-        "-" if scenario.stretch is None else f"{scenario.stretch:g}",
-        _shown(etcd, "latency_ms_p50", 2),
-        _shown(etcd, "latency_ms_p99", 2),
-        _shown(raftkv, "latency_ms_p50", 2),
-        _shown(raftkv, "latency_ms_p99", 2),
+        *("-" if goal is None else f"{goal:g}" for goal in goals),
+        _shown(first, "latency_ms_p50", 2),
+        _shown(first, "latency_ms_p99", 2),
+        _shown(second, "latency_ms_p50", 2),
+        _shown(second, "latency_ms_p99", 2),
         f"[red]{errors}[/]" if errors else "0",
         f"[red]{terms}[/]" if terms else "0",
     ]
@@ -130,7 +134,7 @@ def idle_table(found: Sequence[Idle]) -> Table:
     for heading in ("system", "busiest node", "target", "by part, all nodes together"):
         table.add_column(heading, justify="left" if heading == "system" else "right")
     for idle in found:
-        busiest = max(percent for node, percent in idle.percent_by_node.items() if node)
+        busiest = max(idle.percent_by_node.values())
         parts = ", ".join(f"{part} {percent:.2f}" for part, percent in sorted(idle.percent_by_part.items()))
         color = "green" if busiest < IDLE_TARGET_PERCENT else "red"
         table.add_row(idle.system, f"[{color}]{busiest:.2f}[/]", f"< {IDLE_TARGET_PERCENT:g}", parts)

@@ -1,6 +1,7 @@
 """What is measured, and the ratios to etcd that raftkv means to reach: one row for each scenario.
 
 ``target`` is the first goal, ``stretch`` the one behind it; both are raftkv's operations per second divided by etcd's.
+``leaderless`` is the goal of the leaderless mode, divided by raft mode's.
 """
 
 from __future__ import annotations
@@ -29,11 +30,18 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0
     target: float | None = None
     stretch: float | None = None
+    leaderless: float | None = None
+
+    def goals(self, base: str, other: str) -> tuple[float | None, float | None]:
+        """Target and stretch of ``other``, divided by ``base``."""
+        if (base, other) == ("raft", "quorum"):
+            return self.leaderless, None
+        return (self.target, self.stretch) if (base, other) == ("etcd", "raft") else (None, None)
 
 
 THROUGHPUT = (
-    Scenario(name="put", title="put", raftkv="put", etcd="put", target=0.9, stretch=1.2),
-    Scenario(name="get", title="linearizable get", raftkv="get", etcd="get", target=1.0, stretch=2.8),
+    Scenario(name="put", title="put", raftkv="put", etcd="put", target=0.9, stretch=1.2, leaderless=0.8),
+    Scenario(name="get", title="linearizable get", raftkv="get", etcd="get", target=1.0, stretch=2.8, leaderless=0.8),
     Scenario(name="local-get", title="local get", raftkv="local-get", etcd="local-get", target=1.1, stretch=4.3),
     Scenario(
         name="put-one", title="put, one connection", raftkv="put", etcd="put", connections=1, target=0.75, stretch=1.0
@@ -46,6 +54,8 @@ THROUGHPUT = (
 IDLE = "idle"
 LEADER_CHANGES = "leader-changes"
 NAMES = (IDLE, *(scenario.name for scenario in THROUGHPUT), LEADER_CHANGES)
+OF_LEADERS = ("local-get", LEADER_CHANGES)
+"""What a cluster without a leader is not asked."""
 
 IDLE_TARGET_PERCENT = 2.0
 LEADER_CHANGES_TARGET = 0

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import signal
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
+import click
 import msgspec
+import uvloop
 
 from bench.clusters import etcd_program
+from raftkv.instruments.load.plan import LoadError
+from raftkv.instruments.local.nodes import ClusterError
 
 RESULTS = Path(__file__).parent / "results"
 FLUSHES = 200
+
+Result = TypeVar("Result")
+
+seconds_option = click.option("--seconds", default=5.0, show_default=True, help="Of one measurement, after 1 s more.")
+connections_option = click.option(
+    "--connections", default=32, show_default=True, help="Spread evenly over the three nodes."
+)
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where data goes."
+)
+json_option = click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Default: bench/results/."
+)
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,16 +53,17 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     load_average_1m: float
 
 
-@contextmanager
-def workplace(parent: Path | None) -> Iterator[Path]:
-    """A temporary directory for data, removed at the end; SIGTERM ends the program in order, like Ctrl-C."""
+def run_at(parent: Path | None, work: Callable[[Path], Coroutine[None, None, Result]]) -> Result:
+    """Do ``work`` in a temporary directory for data, which is removed at the end; failures are told as commands do."""
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
-    home = Path(tempfile.mkdtemp(prefix="raftkv-bench-", dir=parent))
     try:
-        yield home
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix="raftkv-bench-", dir=parent, ignore_cleanup_errors=True) as home:
+            return uvloop.run(work(Path(home)))
+    except (ClusterError, LoadError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("broken off") from None
 
 
 def observe(home: Path) -> Surroundings:

@@ -13,28 +13,33 @@ Part = Literal["node", "replica", "frontend"]
 """A whole node, or one of its halves: the first process is the replica, everything below it the front-end."""
 
 
+def stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the third (state) on; ``None`` when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields
+
+
+def parents() -> dict[int, int]:
+    """Every process that is alive, and its parent."""
+    found = {int(entry.name): stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    return {pid: int(fields[1]) for pid, fields in found.items() if fields is not None}
+
+
 def descendants(pid: int) -> set[int]:
     """``pid`` and everything below it that is alive."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
-    found = {pid} & parents.keys()
-    while True:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        if not more:
-            return found
+    parent_of = parents()
+    found = {pid} & parent_of.keys()
+    while more := {child for child, parent in parent_of.items() if parent in found} - found:
         found |= more
+    return found
 
 
 def alive(pids: set[int]) -> set[int]:
     """Those of ``pids`` that have not ended."""
-    return {pid for pid in pids if descendants(pid)}
+    return {pid for pid in pids if stat(pid) is not None}
 
 
 def members(pid: int, part: Part) -> set[int]:
