@@ -4,7 +4,8 @@ Everything submitted in one turn of the event loop leaves in one write. Rules: e
 deadline, give or take ``SWEEP_S``, whatever the replica does; a replica that fell silent, or reads nothing, is asked
 nothing more; when the replica is gone, what was never written to the socket is refused, what was written is refused if
 it is a read and *unknown* if it is a write; nothing is ever sent twice. The connection is made anew, with growing
-pauses, for as long as this object is open. This module must not import ``raft`` or ``http``.
+pauses, for as long as this object is open. Subscribers hear every pulse besides what the replica announces, ``None``
+when it is gone, and what the next one shows when it is there. This module must not import ``raft`` or ``http``.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
 from raftkv.core.pages import size_of
-from raftkv.core.replicator import Pending
+from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read, Request, is_read
 from raftkv.core.results import Answer, Outcome, Page, Ready, Record, Status
 from raftkv.frontend import wire
@@ -90,6 +93,7 @@ class RemoteReplicator:
         self._status: Status | None = None
         self._status_at_s = 0.0
         self._state: StateReader | None = None
+        self._subscribers = Subscribers(self._wish)
 
     async def start(self) -> None:
         """Begin to connect, and wait a moment for the first pulse; without one the requests are refused meanwhile."""
@@ -102,7 +106,10 @@ class RemoteReplicator:
 
     @property
     def pulse(self) -> Status | None:
-        """The status of the replica, ``None`` while it is not running, not yet connected, or stuck."""
+        """The status of the replica, ``None`` while it is not running, not yet connected, or stuck.
+
+        While somebody subscribed, its revision is the one that was announced last.
+        """
         if self._connection is None or time.monotonic() - self._status_at_s > SILENCE_S:
             return None
         return self._status
@@ -118,6 +125,16 @@ class RemoteReplicator:
         if status is None:
             raise DefiniteError(NOT_RUNNING.code, NOT_RUNNING.detail, retry_after_s=NOT_RUNNING.retry_after_s)
         return status
+
+    def subscribe(self, hear: Hear) -> Subscription:
+        """See ``Replicator``."""
+        return self._subscribers.add(hear)
+
+    def _wish(self, to_hear: bool) -> None:  # noqa: FBT001  see ``Subscribers``
+        if self._connection is not None:
+            self._connection.write(wire.wish_frame(to_hear=to_hear))
+        if not to_hear:
+            self._subscribers.latest = None  # which nobody keeps up to date from now on
 
     def submit(self, request: Request, deadline_s: float) -> Pending:
         """See ``Replicator``."""
@@ -302,17 +319,28 @@ class RemoteReplicator:
     def connected(self, connection: _Connection) -> None:
         """The replica is there; its pulse follows at once."""
         self._connection = connection
+        if self._subscribers:
+            self._wish(True)  # noqa: FBT003
 
     def disconnected(self, connection: _Connection) -> None:
         """The replica is gone. The applied state stays open for local reads, until a new replica names its own."""
         if self._connection is connection:
             self._connection = None
             self._lose_all(None)
+            self._subscribers.tell(None)
 
-    def received(self, message: wire.Replies | wire.Pulse) -> None:
-        """Outcomes, or a pulse."""
+    def received(self, message: wire.Replies | wire.Pulse | wire.Announcement) -> None:
+        """Outcomes, a pulse, or what is shown."""
         if isinstance(message, wire.Pulse):
             self._heard(message.status)
+            self._subscribers.tell(self._subscribers.latest)
+            return
+        if isinstance(message, wire.Announcement):
+            if self._status is not None and self._status.revision < message.revision:
+                self._status = msgspec.structs.replace(
+                    self._status, revision=message.revision, applied_index=message.applied_index
+                )
+            self._subscribers.tell(Shown(revision=message.revision, applied_index=message.applied_index))
             return
         for reply in message.replies:
             waiting = self._waiting.pop(reply.id, None)

@@ -4,7 +4,9 @@ It runs on the asyncio loop of the replica's one thread. Requests go to the ``Re
 one turn of the loop leave in one write for each connection. Rules: at most ``max_pending`` requests are unanswered,
 more are refused at once; a worker that disappears or does not read its answers loses its connection and leaves nothing
 behind (what it asked runs on to its outcome, which nobody hears); a worker never learns of an outcome that rests on
-applied state it has not been told the place of. This module must not import ``raft`` or ``http``.
+applied state it has not been told the place of. What readers are shown is announced to the workers that asked for it,
+in a few bytes and once a turn at most; of what a worker is too slow to take only the newest is kept. This module must
+not import ``raft`` or ``http``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Final
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.pages import TOO_LARGE
-from raftkv.core.replicator import Replicator
+from raftkv.core.replicator import Replicator, Shown, Subscription
 from raftkv.core.requests import is_read
 from raftkv.core.results import Outcome, Ready, Status
 from raftkv.frontend import wire
@@ -54,6 +56,10 @@ class FrontendServer:
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._pushed: Status | None = None
+        self._hearing: set[_Connection] = set()
+        self._subscription: Subscription | None = None
+        self._shown: Shown | None = None
+        self._announcing = False
 
     async def start(self) -> None:
         """Listen; a socket file left by a replica that crashed is replaced. Raises ``OSError``."""
@@ -94,6 +100,7 @@ class FrontendServer:
     def left(self, connection: _Connection) -> None:
         """A worker is gone."""
         self._connections.discard(connection)
+        self.wished(connection, to_hear=False)
 
     def submit(self, connection: _Connection, submissions: tuple[wire.Submission, ...]) -> None:
         """Hand requests to the replicator."""
@@ -113,11 +120,44 @@ class FrontendServer:
         self._pending -= 1
         connection.reply(request_id, outcome, is_read=is_read)
 
-    def before_ready(self) -> None:
-        """Tell of a new place of the applied state before any barrier that may rest on it.
+    def wished(self, connection: _Connection, *, to_hear: bool) -> None:
+        """A worker wants to hear what is shown, or no more of it; nobody is told anything while no worker does."""
+        if to_hear:
+            self._hearing.add(connection)
+            if self._subscription is None:
+                self._subscription = self._replicator.subscribe(self._hear)
+            self.announce((connection,))
+            return
+        self._hearing.discard(connection)
+        if not self._hearing and self._subscription is not None:
+            self._subscription.end()
+            self._subscription = self._shown = None
 
-        A worker reads the applied state itself once a barrier is passed; after a snapshot was installed, the state it
-        has open ends at an older revision than the barrier promises.
+    def _hear(self, shown: Shown | None) -> None:
+        """Tell the workers at the end of this turn; ``work`` is not held up by how many there are."""
+        self._shown = shown
+        if not self._announcing:
+            self._announcing = True
+            asyncio.get_running_loop().call_soon(self._announce)
+
+    def _announce(self) -> None:
+        self._announcing = False
+        self.announce(tuple(self._hearing))
+
+    def announce(self, connections: tuple[_Connection, ...]) -> None:
+        """Tell ``connections`` what is shown now."""
+        if self._shown is None or not connections:
+            return
+        self.before_reading()
+        frame = wire.announcement_frame(self._shown)
+        for connection in connections:
+            connection.announce(frame)
+
+    def before_reading(self) -> None:
+        """Tell of a new place of the applied state before anything that lets a worker read what rests on it.
+
+        A worker reads the applied state itself once a barrier is passed, or when it hears what is shown; after a
+        snapshot was installed, the state it has open ends at an older revision than it was promised.
         """
         status = self._replicator.status()
         if self._pushed is None or status.state_path != self._pushed.state_path:
@@ -149,6 +189,8 @@ class _Connection(asyncio.Protocol):
         self._replies: list[bytes] = []
         self._reply_bytes = 0
         self._holds_ready = False
+        self._is_behind = False
+        self._owes_announcement = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
@@ -163,9 +205,29 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._frames.feed(data):
-                self._server.submit(self, wire.decode_submissions(body))
+                found = wire.decode_submissions(body)
+                if isinstance(found, bool):
+                    self._server.wished(self, to_hear=found)
+                else:
+                    self._server.submit(self, found)
         except wire.WireError:
             self._abort()
+
+    def pause_writing(self) -> None:
+        """See asyncio: more is on its way than the worker has taken lately."""
+        self._is_behind = True
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        self._is_behind = False
+        if self._owes_announcement:
+            self._server.announce((self,))
+
+    def announce(self, frame: bytes) -> None:
+        """Send what is shown; later, and only what is the newest then, while the worker is behind."""
+        self._owes_announcement = self._is_behind
+        if not self._is_behind:
+            self.write(frame)
 
     def reply(self, request_id: int, outcome: Outcome, *, is_read: bool) -> None:
         """Send ``outcome`` at the end of this turn of the loop."""
@@ -210,7 +272,7 @@ class _Connection(asyncio.Protocol):
         self._reply_bytes = 0
         if self._holds_ready:
             self._holds_ready = False
-            self._server.before_ready()
+            self._server.before_reading()
         self.write(wire.reply_frames(replies))
 
     def _abort(self) -> None:

@@ -2,7 +2,9 @@
 
 A frame is its length (4 bytes, little-endian) and a msgpack body. The front-end sends lists of ``[id, deadline_s,
 request]``; ids are its own and never repeat on a connection; deadlines are on the monotonic clock, which all processes
-of a machine share. The replica sends ``[0, [[id, outcome], ...]]`` in any order of ids, and ``[1, status]``, the pulse.
+of a machine share. It sends ``true`` to hear from then on what readers of the applied state are shown, ``false`` to
+hear it no more. The replica sends ``[0, [[id, outcome], ...]]`` in any order of ids, ``[1, status]``, the pulse, and to
+who wants to hear it ``[2, revision, applied_index]``.
 
 Rules: no input or output here; a frame above ``MAX_FRAME_BYTES`` or one that does not decode is a broken peer, and the
 connection ends. This module imports nothing but msgspec and ``core``.
@@ -16,6 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from raftkv.core.replicator import Shown
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome, Status
 
@@ -65,22 +68,30 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, tag=1):
     status: Status
 
 
+class Announcement(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """What readers of the applied state are shown now (``core.replicator.Shown``)."""
+
+    revision: int
+    applied_index: int
+
+
 _encoder = msgspec.msgpack.Encoder()
-_decode_submissions = msgspec.msgpack.Decoder(tuple[Submission, ...]).decode
-_decode_message = msgspec.msgpack.Decoder(Replies | Pulse).decode
+_decode_submissions = msgspec.msgpack.Decoder(tuple[Submission, ...] | bool).decode
+_decode_message = msgspec.msgpack.Decoder(Replies | Pulse | Announcement).decode
 
 encode_item = _encoder.encode
 """Encode one ``Submission`` or ``Reply``, for ``submission_frames`` and ``reply_frames``."""
 
 
-def decode_submissions(body: bytes) -> tuple[Submission, ...]:
-    """Decode the body of a frame to the replica; raises ``WireError``."""
-    return _decoded(_decode_submissions, body)
+def decode_submissions(body: bytes) -> tuple[Submission, ...] | bool:
+    """Decode the body of a frame to the replica: requests, or whether to announce; raises ``WireError``."""
+    found: tuple[Submission, ...] | bool = _decoded(_decode_submissions, body)
+    return found
 
 
-def decode_message(body: bytes) -> Replies | Pulse:
+def decode_message(body: bytes) -> Replies | Pulse | Announcement:
     """Decode the body of a frame to the front-end; raises ``WireError``."""
-    message: Replies | Pulse = _decoded(_decode_message, body)
+    message: Replies | Pulse | Announcement = _decoded(_decode_message, body)
     return message
 
 
@@ -94,7 +105,21 @@ def _decoded(decode: Callable[[bytes], Body], body: bytes) -> Body:
 
 def pulse_frame(status: Status) -> bytes:
     """The frame of a pulse."""
-    body = _encoder.encode(Pulse(status))
+    return _whole(Pulse(status))
+
+
+def announcement_frame(shown: Shown) -> bytes:
+    """The frame of what is shown."""
+    return _whole(Announcement(shown.revision, shown.applied_index))
+
+
+def wish_frame(*, to_hear: bool) -> bytes:
+    """The frame by which a front-end asks for announcements, or for no more of them."""
+    return _whole(to_hear)
+
+
+def _whole(content: Pulse | Announcement | bool) -> bytes:  # noqa: FBT001  that is all there is to say
+    body = _encoder.encode(content)
     return _LENGTH.pack(len(body)) + body
 
 

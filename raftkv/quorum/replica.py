@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.replicator import Pending
+from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import (
     AddMember,
     Barrier,
@@ -185,6 +185,8 @@ class QuorumReplica:
             now_s=now_s,
         )
         self._upkeep_s = now_s
+        self._subscribers = Subscribers()
+        self._tell_subscribers()
         self._disk_was_full = False
         self._clock_fault = "", now_s, False
         # Who is alone has heard a majority of the clocks before anybody can ask.
@@ -275,6 +277,10 @@ class QuorumReplica:
         else:
             for one in waiting:
                 one.committed()
+            self._tell_subscribers()
+
+    def _tell_subscribers(self) -> None:
+        self._subscribers.tell(Shown(revision=self._stamps.last, applied_index=0))
 
     def _look_at_disk(self, reason: str) -> None:
         """Log it when the disk has become full, for ``reason``, and when it has room again."""
@@ -321,6 +327,10 @@ class QuorumReplica:
     def position(self) -> tuple[str, str | None, int, str]:
         """What the front-end must hear of at once: role, leader, term and place of the applied state."""
         return "replica", None, 0, ""
+
+    def subscribe(self, hear: Hear) -> Subscription:
+        """See ``Replicator``."""
+        return self._subscribers.add(hear)
 
     def status(self) -> Status:
         """See ``Replicator``."""

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from raftkv.core.errors import Code, DataDiscarded, Refused
-from raftkv.core.replicator import Pending
+from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import (
     DEFAULT,
     MAJORITY,
@@ -231,6 +231,8 @@ class RaftReplica:
         self._expiry_index = 0
         self._agreed_time = AgreedTime(self._electorate)
         self._visibility = Visibility(self._machine.applied_index)
+        self._subscribers = Subscribers()
+        self._tell_subscribers(self._machine.applied_index)
         self._appends = Appends(
             self._electorate,
             core=self._core,
@@ -394,6 +396,10 @@ class RaftReplica:
         if self._delays.active:
             due_s = min(due_s, self._delays.next_s)
         return due_s if self._uncommitted_since_s is None else min(due_s, self._uncommitted_since_s + COMMIT_DELAY_S)
+
+    def subscribe(self, hear: Hear) -> Subscription:
+        """See ``Replicator``."""
+        return self._subscribers.add(hear)
 
     def status(self) -> Status:
         """See ``Replicator``."""
@@ -757,6 +763,10 @@ class RaftReplica:
         """Readers of the applied state see everything up to ``index`` now."""
         self._visibility.committed(index)
         self._freshness.shown(index)
+        self._tell_subscribers(index)
+
+    def _tell_subscribers(self, index: int) -> None:
+        self._subscribers.tell(Shown(revision=self._machine.revision, applied_index=index))
 
     def _hand_out(self) -> None:
         settled = self._proposals.take_settled()

@@ -85,6 +85,12 @@ class Harness:
             self.subject.turn()
         return pending.outcome
 
+    def until(self, condition: Callable[[], object], limit_s: float = 15.0) -> None:
+        end_s = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < end_s, "it never came to be"
+            self.subject.turn()
+
     def ask(self, request: Request, timeout_s: float = 10.0) -> Outcome:
         return self.wait(self.submit(request, timeout_s))
 

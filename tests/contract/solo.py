@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.replicator import Pending
+from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, Ready, Status
 from raftkv.machine import command, reading
@@ -44,6 +44,14 @@ class SoloReplicator:
         self._max_pending = max_pending
         self._queue: list[tuple[Request, float, Pending]] = []
         self._closed = False
+        self.subscribers = Subscribers()
+        self._show()
+
+    def _show(self) -> None:
+        self.subscribers.tell(Shown(revision=self.machine.revision, applied_index=self.machine.applied_index))
+
+    def subscribe(self, hear: Hear) -> Subscription:
+        return self.subscribers.add(hear)
 
     def submit(self, request: Request, deadline_s: float) -> Pending:
         pending = Pending()
@@ -110,6 +118,7 @@ class SoloReplicator:
             index = self.machine.applied_index + 1
             applied = self.machine.apply(index, 1, command.encode(self.now_ms, 1, index, (request,)))
             assert applied is not None
+            self._show()
             return msgspec.structs.replace(applied.outcomes[0], acks=request.acks)
         if isinstance(request, Read):
             content = reading.answer(self.tables, request.query)

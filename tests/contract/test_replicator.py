@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.replicator import Shown
 from raftkv.core.requests import (
     ABSENT,
     ANY,
@@ -319,3 +320,54 @@ def test_after_close_nothing_is_taken_and_nothing_hangs(harness: Harness) -> Non
     assert all(pending.outcome is not None for pending in waiting)
     assert isinstance(waiting[1].outcome, Refused | Ready)
     assert isinstance(harness.submit(Read(query=Get(key=b"a"), consistency=harness.usual)).outcome, Refused)
+
+
+def test_a_subscriber_hears_of_every_write_once_it_can_be_read_until_it_ends(harness: Harness) -> None:
+    heard: list[Shown | None] = []
+    subscription = harness.replicator.subscribe(heard.append)
+    revisions = []
+    for number in range(3):
+        done = put(harness, b"a", b"%d" % number)
+        assert isinstance(done, PutDone)
+        revisions.append(done.revision)
+        harness.until(lambda: heard and heard[-1] is not None and heard[-1].revision >= revisions[-1])
+    told = [one for one in heard if one is not None]
+
+    assert [one.revision for one in told] == sorted(one.revision for one in told)
+    assert [one.applied_index for one in told] == sorted(one.applied_index for one in told)
+    assert harness.replicator.status().revision >= told[-1].revision
+    subscription.end()
+    subscription.end()
+    heard.clear()
+    put(harness, b"a")
+    for _ in range(20):
+        harness.subject.turn()
+    assert heard == []
+
+
+def test_who_subscribes_while_others_do_hears_at_once_what_is_shown_and_may_end_while_hearing(harness: Harness) -> None:
+    done = put(harness, b"a")
+    assert isinstance(done, PutDone)
+    first: list[Shown | None] = []
+    second: list[Shown | None] = []
+    subscription = harness.replicator.subscribe(first.append)
+    harness.until(lambda: first and first[-1] is not None and first[-1].revision >= done.revision)
+
+    def hear_once_more(shown: Shown | None) -> None:
+        second.append(shown)
+        if len(second) == 2:
+            late.end()
+
+    late = harness.replicator.subscribe(hear_once_more)
+    at_once: list[Shown | None] = []
+    harness.replicator.subscribe(at_once.append).end()
+
+    assert at_once == first[-1:]
+    assert second[0] == at_once[0]
+    put(harness, b"b")
+    harness.until(lambda: len(second) == 2)
+    first.clear()
+    put(harness, b"c")
+    harness.until(lambda: first)
+    assert len(second) == 2
+    subscription.end()

@@ -51,6 +51,7 @@ FOUND = {
     "own reading": 1,
     "earlier readings": 1,
     "shown level": 1,
+    "announcements": 0,
     "stopped replicas": 1,
     "compared hashes": 1,
     "checked rows": 4,

@@ -12,7 +12,7 @@ import pytest
 
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
 from raftkv.core.pages import TOO_LARGE
-from raftkv.core.replicator import Pending
+from raftkv.core.replicator import Pending, Shown
 from raftkv.core.requests import Barrier, Consistency, Get, Inspect, List, Put, Query, Read, Write
 from raftkv.core.results import Answer, Missing, Ready, Status, Written
 from raftkv.frontend import remote, wire
@@ -577,3 +577,96 @@ def test_readers_of_one_barrier_are_given_their_answers_in_turns(
         assert turns == [1, 4, 4, 4, 4, 4]
 
     run(tmp_path, scenario, shared=True)
+
+
+def test_nothing_is_announced_unless_somebody_wants_to_hear_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(link: Link) -> None:
+        frames = []
+        frame = wire.announcement_frame
+        monkeypatch.setattr(wire, "announcement_frame", lambda shown: frames.append(shown) or frame(shown))
+
+        async def write() -> int:
+            pending = link.ask(WRITE)
+            await until(lambda: pending.outcome)
+            return pending.outcome.revision  # type: ignore[union-attr]
+
+        await write()
+        assert not frames
+        assert not link.solo.subscribers
+        heard: list[Shown | None] = []
+        subscriptions = [link.remote.subscribe(heard.append) for _ in range(50)]
+        await until(lambda: len(link.solo.subscribers) == 1)  # for the whole worker
+        frames.clear()
+        revision = await write()
+        await until(lambda: heard[-1] is not None and heard[-1].revision == revision)
+        assert len(frames) == 1
+        for subscription in subscriptions:
+            subscription.end()
+        await until(lambda: not link.solo.subscribers)
+        frames.clear()
+        await write()
+
+        assert not frames
+
+    run(tmp_path, scenario)
+
+
+def test_what_is_shown_in_one_turn_is_announced_once_after_the_place_where_it_can_be_read(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        heard: list[tuple[Shown | None, str]] = []
+        subscription = link.remote.subscribe(lambda shown: heard.append((shown, link.opened[-1][0])))
+        await until(lambda: heard and heard[-1][0] is not None)
+        heard.clear()
+        link.solo.state_path = "two"
+        for revision in range(100, 200):
+            link.solo.subscribers.tell(Shown(revision=revision, applied_index=revision))
+        await until(lambda: any(shown is not None and shown.revision == 199 for shown, _ in heard))
+
+        told = [shown.revision for shown, _ in heard if shown is not None]
+        assert set(told) <= {0, 199}
+        assert {path for shown, path in heard if shown is not None and shown.revision == 199} == {"two"}
+        assert link.remote.status().revision >= 199
+        subscription.end()
+
+    run(tmp_path, scenario, shared=True)
+
+
+def test_subscribers_are_told_of_a_lost_replica_and_hear_the_next_one(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        heard: list[Shown | None] = []
+        subscription = link.remote.subscribe(heard.append)
+        await until(lambda: heard and heard[-1] is not None)
+        await link.replica.stop()
+        await until(lambda: heard[-1] is None)
+        assert not link.solo.subscribers  # the replica forgets who has left
+        heard.clear()
+        link.replica = Replica(link.path, link.solo)
+        await link.replica.start()
+        await until(lambda: heard and heard[-1] is not None)
+        pending = link.ask(WRITE)
+        await until(lambda: isinstance(pending.outcome, Written))
+        await until(lambda: heard[-1] == link.solo.subscribers.latest)
+        subscription.end()
+
+    run(tmp_path, scenario)
+
+
+def test_a_worker_that_takes_nothing_is_told_only_the_newest_when_it_does(tmp_path: Path) -> None:
+    async def scenario(link: Link) -> None:
+        heard: list[Shown | None] = []
+        subscription = link.remote.subscribe(heard.append)
+        await until(lambda: heard and heard[-1] is not None)
+        (server_side,) = link.replica.server._connections
+        server_side.pause_writing()  # as the socket does when it is full
+        heard.clear()
+        for revision in range(100, 120):
+            link.solo.subscribers.tell(Shown(revision=revision, applied_index=revision))
+            await asyncio.sleep(0.002)
+        assert not any(shown is not None and shown.revision >= 100 for shown in heard)
+        server_side.resume_writing()
+        await until(lambda: heard[-1] == Shown(revision=119, applied_index=119))
+
+        assert {shown.revision for shown in heard if shown is not None and shown.revision >= 100} == {119}
+        subscription.end()
+
+    run(tmp_path, scenario)

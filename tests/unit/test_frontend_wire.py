@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.replicator import Shown
 from raftkv.core.requests import Barrier, Consistency, Delete, Get, Inspect, List, Put, Read, Request, Write
 from raftkv.core.results import Answer, Mismatch, Missing, Page, PutDone, Ready, Record, Status, Written
 from raftkv.frontend import wire
@@ -112,3 +113,14 @@ def submitted(request: Request) -> bytes:
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(wire.WireError):
         wire.decode_submissions(body)
+
+
+def test_wishes_and_announcements_survive_the_wire_in_a_few_bytes() -> None:
+    wishes = wire.wish_frame(to_hear=True) + wire.wish_frame(to_hear=False)
+    announcement = wire.announcement_frame(Shown(revision=2**40, applied_index=7))
+
+    assert [wire.decode_submissions(body) for body in wire.FrameReader().feed(wishes)] == [True, False]
+    assert [wire.decode_message(body) for body in wire.FrameReader().feed(announcement)] == [
+        wire.Announcement(2**40, 7)
+    ]
+    assert len(announcement) < 20

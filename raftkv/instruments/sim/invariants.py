@@ -6,6 +6,7 @@
 - State machine safety: nobody commits or applies anything else at an index, and states at an index are equal.
 - A commit index never goes back in one life; and what is committed is durable on a majority: if the power went out
   everywhere at this moment, it would still be on their disks. What was durable there is still there after a restart.
+- Announcements: what is announced can be read already, never goes back, and leaves nothing out that can be read.
 - Freshness: a node that says that it was level at some time shows, to local reads, all that was committed by then.
 
 Everything is checked as it changes: an entry when it is written, an index when it is committed. Rules: looks, never
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from raftkv.core.replicator import Shown
 from raftkv.core.voters import Voters
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
@@ -52,6 +54,7 @@ class _Watched:
         self.commit_index = 0
         self.applied_index = 0
         self.level_at_s = float("-inf")
+        self.heard = Shown(revision=0, applied_index=0)
         self.durable: Sequence[Entry] = ()
         self.lost: _Watched | None = None
         self.is_copy = False
@@ -98,6 +101,8 @@ class Invariants(Observer):
         watched.heard_s.clear()
         watched.term = watched.commit_index = watched.applied_index = 0
         watched.level_at_s = float("-inf")
+        watched.heard = Shown(revision=0, applied_index=0)
+        replica.subscribe(lambda shown: self._check_heard(machine.name, replica, shown))
         for index in range(self.committed_index, 0, -1):
             term = self.committed[index][1] if index in self.committed else 0
             if term and watched.holds_durably(index, term):
@@ -154,6 +159,10 @@ class Invariants(Observer):
             known = self._states.setdefault(applied_index, state)
             assert known == state, f"{machine.name} has another state at {applied_index}: {state}, not {known}"
         self._check_level(machine, replica, watched)
+        heard, tables = watched.heard, replica.tables
+        assert heard.applied_index == tables.shown_index, (
+            f"{machine.name} shows {tables.shown_index} and has announced {heard.applied_index}"
+        )
         assert role != "leader" or not replica.is_stopped, f"{machine.name} leads although its state differs"
         if role == "leader" and len(self._watched) > 1:
             self._check_lives(machine, watched, replica.patience_s)
@@ -178,6 +187,18 @@ class Invariants(Observer):
         for other in self._cluster.machines.values():
             if other.process is not None and _replica(other).core.term < term:
                 assert not _replica(other).holds_lease, f"{name} leads while {other.name} holds a lease"
+
+    def _check_heard(self, name: str, replica: SimulatedReplica, shown: Shown | None) -> None:
+        """What a replica announces can be read at that very moment."""
+        watched, tables = self._watched[name], replica.tables
+        assert shown is not None, f"{name} announces that it is away"
+        seen = tables.shown_revision, tables.shown_index
+        assert (shown.revision, shown.applied_index) <= seen, f"{name} announces {shown}, and readers see {seen}"
+        assert shown.applied_index <= tables.shown_index, f"{name} announces {shown}, and readers see {seen}"
+        before = watched.heard
+        is_back = shown.revision < before.revision or shown.applied_index < before.applied_index
+        assert not is_back, f"{name} announces {shown} after {before}"
+        watched.heard = shown
 
     def _check_lives(self, machine: Machine, watched: _Watched, patience_s: float) -> None:
         """A leader that a majority has not been heard by for long must have stepped down (Raft thesis, section 6.2)."""

@@ -35,7 +35,7 @@ class ShownTables(MemoryTables):
     def __init__(self) -> None:
         super().__init__()
         self.shown: dict[bytes, bytes] = {}
-        self.shown_index = 0
+        self.shown_index = self.shown_revision = 0
         self.distrusted = False
         self._damaged: dict[tuple[bytes, bytes], bytes] = {}
 
@@ -83,6 +83,7 @@ class ShownTables(MemoryTables):
         """See ``Tables``."""
         self.shown = dict(self.scan(layout.KEYS, b"", None))
         self.shown_index = layout.unpack_number(self.get(layout.META, layout.APPLIED_INDEX))
+        self.shown_revision = layout.unpack_number(self.get(layout.META, layout.REVISION))
 
 
 def _sealing(table: bytes) -> Table:

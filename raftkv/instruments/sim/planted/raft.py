@@ -355,6 +355,10 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "level is what readers see, not what is applied",
         then(RaftReplica, "_apply", lambda self, index, _term, _entry: self._freshness.shown(index)),
     ),
+    "announcements": rule(
+        "what is announced can be read already",
+        then(RaftReplica, "_apply", lambda self, index, _term, _entry: self._tell_subscribers(index)),
+    ),
     "handing over": rule("a leader without room hands over", gives(Handover, "begin", value=False)),
     "chosen member": rule(
         "the member that has room and lacks least is chosen",
