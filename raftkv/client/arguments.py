@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
+from raftkv.api import paths
 from raftkv.client.records import value_from_json, value_to_json
 from raftkv.core.errors import UsageError
 
@@ -38,7 +39,7 @@ def path_of(key: Key) -> str:
     if not key:
         raise UsageError("a key must not be empty")
     try:
-        return "/kv/" + quote(key, safe="")
+        return paths.filled(paths.KEY, key)
     except UnicodeEncodeError:
         raise UsageError("a key must be text that UTF-8 can hold: it has half of a surrogate pair") from None
 

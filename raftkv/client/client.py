@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
-from urllib.parse import quote
 
 import msgspec
 
+from raftkv.api import headers as names
+from raftkv.api import paths
 from raftkv.client.arguments import (
     Acks,
     Consistency,
@@ -196,7 +197,7 @@ class Client:
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
         query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
-        reply = self._read(path_of(key), query, accept="application/json")
+        reply = self._read(path_of(key), query, accept=names.JSON)
         if reply.status == 300:
             return siblings_from_json(reply.body, reply.headers)
         return () if reply.status == 404 else (record_from_json(reply.body, reply.headers),)
@@ -217,7 +218,7 @@ class Client:
         where the ``next`` begins: the server has a limit of its own, on keys and on bytes.
         """
         query = {"prefix": prefix or None, "start": start or None, "end": end, "limit": limit}
-        reply = self._read("/kv", {**query, "keys_only": 1 if keys_only else None, "consistency": consistency})
+        reply = self._read(paths.KEYS, {**query, "keys_only": 1 if keys_only else None, "consistency": consistency})
         _must_exist(reply)
         return page_from_json(reply.body, reply.headers)
 
@@ -244,7 +245,7 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """How the asked node sees itself and its cluster, as ``GET /status`` says it."""
-        reply = self._read("/status", {})
+        reply = self._read(paths.STATUS, {})
         _must_exist(reply)
         return json_from_body(reply.body)
 
@@ -272,13 +273,13 @@ class Client:
         """
         if if_absent and if_revision is not None:
             raise UsageError("if_absent and if_revision exclude each other")
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": names.BYTES}
         if if_absent:
-            headers["If-None-Match"] = "*"
+            headers[names.IF_NONE_MATCH.name] = names.ANY
         if if_revision is not None:
-            headers["If-Match"] = f'"{if_revision}"'
+            headers[names.IF_MATCH.name] = names.tag(if_revision)
         if context:
-            headers["Raftkv-Context"] = context
+            headers[names.CONTEXT.name] = context
         query = {"ttl": checked_ttl(ttl), "w": checked_acks(acks), "n": n, "sloppy": sloppy}
         reply = self._write("PUT", path_of(key), query, headers, bytes_of(value))
         _must_exist(reply)
@@ -295,9 +296,9 @@ class Client:
         context: str = "",
     ) -> bool:
         """Remove ``key``; says whether there was anything to remove. The choices are those of ``set``."""
-        headers = {} if if_revision is None else {"If-Match": f'"{if_revision}"'}
+        headers = {} if if_revision is None else {names.IF_MATCH.name: names.tag(if_revision)}
         if context:
-            headers["Raftkv-Context"] = context
+            headers[names.CONTEXT.name] = context
         query = {"w": checked_acks(acks), "n": n, "sloppy": sloppy}
         return self._write("DELETE", path_of(key), query, headers).status != 404
 
@@ -310,7 +311,7 @@ class Client:
         not to wait.
         """
         body = msgspec.json.encode({"operations": [operation_of(one) for one in operations]})
-        reply = self._write("POST", "/batch", {"w": checked_acks(acks)}, {"Content-Type": "application/json"}, body)
+        reply = self._write("POST", paths.BATCH, {"w": checked_acks(acks)}, {"Content-Type": names.JSON}, body)
         _must_exist(reply)
         results = json_from_body(reply.body).get("results") or ()
         return tuple([result_of(one) for one in results])
@@ -341,22 +342,22 @@ class Client:
 
     def members(self) -> dict[str, Any]:
         """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
-        reply = self._read("/cluster/members", {})
+        reply = self._read(paths.MEMBERS, {})
         _must_exist(reply)
         return json_from_body(reply.body)
 
     def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
         """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
         content = {"id": node, "http": http, "peer": peer, "zone": zone}
-        return self._change("POST", "/cluster/members", content)
+        return self._change("POST", paths.MEMBERS, content)
 
     def remove_member(self, node: str) -> dict[str, Any]:
         """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
-        return self._change("DELETE", "/cluster/members/" + quote(node, safe=""), None)
+        return self._change("DELETE", paths.filled(paths.MEMBER, node), None)
 
     def repair(self) -> dict[str, Any]:
         """Let the asked node compare its data with every replica of it; returns what that did."""
-        return self._change("POST", "/cluster/repair", None)
+        return self._change("POST", paths.REPAIR, None)
 
     # -- requests
 
@@ -382,7 +383,7 @@ class Client:
         )
         if not self._idempotent:
             return self._perform_write(call, deadline_s)
-        keyed = {**headers, "Idempotency-Key": uuid.uuid4().hex}
+        keyed = {**headers, names.IDEMPOTENCY_KEY.name: uuid.uuid4().hex}
         try:
             return self._perform_write(msgspec.structs.replace(call, headers=keyed, repeatable=True), deadline_s)
         except DefiniteError as error:
@@ -405,7 +406,7 @@ class Client:
                 raise
             # The caller's word for it is another one.
             raise DefiniteError(error.code, f"acks: {error.detail[3:]}") from None
-        self._last.durability = reply.headers.get("raftkv-durability", "")
+        self._last.durability = reply.headers.get(names.DURABILITY.low, "")
         return reply
 
     def _change(
@@ -418,7 +419,7 @@ class Client:
         call = Call(
             method=method,
             path=path,
-            headers={} if content is None else {"Content-Type": "application/json"},
+            headers={} if content is None else {"Content-Type": names.JSON},
             body=b"" if content is None else msgspec.json.encode(content),
             is_read=False,
             repeatable=False,

@@ -17,10 +17,12 @@ pure: no socket, no clock.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from raftkv.api import headers as names
+from raftkv.api.problems import Problem, read_problem
 from raftkv.client.records import Record
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 
@@ -87,14 +89,12 @@ def judge(reply: Reply, *, is_read: bool) -> Setback | None:
     if reply.status == 404:
         if _speaks_of_what_was_asked(reply, problem):
             return None
-        if problem.get("code") != Code.UNKNOWN_ROUTE:
+        if problem.code != Code.UNKNOWN_ROUTE:
             return Setback(error=DefiniteError(UNREACHABLE, STRANGER), retriable=True)
-    code, detail = str(problem.get("code", "")), str(problem.get("detail", ""))
+    code, detail = problem.code, problem.detail or f"answered with status {reply.status}"
     retry_after_s = _retry_after_s(reply)
-    detail = detail or f"answered with status {reply.status}"
     if reply.status == 412:
-        revision = problem.get("revision")
-        error = PreconditionFailed(detail, revision if isinstance(revision, int) else 0)
+        error = PreconditionFailed(detail, problem.revision or 0)
         return Setback(error=error, retriable=False, settled=True)
     retriable = reply.status in _RETRIED or reply.status >= 500
     if is_read or _is_definite(reply.status, problem):
@@ -106,35 +106,29 @@ def judge(reply: Reply, *, is_read: bool) -> Setback | None:
 
 def not_found(reply: Reply) -> DefiniteError:
     """The failure behind a 404 that is not about a key."""
-    return DefiniteError(Code.NOT_FOUND, str(_problem(reply).get("detail", "")))
+    return DefiniteError(Code.NOT_FOUND, _problem(reply).detail)
 
 
-def _is_definite(status: int, problem: dict[str, Any]) -> bool:
+def _is_definite(status: int, problem: Problem) -> bool:
     """Only who says so, or who turned the request down as wrong, definitely did not apply it."""
-    if "applied" in problem:
-        return bool(problem["applied"] == "no")
+    if problem.applied:
+        return problem.is_definite
     return 400 <= status < 500 and status != 408
 
 
-def _speaks_of_what_was_asked(reply: Reply, problem: dict[str, Any]) -> bool:
+def _speaks_of_what_was_asked(reply: Reply, problem: Problem) -> bool:
     """Does a 404 speak of a key or a member? Any web server has one for a path that it does not know.
 
     An answer to HEAD has no body to say so in; raftkv's has the header that every read of a key has.
     """
-    return problem.get("code") == Code.NOT_FOUND or (not reply.body and "raftkv-node" in reply.headers)
+    return problem.code == Code.NOT_FOUND or (not reply.body and names.NODE.low in reply.headers)
 
 
-def _problem(reply: Reply) -> dict[str, Any]:
-    if "json" not in reply.headers.get("content-type", ""):
-        return {}
-    try:
-        problem = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return problem if isinstance(problem, dict) else {}
+def _problem(reply: Reply) -> Problem:
+    return read_problem(reply.body) if "json" in reply.headers.get("content-type", "") else Problem()
 
 
 def _retry_after_s(reply: Reply) -> float | None:
     """Seconds; a date, which ``Retry-After`` may also carry, is none of our servers' words and is passed over."""
-    text = reply.headers.get("retry-after", "")
+    text = reply.headers.get(names.RETRY_AFTER.low, "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else None

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from raftkv.api import headers as names
 from raftkv.core.errors import DefiniteError
 
 
@@ -131,13 +132,13 @@ def not_raftkv(error: Exception) -> DefiniteError:
 
 def provenance(headers: Mapping[str, str]) -> dict[str, Any]:
     """What a read says of itself in its headers."""
-    staleness, replicas = headers.get("raftkv-staleness-ms", "0"), headers.get("raftkv-replicas", "")
+    staleness, replicas = headers.get(names.STALENESS.low, "0"), headers.get(names.REPLICAS.low, "")
     return {
-        "consistency": headers.get("raftkv-consistency", ""),
-        "node": headers.get("raftkv-node", ""),
+        "consistency": headers.get(names.CONSISTENCY.low, ""),
+        "node": headers.get(names.NODE.low, ""),
         "staleness_ms": int(staleness) if staleness.isascii() and staleness.isdigit() else None,
         "replicas": tuple(replicas.split(",")) if replicas else (),
-        "context": headers.get("raftkv-context", ""),
+        "context": headers.get(names.CONTEXT.low, ""),
     }
 
 

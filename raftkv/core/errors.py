@@ -24,8 +24,15 @@ import msgspec
 from msgspec import Meta
 
 
+class Applied(enum.StrEnum):
+    """May what failed have taken effect all the same? Public words, like those of ``Code``."""
+
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
 class Code(enum.StrEnum):
-    """Stable words for what went wrong; the HTTP status of each stands in ``raftkv.http.problems``."""
+    """Stable words for what went wrong; the HTTP status of each stands in ``raftkv.api.problems``."""
 
     BAD_REQUEST = "bad_request"
     NOT_SUPPORTED = "not_supported"
@@ -81,7 +88,7 @@ def of_read(failure: Failure) -> Refused:
 class RaftkvError(Exception):
     """Base of everything raftkv raises on purpose; ``code`` is the stable word, ``applied`` is "no" or "unknown"."""
 
-    applied = "unknown"
+    applied = Applied.UNKNOWN
 
     def __init__(self, code: Code | str, detail: str, *, retry_after_s: float | None = None) -> None:
         """``detail`` is a full sentence for a person; ``retry_after_s`` a hint in seconds, if a retry can help."""
@@ -94,13 +101,13 @@ class RaftkvError(Exception):
 class DefiniteError(RaftkvError):
     """The operation was not applied and never will be; a retry is safe."""
 
-    applied = "no"
+    applied = Applied.NO
 
 
 class IndefiniteError(RaftkvError):
     """The operation may have been applied; only an idempotency key makes a retry safe."""
 
-    applied = "unknown"
+    applied = Applied.UNKNOWN
 
 
 class UsageError(ValueError):

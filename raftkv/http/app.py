@@ -13,6 +13,7 @@ import flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
+from raftkv.api import paths
 from raftkv.core.errors import Code
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
@@ -53,14 +54,14 @@ def create_app(context: Context, wait: Wait, metrics: Metrics) -> flask.Flask:
     for route in ROUTES:
         _add(app, route, _view(route, context, wait))
     description, page = openapi.describe(context)
-    _add_page(app, "/openapi.json", HttpResponse(status=200, headers=(JSON,), body=description))
-    _add_page(app, "/docs", HttpResponse(status=200, headers=openapi.PAGE_HEADERS, body=page))
+    _add_page(app, paths.OPENAPI, HttpResponse(status=200, headers=(JSON,), body=description))
+    _add_page(app, paths.DOCS, HttpResponse(status=200, headers=openapi.PAGE_HEADERS, body=page))
 
     def show_metrics() -> flask.Response:
-        flask.request.environ[ROUTE_KEY] = "/metrics"
+        flask.request.environ[ROUTE_KEY] = paths.METRICS
         return flask.Response(metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_url_rule("/metrics", "/metrics", show_metrics, methods=["GET"])
+    app.add_url_rule(paths.METRICS, paths.METRICS, show_metrics, methods=["GET"])
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _defect)
     return app

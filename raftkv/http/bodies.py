@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from raftkv.core.config import Zone
 from raftkv.core.errors import Code
-from raftkv.http.messages import Base64, HttpRequest
+from raftkv.http.messages import JSON, Base64, HttpRequest
 from raftkv.http.problems import refuse
 
 Key = Annotated[str, Meta(description="1 to max_key_bytes bytes of UTF-8", extra_json_schema={"minLength": 1})]
@@ -106,7 +106,7 @@ def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_
     """
     content_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     is_form = content_type == _FORM and allow_form_type
-    if content_type and content_type != b"application/json" and not content_type.endswith(b"+json") and not is_form:
+    if content_type and content_type != JSON[1] and not content_type.endswith(b"+json") and not is_form:
         shown = content_type[:100].decode("latin-1")
         refuse(Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be application/json, not {shown}")
     try:

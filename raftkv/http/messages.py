@@ -1,6 +1,6 @@
 """HTTP requests and responses as small frozen values; knows neither Flask nor ASGI.
 
-This module imports nothing but msgspec.
+This module imports nothing but msgspec and the names of the API.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from raftkv.api import headers
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
-JSON: Final = (b"content-type", b"application/json")
+JSON: Final = (b"content-type", headers.JSON.encode())
 
 BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 """How the description says base64; decoding is what decides."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import html
-import re
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
+from raftkv.api import headers, paths
+from raftkv.api.problems import ALWAYS, INTERNAL_ERROR, TABLE
+from raftkv.core.errors import Applied
 from raftkv.core.requests import Consistency
 from raftkv.http import parameters
 from raftkv.http.handlers.handler import Context
 from raftkv.http.messages import encode_json
-from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES, Route
 
 PAGE_HEADERS: Final = (
@@ -24,28 +25,34 @@ PAGE_HEADERS: Final = (
 _FLAG: Final = {"type": "string", "enum": ["", "0", "1", "true", "false"]}
 _KEY: Final = {"type": "string", "minLength": 1}
 _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "If-Match": (
+    headers.IF_MATCH.name: (
         'the revision the key must stand at, as in "7"; several, of which any may match; or * (it must exist)',
         {"type": "string", "pattern": r'^(\*|"[0-9]{1,18}"(, ?"[0-9]{1,18}"){0,63})$'},
     ),
-    "If-None-Match": ("* (the key must not exist); not together with If-Match", {"type": "string", "enum": ["*"]}),
-    "Idempotency-Key": (
+    headers.IF_NONE_MATCH.name: (
+        "* (the key must not exist); not together with If-Match",
+        {"type": "string", "enum": ["*"]},
+    ),
+    headers.IDEMPOTENCY_KEY.name: (
         "a retry with the same key returns the first outcome instead of applying twice",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
-    "Raftkv-Context": (
+    headers.CONTEXT.name: (
         "as a read has answered it, where siblings are kept: what the writer has seen is replaced",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]*$"},
     ),
 }
-_UNLESS: Final = ("If-None-Match", "answer 304 when the value still stands at one of these revisions, or at any (*)")
+_UNLESS: Final = (
+    headers.IF_NONE_MATCH.name,
+    "answer 304 when the value still stands at one of these revisions, or at any (*)",
+)
 _TITLE: Final = "raftkv: a replicated key-value store"
 _PAGES: Final = (
-    ("/metrics", "Counters for Prometheus", "text/plain"),
-    ("/openapi.json", "This", "application/json"),
-    ("/docs", "For people", "text/html"),
+    (paths.METRICS, "Counters for Prometheus", "text/plain"),
+    (paths.OPENAPI, "This", headers.JSON),
+    (paths.DOCS, "For people", "text/html"),
 )
-_PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_PROBLEM: Final = {headers.PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: Final = {str(kind.status): {"$ref": f"#/components/responses/{kind.status}"} for kind in TABLE.values()}
 """Every problem there is, by status; a 500 is a defect, and therefore not among them."""
 
@@ -54,19 +61,19 @@ def describe(context: Context) -> tuple[bytes, bytes]:
     """The OpenAPI description and the page for people."""
     schemas, components = _schemas()
     parameters = _query_parameters(context)
-    paths: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        paths.setdefault(route.name, {})[route.method.lower()] = _operation(route, schemas, parameters)
+        found.setdefault(route.name, {})[route.method.lower()] = _operation(route, schemas, parameters)
     for path, what, kind in _PAGES:
         answer = {"description": "the page", "content": {kind: {}}}
-        paths[path] = {"get": {"summary": what, "responses": {"200": answer, **_PROBLEMS}}}
+        found[path] = {"get": {"summary": what, "responses": {"200": answer, **_PROBLEMS}}}
     document = {
         "openapi": "3.1.0",
         "info": {"title": _TITLE, "version": context.version},
-        "paths": paths,
+        "paths": found,
         "components": {"schemas": {**components, "Problem": _problem_schema()}, "responses": _problem_responses()},
     }
-    return encode_json(document), _page(paths).encode()
+    return encode_json(document), _page(found).encode()
 
 
 def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
@@ -120,10 +127,10 @@ def _problem_schema() -> dict[str, Any]:
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},
-            "code": {"type": "string", "enum": [*(code.value for code in TABLE), "internal_error"]},
-            "applied": {"type": "string", "enum": ["no", "unknown"]},
+            "code": {"type": "string", "enum": [*(code.value for code in TABLE), INTERNAL_ERROR]},
+            "applied": {"type": "string", "enum": [*Applied]},
         },
-        "required": ["title", "status", "detail", "code", "applied"],
+        "required": ALWAYS,
     }
 
 
@@ -139,7 +146,7 @@ def _operation(
 ) -> dict[str, Any]:
     described = [
         _parameter("path", name, name, _KEY if name == "key" else {"type": "string"}, required=True)
-        for name in re.findall(r"{(\w+)\*?}", route.path)
+        for name in paths.names_in(route.path)
     ]
     described += [_parameter("query", name, *query[name], required=name == "key") for name in sorted(route.query)]
     described += _header_parameters(route)
@@ -160,9 +167,9 @@ def _parameter(place: str, name: str, what: str, schema: dict[str, Any], *, requ
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if route.method == "GET":
         return [_parameter("header", *_UNLESS, {"type": "string"})] if route.conditional else []
-    wanted = ["If-Match", "If-None-Match"] if route.conditional else []
-    wanted += ["Idempotency-Key"] if "w" in route.query else []
-    wanted += ["Raftkv-Context"] if "w" in route.query and route.path != "/batch" else []
+    wanted = [headers.IF_MATCH.name, headers.IF_NONE_MATCH.name] if route.conditional else []
+    wanted += [headers.IDEMPOTENCY_KEY.name] if "w" in route.query else []
+    wanted += [headers.CONTEXT.name] if "w" in route.query and route.path != paths.BATCH else []
     return [_parameter("header", name, *_HEADERS[name]) for name in wanted]
 
 
@@ -179,13 +186,13 @@ def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
 
 def _content(kind: Any, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     if kind is bytes:
-        return {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-    return {"application/json": {"schema": schemas[kind]}}
+        return {headers.BYTES: {"schema": {"type": "string", "format": "binary"}}}
+    return {headers.JSON: {"schema": schemas[kind]}}
 
 
-def _page(paths: dict[str, dict[str, Any]]) -> str:
+def _page(operations_of: dict[str, dict[str, Any]]) -> str:
     rows = []
-    for path, operations in paths.items():
+    for path, operations in operations_of.items():
         for method, operation in operations.items():
             details = "".join(
                 f"<li><code>{html.escape(one['name'])}</code> ({one['in']}) {html.escape(one.get('description', ''))}"

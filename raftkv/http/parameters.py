@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
 from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Consistency, Match
@@ -177,7 +178,7 @@ def precondition(request: HttpRequest) -> Match | None:
     Of several tags any may match, and a weak one (``W/"7"``) matches no write (RFC 9110, section 13.1.1).
     ``If-Match: "0"`` says that the key must not exist, as ``If-None-Match: *`` does.
     """
-    if_match, if_none_match = request.headers.get(b"if-match"), request.headers.get(b"if-none-match")
+    if_match, if_none_match = request.headers.get(IF_MATCH.raw), request.headers.get(IF_NONE_MATCH.raw)
     if if_match is None and if_none_match is None:
         return None
     if if_match is not None and if_none_match is not None:
@@ -210,7 +211,7 @@ def _tags(header: str) -> list[str]:
 
 def is_unmodified(request: HttpRequest, tag: bytes) -> bool:
     """Does ``If-None-Match`` of a read name ``tag``, so that the client has the value already?"""
-    header = request.headers.get(b"if-none-match")
+    header = request.headers.get(IF_NONE_MATCH.raw)
     if header is None:
         return False
     tags = [tag.removeprefix("W/") for tag in _tags(header.decode("latin-1"))]
@@ -219,7 +220,7 @@ def is_unmodified(request: HttpRequest, tag: bytes) -> bool:
 
 def is_other(request: HttpRequest, tag: bytes) -> bool:
     """Does ``If-Match`` of a read name other tags than ``tag`` only? A weak one is never the same."""
-    header = request.headers.get(b"if-match")
+    header = request.headers.get(IF_MATCH.raw)
     if header is None:
         return False
     tags = _tags(header.decode("latin-1"))
@@ -228,7 +229,7 @@ def is_other(request: HttpRequest, tag: bytes) -> bool:
 
 def idempotency_key(request: HttpRequest) -> str | None:
     """The ``Idempotency-Key``."""
-    header = request.headers.get(b"idempotency-key")
+    header = request.headers.get(IDEMPOTENCY_KEY.raw)
     if header is None:
         return None
     if _IDEMPOTENCY_KEY.fullmatch(header) is None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.api.headers import CONTEXT
 from raftkv.core.errors import Code
 from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Query, Read, Write
 from raftkv.core.results import Status
@@ -23,7 +24,6 @@ from raftkv.http.problems import refuse
 
 OF_READS: Final = frozenset({"r", "n", "sloppy"})
 OF_WRITES: Final = frozenset({"w", "n", "sloppy"})
-CONTEXT_HEADER: Final = b"raftkv-context"
 MAX_CONTEXT_BYTES: Final = 6 << 10
 """Below what a header may be; a context grows with the nodes that have written the key, not with its writes."""
 
@@ -96,16 +96,16 @@ def _acks(text: str, n: int, known: Sizes) -> int:
 
 
 def _causal_context(request: HttpRequest, known: Sizes) -> bytes:
-    header = request.headers.get(CONTEXT_HEADER)
+    header = request.headers.get(CONTEXT.raw)
     if not header:
         return b""
     if not known.is_leaderless:
-        refuse(Code.NOT_SUPPORTED, f"Raftkv-Context: {_WITHOUT_RING}")
+        refuse(Code.NOT_SUPPORTED, f"{CONTEXT.name}: {_WITHOUT_RING}")
     text = header.strip()
     try:
         context = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error:
-        refuse(Code.BAD_REQUEST, "Raftkv-Context: must be what a read has answered, unchanged")
+        refuse(Code.BAD_REQUEST, f"{CONTEXT.name}: must be what a read has answered, unchanged")
     if len(context) > MAX_CONTEXT_BYTES:
-        refuse(Code.BAD_REQUEST, f"Raftkv-Context: more than {MAX_CONTEXT_BYTES} bytes")
+        refuse(Code.BAD_REQUEST, f"{CONTEXT.name}: more than {MAX_CONTEXT_BYTES} bytes")
     return context

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.api import paths
 from raftkv.http import answers, bodies
 from raftkv.http.handlers import batch, cluster, internal, kv, reference
 from raftkv.http.handlers.cluster import not_built
@@ -83,7 +84,7 @@ def _later(method: str, path: str, sentence: str) -> Route:
 _KV: Final = (
     _write(
         "PUT",
-        "/kv/{key*}",
+        paths.KEY,
         kv.PUT,
         "Store the body under the key",
         answers.Stored,
@@ -95,7 +96,7 @@ _KV: Final = (
         conditional=True,
     ),
     _get(
-        "/kv/{key*}",
+        paths.KEY,
         kv.GET,
         "The value of the key",
         answers.RecordFound,
@@ -103,11 +104,11 @@ _KV: Final = (
         hot=True,
         conditional=True,
     ),
-    _write("DELETE", "/kv/{key*}", kv.DELETE, "Remove the key", answers.Deleted, 200, 202, conditional=True),
-    _get("/kv", kv.LIST, "A sorted page of keys", answers.Listed, kv.LIST_PARAMETERS),
+    _write("DELETE", paths.KEY, kv.DELETE, "Remove the key", answers.Deleted, 200, 202, conditional=True),
+    _get(paths.KEYS, kv.LIST, "A sorted page of keys", answers.Listed, kv.LIST_PARAMETERS),
     _write(
         "POST",
-        "/batch",
+        paths.BATCH,
         batch.BATCH,
         "Many independent operations at once",
         answers.BatchDone,
@@ -121,7 +122,7 @@ _REFERENCE: Final = (
     *(
         _write(
             method,
-            "/put",
+            paths.PUT,
             reference.PUT,
             "Store a value",
             answers.Acknowledged,
@@ -130,11 +131,11 @@ _REFERENCE: Final = (
         )
         for method in ("POST", "PUT")
     ),
-    _get("/get", reference.GET, "The value of ?key=", answers.Found, reference.KEYED_READ, hot=True),
-    _get("/get/{key*}", reference.GET_PATH, "The value of the key", answers.Found, READ_PARAMETERS, hot=True),
+    _get(paths.GET, reference.GET, "The value of ?key=", answers.Found, reference.KEYED_READ, hot=True),
+    _get(paths.GET_KEY, reference.GET_PATH, "The value of the key", answers.Found, READ_PARAMETERS, hot=True),
     _write(
         "DELETE",
-        "/delete",
+        paths.DELETE,
         reference.DELETE,
         "Remove ?key=",
         answers.KeyDeleted,
@@ -145,7 +146,7 @@ _REFERENCE: Final = (
     ),
     _write(
         "POST",
-        "/set/{key}/{value*}",
+        paths.SET_KEY,
         reference.SET_PATH,
         "Store a value",
         answers.Created,
@@ -154,7 +155,7 @@ _REFERENCE: Final = (
     ),
     _write(
         "POST",
-        "/set",
+        paths.SET,
         reference.SET,
         "Store a value",
         answers.Created,
@@ -163,16 +164,16 @@ _REFERENCE: Final = (
         conditional=True,
     ),
     _get(
-        "/local_read",
+        paths.LOCAL_READ,
         reference.LOCAL_READ,
         "This node's own copy",
         answers.Found,
         frozenset({"key", "timeout"}),
         hot=True,
     ),
-    _get("/health", reference.HEALTH, "Is the front-end alive?", answers.Health),
+    _get(paths.HEALTH, reference.HEALTH, "Is the front-end alive?", answers.Health),
     _get(
-        "/config",
+        paths.CONFIG,
         reference.CONFIG,
         "Replicas, and how many of them reads and writes need",
         answers.QuorumSizes,
@@ -180,7 +181,7 @@ _REFERENCE: Final = (
     ),
     Route(
         method="POST",
-        path="/config",
+        path=paths.CONFIG,
         handler=reference.CHANGE_CONFIG,
         summary="Change how many replicas there are, or how many of them reads and writes need (leaderless clusters)",
         query=frozenset({"timeout"}),
@@ -189,7 +190,7 @@ _REFERENCE: Final = (
     ),
     Route(
         method="POST",
-        path="/internal/write",
+        path=paths.INTERNAL_WRITE,
         handler=internal.WRITE,
         summary="Let this one replica of a leaderless cluster take a version",
         query=frozenset({"timeout"}),
@@ -198,7 +199,7 @@ _REFERENCE: Final = (
     ),
     Route(
         method="POST",
-        path="/internal/kv",
+        path=paths.INTERNAL_KEY,
         handler=internal.WRITE,
         summary="The same",
         query=frozenset({"timeout"}),
@@ -206,7 +207,7 @@ _REFERENCE: Final = (
         answers={200: (answers.StoredHere,)},
     ),
     _get(
-        "/internal/read",
+        paths.INTERNAL_READ,
         internal.READ,
         "What this one replica of a leaderless cluster holds",
         answers.Found,
@@ -216,16 +217,16 @@ _REFERENCE: Final = (
 
 _CLUSTER: Final = (
     _get(
-        "/status",
+        paths.STATUS,
         cluster.STATUS,
         "This node's view of itself and its cluster",
         answers.NodeStatus,
         frozenset({"timeout"}),
     ),
-    _get("/cluster/members", cluster.MEMBERS, "The members", answers.Members, frozenset({"timeout"})),
+    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.Members, frozenset({"timeout"})),
     Route(
         method="POST",
-        path="/cluster/members",
+        path=paths.MEMBERS,
         handler=cluster.ADD_MEMBER,
         summary="Let a node join (leaderless clusters); its data moves in after the answer",
         query=frozenset({"timeout"}),
@@ -234,7 +235,7 @@ _CLUSTER: Final = (
     ),
     Route(
         method="DELETE",
-        path="/cluster/members/{id}",
+        path=paths.MEMBER,
         handler=cluster.REMOVE_MEMBER,
         summary="Let a node leave (leaderless clusters); one that is alive hands its data over first",
         query=frozenset({"timeout"}),
@@ -242,15 +243,15 @@ _CLUSTER: Final = (
     ),
     Route(
         method="POST",
-        path="/cluster/repair",
+        path=paths.REPAIR,
         handler=cluster.REPAIR,
         summary="Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
         query=frozenset({"timeout"}),
         answers={200: (answers.RepairDone,)},
     ),
-    _get("/livez", cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
+    _get(paths.LIVEZ, cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
     _get(
-        "/readyz",
+        paths.READYZ,
         cluster.READYZ,
         "Can this node serve writes and reads as they are by default? If not, why?",
         answers.Alive,
@@ -268,16 +269,16 @@ _BACKUP = (
 _UI = "the console is not built yet; see /docs and /status"
 
 _LATER: Final = (
-    _later("POST", "/txn", _TXN),
-    _later("GET", "/watch", _WATCH),
-    _later("POST", "/leases", _LEASES),
-    _later("GET", "/leases/{id}", _LEASES),
-    _later("DELETE", "/leases/{id}", _LEASES),
-    _later("POST", "/leases/{id}/keepalive", _LEASES),
-    _later("POST", "/cluster/transfer", _TRANSFER),
-    _later("GET", "/backup", _BACKUP),
-    _later("POST", "/restore", _BACKUP),
-    _later("GET", "/ui", _UI),
+    _later("POST", paths.TRANSACTION, _TXN),
+    _later("GET", paths.WATCH, _WATCH),
+    _later("POST", paths.LEASES, _LEASES),
+    _later("GET", paths.LEASE, _LEASES),
+    _later("DELETE", paths.LEASE, _LEASES),
+    _later("POST", paths.KEEPALIVE, _LEASES),
+    _later("POST", paths.TRANSFER, _TRANSFER),
+    _later("GET", paths.BACKUP, _BACKUP),
+    _later("POST", paths.RESTORE, _BACKUP),
+    _later("GET", paths.CONSOLE, _UI),
 )
 
 ROUTES: Final[tuple[Route, ...]] = (*_KV, *_REFERENCE, *_CLUSTER, *_LATER)

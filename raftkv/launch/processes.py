@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.api import paths
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
 from raftkv.process.command import module
@@ -133,7 +134,7 @@ class StatusPoll:
     def _ask(self) -> dict[str, Any] | None:
         connection = self._connection()
         try:
-            connection.request("GET", f"/status?timeout={ANSWER_TIMEOUT_S:.1f}")
+            connection.request("GET", f"{paths.STATUS}?timeout={ANSWER_TIMEOUT_S:.1f}")
             response = connection.getresponse()
             body = response.read(1 << 20)
             return msgspec.json.decode(body, type=dict[str, Any]) if response.status == 200 else None

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from raftkv.api import paths
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
 from raftkv.http.door.browsers import BrowserGuard
@@ -40,6 +41,7 @@ MAX_WAITING: Final = 4096
 BODY_BYTES_MAX: Final = 64 << 20
 """No request is larger: twice the largest value that a configuration allows, for what base64 and JSON add, and more."""
 
+_LIVEZ, _STATUS, _METRICS = (path.encode() for path in (paths.LIVEZ, paths.STATUS, paths.METRICS))
 log = logging.getLogger("raftkv.proxy")
 
 
@@ -118,13 +120,13 @@ class Application:
             self._waiting -= 1
 
     async def _answer(self, request: HttpRequest, now_s: float) -> HttpResponse:
-        if request.path == b"/livez":
+        if request.path == _LIVEZ:
             return json_response(200, {"status": "alive"})
-        if request.path == b"/status":
+        if request.path == _STATUS:
             return json_response(200, self._status())
-        if request.path == b"/metrics":
+        if request.path == _METRICS:
             return problem(Code.UNKNOWN_ROUTE, "metrics are of one node: ask it there; /status names the nodes")
-        if request.path.startswith(b"/internal/"):
+        if request.path.startswith(paths.INTERNAL):
             return problem(Code.FORBIDDEN, "one replica is asked directly, never through a proxy")
         if self._waiting > MAX_WAITING:
             return problem(Code.OVERLOADED, f"{MAX_WAITING} requests are under way already; try again later")

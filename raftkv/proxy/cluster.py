@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from raftkv.api import headers, paths
 from raftkv.client.connection import Pool, UnheardError, UnsentError
 from raftkv.core.config import Address
 from raftkv.proxy.view import BELIEVED, Node, View, order, read_view, unknown
@@ -113,9 +114,9 @@ class Cluster:
             pool.close()
 
     async def _ask(self, address: Address) -> View:
-        headers = [("host", str(address)), ("accept", "application/json")]
+        asked = [("host", str(address)), ("accept", headers.JSON)]
         pool = self.pool(address)
-        answer = await pool.exchange("GET", "/cluster/members", headers=headers, body=b"", timeout_s=ASK_S)
+        answer = await pool.exchange("GET", paths.MEMBERS, headers=asked, body=b"", timeout_s=ASK_S)
         if answer.status != 200:
             raise ValueError(f"status {answer.status}")
         return read_view(answer.body)

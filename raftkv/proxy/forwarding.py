@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
+from raftkv.api.problems import read_problem
 from raftkv.client.connection import Answer, Headers, UnheardError, UnsentError
 from raftkv.client.servers import attempt_s
 from raftkv.core.config import Address
@@ -47,10 +46,6 @@ _OURS_TO_REQUEST: Final = _OF_ONE_HOP | ADDED_BY_BROWSERS | {"host", "content-le
 _OURS_TO_RESPONSE: Final = _OF_ONE_HOP | {"server", "date", "via"}
 
 
-class _Applied(msgspec.Struct, frozen=True):
-    applied: str = "unknown"
-
-
 class Forwarder:
     """Passes requests to the nodes of ``cluster``; a request that does not say may take ``timeout_s`` seconds."""
 
@@ -84,7 +79,7 @@ class Forwarder:
             if not _may_ask_another(answer, is_read=reads):
                 return _response(answer)
             told = told or answer
-        if told is not None and not (reads and _applied(told.body) == "unknown"):
+        if told is not None and (read_problem(told.body).is_definite or not reads):
             return _response(told)
         detail = f"none of the {len(nodes)} nodes behind this proxy answers"
         return problem(Code.QUORUM_UNREACHABLE, detail)
@@ -104,14 +99,7 @@ class Forwarder:
 def _may_ask_another(answer: Answer, *, is_read: bool) -> bool:
     if is_read:
         return answer.status in _READ_ELSEWHERE
-    return answer.status == 503 and _applied(answer.body) == "no"
-
-
-def _applied(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=_Applied).applied
-    except msgspec.DecodeError:
-        return "unknown"
+    return answer.status == 503 and read_problem(answer.body).is_definite
 
 
 def _limit_s(query: bytes, default_s: float) -> float:

@@ -10,12 +10,15 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from raftkv.api import paths
+from raftkv.api.paths import READ_METHODS
 from raftkv.http.handlers.cluster import REPAIR_S
 from raftkv.http.messages import HttpRequest
-from raftkv.http.problems import READ_METHODS
 
-_IN_QUERY: Final = frozenset({b"/get", b"/local_read", b"/delete"})
-_IN_BODY: Final = frozenset({b"/put", b"/set"})
+_IN_QUERY: Final = paths.raw(paths.GET, paths.LOCAL_READ, paths.DELETE)
+_IN_BODY: Final = paths.raw(paths.PUT, paths.SET)
+_BATCH, _REPAIR = paths.BATCH.encode(), paths.REPAIR.encode()
+_KEY, _GET_KEY, _SET_KEY = (paths.stem(path) for path in (paths.KEY, paths.GET_KEY, paths.SET_KEY))
 
 
 class _Keyed(msgspec.Struct, frozen=True):
@@ -36,14 +39,14 @@ _decode_batch = msgspec.json.Decoder(_Batch).decode
 
 def is_read(request: HttpRequest) -> bool:
     """Can nothing come of it but an answer?"""
-    if request.method == "POST" and request.path == b"/batch":
+    if request.method == "POST" and request.path == _BATCH:
         return _only_gets(request.body)
     return request.method in READ_METHODS
 
 
 def usual_s(request: HttpRequest) -> float | None:
     """How long a node takes at most for such a request that does not say; ``None`` where nodes have no rule of it."""
-    return REPAIR_S if request.path == b"/cluster/repair" else None
+    return REPAIR_S if request.path == _REPAIR else None
 
 
 def _only_gets(body: bytes) -> bool:
@@ -57,12 +60,12 @@ def _only_gets(body: bytes) -> bool:
 def key_of(request: HttpRequest) -> bytes | None:
     """The key that ``request`` is about, ``None`` when it is about none, or several, or none can be seen."""
     path = request.path
-    if path.startswith(b"/kv/"):
-        return unquote_to_bytes(path[4:])
-    if path.startswith(b"/get/"):
-        return unquote_to_bytes(path[5:].removeprefix(b"key="))
-    if path.startswith(b"/set/"):
-        return unquote_to_bytes(path[5:].partition(b"/")[0])
+    if path.startswith(_KEY):
+        return unquote_to_bytes(path.removeprefix(_KEY))
+    if path.startswith(_GET_KEY):
+        return unquote_to_bytes(path.removeprefix(_GET_KEY).removeprefix(b"key="))
+    if path.startswith(_SET_KEY):
+        return unquote_to_bytes(path.removeprefix(_SET_KEY).partition(b"/")[0])
     if path in _IN_QUERY:
         return _key_in_query(request.query)
     if path in _IN_BODY:

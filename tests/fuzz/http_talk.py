@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 from typing import NamedTuple
 
-from raftkv.http.problems import TABLE
+from raftkv.api.problems import TABLE
 from tests.fuzz.siege import Siege
 
 ANSWER_S = 20.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
+from raftkv.api.problems import TABLE
 from raftkv.cli.main import COMMANDS, cli
 from raftkv.core.errors import Code
-from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from raftkv.api.problems import TABLE
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.proof import Verifier
 from raftkv.core.requests import Configure, Consistency, Read, Write
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application
 from raftkv.http.handlers.handler import Context
-from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES
 from tests.contract.solo import SoloReplicator
 

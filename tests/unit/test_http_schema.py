@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from raftkv.api.problems import TABLE
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Written
-from raftkv.http.problems import TABLE
 from raftkv.http.routes import ROUTES, Route
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node

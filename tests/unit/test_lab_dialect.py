@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
+from raftkv.api.problems import TABLE
 from raftkv.client.connection import Answer
 from raftkv.core.errors import Code
-from raftkv.http.problems import TABLE
 from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
 from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
 

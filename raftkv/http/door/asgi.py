@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Final
 
+from raftkv.api.paths import READ_METHODS
 from raftkv.core.errors import Code
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
@@ -38,7 +39,7 @@ from raftkv.http.door.streaming import Streams
 from raftkv.http.handlers.handler import Context, begin, finish
 from raftkv.http.messages import HttpRequest, HttpResponse, Stream, join_headers
 from raftkv.http.metrics import Metrics
-from raftkv.http.problems import READ_METHODS, internal_error, problem
+from raftkv.http.problems import internal_error, problem
 from raftkv.http.routes import ROUTES, Route
 
 BODY_SLACK_BYTES: Final = 1 << 20

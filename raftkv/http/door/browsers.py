@@ -15,12 +15,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from raftkv.api import paths
+from raftkv.api.paths import READ_METHODS
 from raftkv.core.config import ClusterConfig, parse_address
 from raftkv.core.errors import Code
 from raftkv.http.messages import HttpResponse
-from raftkv.http.problems import READ_METHODS, problem
+from raftkv.http.problems import problem
 
-PUBLIC_PATHS: Final = frozenset({b"/livez", b"/readyz", b"/health", b"/docs", b"/openapi.json", b"/ui"})
+PUBLIC_PATHS: Final = paths.raw(paths.LIVEZ, paths.READYZ, paths.HEALTH, paths.DOCS, paths.OPENAPI, paths.CONSOLE)
 """What any page may link to: it tells nothing that is kept here."""
 
 ADDED_BY_BROWSERS: Final = frozenset(

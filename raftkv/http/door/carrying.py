@@ -11,6 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+from raftkv.api import paths
 from raftkv.core.errors import Code
 from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Room
 from raftkv.http.messages import HttpResponse
@@ -23,7 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 DRAIN_S: Final = 2.0
 """How long an unwanted body is still read."""
 
-HEALTH_PATHS: Final = frozenset({b"/livez", b"/readyz", b"/health", b"/metrics"})
+HEALTH_PATHS: Final = paths.raw(paths.LIVEZ, paths.READYZ, paths.HEALTH, paths.METRICS)
 """Answered whatever else is under way."""
 
 _CLOSE: Final = (b"connection", b"close")

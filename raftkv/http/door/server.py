@@ -22,6 +22,7 @@ from typing import Any, Final
 from gunicorn.app.base import BaseApplication
 
 from raftkv import __version__
+from raftkv.api import headers
 from raftkv.core.config import ClusterConfig, ConfigError, parse_config
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
@@ -77,7 +78,7 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
         last_status=lambda: replicator.last_pulse,
         monotonic_s=time.monotonic,
         wall_s=time.time,
-        node_header=((b"raftkv-node", node_id.encode()),),
+        node_header=((headers.NODE.raw, node_id.encode()),),
         admission=Admission(verifier, is_open=not config.cluster.secret_file),
     )
     hosts = names_of(config)

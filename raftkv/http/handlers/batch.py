@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from raftkv.api.headers import CONTEXT
+from raftkv.api.problems import TABLE
 from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, Get, Operation, Put, Write
 from raftkv.core.results import (
@@ -22,15 +24,14 @@ from raftkv.http.bodies import Batch, DeleteOperation, GetOperation, PutOperatio
 from raftkv.http.handlers.handler import WRITE_PARAMETERS, Ask, Context, Handler, durability, reused_key, write_ask
 from raftkv.http.handlers.kv import record_to_json
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response, value_from_json
-from raftkv.http.problems import TABLE, refuse
-from raftkv.http.replicas import CONTEXT_HEADER
+from raftkv.http.problems import refuse
 
 
 def parse(request: HttpRequest, context: Context) -> Ask | HttpResponse:
     """Every operation is checked before any is carried out."""
     found = parameters.arguments(request, WRITE_PARAMETERS)
-    if CONTEXT_HEADER in request.headers:
-        refuse(Code.BAD_REQUEST, "Raftkv-Context: it is of one key, and a batch may have many")
+    if CONTEXT.raw in request.headers:
+        refuse(Code.BAD_REQUEST, f"{CONTEXT.name}: it is of one key, and a batch may have many")
     batch: Batch = bodies.body_of(request, bodies.decode_batch)
     limit = context.limits.max_batch_operations
     if not 1 <= len(batch.operations) <= limit:

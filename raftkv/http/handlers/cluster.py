@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.api import paths
 from raftkv.core.config import is_node_id, parse_address
 from raftkv.core.errors import Code
 from raftkv.core.requests import AddMember, Consistency, Inspect, RemoveMember, Repair
@@ -19,6 +20,8 @@ from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
 NOT_RUNNING = "the replica of this node is not running or does not answer"
+
+_MEMBER: Final = paths.stem(paths.MEMBER)
 
 LEVEL_WITHIN_S: Final = 5.0
 """A follower that was not level with its leader for this long is catching up, and sends its readers waiting."""
@@ -192,7 +195,7 @@ def _render_new_member(ask: Ask, outcome: Outcome, context: Context) -> HttpResp
 
 def _parse_leaving(request: HttpRequest, context: Context) -> Ask:
     found = parameters.arguments(request, frozenset({"timeout"}))
-    node = parameters.unescape(request.path.removeprefix(b"/cluster/members/"), "id").decode("utf-8", "replace")
+    node = parameters.unescape(request.path.removeprefix(_MEMBER), "id").decode("utf-8", "replace")
     return Ask(request=RemoveMember(id=node), timeout_s=timeout_s(found, context), http=request)
 
 

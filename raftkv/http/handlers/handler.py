@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.api import headers as names
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write, is_read
@@ -136,29 +137,24 @@ def read_headers(answer: Answer, context: Context) -> Headers:
     """What every read says of itself."""
     headers = (
         *context.node_header,
-        (b"raftkv-consistency", answer.consistency.value.encode()),
-        (b"raftkv-revision", stamp(answer.revision, answer.node)),
+        (names.CONSISTENCY.raw, answer.consistency.value.encode()),
+        (names.REVISION.raw, names.stamp(answer.revision, answer.node).encode()),
     )
     if answer.replicas:
-        headers = (*headers, (b"raftkv-replicas", ",".join(answer.replicas).encode()))
+        headers = (*headers, (names.REPLICAS.raw, ",".join(answer.replicas).encode()))
     if answer.context:
-        headers = (*headers, (replicas.CONTEXT_HEADER, replicas.context_to_text(answer.context)))
+        headers = (*headers, (names.CONTEXT.raw, replicas.context_to_text(answer.context)))
     if answer.consistency is not Consistency.LOCAL:
         return headers
     if answer.level_at_s is None:
-        return (*headers, (b"raftkv-staleness-ms", b"unknown"))
+        return (*headers, (names.STALENESS.raw, b"unknown"))
     staleness_ms = max(0, math.ceil((context.monotonic_s() - answer.level_at_s) * 1000))
-    return (*headers, (b"raftkv-staleness-ms", b"%d" % staleness_ms))
-
-
-def stamp(revision: int, node: str) -> bytes:
-    """A revision in a header; without a leader, which would number all writes, the writer's name is part of it."""
-    return b"%d@%s" % (revision, node.encode()) if node else b"%d" % revision
+    return (*headers, (names.STALENESS.raw, b"%d" % staleness_ms))
 
 
 def etag(record: Record) -> bytes:
     """The tag of a record as it stands."""
-    return b'"' + stamp(record.mod_revision, record.node) + b'"'
+    return names.tag(record.mod_revision, record.node).encode()
 
 
 def ttl_left(record: Record, context: Context) -> dict[str, float]:
@@ -225,9 +221,9 @@ def durability(ask: Ask, written: Written, context: Context) -> Headers:
     if written.replicas:
         return (
             *context.node_header,
-            (b"raftkv-durability", b"w=%d" % written.acks),
-            (b"raftkv-replicas", ",".join(written.replicas).encode()),
-            (b"raftkv-hinted", b"%d" % written.hinted),
+            (names.DURABILITY.raw, b"w=%d" % written.acks),
+            (names.REPLICAS.raw, ",".join(written.replicas).encode()),
+            (names.HINTED.raw, b"%d" % written.hinted),
         )
     if not written.committed:
         held = b"leader" if written.acks == 1 else b"%d" % written.acks
@@ -237,7 +233,7 @@ def durability(ask: Ask, written: Written, context: Context) -> Headers:
         held = b"all"
     else:
         held = b"majority"
-    return (*context.node_header, (b"raftkv-durability", held))
+    return (*context.node_header, (names.DURABILITY.raw, held))
 
 
 def reused_key(written: Written, headers: Headers) -> HttpResponse:
@@ -250,5 +246,5 @@ def mismatch(key: bytes, revision: int, headers: Headers) -> HttpResponse:
     """The precondition failed."""
     stands = f"stands at revision {revision}" if revision else "does not exist"
     detail = f"the precondition failed: key {key.decode()!r} {stands}"
-    headers = (*headers, (b"etag", b'"%d"' % revision)) if revision else headers
+    headers = (*headers, (names.ETAG.raw, names.tag(revision).encode())) if revision else headers
     return problem(Code.PRECONDITION_FAILED, detail, headers=headers, revision=revision)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from raftkv.api import headers as names
+from raftkv.api import paths
 from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, Get, List, Put, Read, Write, prefix_end
 from raftkv.core.results import (
@@ -33,17 +35,16 @@ from raftkv.http.handlers.handler import (
     read_headers,
     reused_key,
     siblings,
-    stamp,
     ttl_left,
     write_ask,
 )
 from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response, value_to_json
 from raftkv.http.problems import refuse
 
-PREFIX: Final = b"/kv/"
+PREFIX: Final = paths.stem(paths.KEY)
 PUT_PARAMETERS: Final = WRITE_PARAMETERS | {"ttl"}
 LIST_PARAMETERS: Final = READ_PARAMETERS | {"prefix", "start", "end", "limit", "keys_only"}
-_BYTES: Final = ((b"content-type", b"application/octet-stream"), (b"x-content-type-options", b"nosniff"))
+_BYTES: Final = ((b"content-type", names.BYTES.encode()), (b"x-content-type-options", b"nosniff"))
 
 
 def parse_put(request: HttpRequest, context: Context) -> Ask | HttpResponse:
@@ -75,7 +76,7 @@ def render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     shown = {"key": key.decode(), "version": done.version, "revision": done.revision}
     return HttpResponse(
         status=201 if done.created else 200,
-        headers=(JSON, (b"etag", b'"' + stamp(done.revision, done.node) + b'"'), *headers),
+        headers=(JSON, (names.ETAG.raw, names.tag(done.revision, done.node).encode()), *headers),
         body=encode_json({**shown, "node": done.node} if done.node else shown),
     )
 
@@ -96,12 +97,12 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
         return siblings(content, headers, context)
     assert isinstance(content, Record)
     tag, asked = etag(content), ask.http.headers
-    if b"if-match" in asked and parameters.is_other(ask.http, tag):
+    if names.IF_MATCH.raw in asked and parameters.is_other(ask.http, tag):
         return mismatch(content.key, content.mod_revision, headers)
-    headers = ((b"etag", tag), *headers)
-    if b"if-none-match" in asked and parameters.is_unmodified(ask.http, tag):
+    headers = ((names.ETAG.raw, tag), *headers)
+    if names.IF_NONE_MATCH.raw in asked and parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)
-    if b"application/json" in asked.get(b"accept", b""):
+    if names.JSON.encode() in asked.get(b"accept", b""):
         return json_response(200, record_to_json(content, context), ((b"vary", b"Accept"), *headers))
     return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=content.value)
 

@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Final
 
+from raftkv.api import paths
 from raftkv.core.errors import Code
 from raftkv.core.requests import DEFAULT, Configure, Consistency, Delete, Get, Inspect, Put, Write
 from raftkv.core.results import (
@@ -50,6 +51,8 @@ from raftkv.http.problems import refuse
 KEYED_READ: Final = READ_PARAMETERS | {"key"}
 KEYED_WRITE: Final = WRITE_PARAMETERS | {"key"}
 LITERAL: Final = b"key="
+_SET: Final = paths.stem(paths.SET_KEY)
+_GET: Final = paths.stem(paths.GET_KEY)
 
 Done = Callable[[Ask, PutDone | None, Written], tuple[int, object]]
 
@@ -68,7 +71,7 @@ def _parse_json_write(request: HttpRequest, context: Context) -> Ask | HttpRespo
 def _parse_path_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
     """``POST /set/{key}/{value}``: the key ends at the first slash (``%2F`` is part of it), the value is the rest."""
     found = parameters.arguments(request, WRITE_PARAMETERS)
-    raw_key, slash, raw_value = request.path.removeprefix(b"/set/").partition(b"/")
+    raw_key, slash, raw_value = request.path.removeprefix(_SET).partition(b"/")
     if not slash:
         refuse(Code.BAD_REQUEST, "the path must be /set/{key}/{value}")
     key = parameters.checked_key(parameters.unescape(raw_key, "key"), context.limits)
@@ -151,7 +154,7 @@ def _parse_get(request: HttpRequest, context: Context) -> Ask:
 def _parse_path_get(request: HttpRequest, context: Context) -> Ask:
     """``GET /get/{key}``, and the literal ``/get/key=<key>`` of the second reference system's manual."""
     found = parameters.arguments(request, READ_PARAMETERS)
-    raw = request.path.removeprefix(b"/get/").removeprefix(LITERAL)
+    raw = request.path.removeprefix(_GET).removeprefix(LITERAL)
     key = parameters.checked_key(parameters.unescape(raw, "key"), context.limits)
     return read(Get(key=key), found, request, context)
 

@@ -7,10 +7,11 @@ value twice, so that a revision stands for the value that was read with it. In d
 from __future__ import annotations
 
 import base64
-from urllib.parse import quote
 
 import msgspec
 
+from raftkv.api import headers, paths
+from raftkv.api.problems import read_problem
 from raftkv.client.connection import Answer
 from raftkv.core.errors import Code
 from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, Delete, Get, Outcome, Put
@@ -57,27 +58,27 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def request_of(step: Step, *, timeout_s: float, query: str = "", write_query: str = "") -> Request:
     """The request for ``step``; ``query`` is more of a read's query string, ``write_query`` of a write's."""
-    target = f"/kv/{quote(step.key, safe='')}?timeout={timeout_s:g}"
-    headers = {"Idempotency-Key": step.retry_key} if step.retry_key else {}
+    target = f"{paths.filled(paths.KEY, step.key)}?timeout={timeout_s:g}"
+    shown = {headers.IDEMPOTENCY_KEY.name: step.retry_key} if step.retry_key else {}
     action = step.action
     if isinstance(action, Get):
-        return Request(method="GET", target=f"{target}&{query}" if query else target, headers=headers, body=b"")
+        return Request(method="GET", target=f"{target}&{query}" if query else target, headers=shown, body=b"")
     target = f"{target}&{write_query}" if write_query else target
     if step.context:
-        headers["Raftkv-Context"] = step.context
+        shown[headers.CONTEXT.name] = step.context
     if isinstance(action, CompareAndSet):
-        headers |= _precondition(action, step.revision)
+        shown |= _precondition(action, step.revision)
     value = None if isinstance(action, Delete) else action.value
     method = "DELETE" if value is None else "PUT"
-    return Request(method=method, target=target, headers=headers, body=value or b"")
+    return Request(method=method, target=target, headers=shown, body=value or b"")
 
 
 def _precondition(action: CompareAndSet, revision: int) -> dict[str, str]:
     if action.expected is None:
-        return {"If-None-Match": "*"}
+        return {headers.IF_NONE_MATCH.name: headers.ANY}
     if action.expected is ANY:
-        return {"If-Match": "*"}
-    return {"If-Match": f'"{revision}"'}
+        return {headers.IF_MATCH.name: headers.ANY}
+    return {headers.IF_MATCH.name: headers.tag(revision)}
 
 
 def finding(action: Action, answer: Answer) -> Finding:
@@ -96,7 +97,7 @@ def finding(action: Action, answer: Answer) -> Finding:
 
 
 def _found(answer: Answer) -> Finding:
-    context = answer.header("raftkv-context")
+    context = answer.header(headers.CONTEXT.low)
     if answer.status == 200:
         return Finding(outcome=Outcome.OK, result=answer.body, revision=_revision(answer), context=context)
     if answer.status == 300:
@@ -108,8 +109,7 @@ def _found(answer: Answer) -> Finding:
 
 
 def _revision(answer: Answer) -> int | None:
-    tag = answer.header("etag").strip('"')
-    return int(tag) if tag.isdigit() else None
+    return headers.revision_in(answer.header(headers.ETAG.low))
 
 
 class _Sibling(msgspec.Struct, frozen=True):
@@ -129,20 +129,12 @@ class _Several(msgspec.Struct, frozen=True):
         ]
 
 
-class _Problem(msgspec.Struct, frozen=True):
-    code: str
-    applied: str
-
-
 def _is_absent(answer: Answer) -> bool:
     """Is there no such key? That there is no such route is another 404."""
     return answer.status == 404 and _failure(answer).note == Code.NOT_FOUND
 
 
 def _failure(answer: Answer) -> Finding:
-    try:
-        problem = msgspec.json.decode(answer.body, type=_Problem)
-    except msgspec.DecodeError:
-        return Finding(outcome=Outcome.UNKNOWN, note=f"status {answer.status}")
-    is_definite = problem.applied == "no"
-    return Finding(outcome=Outcome.FAILED if is_definite else Outcome.UNKNOWN, note=problem.code)
+    problem = read_problem(answer.body)
+    outcome = Outcome.FAILED if problem.is_definite else Outcome.UNKNOWN
+    return Finding(outcome=outcome, note=problem.code or f"status {answer.status}")

@@ -12,6 +12,7 @@ import http.client
 import time
 from typing import Final
 
+from raftkv.api import paths
 from raftkv.instruments.lab.record import Delay
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError
@@ -44,14 +45,14 @@ def measured_delays(cluster: LocalCluster) -> tuple[Delay, ...]:
 
 def _write(connections: dict[str, http.client.HTTPConnection], origin: str, number: int) -> list[Delay]:
     key = f"{KEY_PREFIX}/{origin}/{number}"
-    status, _, acknowledged_s = _ask(connections[origin], "PUT", f"/kv/{key.replace('/', '%2F')}?w=1")
+    status, _, acknowledged_s = _ask(connections[origin], "PUT", f"{paths.filled(paths.KEY, key)}?w=1")
     if status not in (200, 201):
         raise ClusterError(f"{origin} refuses a write: {status}")
     found = []
     missing = [node for node in connections if node != origin]
     while missing:
         for node in list(missing):
-            status, began_s, ended_s = _ask(connections[node], "GET", f"/local_read?key={key}")
+            status, began_s, ended_s = _ask(connections[node], "GET", f"{paths.LOCAL_READ}?key={key}")
             if status == 200:
                 missing.remove(node)
                 seconds = (began_s + ended_s) / 2 - acknowledged_s
@@ -62,10 +63,10 @@ def _write(connections: dict[str, http.client.HTTPConnection], origin: str, numb
 
 
 def _reads(connection: http.client.HTTPConnection, origin: str) -> list[Delay]:
-    found = []
+    found, path = [], paths.filled(paths.KEY, f"{KEY_PREFIX}/{origin}/0")
     for number in range(READS):
         for replicas in (1, 2):
-            _, began_s, ended_s = _ask(connection, "GET", f"/kv/{KEY_PREFIX}%2F{origin}%2F0?r={replicas}")
+            _, began_s, ended_s = _ask(connection, "GET", f"{path}?r={replicas}")
             seconds = ended_s - began_s
             found.append(Delay(kind="read", origin=origin, number=number, replicas=replicas, seconds=seconds))
     return found

@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from raftkv.api import paths
 from raftkv.client.connection import Answer
 from raftkv.instruments.lab.audit import LAST_LOOK
 from raftkv.instruments.lab.dialect import Step, finding, request_of
@@ -169,7 +170,7 @@ def agree(cluster: LocalCluster, variant: Variant, destroyed: set[str]) -> None:
     if not destroyed:
         wait_until(lambda: not _hints_pending(cluster), "hints to be handed over", AGREE_S)
     for node in left:
-        answer = cluster.ask(node, "/cluster/repair", REPAIR_S, method="POST")
+        answer = cluster.ask(node, paths.REPAIR, REPAIR_S, method="POST")
         if answer is None or answer[0] != 200:
             raise ClusterError(f"{node} was asked to repair and answered {answer}")
 

@@ -12,11 +12,15 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from raftkv.core.errors import Code, UsageError
+from raftkv.api import paths
+from raftkv.api.headers import JSON
+from raftkv.api.problems import read_problem
+from raftkv.core.errors import Applied, Code, UsageError
 from raftkv.instruments.load.engine import Failure
 from raftkv.instruments.load.plan import Plan
 
 KEY_PREFIX: Final = "bench-"
+_KEYS: Final = paths.filled(paths.KEY, KEY_PREFIX)
 DETAIL_MAX: Final = 200
 
 
@@ -54,13 +58,7 @@ def http_request(method: str, target: str, body: bytes = b"", content_type: str 
 
 def json_post(target: str, document: object) -> bytes:
     """``POST`` of ``document`` as JSON; bytes in it become base64, as etcd's gateway wants them."""
-    return http_request("POST", target, msgspec.json.encode(document), "application/json")
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    code: str
-    applied: str
-    detail: str = ""
+    return http_request("POST", target, msgspec.json.encode(document), JSON)
 
 
 class _Sibling(msgspec.Struct, frozen=True):
@@ -82,15 +80,15 @@ class RaftkvDialect:
 
     def put(self, key: int, value: bytes) -> bytes:
         """``PUT /kv/{key}``, raw bytes."""
-        return http_request("PUT", f"/kv/{KEY_PREFIX}{key}{self._write_query}", value)
+        return http_request("PUT", f"{_KEYS}{key}{self._write_query}", value)
 
     def get(self, key: int) -> bytes:
         """``GET /kv/{key}``, raw bytes."""
-        return http_request("GET", f"/kv/{KEY_PREFIX}{key}{self._read_query}")
+        return http_request("GET", f"{_KEYS}{key}{self._read_query}")
 
     def delete(self, key: int) -> bytes:
         """``DELETE /kv/{key}``, on as many replicas as the cluster does it by default."""
-        return http_request("DELETE", f"/kv/{KEY_PREFIX}{key}{self._delete_query}")
+        return http_request("DELETE", f"{_KEYS}{key}{self._delete_query}")
 
     def written(self, status: int, body: bytes) -> Failure | None:
         """200, 201, or 202 for a write that not even a majority has yet."""
@@ -112,15 +110,14 @@ class RaftkvDialect:
                 siblings = msgspec.json.decode(body, type=_Siblings).siblings
                 return tuple([_value_bytes(sibling.value) for sibling in siblings])
             except (msgspec.DecodeError, KeyError, ValueError) as error:
-                return Failure("no", "unreadable", str(error)[:DETAIL_MAX])
-        return msgspec.structs.replace(self._failure(status, body), applied="no")
+                return Failure(Applied.NO, "unreadable", str(error)[:DETAIL_MAX])
+        return msgspec.structs.replace(self._failure(status, body), applied=Applied.NO)
 
     def _failure(self, status: int, body: bytes) -> Failure:
-        try:
-            problem = msgspec.json.decode(body, type=_Problem)
-        except msgspec.DecodeError:
-            return Failure("unknown", f"status_{status}", repr(body[:DETAIL_MAX]))
-        return Failure("no" if problem.applied == "no" else "unknown", problem.code, problem.detail)
+        problem = read_problem(body)
+        if not problem.code:
+            return Failure(Applied.UNKNOWN, f"status_{status}", repr(body[:DETAIL_MAX]))
+        return Failure(Applied.NO if problem.is_definite else Applied.UNKNOWN, problem.code, problem.detail)
 
 
 def _query(fields: dict[str, str]) -> str:
@@ -173,18 +170,18 @@ class EtcdDialect:
 
     def written(self, status: int, body: bytes) -> Failure | None:
         """200 and nothing else; the gateway does not say whether a write that failed was applied."""
-        return None if status == 200 else self._failure("unknown", status, body)
+        return None if status == 200 else self._failure(Applied.UNKNOWN, status, body)
 
     def found(self, status: int, body: bytes) -> tuple[bytes, ...] | Failure:
         """200, with no pair when there is no such key."""
         if status != 200:
-            return self._failure("no", status, body)
+            return self._failure(Applied.NO, status, body)
         try:
             return tuple([pair.value for pair in msgspec.json.decode(body, type=_EtcdRange).kvs])
         except msgspec.DecodeError as error:
-            return Failure("no", "unreadable", str(error)[:DETAIL_MAX])
+            return Failure(Applied.NO, "unreadable", str(error)[:DETAIL_MAX])
 
-    def _failure(self, applied: str, status: int, body: bytes) -> Failure:
+    def _failure(self, applied: Applied, status: int, body: bytes) -> Failure:
         try:
             problem = msgspec.json.decode(body, type=_EtcdProblem)
         except msgspec.DecodeError:

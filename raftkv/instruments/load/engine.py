@@ -20,6 +20,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
+from raftkv.core.errors import Applied
 from raftkv.instruments.load.connection import Connection, NoAnswerError
 
 PAUSE_AFTER_ERROR_S: Final = 0.02
@@ -44,9 +45,9 @@ class Call(msgspec.Struct, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a request has no good answer: ``applied`` is "no" or "unknown", ``code`` a stable word."""
+    """Why a request has no good answer: ``code`` is a stable word."""
 
-    applied: str
+    applied: Applied
     code: str
     detail: str = ""
 
@@ -188,11 +189,11 @@ class _Engine(Generic[C]):
     async def _exchange(self, call: C, due_s: float, began_s: float) -> bool:
         idle = self._idle[call.server]
         connection = idle.pop() if idle else self._new_connection(call.server)
-        applied = "no"
+        applied = Applied.NO
         try:
             if not connection.is_open:
                 await connection.open()
-            applied = "unknown"
+            applied = Applied.UNKNOWN
             status, body = await connection.exchange(call.request)
         except OSError as error:  # a timeout and a broken connection are some
             server = self._servers[call.server]
@@ -225,7 +226,7 @@ class _Engine(Generic[C]):
             connection.close()
 
 
-def _code(error: OSError, applied: str) -> str:
-    if applied == "no":
+def _code(error: OSError, applied: Applied) -> str:
+    if applied is Applied.NO:
         return UNREACHABLE
     return NO_ANSWER if isinstance(error, NoAnswerError) else CONNECTION_LOST

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from raftkv.core.errors import Applied
 from raftkv.instruments.load.plan import Plan
 from raftkv.instruments.load.result import Latency, Result
 from raftkv.instruments.load.samples import Kind
@@ -119,7 +120,7 @@ def csv_fields(result: Result) -> dict[str, str | float]:
         errors = [each for each in result.errors if each.kind is kind]
         fields[f"{kind}_count"] = 0 if found is None else found.count
         fields[f"{kind}_errors"] = sum(each.count for each in errors)
-        fields[f"{kind}_unknown"] = sum(each.count for each in errors if each.applied == "unknown")
+        fields[f"{kind}_unknown"] = sum(each.count for each in errors if each.applied == Applied.UNKNOWN)
         for name in ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "p9999_ms", "max_ms"):
             fields[f"{kind}_{name}"] = "" if found is None else round(getattr(found, name), 3)
     return fields

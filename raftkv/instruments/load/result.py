@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from hdrh.histogram import HdrHistogram
 
+from raftkv.core.errors import Applied
 from raftkv.instruments.load.plan import Plan
 from raftkv.instruments.load.samples import Age, Kind, Samples
 
@@ -33,10 +34,10 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Errors(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests of one kind that failed alike; ``applied`` is "no" (definite) or "unknown"."""
+    """Requests of one kind that failed alike."""
 
     kind: Kind
-    applied: str
+    applied: Applied
     code: str
     count: int
     first: str

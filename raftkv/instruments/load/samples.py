@@ -6,6 +6,7 @@ from collections import Counter
 from enum import StrEnum
 from typing import Final
 
+from raftkv.core.errors import Applied
 from raftkv.instruments.load.engine import Failure
 
 INTERVAL_STEP_S: Final = 0.001
@@ -33,8 +34,8 @@ class Samples:
 
     def __init__(self) -> None:
         self.latencies_us: dict[Kind, Counter[int]] = {kind: Counter() for kind in Kind}
-        self.failures: dict[Kind, Counter[tuple[str, str]]] = {kind: Counter() for kind in Kind}
-        self.first_details: dict[tuple[Kind, str, str], str] = {}
+        self.failures: dict[Kind, Counter[tuple[Applied, str]]] = {kind: Counter() for kind in Kind}
+        self.first_details: dict[tuple[Kind, Applied, str], str] = {}
         self.stale = 0
         self.missed = 0
         self.backward = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from raftkv.core.errors import Applied
 from raftkv.instruments.load.dialect import Dialect
 from raftkv.instruments.load.engine import Call, Failure, Times
 from raftkv.instruments.load.keys import keys
@@ -84,7 +85,7 @@ class Traffic:
         if times.due_s >= self.begin_s:
             kind = Kind.WRITE if call.before is None else Kind.READ
             # A read that was not answered has changed nothing.
-            known = failure if kind is Kind.WRITE else Failure("no", failure.code, failure.detail)
+            known = failure if kind is Kind.WRITE else Failure(Applied.NO, failure.code, failure.detail)
             self.samples.failed(kind, known)
 
     # --- filling
@@ -136,7 +137,7 @@ class Traffic:
         try:
             numbers = [self._number(call.key, value) for value in found]
         except ValueError as error:
-            return Failure("no", "wrong_value", str(error))
+            return Failure(Applied.NO, "wrong_value", str(error))
         before = call.before
         assert before is not None
         judged = self._ledger.read_ends(call.key, before, numbers, times.ended_s)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from raftkv.api import paths
 from raftkv.core.proof import Prover
 from raftkv.experiment import DONE, Orders
 from raftkv.instruments.local.nodes import READY_S, ClusterError, LocalNodes, Site, wait_until
@@ -37,7 +38,7 @@ class LocalCluster(LocalNodes):
     Unless they are ``obedient``, nodes take no orders to be faulty, and nothing that such orders need is in their way.
     """
 
-    ready_path = "/readyz"
+    ready_path = paths.READYZ
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class LocalCluster(LocalNodes):
 
     def status(self, node: str) -> dict[str, Any] | None:
         """What ``node`` says of itself, ``None`` when it says nothing."""
-        answer = self.ask(node, "/status")
+        answer = self.ask(node, paths.STATUS)
         return msgspec.json.decode(answer[1], type=dict[str, Any]) if answer is not None and answer[0] == 200 else None
 
     def leader_now(self) -> str | None:
@@ -161,7 +162,7 @@ class LocalCluster(LocalNodes):
         found: dict[bytes, bytes] = {}
         start: str | None = ""
         while start is not None:
-            answer = self.ask(node, f"/kv?consistency={consistency}&start={quote(start, safe='')}", COPY_S)
+            answer = self.ask(node, f"{paths.KEYS}?consistency={consistency}&start={quote(start, safe='')}", COPY_S)
             if answer is None or answer[0] != 200:
                 raise ClusterError(f"{node} does not show what it holds: {answer}")
             page = msgspec.json.decode(answer[1], type=_Page)

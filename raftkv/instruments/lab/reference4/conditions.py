@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.api import headers as names
+from raftkv.api import paths
 from raftkv.instruments.lab.reference4.choices import Choice
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError, wait_until
@@ -24,7 +26,7 @@ PROBE: Final = "probe"
 def establish(cluster: LocalCluster, choice: Choice) -> None:
     """Make ``cluster`` have what ``choice`` says by default, and wait until every node says so."""
     node = cluster.nodes[0]
-    _expect(cluster, node, "POST", "/config", {"n": choice.n, "r": choice.r, "w": choice.w})
+    _expect(cluster, node, "POST", paths.CONFIG, {"n": choice.n, "r": choice.r, "w": choice.w})
     wait_until(lambda: all(_sizes(cluster, node) == choice_sizes(choice) for node in cluster.nodes), "N, R and W")
 
 
@@ -35,7 +37,7 @@ def assert_in_force(cluster: LocalCluster, choice: Choice) -> None:
         if found != choice_sizes(choice):
             raise ClusterError(f"{node}: n, r and w are {found}, not {choice_sizes(choice)}")
         began_s = time.monotonic()
-        _, body = _expect(cluster, node, "POST", f"/put?w={choice.w}", {"key": PROBE, "value": node})
+        _, body = _expect(cluster, node, "POST", f"{paths.PUT}?w={choice.w}", {"key": PROBE, "value": node})
         took_s = time.monotonic() - began_s
         if body.get("acks") != choice.w:
             raise ClusterError(f"{node}: a write has {body.get('acks')} acknowledgements, not {choice.w}")
@@ -44,10 +46,10 @@ def assert_in_force(cluster: LocalCluster, choice: Choice) -> None:
                 f"{node}: a write took {took_s:.3f} s, less than {choice.least_write_s:g} s: not W={choice.w}"
             )
         # Whether it finds the key is what the runs are about.
-        path = f"/get?key={PROBE}&consistency=eventual&r={choice.r}"
+        path = f"{paths.GET}?key={PROBE}&consistency=eventual&r={choice.r}"
         headers, _ = _expect(cluster, node, "GET", path, besides=404)
         # Where one replica answers it is the asked node, which need not name itself.
-        replicas = set(headers.get("raftkv-replicas", node).split(","))
+        replicas = set(headers.get(names.REPLICAS.low, node).split(","))
         if len(replicas) < choice.r or not replicas <= set(cluster.nodes):
             raise ClusterError(f"{node}: a read was answered by {sorted(replicas)}, not by {choice.r} replicas")
 
@@ -58,7 +60,7 @@ def choice_sizes(choice: Choice) -> tuple[int, int, int]:
 
 
 def _sizes(cluster: LocalCluster, node: str) -> tuple[int, int, int]:
-    _, body = _expect(cluster, node, "GET", "/config")
+    _, body = _expect(cluster, node, "GET", paths.CONFIG)
     return body["n"], body["r"], body["w"]
 
 
@@ -87,7 +89,7 @@ def send(
     try:
         body = b"" if document is None else msgspec.json.encode(document)
         headers = {"Authorization": cluster.prover.authorization(method, path, body)}
-        connection.request(method, path, body, headers | ({"Content-Type": "application/json"} if body else {}))
+        connection.request(method, path, body, headers | ({"Content-Type": names.JSON} if body else {}))
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
     except (OSError, http.client.HTTPException) as error:

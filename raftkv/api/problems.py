@@ -1,0 +1,83 @@
+"""THE table of problems: code, HTTP status, title, whether the request may have been applied, and when to ask again.
+
+Whether it may have been applied belongs to the code and is never decided elsewhere. Imports ``core`` and msgspec only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import Applied, Code
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How one code looks from outside; ``retry_after_s`` is the hint where nobody gives a better one."""
+
+    status: int
+    title: str
+    applied: Applied = Applied.NO
+    retry_after_s: int | None = None
+
+
+TABLE: Final[dict[Code, Kind]] = {
+    Code.BAD_REQUEST: Kind(400, "Bad request"),
+    Code.NOT_SUPPORTED: Kind(400, "Not supported"),
+    Code.UNAUTHENTICATED: Kind(401, "Unauthenticated"),
+    Code.FORBIDDEN: Kind(403, "Forbidden"),
+    Code.CROSS_SITE: Kind(403, "Cross-site request"),
+    Code.NOT_FOUND: Kind(404, "Not found"),
+    Code.UNKNOWN_ROUTE: Kind(404, "Unknown route"),
+    Code.METHOD_NOT_ALLOWED: Kind(405, "Method not allowed"),
+    Code.PRECONDITION_FAILED: Kind(412, "Precondition failed"),
+    Code.VALUE_TOO_LARGE: Kind(413, "Value too large"),
+    Code.KEY_TOO_LARGE: Kind(414, "Key too large"),
+    Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "Unsupported media type"),
+    Code.EXPECTATION_FAILED: Kind(417, "Expectation failed"),
+    Code.MISDIRECTED: Kind(421, "Misdirected request"),
+    Code.HEADERS_TOO_LARGE: Kind(431, "Headers too large"),
+    Code.NOT_IMPLEMENTED: Kind(501, "Not implemented"),
+    Code.OVERLOADED: Kind(429, "Overloaded", retry_after_s=1),
+    Code.NO_LEADER: Kind(503, "No leader", retry_after_s=1),
+    Code.QUORUM_UNREACHABLE: Kind(503, "Quorum unreachable", retry_after_s=1),
+    Code.DISK_FULL: Kind(503, "Disk full", retry_after_s=10),
+    Code.OUTCOME_UNKNOWN: Kind(504, "Outcome unknown", Applied.UNKNOWN),
+}
+
+INTERNAL_ERROR: Final = "internal_error"
+"""The code of a 500, which is a defect, and therefore not in the table."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 9457, with a stable code and whether the request may have been applied.
+
+    ``revision`` is where the key stands whose precondition failed, 0 when it does not exist.
+    """
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int = 0
+    detail: str = ""
+    code: str = ""
+    applied: str = ""
+    revision: int | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def is_definite(self) -> bool:
+        """Was nothing applied, and will nothing be? In doubt it is unknown."""
+        return self.applied == Applied.NO
+
+
+ALWAYS: Final = ("title", "status", "detail", "code", "applied")
+"""What every problem of ours has; others' may lack any of it."""
+
+_decode: Final = msgspec.json.Decoder(Problem).decode
+
+
+def read_problem(body: bytes) -> Problem:
+    """The problem in an answer; one that says nothing when there is none, since anybody may have answered."""
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Problem()
