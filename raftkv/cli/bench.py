@@ -234,9 +234,12 @@ def reference4(run_s: float, seed: int, out: Path, images: Literal["png", "svg"]
     try:
         from raftkv.instruments.lab.reference4.report import write  # noqa: PLC0415
         from raftkv.instruments.lab.reference4.runs import Settings, perform  # noqa: PLC0415
+        from raftkv.instruments.lab.report.images import can_make_png  # noqa: PLC0415
         from raftkv.instruments.local.nodes import ClusterError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.UsageError(MISSING.format(error.name)) from None
+    if images == "png" and not can_make_png():
+        raise click.UsageError(MISSING.format("resvg-py"))
     command = shlex.join(["raftkv", "bench", "reference4", "--seconds", f"{run_s:g}", "--seed", str(seed)])
     try:
         runs = perform(Settings(seconds=run_s, seed=seed), out, tell=click.echo)

@@ -134,7 +134,7 @@ def test_the_report_and_its_images_are_made_from_the_stored_results(tmp_path):
 
     assert loaded == runs
     assert images == {"comparison.svg", "leader-w1-r5-50-50.svg", "leaderless-w5-r1-90-10.svg"}
-    assert all((tmp_path / image).read_text().startswith("<?xml") for image in images)
+    assert all((tmp_path / image).read_text().startswith("<svg") for image in images)
 
 
 def test_the_bars_of_a_graph_count_every_sample_once():

@@ -1,79 +1,72 @@
-"""The graphs: three for each run, and one that compares all. Drawn from stored results alone; needs no display."""
+"""The graphs: three for each run, and one that compares all. Drawn from stored results alone. Pure."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import matplotlib as mpl
 from hdrh.histogram import HdrHistogram
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from raftkv.instruments.lab.reference4.choices import CHOICES
 from raftkv.instruments.lab.reference4.runs import Run
+from raftkv.instruments.lab.report.axes import Axes, Scale
+from raftkv.instruments.lab.report.drawing import Canvas, text_width
 from raftkv.instruments.load.result import Latency
 from raftkv.instruments.load.samples import Age, Kind
 
 BINS_PER_DECADE: Final = 24
 MARGIN: Final = 1.5
-DPI: Final = 110
-COLORS: Final = {
-    "leader-w5-r1": "#0072B2",
-    "leader-w1-r5": "#D55E00",
-    "leader-w3-r3": "#009E73",
-    "leaderless-w5-r1": "#CC79A7",
-}
-"""Of choices; these four are told apart by people who see few colours (Okabe and Ito)."""
+WIDTH: Final = 1240
+HEIGHT: Final = 350
+TOP, BOTTOM = 106, HEIGHT - 46
+"""Of the areas; above them what the lines in them mean."""
 
 AGES: Final = {
-    Age.NEWEST: ("#56B4E9", "returned the last write begun"),
-    Age.OVERTAKEN: ("#F0E442", "returned an older one, as they may: writes were under way"),
-    Age.STALE: ("#D55E00", "were stale"),
-}
-GREY: Final = "#555555"
-LEGEND: Final[Any] = {"loc": "upper left", "fontsize": 8, "title_fontsize": 8, "edgecolor": "none", "framealpha": 0.9}
-STYLE: Final[Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.axisbelow": True,
-    "svg.hashsalt": "raftkv",
+    Age.NEWEST: ("good", "returned the last write begun"),
+    Age.OVERTAKEN: ("warn faint", "an older one, as they may: writes were under way"),
+    Age.STALE: ("bad", "were stale"),
 }
 
 
-def draw_run(run: Run, path: Path) -> None:
-    """Write the three graphs of ``run`` to ``path``, whose suffix is the format."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13, 3.6), layout="constrained")
-        reads, writes, intervals = figure.subplots(1, 3, width_ratios=(1, 1, 1.25))
-        figure.suptitle(f"{run.choice.title}, {run.ratio} writes/reads", fontweight="bold", fontsize=11)
-        _draw_latency(reads, run.result.latency.get(Kind.READ), "Read latency", "reads")
-        _draw_latency(writes, run.result.latency.get(Kind.WRITE), "Write latency", "writes")
-        _draw_intervals(intervals, run)
-        _save(figure, path)
+def draw_run(run: Run) -> Canvas:
+    """The three graphs of ``run``."""
+    title = f"{run.choice.title}, {run.ratio} writes/reads"
+    canvas = Canvas(WIDTH, HEIGHT, f"{title}: latencies, and the time from a write to a read of the same key")
+    canvas.text(WIDTH / 2, 18, title, "strong middle")
+    _draw_latency(canvas, (60, 400), run.result.latency.get(Kind.READ), "Read latency", "reads")
+    _draw_latency(canvas, (470, 810), run.result.latency.get(Kind.WRITE), "Write latency", "writes")
+    _draw_intervals(canvas, (880, WIDTH - 14), run)
+    return canvas
 
 
-def draw_comparison(runs: Sequence[Run], path: Path) -> None:
-    """Write the graphs that compare all ``runs``."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13, 4.2), layout="constrained")
-        speed, stale = figure.subplots(1, 2)
-        _draw_bars(speed, runs, {run.name: run.result.per_second for run in runs}, "{:.0f}")
-        speed.set(title="Operations per second (logarithmic)", yscale="log")
-        speed.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        speed.set_ylim(top=speed.get_ylim()[1] * 2)
-        _draw_bars(stale, runs, {run.name: run.result.freshness.stale_share * 100 for run in runs}, "{:.1f}")
-        stale.set(title="Stale reads, percent", ylim=(0, max(1.0, stale.get_ylim()[1] * 1.1)))
-        handles, labels = speed.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-        _save(figure, path)
+def draw_comparison(runs: Sequence[Run]) -> Canvas:
+    """The graphs that compare all ``runs``."""
+    canvas = Canvas(WIDTH, 400, "operations per second and stale reads of every choice under every ratio")
+    ratio_count = len({run.ratio for run in runs})
+    speeds = {run.name: run.result.per_second for run in runs}
+    low = 10.0 ** math.floor(math.log10(max(min(speeds.values()), 1)) - 0.3)
+    speed = Axes(
+        canvas=canvas,
+        x=Scale(low=0, high=ratio_count, begin=60, end=610),
+        y=Scale(low=low, high=max([10 * low, *speeds.values()]) * 1.4, begin=320, end=50, is_log=True),
+    )
+    _draw_bars(speed, runs, speeds, "Operations per second (logarithmic)", "{:.0f}")
+    shares = {run.name: run.result.freshness.stale_share * 100 for run in runs}
+    share = Axes(
+        canvas=canvas,
+        x=Scale(low=0, high=ratio_count, begin=680, end=WIDTH - 14),
+        y=Scale(low=0, high=max(1.0, *shares.values()) * 1.1, begin=320, end=50),
+    )
+    _draw_bars(share, runs, shares, "Stale reads, percent", "{:.1f}")
+    x = 60.0
+    for number, choice in enumerate(CHOICES):
+        if any(run.choice == choice for run in runs):
+            canvas.mark(x, 380, number)
+            canvas.text(x + 12, 384, choice.title)
+            x += text_width(choice.title) + 40
+    return canvas
 
 
 def counts_us(latency: Latency) -> dict[int, int]:
@@ -102,74 +95,83 @@ def binned(counts: Mapping[int, int], bins: Sequence[int]) -> list[int]:
     return found
 
 
-def _draw_latency(axes: Axes, latency: Latency | None, title: str, what: str) -> None:
-    axes.set(title=title, xlabel="milliseconds", ylabel=what, xscale="log", yscale="log")
-    _plain(axes, 1, 2, 5)
+def _draw_latency(canvas: Canvas, span: tuple[float, float], latency: Latency | None, title: str, what: str) -> None:
+    canvas.text(sum(span) / 2, 40, f"{title}, {0 if latency is None else latency.count:,} {what}", "middle")
     if latency is None:
-        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center")
         return
     counts = counts_us(latency)
     bins = edges(min(counts), max(counts))
-    axes.stairs(binned(counts, bins), [edge / 1000 for edge in bins], baseline=0.5, fill=True, color="#56B4E9")
-    marks = (("p50", latency.p50_ms), ("p99", latency.p99_ms), ("max", latency.max_ms))
-    for (name, value), style in zip(marks, ("-", "--", ":"), strict=True):
-        axes.axvline(value, color=GREY, linestyle=style, linewidth=1.2, label=f"{name} {_ms(value)}")
-    axes.set_xlim(bins[0] / 1000 / MARGIN, bins[-1] / 1000 * MARGIN)
-    axes.set_ylim(bottom=0.5, top=axes.get_ylim()[1] * 12)  # room for the legend
-    axes.legend(title=f"{latency.count:,} {what}", **LEGEND)
-
-
-def _draw_intervals(axes: Axes, run: Run) -> None:
-    axes.set(
-        title="Time from a write to a read of the same key",
-        xlabel="milliseconds since the last write of the key began",
-        ylabel="reads",
-        xscale="log",
+    heights = binned(counts, bins)
+    axes = Axes(
+        canvas=canvas,
+        x=Scale(low=bins[0] / 1000 / MARGIN, high=bins[-1] / 1000 * MARGIN, begin=span[0], end=span[1], is_log=True),
+        y=Scale(low=0.5, high=max(10.0, *heights) * MARGIN, begin=BOTTOM, end=TOP, is_log=True),
     )
-    _plain(axes, 1)
+    _frame(axes, (1, 2, 5), "milliseconds")
+    for left, right, count in zip(bins, bins[1:], heights, strict=False):
+        if count:
+            axes.bar(left / 1000, right / 1000, axes.y.low, count, "v7")
+    # The last of them is the highest, so that no line crosses the words on the left of another.
+    marks = (("max", latency.max_ms, "dotted"), ("p99", latency.p99_ms, "dashed"), ("p50", latency.p50_ms, ""))
+    for row, (name, value, kind) in enumerate(marks):
+        _mark_time(axes, value, f"{name} {_ms(value)}", kind, row)
+
+
+def _draw_intervals(canvas: Canvas, span: tuple[float, float], run: Run) -> None:
+    canvas.text(sum(span) / 2, 40, "Time from a write to a read of the same key", "middle")
     since_write_ms = run.result.freshness.since_write_ms
     bins = edges(1, max((interval_ms for counts in since_write_ms.values() for interval_ms in counts), default=1))
+    piles = {age: binned(since_write_ms.get(age, {}), bins) for age in AGES}
+    highest = max(map(sum, zip(*piles.values(), strict=True)), default=0)
+    axes = Axes(
+        canvas=canvas,
+        x=Scale(low=1, high=max(10, bins[-1]) * MARGIN, begin=span[0], end=span[1], is_log=True),
+        y=Scale(low=0, high=max(1, highest) * 1.05, begin=BOTTOM, end=TOP + 16),
+    )
+    _frame(axes, (1,), "milliseconds since the last write of the key began")
     bottoms = [0] * (len(bins) - 1)
-    for age, (color, told) in AGES.items():
-        counts = since_write_ms.get(age, {})
-        tops = [bottom + count for bottom, count in zip(bottoms, binned(counts, bins), strict=True)]
-        label = f"{sum(counts.values()):,} {told}"
-        axes.stairs(tops, bins, baseline=bottoms, fill=True, color=color, label=label)
-        bottoms = tops
+    for row, (age, (kind, told)) in enumerate(AGES.items()):
+        for place, count in enumerate(piles[age]):
+            if count:
+                axes.bar(bins[place], bins[place + 1], bottoms[place], bottoms[place] + count, kind)
+                bottoms[place] += count
+        y = 58 + 15 * row
+        canvas.rect(span[0], y - 9, 10, 10, kind)
+        canvas.text(span[0] + 16, y, f"{sum(piles[age]):,} reads {told}", "small")
     if Kind.WRITE in run.result.latency:
         mean_ms = run.result.latency[Kind.WRITE].mean_ms
-        label = f"a write takes {_ms(mean_ms)} on average"
-        axes.axvline(mean_ms, color=GREY, linestyle="--", linewidth=1.2, label=label)
-    axes.set_ylim(top=axes.get_ylim()[1] * 1.5)
-    axes.legend(**LEGEND)
+        _mark_time(axes, mean_ms, f"a write takes {_ms(mean_ms)} on average", "dashed", 3)
 
 
-def _draw_bars(axes: Axes, runs: Sequence[Run], values: Mapping[str, float], shown: str) -> None:
+def _frame(axes: Axes, factors: tuple[int, ...], unit: str) -> None:
+    axes.grid(factors=factors)
+    axes.canvas.text((axes.x.begin + axes.x.end) / 2, axes.y.begin + 34, unit, "small middle")
+
+
+def _mark_time(axes: Axes, value: float, words: str, kind: str, row: int) -> None:
+    """A line at ``value`` of the time axis, and on this row above it what it means."""
+    x, y = axes.x(value), 58 + 15 * row
+    fits = x - 4 - text_width(words) > axes.x.begin
+    axes.canvas.line(x, y - 8, x, axes.y.begin, f"edge thin {kind}")
+    axes.canvas.text(x - 4 if fits else x + 4, y, words, "small end" if fits else "small")
+
+
+def _draw_bars(axes: Axes, runs: Sequence[Run], values: Mapping[str, float], title: str, form: str) -> None:
+    canvas, middle = axes.canvas, (axes.x.begin + axes.x.end) / 2
+    canvas.text(middle, 24, title, "strong middle")
     ratios = sorted({run.ratio for run in runs}, key=lambda ratio: ratio.write_share)
     choices = [choice for choice in CHOICES if any(run.choice == choice for run in runs)]
+    axes.levels()
     width = 0.8 / len(choices)
-    for place, choice in enumerate(choices):
-        own = [run for run in runs if run.choice == choice]
-        at = [ratios.index(run.ratio) + (place - (len(choices) - 1) / 2) * width for run in own]
-        heights = [values[run.name] for run in own]
-        bars = axes.bar(at, heights, width * 0.92, color=COLORS[choice.name], label=choice.title)
-        axes.bar_label(bars, [shown.format(height) for height in heights], fontsize=7, padding=2)
-    axes.set_xticks(range(len(ratios)), [str(ratio) for ratio in ratios])
-    axes.set_xlabel("writes/reads")
+    for run in runs:
+        left = ratios.index(run.ratio) + 0.1 + choices.index(run.choice) * width
+        axes.bar(left, left + width * 0.92, axes.y.low, values[run.name], f"v{CHOICES.index(run.choice)}")
+        words = form.format(values[run.name])
+        canvas.text(axes.x(left + width * 0.46), axes.y(values[run.name]) - 4, words, "small middle")
+    for number, ratio in enumerate(ratios):
+        canvas.text(axes.x(number + 0.5), axes.y.begin + 16, str(ratio), "middle")
+    canvas.text(middle, axes.y.begin + 34, "writes/reads", "small middle")
 
 
 def _ms(value: float) -> str:
     return f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"
-
-
-def _plain(axes: Axes, *labelled: int) -> None:
-    """Numbers as people write them, on the time axis at ``labelled`` of each decade."""
-    axes.xaxis.set_major_locator(LogLocator(subs=labelled, numticks=12))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        axis.set_minor_formatter(NullFormatter())
-
-
-def _save(figure: Figure, path: Path) -> None:
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(path, dpi=DPI, metadata=metadata)

@@ -63,7 +63,8 @@ text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--
 .write { fill: var(--write); } .muted { fill: var(--muted); } .ink { fill: var(--ink); } .page { fill: var(--page); }
 .band { fill: var(--band); } .line { stroke: var(--line); fill: none; } .edge { stroke: var(--ink); fill: none; }
 .moment { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 5 3; fill: none; }
-.thin { stroke-width: 1.3; } .thick { stroke-width: 2; } .dashed { stroke-dasharray: 6 4; } .faint { opacity: .55; }
+.thin { stroke-width: 1.3; } .thick { stroke-width: 2; }
+.dashed { stroke-dasharray: 6 4; } .dotted { stroke-dasharray: 1.5 3; } .faint { opacity: .55; }
 .curve { fill: none; stroke-linecap: round; }
 """ + "".join(
     f".v{number} {{ fill: var(--v{number}); }} .curve.v{number} {{ fill: none; stroke: var(--v{number}); }}\n"

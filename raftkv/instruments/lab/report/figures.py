@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from raftkv.instruments.lab.history import Get, Operation, Outcome
+from raftkv.instruments.lab.report.axes import Axes, Scale
 from raftkv.instruments.lab.report.drawing import Canvas, text_width
 from raftkv.instruments.lab.report.judgement import Proof
 from raftkv.instruments.lab.report.pace import Band, Pace
@@ -168,10 +169,7 @@ def strip(pace: Pace, name: str) -> Canvas:
     rows_px = ROW_PX * len(pace.by_node)
     height = bands_px + STRIP_PX + 8 + rows_px + 10 + STRIP_PX + 22
     canvas = Canvas(WIDTH, height, f"{name}: answers and latency over time")
-
-    def x_of(at_s: float) -> float:
-        return MARGIN + (WIDTH - MARGIN - 12) * min(1.0, max(0.0, at_s / pace.duration_s))
-
+    x_of = Scale(low=0, high=pace.duration_s, begin=MARGIN, end=WIDTH - 12)
     for level, bands in enumerate(_stacked(pace)):
         for band in bands:
             left, right = x_of(band.from_s), x_of(band.until_s)
@@ -207,7 +205,7 @@ def _stacked(pace: Pace) -> list[list[Band]]:
     return levels
 
 
-def _answers(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:
+def _answers(canvas: Canvas, pace: Pace, x_of: Scale, top: float) -> None:
     most = max((each.answered + each.refused + each.unknown for each in pace.whole), default=1) or 1
     canvas.text(MARGIN - 8, top + 10, f"{most / pace.slice_s:,.0f} /s", "small end")
     canvas.text(4, top + 10, "requests", "small strong")
@@ -228,32 +226,25 @@ def _pile(
             canvas.rect(left, bottom, right - left - 0.8, count * unit_px, kind)
 
 
-def _latency(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], top: float) -> None:
+def _latency(canvas: Canvas, pace: Pace, x_of: Scale, top: float) -> None:
     values = [ms for each in pace.whole for ms in (each.ms_p50, each.ms_p99) if ms is not None]
     low, high = 10 ** math.floor(math.log10(min(values, default=1.0))), max([*values, 10.0])
-
-    def y_of(ms: float) -> float:
-        return top + STRIP_PX * (1 - math.log(max(ms, low) / low) / math.log(high / low))
-
+    axes = Axes(canvas=canvas, x=x_of, y=Scale(low=low, high=high, begin=top + STRIP_PX, end=top, is_log=True))
     canvas.text(4, top + 10, "latency", "small strong")
-    ms = low
-    while ms <= high:
-        canvas.line(MARGIN, y_of(ms), WIDTH - 12, y_of(ms))
-        canvas.text(MARGIN - 8, y_of(ms) + 4, f"{ms:g} ms", "small end")
-        ms *= 10
+    axes.levels("{:g} ms")
     for kind, name in (("v5 dashed thin", "ms_p99"), ("v0 thick", "ms_p50")):
         points: list[tuple[float, float]] = []
         for number, each in enumerate(pace.whole):
             value = getattr(each, name)
             if value is None:
-                canvas.curve(points, kind)
+                axes.points(points, kind)
                 points = []
             else:
-                points.append((x_of((number + 0.5) * pace.slice_s), y_of(value)))
-        canvas.curve(points, kind)
+                points.append(((number + 0.5) * pace.slice_s, value))
+        axes.points(points, kind)
 
 
-def _axis(canvas: Canvas, pace: Pace, x_of: Callable[[float], float], y: float) -> None:
+def _axis(canvas: Canvas, pace: Pace, x_of: Scale, y: float) -> None:
     step = next(each for each in (0.5, 1, 2, 5, 10, 30, 60, 300, 600) if pace.duration_s / each <= 14)
     for number in range(int(pace.duration_s / step) + 1):
         canvas.text(x_of(number * step), y + 14, f"{number * step:g} s", "small middle")
@@ -275,46 +266,29 @@ def staleness(results: Results) -> Canvas | None:
         + [_interval(each.stale, each.reads)[1] for variant in results.variants for each in variant.curve]
         + [max(variant.prediction.stale) for variant in results.variants if variant.prediction is not None]
     )
-
-    def place(ms: float, share: float) -> tuple[float, float]:
-        x = MARGIN + (WIDTH - MARGIN - 260) * math.log10(max(1.0, ms)) / math.log10(last_ms)
-        return x, 16 + CURVE_PX * (1 - share / highest)
-
-    _grid(canvas, place, last_ms, highest)
+    axes = Axes(
+        canvas=canvas,
+        x=Scale(low=1, high=last_ms, begin=MARGIN, end=WIDTH - 260, is_log=True),
+        y=Scale(low=0, high=highest, begin=16 + CURVE_PX, end=16),
+    )
+    axes.grid(factors=(1, 2, 5), x_form="{:g} ms", y_form="{:.0%}")
+    canvas.text(MARGIN, CURVE_PX + 52, "time since the write was acknowledged (left edge: 1 ms and less)", "small")
+    canvas.text(8, 12, "stale reads", "small")
     for number, variant in enumerate(results.variants):
         if variant.prediction is not None:
-            points = [place(ms, p) for ms, p in zip(variant.prediction.ms, variant.prediction.stale, strict=True)]
-            canvas.curve(points, f"v{number} thick")
+            points = list(zip(variant.prediction.ms, variant.prediction.stale, strict=True))
+            axes.points(points, f"v{number} thick")
         for each in variant.curve:
             low, high = _interval(each.stale, each.reads)
-            x, y = place(each.ms_p50, each.stale / each.reads)
-            canvas.line(x, place(1, low)[1], x, place(1, high)[1])
-            canvas.mark(x, y, number)
+            x = axes.x(each.ms_p50)
+            canvas.line(x, axes.y(low), x, axes.y(high))
+            canvas.mark(x, axes.y(each.stale / each.reads), number)
         y = 30 + 40 * number
         canvas.mark(WIDTH - 236, y - 4, number)
         canvas.text(WIDTH - 224, y, variant.variant.name, "strong")
         told = "measured only" if variant.prediction is None else "dots: measured; line: predicted"
         canvas.text(WIDTH - 224, y + 14, told, "small")
     return canvas
-
-
-def _grid(canvas: Canvas, place: Callable[[float, float], tuple[float, float]], last_ms: float, highest: float) -> None:
-    bottom = 16 + CURVE_PX
-    ms = 1.0
-    while ms <= last_ms:
-        for factor in (1, 2, 5):
-            if ms * factor <= last_ms:
-                x = place(ms * factor, 0)[0]
-                canvas.line(x, 16, x, bottom)
-                canvas.text(x, bottom + 16, f"{ms * factor:g} ms", "small middle")
-        ms *= 10
-    step = next(each for each in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if highest / each <= 6)
-    for number in range(int(highest / step) + 1):
-        y = place(1, number * step)[1]
-        canvas.line(MARGIN, y, WIDTH - 260, y)
-        canvas.text(MARGIN - 8, y + 4, f"{number * step:.0%}", "small end")
-    canvas.text(MARGIN, bottom + 36, "time since the write was acknowledged (1 ms and less at the left edge)", "small")
-    canvas.text(8, 12, "stale reads", "small")
 
 
 def _interval(count: int, total: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Makes a run's report out of its folder; the only part of this package that writes files.
+"""Makes a run's report out of its folder, and writes it there.
 
 ``report.html`` is the page, ``results.json`` has every number of it, and ``pictures/`` each picture as SVG, and as PNG
 where ``resvg-py`` is installed, which the extra ``lab`` brings.
@@ -6,7 +6,6 @@ where ``resvg-py`` is installed, which the extra ``lab`` brings.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ import msgspec
 from raftkv.instruments.lab.record import SCENARIO
 from raftkv.instruments.lab.report.drawing import Canvas
 from raftkv.instruments.lab.report.figures import service, staleness, witness
+from raftkv.instruments.lab.report.images import can_make_png, save
 from raftkv.instruments.lab.report.page import page
 from raftkv.instruments.lab.report.results import Results, of_run
 
@@ -32,9 +32,8 @@ def report(folder: Path) -> Results:
     directory = folder / PICTURES
     directory.mkdir(exist_ok=True)
     for name, canvas in pictures(results).items():
-        (directory / f"{name}.svg").write_text(canvas.alone())
-        if can_make_png():
-            (directory / f"{name}.png").write_bytes(_png(canvas.alone()))
+        for suffix in ("svg", "png") if can_make_png() else ("svg",):
+            save(canvas, directory / f"{name}.{suffix}")
     return results
 
 
@@ -46,14 +45,3 @@ def pictures(results: Results) -> dict[str, Canvas]:
             found[f"{each.variant.slug}-witness"] = witness(each.judgement.proof, each.origin_ns)
     curve = staleness(results)
     return found if curve is None else {**found, "staleness": curve}
-
-
-def can_make_png() -> bool:
-    """Is there what it takes to turn SVG into PNG?"""
-    return importlib.util.find_spec("resvg_py") is not None
-
-
-def _png(svg: str) -> bytes:
-    import resvg_py  # noqa: PLC0415  an extra that not everybody has
-
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=2.0))
