@@ -11,7 +11,6 @@ anything went wrong is not used again, nor one that was idle for long or on whic
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import select
@@ -24,40 +23,13 @@ from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from typing import Final, NamedTuple
 
-from raftkv.core.errors import UsageError
-
-CONNECT_TIMEOUT_S: Final = 1.0
-"""A machine that does not take a connection within a second is as good as down, and the next server is asked."""
+from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnopenedError, trusting, unopened
 
 CHANNELS_MAX: Final = 64
 """Connections of one client to one server. More calls at a time than this would only queue in the server."""
 
-IDLE_S: Final = 30.0
-"""Well below what servers keep an idle connection open for."""
-
 ANSWER_BYTES_MAX: Final = 1 << 28
 """Far above any answer of raftkv's; what is longer comes from something else."""
-
-
-class Host(NamedTuple):
-    """Whom to connect to; ``url`` is how messages name it."""
-
-    url: str
-    name: str
-    port: int
-    is_tls: bool
-
-
-class UnopenedError(Exception):
-    """No channel came about, so nothing was sent.
-
-    ``is_final``: to try again without a change makes no sense. ``is_refused``: nothing listens there.
-    """
-
-    def __init__(self, reason: str, *, is_final: bool = False, is_refused: bool = False) -> None:
-        super().__init__(reason)
-        self.is_final = is_final
-        self.is_refused = is_refused
 
 
 class Heard(NamedTuple):
@@ -112,7 +84,7 @@ class Channels:
 
     def __init__(self, *, tls_ca: str | None) -> None:
         """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``UsageError``."""
-        self._tls = None if tls_ca is None else _tls_context(tls_ca)
+        self._tls = None if tls_ca is None else trusting(tls_ca)
         self._begin()
         _ALL.add(self)
 
@@ -197,38 +169,21 @@ class Channels:
         timeout_s = min(CONNECT_TIMEOUT_S, _remaining_s(deadline_s))
         try:
             connection = socket.create_connection((host.name, host.port), timeout_s)
-        except socket.gaierror as error:
-            if error.errno == socket.EAI_AGAIN:
-                raise UnopenedError(f"the name {host.name!r} cannot be looked up now ({error.strerror})") from None
-            raise UnopenedError(f"there is no host {host.name!r} ({error.strerror})", is_final=True) from None
-        except UnicodeError:
-            raise UnopenedError(f"{host.name!r} cannot be the name of a host", is_final=True) from None
-        except TimeoutError:
-            raise UnopenedError("does not take connections") from None
-        except OSError as error:
-            raise UnopenedError(_no_connection(error), is_refused=error.errno == errno.ECONNREFUSED) from None
+        except (OSError, UnicodeError) as error:
+            raise unopened(error, host, in_handshake=False) from None
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._secured(host, connection, deadline_s) if host.is_tls else connection
 
     def _secured(self, host: Host, connection: socket.socket, deadline_s: float) -> socket.socket:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = trusting(None)
         connection.settimeout(_remaining_s(deadline_s))
         try:
             return self._tls.wrap_socket(connection, server_hostname=host.name)
-        except ssl.SSLCertVerificationError as error:
-            connection.close()
-            raise UnopenedError(_distrust(error), is_final=True) from None
-        except ssl.SSLError as error:
-            connection.close()
-            raise _no_tls(error) from None
-        except TimeoutError:
-            connection.close()
-            raise UnopenedError("takes the connection and does not answer the TLS handshake") from None
         except OSError as error:
             connection.close()
-            raise UnopenedError(f"ends the connection during the TLS handshake ({error.strerror or error})") from None
+            raise unopened(error, host, in_handshake=True) from None
 
     def _after_fork(self) -> None:
         """In the child: everything is the parent's."""
@@ -298,42 +253,6 @@ def _is_readable(connection: socket.socket) -> bool:
         poll.register(connection, select.POLLIN)
         return bool(poll.poll(0))
     return bool(select.select([connection], [], [], 0)[0])
-
-
-def _tls_context(tls_ca: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=tls_ca)
-    except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{tls_ca}: not a file of certificates to trust: {reason}") from None
-
-
-def _no_connection(error: OSError) -> str:
-    if error.errno == errno.ECONNREFUSED:
-        return "refuses connections: nothing listens there"
-    return f"cannot be reached ({error.strerror or error})"
-
-
-def _distrust(error: ssl.SSLCertVerificationError) -> str:
-    if "mismatch" in error.verify_message or "not valid for" in error.verify_message:
-        return f"shows a certificate of another host: {error.verify_message}"
-    return (
-        f"shows a certificate that is not trusted ({error.verify_message}): name the authority that signed it "
-        "by --cacert FILE, tls_ca=FILE or RAFTKV_CACERT"
-    )
-
-
-_PLAIN_ANSWERS: Final = frozenset(
-    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
-)
-
-
-def _no_tls(error: ssl.SSLError) -> UnopenedError:
-    if error.reason in _PLAIN_ANSWERS:
-        return UnopenedError("does not speak TLS: http:// instead of https://?", is_final=True)
-    if isinstance(error, ssl.SSLEOFError):
-        return UnopenedError("ends the connection during the TLS handshake: does it speak TLS?")
-    return UnopenedError(f"fails in the TLS handshake: {error.reason or error}")
 
 
 def what_else(channels: Channels, host: Host, deadline_s: float) -> str | None:

@@ -11,12 +11,12 @@ import ssl
 import time
 from http.client import HTTPException, IncompleteRead
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from raftkv.client.channels import Channel, Channels, Heard, Host, UnopenedError, what_else
+from raftkv.client.channels import Channel, Channels, Heard, what_else
 from raftkv.client.errors import Reply
+from raftkv.client.reach import Host, UnopenedError, host_of
 from raftkv.core.errors import UsageError
 from raftkv.core.proof import Prover
 
@@ -63,7 +63,7 @@ class Exchange:
 
     def __init__(self, servers: tuple[str, ...], *, tls_ca: str | None, prover: Prover | None = None) -> None:
         """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``UsageError``."""
-        self._hosts = {server: _host(server) for server in servers}
+        self._hosts = {server: host_of(server) for server in servers}
         self._channels = Channels(tls_ca=tls_ca)
         self._prover = prover
 
@@ -164,10 +164,3 @@ def _one_line(name: str, value: str) -> str:
     if not value.isascii() or not value.isprintable():
         raise UsageError(f"{name}: must be visible ASCII characters")
     return value
-
-
-def _host(server: str) -> Host:
-    parts = urlsplit(server)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    return Host(server, parts.hostname, parts.port, parts.scheme == "https")

@@ -154,7 +154,7 @@ class Application:
                     "http": str(node.http),
                     "reachable": node.id not in avoided and cluster.is_fresh,
                     "state": node.state or None,
-                    "connections": cluster.pool(node.http).in_use,
+                    "connections": cluster.channels(node.http).in_use,
                 }
                 for node in view.nodes
             ],

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from raftkv.api import headers, paths
-from raftkv.client.connection import Pool, UnheardError, UnsentError
+from raftkv.client.async_channels import AsyncChannels
+from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import Address
 from raftkv.proxy.view import BELIEVED, Node, View, order, read_view, unknown
 
@@ -41,7 +42,7 @@ class Cluster:
         self._seeds = tuple(seeds)
         self._tls = tls
         self._monotonic_s = monotonic_s
-        self._pools: dict[Address, Pool] = {}
+        self._channels: dict[Address, AsyncChannels] = {}
         self._avoided: dict[str, float] = {}
         self._turn = 0
         self._learned_at_s: float | None = None
@@ -81,13 +82,13 @@ class Cluster:
         """``node`` answered."""
         self._avoided.pop(node.id, None)
 
-    def pool(self, address: Address) -> Pool:
+    def channels(self, address: Address) -> AsyncChannels:
         """The connections to ``address``."""
-        pool = self._pools.get(address)
-        if pool is None:
-            pool = Pool(address.host, address.port, tls=self._tls, limit=CONNECTIONS_MAX)
-            self._pools[address] = pool
-        return pool
+        channels = self._channels.get(address)
+        if channels is None:
+            host = Host(address.host, address.port, is_tls=self._tls is not None)
+            channels = self._channels[address] = AsyncChannels(host, tls=self._tls, limit=CONNECTIONS_MAX)
+        return channels
 
     async def keep_fresh(self) -> None:
         """Ask for the view every ``REFRESH_S``, until cancelled."""
@@ -99,7 +100,7 @@ class Cluster:
         """Ask one node after the other until one tells the view; did one?"""
         members = [node.http for node in self.candidates(None, is_read=True) if node.state in BELIEVED]
         for address in dict.fromkeys((*self._seeds, *members)):
-            with contextlib.suppress(UnsentError, UnheardError, ValueError):
+            with contextlib.suppress(UnopenedError, UnheardError, ValueError):
                 self.view = await self._ask(address)
                 self._learned_at_s = self._monotonic_s()
                 self._drop_unused()
@@ -110,18 +111,17 @@ class Cluster:
 
     def close(self) -> None:
         """Close the idle connections."""
-        for pool in self._pools.values():
-            pool.close()
+        for channels in self._channels.values():
+            channels.close()
 
     async def _ask(self, address: Address) -> View:
-        asked = [("host", str(address)), ("accept", headers.JSON)]
-        pool = self.pool(address)
-        answer = await pool.exchange("GET", paths.MEMBERS, headers=asked, body=b"", timeout_s=ASK_S)
+        asked = [("accept", headers.JSON)]
+        answer = await self.channels(address).exchange("GET", paths.MEMBERS, headers=asked, timeout_s=ASK_S)
         if answer.status != 200:
             raise ValueError(f"status {answer.status}")
         return read_view(answer.body)
 
     def _drop_unused(self) -> None:
         used = {node.http for node in self.view.nodes} | set(self._seeds)
-        for address in self._pools.keys() - used:
-            self._pools.pop(address).close()
+        for address in self._channels.keys() - used:
+            self._channels.pop(address).close()

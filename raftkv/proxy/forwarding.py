@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from raftkv.api.problems import read_problem
-from raftkv.client.connection import Answer, Headers, UnheardError, UnsentError
+from raftkv.client.http1 import Headers, HttpAnswer
+from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.client.servers import attempt_s
 from raftkv.core.config import Address
 from raftkv.core.errors import Code
@@ -43,7 +44,7 @@ _OF_ONE_HOP: Final = frozenset(
     }
 )
 _OURS_TO_REQUEST: Final = _OF_ONE_HOP | ADDED_BY_BROWSERS | {"host", "content-length", "via"}
-_OURS_TO_RESPONSE: Final = _OF_ONE_HOP | {"server", "date", "via"}
+_OURS_TO_RESPONSE: Final = frozenset({name.encode() for name in _OF_ONE_HOP | {"server", "date", "via"}})
 
 
 class Forwarder:
@@ -58,7 +59,7 @@ class Forwarder:
         cluster, reads = self._cluster, is_read(request)
         deadline_s = now_s + _limit_s(request.query, usual_s(request) or self._timeout_s) + GRACE_S
         nodes = cluster.candidates(key_of(request), is_read=reads)
-        told: Answer | None = None
+        told: HttpAnswer | None = None
         for place, node in enumerate(nodes):
             remaining_s = deadline_s - cluster.now_s()
             if remaining_s <= 0:
@@ -66,7 +67,7 @@ class Forwarder:
             limit_s = attempt_s(remaining_s, servers=len(nodes) - place, repeatable=reads)
             try:
                 answer = await self._ask(node.http, request, limit_s)
-            except UnsentError:
+            except UnopenedError:
                 cluster.failed(node)
                 continue
             except UnheardError:
@@ -84,19 +85,18 @@ class Forwarder:
         detail = f"none of the {len(nodes)} nodes behind this proxy answers"
         return problem(Code.QUORUM_UNREACHABLE, detail)
 
-    async def _ask(self, address: Address, request: HttpRequest, limit_s: float) -> Answer:
+    async def _ask(self, address: Address, request: HttpRequest, limit_s: float) -> HttpAnswer:
         target = request.path + (b"?" + request.query if request.query else b"")
-        pool = self._cluster.pool(address)
-        return await pool.exchange(
+        return await self._cluster.channels(address).exchange(
             request.method,
             target.decode("latin-1") or "/",
-            headers=_request_headers(request, address),
+            headers=_request_headers(request),
             body=request.body,
             timeout_s=limit_s,
         )
 
 
-def _may_ask_another(answer: Answer, *, is_read: bool) -> bool:
+def _may_ask_another(answer: HttpAnswer, *, is_read: bool) -> bool:
     if is_read:
         return answer.status in _READ_ELSEWHERE
     return answer.status == 503 and read_problem(answer.body).is_definite
@@ -113,21 +113,19 @@ def _limit_s(query: bytes, default_s: float) -> float:
     return default_s
 
 
-def _request_headers(request: HttpRequest, address: Address) -> Headers:
+def _request_headers(request: HttpRequest) -> Headers:
     named = request.headers.get(b"connection", b"").decode("latin-1").lower()
     dropped = _OURS_TO_REQUEST | {name.strip() for name in named.split(",")}
-    headers = [("host", str(address))]
+    headers = []
     for raw_name, value in request.headers.items():
         name = raw_name.decode("latin-1").lower()
         if name not in dropped:
             headers.append((name, value.decode("latin-1")))
     before = request.headers.get(b"via")
     headers.append(("via", f"{before.decode('latin-1')}, {VIA}" if before else VIA))
-    headers.append(("content-length", str(len(request.body))))
     return headers
 
 
-def _response(answer: Answer) -> HttpResponse:
+def _response(answer: HttpAnswer) -> HttpResponse:
     pairs = [(name, value) for name, value in answer.headers if name not in _OURS_TO_RESPONSE]
-    headers = tuple([(name.encode("latin-1"), value.encode("latin-1")) for name, value in (*pairs, ("via", VIA))])
-    return HttpResponse(status=answer.status, headers=headers, body=answer.body)
+    return HttpResponse(status=answer.status, headers=(*pairs, (b"via", VIA.encode())), body=answer.body)

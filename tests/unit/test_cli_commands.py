@@ -11,7 +11,7 @@ from raftkv.cli import exits, main
 from raftkv.core.errors import Code
 from raftkv.launch import config_file
 from raftkv.process.command import module
-from tests.unit.fake_server import CUT, Answer, FakeServer, json, problem, unused_url
+from tests.unit.fake_server import CUT, FakeServer, Told, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
 MISSING = problem(404, "not_found", "no")
@@ -48,8 +48,8 @@ def run(capfdbinary, monkeypatch):
 
 def test_set_prints_ok_and_get_the_bare_value(run):
     assert run("set", "mykey", "myvalue")[:3] == (0, b"OK\n", "")
-    assert run("get", "mykey", answers=[Answer(200, b"myvalue")])[:3] == (0, b"myvalue\n", "")
-    assert run("get", "mykey", "--raw", answers=[Answer(200, b"\x00\xff")])[:3] == (0, b"\x00\xff", "")
+    assert run("get", "mykey", answers=[Told(200, b"myvalue")])[:3] == (0, b"myvalue\n", "")
+    assert run("get", "mykey", "--raw", answers=[Told(200, b"\x00\xff")])[:3] == (0, b"\x00\xff", "")
 
 
 def test_a_dash_reads_standard_input_byte_for_byte(run):
@@ -66,7 +66,7 @@ def test_arguments_reach_the_server(run):
     assert asked.headers["if-match"] == '"7"'
     *_, server = run("set", "k", "v", "--if-absent")
     assert server.asked[0].headers["if-none-match"] == "*"
-    *_, server = run("get", "k", "--consistency", "local", answers=[Answer(200, b"")])
+    *_, server = run("get", "k", "--consistency", "local", answers=[Told(200, b"")])
     assert "consistency=local" in server.asked[0].target
 
 
@@ -159,7 +159,7 @@ def test_an_unknown_node_is_named_with_the_known_ones(capfd, tmp_path):
 
 
 def test_servers_come_from_a_configuration_file(capfd, tmp_path):
-    with FakeServer(Answer(200, b"v")) as server:
+    with FakeServer(Told(200, b"v")) as server:
         path = tmp_path / "c.toml"
         path.write_text(f'[[node]]\nid = "n1"\nhttp = "{server.url[7:]}"\npeer = "127.0.0.1:9001"\n')
 
@@ -168,7 +168,7 @@ def test_servers_come_from_a_configuration_file(capfd, tmp_path):
 
 
 def test_servers_come_from_the_environment(capfd, monkeypatch):
-    with FakeServer(Answer(200, b"v")) as server:
+    with FakeServer(Told(200, b"v")) as server:
         monkeypatch.setenv("RAFTKV_SERVERS", f"{unused_url()},{server.url}")
 
         assert main.run(["get", "k"]) == 0
@@ -223,7 +223,7 @@ def test_a_defect_is_one_line_too(run, monkeypatch):
 
 
 def test_a_reader_that_left_is_no_failure_worth_a_traceback():
-    with FakeServer(Answer(200, b"v" * 1_000_000)) as server:
+    with FakeServer(Told(200, b"v" * 1_000_000)) as server:
         command = module("raftkv", "--server", server.url, "get", "k")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.close()

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from raftkv.cli import main, ring
-from tests.unit.fake_server import CUT, Answer, FakeServer, json, problem
+from tests.unit.fake_server import CUT, FakeServer, Told, json, problem
 
 STORED = json({"key": "k", "version": 7, "revision": 7, "node": "n2"}, 201, {"Raftkv-Durability": "w=2"})
 SIBLINGS = json(
@@ -74,10 +74,10 @@ def run(capfdbinary, monkeypatch):
 
 def test_replicas_reach_the_server(run):
     targets = [
-        run("get", "k", "--r", "1", "--n", "2", "--strict", answers=[Answer(200, b"v")])[3].asked[0].target,
+        run("get", "k", "--r", "1", "--n", "2", "--strict", answers=[Told(200, b"v")])[3].asked[0].target,
         run("set", "k", "v", "--w", "3", "--n", "3", "--sloppy")[3].asked[0].target,
         run("delete", "k", "--w", "all", "--strict")[3].asked[0].target,
-        run("get", "k", "--consistency", "eventual", answers=[Answer(200, b"v")])[3].asked[0].target,
+        run("get", "k", "--consistency", "eventual", answers=[Told(200, b"v")])[3].asked[0].target,
     ]
 
     assert [target.partition("?")[2].partition("&timeout")[0] for target in targets] == [

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from raftkv.cli import exits, main
-from tests.unit.fake_server import Answer, FakeServer, json, problem
+from tests.unit.fake_server import FakeServer, Told, json, problem
 from tests.unit.test_cli_commands import RECORD, STORED
 
 FORGED = "a\nb"
@@ -77,7 +77,7 @@ def test_a_reader_that_has_had_enough_is_no_failure():
 
 
 def test_output_that_cannot_be_written_is_told_by_the_status():
-    with FakeServer(Answer(200, b"v")) as server:
+    with FakeServer(Told(200, b"v")) as server:
         assert status_of(raftkv(server, "get", "k", shell="> /dev/full")) == (
             exits.UNAVAILABLE,
             "raftkv: standard output: No space left on device",

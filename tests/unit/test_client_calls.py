@@ -8,7 +8,7 @@ import pytest
 
 import raftkv
 from raftkv import Client, DefiniteError, IndefiniteError, PreconditionFailed
-from tests.unit.fake_server import CUT, HANG, Answer, json, problem, unused_url
+from tests.unit.fake_server import CUT, HANG, Told, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
 NO_LEADER = problem(503, "no_leader", "no")
@@ -50,7 +50,7 @@ def test_values_are_bytes_and_text_is_utf_8(serve):
     [("a/b", "/kv/a%2Fb"), ("..", "/kv/.."), (".", "/kv/."), ("ä ?#%", "/kv/%C3%A4%20%3F%23%25"), (b"k", "/kv/k")],
 )
 def test_any_key_reaches_the_server_as_it_is(serve, key, path):
-    server = serve(Answer(200, b"v"))
+    server = serve(Told(200, b"v"))
 
     assert client(server).get(key) == b"v"
     assert server.asked[0].target.partition("?")[0] == path
@@ -76,7 +76,7 @@ def test_a_missing_key_is_a_default_or_a_key_error(serve):
 
 
 def test_mapping_style(serve):
-    server = serve(STORED, Answer(200, b"v"), Answer(200, b""), json({"deleted": 1, "revision": 8}))
+    server = serve(STORED, Told(200, b"v"), Told(200, b""), json({"deleted": 1, "revision": 8}))
     store = client(server)
     store["k"] = b"v"
 
@@ -159,7 +159,7 @@ def test_a_batch_carries_bytes_both_ways(serve):
 
 
 def test_the_next_server_is_asked_when_one_is_down_and_is_stayed_with(serve):
-    server = serve(Answer(200, b"v"))
+    server = serve(Told(200, b"v"))
     store = client(unused_url(), server)
 
     assert store.get("k") == b"v"
@@ -227,7 +227,7 @@ def test_a_read_that_nobody_answers_is_definite(serve):
 
 
 def test_one_hanging_server_does_not_take_the_time_of_the_others(serve):
-    assert client(serve(HANG), serve(Answer(200, b"v")), timeout_s=4.0).get("k") == b"v"
+    assert client(serve(HANG), serve(Told(200, b"v")), timeout_s=4.0).get("k") == b"v"
 
 
 def test_a_hint_beyond_the_deadline_ends_the_call_at_once(serve):
@@ -266,7 +266,7 @@ def test_retries_can_be_switched_off(serve):
 
 
 def test_an_answer_that_is_not_raftkv_is_told_apart(serve):
-    for answer in (Answer(200, b"<html>"), json({"items": 1}), json([])):
+    for answer in (Told(200, b"<html>"), json({"items": 1}), json([])):
         with pytest.raises(DefiniteError) as failed:
             client(serve(answer)).page()
         assert failed.value.code == "bad_answer"
@@ -274,7 +274,7 @@ def test_an_answer_that_is_not_raftkv_is_told_apart(serve):
 
 def test_redirects_are_not_followed(serve):
     elsewhere = serve(STORED)
-    server = serve(Answer(307, b"", {"Location": elsewhere.url}))
+    server = serve(Told(307, b"", {"Location": elsewhere.url}))
 
     with pytest.raises(DefiniteError):
         client(server, timeout_s=0.2).get("k")

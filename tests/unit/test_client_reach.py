@@ -13,7 +13,7 @@ import trustme
 from raftkv import Client, DefiniteError, IndefiniteError
 from raftkv.cli import main
 from raftkv.client.servers import REFUSED_ROUNDS_MAX
-from tests.unit.fake_server import CUT, Answer, FakeServer, problem, unused_url
+from tests.unit.fake_server import CUT, FakeServer, Told, problem, unused_url
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def authority():
 @pytest.fixture
 def tls_server(authority):
     """Speaks https for 127.0.0.1."""
-    with FakeServer(Answer(200, b"v")) as server:
+    with FakeServer(Told(200, b"v")) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(context)
         server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
@@ -110,7 +110,7 @@ def test_plain_http_to_a_port_that_speaks_tls_is_named_at_once(tls_server, call)
 
 @pytest.mark.parametrize("call", ["get", "set"])
 def test_https_to_a_port_that_speaks_none_is_named_at_once(serve, call):
-    detail = failure(DefiniteError, serve(Answer(200, b"v")).url.replace("http:", "https:"), call=call)
+    detail = failure(DefiniteError, serve(Told(200, b"v")).url.replace("http:", "https:"), call=call)
 
     assert "does not speak TLS: http://" in detail
 
@@ -175,7 +175,7 @@ def test_where_nothing_listens_at_any_server_a_call_ends_after_a_few_quick_round
 
 
 def test_a_cluster_that_is_about_to_start_is_waited_for_where_asked(clock, serve, monkeypatch):
-    server, connect = serve(Answer(200, b"v")), socket.create_connection
+    server, connect = serve(Told(200, b"v")), socket.create_connection
     later = {2 * REFUSED_ROUNDS_MAX: lambda: monkeypatch.setattr(socket, "create_connection", started)}
 
     def started(_, limit_s):
@@ -203,7 +203,7 @@ def test_a_write_in_doubt_is_tried_until_the_deadline_though_nothing_listens_now
         raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
     clock.then = {1: lambda: monkeypatch.setattr(socket, "create_connection", refuse)}
-    with Client(serve(Answer(200, b"v"), CUT).url, timeout_s=30.0) as store:
+    with Client(serve(Told(200, b"v"), CUT).url, timeout_s=30.0) as store:
         assert store.get("k") == b"v"
         with pytest.raises(IndefiniteError):
             store.set("k", b"v")
@@ -211,7 +211,7 @@ def test_a_write_in_doubt_is_tried_until_the_deadline_though_nothing_listens_now
 
 
 def test_a_server_that_was_only_cut_off_is_asked_again(serve):
-    server = serve("cut", Answer(200, b"v"))
+    server = serve("cut", Told(200, b"v"))
 
     assert Client(server.url, timeout_s=5.0).get("k") == b"v"
 
@@ -232,7 +232,7 @@ def test_a_timeout_that_makes_no_sense_is_refused_when_the_client_is_made(timeou
 
 
 def test_what_a_caller_gives_is_refused_in_the_clients_own_words(serve):
-    with Client(serve(Answer(200, b"v")).url) as store:
+    with Client(serve(Told(200, b"v")).url) as store:
         with pytest.raises(TypeError, match="a key must be str or bytes, not int"):
             store.get(7)
         with pytest.raises(ValueError, match="acks: 'most'"):

@@ -4,21 +4,15 @@ import msgspec
 import pytest
 
 from raftkv.api.problems import TABLE
-from raftkv.client.connection import Answer
 from raftkv.core.errors import Code
 from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
 from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
+from tests.unit.fake_server import heard
 
 WRITES = [Put(b"v"), Delete(), CompareAndSet(expected=b"u", value=b"v"), CompareAndSet(expected=b"u", value=None)]
 
 
 ABSENT = b'{"code":"not_found","applied":"no"}'
-
-
-def answer(status, body=b"", **headers):
-    return Answer(
-        status=status, headers=[(name.replace("_", "-"), value) for name, value in headers.items()], body=body
-    )
 
 
 @pytest.mark.parametrize(
@@ -52,27 +46,27 @@ def test_reads_carry_their_consistency_and_writes_their_retry_key():
 @pytest.mark.parametrize(
     ("action", "answered", "expected"),
     [
-        (Get(), answer(200, b"v", etag='"7"'), Finding(outcome=Outcome.OK, result=b"v", revision=7)),
-        (Get(), answer(200, b"", etag='"7"'), Finding(outcome=Outcome.OK, result=b"", revision=7)),
-        (Get(), answer(404, ABSENT), Finding(outcome=Outcome.OK, result=None, revision=0)),
+        (Get(), heard(200, b"v", etag='"7"'), Finding(outcome=Outcome.OK, result=b"v", revision=7)),
+        (Get(), heard(200, b"", etag='"7"'), Finding(outcome=Outcome.OK, result=b"", revision=7)),
+        (Get(), heard(404, ABSENT), Finding(outcome=Outcome.OK, result=None, revision=0)),
         (
             Get(),
-            answer(300, b'{"key":"k","siblings":[{"value":"a"},{"value":{"base64":"/w=="}},{"value":"b"}]}'),
+            heard(300, b'{"key":"k","siblings":[{"value":"a"},{"value":{"base64":"/w=="}},{"value":"b"}]}'),
             Finding(outcome=Outcome.OK, result=b"b", siblings=(b"a", b"\xff")),
         ),
         (
             Get(),
-            answer(200, b"v", etag='"7@n1"', raftkv_context="seen"),
+            heard(200, b"v", etag='"7@n1"', raftkv_context="seen"),
             Finding(outcome=Outcome.OK, result=b"v", context="seen"),
         ),
-        (Put(b"v"), answer(201, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
-        (Put(b"v"), answer(200, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
-        (Delete(), answer(200), Finding(outcome=Outcome.OK, result=True)),
-        (Delete(), answer(404, ABSENT), Finding(outcome=Outcome.OK, result=False, revision=0)),
-        (WRITES[2], answer(200, etag='"7"'), Finding(outcome=Outcome.OK, result=True, revision=7)),
-        (WRITES[2], answer(412), Finding(outcome=Outcome.OK, result=False)),
-        (WRITES[3], answer(404, ABSENT), Finding(outcome=Outcome.OK, result=False)),
-        (WRITES[3], answer(200), Finding(outcome=Outcome.OK, result=True)),
+        (Put(b"v"), heard(201, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
+        (Put(b"v"), heard(200, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
+        (Delete(), heard(200), Finding(outcome=Outcome.OK, result=True)),
+        (Delete(), heard(404, ABSENT), Finding(outcome=Outcome.OK, result=False, revision=0)),
+        (WRITES[2], heard(200, etag='"7"'), Finding(outcome=Outcome.OK, result=True, revision=7)),
+        (WRITES[2], heard(412), Finding(outcome=Outcome.OK, result=False)),
+        (WRITES[3], heard(404, ABSENT), Finding(outcome=Outcome.OK, result=False)),
+        (WRITES[3], heard(200), Finding(outcome=Outcome.OK, result=True)),
     ],
 )
 def test_answers_that_tell_the_outcome(action, answered, expected):
@@ -86,14 +80,14 @@ def test_every_problem_is_as_definite_as_the_server_says(action, code):
     body = msgspec.json.encode({"code": code, "applied": kind.applied, "detail": "x"})
 
     expected = Outcome.FAILED if kind.applied == "no" else Outcome.UNKNOWN
-    assert finding(action, answer(kind.status, body)) == Finding(outcome=expected, note=code)
+    assert finding(action, heard(kind.status, body)) == Finding(outcome=expected, note=code)
 
 
 @pytest.mark.parametrize("action", WRITES)
-@pytest.mark.parametrize("answered", [answer(500, b"<html>"), answer(502), answer(503, b'{"code": "x"}'), answer(302)])
+@pytest.mark.parametrize("answered", [heard(500, b"<html>"), heard(502), heard(503, b'{"code": "x"}'), heard(302)])
 def test_an_answer_that_is_not_ours_leaves_a_write_in_doubt(action, answered):
     assert finding(action, answered).outcome is Outcome.UNKNOWN
 
 
 def test_a_write_that_is_not_yet_on_a_majority_says_so():
-    assert finding(Put(b"v"), answer(202)).note == "not yet on a majority"
+    assert finding(Put(b"v"), heard(202)).note == "not yet on a majority"

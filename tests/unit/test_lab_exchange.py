@@ -5,9 +5,10 @@ import contextlib
 
 import pytest
 
-from raftkv.client.connection import BODY_BYTES_MAX, UnheardError, UnsentError
+from raftkv.client.async_channels import ANSWER_BYTES_MAX
+from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.core.config import Address
-from raftkv.instruments.lab.exchange import Connection
+from raftkv.instruments.lab.workload import channel
 
 
 def with_server(handle, scenario):
@@ -20,7 +21,7 @@ def with_server(handle, scenario):
             writer.close()
 
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        connection = Connection(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
+        connection = channel(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
         try:
             return await scenario(connection)
         finally:
@@ -31,7 +32,7 @@ def with_server(handle, scenario):
 
 
 async def put(connection, timeout_s=5.0):
-    return await connection.exchange("PUT", "/kv/k", headers={"X": "y"}, body=b"value", timeout_s=timeout_s)
+    return await connection.exchange("PUT", "/kv/k", headers=[("X", "y")], body=b"value", timeout_s=timeout_s)
 
 
 async def read_request(reader):
@@ -68,8 +69,8 @@ def test_a_request_to_nobody_was_not_sent():
         address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
         server.close()
         await server.wait_closed()
-        with pytest.raises(UnsentError):
-            await put(Connection(address))
+        with pytest.raises(UnopenedError):
+            await put(channel(address))
 
     asyncio.run(scenario())
 
@@ -80,7 +81,7 @@ def test_a_request_to_nobody_was_not_sent():
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BODY_BYTES_MAX + 1),
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (ANSWER_BYTES_MAX + 1),
         b"SSH-2.0-Server\r\n\r\n",
     ],
 )
@@ -130,7 +131,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_made_anew_before_anyth
     async def scenario(connection):
         await put(connection)
         async with asyncio.timeout(5):
-            while not connection._reader.at_eof():  # noqa: ASYNC110  there is nothing else to wait for
+            while connection._idle[0].is_open:  # noqa: ASYNC110  there is nothing else to wait for
                 await asyncio.sleep(0.01)
         return await put(connection)
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from raftkv.client.connection import UnsentError
+from raftkv.client.reach import UnopenedError
 from raftkv.core.config import parse_address
 from raftkv.core.errors import StartupError
 from raftkv.proxy import application
@@ -14,9 +14,9 @@ from raftkv.proxy.application import Application
 from raftkv.proxy.cluster import AVOID_S, STALE_S, Cluster
 from raftkv.proxy.server import seeds_of
 from raftkv.proxy.view import Node, View
-from tests.unit.fake_server import CUT, HANG, Answer, json, problem, unused_url
+from tests.unit.fake_server import CUT, HANG, Told, json, problem, unused_url
 
-FINE = Answer(200, b"v", {"Raftkv-Node": "n1", "ETag": '"7"', "Content-Type": "text/x"})
+FINE = Told(200, b"v", {"Raftkv-Node": "n1", "ETag": '"7"', "Content-Type": "text/x"})
 NO_QUORUM = problem(503, "quorum_unreachable", "no")
 UNKNOWN = problem(504, "outcome_unknown", "unknown")
 MEMBERS = json({"members": [{"id": "n1", "http": "127.0.0.1:1"}], "leader": "n1"})
@@ -97,7 +97,7 @@ def test_a_request_and_its_answer_pass_unchanged(serve):
 
 
 def test_what_belongs_to_one_connection_does_not_pass(serve):
-    server = serve(Answer(200, b"", {"Keep-Alive": "5", "Upgrade": "x", "Via": "1.0 them"}))
+    server = serve(Told(200, b"", {"Keep-Alive": "5", "Upgrade": "x", "Via": "1.0 them"}))
     _, headers, _ = Proxy(server)(
         "GET", "/kv/a", connection="x-mine, close", x_mine="1", te="trailers", host="localhost:80", via="1.0 before"
     )
@@ -125,7 +125,7 @@ def test_a_page_of_another_site_reaches_no_node_and_a_page_of_the_proxy_s_own_do
 
 
 def test_a_head_keeps_the_length_of_what_it_does_not_carry(serve):
-    status, headers, body = Proxy(serve(Answer(200, b"12345")))("HEAD", "/kv/a")
+    status, headers, body = Proxy(serve(Told(200, b"12345")))("HEAD", "/kv/a")
 
     assert (status, headers["content-length"], body) == (200, "5", b"")
 
@@ -165,7 +165,7 @@ def test_a_write_is_given_to_the_next_node_when_it_was_definitely_not_applied(se
     assert second.asked[0].body == b"v"
 
 
-@pytest.mark.parametrize("first", [CUT, HANG, Answer(503, b"nothing said"), problem(503, "x", "unknown")])
+@pytest.mark.parametrize("first", [CUT, HANG, Told(503, b"nothing said"), problem(503, "x", "unknown")])
 def test_a_write_that_may_have_been_applied_is_given_to_nobody_else(serve, first):
     second = serve(FINE)
     status, _, body = Proxy(serve(first), second, timeout_s=0.3)("PUT", "/kv/a", b"v")
@@ -252,7 +252,7 @@ def refreshing(servers, times=1):
     return cluster, asyncio.run(run()), clock
 
 
-@pytest.mark.parametrize("answer", [Answer(200, b"{"), Answer(404, b""), CUT])
+@pytest.mark.parametrize("answer", [Told(200, b"{"), Told(404, b""), CUT])
 def test_the_view_comes_from_whoever_tells_it(serve, answer):
     cluster, learned, clock = refreshing([unused_url(), serve(answer), serve(MEMBERS)])
 
@@ -369,7 +369,7 @@ def test_a_repair_may_take_as_long_as_a_node_lets_it():
 
     async def noted(address, request, limit_s):
         limits.append(limit_s)
-        raise UnsentError("nobody is there")
+        raise UnopenedError("nobody is there")
 
     proxy.application._forwarder._ask = noted
     for target in ("/cluster/repair", "/cluster/repair?timeout=3", "/batch"):

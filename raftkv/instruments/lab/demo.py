@@ -13,10 +13,9 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from raftkv.client.connection import UnheardError, UnsentError
+from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.instruments.lab.additions import Additions, Update
 from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
-from raftkv.instruments.lab.exchange import Connection
 from raftkv.instruments.lab.faults import Partition
 from raftkv.instruments.lab.history import Get, History, Operation, Outcome, Put
 from raftkv.instruments.lab.nemesis import Event, Nemesis
@@ -24,6 +23,7 @@ from raftkv.instruments.lab.record import Evidence, Performed, Run, write_eviden
 from raftkv.instruments.lab.run import Tell, agree, describe, last_look, started
 from raftkv.instruments.lab.scenario import Scenario, Traffic, Variant
 from raftkv.instruments.lab.wording import described, quoted
+from raftkv.instruments.lab.workload import channel
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import loopback_sites, wait_until
 
@@ -98,17 +98,21 @@ class Stage:
         return found
 
     async def _exchange(self, node: str, step: Step, query: str) -> Finding:
-        connection = Connection(self.cluster.sites[node].http)
+        asked = channel(self.cluster.sites[node].http)
         request = request_of(step, timeout_s=TIMEOUT_S, query=query)
         try:
-            answer = await connection.exchange(
-                request.method, request.target, headers=request.headers, body=request.body, timeout_s=TIMEOUT_S + 1
+            answer = await asked.exchange(
+                request.method,
+                request.target,
+                headers=request.headers.items(),
+                body=request.body,
+                timeout_s=TIMEOUT_S + 1,
             )
-        except (UnsentError, UnheardError) as error:
+        except (UnopenedError, UnheardError) as error:
             outcome = Outcome.FAILED if isinstance(step.action, Get) else Outcome.UNKNOWN
             return Finding(outcome=outcome, note=str(error))
         finally:
-            connection.close()
+            asked.close()
         return finding(step.action, answer)
 
     def evidence(self, variant: Variant, operations: list[Operation], events: list[Event]) -> Evidence:

@@ -12,7 +12,7 @@ import msgspec
 
 from raftkv.api import headers, paths
 from raftkv.api.problems import read_problem
-from raftkv.client.connection import Answer
+from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import Code
 from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, Delete, Get, Outcome, Put
 
@@ -81,7 +81,7 @@ def _precondition(action: CompareAndSet, revision: int) -> dict[str, str]:
     return {headers.IF_MATCH.name: headers.tag(revision)}
 
 
-def finding(action: Action, answer: Answer) -> Finding:
+def finding(action: Action, answer: HttpAnswer) -> Finding:
     """What ``answer`` says about ``action``."""
     if isinstance(action, Get):
         return _found(answer)
@@ -96,7 +96,7 @@ def finding(action: Action, answer: Answer) -> Finding:
     return _failure(answer)
 
 
-def _found(answer: Answer) -> Finding:
+def _found(answer: HttpAnswer) -> Finding:
     context = answer.header(headers.CONTEXT.low)
     if answer.status == 200:
         return Finding(outcome=Outcome.OK, result=answer.body, revision=_revision(answer), context=context)
@@ -108,7 +108,7 @@ def _found(answer: Answer) -> Finding:
     return _failure(answer)
 
 
-def _revision(answer: Answer) -> int | None:
+def _revision(answer: HttpAnswer) -> int | None:
     return headers.revision_in(answer.header(headers.ETAG.low))
 
 
@@ -129,12 +129,12 @@ class _Several(msgspec.Struct, frozen=True):
         ]
 
 
-def _is_absent(answer: Answer) -> bool:
+def _is_absent(answer: HttpAnswer) -> bool:
     """Is there no such key? That there is no such route is another 404."""
     return answer.status == 404 and _failure(answer).note == Code.NOT_FOUND
 
 
-def _failure(answer: Answer) -> Finding:
+def _failure(answer: HttpAnswer) -> Finding:
     problem = read_problem(answer.body)
     outcome = Outcome.FAILED if problem.is_definite else Outcome.UNKNOWN
     return Finding(outcome=outcome, note=problem.code or f"status {answer.status}")

@@ -23,7 +23,7 @@ from random import Random
 from typing import Final
 
 from raftkv.api import paths
-from raftkv.client.connection import Answer
+from raftkv.client.http1 import HttpAnswer
 from raftkv.instruments.lab.audit import LAST_LOOK
 from raftkv.instruments.lab.dialect import Step, finding, request_of
 from raftkv.instruments.lab.fault_wording import in_words
@@ -193,7 +193,7 @@ def last_look(cluster: LocalCluster, variant: Variant, history: History, destroy
         answer = cluster.ask(left[0], request_of(step, timeout_s=LOOK_S, query=query).target, LOOK_S + 1)
         if answer is None:
             raise ClusterError(f"{left[0]} does not answer although all is healed")
-        found = finding(step.action, Answer(status=answer[0], headers=[], body=answer[1]))
+        found = finding(step.action, HttpAnswer(status=answer[0], body=answer[1]))
         if found.outcome is not Outcome.OK:
             raise ClusterError(f"{left[0]} cannot show {key!r} although all is healed: {found.note}")
         looks.append(

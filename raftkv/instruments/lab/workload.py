@@ -9,16 +9,17 @@ one request in flight per client, at most ``OPERATIONS_MAX`` operations, every w
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final, Self
 
-from raftkv.client.connection import UnheardError, UnsentError
+from raftkv.client.async_channels import AsyncChannels
+from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import Address
 from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
-from raftkv.instruments.lab.exchange import Connection
 from raftkv.instruments.lab.history import Get, History, Operation, Outcome
 from raftkv.instruments.lab.script import Keys, Script, Workload
 
@@ -33,6 +34,11 @@ ATTEMPTS_MAX: Final = 8
 
 REFUSED_PAUSE_S: Final = 0.05
 """A client that was refused waits this long at least, so that a node that is down is not hammered."""
+
+
+def channel(address: Address) -> AsyncChannels:
+    """A connection to one server; to open it may take all the time that a request has."""
+    return AsyncChannels(Host(address.host, address.port), tls=None, limit=1, connect_s=math.inf)
 
 
 class Clients:
@@ -83,13 +89,13 @@ class Clients:
                 group.create_task(self._client(number, Script(self._workload, number, keys)))
 
     async def _client(self, name: int, script: Script) -> None:
-        connections = {node: Connection(address) for node, address in self._servers.items()}
+        channels = {node: channel(address) for node, address in self._servers.items()}
         try:
             while not self._stopping.is_set() and len(self._operations) < OPERATIONS_MAX:
                 await asyncio.sleep(script.think_s())
                 step = script.next_step()
                 invoked_ns = time.monotonic_ns()
-                found, node, attempt_count = await self._perform(step, script, connections)
+                found, node, attempt_count = await self._perform(step, script, channels)
                 is_unknown = found.outcome is Outcome.UNKNOWN
                 notes = [found.note] if found.note else []
                 notes += [f"sent {attempt_count} times"] if attempt_count > 1 else []
@@ -113,17 +119,17 @@ class Clients:
                 if found.outcome is not Outcome.OK:
                     await asyncio.sleep(REFUSED_PAUSE_S)
         finally:
-            for connection in connections.values():
-                connection.close()
+            for each in channels.values():
+                each.close()
 
     async def _perform(
-        self, step: Step, script: Script, connections: Mapping[str, Connection]
+        self, step: Step, script: Script, channels: Mapping[str, AsyncChannels]
     ) -> tuple[Finding, str, int]:
         """Do ``step``, again if it may be sent again; returns what came of it, the last node asked, and how often."""
         is_in_doubt = False
         for attempt_count in range(1, ATTEMPTS_MAX + 1):
-            node = script.pick_node(list(connections))
-            found = await self._attempt(step, connections[node])
+            node = script.pick_node(list(channels))
+            found = await self._attempt(step, channels[node])
             if found.outcome is Outcome.OK:
                 return found, node, attempt_count
             # A refusal speaks of this attempt alone: one before it may have been applied.
@@ -135,20 +141,20 @@ class Clients:
             found = Finding(outcome=Outcome.UNKNOWN, note=found.note)
         return found, node, attempt_count
 
-    async def _attempt(self, step: Step, connection: Connection) -> Finding:
+    async def _attempt(self, step: Step, channels: AsyncChannels) -> Finding:
         timeout_s = self._workload.timeout_s
         request = request_of(
             step, timeout_s=timeout_s, query=self._workload.query, write_query=self._workload.write_query
         )
         try:
-            answer = await connection.exchange(
+            answer = await channels.exchange(
                 request.method,
                 request.target,
-                headers=request.headers,
+                headers=request.headers.items(),
                 body=request.body,
                 timeout_s=timeout_s + SLACK_S,
             )
-        except UnsentError as error:
+        except UnopenedError as error:
             return Finding(outcome=Outcome.FAILED, note=f"not sent: {error}")
         except UnheardError as error:
             # A read that was not answered has told nobody anything.

@@ -7,6 +7,7 @@ A write's answer is ``None`` when it is good, a read's answer the values that we
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ import msgspec
 from raftkv.api import paths
 from raftkv.api.headers import JSON
 from raftkv.api.problems import read_problem
+from raftkv.client.http1 import RequestForm
 from raftkv.core.errors import Applied, Code, UsageError
 from raftkv.instruments.load.engine import Failure
 from raftkv.instruments.load.plan import Plan
@@ -48,12 +50,12 @@ class Dialect(Protocol):
 
 def http_request(method: str, target: str, body: bytes = b"", content_type: str = "") -> bytes:
     """A complete HTTP/1.1 request."""
-    head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-    if content_type:
-        head += f"Content-Type: {content_type}\r\n"
-    if body or method != "GET":
-        head += f"Content-Length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
+    return _form(method, content_type).request(target, body)
+
+
+@lru_cache
+def _form(method: str, content_type: str) -> RequestForm:
+    return RequestForm(method, [("Host", "127.0.0.1"), *([("Content-Type", content_type)] if content_type else [])])
 
 
 def json_post(target: str, document: object) -> bytes:

@@ -20,12 +20,14 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
+from raftkv.client.async_channels import AsyncChannel
+from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.errors import Applied
-from raftkv.instruments.load.connection import Connection, NoAnswerError
 
 PAUSE_AFTER_ERROR_S: Final = 0.02
 """A client whose request failed waits this long, so that a server that is down is not hammered."""
 
+OPEN_S: Final = 5.0
 WATCH_S: Final = 0.25
 
 
@@ -168,8 +170,8 @@ class _Engine(Generic[C]):
         self._servers = servers
         self._pace = pace
         self._tls = tls
-        self._idle: list[list[Connection]] = [[] for _ in servers]
-        self._all: list[Connection] = []
+        self._idle: list[list[AsyncChannel]] = [[] for _ in servers]
+        self._all: list[AsyncChannel] = []
 
     async def client(self, number: int) -> None:
         """One client, until there is no more for it to do."""
@@ -188,45 +190,42 @@ class _Engine(Generic[C]):
 
     async def _exchange(self, call: C, due_s: float, began_s: float) -> bool:
         idle = self._idle[call.server]
-        connection = idle.pop() if idle else self._new_connection(call.server)
-        applied = Applied.NO
+        channel = idle.pop() if idle else self._new_channel(call.server)
         try:
-            if not connection.is_open:
-                await connection.open()
-            applied = Applied.UNKNOWN
-            status, body = await connection.exchange(call.request)
-        except OSError as error:  # a timeout and a broken connection are some
-            server = self._servers[call.server]
-            detail = f"{server.host}:{server.port}: {str(error) or type(error).__name__}"
-            failure = Failure(applied, _code(error, applied), detail)
+            if not channel.is_open:
+                await channel.open(OPEN_S)
+            answer = await channel.ask(call.request)
+        except (UnopenedError, UnheardError) as error:
+            failure = _failure(error, channel.host)
             self._work.failed(call, failure, Times(due_s, began_s, time.perf_counter()))
             return False
         finally:
-            idle.append(connection)
-        return self._work.answered(call, status, body, Times(due_s, began_s, time.perf_counter()))
+            idle.append(channel)
+        return self._work.answered(call, answer.status, answer.body, Times(due_s, began_s, time.perf_counter()))
 
-    def _new_connection(self, server: int) -> Connection:
+    def _new_channel(self, server: int) -> AsyncChannel:
         address = self._servers[server]
-        connection = Connection(address.host, address.port, self._tls if address.tls else None)
-        self._all.append(connection)
-        return connection
+        channel = AsyncChannel(Host(address.host, address.port, is_tls=address.tls), tls=self._tls)
+        self._all.append(channel)
+        return channel
 
     async def give_up_silent(self, timeout_s: float) -> None:
         """Until cancelled: drop every connection whose server has been silent for ``timeout_s``."""
         while True:
             await asyncio.sleep(min(WATCH_S, timeout_s))
-            oldest_s = time.perf_counter() - timeout_s
-            for connection in self._all:
-                if 0 < connection.waiting_since_s < oldest_s:
-                    connection.give_up()
+            oldest_s = time.monotonic() - timeout_s
+            for channel in self._all:
+                if 0 < channel.waiting_since_s < oldest_s:
+                    channel.give_up()
 
     def close(self) -> None:
         """Drop all connections."""
-        for connection in self._all:
-            connection.close()
+        for channel in self._all:
+            channel.close()
 
 
-def _code(error: OSError, applied: Applied) -> str:
-    if applied is Applied.NO:
-        return UNREACHABLE
-    return NO_ANSWER if isinstance(error, NoAnswerError) else CONNECTION_LOST
+def _failure(error: UnopenedError | UnheardError, host: Host) -> Failure:
+    detail = f"{host.authority}: {error}"
+    if isinstance(error, UnopenedError):
+        return Failure(Applied.NO, UNREACHABLE, detail)
+    return Failure(Applied.UNKNOWN, NO_ANSWER if error.is_silence else CONNECTION_LOST, detail)

@@ -1,0 +1,121 @@
+"""Whom a client connects to, and why it could not: each reason in its own words. Pure: errors in, sentences out."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from raftkv.core.errors import UsageError
+
+CONNECT_TIMEOUT_S: Final = 1.0
+"""A machine that does not take a connection within a second is as good as down, and the next server is asked."""
+
+IDLE_S: Final = 30.0
+"""Well below what servers keep an idle connection open for."""
+
+
+class Host(NamedTuple):
+    """Whom to connect to; ``name`` has no brackets."""
+
+    name: str
+    port: int
+    is_tls: bool = False
+
+    @property
+    def url(self) -> str:
+        """How messages name it."""
+        return f"{'https' if self.is_tls else 'http'}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """As a request names it."""
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
+def host_of(url: str) -> Host:
+    """The host of a base URL that names a port."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return Host(parts.hostname, parts.port, parts.scheme == "https")
+
+
+class UnopenedError(Exception):
+    """No connection came about, so nothing was sent.
+
+    ``is_final``: to try again without a change makes no sense. ``is_refused``: nothing listens there.
+    """
+
+    def __init__(self, reason: str, *, is_final: bool = False, is_refused: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+        self.is_refused = is_refused
+
+
+class UnheardError(Exception):
+    """The request was sent, wholly or in part, and no whole answer came; ``is_silence``: it was waited for too long."""
+
+    def __init__(self, reason: str, *, is_silence: bool = False) -> None:
+        super().__init__(reason)
+        self.is_silence = is_silence
+
+
+def unopened(error: OSError | UnicodeError, host: Host, *, in_handshake: bool) -> UnopenedError:
+    """What it means that a connection, or the TLS handshake on it, failed with ``error``."""
+    if in_handshake:
+        return _no_handshake(error)
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return _no_name(error, host.name)
+    if isinstance(error, TimeoutError):
+        return UnopenedError("does not take connections")
+    if error.errno == errno.ECONNREFUSED:
+        return UnopenedError("refuses connections: nothing listens there", is_refused=True)
+    return UnopenedError(f"cannot be reached ({error.strerror or error})")
+
+
+def _no_name(error: socket.gaierror | UnicodeError, name: str) -> UnopenedError:
+    if isinstance(error, UnicodeError):
+        return UnopenedError(f"{name!r} cannot be the name of a host", is_final=True)
+    if error.errno == socket.EAI_AGAIN:
+        return UnopenedError(f"the name {name!r} cannot be looked up now ({error.strerror})")
+    return UnopenedError(f"there is no host {name!r} ({error.strerror})", is_final=True)
+
+
+_PLAIN_ANSWERS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
+)
+
+
+def _no_handshake(error: OSError | UnicodeError) -> UnopenedError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UnopenedError(_distrust(error), is_final=True)
+    if isinstance(error, ssl.SSLEOFError):
+        return UnopenedError("ends the connection during the TLS handshake: does it speak TLS?")
+    if isinstance(error, ssl.SSLError):
+        if error.reason in _PLAIN_ANSWERS:
+            return UnopenedError("does not speak TLS: http:// instead of https://?", is_final=True)
+        return UnopenedError(f"fails in the TLS handshake: {error.reason or error}")
+    if isinstance(error, TimeoutError):
+        return UnopenedError("takes the connection and does not answer the TLS handshake")
+    return UnopenedError(f"ends the connection during the TLS handshake ({getattr(error, 'strerror', None) or error})")
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    if "mismatch" in error.verify_message or "not valid for" in error.verify_message:
+        return f"shows a certificate of another host: {error.verify_message}"
+    return (
+        f"shows a certificate that is not trusted ({error.verify_message}): name the authority that signed it "
+        "by --cacert FILE, tls_ca=FILE or RAFTKV_CACERT"
+    )
+
+
+def trusting(tls_ca: str | None) -> ssl.SSLContext:
+    """Who is trusted: the certificates in the file ``tls_ca``, or the system's; raises ``UsageError``."""
+    try:
+        return ssl.create_default_context(cafile=tls_ca)
+    except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{tls_ca}: not a file of certificates to trust: {reason}") from None
