@@ -104,8 +104,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="wri
     ``acks`` is how many replicas must have the write durably before the answer: ``MAJORITY``, or a count (1 is the
     leader alone). ``idempotency_key``: a repeat with the same key and the same operations returns the first outcome.
     Quorum mode only: ``n`` replicas are asked, fallbacks stand in for unreachable ones if ``sloppy`` (``None``: as
-    configured), and ``context`` is the causal context that the client read before (Dynamo, section 4.4). Raft mode
-    only: ``sizes`` sets the R and W that requests have which name none.
+    configured), and ``context`` is the causal context that the client read before (Dynamo, section 4.4).
     """
 
     operations: tuple[Operation, ...]
@@ -114,7 +113,6 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="wri
     n: int = DEFAULT
     sloppy: bool | None = None
     context: bytes = b""
-    sizes: tuple[int, int] | None = None
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="read"):
@@ -183,10 +181,10 @@ def is_read(request: Request) -> bool:
     """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
     if not isinstance(request, Write):
         return isinstance(request, Read | Barrier | Inspect)
-    for operation in request.operations:  # all() with a generator takes twice as long, and this is asked of every write
+    for operation in request.operations:  # noqa: SIM110  all() takes twice as long, and this is asked of every write
         if not isinstance(operation, Get):
             return False
-    return request.sizes is None
+    return True
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

@@ -10,15 +10,29 @@ Every change of a row goes through ``raftkv.machine.rows``, which keeps the sum 
 from __future__ import annotations
 
 import struct
-from hashlib import blake2b
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 from xxhash import xxh3_64_intdigest
 
 from raftkv.core.pages import ANSWER_BYTES
-from raftkv.core.requests import ANY, Delete, Get, Match, Operation, Put, Write
-from raftkv.core.results import DeleteDone, Mismatch, Missing, OperationResult, PutDone, Withheld, Written
-from raftkv.machine import command as commands
+from raftkv.core.requests import ANY, Match
+from raftkv.core.results import Configured, DeleteDone, Mismatch, Missing, OperationResult, PutDone, Withheld, Written
+from raftkv.formats import entries
+from raftkv.formats.commands import Command, ConfigureCommand, DeleteKey, GetKey, KeyOperation, PutKey, WriteCommand
+from raftkv.formats.outcomes import (
+    KeptDelete,
+    KeptMismatch,
+    KeptMissing,
+    KeptOutcome,
+    KeptPut,
+    KeptResult,
+    KeptWrite,
+    decode_outcome,
+    encode_outcome,
+    fingerprint_of,
+)
 from raftkv.machine import layout
 from raftkv.machine.reading import Answers
 from raftkv.machine.rows import SummedRows
@@ -41,30 +55,24 @@ class MachineLimits(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_keys: int = 100_000
 
 
+CommandOutcome = Written | Configured
+
+
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What one command did: one outcome for each of its writes, in order."""
+    """What one entry did: one outcome for each of its commands, in order."""
 
     origin: int
     sequence: int
-    outcomes: tuple[Written, ...]
-
-
-class _StoredOutcome(msgspec.Struct, frozen=True, array_like=True):
-    """The first outcome of an idempotent write; what its reads found is not kept, they are read anew."""
-
-    fingerprint: bytes
-    written: Written
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_outcome = msgspec.msgpack.Decoder(_StoredOutcome).decode
+    outcomes: tuple[CommandOutcome, ...]
 
 
 class Machine:
     """The key-value machine over ``tables``, whose last applied index it takes up again."""
 
-    def __init__(self, tables: Tables, limits: MachineLimits) -> None:
+    def __init__(self, tables: Tables, limits: MachineLimits, *, newest_format: int = entries.NEWEST) -> None:
+        """``newest_format``: later commands are from the future, as for whoever greets with it."""
         self._tables = tables
+        self._newest_format = newest_format
         self.rows = SummedRows(tables)
         self._limits = limits
         self.applied_index = self._number(layout.APPLIED_INDEX)
@@ -78,6 +86,10 @@ class Machine:
         self._answers = Answers(0)
         self.sizes = (self._number(layout.READ_SIZE), self._number(layout.WRITE_SIZE))
         """R and W of requests that name none; 0 where nobody has ever set it."""
+        self._handlers: Mapping[type[Command], Callable[[Any], CommandOutcome]] = {
+            WriteCommand: self._write,
+            ConfigureCommand: self._configure,
+        }
 
     @property
     def clock_ms(self) -> int:
@@ -91,28 +103,36 @@ class Machine:
         return xxh3_64_intdigest(_STATE.pack(self.rows.total & SUM_MASK, *numbers)) >> 2
 
     def apply(
-        self, index: int, term: int, command: bytes, *, told: int | None = None, room_bytes: int = ANSWER_BYTES
+        self,
+        index: int,
+        term: int,
+        command: bytes | memoryview,
+        *,
+        told: int | None = None,
+        room_bytes: int = ANSWER_BYTES,
     ) -> Applied | None:
-        """Apply the command at log ``index`` of ``term``; ``None`` when it is malformed and was skipped.
+        """Apply what stands at log ``index`` of ``term``; ``None`` when it is malformed and was skipped.
 
         What it reads is answered, up to about ``room_bytes`` in all, if its origin is ``told`` (``None``: any);
         otherwise it is withheld. Raises ``UnsupportedCommandError`` for a command format from the future.
         """
-        decoded = commands.decode(command)
+        decoded = entries.decode(command, self._newest_format)
         if decoded is None:
             self.skip(index, term)
             return None
-        self._clock_ms = max(self._clock_ms, decoded.now_ms)
-        self._room_bytes = room_bytes if told is None or told == decoded.origin else 0
+        now_ms, batch = decoded
+        self._clock_ms = max(self._clock_ms, now_ms)
+        self._room_bytes = room_bytes if told is None or told == batch.origin else 0
         self._expire()
-        outcomes = tuple([self._write(write) for write in decoded.writes])
+        handlers = self._handlers
+        outcomes = tuple([handlers[type(one)](one) for one in batch.commands])
         self._evict_outcomes()
         put, meta = self._tables.put, layout.META
         self.rows.store_sum()
         put(meta, layout.REVISION, _pack(self.revision))
         put(meta, layout.CLOCK_MS, _pack(self._clock_ms))
         self.skip(index, term)
-        return Applied(origin=decoded.origin, sequence=decoded.sequence, outcomes=outcomes)
+        return Applied(origin=batch.origin, sequence=batch.sequence, outcomes=outcomes)
 
     def skip(self, index: int, term: int) -> None:
         """Pass over an entry that is no command of ours (an election's no-op)."""
@@ -144,52 +164,53 @@ class Machine:
             key = row[layout.NUMBER_BYTES :]
             self.rows.remove(layout.KEYS, key, self._tables.get(layout.KEYS, key))
 
-    def _write(self, write: Write) -> Written:
+    def _configure(self, command: ConfigureCommand) -> Configured:
+        """How many replicas there are is no affair of the machine: ``n`` is told as 0."""
+        self.sizes = (command.r, command.w)
+        self._tables.put(layout.META, layout.READ_SIZE, _pack(command.r))
+        self._tables.put(layout.META, layout.WRITE_SIZE, _pack(command.w))
+        return Configured(n=0, r=command.r, w=command.w)
+
+    def _write(self, command: WriteCommand) -> Written:
         answers = self._answers
         answers.begin(min(ANSWER_BYTES, self._room_bytes))
-        written = self._write_within(write)
+        if command.idempotency_key is None:
+            written = self._operate_all(command)
+        else:
+            written = self._write_once(command, command.idempotency_key.encode())
         self._room_bytes -= answers.size_bytes
         return written
 
-    def _write_within(self, write: Write) -> Written:
-        if write.sizes is not None:
-            self.sizes = write.sizes
-            for name, size in zip((layout.READ_SIZE, layout.WRITE_SIZE), write.sizes, strict=True):
-                self._tables.put(layout.META, name, _pack(size))
-        if write.idempotency_key is None:
-            results = tuple([self._operate(operation) for operation in write.operations])
-            return Written(results=results, revision=self.revision, acks=0)
-        return self._write_once(write, write.idempotency_key.encode())
+    def _operate_all(self, command: WriteCommand) -> Written:
+        results = tuple([self._operate(operation) for operation in command.operations])
+        return Written(results=results, revision=self.revision, acks=0)
 
-    def _write_once(self, write: Write, name: bytes) -> Written:
+    def _write_once(self, command: WriteCommand, name: bytes) -> Written:
         """Apply a write that carries an idempotency key, or return what it did the first time."""
-        fingerprint = blake2b(_encode(write.operations), digest_size=16).digest()
+        fingerprint = fingerprint_of(command.operations)
         row = self._tables.get(layout.OUTCOMES, name)
         if row is not None:
-            stored = _decode_outcome(row)
+            stored = decode_outcome(row)
             if stored.fingerprint != fingerprint:
                 return Written(results=(), revision=self.revision, acks=0, refused=REUSED_KEY)
-            return self._repeat(write, stored.written)
-        results = tuple([self._operate(operation) for operation in write.operations])
-        written = Written(results=results, revision=self.revision, acks=0)
-        kept = [
-            Missing(key=b"") if isinstance(operation, Get) else result
-            for operation, result in zip(write.operations, results, strict=True)
-        ]
-        stored = _StoredOutcome(fingerprint, msgspec.structs.replace(written, results=tuple(kept)))
+            return self._repeat(command, stored.written)
+        written = self._operate_all(command)
+        results = tuple([_kept(*pair) for pair in zip(command.operations, written.results, strict=True)])
+        kept = KeptOutcome(fingerprint, KeptWrite(results, written.revision))
         order = _pack(self._outcome_next)
-        self.rows.put(layout.OUTCOMES, name, None, _encode(stored))
+        self.rows.put(layout.OUTCOMES, name, None, encode_outcome(kept))
         self.rows.put(layout.OUTCOME_ORDER, order, None, _pack(self._clock_ms) + name)
         self._outcome_next += 1
         self._tables.put(layout.META, layout.OUTCOME_NEXT, _pack(self._outcome_next))
         return written
 
-    def _repeat(self, write: Write, first: Written) -> Written:
+    def _repeat(self, command: WriteCommand, first: KeptWrite) -> Written:
+        """Nothing is done again; what reads find is read anew."""
         results = [
-            self._operate(operation) if isinstance(operation, Get) else result
-            for operation, result in zip(write.operations, first.results, strict=True)
+            self._operate(operation) if isinstance(operation, GetKey) else _told(kept)
+            for operation, kept in zip(command.operations, first.results, strict=True)
         ]
-        return msgspec.structs.replace(first, results=tuple(results))
+        return Written(results=tuple(results), revision=first.revision, acks=0)
 
     def _evict_outcomes(self) -> None:
         """Forget the oldest outcomes beyond the window or the count; both are judged by the log alone."""
@@ -209,8 +230,8 @@ class Machine:
             self._outcome_first = forgotten
             self._tables.put(layout.META, layout.OUTCOME_FIRST, _pack(forgotten))
 
-    def _operate(self, operation: Operation) -> OperationResult:
-        if isinstance(operation, Get) and self._answers.is_full and self._none_is_due:
+    def _operate(self, operation: KeyOperation) -> OperationResult:
+        if isinstance(operation, GetKey) and self._answers.is_full and self._none_is_due:
             return Withheld(key=operation.key)  # reading it would tell nobody anything, and could remove nothing
         row = self._tables.get(layout.KEYS, operation.key)
         if row is not None:
@@ -218,13 +239,13 @@ class Machine:
             if 0 < expires_at_ms <= self._clock_ms:
                 self._remove(operation.key, expires_at_ms, row)
                 row = None
-        if isinstance(operation, Get):
+        if isinstance(operation, GetKey):
             return Missing(key=operation.key) if row is None else self._answers.found(operation.key, row)
         if row is None:
             version = create_revision = mod_revision = expires_at_ms = 0
         if not _matches(operation.match, mod_revision):
             return Mismatch(revision=mod_revision)
-        if isinstance(operation, Delete):
+        if isinstance(operation, DeleteKey):
             if row is None:
                 return Missing(key=operation.key)
             self._remove(operation.key, expires_at_ms, row)
@@ -232,7 +253,7 @@ class Machine:
         return self._put(operation, version, create_revision, expires_at_ms, row)
 
     def _put(
-        self, operation: Put, version: int, create_revision: int, expires_at_ms: int, before: bytes | None
+        self, operation: PutKey, version: int, create_revision: int, expires_at_ms: int, before: bytes | None
     ) -> PutDone:
         self.revision += 1
         if expires_at_ms:
@@ -251,6 +272,30 @@ class Machine:
         if expires_at_ms:
             self.rows.remove(layout.EXPIRY, _pack(expires_at_ms) + key, b"")
         self.rows.remove(layout.KEYS, key, before)
+
+
+def _kept(operation: KeyOperation, result: OperationResult) -> KeptResult:
+    match result:
+        case PutDone():
+            return KeptPut(result.version, result.revision)
+        case DeleteDone():
+            return KeptDelete(result.revision)
+        case Mismatch():
+            return KeptMismatch(result.revision)
+        case _:
+            return KeptMissing(b"" if isinstance(operation, GetKey) else operation.key)
+
+
+def _told(kept: KeptResult) -> OperationResult:
+    match kept:
+        case KeptPut():
+            return PutDone(version=kept.version, revision=kept.revision)
+        case KeptDelete():
+            return DeleteDone(revision=kept.revision)
+        case KeptMismatch():
+            return Mismatch(revision=kept.revision)
+        case KeptMissing():
+            return Missing(key=kept.key)
 
 
 def _matches(match: Match | None, mod_revision: int) -> bool:

@@ -338,7 +338,7 @@ class Conversation:
         else:
             lack = self._appends.too_few(proposal.acks)
             if lack is None:
-                self._appends.append(proposal.body, proposal.acks, peer, proposal.sequence)
+                self._appends.append(proposal.command_format, proposal.body, proposal.acks, peer, proposal.sequence)
             else:
                 self._transport.post(peer, messages.Declined(sequence=proposal.sequence, refusal=lack))
 

@@ -18,6 +18,8 @@ from raftkv.storage.snapshots.files import Manifest
 Number = Annotated[int, Meta(ge=0, le=1 << 62)]
 """Terms, log indexes, counters: what a peer may send stays within what the log can store, with room to count on."""
 
+CommandFormat = Annotated[int, Meta(ge=1, le=255)]
+
 Entry = tuple[bytes, Number, Number]
 """(command, log index, term), in PySyncObj's order."""
 
@@ -136,13 +138,14 @@ class ReadIndexAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True
 
 
 class Propose(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=11):
-    """Put this command body into the log of ``term``, or decline; report ``acks`` replicas, unless it is 0.
+    """Put this body of ``command_format`` into the log of ``term``, or decline; report ``acks`` replicas, unless 0.
 
-    ``makes_room``: the command only deletes.
+    ``makes_room``: it only deletes.
     """
 
     term: Number
     sequence: Number
+    command_format: CommandFormat
     body: bytes
     acks: Number
     makes_room: bool = False

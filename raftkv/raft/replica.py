@@ -35,9 +35,10 @@ from raftkv.core.requests import (
     Write,
     is_read,
 )
-from raftkv.core.results import Configured, PeerStatus, Repaired, Status, Written
+from raftkv.core.results import Configured, PeerStatus, Repaired, Status
 from raftkv.core.voters import Voters
-from raftkv.machine.command import encode
+from raftkv.formats import entries
+from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
 from raftkv.raft import messages
 from raftkv.raft.conversation import Conversation, standing
@@ -307,20 +308,36 @@ class RaftReplica:
                 pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
                 return
         changed = Pending()
-        configured = Configured(n=size, r=r, w=w)
-        changed.when_done(lambda outcome: pending.resolve(configured if isinstance(outcome, Written) else outcome))
-        self._submit_write(Write(operations=(), acks=self._electorate.majority, sizes=(r, w)), deadline_s, changed)
+        changed.when_done(
+            lambda outcome: pending.resolve(
+                msgspec.structs.replace(outcome, n=size) if isinstance(outcome, Configured) else outcome
+            )
+        )
+        self._propose_change(Configure(r=r, w=w), self._electorate.majority, deadline_s, changed)
 
     def _submit_write(self, write: Write, deadline_s: float, pending: Pending) -> None:
-        if write.acks == MAJORITY and self._machine.sizes[1] not in (0, self._electorate.majority):
-            write = msgspec.structs.replace(write, acks=self._machine.sizes[1])
-        limit_bytes = self._settings.largest_command_bytes - proposals.BATCH_OVERHEAD_BYTES
-        refusal = proposals.refusal(write, cluster_size=self._electorate.size, limit_bytes=limit_bytes)
-        if refusal is not None:
-            pending.resolve(refusal)
+        electorate, usual_w = self._electorate, self._machine.sizes[1]
+        acks = usual_w if write.acks == MAJORITY and usual_w != electorate.majority else write.acks
+        if not 0 <= acks <= electorate.size:
+            detail = f"w={acks}, but the cluster has {electorate.size} nodes"
+            pending.resolve(Refused(code=Code.BAD_REQUEST, detail=detail))
+        elif write.n != DEFAULT or write.sloppy is not None or write.context:
+            pending.resolve(NOT_OF_RAFT)
         elif is_read(write):
             self._readers.submit_several(write, deadline_s, pending)
-        elif not self._proposals.add(write, deadline_s, pending):
+        else:
+            self._propose_change(write, acks, deadline_s, pending)
+
+    def _propose_change(self, change: Change, acks: int, deadline_s: float, pending: Pending) -> None:
+        """Queue ``change`` for the log; its outcome comes when it is applied, held by ``acks`` replicas."""
+        proposal = proposal_of(change)
+        limit_bytes = self._settings.largest_command_bytes - proposals.BATCH_OVERHEAD_BYTES
+        if isinstance(proposal, Refused):
+            pending.resolve(proposal)
+        elif proposal.size_bytes > limit_bytes:
+            detail = f"one request may carry {limit_bytes} bytes"
+            pending.resolve(Refused(code=Code.VALUE_TOO_LARGE, detail=detail))
+        elif not self._proposals.add(proposal, acks=acks, deadline_s=deadline_s, pending=pending):
             pending.resolve(overloaded("writes"))
 
     def work(self, now_s: float) -> float:
@@ -610,13 +627,14 @@ class RaftReplica:
             if core.is_leader:
                 refusal = self._appends.too_few(batch.acks)
                 if refusal is None:
-                    self._appends.append(batch.body, batch.acks, None, batch.sequence)
+                    self._appends.append(batch.command_format, batch.body, batch.acks, None, batch.sequence)
                 else:
                     self._proposals.declined(batch.sequence, refusal)
             else:
                 proposal = messages.Propose(
                     term=core.term,
                     sequence=batch.sequence,
+                    command_format=batch.command_format,
                     body=batch.body,
                     acks=batch.acks,
                     makes_room=batch.makes_room,
@@ -690,7 +708,7 @@ class RaftReplica:
         due_ms = self._machine.next_expiry_ms()
         now_ms = self._stamp_ms()
         if due_ms is not None and due_ms <= now_ms:
-            self._expiry_index, _ = self._core.append(encode(now_ms, EXPIRY_ORIGIN, 0, ()))
+            self._expiry_index, _ = self._core.append(entries.encode(now_ms, EXPIRY_ORIGIN, 0))
 
     def _stamp_ms(self) -> int:
         """The time that this leader stamps commands with."""
@@ -789,7 +807,7 @@ class RaftReplica:
             return
         proposals = self._proposals
         applied = self._machine.apply(
-            index, term, entry[1:], told=proposals.origin, room_bytes=proposals.answers_room_bytes
+            index, term, memoryview(entry)[1:], told=proposals.origin, room_bytes=proposals.answers_room_bytes
         )
         self._divergence.applied(index, self._machine.state_hash)
         if applied is not None:

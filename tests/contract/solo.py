@@ -12,7 +12,9 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, Ready, Status
-from raftkv.machine import command, reading
+from raftkv.formats import entries
+from raftkv.machine import reading
+from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import Machine, MachineLimits
 from raftkv.storage.state.tables import MemoryTables
 
@@ -116,7 +118,7 @@ class SoloReplicator:
                 return Refused(code=Code.NO_LEADER, detail="there is no leader", retry_after_s=1.0)
             self.now_ms += 1
             index = self.machine.applied_index + 1
-            applied = self.machine.apply(index, 1, command.encode(self.now_ms, 1, index, (request,)))
+            applied = self.machine.apply(index, 1, entries.encode(self.now_ms, 1, index, command_of(request)))
             assert applied is not None
             self._show()
             return msgspec.structs.replace(applied.outcomes[0], acks=request.acks)

@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core import pages
-from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Delete, Get, List, Put, Write, prefix_end
+from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Configure, Delete, Get, List, Put, Write, prefix_end
 from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Record, Withheld
-from raftkv.machine import command as commands
+from raftkv.formats import commands, commands_1, entries
+from raftkv.formats.commands import DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.machine import layout, reading
+from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
 from raftkv.storage.state import sums
 from raftkv.storage.state.tables import MemoryTables
@@ -33,10 +35,11 @@ class Driver:
         self.machine = Machine(self.tables, MachineLimits(**limits))
         self.now_ms = 1_000_000
 
-    def apply(self, *writes, now_ms=None):
+    def apply(self, *changes, now_ms=None):
         self.now_ms = self.now_ms if now_ms is None else now_ms
         index = self.machine.applied_index + 1
-        return self.machine.apply(index, 1, commands.encode(self.now_ms, 7, index, writes)).outcomes
+        entry = entries.encode(self.now_ms, 7, index, *map(command_of, changes))
+        return self.machine.apply(index, 1, entry).outcomes
 
     def do(self, operation, **options):
         (outcome,) = self.apply(Write(operations=(operation,), **options))
@@ -114,44 +117,98 @@ def test_a_restart_in_between_changes_nothing(groups, restart_at):
 @given(st.binary(max_size=200))
 def test_a_malformed_command_is_skipped_alike_everywhere_15(body):
     driver = Driver()
-    driver.machine.apply(1, 1, commands.stamp(body, 5))
+    driver.machine.apply(1, 1, entries.stamp(1 + len(body) % 2, 5) + body)
 
     assert driver.machine.applied_index == 1
-    assert driver.machine.revision == 0 or commands.decode(commands.stamp(body, 5)) is not None
+    assert driver.machine.revision == 0
 
 
-BODY = commands.encode_body(1, 2, (Write(operations=(Put(key=b"k", value=b"v"),), idempotency_key="KEY"),))
+def body_of(*operations, idempotency_key=None):
+    return entries.encode(5, 1, 2, WriteCommand(operations, idempotency_key))[9:]
+
+
+def body_1_of(*operations, **fields):
+    write = commands_1.Write1(operations=operations, **fields)
+    return msgspec.msgpack.encode(commands_1.Batch1(1, 2, (write,)))
+
+
+BODY = body_of(PutKey(b"k", b"v", None, 0), idempotency_key="KEY")
+PUT_1 = commands_1.Put1(b"k", b"v")
 
 
 @pytest.mark.parametrize(
-    ("now_ms", "body"),
+    ("command_format", "now_ms", "body"),
     [
-        (2**64 - 1, BODY),
-        (5, BODY.replace(b"KEY", b"\xff\xff\xff")),
-        (5, b"\x94\x01\x02\x90" + b"\x91" * 100_000),
-        (5, commands.encode_body(1, 2, (Write(operations=(), idempotency_key=""),))),
-        (5, commands.encode_body(1, 2, (Write(operations=(Put(key=b"", value=b"v"),)),))),
-        (5, commands.encode_body(1, 2, (Write(operations=(Put(key=b"k", value=b"v", ttl_ms=2**63),)),))),
-        (5, commands.encode_body(1, 2, (Write(operations=(Get(key=b""),)),))),
+        (2, 2**64 - 1, BODY),
+        (2, 5, BODY.replace(b"KEY", b"\xff\xff\xff")),
+        (2, 5, b"\x94\x01\x02\x90" + b"\x91" * 100_000),
+        (2, 5, body_of(idempotency_key="")),
+        (2, 5, body_of(PutKey(b"", b"v", None, 0))),
+        (2, 5, body_of(PutKey(b"k", b"v", None, 2**63))),
+        (2, 5, body_of(PutKey(b"k", b"v", -2, 0))),
+        (2, 5, body_of(GetKey(b""))),
+        (2, 5, body_1_of(PUT_1)),
+        (1, 2**64 - 1, body_1_of(PUT_1)),
+        (1, 5, BODY),
+        (1, 5, b"\x94\x01\x02\x90" + b"\x91" * 100_000),
+        (1, 5, body_1_of(PUT_1, idempotency_key="")),
+        (1, 5, body_1_of(PUT_1, sizes=(1, 2))),
+        (1, 5, body_1_of(commands_1.Put1(b"k", b"v", -2))),
+        (1, 5, body_1_of(commands_1.Get1(b""))),
     ],
 )
-def test_what_the_machine_could_not_carry_out_is_malformed(now_ms, body):
+def test_what_the_machine_could_not_carry_out_is_malformed(command_format, now_ms, body):
     driver = Driver()
 
-    assert driver.machine.apply(1, 1, commands.stamp(body, now_ms)) is None
+    assert driver.machine.apply(1, 1, entries.stamp(command_format, now_ms) + body) is None
     assert driver.machine.applied_index == 1
     assert driver.apply(Write(operations=(Put(key=b"k", value=b"v"),)))[0].revision == 1
 
 
 def test_a_command_from_the_future_stops_the_node():
-    with pytest.raises(commands.UnsupportedCommandError):
-        Driver().machine.apply(1, 1, b"\x02" + bytes(16))
+    with pytest.raises(entries.UnsupportedCommandError):
+        Driver().machine.apply(1, 1, bytes([entries.NEWEST + 1]) + bytes(16))
+
+
+def test_a_command_beyond_what_this_node_reads_stops_it_as_one_from_the_future_would():
+    machine = Machine(MemoryTables(), MachineLimits(), newest_format=1)
+
+    with pytest.raises(entries.UnsupportedCommandError):
+        machine.apply(1, 1, entries.encode(5, 1, 2, command_of(Configure(r=1, w=2))))
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        body_1_of(PUT_1, commands_1.Get1(b"k"), commands_1.Delete1(b"x", (1, 2))),
+        body_1_of(commands_1.Put1(b"k", b"v", 0, 700), commands_1.Delete1(b"k", 5), idempotency_key="i"),
+        body_1_of(sizes=(2, 3)),
+    ],
+)
+def test_replicas_that_applied_old_commands_and_the_same_in_a_new_format_are_equal(earlier):
+    """A cluster is upgraded node by node, each at an index of its own; its states are compared all the same."""
+    old, new = Driver(), Driver()
+    old.machine.apply(1, 1, entries.stamp(1, 1_000) + earlier)
+    batch = entries.decode(entries.stamp(1, 1_000) + earlier)[1]
+    new.machine.apply(1, 1, entries.encode(1_000, batch.origin, batch.sequence, *batch.commands))
+
+    assert old.rows() == new.rows()
+    assert old.machine.state_hash == new.machine.state_hash
+
+
+def test_a_retry_across_the_upgrade_is_known_again():
+    driver = Driver()
+    first = driver.machine.apply(1, 1, entries.stamp(1, 1_000) + body_1_of(PUT_1, idempotency_key="i")).outcomes
+    again = driver.apply(Write(operations=(Put(key=b"k", value=b"v"),), idempotency_key="i"))
+
+    assert again == first
+    assert driver.machine.revision == 1
 
 
 def test_an_index_is_never_applied_twice():
     driver = Driver()
     driver.do(Put(key=b"a", value=b"1"))
-    command = commands.encode(1, 1, 1, (Write(operations=(Put(key=b"a", value=b"2"),)),))
+    command = entries.encode(1, 1, 1, command_of(Write(operations=(Put(key=b"a", value=b"2"),))))
 
     with pytest.raises(AssertionError):
         driver.machine.apply(1, 1, command)
@@ -286,28 +343,31 @@ def test_a_page_ends_early_when_its_values_are_large(monkeypatch):
 
 def test_commands_survive_the_journey():
     write = Write(operations=(Put(key=b"k", value=b"\x00\xff", match=3, ttl_ms=5),), acks=2, idempotency_key="i")
-    command = commands.decode(commands.encode(123, 2**63, 9, (write,)))
+    now_ms, batch = entries.decode(entries.encode(123, 2**63, 9, command_of(write), command_of(Configure(r=1, w=3))))
 
-    assert (command.now_ms, command.origin, command.sequence, command.writes) == (123, 2**63, 9, (write,))
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(write), type=Write) == write
+    assert (now_ms, batch.origin, batch.sequence) == (123, 2**63, 9)
+    assert batch.commands == (
+        WriteCommand((PutKey(b"k", b"\x00\xff", 3, 5),), "i"),
+        commands.ConfigureCommand(1, 3),
+    )
 
 
 @pytest.mark.parametrize(
     ("match", "encoded"),
     [(None, b"\xc0"), (ABSENT, b"\x00"), (ANY, b"\xff"), (300, b"\xcd\x01\x2c"), ((3, 7), b"\x92\x03\x07")],
 )
-def test_preconditions_have_the_bytes_that_logs_have(match, encoded):
-    delete = Delete(key=b"k", match=match)
-    found = msgspec.msgpack.encode(delete)
+@pytest.mark.parametrize(("kind", "head"), [(DeleteKey, b"\x93\x01"), (commands_1.Delete1, b"\x93\xa6delete")])
+def test_preconditions_have_the_bytes_that_logs_have(kind, head, match, encoded):
+    found = msgspec.msgpack.encode(kind(b"k", match))
 
-    assert found == b"\x93\xa6delete\xc4\x01k" + encoded
-    assert msgspec.msgpack.decode(found, type=Delete) == delete
+    assert found == head + b"\xc4\x01k" + encoded
+    assert msgspec.msgpack.decode(found, type=kind) == kind(b"k", match)
 
 
 @pytest.mark.parametrize("match", [-2, (-1,), tuple(range(MATCHES_MAX + 1)), 1 << 63])
 def test_a_precondition_beyond_its_bounds_is_not_read(match):
     with pytest.raises(msgspec.ValidationError):
-        msgspec.msgpack.decode(msgspec.msgpack.encode(Delete(key=b"k", match=match)), type=Delete)
+        msgspec.msgpack.decode(msgspec.msgpack.encode(DeleteKey(b"k", match)), type=DeleteKey)
 
 
 def test_no_command_builds_more_than_it_may_answer_and_what_it_does_is_the_same():
@@ -324,7 +384,7 @@ def test_no_command_builds_more_than_it_may_answer_and_what_it_does_is_the_same(
     for options, most_bytes in (({}, 9 << 20), ({"room_bytes": 1}, 2 << 20), ({"told": 8}, 0)):
         driver = Driver()
         driver.do(Put(key=b"k", value=value))
-        applied = driver.machine.apply(2, 1, commands.encode(1_000_000, 7, 2, reading_much), **options)
+        applied = driver.machine.apply(2, 1, entries.encode(1_000_000, 7, 2, *map(command_of, reading_much)), **options)
         results = [result for outcome in applied.outcomes for result in outcome.results]
         told = [result for result in results if isinstance(result, Record)]
         rows.append(driver.rows())
@@ -343,7 +403,7 @@ def exercise(driver):
         driver.do(Put(key=b"k%d" % number, value=b"x", ttl_ms=100 * number + 100), idempotency_key=f"i{number}")
     driver.do(Put(key=b"k1", value=b"x", ttl_ms=200), idempotency_key="i1")
     driver.do(Delete(key=b"k4"))
-    driver.apply(Write(operations=(), sizes=(2, 3)), now_ms=driver.now_ms + 250)
+    driver.apply(Configure(r=2, w=3), now_ms=driver.now_ms + 250)
     driver.do(Get(key=b"k2"))
     driver.do(Put(key=b"z" * 600, value=b"long", ttl_ms=50))
     driver.apply(now_ms=driver.now_ms + 1000)

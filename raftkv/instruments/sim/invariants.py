@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Final
 
 from raftkv.core.replicator import Shown
 from raftkv.core.voters import Voters
+from raftkv.formats import entries
+from raftkv.formats.commands import WriteCommand
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
-from raftkv.machine.command import decode
 from raftkv.raft.engine.internals import REGULAR
 from raftkv.storage.log.segments import Entry
 
 if TYPE_CHECKING:
-    from raftkv.core.requests import Write
     from raftkv.instruments.sim.cluster import SimulatedCluster
     from raftkv.instruments.sim.raft_replica import SimulatedReplica
 
@@ -280,12 +280,13 @@ class Invariants(Observer):
         }
         assert self._voters.won(holders), f"{name} committed {index}, which no majority holds on disk"
 
-    def committed_writes(self) -> list[Write]:
+    def committed_writes(self) -> list[WriteCommand]:
         """Everything that was ever committed, in order."""
-        found: list[Write] = []
+        found: list[WriteCommand] = []
         for _, (entry, _) in sorted(self.committed.items()):
-            command = decode(entry[1:]) if entry[:1] == REGULAR else None
-            found += command.writes if command is not None else ()
+            decoded = entries.decode(entry[1:]) if entry[:1] == REGULAR else None
+            if decoded is not None:
+                found += [command for command in decoded[1].commands if isinstance(command, WriteCommand)]
         return found
 
 

@@ -16,9 +16,10 @@ import msgspec
 
 from raftkv.core.config import DelaysSection
 from raftkv.core.identity import Identity, Standing
-from raftkv.core.requests import Put, Repair
+from raftkv.core.requests import Repair
 from raftkv.core.rules import Rule
 from raftkv.core.voters import Voters
+from raftkv.formats.commands import PutKey
 from raftkv.instruments.sim.clients import PROBE, Clients, Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
@@ -280,7 +281,7 @@ class RaftMode(Observer):
         assert all(state == states[0] for state in states), "the replicas differ"
         written: Counter[bytes] = Counter()
         for write in self.invariants.committed_writes():
-            values = {one.value for one in write.operations if isinstance(one, Put) and one.key != PROBE}
+            values = {one.value for one in write.operations if isinstance(one, PutKey) and one.key != PROBE}
             repeated = [value for value in values if value in written and write.idempotency_key is None]
             assert not repeated, f"the write of {repeated[0][:16]!r} was applied twice"
             written.update(values)

@@ -233,11 +233,11 @@ class Core(SyncObj):  # type: ignore[misc]
         """As leader, send every peer what it lacks, or a heartbeat."""
         self._SyncObj__sendAppendEntries()
 
-    def append(self, command: bytes) -> tuple[int, int]:
-        """As leader, put ``command`` into the log and towards the peers; returns its (index, term)."""
+    def append(self, *command: bytes) -> tuple[int, int]:
+        """As leader, put the parts of a command into the log and towards the peers; returns its (index, term)."""
         assert self.is_leader
         before = self.last_index
-        self._applyCommand(REGULAR + command, None)
+        self._applyCommand(b"".join((REGULAR, *command)), None)
         while self.last_index == before:  # the library gives up a round when time passes in the middle of it
             self._checkCommandsToApply()
         assert self.last_index == before + 1

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from raftkv.core.errors import Code, Refused
-from raftkv.machine.command import stamp
+from raftkv.formats.entries import stamp
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.engine.internals import Core
 from raftkv.raft.engine.transport import GuardedTransport
@@ -75,9 +75,9 @@ class Appends:
         detail = f"w={acks}, but the leader reaches only {connected} of {electorate.size} nodes, itself included"
         return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
-    def append(self, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
-        """Stamp a command with the agreed time and append it; ``acks`` 0 asks for no watch."""
-        index, _ = self._core.append(stamp(body, self._stamp_ms()))
+    def append(self, command_format: int, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
+        """Stamp a body with the agreed time and append it; ``acks`` 0 asks for no watch."""
+        index, _ = self._core.append(stamp(command_format, self._stamp_ms()), body)
         if peer is not None:
             self._transport.await_commit(peer, index)
         if acks:

@@ -23,11 +23,12 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import ABSENT, ANY, DEFAULT, Delete, Get, Put, Write
 from raftkv.core.results import Outcome, Record, Written
-from raftkv.machine import command as commands
+from raftkv.formats.commands import encode_batch
+from raftkv.machine.conversion import Proposal
+from raftkv.machine.machine import CommandOutcome
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.settings import NOT_OF_RAFT, SHUTTING_DOWN
+from raftkv.raft.settings import SHUTTING_DOWN
 from raftkv.raft.writing.visibility import shown_from
 
 BATCH_OPERATIONS: Final = 256
@@ -37,7 +38,7 @@ BATCHES_MAX: Final = 256
 """Commands without an outcome at most. Only those that the leader alone acknowledged, or a leader lost, are so many."""
 
 BATCH_OVERHEAD_BYTES: Final = 4096
-"""What a command adds to the writes it carries, generously."""
+"""What an entry and its message add to the body, generously."""
 
 BATCH_BYTES: Final = 1 << 20
 """Size at which a command is full; a single larger write travels alone."""
@@ -54,69 +55,37 @@ DEADLINE_PASSED = Unknown(detail="the deadline passed while the write was being 
 class _Waiting(msgspec.Struct, kw_only=True):
     """One client's write, its deadline (monotonic seconds), and whoever waits for its outcome."""
 
-    write: Write
-    size_bytes: int
+    proposal: Proposal
+    acks: int
     deadline_s: float
     pending: Pending
-    makes_room: bool
     settled: bool = False
 
 
 class Batch(msgspec.Struct, kw_only=True):
-    """The writes of one command, in the order of its outcomes, proposed to the leader of ``term``."""
+    """The writes of one entry, in the order of its outcomes, proposed to the leader of ``term``."""
 
     sequence: int
+    command_format: int
     body: bytes
     acks: int
     term: int
     proposed_at_s: float
     writes: tuple[_Waiting, ...]
     makes_room: bool
-    outcomes: tuple[Written, ...] = ()
+    outcomes: tuple[CommandOutcome, ...] = ()
     answers_bytes: int = 0
     replicated: bool = False
 
 
-def size_bytes(write: Write) -> int:
-    """Roughly how much of a command ``write`` takes up."""
-    total = 64
-    for operation in write.operations:
-        total += len(operation.key) + 32
-        if isinstance(operation, Put):
-            total += len(operation.value)
-    return total
-
-
-def makes_room(write: Write) -> bool:
-    """Does ``write`` only delete?"""
-    return bool(write.operations) and all(isinstance(operation, Delete) for operation in write.operations)
-
-
-def answers_bytes(outcomes: Iterable[Written]) -> int:
+def answers_bytes(outcomes: Iterable[CommandOutcome]) -> int:
     """How much of what a command read is in its outcomes."""
     total = 0
-    for written in outcomes:
-        for result in written.results:
+    for outcome in outcomes:
+        for result in outcome.results if isinstance(outcome, Written) else ():
             if isinstance(result, Record):
                 total += len(result.key) + len(result.value)
     return total
-
-
-def refusal(write: Write, *, cluster_size: int, limit_bytes: int) -> Refused | None:
-    """Why ``write`` cannot be replicated at all, if it cannot."""
-    if not 0 <= write.acks <= cluster_size:
-        return Refused(code=Code.BAD_REQUEST, detail=f"w={write.acks}, but the cluster has {cluster_size} nodes")
-    if write.n != DEFAULT or write.sloppy is not None or write.context:
-        return NOT_OF_RAFT
-    for operation in write.operations:
-        if isinstance(operation, Get) or operation.match is None:
-            continue
-        match = operation.match
-        if any(one < ABSENT for one in match) if isinstance(match, tuple) else match < min(ABSENT, ANY):
-            return Refused(code=Code.BAD_REQUEST, detail="a revision cannot be negative")
-    if size_bytes(write) > limit_bytes:
-        return Refused(code=Code.VALUE_TOO_LARGE, detail=f"one request may carry {limit_bytes} bytes")
-    return None
 
 
 class Proposals:
@@ -159,45 +128,42 @@ class Proposals:
         )
         return settled
 
-    def add(self, write: Write, deadline_s: float, pending: Pending) -> bool:
+    def add(self, proposal: Proposal, *, acks: int, deadline_s: float, pending: Pending) -> bool:
         """Queue a write; false when too many wait already."""
         if self._waiting_count >= self._max_waiting:
             return False
         self._waiting_count += 1
         self._earliest_s = min(self._earliest_s, deadline_s)
-        waiting = _Waiting(
-            write=write,
-            size_bytes=size_bytes(write),
-            deadline_s=deadline_s,
-            pending=pending,
-            makes_room=makes_room(write),
-        )
-        self._queue.append(waiting)
+        self._queue.append(_Waiting(proposal=proposal, acks=acks, deadline_s=deadline_s, pending=pending))
         return True
 
     def next_batch(self, term: int, now_s: float) -> Batch:
-        """Make a command of what waits, for the leader of ``term``."""
+        """Make an entry of what waits, for the leader of ``term``."""
         assert self.queued
         first = self._queue.popleft()
-        taken, operations, total_bytes = [first], len(first.write.operations), first.size_bytes
+        makes_room = first.proposal.makes_room
+        taken, operations, total_bytes = [first], first.proposal.operation_count, first.proposal.size_bytes
         while self._queue:
             waiting = self._queue[0]
-            operations += len(waiting.write.operations)
-            total_bytes += waiting.size_bytes
-            if waiting.write.acks != first.write.acks or operations > BATCH_OPERATIONS or total_bytes > BATCH_BYTES:
+            proposal = waiting.proposal
+            operations += proposal.operation_count
+            total_bytes += len(proposal.command)
+            if waiting.acks != first.acks or operations > BATCH_OPERATIONS or total_bytes > BATCH_BYTES:
                 break
-            if self._sorts and waiting.makes_room != first.makes_room:
+            if self._sorts and proposal.makes_room != first.proposal.makes_room:
                 break
+            makes_room = makes_room and proposal.makes_room
             taken.append(self._queue.popleft())
         self._sequence += 1
         batch = Batch(
             sequence=self._sequence,
-            body=commands.encode_body(self.origin, self._sequence, tuple([waiting.write for waiting in taken])),
-            acks=first.write.acks,
+            command_format=max([waiting.proposal.least_format for waiting in taken]),
+            body=encode_batch(self.origin, self._sequence, [waiting.proposal.command for waiting in taken]),
+            acks=first.acks,
             term=term,
             proposed_at_s=now_s,
             writes=tuple(taken),
-            makes_room=all(waiting.makes_room for waiting in taken),
+            makes_room=makes_room,
         )
         self._batches[batch.sequence] = self._current = batch
         return batch
@@ -215,7 +181,7 @@ class Proposals:
             self._requeue(batch)
         elif reason.code is Code.DISK_FULL and not batch.makes_room:
             self._sorts = True
-            self._settle_each((waiting, reason) for waiting in batch.writes if not waiting.makes_room)
+            self._settle_each((waiting, reason) for waiting in batch.writes if not waiting.proposal.makes_room)
             self._requeue(batch)
         else:
             self._settle(batch, [reason] * len(batch.writes))
@@ -235,7 +201,7 @@ class Proposals:
                 self._current = None  # its clients go on, so later writes must not wait for its commit
         self._settle_if_complete(batch)
 
-    def applied(self, origin: int, sequence: int, outcomes: tuple[Written, ...]) -> None:
+    def applied(self, origin: int, sequence: int, outcomes: tuple[CommandOutcome, ...]) -> None:
         """A command was applied; if it is this node's, its writes have outcomes."""
         batch = self._batches.get(sequence) if origin == self.origin else None
         if batch is not None:
@@ -288,8 +254,8 @@ class Proposals:
 
     def refuse_queued(self, reason: Refused, *, but_deletions: bool = False) -> None:
         """Turn away every write that was not proposed yet, except perhaps those that only delete."""
-        late = [waiting for waiting in self._queue if not (but_deletions and waiting.makes_room)]
-        self._queue = deque(waiting for waiting in self._queue if but_deletions and waiting.makes_room)
+        late = [waiting for waiting in self._queue if not (but_deletions and waiting.proposal.makes_room)]
+        self._queue = deque(waiting for waiting in self._queue if but_deletions and waiting.proposal.makes_room)
         self._settle_each((waiting, reason) for waiting in late)
 
     def abandon(self, reason: Refused = SHUTTING_DOWN) -> None:
@@ -312,7 +278,10 @@ class Proposals:
         if batch.acks >= shown_from(voters) and not batch.replicated:
             return
         acks = max(batch.acks, voters.majority)
-        outcomes = [msgspec.structs.replace(written, acks=acks) for written in batch.outcomes]
+        outcomes: list[Outcome] = [
+            msgspec.structs.replace(outcome, acks=acks) if isinstance(outcome, Written) else outcome
+            for outcome in batch.outcomes
+        ]
         self._settle(batch, outcomes)
         self._forget(batch)
 

@@ -22,6 +22,7 @@ from raftkv.instruments.sim.planted.swaps import (
     rule,
     then,
 )
+from raftkv.machine import conversion
 from raftkv.machine.machine import Machine
 from raftkv.raft.conversation import Conversation
 from raftkv.raft.engine import guards, internals, transport
@@ -383,7 +384,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "reserve for deletions": rule(
         "deletions may use the reserve",
         instead(Room, "takes", lambda self, **_: not self.is_full),
-        gives(proposals, "makes_room", value=False),
+        gives(conversion, "makes_room", value=False),
     ),
     "last room": rule(
         "a follower's last room is kept for terms and votes",

@@ -1,0 +1,78 @@
+"""What the machine keeps of an idempotent write, so that a repeat returns the same: rows of the table ``outcomes``.
+
+A row is msgpack ``[fingerprint, ["written", [result, ...], revision, 0, true, nil, [], 0]]``. The fingerprint is
+blake2b (16 bytes) of the operations as commands of format 1 wrote them, so that a write is known again whichever format
+its repeat comes in. What reads found is not kept: ``["missing", ""]`` stands in its place. Frozen, the constants too:
+rows are compared between replicas, which may have written them with different versions.
+
+This module imports the standard library, msgspec and its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import msgspec
+
+from raftkv.formats import commands_1
+from raftkv.formats.commands import KeyOperation
+
+
+class KeptPut(msgspec.Struct, frozen=True, array_like=True, tag="put_done", gc=False):
+    """The key was stored at ``revision`` and is at ``version``."""
+
+    version: int
+    revision: int
+    replaced: None = None
+    node: str = ""
+
+
+class KeptDelete(msgspec.Struct, frozen=True, array_like=True, tag="delete_done", gc=False):
+    """The key was removed at ``revision``."""
+
+    revision: int
+    node: str = ""
+
+
+class KeptMissing(msgspec.Struct, frozen=True, array_like=True, tag="missing", gc=False):
+    """There was no such key to remove; or a read, with an empty key."""
+
+    key: bytes
+
+
+class KeptMismatch(msgspec.Struct, frozen=True, array_like=True, tag="mismatch", gc=False):
+    """The key was at ``revision`` and did not match."""
+
+    revision: int
+
+
+KeptResult = KeptPut | KeptDelete | KeptMissing | KeptMismatch
+
+
+class KeptWrite(msgspec.Struct, frozen=True, array_like=True, tag="written", gc=False):
+    """One result for each operation, and the store's revision after them."""
+
+    results: tuple[KeptResult, ...]
+    revision: int
+    acks: int = 0
+    committed: bool = True
+    refused: str | None = None
+    replicas: tuple[str, ...] = ()
+    hinted: int = 0
+
+
+class KeptOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A row."""
+
+    fingerprint: bytes
+    written: KeptWrite
+
+
+encode_outcome = msgspec.msgpack.Encoder().encode
+decode_outcome = msgspec.msgpack.Decoder(KeptOutcome).decode
+
+
+def fingerprint_of(operations: Iterable[KeyOperation]) -> bytes:
+    """What tells one write from another under the same idempotency key."""
+    return blake2b(commands_1.encode_operations(operations), digest_size=16).digest()
