@@ -40,6 +40,8 @@ ANY: Final = "*"
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
 BYTES: Final = "application/octet-stream"
+EVENTS: Final = "text/event-stream"
+LINES: Final = "application/x-ndjson"
 
 
 def stamp(revision: int, node: str = "") -> str:

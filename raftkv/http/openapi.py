@@ -13,6 +13,7 @@ from raftkv.api.problems import ALWAYS, INTERNAL_ERROR, TABLE
 from raftkv.core.errors import Applied
 from raftkv.core.requests import Consistency
 from raftkv.http import parameters
+from raftkv.http.events import FORMS
 from raftkv.http.handlers.handler import Context
 from raftkv.http.messages import encode_json
 from raftkv.http.routes import ROUTES, Route
@@ -46,6 +47,7 @@ _UNLESS: Final = (
     headers.IF_NONE_MATCH.name,
     "answer 304 when the value still stands at one of these revisions, or at any (*)",
 )
+_EVENTS: Final = {"schema": {"type": "string", "description": "the JSON, one object an event; it has no end"}}
 _TITLE: Final = "raftkv: a replicated key-value store"
 _PAGES: Final = (
     (paths.METRICS, "Counters for Prometheus", "text/plain"),
@@ -178,6 +180,8 @@ def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
     responses: dict[str, Any] = {}
     for status, answers in route.answers.items():
         content = {kind: schema for answer in answers for kind, schema in _content(answer, schemas).items()}
+        if route.events:
+            content |= {kind.decode(): _EVENTS for kind in FORMS}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, **({"content": content} if content else {})}
     if "redirect" in route.query:
         responses["307"] = {"description": "the leader's address, when ?redirect=1 asked for it"}

@@ -13,7 +13,7 @@ import msgspec
 
 from raftkv.api import paths
 from raftkv.http import answers, bodies
-from raftkv.http.handlers import batch, cluster, internal, kv, reference
+from raftkv.http.handlers import batch, cluster, following, internal, kv, reference
 from raftkv.http.handlers.cluster import not_built
 from raftkv.http.handlers.handler import READ_PARAMETERS, WRITE_PARAMETERS, Handler
 
@@ -23,7 +23,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` is written as in OpenAPI; ``{key*}`` takes the whole rest of the path. ``hot`` routes are answered in front
     of Flask, by the same handler. ``body`` is ``bytes``, a type for JSON, or ``None``. ``answers`` are the types of
-    what it answers by status, problems and redirects aside; a route without any only ever refuses.
+    what it answers by status, problems and redirects aside; a route without any only ever refuses. ``events``: whoever
+    accepts a stream of the same has one.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     answers: Mapping[int, tuple[Any, ...]] = msgspec.field(default_factory=dict)
     conditional: bool = False
     hot: bool = False
+    events: bool = False
 
     @property
     def name(self) -> str:
@@ -51,6 +53,7 @@ def _get(
     *,
     hot: bool = False,
     conditional: bool = False,
+    events: bool = False,
 ) -> Route:
     found: dict[int, tuple[Any, ...]] = {200: (answer,) if answer is not answers.RecordFound else (bytes, answer)}
     if answer in (answers.RecordFound, answers.Found):
@@ -66,6 +69,7 @@ def _get(
         hot=hot,
         conditional=conditional,
         answers=found,
+        events=events,
     )
 
 
@@ -218,10 +222,11 @@ _REFERENCE: Final = (
 _CLUSTER: Final = (
     _get(
         paths.STATUS,
-        cluster.STATUS,
-        "This node's view of itself and its cluster",
+        following.STATUS,
+        "This node's view of itself and its cluster; as a stream, now and whenever it changes, but without timeout",
         answers.NodeStatus,
         frozenset({"timeout"}),
+        events=True,
     ),
     _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.Members, frozenset({"timeout"})),
     Route(

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.replicator import Pending
+from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import (
     AddMember,
     Configure,
@@ -60,11 +60,16 @@ class LeaderlessReplicator:
         self.level_at_s: float | None = None
         self.cluster_size = 3
         self.context = b""
+        self.subscribers = Subscribers()
+
+    def subscribe(self, hear: Hear) -> Subscription:
+        return self.subscribers.add(hear)
 
     def submit(self, request: Any, deadline_s: float) -> Pending:
         self.submitted.append(request)
         pending = Pending()
         pending.resolve(self._carry_out(request))
+        self.subscribers.tell(Shown(revision=self.counter, applied_index=0))
         return pending
 
     def work(self, now_s: float) -> float:
@@ -186,6 +191,7 @@ class LeaderlessNode(Node):
         context = msgspec.structs.replace(
             self.application._context,
             status=self.replicator.status,
+            subscribe=self.replicator.subscribe,
             last_status=self.replicator.status,
             admission=admission or self.application._context.admission,
         )

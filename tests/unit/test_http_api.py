@@ -53,6 +53,7 @@ class Node:
             limits=limits,
             members=MEMBERS,
             status=self.status,
+            subscribe=self.solo.subscribe,
             last_status=self.solo.status,
             monotonic_s=lambda: time.monotonic() if self.now_s is None else self.now_s,
             wall_s=lambda: 0.0,

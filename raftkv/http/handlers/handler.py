@@ -16,6 +16,7 @@ import msgspec
 from raftkv.api import headers as names
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
+from raftkv.core.replicator import Hear, Subscription
 from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write, is_read
 from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
 from raftkv.http import parameters, problems, replicas
@@ -30,7 +31,8 @@ WRITE_PARAMETERS: Final = frozenset({"redirect", "timeout"}) | replicas.OF_WRITE
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What handlers know of the node. Both clocks give seconds; ``monotonic_s`` is the clock of deadlines.
 
-    ``status`` is the replica's last status while it is alive, ``last_status`` the last one ever heard.
+    ``status`` is the replica's last status while it is alive, ``last_status`` the last one ever heard; ``subscribe`` is
+    the replicator's.
     ``admission`` judges who may change the cluster, or ask this one replica past the others.
     """
 
@@ -40,6 +42,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     limits: HttpSection
     members: tuple[NodeSection, ...]
     status: Callable[[], Status | None]
+    subscribe: Callable[[Hear], Subscription]
     last_status: Callable[[], Status | None]
     monotonic_s: Callable[[], float]
     wall_s: Callable[[], float]

@@ -1,0 +1,55 @@
+"""Events in a body that need not end, in the form that the reader accepts: server-sent events, or JSON a line each.
+
+Server-sent events are those of the WHATWG's HTML standard, section 9.2. Knows no route; must not import Flask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+import msgspec
+
+from raftkv.api import headers
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, Stream
+
+
+class EventForm(msgspec.Struct, frozen=True, kw_only=True):
+    """How one form of events looks.
+
+    ``frame`` makes the bytes of an event from its kind and its content, which is JSON on one line. ``idle`` is what
+    readers skip: a comment, or an empty line.
+    """
+
+    media_type: bytes
+    idle: bytes
+    frame: Callable[[bytes, bytes], bytes]
+
+
+FORMS: Final = {
+    form.media_type: form
+    for form in (
+        EventForm(
+            media_type=headers.EVENTS.encode(),
+            idle=b":\n\n",
+            frame=lambda kind, content: b"event: %s\ndata: %s\n\n" % (kind, content),
+        ),
+        EventForm(media_type=headers.LINES.encode(), idle=b"\n", frame=lambda _kind, content: content + b"\n"),
+    )
+}
+
+
+def form_of(request: HttpRequest) -> EventForm | None:
+    """The first form that ``request`` names as one it accepts; ``None`` when it wants no events."""
+    accepted = request.headers.get(b"accept", b"")
+    for part in accepted.split(b",") if accepted else ():
+        form = FORMS.get(part.partition(b";")[0].strip().lower())
+        if form is not None:
+            return form
+    return None
+
+
+def response(form: EventForm, events: AsyncGenerator[bytes], more: Headers) -> HttpResponse:
+    """The response whose body is ``events``, framed by ``form`` already; ``more`` headers go with it."""
+    own = ((b"content-type", form.media_type), (b"cache-control", b"no-store"), (b"vary", b"Accept"))
+    return HttpResponse(status=200, headers=(*own, *more), body=Stream(chunks=events, idle=form.idle))

@@ -1,0 +1,82 @@
+"""``GET /status`` as a stream: how the node stands now, and again whenever that has changed.
+
+An event comes at most every ``EVENT_S`` and shows the newest; what changed in between is not queued. Nothing is looked
+at on a timer but whether the replica has fallen silent. What changes with every heartbeat is no change. Must not import
+Flask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import msgspec
+
+from raftkv.core.errors import Code
+from raftkv.core.results import Status
+from raftkv.http import events, parameters
+from raftkv.http.handlers import cluster
+from raftkv.http.handlers.handler import Ask, Context, Handler
+from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
+from raftkv.http.problems import problem
+
+EVENT_S: Final = 0.1
+LOOK_S: Final = 1.0
+"""How often it is looked at whether the replica still says anything, and how time has changed what it said."""
+
+
+def _parse(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+    form = events.form_of(request)
+    if form is None:
+        return cluster.STATUS.parse(request, context)
+    parameters.arguments(request, frozenset())  # a stream has no deadline
+    if context.status() is None:
+        return problem(Code.NO_LEADER, cluster.NOT_RUNNING, headers=context.node_header)
+    return events.response(form, _changes(form, context), context.node_header)
+
+
+async def _changes(form: events.EventForm, context: Context) -> AsyncGenerator[bytes]:
+    changed = asyncio.Event()
+    subscription = context.subscribe(lambda _shown: changed.set())
+    told: object = changed  # which no status equals
+    try:
+        while True:
+            changed.clear()
+            status = context.status()
+            standing = None if status is None else _standing(status, context)
+            if standing != told:
+                told = standing
+                yield _event(form, status, context)
+                await asyncio.sleep(EVENT_S)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+    finally:
+        subscription.end()
+
+
+def _standing(status: Status, context: Context) -> object:
+    """What of ``status`` is worth an event."""
+    replace = msgspec.structs.replace
+    quorum = status.quorum
+    if quorum is not None:
+        quorum = replace(quorum, members=tuple([replace(one, heard_ago_ms=None) for one in quorum.members]))
+    peers = tuple([replace(peer, match_index=None) for peer in status.peers])
+    lasting = replace(
+        status, peers=peers, quorum=quorum, commit_index=0, applied_index=0, level_at_s=None, log_lines_dropped=0
+    )
+    return lasting, cluster.unready(status, context.monotonic_s())
+
+
+def _event(form: events.EventForm, status: Status | None, context: Context) -> bytes:
+    if status is not None:
+        return form.frame(b"status", encode_json(cluster.status_to_json(status, context)).rstrip())
+    silent = problem(Code.NO_LEADER, cluster.NOT_RUNNING).body
+    assert isinstance(silent, bytes)
+    return form.frame(b"problem", silent.rstrip())
+
+
+STATUS = Handler(_parse, cluster.STATUS.render)
