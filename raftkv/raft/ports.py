@@ -1,15 +1,52 @@
-"""What the replica needs of the world, written for it: the network, the applied state's home, and snapshot files.
+"""What the replica needs of the world, and what its parts are to each other.
 
-``raftkv.peers`` and ``raftkv.storage`` answer these in a real node, virtual ends in a simulation.
+``raftkv.peers`` and ``raftkv.storage`` answer the ports to the world in a real node, virtual ends in a simulation. What
+a part needs of the engine (``raftkv.raft.engine``) it declares itself, beside its class: another engine answers those.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from raftkv.raft.messages import Message
 from raftkv.storage.snapshots.files import Manifest, WrittenBody
 from raftkv.storage.state.tables import Tables
+
+Handlers = Mapping[type[Any], Callable[[str, Any, float], None]]
+"""By kind of message: what is done with one, given who sent it and the time (monotonic seconds)."""
+
+
+class Part(Protocol):
+    """A part of the replica that has a say with its peers.
+
+    Handlers run between rounds of work. They change bookkeeping and post answers; nothing is flushed, sent or answered
+    to clients by them. They may raise ``MalformedMessageError``, which costs the sender its connection.
+    """
+
+    def handlers(self) -> Handlers:
+        """The messages that this part, and no other, takes."""
+
+
+class Outgoing(Protocol):
+    """Messages to peers. They leave after the next flush, in the order of their posting, or go with the connection."""
+
+    def post(self, peer: str, message: Message) -> None:
+        """Let ``message`` leave."""
+
+    def is_up(self, peer: str) -> bool:
+        """Is there a connection to ``peer``?"""
+
+    def await_commit(self, peer: str, index: int) -> None:
+        """Somebody at ``peer`` waits until it has applied ``index``: it is told of that commit index without delay."""
+
+
+class Leading(Protocol):
+    """Where the engine stands, for those who only ask whether a message is of this time."""
+
+    term: int
+    is_leader: bool
 
 
 class PeerPort(Protocol):

@@ -61,8 +61,8 @@ def test_state_is_committed_before_it_is_said_to_be_visible():
     leader = cluster.elect()
     committed, told = {}, []
     for member in cluster.members.values():
-        tables, send = member.replica._state.tables, member.replica._link.send
-        machine = member.replica._machine
+        tables, send = member.replica.parts.applied.state.tables, member.replica._link.send
+        machine = member.replica.parts.applied.machine
 
         def commit(node=member.id, machine=machine, commit=tables.commit):
             commit()
@@ -87,7 +87,7 @@ def test_nobody_asks_what_replicas_show_while_no_write_waits_for_it():
     cluster = Cluster(3)
     leader = cluster.elect()
     asked = []
-    visibility = cluster.members[leader].replica._visibility
+    visibility = cluster.members[leader].replica.parts.visibility
     visibility.told = lambda peer, index: asked.append((peer, index))
     for acks in (0, 1, 2):
         cluster.put(leader, b"k", acks=acks)

@@ -120,12 +120,12 @@ def test_time_goes_on_under_a_new_leader_whose_clock_is_behind():
     for node in others(cluster, old):
         shift(cluster, -2 * HOURS_S, node)
     cluster.put_now(old, b"k")
-    before_ms = cluster.members[old].replica._machine.clock_ms
+    before_ms = cluster.members[old].replica.parts.applied.machine.clock_ms
     cluster.kill(old)
     cluster.run_until(lambda: cluster.leader() in others(cluster, old))
 
     assert 1.0 <= lifetime_s(cluster, 1.0) < 1.0 / SLOWEST_RATE + 0.5
-    assert cluster.members[cluster.leader()].replica._machine.clock_ms > before_ms
+    assert cluster.members[cluster.leader()].replica.parts.applied.machine.clock_ms > before_ms
 
 
 def test_what_was_to_expire_while_all_nodes_were_down_is_gone_and_new_keys_live_their_time():

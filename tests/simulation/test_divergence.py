@@ -193,7 +193,7 @@ def test_a_repair_waits_for_a_node_that_fetches_its_own_data():
     machine.disk, machine.keeps, machine.identity = VirtualDisk(), None, None
     cluster._mode.invariants.emptied(third)
     cluster.restart(third)
-    links = cluster.members[name].replica._transport
+    links = cluster.members[name].replica.parts.transport
     cluster.run_until(lambda: links.is_up(third) and links.is_up(leader))
     outcome = cluster.submit(name, Repair()).outcome
 
@@ -208,7 +208,7 @@ def test_a_difference_that_a_rebuild_has_ended_stops_nobody():
     (third,) = others(cluster, name, leader)
     cluster.kill(third)
     cluster.put_now(leader, b"another")
-    divergence = cluster.members[leader].replica._divergence
+    divergence = cluster.members[leader].replica.parts.divergence
     cluster.run_until(lambda: any(voice.agrees is False for voice in divergence._voices.values()))
     cluster.kill(name)
     cluster.machines[name].keeps.kept_state = None

@@ -75,7 +75,7 @@ def test_a_reading_of_an_earlier_life_says_nothing():
     leader = cluster.elect()
     away = followers(cluster, leader)[0]
     cluster.run(0.5)
-    earlier = cluster.members[away].replica._freshness.reading(cluster.now_s)
+    earlier = cluster.members[away].replica.parts.freshness.reading(cluster.now_s)
     echo = messages.Level(index=cluster.members[leader].core.commit_index, reading=earlier)
     cluster.kill(away)
     cluster.put_now(leader, b"k")

@@ -16,7 +16,7 @@ RESERVE_BYTES = 64_000
 
 def full(cluster, *nodes, free_bytes=RESERVE_BYTES - 1):
     for node in nodes:
-        cluster.members[node].replica._room._free_bytes = lambda: free_bytes
+        cluster.members[node].replica.parts.room._free_bytes = lambda: free_bytes
 
 
 def emptied(cluster, *nodes):
@@ -24,7 +24,7 @@ def emptied(cluster, *nodes):
 
 
 def hand_over(cluster, leader, target=None):
-    return cluster.members[leader].replica.hand_over(target, cluster.machines[leader].now_s())
+    return cluster.members[leader].replica.parts.handover.hand_over(target, cluster.machines[leader].now_s())
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_an_acknowledgement_never_lowers_what_goes_next_7():
     pending = []
     for number in range(100):  # a new command each step, while acknowledgements are on their way
         pending.append(cluster.put(leader, b"k%d" % number))
-        replica._proposals.release()
+        replica.parts.proposals.release()
         cluster.step()
     cluster.run_until(lambda: all(p.outcome is not None for p in pending))
 
@@ -243,11 +243,11 @@ def test_commands_of_an_earlier_life_settle_nothing_13():
     node = followers(cluster, leader)[0]
     cluster.put(node, b"old")
     cluster.run_until(lambda: bool(cluster.network.in_flight(node, leader)))
-    origin = cluster.members[node].replica._proposals.origin
+    origin = cluster.members[node].replica.parts.proposals.origin
     cluster.kill(node)
     cluster.restart(node)
 
-    assert cluster.members[node].replica._proposals.origin != origin
+    assert cluster.members[node].replica.parts.proposals.origin != origin
 
 
 def test_a_lost_proposal_is_unknown_at_its_deadline_14():
@@ -432,7 +432,7 @@ def test_no_leader_is_elected_while_a_lease_holds_22():
         while cluster.leader() == old and cluster.members[old].core.is_leader:
             replica = cluster.members[old].replica
             others = [cluster.members[node].core for node in followers(cluster, old)]
-            if replica._rounds.holds_lease(replica._core.term, cluster.now_s):
+            if replica.parts.rounds.holds_lease(replica.parts.core.term, cluster.now_s):
                 assert not any(core.is_leader for core in others)
             cluster.step()
 
@@ -567,12 +567,12 @@ def test_a_watch_for_a_replica_that_is_away_is_given_up():
     for number in range(20):
         cluster.put(leader, b"k%d" % number, timeout_s=0.2, acks=3)
         cluster.run(0.05)
-    watches = cluster.members[leader].replica._appends._watches
+    watches = cluster.members[leader].replica.parts.appends._watches
     assert watches
 
     cluster.run(61.0)
 
-    assert not cluster.members[leader].replica._appends._watches
+    assert not cluster.members[leader].replica.parts.appends._watches
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -676,7 +676,7 @@ def test_where_every_disk_is_nearly_full_writes_are_refused_and_reads_go_on():
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     for member in cluster.members.values():
-        member.replica._room._free_bytes = lambda: 63_999
+        member.replica.parts.room._free_bytes = lambda: 63_999
     cluster.run(1.1)
 
     for node in cluster.members:
@@ -703,13 +703,13 @@ def test_a_peer_that_reconnects_while_it_is_paused_is_not_flooded_23():
         cluster.put_now(leader, b"k%d" % number)
     replica = cluster.members[leader].replica
     replica.work(cluster.now_s)
-    assert replica._transport._peers[peer].paused or cluster.put(leader, b"more")
+    assert replica.parts.transport._peers[peer].paused or cluster.put(leader, b"more")
     cluster.step()
 
     replica.conversation.link_down(peer)
     replica.conversation.link_up(peer)
     before = cluster.network.sent_count
-    replica._core.append(bytes(9) + b"x")
+    replica.parts.core.append(bytes(9) + b"x")
 
     assert cluster.network.sent_count - before < 10
 
@@ -755,7 +755,7 @@ def test_an_offered_snapshot_does_not_replace_what_a_follower_holds_already_11()
     replica = cluster.members[leader].replica
     assert cluster.members[leader].snapshots.newest.index < replica.core.last_index
 
-    replica._transfers.offer(peer, replica.core.term, cluster.now_s)
+    replica.parts.transfers.offer(peer, replica.core.term, cluster.now_s)
     cluster.run(1.0)
 
     assert len(cluster.members[peer].log) >= held
@@ -775,7 +775,7 @@ def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
         match_index = replica.core.match_index(peer)
         reset = messages.AppendAnswer(
             term=replica.core.term,
-            sequence=replica._transport._peers[peer].sequence,
+            sequence=replica.parts.transport._peers[peer].sequence,
             next_index=min(match_index, replica.core.first_index),
             success=False,
             reset=True,

@@ -154,7 +154,7 @@ def test_a_forgotten_vote_is_not_given_again():
     cluster.heal()
     cluster.run_until(lambda: counts(cluster, emptied_one), 60)
     replica = cluster.members[emptied_one].replica
-    assert not replica._readmission.may_vote_in(term)
+    assert not replica.parts.readmission.may_vote_in(term)
     assert cluster.members[emptied_one].core.term >= term
     cluster.settle()
 

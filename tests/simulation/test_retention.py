@@ -58,7 +58,7 @@ def test_a_transfer_goes_on_after_the_connection_broke():
     loads_slowly(cluster.members[away])
     cluster.restart(away)
     write_without_pause(cluster, leader, 0.5)
-    offered = cluster.members[leader].replica._transfers._sending[away].manifest
+    offered = cluster.members[leader].replica.parts.transfers._sending[away].manifest
     cluster.disconnect(leader, away)
     write_without_pause(cluster, leader, 3.5)
 
@@ -81,7 +81,7 @@ def loading_for_ever(**settings):
     cluster, leader, away = away_and_behind(**settings)
     loads_slowly(cluster.members[away], seconds=10**9)
     cluster.restart(away)
-    cluster.run_until(lambda: cluster.members[away].replica._transfers._loading is not None)
+    cluster.run_until(lambda: cluster.members[away].replica.parts.transfers._loading is not None)
     return cluster, leader, away
 
 
@@ -111,7 +111,7 @@ def test_the_log_kept_for_followers_is_bounded_in_bytes():
 def test_a_log_that_is_kept_for_followers_does_not_make_snapshots_come_faster():
     cluster, leader, _ = loading_for_ever(snapshot_log_bytes=1 << 13)
     snapshots = cluster.members[leader].snapshots
-    cluster.members[leader].replica._transfers._entries_between = 10**9
+    cluster.members[leader].replica.parts.transfers._entries_between = 10**9
     published = set()
     for number in range(100):
         cluster.put_now(leader, b"k%d" % number, bytes(200))

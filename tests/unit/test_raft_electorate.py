@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,9 +11,10 @@ from raftkv.core.identity import Standing as Membership
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Put, Write
 from raftkv.core.voters import Voters
+from raftkv.machine.conversion import proposal_of
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
-from raftkv.raft.leadership.elections import Elections, Standing
+from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.messages import Pong, PreVoteAnswer
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.standing.divergence import Divergence, Judgement
@@ -33,7 +35,7 @@ def electorate():
 
 def test_elections_ask_who_votes_when_they_count(electorate):
     elections = Elections(electorate=electorate, election_timeout_s=1.0, started_at_s=0.0, random=random.Random(1))
-    position = Standing(term=1, last_index=1, last_term=1, is_leader=False, election_deadline_s=0.0)
+    position = SimpleNamespace(term=1, last_index=1, last_term=1, is_leader=False, election_deadline_s=0.0)
     granted = PreVoteAnswer(term=1, round=elections.open_round(position).round, granted=True)
     elections.add("b", granted)
 
@@ -48,7 +50,7 @@ def test_elections_ask_who_votes_when_they_count(electorate):
 
 def test_a_lost_election_round_is_over(electorate):
     elections = Elections(electorate=electorate, election_timeout_s=1.0, started_at_s=0.0, random=random.Random(1))
-    position = Standing(term=1, last_index=1, last_term=1, is_leader=False, election_deadline_s=0.0)
+    position = SimpleNamespace(term=1, last_index=1, last_term=1, is_leader=False, election_deadline_s=0.0)
     round_number = elections.open_round(position).round
     for peer in ("b", "c"):
         elections.add(peer, PreVoteAnswer(term=1, round=round_number, granted=False))
@@ -108,7 +110,8 @@ def test_a_cluster_is_founded_by_who_votes(electorate):
 def test_writes_count_as_committed_by_who_votes(electorate):
     proposals = Proposals(electorate, origin=1, max_waiting=10)
     pending = Pending()
-    proposals.add(Write(operations=(Put(key=b"k", value=b"v"),), acks=2), 10.0, pending)
+    write = proposal_of(Write(operations=(Put(key=b"k", value=b"v"),)))
+    proposals.add(write, acks=2, deadline_s=10.0, pending=pending)
     batch = proposals.next_batch(1, 0.0)
     electorate.voters = FIVE
     proposals.replicated(batch.sequence)

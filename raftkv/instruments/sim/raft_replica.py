@@ -26,18 +26,18 @@ class SimulatedReplica(RaftReplica):
     @property
     def core(self) -> internals.Core:
         """PySyncObj and what it knows."""
-        return self._core
+        return self.parts.core
 
     @property
     def store(self) -> KeyValueMachine:
         """The state machine."""
-        return self._machine
+        return self.parts.applied.machine
 
     @property
     def tables(self) -> ShownTables:
         """The applied state."""
-        assert isinstance(self._state.tables, ShownTables)
-        return self._state.tables
+        assert isinstance(self.parts.applied.state.tables, ShownTables)
+        return self.parts.applied.state.tables
 
     def shown(self, key: bytes) -> Record | None:
         """What a front-end that reads the applied state itself finds under ``key``."""
@@ -47,22 +47,22 @@ class SimulatedReplica(RaftReplica):
     @property
     def level_at_s(self) -> float:
         """Since when local reads of this node may miss something, as it says, by its own clock."""
-        return self._freshness.level_at_s
+        return self.parts.freshness.level_at_s
 
     @property
     def counts(self) -> bool:
         """Is it a member that votes and acknowledges?"""
-        return self._readmission.counts
+        return self.parts.readmission.counts
 
     @property
     def is_stopped(self) -> bool:
         """Does it serve nobody, because its state differs from that of others?"""
-        return self._readmission.is_stopped
+        return self.parts.readmission.is_stopped
 
     @property
     def holds_lease(self) -> bool:
         """Would this node answer a lease read alone?"""
-        return self._core.is_leader and self._rounds.holds_lease(self._core.term, self._clock())
+        return self.parts.core.is_leader and self.parts.rounds.holds_lease(self.parts.core.term, self._clock())
 
     @property
     def patience_s(self) -> float:
@@ -72,11 +72,11 @@ class SimulatedReplica(RaftReplica):
     @property
     def committed_tables(self) -> ShownTables | None:
         """The applied state, if all of it is committed."""
-        return self.tables if self._uncommitted_since_s is None else None
+        return self.tables if self.parts.applied.uncommitted_since_s is None else None
 
     def bound_outboxes(self) -> None:
         """On a clock that stands still, PySyncObj's sending can go round for ever; end it before memory does."""
-        post: Callable[[str, Message], None] = self._transport.post
+        post: Callable[[str, Message], None] = self.parts.transport.post
         clock = self._clock
 
         def counting(peer: str, message: Message) -> None:
@@ -87,4 +87,4 @@ class SimulatedReplica(RaftReplica):
             assert self.posted_count < FLOOD_COUNT, f"{self._settings.node_id} floods {peer}"
             post(peer, message)
 
-        self._transport.post = counting  # type: ignore[method-assign]
+        self.parts.transport.post = counting  # type: ignore[method-assign]

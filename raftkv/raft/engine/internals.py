@@ -115,10 +115,12 @@ class Core(SyncObj):  # type: ignore[misc]
         heartbeat_s: float,
         largest_command_bytes: int,
         apply: Callable[[int, int, bytes], None],
+        is_up: Callable[[str], bool],
     ) -> None:
         check_version()
         self.apply_entry = apply
         self._peers = peers
+        self._is_up = is_up
         conf = SyncObjConf(
             autoTick=False,
             journalFile=journal,
@@ -203,6 +205,10 @@ class Core(SyncObj):  # type: ignore[misc]
     def match_index(self, peer: str) -> int:
         """On the leader: up to which index ``peer`` is known to hold the same log."""
         return int(self._SyncObj__raftMatchIndex.get(self._peers[peer], 0))
+
+    def match_indexes(self) -> dict[str, int]:
+        """The same of every follower that is connected; empty if this node does not lead."""
+        return {peer: self.match_index(peer) for peer in self._peers if self._is_up(peer)} if self.is_leader else {}
 
     def forget_match(self, peer: str) -> None:
         """On the leader: nothing is known to be on the disk of ``peer`` any more."""

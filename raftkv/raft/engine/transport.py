@@ -19,6 +19,7 @@ from pysyncobj.transport import Transport
 from raftkv.raft.engine.guards import admit_answer, admit_append
 from raftkv.raft.engine.internals import Core, StableNode
 from raftkv.raft.messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
+from raftkv.raft.ports import Handlers
 from raftkv.raft.standing.readmission import Readmission
 
 NOTICE_DELAY_S: Final = 0.01
@@ -195,6 +196,15 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         owed = [state.owed_since_s for state in self._peers.values() if state.owed_since_s is not None]
         return min(owed) + NOTICE_DELAY_S if owed else None
 
+    def send_notices(self, now_s: float) -> None:
+        """News of the commit index that found no entries to travel with goes on its own, as leader when it is due."""
+        due_s = self.notice_due_s()
+        if due_s is None or (self.core.is_leader and now_s < due_s):
+            return
+        self.forget_notices()
+        if self.core.is_leader:
+            self.core.send_appends()
+
     def forget_notices(self) -> None:
         """Owe nobody anything: this node leads no more, or tells everyone now."""
         for state in self._peers.values():
@@ -217,6 +227,14 @@ class GuardedTransport(Transport):  # type: ignore[misc]
                     self._onNodeConnected(self._nodes[peer])
 
     # --- peers send
+
+    def handlers(self) -> Handlers:
+        """See ``Part``: answers to what the engine sent."""
+        return {AppendAnswer: self.take_answer, NewerTerm: self._on_newer_term}
+
+    def _on_newer_term(self, peer: str, newer: NewerTerm, _now_s: float) -> None:
+        if newer.term > self.core.term:
+            self.core.adopt_term(peer, newer.term)
 
     def link_up(self, peer: str) -> None:
         """A connection to ``peer`` stands; what was in flight on an earlier one is lost."""
@@ -269,7 +287,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         state.answered_at_s = now_s
         return True
 
-    def take_answer(self, peer: str, answer: AppendAnswer) -> None:
+    def take_answer(self, peer: str, answer: AppendAnswer, _now_s: float) -> None:
         """Hand a follower's answer to PySyncObj; an acknowledgement never lowers what goes next (7)."""
         node, state = self._nodes[peer], self._peers[peer]
         admitted = admit_answer(self.core, answer, reset_since=state.reset_since)

@@ -11,9 +11,7 @@ Pure arithmetic over values: no clock, no I/O; ``Elections`` says what to do and
 from __future__ import annotations
 
 import random as random_module
-from typing import Final
-
-import msgspec
+from typing import Final, Protocol
 
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.engine.guards import up_to_date
@@ -23,8 +21,8 @@ YIELDING_TIMEOUTS: Final = 4
 """Election timeouts without a leader for which a node without room stands back: two pass before anybody stands."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where this node stands, as far as elections care."""
+class Candidacy(Protocol):
+    """Where the engine stands, as far as elections care."""
 
     term: int
     last_index: int
@@ -67,19 +65,19 @@ class Elections:
         """Should a node whose disk is full leave it to others to stand? Whoever can has done so after this time."""
         return now_s - self.heard_at_s < YIELDING_TIMEOUTS * self._timeout_s
 
-    def due(self, standing: Standing, now_s: float) -> bool:
+    def due(self, position: Candidacy, now_s: float) -> bool:
         """Would PySyncObj stand for election now?"""
-        return not standing.is_leader and standing.election_deadline_s < now_s
+        return not position.is_leader and position.election_deadline_s < now_s
 
-    def open_round(self, standing: Standing) -> PreVote:
+    def open_round(self, position: Candidacy) -> PreVote:
         """Begin to ask the others; replaces any round before."""
         self._round += 1
-        self._round_term = standing.term
+        self._round_term = position.term
         self._granted, self._refused = set(), set()
         return PreVote(
-            term=standing.term + 1,
-            last_log_index=standing.last_index,
-            last_log_term=standing.last_term,
+            term=position.term + 1,
+            last_log_index=position.last_index,
+            last_log_term=position.last_term,
             round=self._round,
         )
 
@@ -95,9 +93,9 @@ class Elections:
         if self._electorate.voters.lost(self._refused):
             self.close_round()
 
-    def won(self, standing: Standing) -> bool:
+    def won(self, position: Candidacy) -> bool:
         """Would a majority, this node included, vote for it in the term after the current one?"""
-        if self._granted is None or standing.term != self._round_term:
+        if self._granted is None or position.term != self._round_term:
             return False
         return self._electorate.agree(self._granted)
 
@@ -105,17 +103,17 @@ class Elections:
         """The round did its work."""
         self._granted = None
 
-    def consider(self, standing: Standing, request: PreVote, now_s: float) -> PreVoteAnswer:
+    def consider(self, position: Candidacy, request: PreVote, now_s: float) -> PreVoteAnswer:
         """Answer another node's pre-vote."""
         granted = (
-            request.term > standing.term
+            request.term > position.term
             and not self.withholds(now_s)
-            and not standing.is_leader
+            and not position.is_leader
             and up_to_date(
                 request.last_log_index,
                 request.last_log_term,
-                last_index=standing.last_index,
-                last_term=standing.last_term,
+                last_index=position.last_index,
+                last_term=position.last_term,
             )
         )
-        return PreVoteAnswer(term=standing.term, round=request.round, granted=granted)
+        return PreVoteAnswer(term=position.term, round=request.round, granted=granted)

@@ -5,27 +5,44 @@ PySyncObj goes on naming a leader that it has not heard for long; here such a le
 
 from __future__ import annotations
 
-from raftkv.raft.engine.internals import Core
-from raftkv.raft.engine.transport import GuardedTransport
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
 from raftkv.raft.leadership.elections import Elections
+from raftkv.raft.ports import Leading, Outgoing
 from raftkv.raft.settings import LEADERLESS_TIMEOUTS
+
+log_line = structlog.get_logger("raftkv.raft")
+
+
+class Leader(Leading, Protocol):
+    """Whom the engine takes for the leader."""
+
+    role: str
+    leader_id: str | None
 
 
 class Following:
-    """What one node knows of its leader."""
+    """What one node knows of its leader. ``leader_takes_writes`` is what that said last, until another leads."""
 
     def __init__(
         self,
         *,
-        core: Core,
+        core: Leader,
         elections: Elections,
-        transport: GuardedTransport,
+        outgoing: Outgoing,
         election_timeout_s: float,
         started_at_s: float,
+        on_change: Sequence[Callable[[], None]],
     ) -> None:
+        """``on_change``, in this order, is done when another leads, or in another term."""
         self._core = core
         self._elections = elections
-        self._transport = transport
+        self._outgoing = outgoing
+        self._on_change = on_change
+        self.leader_takes_writes = True
         self._patience_s = LEADERLESS_TIMEOUTS * election_timeout_s
         self._followed: tuple[int, str | None] = (0, None)
         self._leaderless_since_s: float | None = started_at_s
@@ -40,19 +57,27 @@ class Following:
     def reachable_leader(self, now_s: float) -> str | None:
         """The leader, if messages can be sent to it."""
         leader = self.leader(now_s)
-        if leader is None or self._core.is_leader or self._transport.is_up(leader):
+        if leader is None or self._core.is_leader or self._outgoing.is_up(leader):
             return leader
         return None
 
-    def changed(self, now_s: float) -> bool:
-        """Look who leads; is it another than last time, or another term?"""
+    def work(self, now_s: float) -> None:
+        """Look who leads, and do what has to be done when it is another than last time, or another term."""
         leader = self.leader(now_s)
         if leader is not None:
             self._leaderless_since_s = None
         elif self._leaderless_since_s is None:
             self._leaderless_since_s = now_s
         before, self._followed = self._followed, (self._core.term, leader)
-        return before != self._followed
+        if before == self._followed:
+            return
+        for act in self._on_change:
+            act()
+        self.leader_takes_writes = True
+        if leader is None:
+            log_line.info("no leader is known", term=self._core.term, role=self._core.role)
+        else:
+            log_line.info("leader", term=self._core.term, leader=leader, role=self._core.role)
 
     def leaderless_too_long(self, now_s: float) -> bool:
         """Has there been no leader for so long that requests should not wait for one?"""

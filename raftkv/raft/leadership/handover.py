@@ -15,23 +15,42 @@ it is safe:
 Proposals that come in meanwhile are held, within bounds: they go into the log of this leader or are declined, and then
 their proposers turn to the next one.
 
-Pure bookkeeping: no clock, no I/O; the replica sends what ``step`` says. Times in seconds, monotonic.
+Pure bookkeeping: no clock, no I/O; what ``step`` says is posted. Times in seconds, monotonic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
+import structlog
 
 from raftkv.raft.messages import HandOver, Propose
+from raftkv.raft.ports import Leading, Outgoing
+from raftkv.raft.room import Room
 
 HELD_COUNT: Final = 1024
 """Proposals of peers held at most; a peer has one under way unless its clients ask for the leader alone."""
 
 REST_TIMEOUTS: Final = 2
 """So many election timeouts after one attempt comes the next."""
+
+
+log_line = structlog.get_logger("raftkv.raft")
+
+
+class LedLog(Leading, Protocol):
+    """The engine, as far as a leader knows by it who holds what."""
+
+    last_index: int
+    leads_committed_term: bool
+
+    def match_index(self, peer: str) -> int:
+        """Up to which index ``peer`` is known to hold the same log."""
+
+    def match_indexes(self) -> dict[str, int]:
+        """The same of every follower that is connected; empty if this node does not lead."""
 
 
 class _Attempt(msgspec.Struct, kw_only=True):
@@ -44,8 +63,20 @@ class _Attempt(msgspec.Struct, kw_only=True):
 class Handover:
     """One node's part in handing over, as the leader that does it; ``under_way`` while it takes no proposals."""
 
-    def __init__(self, *, election_timeout_s: float, held_bytes: int, forswear: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        *,
+        core: LedLog,
+        outgoing: Outgoing,
+        room: Room,
+        election_timeout_s: float,
+        held_bytes: int,
+        forswear: Callable[[int], None],
+    ) -> None:
         """``forswear`` gives up the lease of a term for good; ``held_bytes`` bounds the proposals that are held."""
+        self._core = core
+        self._outgoing = outgoing
+        self._room = room
         self._timeout_s = election_timeout_s
         self._held_limit_bytes = held_bytes
         self._forswear = forswear
@@ -61,9 +92,40 @@ class Handover:
         return self._attempt is not None
 
     @property
-    def is_idle(self) -> bool:
-        """Is nothing under way, and nothing held?"""
-        return self._attempt is None and not self._held
+    def is_due(self) -> bool:
+        """Is there anything for ``work`` to do?"""
+        return self._room.is_full or self._attempt is not None or bool(self._held)
+
+    @property
+    def takes_writes(self) -> bool:
+        """Does this leader take writes, or hold them until another takes them?"""
+        return not self._room.is_full or self._attempt is not None
+
+    def work(self, now_s: float) -> None:
+        """A leader whose disk is full makes way for a member that has room."""
+        core = self._core
+        if self._room.is_full:
+            self.hand_over(None, now_s)
+        word = self.step(
+            led_term=core.term if core.is_leader else None,
+            match_index=core.match_index,
+            last_index=core.last_index,
+            now_s=now_s,
+        )
+        if word is not None:
+            self._outgoing.post(*word)
+
+    def hand_over(self, target: str | None, now_s: float) -> bool:
+        """As leader, begin to hand over to ``target``, or to whoever has room and lacks least; did it begin?"""
+        core = self._core
+        if not core.leads_committed_term:
+            return False
+        matches = core.match_indexes()
+        target = self.choose(matches) if target is None else target
+        if target not in matches or not self.begin(target, term=core.term, now_s=now_s):
+            return False
+        log_line.info("handing over", to=target, term=core.term)
+        return True
 
     def told(self, peer: str, *, has_room: bool) -> None:
         """``peer`` said whether its disk has room."""

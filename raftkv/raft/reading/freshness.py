@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import Final
 
 from raftkv.raft.messages import Level, Reading
+from raftkv.raft.ports import Handlers
 
 MICROSECONDS: Final = 1_000_000
 
@@ -36,6 +37,10 @@ class Freshness:
         self._started_at_s = started_at_s
         self._shown_index = shown_index
         self._awaited: list[tuple[int, float]] = []
+
+    def handlers(self) -> Handlers:
+        """See ``Part``."""
+        return {Level: lambda _peer, level, now_s: self.echoed(level, now_s)}
 
     def reading(self, now_s: float) -> Reading:
         """Read the clock, for the leader to return."""

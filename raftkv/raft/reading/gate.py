@@ -112,14 +112,17 @@ class ReadGate:
         self.refused += [(reader.pending, reason) for reader in self._fresh]
         self._fresh = []
 
-    def abandon(self, reason: Refused) -> None:
-        """The node ends, or stops serving: turn everyone away who was not answered."""
+    def abandon(self, reason: Refused, *, but_ready: bool = True) -> None:
+        """The node ends, or stops serving: turn away who was not answered, except perhaps those who are ready to be."""
         self._rounds.abandon()
         for question in self._questions.values():
             self._fresh += question.readers
         self._fresh += [reader for _, reader in self._indexed]
         self._questions, self._indexed = {}, []
         self.refuse_fresh(reason)
+        if not but_ready:
+            ready, self.ready = self.ready, []
+            self.refused += [(pending, reason) for pending, _ in ready]
 
     def _serve(self, position: Position, now_s: float) -> None:
         """As leader: readers who accept the lease may have the commit index at once, the others join a round."""

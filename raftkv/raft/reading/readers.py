@@ -6,6 +6,7 @@ Rules: what raft mode cannot give is refused, never approximated; every answer i
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
@@ -14,10 +15,8 @@ from raftkv.core.results import Answer, Outcome, Ready, Record, Written
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.engine.internals import Core
-from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.messages import AskRecord, RecordAnswer, View
-from raftkv.raft.ports import StatePort
+from raftkv.raft.ports import Handlers, Leading, Outgoing, StatePort
 from raftkv.raft.reading.eventual import EventualReads, too_few
 from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.reading.gate import ReadGate
@@ -34,6 +33,12 @@ from raftkv.raft.settings import (
 from raftkv.raft.standing.readmission import Readmission
 
 
+class ReadLog(Leading, Protocol):
+    """Where the engine stands, for whoever reads what is applied."""
+
+    applied_index: int
+
+
 class Readers:
     """Every read of this node, from the request to the answer."""
 
@@ -42,8 +47,8 @@ class Readers:
         settings: ReplicaSettings,
         electorate: Electorate,
         *,
-        core: Core,
-        transport: GuardedTransport,
+        core: ReadLog,
+        outgoing: Outgoing,
         gate: ReadGate,
         eventual: EventualReads,
         delays: Delays,
@@ -57,7 +62,7 @@ class Readers:
         self._node_id = settings.node_id
         self._electorate = electorate
         self._core = core
-        self._transport = transport
+        self._outgoing = outgoing
         self._gate = gate
         self._eventual = eventual
         self._delays = delays
@@ -66,6 +71,10 @@ class Readers:
         self._state = state
         self._usual_r = usual_r
         self._clock = clock
+
+    def handlers(self) -> Handlers:
+        """See ``Part``."""
+        return {AskRecord: self._on_ask_record, RecordAnswer: self._on_record_answer}
 
     def submit(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
         """Take a request in; its outcome may be there at once, or come through the gate or the eventual reads."""
@@ -98,13 +107,16 @@ class Readers:
         reached.when_done(answer)
         self._begin(Barrier(), deadline_s, reached)
 
-    def asked(self, peer: str, ask: AskRecord) -> None:
+    def _on_ask_record(self, peer: str, ask: AskRecord, _now_s: float) -> None:
         """``peer`` wants to know what is here: nothing, as long as what was here is lost or wrong."""
         if self._readmission.is_recovering or self._readmission.is_stopped:
             return
         self._after_delay(
-            lambda: self._transport.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key)))
+            lambda: self._outgoing.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key)))
         )
+
+    def _on_record_answer(self, peer: str, answer: RecordAnswer, _now_s: float) -> None:
+        self._eventual.answered(answer.request, peer, answer.view)
 
     def answer(self, pending: Pending, request: Read | Barrier) -> None:
         """Answer from the applied state, as it is now."""
@@ -167,7 +179,7 @@ class Readers:
             pending.resolve(overloaded("reads"))
 
     def _ask_replicas(self, key: bytes, needed: int, deadline_s: float, pending: Pending) -> None:
-        reachable = [peer for peer in self._electorate.others if self._transport.is_up(peer)]
+        reachable = [peer for peer in self._electorate.others if self._outgoing.is_up(peer)]
         if len(reachable) + 1 < needed:
             pending.resolve(too_few(len(reachable) + 1, needed))
             return
@@ -176,7 +188,7 @@ class Readers:
             pending.resolve(overloaded("reads"))
             return
         for peer in reachable:
-            self._transport.post(peer, AskRecord(request=number, key=key))
+            self._outgoing.post(peer, AskRecord(request=number, key=key))
         self._after_delay(lambda: self._eventual.answered(number, self._node_id, self._view(key)))
 
     def _after_delay(self, action: Callable[[], None]) -> bool:

@@ -9,16 +9,15 @@ waiting for it any more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from raftkv.core.errors import Code, Refused
 from raftkv.formats.entries import stamp
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.engine.internals import Core
-from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.messages import AskApplied, Replicated
+from raftkv.raft.ports import Outgoing
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.raft.writing.visibility import Visibility, shown_from
 
@@ -27,6 +26,19 @@ WATCH_S: Final = 60.0
 
 ASK_AGAIN_S: Final = 0.1
 """How often followers are asked anew how far they show the log; answers need not be asked for twice, losses do."""
+
+
+class LeadersLog(Protocol):
+    """The engine's log, for the appending of a leader, and who is known to hold it."""
+
+    term: int
+    last_index: int
+
+    def append(self, *command: bytes) -> tuple[int, int]:
+        """Put the parts of a command into the log and towards the peers; returns its (index, term)."""
+
+    def match_index(self, peer: str) -> int:
+        """Up to which index ``peer`` is known to hold the same log."""
 
 
 class _Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,9 +58,9 @@ class Appends:
         self,
         electorate: Electorate,
         *,
-        core: Core,
+        core: LeadersLog,
         proposals: Proposals,
-        transport: GuardedTransport,
+        outgoing: Outgoing,
         visibility: Visibility,
         clock: Callable[[], float],
         stamp_ms: Callable[[], int],
@@ -56,7 +68,7 @@ class Appends:
         self._core = core
         self._electorate = electorate
         self._proposals = proposals
-        self._transport = transport
+        self._outgoing = outgoing
         self._visibility = visibility
         self._asked_at_s = float("-inf")
         self._clock = clock
@@ -69,7 +81,7 @@ class Appends:
         A majority is not asked about: whether there is one is for elections to find out.
         """
         electorate = self._electorate
-        connected = 1 + sum(self._transport.is_up(peer) for peer in electorate.others)
+        connected = 1 + sum(self._outgoing.is_up(peer) for peer in electorate.others)
         if acks <= max(connected, electorate.majority):
             return None
         detail = f"w={acks}, but the leader reaches only {connected} of {electorate.size} nodes, itself included"
@@ -79,7 +91,7 @@ class Appends:
         """Stamp a body with the agreed time and append it; ``acks`` 0 asks for no watch."""
         index, _ = self._core.append(stamp(command_format, self._stamp_ms()), body)
         if peer is not None:
-            self._transport.await_commit(peer, index)
+            self._outgoing.await_commit(peer, index)
         if acks:
             now_s = self._clock()
             watch = _Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=now_s + WATCH_S)
@@ -105,7 +117,7 @@ class Appends:
             elif watch.peer is None:
                 self._proposals.replicated(watch.sequence)
             else:
-                self._transport.post(watch.peer, Replicated(sequence=watch.sequence))
+                self._outgoing.post(watch.peer, Replicated(sequence=watch.sequence))
         self._watches = waiting
         if now_s - self._asked_at_s >= ASK_AGAIN_S:
             self._ask_applied(max((w.index for w in waiting if w.acks >= from_shown), default=0), now_s)
@@ -115,8 +127,8 @@ class Appends:
         self._asked_at_s = now_s
         for peer in self._electorate.others:
             if not self._visibility.shows(peer, index):
-                self._transport.await_commit(peer, index)
-                self._transport.post(peer, AskApplied(term=self._core.term, index=index))
+                self._outgoing.await_commit(peer, index)
+                self._outgoing.post(peer, AskApplied(term=self._core.term, index=index))
 
     def forget(self) -> None:
         """Drop every watch: this node leads no more, or in another term."""

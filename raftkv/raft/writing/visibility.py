@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from raftkv.core.voters import Voters
 from raftkv.raft.messages import Applied, AskApplied
+from raftkv.raft.ports import Handlers, Leading
+from raftkv.raft.standing.readmission import Readmission
 
 
 def shown_from(voters: Voters) -> int:
@@ -23,12 +25,18 @@ def shown_from(voters: Voters) -> int:
 class Visibility:
     """The visible index of this node, and, on a leader, what is known of the others'."""
 
-    def __init__(self, visible_index: int) -> None:
+    def __init__(self, core: Leading, readmission: Readmission, visible_index: int) -> None:
+        self._core = core
+        self._readmission = readmission
         self._index = visible_index
         self._awaited_index = 0
         self._asked: tuple[str, int] | None = None
         self._of_peers: dict[str, int] = {}
         self._to_tell = False
+
+    def handlers(self) -> Handlers:
+        """See ``Part``."""
+        return {AskApplied: self._on_ask_applied, Applied: self._on_applied}
 
     @property
     def awaited(self) -> bool:
@@ -49,8 +57,10 @@ class Visibility:
 
     # --- on a follower
 
-    def asked(self, peer: str, ask: AskApplied) -> None:
+    def _on_ask_applied(self, peer: str, ask: AskApplied, _now_s: float) -> None:
         """The leader waits until this node shows an index."""
+        if ask.term != self._core.term or self._core.is_leader or self._readmission.is_stopped:
+            return
         self._asked = (peer, ask.term)
         self.awaits(ask.index)
         self._to_tell = True
@@ -69,9 +79,9 @@ class Visibility:
         """Somebody waits until ``index`` is visible."""
         self._awaited_index = max(self._awaited_index, index)
 
-    def told(self, peer: str, index: int) -> None:
-        """``peer`` shows everything up to ``index``."""
-        self._of_peers[peer] = max(index, self._of_peers.get(peer, 0))
+    def _on_applied(self, peer: str, applied: Applied, _now_s: float) -> None:
+        if self._core.is_leader and applied.term == self._core.term:
+            self._of_peers[peer] = max(applied.index, self._of_peers.get(peer, 0))
 
     def lost(self, peer: str) -> None:
         """The connection to ``peer`` is gone; it may come back with less."""

@@ -24,7 +24,7 @@ from raftkv.instruments.sim.planted.swaps import (
 )
 from raftkv.machine import conversion
 from raftkv.machine.machine import Machine
-from raftkv.raft.conversation import Conversation
+from raftkv.raft.applied import AppliedState
 from raftkv.raft.engine import guards, internals, transport
 from raftkv.raft.engine.guards import Inbound
 from raftkv.raft.engine.journal import LogJournal
@@ -32,15 +32,18 @@ from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.handover import Handover
+from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.reading.gate import ReadGate
 from raftkv.raft.reading.rounds import Confirmed, ReadRounds
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.room import Room
+from raftkv.raft.snapshots.installing import Installing
 from raftkv.raft.snapshots.transfer import Transfers, base_entries
 from raftkv.raft.writing import appends, proposals
 from raftkv.raft.writing.proposals import Proposals
+from raftkv.raft.writing.proposing import Proposing
 from raftkv.storage.log.log import Log
 
 _LIBRARY: Final = next(kind for kind in internals.Core.__mro__ if kind.__name__ == "SyncObj")
@@ -65,7 +68,7 @@ def _flush_without_sync(flush: Any, log: Any) -> None:
 
 def _send_at_once(replica: Any, _now_s: float) -> None:
     """Everything leaves in the first half of a round, as the leader's appends may."""
-    replica._send(replica._transport.drain())
+    replica._send(replica.parts.transport.drain())
     replica.sent_ahead = True
 
 
@@ -88,7 +91,7 @@ def _without_entries(append: Append, _known_common: int) -> Append:
     return Append(term=append.term, commit_index=append.commit_index, sequence=append.sequence)
 
 
-def _take_as_the_library(self: Any, peer: str, answer: AppendAnswer) -> None:
+def _take_as_the_library(self: Any, peer: str, answer: AppendAnswer, _now_s: float) -> None:
     told = {
         "next_node_idx": answer.next_index,
         "reset": answer.reset,
@@ -97,14 +100,14 @@ def _take_as_the_library(self: Any, peer: str, answer: AppendAnswer) -> None:
     self._onMessageReceived(self._nodes[peer], {"type": "next_node_idx", **told})
 
 
-def _take_below_the_known(taken: Any, self: Any, peer: str, answer: AppendAnswer) -> None:
+def _take_below_the_known(taken: Any, self: Any, peer: str, answer: AppendAnswer, now_s: float) -> None:
     """What is known to be held goes again when it is asked for."""
     core = self.core
     next_before = core.next_index(peer)
     set_next_index = core.set_next_index
     core.set_next_index = lambda *_: None
     try:
-        taken(self, peer, answer)
+        taken(self, peer, answer, now_s)
     finally:
         core.set_next_index = set_next_index
     if not answer.reset:
@@ -124,17 +127,17 @@ def _requeue_too_early(release: Any, self: Any, **more: Any) -> None:
         self._requeue(current)
 
 
-def _declined_in_any_term(self: Any, _peer: str, declined: Any) -> None:
+def _declined_in_any_term(self: Any, _peer: str, declined: Any, _now_s: float) -> None:
     """A proposal that is declined is held against whoever leads when the news arrives."""
     if declined.refusal is None:
-        self.declined_term = self._core.term
+        self._declined_term = self._core.term
     self._proposals.declined(declined.sequence, declined.refusal)
 
 
 _VOTES_NOT_WITHHELD: Final = (
     gives(Elections, "withholds", value=False),
     instead(
-        Conversation, "_on_request_vote", lambda self, peer, request: self._transport.take_vote_request(peer, request)
+        Voting, "_on_request_vote", lambda self, peer, request, _now_s: self._ballots.take_vote_request(peer, request)
     ),
 )
 
@@ -187,14 +190,14 @@ def _vouch_late(take: Any, self: Any) -> Any:
     return confirmed and msgspec.structs.replace(confirmed, readings=dict(self._readings))
 
 
-def _stand_on_any_word(self: Any, _peer: str, _word: Any) -> None:
+def _stand_on_any_word(self: Any, _peer: str, _word: Any, _now_s: float) -> None:
     """A node stands for election whoever tells it to, whenever that was."""
-    self._transport.handed_over_term = self._core.term
+    self._ballots.handed_over_term = self._core.term
 
 
-def _hide_the_hand_over(take: Any, self: Any, peer: str, request: Any) -> None:
+def _hide_the_hand_over(take: Any, self: Any, peer: str, request: Any, now_s: float) -> None:
     """Nobody sees that a request for votes comes of a hand-over."""
-    take(self, peer, msgspec.structs.replace(request, handed_over=False))
+    take(self, peer, msgspec.structs.replace(request, handed_over=False), now_s)
 
 
 REMEDIES: Final[dict[str, Remedy]] = {
@@ -261,7 +264,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "11", "a log that holds the snapshot's last entry is kept", instead(raft, "recover_log", _cut_to_the_snapshot)
     ),
     "needless snapshots": remedy(
-        "11", "no snapshot replaces what is held in common", gives(Conversation, "common_with", 0)
+        "11", "no snapshot replaces what is held in common", gives(Installing, "common_with", 0)
     ),
     "whole entries": remedy("12", "a batch exceeds every command", configured(appendEntriesBatchSizeBytes=1 << 10)),
     "origins": remedy("13", "a command carries a random origin", called_with(Proposals, "__init__", origin=1)),
@@ -273,7 +276,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
         around(Proposals, "release", _requeue_too_early),
     ),
     "terms of refusals": remedy(
-        "14", "a refusal concerns the term it was for", instead(Conversation, "_on_declined", _declined_in_any_term)
+        "14", "a refusal concerns the term it was for", instead(Proposing, "_on_declined", _declined_in_any_term)
     ),
     "idempotency": remedy(
         "14",
@@ -354,11 +357,11 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "lives of readings": rule("an earlier life's reading says nothing", called_with(Freshness, "__init__", life=0)),
     "shown level": rule(
         "level is what readers see, not what is applied",
-        then(RaftReplica, "_apply", lambda self, index, _term, _entry: self._freshness.shown(index)),
+        then(AppliedState, "apply", lambda self, index, _term, _entry: self._freshness.shown(index)),
     ),
     "announcements": rule(
         "what is announced can be read already",
-        then(RaftReplica, "_apply", lambda self, index, _term, _entry: self._tell_subscribers(index)),
+        then(AppliedState, "apply", lambda self, index, _term, _entry: self._announce(index)),
     ),
     "handing over": rule("a leader without room hands over", gives(Handover, "begin", value=False)),
     "chosen member": rule(
@@ -373,12 +376,12 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "whose word": remedy(
         "21",
         "only the leader of this very term tells a member to stand",
-        instead(Conversation, "_on_hand_over", _stand_on_any_word),
+        instead(Voting, "_on_hand_over", _stand_on_any_word),
     ),
     "votes for the chosen": remedy(
         "21",
         "votes are not withheld from the chosen member",
-        around(Conversation, "_on_request_vote", _hide_the_hand_over),
+        around(Voting, "_on_request_vote", _hide_the_hand_over),
     ),
     "standing back": rule("who has no room leaves it to others to stand", gives(Elections, "yields", value=False)),
     "reserve for deletions": rule(

@@ -16,17 +16,17 @@ from raftkv.core.rules import Rule
 from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.planted.swaps import Remedy, always, around, gives, instead, rule
 from raftkv.peers import greeting
-from raftkv.raft.conversation import Conversation
 from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.reading.confirming import Confirming
 from raftkv.raft.standing import readmission
 from raftkv.raft.standing.divergence import Divergence, Judgement
 from raftkv.raft.standing.readmission import Readmission
 from raftkv.storage.state.sealed import Table
 
 
-def _pong_always(on_ping: Any, self: Any, peer: str, ping: Any) -> None:
+def _pong_always(on_ping: Any, self: Any, peer: str, ping: Any, now_s: float) -> None:
     with mock.patch.object(Readmission, "counts", property(lambda _self: True)):
-        on_ping(self, peer, ping)
+        on_ping(self, peer, ping, now_s)
 
 
 def _met_as_if_blank(met: Any, self: Any, peer: str, **said: bool) -> None:
@@ -73,7 +73,7 @@ STANDING: Final[dict[str, Remedy]] = {
         "its acknowledgements count for nothing",
         instead(GuardedTransport, "post", lambda self, peer, message: self._peers[peer].outbox.append(message)),
     ),
-    "uncounted pongs": rule("it confirms no leader", around(Conversation, "_on_ping", _pong_always)),
+    "uncounted pongs": rule("it confirms no leader", around(Confirming, "_on_ping", _pong_always)),
     "terms of all": rule("it counts after it has heard everybody's term", instead(Readmission, "unheard", frozenset())),
     "forgotten votes": rule(
         "it votes in no term that it may have voted in",

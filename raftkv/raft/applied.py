@@ -1,0 +1,101 @@
+"""The applied state of this node: entries go into it in log order, and readers see it once it is committed.
+
+Every commit writes whole pages, and their way to the disk is shared with the log's flushes. So what nobody waits for is
+committed a little later, and more at a time. Imports nothing of the engine but what marks its own entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from raftkv.core.replicator import Shown, Subscribers
+from raftkv.machine.machine import Machine, MachineLimits
+from raftkv.raft.engine.internals import NO_OP
+from raftkv.raft.ports import StatePort
+from raftkv.raft.reading.freshness import Freshness
+from raftkv.raft.standing.divergence import Divergence
+from raftkv.raft.writing.proposals import Proposals
+from raftkv.raft.writing.visibility import Visibility
+
+COMMIT_DELAY_S: Final = 0.01
+"""How long applied entries may wait to be seen by local reads of this node when no client of it waits for them."""
+
+
+class AppliedState:
+    """The state machine, and since when it holds more than what readers see; ``subscribers`` hear what they see."""
+
+    def __init__(
+        self,
+        state: StatePort,
+        machine: Machine,
+        *,
+        limits: MachineLimits,
+        divergence: Divergence,
+        visibility: Visibility,
+        freshness: Freshness,
+        proposals: Proposals,
+        clock: Callable[[], float],
+    ) -> None:
+        self.state = state
+        self.machine = machine
+        self.uncommitted_since_s: float | None = None
+        self._limits = limits
+        self._divergence = divergence
+        self._visibility = visibility
+        self._freshness = freshness
+        self._proposals = proposals
+        self._clock = clock
+        self.subscribers = Subscribers()
+        self._announce(machine.applied_index)
+
+    def apply(self, index: int, term: int, entry: bytes) -> None:
+        """Apply one committed entry; called by the engine, in log order."""
+        if self.uncommitted_since_s is None:
+            self.uncommitted_since_s = self._clock()
+        machine, proposals = self.machine, self._proposals
+        proposals.entered_term(term)
+        if entry[:1] == NO_OP:
+            machine.skip(index, term)
+            self._divergence.applied(index, machine.state_hash)
+            return
+        applied = machine.apply(
+            index, term, memoryview(entry)[1:], told=proposals.origin, room_bytes=proposals.answers_room_bytes
+        )
+        self._divergence.applied(index, machine.state_hash)
+        if applied is not None:
+            proposals.applied(applied.origin, applied.sequence, applied.outcomes)
+
+    def commit(self, now_s: float, *, at_once: bool) -> bool:
+        """Commit what was applied, ``at_once`` if somebody is about to be told of it; returns whether a peer waits."""
+        if self.uncommitted_since_s is None:
+            return False
+        is_awaited = self._visibility.awaited
+        if is_awaited or at_once or now_s >= self.uncommitted_since_s + COMMIT_DELAY_S:
+            self.state.tables.commit()
+            self.uncommitted_since_s = None
+            self._show(self.machine.applied_index)
+        return is_awaited
+
+    @property
+    def due_s(self) -> float:
+        """When to commit at the latest; infinite when there is nothing to."""
+        return float("inf") if self.uncommitted_since_s is None else self.uncommitted_since_s + COMMIT_DELAY_S
+
+    def take_over(self, directory: Path, index: int) -> None:
+        """Go on with the state of a snapshot at ``index``, loaded into ``directory``."""
+        self.state.switch(directory)
+        self.machine = Machine(self.state.tables, self._limits)
+        assert self.machine.applied_index == index
+        self._divergence.applied(index, self.machine.state_hash)
+        self._show(index)
+
+    def _show(self, index: int) -> None:
+        """Readers of the applied state see everything up to ``index`` now."""
+        self._visibility.committed(index)
+        self._freshness.shown(index)
+        self._announce(index)
+
+    def _announce(self, index: int) -> None:
+        self.subscribers.tell(Shown(revision=self.machine.revision, applied_index=index))

@@ -1,0 +1,385 @@
+"""Which parts a raft replica has, and who gets whom. Nothing is decided here.
+
+Chance is drawn in the order of these lines: a simulated run is the same again only as long as that stays.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable
+from typing import NamedTuple
+
+from raftkv.core.errors import Refused
+from raftkv.core.voters import Voters
+from raftkv.machine.machine import Machine
+from raftkv.raft.applied import AppliedState
+from raftkv.raft.conversation import Conversation
+from raftkv.raft.delays import Delays
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.engine.engine import wire_engine
+from raftkv.raft.engine.internals import Core
+from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.leadership.agreed_time import AgreedTime
+from raftkv.raft.leadership.elections import Elections
+from raftkv.raft.leadership.following import Following
+from raftkv.raft.leadership.handover import Handover
+from raftkv.raft.leadership.voting import Voting
+from raftkv.raft.ports import PeerPort, Snapshots, StatePort
+from raftkv.raft.reading.confirming import Confirming
+from raftkv.raft.reading.eventual import EventualReads
+from raftkv.raft.reading.freshness import Freshness, Vouching
+from raftkv.raft.reading.gate import ReadGate
+from raftkv.raft.reading.readers import Readers
+from raftkv.raft.reading.rounds import ReadRounds
+from raftkv.raft.requests import Requests
+from raftkv.raft.room import Room
+from raftkv.raft.settings import ReplicaSettings
+from raftkv.raft.snapshots.installing import Installing
+from raftkv.raft.snapshots.transfer import Transfers
+from raftkv.raft.standing.divergence import Divergence
+from raftkv.raft.standing.participation import Participation
+from raftkv.raft.standing.readmission import Memory, Readmission
+from raftkv.raft.writing.appends import Appends
+from raftkv.raft.writing.arrivals import Arrivals
+from raftkv.raft.writing.proposals import Proposals
+from raftkv.raft.writing.proposing import Proposing
+from raftkv.raft.writing.visibility import Visibility
+from raftkv.storage.log.log import Log
+
+
+class World(NamedTuple):
+    """What a replica stands on, and where time, chance and room come from (see ``raftkv.raft.ports``)."""
+
+    log: Log
+    state: StatePort
+    snapshots: Snapshots
+    link: PeerPort
+    clock: Callable[[], float]
+    wall_ms: Callable[[], int]
+    free_bytes: Callable[[], int]
+    random: random_module.Random
+
+
+class Parts:
+    """What one replica consists of, each part once; ``wire_raft`` makes them in the order of what they need."""
+
+    electorate: Electorate
+    core: Core
+    transport: GuardedTransport
+    applied: AppliedState
+    conversation: Conversation
+    requests: Requests
+    room: Room
+    delays: Delays
+    # who takes part
+    readmission: Readmission
+    divergence: Divergence
+    participation: Participation
+    # who leads
+    elections: Elections
+    agreed_time: AgreedTime
+    voting: Voting
+    following: Following
+    handover: Handover
+    # reading
+    rounds: ReadRounds
+    gate: ReadGate
+    eventual: EventualReads
+    freshness: Freshness
+    confirming: Confirming
+    readers: Readers
+    # writing
+    proposals: Proposals
+    appends: Appends
+    arrivals: Arrivals
+    visibility: Visibility
+    proposing: Proposing
+    # snapshots
+    transfers: Transfers
+    installing: Installing
+
+    def stamp_ms(self, world: World) -> int:
+        """The time that this node, as leader, stamps commands with."""
+        return self.agreed_time.read(
+            term=self.core.term,
+            wall_ms=world.wall_ms(),
+            machine_ms=self.applied.machine.clock_ms,
+            now_s=world.clock(),
+        )
+
+
+def wire_raft(settings: ReplicaSettings, world: World, *, memory: Memory, save: Callable[[Memory], None]) -> Parts:
+    """All parts of one replica; ``memory`` and ``save`` are as ``Readmission`` needs them."""
+    parts = Parts()
+    now_s = world.clock()
+    machine = Machine(world.state.tables, settings.limits)
+    parts.electorate = Electorate(settings.node_id, Voters.of(settings.members))
+    parts.room = Room(world.free_bytes, reserve_bytes=settings.disk_reserve_bytes)
+    parts.delays = Delays(
+        settings.delays,
+        peers=parts.electorate.others,
+        limit_bytes=settings.window_bytes,
+        max_waiting=settings.max_waiting,
+    )
+    parts.readmission = Readmission(
+        parts.electorate,
+        memory,
+        nonce=world.random.getrandbits(62),
+        heartbeat_s=settings.heartbeat_s,
+        save=save,
+    )
+    parts.divergence = Divergence(parts.electorate, heartbeat_s=settings.heartbeat_s)
+    parts.divergence.applied(machine.applied_index, machine.state_hash)
+    _wire_core(parts, settings, world, machine.applied_index)
+    if not parts.electorate.others:
+        parts.core.election_deadline_s = now_s
+    _wire_books(parts, settings, world, machine.applied_index, now_s)
+    parts.applied = AppliedState(
+        world.state,
+        machine,
+        limits=settings.limits,
+        divergence=parts.divergence,
+        visibility=parts.visibility,
+        freshness=parts.freshness,
+        proposals=parts.proposals,
+        clock=world.clock,
+    )
+    _wire_snapshots(parts, settings, world)
+    _wire_leadership(parts, settings, world, now_s)
+    _wire_writing(parts, settings, world, now_s)
+    _wire_reading(parts, settings, world)
+    _wire_conversation(parts, world)
+    parts.requests = Requests(
+        settings,
+        parts.electorate,
+        proposals=parts.proposals,
+        readers=parts.readers,
+        readmission=parts.readmission,
+        participation=parts.participation,
+        machine=lambda: parts.applied.machine,
+    )
+    return parts
+
+
+def _wire_core(parts: Parts, settings: ReplicaSettings, world: World, applied_index: int) -> None:
+    """The engine, which calls parts that are made later: only once all are there."""
+    link, clock = world.link, world.clock
+
+    def apply(index: int, term: int, entry: bytes) -> None:
+        parts.applied.apply(index, term, entry)
+
+    def has_room(peer: str, queued_bytes: int) -> bool:
+        queued_bytes += parts.delays.leaving(peer).waiting_bytes
+        return link.outstanding_bytes(peer) + queued_bytes < settings.window_bytes
+
+    def offer_snapshot(peer: str) -> None:
+        parts.transfers.offer(peer, parts.core.term, clock())
+
+    parts.core, parts.transport = wire_engine(
+        settings,
+        parts.electorate,
+        world.log,
+        applied_index=applied_index,
+        apply=apply,
+        readmission=parts.readmission,
+        has_room=has_room,
+        needs_snapshot=offer_snapshot,
+        clock=clock,
+        wall_ms=world.wall_ms,
+    )
+
+
+def _wire_books(parts: Parts, settings: ReplicaSettings, world: World, applied_index: int, now_s: float) -> None:
+    """What only keeps account: it sends nothing, and knows at most one other."""
+    electorate, random = parts.electorate, world.random
+    timeout_s, max_waiting = settings.election_timeout_s, settings.max_waiting
+    parts.elections = Elections(electorate=electorate, election_timeout_s=timeout_s, started_at_s=now_s, random=random)
+    parts.agreed_time = AgreedTime(electorate)
+    parts.rounds = ReadRounds(
+        electorate,
+        election_timeout_s=timeout_s,
+        drift_bound=settings.clock_drift_bound,
+        heartbeat_s=settings.heartbeat_s,
+    )
+    parts.gate = ReadGate(
+        parts.rounds, first_number=random.getrandbits(32), max_waiting=max_waiting, ask=parts.transport.post
+    )
+    parts.proposals = Proposals(electorate, origin=random.getrandbits(63) + 1, max_waiting=max_waiting)
+    parts.eventual = EventualReads(first_number=random.getrandbits(32), max_waiting=max_waiting)
+    parts.freshness = Freshness(life=random.getrandbits(62), started_at_s=now_s, shown_index=applied_index)
+    parts.visibility = Visibility(parts.core, parts.readmission, applied_index)
+
+
+def _wire_snapshots(parts: Parts, settings: ReplicaSettings, world: World) -> None:
+    state = world.state
+    parts.transfers = Transfers(
+        snapshots=world.snapshots,
+        log=world.log,
+        members=settings.members,
+        entries_between=settings.snapshot_entries,
+        log_bytes=settings.snapshot_log_bytes,
+        trailing_entries=settings.trailing_entries,
+        match_indexes=parts.core.match_indexes,
+        post=parts.transport.post,
+        state_directory=lambda: state.directory,
+        fresh_directory=state.fresh_directory,
+    )
+    parts.installing = Installing(
+        parts.electorate,
+        core=parts.core,
+        outgoing=parts.transport,
+        log=world.log,
+        transfers=parts.transfers,
+        applied=parts.applied,
+        proposals=parts.proposals,
+    )
+
+
+def _wire_leadership(parts: Parts, settings: ReplicaSettings, world: World, now_s: float) -> None:
+    """Who takes part, who leads, and what another leader changes."""
+
+    def turn_away(refusal: Refused) -> None:
+        parts.proposals.abandon(refusal)
+        parts.gate.abandon(refusal, but_ready=False)
+        parts.eventual.abandon(refusal)
+
+    parts.appends = Appends(
+        parts.electorate,
+        core=parts.core,
+        proposals=parts.proposals,
+        outgoing=parts.transport,
+        visibility=parts.visibility,
+        clock=world.clock,
+        stamp_ms=lambda: parts.stamp_ms(world),
+    )
+    parts.participation = Participation(
+        parts.electorate,
+        core=parts.core,
+        outgoing=parts.transport,
+        rounds=parts.rounds,
+        readmission=parts.readmission,
+        divergence=parts.divergence,
+        turn_away=turn_away,
+    )
+    parts.voting = Voting(
+        parts.electorate,
+        core=parts.core,
+        ballots=parts.transport,
+        outgoing=parts.transport,
+        elections=parts.elections,
+        rounds=parts.rounds,
+        agreed_time=parts.agreed_time,
+        readmission=parts.readmission,
+        room=parts.room,
+        election_timeout_s=settings.election_timeout_s,
+    )
+    parts.handover = Handover(
+        core=parts.core,
+        outgoing=parts.transport,
+        room=parts.room,
+        election_timeout_s=settings.election_timeout_s,
+        held_bytes=settings.largest_command_bytes,
+        forswear=parts.rounds.forswear,
+    )
+    parts.following = Following(
+        core=parts.core,
+        elections=parts.elections,
+        outgoing=parts.transport,
+        election_timeout_s=settings.election_timeout_s,
+        started_at_s=now_s,
+        on_change=(
+            parts.proposals.release,
+            parts.appends.forget,
+            parts.visibility.forget,
+            parts.transport.forget_notices,
+            parts.transfers.stop_sending,
+        ),
+    )
+
+
+def _wire_writing(parts: Parts, settings: ReplicaSettings, world: World, now_s: float) -> None:
+    parts.arrivals = Arrivals(
+        parts.electorate, engine=parts.transport, elections=parts.elections, delays=parts.delays, room=parts.room
+    )
+    parts.proposing = Proposing(
+        settings,
+        parts.electorate,
+        core=parts.core,
+        outgoing=parts.transport,
+        proposals=parts.proposals,
+        appends=parts.appends,
+        visibility=parts.visibility,
+        following=parts.following,
+        handover=parts.handover,
+        room=parts.room,
+        machine=lambda: parts.applied.machine,
+        stamp_ms=lambda: parts.stamp_ms(world),
+        started_at_s=now_s,
+    )
+
+
+def _wire_reading(parts: Parts, settings: ReplicaSettings, world: World) -> None:
+    parts.readers = Readers(
+        settings,
+        parts.electorate,
+        core=parts.core,
+        outgoing=parts.transport,
+        gate=parts.gate,
+        eventual=parts.eventual,
+        delays=parts.delays,
+        freshness=parts.freshness,
+        readmission=parts.readmission,
+        state=world.state,
+        usual_r=lambda: parts.applied.machine.sizes[0],
+        clock=world.clock,
+    )
+    parts.confirming = Confirming(
+        parts.electorate,
+        core=parts.core,
+        outgoing=parts.transport,
+        rounds=parts.rounds,
+        gate=parts.gate,
+        eventual=parts.eventual,
+        freshness=parts.freshness,
+        vouching=Vouching(heartbeat_s=settings.heartbeat_s),
+        elections=parts.elections,
+        following=parts.following,
+        handover=parts.handover,
+        agreed_time=parts.agreed_time,
+        readmission=parts.readmission,
+        room=parts.room,
+        wall_ms=world.wall_ms,
+    )
+
+
+def _wire_conversation(parts: Parts, world: World) -> None:
+    """Who takes which messages, and who hears of connections, in this order."""
+    clock, transfers = world.clock, parts.transfers
+    parts.conversation = Conversation(
+        (
+            parts.transport,
+            parts.participation,
+            parts.voting,
+            parts.confirming,
+            parts.freshness,
+            parts.readers,
+            parts.arrivals,
+            parts.proposing,
+            parts.visibility,
+            parts.installing,
+        ),
+        core=parts.core,
+        participation=parts.participation,
+        on_up=parts.transport.link_up,
+        on_down=(
+            parts.transport.link_down,
+            lambda peer: transfers.link_down(peer, clock()),
+            parts.visibility.lost,
+            parts.delays.link_down,
+            parts.handover.lost,
+            parts.divergence.lost,
+            parts.proposing.lost,
+        ),
+        link=world.link,
+        clock=clock,
+    )

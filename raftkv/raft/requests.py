@@ -1,0 +1,116 @@
+"""Clients' requests: what becomes of each, from what it asks to the part of the replica that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import (
+    DEFAULT,
+    MAJORITY,
+    Barrier,
+    Configure,
+    Inspect,
+    Read,
+    Repair,
+    Request,
+    Write,
+    is_read,
+)
+from raftkv.core.results import Configured, Status
+from raftkv.machine.conversion import Change, proposal_of
+from raftkv.machine.machine import Machine
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.reading.readers import Readers
+from raftkv.raft.settings import NOT_OF_RAFT, ReplicaSettings, out_of_service, overloaded
+from raftkv.raft.standing.participation import Participation
+from raftkv.raft.standing.readmission import Readmission
+from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
+
+
+class Requests:
+    """Every request of this node's clients, on its way in."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        electorate: Electorate,
+        *,
+        proposals: Proposals,
+        readers: Readers,
+        readmission: Readmission,
+        participation: Participation,
+        machine: Callable[[], Machine],
+    ) -> None:
+        self._electorate = electorate
+        self._limit_bytes = settings.largest_command_bytes - BATCH_OVERHEAD_BYTES
+        self._proposals = proposals
+        self._readers = readers
+        self._readmission = readmission
+        self._participation = participation
+        self._machine = machine
+
+    def submit(self, request: Request, deadline_s: float, pending: Pending, status: Callable[[], Status]) -> None:
+        """Begin to do what ``request`` asks."""
+        if isinstance(request, Inspect):
+            pending.resolve(status())
+        elif isinstance(request, Repair):
+            pending.resolve(self._participation.repair())
+        elif self._readmission.is_stopped:
+            pending.resolve(out_of_service(self._readmission.reason))
+        elif isinstance(request, Write):
+            self._write(request, deadline_s, pending)
+        elif isinstance(request, Read | Barrier):
+            self._readers.submit(request, deadline_s, pending)
+        elif isinstance(request, Configure):
+            self._configure(request, deadline_s, pending)
+        else:
+            pending.resolve(NOT_OF_RAFT)
+
+    def _configure(self, request: Configure, deadline_s: float, pending: Pending) -> None:
+        """Set R and W of requests that name none, through the log, so that every node has the same."""
+        size, majority = self._electorate.size, self._electorate.majority
+        usual_r, usual_w = self._machine().sizes
+        r, w = request.r or usual_r or majority, request.w or usual_w or majority
+        if request.n not in (DEFAULT, size):
+            reason = f"n: every node of a raft cluster has every key, so n is {size}; leave it out"
+            pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
+            return
+        for name, number in (("r", r), ("w", w)):
+            if not 1 <= number <= size:
+                reason = f"{name}: {number} is not between 1 and {size}"
+                pending.resolve(Refused(code=Code.BAD_REQUEST, detail=reason))
+                return
+        changed = Pending()
+        changed.when_done(
+            lambda outcome: pending.resolve(
+                msgspec.structs.replace(outcome, n=size) if isinstance(outcome, Configured) else outcome
+            )
+        )
+        self._propose(Configure(r=r, w=w), majority, deadline_s, changed)
+
+    def _write(self, write: Write, deadline_s: float, pending: Pending) -> None:
+        size, usual_w = self._electorate.size, self._machine().sizes[1]
+        acks = usual_w if write.acks == MAJORITY and usual_w != self._electorate.majority else write.acks
+        if not 0 <= acks <= size:
+            pending.resolve(Refused(code=Code.BAD_REQUEST, detail=f"w={acks}, but the cluster has {size} nodes"))
+        elif write.n != DEFAULT or write.sloppy is not None or write.context:
+            pending.resolve(NOT_OF_RAFT)
+        elif is_read(write):
+            self._readers.submit_several(write, deadline_s, pending)
+        else:
+            self._propose(write, acks, deadline_s, pending)
+
+    def _propose(self, change: Change, acks: int, deadline_s: float, pending: Pending) -> None:
+        """Queue ``change`` for the log; its outcome comes when it is applied, held by ``acks`` replicas."""
+        proposal, limit_bytes = proposal_of(change), self._limit_bytes
+        if isinstance(proposal, Refused):
+            pending.resolve(proposal)
+        elif proposal.size_bytes > limit_bytes:
+            detail = f"one request may carry {limit_bytes} bytes"
+            pending.resolve(Refused(code=Code.VALUE_TOO_LARGE, detail=detail))
+        elif not self._proposals.add(proposal, acks=acks, deadline_s=deadline_s, pending=pending):
+            pending.resolve(overloaded("writes"))

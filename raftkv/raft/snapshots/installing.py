@@ -1,0 +1,115 @@
+"""Snapshots as messages, and putting one in the place of log and state.
+
+How they are made and how they move is ``Transfers``; here it is judged whether one that is offered is needed at all,
+and what else changes with it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import structlog
+
+from raftkv.raft.applied import AppliedState
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.engine.journal import holds
+from raftkv.raft.messages import AppendAnswer, MalformedMessageError, SnapshotChunk, SnapshotOffer, SnapshotProgress
+from raftkv.raft.ports import Handlers, Leading, Outgoing
+from raftkv.raft.snapshots.transfer import Transfers, base_entries
+from raftkv.raft.writing.proposals import Proposals
+from raftkv.storage.log.log import Log
+from raftkv.storage.snapshots.files import Manifest
+
+log_line = structlog.get_logger("raftkv.raft")
+
+
+class ReplaceableLog(Leading, Protocol):
+    """Where the engine stands in the log, and may be set to stand."""
+
+    leader_id: str | None
+    commit_index: int
+    applied_index: int
+
+    def jump(self, index: int) -> None:
+        """The log begins at ``index`` now, and everything up to it is applied."""
+
+
+class Installing:
+    """One node's part in moving snapshots."""
+
+    def __init__(
+        self,
+        electorate: Electorate,
+        *,
+        core: ReplaceableLog,
+        outgoing: Outgoing,
+        log: Log,
+        transfers: Transfers,
+        applied: AppliedState,
+        proposals: Proposals,
+    ) -> None:
+        self._electorate = electorate
+        self._core = core
+        self._outgoing = outgoing
+        self._log = log
+        self._transfers = transfers
+        self._applied = applied
+        self._proposals = proposals
+
+    def handlers(self) -> Handlers:
+        """See ``Part``."""
+        return {
+            SnapshotOffer: self._on_offer,
+            SnapshotChunk: self._on_chunk,
+            SnapshotProgress: self._on_progress,
+        }
+
+    def work(self, now_s: float) -> None:
+        """Take and move snapshots; install one that was loaded, if it is still needed."""
+        core = self._core
+        loaded = self._transfers.step(core.applied_index, now_s)
+        if loaded is None:
+            return
+        manifest, directory = loaded
+        if manifest.index <= self.common_with(manifest):
+            self._applied.state.discard(directory)
+            return
+        previous, last = base_entries(manifest)
+        self._log.reset(previous, last)
+        self._transfers.recount()
+        core.jump(manifest.index)
+        self._applied.take_over(directory, manifest.index)
+        self._proposals.overtaken()
+        log_line.info("snapshot installed", index=manifest.index, rows=manifest.rows)
+        if core.leader_id is not None and not core.is_leader:
+            self._acknowledge(core.leader_id, manifest.index)
+
+    def common_with(self, manifest: Manifest) -> int:
+        """Up to which index our log is known to equal that of whoever made the snapshot (Raft, sections 5.3, 5.4)."""
+        if holds(self._log, manifest.index, manifest.term):
+            return max(self._core.commit_index, manifest.index)
+        return self._core.commit_index
+
+    def _acknowledge(self, leader: str, index: int) -> None:
+        answer = AppendAnswer(term=self._core.term, sequence=0, next_index=index + 1, success=True, reset=False)
+        self._outgoing.post(leader, answer)
+
+    def _on_offer(self, peer: str, offer: SnapshotOffer, _now_s: float) -> None:
+        if offer.term != self._core.term or self._core.leader_id != peer:
+            return
+        manifest = offer.manifest
+        if manifest.members != self._electorate.voters.names:
+            raise MalformedMessageError("a snapshot of another membership")
+        common = self.common_with(manifest)
+        if manifest.index <= common:
+            self._acknowledge(peer, common)
+        else:
+            self._transfers.offered(peer, offer)
+
+    def _on_chunk(self, peer: str, chunk: SnapshotChunk, _now_s: float) -> None:
+        if chunk.term == self._core.term:
+            self._transfers.received(peer, chunk)
+
+    def _on_progress(self, peer: str, progress: SnapshotProgress, now_s: float) -> None:
+        if self._core.is_leader and progress.term == self._core.term:
+            self._transfers.progressed(peer, progress, now_s)

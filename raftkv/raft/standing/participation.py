@@ -1,0 +1,174 @@
+"""Who takes part, as messages: comparing states, ceasing to serve, repairing, and coming back after a loss of data.
+
+What follows from what was heard is decided by ``Readmission`` and ``Divergence``; here it is asked, told and done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.results import Repaired
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.messages import (
+    AskReadmission,
+    AskTerm,
+    Message,
+    PreVote,
+    ReadmissionAnswer,
+    StateHash,
+    TermAnswer,
+)
+from raftkv.raft.ports import Handlers, Leading, Outgoing
+from raftkv.raft.reading.rounds import ReadRounds
+from raftkv.raft.settings import NOTHING_TO_REPAIR, out_of_service
+from raftkv.raft.standing.divergence import Divergence
+from raftkv.raft.standing.readmission import Readmission
+
+
+class Standpoint(Leading, Protocol):
+    """Where the engine stands, and what it may have to forget of others or to follow."""
+
+    leader_id: str | None
+    applied_index: int
+
+    def adopt_term(self, peer: str, term: int) -> None:
+        """Learn of a newer ``term`` from ``peer``, and follow."""
+
+    def forget_match(self, peer: str) -> None:
+        """As leader, know nothing of the disk of ``peer`` any more."""
+
+
+class Participation:
+    """One node's standing among its peers, put into practice. ``discards``: the data here is to be thrown away."""
+
+    def __init__(
+        self,
+        electorate: Electorate,
+        *,
+        core: Standpoint,
+        outgoing: Outgoing,
+        rounds: ReadRounds,
+        readmission: Readmission,
+        divergence: Divergence,
+        turn_away: Callable[[Refused], None],
+    ) -> None:
+        """``turn_away`` refuses everybody who waits at this node."""
+        self._electorate = electorate
+        self._core = core
+        self._outgoing = outgoing
+        self._rounds = rounds
+        self._readmission = readmission
+        self._divergence = divergence
+        self._turn_away = turn_away
+        self.discards = False
+
+    def handlers(self) -> Handlers:
+        """See ``Part``."""
+        return {
+            AskTerm: self._on_ask_term,
+            TermAnswer: self._on_term_answer,
+            AskReadmission: self._on_ask_readmission,
+            ReadmissionAnswer: self._on_readmission_answer,
+            StateHash: self._on_state_hash,
+        }
+
+    def overhear(self, message: Message) -> None:
+        """A message for whomever tells in which term others are; that of a pre-vote is one that nobody is in yet."""
+        if self._readmission.counts:
+            return
+        if not isinstance(message, PreVote) and getattr(message, "term", 0) > 0:
+            self._readmission.heard_of_term()
+
+    def contradicted(self, peer: str, index: int) -> None:
+        """``peer`` has another entry at ``index``, which this node has committed."""
+        self._divergence.contradicted(peer, index)
+
+    def work(self, now_s: float) -> None:
+        """Go on with what is due."""
+        if not self._readmission.counts:
+            self._seek_readmission(now_s)
+        if now_s >= self._divergence.due_s:
+            self._compare(now_s)
+
+    def repair(self) -> Repaired | Refused:
+        """Throw the state of this node away, if it is wrong: all others must be there to give it another."""
+        peers = self._electorate.others
+        away = [peer for peer in peers if not self._outgoing.is_up(peer)]
+        lacking = self._divergence.without_say()
+        needs = "a repair throws the data of this node away, and"
+        if not self._readmission.is_stopped:
+            return NOTHING_TO_REPAIR
+        if away:
+            return _not_now(f"{needs} needs every other one: {', '.join(away)} is away")
+        if lacking:
+            return _not_now(f"{needs} {', '.join(lacking)} may not have all of its own yet")
+        self._readmission.discard()
+        self.discards = True
+        return Repaired(peers=peers, unreachable=(), ranges=0, differing=0, received=0, sent=0)
+
+    def _seek_readmission(self, now_s: float) -> None:
+        """Ask for what a node whose disk was emptied must know before it counts; all applied entries are flushed."""
+        readmission, core = self._readmission, self._core
+        readmission.found(now_s)
+        if readmission.caught_up(core.applied_index) or not readmission.due(now_s):
+            return
+        for peer in readmission.unheard:
+            self._outgoing.post(peer, AskTerm(nonce=readmission.nonce))
+        leader = core.leader_id
+        if readmission.awaits_index and leader in self._electorate.others:
+            self._outgoing.post(leader, AskReadmission(nonce=readmission.nonce, term=core.term))
+
+    def _compare(self, now_s: float) -> None:
+        """Tell the others what this node's state is, and stop serving if it is wrong by what they have told."""
+        readmission = self._readmission
+        for peer in self._electorate.others:
+            if not self._outgoing.is_up(peer):
+                continue
+            news = self._divergence.news_for(peer, has_say=readmission.has_say)
+            if news is not None:
+                index, state_hash = news
+                self._outgoing.post(peer, StateHash(index=index, state_hash=state_hash))
+        judgement = self._divergence.judge(now_s)
+        if judgement is not None:
+            readmission.judged(judgement)
+        if readmission.is_stopped:
+            self._stop_serving()
+
+    def _stop_serving(self) -> None:
+        """Turn away whoever waits, and lead no more; the log goes on, so that what is applied can still be compared."""
+        core = self._core
+        if core.is_leader:
+            core.adopt_term(self._electorate.others[0], core.term + 1)
+        self._turn_away(out_of_service(self._readmission.reason))
+
+    def _on_ask_term(self, peer: str, ask: AskTerm, _now_s: float) -> None:
+        self._outgoing.post(peer, TermAnswer(nonce=ask.nonce, term=self._core.term))
+
+    def _on_term_answer(self, peer: str, answer: TermAnswer, _now_s: float) -> None:
+        highest = self._readmission.told_term(peer, answer.nonce, answer.term)
+        if highest is not None and highest > self._core.term:
+            self._core.adopt_term(peer, highest)
+
+    def _on_ask_readmission(self, peer: str, ask: AskReadmission, _now_s: float) -> None:
+        """What ``peer`` acknowledged is forgotten before the round begins, so that no later commit rests on it."""
+
+        def answer(index: int) -> None:
+            self._outgoing.post(peer, ReadmissionAnswer(nonce=ask.nonce, index=index))
+
+        if self._core.is_leader and ask.term == self._core.term:
+            self._core.forget_match(peer)
+            self._rounds.ask(answer)
+        else:
+            answer(0)
+
+    def _on_readmission_answer(self, _peer: str, answer: ReadmissionAnswer, _now_s: float) -> None:
+        self._readmission.told_index(answer.nonce, answer.index)
+
+    def _on_state_hash(self, peer: str, said: StateHash, _now_s: float) -> None:
+        self._divergence.told(peer, said.index, said.state_hash)
+
+
+def _not_now(detail: str) -> Refused:
+    return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)

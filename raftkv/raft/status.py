@@ -1,0 +1,58 @@
+"""What a raft replica says of itself; looks at its parts and touches none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from raftkv.core.requests import Consistency
+from raftkv.core.results import PeerStatus, Status
+from raftkv.raft.assembly import Parts
+from raftkv.raft.settings import ReplicaSettings
+
+OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL, Consistency.EVENTUAL)
+
+
+def status_of(settings: ReplicaSettings, parts: Parts, misfits: Mapping[str, str], now_s: float) -> Status:
+    """``misfits`` are the nodes that may not take part, with the reason."""
+    core, handover, readmission = parts.core, parts.handover, parts.readmission
+    machine, size = parts.applied.machine, parts.electorate.size
+    leading, level_at_s = core.is_leader, parts.freshness.level_at_s
+    # As follower: does the leader take writes, as it said last, and can their outcomes be learned here?
+    forwards_writes = parts.following.leader_takes_writes and not parts.room.is_gone
+    return Status(
+        node=settings.node_id,
+        mode="raft",
+        role=core.role,
+        leader=parts.following.leader(now_s),
+        term=core.term,
+        commit_index=core.commit_index,
+        applied_index=core.applied_index,
+        revision=machine.revision,
+        peers=tuple(
+            PeerStatus(
+                id=peer,
+                reachable=parts.transport.is_up(peer),
+                match_index=core.match_index(peer) if leading else None,
+                misfit=misfits.get(peer, ""),
+            )
+            for peer in parts.electorate.others
+        ),
+        offers=OFFERS,
+        cluster_size=size,
+        level_at_s=None if level_at_s == float("-inf") else level_at_s,
+        can_write=handover.takes_writes if leading else forwards_writes,
+        has_room=not parts.room.is_full,
+        state_path=state_path(parts),
+        n=size,
+        r=machine.sizes[0],
+        w=machine.sizes[1],
+        misfit=misfits.get(settings.node_id, "") or readmission.reason,
+        diverged=readmission.is_stopped,
+    )
+
+
+def state_path(parts: Parts) -> str:
+    """Where the front-end may read the applied state itself: nowhere, when reads are to be delayed or refused."""
+    is_held_back = parts.delays.read_s or parts.readmission.is_stopped
+    return "" if is_held_back else str(parts.applied.state.directory)

@@ -1,0 +1,58 @@
+"""A follower's side of replication: appends as they arrive, late if so configured, while there is room for them.
+
+Must not decide what an append means; that is the engine's, behind its guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from raftkv.raft.delays import Delays
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.leadership.elections import Elections
+from raftkv.raft.messages import Append, MalformedMessageError
+from raftkv.raft.ports import Handlers
+from raftkv.raft.room import Room
+
+
+class FollowedLog(Protocol):
+    """The engine as a follower's log."""
+
+    def take_append(self, peer: str, append: Append, now_s: float) -> bool:
+        """Take an append in as far as it may be; false when it belongs to an older term. Raises as handlers do."""
+
+
+class Arrivals:
+    """Appends on their way from the connection into the engine."""
+
+    def __init__(
+        self, electorate: Electorate, *, engine: FollowedLog, elections: Elections, delays: Delays, room: Room
+    ) -> None:
+        self._electorate = electorate
+        self._engine = engine
+        self._elections = elections
+        self._delays = delays
+        self._room = room
+
+    def handlers(self) -> Handlers:
+        """See ``Part``."""
+        return {Append: self._on_append}
+
+    def take_late(self, now_s: float, refuse: Callable[[str, MalformedMessageError], None]) -> None:
+        """Take in the appends that artificial delays have held until now."""
+        for peer in self._electorate.others:
+            try:
+                for append in self._delays.arriving(peer).due(now_s):
+                    self._take(peer, append, now_s)
+            except MalformedMessageError as error:
+                refuse(peer, error)
+
+    def _on_append(self, peer: str, append: Append, now_s: float) -> None:
+        self._take(peer, self._delays.arriving(peer).put(append, now_s), now_s)
+
+    def _take(self, peer: str, append: Append, now_s: float) -> None:
+        if self._room.is_gone and append.entries:  # they come again, once what follows them does not fit our log
+            append = Append(term=append.term, commit_index=append.commit_index, sequence=append.sequence)
+        if self._engine.take_append(peer, append, now_s):
+            self._elections.heard(now_s)
