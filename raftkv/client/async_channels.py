@@ -24,9 +24,8 @@ from raftkv.client.http1 import (
     Headers,
     HttpAnswer,
     RequestForm,
-    UnreadableError,
 )
-from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnheardError, UnopenedError, unopened
+from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnheardError, UnopenedError, unheard, unopened
 
 ANSWER_BYTES_MAX: Final = 64 << 20
 """An answer larger than this is a fault of the server, not something to pass on, or to keep."""
@@ -73,7 +72,7 @@ class AsyncChannel(asyncio.Protocol):
             await self._wait()
             return reader.answer()
         except AnswerError as error:
-            raise _unheard(error) from error
+            raise unheard(error) from error
         finally:
             self._done(reader)
 
@@ -89,7 +88,7 @@ class AsyncChannel(asyncio.Protocol):
             return reader.head or reader.answer()  # which raises what kept it away
         except AnswerError as error:
             self._done(reader)
-            raise _unheard(error) from error
+            raise unheard(error) from error
         except BaseException:
             self._done(reader)
             raise
@@ -107,7 +106,7 @@ class AsyncChannel(asyncio.Protocol):
         try:
             return reader.take()
         except AnswerError as error:
-            raise _unheard(error) from error
+            raise unheard(error) from error
 
     def end(self) -> None:
         """Nothing more of the answer is wanted; the channel serves on only if all of it was there."""
@@ -159,7 +158,7 @@ class AsyncChannel(asyncio.Protocol):
         if exc is None:
             self.eof_received()
         else:
-            self._fail(UnheardError(f"connection lost: {exc}"))
+            self._fail(unheard(exc if isinstance(exc, OSError) else OSError(str(exc))))
 
     # -- one request
 
@@ -199,10 +198,6 @@ class AsyncChannel(asyncio.Protocol):
         self.idle_since_s = time.monotonic()
         if not reader.is_reusable:
             self.close()
-
-
-def _unheard(error: AnswerError) -> UnheardError:
-    return UnheardError(f"unreadable answer: {error}" if isinstance(error, UnreadableError) else str(error))
 
 
 class AsyncStream:
@@ -247,7 +242,7 @@ def _read(feed: Callable[[bytes], list[T]], piece: bytes) -> list[T]:
     try:
         return feed(piece)
     except AnswerError as error:
-        raise _unheard(error) from error
+        raise unheard(error) from error
 
 
 class AsyncChannels:

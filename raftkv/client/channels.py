@@ -11,7 +11,6 @@ anything went wrong is not used again, nor one that was idle for long or on whic
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import select
 import socket
@@ -19,25 +18,32 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from http.client import HTTPException, HTTPResponse
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
-from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnopenedError, trusting, unopened
+from raftkv.api import paths
+from raftkv.client.events import EventReader, LineReader, ServerSentEvent
+from raftkv.client.http1 import AnswerError, AnswerReader, HttpAnswer, RequestForm
+from raftkv.client.reach import (
+    CONNECT_TIMEOUT_S,
+    IDLE_S,
+    Host,
+    UnheardError,
+    UnopenedError,
+    is_close_without_a_word,
+    trusting,
+    unheard,
+    unopened,
+)
+
+T = TypeVar("T")
 
 CHANNELS_MAX: Final = 64
 """Connections of one client to one server. More calls at a time than this would only queue in the server."""
 
-ANSWER_BYTES_MAX: Final = 1 << 28
-"""Far above any answer of raftkv's; what is longer comes from something else."""
-
-
-class Heard(NamedTuple):
-    """An answer; names of headers are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
+RECEIVE_BYTES: Final = 1 << 16
+RECEIVE_BYTES_MAX: Final = 1 << 20
+"""At a time, of an answer that is known to be long."""
 
 
 class Channel:
@@ -49,23 +55,60 @@ class Channel:
         self.is_over = False
         self.idle_since_s = 0.0
         self._socket = connection
+        self._reader: AnswerReader | None = None
 
     def send(self, request: bytes, deadline_s: float) -> None:
         """Send all of it; raises ``OSError`` when the server cannot have got the last byte."""
         self._socket.settimeout(_remaining_s(deadline_s))
         self._socket.sendall(request)
 
-    def hear(self, method: str, deadline_s: float) -> Heard:
-        """Read one whole answer; raises ``OSError``, ``HTTPException`` or ``ValueError``."""
-        response = HTTPResponse(_Line(self._socket, deadline_s), method=method)  # type: ignore[arg-type]
-        try:
-            response.begin()
-            body = _body(response)
-        finally:
-            response.close()
+    def hear(self, method: str, deadline_s: float) -> HttpAnswer:
+        """Read one whole answer; raises ``OSError`` or ``AnswerError``."""
+        reader = AnswerReader(method)
+        while not reader.is_over:
+            self._receive(reader, deadline_s)
+        answer = reader.answer()
+        self._heard(reader)
+        return answer
+
+    def begin(self, method: str, deadline_s: float) -> HttpAnswer:
+        """Read the head of an answer, whose body ``piece`` then gives; raises as ``hear``."""
+        reader = self._reader = AnswerReader(method, body_bytes_max=None)
+        while reader.head is None and not reader.is_over:
+            self._receive(reader, deadline_s)
+        return reader.head or reader.answer()  # which raises what kept it away
+
+    def piece(self, deadline_s: float) -> bytes:
+        """The next piece of the body, empty at its end; no more is read than that. Raises as ``hear``."""
+        reader = self._reader
+        assert reader is not None
+        while not (reader.has_piece or reader.is_over):
+            self._receive(reader, deadline_s)
+        piece = reader.take()
+        if not piece:
+            self._heard(reader)
+        return piece
+
+    def rest(self, bytes_max: int, deadline_s: float) -> bytes:
+        """The pieces that are left, or as many as are more than ``bytes_max``; raises as ``hear``."""
+        found = b""
+        while len(found) <= bytes_max and (piece := self.piece(deadline_s)):
+            found += piece
+        return found
+
+    def end(self) -> None:
+        """Nothing more of the answer is wanted; unless all of it was there, the connection is not used again."""
+        self.is_over = self.is_over or self._reader is not None
+
+    def _receive(self, reader: AnswerReader, deadline_s: float) -> None:
+        """However slowly bytes drip in, until the deadline."""
+        self._socket.settimeout(_remaining_s(deadline_s))
+        reader.feed(self._socket.recv(min(RECEIVE_BYTES_MAX, max(RECEIVE_BYTES, reader.wanted_bytes))))
+
+    def _heard(self, reader: AnswerReader) -> None:
         self.is_fresh = False
-        self.is_over = self.is_over or response.will_close
-        return Heard(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+        self.is_over = self.is_over or not reader.is_reusable
+        self._reader = None
 
     @property
     def is_usable(self) -> bool:
@@ -205,25 +248,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class _Line(io.RawIOBase):
-    """What ``HTTPResponse`` reads from: the socket, until the deadline, however slowly bytes drip in."""
-
-    def __init__(self, connection: socket.socket, deadline_s: float) -> None:
-        self._socket = connection
-        self._deadline_s = deadline_s
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """As a socket's."""
-        return io.BufferedReader(self, 1 << 16)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        self._socket.settimeout(_remaining_s(self._deadline_s))
-        return self._socket.recv_into(buffer)
-
-
 def _remaining_s(deadline_s: float) -> float:
     """Raises ``TimeoutError`` when it is over: a timeout of 0 would mean not to wait at all."""
     remaining_s = deadline_s - time.monotonic()
@@ -232,19 +256,38 @@ def _remaining_s(deadline_s: float) -> float:
     return remaining_s
 
 
-def _body(response: HTTPResponse) -> bytes:
-    """The whole body; one that ends early raises."""
-    if response.length is not None:
-        if response.length > ANSWER_BYTES_MAX:
-            raise ValueError(f"an answer of {response.length} bytes")
-        return response.read()
-    parts, held_bytes = [], 0
-    while part := response.read(1 << 16):
-        parts.append(part)
-        held_bytes += len(part)
-        if held_bytes > ANSWER_BYTES_MAX:
-            raise ValueError("an answer without an end")
-    return b"".join(parts)
+class Stream:
+    """An answer whose body is taken as it comes: iterate over it once, in any one of the three ways."""
+
+    def __init__(self, channel: Channel, head: HttpAnswer, silence_s: float) -> None:
+        self.head = head
+        self._channel = channel
+        self._silence_s = silence_s
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Pieces, until the end; raises ``UnheardError`` when it breaks off or nothing comes for too long."""
+        try:
+            while piece := self._channel.piece(time.monotonic() + self._silence_s):
+                yield piece
+        except TimeoutError:
+            raise UnheardError(f"said nothing for {self._silence_s:g} s", is_silence=True) from None
+        except (OSError, AnswerError) as error:
+            raise unheard(error) from error
+
+    def lines(self) -> Iterator[bytes]:
+        """Lines, without their ends; raises as well ``UnheardError`` for one that is too long."""
+        return self._read(LineReader().feed)
+
+    def events(self) -> Iterator[ServerSentEvent]:
+        """Server-Sent Events; raises as ``lines``."""
+        return self._read(EventReader().feed)
+
+    def _read(self, feed: Callable[[bytes], list[T]]) -> Iterator[T]:
+        for piece in self:
+            try:
+                yield from feed(piece)
+            except AnswerError as error:
+                raise unheard(error) from error
 
 
 def _is_readable(connection: socket.socket) -> bool:
@@ -271,12 +314,12 @@ def what_else(channels: Channels, host: Host, deadline_s: float) -> str | None:
     except (UnopenedError, TimeoutError):
         return None
     try:
-        channel.send(f"GET /livez HTTP/1.1\r\nHost: {host.name}:{host.port}\r\n\r\n".encode("latin-1"), limit_s)
+        channel.send(RequestForm("GET", [("Host", host.authority)]).request(paths.LIVEZ), limit_s)
         channel.hear("GET", limit_s)
     except TimeoutError:
         return None
-    except (OSError, HTTPException, ValueError) as error:
-        if isinstance(error, ConnectionError):  # closed without a word; http.client's own is one as well
+    except (OSError, AnswerError) as error:
+        if is_close_without_a_word(error):
             return "closes every connection without a word, as the port does that nodes use among themselves (peer)"
     finally:
         channel.close()

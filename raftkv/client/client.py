@@ -37,8 +37,10 @@ from raftkv.client.arguments import (
     result_of,
 )
 from raftkv.client.attempts import Attempts
-from raftkv.client.errors import Reply, SiblingsFound, not_found
-from raftkv.client.exchange import Call
+from raftkv.client.calls import Call
+from raftkv.client.errors import SiblingsFound, not_found
+from raftkv.client.exchange import Exchange
+from raftkv.client.http1 import HttpAnswer
 from raftkv.client.records import Page, Record, json_from_body, page_from_json, record_from_json, siblings_from_json
 from raftkv.client.servers import TRUST_ENVIRONMENT, parse_servers
 from raftkv.core.config import ClusterSection
@@ -92,9 +94,8 @@ class Client:
         self._idempotent = idempotent
         trusted = tls_ca or os.environ.get(TRUST_ENVIRONMENT) or None
         prover = _prover(secret_file, cluster)
-        self._attempts = Attempts(
-            parse_servers(servers), retry=retry, await_start=await_start, tls_ca=trusted, prover=prover
-        )
+        self._attempts = Attempts(parse_servers(servers), retry=retry, await_start=await_start)
+        self._exchange = Exchange(self._attempts, tls_ca=trusted, prover=prover)
         self._last = _LastWrite()
 
     @property
@@ -112,7 +113,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        self._attempts.close()
+        self._exchange.close()
 
     def __enter__(self) -> Self:
         return self
@@ -163,10 +164,10 @@ class Client:
         ``consistency``: ``"linearizable"``, ``"lease"``, ``"eventual"`` or ``"local"``; the cluster's own first choice
         unless named.
         """
-        reply = self._read(path_of(key), {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy})
-        if reply.status == 300:
-            raise SiblingsFound(siblings_from_json(reply.body, reply.headers))
-        return default if reply.status == 404 else reply.body
+        answer = self._read(path_of(key), {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy})
+        if answer.status == 300:
+            raise SiblingsFound(siblings_from_json(answer))
+        return default if answer.status == 404 else answer.body
 
     def get_record(
         self,
@@ -197,10 +198,10 @@ class Client:
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
         query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
-        reply = self._read(path_of(key), query, accept=names.JSON)
-        if reply.status == 300:
-            return siblings_from_json(reply.body, reply.headers)
-        return () if reply.status == 404 else (record_from_json(reply.body, reply.headers),)
+        answer = self._read(path_of(key), query, accept=names.JSON)
+        if answer.status == 300:
+            return siblings_from_json(answer)
+        return () if answer.status == 404 else (record_from_json(answer),)
 
     def page(
         self,
@@ -218,9 +219,9 @@ class Client:
         where the ``next`` begins: the server has a limit of its own, on keys and on bytes.
         """
         query = {"prefix": prefix or None, "start": start or None, "end": end, "limit": limit}
-        reply = self._read(paths.KEYS, {**query, "keys_only": 1 if keys_only else None, "consistency": consistency})
-        _must_exist(reply)
-        return page_from_json(reply.body, reply.headers)
+        answer = self._read(paths.KEYS, {**query, "keys_only": 1 if keys_only else None, "consistency": consistency})
+        _must_exist(answer)
+        return page_from_json(answer)
 
     def list(
         self,
@@ -245,9 +246,9 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """How the asked node sees itself and its cluster, as ``GET /status`` says it."""
-        reply = self._read(paths.STATUS, {})
-        _must_exist(reply)
-        return json_from_body(reply.body)
+        answer = self._read(paths.STATUS, {})
+        _must_exist(answer)
+        return json_from_body(answer.body)
 
     # -- writes
 
@@ -281,9 +282,9 @@ class Client:
         if context:
             headers[names.CONTEXT.name] = context
         query = {"ttl": checked_ttl(ttl), "w": checked_acks(acks), "n": n, "sloppy": sloppy}
-        reply = self._write("PUT", path_of(key), query, headers, bytes_of(value))
-        _must_exist(reply)
-        return _revision(reply)
+        answer = self._write("PUT", path_of(key), query, headers, bytes_of(value))
+        _must_exist(answer)
+        return _revision(answer)
 
     def delete(
         self,
@@ -311,9 +312,9 @@ class Client:
         not to wait.
         """
         body = msgspec.json.encode({"operations": [operation_of(one) for one in operations]})
-        reply = self._write("POST", paths.BATCH, {"w": checked_acks(acks)}, {"Content-Type": names.JSON}, body)
-        _must_exist(reply)
-        results = json_from_body(reply.body).get("results") or ()
+        answer = self._write("POST", paths.BATCH, {"w": checked_acks(acks)}, {"Content-Type": names.JSON}, body)
+        _must_exist(answer)
+        results = json_from_body(answer.body).get("results") or ()
         return tuple([result_of(one) for one in results])
 
     # -- in the style of a mapping
@@ -333,7 +334,7 @@ class Client:
 
     def __contains__(self, key: Key) -> bool:
         call = Call(method="HEAD", path=path_of(key), is_read=True, repeatable=True)
-        return self._attempts.perform(call, self._deadline_s()).status != 404
+        return self._exchange.perform(call, self._deadline_s()).status != 404
 
     def __iter__(self) -> Iterator[str]:
         return (record.key for record in self.list(keys_only=True))
@@ -342,9 +343,9 @@ class Client:
 
     def members(self) -> dict[str, Any]:
         """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
-        reply = self._read(paths.MEMBERS, {})
-        _must_exist(reply)
-        return json_from_body(reply.body)
+        answer = self._read(paths.MEMBERS, {})
+        _must_exist(answer)
+        return json_from_body(answer.body)
 
     def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
         """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
@@ -361,15 +362,15 @@ class Client:
 
     # -- requests
 
-    def _read(self, path: str, query: Mapping[str, Any], *, accept: str = "*/*") -> Reply:
+    def _read(self, path: str, query: Mapping[str, Any], *, accept: str = "*/*") -> HttpAnswer:
         call = Call(
             method="GET", path=path, query=query_of(query), headers={"Accept": accept}, is_read=True, repeatable=True
         )
-        return self._attempts.perform(call, self._deadline_s())
+        return self._exchange.perform(call, self._deadline_s())
 
     def _write(
         self, method: str, path: str, query: Mapping[str, Any], headers: dict[str, str], body: bytes = b""
-    ) -> Reply:
+    ) -> HttpAnswer:
         """Send a write with a key if the cluster takes keys, and find out whether it does."""
         deadline_s = self._deadline_s()
         call = Call(
@@ -390,24 +391,24 @@ class Client:
             if error.code != Code.NOT_SUPPORTED:
                 raise
         try:
-            reply = self._perform_write(call, deadline_s)
+            answer = self._perform_write(call, deadline_s)
         except RaftkvError as error:
             # Refused as before: it was not the key.
             self._idempotent = error.code == Code.NOT_SUPPORTED
             raise
         self._idempotent = False
-        return reply
+        return answer
 
-    def _perform_write(self, call: Call, deadline_s: float) -> Reply:
+    def _perform_write(self, call: Call, deadline_s: float) -> HttpAnswer:
         try:
-            reply = self._attempts.perform(call, deadline_s)
+            answer = self._exchange.perform(call, deadline_s)
         except DefiniteError as error:
             if not error.detail.startswith("w: "):
                 raise
             # The caller's word for it is another one.
             raise DefiniteError(error.code, f"acks: {error.detail[3:]}") from None
-        self._last.durability = reply.headers.get(names.DURABILITY.low, "")
-        return reply
+        self._last.durability = answer.header(names.DURABILITY.low)
+        return answer
 
     def _change(
         self,
@@ -425,10 +426,10 @@ class Client:
             repeatable=False,
             needs_proof=True,
         )
-        reply = self._attempts.perform(call, self._deadline_s())
-        if reply.status == 404:
-            raise not_found(reply)
-        return json_from_body(reply.body)
+        answer = self._exchange.perform(call, self._deadline_s())
+        if answer.status == 404:
+            raise not_found(answer)
+        return json_from_body(answer.body)
 
     def _deadline_s(self) -> float:
         return time.monotonic() + self._timeout_s
@@ -440,14 +441,14 @@ def _prover(secret_file: str | os.PathLike[str] | None, cluster: str) -> Prover 
     return Prover(read_key(Path(secret_file), cluster), cluster, wall_ms=lambda: time.time_ns() // 1_000_000)
 
 
-def _must_exist(reply: Reply) -> None:
+def _must_exist(answer: HttpAnswer) -> None:
     """A path of the API that is not there: an older server."""
-    if reply.status == 404:
-        raise not_found(reply)
+    if answer.status == 404:
+        raise not_found(answer)
 
 
-def _revision(reply: Reply) -> int:
-    revision = json_from_body(reply.body).get("revision")
+def _revision(answer: HttpAnswer) -> int:
+    revision = json_from_body(answer.body).get("revision")
     return revision if isinstance(revision, int) else 0
 
 

@@ -23,6 +23,7 @@ import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api.problems import Problem, read_problem
+from raftkv.client.http1 import HttpAnswer
 from raftkv.client.records import Record
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 
@@ -54,14 +55,6 @@ class SiblingsFound(DefiniteError):  # noqa: N818  as above
         self.records = records
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server answered; header names are lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
 class Setback(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt failed; ``retriable`` says whether the same request may fare better later or elsewhere.
 
@@ -78,35 +71,35 @@ class Setback(msgspec.Struct, frozen=True, kw_only=True):
     unreachable: str = ""
 
 
-def judge(reply: Reply, *, is_read: bool) -> Setback | None:
+def judge(answer: HttpAnswer, *, is_read: bool) -> Setback | None:
     """What the answer means; ``None`` when it is not a failure.
 
     That there is no such key or member (404 ``not_found``) is left to the caller, and only that.
     """
-    if reply.status in _NO_FAILURE:
+    if answer.status in _NO_FAILURE:
         return None
-    problem = _problem(reply)
-    if reply.status == 404:
-        if _speaks_of_what_was_asked(reply, problem):
+    problem = _problem(answer)
+    if answer.status == 404:
+        if _speaks_of_what_was_asked(answer, problem):
             return None
         if problem.code != Code.UNKNOWN_ROUTE:
             return Setback(error=DefiniteError(UNREACHABLE, STRANGER), retriable=True)
-    code, detail = problem.code, problem.detail or f"answered with status {reply.status}"
-    retry_after_s = _retry_after_s(reply)
-    if reply.status == 412:
+    code, detail = problem.code, problem.detail or f"answered with status {answer.status}"
+    retry_after_s = _retry_after_s(answer)
+    if answer.status == 412:
         error = PreconditionFailed(detail, problem.revision or 0)
         return Setback(error=error, retriable=False, settled=True)
-    retriable = reply.status in _RETRIED or reply.status >= 500
-    if is_read or _is_definite(reply.status, problem):
+    retriable = answer.status in _RETRIED or answer.status >= 500
+    if is_read or _is_definite(answer.status, problem):
         error_code = code or UNREACHABLE
         return Setback(error=DefiniteError(error_code, detail, retry_after_s=retry_after_s), retriable=retriable)
     unknown = IndefiniteError(code or Code.OUTCOME_UNKNOWN, detail, retry_after_s=retry_after_s)
     return Setback(error=unknown, retriable=True)
 
 
-def not_found(reply: Reply) -> DefiniteError:
+def not_found(answer: HttpAnswer) -> DefiniteError:
     """The failure behind a 404 that is not about a key."""
-    return DefiniteError(Code.NOT_FOUND, _problem(reply).detail)
+    return DefiniteError(Code.NOT_FOUND, _problem(answer).detail)
 
 
 def _is_definite(status: int, problem: Problem) -> bool:
@@ -116,19 +109,19 @@ def _is_definite(status: int, problem: Problem) -> bool:
     return 400 <= status < 500 and status != 408
 
 
-def _speaks_of_what_was_asked(reply: Reply, problem: Problem) -> bool:
+def _speaks_of_what_was_asked(answer: HttpAnswer, problem: Problem) -> bool:
     """Does a 404 speak of a key or a member? Any web server has one for a path that it does not know.
 
     An answer to HEAD has no body to say so in; raftkv's has the header that every read of a key has.
     """
-    return problem.code == Code.NOT_FOUND or (not reply.body and names.NODE.low in reply.headers)
+    return problem.code == Code.NOT_FOUND or (not answer.body and bool(answer.header(names.NODE.low)))
 
 
-def _problem(reply: Reply) -> Problem:
-    return read_problem(reply.body) if "json" in reply.headers.get("content-type", "") else Problem()
+def _problem(answer: HttpAnswer) -> Problem:
+    return read_problem(answer.body) if "json" in answer.header("content-type") else Problem()
 
 
-def _retry_after_s(reply: Reply) -> float | None:
+def _retry_after_s(answer: HttpAnswer) -> float | None:
     """Seconds; a date, which ``Retry-After`` may also carry, is none of our servers' words and is passed over."""
-    text = reply.headers.get(names.RETRY_AFTER.low, "")
+    text = answer.header(names.RETRY_AFTER.low)
     return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else None

@@ -1,4 +1,7 @@
-"""Whom a client connects to, and why it could not: each reason in its own words. Pure: errors in, sentences out."""
+"""Whom a client connects to, and why it could not: each reason in its own words. Pure: errors in, sentences out.
+
+What is known of a request decides what may be sent again: ``UnopenedError`` is definite, ``UnheardError`` in doubt.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import ssl
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from raftkv.client.http1 import AnswerError, CutError, UnreadableError
 from raftkv.core.errors import UsageError
 
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -61,6 +65,18 @@ class UnheardError(Exception):
     def __init__(self, reason: str, *, is_silence: bool = False) -> None:
         super().__init__(reason)
         self.is_silence = is_silence
+
+
+def unheard(error: OSError | AnswerError) -> UnheardError:
+    """What it means to who sent a request that the connection, or the answer, came to ``error``."""
+    if isinstance(error, UnreadableError):
+        return UnheardError(f"unreadable answer: {error}")
+    return UnheardError(f"connection lost: {error}" if isinstance(error, OSError) else str(error))
+
+
+def is_close_without_a_word(error: OSError | AnswerError) -> bool:
+    """Was the connection closed, or reset, before any answer?"""
+    return error.is_silent if isinstance(error, CutError) else isinstance(error, ConnectionError)
 
 
 def unopened(error: OSError | UnicodeError, host: Host, *, in_handshake: bool) -> UnopenedError:

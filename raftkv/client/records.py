@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.api import headers as names
+from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import DefiniteError
 
 
@@ -86,18 +87,18 @@ class _Items(msgspec.Struct, frozen=True):
     revision: int
 
 
-def record_from_json(body: bytes, headers: Mapping[str, str]) -> Record:
+def record_from_json(answer: HttpAnswer) -> Record:
     """The record in the JSON form of ``GET /kv/{key}``."""
     try:
-        return _record(msgspec.json.decode(body, type=_Item), provenance(headers))
+        return _record(msgspec.json.decode(answer.body, type=_Item), provenance(answer))
     except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
         raise not_raftkv(error) from None
 
 
-def siblings_from_json(body: bytes, headers: Mapping[str, str]) -> tuple[Record, ...]:
+def siblings_from_json(answer: HttpAnswer) -> tuple[Record, ...]:
     """The records in a 300 answer of ``GET /kv/{key}``, oldest stamp first."""
     try:
-        found, origin = msgspec.json.decode(body, type=_Siblings), provenance(headers)
+        found, origin = msgspec.json.decode(answer.body, type=_Siblings), provenance(answer)
         return tuple([_record(_sibling(found.key, one), origin) for one in found.siblings])
     except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
         raise not_raftkv(error) from None
@@ -107,10 +108,10 @@ def _sibling(key: str, one: _Sibling) -> _Item:
     return _Item(key, one.version, one.revision, one.revision, one.value, one.node, one.ttl_left)
 
 
-def page_from_json(body: bytes, headers: Mapping[str, str]) -> Page:
+def page_from_json(answer: HttpAnswer) -> Page:
     """The page in the answer of ``GET /kv``."""
     try:
-        found, origin = msgspec.json.decode(body, type=_Items), provenance(headers)
+        found, origin = msgspec.json.decode(answer.body, type=_Items), provenance(answer)
         records = tuple([_record(item, origin) for item in found.items])
     except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
         raise not_raftkv(error) from None
@@ -130,15 +131,15 @@ def not_raftkv(error: Exception) -> DefiniteError:
     return DefiniteError("bad_answer", f"the server's answer is not one of raftkv: {error}")
 
 
-def provenance(headers: Mapping[str, str]) -> dict[str, Any]:
+def provenance(answer: HttpAnswer) -> dict[str, Any]:
     """What a read says of itself in its headers."""
-    staleness, replicas = headers.get(names.STALENESS.low, "0"), headers.get(names.REPLICAS.low, "")
+    staleness, replicas = answer.header(names.STALENESS.low) or "0", answer.header(names.REPLICAS.low)
     return {
-        "consistency": headers.get(names.CONSISTENCY.low, ""),
-        "node": headers.get(names.NODE.low, ""),
+        "consistency": answer.header(names.CONSISTENCY.low),
+        "node": answer.header(names.NODE.low),
         "staleness_ms": int(staleness) if staleness.isascii() and staleness.isdigit() else None,
         "replicas": tuple(replicas.split(",")) if replicas else (),
-        "context": headers.get(names.CONTEXT.low, ""),
+        "context": answer.header(names.CONTEXT.low),
     }
 
 

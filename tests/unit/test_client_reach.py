@@ -158,7 +158,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("raftkv.client.attempts.time", clock)
+    monkeypatch.setattr("raftkv.client.exchange.time", clock)
     return clock
 
 

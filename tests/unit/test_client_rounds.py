@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from raftkv.client.errors import PreconditionFailed, Reply, judge
+from raftkv.client.errors import PreconditionFailed, judge
 from raftkv.client.servers import DEFAULT_SERVERS, Rounds, attempt_s, parse_servers
 from raftkv.core.errors import DefiniteError, IndefiniteError
+from tests.unit.fake_server import heard
 
 
 def test_servers_come_from_a_list_a_string_the_environment_or_the_embedded_cluster(monkeypatch):
@@ -100,8 +101,9 @@ def test_an_attempt_leaves_time_for_another_server_unless_it_must_not_be_repeate
 
 
 def reply(status, **problem):
-    headers = {"content-type": "application/problem+json"} if problem else {}
-    return Reply(status=status, headers=headers, body=msgspec.json.encode(problem) if problem else b"<html>")
+    if not problem:
+        return heard(status, b"<html>")
+    return heard(status, msgspec.json.encode(problem), content_type="application/problem+json")
 
 
 @pytest.mark.parametrize("answer", [reply(200), reply(201), reply(202), reply(404, code="not_found", applied="no")])
@@ -128,10 +130,10 @@ def test_an_unknown_route_is_not_a_missing_key(is_read):
 
 
 def test_an_answer_to_head_says_by_its_headers_that_there_is_no_such_key():
-    of_raftkv = Reply(status=404, headers={"raftkv-node": "n1"}, body=b"")
+    of_raftkv = heard(404, raftkv_node="n1")
 
     assert judge(of_raftkv, is_read=True) is None
-    assert judge(Reply(status=404, headers={}, body=b""), is_read=True) is not None
+    assert judge(heard(404), is_read=True) is not None
 
 
 @pytest.mark.parametrize(

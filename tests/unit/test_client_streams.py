@@ -1,16 +1,21 @@
 """Answers that are taken as they come: piece by piece, in lines, in events; no faster than they are taken."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
 
+from raftkv import DefiniteError
 from raftkv.client import events
 from raftkv.client.async_channels import AsyncChannels
+from raftkv.client.attempts import Attempts
+from raftkv.client.calls import Call
 from raftkv.client.events import EventReader, ServerSentEvent
+from raftkv.client.exchange import Exchange
 from raftkv.client.http1 import UnreadableError
 from raftkv.client.reach import UnheardError, UnopenedError, host_of
-from tests.unit.fake_server import CUT, HANG, Dripping, Told, unused_url
+from tests.unit.fake_server import CUT, HANG, Dripping, Told, problem, unused_url
 
 
 def taken(url, way="__aiter__", *, count=1000, silence_s=5.0, times=1):
@@ -148,3 +153,74 @@ def test_an_answer_that_drips_is_as_bounded_in_time_as_any(serve):
     with pytest.raises(UnheardError):
         asyncio.run(run())
     assert time.monotonic() - begun_s < 5
+
+
+# -- in a thread of its own
+
+FOLLOW = Call(method="GET", path="/x", headers={"Accept": "text/event-stream"}, is_read=True, repeatable=True)
+
+
+@contextlib.contextmanager
+def following(*urls, silence_s=5.0, within_s=5.0):
+    exchange = Exchange(Attempts(urls, retry=True), tls_ca=None)
+    with exchange.open(FOLLOW, time.monotonic() + within_s, silence_s) as stream:
+        yield stream
+    exchange.close()
+
+
+def test_events_are_iterated_over_as_they_come(serve):
+    with following(serve(Dripping([b"data: a\n\nda", 0.05, b"ta: b\n\n", HANG])).url) as stream:
+        events = stream.events()
+
+        assert stream.head.header("content-type") == "text/event-stream"
+        assert [next(events).data, next(events).data] == [b"a", b"b"]
+
+
+def test_lines_and_pieces_are_iterated_over_to_the_end_and_the_connection_serves_on(serve):
+    server = serve(Dripping([b"a\nb", 0.05, b"c\nd"]))
+    exchange = Exchange(Attempts((server.url,), retry=True), tls_ca=None)
+    for way, expected in (("lines", [b"a", b"bc"]), ("__iter__", [b"a\nb", b"c\nd"])):
+        with exchange.open(FOLLOW, time.monotonic() + 5, 5.0) as stream:
+            assert list(getattr(stream, way)()) == expected
+
+    assert server.connections == 1
+
+
+def test_a_stream_is_opened_at_the_next_server_when_one_does_not_answer_or_refuses(serve):
+    refusing = serve(problem(503, "not_ready", "no"))
+    with following(unused_url(), serve(CUT).url, refusing.url, serve(Dripping([b"a"])).url) as stream:
+        assert list(stream) == [b"a"]
+    assert refusing.asked[0].headers["accept"] == "text/event-stream"
+
+
+@pytest.mark.parametrize("answer", [problem(400, "bad_request", "no"), problem(404, "not_found", "no")])
+def test_an_answer_that_is_no_stream_is_a_failure_in_its_own_words(serve, answer):
+    with pytest.raises(DefiniteError) as failed, following(serve(answer).url):
+        pass
+
+    assert failed.value.detail == f"it is {failed.value.code}"
+
+
+@pytest.mark.parametrize(
+    ("ends", "why", "is_silence"), [(CUT, "ended in the middle", False), (HANG, "said nothing for 0.2 s", True)]
+)
+def test_a_stream_that_breaks_off_or_falls_silent_says_so_after_what_it_gave(serve, ends, why, is_silence):
+    server = serve(Dripping([b"a", 0.1, b"b", 0.1, b"c", ends]))
+    found = []
+    with pytest.raises(UnheardError, match=why) as failed, following(server.url, silence_s=0.2) as stream:
+        found.extend(stream)
+
+    assert found == [b"a", b"b", b"c"]
+    assert failed.value.is_silence == is_silence
+
+
+def test_a_thread_that_is_slow_makes_the_server_wait(serve):
+    server = serve(Dripping([b"x" * 65536] * 1000))
+    with following(server.url) as stream:
+        pieces = iter(stream)
+        first = len(next(pieces))
+        time.sleep(0.5)
+        sent_early = server.dripped
+
+        assert sent_early < 500  # what the two sockets hold
+        assert first + sum(map(len, pieces)) == 1000 * 65536
