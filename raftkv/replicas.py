@@ -20,6 +20,7 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.rules import rules_of
 from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
+from raftkv.formats import entries
 from raftkv.joining import check_still_member, join
 from raftkv.machine.machine import MachineLimits
 from raftkv.peers.greeting import Greeter
@@ -80,7 +81,7 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
     rules = rules_of(config)
     identity = begin_life(home, node_id, rules, os.urandom, is_alone=len(config.node) == 1)
     link = _link(config, node_id, events, surroundings)
-    greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s)
+    greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s, reads=entries.NEWEST)
     if config.cluster.mode == "quorum":
         if identity.identity.others:
             _refuse_without(home / "store")
@@ -178,6 +179,7 @@ def _raft(  # noqa: PLR0917
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
         misfits=greeter.misfits,
+        reads=greeter.reads,
         memory=memory_of(identity.identity, log.term),
         save=lambda memory: identity.save(with_memory(identity.identity, memory)),
     )

@@ -28,6 +28,19 @@ STARTS_MAX: Final = 1_000
 """Own starts that are remembered; a peer that was away for more than so many is believed."""
 
 
+PROTOCOLS: Final = (3, 3)
+"""The oldest and the newest protocol between nodes that this version speaks: all that follows a greeting."""
+
+PROTOCOLS_BEFORE: Final = (2, 2)
+"""What versions spoke that did not say it yet."""
+
+COMMANDS_BEFORE: Final = 1
+"""The newest format of commands that they read."""
+
+COMMANDS_OF_PROTOCOL: Final = 2
+"""Whoever speaks protocol 3 reads commands up to this format at least."""
+
+
 class Standing(enum.StrEnum):
     """A raft node's among its peers: new, making good what its disk lost, or a member that counts.
 
@@ -69,6 +82,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a data directory says of itself: whose it is, its starts, oldest first, and the lives met of each peer.
 
     ``standing``, ``voteless_through_term`` and ``difference`` are raft mode's (``raftkv.raft.standing.readmission``).
+    ``reads`` is up to which format each peer reads commands, by what it said last.
     """
 
     node: str
@@ -79,6 +93,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     standing: Standing = Standing.NEW
     voteless_through_term: int = 0
     difference: str = ""
+    reads: Mapping[str, int] = {}
 
     @property
     def life(self) -> Life:
@@ -90,6 +105,8 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
     """What a node says of itself on each new connection, before anything else.
 
     ``is_blank``: it has never voted nor held an entry. ``others`` is whom it remembers, the one it greets among them.
+    ``protocols`` are the oldest and the newest that it speaks, ``reads`` the newest format of commands that it reads.
+    Fields are only ever appended: this is the one message that every version must understand of every other.
     """
 
     node: str
@@ -98,6 +115,8 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
     rules: Mapping[str, Rule]
     is_blank: bool
     others: Mapping[str, Lives]
+    protocols: tuple[int, int] = PROTOCOLS_BEFORE
+    reads: int = COMMANDS_BEFORE
 
 
 def started(identity: Identity, nonce: str) -> Identity:
@@ -106,13 +125,28 @@ def started(identity: Identity, nonce: str) -> Identity:
     return msgspec.structs.replace(identity, starts=(*identity.starts, Life(start, nonce))[-STARTS_MAX:])
 
 
-def greeting_of(identity: Identity, rules: Mapping[str, Rule], *, is_blank: bool) -> Greeting:
+def greeting_of(
+    identity: Identity, rules: Mapping[str, Rule], *, is_blank: bool, reads: int = COMMANDS_OF_PROTOCOL
+) -> Greeting:
     """How the node greets."""
-    return Greeting(identity.node, identity.disk, identity.life, rules, is_blank, identity.others)
+    return Greeting(identity.node, identity.disk, identity.life, rules, is_blank, identity.others, PROTOCOLS, reads)
+
+
+def _version_fault(greeting: Greeting) -> str:
+    """Is the sender too old or too new to be spoken to?"""
+    (their_oldest, their_newest), (oldest, newest) = greeting.protocols, PROTOCOLS
+    if max(their_oldest, oldest) <= min(their_newest, newest):
+        return ""
+    which = "an older" if their_newest < oldest else "a newer"
+    spoken = f"protocols {their_oldest} to {their_newest}, this one {oldest} to {newest}"
+    return f"{greeting.node} runs {which} version of raftkv: it speaks {spoken}"
 
 
 def misfit(identity: Identity, rules: Mapping[str, Rule], greeting: Greeting) -> str:
     """Why the sender of ``greeting`` and this node cannot take part in one cluster; empty if they can."""
+    fault = _version_fault(greeting)
+    if fault:
+        return fault
     differing = differences(greeting.rules, rules)
     if differing:
         return f"{greeting.node} has other rules: {differing}"
@@ -167,7 +201,10 @@ def with_met(identity: Identity, greeting: Greeting) -> Identity:
             others[node] = _merged(others.get(node, {}), known)
     sender = {disk: Met(met.life, is_replaced=True) for disk, met in others.get(greeting.node, {}).items()}
     others[greeting.node] = _merged({**sender, greeting.disk: Met(greeting.life)}, {})
-    return identity if others == identity.others else msgspec.structs.replace(identity, others=others)
+    reads = {**identity.reads, greeting.node: greeting.reads}
+    if (others, reads) == (identity.others, identity.reads):
+        return identity
+    return msgspec.structs.replace(identity, others=others, reads=reads)
 
 
 def _merged(ours: Lives, theirs: Lives) -> Lives:

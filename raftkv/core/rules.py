@@ -19,8 +19,9 @@ from raftkv.core.config import ClusterConfig
 Rule = str | int | float | bool
 """A rule's value; members are one text, sorted."""
 
-FORMATS: Final = {"formats.command": 1, "formats.hash": 1}
-"""How entries are encoded and what replicas compute from them: nodes that differ here are of different versions."""
+FORMATS: Final = {"formats.hash": 1}
+"""What replicas compute and compare. How entries are encoded is no rule: nodes that read more and less stand together,
+and say how much when they greet each other."""
 
 ALWAYS: Final = {
     "raft": ("raft.idempotency_window_s", "raft.idempotency_keys"),

@@ -91,6 +91,10 @@ class Machine:
             ConfigureCommand: self._configure,
         }
 
+    def over(self, tables: Tables) -> Machine:
+        """A machine like this one, over other tables."""
+        return Machine(tables, self._limits, newest_format=self._newest_format)
+
     @property
     def clock_ms(self) -> int:
         """The latest stamp applied, in milliseconds since the epoch."""

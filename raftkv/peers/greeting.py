@@ -17,7 +17,16 @@ from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
-from raftkv.core.identity import Greeting, Identity, greeting_of, is_replaced, misfit, own_fault, with_met
+from raftkv.core.identity import (
+    COMMANDS_OF_PROTOCOL,
+    Greeting,
+    Identity,
+    greeting_of,
+    is_replaced,
+    misfit,
+    own_fault,
+    with_met,
+)
 from raftkv.core.rules import Rule
 from raftkv.peers.notices import Notices
 
@@ -84,9 +93,17 @@ class Greeter:
     """
 
     def __init__(
-        self, store: IdentityStore, rules: Mapping[str, Rule], *, link: Link, clock: Callable[[], float]
+        self,
+        store: IdentityStore,
+        rules: Mapping[str, Rule],
+        *,
+        link: Link,
+        clock: Callable[[], float],
+        reads: int = COMMANDS_OF_PROTOCOL,
     ) -> None:
+        """``reads`` is the newest format of commands that this node reads."""
         self.misfits: dict[str, str] = {}
+        self._reads = reads
         self._store = store
         self._rules = rules
         self._listener: Listener
@@ -105,6 +122,10 @@ class Greeter:
         """Tell ``listener`` of the peers that fit from now on, and ``newcomers`` of their disks."""
         self._listener, self._newcomers = listener, newcomers
 
+    def reads(self, peer: str) -> int:
+        """The newest format of commands that ``peer`` is known to read: by what it said last, in whichever life."""
+        return self._store.identity.reads.get(peer, COMMANDS_OF_PROTOCOL)
+
     def send(self, peer: str, payload: bytes) -> bool:
         """Send, if ``peer`` was met on the present connection."""
         return peer in self._met and self._link.send(peer, payload)
@@ -116,7 +137,7 @@ class Greeter:
         identity = self._store.identity
         self._greeted[peer] = None
         is_blank = self._newcomers is not None and self._newcomers.is_blank
-        self._link.send(peer, _encode(greeting_of(identity, self._rules, is_blank=is_blank)))
+        self._link.send(peer, _encode(greeting_of(identity, self._rules, is_blank=is_blank, reads=self._reads)))
         if identity.node in self.misfits:
             self._refuse_as_copy(peer)
 

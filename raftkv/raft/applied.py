@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from raftkv.core.replicator import Shown, Subscribers
-from raftkv.machine.machine import Machine, MachineLimits
+from raftkv.machine.machine import Machine
 from raftkv.raft.engine.internals import NO_OP
 from raftkv.raft.ports import StatePort
 from raftkv.raft.reading.freshness import Freshness
@@ -31,7 +31,6 @@ class AppliedState:
         state: StatePort,
         machine: Machine,
         *,
-        limits: MachineLimits,
         divergence: Divergence,
         visibility: Visibility,
         freshness: Freshness,
@@ -41,7 +40,6 @@ class AppliedState:
         self.state = state
         self.machine = machine
         self.uncommitted_since_s: float | None = None
-        self._limits = limits
         self._divergence = divergence
         self._visibility = visibility
         self._freshness = freshness
@@ -86,7 +84,7 @@ class AppliedState:
     def take_over(self, directory: Path, index: int) -> None:
         """Go on with the state of a snapshot at ``index``, loaded into ``directory``."""
         self.state.switch(directory)
-        self.machine = Machine(self.state.tables, self._limits)
+        self.machine = self.machine.over(self.state.tables)
         assert self.machine.applied_index == index
         self._divergence.applied(index, self.machine.state_hash)
         self._show(index)

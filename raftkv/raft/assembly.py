@@ -58,6 +58,8 @@ class World(NamedTuple):
     wall_ms: Callable[[], int]
     free_bytes: Callable[[], int]
     random: random_module.Random
+    reads: Callable[[str], int]
+    """The newest format of commands that a peer is known to read."""
 
 
 class Parts:
@@ -112,7 +114,7 @@ def wire_raft(settings: ReplicaSettings, world: World, *, memory: Memory, save: 
     """All parts of one replica; ``memory`` and ``save`` are as ``Readmission`` needs them."""
     parts = Parts()
     now_s = world.clock()
-    machine = Machine(world.state.tables, settings.limits)
+    machine = Machine(world.state.tables, settings.limits, newest_format=settings.reads)
     parts.electorate = Electorate(settings.node_id, Voters.of(settings.members))
     parts.room = Room(world.free_bytes, reserve_bytes=settings.disk_reserve_bytes)
     parts.delays = Delays(
@@ -137,7 +139,6 @@ def wire_raft(settings: ReplicaSettings, world: World, *, memory: Memory, save: 
     parts.applied = AppliedState(
         world.state,
         machine,
-        limits=settings.limits,
         divergence=parts.divergence,
         visibility=parts.visibility,
         freshness=parts.freshness,
@@ -157,6 +158,7 @@ def wire_raft(settings: ReplicaSettings, world: World, *, memory: Memory, save: 
         readmission=parts.readmission,
         participation=parts.participation,
         machine=lambda: parts.applied.machine,
+        reads=world.reads,
     )
     return parts
 

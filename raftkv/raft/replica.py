@@ -45,17 +45,21 @@ class RaftReplica:
         free_bytes: Callable[[], int],
         random: random_module.Random,
         misfits: Mapping[str, str] | None = None,
+        reads: Callable[[str], int] | None = None,
         memory: Memory | None = None,
         save: Callable[[Memory], None] | None = None,
     ) -> None:
         """``misfits`` are the nodes that may not take part, with the reason, as ``raftkv.peers.greeting`` tells.
 
+        ``reads`` tells the newest format of commands that a peer is known to read; without it every peer is like this.
         ``memory`` is the standing that this node has among its peers, ``save`` keeps it; without it is a member.
         """
         self._settings = settings
         self._misfits = {} if misfits is None else misfits
         self._log, self._link, self._clock = log, link, clock
-        world = World(log, state, snapshots, link, clock, wall_ms, free_bytes, random)
+        world = World(
+            log, state, snapshots, link, clock, wall_ms, free_bytes, random, reads or (lambda _peer: settings.reads)
+        )
         self.parts = wire_raft(settings, world, memory=memory or Memory(), save=save or (lambda _memory: None))
         self.conversation = self.parts.conversation
         self._closed = self.sent_ahead = False

@@ -25,7 +25,7 @@ from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.reading.readers import Readers
-from raftkv.raft.settings import NOT_OF_RAFT, ReplicaSettings, out_of_service, overloaded
+from raftkv.raft.settings import NOT_OF_RAFT, ReplicaSettings, not_read, out_of_service, overloaded
 from raftkv.raft.standing.participation import Participation
 from raftkv.raft.standing.readmission import Readmission
 from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
@@ -44,7 +44,9 @@ class Requests:
         readmission: Readmission,
         participation: Participation,
         machine: Callable[[], Machine],
+        reads: Callable[[str], int],
     ) -> None:
+        """``reads`` tells the newest format of commands that a peer is known to read."""
         self._electorate = electorate
         self._limit_bytes = settings.largest_command_bytes - BATCH_OVERHEAD_BYTES
         self._proposals = proposals
@@ -52,6 +54,7 @@ class Requests:
         self._readmission = readmission
         self._participation = participation
         self._machine = machine
+        self._reads = reads
 
     def submit(self, request: Request, deadline_s: float, pending: Pending, status: Callable[[], Status]) -> None:
         """Begin to do what ``request`` asks."""
@@ -112,5 +115,15 @@ class Requests:
         elif proposal.size_bytes > limit_bytes:
             detail = f"one request may carry {limit_bytes} bytes"
             pending.resolve(Refused(code=Code.VALUE_TOO_LARGE, detail=detail))
+        elif (refusal := self._not_read(proposal.least_format)) is not None:
+            pending.resolve(refusal)
         elif not self._proposals.add(proposal, acks=acks, deadline_s=deadline_s, pending=pending):
             pending.resolve(overloaded("writes"))
+
+    def _not_read(self, command_format: int) -> Refused | None:
+        """Why a command may not be proposed now: a member that does not read it would have to stop."""
+        for peer in self._electorate.others:
+            reads = self._reads(peer)
+            if reads < command_format:
+                return not_read(peer, command_format, reads)
+        return None

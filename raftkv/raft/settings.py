@@ -8,11 +8,15 @@ import msgspec
 
 from raftkv.core.config import DelaysSection
 from raftkv.core.errors import Code, Refused
+from raftkv.formats import entries
 from raftkv.machine.machine import MachineLimits
 
 
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one replica. ``members`` names every node of the cluster, this one included."""
+    """The settings of one replica. ``members`` names every node of the cluster, this one included.
+
+    ``reads`` is the newest format of commands that it reads: as new as this version, but where tests run an older one.
+    """
 
     node_id: str
     members: tuple[str, ...]
@@ -27,6 +31,7 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
     disk_reserve_bytes: int
     max_waiting: int
     limits: MachineLimits
+    reads: int = entries.NEWEST
     delays: DelaysSection = DelaysSection()
 
 
@@ -67,6 +72,15 @@ SHUTTING_DOWN: Final = Refused(code=Code.NO_LEADER, detail="this node is shuttin
 def out_of_service(reason: str) -> Refused:
     """Ask another node: this one serves nobody."""
     return Refused(code=Code.QUORUM_UNREACHABLE, detail=f"this node takes no part: {reason}", retry_after_s=1.0)
+
+
+def not_read(peer: str, command_format: int, reads: int) -> Refused:
+    """``peer`` would have to stop at such a command."""
+    detail = (
+        f"node {peer} reads commands up to format {reads}, this one has format {command_format}: every node must run a"
+        " version that knows it, and have been met since"
+    )
+    return Refused(code=Code.NOT_SUPPORTED, detail=detail)
 
 
 def overloaded(what: str) -> Refused:

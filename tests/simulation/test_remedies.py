@@ -16,6 +16,7 @@ from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_retention as retention
+from tests.simulation import test_versions as versions
 from tests.unit import test_peers_greeting as greeting
 
 TABLE = [
@@ -76,6 +77,7 @@ TABLE = [
     ("outdated greetings", greeting.test_a_greeting_from_a_life_that_is_over_undoes_nothing_that_was_learnt_since),
     ("own memory", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
     ("rules", readmission.test_nodes_with_other_rules_take_no_part_and_both_say_which),
+    ("read by all", versions.test_what_a_member_does_not_read_is_refused_by_its_name_until_it_is_upgraded),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
     ("compared hashes", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
     ("compared hashes", divergence.test_a_leader_that_is_wrong_stops_leading),

@@ -2,10 +2,22 @@
 
 from itertools import count
 
+import msgspec
 import pytest
 
 from raftkv.core import identity as module
-from raftkv.core.identity import Greeting, Identity, greeting_of, is_replaced, misfit, own_fault, started, with_met
+from raftkv.core.identity import (
+    PROTOCOLS,
+    PROTOCOLS_BEFORE,
+    Greeting,
+    Identity,
+    greeting_of,
+    is_replaced,
+    misfit,
+    own_fault,
+    started,
+    with_met,
+)
 
 RULES = {"rule": 1}
 nonces = count()
@@ -116,3 +128,33 @@ def test_what_is_remembered_is_bounded(n1):
     assert n1.others["n2"][f"n2-{3 * module.DISKS_MAX - 1}"].is_replaced is False
     assert len(n1.starts) == module.STARTS_MAX
     assert n1.life.start == module.STARTS_MAX + 6
+
+
+@pytest.mark.parametrize(
+    ("protocols", "which"), [(PROTOCOLS_BEFORE, "an older"), ((1, 2), "an older"), ((4, 9), "a newer")]
+)
+def test_who_is_too_old_or_too_new_to_be_spoken_to_is_told_so_before_any_rule(protocols, which):
+    n1, n2 = begin(disk("n1", 1)), begin(disk("n2", 1))
+    greeting = msgspec.structs.replace(greeting_of(n1, {"rule": 2}, is_blank=False), protocols=protocols)
+
+    said = misfit(n2, RULES, greeting)
+
+    assert said.startswith(f"n1 runs {which} version of raftkv: it speaks protocols {protocols[0]} to {protocols[1]}")
+
+
+@pytest.mark.parametrize("protocols", [PROTOCOLS, (1, PROTOCOLS[1]), (PROTOCOLS[0], 99)])
+def test_versions_whose_protocols_overlap_fit(protocols):
+    greeting = msgspec.structs.replace(greeting_of(begin(disk("n1", 1)), RULES, is_blank=False), protocols=protocols)
+
+    assert misfit(begin(disk("n2", 1)), RULES, greeting) == ""
+
+
+def test_a_greeting_without_versions_is_of_a_version_before_and_one_with_more_fields_is_read():
+    greeting = greets(begin(disk("n1", 1)))
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(greeting))
+
+    before = msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:-2]), type=Greeting)
+    later = msgspec.msgpack.decode(msgspec.msgpack.encode([*fields, "more"]), type=Greeting)
+
+    assert (before.protocols, before.reads) == (PROTOCOLS_BEFORE, 1)
+    assert later == greeting

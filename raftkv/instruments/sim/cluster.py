@@ -205,7 +205,9 @@ class SimulatedCluster:
             raise StartupError(f"its disk holds the data of a cluster with other rules: {differing}")
         machine.save(msgspec.structs.replace(started(held, nonce), rules=always))
         port = Port(self.network, machine.name)
-        machine.greeter = Greeter(_OnMachine(machine), machine.rules, link=port, clock=machine.now_s)
+        machine.greeter = Greeter(
+            _OnMachine(machine), machine.rules, link=port, clock=machine.now_s, reads=machine.reads
+        )
         process = self._mode.make(machine, machine.greeter)
         machine.greeter.attach(process.conversation, process if isinstance(process, Newcomers) else None)
         return process

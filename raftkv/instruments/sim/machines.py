@@ -20,6 +20,7 @@ from raftkv.core.identity import Identity
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
+from raftkv.formats import entries
 from raftkv.instruments.sim.disk import UNLIMITED, Crashed, VirtualDisk
 from raftkv.instruments.sim.schedule import Event, Schedule
 from raftkv.peers.greeting import Greeter
@@ -75,7 +76,8 @@ class Observer:
 class Machine:
     """One machine: its disk, ``identity`` and what it ``keeps`` outlive the process, ``process`` is one life of a node.
 
-    ``rules`` are those its node is configured with; ``greeter`` is what stands between the network and the process.
+    ``rules`` are those its node is configured with, ``reads`` is the newest format of commands that the version on it
+    reads; ``greeter`` is what stands between the network and the process.
 
     Its monotonic clock runs at ``rate`` times the simulation's, its wall clock is ``wall_offset_s`` off.
     """
@@ -87,6 +89,7 @@ class Machine:
         self.keeps: Any = None
         self.identity: Identity | None = None
         self.rules: dict[str, Rule] = {}
+        self.reads = entries.NEWEST
         self.greeter: Greeter | None = None
         self.process: Process | None = None
         self.is_paused = False

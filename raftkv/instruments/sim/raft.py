@@ -143,6 +143,7 @@ class RaftMode(Observer):
             free_bytes=machine.free_bytes,
             random=random_module.Random(machine.random.getrandbits(64)),
             misfits=port.misfits,
+            reads=port.reads,
             memory=memory_of(_identity(machine), log.term),
             save=lambda memory: machine.save(with_memory(_identity(machine), memory)),
         )
@@ -155,7 +156,7 @@ class RaftMode(Observer):
         limits = msgspec.structs.replace(self._settings.limits, idempotency_keys=machine.rules["raft.idempotency_keys"])
         timeout_s = machine.rules["raft.election_timeout_s"]
         return msgspec.structs.replace(
-            self._settings, node_id=machine.name, limits=limits, election_timeout_s=timeout_s
+            self._settings, node_id=machine.name, limits=limits, election_timeout_s=timeout_s, reads=machine.reads
         )
 
     # --- operators
