@@ -56,34 +56,27 @@ class Totals(msgspec.Struct, kw_only=True):
     operations: Counter[str] = msgspec.field(default_factory=Counter)
     events: Counter[str] = msgspec.field(default_factory=Counter)
 
-    def add(self, judged: Judged) -> None:
-        """Count one more."""
+    @classmethod
+    def of(cls, judged: Judged) -> Totals:
+        """One seed."""
         run = judged.run
-        self.seeds += 1
-        if judged.failure:
-            self.failures.append((run.seed, judged.failure))
-        if judged.is_undecided:
-            self.undecided.append(run.seed)
-        self.virtual_s += run.virtual_s
-        self.cpu_s += run.cpu_s
-        self.steps += run.steps
-        self.messages += run.messages
-        self.faults.update(run.faults)
-        self.operations.update(run.operations)
-        self.events.update(run.events)
+        return cls(
+            seeds=1,
+            failures=[(run.seed, judged.failure)] if judged.failure else [],
+            undecided=[run.seed] if judged.is_undecided else [],
+            virtual_s=run.virtual_s,
+            cpu_s=run.cpu_s,
+            steps=run.steps,
+            messages=run.messages,
+            faults=Counter(run.faults),
+            operations=Counter(run.operations),
+            events=Counter(run.events),
+        )
 
     def merge(self, other: Totals) -> None:
-        """Count what another process counted."""
-        self.seeds += other.seeds
-        self.failures += other.failures
-        self.undecided += other.undecided
-        self.virtual_s += other.virtual_s
-        self.cpu_s += other.cpu_s
-        self.steps += other.steps
-        self.messages += other.messages
-        self.faults.update(other.faults)
-        self.operations.update(other.operations)
-        self.events.update(other.events)
+        """Count what ``other`` counted."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 def history_of(seen: Sequence[Seen]) -> History:
@@ -144,7 +137,7 @@ def _run_chunk(chunk: _Chunk) -> Totals:
         for seed in chunk.seeds:
             if time.monotonic() > chunk.until_s:
                 break
-            totals.add(judge(seed, mode=chunk.mode))
+            totals.merge(Totals.of(judge(seed, mode=chunk.mode)))
     return totals
 
 

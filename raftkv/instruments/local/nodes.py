@@ -179,14 +179,25 @@ class LocalNodes(abc.ABC):
         self, node: str, path: str, timeout_s: float = ASK_S, *, method: str = "GET", body: bytes = b""
     ) -> tuple[int, bytes] | None:
         """The status and body of ``GET path``, or another method's; ``None`` when ``node`` does not answer."""
+        try:
+            status, _, found = self.exchange(node, method, path, body, timeout_s=timeout_s)
+        except ClusterError:
+            return None
+        return status, found
+
+    def exchange(
+        self, node: str, method: str, path: str, body: bytes = b"", *, timeout_s: float, content_type: str = ""
+    ) -> tuple[int, dict[str, str], bytes]:
+        """The status, headers (lower case) and body of the answer; raises ``ClusterError`` when there is none."""
         address = self.sites[node].http
         connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+        headers = self._headers(method, path, body) | ({"Content-Type": content_type} if content_type else {})
         try:
-            connection.request(method, path, body or None, self._headers(method, path, body))
+            connection.request(method, path, body or None, headers)
             response = connection.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException):
-            return None
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ClusterError(f"{address}: {method} {path}: {error}") from None
         finally:
             connection.close()
 

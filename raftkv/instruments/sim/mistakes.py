@@ -30,15 +30,10 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class MendingMode(Protocol):
-    """A mode as mistakes need it."""
+    """A mode as mistakes need it: the right ``rules``, and of some another value, which a node could work by."""
 
-    @property
-    def rules(self) -> Mapping[str, Rule]:
-        """The right ones."""
-
-    @property
-    def other_rules(self) -> Mapping[str, Rule]:
-        """Of some rules another value, which a node could work by."""
+    rules: Mapping[str, Rule]
+    other_rules: Mapping[str, Rule]
 
     def copied(self, machine: Machine) -> Any:
         """What ``machine``, which has stopped, ``keeps``, as a copy."""

@@ -20,22 +20,27 @@ from raftkv.instruments.sim.plan import Plan
 
 
 class StruckMode(MendingMode, Protocol):
-    """A mode as the nemesis needs it."""
+    """A mode as the nemesis needs it; what is not said otherwise cannot be done to it."""
 
     def leader(self) -> str | None:
         """Whom the nemesis may aim at."""
+        return None
 
-    def empty_disk(self, name: str) -> bool:
+    def empty_disk(self, name: str) -> bool:  # noqa: ARG002
         """Let ``name`` stop and find an empty disk at its next start, if the cluster can bear that; was it done?"""
+        return False
 
-    def flip_row(self, name: str, random: random_module.Random) -> bool:
+    def flip_row(self, name: str, random: random_module.Random) -> bool:  # noqa: ARG002
         """Flip a bit in the applied state of ``name``, if it has any; was it done?"""
+        return False
 
-    def stray(self, name: str) -> bool:
+    def stray(self, name: str) -> bool:  # noqa: ARG002
         """Let ``name`` have another state than it should have computed, if all others are right; was it done?"""
+        return False
 
-    def look_after(self, name: str) -> None:
+    def look_after(self, name: str) -> None:  # noqa: ARG002
         """Repair the replicas that stopped because their state differs; in a tie ``name``."""
+        return
 
 
 class Nemesis(Observer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random as random_module
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Machine
 from raftkv.instruments.sim.mistakes import Copy
+from raftkv.instruments.sim.nemesis import StruckMode
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import check_replicas
 from raftkv.instruments.sim.quorum_clients import QuorumClients
@@ -172,8 +174,12 @@ def quorum_settings(**changes: Any) -> QuorumSettings:
     return msgspec.structs.replace(settings, **changes)
 
 
-class QuorumMode:
-    """Makes leaderless replicas; ``members`` are those of the beginning, by default all machines."""
+class QuorumMode(StruckMode):
+    """Makes leaderless replicas; ``members`` are those of the beginning, by default all machines.
+
+    The nemesis empties no disks here: what was acknowledged may be lost with one, so this mode's plan says when
+    (``lose_disk``). It flips and adds no rows: RocksDB checks its blocks, and replicas compare and join all they hold.
+    """
 
     def __init__(
         self, settings: QuorumSettings, *, members: tuple[str, ...] = (), plan: QuorumPlan | None = None
@@ -183,7 +189,7 @@ class QuorumMode:
         self._plan = plan
         self._looked_s = float("-inf")
         self._pace_s = 0.0
-        self.rules: dict[str, Rule] = {
+        self.rules: Mapping[str, Rule] = {
             "quorum.vnodes": settings.vnodes,
             "quorum.conflicts": settings.conflicts,
             "quorum.clock_ahead_s": settings.clock_ahead_s,
@@ -191,17 +197,18 @@ class QuorumMode:
             "quorum.r": settings.r,
             "quorum.w": settings.w,
         }
-        self.other_rules: dict[str, Rule] = {
+        others: dict[str, Rule] = {
             "quorum.vnodes": settings.vnodes + 1,
             "quorum.conflicts": "siblings" if settings.conflicts == "lww" else "lww",
             "quorum.clock_ahead_s": 2 * settings.clock_ahead_s,
             "quorum.n": settings.n + 1,
         }
         if settings.n > 1:
-            self.other_rules |= {
+            others |= {
                 "quorum.r": settings.r % settings.n + 1,
                 "quorum.w": settings.w % settings.n + 1,
             }
+        self.other_rules: Mapping[str, Rule] = others
 
     def attach(self, cluster: SimulatedCluster) -> None:
         """See ``Mode``."""
@@ -316,21 +323,6 @@ class QuorumMode:
             entries = tuple([entry_of(one) for one in phases]) if name in phases else ()
         machine.keeps = Kept(SimulatedEngine(machine), entries, losses)
 
-    def empty_disk(self, name: str) -> bool:  # noqa: ARG002  operators lose disks in this mode, see ``lose_disk``
-        """See ``SimulatedMode``: what was acknowledged may be lost with a disk, so the plan of the mode says when."""
-        return False
-
-    def flip_row(self, name: str, random: random_module.Random) -> bool:  # noqa: ARG002  RocksDB checks its blocks
-        """See ``StruckMode``: what an engine reads is what it was given, or it fails."""
-        return False
-
-    def stray(self, name: str) -> bool:  # noqa: ARG002
-        """See ``StruckMode``: replicas of this mode compare all they hold, and join it."""
-        return False
-
-    def look_after(self, name: str) -> None:
-        """See ``StruckMode``."""
-
     def set_clocks(self) -> None:
         """All clocks are set ahead together, as by a time server that is wrong, or right again."""
         machines = self.cluster.machines.values()
@@ -365,10 +357,6 @@ class QuorumMode:
         self._pace_s = plan.pace_s
         self._clients = QuorumClients(cluster, plan, self._plan, self)
         return self._clients
-
-    def leader(self) -> str | None:
-        """See ``SimulatedMode``: nobody leads."""
-        return None
 
     def useful(self) -> tuple[str, ...]:
         """See ``SimulatedMode``: the members, but for those that have left and are only saying so."""

@@ -1,15 +1,13 @@
 """Clients and operators of a simulated leaderless cluster, and what the clients were told.
 
-A client has one request under way at a time, through any node, and names N, R and W itself. It is answered, or its
-connection breaks with the node's process, or it loses patience; then it does not know. Nothing is asked twice, and
-values are never used twice. Operators let machines join and leave, lose disks, change sizes and ask for repairs.
+A client names N, R and W itself, and asks nothing twice. Operators let machines join and leave, lose disks, change
+sizes and ask for repairs.
 
 Rules: what is noted is what a client could know; the judging is done in ``promises``.
 """
 
 from __future__ import annotations
 
-import random as random_module
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -30,8 +28,9 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Answer, Membership, Outcome, Page, Record, Siblings, Written
+from raftkv.instruments.sim.clients import Client, Clients
 from raftkv.instruments.sim.cluster import SimulatedCluster
-from raftkv.instruments.sim.machines import Machine, Observer
+from raftkv.instruments.sim.machines import Machine
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import Asked, Promises, check_history
 from raftkv.instruments.sim.quorum_plan import QuorumPlan
@@ -39,7 +38,6 @@ from raftkv.quorum.data.versions import State
 from raftkv.quorum.membership.gossip import Entry, Phase
 
 if TYPE_CHECKING:
-    from raftkv.instruments.sim.clients import Seen
     from raftkv.instruments.sim.quorum import QuorumMode
 
 PASSING: Final = b"passing"
@@ -49,65 +47,38 @@ _WAIT_S: Final = 0.02
 class _Call:
     """One request under way."""
 
-    def __init__(self, client: _Client, asked: list[Asked], request: Request, node: str) -> None:
+    def __init__(self, client: Client, asked: list[Asked], request: Request, node: str) -> None:
         self.client, self.asked, self.request, self.node = client, asked, request, node
         self.is_over = False
 
 
-class _Client:
-    """``contexts`` are what this client has read of each key."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.written_count = 0
-        self.contexts: dict[bytes, bytes] = {}
-
-
-class QuorumClients(Observer):
-    """All clients and operators of a run. ``asked`` is the history, in order of invocation."""
+class QuorumClients(Clients):
+    """See ``Clients``; operators are here, too. ``asked`` is the history, in order of invocation."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan, quorum: QuorumPlan, mode: QuorumMode) -> None:
-        self.seen: list[Seen] = []
-        """Nothing for the checker of linearizable histories."""
+        super().__init__(cluster, plan, quorum.actions, dice="quorum clients")
         self.asked: list[Asked] = []
-        self.counts: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
-        self._cluster = cluster
-        self._plan = plan
         self._quorum = quorum
         self._mode = mode
-        self._random = random_module.Random(f"quorum clients {plan.seed}")
-        self._kinds, self._weights = list(quorum.actions), list(quorum.actions.values())
-        self._keys = [b"k%d" % number for number in range(plan.keys)]
-        self._clients = [_Client(number) for number in range(plan.clients)]
-        self._calls: dict[int, _Call] = {}
-        self._end_s = 0.0
         self._probes_count = 0
         self._keeps_siblings = quorum.settings["conflicts"] == "siblings"
-        cluster.observers.append(self)
 
     def begin(self, end_s: float) -> None:
-        """Let all clients ask, and operators act, until ``end_s``."""
-        self._end_s = end_s
-        for client in self._clients:
-            self._rest(client)
+        """See ``Clients``; operators act meanwhile."""
+        super().begin(end_s)
         if self._quorum.deeds:
             self._operators_rest()
 
-    @property
-    def is_quiet(self) -> bool:
-        """Has everybody been answered, or lost patience?"""
-        return not self._calls
-
     def audit(self) -> None:
-        """One more client reads every key."""
-        auditor = _Client(len(self._clients))
+        """See ``Clients``."""
+        auditor = Client(len(self._clients))
         for key in self._keys:
-            asked = self._note(auditor, key, "get")
-            self._ask(auditor, [asked], self._read(asked), self._random.choice(self._mode.useful()), 10.0)
+            asked = self._asked(auditor, key, "get")
+            self._send(auditor, [asked], self._read(asked), self._random.choice(self._mode.useful()), 10.0)
 
     def probe(self, node: str) -> Pending:
-        """A write through ``node``, which must run, that is not part of the history."""
+        """See ``Clients``."""
         self._probes_count += 1
         put = Put(key=b"probe %d" % self._probes_count, value=node.encode())
         write = Write(operations=(put,), acks=min(self._quorum.settings["w"], len(self._mode.useful())))
@@ -135,34 +106,26 @@ class QuorumClients(Observer):
 
     # --- asking
 
-    def _rest(self, client: _Client) -> None:
-        delay_s = self._random.expovariate(1.0) * self._plan.think_s
-        self._cluster.schedule.after(delay_s, lambda: self._act(client))
-
-    def _act(self, client: _Client) -> None:
-        if self._cluster.now_s >= self._end_s:
-            return
-        kind = self._random.choices(self._kinds, self._weights)[0]
+    def _ask(self, client: Client, kind: str) -> None:
         asked, request = self._request(client, kind)
-        low_s, high_s = self._plan.timeout_s
         node = self._random.choice(self._mode.members())
-        self._ask(client, asked, request, node, self._random.uniform(low_s, high_s))
+        self._send(client, asked, request, node, self._random.uniform(*self._plan.timeout_s))
 
-    def _request(self, client: _Client, kind: str) -> tuple[list[Asked], Request]:
+    def _request(self, client: Client, kind: str) -> tuple[list[Asked], Request]:
         key = self._random.choice(self._keys)
         if kind == "get":
-            asked = self._note(client, key, kind)
+            asked = self._asked(client, key, kind)
             return [asked], self._read(asked)
         if kind == "list":
-            asked = self._note(client, b"", kind)
+            asked = self._asked(client, b"", kind)
             query = List(start=b"k", end=b"l", limit=self._random.choice((1, 2, 100)))
             return [asked], Read(query=query, consistency=Consistency.EVENTUAL, n=asked.n, r=asked.r)
         count = self._random.randint(2, 3) if kind == "batch" else 1
         keys = [PASSING] if kind == "passing put" else self._random.sample(self._keys, min(count, len(self._keys)))
-        written = [self._note(client, key, "delete" if kind == "delete" else "put") for key in keys]
+        written = [self._asked(client, key, "delete" if kind == "delete" else "put") for key in keys]
         first, context = written[0], b""
         if self._keeps_siblings and kind in ("put", "delete"):
-            context = client.contexts.get(keys[0], b"")
+            context = client.known.get(keys[0], b"")
         ttl_ms = self._random.choice((1, 300, 3_000_000)) if kind == "passing put" else 0
         operations = tuple(
             Put(key=one.key, value=one.value, ttl_ms=ttl_ms) if one.value is not None else Delete(key=one.key)
@@ -173,21 +136,19 @@ class QuorumClients(Observer):
         sloppy = False if first.is_strict else None
         return written, Write(operations=operations, n=first.n, acks=first.w, sloppy=sloppy, context=context)
 
-    def _note(self, client: _Client, key: bytes, kind: str) -> Asked:
+    def _asked(self, client: Client, key: bytes, kind: str) -> Asked:
         n, r, w = self._random.choice(self._quorum.sizes)
         asked = Asked(client=client.number, key=key, kind=kind, n=n, r=r, w=w, invoked_s=self._cluster.now_s)
         asked.is_strict = self._random.random() < self._quorum.strict
         if kind == "put":
-            client.written_count += 1
-            asked.value = b"%d-%d." % (client.number, client.written_count)
-            asked.value += b"x" * self._random.choice(self._plan.value_bytes)
+            asked.value = self._value(client)
         return asked
 
     def _read(self, asked: Asked) -> Read:
         sloppy = False if asked.is_strict else None
         return Read(query=Get(key=asked.key), consistency=Consistency.EVENTUAL, n=asked.n, r=asked.r, sloppy=sloppy)
 
-    def _ask(self, client: _Client, asked: list[Asked], request: Request, node: str, timeout_s: float) -> None:
+    def _send(self, client: Client, asked: list[Asked], request: Request, node: str, timeout_s: float) -> None:
         call = _Call(client, asked, request, node)
         for one in asked:
             one.node = node
@@ -226,7 +187,7 @@ class QuorumClients(Observer):
             one.note = repr(outcome)[:300]
         self._over(call)
 
-    def _read_answered(self, client: _Client, asked: Asked, answer: Answer) -> None:
+    def _read_answered(self, client: Client, asked: Asked, answer: Answer) -> None:
         asked.outcome, asked.replicas = "ok", answer.replicas
         asked.stamp, asked.context = (answer.revision, answer.node), answer.context
         content = answer.content
@@ -237,7 +198,7 @@ class QuorumClients(Observer):
             records = content.records
         asked.found = tuple(record.value for record in records)
         if asked.kind == "get":
-            client.contexts[asked.key] = answer.context
+            client.known[asked.key] = answer.context
 
     def _over(self, call: _Call) -> None:
         if call.is_over:
@@ -246,8 +207,7 @@ class QuorumClients(Observer):
         del self._calls[id(call)]
         for one in call.asked:
             one.returned_s = self._cluster.now_s
-            self.counts[f"{one.kind} {one.outcome}"] += 1
-            self._cluster.note(f"c{one.client}", one.story())
+            self._note(one.client, one.kind, one.outcome, one.story())
         self._rest(call.client)
 
     # --- operators

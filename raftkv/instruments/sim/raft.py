@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random as random_module
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +21,14 @@ from raftkv.core.requests import Repair
 from raftkv.core.rules import Rule
 from raftkv.core.voters import Voters
 from raftkv.formats.commands import PutKey
-from raftkv.instruments.sim.clients import PROBE, Clients, Seen
+from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.invariants import Invariants
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
+from raftkv.instruments.sim.raft_clients import PROBE, RaftClients
 from raftkv.instruments.sim.raft_replica import SimulatedReplica
 from raftkv.instruments.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
 from raftkv.instruments.sim.watched_log import WatchedLog
@@ -83,11 +85,11 @@ class RaftMode(Observer):
         self._segment_bytes = segment_bytes
         self._snapshot_s = snapshot_s
         self._snapshot_failure_rate = snapshot_failure_rate
-        self.rules: dict[str, Rule] = {
+        self.rules: Mapping[str, Rule] = {
             "raft.idempotency_keys": settings.limits.idempotency_keys,
             "raft.election_timeout_s": settings.election_timeout_s,
         }
-        self.other_rules: dict[str, Rule] = {
+        self.other_rules: Mapping[str, Rule] = {
             "raft.idempotency_keys": 1,
             "raft.election_timeout_s": 0.9 * settings.election_timeout_s,
         }
@@ -252,9 +254,9 @@ class RaftMode(Observer):
         working = [machine.process for machine in self._cluster.machines.values() if machine.is_working]
         return [process for process in working if isinstance(process, SimulatedReplica)]
 
-    def clients(self, cluster: SimulatedCluster, plan: Plan) -> Clients:
+    def clients(self, cluster: SimulatedCluster, plan: Plan) -> RaftClients:
         """See ``SimulatedMode``."""
-        return Clients(cluster, plan)
+        return RaftClients(cluster, plan)
 
     def useful(self) -> tuple[str, ...]:
         """See ``SimulatedMode``: everybody."""

@@ -17,11 +17,10 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from raftkv.core.replicator import Pending
 from raftkv.core.results import Written
 from raftkv.instruments.sim import plan as plans
 from raftkv.instruments.sim import quorum, raft
-from raftkv.instruments.sim.clients import Seen
+from raftkv.instruments.sim.clients import Clients, Seen
 from raftkv.instruments.sim.cluster import Mode, SimulatedCluster
 from raftkv.instruments.sim.nemesis import Nemesis, StruckMode
 from raftkv.instruments.sim.plan import Plan
@@ -36,23 +35,10 @@ is for what is repeated after a fixed time, as the offer of a snapshot is after 
 HEALING_S: Final = 12.0
 
 
-class RunningClients(Protocol):
-    """The clients of a run; see ``raftkv.instruments.sim.clients``."""
-
-    seen: list[Seen]
-    counts: Counter[str]
-
-    @property
-    def is_quiet(self) -> bool: ...
-    def begin(self, end_s: float) -> None: ...
-    def audit(self) -> None: ...
-    def probe(self, node: str) -> Pending: ...
-
-
 class SimulatedMode(Mode, StruckMode, Protocol):
     """A mode as a whole run needs it."""
 
-    def clients(self, cluster: SimulatedCluster, plan: Plan) -> RunningClients:
+    def clients(self, cluster: SimulatedCluster, plan: Plan) -> Clients:
         """Those who ask, and judge what they are told."""
 
     def useful(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ faster than the delays of so many replicas allow, and a read must name the R rep
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -74,25 +73,9 @@ def _expect(
     besides: int = 0,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The headers and JSON of an answer; raises ``ClusterError`` unless it is one of success, or ``besides``."""
-    status, headers, body = send(cluster, node, method, path, document)
+    body = b"" if document is None else msgspec.json.encode(document)
+    content_type = names.JSON if body else ""
+    status, headers, answer = cluster.exchange(node, method, path, body, timeout_s=ASK_S, content_type=content_type)
     if not 200 <= status < 300 and status != besides:
-        raise ClusterError(f"{node}: {method} {path} is answered {status}: {body[:300]!r}")
-    return headers, msgspec.json.decode(body, type=dict[str, Any])
-
-
-def send(
-    cluster: LocalCluster, node: str, method: str, path: str, document: Mapping[str, object] | None = None
-) -> tuple[int, dict[str, str], bytes]:
-    """One request and its status, headers and body; raises ``ClusterError``."""
-    address = cluster.sites[node].http
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=ASK_S)
-    try:
-        body = b"" if document is None else msgspec.json.encode(document)
-        headers = {"Authorization": cluster.prover.authorization(method, path, body)}
-        connection.request(method, path, body, headers | ({"Content-Type": names.JSON} if body else {}))
-        response = connection.getresponse()
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ClusterError(f"{address}: {method} {path}: {error}") from None
-    finally:
-        connection.close()
+        raise ClusterError(f"{node}: {method} {path} is answered {status}: {answer[:300]!r}")
+    return headers, msgspec.json.decode(answer, type=dict[str, Any])
