@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table as Printed
 
+from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
 from raftkv.quorum.data.versions import CONFLICTS, State, Version
@@ -35,7 +36,7 @@ class Replica:
     """A store, its trees, and the counter of its next write."""
 
     def __init__(self, directory: Path) -> None:
-        self.store = Store(RocksEngine(directory), CONFLICTS["lww"])
+        self.store = Store(RocksEngine(directory, TABLES), CONFLICTS["lww"])
         self.trees = Trees(self.store.scan_order)
         self.trees.set_ranges((WHOLE,))
         self.counter = 1_800_000_000_000_000

@@ -40,8 +40,8 @@ from raftkv.process import streams
 from raftkv.process.command import module
 from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, translated
-from raftkv.storage.engines.lmdb import LmdbTables
-from raftkv.storage.state.sealed import DamagedState
+from raftkv.storage.engines.port import DamagedState
+from raftkv.storage.state.trust import distrust
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
@@ -345,7 +345,7 @@ class _Node:
             return 0
         if isinstance(self._failure, DamagedState):
             # The state is only a cache: nothing of it was served, and snapshot and log have it whole.
-            LmdbTables.distrust(self._failure.directory)
+            distrust(self._failure.directory)
             self.rebuilds = True
             log_line.error("the node begins anew and rebuilds its applied state", reason=str(self._failure))
             return 1

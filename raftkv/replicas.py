@@ -26,6 +26,7 @@ from raftkv.machine.machine import MachineLimits
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
+from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.gossip import Entry, readdressed
@@ -256,7 +257,7 @@ def _quorum(  # noqa: PLR0917
 ) -> QuorumReplica:
     disk = RealDisk()
     conflicts = CONFLICTS[config.quorum.conflicts]
-    engine = RocksEngine(home / "store")
+    engine = RocksEngine(home / "store", TABLES)
     store = Store(
         engine,
         conflicts,

@@ -11,6 +11,7 @@ from raftkv.core.requests import Query
 from raftkv.core.results import Missing, Page, Record
 from raftkv.machine import reading
 from raftkv.storage.engines.lmdb import LmdbReader
+from raftkv.storage.state.sealed import SealedRows
 
 
 class AppliedState:
@@ -19,11 +20,12 @@ class AppliedState:
     def __init__(self, path: str) -> None:
         """Raises ``DiskError`` when there is no state at ``path``, or not yet."""
         self._reader = LmdbReader(Path(path))
+        self._rows = SealedRows(self._reader, self._reader.directory)
 
     def read(self, query: Query) -> tuple[Record | Missing | Page, int]:
         """The answer of ``query`` in a fresh view, and the store's revision there."""
-        with self._reader.view() as view:
-            return reading.answer(view, query), reading.revision(view)
+        with self._reader:
+            return reading.answer(self._rows, query), reading.revision(self._rows)
 
     def close(self) -> None:
         """Let go of the map."""

@@ -37,10 +37,12 @@ from raftkv.machine import layout
 from raftkv.machine.reading import Answers
 from raftkv.machine.rows import SummedRows
 from raftkv.storage.state.sums import SUM_MASK
-from raftkv.storage.state.tables import Tables
+from raftkv.storage.state.tables import StateTables
 
 EXPIRIES_PER_COMMAND = 1_000
 """How many expired keys one command removes at most, so that applying stays short; the next command goes on."""
+
+NEVER_MS = (1 << 64) - 1
 
 REUSED_KEY = "the Idempotency-Key was used before, for a different request"
 
@@ -69,7 +71,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 class Machine:
     """The key-value machine over ``tables``, whose last applied index it takes up again."""
 
-    def __init__(self, tables: Tables, limits: MachineLimits, *, newest_format: int = entries.NEWEST) -> None:
+    def __init__(self, tables: StateTables, limits: MachineLimits, *, newest_format: int = entries.NEWEST) -> None:
         """``newest_format``: later commands are from the future, as for whoever greets with it."""
         self._tables = tables
         self._newest_format = newest_format
@@ -83,6 +85,7 @@ class Machine:
         self._outcome_next = self._number(layout.OUTCOME_NEXT)
         self._room_bytes = 0
         self._none_is_due = False
+        self._due_from_ms = 0
         self._answers = Answers(0)
         self.sizes = (self._number(layout.READ_SIZE), self._number(layout.WRITE_SIZE))
         """R and W of requests that name none; 0 where nobody has ever set it."""
@@ -91,7 +94,7 @@ class Machine:
             ConfigureCommand: self._configure,
         }
 
-    def over(self, tables: Tables) -> Machine:
+    def over(self, tables: StateTables) -> Machine:
         """A machine like this one, over other tables."""
         return Machine(tables, self._limits, newest_format=self._newest_format)
 
@@ -155,18 +158,23 @@ class Machine:
         return layout.unpack_number(self._tables.get(layout.META, name))
 
     def _expire(self) -> None:
-        end = _pack(self._clock_ms + 1)
-        due = []
-        for row, _ in self._tables.scan(layout.EXPIRY, b"", end):
-            due.append(row)
-            if len(due) == EXPIRIES_PER_COMMAND:
+        """Remove what is due, if anything can be: none expires before ``_due_from_ms``."""
+        self._none_is_due = True
+        if self._clock_ms < self._due_from_ms:
+            return
+        due: list[bytes] = []
+        self._due_from_ms = NEVER_MS
+        for row, _ in self._tables.scan(layout.EXPIRY, b"", None):
+            expires_at_ms = layout.unpack_number(row[: layout.NUMBER_BYTES])
+            if expires_at_ms > self._clock_ms or len(due) == EXPIRIES_PER_COMMAND:
+                self._due_from_ms = expires_at_ms
                 break
-        self._none_is_due = len(due) < EXPIRIES_PER_COMMAND
+            due.append(row)
+        self._none_is_due = self._clock_ms < self._due_from_ms
         for row in due:
             self.revision += 1
-            self.rows.remove(layout.EXPIRY, row, b"")
-            key = row[layout.NUMBER_BYTES :]
-            self.rows.remove(layout.KEYS, key, self._tables.get(layout.KEYS, key))
+            self.rows.remove_empty(layout.EXPIRY, row)
+            self.rows.drop(layout.KEYS, row[layout.NUMBER_BYTES :])
 
     def _configure(self, command: ConfigureCommand) -> Configured:
         """How many replicas there are is no affair of the machine: ``n`` is told as 0."""
@@ -202,8 +210,8 @@ class Machine:
         results = tuple([_kept(*pair) for pair in zip(command.operations, written.results, strict=True)])
         kept = KeptOutcome(fingerprint, KeptWrite(results, written.revision))
         order = _pack(self._outcome_next)
-        self.rows.put(layout.OUTCOMES, name, None, encode_outcome(kept))
-        self.rows.put(layout.OUTCOME_ORDER, order, None, _pack(self._clock_ms) + name)
+        self.rows.put(layout.OUTCOMES, name, encode_outcome(kept))
+        self.rows.put(layout.OUTCOME_ORDER, order, _pack(self._clock_ms) + name)
         self._outcome_next += 1
         self._tables.put(layout.META, layout.OUTCOME_NEXT, _pack(self._outcome_next))
         return written
@@ -220,15 +228,14 @@ class Machine:
         """Forget the oldest outcomes beyond the window or the count; both are judged by the log alone."""
         forgotten = self._outcome_first
         while forgotten < self._outcome_next:
-            row = self._tables.get(layout.OUTCOME_ORDER, _pack(forgotten))
+            row, part = self._tables.find(layout.OUTCOME_ORDER, _pack(forgotten))
             assert row is not None
             age_ms = self._clock_ms - layout.unpack_number(row[: layout.NUMBER_BYTES])
             held = self._outcome_next - forgotten
             if held <= self._limits.idempotency_keys and age_ms <= self._limits.idempotency_window_ms:
                 break
-            name = row[layout.NUMBER_BYTES :]
-            self.rows.remove(layout.OUTCOMES, name, self._tables.get(layout.OUTCOMES, name))
-            self.rows.remove(layout.OUTCOME_ORDER, _pack(forgotten), row)
+            self.rows.drop(layout.OUTCOMES, row[layout.NUMBER_BYTES :])
+            self.rows.remove(layout.OUTCOME_ORDER, _pack(forgotten), part)
             forgotten += 1
         if forgotten != self._outcome_first:
             self._outcome_first = forgotten
@@ -237,12 +244,12 @@ class Machine:
     def _operate(self, operation: KeyOperation) -> OperationResult:
         if isinstance(operation, GetKey) and self._answers.is_full and self._none_is_due:
             return Withheld(key=operation.key)  # reading it would tell nobody anything, and could remove nothing
-        row = self._tables.get(layout.KEYS, operation.key)
+        row, part = self._tables.find(layout.KEYS, operation.key)
         if row is not None:
             version, create_revision, mod_revision, expires_at_ms = layout.unpack_header(row)
             if 0 < expires_at_ms <= self._clock_ms:
-                self._remove(operation.key, expires_at_ms, row)
-                row = None
+                self._remove(operation.key, expires_at_ms, part)
+                row, part = None, 0
         if isinstance(operation, GetKey):
             return Missing(key=operation.key) if row is None else self._answers.found(operation.key, row)
         if row is None:
@@ -252,30 +259,29 @@ class Machine:
         if isinstance(operation, DeleteKey):
             if row is None:
                 return Missing(key=operation.key)
-            self._remove(operation.key, expires_at_ms, row)
+            self._remove(operation.key, expires_at_ms, part)
             return DeleteDone(revision=self.revision)
-        return self._put(operation, version, create_revision, expires_at_ms, row)
+        return self._put(operation, version, create_revision, expires_at_ms, part)
 
-    def _put(
-        self, operation: PutKey, version: int, create_revision: int, expires_at_ms: int, before: bytes | None
-    ) -> PutDone:
+    def _put(self, operation: PutKey, version: int, create_revision: int, expires_at_ms: int, replaced: int) -> PutDone:
         self.revision += 1
         if expires_at_ms:
-            self.rows.remove(layout.EXPIRY, _pack(expires_at_ms) + operation.key, b"")
+            self.rows.remove_empty(layout.EXPIRY, _pack(expires_at_ms) + operation.key)
         expires_at_ms = self._clock_ms + operation.ttl_ms if operation.ttl_ms else 0
         if expires_at_ms:
-            self.rows.put(layout.EXPIRY, _pack(expires_at_ms) + operation.key, None, b"")
+            self.rows.put(layout.EXPIRY, _pack(expires_at_ms) + operation.key, b"")
+            self._due_from_ms = min(self._due_from_ms, expires_at_ms)
         row = layout.pack_record(
             version + 1, create_revision or self.revision, self.revision, expires_at_ms, operation.value
         )
-        self.rows.put(layout.KEYS, operation.key, before, row)
+        self.rows.put(layout.KEYS, operation.key, row, replaced=replaced)
         return PutDone(version=version + 1, revision=self.revision)
 
-    def _remove(self, key: bytes, expires_at_ms: int, before: bytes) -> None:
+    def _remove(self, key: bytes, expires_at_ms: int, part: int) -> None:
         self.revision += 1
         if expires_at_ms:
-            self.rows.remove(layout.EXPIRY, _pack(expires_at_ms) + key, b"")
-        self.rows.remove(layout.KEYS, key, before)
+            self.rows.remove_empty(layout.EXPIRY, _pack(expires_at_ms) + key)
+        self.rows.remove(layout.KEYS, key, part)
 
 
 def _kept(operation: KeyOperation, result: OperationResult) -> KeptResult:

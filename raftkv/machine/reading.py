@@ -12,7 +12,7 @@ from raftkv.core.pages import ANSWER_BYTES, page_of
 from raftkv.core.requests import Get, Operation, Query
 from raftkv.core.results import Missing, Page, Record, Withheld
 from raftkv.machine import layout
-from raftkv.storage.state.tables import TableReader
+from raftkv.storage.engines.port import TableReader
 
 
 class Answers:

@@ -1,37 +1,47 @@
 """The rows of the machine, with their running sum: the one way in which a row comes, changes or goes.
 
-Whoever changes a row says what was there before, which the machine has read anyway; so keeping the sum costs no read,
-and no hash but those that the rows' seals need (``raftkv.storage.state.sums``). ``meta`` is not summed: what it says
-enters ``Machine.state_hash``.
+Whoever changes a row says what the row there before counted, which the machine has read anyway; so keeping the sum
+costs no read, and no hash but those that the rows' seals need (``raftkv.storage.state.sums``). ``meta`` is not summed:
+what it says enters ``Machine.state_hash``.
 """
 
 from __future__ import annotations
 
 from raftkv.machine import layout
+from raftkv.storage.state.sealed import part_of
 from raftkv.storage.state.sums import SUM_KEY, SUM_MASK, pack_sum, stored_sum, sum_of
-from raftkv.storage.state.tables import Tables
+from raftkv.storage.state.tables import StateTables
 
 
 class SummedRows:
     """Changes rows of ``tables`` and keeps ``total``, which is taken up where it was left."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: StateTables) -> None:
         """Reads every row of a state that a version wrote which kept no sum."""
         self._tables = tables
         stored = stored_sum(tables)
         self.total = sum_of(tables, layout.TABLES) if stored is None else stored
 
-    def put(self, table: bytes, key: bytes, before: bytes | None, value: bytes) -> None:
-        """Store ``value`` in place of ``before``."""
-        if before is not None:
-            self.total -= self._tables.part(table, key, before)
-        self.total += self._tables.put(table, key, value)
+    def put(self, table: bytes, key: bytes, value: bytes, *, replaced: int = 0) -> None:
+        """Store ``value``; ``replaced`` is the part of the row that is there, 0 if there is none."""
+        part = part_of(table, key, value)
+        self.total += part - replaced
+        self._tables.put(table, key, value, part)
 
-    def remove(self, table: bytes, key: bytes, before: bytes | None) -> None:
-        """Remove the row, which holds ``before``."""
-        if before is not None:
-            self.total -= self._tables.part(table, key, before)
-            self._tables.delete(table, key)
+    def remove(self, table: bytes, key: bytes, part: int) -> None:
+        """Remove the row, which is there and counts ``part``."""
+        self.total -= part
+        self._tables.delete(table, key)
+
+    def drop(self, table: bytes, key: bytes) -> None:
+        """Remove the row, if there is one."""
+        row, part = self._tables.find(table, key)
+        if row is not None:
+            self.remove(table, key, part)
+
+    def remove_empty(self, table: bytes, key: bytes) -> None:
+        """Remove the row, which is there and has no value."""
+        self.remove(table, key, part_of(table, key, b""))
 
     def store_sum(self) -> None:
         """Let the sum be committed with the rows."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from raftkv.raft.messages import Message
 from raftkv.storage.snapshots.files import Manifest, WrittenBody
-from raftkv.storage.state.tables import Tables
+from raftkv.storage.state.tables import StateTables
 
 Handlers = Mapping[type[Any], Callable[[str, Any, float], None]]
 """By kind of message: what is done with one, given who sent it and the time (monotonic seconds)."""
@@ -69,7 +69,7 @@ class StatePort(Protocol):
     """Where the applied state lives: one generation of tables at a time, each in a directory of its own."""
 
     @property
-    def tables(self) -> Tables:
+    def tables(self) -> StateTables:
         """The tables of the generation in use."""
 
     @property

@@ -9,12 +9,13 @@ import random
 import time
 from collections import defaultdict, deque
 
+from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.gossip import Entry
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
-from raftkv.storage.engines.port import MemoryEngine
+from raftkv.storage.engines.memory import MemoryEngine
 
 NODES = ("n1", "n2", "n3")
 TURN_S = 0.001
@@ -78,7 +79,7 @@ class QuorumSubject:
                 settings(node, max_waiting=max_pending, **changes),
                 entries[number],
                 entries,
-                store=Store(MemoryEngine(), CONFLICTS[changes.get("conflicts", "lww")]),
+                store=Store(MemoryEngine(TABLES), CONFLICTS[changes.get("conflicts", "lww")]),
                 link=Wire(node, self._sent),
                 clock=time.monotonic,
                 wall_us=lambda: time.time_ns() // 1000,

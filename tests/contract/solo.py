@@ -6,6 +6,8 @@ It shows what the interface asks for, and carries the tests of the HTTP layer. `
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
@@ -13,10 +15,11 @@ from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscripti
 from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, Ready, Status
 from raftkv.formats import entries
-from raftkv.machine import reading
+from raftkv.machine import layout, reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import Machine, MachineLimits
-from raftkv.storage.state.tables import MemoryTables
+from raftkv.storage.engines.memory import MemoryEngine
+from raftkv.storage.state.tables import StateTables
 
 ALL_LEVELS = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL)
 
@@ -32,7 +35,7 @@ class SoloReplicator:
         node: str = "n1",
         now_ms: int = 1_000,
     ) -> None:
-        self.tables = MemoryTables()
+        self.tables = StateTables(MemoryEngine(layout.TABLES), layout.TABLES, Path("state"))
         self.machine = Machine(self.tables, MachineLimits())
         self.offers = offers
         self.node = node

@@ -8,7 +8,8 @@ import pytest
 from raftkv.instruments.local.nodes import wait_until
 from raftkv.machine import layout
 from raftkv.machine.rows import SummedRows
-from raftkv.storage.engines.lmdb import LmdbTables
+from raftkv.storage.state.tables import StateTables
+from raftkv.storage.state.trust import close_cleanly, open_state
 from tests.integration.processes import RealCluster
 
 pytestmark = pytest.mark.integration
@@ -17,13 +18,14 @@ pytestmark = pytest.mark.integration
 def change(home):
     """Another value under one key, rightly sealed and summed, as a node would have that computed otherwise."""
     (directory,) = (home / "state").iterdir()
-    tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
-    row = tables.get(layout.KEYS, b"k3")
+    engine = open_state(directory, layout.TABLES)
+    tables = StateTables(engine, layout.TABLES, directory)
+    row, part = tables.find(layout.KEYS, b"k3")
     rows = SummedRows(tables)
-    rows.put(layout.KEYS, b"k3", row, row[:-1] + b"!")
+    rows.put(layout.KEYS, b"k3", row[:-1] + b"!", replaced=part)
     rows.store_sum()
     tables.commit()
-    tables.close(clean=True)
+    close_cleanly(engine)
 
 
 def repaired(cluster, *node):

@@ -1,5 +1,7 @@
 """The machine against a plain dictionary model, and the promises its module makes."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -13,8 +15,9 @@ from raftkv.formats.commands import DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.machine import layout, reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
+from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.state import sums
-from raftkv.storage.state.tables import MemoryTables
+from raftkv.storage.state.tables import StateTables
 
 KEYS = st.sampled_from([b"a", b"b", b"a/b", "ключ".encode(), b"z" * 600])
 MATCH = st.one_of(
@@ -30,8 +33,8 @@ OPERATIONS = st.one_of(
 class Driver:
     """Applies writes as a log would, one command each."""
 
-    def __init__(self, tables=None, **limits):
-        self.tables = MemoryTables() if tables is None else tables
+    def __init__(self, **limits):
+        self.tables = StateTables(MemoryEngine(layout.TABLES), layout.TABLES, Path("state"))
         self.machine = Machine(self.tables, MachineLimits(**limits))
         self.now_ms = 1_000_000
 
@@ -171,7 +174,7 @@ def test_a_command_from_the_future_stops_the_node():
 
 
 def test_a_command_beyond_what_this_node_reads_stops_it_as_one_from_the_future_would():
-    machine = Machine(MemoryTables(), MachineLimits(), newest_format=1)
+    machine = Machine(Driver().tables, MachineLimits(), newest_format=1)
 
     with pytest.raises(entries.UnsupportedCommandError):
         machine.apply(1, 1, entries.encode(5, 1, 2, command_of(Configure(r=1, w=2))))

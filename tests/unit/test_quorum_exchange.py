@@ -8,6 +8,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
+from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock, MalformedStateError, State, Version, decode_state
@@ -16,7 +17,7 @@ from raftkv.quorum.messages import MalformedMessageError
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.repair import exchange
 from raftkv.quorum.repair.exchange import Answering, Session
-from raftkv.storage.engines.port import MemoryEngine
+from raftkv.storage.engines.memory import MemoryEngine
 
 HALVES = (Range(0, POSITIONS // 2 - 1), Range(POSITIONS // 2, POSITIONS - 1))
 WALL_US = 1_000_000_000
@@ -39,7 +40,7 @@ class Side:
     """One replica, as far as exchanges go."""
 
     def __init__(self, name, contents=(), *, ahead_us=10_000):
-        self.store = Store(MemoryEngine(), CONFLICTS["lww"])
+        self.store = Store(MemoryEngine(TABLES), CONFLICTS["lww"])
         self.wire = Wire()
         self.outbox = Outbox(name, self.wire)
         self.trees = Trees(self.store.scan_order)

@@ -4,12 +4,12 @@ import pytest
 
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.quorum.data import rows
-from raftkv.quorum.data.rows import order_key
+from raftkv.quorum.data.rows import DATA, TABLES, order_key
 from raftkv.quorum.data.store import CLOCK_AHEAD_US, Store
 from raftkv.quorum.data.versions import CONFLICTS, State, Version, decode_context, encode_context, encode_state, visible
 from raftkv.quorum.membership.ring import POSITIONS, Range, position
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engines.port import MemoryEngine, Table
+from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.rocks import RocksEngine
 
 LWW, SIBLINGS = CONFLICTS["lww"], CONFLICTS["siblings"]
@@ -18,7 +18,7 @@ WHOLE = Range(0, POSITIONS - 1)
 
 @pytest.fixture
 def engine():
-    return MemoryEngine()
+    return MemoryEngine(TABLES)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_data_of_the_other_way_to_settle_conflicts_is_refused(engine, store):
 
 
 def test_a_row_that_does_not_decode_is_a_failure_of_the_disk(engine, store):
-    engine.commit([(Table.DATA, b"k", b"\xc1")])
+    engine.commit([(DATA, b"k", b"\xc1")])
 
     with pytest.raises(DiskError, match="does not decode"):
         store.read(b"k")
@@ -573,7 +573,7 @@ def test_a_dropped_range_takes_its_keys_and_no_others(store, monkeypatch):
 
 
 def test_a_store_on_rocksdb_holds_its_rows_marks_and_actors_through_a_restart(tmp_path):
-    store = opened(RocksEngine(tmp_path / "data"), SIBLINGS)
+    store = opened(RocksEngine(tmp_path / "data", TABLES), SIBLINGS)
     event(store, 1, b"a")
     event(store, 2, b"b", stands_for="n2")
     store.keep_alive(7)
@@ -581,7 +581,7 @@ def test_a_store_on_rocksdb_holds_its_rows_marks_and_actors_through_a_restart(tm
     before = store.read(b"k"), store.read_hinted(b"k"), marks(store)
     store.close()
 
-    again = opened(RocksEngine(tmp_path / "data"), SIBLINGS)
+    again = opened(RocksEngine(tmp_path / "data", TABLES), SIBLINGS)
     after = again.read(b"k"), again.read_hinted(b"k"), marks(again)
     _, now = event(again, 3, b"c")
 
@@ -595,7 +595,7 @@ def test_a_store_on_rocksdb_holds_its_rows_marks_and_actors_through_a_restart(tm
 
 def test_a_row_does_not_grow_beyond_what_it_may_hold(monkeypatch):
     monkeypatch.setattr(rows, "MAX_VERSIONS", 3)
-    store = Store(MemoryEngine(), CONFLICTS["siblings"])
+    store = Store(MemoryEngine(TABLES), CONFLICTS["siblings"])
     taken = [
         (store.stage(b"k", one), store.stage_hint("n2", b"k", one))
         for one in (State((Version(number, f"n{number}", b"v"),), ((f"n{number}", number),)) for number in range(1, 5))
@@ -608,7 +608,7 @@ def test_a_row_does_not_grow_beyond_what_it_may_hold(monkeypatch):
 
 
 def test_the_bytes_of_a_row_are_bounded_too():
-    store = Store(MemoryEngine(), CONFLICTS["siblings"], max_row_bytes=10)
+    store = Store(MemoryEngine(TABLES), CONFLICTS["siblings"], max_row_bytes=10)
     one, other = (State((Version(number, f"n{number}", bytes(6)),), ((f"n{number}", number),)) for number in (1, 2))
 
     assert not isinstance(store.stage(b"k", one), Refused)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import HASH_BYTES, LEAVES, Trees, differing, leaf_of, root_of
 from raftkv.quorum.data.versions import CONFLICTS, State, Version
 from raftkv.quorum.membership.ring import POSITIONS, Range, Ring, position
-from raftkv.storage.engines.port import MemoryEngine
+from raftkv.storage.engines.memory import MemoryEngine
 
 WHOLE = Range(0, POSITIONS - 1)
 HALVES = (Range(0, POSITIONS // 2 - 1), Range(POSITIONS // 2, POSITIONS - 1))
@@ -24,7 +25,7 @@ class Data:
     """A store with the trees of its ranges."""
 
     def __init__(self, pieces=(WHOLE,), contents=()):
-        self.store = Store(MemoryEngine(), CONFLICTS["lww"])
+        self.store = Store(MemoryEngine(TABLES), CONFLICTS["lww"])
         self.trees = Trees(self.store.scan_order)
         self.store.on_change = self.trees.changed
         self.trees.set_ranges(pieces)

@@ -6,9 +6,10 @@ from raftkv.core.errors import StartupError
 from raftkv.machine import layout
 from raftkv.raft.snapshots.recovery import State, recover_state
 from raftkv.storage.disk import RealDisk
-from raftkv.storage.engines.lmdb import LmdbTables
 from raftkv.storage.log.log import Log
 from raftkv.storage.snapshots.files import SnapshotStore
+from raftkv.storage.state.tables import StateTables
+from raftkv.storage.state.trust import open_state
 
 
 def log_of(home, count):
@@ -22,11 +23,12 @@ def log_of(home, count):
 def state_at(home, index):
     """A state that was closed in order after it had applied ``index``."""
     home.mkdir()
-    tables = LmdbTables.create_or_open(home / "00000001", tables=layout.TABLES)
+    engine = open_state(home / "00000001", layout.TABLES)
+    tables = StateTables(engine, layout.TABLES, engine.directory)
     tables.put(layout.META, layout.APPLIED_INDEX, layout.pack_number(index))
     tables.put(layout.META, layout.APPLIED_TERM, layout.pack_number(1))
     tables.commit()
-    State(home, tables, home / "00000001").close()
+    State(engine).close()
 
 
 @pytest.mark.parametrize("applied_index", [6, 7])

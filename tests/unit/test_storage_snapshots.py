@@ -9,21 +9,26 @@ from pathlib import Path
 import pytest
 
 from raftkv.core.errors import StartupError
-from raftkv.storage.engines.lmdb import LmdbTables, is_trustworthy
+from raftkv.storage.engines.memory import MemoryEngine
+from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import CorruptBody, load_body, write_body
 from raftkv.storage.snapshots.files import SnapshotFailedError, SnapshotStore
-from raftkv.storage.state.sealed import DamagedState
 from raftkv.storage.state.sums import SUM_KEY, pack_sum, sum_of
-from raftkv.storage.state.tables import MemoryTables
+from raftkv.storage.state.tables import StateTables
+from raftkv.storage.state.trust import is_trustworthy, open_state
 
 TABLES = (b"keys", b"meta", b"outcomes")
 
 
 @pytest.fixture
 def live(tmp_path):
-    tables = LmdbTables.create_or_open(tmp_path / "state", TABLES)
+    tables = over(open_state(tmp_path / "state", TABLES))
     yield tables
-    tables.close(clean=False)
+    tables.engine.close()
+
+
+def over(engine):
+    return StateTables(engine, TABLES, Path("state"))
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def wait_for(poll, result=lambda found: found):
 
 
 def take(store, live):
-    store.start_write(live.directory)
+    store.start_write(live.engine.directory)
     return store.publish(wait_for(store.poll_write), previous_term=2, last_command=b"\xff\x00last", members=("a", "b"))
 
 
@@ -71,29 +76,29 @@ def test_a_snapshot_comes_back_as_it_was_in_process_and_by_helper(tmp_path, stor
     assert (manifest.last_command, manifest.members, manifest.rows) == (b"\xff\x00last", ("a", "b"), 53)
     again = SnapshotStore(store.directory)
     assert again.newest == manifest
-    loaded = MemoryTables()
-    again.load_now(manifest, loaded)
+    loaded = over(MemoryEngine(TABLES))
+    again.load_now(manifest, loaded.engine)
     assert rows_of(loaded) == rows_of(live)
 
     again.start_load(manifest, tmp_path / "new state")
     wait_for(again.poll_load)
     assert is_trustworthy(tmp_path / "new state")
-    opened = LmdbTables.create_or_open(tmp_path / "new state", TABLES)
+    opened = over(open_state(tmp_path / "new state", TABLES))
     assert rows_of(opened) == rows_of(live)
-    opened.close(clean=False)
+    opened.engine.close()
     again.close()
 
 
 def test_a_snapshot_of_a_changing_state_is_one_consistent_view(store, live):
     fill(live, 1, rows=3000)
-    store.start_write(live.directory)
+    store.start_write(live.engine.directory)
     index = 1
     while (written := store.poll_write()) is None:
         index += 1
         fill(live, index, rows=3000)
     manifest = store.publish(written, previous_term=1, last_command=b"", members=())
-    loaded = MemoryTables()
-    store.load_now(manifest, loaded)
+    loaded = over(MemoryEngine(TABLES))
+    store.load_now(manifest, loaded.engine)
 
     assert index > 2
     values = {value for key, value in loaded.scan(b"keys", b"", b"a")}
@@ -119,7 +124,7 @@ def test_only_the_newest_snapshot_is_kept_and_the_older_can_be_read_to_its_end(s
 
 def test_a_helper_killed_midway_leaves_nothing_and_the_next_one_works(store, live):
     fill(live, 8, rows=2000, value=os.urandom(5000))
-    store.start_write(live.directory)
+    store.start_write(live.engine.directory)
     draft = store.directory / "write.body.tmp"
     wait_for(lambda: draft.exists() and draft.stat().st_size > 0)
     store._writing.kill()
@@ -156,7 +161,7 @@ def test_a_helper_ends_when_its_parent_dies(tmp_path, live):
         "print(store._writing.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path / "snapshots", live.directory],
+        [sys.executable, "-c", script, tmp_path / "snapshots", live.engine.directory],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -235,8 +240,8 @@ def test_a_body_received_in_order_becomes_the_newest_snapshot(tmp_path, store, l
     assert peer.newest is None
     assert receiver.finish() == manifest
     assert peer.newest == manifest
-    loaded = MemoryTables()
-    SnapshotStore(peer.directory).load_now(manifest, loaded)
+    loaded = over(MemoryEngine(TABLES))
+    SnapshotStore(peer.directory).load_now(manifest, loaded.engine)
     assert rows_of(loaded) == rows_of(live)
     with pytest.raises(SnapshotFailedError, match="ended"):
         receiver.finish()
@@ -295,7 +300,7 @@ def test_a_full_disk_fails_the_snapshot_and_leaves_room_again(tmp_path, live):
     try:
         fill(live, 2, rows=2000, value=os.urandom(1000))
         store = SnapshotStore(mount / "snapshots")
-        store.start_write(live.directory)
+        store.start_write(live.engine.directory)
         with pytest.raises(SnapshotFailedError, match="no space left"):
             wait_for(store.poll_write)
         assert files(store) == []
@@ -312,7 +317,7 @@ def test_a_state_whose_rows_do_not_add_up_to_its_sum_is_found_damaged_when_a_sna
     live.put(b"keys", b"000001", b"another value, rightly sealed")
     live.commit()
 
-    store.start_write(live.directory)
+    store.start_write(live.engine.directory)
     with pytest.raises(DamagedState, match="is damaged"):
         wait_for(store.poll_write)
 
@@ -323,4 +328,4 @@ def test_a_body_whose_rows_do_not_add_up_to_its_sum_is_not_loaded(tmp_path, live
     write_body(live, TABLES, tmp_path / "body")
 
     with pytest.raises(CorruptBody, match="do not add up"):
-        load_body(tmp_path / "body", MemoryTables())
+        load_body(tmp_path / "body", MemoryEngine(TABLES))

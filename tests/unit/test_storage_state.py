@@ -1,7 +1,6 @@
 """The state in LMDB: long keys, views of other processes, map growth, crashes and trust."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engines import lmdb as state
-from raftkv.storage.engines.lmdb import LmdbReader, LmdbTables, is_trustworthy
+from raftkv.storage.engines import lmdb
+from raftkv.storage.engines.lmdb import LmdbReader
+from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import write_body
-from raftkv.storage.state.long_keys import RAW_KEY_BYTES
-from raftkv.storage.state.sealed import DamagedState
-from raftkv.storage.state.tables import MemoryTables
+from raftkv.storage.state import trust
+from raftkv.storage.state.sealed import RAW_KEY_BYTES, SealedRows
+from raftkv.storage.state.tables import StateTables
+from raftkv.storage.state.trust import close_cleanly, discard, is_trustworthy, open_state
 
 TABLES = (b"keys", b"meta")
 
@@ -26,25 +27,14 @@ READER = """
 import sys
 from pathlib import Path
 from raftkv.storage.engines.lmdb import LmdbReader
+from raftkv.storage.state.sealed import SealedRows
 reader = LmdbReader(Path(sys.argv[1]))
-view = None
+rows = SealedRows(reader, reader.directory)
+def get(key):
+    with reader:
+        return rows.get(b"keys", key)
 for line in sys.stdin:
     print(repr(eval(line)), flush=True)
-"""
-
-WRITER = """
-import sys
-from pathlib import Path
-from raftkv.storage.engines.lmdb import LmdbTables
-tables = LmdbTables.create_or_open(Path(sys.argv[1]), (b"keys", b"meta"))
-number = 0
-while True:
-    number += 1
-    for row in range(20):
-        tables.put(b"keys", b"%d" % row, b"%d" % number)
-    tables.put(b"meta", b"number", b"%d" % number)
-    tables.commit()
-    print(number, flush=True)
 """
 
 
@@ -62,7 +52,7 @@ class OtherReader:
         return eval(line)
 
     def get(self, key):
-        return self.ask(f"(reader.view().__enter__().get(b'keys', {key!r}), reader.end())[0]")
+        return self.ask(f"get({key!r})")
 
     def close(self):
         self.process.stdin.close()
@@ -75,11 +65,15 @@ def directory(tmp_path):
     return tmp_path / "state"
 
 
+def opened(directory, **limits):
+    return StateTables(open_state(directory, TABLES, **limits), TABLES, directory)
+
+
 @pytest.fixture
 def tables(directory):
-    opened = LmdbTables.create_or_open(directory, TABLES)
-    yield opened
-    opened.close(clean=False)
+    tables = opened(directory)
+    yield tables
+    tables.engine.close()
 
 
 # Few different bytes and lengths around the limit, so that prefixes are shared and cut in every way.
@@ -96,24 +90,28 @@ CHANGES = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "delete", "co
 @settings(max_examples=150, deadline=None)
 def test_rows_and_scans_are_those_of_a_sorted_model_whatever_the_length_of_keys(changes, bounds):
     with tempfile.TemporaryDirectory() as name:
-        tables, model = LmdbTables.create_or_open(Path(name), TABLES), MemoryTables()
+        tables, model = opened(Path(name)), {}
         for number, (change, key) in enumerate(changes):
             if change == "put":
                 tables.put(b"keys", key, b"%d" % number)
-                model.put(b"keys", key, b"%d" % number)
+                model[key] = b"%d" % number
             elif change == "delete":
                 tables.delete(b"keys", key)
-                model.delete(b"keys", key)
+                model.pop(key, None)
             else:
                 tables.commit()
 
-            assert tables.get(b"keys", key) == model.get(b"keys", key)
+            assert tables.get(b"keys", key) == model.get(key)
         for start, end in [(b"", None), *bounds]:
-            assert list(tables.scan(b"keys", start, end)) == list(model.scan(b"keys", start, end))
+            assert list(tables.scan(b"keys", start, end)) == between(model, start, end)
         tables.commit()
         for start, end in [(b"", None), *bounds]:
-            assert list(tables.scan(b"keys", start, end)) == list(model.scan(b"keys", start, end))
-        tables.close(clean=False)
+            assert list(tables.scan(b"keys", start, end)) == between(model, start, end)
+        tables.engine.close()
+
+
+def between(model, start, end):
+    return sorted((key, value) for key, value in model.items() if start <= key and (end is None or key < end))
 
 
 def test_keys_of_4_kib_and_values_of_16_mib_are_kept(tables):
@@ -136,17 +134,17 @@ def test_another_process_sees_committed_data_only_and_one_view_stays_as_it_was(d
 
     assert tables.get(b"keys", b"a") == b"2"
     assert other.get(b"a") == b"1"
-    other.ask("reader.begin()")
+    other.ask("reader.__enter__() and None")
     tables.commit()
-    assert other.ask("reader.view().get(b'keys', b'a')") == b"1"
-    other.ask("reader.end()")
+    assert other.ask("rows.get(b'keys', b'a')") == b"1"
+    other.ask("reader.__exit__(None, None, None)")
     assert other.get(b"a") == b"2"
     other.close()
 
 
 def test_a_reader_in_another_process_survives_growth_of_the_map(directory, monkeypatch):
-    monkeypatch.setattr(state, "_TRANSACTION_ROOM_BYTES", 1 << 20)
-    tables = LmdbTables.create_or_open(directory, TABLES, map_bytes=2 << 20)
+    monkeypatch.setattr(lmdb, "_BATCH_ROOM_BYTES", 1 << 20)
+    tables = opened(directory, map_bytes=2 << 20)
     tables.put(b"keys", b"first", b"1")
     tables.commit()
     other = OtherReader(directory)
@@ -159,11 +157,11 @@ def test_a_reader_in_another_process_survives_growth_of_the_map(directory, monke
     assert other.get(b"first") == b"1"
     assert other.get(b"99") == bytes(400_000)
     other.close()
-    tables.close(clean=False)
+    tables.engine.close()
 
 
 def put_large_rows(tables, count, committed=None):
-    """Commit each row and note its key in ``committed``, if that is given; else leave the transaction open."""
+    """Commit each row and note its key in ``committed``, if that is given; else stage them all."""
     for number in range(count):
         key = b"%03d" % number
         tables.put(b"keys", key, bytes(100_000))
@@ -172,81 +170,59 @@ def put_large_rows(tables, count, committed=None):
             committed.append(key)
 
 
-def test_a_transaction_too_large_for_the_map_ends_in_disk_error_and_stays_refused(directory, monkeypatch):
-    monkeypatch.setattr(state, "_TRANSACTION_ROOM_BYTES", 1 << 20)
-    tables = LmdbTables.create_or_open(directory, TABLES, map_bytes=2 << 20)
+def test_a_batch_too_large_for_the_map_ends_in_disk_error_and_the_state_takes_nothing_more(directory, monkeypatch):
+    monkeypatch.setattr(lmdb, "_BATCH_ROOM_BYTES", 1 << 20)
+    tables = opened(directory, map_bytes=2 << 20)
     tables.put(b"keys", b"kept", b"1")
     tables.commit()
+    put_large_rows(tables, 100)
     with pytest.raises(DiskError, match="MDB_MAP_FULL"):
-        put_large_rows(tables, 100)
-    for call in (
-        lambda: tables.put(b"keys", b"k", b""),
-        lambda: tables.get(b"keys", b"k"),
-        tables.commit,
-        lambda: tables.close(clean=True),
-    ):
-        with pytest.raises(DiskError):
+        tables.commit()
+    for call in (tables.commit, lambda: tables.get(b"keys", b"k"), lambda: close_cleanly(tables.engine)):
+        with pytest.raises(DiskError, match="earlier"):
             call()
 
     assert not (directory / "CLEAN").exists()
-    again = LmdbTables.create_or_open(directory, TABLES, map_bytes=2 << 20)
+    again = opened(directory, map_bytes=2 << 20)
     assert list(again.scan(b"keys", b"", None)) == [(b"kept", b"1")]
-    again.close(clean=False)
-
-
-def test_killing_the_writing_process_loses_and_tears_nothing_that_was_committed(directory):
-    for _ in range(3):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, directory], stdout=subprocess.PIPE, text=True)
-        lines = [writer.stdout.readline() for _ in range(300)]
-        writer.send_signal(signal.SIGKILL)
-        rest = writer.stdout.read().split()
-        writer.wait()
-        writer.stdout.close()
-        committed = int((rest or lines)[-1])
-        tables = LmdbTables.create_or_open(directory, TABLES)
-        number = int(tables.get(b"meta", b"number"))
-
-        assert is_trustworthy(directory) or state.boot_id() == ""
-        assert committed <= number <= committed + 1
-        assert {value for _, value in tables.scan(b"keys", b"", None)} == {b"%d" % number}
-        tables.close(clean=False)
+    again.engine.close()
 
 
 def test_the_slot_of_a_killed_reader_is_freed(directory, tables, monkeypatch):
-    monkeypatch.setattr(state, "_COMMITS_BETWEEN_READER_CHECKS", 2)
+    monkeypatch.setattr(lmdb, "_COMMITS_BETWEEN_READER_CHECKS", 2)
     other = OtherReader(directory)
-    other.ask("reader.begin()")
+    other.ask("reader.__enter__() and None")
     other.process.kill()
     other.process.wait()
     other.process.stdin.close()
     other.process.stdout.close()
-    assert str(other.process.pid) in tables._environment.readers()
+    assert str(other.process.pid) in tables.engine._environment.readers()
     for number in range(2):
         tables.put(b"keys", b"k", b"%d" % number)
         tables.commit()
 
-    assert str(other.process.pid) not in tables._environment.readers()
+    assert str(other.process.pid) not in tables.engine._environment.readers()
 
 
 def test_state_is_trusted_after_a_clean_close_or_within_the_same_boot_and_never_else(directory, monkeypatch):
     assert not is_trustworthy(directory)
-    monkeypatch.setattr(state, "boot_id", lambda: "this boot")
-    tables = LmdbTables.create_or_open(directory, TABLES)
+    monkeypatch.setattr(trust, "boot_id", lambda: "this boot")
+    tables = opened(directory)
 
     assert is_trustworthy(directory)
-    monkeypatch.setattr(state, "boot_id", lambda: "next boot")
+    monkeypatch.setattr(trust, "boot_id", lambda: "next boot")
     assert not is_trustworthy(directory)
-    tables.close(clean=True)
+    close_cleanly(tables.engine)
     assert is_trustworthy(directory)
-    monkeypatch.setattr(state, "boot_id", lambda: "")
+    monkeypatch.setattr(trust, "boot_id", lambda: "")
     assert is_trustworthy(directory)
-    tables = LmdbTables.create_or_open(directory, TABLES)
+    tables = opened(directory)
     assert not is_trustworthy(directory)
-    tables.close(clean=False)
+    tables.engine.close()
     assert not is_trustworthy(directory)
-    LmdbTables.discard(directory)
+    discard(directory)
     assert not directory.exists()
-    LmdbTables.discard(directory)
+    discard(directory)
 
 
 def test_a_reader_without_a_state_is_refused_with_a_path(tmp_path):
@@ -261,17 +237,17 @@ def test_a_full_disk_is_told_as_such_and_the_last_commit_stands(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", mount], check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        tables = LmdbTables.create_or_open(mount / "state", TABLES)
+        tables = opened(mount / "state")
         committed = []
         with pytest.raises(DiskError) as failure:
             put_large_rows(tables, 100, committed)
-        tables.close(clean=False)
+        tables.engine.close()
 
         assert failure.value.full
-        again = LmdbTables.create_or_open(mount / "state", TABLES)
+        again = opened(mount / "state")
         assert [key for key, _ in again.scan(b"keys", b"", None)] == committed
         assert committed
-        again.close(clean=False)
+        again.engine.close()
     finally:
         subprocess.run(["umount", mount], check=True)
 
@@ -279,7 +255,7 @@ def test_a_full_disk_is_told_as_such_and_the_last_commit_stands(tmp_path):
 def test_a_row_that_was_changed_on_the_disk_is_never_read(tmp_path):
     for key in (b"k", b"k" * 600):
         directory = tmp_path / f"{len(key)}"
-        tables = LmdbTables.create_or_open(directory, TABLES)
+        tables = opened(directory)
         tables.put(b"keys", key, b"a value that stands out" * 400)
         tables.put(b"keys", b"other", b"whole")
         tables.commit()
@@ -287,10 +263,10 @@ def test_a_row_that_was_changed_on_the_disk_is_never_read(tmp_path):
         found_damaged(tables, key)
         with pytest.raises(DamagedState):
             write_body(tables, TABLES, tmp_path / f"{len(key)}.body")
-        tables.close(clean=False)
+        tables.engine.close()
         reader = LmdbReader(directory)
-        with reader.view() as view:
-            found_damaged(view, key)
+        with reader:
+            found_damaged(SealedRows(reader, directory), key)
         reader.close()
 
 
@@ -304,22 +280,22 @@ def found_damaged(view, key):
 
 @pytest.mark.parametrize("left", [0.5, 0.9, 8192])
 def test_a_file_that_was_cut_short_is_found_out_before_it_is_mapped(tmp_path, left):
-    tables = LmdbTables.create_or_open(tmp_path / "state", TABLES)
+    tables = opened(tmp_path / "state")
     for number in range(2000):
         tables.put(b"keys", b"%d" % number, bytes(1000))
     tables.commit()
-    tables.close(clean=True)
+    close_cleanly(tables.engine)
     data = tmp_path / "state" / "data.mdb"
     os.truncate(data, left if left > 1 else int(data.stat().st_size * left) // 4096 * 4096)
 
     with pytest.raises(DamagedState, match="instead of"):
-        LmdbTables.create_or_open(tmp_path / "state", TABLES)
+        opened(tmp_path / "state")
     with pytest.raises(DamagedState, match="instead of"):
         LmdbReader(tmp_path / "state")
 
 
 def test_a_state_of_the_format_before_is_not_trusted(tmp_path):
-    LmdbTables.create_or_open(tmp_path / "state", TABLES).close(clean=True)
+    close_cleanly(open_state(tmp_path / "state", TABLES))
     assert is_trustworthy(tmp_path / "state")
 
     (tmp_path / "state" / "FORMAT").unlink()

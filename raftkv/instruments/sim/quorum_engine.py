@@ -7,8 +7,10 @@ from typing import Final
 
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.machines import Machine
+from raftkv.quorum.data.rows import TABLES
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engines.port import Batch, MemoryEngine, Table
+from raftkv.storage.engines.memory import MemoryEngine
+from raftkv.storage.engines.port import Batch
 
 _PATH: Final = Path("/store")
 
@@ -21,13 +23,13 @@ class SimulatedEngine(MemoryEngine):
     """
 
     def __init__(self, machine: Machine) -> None:
-        super().__init__()
+        super().__init__(TABLES)
         self._machine = machine
-        self._doubtful: dict[tuple[Table, bytes], bytes | None] = {}
+        self._doubtful: dict[tuple[bytes, bytes], bytes | None] = {}
 
     def commit(self, batch: Batch) -> None:
         """See ``Engine``."""
-        disk = self._machine.disk
+        batch, disk = list(batch), self._machine.disk
         with disk.step("commit", _PATH):
             size_bytes = sum(len(key) + len(value or b"") for _, key, value in batch)
             if disk.limit_bytes < UNLIMITED:
@@ -42,7 +44,7 @@ class SimulatedEngine(MemoryEngine):
     def copied(self) -> SimulatedEngine:
         """A copy of what is on the disk."""
         copy = SimulatedEngine(self._machine)
-        for table in Table:
+        for table in TABLES:
             MemoryEngine.commit(copy, [(table, *row) for row in self.scan(table, b"", None)])
         copy._doubtful = dict(self._doubtful)
         return copy

@@ -218,7 +218,8 @@ class RaftMode(Observer):
         if known is None:
             return False
         self._cluster.note(name, "computes another state than the others")
-        replica.store.rows.put(layout.KEYS, STRAY, replica.tables.get(layout.KEYS, STRAY), known)
+        _, replaced = replica.tables.find(layout.KEYS, STRAY)
+        replica.store.rows.put(layout.KEYS, STRAY, known, replaced=replaced)
         replica.store.rows.store_sum()
         self._has_strayed = True
         return True
@@ -343,11 +344,11 @@ def drawn(plan: Plan) -> RaftMode:
 
 def flip_row(replica: SimulatedReplica, table: bytes, key: bytes) -> bool:
     """Let the replica have another value under ``key``, as one whose machine computed otherwise; is there a row?"""
-    row = replica.tables.get(table, key)
+    row, part = replica.tables.find(table, key)
     if row is None:
         return False
     rows = replica.store.rows
-    rows.put(table, key, row, row[:-1] + bytes([row[-1] ^ 1]))
+    rows.put(table, key, row[:-1] + bytes([row[-1] ^ 1]), replaced=part)
     rows.store_sum()
     return True
 

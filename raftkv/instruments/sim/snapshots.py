@@ -10,88 +10,72 @@ from __future__ import annotations
 import random as random_module
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from raftkv.machine import layout
+from raftkv.storage.engines.memory import MemoryEngine
+from raftkv.storage.engines.port import Change, DamagedState, Row, TableReader
 from raftkv.storage.snapshots.files import Manifest, SnapshotFailedError, WrittenBody
-from raftkv.storage.state.sealed import DamagedState, Table, seal
-from raftkv.storage.state.tables import MemoryTables
-
-Row = tuple[bytes, bytes, bytes]
+from raftkv.storage.state.tables import StateTables
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_rows = msgspec.msgpack.Decoder(list[Row]).decode
+_decode_rows = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, bytes]]).decode
 
 
-class ShownTables(MemoryTables):
+class ShownTables(StateTables):
     """Tables that remember what other readers see: the records as they were at the last commit, up to which index.
 
-    A row that was ``damaged`` at rest is sealed as the real ones are, and checked when it is read. Once that has found
-    something the tables are ``distrusted``.
+    Once damage was found the tables are ``distrusted``.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MemoryEngine(layout.TABLES), layout.TABLES, Path("state"))
         self.shown: dict[bytes, bytes] = {}
         self.shown_index = self.shown_revision = 0
         self.distrusted = False
-        self._damaged: dict[tuple[bytes, bytes], bytes] = {}
 
     def damage(self, table: bytes, key: bytes) -> None:
-        """Let one bit of the value under ``key``, which is there, be another."""
-        value = self._values[table][key]
-        row = seal(_sealing(table).part(key, value)) + value
-        self._damaged[table, key] = row[:-1] + bytes([row[-1] ^ 1])
+        """Let one bit of what is at rest under ``key`` be another, if something is."""
+        row = self.engine.get(table, key)
+        if row is not None:
+            self.engine.commit([(table, key, row[:-1] + bytes([row[-1] ^ 1]))])
 
     def keys(self, table: bytes) -> list[bytes]:
-        """The keys in ``table``; no row is read."""
-        return list(self._keys.get(table, ()))
+        """The keys in ``table``; no row is opened."""
+        staged = self.staged(table)
+        kept = [key for key, _ in self.engine.scan(table, b"", None) if key not in staged]
+        return sorted([*kept, *(key for key, row in staged.items() if row is not None)])
 
-    def get(self, table: bytes, key: bytes) -> bytes | None:
+    def find(self, table: bytes, key: bytes) -> tuple[bytes | None, int]:
+        """See ``StateTables``."""
+        with self._noticing():
+            return super().find(table, key)
+
+    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
         """See ``TableReader``."""
-        if self._damaged and (table, key) in self._damaged:
-            return self._opened(table, key)
-        return super().get(table, key)
-
-    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        """See ``TableReader``."""
-        if not self._damaged:
-            return super().scan(table, start, end)
-        rows = super().scan(table, start, end)
-        return iter([(key, self._opened(table, key) if (table, key) in self._damaged else row) for key, row in rows])
-
-    def put(self, table: bytes, key: bytes, value: bytes) -> int:
-        """See ``Tables``."""
-        self._damaged.pop((table, key), None)
-        return super().put(table, key, value)
-
-    def delete(self, table: bytes, key: bytes) -> None:
-        """See ``Tables``."""
-        self._damaged.pop((table, key), None)
-        super().delete(table, key)
-
-    def _opened(self, table: bytes, key: bytes) -> bytes:
-        try:
-            return _sealing(table).opened(key, self._damaged[table, key])
-        except DamagedState:
-            self.distrusted = True
-            raise
+        with self._noticing():
+            return iter(list(super().scan(table, start, end)))
 
     def commit(self) -> None:
-        """See ``Tables``."""
+        """See ``StateTables``."""
+        super().commit()
         self.shown = dict(self.scan(layout.KEYS, b"", None))
         self.shown_index = layout.unpack_number(self.get(layout.META, layout.APPLIED_INDEX))
         self.shown_revision = layout.unpack_number(self.get(layout.META, layout.REVISION))
 
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedState:
+            self.distrusted = True
+            raise
 
-def _sealing(table: bytes) -> Table:
-    """What seals and opens the rows of ``table``, on no database."""
-    return Table.of(Path("state"), table, None)  # type: ignore[arg-type]
 
-
-def rows_of(tables: MemoryTables) -> list[Row]:
+def rows_of(tables: TableReader) -> list[Change]:
     """Everything the tables hold."""
     return [(table, key, value) for table in layout.TABLES for key, value in tables.scan(table, b"", None)]
 

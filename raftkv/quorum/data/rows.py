@@ -33,7 +33,14 @@ from raftkv.quorum.data.versions import (
     decode_state,
 )
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engines.port import Engine, Table
+from raftkv.storage.engines.overlay import Overlay
+from raftkv.storage.engines.port import Engine
+
+DATA: Final = b"data"
+ORDER: Final = b"order"
+HINTS: Final = b"hints"
+META: Final = b"meta"
+TABLES: Final = (DATA, ORDER, HINTS, META)
 
 MORTAL: Final = b"\1"
 """Ends the mark of a state that has no version without end: it may be purged one day."""
@@ -130,16 +137,16 @@ def _undecodable(error: Exception) -> DiskError:
     return DiskError(f"a state on the disk does not decode: {error}")
 
 
-class StagedTable:
-    """What a turn has staged in ``data`` or ``hints``, over what is committed; ``None`` where a row is to go."""
+class StagedTable(Overlay[Held]):
+    """What a turn has staged in ``data`` or ``hints``, over what is committed."""
 
-    def __init__(self, engine: Engine, table: Table, conflicts: Conflicts, max_row_bytes: int) -> None:
+    def __init__(self, engine: Engine, table: bytes, conflicts: Conflicts, max_row_bytes: int) -> None:
+        super().__init__()
         self._engine = engine
         self._table = table
         self._conflicts = conflicts
         self._max_row_bytes = max_row_bytes
         self._committed: dict[bytes, Held | None] = {}
-        self.rows: dict[bytes, Held | None] = {}
 
     def committed(self, row: bytes) -> Held | None:
         """What the disk has in ``row``; read once in a turn."""
@@ -157,12 +164,12 @@ class StagedTable:
         held = self.standing(row)
         if held is None:
             _check_size(state, self._max_row_bytes)
-            self.rows[row] = Held(state)
+            self.put(row, Held(state))
             return None, state
         now = self._conflicts.join(held.state, state)
         if now != held.state:
             _check_size(now, self._max_row_bytes)
-            self.rows[row] = Held(now, held.actor)
+            self.put(row, Held(now, held.actor))
         return held.state, now
 
     def event(self, row: bytes, version: Version, context: Seen) -> tuple[State | None, Held]:
@@ -190,7 +197,8 @@ class StagedTable:
     def take(self) -> list[tuple[bytes, Held | None, Held | None]]:
         """Rows as they are on the disk and as they are to be, for all that changes; afterwards nothing is staged."""
         changes = [(row, self.committed(row), held) for row, held in self.rows.items()]
-        self.rows, self._committed = {}, {}
+        self.clear()
+        self._committed = {}
         return [change for change in changes if change[1] is not change[2]]
 
 

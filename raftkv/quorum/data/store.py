@@ -12,7 +12,11 @@ from typing import Final
 
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.quorum.data.rows import (
+    DATA,
+    HINTS,
     MAX_ROW_BYTES,
+    META,
+    ORDER,
     ContextAheadError,
     OrderKey,
     StagedTable,
@@ -28,7 +32,7 @@ from raftkv.quorum.data.rows import (
 from raftkv.quorum.data.versions import Conflicts, Seen, State, Version, encode_state, visible
 from raftkv.quorum.membership.ring import POSITION_BYTES, POSITIONS, Range
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engines.port import Batch, Engine, Table
+from raftkv.storage.engines.port import Change, Engine
 
 CLOCK_AHEAD_US: Final = 2_000_000
 """The clock mark is written this far ahead, so that it is seldom written. A restart takes the clock there at once, so
@@ -46,7 +50,7 @@ _UNPROVEN: Final = b"unproven"
 Joined = tuple[State | None, State]
 """What was held before, and what will be."""
 
-Change = tuple[OrderKey, bytes | None, bytes | None]
+MarkChange = tuple[OrderKey, bytes | None, bytes | None]
 """An order key, and the marks of its state before and now; ``None`` where the key is not held."""
 
 
@@ -69,22 +73,22 @@ class Store:
         Raises ``StartupError`` when the data was written with other ``conflicts``.
         """
         self.on_change: Callable[[OrderKey, bytes | None, bytes | None], None] | None = None
-        """Told of every ``Change``, once it is durable."""
+        """Told of every ``MarkChange``, once it is durable."""
         self._engine = engine
         self._conflicts = conflicts
         self._max_siblings = max_siblings
-        self._data = StagedTable(engine, Table.DATA, conflicts, max_row_bytes)
-        self._hints = StagedTable(engine, Table.HINTS, conflicts, max_row_bytes)
+        self._data = StagedTable(engine, DATA, conflicts, max_row_bytes)
+        self._hints = StagedTable(engine, HINTS, conflicts, max_row_bytes)
         self._meta: dict[bytes, bytes] = {}
         self._is_staged = False
         self._purged: tuple[int, int] = (0, 0)
         self._hint_counts: dict[str, int] = {}
-        for row, _ in engine.scan(Table.HINTS, b"", None):
+        for row, _ in engine.scan(HINTS, b"", None):
             self._count_hint(target_of(row), 1)
-        self.clock_mark = int(engine.get(Table.META, _CLOCK) or b"0")
+        self.clock_mark = int(engine.get(META, _CLOCK) or b"0")
         """No counter up to this one may be given again."""
         self._check_conflicts()
-        self.is_unproven = engine.get(Table.META, _UNPROVEN) == b"1"
+        self.is_unproven = engine.get(META, _UNPROVEN) == b"1"
         """May this node have had data, under another directory, that is not here?"""
         if self.members is None:
             self.is_unproven = True
@@ -94,11 +98,11 @@ class Store:
 
     def actor(self, node_id: str, fresh: Callable[[], str]) -> str:
         """The name of this data directory in version vectors; made of ``fresh()`` when there is none yet."""
-        found = self._engine.get(Table.META, _ACTOR)
+        found = self._engine.get(META, _ACTOR)
         if found is not None:
             return found.decode()
         name = f"{node_id}~{fresh()}"
-        self._engine.commit([(Table.META, _ACTOR, name.encode())])
+        self._engine.commit([(META, _ACTOR, name.encode())])
         return name
 
     def keep_clock_mark(self, last: int) -> None:
@@ -109,7 +113,7 @@ class Store:
     @property
     def alive_ms(self) -> int | None:
         """When this data was last in service (ms since the epoch); ``None`` for a new directory."""
-        found = self._engine.get(Table.META, _ALIVE)
+        found = self._engine.get(META, _ALIVE)
         return None if found is None else int(found)
 
     def keep_alive(self, now_ms: int) -> None:
@@ -119,7 +123,7 @@ class Store:
     @property
     def members(self) -> bytes | None:
         """What was last known of the members."""
-        return self._engine.get(Table.META, _MEMBERS)
+        return self._engine.get(META, _MEMBERS)
 
     def keep_members(self, encoded: bytes) -> None:
         """Remember the members; durable with the next commit."""
@@ -173,7 +177,7 @@ class Store:
         if count > 1 and size_bytes > MAX_SIBLINGS_BYTES:
             detail = f"the concurrent values of the key have {size_bytes} bytes; read it, and write with its context"
             return Refused(code=Code.OVERLOADED, detail=detail)
-        table.rows[row] = held
+        table.put(row, held)
         return before, held.state
 
     def drop_hint(self, target: str, key: bytes, encoded: bytes) -> None:
@@ -182,27 +186,27 @@ class Store:
         row = hint_key(target, key)
         held = self._hints.standing(row)
         if held is not None and encode_state(held.state) == encoded:
-            self._hints.rows[row] = None
+            self._hints.put(row, None)
 
     def commit(self) -> None:
         """Make everything staged durable, in one batch; free if nothing changed."""
         self._is_staged = False
         data, hints, (meta, self._meta) = self._data.take(), self._hints.take(), (self._meta, {})
-        batch: Batch = []
-        changes: list[Change] = []
+        batch: list[Change] = []
+        changes: list[MarkChange] = []
         for key, before, held in data:
             assert held is not None
             encoded = encode_state(held.state)
             where, mark = order_key(key), mark_of(held.state, encoded)
             before_mark = None if before is None else mark_of(before.state, encode_state(before.state))
             changes.append((where, before_mark, mark))
-            batch += ((Table.DATA, key, encode_held(held, encoded)), (Table.ORDER, where, mark))
+            batch += ((DATA, key, encode_held(held, encoded)), (ORDER, where, mark))
         for row, _, held in hints:
-            batch.append((Table.HINTS, row, None if held is None else encode_held(held, encode_state(held.state))))
+            batch.append((HINTS, row, None if held is None else encode_held(held, encode_state(held.state))))
         reached = max((held.state.versions[-1].counter for _, _, held in (*data, *hints) if held), default=0)
         if reached > max(self.clock_mark, int(meta.get(_CLOCK, b"0"))):
             meta[_CLOCK] = b"%d" % (reached + CLOCK_AHEAD_US)
-        batch += [(Table.META, name, value) for name, value in meta.items()]
+        batch += [(META, name, value) for name, value in meta.items()]
         if not batch:
             return
         try:
@@ -219,14 +223,14 @@ class Store:
 
     def read(self, key: bytes) -> State | None:
         """What is held of ``key``."""
-        data = self._engine.get(Table.DATA, key)
+        data = self._engine.get(DATA, key)
         return None if data is None else decode_own(data)
 
     def read_hinted(self, key: bytes) -> State | None:
         """What is kept of ``key`` for others."""
         found: State | None = None
         for target in self._hint_counts:
-            data = self._engine.get(Table.HINTS, hint_key(target, key))
+            data = self._engine.get(HINTS, hint_key(target, key))
             if data is not None:
                 state = decode_own(data)
                 found = state if found is None else self._conflicts.join(found, state)
@@ -234,7 +238,7 @@ class Store:
 
     def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, State]]:
         """The keys from ``start`` up to ``end`` in order, tombstones included."""
-        for key, data in self._engine.scan(Table.DATA, start, end):
+        for key, data in self._engine.scan(DATA, start, end):
             yield key, decode_own(data)
 
     def scan_order(self, piece: Range, after: OrderKey = b"") -> Iterator[tuple[OrderKey, bytes]]:
@@ -242,7 +246,7 @@ class Store:
         start = max(piece.start.to_bytes(POSITION_BYTES, "big"), after + b"\0" if after else b"")
         beyond = piece.last + 1
         end = beyond.to_bytes(POSITION_BYTES, "big") if beyond < POSITIONS else None
-        return self._engine.scan(Table.ORDER, start, end)
+        return self._engine.scan(ORDER, start, end)
 
     # -- hints
 
@@ -263,7 +267,7 @@ class Store:
         """The first hints kept for ``target``: keys and states."""
         start = hint_key(target, b"")
         found: list[tuple[bytes, State]] = []
-        for row, data in self._engine.scan(Table.HINTS, start, start[:-1] + b"\1"):
+        for row, data in self._engine.scan(HINTS, start, start[:-1] + b"\1"):
             if len(found) == limit:
                 break
             if self._hints.rows.get(row, ...) is not None:
@@ -281,7 +285,7 @@ class Store:
         dropped: list[tuple[OrderKey, bytes]] = []
         count = 0
         where = b""
-        for where, mark in self._engine.scan(Table.ORDER, after + b"\0" if after else b"", None):
+        for where, mark in self._engine.scan(ORDER, after + b"\0" if after else b"", None):
             count += 1
             if is_mortal(mark):
                 key = where[POSITION_BYTES:]
@@ -300,11 +304,11 @@ class Store:
         """
         count = 0
         row = b""
-        for row, data in self._engine.scan(Table.HINTS, after + b"\0" if after else b"", None):
+        for row, data in self._engine.scan(HINTS, after + b"\0" if after else b"", None):
             count += 1
             if row not in self._hints.rows and decode_own(data).newest.counter < before_us:
                 self._is_staged = True
-                self._hints.rows[row] = None
+                self._hints.put(row, None)
             if count == limit:
                 break
         return row if count == limit else b""
@@ -326,7 +330,7 @@ class Store:
     # -- within
 
     def _check_conflicts(self) -> None:
-        found, name = self._engine.get(Table.META, _CONFLICTS), self._conflicts.name.encode()
+        found, name = self._engine.get(META, _CONFLICTS), self._conflicts.name.encode()
         if found is None:
             self._stage_meta(_CONFLICTS, name)
         elif found != name:
@@ -346,8 +350,8 @@ class Store:
     def _drop(self, rows: list[tuple[OrderKey, bytes]]) -> None:
         if not rows:
             return
-        batch: Batch = [(Table.ORDER, where, None) for where, _ in rows]
-        batch += [(Table.DATA, where[POSITION_BYTES:], None) for where, _ in rows]
+        batch: list[Change] = [(ORDER, where, None) for where, _ in rows]
+        batch += [(DATA, where[POSITION_BYTES:], None) for where, _ in rows]
         try:
             self._engine.commit(batch)
         except DiskError as error:
@@ -358,7 +362,7 @@ class Store:
             self._data.forget(where[POSITION_BYTES:])
         self._tell([(where, mark, None) for where, mark in rows])
 
-    def _tell(self, changes: Iterable[Change]) -> None:
+    def _tell(self, changes: Iterable[MarkChange]) -> None:
         if self.on_change is not None:
             for where, before, now in changes:
                 self.on_change(where, before, now)

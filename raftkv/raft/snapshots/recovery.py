@@ -1,6 +1,6 @@
 """Starting from what the disk holds: log, newest snapshot, and the state, which is only a cache of the two.
 
-The log and the snapshot decide. The state is taken up when it can be trusted (``raftkv.storage.engines.lmdb``) and lies
+The log and the snapshot decide. The state is taken up when it can be trusted (``raftkv.storage.state.trust``) and lies
 on the log's line; otherwise it is thrown away and rebuilt from the snapshot, and the log is applied again on top. A
 log that does not continue the newest snapshot is cut to begin exactly there: the crash came between installing the one
 and cutting the other (11). Whatever contradicts itself is refused, never repaired by guessing.
@@ -18,12 +18,13 @@ from raftkv.machine import layout
 from raftkv.raft.engine.journal import holds
 from raftkv.raft.snapshots.transfer import base_entries
 from raftkv.storage.disk import RealDisk, remove_file, translated
-from raftkv.storage.engines.lmdb import LmdbTables, is_trustworthy
+from raftkv.storage.engines.lmdb import LmdbEngine
+from raftkv.storage.engines.port import DamagedState, TableReader
 from raftkv.storage.log import extent
 from raftkv.storage.log.log import Log
 from raftkv.storage.snapshots.files import Manifest, SnapshotStore
-from raftkv.storage.state.sealed import DamagedState
-from raftkv.storage.state.tables import TableReader
+from raftkv.storage.state.tables import StateTables
+from raftkv.storage.state.trust import close_cleanly, distrust, is_trustworthy, open_state
 
 log_line = structlog.get_logger("raftkv.raft")
 
@@ -31,20 +32,25 @@ log_line = structlog.get_logger("raftkv.raft")
 class State:
     """The applied state of this node: one generation of tables at a time, each in a directory of its own."""
 
-    def __init__(self, home: Path, tables: LmdbTables, directory: Path) -> None:
-        self._home = home
-        self.tables = tables
-        self.directory = directory
+    def __init__(self, engine: LmdbEngine) -> None:
+        self._engine = engine
+        self.tables = _tables_of(engine)
+
+    @property
+    def directory(self) -> Path:
+        """Where the generation in use lies."""
+        return self._engine.directory
 
     def fresh_directory(self) -> Path:
         """Where the next generation goes."""
-        return self._home / f"{int(self.directory.name) + 1:08d}"
+        return self.directory.with_name(f"{int(self.directory.name) + 1:08d}")
 
     def switch(self, directory: Path) -> None:
         """Take up the generation in ``directory`` and drop the one before."""
-        self.tables.close(clean=False)
+        self._engine.close()
         self.discard(self.directory)
-        self.tables, self.directory = LmdbTables.create_or_open(directory, tables=layout.TABLES), directory
+        self._engine = open_state(directory, layout.TABLES)
+        self.tables = _tables_of(self._engine)
 
     def discard(self, directory: Path) -> None:
         """Remove a generation; readers that still map it keep what they see."""
@@ -52,13 +58,17 @@ class State:
 
     def close(self) -> None:
         """End; the state may be trusted at the next start."""
-        self.tables.close(clean=True)
+        close_cleanly(self._engine)
+
+
+def _tables_of(engine: LmdbEngine) -> StateTables:
+    return StateTables(engine, layout.TABLES, engine.directory)
 
 
 def discard_data(home: Path) -> None:
     """Throw away log, snapshots and state under ``home``, all that a repair fetches anew; may be begun again."""
     for directory in (home / "state").glob("*"):
-        LmdbTables.distrust(directory)  # its name is not used again, so its removal is left to ``recover_state``
+        distrust(directory)  # its name is not used again, so its removal is left to ``recover_state``
     with translated(home):
         for name in ("snapshots", "log"):
             if (home / name).exists():
@@ -88,42 +98,42 @@ def recover_state(home: Path, log: Log, snapshots: SnapshotStore) -> State:
     generations = sorted(path for path in home.iterdir() if path.name.isdigit())
     newest = snapshots.newest
     for directory in reversed(generations):
-        tables = _usable(directory, log, newest)
-        if tables is not None:
+        engine = _usable(directory, log, newest)
+        if engine is not None:
             for other in generations:
                 if other != directory:
                     shutil.rmtree(other, ignore_errors=True)
-            return State(home, tables, directory)
+            return State(engine)
     for directory in generations:
         shutil.rmtree(directory, ignore_errors=True)
     # Another name each time: LMDB refuses one that this process may still have open.
     directory = home / f"{int(generations[-1].name) + 1 if generations else 1:08d}"
-    tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
+    engine = open_state(directory, layout.TABLES)
     if newest is not None:
-        snapshots.load_now(newest, tables)
-        tables.commit()
-    return State(home, tables, directory)
+        snapshots.load_now(newest, engine)
+    return State(engine)
 
 
-def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbTables | None:
-    """The tables in ``directory`` if they can be trusted and lie between the newest snapshot and the log's end."""
+def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbEngine | None:
+    """The state in ``directory`` if they can be trusted and lie between the newest snapshot and the log's end."""
     if not is_trustworthy(directory):
         return None
     try:
-        tables = LmdbTables.create_or_open(directory, tables=layout.TABLES)
+        engine = open_state(directory, layout.TABLES)
     except DamagedState as error:
         log_line.warning("state rebuilt", reason=str(error))
         return None
+    tables = _tables_of(engine)
     try:
         if is_on_the_line(tables, log, newest):
-            return tables
+            return engine
         check_end(tables, log)
     except DamagedState as error:
         log_line.warning("state rebuilt", reason=str(error))
     except StartupError:
-        tables.close(clean=False)
+        engine.close()
         raise
-    tables.close(clean=False)
+    engine.close()
     return None
 
 

@@ -1,89 +1,68 @@
-"""The engine port of the leaderless mode: ordered tables of bytes with atomic, durable batches; and one in memory.
+"""The storage port: ordered tables of bytes that are read, scanned, and changed by atomic batches. Both modes use it.
 
-This module imports nothing but the standard library. The engine on a disk is ``raftkv.storage.engines.rocks``.
+A table is known by its name. Whoever owns a table declares it and hands its name in; nothing here knows any. This
+module imports nothing but the standard library and ``raftkv.storage.disk``. LMDB, RocksDB and memory are behind it, in
+the modules beside this one; ``tests/unit/test_storage_contract.py`` holds all of them to what is said here.
 """
 
 from __future__ import annotations
 
-import enum
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
 
-
-class Table(enum.StrEnum):
-    """The tables of a replica; each orders its keys bytewise."""
-
-    DATA = "data"
-    ORDER = "order"
-    HINTS = "hints"
-    META = "meta"
-
-
-Batch = list[tuple[Table, bytes, bytes | None]]
-"""Puts, and deletions where the value is ``None``, in order."""
+from raftkv.storage.disk import DiskError
 
 Row = tuple[bytes, bytes]
+"""A key and its value."""
+
+Change = tuple[bytes, bytes, bytes | None]
+"""A table, a key in it, and the value that is put there, or ``None`` where the row is deleted."""
+
+Batch = Iterable[Change]
+"""Changes in order, gone through once: of several of one row the last counts."""
 
 
-class Engine(Protocol):
-    """Ordered tables on a disk. One thread owns it.
+class DamagedState(DiskError):  # noqa: N818  the name says what is wrong; it is an error by its base
+    """What is in ``directory`` does not check out; it must not be used, and can be rebuilt."""
 
-    Crash: a batch is there wholly or not at all; one whose ``commit`` returned survives the loss of power.
+    def __init__(self, directory: Path, detail: str) -> None:
+        """``detail`` says what does not check out."""
+        self.directory = directory
+        super().__init__(f"{directory}: the applied state is damaged ({detail})")
+
+
+class TableReader(Protocol):
+    """A view of ordered tables: the reading half of the port. One thread owns it. A read raises ``DiskError``.
+
+    A key has 1 to ``longest_key_bytes`` bytes, a value any number, none included.
+    """
+
+    def get(self, table: bytes, key: bytes) -> bytes | None:
+        """The value under ``key``, or ``None``."""
+
+    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
+        """The rows with ``start`` <= key < ``end`` in bytewise order (``None``: to the last), as they are now."""
+
+
+class Engine(TableReader, Protocol):
+    """Tables that one process writes. One thread owns it.
+
+    Crash: a batch is there wholly or not at all, after any that was committed before it. If the engine ``is_durable``,
+    a batch whose ``commit`` returned survives the loss of power; otherwise only the death of the process, and whoever
+    owns the tables must be able to rebuild them.
     Retry: a batch whose ``commit`` raised is not read in this life, but may be there in the next. If the ``DiskError``
     says ``full``, reads go on and commits will once there is room again; after any other the node must end.
+    Scans: with ``keeps_scans`` one that is under way goes on through commits, and shows the rows as they were when it
+    was asked for; otherwise it must be at its end, or given up, before the next commit.
     """
 
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        """The value under ``key``."""
+    is_durable: bool
+    keeps_scans: bool
+    longest_key_bytes: int
 
     def commit(self, batch: Batch) -> None:
-        """Make ``batch`` durable. Raises ``DiskError``."""
-
-    def scan(self, table: Table, start: bytes, end: bytes | None) -> Iterator[Row]:
-        """The rows with ``start`` <= key < ``end`` in order (``None``: to the last), as they are at this moment."""
+        """Make ``batch`` visible to every reader at once. Raises ``DiskError``, and what going through it raises."""
 
     def close(self) -> None:
-        """Let go of the files."""
-
-
-class MemoryEngine:
-    """An engine in memory, for simulations and tests; the harness keeps the object through a process's death.
-
-    ``before_commit`` and ``after_commit`` may raise, as a disk that fails, or a machine that stops, before the batch is
-    on the disk and after it.
-    """
-
-    def __init__(self) -> None:
-        self.before_commit: Callable[[], None] | None = None
-        self.after_commit: Callable[[], None] | None = None
-        self._rows: dict[Table, dict[bytes, bytes]] = {table: {} for table in Table}
-        self._keys: dict[Table, list[bytes]] = {table: [] for table in Table}
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        """See ``Engine``."""
-        return self._rows[table].get(key)
-
-    def commit(self, batch: Batch) -> None:
-        """See ``Engine``."""
-        if self.before_commit is not None:
-            self.before_commit()
-        for table, key, value in batch:
-            rows, keys = self._rows[table], self._keys[table]
-            if value is not None:
-                if key not in rows:
-                    insort(keys, key)
-                rows[key] = value
-            elif rows.pop(key, None) is not None:
-                del keys[bisect_left(keys, key)]
-        if self.after_commit is not None:
-            self.after_commit()
-
-    def scan(self, table: Table, start: bytes, end: bytes | None) -> Iterator[Row]:
-        """See ``Engine``."""
-        rows, keys = self._rows[table], self._keys[table]
-        last = len(keys) if end is None else bisect_left(keys, end)
-        return iter([(key, rows[key]) for key in keys[bisect_left(keys, start) : last]])
-
-    def close(self) -> None:
-        """See ``Engine``: what was committed stays."""
+        """Let go of the files: every later call raises ``DiskError``."""

@@ -9,13 +9,14 @@ to open when anything before it, or a complete record, does not match its checks
 dropped in silence. (``point_in_time``, RocksDB's default, would drop everything after a damaged record;
 ``absolute_consistency`` would refuse to open after every crash in the middle of a write.)
 
-When the disk is full RocksDB refuses writes, goes on reading, and takes writes again some seconds after there is room;
+When the disk is full RocksDB refuses writes, goes on reading, and takes writes again some seconds after there is
+room for a memtable of ``MEMTABLE_BYTES``;
 after any other failed write it takes none until it is opened again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ from rocksdict import (
 )
 
 from raftkv.storage.disk import DiskError, RealDisk
-from raftkv.storage.engines.port import Batch, Row, Table
+from raftkv.storage.engines.port import Batch, Row
 
 MEMTABLES_BYTES: Final = 64 << 20
 """What the memtables of all tables take together before the largest is written to a file, in the background, while the
@@ -61,28 +62,35 @@ FULL_REASONS: Final = ("No space left on device", "Disk quota exceeded", "Space 
 class RocksEngine:
     """Implements ``Engine`` in one directory, made if it is missing; raises ``DiskError`` when it cannot be opened."""
 
-    def __init__(self, directory: Path) -> None:
+    is_durable = True
+    keeps_scans = True
+    longest_key_bytes = 1 << 16
+
+    def __init__(self, directory: Path, tables: Iterable[bytes]) -> None:
         self._directory = directory
         RealDisk().make_directory(directory)
         cache = Cache(BLOCK_CACHE_BYTES)
+        names = {table: table.decode() for table in tables}
         try:
             self._db = Rdict(
                 str(directory),
                 options=_options(cache),
-                column_families={table.value: _options(cache) for table in Table},
+                column_families={name: _options(cache) for name in names.values()},
                 access_type=AccessType.read_write(),
             )
-            self._tables: dict[Table, Rdict] = {table: self._db.get_column_family(table.value) for table in Table}
-            self._handles: dict[Table, ColumnFamily] = {
-                table: self._db.get_column_family_handle(table.value) for table in Table
+            self._tables: dict[bytes, Rdict] = {
+                table: self._db.get_column_family(name) for table, name in names.items()
+            }
+            self._handles: dict[bytes, ColumnFamily] = {
+                table: self._db.get_column_family_handle(name) for table, name in names.items()
             }
         except Exception as error:
             raise self._disk_error(error) from error
         self._durably = WriteOptions()
         self._durably.sync = True
 
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        """See ``Engine``."""
+    def get(self, table: bytes, key: bytes) -> bytes | None:
+        """See ``TableReader``."""
         try:
             found: bytes | None = self._tables[table].get(key)
         except Exception as error:
@@ -92,18 +100,20 @@ class RocksEngine:
     def commit(self, batch: Batch) -> None:
         """See ``Engine``."""
         rows, handles = WriteBatch(raw_mode=True), self._handles
+        if not handles:
+            raise DiskError(f"{self._directory}: the engine is closed")
+        for table, key, value in batch:
+            if value is None:
+                rows.delete(key, handles[table])
+            else:
+                rows.put(key, value, handles[table])
         try:
-            for table, key, value in batch:
-                if value is None:
-                    rows.delete(key, handles[table])
-                else:
-                    rows.put(key, value, handles[table])
             self._db.write(rows, self._durably)
         except Exception as error:
             raise self._disk_error(error) from error
 
-    def scan(self, table: Table, start: bytes, end: bytes | None) -> Iterator[Row]:
-        """See ``Engine``."""
+    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
+        """See ``TableReader``."""
         try:
             options = ReadOptions()
             if end is not None:

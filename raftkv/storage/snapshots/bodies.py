@@ -27,9 +27,9 @@ import msgspec
 
 from raftkv.core.errors import StartupError
 from raftkv.storage.disk import translated
-from raftkv.storage.state.parts import row_hash
-from raftkv.storage.state.sums import META_TABLE, SUM_MASK, stored_sum
-from raftkv.storage.state.tables import TableReader, Tables
+from raftkv.storage.engines.port import Batch, Engine, TableReader
+from raftkv.storage.state.sealed import part_of, sealed
+from raftkv.storage.state.sums import META_TABLE, SUM_KEY, SUM_MASK, pack_sum
 
 APPLIED_INDEX_KEY: Final = b"applied_index"
 APPLIED_TERM_KEY: Final = b"applied_term"
@@ -86,29 +86,56 @@ def read_table_names(path: Path) -> tuple[bytes, ...]:
         return _read_names(path, file)
 
 
-def load_body(path: Path, tables: Tables) -> int:
-    """Put all rows of the body at ``path`` into empty ``tables`` and commit; returns how many there were."""
-    rows = uncommitted = total = 0
+def load_body(path: Path, engine: Engine) -> int:
+    """Put all rows of the body at ``path`` into an empty ``engine``, sealed; returns how many there were."""
     with translated(path), path.open("rb") as file:
         _read_names(path, file)
-        while head := file.read(_CHUNK.size):
-            table, flat, size = _read_chunk(path, file, head)
+        loading = _Loading(path, file)
+        while not loading.is_done:
+            engine.commit(loading.portion())
+    return loading.rows
+
+
+class _Loading:
+    """The rows of a body on their way into an engine, checked against the sum that they bring."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.rows = 0
+        self.is_done = False
+        self._path = path
+        self._file = file
+        self._total = 0
+        self._said: bytes | None = None
+
+    def portion(self) -> Batch:
+        """The rows of the next chunks, about as many as one transaction is to hold."""
+        size = 0
+        while size < _COMMIT_BYTES:
+            head = self._file.read(_CHUNK.size)
+            if not head:
+                self._check_sum()
+                self.is_done = True
+                return
+            table, flat, chunk_bytes = _read_chunk(self._path, self._file, head)
             if len(flat) % 2:
-                raise CorruptBody(f"{path}: the chunk before offset {file.tell()} ends with half a row")
-            if uncommitted + size > _COMMIT_BYTES:
-                tables.commit()
-                uncommitted = 0
-            put = tables.put
-            pairs = iter(flat)
-            for key, value in zip(pairs, pairs, strict=True):
-                put(table, key, value)
-            uncommitted += size
-            rows += len(flat) // 2
-            total += _sum_of(table, flat)
-    if stored_sum(tables) not in (None, total & SUM_MASK):
-        raise CorruptBody(f"{path}: the rows do not add up to the sum that it says")
-    tables.commit()
-    return rows
+                raise CorruptBody(f"{self._path}: the chunk before offset {self._file.tell()} ends with half a row")
+            size += chunk_bytes
+            yield from self._sealed(table, flat)
+
+    def _sealed(self, table: bytes, flat: list[bytes]) -> Batch:
+        pairs = iter(flat)
+        for key, value in zip(pairs, pairs, strict=True):
+            part = part_of(table, key, value)
+            if table != META_TABLE:
+                self._total += part
+            elif key == SUM_KEY:
+                self._said = value
+            yield sealed(table, key, value, part)
+        self.rows += len(flat) // 2
+
+    def _check_sum(self) -> None:
+        if self._said not in (None, pack_sum(self._total & SUM_MASK)):
+            raise CorruptBody(f"{self._path}: the rows do not add up to the sum that it says")
 
 
 def verify_body(path: Path, body_bytes: int, body_crc: int) -> None:
@@ -134,7 +161,7 @@ def _chunks(view: TableReader, tables: list[bytes]) -> Iterator[tuple[bytes, lis
 def _sum_of(table: bytes, flat: list[bytes]) -> int:
     if table == META_TABLE:
         return 0
-    return sum([row_hash(table, key, value) for key, value in zip(flat[::2], flat[1::2], strict=True)])
+    return sum([part_of(table, key, value) for key, value in zip(flat[::2], flat[1::2], strict=True)])
 
 
 def _portions(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:

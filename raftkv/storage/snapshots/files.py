@@ -26,10 +26,9 @@ from msgspec import Meta
 from raftkv.core.errors import StartupError
 from raftkv.process.command import module
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
+from raftkv.storage.engines.port import DamagedState, Engine
 from raftkv.storage.snapshots.bodies import load_body, verify_body
 from raftkv.storage.snapshots.helper import Report
-from raftkv.storage.state.sealed import DamagedState
-from raftkv.storage.state.tables import Tables
 
 FORMAT: Final = 1
 _NAME: Final = re.compile(r"([0-9]{16})\.(manifest|body)")
@@ -185,11 +184,11 @@ class SnapshotStore:
         _report(process)
         return True
 
-    def load_now(self, manifest: Manifest, tables: Tables) -> None:
-        """Load the newest snapshot, which must be ``manifest``, into empty ``tables``, and commit."""
+    def load_now(self, manifest: Manifest, engine: Engine) -> None:
+        """Load the newest snapshot, which must be ``manifest``, into an empty ``engine``."""
         assert manifest == self.newest
         path = self._path(self._sequence, "body")
-        rows = load_body(path, tables)
+        rows = load_body(path, engine)
         if rows != manifest.rows:
             raise StartupError(f"{path}: has {rows} rows instead of {manifest.rows}")
 

@@ -19,10 +19,12 @@ from typing import Final
 import msgspec
 
 from raftkv.process import streams
-from raftkv.storage.engines.lmdb import LmdbReader, LmdbTables
+from raftkv.storage.engines.lmdb import LmdbReader
+from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import load_body, read_table_names, write_body
-from raftkv.storage.state.sealed import DamagedState
+from raftkv.storage.state.sealed import SealedRows
 from raftkv.storage.state.sums import stored_sum
+from raftkv.storage.state.trust import close_cleanly, discard, open_state
 
 LOWER_PRIORITY: Final = 10
 
@@ -45,10 +47,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def write(state: Path, body: Path) -> Report:
     """Write a body from one consistent view of the live state."""
     reader = LmdbReader(state)
+    rows = SealedRows(reader, state)
     try:
-        with reader.view() as view:
-            summary = write_body(view, reader.tables, body)
-            _check_sum(state, stored_sum(view), summary.sum)
+        with reader:
+            summary = write_body(rows, reader.tables, body)
+            _check_sum(state, stored_sum(rows), summary.sum)
     except BaseException:
         body.unlink(missing_ok=True)
         raise
@@ -70,14 +73,14 @@ def _check_sum(state: Path, stored: int | None, found: int) -> None:
 
 def load(body: Path, state: Path) -> Report:
     """Load a body into a new state; without its end the state has applied nothing and no mark vouches for it."""
-    LmdbTables.discard(state)
-    loaded = LmdbTables.create_or_open(state, read_table_names(body), trusted_boot="")
+    discard(state)
+    loaded = open_state(state, read_table_names(body), trusted_boot="")
     try:
         rows = load_body(body, loaded)
-        loaded.close(clean=True)
+        close_cleanly(loaded)
     except BaseException:
-        loaded.close(clean=False)
-        LmdbTables.discard(state)
+        loaded.close()
+        discard(state)
         raise
     return Report(rows=rows)
 

@@ -1,73 +1,142 @@
-"""How a row in LMDB proves itself: a hash of table, key and value stands before the value, 64 bits of XXH3.
+"""The rows of an applied state as they lie in an engine: sealed, and under keys of any length.
 
-The state is read straight from a memory map, so nothing else would notice a byte that the disk or a stray write has
-changed. What does not check out is ``DamagedState``: the state is a cache of snapshot and log, and is rebuilt from
-them. ``FORMAT`` names this layout; a state of another is rebuilt as well.
+A hash of table, key and value stands before the value, 64 bits of XXH3. The state is read straight from a memory map,
+so nothing else would notice a byte that the disk or a stray write has changed. What does not check out is
+``DamagedState``: the state is a cache of snapshot and log, and is rebuilt from them. ``FORMAT`` names this layout; a
+state of another is rebuilt as well.
 
-This module imports nothing but the standard library, lmdb and its neighbours in ``storage``.
+Keys of up to 480 bytes are stored as they are; a longer one under its first 480 bytes, a zero byte and a hash, with the
+rest of the key inside the row. Such physical keys have 497 bytes, so the two kinds are never confused; rows that share
+the 480 bytes lie side by side, and a scan sorts them by their full keys. The seal of such a row is over the physical
+key and all that is stored under it.
+
+The same hash of table, key and value is the row's part in the sum of rows (``raftkv.storage.state.sums``), so a row is
+hashed once for both.
+
+This module imports nothing but the standard library, xxhash and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-import lmdb
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from raftkv.storage.disk import DiskError
-from raftkv.storage.state.parts import table_seed
+from raftkv.storage.engines.port import Change, DamagedState, Row, TableReader
 
 FORMAT: Final = b"3\n"
 """Format 1 had no seals, and no file that names it; format 2 never left the development of this one."""
 
+RAW_KEY_BYTES: Final = 480
+
 _SEAL_BYTES: Final = 8
 _SEAL: Final = struct.Struct(">Q")
+_HASH_BYTES: Final = 16
+_LONG_KEY_BYTES: Final = RAW_KEY_BYTES + 1 + _HASH_BYTES
+_REST_LENGTH: Final = struct.Struct(">I")
 
-seal = _SEAL.pack
-"""What stands before a value: the hash as bytes."""
+_seed = lru_cache(maxsize=32)(xxh3_64_intdigest)
+"""What the hashes of a table's rows begin with, by its name."""
 
-
-def sealed_part(row: bytes) -> int:
-    """The seal of ``row`` as a number: the part in the sum of rows, unless the key is a long one."""
-    part: int = _SEAL.unpack_from(row)[0]
-    return part
-
-
-class DamagedState(DiskError):  # noqa: N818  the name says what is wrong; it is an error by its base
-    """The applied state does not check out; it must not be used, and can be rebuilt. The message names its place."""
-
-    def __init__(self, directory: Path, detail: str) -> None:
-        """``detail`` says what does not check out."""
-        self.directory = directory
-        super().__init__(f"{directory}: the applied state is damaged ({detail})")
+_seal = _SEAL.pack
 
 
-class Table(NamedTuple):
-    """One table of the state in ``directory``; ``seed`` is what the seals of its rows begin with."""
+def part_of(table: bytes, key: bytes, value: bytes) -> int:
+    """The part of one row in the sum of rows."""
+    return xxh3_64_intdigest(value, xxh3_64_intdigest(key, _seed(table)))
 
-    directory: Path
-    database: lmdb._Database
-    name: bytes
-    seed: int
 
-    @classmethod
-    def of(cls, directory: Path, name: bytes, database: lmdb._Database) -> Table:
-        """The table ``name``."""
-        return cls(directory, database, name, table_seed(name))
+def sealed(table: bytes, key: bytes, value: bytes, part: int) -> Change:
+    """The change of an engine that puts the row, whose part is ``part``."""
+    if len(key) <= RAW_KEY_BYTES:
+        return table, key, _seal(part) + value
+    key, value = _physical(key), _REST_LENGTH.pack(len(key) - RAW_KEY_BYTES) + key[RAW_KEY_BYTES:] + value
+    return table, key, _seal(part_of(table, key, value)) + value
 
-    def part(self, key: bytes, value: bytes) -> int:
-        """The part in the sum of rows; of what is stored under a physical key, the seal as a number."""
-        return xxh3_64_intdigest(value, xxh3_64_intdigest(key, self.seed))
 
-    def opened(self, key: bytes, row: bytes) -> bytes:
-        """The value in the row found under ``key``; raises ``DamagedState``."""
+def removed(table: bytes, key: bytes) -> Change:
+    """The change of an engine that deletes the row."""
+    return table, key if len(key) <= RAW_KEY_BYTES else _physical(key), None
+
+
+class SealedRows:
+    """Implements ``TableReader`` for keys of any length, over one that holds the rows sealed."""
+
+    def __init__(self, reader: TableReader, directory: Path) -> None:
+        """What is damaged is in ``directory``."""
+        self._reader = reader
+        self._get = reader.get
+        self._directory = directory
+
+    def get(self, table: bytes, key: bytes) -> bytes | None:
+        """See ``TableReader``; there is no row under an empty key."""
+        if not 0 < len(key) <= RAW_KEY_BYTES:
+            return self._get_long(table, key) if key else None
+        row = self._get(table, key)
+        return None if row is None else self.opened(table, key, row)
+
+    def find(self, table: bytes, key: bytes) -> tuple[bytes, int] | None:
+        """The value under ``key`` and the row's part in the sum of rows."""
+        if not 0 < len(key) <= RAW_KEY_BYTES:
+            value = self._get_long(table, key) if key else None
+            return None if value is None else (value, part_of(table, key, value))
+        row = self._get(table, key)
+        return None if row is None else (self.opened(table, key, row), _SEAL.unpack_from(row)[0])
+
+    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
+        """See ``TableReader``."""
+        # The first 480 bytes of a key sort before every row of keys that share them, so a scan can begin there; and all
+        # that share them lie before those bytes and a one.
+        last = end if end is None or len(end) <= RAW_KEY_BYTES else end[:RAW_KEY_BYTES] + b"\x01"
+        group: list[tuple[bytes, bytes]] = []
+        for key, row in self._reader.scan(table, start[:RAW_KEY_BYTES], last):
+            if group and key[: RAW_KEY_BYTES + 1] != group[0][1][: RAW_KEY_BYTES + 1]:
+                yield from self._in_order(table, group, start, end)
+                group = []
+            if len(key) == _LONG_KEY_BYTES:
+                group.append((_unpack_long(key, self.opened(table, key, row))[0], key))
+            elif key >= start and (end is None or key < end):
+                yield key, self.opened(table, key, row)
+        yield from self._in_order(table, group, start, end)
+
+    def opened(self, table: bytes, key: bytes, row: bytes) -> bytes:
+        """What was sealed in the row found under ``key``; raises ``DamagedState``."""
         value = row[_SEAL_BYTES:]
-        if not row.startswith(xxh3_64_digest(value, xxh3_64_intdigest(key, self.seed))):
-            raise DamagedState(self.directory, f"a row of {len(row)} bytes in table {self.name.decode()}")
+        if not row.startswith(xxh3_64_digest(value, xxh3_64_intdigest(key, _seed(table)))):
+            raise DamagedState(self._directory, f"a row of {len(row)} bytes in table {table.decode()}")
         return value
 
-    def unreadable(self, error: lmdb.Error) -> DamagedState:
-        """``error``, which came of a read: what lies between the rows is damaged."""
-        return DamagedState(self.directory, str(error))
+    def _get_long(self, table: bytes, key: bytes) -> bytes | None:
+        physical = _physical(key)
+        row = self._get(table, physical)
+        if row is None:
+            return None
+        full, value = _unpack_long(physical, self.opened(table, physical, row))
+        assert full == key
+        return value
+
+    def _in_order(
+        self, table: bytes, group: list[tuple[bytes, bytes]], start: bytes, end: bytes | None
+    ) -> Iterator[Row]:
+        """The rows of keys that share their first 480 bytes, by full and physical key; they are read once more."""
+        for full, physical in sorted(group):
+            if full >= start and (end is None or full < end):
+                row = self._reader.get(table, physical)
+                assert row is not None
+                yield full, _unpack_long(physical, self.opened(table, physical, row))[1]
+
+
+def _physical(key: bytes) -> bytes:
+    """Where a long key is stored."""
+    return key[:RAW_KEY_BYTES] + b"\x00" + hashlib.blake2b(key, digest_size=_HASH_BYTES).digest()
+
+
+def _unpack_long(physical: bytes, row: bytes) -> tuple[bytes, bytes]:
+    """The full key and the value of a row under a long key."""
+    end = _REST_LENGTH.size + _REST_LENGTH.unpack_from(row)[0]
+    return physical[:RAW_KEY_BYTES] + row[_REST_LENGTH.size : end], row[end:]

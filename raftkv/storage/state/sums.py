@@ -1,8 +1,8 @@
 """The sum of all rows: a hash of the applied state that a change of one row changes by that row's part alone.
 
 Each row of every table but ``meta`` counts with a 64-bit hash of table, key and value; their sum, modulo 2**64, does
-not depend on the order, so whoever knows the row that was there before keeps it up to date. LMDB's rows are sealed with
-the same hash (``sealed``), so that this costs nothing more.
+not depend on the order, so whoever knows the row that was there before keeps it up to date. The rows are sealed with
+the same hash (``raftkv.storage.state.sealed``), so that this costs nothing more.
 It finds replicas that computed differently; it is no proof against somebody who chooses rows so that sums collide.
 
 This module imports nothing but the standard library and its neighbours in ``storage``.
@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from raftkv.storage.state.parts import row_hash
-from raftkv.storage.state.tables import TableReader
+from raftkv.storage.engines.port import TableReader
+from raftkv.storage.state.sealed import part_of
 
 META_TABLE: Final = b"meta"
 SUM_KEY: Final = b"sum"
@@ -28,7 +28,7 @@ def sum_of(reader: TableReader, tables: Iterable[bytes]) -> int:
     total = 0
     for table in tables:
         if table != META_TABLE:
-            total += sum([row_hash(table, key, value) for key, value in reader.scan(table, b"", None)])
+            total += sum([part_of(table, key, value) for key, value in reader.scan(table, b"", None)])
     return total & SUM_MASK
 
 

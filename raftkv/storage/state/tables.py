@@ -1,84 +1,82 @@
-"""Ordered byte tables: the port that the state machine writes through, and its in-memory end.
+"""The applied state as the machine changes it: rows that prove themselves, and over them what is not committed yet.
 
-The LMDB end is ``raftkv.storage.engines.lmdb``. This module imports nothing but the standard library and ``parts``.
+Whoever has the ``StateTables`` reads his own changes at once; other readers of the engine see them after ``commit``.
+The rows lie in the engine as ``raftkv.storage.state.sealed`` says.
+
+This module imports nothing but the standard library and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
 
-from raftkv.storage.state.parts import row_hash
+from raftkv.storage.engines.overlay import Overlay
+from raftkv.storage.engines.port import Batch, Engine, Row
+from raftkv.storage.state.sealed import SealedRows, part_of, removed, sealed
 
+Summed = tuple[bytes, int | None]
+"""A value and the row's part in the sum of rows, if somebody has asked for it yet."""
 
-class TableReader(Protocol):
-    """A consistent view of named, ordered tables of bytes. One thread owns it."""
-
-    def get(self, table: bytes, key: bytes) -> bytes | None:
-        """The value under ``key``, or ``None``."""
-
-    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        """Every (key, value) with ``start`` <= key < ``end``, in bytewise order; the table must not change then."""
+_value_of: Final = itemgetter(0)
 
 
-class Tables(TableReader, Protocol):
-    """Tables that can also be written. Writes are seen by later reads at once, and by other readers after ``commit``.
+class StateTables:
+    """``tables`` over ``engine``. One thread owns it. Any method may raise ``DiskError``, of ``directory``.
 
-    ``commit`` is atomic, not durable: after a crash of the process the last commit stands, after a crash of the machine
-    the tables are rebuilt from snapshot and log.
+    ``commit`` is atomic. What was staged stays so when it raises; what was not committed is lost with the process.
     """
 
-    def put(self, table: bytes, key: bytes, value: bytes) -> int:
-        """Store ``value`` under ``key``; returns the row's part in the sum of rows (``raftkv.storage.state.sums``)."""
+    def __init__(self, engine: Engine, tables: Iterable[bytes], directory: Path) -> None:
+        self.engine = engine
+        self._committed = SealedRows(engine, directory)
+        self._staged: dict[bytes, Overlay[Summed]] = {table: Overlay() for table in tables}
+        self._rows = {table: staged.rows for table, staged in self._staged.items()}
 
-    def part(self, table: bytes, key: bytes, value: bytes) -> int:
-        """The part of a row; nothing is hashed again if it is the one that ``get`` returned last."""
+    def get(self, table: bytes, key: bytes) -> bytes | None:
+        """See ``TableReader``."""
+        return self.find(table, key)[0]
+
+    def find(self, table: bytes, key: bytes) -> tuple[bytes | None, int]:
+        """The value under ``key`` and the row's part in the sum of rows: none and 0 if there is no row."""
+        rows = self._rows[table]
+        found = rows[key] if key in rows else self._committed.find(table, key)
+        if found is None:
+            return None, 0
+        value, part = found
+        return value, part_of(table, key, value) if part is None else part
+
+    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
+        """See ``TableReader``; nothing may be changed before it is at its end, or given up."""
+        return self._staged[table].over(self._committed.scan(table, start, end), start, end, _value_of)
+
+    def staged(self, table: bytes) -> Mapping[bytes, Summed | None]:
+        """What is not committed yet, by key; ``None`` where a row is to go."""
+        return self._rows[table]
+
+    def put(self, table: bytes, key: bytes, value: bytes, part: int | None = None) -> None:
+        """Store ``value`` under ``key``; ``part`` is that of the row, if it is known."""
+        assert key
+        self._staged[table].put(key, (value, part))
 
     def delete(self, table: bytes, key: bytes) -> None:
         """Remove ``key`` if it is there."""
+        self._staged[table].put(key, None)
 
     def commit(self) -> None:
-        """Make everything written since the last commit visible to other readers, atomically."""
+        """Make everything changed since the last commit visible to other readers, atomically."""
+        self.engine.commit(self._changes())
+        for staged in self._staged.values():
+            if staged.rows:
+                staged.clear()
 
-
-class MemoryTables:
-    """``Tables`` in memory: for tests, the simulator and embedded use. A commit changes nothing here."""
-
-    def __init__(self) -> None:
-        self._values: dict[bytes, dict[bytes, bytes]] = {}
-        self._keys: dict[bytes, list[bytes]] = {}
-
-    def get(self, table: bytes, key: bytes) -> bytes | None:
-        """See ``TableReader``."""
-        return self._values.get(table, {}).get(key)
-
-    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        """See ``TableReader``."""
-        keys, values = self._keys.get(table, []), self._values.get(table, {})
-        for position in range(bisect.bisect_left(keys, start), len(keys)):
-            key = keys[position]
-            if end is not None and key >= end:
-                return
-            yield key, values[key]
-
-    def put(self, table: bytes, key: bytes, value: bytes) -> int:
-        """See ``Tables``."""
-        values = self._values.setdefault(table, {})
-        if key not in values:
-            bisect.insort(self._keys.setdefault(table, []), key)
-        values[key] = value
-        return row_hash(table, key, value)
-
-    def part(self, table: bytes, key: bytes, value: bytes) -> int:
-        """See ``Tables``."""
-        return row_hash(table, key, value)
-
-    def delete(self, table: bytes, key: bytes) -> None:
-        """See ``Tables``."""
-        if self._values.get(table, {}).pop(key, None) is not None:
-            keys = self._keys[table]
-            del keys[bisect.bisect_left(keys, key)]
-
-    def commit(self) -> None:
-        """See ``Tables``."""
+    def _changes(self) -> Batch:
+        for table, rows in self._rows.items():
+            for key, row in rows.items():
+                if row is None:
+                    yield removed(table, key)
+                else:
+                    value, part = row
+                    yield sealed(table, key, value, part_of(table, key, value) if part is None else part)

@@ -41,12 +41,12 @@ def _drop_hint_as_it_is(self: Any, target: str, key: bytes, _encoded: bytes) -> 
     row = target.encode() + b"\0" + key
     if self._hints.standing(row) is not None:
         self._is_staged = True
-        self._hints.rows[row] = None
+        self._hints.put(row, None)
 
 
 def _overwrite(self: StagedTable, row: bytes, state: State) -> tuple[State | None, State]:
     held = self.standing(row)
-    self.rows[row] = Held(state, held.actor if held is not None else "")
+    self.put(row, Held(state, held.actor if held is not None else ""))
     return None if held is None else held.state, state
 
 

@@ -22,7 +22,7 @@ from raftkv.raft.requests import Requests
 from raftkv.raft.standing import readmission
 from raftkv.raft.standing.divergence import Divergence, Judgement
 from raftkv.raft.standing.readmission import Readmission
-from raftkv.storage.state.sealed import Table
+from raftkv.storage.state.sealed import SealedRows
 
 
 def _pong_always(on_ping: Any, self: Any, peer: str, ping: Any, now_s: float) -> None:
@@ -109,7 +109,7 @@ STANDING: Final[dict[str, Remedy]] = {
     ),
     "givers": rule("a repair waits for who fetches its own data", instead(Divergence, "without_say", lambda _self: [])),
     "checked rows": rule(
-        "a row is checked when it is read", instead(Table, "opened", lambda _self, _key, row: row[8:])
+        "a row is checked when it is read", instead(SealedRows, "opened", lambda _self, _table, _key, row: row[8:])
     ),
     "ties": rule("in a tie all that differ stop", around(Divergence, "judge", _only_the_outnumbered)),
 }
