@@ -217,7 +217,7 @@ def _missing(key: str) -> int:
 
 
 def _shown(record: Any) -> dict[str, Any]:
-    from raftkv.client.records import value_to_json  # noqa: PLC0415  commands load what they use
+    from raftkv.api.values import value_to_json  # noqa: PLC0415  commands load what they use
 
     shown: dict[str, Any] = msgspec.structs.asdict(record)
     return {**shown, "value": None if record.value is None else value_to_json(record.value)}

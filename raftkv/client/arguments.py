@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
+import msgspec
+
 from raftkv.api import paths
-from raftkv.client.records import value_from_json, value_to_json
+from raftkv.api.values import Value as JsonValue
+from raftkv.api.values import value_from_json, value_to_json
 from raftkv.core.errors import UsageError
 
 Key = str | bytes
@@ -93,4 +96,4 @@ def operation_of(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def result_of(one: dict[str, Any]) -> dict[str, Any]:
     """The result of an operation, its value as bytes."""
-    return {**one, "value": value_from_json(one["value"])} if "value" in one else one
+    return {**one, "value": value_from_json(msgspec.convert(one["value"], JsonValue))} if "value" in one else one

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET
 
 from raftkv.api import headers as names
+from raftkv.api.answers import Item, Listed, Sibling, SiblingsFound
 from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import DefiniteError
 
@@ -58,62 +57,45 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     context: str = ""
 
 
-class _Item(msgspec.Struct, frozen=True):
-    key: str
-    version: int
-    revision: int
-    create_revision: int
-    value: Any = None
-    node: str = ""
-    ttl_left: float | None = None
-
-
-class _Sibling(msgspec.Struct, frozen=True):
-    value: Any
-    version: int
-    revision: int
-    node: str
-    ttl_left: float | None = None
-
-
-class _Siblings(msgspec.Struct, frozen=True):
-    key: str
-    siblings: Annotated[tuple[_Sibling, ...], Meta(min_length=1)]
-
-
-class _Items(msgspec.Struct, frozen=True):
-    items: tuple[_Item, ...]
-    next: str | None
-    revision: int
+_WRONG: Final = (msgspec.DecodeError, ValueError)  # of which bytes that are no text, or no base64, are kinds
 
 
 def record_from_json(answer: HttpAnswer) -> Record:
     """The record in the JSON form of ``GET /kv/{key}``."""
     try:
-        return _record(msgspec.json.decode(answer.body, type=_Item), provenance(answer))
-    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
+        return _record(msgspec.json.decode(answer.body, type=Item), provenance(answer))
+    except _WRONG as error:
         raise not_raftkv(error) from None
 
 
 def siblings_from_json(answer: HttpAnswer) -> tuple[Record, ...]:
     """The records in a 300 answer of ``GET /kv/{key}``, oldest stamp first."""
     try:
-        found, origin = msgspec.json.decode(answer.body, type=_Siblings), provenance(answer)
+        found, origin = msgspec.json.decode(answer.body, type=SiblingsFound), provenance(answer)
         return tuple([_record(_sibling(found.key, one), origin) for one in found.siblings])
-    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
+    except _WRONG as error:
         raise not_raftkv(error) from None
 
 
-def _sibling(key: str, one: _Sibling) -> _Item:
-    return _Item(key, one.version, one.revision, one.revision, one.value, one.node, one.ttl_left)
+def _sibling(key: str, one: Sibling) -> Item:
+    revision = one.revision
+    return Item(
+        key=key,
+        value=one.value,
+        version=one.version,
+        revision=revision,
+        create_revision=revision,
+        node=one.node,
+        ttl_left=one.ttl_left,
+    )
 
 
 def page_from_json(answer: HttpAnswer) -> Page:
     """The page in the answer of ``GET /kv``."""
     try:
-        found, origin = msgspec.json.decode(answer.body, type=_Items), provenance(answer)
+        found, origin = msgspec.json.decode(answer.body, type=Listed), provenance(answer)
         records = tuple([_record(item, origin) for item in found.items])
-    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
+    except _WRONG as error:
         raise not_raftkv(error) from None
     return Page(records=records, next=found.next, revision=found.revision, **origin)
 
@@ -122,7 +104,7 @@ def json_from_body(body: bytes) -> dict[str, Any]:
     """Any other JSON object."""
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _WRONG as error:
         raise not_raftkv(error) from None
 
 
@@ -143,33 +125,14 @@ def provenance(answer: HttpAnswer) -> dict[str, Any]:
     }
 
 
-def value_to_json(value: bytes) -> str | dict[str, str]:
-    """Text as a string, other bytes as ``{"base64": ...}``."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value).decode()}
-
-
-def value_from_json(value: Any) -> bytes | None:
-    """The bytes behind a value in JSON; ``None`` when there is none."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, dict) and isinstance(value.get("base64"), str):
-        return base64.b64decode(value["base64"], validate=True)
-    raise msgspec.ValidationError("a value is neither text nor base64")
-
-
-def _record(item: _Item, origin: Mapping[str, Any]) -> Record:
+def _record(item: Item, origin: Mapping[str, Any]) -> Record:
     return Record(
         key=item.key,
-        value=value_from_json(item.value),
+        value=item.content(),
         version=item.version,
         revision=item.revision,
         create_revision=item.create_revision,
-        writer=item.node,
-        ttl_left=item.ttl_left,
+        writer=item.node or "",
+        ttl_left=None if item.ttl_left is UNSET else item.ttl_left,
         **origin,
     )

@@ -38,6 +38,7 @@ KEY_BYTES_MAX = 4096
 LIST_LIMIT_MAX = 100_000
 """What ``http.max_list_limit`` may be at most."""
 
+Mode = Literal["raft", "quorum"]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Zone = Annotated[str, Meta(max_length=255)]
 AddressText = Annotated[str, Meta(max_length=HOST_CHARACTERS_MAX + 8)]
@@ -102,7 +103,7 @@ class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """``[cluster]``: what all nodes share."""
 
     name: Annotated[str, Meta(min_length=1, max_length=63)] = "raftkv"
-    mode: Literal["raft", "quorum"] = "raft"
+    mode: Mode = "raft"
     data_dir: str = "data"
     secret_file: str = ""
 

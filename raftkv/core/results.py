@@ -9,6 +9,7 @@ import enum
 
 import msgspec
 
+from raftkv.core.config import Mode
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Consistency
 from raftkv.core.voters import majority
@@ -255,7 +256,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     """
 
     node: str
-    mode: str
+    mode: Mode
     role: str
     leader: str | None
     term: int

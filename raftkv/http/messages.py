@@ -5,22 +5,16 @@ This module imports nothing but msgspec and the names of the API.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
 from raftkv.api import headers
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON: Final = (b"content-type", headers.JSON.encode())
-
-BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-"""How the description says base64; decoding is what decides."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -83,30 +77,3 @@ def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def json_response(status: int, content: Any, headers: Headers = ()) -> HttpResponse:
     """A JSON response."""
     return HttpResponse(status=status, headers=(JSON, *headers), body=encode_json(content))
-
-
-class Base64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A value that is no text, in JSON."""
-
-    base64: Annotated[str, Meta(extra_json_schema={"pattern": BASE64, "contentEncoding": "base64"})]
-
-
-def value_to_json(value: bytes) -> str | Base64:
-    """Text as a string, other bytes as ``{"base64": ...}``."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return Base64(base64.b64encode(value).decode())
-
-
-def value_from_json(value: str | Base64) -> bytes:
-    """The bytes behind a JSON value; raises ``ValueError`` with a reason."""
-    if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("half of a surrogate pair is not text") from None
-    try:
-        return base64.b64decode(value.base64, validate=True)
-    except binascii.Error:
-        raise ValueError("not valid base64") from None

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.api import paths
-from raftkv.http import answers, bodies
+from raftkv.api import answers, bodies, paths
 from raftkv.http.handlers import batch, cluster, following, internal, kv, reference
 from raftkv.http.handlers.cluster import not_built
 from raftkv.http.handlers.handler import READ_PARAMETERS, WRITE_PARAMETERS, Handler

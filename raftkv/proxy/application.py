@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from raftkv.api import paths
+from raftkv.api import answers, paths
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
 from raftkv.http.door.browsers import BrowserGuard
@@ -121,7 +121,7 @@ class Application:
 
     async def _answer(self, request: HttpRequest, now_s: float) -> HttpResponse:
         if request.path == _LIVEZ:
-            return json_response(200, {"status": "alive"})
+            return json_response(200, answers.Alive("alive"))
         if request.path == _STATUS:
             return json_response(200, self._status())
         if request.path == _METRICS:

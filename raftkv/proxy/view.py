@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.api.answers import Members
 from raftkv.core.config import Address, parse_address
 from raftkv.quorum.membership.ring import Ring, position
 
@@ -47,22 +48,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.ring is not None and self.ring_told.partition("+")[0] == self.ring.digest
 
 
-class _Member(msgspec.Struct, frozen=True):
-    id: str
-    http: str
-    state: str = ""
-    zone: str = ""
-    share: float = 0.0
-
-
-class _Told(msgspec.Struct, frozen=True):
-    members: tuple[_Member, ...]
-    leader: str | None = None
-    ring: str = ""
-    vnodes: int = 0
-    n: int = 0
-
-
 def unknown(seeds: Sequence[Address]) -> View:
     """What is known before any node has answered."""
     return View(nodes=tuple([Node(id=str(seed), http=seed) for seed in seeds]))
@@ -71,17 +56,17 @@ def unknown(seeds: Sequence[Address]) -> View:
 def read_view(body: bytes) -> View:
     """The view in an answer to ``GET /cluster/members``; raises ``ValueError`` when it is none."""
     try:
-        told = msgspec.json.decode(body, type=_Told)
+        told = msgspec.json.decode(body, type=Members)
     except msgspec.DecodeError as error:
         raise ValueError(f"not what a node says of its members: {error}") from None
     members = [member for member in told.members if member.state not in ("left", "joining")]
     if not members:
         raise ValueError("a cluster without members")
-    nodes = tuple([Node(id=one.id, http=parse_address(one.http), state=one.state) for one in members])
+    nodes = tuple([Node(id=one.id, http=parse_address(one.http), state=one.state or "") for one in members])
     # Whoever is the first replica of some keys is on the ring that reads ask.
-    placed = tuple(sorted((one.id, one.zone) for one in members if one.share > 0))
+    placed = tuple(sorted((one.id, one.zone or "") for one in members if one.share))
     ring = _ring(placed, told.vnodes) if placed and told.vnodes else None
-    return View(nodes=nodes, leader=told.leader, ring=ring, ring_told=told.ring, n=max(1, told.n))
+    return View(nodes=nodes, leader=told.leader, ring=ring, ring_told=told.ring or "", n=max(1, told.n or 1))
 
 
 @lru_cache(maxsize=4)

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from raftkv.api.answers import NodeStatus
 from raftkv.core.config import HttpSection
-from raftkv.http.answers import NodeStatus
 from raftkv.http.handlers import following
 from raftkv.http.messages import HttpRequest, HttpResponse, Stream
 from tests.unit.leaderless import LeaderlessNode

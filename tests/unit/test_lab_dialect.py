@@ -12,6 +12,15 @@ from tests.unit.fake_server import heard
 WRITES = [Put(b"v"), Delete(), CompareAndSet(expected=b"u", value=b"v"), CompareAndSet(expected=b"u", value=None)]
 
 
+SIBLINGS = msgspec.json.encode(
+    {
+        "key": "k",
+        "siblings": [
+            {"value": value, "version": number, "revision": number, "node": "n1"}
+            for number, value in enumerate(["a", {"base64": "/w=="}, "b"])
+        ],
+    }
+)
 ABSENT = b'{"code":"not_found","applied":"no"}'
 
 
@@ -51,7 +60,7 @@ def test_reads_carry_their_consistency_and_writes_their_retry_key():
         (Get(), heard(404, ABSENT), Finding(outcome=Outcome.OK, result=None, revision=0)),
         (
             Get(),
-            heard(300, b'{"key":"k","siblings":[{"value":"a"},{"value":{"base64":"/w=="}},{"value":"b"}]}'),
+            heard(300, SIBLINGS),
             Finding(outcome=Outcome.OK, result=b"b", siblings=(b"a", b"\xff")),
         ),
         (

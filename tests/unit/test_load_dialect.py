@@ -62,15 +62,22 @@ def test_an_answer_that_is_no_problem_document_leaves_a_write_unknown_and_a_read
     assert dialect.found(502, b"<html>") == Failure("no", "status_502", "b'<html>'")
 
 
+def sibling(value):
+    return {"value": value, "version": 1, "revision": 1, "node": "n1"}
+
+
 def test_a_read_finds_one_value_or_none_or_siblings():
     dialect = RaftkvDialect(Plan())
     other = base64.b64encode(b"\xff").decode()
-    siblings = json.dumps({"key": "k", "siblings": [{"value": "a"}, {"value": {"base64": other}}]}).encode()
+    siblings = json.dumps({"key": "k", "siblings": [sibling("a"), sibling({"base64": other})]}).encode()
 
     assert dialect.found(200, b"v") == (b"v",)
     assert dialect.found(404, problem("not_found", "no")) == ()
     assert dialect.found(300, siblings) == (b"a", b"\xff")
-    assert dialect.found(300, b'{"siblings": [{"value": {"base64": "!"}}]}').code == "unreadable"
+    assert (
+        dialect.found(300, json.dumps({"key": "k", "siblings": [sibling({"base64": "!"})]}).encode()).code
+        == "unreadable"
+    )
 
 
 def test_etcd_speaks_base64():

@@ -19,7 +19,13 @@ from tests.unit.fake_server import CUT, HANG, Told, json, problem, unused_url
 FINE = Told(200, b"v", {"Raftkv-Node": "n1", "ETag": '"7"', "Content-Type": "text/x"})
 NO_QUORUM = problem(503, "quorum_unreachable", "no")
 UNKNOWN = problem(504, "outcome_unknown", "unknown")
-MEMBERS = json({"members": [{"id": "n1", "http": "127.0.0.1:1"}], "leader": "n1"})
+
+
+def member(node, http, **more):
+    return {"id": node, "http": http, "peer": "127.0.0.1:1", "reachable": True, **more}
+
+
+MEMBERS = json({"members": [member("n1", "127.0.0.1:1")], "leader": "n1"})
 
 
 class Clock:
@@ -267,7 +273,7 @@ def test_the_view_comes_from_whoever_tells_it(serve, answer):
 def test_when_no_member_answers_the_seeds_are_asked_again(serve):
     """The members that were told of are not there any more; the seed is, and tells of others."""
     gone = unused_url().removeprefix("http://")
-    first = json({"members": [{"id": "n8", "http": gone}], "leader": None})
+    first = json({"members": [member("n8", gone)], "leader": None})
     cluster, learned, _ = refreshing([serve(first, MEMBERS)], times=2)
 
     assert learned == [True, True]
@@ -276,9 +282,9 @@ def test_when_no_member_answers_the_seeds_are_asked_again(serve):
 
 def test_no_answer_takes_the_seeds_away(serve):
     """A member that was let in to capture the proxy tells of itself alone; the seed is asked all the same."""
-    captor = serve(json({"members": [{"id": "n9", "http": "127.0.0.1:9"}], "leader": "n9"}))
+    captor = serve(json({"members": [member("n9", "127.0.0.1:9")], "leader": "n9"}))
     at = captor.url.removeprefix("http://")
-    captured = json({"members": [{"id": "n9", "http": at}], "leader": "n9"})
+    captured = json({"members": [member("n9", at)], "leader": "n9"})
     cluster, learned, _ = refreshing([serve(captured, MEMBERS)], times=3)
 
     assert learned == [True, True, True]
@@ -290,9 +296,7 @@ def test_no_answer_takes_the_seeds_away(serve):
 def test_only_members_that_are_up_are_believed(serve, state):
     other = serve(MEMBERS)
     at = other.url.removeprefix("http://")
-    first = json(
-        {"members": [{"id": "n8", "http": at, "state": state}, {"id": "n7", "http": "127.0.0.1:9", "state": "up"}]}
-    )
+    first = json({"members": [member("n8", at, state=state), member("n7", "127.0.0.1:9", state="up")], "leader": None})
     cluster, learned, _ = refreshing([serve(first, CUT)], times=2)
 
     assert learned == [True, False]

@@ -20,7 +20,15 @@ def told(members, **more):
 
 def member(node, **more):
     port = int(node[1:])
-    return {"id": node, "http": f"127.0.0.1:{port}", "peer": "127.0.0.1:1", "share": 0.1, "state": "up", **more}
+    return {
+        "id": node,
+        "http": f"127.0.0.1:{port}",
+        "peer": "127.0.0.1:1",
+        "reachable": True,
+        "share": 0.1,
+        "state": "up",
+        **more,
+    }
 
 
 def ring_view(*nodes, changed=()):
@@ -108,7 +116,10 @@ def test_who_is_away_or_failed_lately_comes_last(state):
 
 
 def test_with_a_leader_writes_go_to_it_and_reads_to_all_in_turn():
-    members = [{"id": node, "http": f"127.0.0.1:{node[1:]}"} for node in ("n1", "n2", "n3")]
+    members = [
+        {"id": node, "http": f"127.0.0.1:{node[1:]}", "peer": "127.0.0.1:1", "reachable": True}
+        for node in ("n1", "n2", "n3")
+    ]
     view = read_view(msgspec.json.encode({"members": members, "leader": "n2"}))
     reads = {ids(order(view, b"a", is_read=True, turn=turn, avoided=()))[0] for turn in range(3)}
     writes = {ids(order(view, b"a", is_read=False, turn=turn, avoided=()))[0] for turn in range(3)}
@@ -120,7 +131,7 @@ def test_with_a_leader_writes_go_to_it_and_reads_to_all_in_turn():
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b'{"members":[]}', b'{"members":[{"id":"n1","http":"nowhere"}]}', b'{"members":[{"id":"n1"}]}'],
+    [b"", b"{", b"[]", b'{"members":[]}', told([member("n1") | {"http": "nowhere"}]), b'{"members":[{"id":"n1"}]}'],
 )
 def test_what_is_no_view_is_refused(body):
     with pytest.raises(ValueError, match=r"."):

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from raftkv.api.answers import BatchDone
+from raftkv.api.bodies import Batch, DeleteOperation, GetOperation, PutOperation
 from raftkv.api.headers import CONTEXT
 from raftkv.api.problems import TABLE
+from raftkv.api.values import Value, value_from_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, Get, Operation, Put, Write
 from raftkv.core.results import (
@@ -20,10 +25,9 @@ from raftkv.core.results import (
     Written,
 )
 from raftkv.http import bodies, parameters
-from raftkv.http.bodies import Batch, DeleteOperation, GetOperation, PutOperation
 from raftkv.http.handlers.handler import WRITE_PARAMETERS, Ask, Context, Handler, durability, reused_key, write_ask
-from raftkv.http.handlers.kv import record_to_json
-from raftkv.http.messages import HttpRequest, HttpResponse, json_response, value_from_json
+from raftkv.http.handlers.kv import item
+from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 
 
@@ -51,7 +55,7 @@ def _operation(one: PutOperation | DeleteOperation | GetOperation, position: int
     return Put(key=key, value=value, match=one.if_revision, ttl_ms=ttl_ms)
 
 
-def checked(value: bodies.Value, context: Context, what: str = "value") -> bytes:
+def checked(value: Value, context: Context, what: str = "value") -> bytes:
     """The bytes of a JSON value, when they may be stored."""
     try:
         return parameters.checked_value(value_from_json(value), context.limits)
@@ -67,12 +71,12 @@ def render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if outcome.refused is not None:
         return reused_key(outcome, headers)
     if not outcome.committed:
-        return json_response(202, {"results": None, "revision": None}, headers)
+        return json_response(202, BatchDone(None, None), headers)
     results = [
         _result(operation, result, context)
         for operation, result in zip(ask.request.operations, outcome.results, strict=True)
     ]
-    return json_response(200, {"results": results, "revision": outcome.revision}, headers)
+    return json_response(200, BatchDone(results, outcome.revision), headers)
 
 
 def _result(operation: Operation, result: OperationResult, context: Context) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def _result(operation: Operation, result: OperationResult, context: Context) -> 
             shown = {**shown, "status": 200, "deleted": 1, "revision": result.revision}
             return {**shown, "node": result.node} if result.node else shown
         case Record():
-            return {"op": "get", "status": 200, **record_to_json(result, context)}
+            return {"op": "get", "status": 200, **msgspec.to_builtins(item(result, context))}
         case Missing():
             return {**shown, "status": TABLE[Code.NOT_FOUND].status, "code": Code.NOT_FOUND.value}
         case Withheld():

@@ -5,11 +5,12 @@ Pure functions. What a node says of a ring is in its status where there is one; 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from raftkv.api import paths
+from raftkv.api import answers, paths
+from raftkv.api.bodies import NewMember
 from raftkv.core.config import is_node_id, parse_address
 from raftkv.core.errors import Code
 from raftkv.core.requests import AddMember, Consistency, Inspect, RemoveMember, Repair
@@ -81,74 +82,71 @@ def _parse_status(request: HttpRequest, context: Context) -> Ask:
 
 def _render_status(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     assert isinstance(outcome, Status)
-    return json_response(200, status_to_json(outcome, context), context.node_header)
+    return json_response(200, node_status(outcome, context), context.node_header)
 
 
-def status_to_json(status: Status, context: Context) -> dict[str, Any]:
+def node_status(status: Status, context: Context) -> answers.NodeStatus:
     """The body of ``GET /status``."""
     addresses = {member.id: member.http for member in context.members}
     if status.quorum is not None:
         addresses.update({member.id: member.http for member in status.quorum.members})
     reason = unready(status, context.monotonic_s())
     n, r, w = status.sizes
-    shown = {
-        "node": status.node,
-        "mode": status.mode,
-        "role": status.role,
-        "leader": status.leader,
-        "term": status.term,
-        "commit_index": status.commit_index,
-        "applied_index": status.applied_index,
-        "revision": status.revision,
-        "peers": [
-            {
-                "id": peer.id,
-                "http": addresses.get(peer.id),
-                "reachable": peer.reachable,
-                "match_index": peer.match_index,
-                "misfit": peer.misfit or None,
-            }
-            for peer in status.peers
-        ],
-        "version": context.version,
-        "offers": [level.value for level in status.offers],
-        "cluster_size": status.cluster_size,
-        "can_write": status.can_write,
-        "has_room": status.has_room,
-        "ready": reason is None,
-        "reason": None if reason is None else reason[1],
-        "misfit": status.misfit or None,
-        "n": n,
-        "r": r,
-        "w": w,
-    }
-    return shown if status.quorum is None else {**shown, **_quorum_to_json(status.quorum, _reachable(status))}
+    peers = [
+        answers.Peer(peer.id, addresses.get(peer.id), peer.reachable, peer.match_index, peer.misfit or None)
+        for peer in status.peers
+    ]
+    shown = answers.NodeStatus(
+        node=status.node,
+        mode=status.mode,
+        role=status.role,
+        leader=status.leader,
+        term=status.term,
+        commit_index=status.commit_index,
+        applied_index=status.applied_index,
+        revision=status.revision,
+        peers=peers,
+        version=context.version,
+        offers=[level.value for level in status.offers],
+        cluster_size=status.cluster_size,
+        can_write=status.can_write,
+        has_room=status.has_room,
+        ready=reason is None,
+        reason=None if reason is None else reason[1],
+        misfit=status.misfit or None,
+        n=n,
+        r=r,
+        w=w,
+    )
+    return shown if status.quorum is None else _with_ring(shown, status.quorum, _reachable(status))
 
 
-def _quorum_to_json(quorum: QuorumStatus, reachable: dict[str, bool]) -> dict[str, Any]:
-    return {
-        "ring": quorum.ring,
-        "vnodes": quorum.vnodes,
-        "conflicts": quorum.conflicts,
-        "hints_pending": quorum.hints_pending,
-        "repaired_keys": quorum.repaired_keys,
-        "transfer": None if quorum.transfer is None else msgspec.structs.asdict(quorum.transfer),
-        "members": [_member_to_json(member, reachable.get(member.id)) for member in quorum.members],
-    }
+def _with_ring(shown: answers.NodeStatus, quorum: QuorumStatus, reachable: dict[str, bool]) -> answers.NodeStatus:
+    moving = quorum.transfer
+    return msgspec.structs.replace(
+        shown,
+        ring=quorum.ring,
+        vnodes=quorum.vnodes,
+        conflicts=quorum.conflicts,
+        hints_pending=quorum.hints_pending,
+        repaired_keys=quorum.repaired_keys,
+        transfer=moving and answers.Moving(moving.ranges_done, moving.ranges, moving.keys, moving.bytes),
+        members=[_member(member, reachable.get(member.id)) for member in quorum.members],
+    )
 
 
-def _member_to_json(member: MemberStatus, reachable: bool | None) -> dict[str, Any]:  # noqa: FBT001  as JSON has it
-    return {
-        "id": member.id,
-        "http": member.http,
-        "peer": member.peer,
-        "reachable": reachable,
-        "state": member.state.value,
-        "zone": member.zone,
-        "share": member.share,
-        "heard_ago_ms": member.heard_ago_ms,
-        "hints": member.hints,
-    }
+def _member(member: MemberStatus, reachable: bool | None) -> answers.Member:  # noqa: FBT001  as JSON has it
+    return answers.Member(
+        id=member.id,
+        http=member.http,
+        peer=member.peer,
+        reachable=reachable,
+        state=member.state.value,
+        zone=member.zone,
+        share=member.share,
+        heard_ago_ms=member.heard_ago_ms,
+        hints=member.hints,
+    )
 
 
 def _reachable(status: Status) -> dict[str, bool]:
@@ -163,21 +161,19 @@ def _members(request: HttpRequest, context: Context) -> HttpResponse:
     reachable = {} if status is None else _reachable(status)
     if status is not None and status.quorum is not None:
         quorum = status.quorum
-        members = [_member_to_json(member, reachable.get(member.id)) for member in quorum.members]
-        shown = {"members": members, "leader": None, "ring": quorum.ring, "vnodes": quorum.vnodes, "n": status.sizes[0]}
+        members = [_member(member, reachable.get(member.id)) for member in quorum.members]
+        shown = answers.Members(members, None, quorum.ring, quorum.vnodes, status.sizes[0])
         return json_response(200, shown, context.node_header)
     members = [
-        {"id": member.id, "http": member.http, "peer": member.peer, "reachable": reachable.get(member.id)}
-        for member in context.members
+        answers.Member(member.id, member.http, member.peer, reachable.get(member.id)) for member in context.members
     ]
-    return json_response(
-        200, {"members": members, "leader": None if status is None else status.leader}, context.node_header
-    )
+    leader = None if status is None else status.leader
+    return json_response(200, answers.Members(members, leader), context.node_header)
 
 
 def _parse_new_member(request: HttpRequest, context: Context) -> Ask:
     found = parameters.arguments(request, frozenset({"timeout"}))
-    body: bodies.NewMember = bodies.body_of(request, bodies.decode_new_member)
+    body: NewMember = bodies.body_of(request, bodies.decode_new_member)
     for name, text in (("http", body.http), ("peer", body.peer)):
         try:
             parse_address(text)
@@ -206,8 +202,8 @@ def _render_leaving(ask: Ask, outcome: Outcome, context: Context) -> HttpRespons
 def _render_change(ask: Ask, outcome: Outcome, context: Context, status: int) -> HttpResponse:  # noqa: ARG001
     """The members as they are from here on; the change spreads, and data moves, after this answer."""
     assert isinstance(outcome, Membership)
-    members = [_member_to_json(member, None) for member in outcome.members]
-    return json_response(status, {"members": members, "leader": None}, context.node_header)
+    members = [_member(member, None) for member in outcome.members]
+    return json_response(status, answers.Members(members, None), context.node_header)
 
 
 def _parse_repair(request: HttpRequest, context: Context) -> Ask:
@@ -218,12 +214,12 @@ def _parse_repair(request: HttpRequest, context: Context) -> Ask:
 
 def _render_repair(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     assert isinstance(outcome, Repaired)
-    return json_response(200, msgspec.structs.asdict(outcome), context.node_header)
+    return json_response(200, answers.RepairDone(**msgspec.structs.asdict(outcome)), context.node_header)
 
 
 def _livez(request: HttpRequest, context: Context) -> HttpResponse:
     parameters.arguments(request, frozenset())
-    return json_response(200, {"status": "alive"}, context.node_header)
+    return json_response(200, answers.Alive("alive"), context.node_header)
 
 
 def _readyz(request: HttpRequest, context: Context) -> HttpResponse:
@@ -231,7 +227,7 @@ def _readyz(request: HttpRequest, context: Context) -> HttpResponse:
     reason = unready(context.status(), context.monotonic_s())
     if reason is not None:
         return problem(*reason, headers=context.node_header)
-    return json_response(200, {"status": "ready"}, context.node_header)
+    return json_response(200, answers.Alive("ready"), context.node_header)
 
 
 def not_built(sentence: str) -> Handler:

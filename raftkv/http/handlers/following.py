@@ -73,7 +73,7 @@ def _standing(status: Status, context: Context) -> object:
 
 def _event(form: events.EventForm, status: Status | None, context: Context) -> bytes:
     if status is not None:
-        return form.frame(b"status", encode_json(cluster.status_to_json(status, context)).rstrip())
+        return form.frame(b"status", encode_json(cluster.node_status(status, context)).rstrip())
     silent = problem(Code.NO_LEADER, cluster.NOT_RUNNING).body
     assert isinstance(silent, bytes)
     return form.frame(b"problem", silent.rstrip())

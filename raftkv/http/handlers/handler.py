@@ -12,8 +12,11 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from raftkv.api import headers as names
+from raftkv.api.answers import Sibling, SiblingsFound, TtlLeft
+from raftkv.api.values import value_to_json
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
@@ -21,7 +24,7 @@ from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request,
 from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
 from raftkv.http import parameters, problems, replicas
 from raftkv.http.door.admission import Admission
-from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem
 
 READ_PARAMETERS: Final = frozenset({"consistency", "timeout"}) | replicas.OF_READS
@@ -160,29 +163,25 @@ def etag(record: Record) -> bytes:
     return names.tag(record.mod_revision, record.node).encode()
 
 
-def ttl_left(record: Record, context: Context) -> dict[str, float]:
-    """How many seconds the key has left, by this node's clock; nothing when it never expires.
+def ttl_left(record: Record, context: Context) -> TtlLeft:
+    """How many seconds the key has left, by this node's clock; unset when it never expires.
 
     A key is there until a command, stamped with the agreed time, has removed it: 0 is as little as it can have.
     """
     if not record.expires_at_ms:
-        return {}
-    return {"ttl_left": max(0, record.expires_at_ms - round(context.wall_s() * 1000)) / 1000}
+        return UNSET
+    return max(0, record.expires_at_ms - round(context.wall_s() * 1000)) / 1000
 
 
 def siblings(found: Siblings, headers: Headers, context: Context) -> HttpResponse:
     """Several writers did not know of each other: every value, for the reader to choose, oldest stamp first."""
     shown = [
-        {
-            "value": value_to_json(record.value),
-            "version": record.version,
-            "revision": record.mod_revision,
-            "node": record.node,
-            **ttl_left(record, context),
-        }
+        Sibling(
+            value_to_json(record.value), record.version, record.mod_revision, record.node, ttl_left(record, context)
+        )
         for record in found.records
     ]
-    return json_response(300, {"key": found.key.decode(), "siblings": shown}, headers)
+    return json_response(300, SiblingsFound(found.key.decode(), shown), headers)
 
 
 def not_found(key: bytes, headers: Headers, level: Consistency | None = None) -> HttpResponse:

@@ -6,6 +6,8 @@ make replicas differ, so the guard is that of changes to the cluster (``admissio
 
 from __future__ import annotations
 
+from raftkv.api.answers import StoredHere
+from raftkv.api.bodies import InternalWrite
 from raftkv.core.config import is_node_id
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency, Get, StoreHere
@@ -27,7 +29,7 @@ def _check_mode(context: Context) -> None:
 def _parse_write(request: HttpRequest, context: Context) -> Ask:
     _check_mode(context)
     found = parameters.arguments(request, frozenset({"timeout"}))
-    body: bodies.InternalWrite = bodies.body_of(request, bodies.decode_internal_write, allow_form_type=True)
+    body: InternalWrite = bodies.body_of(request, bodies.decode_internal_write, allow_form_type=True)
     key = parameters.key_from_text(body.key, context.limits)
     value = None if body.value is None else checked(body.value, context)
     if body.node and not is_node_id(body.node):
@@ -38,8 +40,8 @@ def _parse_write(request: HttpRequest, context: Context) -> Ask:
 
 def _render_stored(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(outcome, Stored)
-    shown = {"result": "ok", "key": ask.subject.decode(), "taken": outcome.taken}
-    return json_response(200, {**shown, "timestamp": outcome.counter, "node": outcome.node}, context.node_header)
+    shown = StoredHere("ok", ask.subject.decode(), outcome.taken, outcome.counter, outcome.node)
+    return json_response(200, shown, context.node_header)
 
 
 def _parse_read(request: HttpRequest, context: Context) -> Ask:

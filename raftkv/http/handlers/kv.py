@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
+
+from msgspec import UNSET
 
 from raftkv.api import headers as names
 from raftkv.api import paths
+from raftkv.api.answers import Deleted, Item, Listed, Stored
+from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, Get, List, Put, Read, Write, prefix_end
 from raftkv.core.results import (
@@ -38,7 +42,7 @@ from raftkv.http.handlers.handler import (
     ttl_left,
     write_ask,
 )
-from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response, value_to_json
+from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response
 from raftkv.http.problems import refuse
 
 PREFIX: Final = paths.stem(paths.KEY)
@@ -68,16 +72,16 @@ def render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if outcome.refused is not None:
         return reused_key(outcome, headers)
     if not outcome.committed:
-        return json_response(202, {"key": key.decode(), "version": None, "revision": None}, headers)
+        return json_response(202, Stored(key.decode(), None, None), headers)
     done = outcome.results[0]
     if isinstance(done, Mismatch):
         return mismatch(key, done.revision, headers)
     assert isinstance(done, PutDone)
-    shown = {"key": key.decode(), "version": done.version, "revision": done.revision}
+    shown = Stored(key.decode(), done.version, done.revision, done.node or UNSET)
     return HttpResponse(
         status=201 if done.created else 200,
         headers=(JSON, (names.ETAG.raw, names.tag(done.revision, done.node).encode()), *headers),
-        body=encode_json({**shown, "node": done.node} if done.node else shown),
+        body=encode_json(shown),
     )
 
 
@@ -103,24 +107,21 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if names.IF_NONE_MATCH.raw in asked and parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)
     if names.JSON.encode() in asked.get(b"accept", b""):
-        return json_response(200, record_to_json(content, context), ((b"vary", b"Accept"), *headers))
+        return json_response(200, item(content, context), ((b"vary", b"Accept"), *headers))
     return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=content.value)
 
 
-def record_to_json(record: Record, context: Context, *, keys_only: bool = False) -> dict[str, Any]:
-    """A record as JSON shows it."""
-    shown = {
-        "key": record.key.decode(),
-        "value": value_to_json(record.value),
-        "version": record.version,
-        "revision": record.mod_revision,
-        "create_revision": record.create_revision,
-    }
-    if keys_only:
-        del shown["value"]
-    if record.node:
-        shown["node"] = record.node
-    return shown | ttl_left(record, context)
+def item(record: Record, context: Context, *, keys_only: bool = False) -> Item:
+    """A record as JSON shows it, alone or in a page."""
+    return Item(
+        key=record.key.decode(),
+        value=UNSET if keys_only else value_to_json(record.value),
+        version=record.version,
+        revision=record.mod_revision,
+        create_revision=record.create_revision,
+        node=record.node or UNSET,
+        ttl_left=ttl_left(record, context),
+    )
 
 
 def parse_delete(request: HttpRequest, context: Context) -> Ask | HttpResponse:
@@ -138,15 +139,14 @@ def render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     if outcome.refused is not None:
         return reused_key(outcome, headers)
     if not outcome.committed:
-        return json_response(202, {"deleted": None, "revision": None}, headers)
+        return json_response(202, Deleted(None, None), headers)
     done = outcome.results[0]
     if isinstance(done, Mismatch):
         return mismatch(ask.subject, done.revision, headers)
     if isinstance(done, Missing):
         return not_found(ask.subject, headers)
     assert isinstance(done, DeleteDone)
-    shown: dict[str, Any] = {"deleted": 1, "revision": done.revision}
-    return json_response(200, {**shown, "node": done.node} if done.node else shown, headers)
+    return json_response(200, Deleted(1, done.revision, done.node or UNSET), headers)
 
 
 def parse_list(request: HttpRequest, context: Context) -> Ask:
@@ -183,12 +183,9 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(ask.request, Read)
     assert isinstance(ask.request.query, List)
     keys_only = ask.request.query.keys_only
-    body = {
-        "items": [record_to_json(record, context, keys_only=keys_only) for record in page.records],
-        "next": None if page.next_start is None else page.next_start.decode(),
-        "revision": outcome.revision,
-    }
-    return json_response(200, body, read_headers(outcome, context))
+    items = [item(record, context, keys_only=keys_only) for record in page.records]
+    next_start = None if page.next_start is None else page.next_start.decode()
+    return json_response(200, Listed(items, next_start, outcome.revision), read_headers(outcome, context))
 
 
 PUT = Handler(parse_put, render_put)

@@ -10,7 +10,9 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Final
 
-from raftkv.api import paths
+from raftkv.api import answers, paths
+from raftkv.api.bodies import KeyAndValue, NewSizes
+from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import DEFAULT, Configure, Consistency, Delete, Get, Inspect, Put, Write
 from raftkv.core.results import (
@@ -45,7 +47,7 @@ from raftkv.http.handlers.handler import (
     timeout_s,
     write_ask,
 )
-from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response, value_to_json
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 
 KEYED_READ: Final = READ_PARAMETERS | {"key"}
@@ -62,7 +64,7 @@ Done = Callable[[Ask, PutDone | None, Written], tuple[int, object]]
 
 def _parse_json_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
     found = parameters.arguments(request, WRITE_PARAMETERS)
-    body: bodies.KeyAndValue = bodies.body_of(request, bodies.decode_key_and_value, allow_form_type=True)
+    body: KeyAndValue = bodies.body_of(request, bodies.decode_key_and_value, allow_form_type=True)
     key = parameters.key_from_text(body.key, context.limits)
     put = Put(key=key, value=checked(body.value, context), match=parameters.precondition(request))
     return write_ask(Write(operations=(put,)), found, request, context, key)
@@ -95,19 +97,15 @@ def _render_write(ask: Ask, outcome: Outcome, context: Context, done: Done) -> H
 
 def _put_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:
     version = None if result is None else result.version
-    return 200, {"result": "ok", "acks": written.acks, "key": ask.subject.decode(), "version": version}
+    return 200, answers.Acknowledged("ok", written.acks, ask.subject.decode(), version)
 
 
 def _set_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:  # noqa: ARG001  see Done
     assert isinstance(ask.request, Write)
     put = ask.request.operations[0]
     assert isinstance(put, Put)
-    return 201, {
-        "key": ask.subject.decode(),
-        "value": value_to_json(put.value),
-        "version": None if result is None else result.version,
-        "status": "created",
-    }
+    version = None if result is None else result.version
+    return 201, answers.Created(ask.subject.decode(), value_to_json(put.value), version, "created")
 
 
 def _render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -132,14 +130,14 @@ def _render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
         return reused_key(outcome, headers)
     key = ask.subject.decode()
     if not outcome.committed:
-        return json_response(202, {"deleted": None, "key": key, "revision": None}, headers)
+        return json_response(202, answers.KeyDeleted(None, key, None), headers)
     result = outcome.results[0]
     if isinstance(result, Mismatch):
         return mismatch(ask.subject, result.revision, headers)
     if isinstance(result, Missing):
         return not_found(ask.subject, headers)
     assert isinstance(result, DeleteDone)
-    return json_response(200, {"deleted": 1, "key": key, "revision": result.revision}, headers)
+    return json_response(200, answers.KeyDeleted(1, key, result.revision), headers)
 
 
 # -- reads --------------------------------------------------------------------------------------------------------
@@ -174,12 +172,7 @@ def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  
     if isinstance(content, Siblings):
         return siblings(content, headers, context)
     assert isinstance(content, Record)
-    shown = {
-        "key": content.key.decode(),
-        "value": value_to_json(content.value),
-        "version": content.version,
-        "timestamp": content.mod_revision,
-    }
+    shown = answers.Found(content.key.decode(), value_to_json(content.value), content.version, content.mod_revision)
     return json_response(200, shown, headers)
 
 
@@ -189,7 +182,7 @@ def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  
 def _health(request: HttpRequest, context: Context) -> HttpResponse:
     parameters.arguments(request, frozenset())
     now = dt.datetime.fromtimestamp(context.wall_s(), tz=dt.UTC)
-    return json_response(200, {"status": "healthy", "time": now.isoformat(timespec="milliseconds")})
+    return json_response(200, answers.Health("healthy", now.isoformat(timespec="milliseconds")))
 
 
 def _parse_config(request: HttpRequest, context: Context) -> Ask:
@@ -200,7 +193,7 @@ def _parse_config(request: HttpRequest, context: Context) -> Ask:
 
 def _parse_new_config(request: HttpRequest, context: Context) -> Ask:
     found = parameters.arguments(request, frozenset({"timeout"}))
-    body: bodies.NewSizes = bodies.body_of(request, bodies.decode_new_sizes, allow_form_type=True)
+    body: NewSizes = bodies.body_of(request, bodies.decode_new_sizes, allow_form_type=True)
     if body.n is None and body.r is None and body.w is None:
         refuse(Code.BAD_REQUEST, "body: one of n, r and w must be named")
     change = Configure(n=body.n or DEFAULT, r=body.r or DEFAULT, w=body.w or DEFAULT)
@@ -210,7 +203,7 @@ def _parse_new_config(request: HttpRequest, context: Context) -> Ask:
 def _render_config(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     assert isinstance(outcome, Configured | Status)
     n, r, w = outcome.sizes if isinstance(outcome, Status) else (outcome.n, outcome.r, outcome.w)
-    return json_response(200, {"n": n, "r": r, "w": w}, context.node_header)
+    return json_response(200, answers.QuorumSizes(n, r, w), context.node_header)
 
 
 PUT = Handler(_parse_json_write, _render_put)

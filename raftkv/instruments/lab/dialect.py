@@ -6,11 +6,10 @@ value twice, so that a revision stands for the value that was read with it. In d
 
 from __future__ import annotations
 
-import base64
-
 import msgspec
 
 from raftkv.api import headers, paths
+from raftkv.api.answers import SiblingsFound
 from raftkv.api.problems import read_problem
 from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import Code
@@ -101,7 +100,7 @@ def _found(answer: HttpAnswer) -> Finding:
     if answer.status == 200:
         return Finding(outcome=Outcome.OK, result=answer.body, revision=_revision(answer), context=context)
     if answer.status == 300:
-        *siblings, newest = msgspec.json.decode(answer.body, type=_Several).values()
+        *siblings, newest = msgspec.json.decode(answer.body, type=SiblingsFound).values()
         return Finding(outcome=Outcome.OK, result=newest, siblings=tuple(siblings), context=context)
     if _is_absent(answer):
         return Finding(outcome=Outcome.OK, result=None, revision=0, context=context)
@@ -110,23 +109,6 @@ def _found(answer: HttpAnswer) -> Finding:
 
 def _revision(answer: HttpAnswer) -> int | None:
     return headers.revision_in(answer.header(headers.ETAG.low))
-
-
-class _Sibling(msgspec.Struct, frozen=True):
-    value: str | dict[str, str]
-
-
-class _Several(msgspec.Struct, frozen=True):
-    """The body of 300 Multiple Choices."""
-
-    siblings: list[_Sibling]
-
-    def values(self) -> list[bytes]:
-        """Oldest first."""
-        return [
-            each.value.encode() if isinstance(each.value, str) else base64.b64decode(each.value["base64"])
-            for each in self.siblings
-        ]
 
 
 def _is_absent(answer: HttpAnswer) -> bool:

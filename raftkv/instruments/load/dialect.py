@@ -6,7 +6,6 @@ A write's answer is ``None`` when it is good, a read's answer the values that we
 
 from __future__ import annotations
 
-import base64
 from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import urlencode
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from raftkv.api import paths
+from raftkv.api.answers import SiblingsFound
 from raftkv.api.headers import JSON
 from raftkv.api.problems import read_problem
 from raftkv.client.http1 import RequestForm
@@ -63,14 +63,6 @@ def json_post(target: str, document: object) -> bytes:
     return http_request("POST", target, msgspec.json.encode(document), JSON)
 
 
-class _Sibling(msgspec.Struct, frozen=True):
-    value: str | dict[str, str]
-
-
-class _Siblings(msgspec.Struct, frozen=True):
-    siblings: list[_Sibling]
-
-
 class RaftkvDialect:
     """raftkv's native resource interface."""
 
@@ -109,9 +101,8 @@ class RaftkvDialect:
             return ()
         if status == 300:
             try:
-                siblings = msgspec.json.decode(body, type=_Siblings).siblings
-                return tuple([_value_bytes(sibling.value) for sibling in siblings])
-            except (msgspec.DecodeError, KeyError, ValueError) as error:
+                return msgspec.json.decode(body, type=SiblingsFound).values()
+            except ValueError as error:
                 return Failure(Applied.NO, "unreadable", str(error)[:DETAIL_MAX])
         return msgspec.structs.replace(self._failure(status, body), applied=Applied.NO)
 
@@ -125,10 +116,6 @@ class RaftkvDialect:
 def _query(fields: dict[str, str]) -> str:
     named = {name: value for name, value in fields.items() if value}
     return f"?{urlencode(named)}" if named else ""
-
-
-def _value_bytes(value: str | dict[str, str]) -> bytes:
-    return value.encode() if isinstance(value, str) else base64.b64decode(value["base64"], validate=True)
 
 
 class _EtcdPair(msgspec.Struct, frozen=True):

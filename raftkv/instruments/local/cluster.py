@@ -6,7 +6,6 @@ that only it holds.
 
 from __future__ import annotations
 
-import base64
 import os
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from raftkv.api import paths
+from raftkv.api.answers import Listed
 from raftkv.core.proof import Prover
 from raftkv.experiment import DONE, Orders
 from raftkv.instruments.local.nodes import READY_S, ClusterError, LocalNodes, Site, wait_until
@@ -165,8 +165,8 @@ class LocalCluster(LocalNodes):
             answer = self.ask(node, f"{paths.KEYS}?consistency={consistency}&start={quote(start, safe='')}", COPY_S)
             if answer is None or answer[0] != 200:
                 raise ClusterError(f"{node} does not show what it holds: {answer}")
-            page = msgspec.json.decode(answer[1], type=_Page)
-            found |= {item.key.encode(): _bytes(item.value) for item in page.items}
+            page = msgspec.json.decode(answer[1], type=Listed)
+            found |= {item.key.encode(): item.content() or b"" for item in page.items}
             start = page.next
         return found
 
@@ -183,20 +183,6 @@ class LocalCluster(LocalNodes):
 
 def _node_section(site: Site) -> str:
     return f'[[node]]\nid = "{site.id}"\nhttp = "{site.http}"\npeer = "{site.peer}"\n'
-
-
-class _Item(msgspec.Struct, frozen=True):
-    key: str
-    value: str | dict[str, str]
-
-
-class _Page(msgspec.Struct, frozen=True):
-    items: list[_Item]
-    next: str | None
-
-
-def _bytes(value: str | dict[str, str]) -> bytes:
-    return value.encode() if isinstance(value, str) else base64.b64decode(value["base64"])
 
 
 def _leads(status: dict[str, Any]) -> bool:

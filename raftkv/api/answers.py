@@ -1,16 +1,18 @@
-"""The JSON of answers that are no problem, as types: what ``/openapi.json`` says of them. A test holds handlers to it.
+"""The JSON of answers that are no problem: what handlers encode, what clients read, what the description says.
 
 A null ``version``, ``revision`` or the like stands in answers to writes that asked not to wait for a majority. ``node``
-and whatever else may be left out is there in leaderless clusters only.
+and whatever else may be left out is there in leaderless clusters only. Imports ``core`` and msgspec only.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
-from raftkv.http.bodies import Value
+from raftkv.api.values import Value, value_from_json
+from raftkv.core.config import Mode
 
 Node = str | msgspec.UnsetType
 """Who stamped a version, the other half of its revision."""
@@ -37,10 +39,12 @@ class Deleted(msgspec.Struct, frozen=True):
     node: Node = msgspec.UNSET
 
 
-class KeyDeleted(Deleted, frozen=True, kw_only=True):
+class KeyDeleted(msgspec.Struct, frozen=True):
     """The key was removed, and which."""
 
+    deleted: Literal[1] | None
     key: str
+    revision: int | None
 
 
 class RecordFound(msgspec.Struct, frozen=True):
@@ -69,19 +73,27 @@ class SiblingsFound(msgspec.Struct, frozen=True):
     """The concurrent values of a key, oldest stamp first; a write with their ``Raftkv-Context`` replaces all."""
 
     key: str
-    siblings: list[Sibling]
+    siblings: Annotated[list[Sibling], Meta(min_length=1)]
+
+    def values(self) -> tuple[bytes, ...]:
+        """The values themselves, in order; raises ``ValueError``."""
+        return tuple([value_from_json(each.value) for each in self.siblings])
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, kw_only=True):
     """A key of a page; without its value when only keys were asked for."""
 
     key: str
+    value: Value | msgspec.UnsetType = msgspec.UNSET
     version: int
     revision: int
     create_revision: int
-    value: Value | msgspec.UnsetType = msgspec.UNSET
     node: Node = msgspec.UNSET
     ttl_left: TtlLeft = msgspec.UNSET
+
+    def content(self) -> bytes | None:
+        """The value itself, ``None`` when only keys were asked for; raises ``ValueError``."""
+        return None if self.value is msgspec.UNSET else value_from_json(self.value)
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -182,7 +194,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """A node's view of itself and its cluster; ``reason`` says why it is not ready, ``misfit`` why it takes no part."""
 
     node: str
-    mode: Literal["raft", "quorum"]
+    mode: Mode
     role: str
     leader: str | None
     term: int
