@@ -19,6 +19,10 @@ from typing import Final
 from raftkv.formats import commands, commands_1
 from raftkv.formats.commands import Command, CommandBatch
 
+REGULAR: Final = b"\x00"
+NO_OP: Final = b"\x01"
+"""The kinds of entries."""
+
 _STAMP: Final = struct.Struct(">BQ")
 _LATEST_MS: Final = 1 << 62
 """No clock shows a later time; room is left to add lifetimes to it."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from raftkv.core.replicator import Shown, Subscribers
+from raftkv.formats.entries import NO_OP
 from raftkv.machine.machine import Machine
-from raftkv.raft.engine.internals import NO_OP
 from raftkv.raft.ports import StatePort
 from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.standing.divergence import Divergence

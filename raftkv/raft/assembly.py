@@ -183,7 +183,7 @@ def _wire_core(parts: Parts, settings: ReplicaSettings, world: World, applied_in
         world.log,
         applied_index=applied_index,
         apply=apply,
-        readmission=parts.readmission,
+        counts=lambda: parts.readmission.counts,
         has_room=has_room,
         needs_snapshot=offer_snapshot,
         clock=clock,

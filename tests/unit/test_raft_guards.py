@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.raft.engine.guards import admit_answer, admit_append, up_to_date
-from raftkv.raft.engine.internals import NO_OP, REGULAR
+from raftkv.formats.entries import NO_OP, REGULAR
+from raftkv.raft.engine.guards import admit_answer, admit_append
+from raftkv.raft.leadership.elections import up_to_date
 from raftkv.raft.messages import Append, AppendAnswer, MalformedMessageError, NewerTerm
 
 

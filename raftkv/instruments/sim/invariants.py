@@ -24,9 +24,9 @@ from raftkv.core.replicator import Shown
 from raftkv.core.voters import Voters
 from raftkv.formats import entries
 from raftkv.formats.commands import WriteCommand
+from raftkv.formats.entries import REGULAR
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
-from raftkv.raft.engine.internals import REGULAR
 from raftkv.storage.log.segments import Entry
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from raftkv.raft.engine.internals import Core, StableNode
 from raftkv.raft.engine.journal import LogJournal
 from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.settings import ReplicaSettings
-from raftkv.raft.standing.readmission import Readmission
 from raftkv.storage.log.log import Log
 
 
@@ -32,7 +31,7 @@ def wire_engine(
     *,
     applied_index: int,
     apply: Callable[[int, int, bytes], None],
-    readmission: Readmission,
+    counts: Callable[[], bool],
     has_room: Callable[[str, int], bool],
     needs_snapshot: Callable[[str], None],
     clock: Callable[[], float],
@@ -40,12 +39,13 @@ def wire_engine(
 ) -> Engine:
     """An engine over ``log``, of which all up to ``applied_index`` is applied; what is committed later is ``apply``-ed.
 
-    ``has_room``: may so many more bytes go to that peer? ``needs_snapshot`` is told who lacks more than the log has.
+    ``counts``: does what this node acknowledges count? ``has_room``: may so many more bytes go to that peer?
+    ``needs_snapshot`` is told who lacks more than the log has.
     """
     nodes = {peer: StableNode(peer) for peer in electorate.others}
     transport = GuardedTransport(
         nodes,
-        readmission=readmission,
+        counts=counts,
         has_room=has_room,
         needs_snapshot=needs_snapshot,
         heartbeat_s=settings.heartbeat_s,

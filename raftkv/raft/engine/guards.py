@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from raftkv.raft.engine.internals import NO_OP, REGULAR
+from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.raft.messages import Append, AppendAnswer, ContradictionError, Entry, MalformedMessageError, NewerTerm
 
 
@@ -92,11 +92,6 @@ def admit_answer(log: LogView, answer: AppendAnswer, *, reset_since: int) -> App
     if answer.reset and answer.sequence <= reset_since:
         return msgspec.structs.replace(answer, reset=False)
     return answer
-
-
-def up_to_date(log_index: int, log_term: int, *, last_index: int, last_term: int) -> bool:
-    """Is a log that ends at (``log_index``, ``log_term``) at least as up to date as ours (Raft, section 5.4.1)?"""
-    return (log_term, log_index) >= (last_term, last_index)
 
 
 def _heartbeat(append: Append, known_common: int) -> Append:

@@ -26,10 +26,9 @@ from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
 from raftkv.core.errors import StartupError
+from raftkv.formats.entries import REGULAR
 
 PINNED_VERSION = "0.3.17"
-REGULAR = b"\x00"
-NO_OP = b"\x01"
 FOREVER = 10**12
 
 FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"

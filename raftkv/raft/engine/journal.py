@@ -56,10 +56,3 @@ class LogJournal:
 
     def _destroy(self) -> None:
         """The log belongs to the replica, which closes it."""
-
-
-def holds(log: Log, index: int, term: int) -> bool:
-    """Does ``log`` hold the entry at ``index`` of ``term``? Then it is the same up to there (Raft, section 5.3)."""
-    if len(log) == 0 or not log.first_index <= index <= log.last_index:
-        return False
-    return log.entry(index)[2] == term

@@ -20,7 +20,6 @@ from raftkv.raft.engine.guards import admit_answer, admit_append
 from raftkv.raft.engine.internals import Core, StableNode
 from raftkv.raft.messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
 from raftkv.raft.ports import Handlers
-from raftkv.raft.standing.readmission import Readmission
 
 NOTICE_DELAY_S: Final = 0.01
 """How long news of the commit index alone may wait for entries to travel with, when no client of the peer waits."""
@@ -68,13 +67,13 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         *,
         has_room: Callable[[str, int], bool],
         needs_snapshot: Callable[[str], None],
-        readmission: Readmission,
+        counts: Callable[[], bool],
         heartbeat_s: float,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
     ) -> None:
         super().__init__(None, None, None)
-        self._readmission = readmission
+        self._counts = counts
         self._nodes = dict(peers)
         self._peers = {peer: _PeerState() for peer in peers}
         self._has_room = has_room
@@ -120,7 +119,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
 
     def post(self, peer: str, message: Message) -> None:
         """Put a message of ours into the outbox."""
-        if not self._readmission.counts and isinstance(message, AppendAnswer):
+        if isinstance(message, AppendAnswer) and not self._counts():
             message = msgspec.structs.replace(message, counts=False)
         self._peers[peer].outbox.append(message)
 

@@ -14,7 +14,6 @@ import random as random_module
 from typing import Final, Protocol
 
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.engine.guards import up_to_date
 from raftkv.raft.messages import PreVote, PreVoteAnswer
 
 YIELDING_TIMEOUTS: Final = 4
@@ -29,6 +28,11 @@ class Candidacy(Protocol):
     last_term: int
     is_leader: bool
     election_deadline_s: float
+
+
+def up_to_date(log_index: int, log_term: int, *, last_index: int, last_term: int) -> bool:
+    """Is a log that ends at (``log_index``, ``log_term``) at least as up to date as ours (Raft, section 5.4.1)?"""
+    return (log_term, log_index) >= (last_term, last_index)
 
 
 class Elections:

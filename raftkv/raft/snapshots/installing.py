@@ -12,10 +12,9 @@ import structlog
 
 from raftkv.raft.applied import AppliedState
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.engine.journal import holds
 from raftkv.raft.messages import AppendAnswer, MalformedMessageError, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.raft.ports import Handlers, Leading, Outgoing
-from raftkv.raft.snapshots.transfer import Transfers, base_entries
+from raftkv.raft.snapshots.transfer import Transfers, base_entries, holds
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.storage.log.log import Log
 from raftkv.storage.snapshots.files import Manifest

@@ -15,8 +15,7 @@ import structlog
 
 from raftkv.core.errors import StartupError
 from raftkv.machine import layout
-from raftkv.raft.engine.journal import holds
-from raftkv.raft.snapshots.transfer import base_entries
+from raftkv.raft.snapshots.transfer import base_entries, holds
 from raftkv.storage.disk import RealDisk, remove_file, translated
 from raftkv.storage.engines.lmdb import LmdbEngine
 from raftkv.storage.engines.port import DamagedState, TableReader

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from raftkv.raft.engine.internals import NO_OP
+from raftkv.formats.entries import NO_OP
 from raftkv.raft.messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.raft.ports import Receiving, Snapshots
 from raftkv.raft.snapshots.retention import Retention
@@ -61,6 +61,13 @@ def base_entries(manifest: Manifest) -> tuple[Entry, Entry]:
     """The two entries a log begins with behind this snapshot; the first is never sent, only its term counts."""
     previous = (NO_OP, manifest.index - 1, manifest.previous_term)
     return previous, (manifest.last_command, manifest.index, manifest.term)
+
+
+def holds(log: Log, index: int, term: int) -> bool:
+    """Does ``log`` hold the entry at ``index`` of ``term``? Then it is the same up to there (Raft, section 5.3)."""
+    if len(log) == 0 or not log.first_index <= index <= log.last_index:
+        return False
+    return log.entry(index)[2] == term
 
 
 class Transfers:
