@@ -18,11 +18,12 @@ class EventForm(msgspec.Struct, frozen=True, kw_only=True):
     """How one form of events looks.
 
     ``frame`` makes the bytes of an event from its kind and its content, which is JSON on one line. ``idle`` is what
-    readers skip: a comment, or an empty line.
+    readers skip: a comment, or an empty line. An event ends with ``end``, which is nowhere else in it.
     """
 
     media_type: bytes
     idle: bytes
+    end: bytes
     frame: Callable[[bytes, bytes], bytes]
 
 
@@ -32,9 +33,12 @@ FORMS: Final = {
         EventForm(
             media_type=headers.EVENTS.encode(),
             idle=b":\n\n",
+            end=b"\n\n",
             frame=lambda kind, content: b"event: %s\ndata: %s\n\n" % (kind, content),
         ),
-        EventForm(media_type=headers.LINES.encode(), idle=b"\n", frame=lambda _kind, content: content + b"\n"),
+        EventForm(
+            media_type=headers.LINES.encode(), idle=b"\n", end=b"\n", frame=lambda _kind, content: content + b"\n"
+        ),
     )
 }
 
@@ -52,4 +56,9 @@ def form_of(request: HttpRequest) -> EventForm | None:
 def response(form: EventForm, events: AsyncGenerator[bytes], more: Headers) -> HttpResponse:
     """The response whose body is ``events``, framed by ``form`` already; ``more`` headers go with it."""
     own = ((b"content-type", form.media_type), (b"cache-control", b"no-store"), (b"vary", b"Accept"))
-    return HttpResponse(status=200, headers=(*own, *more), body=Stream(chunks=events, idle=form.idle))
+    return HttpResponse(status=200, headers=(*own, *more), body=stream(form, events))
+
+
+def stream(form: EventForm, chunks: AsyncGenerator[bytes]) -> Stream:
+    """A body of events, which may come in pieces."""
+    return Stream(chunks=chunks, idle=form.idle, between=form.end)

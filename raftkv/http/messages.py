@@ -49,11 +49,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     ``chunks`` are asked for the next when the reader's socket has taken the last, and closed as soon as the reader or
     this process leaves, which may be before they were asked for any. What they raise cuts the body off, so that nobody
     takes it for the end; what is no ``StreamCutError`` is a defect. ``idle`` says in the body's own form that nothing
-    happened: it goes out while nothing else does, so that a reader who left without a word is found.
+    happened: it goes out while nothing else does, after a chunk that ends with ``between``, so that a reader who left
+    without a word is found.
     """
 
     chunks: AsyncGenerator[bytes]
     idle: bytes = b""
+    between: bytes = b""
 
 
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):

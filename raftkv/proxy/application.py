@@ -1,4 +1,4 @@
-"""The proxy as an ASGI application: its own ``/livez`` and ``/status``, everything else passed on.
+"""The proxy as an ASGI application: its own ``/livez`` and ``/status``, everything else passed on, streams too.
 
 ``/internal/...`` is not passed on: those are for a node's own machine and for peers, and behind a proxy everybody
 would seem to be either. ``/metrics`` is of one node, so it is asked there.
@@ -30,10 +30,11 @@ from raftkv.http.door.carrying import (
 )
 from raftkv.http.door.room import Room
 from raftkv.http.door.streaming import Streams
-from raftkv.http.messages import HttpRequest, HttpResponse, join_headers, json_response
+from raftkv.http.messages import HttpRequest, HttpResponse, Stream, join_headers, json_response
 from raftkv.http.problems import internal_error, problem
-from raftkv.proxy.cluster import Cluster
+from raftkv.proxy.cluster import STREAMS_MAX, Cluster
 from raftkv.proxy.forwarding import Forwarder
+from raftkv.proxy.routing import is_stream
 
 MAX_WAITING: Final = 4096
 """Requests under way at a time; more are answered 429 at once."""
@@ -62,7 +63,7 @@ class Application:
         self._version = version
         self._monotonic_s = monotonic_s
         self.room = Room(HttpSection().max_held_bytes, monotonic_s=monotonic_s)
-        self.streams = Streams(self.room, limit=HttpSection().max_connections // 2)
+        self.streams = Streams(self.room, limit=STREAMS_MAX)
         self._bodies = Bodies(self.room, monotonic_s=monotonic_s)
         self._browsers = BrowserGuard(hosts)
         self._waiting = 0
@@ -108,7 +109,11 @@ class Application:
                 headers=headers,
                 body=body,
             )
-            await send_response(await self._answer(request, now_s), method, send)
+            response = await self.streams.admit(await self._answer(request, now_s))
+            if isinstance(response.body, Stream):
+                await self.streams.carry(response, scope, send)
+            else:
+                await send_response(response, method, send)
         except IncompleteError as incomplete:
             await send_response(incomplete.response, method, send)
             if incomplete.drain:
@@ -122,7 +127,7 @@ class Application:
     async def _answer(self, request: HttpRequest, now_s: float) -> HttpResponse:
         if request.path == _LIVEZ:
             return json_response(200, answers.Alive("alive"))
-        if request.path == _STATUS:
+        if request.path == _STATUS and not is_stream(request):
             return json_response(200, self._status())
         if request.path == _METRICS:
             return problem(Code.UNKNOWN_ROUTE, "metrics are of one node: ask it there; /status names the nodes")

@@ -16,7 +16,7 @@ from typing import Final
 from raftkv.api import headers, paths
 from raftkv.client.async_channels import AsyncChannels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
-from raftkv.core.config import Address
+from raftkv.core.config import Address, HttpSection
 from raftkv.proxy.view import BELIEVED, Node, View, order, read_view, unknown
 
 REFRESH_S: Final = 2.0
@@ -33,6 +33,10 @@ CONNECTIONS_MAX: Final = 256
 """To one node: more at a time would only wait there."""
 
 
+STREAMS_MAX: Final = HttpSection().max_connections // 2
+"""Streams have connections of their own, which no request waits for; the proxy passes on no more."""
+
+
 class Cluster:
     """What is known of the nodes, and the way to them. ``seeds`` are where to begin; ``tls`` is set for https."""
 
@@ -42,7 +46,7 @@ class Cluster:
         self._seeds = tuple(seeds)
         self._tls = tls
         self._monotonic_s = monotonic_s
-        self._channels: dict[Address, AsyncChannels] = {}
+        self._channels: dict[tuple[Address, bool], AsyncChannels] = {}
         self._avoided: dict[str, float] = {}
         self._turn = 0
         self._learned_at_s: float | None = None
@@ -82,12 +86,13 @@ class Cluster:
         """``node`` answered."""
         self._avoided.pop(node.id, None)
 
-    def channels(self, address: Address) -> AsyncChannels:
+    def channels(self, address: Address, *, for_streams: bool = False) -> AsyncChannels:
         """The connections to ``address``."""
-        channels = self._channels.get(address)
+        channels = self._channels.get((address, for_streams))
         if channels is None:
             host = Host(address.host, address.port, is_tls=self._tls is not None)
-            channels = self._channels[address] = AsyncChannels(host, tls=self._tls, limit=CONNECTIONS_MAX)
+            channels = AsyncChannels(host, tls=self._tls, limit=STREAMS_MAX if for_streams else CONNECTIONS_MAX)
+            self._channels[address, for_streams] = channels
         return channels
 
     async def keep_fresh(self) -> None:
@@ -123,5 +128,5 @@ class Cluster:
 
     def _drop_unused(self) -> None:
         used = {node.http for node in self.view.nodes} | set(self._seeds)
-        for address in self._channels.keys() - used:
-            self._channels.pop(address).close()
+        for one in [one for one in self._channels if one[0] not in used]:
+            self._channels.pop(one).close()

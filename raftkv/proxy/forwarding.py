@@ -4,26 +4,37 @@ A read is asked of the next node whenever one does not answer or fails. A write 
 one before has definitely not applied it: no connection came about, or it said so (503, ``applied`` "no"). When a write
 was sent and no answer came, the outcome is unknown, and nobody else is asked. What a node has answered is passed on as
 it is; of several failures, the first that a node has put into words.
+
+A stream is passed on piece by piece, and no more is read of it than its reader takes. It ends when either side does;
+what breaks off on its way from the node breaks off for the reader.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from raftkv.api.problems import read_problem
+from raftkv.client.async_channels import ANSWER_BYTES_MAX
 from raftkv.client.http1 import Headers, HttpAnswer
 from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.client.servers import attempt_s
-from raftkv.core.config import Address
 from raftkv.core.errors import Code
 from raftkv.http.door.browsers import ADDED_BY_BROWSERS
-from raftkv.http.messages import HttpRequest, HttpResponse
+from raftkv.http.door.streaming import IDLE_S
+from raftkv.http.events import FORMS, stream
+from raftkv.http.messages import HttpRequest, HttpResponse, Stream, StreamCutError
 from raftkv.http.parameters import MAX_TIMEOUT_S
 from raftkv.http.problems import problem
 from raftkv.proxy.cluster import Cluster
-from raftkv.proxy.routing import is_read, key_of, usual_s
+from raftkv.proxy.routing import is_read, is_stream, key_of, usual_s
+from raftkv.proxy.view import Node
 
 VIA: Final = "1.1 raftkv-proxy"
+SILENCE_S: Final = 3 * IDLE_S
+"""A node that says nothing for this long, not even that nothing happened, is gone."""
+
 GRACE_S: Final = 0.5
 """The node gives up this much earlier than the proxy, so that it is the one to say what became of a write."""
 
@@ -66,7 +77,8 @@ class Forwarder:
                 break
             limit_s = attempt_s(remaining_s, servers=len(nodes) - place, repeatable=reads)
             try:
-                answer = await self._ask(node.http, request, limit_s)
+                ask = self._follow if is_stream(request) else self._ask
+                answer = await ask(node, request, limit_s)
             except UnopenedError:
                 cluster.failed(node)
                 continue
@@ -77,6 +89,8 @@ class Forwarder:
                 detail = f"node {node.id} was sent the write and did not answer; it may have been applied"
                 return problem(Code.OUTCOME_UNKNOWN, detail)
             cluster.answered(node)
+            if isinstance(answer, _Passage):
+                return _response(answer.head, answer.body)
             if not _may_ask_another(answer, is_read=reads):
                 return _response(answer)
             told = told or answer
@@ -85,15 +99,85 @@ class Forwarder:
         detail = f"none of the {len(nodes)} nodes behind this proxy answers"
         return problem(Code.QUORUM_UNREACHABLE, detail)
 
-    async def _ask(self, address: Address, request: HttpRequest, limit_s: float) -> HttpAnswer:
-        target = request.path + (b"?" + request.query if request.query else b"")
-        return await self._cluster.channels(address).exchange(
+    async def _ask(self, node: Node, request: HttpRequest, limit_s: float) -> HttpAnswer:
+        return await self._cluster.channels(node.http).exchange(
             request.method,
-            target.decode("latin-1") or "/",
+            _target(request),
             headers=_request_headers(request),
             body=request.body,
             timeout_s=limit_s,
         )
+
+    async def _follow(self, node: Node, request: HttpRequest, limit_s: float) -> HttpAnswer | _Passage:
+        """A stream, or the answer where there is none."""
+        passage = _Passage(self._cluster, node)
+        await passage.begin(request, limit_s)
+        return passage if passage.is_endless else await passage.whole()
+
+
+class _Passage:
+    """An answer on its way from ``node`` to the reader; ``head`` is there once it has begun."""
+
+    head: HttpAnswer
+
+    def __init__(self, cluster: Cluster, node: Node) -> None:
+        self._cluster = cluster
+        self._node = node
+
+    async def begin(self, request: HttpRequest, limit_s: float) -> None:
+        """Ask, and wait for the head; raises ``UnopenedError`` or ``UnheardError``."""
+        self._pieces = self._read(request, limit_s)
+        await anext(self._pieces)
+
+    @property
+    def is_endless(self) -> bool:
+        """Does nobody know how long it is?"""
+        return self.head.status == 200 and not self.head.header("content-length")
+
+    @property
+    def body(self) -> Stream:
+        """The stream to the reader."""
+        form = FORMS.get(self.head.header("content-type").encode("latin-1"))
+        return Stream(chunks=self._pieces) if form is None else stream(form, self._pieces)
+
+    async def whole(self) -> HttpAnswer:
+        """The answer with its body; raises ``UnheardError``."""
+        parts, left_bytes = [], ANSWER_BYTES_MAX
+        async with aclosing(self._pieces) as pieces:
+            try:
+                async for piece in pieces:
+                    parts.append(piece)
+                    left_bytes -= len(piece)
+                    if left_bytes < 0:
+                        raise UnheardError("a longer answer than is taken")
+            except StreamCutError as error:
+                raise UnheardError(str(error)) from None
+        return HttpAnswer(status=self.head.status, fields=self.head.fields, body=b"".join(parts))
+
+    async def _read(self, request: HttpRequest, limit_s: float) -> AsyncGenerator[bytes]:
+        """Nothing when the head is there, then the pieces; who closes it gives the connection back."""
+        channels = self._cluster.channels(self._node.http, for_streams=True)
+        async with channels.stream(
+            request.method,
+            _target(request),
+            headers=_request_headers(request),
+            body=request.body,
+            timeout_s=limit_s,
+            silence_s=SILENCE_S,
+        ) as answer:
+            self.head = answer.head
+            yield b""
+            try:
+                async for piece in answer:
+                    yield piece
+            except UnheardError as error:
+                self._cluster.failed(self._node)
+                raise StreamCutError(str(error)) from None
+
+
+def _target(request: HttpRequest) -> str:
+    target = request.path + (b"?" + request.query if request.query else b"")
+    return target.decode("latin-1") or "/"
 
 
 def _may_ask_another(answer: HttpAnswer, *, is_read: bool) -> bool:
@@ -126,6 +210,6 @@ def _request_headers(request: HttpRequest) -> Headers:
     return headers
 
 
-def _response(answer: HttpAnswer) -> HttpResponse:
+def _response(answer: HttpAnswer, stream: Stream | None = None) -> HttpResponse:
     pairs = [(name, value) for name, value in answer.headers if name not in _OURS_TO_RESPONSE]
-    return HttpResponse(status=answer.status, headers=(*pairs, (b"via", VIA.encode())), body=answer.body)
+    return HttpResponse(status=answer.status, headers=(*pairs, (b"via", VIA.encode())), body=stream or answer.body)

@@ -12,6 +12,7 @@ import msgspec
 
 from raftkv.api import paths
 from raftkv.api.paths import READ_METHODS
+from raftkv.http.events import form_of
 from raftkv.http.handlers.cluster import REPAIR_S
 from raftkv.http.messages import HttpRequest
 
@@ -42,6 +43,11 @@ def is_read(request: HttpRequest) -> bool:
     if request.method == "POST" and request.path == _BATCH:
         return _only_gets(request.body)
     return request.method in READ_METHODS
+
+
+def is_stream(request: HttpRequest) -> bool:
+    """May what comes of it have no end?"""
+    return request.method == "GET" and form_of(request) is not None
 
 
 def usual_s(request: HttpRequest) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -345,6 +346,7 @@ def test_two_hundred_streams_opened_and_dropped_leave_nothing_behind() -> None:
 
         app = Streaming(make, idle=b"\n")
         async with serve(app) as served:
+            gc.collect()  # what tests before this one left
             tasks, files = len(asyncio.all_tasks()), open_files()
             for number in range(200):
                 reader, writer = await served.connect()
@@ -361,7 +363,7 @@ def test_two_hundred_streams_opened_and_dropped_leave_nothing_behind() -> None:
 
             assert [source.closed for source in sources] == 200 * [1]
             assert served.room.held_bytes == 0
-            assert open_files() == files
+            assert open_files() <= files
             assert app.streams is not None
             assert app.streams.ended == {"complete": 0, "left": 200, "cut": 0}
 

@@ -114,6 +114,7 @@ class _Outgoing:
         self._period_s = IDLE_S
         self._has_moved = False
         self._is_writing = False
+        self._is_between = True
         self._timer: asyncio.TimerHandle | None = None
         self._saying: asyncio.Task[None] | None = None
 
@@ -145,6 +146,7 @@ class _Outgoing:
         if not chunk:
             return  # it would end a chunked body
         self._is_writing = self._has_moved = True
+        self._is_between = chunk.endswith(self._stream.between)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         while self._room.is_full and not self._room.has_room():  # noqa: ASYNC110  who gives room back tells nobody
             await asyncio.sleep(ROOM_S)
@@ -159,7 +161,8 @@ class _Outgoing:
 
     def _look(self) -> None:
         """Say that nothing happened, if nothing did and the reader takes what it is sent."""
-        if not self._has_moved and not self._is_writing and (self._saying is None or self._saying.done()):
+        is_quiet = self._is_between and not (self._has_moved or self._is_writing)
+        if is_quiet and (self._saying is None or self._saying.done()):
             idle = {"type": "http.response.body", "body": self._stream.idle, "more_body": True}
             self._saying = self._loop.create_task(self._send(idle))  # type: ignore[arg-type]  # a coroutine it is
         self._has_moved = False
