@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -69,3 +72,12 @@ class RealCluster(LocalCluster):
         except requests.RequestException:
             return None
         return answer.status_code, answer.content
+
+
+@contextmanager
+def running(*where: Any, **kind: Any) -> Iterator[RealCluster]:
+    """A cluster as ``RealCluster`` makes it, every node of which is ready."""
+    with RealCluster(*where, **kind) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        yield cluster

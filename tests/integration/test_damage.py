@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from raftkv.instruments.local.nodes import wait_until
-from tests.integration.processes import RealCluster
+from tests.integration.processes import running
 
 pytestmark = pytest.mark.integration
 
@@ -32,9 +32,7 @@ def flip(path):
 
 @pytest.mark.parametrize("query", ["?consistency=local", "?consistency=lease", ""])
 def test_a_flipped_bit_is_never_served_and_the_node_rebuilds_its_state_by_itself(tmp_path, query):
-    with RealCluster(tmp_path, sections="[raft]\nsnapshot_entries = 1000000\n") as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, sections="[raft]\nsnapshot_entries = 1000000\n") as cluster:
         assert cluster.put("n1", "k", VALUE, timeout=10).status_code == 201
         for node in cluster.nodes:
             wait_until(lambda node=node: cluster.get(node, "k", "?consistency=local").status_code == 200, "the value")
@@ -55,9 +53,7 @@ def test_a_flipped_bit_is_never_served_and_the_node_rebuilds_its_state_by_itself
 
 @pytest.mark.parametrize("left", [0.5, 8192, 100, 0])
 def test_a_state_that_was_cut_short_is_rebuilt_at_the_start(tmp_path, left):
-    with RealCluster(tmp_path, size=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=1) as cluster:
         for number in range(30):
             assert cluster.put("n1", f"k{number}", VALUE).status_code == 201
         cluster.stop("n1")
@@ -80,9 +76,7 @@ def test_a_state_that_was_cut_short_is_rebuilt_at_the_start(tmp_path, left):
 )
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_member_that_lost_what_says_what_it_promised_does_not_start(tmp_path, size, lost, told):
-    with RealCluster(tmp_path, size=size) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=size) as cluster:
         assert cluster.put("n1", "k", b"v").status_code == 201
         for node in cluster.nodes:
             cluster.stop(node)
@@ -97,9 +91,7 @@ def test_a_member_that_lost_what_says_what_it_promised_does_not_start(tmp_path, 
 
 
 def test_a_leaderless_member_that_lost_its_store_does_not_start(tmp_path):
-    with RealCluster(tmp_path, mode="quorum") as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, mode="quorum") as cluster:
         assert cluster.put("n1", "k", b"v").status_code == 201
         for node in cluster.nodes:
             cluster.stop(node)

@@ -10,7 +10,7 @@ from raftkv.machine import layout
 from raftkv.machine.rows import SummedRows
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, open_state
-from tests.integration.processes import RealCluster
+from tests.integration.processes import running
 
 pytestmark = pytest.mark.integration
 
@@ -34,9 +34,7 @@ def repaired(cluster, *node):
 
 
 def test_a_replica_that_differs_stops_serving_and_is_repaired(tmp_path):
-    with RealCluster(tmp_path) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path) as cluster:
         for number in range(10):
             assert cluster.put("n1", f"k{number}", b"value").status_code == 201
         cluster.stop("n3")

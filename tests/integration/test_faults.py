@@ -10,7 +10,7 @@ import requests
 from raftkv.instruments.lab.faults import Kill, Mute, Partition, Pause
 from raftkv.instruments.local.nodes import wait_until
 from raftkv.instruments.local.processes import descendants
-from tests.integration.processes import RealCluster
+from tests.integration.processes import RealCluster, running
 from tests.integration.trial import run_trial
 
 pytestmark = pytest.mark.integration
@@ -67,9 +67,7 @@ def test_a_leader_cut_off_from_the_majority_stops_answering_but_for_local_reads(
 
 
 def test_a_node_away_for_many_writes_catches_up_from_a_snapshot(tmp_path):
-    with RealCluster(tmp_path, sections="[raft]\nsnapshot_entries = 200\ntrailing_entries = 20\n") as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, sections="[raft]\nsnapshot_entries = 200\ntrailing_entries = 20\n") as cluster:
         away = cluster.followers()[0]
         cluster.kill(away)
         operations = [{"op": "put", "key": f"k{number}", "value": "v" * 100} for number in range(100)]

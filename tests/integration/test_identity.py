@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from raftkv.instruments.local.nodes import wait_until
-from tests.integration.processes import RealCluster
+from tests.integration.processes import RealCluster, running
 
 pytestmark = pytest.mark.integration
 
@@ -34,9 +34,7 @@ def misfit(cluster, node, peer):
 
 @pytest.mark.parametrize("mode", ["raft", "quorum"])
 def test_an_old_copy_of_a_data_directory_is_refused_and_an_emptied_one_taken_back(tmp_path, mode):
-    with RealCluster(tmp_path, mode=mode) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, mode=mode) as cluster:
         fill(cluster, "n1", "old")
         cluster.stop("n3")
         shutil.copytree(cluster.data_dir("n3"), tmp_path / "copy")
@@ -69,9 +67,7 @@ def test_an_old_copy_of_a_data_directory_is_refused_and_an_emptied_one_taken_bac
 
 
 def test_two_emptied_directories_of_three_are_refused_with_the_reason(tmp_path):
-    with RealCluster(tmp_path) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path) as cluster:
         fill(cluster, "n1", "v")
         for node in ("n2", "n3"):
             cluster.stop(node)
@@ -92,9 +88,7 @@ def test_two_emptied_directories_of_three_are_refused_with_the_reason(tmp_path):
     ],
 )
 def test_a_node_with_other_rules_takes_no_part_and_both_sides_say_which(tmp_path, mode, changed, told):
-    with RealCluster(tmp_path, mode=mode) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, mode=mode) as cluster:
         cluster.stop("n3")
         right = cluster.config.read_text()
         cluster.config.write_text(right + changed)
@@ -144,9 +138,7 @@ def test_nodes_that_first_start_with_other_sizes_take_no_part_until_their_files_
     ],
 )
 def test_a_rule_that_holds_for_life_is_refused_at_the_start(tmp_path, mode, changed, told):
-    with RealCluster(tmp_path, mode=mode) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, mode=mode) as cluster:
         cluster.stop("n3")
         cluster.config.write_text(cluster.config.read_text() + changed)
 

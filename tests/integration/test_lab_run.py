@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from raftkv.cli.main import run
-from raftkv.instruments.lab.audit import LAST_LOOK
+from raftkv.instruments.lab.history import LAST_LOOK
 from raftkv.instruments.lab.record import read_evidence, read_run
 from raftkv.instruments.lab.report.results import of_run
 

@@ -17,16 +17,14 @@ from raftkv.instruments.lab.disks import SmallDisk, why_unavailable
 from raftkv.instruments.local.nodes import loopback_sites, wait_until
 from raftkv.instruments.local.processes import descendants
 from raftkv.process.command import module
-from tests.integration.processes import RealCluster
+from tests.integration.processes import RealCluster, running
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_a_cluster_of_any_size_serves_through_every_node_and_finds_its_data_again(tmp_path, size):
-    with RealCluster(tmp_path, size=size) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=size) as cluster:
         for node in cluster.nodes:
             assert cluster.put(node, f"from-{node}", node).status_code == 201
         for node in cluster.nodes:
@@ -66,9 +64,7 @@ def test_a_node_refuses_connections_until_it_can_answer_them(tmp_path):
 
 
 def test_a_hangup_ends_no_node(tmp_path):
-    with RealCluster(tmp_path, size=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=1) as cluster:
         node = cluster.nodes[0]
         cluster.processes[node].send_signal(signal.SIGHUP)
 
@@ -78,9 +74,7 @@ def test_a_hangup_ends_no_node(tmp_path):
 
 
 def test_a_follower_forwards_or_redirects_as_asked(tmp_path):
-    with RealCluster(tmp_path) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path) as cluster:
         leader = cluster.leader()
         follower = cluster.followers()[0]
 
@@ -97,10 +91,7 @@ def test_a_follower_forwards_or_redirects_as_asked(tmp_path):
 
 @pytest.mark.parametrize("acks", ["leader", "majority", "all", "2"])
 def test_a_write_waits_for_as_many_replicas_as_asked(tmp_path, acks):
-    with RealCluster(tmp_path) as cluster:
-        cluster.start()
-        cluster.wait_ready()
-
+    with running(tmp_path) as cluster:
         answer = cluster.put(cluster.followers()[0], "k", "v", params={"w": acks})
 
         assert answer.ok
@@ -108,9 +99,7 @@ def test_a_write_waits_for_as_many_replicas_as_asked(tmp_path, acks):
 
 
 def test_a_large_value_and_binary_keys_arrive_whole(tmp_path):
-    with RealCluster(tmp_path) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path) as cluster:
         value = os.urandom(1 << 20)
 
         assert cluster.put("n2", "a%2Fb/%E2%82%AC", value).status_code == 201
@@ -140,9 +129,7 @@ def test_a_data_directory_too_deep_for_a_socket_serves_and_leaves_nothing_elsewh
     elsewhere = tmp_path / "tmp"
     elsewhere.mkdir()
     monkeypatch.setenv("TMPDIR", str(elsewhere))
-    with RealCluster(tmp_path, size=1, data="/".join(["deep" * 10] * 3)) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=1, data="/".join(["deep" * 10] * 3)) as cluster:
         cluster.put("n1", "k", "v")
         cluster.kill("n1")
         left = list(elsewhere.iterdir())
@@ -163,17 +150,12 @@ def refusal(cluster, node="n1"):
 
 
 def test_a_data_directory_in_use_is_refused(tmp_path):
-    with RealCluster(tmp_path, size=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
-
+    with running(tmp_path, size=1) as cluster:
         assert "in use by a running node" in refusal(cluster)
 
 
 def test_the_data_of_another_cluster_is_refused(tmp_path):
-    with RealCluster(tmp_path, size=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=1) as cluster:
         cluster.stop("n1")
         cluster.config.write_text(cluster.config.read_text().replace('name = "test"', 'name = "other"'))
 
@@ -191,9 +173,7 @@ def test_a_node_that_nobody_lets_in_says_whom_it_asks_and_ends_when_told_to(tmp_
 
 
 def test_a_newcomer_with_another_secret_is_turned_away_and_the_cluster_stays_as_it_is(tmp_path):
-    with RealCluster(tmp_path, mode="quorum", newcomers=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, mode="quorum", newcomers=1) as cluster:
         newcomer = cluster.command("n4")
         own = Path(newcomer[newcomer.index("node") + 1])
         (tmp_path / "other").write_text("another secret of the right length")
@@ -219,9 +199,7 @@ def test_a_taken_port_is_refused_by_name(tmp_path, which):
 
 
 def test_a_corrupt_log_is_refused(tmp_path):
-    with RealCluster(tmp_path, size=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=1) as cluster:
         for number in range(20):
             cluster.put("n1", f"k{number}", "v")
         cluster.kill("n1")
@@ -235,9 +213,7 @@ def test_a_corrupt_log_is_refused(tmp_path):
 
 
 def test_a_state_directory_that_vanished_is_rebuilt_from_the_log(tmp_path):
-    with RealCluster(tmp_path, size=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=1) as cluster:
         cluster.put("n1", "k", "v")
         cluster.kill("n1")
         shutil.rmtree(tmp_path / "data" / "n1" / "state")
@@ -338,9 +314,7 @@ def test_a_node_joins_over_https_and_one_that_was_removed_while_away_learns_it(t
 
 
 def test_all_members_of_a_leaderless_cluster_move_at_once(tmp_path):
-    with RealCluster(tmp_path, mode="quorum") as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, mode="quorum") as cluster:
         cluster.put("n1", "k", "v")
         for node in cluster.nodes:
             cluster.stop(node)

@@ -11,13 +11,13 @@ from collections import Counter
 
 import pytest
 
-from raftkv.instruments.lab.audit import audit
 from raftkv.instruments.lab.history import Delete, History, Operation, Outcome, Put
 from raftkv.instruments.lab.script import Workload
 from raftkv.instruments.lab.workload import Clients
 from raftkv.instruments.local.nodes import wait_until
 from raftkv.quorum.membership.ring import Ring, position
-from tests.integration.processes import RealCluster
+from tests.integration.audit import audit
+from tests.integration.processes import running
 from tests.integration.trial import SEED, leftovers, report
 
 NEWCOMER, LEAVER = "n4", "n2"
@@ -142,9 +142,7 @@ def in_place(cluster, members, keys, prefix=b""):
 def run_change(home, name, *, while_joining, while_leaving, key_count, bytes_per_s):
     sections = f"[quorum]\nn = {N}\nr = 2\nw = 2\nvnodes = {VNODES}\ntransfer_bytes_per_s = {bytes_per_s}\n"
     sections += "gossip_s = 0.2\nsuspect_after_s = 1.0\ndown_after_s = 5.0\nanti_entropy_s = 0.5\n"
-    with RealCluster(home, mode="quorum", sections=sections, newcomers=1) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(home, mode="quorum", sections=sections, newcomers=1) as cluster:
         loaded = Loaded(cluster, key_count)
         began_s = time.monotonic()
         with Clients(WORKLOAD, {site.id: site.http for site in cluster.sites.values()}) as clients:
@@ -203,9 +201,7 @@ def test_the_newcomer_and_the_leaver_are_killed_in_the_middle(tmp_path):
 @pytest.mark.integration
 def test_a_member_of_two_that_lost_its_disk_is_replaced_under_its_name_and_leaves(tmp_path):
     sections = "[quorum]\nn = 2\nr = 1\nw = 1\ngossip_s = 0.2\nsuspect_after_s = 1.0\ndown_after_s = 5.0\n"
-    with RealCluster(tmp_path, size=2, mode="quorum", sections=sections) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+    with running(tmp_path, size=2, mode="quorum", sections=sections) as cluster:
         loaded = Loaded(cluster, 500)
         cluster.kill("n2")
         shutil.rmtree(cluster.data_dir("n2"))

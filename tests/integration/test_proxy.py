@@ -3,15 +3,14 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 
 import pytest
 import requests
 
-from raftkv.instruments.local.nodes import wait_until
+from raftkv.instruments.local.nodes import free_ports, wait_until
 from raftkv.process.command import module
-from tests.integration.processes import RealCluster
+from tests.integration.processes import running
 
 pytestmark = pytest.mark.integration
 RAFTKV = module("raftkv")
@@ -25,9 +24,7 @@ def typed(*arguments):
 @contextlib.contextmanager
 def proxy_for(cluster):
     """A proxy that is told of one node only; ends with SIGTERM and must then leave nothing behind."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     command = [*RAFTKV, "--server", cluster.url("n1", ""), "proxy", "--listen", address]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -46,35 +43,29 @@ def proxy_for(cluster):
 
 @pytest.mark.parametrize("mode", ["raft", "quorum"])
 def test_the_first_reference_system_works_as_typed_also_when_a_node_is_killed(tmp_path, mode):
-    with RealCluster(tmp_path, mode=mode) as cluster:
-        cluster.start()
-        cluster.wait_ready()
-        with proxy_for(cluster) as url:
-            assert typed("--server", url, "set", "mykey", "myvalue") == (0, "OK\n")
+    with running(tmp_path, mode=mode) as cluster, proxy_for(cluster) as url:
+        assert typed("--server", url, "set", "mykey", "myvalue") == (0, "OK\n")
+        assert typed("--server", url, "get", "mykey") == (0, "myvalue\n")
+        assert requests.post(f"{url}/set", json={"key": "k", "value": "v"}, timeout=10).status_code == 201
+        assert requests.get(f"{url}/get?key=k", timeout=10).json()["value"] == "v"
+        assert requests.delete(f"{url}/delete?key=k", timeout=10).status_code == 200
+        assert requests.get(f"{url}/get?key=k", timeout=10).status_code == 404
+        peers = requests.get(f"{url}/status", timeout=10).json()["peers"]
+        assert [peer["id"] for peer in peers] == ["n1", "n2", "n3"]
+
+        cluster.kill("n1")
+
+        for _ in range(3):
             assert typed("--server", url, "get", "mykey") == (0, "myvalue\n")
-            assert requests.post(f"{url}/set", json={"key": "k", "value": "v"}, timeout=10).status_code == 201
-            assert requests.get(f"{url}/get?key=k", timeout=10).json()["value"] == "v"
-            assert requests.delete(f"{url}/delete?key=k", timeout=10).status_code == 200
-            assert requests.get(f"{url}/get?key=k", timeout=10).status_code == 404
-            peers = requests.get(f"{url}/status", timeout=10).json()["peers"]
-            assert [peer["id"] for peer in peers] == ["n1", "n2", "n3"]
-
-            cluster.kill("n1")
-
-            for _ in range(3):
-                assert typed("--server", url, "get", "mykey") == (0, "myvalue\n")
-            assert typed("--server", url, "set", "another", "value") == (0, "OK\n")
+        assert typed("--server", url, "set", "another", "value") == (0, "OK\n")
 
 
 def test_a_write_that_nobody_can_take_is_told_as_not_applied(tmp_path):
-    with RealCluster(tmp_path) as cluster:
-        cluster.start()
-        cluster.wait_ready()
-        with proxy_for(cluster) as url:
-            cluster.kill(*cluster.nodes)
+    with running(tmp_path) as cluster, proxy_for(cluster) as url:
+        cluster.kill(*cluster.nodes)
 
-            answer = requests.put(f"{url}/kv/k", data=b"v", timeout=10)
+        answer = requests.put(f"{url}/kv/k", data=b"v", timeout=10)
 
-            assert answer.status_code == 503
-            assert answer.json()["applied"] == "no"
-            assert typed("--server", url, "--timeout", "1", "set", "k", "v")[0] == 3
+        assert answer.status_code == 503
+        assert answer.json()["applied"] == "no"
+        assert typed("--server", url, "--timeout", "1", "set", "k", "v")[0] == 3

@@ -13,7 +13,7 @@ from raftkv.instruments.lab.reference4.runs import Settings, measure
 from raftkv.instruments.load.plan import RATIOS
 from raftkv.instruments.load.samples import Kind
 from raftkv.instruments.local.nodes import ClusterError, wait_until
-from tests.integration.processes import RealCluster
+from tests.integration.processes import running
 
 pytestmark = pytest.mark.integration
 
@@ -33,10 +33,8 @@ def leaderless(tmp_path_factory):
     yield from running(tmp_path_factory.mktemp("quorum"), LEADERLESS)
 
 
-def running(home, choice):
-    with RealCluster(home, NODES, choice.sections, mode=choice.mode) as cluster:
-        cluster.start()
-        cluster.wait_ready()
+def established(home, choice):
+    with running(home, NODES, choice.sections, mode=choice.mode) as cluster:
         establish(cluster, choice)
         yield cluster
 

@@ -21,10 +21,9 @@ from typing import Any
 import msgspec
 
 from raftkv.instruments.lab import checker
-from raftkv.instruments.lab.audit import LAST_LOOK, audit, final_reads
 from raftkv.instruments.lab.disks import SmallDisk
 from raftkv.instruments.lab.faults import AnyFault
-from raftkv.instruments.lab.history import History, Outcome
+from raftkv.instruments.lab.history import LAST_LOOK, History, Outcome
 from raftkv.instruments.lab.namespaces import Namespaces
 from raftkv.instruments.lab.nemesis import Nemesis
 from raftkv.instruments.lab.script import Workload
@@ -32,6 +31,7 @@ from raftkv.instruments.lab.witness import render
 from raftkv.instruments.lab.workload import Clients
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import loopback_sites, wait_until
+from tests.integration.audit import audit, final_reads
 
 SEED = int(os.environ.get("RAFTKV_FAULTS_SEED", "1"))
 SOAK_S = float(os.environ.get("RAFTKV_FAULTS_S", "60"))

@@ -16,6 +16,7 @@ import pytest
 
 from raftkv import Client
 from raftkv.client import channels
+from raftkv.instruments.local.nodes import free_ports
 from tests.unit.key_server import KeyServer
 
 TRIES = 800
@@ -147,9 +148,7 @@ def test_what_the_last_write_said_is_of_ones_own_thread(server):
 
 
 def test_an_application_that_gunicorn_loads_before_it_forks_shares_its_client(server, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "gunicorn", "--preload", "-w", "4", "-k", "gthread", "--threads", "4"]
     command += ["-b", f"127.0.0.1:{port}", "tests.unit.echo_application:application"]
     environment = {**os.environ, "STORE_URL": server.url}

@@ -19,17 +19,12 @@ import aiohttp
 import pytest
 import trustme
 
+from raftkv.instruments.local.nodes import free_ports
 from raftkv.process.command import module
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], Any], limit_s: float = 10.0) -> Any:
@@ -48,12 +43,12 @@ class FrontEnd:
     def __init__(self, folder: Path, *, delay_s: float = 0.0, http_section: str = "") -> None:
         self.folder = folder
         self.delay_s = delay_s
-        self.port = free_port()
+        self.port, peer_port = free_ports(2)
         self.config = folder / "cluster.toml"
         (folder / "secret").write_text("5d2f0c6be1a94738b6e0d1f29c8a7453e4b1607f3a2d9c85716e0fb4d8c3a921")
         self.config.write_text(
             '[cluster]\nsecret_file = "secret"\n'
-            f'[[node]]\nid = "n1"\nhttp = "127.0.0.1:{self.port}"\npeer = "127.0.0.1:{free_port()}"\n'
+            f'[[node]]\nid = "n1"\nhttp = "127.0.0.1:{self.port}"\npeer = "127.0.0.1:{peer_port}"\n'
             f"[http]\n{http_section}\n"
         )
         self.replica = self.start_replica()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from raftkv.instruments.lab.audit import audit, final_reads
 from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from tests.integration.audit import audit, final_reads
 
 
 def operation(key, action, outcome=Outcome.OK, result=None, at_ns=0):

@@ -12,6 +12,7 @@ import pytest
 
 from raftkv.core.config import ClusterConfig, ClusterSection, NodeSection
 from raftkv.core.errors import StartupError
+from raftkv.instruments.local.nodes import free_ports
 from raftkv.launch import supervisor
 from raftkv.launch.display import PlainDisplay
 
@@ -45,12 +46,6 @@ class Recorder:
         pass
 
 
-def free_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """A configuration whose nodes run the given Python instead of raftkv."""
@@ -64,7 +59,13 @@ def cluster(tmp_path, monkeypatch):
         fake.write_text(f"#!{sys.executable}\n" + "\n".join(lines) + "\n")
         fake.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(fake))
-        nodes = tuple([NodeSection(id=node_id, http=free_address(), peer=free_address()) for node_id in scripts])
+        ports = iter(free_ports(2 * len(scripts)))
+        nodes = tuple(
+            [
+                NodeSection(id=node_id, http=f"127.0.0.1:{next(ports)}", peer=f"127.0.0.1:{next(ports)}")
+                for node_id in scripts
+            ]
+        )
         return ClusterConfig(cluster=ClusterSection(data_dir=str(tmp_path / "data")), node=nodes)
 
     return make

@@ -12,6 +12,7 @@ import uvloop
 
 from raftkv.core.config import Address
 from raftkv.core.errors import StartupError
+from raftkv.instruments.local.nodes import free_ports
 from raftkv.peers.faults import Direction, Fault, LinkFaults
 from raftkv.peers.handshake import Dialer
 from raftkv.peers.link import PeerLink
@@ -101,16 +102,10 @@ class Stage:
     async def pair(self, **options):
         """n2 listens, n1 dials; returns once both are up."""
         await self.add("n2", **options)
-        self.members["n1"] = Address("127.0.0.1", free_port())
+        self.members["n1"] = Address("127.0.0.1", free_ports(1)[0])
         await self.add("n1", **options)
         await until(lambda: self.links["n1"].is_up("n2") and self.links["n2"].is_up("n1"))
         return self.links["n1"], self.links["n2"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 async def until(condition, timeout_s=5.0):
@@ -160,7 +155,7 @@ def test_two_nodes_meet_and_talk_in_both_directions(play):
 def test_three_nodes_all_meet_and_every_link_up_has_its_link_down(play):
     async def scenario(stage):
         for node_id in ("n3", "n2", "n1"):
-            stage.members[node_id] = Address("127.0.0.1", free_port())
+            stage.members[node_id] = Address("127.0.0.1", free_ports(1)[0])
         for node_id in ("n1", "n2", "n3"):
             await stage.add(node_id)
         names = set(stage.links)
@@ -705,7 +700,7 @@ def test_two_hundred_silent_connections_neither_pile_up_nor_keep_a_member_out(pl
         await asyncio.sleep(0.1)
         gone = sum(reader.at_eof() or reader.exception() is not None for reader, _ in strangers)
         assert gone == 200 - STRANGER_LIMIT
-        stage.members["n1"] = Address("127.0.0.1", free_port())
+        stage.members["n1"] = Address("127.0.0.1", free_ports(1)[0])
         first, _ = await stage.add("n1")
         await until(lambda: first.is_up("n2"), timeout_s=1.0)
         await still_works(stage)

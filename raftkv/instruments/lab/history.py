@@ -33,6 +33,9 @@ class Existing(enum.IntEnum):
     ANY = -1
 
 
+LAST_LOOK: Final = "last look"
+"""The note on reads that tell what was there in the end, when all was healed."""
+
 ANY: Final = Existing.ANY
 """``CompareAndSet.expected`` value: the key must exist, whatever its value is."""
 

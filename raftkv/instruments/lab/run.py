@@ -24,11 +24,10 @@ from typing import Final
 
 from raftkv.api import paths
 from raftkv.client.http1 import HttpAnswer
-from raftkv.instruments.lab.audit import LAST_LOOK
 from raftkv.instruments.lab.dialect import Step, finding, request_of
 from raftkv.instruments.lab.fault_wording import in_words
 from raftkv.instruments.lab.faults import Loss, Throttle
-from raftkv.instruments.lab.history import Get, History, Operation, Outcome
+from raftkv.instruments.lab.history import LAST_LOOK, Get, History, Operation, Outcome
 from raftkv.instruments.lab.namespaces import Namespaces, why_unavailable
 from raftkv.instruments.lab.nemesis import Event, Nemesis, play
 from raftkv.instruments.lab.probe import measured_delays

@@ -1,8 +1,8 @@
 """Numbers of one variant, counted from its raw history and from nothing else. Pure.
 
 What the words mean is written beside each number. Reads of the last look, when all was healed, are no part of the
-traffic: they only tell what was lost for good. Imports its neighbour ``reading``, and ``additions``, ``audit`` and
-``history`` of the laboratory.
+traffic: they only tell what was lost for good. Imports its neighbour ``reading``, and ``additions`` and ``history`` of
+the laboratory.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from raftkv.instruments.lab.additions import LIST_PREFIX, added, merged
-from raftkv.instruments.lab.audit import LAST_LOOK
-from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome
+from raftkv.instruments.lab.history import LAST_LOOK, CompareAndSet, Delete, Get, History, Operation, Outcome
 from raftkv.instruments.lab.report.reading import KeyHistory, shown
 
 

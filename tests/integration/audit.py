@@ -1,22 +1,18 @@
 """What a cluster holds in the end, node by node, against what its clients were told: nothing lost, nothing made up.
 
 ``final_reads`` turns the last look of a client into operations, so that the checker judges it with the rest; ``audit``
-compares each node's own copy with the history. Both are pure. Imports ``raftkv.instruments.lab.history`` only.
+compares each node's own copy with the history. Both are pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 
-from raftkv.instruments.lab.history import CompareAndSet, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import LAST_LOOK, CompareAndSet, Get, History, Operation, Outcome, Put
 
 Copy = Mapping[bytes, bytes]
-
-LAST_LOOK: Final = "last look"
-"""The note on the reads that ``final_reads`` adds."""
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
