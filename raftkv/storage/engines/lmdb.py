@@ -185,8 +185,10 @@ class LmdbReader:
 
     def __enter__(self) -> Self:
         assert self._view is None
-        with _errors(self.directory):
+        try:
             self._view = self._begin()
+        except lmdb.Error as error:
+            raise _as_disk_error(self.directory, error) from error
         return self
 
     def __exit__(
@@ -227,13 +229,18 @@ def _rows(
 ) -> Iterator[Row]:
     try:
         with transaction.cursor(database) as cursor:
-            if not (cursor.set_range(start[:KEY_BYTES]) if start else cursor.first()):
+            found = cursor.set_range(start[:KEY_BYTES]) if start else cursor.first()
+            if found and cursor.key() < start:  # longer than any key here
+                found = cursor.next()
+            if not found:
+                return
+            if end is None:
+                yield from cursor.iternext()
                 return
             for row in cursor.iternext():
-                if end is not None and row[0] >= end:
+                if row[0] >= end:
                     return
-                if row[0] >= start:
-                    yield row
+                yield row
     except lmdb.Error as error:
         raise DamagedState(directory, str(error)) from error
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -40,15 +39,22 @@ _HASH_BYTES: Final = 16
 _LONG_KEY_BYTES: Final = RAW_KEY_BYTES + 1 + _HASH_BYTES
 _REST_LENGTH: Final = struct.Struct(">I")
 
-_seed = lru_cache(maxsize=32)(xxh3_64_intdigest)
-"""What the hashes of a table's rows begin with, by its name."""
 
+class _Seeds(dict[bytes, int]):
+    """What the hashes of a table's rows begin with, by its name."""
+
+    def __missing__(self, table: bytes) -> int:
+        seed = self[table] = xxh3_64_intdigest(table)
+        return seed
+
+
+_seeds = _Seeds()
 _seal = _SEAL.pack
 
 
 def part_of(table: bytes, key: bytes, value: bytes) -> int:
     """The part of one row in the sum of rows."""
-    return xxh3_64_intdigest(value, xxh3_64_intdigest(key, _seed(table)))
+    return xxh3_64_intdigest(value, xxh3_64_intdigest(key, _seeds[table]))
 
 
 def sealed(table: bytes, key: bytes, value: bytes, part: int) -> Change:
@@ -94,20 +100,21 @@ class SealedRows:
         # that share them lie before those bytes and a one.
         last = end if end is None or len(end) <= RAW_KEY_BYTES else end[:RAW_KEY_BYTES] + b"\x01"
         group: list[tuple[bytes, bytes]] = []
+        opened = self.opened
         for key, row in self._reader.scan(table, start[:RAW_KEY_BYTES], last):
             if group and key[: RAW_KEY_BYTES + 1] != group[0][1][: RAW_KEY_BYTES + 1]:
                 yield from self._in_order(table, group, start, end)
                 group = []
             if len(key) == _LONG_KEY_BYTES:
-                group.append((_unpack_long(key, self.opened(table, key, row))[0], key))
-            elif key >= start and (end is None or key < end):
-                yield key, self.opened(table, key, row)
+                group.append((_unpack_long(key, opened(table, key, row))[0], key))
+            elif key >= start:
+                yield key, opened(table, key, row)
         yield from self._in_order(table, group, start, end)
 
     def opened(self, table: bytes, key: bytes, row: bytes) -> bytes:
         """What was sealed in the row found under ``key``; raises ``DamagedState``."""
         value = row[_SEAL_BYTES:]
-        if not row.startswith(xxh3_64_digest(value, xxh3_64_intdigest(key, _seed(table)))):
+        if not row.startswith(xxh3_64_digest(value, xxh3_64_intdigest(key, _seeds[table]))):
             raise DamagedState(self._directory, f"a row of {len(row)} bytes in table {table.decode()}")
         return value
 
