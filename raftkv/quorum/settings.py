@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.requests import Consistency
 
 
 class QuorumSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class QuorumSettings(msgspec.Struct, frozen=True, kw_only=True):
 PAGE_BYTES: Final = 1 << 20
 """A replica's part of a page, and one frame to a peer, end once they have grown past this."""
 
+OFFERS: Final = (Consistency.EVENTUAL, Consistency.LOCAL)
 SHUTTING_DOWN: Final = Refused(code=Code.QUORUM_UNREACHABLE, detail="this node is shutting down", retry_after_s=1.0)
 DISK_FULL: Final = Refused(
     code=Code.DISK_FULL, detail="the replica's disk is nearly full, and has no room for this write", retry_after_s=5.0

@@ -31,7 +31,7 @@ from raftkv.raft.reading.freshness import Freshness, Vouching
 from raftkv.raft.reading.gate import ReadGate
 from raftkv.raft.reading.readers import Readers
 from raftkv.raft.reading.rounds import ReadRounds
-from raftkv.raft.requests import Requests
+from raftkv.raft.requests import RaftRequests
 from raftkv.raft.room import Room
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.raft.snapshots.installing import Installing
@@ -47,7 +47,7 @@ from raftkv.raft.writing.visibility import Visibility
 from raftkv.storage.log.log import Log
 
 
-class World(NamedTuple):
+class RaftWorld(NamedTuple):
     """What a replica stands on, and where time, chance and room come from (see ``raftkv.raft.ports``)."""
 
     log: Log
@@ -62,7 +62,7 @@ class World(NamedTuple):
     """The newest format of commands that a peer is known to read."""
 
 
-class Parts:
+class RaftParts:
     """What one replica consists of, each part once; ``wire_raft`` makes them in the order of what they need."""
 
     electorate: Electorate
@@ -70,7 +70,7 @@ class Parts:
     transport: GuardedTransport
     applied: AppliedState
     conversation: Conversation
-    requests: Requests
+    requests: RaftRequests
     room: Room
     delays: Delays
     # who takes part
@@ -100,7 +100,7 @@ class Parts:
     transfers: Transfers
     installing: Installing
 
-    def stamp_ms(self, world: World) -> int:
+    def stamp_ms(self, world: RaftWorld) -> int:
         """The time that this node, as leader, stamps commands with."""
         return self.agreed_time.read(
             term=self.core.term,
@@ -110,9 +110,11 @@ class Parts:
         )
 
 
-def wire_raft(settings: ReplicaSettings, world: World, *, memory: Memory, save: Callable[[Memory], None]) -> Parts:
+def wire_raft(
+    settings: ReplicaSettings, world: RaftWorld, *, memory: Memory, save: Callable[[Memory], None]
+) -> RaftParts:
     """All parts of one replica; ``memory`` and ``save`` are as ``Readmission`` needs them."""
-    parts = Parts()
+    parts = RaftParts()
     now_s = world.clock()
     machine = Machine(world.state.tables, settings.limits, newest_format=settings.reads)
     parts.electorate = Electorate(settings.node_id, Voters.of(settings.members))
@@ -150,7 +152,7 @@ def wire_raft(settings: ReplicaSettings, world: World, *, memory: Memory, save: 
     _wire_writing(parts, settings, world, now_s)
     _wire_reading(parts, settings, world)
     _wire_conversation(parts, world)
-    parts.requests = Requests(
+    parts.requests = RaftRequests(
         settings,
         parts.electorate,
         proposals=parts.proposals,
@@ -163,7 +165,7 @@ def wire_raft(settings: ReplicaSettings, world: World, *, memory: Memory, save: 
     return parts
 
 
-def _wire_core(parts: Parts, settings: ReplicaSettings, world: World, applied_index: int) -> None:
+def _wire_core(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, applied_index: int) -> None:
     """The engine, which calls parts that are made later: only once all are there."""
     link, clock = world.link, world.clock
 
@@ -191,7 +193,9 @@ def _wire_core(parts: Parts, settings: ReplicaSettings, world: World, applied_in
     )
 
 
-def _wire_books(parts: Parts, settings: ReplicaSettings, world: World, applied_index: int, now_s: float) -> None:
+def _wire_books(
+    parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, applied_index: int, now_s: float
+) -> None:
     """What only keeps account: it sends nothing, and knows at most one other."""
     electorate, random = parts.electorate, world.random
     timeout_s, max_waiting = settings.election_timeout_s, settings.max_waiting
@@ -212,7 +216,7 @@ def _wire_books(parts: Parts, settings: ReplicaSettings, world: World, applied_i
     parts.visibility = Visibility(parts.core, parts.readmission, applied_index)
 
 
-def _wire_snapshots(parts: Parts, settings: ReplicaSettings, world: World) -> None:
+def _wire_snapshots(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld) -> None:
     state = world.state
     parts.transfers = Transfers(
         snapshots=world.snapshots,
@@ -237,7 +241,7 @@ def _wire_snapshots(parts: Parts, settings: ReplicaSettings, world: World) -> No
     )
 
 
-def _wire_leadership(parts: Parts, settings: ReplicaSettings, world: World, now_s: float) -> None:
+def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, now_s: float) -> None:
     """Who takes part, who leads, and what another leader changes."""
 
     def turn_away(refusal: Refused) -> None:
@@ -299,7 +303,7 @@ def _wire_leadership(parts: Parts, settings: ReplicaSettings, world: World, now_
     )
 
 
-def _wire_writing(parts: Parts, settings: ReplicaSettings, world: World, now_s: float) -> None:
+def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, now_s: float) -> None:
     parts.arrivals = Arrivals(
         parts.electorate, engine=parts.transport, elections=parts.elections, delays=parts.delays, room=parts.room
     )
@@ -320,7 +324,7 @@ def _wire_writing(parts: Parts, settings: ReplicaSettings, world: World, now_s: 
     )
 
 
-def _wire_reading(parts: Parts, settings: ReplicaSettings, world: World) -> None:
+def _wire_reading(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld) -> None:
     parts.readers = Readers(
         settings,
         parts.electorate,
@@ -354,7 +358,7 @@ def _wire_reading(parts: Parts, settings: ReplicaSettings, world: World) -> None
     )
 
 
-def _wire_conversation(parts: Parts, world: World) -> None:
+def _wire_conversation(parts: RaftParts, world: RaftWorld) -> None:
     """Who takes which messages, and who hears of connections, in this order."""
     clock, transfers = world.clock, parts.transfers
     parts.conversation = Conversation(

@@ -21,7 +21,7 @@ from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import Status
 from raftkv.raft import messages
-from raftkv.raft.assembly import World, wire_raft
+from raftkv.raft.assembly import RaftWorld, wire_raft
 from raftkv.raft.ports import PeerPort, Snapshots, StatePort
 from raftkv.raft.settings import SHUTTING_DOWN, ReplicaSettings
 from raftkv.raft.standing.readmission import Memory
@@ -57,7 +57,7 @@ class RaftReplica:
         self._settings = settings
         self._misfits = {} if misfits is None else misfits
         self._log, self._link, self._clock = log, link, clock
-        world = World(
+        world = RaftWorld(
             log, state, snapshots, link, clock, wall_ms, free_bytes, random, reads or (lambda _peer: settings.reads)
         )
         self.parts = wire_raft(settings, world, memory=memory or Memory(), save=save or (lambda _memory: None))

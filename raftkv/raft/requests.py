@@ -31,7 +31,7 @@ from raftkv.raft.standing.readmission import Readmission
 from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
 
 
-class Requests:
+class RaftRequests:
     """Every request of this node's clients, on its way in."""
 
     def __init__(

@@ -7,13 +7,13 @@ from typing import Final
 
 from raftkv.core.requests import Consistency
 from raftkv.core.results import PeerStatus, Status
-from raftkv.raft.assembly import Parts
+from raftkv.raft.assembly import RaftParts
 from raftkv.raft.settings import ReplicaSettings
 
 OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL, Consistency.EVENTUAL)
 
 
-def status_of(settings: ReplicaSettings, parts: Parts, misfits: Mapping[str, str], now_s: float) -> Status:
+def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str, str], now_s: float) -> Status:
     """``misfits`` are the nodes that may not take part, with the reason."""
     core, handover, readmission = parts.core, parts.handover, parts.readmission
     machine, size = parts.applied.machine, parts.electorate.size
@@ -52,7 +52,7 @@ def status_of(settings: ReplicaSettings, parts: Parts, misfits: Mapping[str, str
     )
 
 
-def state_path(parts: Parts) -> str:
+def state_path(parts: RaftParts) -> str:
     """Where the front-end may read the applied state itself: nowhere, when reads are to be delayed or refused."""
     is_held_back = parts.delays.read_s or parts.readmission.is_stopped
     return "" if is_held_back else str(parts.applied.state.directory)

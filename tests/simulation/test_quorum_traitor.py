@@ -30,7 +30,7 @@ def test_who_was_not_asked_yet_has_no_say_about_an_event(answer):
     key = next(key for key in map(b"%d".__mod__, range(100)) if "n1" not in replica.owners(key))
     origin, *others = replica.owners(key)
     pending = cluster.submit("n1", cluster.written(key, b"value", w=3))
-    running = replica._coordination._dispatch.running
+    running = replica.parts.coordination._dispatch.running
     cluster.run_until(lambda: bool(running))
     number = max(running)
     for other in others:
@@ -86,7 +86,7 @@ def test_a_page_of_other_keys_than_were_asked_for_costs_the_connection(monkeypat
     cluster = Leaderless(3)
     replica = cluster.replica("n2")
     cluster.submit("n2", Read(query=List(start=b"b", end=b"c", limit=9), consistency=Consistency.EVENTUAL, r=3))
-    number = max(replica._coordination._dispatch.running)
+    number = max(replica.parts.coordination._dispatch.running)
     state = encode_state(State((Version(1, "n1", b"v"),)))
     say(cluster, "n1", "n2", FetchedPage(number, ((b"a", state),), complete=True))
 

@@ -71,21 +71,21 @@ class SimulatedQuorum(QuorumReplica):
     @property
     def entries(self) -> dict[str, Entry]:
         """What it knows of the members."""
-        return self._members._membership.entries  # noqa: SLF001
+        return self.parts.members._membership.entries  # noqa: SLF001
 
     @property
     def view(self) -> str:
         """By which rings it places keys."""
-        return self._placement.view
+        return self.parts.placement.view
 
     @property
     def sizes(self) -> tuple[int, int, int]:
         """N, R and W as it knows them."""
-        return self._members.sizes
+        return self.parts.members.sizes
 
     def owners(self, key: bytes) -> tuple[str, ...]:
         """Who is to hold ``key``, as far as it knows."""
-        ring = self._placement.reading
+        ring = self.parts.placement.reading
         assert ring is not None
         return ring.preference(position(key), self.sizes[0])[: self.sizes[0]]
 

@@ -28,8 +28,8 @@ from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.repair import exchange
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.repair.handoff import Batch, Handoff
-from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.serving.serving import Serving
+from raftkv.quorum.timeliness import Timeliness
 
 
 def _drop_hints_at_once(self: Any, *_arguments: Any) -> None:
@@ -198,7 +198,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "declined stamps kept": rule(
         "a coordinator keeps no stamp that others decline",
         around(Intake, "_look_at", _keep_own_stamps),
-        always(QuorumReplica, "_has_run_ahead", value=False),
+        always(Timeliness, "_has_run_ahead", value=False),
     ),
     "stamping in a leap": rule(
         "nobody stamps while agreed time leaps", always(ClusterTime, "_is_settling", value=False)

@@ -18,7 +18,7 @@ from raftkv.instruments.sim.planted.swaps import Remedy, always, around, gives, 
 from raftkv.peers import greeting
 from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.reading.confirming import Confirming
-from raftkv.raft.requests import Requests
+from raftkv.raft.requests import RaftRequests
 from raftkv.raft.standing import readmission
 from raftkv.raft.standing.divergence import Divergence, Judgement
 from raftkv.raft.standing.readmission import Readmission
@@ -58,7 +58,7 @@ COMMON: Final[dict[str, Remedy]] = {
         around(greeting, "misfit", _disks_not_looked_at),
         gives(greeting, "own_fault", ""),
     ),
-    "read by all": rule("only what every member reads is proposed", gives(Requests, "_not_read")),
+    "read by all": rule("only what every member reads is proposed", gives(RaftRequests, "_not_read")),
     "rules": rule("nodes with other rules take no part", gives(identity, "differences", "")),
 }
 """Of both modes."""

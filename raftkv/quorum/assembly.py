@@ -1,0 +1,218 @@
+"""Which parts a replica of the leaderless mode has, and who gets whom. Nothing is decided here.
+
+Chance is drawn in the order of these lines: a simulated run is the same again only as long as that stays.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from raftkv.core.results import Status
+from raftkv.quorum import messages
+from raftkv.quorum.cluster_time import ClusterTime
+from raftkv.quorum.conversation import Conversation
+from raftkv.quorum.coordination.coordination import Coordination
+from raftkv.quorum.coordination.operations import Dispatch
+from raftkv.quorum.data.intake import Intake
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.data.upkeep import Upkeep
+from raftkv.quorum.data.versions import CONFLICTS, HybridClock
+from raftkv.quorum.delivery import Delivery
+from raftkv.quorum.membership.gossip import Entry
+from raftkv.quorum.membership.members import Members
+from raftkv.quorum.membership.placement import Placement
+from raftkv.quorum.outbox import Outbox, PeerPort
+from raftkv.quorum.repair.anti_entropy import AntiEntropy
+from raftkv.quorum.repair.handoff import Handoff
+from raftkv.quorum.requests import QuorumRequests
+from raftkv.quorum.serving.local import Local
+from raftkv.quorum.serving.serving import Serving
+from raftkv.quorum.settings import QuorumSettings
+from raftkv.quorum.timeliness import Timeliness
+from raftkv.quorum.timers import Timers
+
+
+class QuorumWorld(NamedTuple):
+    """What a replica stands on, and where time, chance and room come from."""
+
+    store: Store
+    link: PeerPort
+    clock: Callable[[], float]
+    wall_us: Callable[[], int]
+    free_bytes: Callable[[], int]
+    random: random_module.Random
+
+
+class QuorumParts:
+    """What one replica consists of, each part once; ``wire_quorum`` makes them in the order of what they need."""
+
+    timers: Timers
+    outbox: Outbox
+    placement: Placement
+    conversation: Conversation
+    time: ClusterTime
+    stamps: HybridClock
+    upkeep: Upkeep
+    timeliness: Timeliness
+    members: Members
+    intake: Intake
+    serving: Serving
+    coordination: Coordination
+    handoff: Handoff
+    local: Local
+    anti_entropy: AntiEntropy
+    delivery: Delivery
+    requests: QuorumRequests
+
+
+def wire_quorum(
+    settings: QuorumSettings,
+    own: Entry,
+    configured: Iterable[Entry],
+    world: QuorumWorld,
+    *,
+    status: Callable[[], Status],
+) -> QuorumParts:
+    """All parts of one replica. Raises ``StartupError`` when the data here is too old to be let back."""
+    parts, now_s = QuorumParts(), world.clock()
+    parts.timers = Timers()
+    parts.outbox = Outbox(settings.node_id, world.link)
+    _wire_ways_in(parts, settings, world)
+    _wire_time(parts, settings, world)
+    parts.members = Members(
+        settings,
+        own,
+        tuple(configured),
+        placement=parts.placement,
+        store=world.store,
+        outbox=parts.outbox,
+        link=world.link,
+        is_up=parts.conversation.is_up,
+        now_s=now_s,
+        random=world.random,
+    )
+    dispatch = _wire_data(parts, settings, world)
+    parts.coordination = Coordination(dispatch)
+    parts.handoff = Handoff(dispatch, world.store)
+    parts.anti_entropy = AntiEntropy(
+        settings,
+        placement=parts.placement,
+        members=parts.members,
+        store=world.store,
+        intake=parts.intake,
+        outbox=parts.outbox,
+        new_id=dispatch.new_id,
+        is_up=parts.conversation.is_up,
+        now_s=now_s,
+    )
+    _wire_inside(parts, settings, world, status)
+    # Who is alone has heard a majority of the clocks before anybody can ask.
+    parts.time.work(now_s)
+    parts.upkeep.let_in(now_s)
+    return parts
+
+
+def _wire_ways_in(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld) -> None:
+    """Who is asked and heard; what is called before it is there is called when all is there."""
+
+    def take(node: str, message: messages.Message) -> None:
+        parts.delivery.take(node, message)
+
+    def changed(peer: str, *, up: bool) -> None:
+        parts.delivery.link_changed(peer, up=up)
+
+    def is_usable(node: str) -> bool:
+        return parts.delivery.is_usable(node)
+
+    parts.placement = Placement(settings.vnodes, is_usable=is_usable)
+    parts.conversation = Conversation(
+        world.link, take=take, changed=changed, now_s=world.clock, silence_s=settings.silence_s
+    )
+
+
+def _wire_time(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld) -> None:
+    parts.time = ClusterTime(
+        settings,
+        members=lambda: parts.members.ids,
+        outbox=parts.outbox,
+        now_s=world.clock,
+        wall_us=world.wall_us,
+        is_up=parts.conversation.is_up,
+    )
+    parts.stamps = HybridClock(world.store.clock_mark, parts.time.now_us, limit_us=parts.time.limit_us)
+    parts.upkeep = Upkeep(
+        settings, store=world.store, stamps=parts.stamps, time=parts.time, free_bytes=world.free_bytes
+    )
+    parts.timeliness = Timeliness(
+        settings, time=parts.time, stamps=parts.stamps, upkeep=parts.upkeep, clock=world.clock
+    )
+
+
+def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld) -> Dispatch:
+    """What is kept here and served to others, and how others are asked for theirs."""
+    store, random, conflicts, now_ms = world.store, world.random, CONFLICTS[settings.conflicts], parts.time.now_ms
+    actor = store.actor(settings.node_id, lambda: f"{random.getrandbits(64):016x}")
+    parts.intake = Intake(settings, store=store, clock=parts.stamps, room=parts.upkeep)
+    parts.serving = Serving(
+        settings,
+        store=store,
+        intake=parts.intake,
+        clock=parts.stamps,
+        conflicts=conflicts,
+        outbox=parts.outbox,
+        timers=parts.timers,
+        now_s=world.clock,
+        now_ms=now_ms,
+        actor=actor,
+        can_read=lambda: parts.members.can_read,
+    )
+    parts.local = Local(
+        settings.node_id, store=store, intake=parts.intake, clock=parts.stamps, conflicts=conflicts, now_ms=now_ms
+    )
+    return Dispatch(
+        settings,
+        placement=parts.placement,
+        outbox=parts.outbox,
+        timers=parts.timers,
+        clock=parts.stamps,
+        conflicts=conflicts,
+        now_s=world.clock,
+        now_ms=now_ms,
+        first_id=random.getrandbits(62) + 1,
+        unanswered=parts.conversation.unanswered,
+    )
+
+
+def _wire_inside(
+    parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld, status: Callable[[], Status]
+) -> None:
+    """From what comes in, of peers and of clients, to the parts that it concerns."""
+    parts.delivery = Delivery(
+        settings,
+        conversation=parts.conversation,
+        outbox=parts.outbox,
+        link=world.link,
+        timeliness=parts.timeliness,
+        serving=parts.serving,
+        coordination=parts.coordination,
+        anti_entropy=parts.anti_entropy,
+        handoff=parts.handoff,
+        members=parts.members,
+        time=parts.time,
+        upkeep=parts.upkeep,
+        clock=world.clock,
+    )
+    parts.requests = QuorumRequests(
+        settings,
+        coordination=parts.coordination,
+        local=parts.local,
+        anti_entropy=parts.anti_entropy,
+        members=parts.members,
+        placement=parts.placement,
+        timeliness=parts.timeliness,
+        stamps=parts.stamps,
+        status=status,
+        clock=world.clock,
+    )

@@ -1,0 +1,174 @@
+"""Clients' requests: what becomes of each, from what it asks to the part of the replica that does it, or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import (
+    AddMember,
+    Barrier,
+    Configure,
+    Consistency,
+    Delete,
+    Inspect,
+    Put,
+    Read,
+    RemoveMember,
+    Repair,
+    Request,
+    StoreHere,
+    Write,
+)
+from raftkv.core.results import Configured, Status
+from raftkv.quorum.coordination.coordination import Coordination
+from raftkv.quorum.data.versions import HybridClock, MalformedStateError, decode_context
+from raftkv.quorum.membership.members import Members
+from raftkv.quorum.membership.placement import Placement
+from raftkv.quorum.repair.anti_entropy import AntiEntropy
+from raftkv.quorum.serving.local import Local
+from raftkv.quorum.settings import (
+    NO_BARRIER,
+    NO_IDEMPOTENCY,
+    NO_LEVEL,
+    NO_MATCH,
+    NOT_KEPT,
+    NOT_KEPT_ALONE,
+    OFFERS,
+    QuorumSettings,
+    overloaded,
+    untimely,
+)
+from raftkv.quorum.timeliness import Timeliness
+
+
+class QuorumRequests:
+    """Every request of this node's clients, on its way in."""
+
+    def __init__(
+        self,
+        settings: QuorumSettings,
+        *,
+        coordination: Coordination,
+        local: Local,
+        anti_entropy: AntiEntropy,
+        members: Members,
+        placement: Placement,
+        timeliness: Timeliness,
+        stamps: HybridClock,
+        status: Callable[[], Status],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._coordination = coordination
+        self._local = local
+        self._anti_entropy = anti_entropy
+        self._members = members
+        self._placement = placement
+        self._timeliness = timeliness
+        self._stamps = stamps
+        self._status = status
+        self._clock = clock
+
+    def submit(self, request: Request, deadline_s: float, pending: Pending) -> None:
+        """Begin to do what ``request`` asks, or say why it cannot be done."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            pending.resolve(refusal)
+        else:
+            self._begin(request, deadline_s, pending)
+
+    def _begin(self, request: Request, deadline_s: float, pending: Pending) -> None:
+        match request:
+            case Write():
+                n, r, w = self._sizes(request.n, 0, request.acks)
+                self._coordination.write(request, deadline_s, pending, n=n, r=r, w=w)
+            case Read() if request.consistency is Consistency.LOCAL:
+                pending.resolve(self._local.read(request))
+            case Read():
+                n, r, _ = self._sizes(request.n, request.r, 0)
+                self._coordination.read(request, deadline_s, pending, n=n, r=r)
+            case StoreHere():
+                self._local.store(request, pending)
+            case Configure():
+                self._configure(request, pending)
+            case Repair():
+                self._anti_entropy.repair(pending, deadline_s)
+            case AddMember() | RemoveMember():
+                pending.resolve(self._members.change(request, self._clock()))
+            case Inspect():
+                pending.resolve(self._status())
+
+    def _refusal(self, request: Request) -> Refused | None:
+        """Why ``request`` cannot be done here at all, or not now."""
+        refusal: Refused | None = None
+        if isinstance(request, Write | Read) and self._coordination.size >= self._settings.max_waiting:
+            refusal = overloaded()
+        elif self._needs_time(request) and not self._timeliness.is_in_service:
+            refusal = untimely(self._timeliness.fault)
+        elif isinstance(request, Read):
+            refusal = self._bad_read(request)
+        elif isinstance(request, Write):
+            refusal = self._bad_write(request)
+        elif isinstance(request, StoreHere):
+            refusal = NOT_KEPT_ALONE if self._keeps_siblings else None
+        elif isinstance(request, Barrier):
+            refusal = NO_BARRIER
+        return refusal
+
+    def _needs_time(self, request: Request) -> bool:
+        """All that is written, or compared; a local read shows what is there, and nothing of it as expired."""
+        if isinstance(request, Read):
+            return request.consistency is not Consistency.LOCAL
+        return isinstance(request, Write | StoreHere | Configure | Repair)
+
+    def _bad_read(self, read: Read) -> Refused | None:
+        if read.consistency not in OFFERS:
+            return NO_LEVEL
+        return self._too_many("r", read.r, read.n)
+
+    def _bad_write(self, write: Write) -> Refused | None:
+        fault = self._timeliness.fault
+        if fault:
+            return untimely(fault)
+        if write.idempotency_key is not None:
+            return NO_IDEMPOTENCY
+        if any(isinstance(one, Put | Delete) and one.match is not None for one in write.operations):
+            return NO_MATCH
+        if write.context:
+            if not self._keeps_siblings:
+                return NOT_KEPT
+            try:
+                decode_context(write.context)
+            except MalformedStateError:
+                return Refused(code=Code.BAD_REQUEST, detail="the causal context is not one that a read has given")
+        return self._too_many("w", write.acks, write.n)
+
+    def _too_many(self, name: str, asked: int, n: int) -> Refused | None:
+        n = n or self._members.sizes[0]
+        if asked > n:
+            return Refused(code=Code.BAD_REQUEST, detail=f"{name}: {asked} is more than n, which is {n}")
+        return None
+
+    def _sizes(self, n: int, r: int, w: int) -> tuple[int, int, int]:
+        """What is asked for, and the cluster's own numbers for the rest."""
+        usual_n, usual_r, usual_w = self._members.sizes
+        n = n or usual_n
+        return n, r or min(usual_r, n), w or min(usual_w, n)
+
+    def _configure(self, request: Configure, pending: Pending) -> None:
+        usual_n, usual_r, usual_w = self._members.sizes
+        n, r, w = request.n or usual_n, request.r or usual_r, request.w or usual_w
+        size = len(self._placement.nodes)
+        for name, number, limit in (("n", n, size), ("r", r, n), ("w", w, n)):
+            if not 1 <= number <= limit:
+                detail = f"{name}: {number} is not between 1 and {limit}"
+                pending.resolve(Refused(code=Code.BAD_REQUEST, detail=detail))
+                return
+        self._members.set_sizes(n, r, w, self._stamps.next())
+        pending.resolve(Configured(n=n, r=r, w=w))
+
+    @property
+    def _keeps_siblings(self) -> bool:
+        return self._settings.conflicts == "siblings"
