@@ -150,7 +150,9 @@ def _operation(
         _parameter("path", name, name, _KEY if name == "key" else {"type": "string"}, required=True)
         for name in paths.names_in(route.path)
     ]
-    described += [_parameter("query", name, *query[name], required=name == "key") for name in sorted(route.query)]
+    described += [
+        _parameter("query", name, *query[name], required=name == "key") for name in sorted(route.handler.form.query)
+    ]
     described += _header_parameters(route)
     operation: dict[str, Any] = {
         "summary": route.summary,
@@ -169,10 +171,7 @@ def _parameter(place: str, name: str, what: str, schema: dict[str, Any], *, requ
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if route.method == "GET":
         return [_parameter("header", *_UNLESS, {"type": "string"})] if route.conditional else []
-    wanted = [headers.IF_MATCH.name, headers.IF_NONE_MATCH.name] if route.conditional else []
-    wanted += [headers.IDEMPOTENCY_KEY.name] if "w" in route.query else []
-    wanted += [headers.CONTEXT.name] if "w" in route.query and route.path != paths.BATCH else []
-    return [_parameter("header", name, *_HEADERS[name]) for name in wanted]
+    return [_parameter("header", one.name, *_HEADERS[one.name]) for one in route.handler.form.headers]
 
 
 def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -183,7 +182,7 @@ def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
         if route.events:
             content |= {kind.decode(): _EVENTS for kind in FORMS}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, **({"content": content} if content else {})}
-    if "redirect" in route.query:
+    if "redirect" in route.handler.form.query:
         responses["307"] = {"description": "the leader's address, when ?redirect=1 asked for it"}
     return {**responses, **_PROBLEMS}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -34,7 +33,6 @@ _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
 _STAMP_ETAG = re.compile(r'(?:W/)?"[0-9]{1,18}@[!-~]+"')
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 _ELSEWHERE: Final = {"lease": "leases are not built yet; use ?ttl=SECONDS"}
-_OF_EVENTUAL: Final = frozenset({"r", "n", "sloppy"})
 _BOOLEANS: Final = {"1": True, "true": True, "": True, "0": False, "false": False}
 
 
@@ -84,7 +82,8 @@ def checked_value(value: bytes, limits: HttpSection) -> bytes:
     return value
 
 
-def _parsed(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
+def arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
+    """The query parameters, each one of ``allowed`` and given once."""
     found: dict[str, str] = {}
     for field in query.split(b"&"):
         if not field:
@@ -106,32 +105,17 @@ def _parsed(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
     return found
 
 
-_remembered = lru_cache(maxsize=1024)(_parsed)
-
-
-def arguments(request: HttpRequest, allowed: frozenset[str]) -> dict[str, str]:
-    """The query parameters, each one of ``allowed`` and given once. The result is shared: do not change it."""
-    query = request.query
-    if not query:
-        return {}
-    return _remembered(query, allowed) if len(query) <= REMEMBERED_BYTES_MAX else _parsed(query, allowed)
-
-
 def flag(found: dict[str, str], name: str) -> bool:
     """A yes or no; the bare name means yes."""
-    text = found.get(name)
-    if text is None:
-        return False
+    text = found[name]
     if text not in _BOOLEANS:
         refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is neither 1 nor 0")
     return _BOOLEANS[text]
 
 
-def seconds(found: dict[str, str], name: str, limit_s: float) -> float | None:
+def seconds(found: dict[str, str], name: str, limit_s: float) -> float:
     """A positive number of seconds."""
-    text = found.get(name)
-    if text is None:
-        return None
+    text = found[name]
     try:
         number = float(text)
     except ValueError:
@@ -141,44 +125,37 @@ def seconds(found: dict[str, str], name: str, limit_s: float) -> float | None:
     return number
 
 
-def whole_number(found: dict[str, str], name: str, limit: int) -> int | None:
+def whole_number(found: dict[str, str], name: str, limit: int) -> int:
     """A number from 1 to ``limit``."""
-    text = found.get(name)
-    if text is None:
-        return None
+    text = found[name]
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= limit):
         refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number from 1 to {limit}")
     return int(text)
 
 
-def consistency(found: dict[str, str], offers: tuple[Consistency, ...] | None) -> Consistency:
-    """The level a read asks for, which must be one of ``offers`` (``None``: not known, the replica decides).
-
-    Unless it is named, it is the first of the offers; eventual where the read says how many replicas to ask.
-    """
-    text = found.get("consistency")
-    if text is None:
-        default = offers[0] if offers else Consistency.LINEARIZABLE
-        level = default if _OF_EVENTUAL.isdisjoint(found) else Consistency.EVENTUAL
-    else:
-        try:
-            level = Consistency(text)
-        except ValueError:
-            known = ", ".join(level.value for level in Consistency)
-            refuse(Code.BAD_REQUEST, f"consistency: {text[:100]!r} is none of {known}")
-    if offers is not None and level not in offers:
-        known = ", ".join(offer.value for offer in offers) or "none"
-        refuse(Code.NOT_SUPPORTED, f"consistency: this node cannot give {level.value} reads (it offers: {known})")
-    return level
+def consistency(text: str) -> Consistency:
+    """The level of a read by its name."""
+    try:
+        return Consistency(text)
+    except ValueError:
+        known = ", ".join(level.value for level in Consistency)
+        refuse(Code.BAD_REQUEST, f"consistency: {text[:100]!r} is none of {known}")
 
 
-def precondition(request: HttpRequest) -> Match | None:
+def end_of(text: str) -> bytes:
+    """The first key that a list leaves out."""
+    if not text:
+        refuse(Code.BAD_REQUEST, "end: must not be empty; leave it out for everything up to the last key")
+    return text.encode()
+
+
+def precondition(headers: dict[bytes, bytes]) -> Match | None:
     """``match`` of a write, from ``If-Match`` and ``If-None-Match``.
 
     Of several tags any may match, and a weak one (``W/"7"``) matches no write (RFC 9110, section 13.1.1).
     ``If-Match: "0"`` says that the key must not exist, as ``If-None-Match: *`` does.
     """
-    if_match, if_none_match = request.headers.get(IF_MATCH.raw), request.headers.get(IF_NONE_MATCH.raw)
+    if_match, if_none_match = headers.get(IF_MATCH.raw), headers.get(IF_NONE_MATCH.raw)
     if if_match is None and if_none_match is None:
         return None
     if if_match is not None and if_none_match is not None:
@@ -227,9 +204,9 @@ def is_other(request: HttpRequest, tag: bytes) -> bool:
     return "*" not in tags and tag.decode() not in tags
 
 
-def idempotency_key(request: HttpRequest) -> str | None:
+def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
     """The ``Idempotency-Key``."""
-    header = request.headers.get(IDEMPOTENCY_KEY.raw)
+    header = headers.get(IDEMPOTENCY_KEY.raw)
     if header is None:
         return None
     if _IDEMPOTENCY_KEY.fullmatch(header) is None:

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from raftkv.api.headers import CONTEXT
 from raftkv.core.errors import Code
-from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Query, Read, Write
 from raftkv.core.results import Status
 from raftkv.core.voters import majority
 from raftkv.http import parameters
-from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
 
-OF_READS: Final = frozenset({"r", "n", "sloppy"})
-OF_WRITES: Final = frozenset({"w", "n", "sloppy"})
 MAX_CONTEXT_BYTES: Final = 6 << 10
 """Below what a header may be; a context grows with the nodes that have written the key, not with its writes."""
 
@@ -45,43 +42,40 @@ def sizes(status: Status | None, members: int) -> Sizes:
     return Sizes(status.sizes[0], status.cluster_size, is_leaderless=status.quorum is not None)
 
 
-def with_replicas(query: Query, level: Consistency, found: dict[str, str], known: Sizes) -> Read:
-    """The read of ``query`` at ``level`` that ``found`` describes."""
-    named = OF_READS & found.keys()
-    if not named:
-        return Read(query=query, consistency=level)
-    if level is not Consistency.EVENTUAL:
-        detail = f"{', '.join(sorted(named))}: only eventual reads take it, and this one names {level.value}"
-        refuse(Code.BAD_REQUEST, detail)
-    n, sloppy = _ring_choices(found, known)
-    r = parameters.whole_number(found, "r", n or known.n)
-    return Read(query=query, consistency=level, r=r or DEFAULT, n=n, sloppy=sloppy)
-
-
-def chosen(write: Write, found: dict[str, str], request: HttpRequest, known: Sizes) -> Write:
-    """``write`` as its parameters and headers say it is to be made."""
-    key, context = parameters.idempotency_key(request), _causal_context(request, known)
-    if key is None and not context and not OF_WRITES & found.keys():
-        return write
-    n, sloppy = _ring_choices(found, known)
-    acks = _acks(found["w"], n or known.n, known) if "w" in found else MAJORITY
-    return Write(operations=write.operations, acks=acks, idempotency_key=key, n=n, sloppy=sloppy, context=context)
-
-
 def context_to_text(context: bytes) -> bytes:
     """A causal context as the header carries it: base64url without padding."""
     return base64.urlsafe_b64encode(context).rstrip(b"=")
 
 
-def _ring_choices(found: dict[str, str], known: Sizes) -> tuple[int, bool | None]:
-    for name in ("n", "sloppy"):
-        if name in found and not known.is_leaderless:
-            refuse(Code.NOT_SUPPORTED, f"{name}: {_WITHOUT_RING}")
-    n = parameters.whole_number(found, "n", known.cluster)
-    return n or DEFAULT, parameters.flag(found, "sloppy") if "sloppy" in found else None
+def n_of(found: dict[str, str], known: Sizes) -> int:
+    """``n``: how many replicas of the key are asked."""
+    _check_ring("n", known)
+    return parameters.whole_number(found, "n", known.cluster)
 
 
-def _acks(text: str, n: int, known: Sizes) -> int:
+def sloppy_of(found: dict[str, str], known: Sizes) -> bool:
+    """``sloppy``: may others stand in for those that cannot be reached?"""
+    _check_ring("sloppy", known)
+    return parameters.flag(found, "sloppy")
+
+
+def r_of(found: dict[str, str], known: Sizes) -> int:
+    """``r``: how many of them a read waits for."""
+    return parameters.whole_number(found, "r", _asked(found, known))
+
+
+def _asked(found: dict[str, str], known: Sizes) -> int:
+    return n_of(found, known) if "n" in found else known.n
+
+
+def _check_ring(name: str, known: Sizes) -> None:
+    if not known.is_leaderless:
+        refuse(Code.NOT_SUPPORTED, f"{name}: {_WITHOUT_RING}")
+
+
+def w_of(found: dict[str, str], known: Sizes) -> int:
+    """``w``: how many of them have a write durably before its answer."""
+    n, text = _asked(found, known), found["w"]
     if text == "leader":
         if known.is_leaderless:
             refuse(Code.NOT_SUPPORTED, "w: there is no leader in this cluster; name a number, majority or all")
@@ -95,12 +89,12 @@ def _acks(text: str, n: int, known: Sizes) -> int:
     return int(text)
 
 
-def _causal_context(request: HttpRequest, known: Sizes) -> bytes:
-    header = request.headers.get(CONTEXT.raw)
+def context_of(headers: dict[bytes, bytes], sizes: Callable[[], Sizes]) -> bytes:
+    """What the writer has seen, as a read has answered it."""
+    header = headers.get(CONTEXT.raw)
     if not header:
         return b""
-    if not known.is_leaderless:
-        refuse(Code.NOT_SUPPORTED, f"{CONTEXT.name}: {_WITHOUT_RING}")
+    _check_ring(CONTEXT.name, sizes())
     text = header.strip()
     try:
         context = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)

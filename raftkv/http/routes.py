@@ -14,7 +14,7 @@ import msgspec
 from raftkv.api import answers, bodies, paths
 from raftkv.http.handlers import batch, cluster, following, internal, kv, reference
 from raftkv.http.handlers.cluster import not_built
-from raftkv.http.handlers.handler import READ_PARAMETERS, WRITE_PARAMETERS, Handler
+from raftkv.http.handlers.handler import Handler
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,14 +23,13 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``path`` is written as in OpenAPI; ``{key*}`` takes the whole rest of the path. ``hot`` routes are answered in front
     of Flask, by the same handler. ``body`` is ``bytes``, a type for JSON, or ``None``. ``answers`` are the types of
     what it answers by status, problems and redirects aside; a route without any only ever refuses. ``events``: whoever
-    accepts a stream of the same has one.
+    accepts a stream of the same has one. A ``conditional`` read may be answered 304.
     """
 
     method: str
     path: str
     handler: Handler
     summary: str
-    query: frozenset[str] = frozenset()
     body: Any = None
     answers: Mapping[int, tuple[Any, ...]] = msgspec.field(default_factory=dict)
     conditional: bool = False
@@ -48,7 +47,6 @@ def _get(
     handler: Handler,
     summary: str,
     answer: Any,
-    query: frozenset[str] = frozenset(),
     *,
     hot: bool = False,
     conditional: bool = False,
@@ -64,7 +62,6 @@ def _get(
         path=path,
         handler=handler,
         summary=summary,
-        query=query,
         hot=hot,
         conditional=conditional,
         answers=found,
@@ -73,11 +70,8 @@ def _get(
 
 
 def _write(method: str, path: str, handler: Handler, summary: str, answer: Any, *statuses: int, **more: Any) -> Route:
-    query = more.pop("query", WRITE_PARAMETERS)
     found = dict.fromkeys(statuses or (200,), (answer,))
-    return Route(
-        method=method, path=path, handler=handler, summary=summary, query=query, hot=True, answers=found, **more
-    )
+    return Route(method=method, path=path, handler=handler, summary=summary, hot=True, answers=found, **more)
 
 
 def _later(method: str, path: str, sentence: str) -> Route:
@@ -94,21 +88,18 @@ _KV: Final = (
         200,
         201,
         202,
-        query=kv.PUT_PARAMETERS,
         body=bytes,
-        conditional=True,
     ),
     _get(
         paths.KEY,
         kv.GET,
         "The value of the key",
         answers.RecordFound,
-        READ_PARAMETERS,
         hot=True,
         conditional=True,
     ),
-    _write("DELETE", paths.KEY, kv.DELETE, "Remove the key", answers.Deleted, 200, 202, conditional=True),
-    _get(paths.KEYS, kv.LIST, "A sorted page of keys", answers.Listed, kv.LIST_PARAMETERS),
+    _write("DELETE", paths.KEY, kv.DELETE, "Remove the key", answers.Deleted, 200, 202),
+    _get(paths.KEYS, kv.LIST, "A sorted page of keys", answers.Listed),
     _write(
         "POST",
         paths.BATCH,
@@ -130,12 +121,11 @@ _REFERENCE: Final = (
             "Store a value",
             answers.Acknowledged,
             body=bodies.KeyAndValue,
-            conditional=True,
         )
         for method in ("POST", "PUT")
     ),
-    _get(paths.GET, reference.GET, "The value of ?key=", answers.Found, reference.KEYED_READ, hot=True),
-    _get(paths.GET_KEY, reference.GET_PATH, "The value of the key", answers.Found, READ_PARAMETERS, hot=True),
+    _get(paths.GET, reference.GET, "The value of ?key=", answers.Found, hot=True),
+    _get(paths.GET_KEY, reference.GET_PATH, "The value of the key", answers.Found, hot=True),
     _write(
         "DELETE",
         paths.DELETE,
@@ -144,8 +134,6 @@ _REFERENCE: Final = (
         answers.KeyDeleted,
         200,
         202,
-        query=reference.KEYED_WRITE,
-        conditional=True,
     ),
     _write(
         "POST",
@@ -154,7 +142,6 @@ _REFERENCE: Final = (
         "Store a value",
         answers.Created,
         201,
-        conditional=True,
     ),
     _write(
         "POST",
@@ -164,14 +151,12 @@ _REFERENCE: Final = (
         answers.Created,
         201,
         body=bodies.KeyAndValue,
-        conditional=True,
     ),
     _get(
         paths.LOCAL_READ,
         reference.LOCAL_READ,
         "This node's own copy",
         answers.Found,
-        frozenset({"key", "timeout"}),
         hot=True,
     ),
     _get(paths.HEALTH, reference.HEALTH, "Is the front-end alive?", answers.Health),
@@ -180,14 +165,12 @@ _REFERENCE: Final = (
         reference.CONFIG,
         "Replicas, and how many of them reads and writes need",
         answers.QuorumSizes,
-        frozenset({"timeout"}),
     ),
     Route(
         method="POST",
         path=paths.CONFIG,
         handler=reference.CHANGE_CONFIG,
         summary="Change how many replicas there are, or how many of them reads and writes need (leaderless clusters)",
-        query=frozenset({"timeout"}),
         body=bodies.NewSizes,
         answers={200: (answers.QuorumSizes,)},
     ),
@@ -196,7 +179,6 @@ _REFERENCE: Final = (
         path=paths.INTERNAL_WRITE,
         handler=internal.WRITE,
         summary="Let this one replica of a leaderless cluster take a version",
-        query=frozenset({"timeout"}),
         body=bodies.InternalWrite,
         answers={200: (answers.StoredHere,)},
     ),
@@ -205,7 +187,6 @@ _REFERENCE: Final = (
         path=paths.INTERNAL_KEY,
         handler=internal.WRITE,
         summary="The same",
-        query=frozenset({"timeout"}),
         body=bodies.InternalWrite,
         answers={200: (answers.StoredHere,)},
     ),
@@ -214,7 +195,6 @@ _REFERENCE: Final = (
         internal.READ,
         "What this one replica of a leaderless cluster holds",
         answers.Found,
-        frozenset({"key", "timeout"}),
     ),
 )
 
@@ -224,16 +204,14 @@ _CLUSTER: Final = (
         following.STATUS,
         "This node's view of itself and its cluster; as a stream, now and whenever it changes, but without timeout",
         answers.NodeStatus,
-        frozenset({"timeout"}),
         events=True,
     ),
-    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.Members, frozenset({"timeout"})),
+    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.Members),
     Route(
         method="POST",
         path=paths.MEMBERS,
         handler=cluster.ADD_MEMBER,
         summary="Let a node join (leaderless clusters); its data moves in after the answer",
-        query=frozenset({"timeout"}),
         body=bodies.NewMember,
         answers={201: (answers.Members,)},
     ),
@@ -242,7 +220,6 @@ _CLUSTER: Final = (
         path=paths.MEMBER,
         handler=cluster.REMOVE_MEMBER,
         summary="Let a node leave (leaderless clusters); one that is alive hands its data over first",
-        query=frozenset({"timeout"}),
         answers={200: (answers.Members,)},
     ),
     Route(
@@ -250,7 +227,6 @@ _CLUSTER: Final = (
         path=paths.REPAIR,
         handler=cluster.REPAIR,
         summary="Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
-        query=frozenset({"timeout"}),
         answers={200: (answers.RepairDone,)},
     ),
     _get(paths.LIVEZ, cluster.LIVEZ, "Is the front-end alive?", answers.Alive),

@@ -20,6 +20,7 @@ import pytest
 from raftkv.api.answers import NodeStatus
 from raftkv.core.config import HttpSection
 from raftkv.http.handlers import following
+from raftkv.http.handlers.handler import begin
 from raftkv.http.messages import HttpRequest, HttpResponse, Stream
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node
@@ -31,7 +32,7 @@ LINES = "application/x-ndjson"
 
 def following_of(node: Node, accept: str = LINES, query: bytes = b"") -> HttpResponse:
     request = HttpRequest(method="GET", path=b"/status", query=query, headers={b"accept": accept.encode()})
-    response = following.STATUS.parse(request, node.application._context)
+    response = begin(following.STATUS, request, node.application._context)
     assert isinstance(response, HttpResponse)
     return response
 

@@ -25,15 +25,15 @@ from raftkv.core.results import (
     Written,
 )
 from raftkv.http import bodies, parameters
-from raftkv.http.handlers.handler import WRITE_PARAMETERS, Ask, Context, Handler, durability, reused_key, write_ask
+from raftkv.http.choices import Batching, form_of
+from raftkv.http.handlers.handler import Ask, Context, Handler, durability, reused_key, write_ask
 from raftkv.http.handlers.kv import item
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 
 
-def parse(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+def parse(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
     """Every operation is checked before any is carried out."""
-    found = parameters.arguments(request, WRITE_PARAMETERS)
     if CONTEXT.raw in request.headers:
         refuse(Code.BAD_REQUEST, f"{CONTEXT.name}: it is of one key, and a batch may have many")
     batch: Batch = bodies.body_of(request, bodies.decode_batch)
@@ -41,7 +41,7 @@ def parse(request: HttpRequest, context: Context) -> Ask | HttpResponse:
     if not 1 <= len(batch.operations) <= limit:
         refuse(Code.BAD_REQUEST, f"operations: {len(batch.operations)} of them, but a batch has 1 to {limit}")
     operations = tuple([_operation(one, position, context) for position, one in enumerate(batch.operations)])
-    return write_ask(Write(operations=operations), found, request, context)
+    return write_ask(operations, chosen, request, context)
 
 
 def _operation(one: PutOperation | DeleteOperation | GetOperation, position: int, context: Context) -> Operation:
@@ -101,4 +101,4 @@ def _result(operation: Operation, result: OperationResult, context: Context) -> 
             return {**shown, "status": TABLE[code].status, "code": code.value, "revision": result.revision}
 
 
-BATCH = Handler(parse, render)
+BATCH = Handler(parse, render, form_of(Batching))

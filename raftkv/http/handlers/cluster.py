@@ -16,6 +16,7 @@ from raftkv.core.errors import Code
 from raftkv.core.requests import AddMember, Consistency, Inspect, RemoveMember, Repair
 from raftkv.core.results import Membership, MemberStatus, Outcome, QuorumStatus, Repaired, Status
 from raftkv.http import bodies, parameters
+from raftkv.http.choices import Anything, Nothing, Timed, form_of
 from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
@@ -75,9 +76,8 @@ def _quorum_lack(status: Status) -> str:
     return "" if status.can_read else "the data of this node is being fetched from the others"
 
 
-def _parse_status(request: HttpRequest, context: Context) -> Ask:
-    found = parameters.arguments(request, frozenset({"timeout"}))
-    return Ask(request=Inspect(), timeout_s=timeout_s(found, context), http=request)
+def _parse_status(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
+    return Ask(request=Inspect(), timeout_s=timeout_s(chosen, context), http=request)
 
 
 def _render_status(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
@@ -154,9 +154,8 @@ def _reachable(status: Status) -> dict[str, bool]:
     return {status.node: True, **{peer.id: peer.reachable for peer in status.peers}}
 
 
-def _members(request: HttpRequest, context: Context) -> HttpResponse:
+def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     """The members that gossip knows of, or those of the configuration. At once, whatever ``timeout`` says."""
-    timeout_s(parameters.arguments(request, frozenset({"timeout"})), context)
     status = context.status()
     reachable = {} if status is None else _reachable(status)
     if status is not None and status.quorum is not None:
@@ -171,8 +170,7 @@ def _members(request: HttpRequest, context: Context) -> HttpResponse:
     return json_response(200, answers.Members(members, leader), context.node_header)
 
 
-def _parse_new_member(request: HttpRequest, context: Context) -> Ask:
-    found = parameters.arguments(request, frozenset({"timeout"}))
+def _parse_new_member(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     body: NewMember = bodies.body_of(request, bodies.decode_new_member)
     for name, text in (("http", body.http), ("peer", body.peer)):
         try:
@@ -182,17 +180,16 @@ def _parse_new_member(request: HttpRequest, context: Context) -> Ask:
     if not is_node_id(body.id):
         refuse(Code.BAD_REQUEST, "id: must be 1 to 63 letters, digits, '_', '.' or '-'")
     change = AddMember(id=body.id, http=body.http, peer=body.peer, zone=body.zone)
-    return Ask(request=change, timeout_s=timeout_s(found, context), http=request)
+    return Ask(request=change, timeout_s=timeout_s(chosen, context), http=request)
 
 
 def _render_new_member(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return _render_change(ask, outcome, context, 201)
 
 
-def _parse_leaving(request: HttpRequest, context: Context) -> Ask:
-    found = parameters.arguments(request, frozenset({"timeout"}))
+def _parse_leaving(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     node = parameters.unescape(request.path.removeprefix(_MEMBER), "id").decode("utf-8", "replace")
-    return Ask(request=RemoveMember(id=node), timeout_s=timeout_s(found, context), http=request)
+    return Ask(request=RemoveMember(id=node), timeout_s=timeout_s(chosen, context), http=request)
 
 
 def _render_leaving(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -206,10 +203,8 @@ def _render_change(ask: Ask, outcome: Outcome, context: Context, status: int) ->
     return json_response(status, answers.Members(members, None), context.node_header)
 
 
-def _parse_repair(request: HttpRequest, context: Context) -> Ask:
-    found = parameters.arguments(request, frozenset({"timeout"}))
-    limit_s = timeout_s(found, context) if "timeout" in found else REPAIR_S
-    return Ask(request=Repair(), timeout_s=limit_s, http=request)
+def _parse_repair(request: HttpRequest, chosen: Timed, context: Context) -> Ask:  # noqa: ARG001  a handler's signature
+    return Ask(request=Repair(), timeout_s=chosen.timeout or REPAIR_S, http=request)
 
 
 def _render_repair(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
@@ -217,13 +212,11 @@ def _render_repair(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
     return json_response(200, answers.RepairDone(**msgspec.structs.asdict(outcome)), context.node_header)
 
 
-def _livez(request: HttpRequest, context: Context) -> HttpResponse:
-    parameters.arguments(request, frozenset())
+def _livez(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     return json_response(200, answers.Alive("alive"), context.node_header)
 
 
-def _readyz(request: HttpRequest, context: Context) -> HttpResponse:
-    parameters.arguments(request, frozenset())
+def _readyz(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     reason = unready(context.status(), context.monotonic_s())
     if reason is not None:
         return problem(*reason, headers=context.node_header)
@@ -232,13 +225,13 @@ def _readyz(request: HttpRequest, context: Context) -> HttpResponse:
 
 def not_built(sentence: str) -> Handler:
     """A route of the contract that is not there yet: refused, never approximated."""
-    return at_once(lambda request, context: problem(Code.NOT_SUPPORTED, sentence))  # noqa: ARG005  a handler's signature
+    return at_once(lambda request, chosen, context: problem(Code.NOT_SUPPORTED, sentence), Anything)  # noqa: ARG005  a handler's signature
 
 
-STATUS = Handler(_parse_status, _render_status)
-MEMBERS = at_once(_members)
-ADD_MEMBER = Handler(_parse_new_member, _render_new_member, needs_proof=True)
-REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving, needs_proof=True)
-REPAIR = Handler(_parse_repair, _render_repair, needs_proof=True)
+STATUS = Handler(_parse_status, _render_status, form_of(Timed))
+MEMBERS = at_once(_members, Timed)
+ADD_MEMBER = Handler(_parse_new_member, _render_new_member, form_of(Timed), needs_proof=True)
+REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving, form_of(Timed), needs_proof=True)
+REPAIR = Handler(_parse_repair, _render_repair, form_of(Timed), needs_proof=True)
 LIVEZ = at_once(_livez)
 READYZ = at_once(_readyz)

@@ -15,7 +15,8 @@ import msgspec
 
 from raftkv.core.errors import Code
 from raftkv.core.results import Status
-from raftkv.http import events, parameters
+from raftkv.http import events
+from raftkv.http.choices import Nothing, Timed, form_of
 from raftkv.http.handlers import cluster
 from raftkv.http.handlers.handler import Ask, Context, Handler
 from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
@@ -26,11 +27,11 @@ LOOK_S: Final = 1.0
 """How often it is looked at whether the replica still says anything, and how time has changed what it said."""
 
 
-def _parse(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+def _parse(request: HttpRequest, chosen: Timed, context: Context) -> Ask | HttpResponse:
     form = events.form_of(request)
     if form is None:
-        return cluster.STATUS.parse(request, context)
-    parameters.arguments(request, frozenset())  # a stream has no deadline
+        return cluster.STATUS.parse(request, chosen, context)
+    form_of(Nothing).read(request, context.sizes)  # a stream has no deadline
     if context.status() is None:
         return problem(Code.NO_LEADER, cluster.NOT_RUNNING, headers=context.node_header)
     return events.response(form, _changes(form, context), context.node_header)
@@ -79,4 +80,4 @@ def _event(form: events.EventForm, status: Status | None, context: Context) -> b
     return form.frame(b"problem", silent.rstrip())
 
 
-STATUS = Handler(_parse, cluster.STATUS.render)
+STATUS = Handler(_parse, cluster.STATUS.render, form_of(Timed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -20,15 +20,15 @@ from raftkv.api.values import value_to_json
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
-from raftkv.core.requests import Consistency, Delete, Put, Query, Read, Request, Write, is_read
+from raftkv.core.requests import Consistency, Delete, Get, Operation, Put, Query, Read, Request, Write, is_read
 from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
-from raftkv.http import parameters, problems, replicas
+from raftkv.http import problems, replicas
+from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, Writing, form_of
 from raftkv.http.door.admission import Admission
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
-from raftkv.http.problems import problem
+from raftkv.http.problems import problem, refuse
 
-READ_PARAMETERS: Final = frozenset({"consistency", "timeout"}) | replicas.OF_READS
-WRITE_PARAMETERS: Final = frozenset({"redirect", "timeout"}) | replicas.OF_WRITES
+_CONSISTENCY, _REVISION, _DURABILITY = names.CONSISTENCY.raw, names.REVISION.raw, names.DURABILITY.raw
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,6 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         status = self.last_status()
         return len(self.members) if status is None else status.cluster_size
 
-    @property
     def sizes(self) -> replicas.Sizes:
         """What the numbers of a request are held against."""
         return replicas.sizes(self.last_status(), len(self.members))
@@ -81,8 +80,9 @@ class Handler(msgspec.Struct, frozen=True):
     What ``needs_proof`` is for who holds the cluster's secret: it changes the cluster, or asks one replica alone.
     """
 
-    parse: Callable[[HttpRequest, Context], Ask | HttpResponse]
+    parse: Callable[[HttpRequest, Any, Context], Ask | HttpResponse]
     render: Callable[[Ask, Outcome, Context], HttpResponse]
+    form: Form
     needs_proof: bool = False
 
 
@@ -93,7 +93,8 @@ def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | Htt
         if refusal is not None:
             return refusal
     try:
-        return handler.parse(request, context)
+        chosen = handler.form.read(request, context.sizes)
+        return handler.parse(request, chosen, context)
     except DefiniteError as error:
         return problems.mistake(error)
 
@@ -105,46 +106,66 @@ def finish(handler: Handler, ask: Ask, outcome: Outcome, context: Context) -> Ht
     return handler.render(ask, outcome, context)
 
 
-def at_once(answer: Callable[[HttpRequest, Context], HttpResponse]) -> Handler:
+def at_once(
+    answer: Callable[[HttpRequest, Any, Context], HttpResponse], choices: type[msgspec.Struct] = Nothing
+) -> Handler:
     """A handler that needs no replica."""
-    return Handler(answer, _never)
+    return Handler(answer, _never, form_of(choices))
 
 
 def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     raise AssertionError("a handler that answers at once has nothing to render")
 
 
-def timeout_s(found: dict[str, str], context: Context) -> float:
+def timeout_s(chosen: Timed, context: Context) -> float:
     """How long this request may take."""
-    if "timeout" not in found:
-        return context.limits.request_timeout_s
-    chosen = parameters.seconds(found, "timeout", parameters.MAX_TIMEOUT_S)
-    assert chosen is not None
-    return chosen
+    return chosen.timeout or context.limits.request_timeout_s
 
 
 # -- reads --------------------------------------------------------------------------------------------------------
 
 
-def read(
-    query: Query, found: dict[str, str], request: HttpRequest, context: Context, level: Consistency | None = None
-) -> Ask:
-    """A read at the level, and of as many replicas, as the request names (or at ``level``)."""
-    if level is None:
-        status = context.last_status()
-        level = parameters.consistency(found, None if status is None else status.offers)
-    wanted = (
-        replicas.with_replicas(query, level, found, context.sizes) if found else Read(query=query, consistency=level)
-    )
-    return Ask(request=wanted, timeout_s=timeout_s(found, context), http=request)
+def read(query: Query, chosen: Reading, request: HttpRequest, context: Context) -> Ask:
+    """A read at the level, and of as many replicas, as the request names."""
+    status = context.last_status()
+    level = _level(chosen, None if status is None else status.offers)
+    if level is Consistency.EVENTUAL:
+        wanted = Read(query=query, consistency=level, r=chosen.r, n=chosen.n, sloppy=chosen.sloppy)
+    else:
+        wanted = Read(query=query, consistency=level)
+    return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
+
+
+def _level(chosen: Reading, offers: tuple[Consistency, ...] | None) -> Consistency:
+    """The level, which must be one of ``offers`` (``None``: not known, the replica decides).
+
+    Unless it is named, it is the first of the offers; eventual where the read says how many replicas to ask.
+    """
+    level = chosen.consistency
+    if level is None and not (chosen.r or chosen.n or chosen.sloppy is not None):
+        return offers[0] if offers else Consistency.LINEARIZABLE
+    level = level or Consistency.EVENTUAL
+    if offers is not None and level not in offers:
+        known = ", ".join(offer.value for offer in offers) or "none"
+        refuse(Code.NOT_SUPPORTED, f"consistency: this node cannot give {level.value} reads (it offers: {known})")
+    if level is not Consistency.EVENTUAL and chosen.names_replicas:
+        named = ", ".join(chosen.names_replicas)
+        refuse(Code.BAD_REQUEST, f"{named}: only eventual reads take it, and this one names {level.value}")
+    return level
+
+
+def local_read(key: bytes, chosen: Timed, request: HttpRequest, context: Context) -> Ask:
+    """A read of what this node has."""
+    wanted = Read(query=Get(key=key), consistency=Consistency.LOCAL)
+    return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
 
 
 def read_headers(answer: Answer, context: Context) -> Headers:
     """What every read says of itself."""
     headers = (
         *context.node_header,
-        (names.CONSISTENCY.raw, answer.consistency.value.encode()),
-        (names.REVISION.raw, names.stamp(answer.revision, answer.node).encode()),
+        (_CONSISTENCY, answer.consistency.value.encode()),
+        (_REVISION, names.stamp(answer.revision, answer.node).encode()),
     )
     if answer.replicas:
         headers = (*headers, (names.REPLICAS.raw, ",".join(answer.replicas).encode()))
@@ -194,15 +215,22 @@ def not_found(key: bytes, headers: Headers, level: Consistency | None = None) ->
 
 
 def write_ask(
-    write: Write, found: dict[str, str], request: HttpRequest, context: Context, subject: bytes = b""
+    operations: tuple[Operation, ...], chosen: Batching, request: HttpRequest, context: Context, subject: bytes = b""
 ) -> Ask | HttpResponse:
-    """``write`` as its parameters say it is to be made; or a redirect to the leader, when the client asked for one."""
-    write = replicas.chosen(write, found, request, context.sizes)
-    if parameters.flag(found, "redirect"):
+    """The write of ``operations`` as it was chosen; or a redirect to the leader, when the client asked for one."""
+    if chosen.redirect:
         elsewhere = _redirect(request, context)
         if elsewhere is not None:
             return elsewhere
-    return Ask(request=write, timeout_s=timeout_s(found, context), http=request, subject=subject)
+    write = Write(
+        operations=operations,
+        acks=chosen.w,
+        idempotency_key=chosen.idempotency_key,
+        n=chosen.n,
+        sloppy=chosen.sloppy,
+        context=chosen.context if isinstance(chosen, Writing) else b"",
+    )
+    return Ask(request=write, timeout_s=timeout_s(chosen, context), http=request, subject=subject)
 
 
 def _redirect(request: HttpRequest, context: Context) -> HttpResponse | None:
@@ -235,7 +263,7 @@ def durability(ask: Ask, written: Written, context: Context) -> Headers:
         held = b"all"
     else:
         held = b"majority"
-    return (*context.node_header, (names.DURABILITY.raw, held))
+    return (*context.node_header, (_DURABILITY, held))
 
 
 def reused_key(written: Written, headers: Headers) -> HttpResponse:

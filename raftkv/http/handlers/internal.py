@@ -10,32 +10,32 @@ from raftkv.api.answers import StoredHere
 from raftkv.api.bodies import InternalWrite
 from raftkv.core.config import is_node_id
 from raftkv.core.errors import Code
-from raftkv.core.requests import Consistency, Get, StoreHere
+from raftkv.core.requests import StoreHere
 from raftkv.core.results import Outcome, Stored
 from raftkv.http import bodies, parameters
+from raftkv.http.choices import LocalReading, Timed, form_of
 from raftkv.http.handlers.batch import checked
-from raftkv.http.handlers.handler import Ask, Context, Handler, read, timeout_s
+from raftkv.http.handlers.handler import Ask, Context, Handler, local_read, timeout_s
 from raftkv.http.handlers.reference import GET
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 
 
 def _check_mode(context: Context) -> None:
-    if not context.sizes.is_leaderless:
+    if not context.sizes().is_leaderless:
         detail = "this belongs to leaderless clusters; here no replica takes or gives a value without the others"
         refuse(Code.NOT_SUPPORTED, detail)
 
 
-def _parse_write(request: HttpRequest, context: Context) -> Ask:
+def _parse_write(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     _check_mode(context)
-    found = parameters.arguments(request, frozenset({"timeout"}))
     body: InternalWrite = bodies.body_of(request, bodies.decode_internal_write, allow_form_type=True)
     key = parameters.key_from_text(body.key, context.limits)
     value = None if body.value is None else checked(body.value, context)
     if body.node and not is_node_id(body.node):
         refuse(Code.BAD_REQUEST, "node: must be 1 to 63 letters, digits, '_', '.' or '-'")
     change = StoreHere(key=key, value=value, counter=body.timestamp or 0, node=body.node)
-    return Ask(request=change, timeout_s=timeout_s(found, context), http=request, subject=key)
+    return Ask(request=change, timeout_s=timeout_s(chosen, context), http=request, subject=key)
 
 
 def _render_stored(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -44,12 +44,11 @@ def _render_stored(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
     return json_response(200, shown, context.node_header)
 
 
-def _parse_read(request: HttpRequest, context: Context) -> Ask:
+def _parse_read(request: HttpRequest, chosen: LocalReading, context: Context) -> Ask:
     _check_mode(context)
-    found = parameters.arguments(request, frozenset({"key", "timeout"}))
-    key = parameters.key_from_text(found.get("key"), context.limits)
-    return read(Get(key=key), found, request, context, Consistency.LOCAL)
+    key = parameters.key_from_text(chosen.key, context.limits)
+    return local_read(key, chosen, request, context)
 
 
-WRITE = Handler(_parse_write, _render_stored, needs_proof=True)
-READ = Handler(_parse_read, GET.render, needs_proof=True)
+WRITE = Handler(_parse_write, _render_stored, form_of(Timed), needs_proof=True)
+READ = Handler(_parse_read, GET.render, form_of(LocalReading), needs_proof=True)

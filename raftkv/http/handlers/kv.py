@@ -10,8 +10,7 @@ from raftkv.api import headers as names
 from raftkv.api import paths
 from raftkv.api.answers import Deleted, Item, Listed, Stored
 from raftkv.api.values import value_to_json
-from raftkv.core.errors import Code
-from raftkv.core.requests import Delete, Get, List, Put, Read, Write, prefix_end
+from raftkv.core.requests import Delete, Get, List, Put, Read, prefix_end
 from raftkv.core.results import (
     Answer,
     DeleteDone,
@@ -25,9 +24,8 @@ from raftkv.core.results import (
     Written,
 )
 from raftkv.http import parameters
+from raftkv.http.choices import Listing, Putting, Reading, Writing, form_of
 from raftkv.http.handlers.handler import (
-    READ_PARAMETERS,
-    WRITE_PARAMETERS,
     Ask,
     Context,
     Handler,
@@ -43,26 +41,23 @@ from raftkv.http.handlers.handler import (
     write_ask,
 )
 from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response
-from raftkv.http.problems import refuse
 
 PREFIX: Final = paths.stem(paths.KEY)
-PUT_PARAMETERS: Final = WRITE_PARAMETERS | {"ttl"}
-LIST_PARAMETERS: Final = READ_PARAMETERS | {"prefix", "start", "end", "limit", "keys_only"}
+_JSON: Final = names.JSON.encode()
+_ETAG, _IF_MATCH, _IF_NONE_MATCH = names.ETAG.raw, names.IF_MATCH.raw, names.IF_NONE_MATCH.raw
 _BYTES: Final = ((b"content-type", names.BYTES.encode()), (b"x-content-type-options", b"nosniff"))
 
 
-def parse_put(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+def parse_put(request: HttpRequest, chosen: Putting, context: Context) -> Ask | HttpResponse:
     """``PUT /kv/{key}``: the body is the value, byte for byte."""
     key = parameters.key_from_path(request.path, PREFIX, context.limits)
-    found = parameters.arguments(request, PUT_PARAMETERS)
-    ttl_s = parameters.seconds(found, "ttl", parameters.MAX_TTL_S)
     put = Put(
         key=key,
         value=parameters.checked_value(request.body, context.limits),
-        match=parameters.precondition(request),
-        ttl_ms=0 if ttl_s is None else max(1, round(ttl_s * 1000)),
+        match=chosen.match,
+        ttl_ms=chosen.ttl_ms,
     )
-    return write_ask(Write(operations=(put,)), found, request, context, key)
+    return write_ask((put,), chosen, request, context, key)
 
 
 def render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -80,15 +75,15 @@ def render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     shown = Stored(key.decode(), done.version, done.revision, done.node or UNSET)
     return HttpResponse(
         status=201 if done.created else 200,
-        headers=(JSON, (names.ETAG.raw, names.tag(done.revision, done.node).encode()), *headers),
+        headers=(JSON, (_ETAG, names.tag(done.revision, done.node).encode()), *headers),
         body=encode_json(shown),
     )
 
 
-def parse_get(request: HttpRequest, context: Context) -> Ask:
+def parse_get(request: HttpRequest, chosen: Reading, context: Context) -> Ask:
     """``GET`` and ``HEAD /kv/{key}``."""
     key = parameters.key_from_path(request.path, PREFIX, context.limits)
-    return read(Get(key=key), parameters.arguments(request, READ_PARAMETERS), request, context)
+    return read(Get(key=key), chosen, request, context)
 
 
 def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -101,12 +96,12 @@ def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
         return siblings(content, headers, context)
     assert isinstance(content, Record)
     tag, asked = etag(content), ask.http.headers
-    if names.IF_MATCH.raw in asked and parameters.is_other(ask.http, tag):
+    if _IF_MATCH in asked and parameters.is_other(ask.http, tag):
         return mismatch(content.key, content.mod_revision, headers)
-    headers = ((names.ETAG.raw, tag), *headers)
-    if names.IF_NONE_MATCH.raw in asked and parameters.is_unmodified(ask.http, tag):
+    headers = ((_ETAG, tag), *headers)
+    if _IF_NONE_MATCH in asked and parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)
-    if names.JSON.encode() in asked.get(b"accept", b""):
+    if _JSON in asked.get(b"accept", b""):
         return json_response(200, item(content, context), ((b"vary", b"Accept"), *headers))
     return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=content.value)
 
@@ -124,12 +119,10 @@ def item(record: Record, context: Context, *, keys_only: bool = False) -> Item:
     )
 
 
-def parse_delete(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+def parse_delete(request: HttpRequest, chosen: Writing, context: Context) -> Ask | HttpResponse:
     """``DELETE /kv/{key}``."""
     key = parameters.key_from_path(request.path, PREFIX, context.limits)
-    found = parameters.arguments(request, WRITE_PARAMETERS)
-    delete = Delete(key=key, match=parameters.precondition(request))
-    return write_ask(Write(operations=(delete,)), found, request, context, key)
+    return write_ask((Delete(key=key, match=chosen.match),), chosen, request, context, key)
 
 
 def render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -149,30 +142,19 @@ def render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return json_response(200, Deleted(1, done.revision, done.node or UNSET), headers)
 
 
-def parse_list(request: HttpRequest, context: Context) -> Ask:
+def parse_list(request: HttpRequest, chosen: Listing, context: Context) -> Ask:
     """``GET /kv``: the keys with a prefix, or from ``start`` up to ``end``, or both at once.
 
     A larger ``limit`` than the server's own is none to refuse: whoever pages on by ``next`` gets all of it.
     """
-    found = parameters.arguments(request, LIST_PARAMETERS)
-    prefix, start = found.get("prefix", "").encode(), found.get("start", "").encode()
-    ends = [end for end in (prefix_end(prefix), _end(found)) if end is not None]
-    limit = parameters.whole_number(found, "limit", parameters.NUMBER_MAX)
+    ends = [end for end in (prefix_end(chosen.prefix), chosen.end) if end is not None]
     query = List(
-        start=max(start, prefix),
+        start=max(chosen.start, chosen.prefix),
         end=min(ends) if ends else None,
-        limit=min(limit or parameters.NUMBER_MAX, context.limits.max_list_limit),
-        keys_only=parameters.flag(found, "keys_only"),
+        limit=min(chosen.limit, context.limits.max_list_limit),
+        keys_only=chosen.keys_only,
     )
-    return read(query, found, request, context)
-
-
-def _end(found: dict[str, str]) -> bytes | None:
-    if "end" not in found:
-        return None
-    if not found["end"]:
-        refuse(Code.BAD_REQUEST, "end: must not be empty; leave it out for everything up to the last key")
-    return found["end"].encode()
+    return read(query, chosen, request, context)
 
 
 def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -188,7 +170,7 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return json_response(200, Listed(items, next_start, outcome.revision), read_headers(outcome, context))
 
 
-PUT = Handler(parse_put, render_put)
-GET = Handler(parse_get, render_get)
-DELETE = Handler(parse_delete, render_delete)
-LIST = Handler(parse_list, render_list)
+PUT = Handler(parse_put, render_put, form_of(Putting))
+GET = Handler(parse_get, render_get, form_of(Reading))
+DELETE = Handler(parse_delete, render_delete, form_of(Writing))
+LIST = Handler(parse_list, render_list, form_of(Listing))

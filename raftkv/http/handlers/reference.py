@@ -14,7 +14,7 @@ from raftkv.api import answers, paths
 from raftkv.api.bodies import KeyAndValue, NewSizes
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
-from raftkv.core.requests import DEFAULT, Configure, Consistency, Delete, Get, Inspect, Put, Write
+from raftkv.core.requests import DEFAULT, Configure, Delete, Get, Inspect, Put, Write
 from raftkv.core.results import (
     Answer,
     Configured,
@@ -29,15 +29,15 @@ from raftkv.core.results import (
     Written,
 )
 from raftkv.http import bodies, parameters
+from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
 from raftkv.http.handlers.batch import checked
 from raftkv.http.handlers.handler import (
-    READ_PARAMETERS,
-    WRITE_PARAMETERS,
     Ask,
     Context,
     Handler,
     at_once,
     durability,
+    local_read,
     mismatch,
     not_found,
     read,
@@ -50,8 +50,6 @@ from raftkv.http.handlers.handler import (
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 
-KEYED_READ: Final = READ_PARAMETERS | {"key"}
-KEYED_WRITE: Final = WRITE_PARAMETERS | {"key"}
 LITERAL: Final = b"key="
 _SET: Final = paths.stem(paths.SET_KEY)
 _GET: Final = paths.stem(paths.GET_KEY)
@@ -62,24 +60,22 @@ Done = Callable[[Ask, PutDone | None, Written], tuple[int, object]]
 # -- writes -------------------------------------------------------------------------------------------------------
 
 
-def _parse_json_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
-    found = parameters.arguments(request, WRITE_PARAMETERS)
+def _parse_json_write(request: HttpRequest, chosen: Writing, context: Context) -> Ask | HttpResponse:
     body: KeyAndValue = bodies.body_of(request, bodies.decode_key_and_value, allow_form_type=True)
     key = parameters.key_from_text(body.key, context.limits)
-    put = Put(key=key, value=checked(body.value, context), match=parameters.precondition(request))
-    return write_ask(Write(operations=(put,)), found, request, context, key)
+    put = Put(key=key, value=checked(body.value, context), match=chosen.match)
+    return write_ask((put,), chosen, request, context, key)
 
 
-def _parse_path_write(request: HttpRequest, context: Context) -> Ask | HttpResponse:
+def _parse_path_write(request: HttpRequest, chosen: Writing, context: Context) -> Ask | HttpResponse:
     """``POST /set/{key}/{value}``: the key ends at the first slash (``%2F`` is part of it), the value is the rest."""
-    found = parameters.arguments(request, WRITE_PARAMETERS)
     raw_key, slash, raw_value = request.path.removeprefix(_SET).partition(b"/")
     if not slash:
         refuse(Code.BAD_REQUEST, "the path must be /set/{key}/{value}")
     key = parameters.checked_key(parameters.unescape(raw_key, "key"), context.limits)
     value = parameters.checked_value(parameters.unescape(raw_value, "value"), context.limits)
-    put = Put(key=key, value=value, match=parameters.precondition(request))
-    return write_ask(Write(operations=(put,)), found, request, context, key)
+    put = Put(key=key, value=value, match=chosen.match)
+    return write_ask((put,), chosen, request, context, key)
 
 
 def _render_write(ask: Ask, outcome: Outcome, context: Context, done: Done) -> HttpResponse:
@@ -116,11 +112,10 @@ def _render_set(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return _render_write(ask, outcome, context, _set_done)
 
 
-def _parse_delete(request: HttpRequest, context: Context) -> Ask | HttpResponse:
-    found = parameters.arguments(request, KEYED_WRITE)
-    key = parameters.key_from_text(found.get("key"), context.limits)
-    delete = Delete(key=key, match=parameters.precondition(request))
-    return write_ask(Write(operations=(delete,)), found, request, context, key)
+def _parse_delete(request: HttpRequest, chosen: KeyWriting, context: Context) -> Ask | HttpResponse:
+    key = parameters.key_from_text(chosen.key, context.limits)
+    delete = Delete(key=key, match=chosen.match)
+    return write_ask((delete,), chosen, request, context, key)
 
 
 def _render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -143,24 +138,21 @@ def _render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
 # -- reads --------------------------------------------------------------------------------------------------------
 
 
-def _parse_get(request: HttpRequest, context: Context) -> Ask:
-    found = parameters.arguments(request, KEYED_READ)
-    key = parameters.key_from_text(found.get("key"), context.limits)
-    return read(Get(key=key), found, request, context)
+def _parse_get(request: HttpRequest, chosen: KeyReading, context: Context) -> Ask:
+    key = parameters.key_from_text(chosen.key, context.limits)
+    return read(Get(key=key), chosen, request, context)
 
 
-def _parse_path_get(request: HttpRequest, context: Context) -> Ask:
+def _parse_path_get(request: HttpRequest, chosen: Reading, context: Context) -> Ask:
     """``GET /get/{key}``, and the literal ``/get/key=<key>`` of the second reference system's manual."""
-    found = parameters.arguments(request, READ_PARAMETERS)
     raw = request.path.removeprefix(_GET).removeprefix(LITERAL)
     key = parameters.checked_key(parameters.unescape(raw, "key"), context.limits)
-    return read(Get(key=key), found, request, context)
+    return read(Get(key=key), chosen, request, context)
 
 
-def _parse_local_read(request: HttpRequest, context: Context) -> Ask:
-    found = parameters.arguments(request, frozenset({"key", "timeout"}))
-    key = parameters.key_from_text(found.get("key"), context.limits)
-    return read(Get(key=key), found, request, context, Consistency.LOCAL)
+def _parse_local_read(request: HttpRequest, chosen: LocalReading, context: Context) -> Ask:
+    key = parameters.key_from_text(chosen.key, context.limits)
+    return local_read(key, chosen, request, context)
 
 
 def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
@@ -179,25 +171,22 @@ def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  
 # -- the rest -----------------------------------------------------------------------------------------------------
 
 
-def _health(request: HttpRequest, context: Context) -> HttpResponse:
-    parameters.arguments(request, frozenset())
+def _health(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     now = dt.datetime.fromtimestamp(context.wall_s(), tz=dt.UTC)
     return json_response(200, answers.Health("healthy", now.isoformat(timespec="milliseconds")))
 
 
-def _parse_config(request: HttpRequest, context: Context) -> Ask:
+def _parse_config(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     """Asked of the replica itself: the last word of its pulse may be older than a change that was just answered."""
-    found = parameters.arguments(request, frozenset({"timeout"}))
-    return Ask(request=Inspect(), timeout_s=timeout_s(found, context), http=request)
+    return Ask(request=Inspect(), timeout_s=timeout_s(chosen, context), http=request)
 
 
-def _parse_new_config(request: HttpRequest, context: Context) -> Ask:
-    found = parameters.arguments(request, frozenset({"timeout"}))
+def _parse_new_config(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     body: NewSizes = bodies.body_of(request, bodies.decode_new_sizes, allow_form_type=True)
     if body.n is None and body.r is None and body.w is None:
         refuse(Code.BAD_REQUEST, "body: one of n, r and w must be named")
     change = Configure(n=body.n or DEFAULT, r=body.r or DEFAULT, w=body.w or DEFAULT)
-    return Ask(request=change, timeout_s=timeout_s(found, context), http=request)
+    return Ask(request=change, timeout_s=timeout_s(chosen, context), http=request)
 
 
 def _render_config(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
@@ -206,13 +195,13 @@ def _render_config(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
     return json_response(200, answers.QuorumSizes(n, r, w), context.node_header)
 
 
-PUT = Handler(_parse_json_write, _render_put)
-SET = Handler(_parse_json_write, _render_set)
-SET_PATH = Handler(_parse_path_write, _render_set)
-GET = Handler(_parse_get, _render_get)
-GET_PATH = Handler(_parse_path_get, _render_get)
-LOCAL_READ = Handler(_parse_local_read, _render_get)
-DELETE = Handler(_parse_delete, _render_delete)
+PUT = Handler(_parse_json_write, _render_put, form_of(Writing))
+SET = Handler(_parse_json_write, _render_set, form_of(Writing))
+SET_PATH = Handler(_parse_path_write, _render_set, form_of(Writing))
+GET = Handler(_parse_get, _render_get, form_of(KeyReading))
+GET_PATH = Handler(_parse_path_get, _render_get, form_of(Reading))
+LOCAL_READ = Handler(_parse_local_read, _render_get, form_of(LocalReading))
+DELETE = Handler(_parse_delete, _render_delete, form_of(KeyWriting))
 HEALTH = at_once(_health)
-CONFIG = Handler(_parse_config, _render_config)
-CHANGE_CONFIG = Handler(_parse_new_config, _render_config, needs_proof=True)
+CONFIG = Handler(_parse_config, _render_config, form_of(Timed))
+CHANGE_CONFIG = Handler(_parse_new_config, _render_config, form_of(Timed), needs_proof=True)

@@ -1,0 +1,179 @@
+"""What a request chooses beside its body, as one frozen value a route: read once, checked once, passed on as a type.
+
+The fields of a route's type are what it takes: a query parameter goes by its own name, and ``match``,
+``idempotency_key`` and ``context`` come from headers. What is not among them is refused, and so is what makes no sense;
+a value that only the node's status can judge (a level of consistency) is left to the handler. This module must not
+import Flask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from raftkv.api.headers import CONTEXT, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, Header
+from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Match
+from raftkv.http import parameters, replicas
+from raftkv.http.messages import HttpRequest
+from raftkv.http.parameters import flag, seconds, whole_number
+from raftkv.http.replicas import Sizes
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """There is nothing to choose."""
+
+
+class Anything(Nothing, frozen=True):
+    """Whatever is chosen, it is not looked at."""
+
+
+class Timed(msgspec.Struct, frozen=True, kw_only=True):
+    """``timeout``: how many seconds the request may take."""
+
+    timeout: float | None = None
+
+
+class Reading(Timed, frozen=True, kw_only=True):
+    """How a read is made; see ``raftkv.core.requests.Read``."""
+
+    consistency: Consistency | None = None
+    n: int = DEFAULT
+    sloppy: bool | None = None
+    r: int = DEFAULT
+
+    @property
+    def names_replicas(self) -> tuple[str, ...]:
+        """What it says of replicas, which only an eventual read has a use for."""
+        named = (("n", self.n), ("r", self.r), ("sloppy", self.sloppy is not None))
+        return tuple([name for name, is_named in named if is_named])
+
+
+class KeyReading(Reading, frozen=True, kw_only=True):
+    """A read whose key is a parameter."""
+
+    key: str | None = None
+
+
+class LocalReading(Timed, frozen=True, kw_only=True):
+    """A read of what this node has."""
+
+    key: str | None = None
+
+
+class Listing(Reading, frozen=True, kw_only=True):
+    """Which page is asked for."""
+
+    prefix: bytes = b""
+    start: bytes = b""
+    end: bytes | None = None
+    limit: int = parameters.NUMBER_MAX
+    keys_only: bool = False
+
+
+class Batching(Timed, frozen=True, kw_only=True):
+    """How writes are made, whatever they are about; see ``raftkv.core.requests.Write``."""
+
+    n: int = DEFAULT
+    sloppy: bool | None = None
+    w: int = MAJORITY
+    redirect: bool = False
+    idempotency_key: str | None = None
+
+
+class Writing(Batching, frozen=True, kw_only=True):
+    """How one key is written: on what condition, and by whom that has seen what."""
+
+    match: Match | None = None
+    context: bytes = b""
+
+
+class Putting(Writing, frozen=True, kw_only=True):
+    """``ttl``: after how many seconds the key expires."""
+
+    ttl: float | None = None
+
+    @property
+    def ttl_ms(self) -> int:
+        """In milliseconds, 0 for never."""
+        return 0 if self.ttl is None else max(1, round(self.ttl * 1000))
+
+
+class KeyWriting(Writing, frozen=True, kw_only=True):
+    """A write whose key is a parameter."""
+
+    key: str | None = None
+
+
+FromHeaders = Callable[[dict[bytes, bytes], Callable[[], Sizes]], Any]
+
+_QUERY: Final[dict[str, Callable[[dict[str, str], Sizes], Any]]] = {
+    "timeout": lambda found, _: seconds(found, "timeout", parameters.MAX_TIMEOUT_S),
+    "consistency": lambda found, _: parameters.consistency(found["consistency"]),
+    "n": replicas.n_of,
+    "sloppy": replicas.sloppy_of,
+    "r": replicas.r_of,
+    "w": replicas.w_of,
+    "redirect": lambda found, _: flag(found, "redirect"),
+    "ttl": lambda found, _: seconds(found, "ttl", parameters.MAX_TTL_S),
+    "key": lambda found, _: found["key"],
+    "prefix": lambda found, _: found["prefix"].encode(),
+    "start": lambda found, _: found["start"].encode(),
+    "end": lambda found, _: parameters.end_of(found["end"]),
+    "limit": lambda found, _: whole_number(found, "limit", parameters.NUMBER_MAX),
+    "keys_only": lambda found, _: flag(found, "keys_only"),
+}
+"""How each query parameter is read; it means the same on every route."""
+
+_HEADERS: Final[dict[str, tuple[tuple[Header, ...], FromHeaders]]] = {
+    "match": ((IF_MATCH, IF_NONE_MATCH), lambda found, _: parameters.precondition(found)),
+    "idempotency_key": ((IDEMPOTENCY_KEY,), lambda found, _: parameters.idempotency_key(found)),
+    "context": ((CONTEXT,), replicas.context_of),
+}
+"""Which headers make each of the other fields, and how."""
+
+Choices = TypeVar("Choices", bound=msgspec.Struct)
+
+
+class Form(msgspec.Struct, frozen=True, eq=False):
+    """How values of ``kind`` are read; ``nothing_chosen`` is what most requests choose.
+
+    ``query`` are the fields that are query parameters, ``made`` those that are made from ``headers``.
+    """
+
+    kind: type[Any]
+    query: frozenset[str]
+    made: tuple[tuple[str, FromHeaders], ...]
+    headers: tuple[Header, ...]
+    nothing_chosen: Any
+
+    def read(self, request: HttpRequest, sizes: Callable[[], Sizes]) -> Any:
+        """What ``request`` chooses in a cluster of ``sizes``; raises ``DefiniteError``."""
+        chosen, query = self.nothing_chosen, request.query
+        if query and self.kind is not Anything:
+            read = _remembered if len(query) <= parameters.REMEMBERED_BYTES_MAX else _chosen
+            chosen = read(self, query, sizes())
+        given = request.headers
+        for header in self.headers:
+            if header.raw in given:
+                return msgspec.structs.replace(chosen, **{name: make(given, sizes) for name, make in self.made})
+        return chosen
+
+
+def _chosen(form: Form, query: bytes, known: Sizes) -> Any:
+    found = parameters.arguments(query, form.query)
+    return form.kind(**{name: _QUERY[name](found, known) for name in form.kind.__struct_fields__ if name in found})
+
+
+_remembered = lru_cache(maxsize=1024)(_chosen)
+
+
+@cache
+def form_of(kind: type[Any]) -> Form:
+    """How values of ``kind`` are read."""
+    fields = kind.__struct_fields__
+    made = tuple([(name, _HEADERS[name][1]) for name in fields if name in _HEADERS])
+    headers = tuple([header for name, _ in made for header in _HEADERS[name][0]])
+    return Form(kind, frozenset(fields) & _QUERY.keys(), made, headers, kind())
