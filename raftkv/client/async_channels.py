@@ -67,9 +67,10 @@ class AsyncChannel(asyncio.Protocol):
 
     async def ask(self, request: bytes, method: str = "GET", *, body_bytes_max: int = BODY_BYTES_MAX) -> HttpAnswer:
         """Send ``request``, wait without a limit for its whole answer; raises ``UnheardError``."""
-        reader = self._send(request, AnswerReader(method, body_bytes_max=body_bytes_max))
+        reader = AnswerReader(method, body_bytes_max)
+        self._send(request, reader)
         try:
-            await self._wait()
+            await self._news()
             return reader.answer()
         except AnswerError as error:
             raise unheard(error) from error
@@ -81,10 +82,12 @@ class AsyncChannel(asyncio.Protocol):
 
         The body is then taken by ``piece``, and the channel is the answer's until ``end``.
         """
-        reader = self._send(request, AnswerReader(method, body_bytes_max=None), in_pieces=True)
+        reader = AnswerReader(method, None)
+        self._send(request, reader)
+        self._in_pieces = True
         try:
-            while reader.head is None and not reader.is_over:
-                await self._wait()
+            while not (reader.status or reader.is_over):
+                await self._news()
             return reader.head or reader.answer()  # which raises what kept it away
         except AnswerError as error:
             self._done(reader)
@@ -102,7 +105,7 @@ class AsyncChannel(asyncio.Protocol):
                 self._is_paused = False
                 if self._transport is not None:
                     self._transport.resume_reading()
-            await self._wait()
+            await self._news()
         try:
             return reader.take()
         except AnswerError as error:
@@ -141,7 +144,7 @@ class AsyncChannel(asyncio.Protocol):
         reader.feed(data)
         if reader.is_over:
             self._wake()
-        elif self._in_pieces and reader.head is not None:
+        elif self._in_pieces and reader.status:
             if reader.has_piece and self._transport is not None:
                 self._transport.pause_reading()
                 self._is_paused = True
@@ -162,40 +165,37 @@ class AsyncChannel(asyncio.Protocol):
 
     # -- one request
 
-    def _send(self, request: bytes, reader: AnswerReader, *, in_pieces: bool = False) -> AnswerReader:
+    def _send(self, request: bytes, reader: AnswerReader) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise UnheardError("not connected")
         assert self._reader is None
-        self._reader, self._failure, self._in_pieces = reader, None, in_pieces
+        self._reader = reader
         self.waiting_since_s = time.monotonic()
         transport.write(request)
-        return reader
 
-    async def _wait(self) -> None:
-        """Until something has come, or never will; raises ``UnheardError``."""
-        if self._failure is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+    def _news(self) -> asyncio.Future[None]:
+        """Done once something has come; raises ``UnheardError`` when nothing ever will."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
         if self._failure is not None:
-            raise self._failure
+            waiter.set_exception(self._failure)
+        return waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _fail(self, error: UnheardError) -> None:
-        if self._reader is not None and not self._reader.is_over and self._failure is None:
-            self._failure = error
-            self._wake()
+        if self._reader is None or self._reader.is_over or self._failure is not None:
+            return
+        self._failure = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
     def _done(self, reader: AnswerReader) -> None:
-        self._reader = None
+        self._reader = self._waiter = self._failure = None
+        self._in_pieces = False
         self.waiting_since_s = 0.0
-        self.idle_since_s = time.monotonic()
         if not reader.is_reusable:
             self.close()
 
@@ -319,6 +319,7 @@ class AsyncChannels:
                 channel.close()
                 raise
             if channel.is_open:
+                channel.idle_since_s = time.monotonic()
                 self._idle.append(channel)
         finally:
             self.in_use -= 1

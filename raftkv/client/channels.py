@@ -73,8 +73,8 @@ class Channel:
 
     def begin(self, method: str, deadline_s: float) -> HttpAnswer:
         """Read the head of an answer, whose body ``piece`` then gives; raises as ``hear``."""
-        reader = self._reader = AnswerReader(method, body_bytes_max=None)
-        while reader.head is None and not reader.is_over:
+        reader = self._reader = AnswerReader(method, None)
+        while not (reader.status or reader.is_over):
             self._receive(reader, deadline_s)
         return reader.head or reader.answer()  # which raises what kept it away
 

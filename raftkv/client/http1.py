@@ -87,7 +87,11 @@ class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     def header(self, name: str) -> str:
         """The first value of the header ``name``, given in lower case; empty when there is none."""
-        return _value(self.fields, self.fields.lower(), name.encode()).decode("latin-1")
+        at = self.fields.lower().find(f"\r\n{name}:".encode())
+        if at < 0:
+            return ""
+        start = at + len(name) + 3
+        return self.fields[start : self.fields.index(b"\r\n", start)].strip(b" \t").decode("latin-1")
 
 
 class AnswerError(Exception):
@@ -106,8 +110,14 @@ class CutError(AnswerError):
         self.is_silent = is_silent
 
 
+_TOO_LONG: Final = "a longer answer than is taken"
 _NO_END: Final = "a line without an end among chunks"
 _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _OVER = range(5)
+_LENGTH: Final = b"\r\ncontent-length:"
+_CODING: Final = b"\r\ntransfer-encoding:"
+_CHUNKED_ALONE: Final = re.compile(_CODING + rb"[ \t]*chunked[ \t]*\r\n")
+_CLOSE: Final = re.compile(rb"\r\nconnection:(?:[^\r]*,)?[ \t]*close[ \t]*[,\r]")
+_ANY_SIZE: Final = 1 << 62
 
 
 class AnswerReader:
@@ -118,38 +128,27 @@ class AnswerReader:
     ``body_bytes_max`` bounds the body; ``None`` for one that is taken piece by piece.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_error",
-        "_interim_bytes",
-        "_is_head",
-        "_keeps_alive",
-        "_left",
-        "_limit",
-        "_more",
-        "_parser",
-        "_piece",
-        "_room",
-        "_stage",
-        "_trailer_bytes",
-        "head",
-    )
+    status = 0  # until the head is there
+    # What an answer seldom needs is not set for each.
+    _stage = _HEAD
+    _fields = b""
+    _buffer = b""
+    _interim_bytes = 0
+    _left = 0  # of the body, or of a chunk with the CRLF after it
+    _trailer_bytes = -1  # before the last chunk
+    _keeps_alive = False
+    _piece = b""
+    _more: io.BytesIO | None = None
+    _error: AnswerError | None = None
 
-    def __init__(self, method: str = "GET", *, body_bytes_max: int | None = BODY_BYTES_MAX) -> None:
-        self.head: HttpAnswer | None = None
+    def __init__(self, method: str = "GET", body_bytes_max: int | None = BODY_BYTES_MAX) -> None:
         self._is_head = method == "HEAD"
-        self._limit = body_bytes_max
-        self._room = 1 << 62 if body_bytes_max is None else body_bytes_max
-        self._stage = _HEAD
-        self._buffer = b""
-        self._interim_bytes = 0
-        self._left = 0  # of the body, or of a chunk with the CRLF after it
-        self._trailer_bytes = -1  # before the last chunk
-        self._keeps_alive = False
-        self._parser: HttpResponseParser | None = None
-        self._piece = b""
-        self._more: io.BytesIO | None = None
-        self._error: AnswerError | None = None
+        self._is_bounded = body_bytes_max is not None
+        self._room = _ANY_SIZE if body_bytes_max is None else body_bytes_max
+
+    @property
+    def head(self) -> HttpAnswer | None:
+        return HttpAnswer(status=self.status, fields=self._fields) if self.status else None
 
     @property
     def is_over(self) -> bool:
@@ -157,7 +156,7 @@ class AnswerReader:
 
     @property
     def is_reusable(self) -> bool:
-        return self._keeps_alive and self._stage == _OVER and self._error is None
+        return self._keeps_alive and self._stage == _OVER
 
     @property
     def has_piece(self) -> bool:
@@ -183,7 +182,7 @@ class AnswerReader:
         elif self._stage == _CHUNKED:
             self._read_chunks(self._buffer + data if self._buffer else data)
         elif self._stage == _UNTIL_CLOSE:
-            self._hold(data)
+            self._read_to_close(data)
         else:
             self._keeps_alive = False  # more than was asked for
 
@@ -202,23 +201,17 @@ class AnswerReader:
         """The whole answer, when it is over and nothing was taken of it; raises ``AnswerError``."""
         if self._error is not None:
             raise self._error
-        assert self.head is not None
         assert self._stage == _OVER
-        if not self._piece:
-            return self.head
-        return HttpAnswer(status=self.head.status, fields=self.head.fields, body=self.take())
-
-    def on_headers_complete(self) -> None:
-        """For httptools alone, which forgets it when an answer has no body."""
-        assert self._parser is not None
-        self._keeps_alive = self._parser.should_keep_alive()
+        body = self._piece if self._more is None else self._more.getvalue()
+        return HttpAnswer(status=self.status, fields=self._fields, body=body)
 
     # -- heads
 
     def _read_heads(self, buffer: bytes) -> bytes:
         """Read interim heads and the head; returns what follows it."""
         while self._stage == _HEAD:
-            if not _START.startswith(buffer[: len(_START)]):
+            start = buffer[: len(_START)]
+            if start != _START and not _START.startswith(start):
                 self._fail("it is not HTTP/1.1")
                 break
             end = buffer.find(b"\r\n\r\n") + 4
@@ -234,52 +227,52 @@ class AnswerReader:
         return buffer
 
     def _read_head(self, head: bytes) -> None:
-        parser = self._parser = HttpResponseParser(self)
+        parser = HttpResponseParser(None)
         try:
             parser.feed_data(head)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._fail(f"no head of HTTP: {error}")
             return
-        finally:
-            self._parser = None
         status = parser.get_status_code()
-        if status < 100 or status == 101:  # nobody asked to switch protocols
+        if status >= 200:
+            self.status, self._fields = status, head[head.index(b"\r\n") : -2]
+            self._begin_body(status, self._fields.lower(), is_1_1=head.startswith(b"HTTP/1.1"))
+        elif status < 100 or status == 101:  # nobody asked to switch protocols
             self._fail(f"a status of {status}")
-        elif status < 200:
+        else:
             self._interim_bytes += len(head)
-        else:
-            self.head = HttpAnswer(status=status, fields=head[head.index(b"\r\n") : -2])
-            self._begin_body(self.head, is_1_0=head.startswith(b"HTTP/1.0"))
 
-    def _begin_body(self, head: HttpAnswer, *, is_1_0: bool) -> None:
-        """How long the body is (RFC 9112, section 6.3)."""
-        fields = head.fields.lower()
-        coding, length = _value(fields, fields, b"transfer-encoding"), _value(fields, fields, b"content-length")
-        if coding and (coding != b"chunked" or is_1_0 or fields.count(b"\r\ntransfer-encoding:") > 1):
-            self._fail(f"a body in the form {coding!r}")
-        elif self._is_head or head.status in _NO_BODY:
+    def _begin_body(self, status: int, fields: bytes, *, is_1_1: bool) -> None:
+        """How long the body is (RFC 9112, section 6.3), and whether another answer may follow; ``fields`` are lower."""
+        self._keeps_alive = is_1_1 and (b"\r\nconnection:" not in fields or not _CLOSE.search(fields))
+        at = fields.find(_LENGTH)  # httptools has seen that it is one number, and no transfer coding beside it
+        codings = 0 if at >= 0 else fields.count(_CODING)
+        if codings and (codings > 1 or not is_1_1 or not _CHUNKED_ALONE.search(fields)):
+            self._fail("a body that is coded, and not only chunked")
+        elif self._is_head or status in _NO_BODY:
             self._stage = _OVER
-        elif coding:
+        elif codings:
             self._stage = _CHUNKED
-        elif not length:
+        elif at < 0:
             self._keeps_alive, self._stage = False, _UNTIL_CLOSE
-        elif int(length) > self._room:
-            self._fail(f"an answer of {int(length)} bytes")
         else:
-            self._left = int(length)
+            self._left = int(fields[at + len(_LENGTH) : fields.index(b"\r\n", at + 2)])
             self._stage = _COUNTED if self._left else _OVER
+            if self._left > self._room:
+                self._fail(f"an answer of {self._left} bytes")
 
     # -- bodies
 
     def _read_counted(self, data: bytes) -> None:
-        left = self._left - len(data)
+        left = self._left = self._left - len(data)
+        if left > 0:
+            self._hold(data)
+            return
+        self._stage = _OVER
         if left < 0:
             data = data[:left]
             self._keeps_alive = False
         self._hold(data)
-        self._left = max(0, left)
-        if left <= 0:
-            self._stage = _OVER
 
     def _read_chunks(self, buffer: bytes) -> None:
         position = 0
@@ -334,22 +327,25 @@ class AnswerReader:
         if size < 0:
             self._fail(f"a chunk of the length {line[:40]!r}")
         elif size > self._room:
-            self._fail("a longer answer than is taken")
+            self._fail(_TOO_LONG)
         elif size == 0:
             self._trailer_bytes = 0
         else:
-            if self._limit is not None:
+            if self._is_bounded:
                 self._room -= size
             self._left = size + 2
 
     # -- what is held
 
-    def _hold(self, piece: bytes) -> None:
-        if self._stage == _UNTIL_CLOSE and self._limit is not None:
-            if len(piece) > self._room:
-                piece = piece[: self._room]
-                self._fail("a longer answer than is taken")
+    def _read_to_close(self, piece: bytes) -> None:
+        if len(piece) > self._room:
+            piece = piece[: self._room]
+            self._fail(_TOO_LONG)
+        if self._is_bounded:
             self._room -= len(piece)
+        self._hold(piece)
+
+    def _hold(self, piece: bytes) -> None:
         if not self._piece:
             self._piece = piece
         else:
@@ -365,14 +361,5 @@ class AnswerReader:
 
     def _end(self) -> None:
         if self._stage not in (_UNTIL_CLOSE, _OVER):
-            self._error = CutError(is_silent=self.head is None and not self._buffer and not self._interim_bytes)
+            self._error = CutError(is_silent=not self.status and not self._buffer and not self._interim_bytes)
         self._keeps_alive, self._stage = False, _OVER
-
-
-def _value(fields: bytes, lowered: bytes, name: bytes) -> bytes:
-    """The first value of the header ``name``."""
-    at = lowered.find(b"\r\n" + name + b":")
-    if at < 0:
-        return b""
-    start = at + len(name) + 3
-    return fields[start : fields.index(b"\r\n", start)].strip(b" \t")
