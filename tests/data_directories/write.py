@@ -1,7 +1,8 @@
 """Writes small data directories, one of each mode, with something of everything that a version keeps.
 
 ``python tests/data_directories/write.py NAME.tar.xz`` with the version that is to write them first on ``PYTHONPATH``.
-A file in this folder is named after its commit, and every later version must open it (``test_formats_old``).
+A file in this folder is named after the commit that wrote it, or the format that was new; every later version must open
+it (``tests/formats``).
 """
 
 from __future__ import annotations

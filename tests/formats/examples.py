@@ -1,0 +1,116 @@
+"""An example of every struct that is a format, each field with a value that its name alone decides.
+
+So whoever moves, swaps, renames or retypes a field finds other bytes. Each truth value has an example of its own, in
+which only it is true: two of them would look alike.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from zlib import crc32
+
+import msgspec
+from msgspec import inspect as kinds
+
+import raftkv.formats
+
+ELSEWHERE = {
+    "raftkv.core.errors": {"Refused", "Unknown"},
+    "raftkv.core.identity": {"Greeting", "Identity", "Life", "Met"},
+    "raftkv.peers.handshake": {"Hello", "Challenge", "Proof"},
+    "raftkv.quorum.data.rows": {"_Row"},
+    "raftkv.quorum.data.versions": {"State", "Version"},
+    "raftkv.quorum.membership.gossip": {"Entry", "Sizes", "Digest", "Delta", "Remembered"},
+    "raftkv.quorum.messages": None,
+    "raftkv.raft.messages": None,
+    "raftkv.storage.log.segments": {"SegmentHeader", "EntryRecord", "TruncateRecord", "VoteRecord", "CommitRecord"},
+    "raftkv.storage.snapshots.files": {"Manifest"},
+}
+"""Structs that are formats where they are, beside all of ``raftkv.formats``; ``None``: all of the module."""
+
+ABSTRACT = {"raftkv.quorum.messages.Said"}
+JSON = {"raftkv.core.identity.Identity"}
+"""The others are msgpack."""
+
+
+def structs() -> dict[str, type[msgspec.Struct]]:
+    """Every struct that is a format, by its full name."""
+    found = {}
+    here = {f"raftkv.formats.{module.name}": None for module in pkgutil.iter_modules(raftkv.formats.__path__)}
+    for module_name, names in {**here, **ELSEWHERE}.items():
+        module = importlib.import_module(module_name)
+        for name, value in vars(module).items():
+            is_struct = (
+                isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__module__ == module_name
+            )
+            if is_struct and (names is None or name in names) and f"{module_name}.{name}" not in ABSTRACT:
+                found[f"{module_name}.{name}"] = value
+    return found
+
+
+def examples() -> Iterator[tuple[str, type[msgspec.Struct], msgspec.Struct]]:
+    """(What it is, its type, the value) of every example."""
+    for name, struct in structs().items():
+        fields = kinds.type_info(struct).fields
+        plain = {field.name: value_of(field.type, field.name) for field in fields}
+        yield name, struct, struct(**plain)
+        for field in fields:
+            if isinstance(field.type, kinds.BoolType):
+                yield f"{name} {field.name}", struct, struct(**{**plain, field.name: True})
+
+
+def encoded(name: str, value: msgspec.Struct) -> bytes:
+    """Its bytes, as they lie on the disk or go over the wire."""
+    return (msgspec.json if name.partition(" ")[0] in JSON else msgspec.msgpack).encode(value)
+
+
+def decoded(name: str, struct: type[msgspec.Struct], data: bytes) -> msgspec.Struct:
+    """What is read from them."""
+    return (msgspec.json if name.partition(" ")[0] in JSON else msgspec.msgpack).decode(data, type=struct)
+
+
+def value_of(kind: kinds.Type, name: str):
+    """A value of ``kind`` that ``name`` decides."""
+    return _VALUES[type(kind)](kind, name)
+
+
+def _number(kind, name):
+    least, most = kind.ge or 0, kind.le if kind.le is not None else 1 << 32
+    return least + crc32(name.encode()) % (most - least + 1)
+
+
+def _text(kind, name):
+    if kind.pattern and ":" in kind.pattern:
+        return f"{name}:{crc32(name.encode()) % 60_000 + 1}"
+    return name[: kind.max_length]
+
+
+def _first(kind, name):
+    return value_of(next(one for one in kind.types if not isinstance(one, kinds.NoneType)), name)
+
+
+def _member(kind, name):
+    members = list(kind.cls)
+    return members[crc32(name.encode()) % len(members)]
+
+
+_VALUES = {
+    kinds.UnionType: _first,
+    kinds.IntType: _number,
+    kinds.FloatType: lambda _, name: crc32(name.encode()) % 3600 + 0.5,
+    kinds.BoolType: lambda _, __: False,
+    kinds.NoneType: lambda _, __: None,
+    kinds.BytesType: lambda kind, name: name.encode().ljust(kind.min_length or 0, b".")[: kind.max_length],
+    kinds.StrType: _text,
+    kinds.EnumType: _member,
+    kinds.VarTupleType: lambda kind, name: tuple(value_of(kind.item_type, f"{name}{one}") for one in range(2)),
+    kinds.TupleType: lambda kind, name: tuple(
+        value_of(one, f"{name}{number}") for number, one in enumerate(kind.item_types)
+    ),
+    kinds.DictType: lambda kind, name: {value_of(kind.key_type, name): value_of(kind.value_type, f"{name} value")},
+    kinds.StructType: lambda kind, name: kind.cls(
+        **{field.name: value_of(field.type, f"{name}.{field.name}") for field in kind.fields}
+    ),
+}

@@ -1,0 +1,164 @@
+"""What is no msgpack struct, or lies around one: heads, units, seals, frames, rows, and what is hashed or signed."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.formats import commands, commands_1, entries, outcomes
+from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
+from raftkv.formats.entries import NO_OP, REGULAR
+from raftkv.machine import layout
+from raftkv.peers.frames import FrameEncoder, plain_frame
+from raftkv.peers.handshake import Acceptor, Dialer
+from raftkv.quorum import messages
+from raftkv.quorum.data import rows
+from raftkv.quorum.data.versions import State, Version, encode_state
+from raftkv.storage.engines.memory import MemoryEngine
+from raftkv.storage.log import segments
+from raftkv.storage.snapshots.bodies import write_body
+from raftkv.storage.state.sealed import part_of, sealed
+
+OPERATIONS = (PutKey(b"k", b"v", 7, 60_000), DeleteKey(b"d", (0, 3)), GetKey(b"g"), PutKey(b"p", b"", -1, 0))
+SALT = bytes(range(8))
+HEADER = segments.SegmentHeader(
+    format=1,
+    sequence=2,
+    salt=SALT,
+    first_unit=3,
+    term=4,
+    voted_for="n5",
+    commit_index=6,
+    base=((b"", 7, 8), (b"c", 8, 9)),
+)
+RECORDS = [
+    segments.EntryRecord(1, 2, b"c"),
+    segments.TruncateRecord(3),
+    segments.VoteRecord(4, None),
+    segments.CommitRecord(5),
+]
+STATE = State((Version(5, "a", b"v"), Version(6, "b", None, 7)), (("a", 5), ("b", 6)))
+LONG = b"l" * 500
+
+
+def body(tmp_path):
+    engine = MemoryEngine((b"keys", b"meta"))
+    engine.commit([(b"keys", b"k", b"v"), (b"meta", b"applied_index", layout.pack_number(9))])
+    write_body(engine, (b"meta", b"keys"), tmp_path / "body")
+    return (tmp_path / "body").read_bytes()
+
+
+def handshake():
+    """What dialer, acceptor and dialer say, and the keys that they come to."""
+    names = {"cluster": "c", "secret": b"s" * 32}
+    dialer = Dialer(node_id="n1", target="n2", nonce=b"d" * 32, **names)
+    acceptor = Acceptor(node_id="n2", members=("n1", "n2"), nonce=b"a" * 32, **names)
+    hello = dialer.opening()
+    challenge = acceptor.receive(hello).reply
+    step = dialer.receive(challenge)
+    return hello + challenge + step.reply + step.keys.send + step.keys.receive
+
+
+LAYOUTS = {
+    "kinds of entries": lambda: REGULAR + NO_OP,
+    "command": lambda: entries.encode(
+        1_000, 1 << 62, 9, WriteCommand(OPERATIONS, "once"), WriteCommand((), None), ConfigureCommand(1, 3)
+    ),
+    "command without arms": lambda: entries.encode(1_000, 0, 0),
+    "stamp": lambda: entries.stamp(2, 1_000),
+    "batch": lambda: commands.encode_batch(1, 2, [b"\x90"]),
+    "operations of format 1": lambda: commands_1.encode_operations(OPERATIONS),
+    "fingerprint": lambda: outcomes.fingerprint_of(OPERATIONS),
+    "row of keys": lambda: layout.pack_record(1, 2, 3, 4, b"v"),
+    "number": lambda: layout.pack_number(258),
+    "names of meta": lambda: b" ".join(
+        (
+            layout.APPLIED_INDEX,
+            layout.APPLIED_TERM,
+            layout.REVISION,
+            layout.CLOCK_MS,
+            layout.OUTCOME_FIRST,
+            layout.OUTCOME_NEXT,
+            layout.READ_SIZE,
+            layout.WRITE_SIZE,
+            *layout.TABLES,
+        )
+    ),
+    "segment header": lambda: segments.encode_header(HEADER),
+    "flush unit": lambda: bytes(segments.UnitCodec(HEADER).encode(3, RECORDS)),
+    "seal": lambda: b"|".join(sealed(b"keys", b"k", b"v", part_of(b"keys", b"k", b"v"))),
+    "seal of a long key": lambda: b"|".join(sealed(b"keys", LONG, b"v", 0))[480:],
+    "order key": lambda: rows.order_key(b"k"),
+    "hint key": lambda: rows.hint_key("n3", b"k"),
+    "row of data": lambda: rows.encode_held(rows.Held(STATE, "a"), encode_state(STATE)),
+    "row of data without actor": lambda: rows.encode_held(rows.Held(STATE), encode_state(STATE)),
+    "mark": lambda: rows.mark_of(STATE, encode_state(STATE)),
+    "frame of messages": lambda: messages.frame([b"\x01", b"\x02"]),
+    "plain frame": lambda: plain_frame(b"hello"),
+    "tagged frames": lambda: FrameEncoder(b"k" * 32).encode([b"one", b"two"]),
+    "handshake": handshake,
+    "snapshot body": body,
+}
+
+GOLDEN = {
+    "kinds of entries": "0001",
+    "command": (
+        "0200000000000003e893cf4000000000000000cf0000000000000009dc00039300949500c4016bc4017607cdea609301c401"
+        "649200039202c401679500c40170c400ff00a46f6e6365930090c093010103"
+    ),
+    "command without arms": "0200000000000003e893cf0000000000000000cf0000000000000000dc0000",
+    "stamp": "0200000000000003e8",
+    "batch": "93cf0000000000000001cf0000000000000002dc000190",
+    "operations of format 1": (
+        "9495a3707574c4016bc4017607cdea6093a664656c657465c4016492000392a3676574c4016795a3707574c40170c400ff00"
+    ),
+    "fingerprint": "7a23781fb24834f13e7cded8d0464bca",
+    "row of keys": "000000000000000100000000000000020000000000000003000000000000000476",
+    "number": "0000000000000102",
+    "names of meta": (
+        "6170706c6965645f696e646578206170706c6965645f7465726d207265766973696f6e20636c6f636b5f6d73206f7574636f"
+        "6d655f6669727374206f7574636f6d655f6e65787420726561645f73697a652077726974655f73697a65206b657973206578"
+        "70697279206f7574636f6d6573206f7574636f6d655f6f72646572206d657461"
+    ),
+    "segment header": (
+        "524146544b564c31000000601a0cfed588a6666f726d617401a873657175656e636502a473616c74c4080001020304050607"
+        "aa66697273745f756e697403a47465726d04a9766f7465645f666f72a26e35ac636f6d6d69745f696e64657806a462617365"
+        "9293c400070893c401630809"
+    ),
+    "flush unit": "1111131300000012062263c100000000000000039494000102c40163920103930204c092030511111313",
+    "seal": "6b6579737c6b7c5a9074145dc192eb76",
+    "seal of a long key": (
+        "6c6c6c6c6c0033cf84e701eef1cb353498b1d27ccf517c9a9704147d12e025000000146c6c6c6c6c6c6c6c6c6c6c6c6c6c6c"
+        "6c6c6c6c6c76"
+    ),
+    "order key": "ac52cb5ff985d4636b",
+    "hint key": "6e33006b",
+    "row of data": "93929405a161c40176009406a162c0079292a1610592a16206a161",
+    "row of data without actor": "92929405a161c40176009406a162c0079292a1610592a16206",
+    "mark": "4089d489e7ab7748",
+    "frame of messages": "dc00020102",
+    "plain frame": "0000000568656c6c6f",
+    "tagged frames": "000000036f6e656bf30915f0cc72818e9f39a0f9ccfce80000000374776f47564c24595de6878023e340551ab27d",
+    "handshake": (
+        "9602a163a26e31a26e32c4206464646464646464646464646464646464646464646464646464646464646464c4200bfe252f"
+        "c81d0c85eb40163e151527a7d193485559f14dc10454a086fcc9e47892c42061616161616161616161616161616161616161"
+        "61616161616161616161616161c4204b1bdb552f409741fd6a17b0b4a5079e79d6de43e973f9f175f01f10d51c6ad291c420"
+        "94c1f6fe7a772a517f1bd78e06c91786b4d52a33dbe9980be878dead50bc06530a2f59f9c868cb2b4dc27f7031ad2a1c26df"
+        "34f3e0d366205cb4890d952936f8b15cd0c92c30cd189bd093844c038ec821a8ab5a4837dca40d0bc7640bd90e5f"
+    ),
+    "snapshot body": (
+        "524146544b5653310000001090a8bfb892c40092c4046b657973c4046d6574610000000e241a0fd592c4046b65797392c401"
+        "6bc40176000000215e5237b992c4046d65746192c40d6170706c6965645f696e646578c4080000000000000009"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_it_has_the_bytes_that_it_had(name, tmp_path):
+    make = LAYOUTS[name]
+    made = make(tmp_path) if make is body else make()
+
+    assert made.hex() == GOLDEN[name]
+
+
+def test_no_layout_is_left_without_golden_bytes():
+    assert set(GOLDEN) == set(LAYOUTS)
