@@ -42,7 +42,7 @@ from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.engines.rocks import RocksEngine
 from raftkv.storage.identity import IdentityFile, begin_life
 from raftkv.storage.log.log import Log
-from raftkv.storage.snapshots.files import SnapshotStore
+from raftkv.storage.snapshots.files import SnapshotFiles
 
 log_line = structlog.get_logger("raftkv.replicas")
 
@@ -166,7 +166,7 @@ def _raft(  # noqa: PLR0917
         discard_data(home)
         identity.save(discarded(identity.identity))
     log = Log.open(disk, home / "log", segment_bytes=config.raft.segment_bytes)
-    snapshots = SnapshotStore(home / "snapshots")
+    snapshots = SnapshotFiles(home / "snapshots")
     recover_log(log, snapshots.newest)
     state = recover_state(home / "state", log, snapshots)
     return RaftReplica(

@@ -21,16 +21,18 @@ import struct
 from typing import Final
 
 from raftkv.core.results import Record
+from raftkv.formats import landmarks
 
 KEYS: Final = b"keys"
 EXPIRY: Final = b"expiry"
 OUTCOMES: Final = b"outcomes"
 OUTCOME_ORDER: Final = b"outcome_order"
-META: Final = b"meta"
+META: Final = landmarks.META
 TABLES: Final = (KEYS, EXPIRY, OUTCOMES, OUTCOME_ORDER, META)
 
-APPLIED_INDEX: Final = b"applied_index"
-APPLIED_TERM: Final = b"applied_term"
+APPLIED_INDEX: Final = landmarks.APPLIED_INDEX
+APPLIED_TERM: Final = landmarks.APPLIED_TERM
+SUM: Final = landmarks.SUM
 REVISION: Final = b"revision"
 CLOCK_MS: Final = b"clock_ms"
 OUTCOME_FIRST: Final = b"outcome_first"

@@ -425,7 +425,7 @@ def test_the_running_sum_is_that_of_the_rows_whatever_changed_them_and_outlives_
 def test_a_state_without_a_sum_is_given_one():
     driver = Driver()
     exercise(driver)
-    driver.tables.delete(layout.META, sums.SUM_KEY)
+    driver.tables.delete(layout.META, layout.SUM)
 
     assert Machine(driver.tables, MachineLimits()).state_hash == driver.machine.state_hash
 

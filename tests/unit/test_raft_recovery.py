@@ -7,7 +7,7 @@ from raftkv.machine import layout
 from raftkv.raft.snapshots.recovery import State, recover_state
 from raftkv.storage.disk import RealDisk
 from raftkv.storage.log.log import Log
-from raftkv.storage.snapshots.files import SnapshotStore
+from raftkv.storage.snapshots.files import SnapshotFiles
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import open_state
 
@@ -37,11 +37,11 @@ def test_a_log_that_ends_before_what_was_applied_is_refused(tmp_path, applied_in
     state_at(tmp_path / "state", applied_index)
 
     with pytest.raises(StartupError, match=f"the log ends at entry 5, but entry {applied_index} was applied"):
-        recover_state(tmp_path / "state", log, SnapshotStore(tmp_path / "snapshots"))
+        recover_state(tmp_path / "state", log, SnapshotFiles(tmp_path / "snapshots"))
 
 
 def test_a_log_that_goes_beyond_what_was_applied_is_as_it_should_be(tmp_path):
     log = log_of(tmp_path / "log", 5)
     state_at(tmp_path / "state", 5)
 
-    recover_state(tmp_path / "state", log, SnapshotStore(tmp_path / "snapshots")).close()
+    recover_state(tmp_path / "state", log, SnapshotFiles(tmp_path / "snapshots")).close()

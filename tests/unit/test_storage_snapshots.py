@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from raftkv.core.errors import StartupError
+from raftkv.formats.landmarks import SUM
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import CorruptBody, load_body, write_body
-from raftkv.storage.snapshots.files import SnapshotFailedError, SnapshotStore
-from raftkv.storage.state.sums import SUM_KEY, pack_sum, sum_of
+from raftkv.storage.snapshots.files import SnapshotFailedError, SnapshotFiles
+from raftkv.storage.state.sums import pack_sum, sum_of
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import is_trustworthy, open_state
 
@@ -33,7 +34,7 @@ def over(engine):
 
 @pytest.fixture
 def store(tmp_path):
-    opened = SnapshotStore(tmp_path / "snapshots")
+    opened = SnapshotFiles(tmp_path / "snapshots")
     yield opened
     opened.close()
 
@@ -74,7 +75,7 @@ def test_a_snapshot_comes_back_as_it_was_in_process_and_by_helper(tmp_path, stor
 
     assert (manifest.index, manifest.term, manifest.previous_term) == (17, 3, 2)
     assert (manifest.last_command, manifest.members, manifest.rows) == (b"\xff\x00last", ("a", "b"), 53)
-    again = SnapshotStore(store.directory)
+    again = SnapshotFiles(store.directory)
     assert again.newest == manifest
     loaded = over(MemoryEngine(TABLES))
     again.load_now(manifest, loaded.engine)
@@ -156,8 +157,8 @@ def test_a_helper_that_fails_says_why_and_leaves_nothing(tmp_path, store, live):
 def test_a_helper_ends_when_its_parent_dies(tmp_path, live):
     fill(live, 3, rows=20_000, value=bytes(5000))
     script = (
-        "import sys, pathlib; from raftkv.storage.snapshots.files import SnapshotStore\n"
-        "store = SnapshotStore(pathlib.Path(sys.argv[1])); store.start_write(pathlib.Path(sys.argv[2]))\n"
+        "import sys, pathlib; from raftkv.storage.snapshots.files import SnapshotFiles\n"
+        "store = SnapshotFiles(pathlib.Path(sys.argv[1])); store.start_write(pathlib.Path(sys.argv[2]))\n"
         "print(store._writing.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen(
@@ -178,7 +179,7 @@ def test_a_helper_ends_when_its_parent_dies(tmp_path, live):
     wait_for(ended)
     draft = tmp_path / "snapshots" / "write.body.tmp"
     assert not draft.exists() or draft.stat().st_size < 20_000 * 5000, "it went on to the end"
-    store = SnapshotStore(tmp_path / "snapshots")
+    store = SnapshotFiles(tmp_path / "snapshots")
     assert store.newest is None
     assert files(store) == []
 
@@ -188,7 +189,7 @@ def test_leftovers_are_deleted_and_do_not_count(store, live):
     manifest = take(store, live)
     for name in ("write.body.tmp", "receive.body.tmp", f"{2:016d}.manifest.tmp", f"{2:016d}.body"):
         (store.directory / name).write_bytes(b"rubbish")
-    again = SnapshotStore(store.directory)
+    again = SnapshotFiles(store.directory)
 
     assert again.newest == manifest
     assert files(again) == [f"{1:016d}.body", f"{1:016d}.manifest"]
@@ -212,14 +213,14 @@ def test_a_damaged_snapshot_is_refused_at_start_naming_the_file(store, live, kin
             content[offset] ^= 4
             path.write_bytes(content)
             with pytest.raises(StartupError, match=path.name):
-                SnapshotStore(store.directory)
+                SnapshotFiles(store.directory)
             content[offset] ^= 4
     path.unlink()
     if damage != "missing":
         changed = {"flip": b"", "cut": content[:-1], "extend": content + b"\x00", "empty": b""}
         path.write_bytes(changed[damage])
     with pytest.raises(StartupError, match=path.name):
-        SnapshotStore(store.directory)
+        SnapshotFiles(store.directory)
 
 
 def sent_to(receiver, store, manifest, chunk=700):
@@ -233,7 +234,7 @@ def sent_to(receiver, store, manifest, chunk=700):
 def test_a_body_received_in_order_becomes_the_newest_snapshot(tmp_path, store, live):
     fill(live, 12)
     manifest = take(store, live)
-    peer = SnapshotStore(tmp_path / "peer")
+    peer = SnapshotFiles(tmp_path / "peer")
     receiver = peer.begin_receive(manifest)
     sent_to(receiver, store, manifest)
 
@@ -241,7 +242,7 @@ def test_a_body_received_in_order_becomes_the_newest_snapshot(tmp_path, store, l
     assert receiver.finish() == manifest
     assert peer.newest == manifest
     loaded = over(MemoryEngine(TABLES))
-    SnapshotStore(peer.directory).load_now(manifest, loaded.engine)
+    SnapshotFiles(peer.directory).load_now(manifest, loaded.engine)
     assert rows_of(loaded) == rows_of(live)
     with pytest.raises(SnapshotFailedError, match="ended"):
         receiver.finish()
@@ -251,7 +252,7 @@ def test_pieces_out_of_order_too_many_too_few_or_altered_are_refused_and_leave_n
     fill(live, 12)
     manifest = take(store, live)
     body = store.read_body(manifest, 0, 1 << 20)
-    peer = SnapshotStore(tmp_path / "peer")
+    peer = SnapshotFiles(tmp_path / "peer")
     receiver = peer.begin_receive(manifest)
     receiver.write(0, body[:100])
     for offset in (0, 99, 101):
@@ -299,7 +300,7 @@ def test_a_full_disk_fails_the_snapshot_and_leaves_room_again(tmp_path, live):
         pytest.skip("mounting is not allowed here")
     try:
         fill(live, 2, rows=2000, value=os.urandom(1000))
-        store = SnapshotStore(mount / "snapshots")
+        store = SnapshotFiles(mount / "snapshots")
         store.start_write(live.engine.directory)
         with pytest.raises(SnapshotFailedError, match="no space left"):
             wait_for(store.poll_write)
@@ -311,7 +312,7 @@ def test_a_full_disk_fails_the_snapshot_and_leaves_room_again(tmp_path, live):
 
 def test_a_state_whose_rows_do_not_add_up_to_its_sum_is_found_damaged_when_a_snapshot_is_written(store, live):
     fill(live, 17)
-    live.put(b"meta", SUM_KEY, pack_sum(sum_of(live, TABLES)))
+    live.put(b"meta", SUM, pack_sum(sum_of(live, TABLES)))
     live.commit()
     take(store, live)
     live.put(b"keys", b"000001", b"another value, rightly sealed")
@@ -324,7 +325,7 @@ def test_a_state_whose_rows_do_not_add_up_to_its_sum_is_found_damaged_when_a_sna
 
 def test_a_body_whose_rows_do_not_add_up_to_its_sum_is_not_loaded(tmp_path, live):
     fill(live, 17)
-    live.put(b"meta", SUM_KEY, pack_sum(sum_of(live, TABLES) ^ 1))
+    live.put(b"meta", SUM, pack_sum(sum_of(live, TABLES) ^ 1))
     write_body(live, TABLES, tmp_path / "body")
 
     with pytest.raises(CorruptBody, match="do not add up"):

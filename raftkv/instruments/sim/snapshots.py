@@ -17,7 +17,7 @@ import msgspec
 
 from raftkv.machine import layout
 from raftkv.storage.engines.memory import MemoryEngine
-from raftkv.storage.engines.port import Change, DamagedState, Row, TableReader
+from raftkv.storage.engines.port import DamagedState, Row, RowChange, TableReader
 from raftkv.storage.snapshots.files import Manifest, SnapshotFailedError, WrittenBody
 from raftkv.storage.state.tables import StateTables
 
@@ -75,7 +75,7 @@ class ShownTables(StateTables):
             raise
 
 
-def rows_of(tables: TableReader) -> list[Change]:
+def rows_of(tables: TableReader) -> list[RowChange]:
     """Everything the tables hold."""
     return [(table, key, value) for table in layout.TABLES for key, value in tables.scan(table, b"", None)]
 

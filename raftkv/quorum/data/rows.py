@@ -60,7 +60,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     actor: str = ""
 
 
-class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A state's fields and one more, so that a row decodes as a state where the actor does not matter."""
 
     versions: tuple[Version, ...]
@@ -77,7 +77,7 @@ class TooLargeError(ValueError):
 
 
 _encode_row = msgspec.msgpack.Encoder().encode
-_decode_row = msgspec.msgpack.Decoder(_Row).decode
+_decode_row = msgspec.msgpack.Decoder(_HeldRow).decode
 
 
 def order_key(key: bytes) -> OrderKey:
@@ -99,13 +99,13 @@ def encode_held(held: Held, encoded: bytes) -> bytes:
     """The row of ``held``, whose state is ``encoded``."""
     if not held.actor:
         return encoded
-    return _encode_row(_Row(held.state.versions, held.state.seen, held.actor))
+    return _encode_row(_HeldRow(held.state.versions, held.state.seen, held.actor))
 
 
 def decode_held(data: bytes) -> Held:
     """Read a row; raises ``DiskError``."""
     try:
-        row: _Row = _decode_row(data)
+        row: _HeldRow = _decode_row(data)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _undecodable(error) from None
     return Held(State(row.versions, row.seen), row.actor)

@@ -32,7 +32,7 @@ from raftkv.quorum.data.rows import (
 from raftkv.quorum.data.versions import Conflicts, Seen, State, Version, encode_state, visible
 from raftkv.quorum.membership.ring import POSITION_BYTES, POSITIONS, Range
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engines.port import Change, Engine
+from raftkv.storage.engines.port import Engine, RowChange
 
 CLOCK_AHEAD_US: Final = 2_000_000
 """The clock mark is written this far ahead, so that it is seldom written. A restart takes the clock there at once, so
@@ -192,7 +192,7 @@ class Store:
         """Make everything staged durable, in one batch; free if nothing changed."""
         self._is_staged = False
         data, hints, (meta, self._meta) = self._data.take(), self._hints.take(), (self._meta, {})
-        batch: list[Change] = []
+        batch: list[RowChange] = []
         changes: list[MarkChange] = []
         for key, before, held in data:
             assert held is not None
@@ -350,7 +350,7 @@ class Store:
     def _drop(self, rows: list[tuple[OrderKey, bytes]]) -> None:
         if not rows:
             return
-        batch: list[Change] = [(ORDER, where, None) for where, _ in rows]
+        batch: list[RowChange] = [(ORDER, where, None) for where, _ in rows]
         batch += [(DATA, where[POSITION_BYTES:], None) for where, _ in rows]
         try:
             self._engine.commit(batch)

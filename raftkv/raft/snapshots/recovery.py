@@ -21,7 +21,7 @@ from raftkv.storage.engines.lmdb import LmdbEngine
 from raftkv.storage.engines.port import DamagedState, TableReader
 from raftkv.storage.log import extent
 from raftkv.storage.log.log import Log
-from raftkv.storage.snapshots.files import Manifest, SnapshotStore
+from raftkv.storage.snapshots.files import Manifest, SnapshotFiles
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, distrust, is_trustworthy, open_state
 
@@ -91,7 +91,7 @@ def recover_log(log: Log, newest: Manifest | None) -> None:
     log.reset(*base_entries(newest))
 
 
-def recover_state(home: Path, log: Log, snapshots: SnapshotStore) -> State:
+def recover_state(home: Path, log: Log, snapshots: SnapshotFiles) -> State:
     """Open the state under ``home``, or rebuild it from the newest snapshot."""
     home.mkdir(parents=True, exist_ok=True)
     generations = sorted(path for path in home.iterdir() if path.name.isdigit())

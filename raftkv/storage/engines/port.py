@@ -16,10 +16,10 @@ from raftkv.storage.disk import DiskError
 Row = tuple[bytes, bytes]
 """A key and its value."""
 
-Change = tuple[bytes, bytes, bytes | None]
+RowChange = tuple[bytes, bytes, bytes | None]
 """A table, a key in it, and the value that is put there, or ``None`` where the row is deleted."""
 
-Batch = Iterable[Change]
+Batch = Iterable[RowChange]
 """Changes in order, gone through once: of several of one row the last counts."""
 
 

@@ -11,7 +11,7 @@ says that it has applied nothing. What does not check out is ``CorruptBody``.
 
 The sum of the rows is checked against the one in ``meta``, if there is one (``raftkv.storage.state.sums``).
 
-This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
+This module imports nothing but the standard library, msgspec, ``raftkv.formats`` and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from typing import BinaryIO, Final
 import msgspec
 
 from raftkv.core.errors import StartupError
+from raftkv.formats.landmarks import APPLIED_INDEX, APPLIED_TERM, META, SUM
 from raftkv.storage.disk import translated
 from raftkv.storage.engines.port import Batch, Engine, TableReader
 from raftkv.storage.state.sealed import part_of, sealed
-from raftkv.storage.state.sums import META_TABLE, SUM_KEY, SUM_MASK, pack_sum
-
-APPLIED_INDEX_KEY: Final = b"applied_index"
-APPLIED_TERM_KEY: Final = b"applied_term"
+from raftkv.storage.state.sums import SUM_MASK, pack_sum
 
 _MAGIC: Final = b"RAFTKVS1"
 _CHUNK: Final = struct.Struct(">II")
@@ -64,7 +62,7 @@ def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySu
     rows, size, checksum, total = 0, len(_MAGIC), zlib.crc32(_MAGIC), 0
     with translated(path), path.open("xb") as file:
         file.write(_MAGIC)
-        for table, flat in _chunks(view, sorted(tables, key=lambda name: (name == META_TABLE, name))):
+        for table, flat in _chunks(view, sorted(tables, key=lambda name: (name == META, name))):
             payload = _encoder.encode((table, flat))
             head = _CHUNK.pack(len(payload), zlib.crc32(payload))
             file.write(head)
@@ -76,7 +74,7 @@ def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySu
                 total += _sum_of(table, flat)
         file.flush()
         os.fsync(file.fileno())
-    index, term = (_number(view.get(META_TABLE, key)) for key in (APPLIED_INDEX_KEY, APPLIED_TERM_KEY))
+    index, term = (_number(view.get(META, key)) for key in (APPLIED_INDEX, APPLIED_TERM))
     return BodySummary(index=index, term=term, rows=rows, body_bytes=size, body_crc=checksum, sum=total & SUM_MASK)
 
 
@@ -126,9 +124,9 @@ class _Loading:
         pairs = iter(flat)
         for key, value in zip(pairs, pairs, strict=True):
             part = part_of(table, key, value)
-            if table != META_TABLE:
+            if table != META:
                 self._total += part
-            elif key == SUM_KEY:
+            elif key == SUM:
                 self._said = value
             yield sealed(table, key, value, part)
         self.rows += len(flat) // 2
@@ -159,7 +157,7 @@ def _chunks(view: TableReader, tables: list[bytes]) -> Iterator[tuple[bytes, lis
 
 
 def _sum_of(table: bytes, flat: list[bytes]) -> int:
-    if table == META_TABLE:
+    if table == META:
         return 0
     return sum([part_of(table, key, value) for key, value in zip(flat[::2], flat[1::2], strict=True)])
 

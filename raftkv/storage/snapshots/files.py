@@ -68,7 +68,7 @@ class WrittenBody(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
 
 
-class SnapshotStore:
+class SnapshotFiles:
     """The snapshots in one directory, of which the newest counts. One thread owns it."""
 
     def __init__(self, directory: Path) -> None:
@@ -240,7 +240,7 @@ class SnapshotStore:
 class Receiver:
     """A body on its way in from a peer: in order, verified at the end, never visible before."""
 
-    def __init__(self, store: SnapshotStore, manifest: Manifest) -> None:
+    def __init__(self, store: SnapshotFiles, manifest: Manifest) -> None:
         self._store = store
         self._manifest = manifest
         self._path = store.directory / "receive.body.tmp"

@@ -26,7 +26,7 @@ from typing import Final
 
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from raftkv.storage.engines.port import Change, DamagedState, Row, TableReader
+from raftkv.storage.engines.port import DamagedState, Row, RowChange, TableReader
 
 FORMAT: Final = b"3\n"
 """Format 1 had no seals, and no file that names it; format 2 never left the development of this one."""
@@ -57,7 +57,7 @@ def part_of(table: bytes, key: bytes, value: bytes) -> int:
     return xxh3_64_intdigest(value, xxh3_64_intdigest(key, _seeds[table]))
 
 
-def sealed(table: bytes, key: bytes, value: bytes, part: int) -> Change:
+def sealed(table: bytes, key: bytes, value: bytes, part: int) -> RowChange:
     """The change of an engine that puts the row, whose part is ``part``."""
     if len(key) <= RAW_KEY_BYTES:
         return table, key, _seal(part) + value
@@ -65,7 +65,7 @@ def sealed(table: bytes, key: bytes, value: bytes, part: int) -> Change:
     return table, key, _seal(part_of(table, key, value)) + value
 
 
-def removed(table: bytes, key: bytes) -> Change:
+def removed(table: bytes, key: bytes) -> RowChange:
     """The change of an engine that deletes the row."""
     return table, key if len(key) <= RAW_KEY_BYTES else _physical(key), None
 

@@ -5,7 +5,7 @@ not depend on the order, so whoever knows the row that was there before keeps it
 the same hash (``raftkv.storage.state.sealed``), so that this costs nothing more.
 It finds replicas that computed differently; it is no proof against somebody who chooses rows so that sums collide.
 
-This module imports nothing but the standard library and its neighbours in ``storage``.
+This module imports nothing but the standard library, ``raftkv.formats`` and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from raftkv.formats.landmarks import META, SUM
 from raftkv.storage.engines.port import TableReader
 from raftkv.storage.state.sealed import part_of
-
-META_TABLE: Final = b"meta"
-SUM_KEY: Final = b"sum"
-"""Where ``meta`` keeps the sum of the rows in the other tables, 8 bytes, big-endian."""
 
 SUM_MASK: Final = (1 << 64) - 1
 
@@ -27,7 +24,7 @@ def sum_of(reader: TableReader, tables: Iterable[bytes]) -> int:
     """The sum of all rows, which are all read."""
     total = 0
     for table in tables:
-        if table != META_TABLE:
+        if table != META:
             total += sum([part_of(table, key, value) for key, value in reader.scan(table, b"", None)])
     return total & SUM_MASK
 
@@ -39,5 +36,5 @@ def pack_sum(total: int) -> bytes:
 
 def stored_sum(reader: TableReader) -> int | None:
     """The sum that the state says it has; ``None`` where a version wrote it that kept none."""
-    packed = reader.get(META_TABLE, SUM_KEY)
+    packed = reader.get(META, SUM)
     return None if packed is None else int.from_bytes(packed, "big")
