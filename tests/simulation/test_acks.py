@@ -8,6 +8,7 @@ from raftkv.core.errors import Unknown
 from raftkv.core.requests import Configure, Consistency
 from raftkv.core.results import Written
 from raftkv.core.voters import Voters
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.messages import Applied, decode
 from raftkv.raft.writing import appends, proposals
 from raftkv.raft.writing.visibility import shown_from
@@ -46,7 +47,7 @@ def test_counting_replicas_that_only_hold_the_write_would_leave_some_stale(size,
 
 @pytest.mark.parametrize(("size", "first"), [(2, 2), (3, 3), (4, 4), (5, 4), (7, 5)])
 def test_replicas_beyond_the_majority_must_show_a_write(size, first):
-    assert shown_from(Voters.of(f"n{number}" for number in range(size))) == first
+    assert shown_from(Electorate("n0", Voters.of(f"n{number}" for number in range(size)))) == first
 
 
 def test_who_wants_another_n_is_told_that_every_node_has_every_key():

@@ -96,7 +96,7 @@ class Appends:
             now_s = self._clock()
             watch = _Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=now_s + WATCH_S)
             self._watches.append(watch)
-            if acks >= shown_from(self._electorate.voters):
+            if acks >= shown_from(self._electorate):
                 self._visibility.awaits(index)
                 self._ask_applied(index, now_s)
 
@@ -107,7 +107,7 @@ class Appends:
         now_s = self._clock()
         matches = sorted((self._core.match_index(peer) for peer in self._electorate.others), reverse=True)
         held, shown = [self._core.last_index, *matches], self._visibility.indexes()
-        from_shown = shown_from(self._electorate.voters)
+        from_shown = shown_from(self._electorate)
         waiting = []
         for watch in self._watches:
             reached = held if watch.acks < from_shown else shown

@@ -274,10 +274,10 @@ class Proposals:
     def _settle_if_complete(self, batch: Batch) -> None:
         if not batch.outcomes:
             return
-        voters = self._electorate.voters
-        if batch.acks >= shown_from(voters) and not batch.replicated:
+        electorate = self._electorate
+        if batch.acks >= shown_from(electorate) and not batch.replicated:
             return
-        acks = max(batch.acks, voters.majority)
+        acks = max(batch.acks, electorate.majority)
         outcomes: list[Outcome] = [
             msgspec.structs.replace(outcome, acks=acks) if isinstance(outcome, Written) else outcome
             for outcome in batch.outcomes

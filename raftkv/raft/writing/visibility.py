@@ -11,15 +11,15 @@ Nobody is asked as long as nobody waits. Pure bookkeeping: no clock, no I/O.
 
 from __future__ import annotations
 
-from raftkv.core.voters import Voters
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.messages import Applied, AskApplied
 from raftkv.raft.ports import Handlers, Leading
 from raftkv.raft.standing.readmission import Readmission
 
 
-def shown_from(voters: Voters) -> int:
+def shown_from(electorate: Electorate) -> int:
     """From how many acknowledgements on replicas must show a write, not only hold it."""
-    return max(2, min(voters.majority + 1, len(voters.names)))
+    return max(2, min(electorate.majority + 1, electorate.size))
 
 
 class Visibility:
