@@ -19,7 +19,7 @@ from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
 from raftkv.http import openapi
 from raftkv.http.handlers.handler import Context, begin, finish
-from raftkv.http.messages import JSON, HttpRequest, HttpResponse, Stream
+from raftkv.http.messages import JSON, BodyStream, HttpRequest, HttpResponse
 from raftkv.http.metrics import Metrics
 from raftkv.http.problems import internal_error, problem
 from raftkv.http.routes import ROUTES, Route
@@ -101,7 +101,7 @@ def _view(route: Route, context: Context, wait: Wait) -> Callable[..., flask.Res
 def _to_flask(response: HttpResponse) -> flask.Response:
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
     body = response.body
-    if isinstance(body, Stream):
+    if isinstance(body, BodyStream):
         flask.request.environ[STREAM_KEY] = body
         return flask.Response(status=response.status, headers=headers)
     return flask.Response(body, status=response.status, headers=headers)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from raftkv.api import headers
-from raftkv.http.messages import Headers, HttpRequest, HttpResponse, Stream
+from raftkv.http.messages import BodyStream, Headers, HttpRequest, HttpResponse
 
 
 class EventForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +59,6 @@ def response(form: EventForm, events: AsyncGenerator[bytes], more: Headers) -> H
     return HttpResponse(status=200, headers=(*own, *more), body=stream(form, events))
 
 
-def stream(form: EventForm, chunks: AsyncGenerator[bytes]) -> Stream:
+def stream(form: EventForm, chunks: AsyncGenerator[bytes]) -> BodyStream:
     """A body of events, which may come in pieces."""
-    return Stream(chunks=chunks, idle=form.idle, between=form.end)
+    return BodyStream(chunks=chunks, idle=form.idle, between=form.end)

@@ -43,7 +43,7 @@ class StreamCutError(Exception):
     """What a stream's chunks come from is gone, so that the body has no end."""
 
 
-class Stream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class BodyStream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A body that is made while it is read, of no known length.
 
     ``chunks`` are asked for the next when the reader's socket has taken the last, and closed as soon as the reader or
@@ -63,7 +63,7 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     status: int
     headers: Headers = ()
-    body: bytes | Stream = b""
+    body: bytes | BodyStream = b""
 
 
 def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

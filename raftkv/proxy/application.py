@@ -30,7 +30,7 @@ from raftkv.http.door.carrying import (
 )
 from raftkv.http.door.room import Room
 from raftkv.http.door.streaming import Streams
-from raftkv.http.messages import HttpRequest, HttpResponse, Stream, join_headers, json_response
+from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers, json_response
 from raftkv.http.problems import internal_error, problem
 from raftkv.proxy.cluster import STREAMS_MAX, Cluster
 from raftkv.proxy.forwarding import Forwarder
@@ -110,7 +110,7 @@ class Application:
                 body=body,
             )
             response = await self.streams.admit(await self._answer(request, now_s))
-            if isinstance(response.body, Stream):
+            if isinstance(response.body, BodyStream):
                 await self.streams.carry(response, scope, send)
             else:
                 await send_response(response, method, send)

@@ -24,7 +24,7 @@ from raftkv.core.errors import Code
 from raftkv.http.door.browsers import ADDED_BY_BROWSERS
 from raftkv.http.door.streaming import IDLE_S
 from raftkv.http.events import FORMS, stream
-from raftkv.http.messages import HttpRequest, HttpResponse, Stream, StreamCutError
+from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, StreamCutError
 from raftkv.http.parameters import MAX_TIMEOUT_S
 from raftkv.http.problems import problem
 from raftkv.proxy.cluster import Cluster
@@ -135,10 +135,10 @@ class _Passage:
         return self.head.status == 200 and not self.head.header("content-length")
 
     @property
-    def body(self) -> Stream:
+    def body(self) -> BodyStream:
         """The stream to the reader."""
         form = FORMS.get(self.head.header("content-type").encode("latin-1"))
-        return Stream(chunks=self._pieces) if form is None else stream(form, self._pieces)
+        return BodyStream(chunks=self._pieces) if form is None else stream(form, self._pieces)
 
     async def whole(self) -> HttpAnswer:
         """The answer with its body; raises ``UnheardError``."""
@@ -210,6 +210,6 @@ def _request_headers(request: HttpRequest) -> Headers:
     return headers
 
 
-def _response(answer: HttpAnswer, stream: Stream | None = None) -> HttpResponse:
+def _response(answer: HttpAnswer, stream: BodyStream | None = None) -> HttpResponse:
     pairs = [(name, value) for name, value in answer.headers if name not in _OURS_TO_RESPONSE]
     return HttpResponse(status=answer.status, headers=(*pairs, (b"via", VIA.encode())), body=stream or answer.body)

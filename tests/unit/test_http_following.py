@@ -21,7 +21,7 @@ from raftkv.api.answers import NodeStatus
 from raftkv.core.config import HttpSection
 from raftkv.http.handlers import following
 from raftkv.http.handlers.handler import begin
-from raftkv.http.messages import HttpRequest, HttpResponse, Stream
+from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node
 from tests.unit.test_http_server import FrontEnd, until
@@ -39,7 +39,7 @@ def following_of(node: Node, accept: str = LINES, query: bytes = b"") -> HttpRes
 
 def chunks_of(node: Node, accept: str = LINES) -> AsyncGenerator[bytes]:
     body = following_of(node, accept).body
-    assert isinstance(body, Stream)
+    assert isinstance(body, BodyStream)
     return body.chunks
 
 

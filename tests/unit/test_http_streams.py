@@ -14,7 +14,7 @@ import pytest
 from raftkv.http.door import streaming
 from raftkv.http.door.room import SHORT_PATIENCE_S, Room
 from raftkv.http.door.streaming import Streams
-from raftkv.http.messages import HttpResponse, Stream, StreamCutError
+from raftkv.http.messages import BodyStream, HttpResponse, StreamCutError
 from tests.unit.test_http_connections import Served, reset, run, until
 
 GET = b"GET /watch HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -67,7 +67,7 @@ class Streaming:
 
     async def __call__(self, scope: Any, _: Any, send: Any) -> None:
         assert self.streams is not None
-        response = HttpResponse(status=200, body=Stream(chunks=self._make(), idle=self._idle))
+        response = HttpResponse(status=200, body=BodyStream(chunks=self._make(), idle=self._idle))
         await self.streams.carry(response, scope, send)
 
 
@@ -324,13 +324,13 @@ def test_a_stream_too_many_is_refused_and_closed() -> None:
             await read_head(reader)
             assert app.streams is not None
             chunks = source.silence()
-            refused = await app.streams.admit(HttpResponse(status=200, body=Stream(chunks=chunks)))
+            refused = await app.streams.admit(HttpResponse(status=200, body=BodyStream(chunks=chunks)))
 
             assert refused.status == 429
             assert chunks.ag_frame is None
             reset(writer)
             await until(lambda: app.streams.open_count == 0)  # type: ignore[union-attr]
-            response = HttpResponse(status=200, body=Stream(chunks=source.silence()))
+            response = HttpResponse(status=200, body=BodyStream(chunks=source.silence()))
             assert await app.streams.admit(response) is response
 
     run(scenario)

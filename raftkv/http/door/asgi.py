@@ -37,7 +37,7 @@ from raftkv.http.door.carrying import (
 from raftkv.http.door.room import Room
 from raftkv.http.door.streaming import Streams
 from raftkv.http.handlers.handler import Context, begin, finish
-from raftkv.http.messages import HttpRequest, HttpResponse, Stream, join_headers
+from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import Metrics
 from raftkv.http.problems import internal_error, problem
 from raftkv.http.routes import ROUTES, Route
@@ -156,9 +156,9 @@ class Application:
                 response, name = await bridge.respond(self._flask, request)
                 if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
                     response = self._fitting(response, len(response.body), is_read=method in READ_METHODS)
-            if isinstance(response.body, Stream):
+            if isinstance(response.body, BodyStream):
                 response = await self.streams.admit(response)
-            if isinstance(response.body, Stream):
+            if isinstance(response.body, BodyStream):
                 self.room.held_bytes -= held_bytes
                 held_bytes = 0
                 self._observe(name, method, response, started_s)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from raftkv.core.errors import Code
 from raftkv.http.door.carrying import Message, Send
 from raftkv.http.door.room import Room
-from raftkv.http.messages import HttpResponse, Stream, StreamCutError
+from raftkv.http.messages import BodyStream, HttpResponse, StreamCutError
 from raftkv.http.problems import problem
 
 LINE_KEY: Final = "raftkv.line"
@@ -70,7 +70,7 @@ class Streams:
 
     async def admit(self, response: HttpResponse) -> HttpResponse:
         """``response``, or a refusal instead where it is a stream too many."""
-        if not isinstance(response.body, Stream) or len(self._open) < self._limit:
+        if not isinstance(response.body, BodyStream) or len(self._open) < self._limit:
             return response
         await response.body.chunks.aclose()
         return problem(Code.OVERLOADED, f"there are {len(self._open)} streams already; try again later")
@@ -78,7 +78,7 @@ class Streams:
     async def carry(self, response: HttpResponse, scope: Message, send: Send) -> None:
         """Send ``response``, whose body is a stream, to its end."""
         stream = response.body
-        assert isinstance(stream, Stream)
+        assert isinstance(stream, BodyStream)
         head = {"type": "http.response.start", "status": response.status, "headers": list(response.headers)}
         if scope["method"] == "HEAD":
             await stream.chunks.aclose()
@@ -104,7 +104,7 @@ class Streams:
 class _Outgoing:
     """One stream on its way out."""
 
-    def __init__(self, stream: Stream, room: Room, send: Send, line: Line | None) -> None:
+    def __init__(self, stream: BodyStream, room: Room, send: Send, line: Line | None) -> None:
         self._stream = stream
         self._room = room
         self._send = send
