@@ -24,14 +24,17 @@ MAX_NODES: Final = 64
 
 @click.command("status", short_help="Show every node of the cluster.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--follow", is_flag=True, help="Follow one node: a line now and whenever its status changes.")
 @connection.options
 @click.pass_context
-def status(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
+def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: Any) -> int:
     """Show every node of the cluster. Exit status 3 when none can serve writes and reads as they are by default.
 
     A line on standard error says when nodes are missing, and how many more may fail.
     """
     link = connection.chosen(context, given)
+    if follow:
+        return _follow(link, as_json=as_json)
     nodes = survey(link)
     told = advice.remark(nodes)
     if as_json:
@@ -49,6 +52,28 @@ def status(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
     reason = next((str(node["reason"]) for node in nodes if node.get("reason")), "no node is ready")
     exits.complain(told or reason)
     return exits.UNAVAILABLE
+
+
+def _follow(link: Connection, *, as_json: bool) -> int:
+    """Print a line for each status of the first server that answers, until the stream breaks off."""
+    with link.client() as client:
+        for found in client.follow():
+            output.write((msgspec.json.encode(found) if as_json else _line(found).encode()) + b"\n")
+    return exits.DONE
+
+
+def _line(found: dict[str, Any]) -> str:
+    """A status, or why there is none, in one line."""
+    if "code" in found:
+        return output.printable(f"no status: {found.get('detail')}")
+    peers = found.get("peers", ())
+    parts = [str(found.get("node")), str(found.get("role"))]
+    if not found.get("ring"):
+        parts += [f"term {found.get('term')}", f"leader {found.get('leader') or 'none'}"]
+    reachable = sum(1 for peer in peers if peer.get("reachable"))
+    parts += [f"revision {found.get('revision')}", f"peers {reachable}/{len(peers)}"]
+    parts.append("ready" if found.get("ready") else str(found.get("reason")))
+    return output.printable("  ".join(parts))
 
 
 def survey(link: Connection) -> list[dict[str, Any]]:

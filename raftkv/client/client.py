@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 import msgspec
 
@@ -41,6 +41,7 @@ from raftkv.client.calls import Call
 from raftkv.client.errors import SiblingsFound, not_found
 from raftkv.client.exchange import Exchange
 from raftkv.client.http1 import HttpAnswer
+from raftkv.client.reach import UnheardError
 from raftkv.client.records import Page, Record, json_from_body, page_from_json, record_from_json, siblings_from_json
 from raftkv.client.servers import TRUST_ENVIRONMENT, parse_servers
 from raftkv.core.config import ClusterSection
@@ -52,6 +53,9 @@ Default = TypeVar("Default")
 
 PAGE_LIMIT = 1000
 """How many records ``list`` asks for at a time; a server may give fewer."""
+
+SILENCE_S: Final = 15.0
+"""A stream says every five seconds that nothing happened; three times unheard, its server is gone."""
 
 
 class Client:
@@ -249,6 +253,20 @@ class Client:
         answer = self._read(paths.STATUS, {})
         _must_exist(answer)
         return json_from_body(answer.body)
+
+    def follow(self) -> Iterator[dict[str, Any]]:
+        """The status of the asked node, now and whenever it changes, from one node for as long as it is taken.
+
+        While the node's replica is away there is a problem instead, which has a ``code``. Raises ``DefiniteError`` when
+        the stream breaks off, and what any request raises.
+        """
+        accept = {"Accept": names.LINES}
+        call = Call(method="GET", path=paths.STATUS, headers=accept, is_read=True, repeatable=True)
+        with self._exchange.open(call, self._deadline_s(), SILENCE_S) as stream:
+            try:
+                yield from (json_from_body(line) for line in stream.lines() if line)
+            except UnheardError as error:
+                raise DefiniteError(Code.QUORUM_UNREACHABLE, f"the stream broke off: {error}") from None
 
     # -- writes
 

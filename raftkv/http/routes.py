@@ -202,7 +202,7 @@ _CLUSTER: Final = (
     _get(
         paths.STATUS,
         following.STATUS,
-        "This node's view of itself and its cluster; as a stream, now and whenever it changes, but without timeout",
+        "This node's view of itself and its cluster; as a stream, now and whenever it changes",
         answers.NodeStatus,
         events=True,
     ),

@@ -1,10 +1,12 @@
 """The status of real nodes as a stream, in both modes, at a node and through the proxy, while nodes are killed."""
 
 import json
+import subprocess
 
 import pytest
 import requests
 
+from raftkv.process.command import module
 from tests.integration.processes import RealCluster
 from tests.integration.test_proxy import proxy_for
 
@@ -64,3 +66,18 @@ def test_a_stream_through_the_proxy_is_cut_off_when_its_node_is_killed_and_anoth
             again = Follower(url)
             assert again.node != follower.node
             assert again.until(lambda found: found["ready"])["mode"] == mode
+
+
+def test_the_command_prints_a_line_now_and_one_for_a_write(tmp_path):
+    with RealCluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        command = [*module("raftkv"), "--server", cluster.url("n1", ""), "status", "--follow"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout.readline().endswith("revision 0  peers 0/0  ready\n")
+            assert requests.put(cluster.url("n1", "/kv/a"), data=b"v", timeout=10).ok
+            assert "  revision 1  " in follower.stdout.readline()
+            cluster.kill("n1")
+
+            assert follower.wait(15) == 3
+            assert follower.stderr.read().startswith("raftkv: the stream broke off: ")

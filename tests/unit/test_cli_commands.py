@@ -5,13 +5,14 @@ import socket
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from raftkv.cli import exits, main
 from raftkv.core.errors import Code
 from raftkv.launch import config_file
 from raftkv.process.command import module
-from tests.unit.fake_server import CUT, FakeServer, Told, json, problem, unused_url
+from tests.unit.fake_server import CUT, Dripping, FakeServer, Told, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
 MISSING = problem(404, "not_found", "no")
@@ -173,6 +174,23 @@ def test_servers_come_from_the_environment(capfd, monkeypatch):
 
         assert main.run(["get", "k"]) == 0
     assert capfd.readouterr().out == "v\n"
+
+
+def test_a_followed_status_is_a_line_whenever_it_changes_until_the_node_goes_away(run):
+    lost = {"code": "no_leader", "detail": "the replica is away"}
+    pieces = [msgspec.json.encode(one) + b"\n" for one in (STATUS, lost, {**STATUS, "leader": None, "ready": False})]
+    answer = Dripping([pieces[0], b"\n", *pieces[1:], CUT], headers={"Content-Type": "application/x-ndjson"})
+    status, out, err, server = run("status", "--follow", answers=[answer])
+
+    assert (status, err) == (3, "raftkv: the stream broke off: ended in the middle of the answer\n")
+    assert out.decode().splitlines() == [
+        "n1  leader  term 3  leader n1  revision 9  peers 0/1  ready",
+        "no status: the replica is away",
+        "n1  leader  term 3  leader none  revision 9  peers 0/1  None",
+    ]
+    assert server.asked[0].headers["accept"] == "application/x-ndjson"
+    status, out, _, _ = run("status", "--follow", "--json", answers=[Dripping(pieces)])
+    assert (status, out) == (0, b"".join(pieces))
 
 
 def test_status_shows_every_node_also_those_that_do_not_answer(run):

@@ -106,11 +106,13 @@ def test_a_replica_that_is_lost_or_silent_is_a_problem_and_its_return_is_a_statu
     asyncio.run(scenario())
 
 
-def test_a_stream_has_no_timeout_and_json_is_given_to_who_accepts_anything() -> None:
+def test_a_timeout_is_for_the_beginning_and_json_is_given_to_who_accepts_anything() -> None:
     node = Node()
 
     assert node("GET", "/status?timeout=3").status == 200
-    assert node("GET", "/status?timeout=3", accept=SSE).status == 400
+    assert node("HEAD", "/status?timeout=3", accept=SSE).status == 200
+    assert node("GET", "/status?timeout=none", accept=SSE).status == 400
+    assert node("GET", "/status?time=3", accept=SSE).status == 400
     assert node("GET", "/status", accept="*/*").headers["content-type"] == "application/json"
     assert node("HEAD", "/status", accept=f"text/html, {SSE};q=0.9").headers["content-type"] == SSE
     assert not node.solo.subscribers

@@ -16,7 +16,7 @@ import msgspec
 from raftkv.core.errors import Code
 from raftkv.core.results import Status
 from raftkv.http import events
-from raftkv.http.choices import Nothing, Timed, form_of
+from raftkv.http.choices import Timed, form_of
 from raftkv.http.handlers import cluster
 from raftkv.http.handlers.handler import Ask, Context, Handler
 from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
@@ -28,10 +28,10 @@ LOOK_S: Final = 1.0
 
 
 def _parse(request: HttpRequest, chosen: Timed, context: Context) -> Ask | HttpResponse:
+    """A stream begins at once, whatever ``timeout`` says, and has no deadline then."""
     form = events.form_of(request)
     if form is None:
         return cluster.STATUS.parse(request, chosen, context)
-    form_of(Nothing).read(request, context.sizes)  # a stream has no deadline
     if context.status() is None:
         return problem(Code.NO_LEADER, cluster.NOT_RUNNING, headers=context.node_header)
     return events.response(form, _changes(form, context), context.node_header)
