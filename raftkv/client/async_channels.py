@@ -23,7 +23,6 @@ from raftkv.client.http1 import (
     AnswerReader,
     Headers,
     HttpAnswer,
-    RequestForm,
 )
 from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnheardError, UnopenedError, unheard, unopened
 
@@ -265,13 +264,13 @@ class AsyncChannels:
 
         Raises ``UnopenedError`` or ``UnheardError``, and ``UsageError`` when it is no request.
         """
-        request, deadline_s = self._encoded(method, target, headers, body), time.monotonic() + timeout_s
+        request, deadline_s = self._host.form(method, headers).request(target, body), time.monotonic() + timeout_s
         async with self._lent(deadline_s) as channel:
             try:
                 async with asyncio.timeout(deadline_s - time.monotonic()):
                     return await channel.ask(request, method, body_bytes_max=ANSWER_BYTES_MAX)
-            except TimeoutError:
-                raise UnheardError("no answer in time", is_silence=True) from None
+            except TimeoutError as error:
+                raise unheard(error) from None
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -282,20 +281,17 @@ class AsyncChannels:
         ``timeout_s``: until the head is there. ``silence_s``: the longest that nothing may come after it.
         Raises as ``exchange``.
         """
-        request, deadline_s = self._encoded(method, target, headers, body), time.monotonic() + timeout_s
+        request, deadline_s = self._host.form(method, headers).request(target, body), time.monotonic() + timeout_s
         async with self._lent(deadline_s) as channel:
             try:
                 async with asyncio.timeout(deadline_s - time.monotonic()):
                     head = await channel.begin(request, method)
-            except TimeoutError:
-                raise UnheardError("no answer in time", is_silence=True) from None
+            except TimeoutError as error:
+                raise unheard(error) from None
             try:
                 yield AsyncStream(channel, head, silence_s)
             finally:
                 channel.end()
-
-    def _encoded(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
-        return RequestForm(method, [("Host", self._host.authority), *headers]).request(target, body)
 
     def close(self) -> None:
         """Drop the channels that nobody uses now."""

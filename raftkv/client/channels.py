@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 
 from raftkv.api import paths
 from raftkv.client.events import EventReader, LineReader, ServerSentEvent
-from raftkv.client.http1 import AnswerError, AnswerReader, HttpAnswer, RequestForm
+from raftkv.client.http1 import AnswerError, AnswerReader, Headers, HttpAnswer
 from raftkv.client.reach import (
     CONNECT_TIMEOUT_S,
     IDLE_S,
@@ -153,6 +153,21 @@ class Channels:
         finally:
             if process is self._changed:  # else this is a child's copy of its parent's call
                 self._give_back(host, channel)
+
+    def exchange(
+        self, host: Host, method: str, target: str, *, headers: Headers = (), body: bytes = b"", timeout_s: float
+    ) -> HttpAnswer:
+        """Send one request, ``Host`` and its length added, and wait for the whole answer; never sends it twice.
+
+        Raises ``UnopenedError`` or ``UnheardError``, and ``UsageError`` when it is no request.
+        """
+        request, deadline_s = host.form(method, headers).request(target, body), time.monotonic() + timeout_s
+        try:
+            with self.lend(host, deadline_s) as channel:
+                channel.send(request, deadline_s)
+                return channel.hear(method, deadline_s)
+        except (OSError, AnswerError) as error:
+            raise unheard(error) from None
 
     def close(self) -> None:
         """Close what nobody uses now; what is lent is closed when it comes back."""
@@ -314,7 +329,7 @@ def what_else(channels: Channels, host: Host, deadline_s: float) -> str | None:
     except (UnopenedError, TimeoutError):
         return None
     try:
-        channel.send(RequestForm("GET", [("Host", host.authority)]).request(paths.LIVEZ), limit_s)
+        channel.send(host.form("GET").request(paths.LIVEZ), limit_s)
         channel.hear("GET", limit_s)
     except TimeoutError:
         return None

@@ -11,7 +11,7 @@ import ssl
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from raftkv.client.http1 import AnswerError, CutError, UnreadableError
+from raftkv.client.http1 import AnswerError, CutError, Headers, RequestForm, UnreadableError
 from raftkv.core.errors import UsageError
 
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -37,6 +37,10 @@ class Host(NamedTuple):
     def authority(self) -> str:
         """As a request names it."""
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+    def form(self, method: str, headers: Headers = ()) -> RequestForm:
+        """Of requests to it; raises ``UsageError``."""
+        return RequestForm(method, [("Host", self.authority), *headers])
 
 
 def host_of(url: str) -> Host:
@@ -69,6 +73,8 @@ class UnheardError(Exception):
 
 def unheard(error: OSError | AnswerError) -> UnheardError:
     """What it means to who sent a request that the connection, or the answer, came to ``error``."""
+    if isinstance(error, TimeoutError):
+        return UnheardError("no answer in time", is_silence=True)
     if isinstance(error, UnreadableError):
         return UnheardError(f"unreadable answer: {error}")
     return UnheardError(f"connection lost: {error}" if isinstance(error, OSError) else str(error))

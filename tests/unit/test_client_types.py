@@ -87,3 +87,34 @@ def test_the_client_is_light():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert (found.stdout.strip(), found.stderr) == ("", "")
+
+
+UNIX_ONLY = (
+    "fcntl",
+    "grp",
+    "pwd",
+    "resource",
+    "termios",
+    "uvloop",
+    "gunicorn",
+    "lmdb",
+    "pysyncobj",
+    "rocksdict",
+    "flask",
+)
+
+IMPORT = """
+import sys
+for name in {absent!r}:
+    sys.modules[name] = None  # importing it fails
+import raftkv.client, raftkv.client.async_channels
+print(*sorted({{name.split(".")[1] for name in sys.modules if name.startswith("raftkv.")}}))
+"""
+
+
+def test_the_client_needs_nothing_of_a_server_nor_of_one_operating_system():
+    program = IMPORT.format(absent=UNIX_ONLY)
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert found.stderr == ""
+    assert found.stdout.split() == ["api", "client", "core"]

@@ -8,11 +8,14 @@ hold the HTTP of this machine, too, which is why differences are taken later. Bo
 from __future__ import annotations
 
 import contextlib
-import http.client
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from raftkv.api import paths
+from raftkv.client.channels import Channels
+from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.instruments.lab.record import Delay
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError
@@ -24,35 +27,35 @@ READS: Final = 30
 SHOWN_S: Final = 10.0
 KEY_PREFIX: Final = "probe"
 
+Ask = Callable[[Host, str, str], tuple[int, float, float]]
+
 
 def measured_delays(cluster: LocalCluster) -> tuple[Delay, ...]:
     """Delays of writes and of reads at every node; raises ``ClusterError`` when something does not answer."""
     found: list[Delay] = []
-    with contextlib.ExitStack() as stack:
-        connections = {}
-        for site in cluster.sites.values():
-            connection = http.client.HTTPConnection(site.http.host, site.http.port, timeout=SHOWN_S)
-            connections[site.id] = stack.enter_context(contextlib.closing(connection))
+    hosts = {site.id: Host(site.http.host, site.http.port) for site in cluster.sites.values()}
+    with contextlib.closing(Channels(tls_ca=None)) as channels:
+        ask = partial(_ask, channels)
         try:
             for origin in cluster.nodes:
                 for number in range(WRITES):
-                    found += _write(connections, origin, number)
-                found += _reads(connections[origin], origin)
-        except (OSError, http.client.HTTPException) as error:
+                    found += _write(ask, hosts, origin, number)
+                found += _reads(ask, hosts[origin], origin)
+        except (UnopenedError, UnheardError) as error:
             raise ClusterError(f"delays could not be measured: {error}") from None
     return tuple(found)
 
 
-def _write(connections: dict[str, http.client.HTTPConnection], origin: str, number: int) -> list[Delay]:
+def _write(ask: Ask, hosts: Mapping[str, Host], origin: str, number: int) -> list[Delay]:
     key = f"{KEY_PREFIX}/{origin}/{number}"
-    status, _, acknowledged_s = _ask(connections[origin], "PUT", f"{paths.filled(paths.KEY, key)}?w=1")
+    status, _, acknowledged_s = ask(hosts[origin], "PUT", f"{paths.filled(paths.KEY, key)}?w=1")
     if status not in (200, 201):
         raise ClusterError(f"{origin} refuses a write: {status}")
     found = []
-    missing = [node for node in connections if node != origin]
+    missing = [node for node in hosts if node != origin]
     while missing:
         for node in list(missing):
-            status, began_s, ended_s = _ask(connections[node], "GET", f"{paths.LOCAL_READ}?key={key}")
+            status, began_s, ended_s = ask(hosts[node], "GET", f"{paths.LOCAL_READ}?key={key}")
             if status == 200:
                 missing.remove(node)
                 seconds = (began_s + ended_s) / 2 - acknowledged_s
@@ -62,20 +65,18 @@ def _write(connections: dict[str, http.client.HTTPConnection], origin: str, numb
     return found
 
 
-def _reads(connection: http.client.HTTPConnection, origin: str) -> list[Delay]:
+def _reads(ask: Ask, host: Host, origin: str) -> list[Delay]:
     found, path = [], paths.filled(paths.KEY, f"{KEY_PREFIX}/{origin}/0")
     for number in range(READS):
         for replicas in (1, 2):
-            _, began_s, ended_s = _ask(connection, "GET", f"{path}?r={replicas}")
+            _, began_s, ended_s = ask(host, "GET", f"{path}?r={replicas}")
             seconds = ended_s - began_s
             found.append(Delay(kind="read", origin=origin, number=number, replicas=replicas, seconds=seconds))
     return found
 
 
-def _ask(connection: http.client.HTTPConnection, method: str, target: str) -> tuple[int, float, float]:
+def _ask(channels: Channels, host: Host, method: str, target: str) -> tuple[int, float, float]:
     """The status, and when the request was sent and answered."""
     began_s = time.monotonic()
-    connection.request(method, target, b"x" if method == "PUT" else None)
-    response = connection.getresponse()
-    response.read()
-    return response.status, began_s, time.monotonic()
+    answer = channels.exchange(host, method, target, body=b"x" if method == "PUT" else b"", timeout_s=SHOWN_S)
+    return answer.status, began_s, time.monotonic()

@@ -7,7 +7,6 @@ Rules. Whatever way the ``with`` block is left, every process has ended. Every w
 from __future__ import annotations
 
 import abc
-import http.client
 import random
 import socket
 import subprocess
@@ -20,6 +19,8 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
+from raftkv.client.channels import Channels
+from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import Address
 from raftkv.instruments.local.processes import Part, Paused, alive, descendants, members
 
@@ -190,16 +191,16 @@ class LocalNodes(abc.ABC):
     ) -> tuple[int, dict[str, str], bytes]:
         """The status, headers (lower case) and body of the answer; raises ``ClusterError`` when there is none."""
         address = self.sites[node].http
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
+        channels, host = Channels(tls_ca=None), Host(address.host, address.port)
         headers = self._headers(method, path, body) | ({"Content-Type": content_type} if content_type else {})
         try:
-            connection.request(method, path, body or None, headers)
-            response = connection.getresponse()
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        except (OSError, http.client.HTTPException) as error:
+            answer = channels.exchange(host, method, path, headers=headers.items(), body=body, timeout_s=timeout_s)
+        except (UnopenedError, UnheardError) as error:
             raise ClusterError(f"{address}: {method} {path}: {error}") from None
         finally:
-            connection.close()
+            channels.close()
+        told = {name.decode(): value.decode("latin-1") for name, value in answer.headers}
+        return answer.status, told, answer.body
 
     def _headers(self, method: str, path: str, body: bytes) -> dict[str, str]:  # noqa: ARG002  some kinds sign them
         return {}
