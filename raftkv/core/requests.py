@@ -98,31 +98,42 @@ Operation = Put | Delete | Get
 Query = Get | List
 
 
-class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="write"):
-    """Apply independent operations, in order, in one replicated step.
+class Placing(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What only a request to a leaderless cluster chooses: which replicas, and what they are to take as seen.
 
-    ``acks`` is how many replicas must have the write durably before the answer: ``MAJORITY``, or a count (1 is the
-    leader alone). ``idempotency_key``: a repeat with the same key and the same operations returns the first outcome.
-    Quorum mode only: ``n`` replicas are asked, fallbacks stand in for unreachable ones if ``sloppy`` (``None``: as
-    configured), and ``context`` is the causal context that the client read before (Dynamo, section 4.4).
+    ``n`` replicas are asked, fallbacks stand in for unreachable ones if ``sloppy`` (``None``: as configured), and
+    ``context`` is the causal context that a writer read before (Dynamo, section 4.4).
     """
 
-    operations: tuple[Operation, ...]
-    acks: int = MAJORITY
-    idempotency_key: Annotated[str, Meta(min_length=1)] | None = None
     n: int = DEFAULT
     sloppy: bool | None = None
     context: bytes = b""
 
 
+AS_CONFIGURED: Final = Placing()
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="write"):
+    """Apply independent operations, in order, in one replicated step.
+
+    ``acks`` is how many replicas must have the write durably before the answer: ``MAJORITY``, or a count (1 is the
+    leader alone). ``idempotency_key``: a repeat with the same key and the same operations returns the first outcome.
+    A mode that cannot give what a request names refuses it.
+    """
+
+    operations: tuple[Operation, ...]
+    acks: int = MAJORITY
+    idempotency_key: Annotated[str, Meta(min_length=1)] | None = None
+    placing: Placing | None = None
+
+
 class Read(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="read"):
-    """Answer ``query`` at ``consistency``; an eventual read takes the newest of ``r`` of the key's ``n`` replicas."""
+    """Answer ``query`` at ``consistency``; an eventual read takes the newest of ``r`` of the key's replicas."""
 
     query: Query
     consistency: Consistency = Consistency.LINEARIZABLE
     r: int = DEFAULT
-    n: int = DEFAULT
-    sloppy: bool | None = None
+    placing: Placing | None = None
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="barrier"):

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from raftkv.api.headers import CONTEXT, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, Header
-from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Match
+from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Match, Placing
 from raftkv.http import parameters, replicas
 from raftkv.http.messages import HttpRequest
 from raftkv.http.parameters import flag, seconds, whole_number
@@ -36,12 +36,22 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
 
 
-class Reading(Timed, frozen=True, kw_only=True):
+class Placed(Timed, frozen=True, kw_only=True):
+    """Which replicas are asked, where there is a choice; see ``raftkv.core.requests.Placing``."""
+
+    n: int = DEFAULT
+    sloppy: bool | None = None
+
+    @property
+    def placing(self) -> Placing | None:
+        """The same for the replica; ``None`` where nothing was chosen."""
+        return Placing(n=self.n, sloppy=self.sloppy) if self.n or self.sloppy is not None else None
+
+
+class Reading(Placed, frozen=True, kw_only=True):
     """How a read is made; see ``raftkv.core.requests.Read``."""
 
     consistency: Consistency | None = None
-    n: int = DEFAULT
-    sloppy: bool | None = None
     r: int = DEFAULT
 
     @property
@@ -73,11 +83,9 @@ class Listing(Reading, frozen=True, kw_only=True):
     keys_only: bool = False
 
 
-class Batching(Timed, frozen=True, kw_only=True):
+class Batching(Placed, frozen=True, kw_only=True):
     """How writes are made, whatever they are about; see ``raftkv.core.requests.Write``."""
 
-    n: int = DEFAULT
-    sloppy: bool | None = None
     w: int = MAJORITY
     redirect: bool = False
     idempotency_key: str | None = None
@@ -88,6 +96,13 @@ class Writing(Batching, frozen=True, kw_only=True):
 
     match: Match | None = None
     context: bytes = b""
+
+    @property
+    def placing(self) -> Placing | None:
+        """See ``Placed``."""
+        if self.context:
+            return Placing(n=self.n, sloppy=self.sloppy, context=self.context)
+        return super().placing
 
 
 class Putting(Writing, frozen=True, kw_only=True):

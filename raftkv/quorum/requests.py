@@ -7,12 +7,14 @@ from collections.abc import Callable
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
+    AS_CONFIGURED,
     AddMember,
     Barrier,
     Configure,
     Consistency,
     Delete,
     Inspect,
+    Placing,
     Put,
     Read,
     RemoveMember,
@@ -82,12 +84,12 @@ class QuorumRequests:
     def _begin(self, request: Request, deadline_s: float, pending: Pending) -> None:
         match request:
             case Write():
-                n, r, w = self._sizes(request.n, 0, request.acks)
+                n, r, w = self._sizes(request.placing, 0, request.acks)
                 self._coordination.write(request, deadline_s, pending, n=n, r=r, w=w)
             case Read() if request.consistency is Consistency.LOCAL:
                 pending.resolve(self._local.read(request))
             case Read():
-                n, r, _ = self._sizes(request.n, request.r, 0)
+                n, r, _ = self._sizes(request.placing, request.r, 0)
                 self._coordination.read(request, deadline_s, pending, n=n, r=r)
             case StoreHere():
                 self._local.store(request, pending)
@@ -126,7 +128,7 @@ class QuorumRequests:
     def _bad_read(self, read: Read) -> Refused | None:
         if read.consistency not in OFFERS:
             return NO_LEVEL
-        return self._too_many("r", read.r, read.n)
+        return self._too_many("r", read.r, read.placing)
 
     def _bad_write(self, write: Write) -> Refused | None:
         fault = self._timeliness.fault
@@ -136,25 +138,25 @@ class QuorumRequests:
             return NO_IDEMPOTENCY
         if any(isinstance(one, Put | Delete) and one.match is not None for one in write.operations):
             return NO_MATCH
-        if write.context:
+        if write.placing is not None and write.placing.context:
             if not self._keeps_siblings:
                 return NOT_KEPT
             try:
-                decode_context(write.context)
+                decode_context(write.placing.context)
             except MalformedStateError:
                 return Refused(code=Code.BAD_REQUEST, detail="the causal context is not one that a read has given")
-        return self._too_many("w", write.acks, write.n)
+        return self._too_many("w", write.acks, write.placing)
 
-    def _too_many(self, name: str, asked: int, n: int) -> Refused | None:
-        n = n or self._members.sizes[0]
+    def _too_many(self, name: str, asked: int, placing: Placing | None) -> Refused | None:
+        n = (placing or AS_CONFIGURED).n or self._members.sizes[0]
         if asked > n:
             return Refused(code=Code.BAD_REQUEST, detail=f"{name}: {asked} is more than n, which is {n}")
         return None
 
-    def _sizes(self, n: int, r: int, w: int) -> tuple[int, int, int]:
+    def _sizes(self, placing: Placing | None, r: int, w: int) -> tuple[int, int, int]:
         """What is asked for, and the cluster's own numbers for the rest."""
         usual_n, usual_r, usual_w = self._members.sizes
-        n = n or usual_n
+        n = (placing or AS_CONFIGURED).n or usual_n
         return n, r or min(usual_r, n), w or min(usual_w, n)
 
     def _configure(self, request: Configure, pending: Pending) -> None:

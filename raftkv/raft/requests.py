@@ -100,7 +100,7 @@ class RaftRequests:
         acks = usual_w if write.acks == MAJORITY and usual_w != self._electorate.majority else write.acks
         if not 0 <= acks <= size:
             pending.resolve(Refused(code=Code.BAD_REQUEST, detail=f"w={acks}, but the cluster has {size} nodes"))
-        elif write.n != DEFAULT or write.sloppy is not None or write.context:
+        elif write.placing is not None:
             pending.resolve(NOT_OF_RAFT)
         elif is_read(write):
             self._readers.submit_several(write, deadline_s, pending)

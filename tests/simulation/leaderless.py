@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from raftkv.core.requests import Consistency, Delete, Get, Put, Read, Write
+from raftkv.core.requests import Consistency, Delete, Get, Placing, Put, Read, Write
 from raftkv.core.results import Record, Siblings
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.quorum import QuorumMode, quorum_settings
+
+
+def placing(**chosen):
+    return Placing(**chosen) if chosen else None
 
 
 class Leaderless(SimulatedCluster):
@@ -35,16 +39,16 @@ class Leaderless(SimulatedCluster):
         return pending.outcome
 
     def written(self, key, value, *, w=0, **more):
-        return Write(operations=(Put(key=key, value=value),), acks=w, **more)
+        return Write(operations=(Put(key=key, value=value),), acks=w, placing=placing(**more))
 
     def put(self, node, key, value, *, w=0, **more):
         return self.ask(node, self.written(key, value, w=w, **more))
 
     def delete(self, node, key, *, w=0, **more):
-        return self.ask(node, Write(operations=(Delete(key=key),), acks=w, **more))
+        return self.ask(node, Write(operations=(Delete(key=key),), acks=w, placing=placing(**more)))
 
     def read(self, node, key, *, r=0, **more):
-        return self.ask(node, Read(query=Get(key=key), consistency=Consistency.EVENTUAL, r=r, **more))
+        return self.ask(node, Read(query=Get(key=key), consistency=Consistency.EVENTUAL, r=r, placing=placing(**more)))
 
     def get(self, node, key, *, r=0, **more):
         """The value, the values, or ``None``."""

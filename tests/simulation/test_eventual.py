@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import Barrier, Consistency, Delete, Get, List, Read, Write
+from raftkv.core.requests import Barrier, Consistency, Delete, Get, List, Placing, Read, Write
 from raftkv.core.results import Answer, Missing, Page
 from raftkv.raft.messages import RecordAnswer, View, encode
 from raftkv.raft.reading.eventual import EventualReads
@@ -149,13 +149,13 @@ def test_without_r_a_majority_is_read():
         (Read(query=Get(key=b"k"), consistency=Consistency.EVENTUAL, r=-1), Code.BAD_REQUEST),
         (Read(query=Get(key=b"k"), consistency=Consistency.LOCAL, r=2), Code.BAD_REQUEST),
         (Read(query=Get(key=b"k"), r=2), Code.BAD_REQUEST),
-        (Read(query=Get(key=b"k"), consistency=Consistency.EVENTUAL, n=3), Code.NOT_SUPPORTED),
-        (Read(query=Get(key=b"k"), sloppy=True), Code.NOT_SUPPORTED),
+        (Read(query=Get(key=b"k"), consistency=Consistency.EVENTUAL, placing=Placing(n=3)), Code.NOT_SUPPORTED),
+        (Read(query=Get(key=b"k"), placing=Placing(sloppy=True)), Code.NOT_SUPPORTED),
         (Read(query=List(start=b"", end=None, limit=9), consistency=Consistency.EVENTUAL, r=2), Code.NOT_SUPPORTED),
         (Barrier(consistency=Consistency.EVENTUAL), Code.NOT_SUPPORTED),
-        (Write(operations=(), n=3), Code.NOT_SUPPORTED),
-        (Write(operations=(), sloppy=False), Code.NOT_SUPPORTED),
-        (Write(operations=(), context=b"c"), Code.NOT_SUPPORTED),
+        (Write(operations=(), placing=Placing(n=3)), Code.NOT_SUPPORTED),
+        (Write(operations=(), placing=Placing(sloppy=False)), Code.NOT_SUPPORTED),
+        (Write(operations=(), placing=Placing(context=b"c")), Code.NOT_SUPPORTED),
     ],
 )
 def test_what_raft_mode_cannot_give_is_refused(request_, code):

@@ -12,6 +12,7 @@ from raftkv.core.requests import (
     Configure,
     Consistency,
     Inspect,
+    Placing,
     Read,
     RemoveMember,
     Repair,
@@ -55,7 +56,7 @@ def test_a_read_names_its_replicas(node: LeaderlessNode, target: str) -> None:
     node("GET", f"{target}{join}r=1&n=2&sloppy=0")
     read = last(node, Read)
 
-    assert (read.r, read.n, read.sloppy, read.consistency) == (1, 2, False, Consistency.EVENTUAL)
+    assert (read.r, read.placing.n, read.placing.sloppy, read.consistency) == (1, 2, False, Consistency.EVENTUAL)
 
 
 @pytest.mark.parametrize("level", ["linearizable", "lease"])
@@ -120,7 +121,7 @@ def test_siblings_are_all_shown_with_a_context_that_resolves_them(node: Leaderle
     }
     assert "etag" not in answer.headers
     resolved = node("PUT", "/kv/a", b"both", raftkv_context=answer.headers["raftkv-context"])
-    assert (resolved.status, last(node, Write).context) == (200, b"\xfb\xff\x00seen")
+    assert (resolved.status, last(node, Write).placing.context) == (200, b"\xfb\xff\x00seen")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_siblings_are_all_shown_with_a_context_that_resolves_them(node: Leaderle
 def test_every_write_of_one_key_takes_a_context(node: LeaderlessNode, method: str, target: str, body: Any) -> None:
     node(method, target, body, raftkv_context="c2Vlbg")
 
-    assert last(node, Write).context == b"seen"
+    assert last(node, Write).placing.context == b"seen"
 
 
 def test_a_missing_key_has_a_context_as_well(node: LeaderlessNode) -> None:
@@ -200,7 +201,8 @@ def test_a_write_names_its_replicas(node: LeaderlessNode, query: str, acks: int,
     node("PUT", f"/kv/a{query}", b"v")
     write = last(node, Write)
 
-    assert (write.acks, write.n, write.sloppy) == (acks, n, sloppy)
+    placing = write.placing or Placing()
+    assert (write.acks, placing.n, placing.sloppy) == (acks, n, sloppy)
 
 
 @pytest.mark.parametrize(

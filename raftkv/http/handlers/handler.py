@@ -23,7 +23,7 @@ from raftkv.core.replicator import Hear, Subscription
 from raftkv.core.requests import Consistency, Delete, Get, Operation, Put, Query, Read, Request, Write, is_read
 from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
 from raftkv.http import problems, replicas
-from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, Writing, form_of
+from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, form_of
 from raftkv.http.door.admission import Admission
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
@@ -130,7 +130,7 @@ def read(query: Query, chosen: Reading, request: HttpRequest, context: Context) 
     status = context.last_status()
     level = _level(chosen, None if status is None else status.offers)
     if level is Consistency.EVENTUAL:
-        wanted = Read(query=query, consistency=level, r=chosen.r, n=chosen.n, sloppy=chosen.sloppy)
+        wanted = Read(query=query, consistency=level, r=chosen.r, placing=chosen.placing)
     else:
         wanted = Read(query=query, consistency=level)
     return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
@@ -226,9 +226,7 @@ def write_ask(
         operations=operations,
         acks=chosen.w,
         idempotency_key=chosen.idempotency_key,
-        n=chosen.n,
-        sloppy=chosen.sloppy,
-        context=chosen.context if isinstance(chosen, Writing) else b"",
+        placing=chosen.placing,
     )
     return Ask(request=write, timeout_s=timeout_s(chosen, context), http=request, subject=subject)
 

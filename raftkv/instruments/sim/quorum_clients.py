@@ -20,6 +20,7 @@ from raftkv.core.requests import (
     Delete,
     Get,
     List,
+    Placing,
     Put,
     Read,
     RemoveMember,
@@ -119,7 +120,7 @@ class QuorumClients(Clients):
         if kind == "list":
             asked = self._asked(client, b"", kind)
             query = List(start=b"k", end=b"l", limit=self._random.choice((1, 2, 100)))
-            return [asked], Read(query=query, consistency=Consistency.EVENTUAL, n=asked.n, r=asked.r)
+            return [asked], Read(query=query, consistency=Consistency.EVENTUAL, r=asked.r, placing=Placing(n=asked.n))
         count = self._random.randint(2, 3) if kind == "batch" else 1
         keys = [PASSING] if kind == "passing put" else self._random.sample(self._keys, min(count, len(self._keys)))
         written = [self._asked(client, key, "delete" if kind == "delete" else "put") for key in keys]
@@ -134,7 +135,9 @@ class QuorumClients(Clients):
         for one in written:
             one.n, one.w, one.is_strict, one.context = first.n, first.w, first.is_strict, context
         sloppy = False if first.is_strict else None
-        return written, Write(operations=operations, n=first.n, acks=first.w, sloppy=sloppy, context=context)
+        return written, Write(
+            operations=operations, acks=first.w, placing=Placing(n=first.n, sloppy=sloppy, context=context)
+        )
 
     def _asked(self, client: Client, key: bytes, kind: str) -> Asked:
         n, r, w = self._random.choice(self._quorum.sizes)
@@ -146,7 +149,8 @@ class QuorumClients(Clients):
 
     def _read(self, asked: Asked) -> Read:
         sloppy = False if asked.is_strict else None
-        return Read(query=Get(key=asked.key), consistency=Consistency.EVENTUAL, n=asked.n, r=asked.r, sloppy=sloppy)
+        placing = Placing(n=asked.n, sloppy=sloppy)
+        return Read(query=Get(key=asked.key), consistency=Consistency.EVENTUAL, r=asked.r, placing=placing)
 
     def _send(self, client: Client, asked: list[Asked], request: Request, node: str, timeout_s: float) -> None:
         call = _Call(client, asked, request, node)

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Consistency, Delete, Get, List, Put, Read, Write
+from raftkv.core.requests import AS_CONFIGURED, Consistency, Delete, Get, List, Placing, Put, Read, Write
 from raftkv.core.results import Answer, Missing, Record, Siblings
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import Dispatch, Group
@@ -63,7 +63,7 @@ class Coordination:
 
     def write(self, write: Write, deadline_s: float, pending: Pending, *, n: int, r: int, w: int) -> None:
         """Take the operations of ``write``; those of one key follow each other."""
-        sloppy = self._dispatch.settings.sloppy if write.sloppy is None else write.sloppy
+        sloppy = self._sloppy(write.placing)
         group = Group(write, deadline_s, pending, n=n, r=r, w=w, sloppy=sloppy, settled=self._settled)
         keys: set[bytes] = set()
         for position, operation in enumerate(write.operations):
@@ -79,9 +79,13 @@ class Coordination:
         if isinstance(query, List):
             self._begin(RunningPage(dispatch, query, deadline_s, pending, n=n, r=r))
             return
-        sloppy = dispatch.settings.sloppy if read.sloppy is None else read.sloppy
+        sloppy = self._sloppy(read.placing)
         targets = dispatch.placement.read_targets(query.key, n, sloppy=sloppy)
         self._begin(RunningRead(dispatch, query, targets, deadline_s, pending, needed=r))
+
+    def _sloppy(self, placing: Placing | None) -> bool:
+        chosen = (placing or AS_CONFIGURED).sloppy
+        return self._dispatch.settings.sloppy if chosen is None else chosen
 
     def begin(self) -> None:
         """Begin what was gathered."""
@@ -156,7 +160,7 @@ class Coordination:
         self._begin(RunningWrites(dispatch, writes, targets, needed=kind.w, attempt=attempt, try_again=self._try_again))
 
     def _begin_with_siblings(self, wanted: Wanted) -> None:
-        context = wanted.group.write.context
+        context = (wanted.group.write.placing or AS_CONFIGURED).context
         if context or isinstance(wanted.operation, Put):
             self._begin_event(wanted, context)
         else:
@@ -187,7 +191,7 @@ class Coordination:
         one = Pending()
         one.when_done(done)
         query = Get(key=group.write.operations[position].key)
-        read = Read(query=query, consistency=Consistency.EVENTUAL, sloppy=group.sloppy)
+        read = Read(query=query, consistency=Consistency.EVENTUAL, placing=Placing(sloppy=group.sloppy))
         self.read(read, group.deadline_s, one, n=group.n, r=group.r)
 
     def _begin(self, running: RunningWrites | RunningEvent | RunningRead | RunningPage) -> None:

@@ -149,7 +149,7 @@ class Readers:
         """How many replicas must be read, or why they cannot be."""
         if isinstance(request, Barrier):
             return 1 if request.consistency is not Consistency.EVENTUAL else NOT_OF_RAFT
-        if request.n != DEFAULT or request.sloppy is not None:
+        if request.placing is not None:
             return NOT_OF_RAFT
         if request.consistency is Consistency.EVENTUAL and self._readmission.is_recovering:
             return Refused(code=Code.QUORUM_UNREACHABLE, detail=self._readmission.reason)
