@@ -1,0 +1,151 @@
+"""Parts of raft need of the engine what they declare, and no more: here they work on one that is none."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.identity import Standing
+from raftkv.core.voters import Voters
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.leadership.agreed_time import AgreedTime
+from raftkv.raft.leadership.elections import Elections
+from raftkv.raft.leadership.handover import Handover
+from raftkv.raft.leadership.voting import Voting
+from raftkv.raft.messages import HandOver, PreVote, PreVoteAnswer, RequestVote
+from raftkv.raft.reading.rounds import ReadRounds
+from raftkv.raft.room import Room
+from raftkv.raft.standing.divergence import Divergence
+from raftkv.raft.standing.participation import Participation
+from raftkv.raft.standing.readmission import Memory, Readmission
+
+TIMEOUT_S = 1.0
+
+
+class Engine:
+    """Answers the ports of several parts; remembers what it was told, and what was posted."""
+
+    def __init__(self, *, is_leader=False, matches=(), up=("b", "c")):
+        self.term, self.is_leader, self.leads_committed_term, self.leader_id = 3, is_leader, is_leader, "a"
+        self.last_index, self.last_term, self.election_deadline_s = 10, 3, 0.0
+        self.handed_over_term = None
+        self.posted, self.votes_asked = [], []
+        self._matches, self._up = dict(matches), up
+
+    def post(self, peer, message):
+        self.posted.append((peer, message))
+
+    def is_up(self, peer):
+        return peer in self._up
+
+    def match_index(self, peer):
+        return self._matches[peer]
+
+    def match_indexes(self):
+        return self._matches
+
+    def take_vote_request(self, peer, _request):
+        self.votes_asked.append(peer)
+
+
+class Setting(SimpleNamespace):
+    def __init__(self, engine, *, free_bytes=100, standing=Standing.MEMBER):
+        electorate = Electorate("a", Voters.of("abc"))
+        super().__init__(
+            electorate=electorate,
+            room=Room(lambda: free_bytes, reserve_bytes=50),
+            rounds=ReadRounds(electorate, election_timeout_s=TIMEOUT_S, drift_bound=0.0, heartbeat_s=0.1),
+            elections=Elections(
+                electorate=electorate, election_timeout_s=TIMEOUT_S, started_at_s=0.0, random=random.Random(1)
+            ),
+            readmission=Readmission(
+                electorate, Memory(standing=standing), nonce=1, heartbeat_s=0.1, save=lambda _memory: None
+            ),
+        )
+        self.room.check(0.0)
+        self.voting = Voting(
+            electorate,
+            core=engine,
+            ballots=engine,
+            outgoing=engine,
+            elections=self.elections,
+            rounds=self.rounds,
+            agreed_time=AgreedTime(electorate),
+            readmission=self.readmission,
+            room=self.room,
+            election_timeout_s=TIMEOUT_S,
+        )
+
+
+def test_who_would_be_elected_stands_and_who_would_not_be_asks_again_later():
+    engine = Engine()
+    voting = Setting(engine).voting
+    voting.work(2.0)
+    asked = {peer: message for peer, message in engine.posted if isinstance(message, PreVote)}
+
+    assert set(asked) == {"b", "c"}
+    assert 2.0 < engine.election_deadline_s < float("inf")
+    answer = PreVoteAnswer(term=3, round=asked["b"].round, granted=True)
+    voting.handlers()[PreVoteAnswer]("b", answer, 2.0)
+    voting.work(2.1)
+    assert engine.election_deadline_s == float("-inf")
+
+
+def test_a_vote_is_withheld_after_hearing_from_a_leader_but_not_from_whom_that_one_chose():
+    engine = Engine()
+    setting = Setting(engine)
+    setting.elections.heard(5.0)
+    take = setting.voting.handlers()[RequestVote]
+    take("b", RequestVote(term=4, last_log_index=10, last_log_term=3), 5.5)
+
+    assert engine.votes_asked == []
+    take("c", RequestVote(term=4, last_log_index=10, last_log_term=3, handed_over=True), 5.5)
+    assert engine.votes_asked == ["c"]
+
+
+def test_a_leader_without_room_tells_the_member_with_room_that_lacks_nothing():
+    engine = Engine(is_leader=True, matches={"b": 4, "c": 10})
+    setting, forsworn = Setting(engine, free_bytes=10), []
+    handover = Handover(
+        core=engine,
+        outgoing=engine,
+        room=setting.room,
+        election_timeout_s=TIMEOUT_S,
+        held_bytes=100,
+        forswear=forsworn.append,
+    )
+    handover.told("c", has_room=True)
+    handover.work(1.0)
+
+    assert engine.posted == [("c", HandOver(term=3))]
+    assert forsworn == [3]
+
+
+def repair(*, standing, up):
+    engine = Engine(up=up)
+    setting = Setting(engine, standing=standing)
+    divergence = Divergence(setting.electorate, heartbeat_s=0.1)
+    for peer in up:
+        divergence.told(peer, 1, 7)
+    participation = Participation(
+        setting.electorate,
+        core=engine,
+        outgoing=engine,
+        rounds=setting.rounds,
+        readmission=setting.readmission,
+        divergence=divergence,
+        turn_away=lambda _refusal: None,
+    )
+    return participation.repair(), participation.discards
+
+
+def test_only_a_node_that_is_wrong_is_repaired_and_only_when_all_others_are_there():
+    sound, sound_discards = repair(standing=Standing.MEMBER, up=("b", "c"))
+    alone, alone_discards = repair(standing=Standing.DIVERGED, up=("b",))
+    _, discards = repair(standing=Standing.DIVERGED, up=("b", "c"))
+
+    assert isinstance(sound, Refused)
+    assert sound.code is Code.NOT_SUPPORTED
+    assert alone.code is Code.QUORUM_UNREACHABLE
+    assert (sound_discards, alone_discards, discards) == (False, False, True)
