@@ -58,13 +58,13 @@ COMMON: Final[dict[str, Remedy]] = {
         around(greeting, "misfit", _disks_not_looked_at),
         gives(greeting, "own_fault", ""),
     ),
-    "read by all": rule("only what every member reads is proposed", gives(RaftRequests, "_not_read")),
     "rules": rule("nodes with other rules take no part", gives(identity, "differences", "")),
 }
 """Of both modes."""
 
 STANDING: Final[dict[str, Remedy]] = {
     **COMMON,
+    "read by all": rule("only what every member reads is proposed", gives(RaftRequests, "_not_read")),
     "emptied disks": rule(
         "a node with an emptied disk does not count",
         gives(Readmission, "met"),
