@@ -167,7 +167,7 @@ class StoreHere(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="repair"):
-    """Quorum mode: compare this node's ranges with every reachable replica of them now, and exchange what differs."""
+    """Let this node hold what others do: range by range, or, where there is a leader, all anew if it is wrong."""
 
 
 class AddMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="add_member"):
