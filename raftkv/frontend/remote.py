@@ -2,10 +2,11 @@
 
 Everything submitted in one turn of the event loop leaves in one write. Rules: every request has an outcome by its
 deadline, give or take ``SWEEP_S``, whatever the replica does; a replica that fell silent, or reads nothing, is asked
-nothing more; when the replica is gone, what was never written to the socket is refused, what was written is refused if
-it is a read and *unknown* if it is a write; nothing is ever sent twice. The connection is made anew, with growing
-pauses, for as long as this object is open. Subscribers hear every pulse besides what the replica announces, ``None``
-when it is gone, and what the next one shows when it is there. This module must not import ``raft`` or ``http``.
+nothing more; a replica of another build (``wire.Build``) is asked nothing at all; when the replica is gone, what was
+never written to the socket is refused, what was written is refused if it is a read and *unknown* if it is a write;
+nothing is ever sent twice. The connection is made anew, with growing pauses, for as long as this object is open.
+Subscribers hear every pulse besides what the replica announces, ``None`` when it is gone, and what the next one shows
+when it is there. This module must not import ``raft`` or ``http``.
 """
 
 from __future__ import annotations
@@ -84,6 +85,9 @@ class RemoteReplicator:
         self._connecting: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        self._absent = NOT_RUNNING
+        """What is said while there is no connection."""
+
         self._next_id = 1
         self._waiting: dict[int, _Waiting] = {}
         self._deadlines = Deadlines()
@@ -115,6 +119,11 @@ class RemoteReplicator:
         return self._status
 
     @property
+    def silence(self) -> str:
+        """Why there is no pulse, for a person."""
+        return (_STUCK if self._connection is not None else self._absent).detail
+
+    @property
     def last_pulse(self) -> Status | None:
         """The last status that was ever heard: what is known of the applied state that local reads are served from."""
         return self._status
@@ -123,7 +132,7 @@ class RemoteReplicator:
         """See ``Replicator``; raises ``DefiniteError`` while there is none to tell."""
         status = self.pulse
         if status is None:
-            raise DefiniteError(NOT_RUNNING.code, NOT_RUNNING.detail, retry_after_s=NOT_RUNNING.retry_after_s)
+            raise DefiniteError(Code.NO_LEADER, self.silence, retry_after_s=1.0)
         return status
 
     def subscribe(self, hear: Hear) -> Subscription:
@@ -150,7 +159,7 @@ class RemoteReplicator:
             if self._state is not None and self._read_here(request, deadline_s, pending):
                 return pending
         if self._connection is None:
-            pending.resolve(NOT_RUNNING)
+            pending.resolve(self._absent)
         elif self._is_stuck:
             pending.resolve(_STUCK)
         elif self._is_full:
@@ -309,18 +318,33 @@ class RemoteReplicator:
         pause_s = _RECONNECT_FIRST_S
         while True:
             connection = _Connection(self)
-            with contextlib.suppress(OSError):
+            try:
                 await self._loop.create_unix_connection(lambda made=connection: made, self._path)  # type: ignore[misc]
+            except OSError:
+                self._absent = NOT_RUNNING
+            else:
                 await connection.lost.wait()
-                pause_s = _RECONNECT_FIRST_S
+                if connection.is_known:
+                    pause_s = _RECONNECT_FIRST_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _RECONNECT_LIMIT_S)
 
     def connected(self, connection: _Connection) -> None:
-        """The replica is there; its pulse follows at once."""
+        """The replica is there, and of this build; its pulse follows at once."""
         self._connection = connection
+        self._absent = NOT_RUNNING
         if self._subscribers:
             self._wish(True)  # noqa: FBT003
+
+    def mismatched(self, other: wire.Build | None) -> None:
+        """The replica is of another build, which may mean other things by its state, too."""
+        own = wire.build().version
+        if other is not None and other.version == own:
+            found = f"the front-end and the replica are different builds of version {own}"
+        else:
+            found = f"the front-end is version {own}, the replica {'older' if other is None else other.version}"
+        self._absent = Refused(code=Code.NO_LEADER, detail=f"{found}: restart the node", retry_after_s=1.0)
+        self._close_state()
 
     def disconnected(self, connection: _Connection) -> None:
         """The replica is gone. The applied state stays open for local reads, until a new replica names its own."""
@@ -375,11 +399,11 @@ class RemoteReplicator:
             if one.sent:
                 one.pending.resolve(_LOST_WRITE if one.is_write else (outcome or _LOST_READ))
             else:
-                one.pending.resolve(outcome or NOT_RUNNING)
+                one.pending.resolve(outcome or self._absent)
         for rounds in self._rounds.values():
             for reader in rounds.abandon():
                 if reader.pending.outcome is None:
-                    reader.pending.resolve(outcome or NOT_RUNNING)
+                    reader.pending.resolve(outcome or self._absent)
         self._deadlines.clear()
 
     def _close_state(self) -> None:
@@ -418,11 +442,14 @@ class _Connection(asyncio.Protocol):
         self._frames = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
         self.lost = asyncio.Event()
+        self.is_known = False
+        """Has it told its build, and is that ours?"""
+
         self.heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's transports are not asyncio.Transport
-        self._replicator.connected(self)
+        self.write(wire.build_frame())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         self._transport = None
@@ -432,6 +459,15 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._frames.feed(data):
+                if not self.is_known:
+                    other = wire.decode_build(body)
+                    if other != wire.build():
+                        self._replicator.mismatched(other)
+                        self.abort()
+                        return
+                    self.is_known = True
+                    self._replicator.connected(self)
+                    continue
                 self._replicator.received(wire.decode_message(body))
         except wire.WireError:
             self.abort()

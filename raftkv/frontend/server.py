@@ -3,7 +3,8 @@
 It runs on the asyncio loop of the replica's one thread. Requests go to the ``Replicator``; outcomes that come due in
 one turn of the loop leave in one write for each connection. Rules: at most ``max_pending`` requests are unanswered,
 more are refused at once; a worker that disappears or does not read its answers loses its connection and leaves nothing
-behind (what it asked runs on to its outcome, which nobody hears); a worker never learns of an outcome that rests on
+behind (what it asked runs on to its outcome, which nobody hears); a worker of another build is told this one's and
+nothing more (``wire.Build``); a worker never learns of an outcome that rests on
 applied state it has not been told the place of. What readers are shown is announced to the workers that asked for it,
 in a few bytes and once a turn at most; of what a worker is too slow to take only the newest is kept. This module must
 not import ``raft`` or ``http``.
@@ -90,11 +91,16 @@ class FrontendServer:
         self._pushed = status
         frame = wire.pulse_frame(status)
         for connection in tuple(self._connections):
-            connection.write(frame)
+            if connection.is_known:
+                connection.write(frame)
 
     def joined(self, connection: _Connection) -> None:
-        """A worker connected: it learns the status at once."""
+        """A worker connected: it is told what this side is."""
         self._connections.add(connection)
+        connection.write(wire.build_frame())
+
+    def known(self, connection: _Connection) -> None:
+        """A worker turned out to be of this build: it learns the status at once."""
         connection.write(wire.pulse_frame(self._replicator.status()))
 
     def left(self, connection: _Connection) -> None:
@@ -185,6 +191,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: FrontendServer) -> None:
         self._server = server
         self._frames = wire.FrameReader()
+        self.is_known = False
+        """Has it told its build, and is that ours?"""
         self._transport: asyncio.Transport | None = None
         self._replies: list[bytes] = []
         self._reply_bytes = 0
@@ -205,6 +213,13 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._frames.feed(data):
+                if not self.is_known:
+                    if wire.decode_build(body) != wire.build():
+                        self.finish()
+                        return
+                    self.is_known = True
+                    self._server.known(self)
+                    continue
                 found = wire.decode_submissions(body)
                 if isinstance(found, bool):
                     self._server.wished(self, to_hear=found)

@@ -1,23 +1,29 @@
 """The frames on the Unix socket between front-end and replica: bytes in, values out, and back.
 
-A frame is its length (4 bytes, little-endian) and a msgpack body. The front-end sends lists of ``[id, deadline_s,
-request]``; ids are its own and never repeat on a connection; deadlines are on the monotonic clock, which all processes
-of a machine share. It sends ``true`` to hear from then on what readers of the applied state are shown, ``false`` to
-hear it no more. The replica sends ``[0, [[id, outcome], ...]]`` in any order of ids, ``[1, status]``, the pulse, and to
-who wants to hear it ``[2, revision, applied_index]``.
+A frame is its length (4 bytes, little-endian) and a msgpack body. The first frame of either side is its ``Build``: the
+wire has no format to keep, so whoever hears of another build than its own says nothing more and ends the connection (a
+package that is upgraded under a running node starts newer workers beside an older replica). Then the front-end sends
+lists of ``[id, deadline_s, request]``; ids are its own and never repeat on a connection; deadlines are on the monotonic
+clock, which all processes of a machine share. It sends ``true`` to hear from then on what readers of the applied state
+are shown, ``false`` to hear it no more. The replica sends ``[0, [[id, outcome], ...]]`` in any order of ids, ``[1,
+status]``, the pulse, and to who wants to hear it ``[2, revision, applied_index]``.
 
 Rules: no input or output here; a frame above ``MAX_FRAME_BYTES`` or one that does not decode is a broken peer, and the
-connection ends. This module imports nothing but msgspec and ``core``.
+connection ends. This module imports nothing but msgspec, ``core`` and the version of the package.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from hashlib import blake2b
+from typing import Annotated, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
+from raftkv import __version__
 from raftkv.core.replicator import Shown
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome, Status
@@ -39,6 +45,13 @@ _LENGTH: Final = struct.Struct("<I")
 
 class WireError(Exception):
     """The peer broke the rules of the wire."""
+
+
+class Build(msgspec.Struct, frozen=True, array_like=True, tag="raftkv", forbid_unknown_fields=True):
+    """What one side is: the version of its package, and a digest of all that the wire carries."""
+
+    version: Annotated[str, Meta(max_length=255)]
+    types: bytes
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True):
@@ -75,12 +88,33 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True, tag=2):
     applied_index: int
 
 
+_TO_REPLICA: Final = tuple[Submission, ...] | bool
+_TO_FRONTEND: Final = Replies | Pulse | Announcement
+
 _encoder = msgspec.msgpack.Encoder()
-_decode_submissions = msgspec.msgpack.Decoder(tuple[Submission, ...] | bool).decode
-_decode_message = msgspec.msgpack.Decoder(Replies | Pulse | Announcement).decode
+_decode_build = msgspec.msgpack.Decoder(Build).decode
+_decode_submissions = msgspec.msgpack.Decoder(_TO_REPLICA).decode
+_decode_message = msgspec.msgpack.Decoder(_TO_FRONTEND).decode
 
 encode_item = _encoder.encode
 """Encode one ``Submission`` or ``Reply``, for ``submission_frames`` and ``reply_frames``."""
+
+
+@functools.cache
+def build() -> Build:
+    """What this process is made of: the modules that it has loaded, whatever is installed by now."""
+    types = [_TO_REPLICA, _TO_FRONTEND]
+    # The one tells the names and the bounds of fields, the other the words of enumerations.
+    told = repr((msgspec.inspect.multi_type_info(types), msgspec.json.schema_components(types)))
+    return Build(__version__, blake2b(told.encode(), digest_size=16).digest())
+
+
+def decode_build(body: bytes) -> Build | None:
+    """Decode the body of the first frame; ``None`` when it is no build (as from versions that did not tell)."""
+    try:
+        return _decode_build(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def decode_submissions(body: bytes) -> tuple[Submission, ...] | bool:
@@ -103,6 +137,11 @@ def _decoded(decode: Callable[[bytes], Body], body: bytes) -> Body:
         raise WireError(str(error)) from None
 
 
+def build_frame() -> bytes:
+    """The frame that comes first."""
+    return _whole(build())
+
+
 def pulse_frame(status: Status) -> bytes:
     """The frame of a pulse."""
     return _whole(Pulse(status))
@@ -118,7 +157,7 @@ def wish_frame(*, to_hear: bool) -> bytes:
     return _whole(to_hear)
 
 
-def _whole(content: Pulse | Announcement | bool) -> bytes:  # noqa: FBT001  that is all there is to say
+def _whole(content: Build | Pulse | Announcement | bool) -> bytes:  # noqa: FBT001  that is all there is to say
     body = _encoder.encode(content)
     return _LENGTH.pack(len(body)) + body
 

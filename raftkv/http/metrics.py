@@ -109,9 +109,8 @@ class _StatusCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         status = self._context.status()
         yield GaugeMetricFamily("raftkv_replica_up", "Does the replica answer?", value=float(status is not None))
-        yield GaugeMetricFamily(
-            "raftkv_ready", "Can this node serve?", value=float(unready(status, time.monotonic()) is None)
-        )
+        ready = status is not None and unready(status, time.monotonic()) is None
+        yield GaugeMetricFamily("raftkv_ready", "Can this node serve?", value=float(ready))
         dropped = CounterMetricFamily(
             "raftkv_log_lines_dropped", "Lines of the log that nobody took.", labels=("process",)
         )

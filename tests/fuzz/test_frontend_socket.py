@@ -50,6 +50,7 @@ class Imposter:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))  # waits while too many others wait to be accepted
         self._socket.settimeout(ANSWER_S)
+        self._socket.sendall(wire.build_frame())
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +66,8 @@ class Imposter:
             self._socket.sendall(data + wire.submission_frames([item]))
             while chunk := self._socket.recv(1 << 16):
                 for body in self._frames.feed(chunk):
+                    if wire.decode_build(body) is not None:
+                        continue
                     message = wire.decode_message(body)
                     if isinstance(message, wire.Replies) and any(one.id == number for one in message.replies):
                         return True

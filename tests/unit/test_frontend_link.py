@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.contract.solo import SoloReplicator
 WRITE = Write(operations=(Put(key=b"a", value=b"v"),))
 READ = Read(query=Get(key=b"a"))
 LOCAL = Read(query=Get(key=b"a"), consistency=Consistency.LOCAL)
+OWN = wire.build()
 
 
 class Link:
@@ -414,6 +416,75 @@ def test_a_front_end_that_disappears_leaves_nothing_behind(tmp_path: Path) -> No
         pending = link.ask(Inspect())
         await until(lambda: pending.outcome)
         assert isinstance(pending.outcome, Status)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (
+            wire.build_frame().replace(OWN.version.encode(), b"9" * len(OWN.version)),
+            f"replica {'9' * len(OWN.version)}",
+        ),
+        (wire.build_frame().replace(OWN.types, bytes(16)), f"different builds of version {OWN.version}"),
+        (wire.announcement_frame(Shown(revision=1, applied_index=1)), "replica older"),
+    ],
+)
+def test_a_replica_of_another_build_is_asked_nothing_until_it_is_of_this_one(
+    tmp_path: Path, first: bytes, reason: str
+) -> None:
+    async def main() -> None:
+        path, heard = tmp_path / "socket", bytearray()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(first + wire.pulse_frame(SoloReplicator().status()))
+            heard.extend(await reader.read())
+            writer.close()
+
+        other = await asyncio.start_unix_server(serve, path)
+        solo = SoloReplicator()
+        ours = RemoteReplicator(str(path), open_state=lambda _: SharedTables(solo), max_pending=100)
+        await ours.start()
+        for request in (WRITE, READ, LOCAL):
+            outcome = ours.submit(request, time.monotonic() + 5).outcome
+            assert isinstance(outcome, Refused)
+            assert outcome.code is Code.NO_LEADER
+            assert reason in outcome.detail
+            assert outcome.detail.endswith(": restart the node")
+        assert ours.pulse is None
+        assert reason in ours.silence
+        other.close()
+        await until(lambda: heard)
+        assert len(heard) % len(wire.build_frame()) == 0, "nothing but what this side is"
+
+        replica = Replica(path, solo)
+        await replica.start()
+        await until(lambda: ours.pulse)
+        pending = ours.submit(WRITE, time.monotonic() + 5)
+        await until(lambda: pending.outcome)
+        assert isinstance(pending.outcome, Written)
+        ours.close()
+        await replica.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", [b"", wire.build_frame().replace(OWN.types, bytes(16))])
+def test_a_worker_of_another_build_learns_this_one_and_nothing_more(tmp_path: Path, first: bytes) -> None:
+    async def scenario(link: Link) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(link.path))
+        item = wire.encode_item(wire.Submission(1, time.monotonic() + 5, WRITE))
+        writer.write(first + wire.submission_frames([item]))
+        told = bytearray()
+        async with asyncio.timeout(2):
+            with contextlib.suppress(ConnectionResetError):
+                while more := await reader.read(65536):
+                    told += more
+        writer.close()
+
+        assert told == wire.build_frame()
+        assert not link.solo.submitted
 
     run(tmp_path, scenario)
 

@@ -47,6 +47,18 @@ OUTCOMES = (
 )
 
 
+def test_a_build_is_told_apart_from_every_other_first_frame() -> None:
+    build, pulse = wire.FrameReader().feed(wire.build_frame() + wire.pulse_frame(STATUS))
+
+    assert wire.decode_build(build) == wire.build()
+    assert wire.decode_build(pulse) is None
+    assert wire.decode_build(b"\xc1") is None
+    with pytest.raises(wire.WireError):
+        wire.decode_submissions(build)
+    with pytest.raises(wire.WireError):
+        wire.decode_message(build)
+
+
 def test_requests_survive_the_wire() -> None:
     sent = tuple(wire.Submission(number, number + 0.5, request) for number, request in enumerate(REQUESTS))
     frames = wire.submission_frames([wire.encode_item(one) for one in sent])

@@ -14,6 +14,7 @@ from raftkv.api.problems import TABLE
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.proof import Verifier
 from raftkv.core.requests import Configure, Consistency, Read, Write
+from raftkv.frontend.remote import NOT_RUNNING
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application
 from raftkv.http.handlers.handler import Context
@@ -53,6 +54,7 @@ class Node:
             limits=limits,
             members=MEMBERS,
             status=self.status,
+            silence=lambda: NOT_RUNNING.detail,
             subscribe=self.solo.subscribe,
             last_status=self.solo.status,
             monotonic_s=lambda: time.monotonic() if self.now_s is None else self.now_s,

@@ -75,6 +75,7 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
         limits=config.http,
         members=config.node,
         status=lambda: replicator.pulse,
+        silence=lambda: replicator.silence,
         subscribe=replicator.subscribe,
         last_status=lambda: replicator.last_pulse,
         monotonic_s=time.monotonic,

@@ -21,8 +21,6 @@ from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
-NOT_RUNNING = "the replica of this node is not running or does not answer"
-
 _MEMBER: Final = paths.stem(paths.MEMBER)
 
 LEVEL_WITHIN_S: Final = 5.0
@@ -32,10 +30,8 @@ REPAIR_S: Final = parameters.MAX_TIMEOUT_S
 """A repair compares everything; it may take as long as any request may."""
 
 
-def unready(status: Status | None, now_s: float) -> tuple[Code, str] | None:
+def unready(status: Status, now_s: float) -> tuple[Code, str] | None:
     """Why a node with this status cannot serve writes and reads as they are by default; ``None`` when it can."""
-    if status is None:
-        return Code.NO_LEADER, NOT_RUNNING
     lack = _quorum_lack(status)
     if lack:
         return Code.QUORUM_UNREACHABLE, lack
@@ -217,7 +213,10 @@ def _livez(request: HttpRequest, chosen: Nothing, context: Context) -> HttpRespo
 
 
 def _readyz(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
-    reason = unready(context.status(), context.monotonic_s())
+    status = context.status()
+    if status is None:
+        return problem(Code.NO_LEADER, context.silence(), headers=context.node_header)
+    reason = unready(status, context.monotonic_s())
     if reason is not None:
         return problem(*reason, headers=context.node_header)
     return json_response(200, answers.Alive("ready"), context.node_header)

@@ -33,7 +33,7 @@ def _parse(request: HttpRequest, chosen: Timed, context: Context) -> Ask | HttpR
     if form is None:
         return cluster.STATUS.parse(request, chosen, context)
     if context.status() is None:
-        return problem(Code.NO_LEADER, cluster.NOT_RUNNING, headers=context.node_header)
+        return problem(Code.NO_LEADER, context.silence(), headers=context.node_header)
     return events.response(form, _changes(form, context), context.node_header)
 
 
@@ -75,7 +75,7 @@ def _standing(status: Status, context: Context) -> object:
 def _event(form: events.EventForm, status: Status | None, context: Context) -> bytes:
     if status is not None:
         return form.frame(b"status", encode_json(cluster.node_status(status, context)).rstrip())
-    silent = problem(Code.NO_LEADER, cluster.NOT_RUNNING).body
+    silent = problem(Code.NO_LEADER, context.silence()).body
     assert isinstance(silent, bytes)
     return form.frame(b"problem", silent.rstrip())
 

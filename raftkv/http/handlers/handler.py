@@ -34,8 +34,8 @@ _CONSISTENCY, _REVISION, _DURABILITY = names.CONSISTENCY.raw, names.REVISION.raw
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What handlers know of the node. Both clocks give seconds; ``monotonic_s`` is the clock of deadlines.
 
-    ``status`` is the replica's last status while it is alive, ``last_status`` the last one ever heard; ``subscribe`` is
-    the replicator's.
+    ``status`` is the replica's last status while it is alive, ``silence`` why there is none, ``last_status`` the last
+    one ever heard; ``subscribe`` is the replicator's.
     ``admission`` judges who may change the cluster, or ask this one replica past the others.
     """
 
@@ -45,6 +45,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     limits: HttpSection
     members: tuple[NodeSection, ...]
     status: Callable[[], Status | None]
+    silence: Callable[[], str]
     subscribe: Callable[[Hear], Subscription]
     last_status: Callable[[], Status | None]
     monotonic_s: Callable[[], float]
