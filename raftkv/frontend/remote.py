@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -284,10 +285,10 @@ class RemoteReplicator:
                 continue
             barrier = Pending()
             deadline_s = max(reader.deadline_s for reader in readers)
-            barrier.when_done(_RoundDone(self, rounds, readers))
+            barrier.when_done(partial(self._round_done, rounds, readers))
             self._send(Barrier(consistency=rounds.consistency), deadline_s, barrier)
 
-    def round_done(self, rounds: Rounds, readers: list[Reader], outcome: Outcome) -> None:
+    def _round_done(self, rounds: Rounds, readers: list[Reader], outcome: Outcome) -> None:
         """A barrier has its outcome: its readers read, or share its failure."""
         rounds.finished(readers)
         self._serve_readers(readers, outcome)
@@ -418,20 +419,6 @@ def _held_bytes(outcome: Outcome | None) -> int:
     if isinstance(content, Record):
         return size_of(content)
     return sum(map(size_of, content.records)) if isinstance(content, Page) else 0
-
-
-class _RoundDone:
-    """Brings a barrier's outcome back to its readers."""
-
-    __slots__ = ("_readers", "_replicator", "_rounds")
-
-    def __init__(self, replicator: RemoteReplicator, rounds: Rounds, readers: list[Reader]) -> None:
-        self._replicator = replicator
-        self._rounds = rounds
-        self._readers = readers
-
-    def __call__(self, outcome: Outcome) -> None:
-        self._replicator.round_done(self._rounds, self._readers, outcome)
 
 
 class _Connection(asyncio.Protocol):

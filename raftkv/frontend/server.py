@@ -17,6 +17,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, Unknown
@@ -118,10 +119,10 @@ class FrontendServer:
                 continue
             self._pending += 1
             pending = self._replicator.submit(submission.request, submission.deadline_s)
-            pending.when_done(_Answer(self, connection, submission.id, is_read=is_read(submission.request)))
+            pending.when_done(partial(self._answered, connection, submission.id, is_read(submission.request)))
         self._wake()
 
-    def answered(self, connection: _Connection, request_id: int, outcome: Outcome, *, is_read: bool) -> None:
+    def _answered(self, connection: _Connection, request_id: int, is_read: bool, outcome: Outcome) -> None:  # noqa: FBT001
         """An outcome came due."""
         self._pending -= 1
         connection.reply(request_id, outcome, is_read=is_read)
@@ -168,21 +169,6 @@ class FrontendServer:
         status = self._replicator.status()
         if self._pushed is None or status.state_path != self._pushed.state_path:
             self.push(status)
-
-
-class _Answer:
-    """Carries one outcome to the connection that asked."""
-
-    __slots__ = ("_connection", "_is_read", "_request_id", "_server")
-
-    def __init__(self, server: FrontendServer, connection: _Connection, request_id: int, *, is_read: bool) -> None:
-        self._server = server
-        self._connection = connection
-        self._request_id = request_id
-        self._is_read = is_read
-
-    def __call__(self, outcome: Outcome) -> None:
-        self._server.answered(self._connection, self._request_id, outcome, is_read=self._is_read)
 
 
 class _Connection(asyncio.Protocol):

@@ -21,7 +21,18 @@ from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
 from raftkv.core.requests import Consistency, Delete, Get, Operation, Put, Query, Read, Request, Write, is_read
-from raftkv.core.results import Answer, Outcome, Record, Siblings, Status, Written
+from raftkv.core.results import (
+    Answer,
+    DeleteDone,
+    Mismatch,
+    Missing,
+    Outcome,
+    PutDone,
+    Record,
+    Siblings,
+    Status,
+    Written,
+)
 from raftkv.http import problems, replicas
 from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, form_of
 from raftkv.http.door.admission import Admission
@@ -75,6 +86,10 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     subject: bytes = b""
 
 
+Render = Callable[[Ask, Outcome, Context], HttpResponse]
+Done = PutDone | DeleteDone | None
+
+
 class Handler(msgspec.Struct, frozen=True):
     """``parse`` raises ``DefiniteError`` for a client's mistake; ``render`` never sees a failure.
 
@@ -82,7 +97,7 @@ class Handler(msgspec.Struct, frozen=True):
     """
 
     parse: Callable[[HttpRequest, Any, Context], Ask | HttpResponse]
-    render: Callable[[Ask, Outcome, Context], HttpResponse]
+    render: Render
     form: Form
     needs_proof: bool = False
 
@@ -180,6 +195,22 @@ def read_headers(answer: Answer, context: Context) -> Headers:
     return (*headers, (names.STALENESS.raw, b"%d" % staleness_ms))
 
 
+def one_read(shown: Callable[[Ask, Record, Headers, Context], HttpResponse]) -> Render:
+    """Renders the read of one key; ``shown`` is how a value is told."""
+
+    def render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+        assert isinstance(outcome, Answer)
+        headers, content = read_headers(outcome, context), outcome.content
+        if isinstance(content, Missing):
+            return not_found(content.key, headers, outcome.consistency)
+        if isinstance(content, Siblings):
+            return siblings(content, headers, context)
+        assert isinstance(content, Record)
+        return shown(ask, content, headers, context)
+
+    return render
+
+
 def etag(record: Record) -> bytes:
     """The tag of a record as it stands."""
     return names.tag(record.mod_revision, record.node).encode()
@@ -223,13 +254,27 @@ def write_ask(
         elsewhere = _redirect(request, context)
         if elsewhere is not None:
             return elsewhere
-    write = Write(
-        operations=operations,
-        acks=chosen.w,
-        idempotency_key=chosen.idempotency_key,
-        placing=chosen.placing,
-    )
+    write = Write(operations=operations, acks=chosen.w, idempotency_key=chosen.idempotency_key, placing=chosen.placing)
     return Ask(request=write, timeout_s=timeout_s(chosen, context), http=request, subject=subject)
+
+
+def one_write(done: Callable[[Ask, Written, Done, Headers], HttpResponse]) -> Render:
+    """Renders the write of one key; ``done`` is told no result where it is not committed yet, as the client asked."""
+
+    def render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+        assert isinstance(outcome, Written)
+        headers = durability(ask, outcome, context)
+        if outcome.refused is not None:
+            return reused_key(outcome, headers)
+        result = outcome.results[0] if outcome.committed else None
+        if isinstance(result, Mismatch):
+            return mismatch(ask.subject, result.revision, headers)
+        if isinstance(result, Missing):
+            return not_found(ask.subject, headers)
+        assert isinstance(result, Done)
+        return done(ask, outcome, result, headers)
+
+    return render
 
 
 def _redirect(request: HttpRequest, context: Context) -> HttpResponse | None:

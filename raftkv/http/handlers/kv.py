@@ -11,36 +11,24 @@ from raftkv.api import paths
 from raftkv.api.answers import Deleted, Item, Listed, Stored
 from raftkv.api.values import value_to_json
 from raftkv.core.requests import Delete, Get, List, Put, Read, prefix_end
-from raftkv.core.results import (
-    Answer,
-    DeleteDone,
-    Mismatch,
-    Missing,
-    Outcome,
-    Page,
-    PutDone,
-    Record,
-    Siblings,
-    Written,
-)
+from raftkv.core.results import Answer, Outcome, Page, PutDone, Record, Written
 from raftkv.http import parameters
 from raftkv.http.choices import Listing, Putting, Reading, Writing, form_of
 from raftkv.http.handlers.handler import (
     Ask,
     Context,
+    Done,
     Handler,
-    durability,
     etag,
     mismatch,
-    not_found,
+    one_read,
+    one_write,
     read,
     read_headers,
-    reused_key,
-    siblings,
     ttl_left,
     write_ask,
 )
-from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json, json_response
+from raftkv.http.messages import JSON, Headers, HttpRequest, HttpResponse, encode_json, json_response
 
 PREFIX: Final = paths.stem(paths.KEY)
 _JSON: Final = names.JSON.encode()
@@ -52,31 +40,21 @@ def parse_put(request: HttpRequest, chosen: Putting, context: Context) -> Ask | 
     """``PUT /kv/{key}``: the body is the value, byte for byte."""
     key = parameters.key_from_path(request.path, PREFIX, context.limits)
     put = Put(
-        key=key,
-        value=parameters.checked_value(request.body, context.limits),
-        match=chosen.match,
-        ttl_ms=chosen.ttl_ms,
+        key=key, value=parameters.checked_value(request.body, context.limits), match=chosen.match, ttl_ms=chosen.ttl_ms
     )
     return write_ask((put,), chosen, request, context, key)
 
 
-def render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:  # noqa: ARG001
     """201 created or 200 replaced; 202 when the write is not committed yet, as the client asked."""
-    assert isinstance(outcome, Written)
-    headers, key = durability(ask, outcome, context), ask.subject
-    if outcome.refused is not None:
-        return reused_key(outcome, headers)
-    if not outcome.committed:
-        return json_response(202, Stored(key.decode(), None, None), headers)
-    done = outcome.results[0]
-    if isinstance(done, Mismatch):
-        return mismatch(key, done.revision, headers)
+    key = ask.subject.decode()
+    if done is None:
+        return json_response(202, Stored(key, None, None), headers)
     assert isinstance(done, PutDone)
-    shown = Stored(key.decode(), done.version, done.revision, done.node or UNSET)
     return HttpResponse(
         status=201 if done.created else 200,
         headers=(JSON, (_ETAG, names.tag(done.revision, done.node).encode()), *headers),
-        body=encode_json(shown),
+        body=encode_json(Stored(key, done.version, done.revision, done.node or UNSET)),
     )
 
 
@@ -86,24 +64,17 @@ def parse_get(request: HttpRequest, chosen: Reading, context: Context) -> Ask:
     return read(Get(key=key), chosen, request, context)
 
 
-def render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+def _found(ask: Ask, record: Record, headers: Headers, context: Context) -> HttpResponse:
     """The value, raw or as JSON when the client accepts that."""
-    assert isinstance(outcome, Answer)
-    headers, content = read_headers(outcome, context), outcome.content
-    if isinstance(content, Missing):
-        return not_found(content.key, headers, outcome.consistency)
-    if isinstance(content, Siblings):
-        return siblings(content, headers, context)
-    assert isinstance(content, Record)
-    tag, asked = etag(content), ask.http.headers
+    tag, asked = etag(record), ask.http.headers
     if _IF_MATCH in asked and parameters.is_other(ask.http, tag):
-        return mismatch(content.key, content.mod_revision, headers)
+        return mismatch(record.key, record.mod_revision, headers)
     headers = ((_ETAG, tag), *headers)
     if _IF_NONE_MATCH in asked and parameters.is_unmodified(ask.http, tag):
         return HttpResponse(status=304, headers=headers)
     if _JSON in asked.get(b"accept", b""):
-        return json_response(200, item(content, context), ((b"vary", b"Accept"), *headers))
-    return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=content.value)
+        return json_response(200, item(record, context), ((b"vary", b"Accept"), *headers))
+    return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=record.value)
 
 
 def item(record: Record, context: Context, *, keys_only: bool = False) -> Item:
@@ -125,20 +96,10 @@ def parse_delete(request: HttpRequest, chosen: Writing, context: Context) -> Ask
     return write_ask((Delete(key=key, match=chosen.match),), chosen, request, context, key)
 
 
-def render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
-    """200, or 404 when there was nothing to delete."""
-    assert isinstance(outcome, Written)
-    headers = durability(ask, outcome, context)
-    if outcome.refused is not None:
-        return reused_key(outcome, headers)
-    if not outcome.committed:
+def _deleted(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:  # noqa: ARG001
+    """200; 202 when the write is not committed yet, as the client asked."""
+    if done is None:
         return json_response(202, Deleted(None, None), headers)
-    done = outcome.results[0]
-    if isinstance(done, Mismatch):
-        return mismatch(ask.subject, done.revision, headers)
-    if isinstance(done, Missing):
-        return not_found(ask.subject, headers)
-    assert isinstance(done, DeleteDone)
     return json_response(200, Deleted(1, done.revision, done.node or UNSET), headers)
 
 
@@ -170,7 +131,7 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return json_response(200, Listed(items, next_start, outcome.revision), read_headers(outcome, context))
 
 
-PUT = Handler(parse_put, render_put, form_of(Putting))
-GET = Handler(parse_get, render_get, form_of(Reading))
-DELETE = Handler(parse_delete, render_delete, form_of(Writing))
+PUT = Handler(parse_put, one_write(_put), form_of(Putting))
+GET = Handler(parse_get, one_read(_found), form_of(Reading))
+DELETE = Handler(parse_delete, one_write(_deleted), form_of(Writing))
 LIST = Handler(parse_list, render_list, form_of(Listing))

@@ -7,7 +7,6 @@ counter of the stamp; in raft mode, where no time of day of a write is kept, its
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from typing import Final
 
 from raftkv.api import answers, paths
@@ -15,35 +14,20 @@ from raftkv.api.bodies import KeyAndValue, NewSizes
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import DEFAULT, Configure, Delete, Get, Inspect, Put, Write
-from raftkv.core.results import (
-    Answer,
-    Configured,
-    DeleteDone,
-    Mismatch,
-    Missing,
-    Outcome,
-    PutDone,
-    Record,
-    Siblings,
-    Status,
-    Written,
-)
+from raftkv.core.results import Configured, Outcome, PutDone, Record, Status, Written
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
 from raftkv.http.handlers.batch import checked
 from raftkv.http.handlers.handler import (
     Ask,
     Context,
+    Done,
     Handler,
     at_once,
-    durability,
     local_read,
-    mismatch,
-    not_found,
+    one_read,
+    one_write,
     read,
-    read_headers,
-    reused_key,
-    siblings,
     timeout_s,
     write_ask,
 )
@@ -53,9 +37,6 @@ from raftkv.http.problems import refuse
 LITERAL: Final = b"key="
 _SET: Final = paths.stem(paths.SET_KEY)
 _GET: Final = paths.stem(paths.GET_KEY)
-
-Done = Callable[[Ask, PutDone | None, Written], tuple[int, object]]
-
 
 # -- writes -------------------------------------------------------------------------------------------------------
 
@@ -78,38 +59,22 @@ def _parse_path_write(request: HttpRequest, chosen: Writing, context: Context) -
     return write_ask((put,), chosen, request, context, key)
 
 
-def _render_write(ask: Ask, outcome: Outcome, context: Context, done: Done) -> HttpResponse:
-    assert isinstance(outcome, Written)
-    headers = durability(ask, outcome, context)
-    if outcome.refused is not None:
-        return reused_key(outcome, headers)
-    result = outcome.results[0] if outcome.committed else None
-    if isinstance(result, Mismatch):
-        return mismatch(ask.subject, result.revision, headers)
-    assert result is None or isinstance(result, PutDone)
-    status, body = done(ask, result, outcome)
-    return json_response(status, body, headers)
+def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:
+    shown = answers.Acknowledged("ok", written.acks, ask.subject.decode(), _version(done))
+    return json_response(200, shown, headers)
 
 
-def _put_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:
-    version = None if result is None else result.version
-    return 200, answers.Acknowledged("ok", written.acks, ask.subject.decode(), version)
-
-
-def _set_done(ask: Ask, result: PutDone | None, written: Written) -> tuple[int, object]:  # noqa: ARG001  see Done
+def _set(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:  # noqa: ARG001
     assert isinstance(ask.request, Write)
     put = ask.request.operations[0]
     assert isinstance(put, Put)
-    version = None if result is None else result.version
-    return 201, answers.Created(ask.subject.decode(), value_to_json(put.value), version, "created")
+    shown = answers.Created(ask.subject.decode(), value_to_json(put.value), _version(done), "created")
+    return json_response(201, shown, headers)
 
 
-def _render_put(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
-    return _render_write(ask, outcome, context, _put_done)
-
-
-def _render_set(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
-    return _render_write(ask, outcome, context, _set_done)
+def _version(done: Done) -> int | None:
+    assert isinstance(done, PutDone | None)
+    return None if done is None else done.version
 
 
 def _parse_delete(request: HttpRequest, chosen: KeyWriting, context: Context) -> Ask | HttpResponse:
@@ -118,21 +83,11 @@ def _parse_delete(request: HttpRequest, chosen: KeyWriting, context: Context) ->
     return write_ask((delete,), chosen, request, context, key)
 
 
-def _render_delete(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
-    assert isinstance(outcome, Written)
-    headers = durability(ask, outcome, context)
-    if outcome.refused is not None:
-        return reused_key(outcome, headers)
+def _deleted(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:  # noqa: ARG001
     key = ask.subject.decode()
-    if not outcome.committed:
+    if done is None:
         return json_response(202, answers.KeyDeleted(None, key, None), headers)
-    result = outcome.results[0]
-    if isinstance(result, Mismatch):
-        return mismatch(ask.subject, result.revision, headers)
-    if isinstance(result, Missing):
-        return not_found(ask.subject, headers)
-    assert isinstance(result, DeleteDone)
-    return json_response(200, answers.KeyDeleted(1, key, result.revision), headers)
+    return json_response(200, answers.KeyDeleted(1, key, done.revision), headers)
 
 
 # -- reads --------------------------------------------------------------------------------------------------------
@@ -155,16 +110,8 @@ def _parse_local_read(request: HttpRequest, chosen: LocalReading, context: Conte
     return local_read(key, chosen, request, context)
 
 
-def _render_get(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
-    assert isinstance(outcome, Answer)
-    headers: Headers = read_headers(outcome, context)
-    content = outcome.content
-    if isinstance(content, Missing):
-        return not_found(content.key, headers, outcome.consistency)
-    if isinstance(content, Siblings):
-        return siblings(content, headers, context)
-    assert isinstance(content, Record)
-    shown = answers.Found(content.key.decode(), value_to_json(content.value), content.version, content.mod_revision)
+def _found(ask: Ask, record: Record, headers: Headers, context: Context) -> HttpResponse:  # noqa: ARG001
+    shown = answers.Found(record.key.decode(), value_to_json(record.value), record.version, record.mod_revision)
     return json_response(200, shown, headers)
 
 
@@ -195,13 +142,13 @@ def _render_config(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
     return json_response(200, answers.QuorumSizes(n, r, w), context.node_header)
 
 
-PUT = Handler(_parse_json_write, _render_put, form_of(Writing))
-SET = Handler(_parse_json_write, _render_set, form_of(Writing))
-SET_PATH = Handler(_parse_path_write, _render_set, form_of(Writing))
-GET = Handler(_parse_get, _render_get, form_of(KeyReading))
-GET_PATH = Handler(_parse_path_get, _render_get, form_of(Reading))
-LOCAL_READ = Handler(_parse_local_read, _render_get, form_of(LocalReading))
-DELETE = Handler(_parse_delete, _render_delete, form_of(KeyWriting))
+PUT = Handler(_parse_json_write, one_write(_put), form_of(Writing))
+SET = Handler(_parse_json_write, one_write(_set), form_of(Writing))
+SET_PATH = Handler(_parse_path_write, one_write(_set), form_of(Writing))
+GET = Handler(_parse_get, one_read(_found), form_of(KeyReading))
+GET_PATH = Handler(_parse_path_get, one_read(_found), form_of(Reading))
+LOCAL_READ = Handler(_parse_local_read, one_read(_found), form_of(LocalReading))
+DELETE = Handler(_parse_delete, one_write(_deleted), form_of(KeyWriting))
 HEALTH = at_once(_health)
 CONFIG = Handler(_parse_config, _render_config, form_of(Timed))
 CHANGE_CONFIG = Handler(_parse_new_config, _render_config, form_of(Timed), needs_proof=True)
