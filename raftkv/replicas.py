@@ -22,7 +22,6 @@ from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
 from raftkv.formats import entries
 from raftkv.joining import check_still_member, join
-from raftkv.machine.machine import MachineLimits
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
@@ -129,23 +128,13 @@ def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings:
 
 def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
     """What the configuration means for one raft replica."""
-    raft, http = config.raft, config.http
     return ReplicaSettings(
+        **msgspec.structs.asdict(config.raft),
         node_id=node_id,
         members=tuple(sorted(node.id for node in config.node)),
-        election_timeout_s=raft.election_timeout_s,
-        heartbeat_s=raft.heartbeat_s,
-        clock_drift_bound=raft.clock_drift_bound,
-        snapshot_entries=raft.snapshot_entries,
-        snapshot_log_bytes=raft.snapshot_log_bytes,
-        trailing_entries=raft.trailing_entries,
         window_bytes=config.peers.window_bytes,
         largest_command_bytes=_largest_command_bytes(config),
-        disk_reserve_bytes=raft.disk_reserve_bytes,
-        max_waiting=http.max_pending,
-        limits=MachineLimits(
-            idempotency_window_ms=int(raft.idempotency_window_s * 1000), idempotency_keys=raft.idempotency_keys
-        ),
+        max_waiting=config.http.max_pending,
         delays=config.delays,
     )
 
@@ -202,31 +191,12 @@ def _refuse_without(path: Path) -> None:
 
 def quorum_settings(config: ClusterConfig, node_id: str) -> QuorumSettings:
     """What the configuration means for one replica of a leaderless cluster."""
-    quorum, delays = config.quorum, config.delays
     return QuorumSettings(
+        **msgspec.structs.asdict(config.quorum),
         node_id=node_id,
-        n=quorum.n,
-        r=quorum.r,
-        w=quorum.w,
-        vnodes=quorum.vnodes,
-        conflicts=quorum.conflicts,
-        sloppy=quorum.sloppy,
-        gossip_s=quorum.gossip_s,
-        suspect_after_s=quorum.suspect_after_s,
-        down_after_s=quorum.down_after_s,
-        replica_timeout_s=quorum.replica_timeout_s,
-        anti_entropy_s=quorum.anti_entropy_s,
-        tombstone_grace_s=quorum.tombstone_grace_s,
-        max_hints=quorum.max_hints,
-        transfer_bytes_per_s=quorum.transfer_bytes_per_s,
-        clock_ahead_s=quorum.clock_ahead_s,
-        max_siblings=quorum.max_siblings,
-        disk_reserve_bytes=quorum.disk_reserve_bytes,
         window_bytes=config.peers.window_bytes,
         max_waiting=config.http.max_pending,
-        after_message_s=delays.leader_after_message_s,
-        before_update_s=delays.follower_update_s,
-        before_read_s=delays.follower_read_s,
+        delays=config.delays,
     )
 
 

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
-
+from raftkv.core.config import DelaysSection, QuorumSection
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Consistency
 
 
-class QuorumSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one replica; times in seconds."""
+class QuorumSettings(QuorumSection, frozen=True, kw_only=True):
+    """The settings of one replica: its section, and more."""
 
     node_id: str
-    n: int
-    r: int
-    w: int
-    vnodes: int
-    conflicts: Literal["lww", "siblings"]
-    sloppy: bool
-    gossip_s: float
-    suspect_after_s: float
-    down_after_s: float
-    replica_timeout_s: float
-    anti_entropy_s: float
-    tombstone_grace_s: float
-    max_hints: int
-    transfer_bytes_per_s: int
-    clock_ahead_s: float
-    max_siblings: int
-    disk_reserve_bytes: int
     window_bytes: int
     max_waiting: int
-    after_message_s: float = 0.0
-    before_update_s: float = 0.0
-    before_read_s: float = 0.0
+    delays: DelaysSection = DelaysSection()
 
     @property
     def silence_s(self) -> float:
         """How long a replica has to answer, artificial delays included."""
-        delays_s = self.n * self.after_message_s + self.before_update_s + self.before_read_s
+        delays = self.delays
+        delays_s = self.n * delays.leader_after_message_s + delays.follower_update_s + delays.follower_read_s
         return self.replica_timeout_s + delays_s
 
 

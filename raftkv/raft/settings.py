@@ -4,35 +4,32 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from raftkv.core.config import DelaysSection
+from raftkv.core.config import DelaysSection, RaftSection
 from raftkv.core.errors import Code, Refused
 from raftkv.formats import entries
 from raftkv.machine.machine import MachineLimits
 
 
-class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one replica. ``members`` names every node of the cluster, this one included.
+class ReplicaSettings(RaftSection, frozen=True, kw_only=True):
+    """The settings of one replica: its section, and more. ``members`` are all nodes of the cluster, this one included.
 
     ``reads`` is the newest format of commands that it reads: as new as this version, but where tests run an older one.
     """
 
     node_id: str
     members: tuple[str, ...]
-    election_timeout_s: float
-    heartbeat_s: float
-    clock_drift_bound: float
-    snapshot_entries: int
-    snapshot_log_bytes: int
-    trailing_entries: int
     window_bytes: int
     largest_command_bytes: int
-    disk_reserve_bytes: int
     max_waiting: int
-    limits: MachineLimits
     reads: int = entries.NEWEST
     delays: DelaysSection = DelaysSection()
+
+    @property
+    def limits(self) -> MachineLimits:
+        """What the machine remembers of idempotency keys."""
+        return MachineLimits(
+            idempotency_window_ms=int(self.idempotency_window_s * 1000), idempotency_keys=self.idempotency_keys
+        )
 
 
 LEADERLESS_TIMEOUTS: Final = 2

@@ -6,7 +6,6 @@ import pytest
 
 from raftkv.core.requests import Put, Write
 from raftkv.core.results import PutDone
-from raftkv.machine.machine import MachineLimits
 from raftkv.raft.leadership.agreed_time import SLOWEST_RATE
 from tests.simulation.cluster import Cluster
 
@@ -15,7 +14,7 @@ WINDOW_S = 600.0
 
 
 def a_cluster(size=3):
-    cluster = Cluster(size, start_s=100_000.0, limits=MachineLimits(idempotency_window_ms=int(WINDOW_S * 1000)))
+    cluster = Cluster(size, start_s=100_000.0, idempotency_window_s=WINDOW_S)
     cluster.elect()
     cluster.run(1.0)
     return cluster

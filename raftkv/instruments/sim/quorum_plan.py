@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.core.config import DelaysSection
 from raftkv.core.voters import minority
 from raftkv.instruments.sim.plan import Plan, mixture
 
@@ -56,7 +57,7 @@ def draw(plan: Plan) -> QuorumPlan:
         sizes = sizes[:1]  # data moves by the cluster's own sizes
     if not is_mostly_right and random_module.Random(f"clocks {plan.seed}").random() < 0.3:
         deeds = deeds | {"set clocks": 1.0}
-    settings = {
+    settings: dict[str, Any] = {
         "n": n,
         "r": sizes[0][1],
         "w": sizes[0][2],
@@ -78,7 +79,9 @@ def draw(plan: Plan) -> QuorumPlan:
         "disk_reserve_bytes": dice.choice((0, 0, 5000)),
     }
     if dice.random() < 0.1:
-        settings |= {"after_message_s": dice.choice((0.0, 0.03)), "before_update_s": 0.02, "before_read_s": 0.01}
+        settings["delays"] = DelaysSection(
+            leader_after_message_s=dice.choice((0.0, 0.03)), follower_update_s=0.02, follower_read_s=0.01
+        )
     return QuorumPlan(
         members=members,
         settings=settings,

@@ -33,7 +33,6 @@ from raftkv.instruments.sim.raft_replica import SimulatedReplica
 from raftkv.instruments.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
 from raftkv.instruments.sim.watched_log import WatchedLog
 from raftkv.machine import layout
-from raftkv.machine.machine import MachineLimits
 from raftkv.peers.greeting import Greeter
 from raftkv.raft.engine import internals
 from raftkv.raft.settings import ReplicaSettings
@@ -62,7 +61,6 @@ def raft_settings(members: tuple[str, ...], **changes: Any) -> ReplicaSettings:
         largest_command_bytes=1 << 20,
         disk_reserve_bytes=0,
         max_waiting=10_000,
-        limits=MachineLimits(),
     )
     return msgspec.structs.replace(settings, **changes)
 
@@ -86,7 +84,7 @@ class RaftMode(Observer):
         self._snapshot_s = snapshot_s
         self._snapshot_failure_rate = snapshot_failure_rate
         self.rules: Mapping[str, Rule] = {
-            "raft.idempotency_keys": settings.limits.idempotency_keys,
+            "raft.idempotency_keys": settings.idempotency_keys,
             "raft.election_timeout_s": settings.election_timeout_s,
         }
         self.other_rules: Mapping[str, Rule] = {
@@ -155,11 +153,8 @@ class RaftMode(Observer):
 
     def _settings_of(self, machine: Machine) -> ReplicaSettings:
         """As its configuration says, which may have other rules."""
-        limits = msgspec.structs.replace(self._settings.limits, idempotency_keys=machine.rules["raft.idempotency_keys"])
-        timeout_s = machine.rules["raft.election_timeout_s"]
-        return msgspec.structs.replace(
-            self._settings, node_id=machine.name, limits=limits, election_timeout_s=timeout_s, reads=machine.reads
-        )
+        rules = {name.removeprefix("raft."): rule for name, rule in machine.rules.items() if name in self.rules}
+        return msgspec.structs.replace(self._settings, node_id=machine.name, reads=machine.reads, **rules)
 
     # --- operators
 
@@ -330,7 +325,7 @@ def drawn(plan: Plan) -> RaftMode:
         window_bytes=dice.choice((1, 4000, 1 << 20)),
         disk_reserve_bytes=dice.choice((0, 5000)),
         max_waiting=dice.choice((2, 10_000, 10_000)),
-        limits=MachineLimits(idempotency_keys=dice.choice((1000, 1000, 100_000))),
+        idempotency_keys=dice.choice((1000, 1000, 100_000)),
         delays=delays,
     )
     return RaftMode(

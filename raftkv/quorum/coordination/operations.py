@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from raftkv.core.errors import Refused, Unknown, of_read
@@ -97,14 +98,14 @@ class Dispatch:
 
     def ask(self, targets: tuple[Target, ...], message_for: Callable[[Target], messages.Question]) -> None:
         """Send each target its message; with the artificial delay, each one to a peer waits for the one before."""
-        wait_s = self.settings.after_message_s
+        wait_s = self.settings.delays.leader_after_message_s
         peers = 0
         for target in targets:
             message = message_for(target)
             if not wait_s or target.node == self.settings.node_id or isinstance(message, messages.Fetch):
                 self._outbox.post(target.node, message)
                 continue
-            self.later(peers * wait_s, _Post(self._outbox, target.node, message))
+            self.later(peers * wait_s, partial(self._outbox.post, target.node, message))
             peers += 1
 
     def later(self, wait_s: float, action: Callable[[], None]) -> None:
@@ -155,16 +156,6 @@ class _Watch:
         running = self._running.get(self._id)
         if running is not None:
             self._timers.add(min(self._silent_s, running.deadline_s), self)
-
-
-class _Post:
-    __slots__ = ("_message", "_node", "_outbox")
-
-    def __init__(self, outbox: Outbox, node: str, message: messages.Message) -> None:
-        self._outbox, self._node, self._message = outbox, node, message
-
-    def __call__(self) -> None:
-        self._outbox.post(self._node, self._message)
 
 
 class Group:
@@ -278,9 +269,5 @@ class Group:
             return Unknown(detail=f"{detail}: {refusals[0].detail}")
         replicas = tuple([target.node for target in self._acknowledged or ()])
         return Written(
-            results=tuple(results),
-            revision=self._revision,
-            acks=len(replicas),
-            replicas=replicas,
-            hinted=self._hinted,
+            results=tuple(results), revision=self._revision, acks=len(replicas), replicas=replicas, hinted=self._hinted
         )

@@ -42,12 +42,7 @@ def shown_of(rows: Iterable[tuple[bytes, State]], now_ms: int, *, keys_only: boo
 
 
 def answer_of(
-    key: bytes,
-    state: State | None,
-    now_ms: int,
-    *,
-    consistency: Consistency,
-    replicas: tuple[str, ...],
+    key: bytes, state: State | None, now_ms: int, *, consistency: Consistency, replicas: tuple[str, ...]
 ) -> Answer:
     """What a client is told of ``state``."""
     if state is None:

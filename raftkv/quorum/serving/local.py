@@ -46,11 +46,7 @@ class Local:
         query, now_ms = read.query, self._now_ms()
         if isinstance(query, Get):
             return answer_of(
-                query.key,
-                self._store.read(query.key),
-                now_ms,
-                consistency=Consistency.LOCAL,
-                replicas=(self._node_id,),
+                query.key, self._store.read(query.key), now_ms, consistency=Consistency.LOCAL, replicas=(self._node_id,)
             )
         return self._page(query, now_ms)
 

@@ -79,8 +79,8 @@ class Serving:
         """``node`` asks; with artificial delays it is heard later."""
         wait_s = 0.0
         if node != self._settings.node_id:
-            update = isinstance(question, Store | Event)
-            wait_s = self._settings.before_update_s if update else self._settings.before_read_s
+            delays, update = self._settings.delays, isinstance(question, Store | Event)
+            wait_s = delays.follower_update_s if update else delays.follower_read_s
         if wait_s:
             if isinstance(question, Store):
                 for _, state in question.rows:
