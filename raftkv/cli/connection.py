@@ -119,11 +119,7 @@ def options(command: Command) -> Command:
                 help="Ask the nodes of FILE, with its secret.",
             ),
             click.option(
-                "--timeout",
-                "timeout_s",
-                type=TIMEOUT,
-                metavar="TIME",
-                help="Give up after so long.  [default: 5s]",
+                "--timeout", "timeout_s", type=TIMEOUT, metavar="TIME", help="Give up after so long.  [default: 5s]"
             ),
             click.option("--wait", is_flag=True, help="Wait for servers that do not listen yet, until --timeout."),
             click.option("--cacert", type=click.Path(path_type=Path), metavar="FILE", help="Certificates to trust."),

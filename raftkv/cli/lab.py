@@ -67,15 +67,7 @@ def run(
 
     def begin() -> None:
         streams.lossy()  # what counts is written to files; a run of minutes is not lost with whoever reads of it
-        perform(
-            name,
-            scenario,
-            folder,
-            source=source,
-            command=_command(),
-            tell=print_text,
-            in_namespaces=namespaces,
-        )
+        perform(name, scenario, folder, source=source, command=_command(), tell=print_text, in_namespaces=namespaces)
 
     return _reported(folder, begin)
 

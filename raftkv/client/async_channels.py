@@ -17,13 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar, cast
 
 from raftkv.client.events import EventReader, LineReader, ServerSentEvent
-from raftkv.client.http1 import (
-    BODY_BYTES_MAX,
-    AnswerError,
-    AnswerReader,
-    Headers,
-    HttpAnswer,
-)
+from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer
 from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnheardError, UnopenedError, unheard, unopened
 
 ANSWER_BYTES_MAX: Final = 64 << 20

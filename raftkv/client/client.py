@@ -392,13 +392,7 @@ class Client:
         """Send a write with a key if the cluster takes keys, and find out whether it does."""
         deadline_s = self._deadline_s()
         call = Call(
-            method=method,
-            path=path,
-            query=query_of(query),
-            headers=headers,
-            body=body,
-            is_read=False,
-            repeatable=False,
+            method=method, path=path, query=query_of(query), headers=headers, body=body, is_read=False, repeatable=False
         )
         if not self._idempotent:
             return self._perform_write(call, deadline_s)
@@ -428,12 +422,7 @@ class Client:
         self._last.durability = answer.header(names.DURABILITY.low)
         return answer
 
-    def _change(
-        self,
-        method: str,
-        path: str,
-        content: Mapping[str, Any] | None,
-    ) -> dict[str, Any]:
+    def _change(self, method: str, path: str, content: Mapping[str, Any] | None) -> dict[str, Any]:
         """A change of the cluster itself, which is sent once."""
         call = Call(
             method=method,

@@ -7,6 +7,7 @@ Flask.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -42,36 +43,22 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return self.path.replace("*", "")
 
 
-def _get(
-    path: str,
-    handler: Handler,
-    summary: str,
-    answer: Any,
-    *,
-    hot: bool = False,
-    conditional: bool = False,
-    events: bool = False,
-) -> Route:
+def _get(path: str, handler: Handler, summary: str, answer: Any, **more: Any) -> Route:
     found: dict[int, tuple[Any, ...]] = {200: (answer,) if answer is not answers.RecordFound else (bytes, answer)}
     if answer in (answers.RecordFound, answers.Found):
         found[300] = (answers.SiblingsFound,)
-    if conditional:
+    if more.get("conditional"):
         found[304] = ()
-    return Route(
-        method="GET",
-        path=path,
-        handler=handler,
-        summary=summary,
-        hot=hot,
-        conditional=conditional,
-        answers=found,
-        events=events,
-    )
+    return Route(method="GET", path=path, handler=handler, summary=summary, answers=found, **more)
 
 
-def _write(method: str, path: str, handler: Handler, summary: str, answer: Any, *statuses: int, **more: Any) -> Route:
+def _change(method: str, path: str, handler: Handler, summary: str, answer: Any, *statuses: int, **more: Any) -> Route:
     found = dict.fromkeys(statuses or (200,), (answer,))
-    return Route(method=method, path=path, handler=handler, summary=summary, hot=True, answers=found, **more)
+    return Route(method=method, path=path, handler=handler, summary=summary, answers=found, **more)
+
+
+_write: Final = partial(_change, hot=True)
+"""A change of data."""
 
 
 def _later(method: str, path: str, sentence: str) -> Route:
@@ -79,25 +66,8 @@ def _later(method: str, path: str, sentence: str) -> Route:
 
 
 _KV: Final = (
-    _write(
-        "PUT",
-        paths.KEY,
-        kv.PUT,
-        "Store the body under the key",
-        answers.Stored,
-        200,
-        201,
-        202,
-        body=bytes,
-    ),
-    _get(
-        paths.KEY,
-        kv.GET,
-        "The value of the key",
-        answers.RecordFound,
-        hot=True,
-        conditional=True,
-    ),
+    _write("PUT", paths.KEY, kv.PUT, "Store the body under the key", answers.Stored, 200, 201, 202, body=bytes),
+    _get(paths.KEY, kv.GET, "The value of the key", answers.RecordFound, hot=True, conditional=True),
     _write("DELETE", paths.KEY, kv.DELETE, "Remove the key", answers.Deleted, 200, 202),
     _get(paths.KEYS, kv.LIST, "A sorted page of keys", answers.Listed),
     _write(
@@ -114,88 +84,35 @@ _KV: Final = (
 
 _REFERENCE: Final = (
     *(
-        _write(
-            method,
-            paths.PUT,
-            reference.PUT,
-            "Store a value",
-            answers.Acknowledged,
-            body=bodies.KeyAndValue,
-        )
+        _write(method, paths.PUT, reference.PUT, "Store a value", answers.Acknowledged, body=bodies.KeyAndValue)
         for method in ("POST", "PUT")
     ),
     _get(paths.GET, reference.GET, "The value of ?key=", answers.Found, hot=True),
     _get(paths.GET_KEY, reference.GET_PATH, "The value of the key", answers.Found, hot=True),
-    _write(
-        "DELETE",
-        paths.DELETE,
-        reference.DELETE,
-        "Remove ?key=",
-        answers.KeyDeleted,
-        200,
-        202,
-    ),
-    _write(
-        "POST",
-        paths.SET_KEY,
-        reference.SET_PATH,
-        "Store a value",
-        answers.Created,
-        201,
-    ),
-    _write(
-        "POST",
-        paths.SET,
-        reference.SET,
-        "Store a value",
-        answers.Created,
-        201,
-        body=bodies.KeyAndValue,
-    ),
-    _get(
-        paths.LOCAL_READ,
-        reference.LOCAL_READ,
-        "This node's own copy",
-        answers.Found,
-        hot=True,
-    ),
+    _write("DELETE", paths.DELETE, reference.DELETE, "Remove ?key=", answers.KeyDeleted, 200, 202),
+    _write("POST", paths.SET_KEY, reference.SET_PATH, "Store a value", answers.Created, 201),
+    _write("POST", paths.SET, reference.SET, "Store a value", answers.Created, 201, body=bodies.KeyAndValue),
+    _get(paths.LOCAL_READ, reference.LOCAL_READ, "This node's own copy", answers.Found, hot=True),
     _get(paths.HEALTH, reference.HEALTH, "Is the front-end alive?", answers.Health),
-    _get(
+    _get(paths.CONFIG, reference.CONFIG, "Replicas, and how many of them reads and writes need", answers.QuorumSizes),
+    _change(
+        "POST",
         paths.CONFIG,
-        reference.CONFIG,
-        "Replicas, and how many of them reads and writes need",
+        reference.CHANGE_CONFIG,
+        "Change how many replicas there are, or how many of them reads and writes need (leaderless clusters)",
         answers.QuorumSizes,
-    ),
-    Route(
-        method="POST",
-        path=paths.CONFIG,
-        handler=reference.CHANGE_CONFIG,
-        summary="Change how many replicas there are, or how many of them reads and writes need (leaderless clusters)",
         body=bodies.NewSizes,
-        answers={200: (answers.QuorumSizes,)},
     ),
-    Route(
-        method="POST",
-        path=paths.INTERNAL_WRITE,
-        handler=internal.WRITE,
-        summary="Let this one replica of a leaderless cluster take a version",
+    _change(
+        "POST",
+        paths.INTERNAL_WRITE,
+        internal.WRITE,
+        "Let this one replica of a leaderless cluster take a version",
+        answers.StoredHere,
         body=bodies.InternalWrite,
-        answers={200: (answers.StoredHere,)},
     ),
-    Route(
-        method="POST",
-        path=paths.INTERNAL_KEY,
-        handler=internal.WRITE,
-        summary="The same",
-        body=bodies.InternalWrite,
-        answers={200: (answers.StoredHere,)},
-    ),
-    _get(
-        paths.INTERNAL_READ,
-        internal.READ,
-        "What this one replica of a leaderless cluster holds",
-        answers.Found,
-    ),
+    _change("POST", paths.INTERNAL_KEY, internal.WRITE, "The same", answers.StoredHere, body=bodies.InternalWrite),
+    _get(paths.INTERNAL_READ, internal.READ, "What this one replica of a leaderless cluster holds", answers.Found),
 )
 
 _CLUSTER: Final = (
@@ -207,27 +124,28 @@ _CLUSTER: Final = (
         events=True,
     ),
     _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.Members),
-    Route(
-        method="POST",
-        path=paths.MEMBERS,
-        handler=cluster.ADD_MEMBER,
-        summary="Let a node join (leaderless clusters); its data moves in after the answer",
+    _change(
+        "POST",
+        paths.MEMBERS,
+        cluster.ADD_MEMBER,
+        "Let a node join (leaderless clusters); its data moves in after the answer",
+        answers.Members,
+        201,
         body=bodies.NewMember,
-        answers={201: (answers.Members,)},
     ),
-    Route(
-        method="DELETE",
-        path=paths.MEMBER,
-        handler=cluster.REMOVE_MEMBER,
-        summary="Let a node leave (leaderless clusters); one that is alive hands its data over first",
-        answers={200: (answers.Members,)},
+    _change(
+        "DELETE",
+        paths.MEMBER,
+        cluster.REMOVE_MEMBER,
+        "Let a node leave (leaderless clusters); one that is alive hands its data over first",
+        answers.Members,
     ),
-    Route(
-        method="POST",
-        path=paths.REPAIR,
-        handler=cluster.REPAIR,
-        summary="Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
-        answers={200: (answers.RepairDone,)},
+    _change(
+        "POST",
+        paths.REPAIR,
+        cluster.REPAIR,
+        "Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
+        answers.RepairDone,
     ),
     _get(paths.LIVEZ, cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
     _get(

@@ -83,10 +83,7 @@ def _configure(request: Configure) -> Command | Refused:
     return ConfigureCommand(request.r, request.w)
 
 
-_CONVERSIONS: Final[Mapping[type[Change], Callable[[Any], Command | Refused]]] = {
-    Write: _write,
-    Configure: _configure,
-}
+_CONVERSIONS: Final[Mapping[type[Change], Callable[[Any], Command | Refused]]] = {Write: _write, Configure: _configure}
 
 
 def _operation(operation: Operation) -> KeyOperation:

@@ -102,13 +102,7 @@ class Application:
             host_needed = scope["http_version"] == "1.1"
             turn_away(self._browsers.refusal(method, path, headers, host_needed=host_needed))
             body = await self._bodies.read(headers, receive, BODY_BYTES_MAX)
-            request = HttpRequest(
-                method=method,
-                path=path,
-                query=scope["query_string"],
-                headers=headers,
-                body=body,
-            )
+            request = HttpRequest(method=method, path=path, query=scope["query_string"], headers=headers, body=body)
             response = await self.streams.admit(await self._answer(request, now_s))
             if isinstance(response.body, BodyStream):
                 await self.streams.carry(response, scope, send)

@@ -101,11 +101,7 @@ class Forwarder:
 
     async def _ask(self, node: Node, request: HttpRequest, limit_s: float) -> HttpAnswer:
         return await self._cluster.channels(node.http).exchange(
-            request.method,
-            _target(request),
-            headers=_request_headers(request),
-            body=request.body,
-            timeout_s=limit_s,
+            request.method, _target(request), headers=_request_headers(request), body=request.body, timeout_s=limit_s
         )
 
     async def _follow(self, node: Node, request: HttpRequest, limit_s: float) -> HttpAnswer | _Passage:

@@ -103,10 +103,7 @@ class RaftParts:
     def stamp_ms(self, world: RaftWorld) -> int:
         """The time that this node, as leader, stamps commands with."""
         return self.agreed_time.read(
-            term=self.core.term,
-            wall_ms=world.wall_ms(),
-            machine_ms=self.applied.machine.clock_ms,
-            now_s=world.clock(),
+            term=self.core.term, wall_ms=world.wall_ms(), machine_ms=self.applied.machine.clock_ms, now_s=world.clock()
         )
 
 
@@ -126,11 +123,7 @@ def wire_raft(
         max_waiting=settings.max_waiting,
     )
     parts.readmission = Readmission(
-        parts.electorate,
-        memory,
-        nonce=world.random.getrandbits(62),
-        heartbeat_s=settings.heartbeat_s,
-        save=save,
+        parts.electorate, memory, nonce=world.random.getrandbits(62), heartbeat_s=settings.heartbeat_s, save=save
     )
     parts.divergence = Divergence(parts.electorate, heartbeat_s=settings.heartbeat_s)
     parts.divergence.applied(machine.applied_index, machine.state_hash)

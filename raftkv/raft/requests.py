@@ -8,18 +8,7 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import (
-    DEFAULT,
-    MAJORITY,
-    Barrier,
-    Configure,
-    Inspect,
-    Read,
-    Repair,
-    Request,
-    Write,
-    is_read,
-)
+from raftkv.core.requests import DEFAULT, MAJORITY, Barrier, Configure, Inspect, Read, Repair, Request, Write, is_read
 from raftkv.core.results import Configured, Status
 from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine

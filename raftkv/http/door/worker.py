@@ -28,12 +28,7 @@ from raftkv.http.door.streaming import LINE_KEY
 from raftkv.http.messages import Headers, HttpResponse
 from raftkv.http.problems import internal_error, problem
 
-_CODES = {
-    413: Code.VALUE_TOO_LARGE,
-    414: Code.KEY_TOO_LARGE,
-    431: Code.HEADERS_TOO_LARGE,
-    501: Code.NOT_IMPLEMENTED,
-}
+_CODES = {413: Code.VALUE_TOO_LARGE, 414: Code.KEY_TOO_LARGE, 431: Code.HEADERS_TOO_LARGE, 501: Code.NOT_IMPLEMENTED}
 HEAD_BYTES_MAX = 64 << 10
 """All headers of a request together."""
 

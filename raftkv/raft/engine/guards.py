@@ -58,11 +58,7 @@ def admit_append(log: LogView, append: Append) -> Inbound:
         # Everything up to our commit index is in every legitimate leader's log (Raft, section 5.4), so the search for
         # the last common entry ends there at once.
         answer = AppendAnswer(
-            term=append.term,
-            sequence=append.sequence,
-            next_index=log.commit_index + 1,
-            success=False,
-            reset=True,
+            term=append.term, sequence=append.sequence, next_index=log.commit_index + 1, success=False, reset=True
         )
         return Inbound(hand_on=_heartbeat(append, log.commit_index), answer=answer)
     known = _matching(log, append.entries)

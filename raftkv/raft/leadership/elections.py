@@ -39,12 +39,7 @@ class Elections:
     """Pre-vote rounds and vote withholding of one node."""
 
     def __init__(
-        self,
-        *,
-        electorate: Electorate,
-        election_timeout_s: float,
-        started_at_s: float,
-        random: random_module.Random,
+        self, *, electorate: Electorate, election_timeout_s: float, started_at_s: float, random: random_module.Random
     ) -> None:
         self._electorate = electorate
         self._timeout_s = election_timeout_s

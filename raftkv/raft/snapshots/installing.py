@@ -57,11 +57,7 @@ class Installing:
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
-        return {
-            SnapshotOffer: self._on_offer,
-            SnapshotChunk: self._on_chunk,
-            SnapshotProgress: self._on_progress,
-        }
+        return {SnapshotOffer: self._on_offer, SnapshotChunk: self._on_chunk, SnapshotProgress: self._on_progress}
 
     def work(self, now_s: float) -> None:
         """Take and move snapshots; install one that was loaded, if it is still needed."""

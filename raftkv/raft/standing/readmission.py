@@ -85,13 +85,7 @@ class Readmission:
     is_stopped = False
 
     def __init__(
-        self,
-        electorate: Electorate,
-        memory: Memory,
-        *,
-        nonce: int,
-        heartbeat_s: float,
-        save: Callable[[Memory], None],
+        self, electorate: Electorate, memory: Memory, *, nonce: int, heartbeat_s: float, save: Callable[[Memory], None]
     ) -> None:
         """``nonce`` is random, so that no answer to an earlier life counts; ``save`` makes the memory durable."""
         self._electorate = electorate

@@ -58,11 +58,7 @@ def write(state: Path, body: Path) -> Report:
     finally:
         reader.close()
     return Report(
-        index=summary.index,
-        term=summary.term,
-        rows=summary.rows,
-        bytes=summary.body_bytes,
-        crc=summary.body_crc,
+        index=summary.index, term=summary.term, rows=summary.rows, bytes=summary.body_bytes, crc=summary.body_crc
     )
 
 
