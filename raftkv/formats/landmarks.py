@@ -1,7 +1,7 @@
 """The rows by which any version knows an applied state: where it stands, and what its rows add up to.
 
 They stand in the table ``meta`` of every state and of every snapshot's body, so their names are a format. The rest of a
-state is the machine's own affair (``raftkv.machine.layout``). This module imports nothing but the standard library.
+state is the machine's own affair (``raftkv.formats.layout``). This module imports nothing but the standard library.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 from raftkv.core.pages import ANSWER_BYTES
 from raftkv.core.requests import ANY, Match
 from raftkv.core.results import Configured, DeleteDone, Mismatch, Missing, OperationResult, PutDone, Withheld, Written
-from raftkv.formats import entries
+from raftkv.formats import entries, layout
 from raftkv.formats.commands import Command, ConfigureCommand, DeleteKey, GetKey, KeyOperation, PutKey, WriteCommand
 from raftkv.formats.outcomes import (
     KeptDelete,
@@ -33,7 +33,6 @@ from raftkv.formats.outcomes import (
     encode_outcome,
     fingerprint_of,
 )
-from raftkv.machine import layout
 from raftkv.machine.reading import Answers
 from raftkv.machine.rows import SummedRows
 from raftkv.storage.state.sums import SUM_MASK

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from raftkv.core.pages import ANSWER_BYTES, page_of
 from raftkv.core.requests import Get, Operation, Query
 from raftkv.core.results import Missing, Page, Record, Withheld
-from raftkv.machine import layout
+from raftkv.formats import layout
 from raftkv.storage.engines.port import TableReader
 
 

@@ -7,7 +7,7 @@ what it says enters ``Machine.state_hash``.
 
 from __future__ import annotations
 
-from raftkv.machine import layout
+from raftkv.formats import layout
 from raftkv.storage.state.sealed import part_of
 from raftkv.storage.state.sums import SUM_MASK, pack_sum, stored_sum, sum_of
 from raftkv.storage.state.tables import StateTables

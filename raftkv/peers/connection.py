@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+from raftkv.formats.frames import FrameError
 from raftkv.peers.faults import NO_FAULT, Direction, Fault, FaultGate, LinkFaults
-from raftkv.peers.frames import FrameError
 from raftkv.peers.handshake import HandshakeRefused
 from raftkv.peers.session import KEEPALIVE, Session
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from raftkv.peers.frames import FrameDecoder, FrameEncoder, plain_frame
+from raftkv.formats.frames import FrameDecoder, FrameEncoder, plain_frame
 from raftkv.peers.handshake import Acceptor, Dialer, SessionKeys
 
 # A Hello with the longest names is under 400 bytes; a stranger gets no more room than this.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, get_args
 
+from raftkv.formats import raft_messages as messages
 from raftkv.peers.notices import Notices
-from raftkv.raft import messages
 from raftkv.raft.ports import Handlers, Leading, Part, PeerPort
 from raftkv.raft.standing.participation import Participation
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from raftkv.core.config import DelaysSection
-from raftkv.raft.messages import Append
+from raftkv.formats.raft_messages import Append
 
 
 class AppendLine:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from raftkv.raft.messages import Message
-from raftkv.storage.snapshots.files import Manifest, WrittenBody
+from raftkv.formats.raft_messages import Message
+from raftkv.formats.snapshots import Manifest
+from raftkv.storage.snapshots.files import WrittenBody
 from raftkv.storage.state.tables import StateTables
 
 Handlers = Mapping[type[Any], Callable[[str, Any, float], None]]

@@ -20,7 +20,7 @@ from raftkv.core.errors import DataDiscarded
 from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import Status
-from raftkv.raft import messages
+from raftkv.formats import raft_messages as messages
 from raftkv.raft.assembly import RaftWorld, wire_raft
 from raftkv.raft.ports import PeerPort, Snapshots, StatePort
 from raftkv.raft.settings import SHUTTING_DOWN, ReplicaSettings

@@ -14,8 +14,8 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, Ready, Status
-from raftkv.formats import entries
-from raftkv.machine import layout, reading
+from raftkv.formats import entries, layout
+from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import Machine, MachineLimits
 from raftkv.storage.engines.memory import MemoryEngine

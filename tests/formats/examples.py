@@ -24,13 +24,10 @@ ELSEWHERE = {
     "raftkv.quorum.data.versions": {"State", "Version"},
     "raftkv.quorum.membership.gossip": {"Entry", "Sizes", "Digest", "Delta", "Remembered"},
     "raftkv.quorum.messages": None,
-    "raftkv.raft.messages": None,
-    "raftkv.storage.log.segments": {"SegmentHeader", "EntryRecord", "TruncateRecord", "VoteRecord", "CommitRecord"},
-    "raftkv.storage.snapshots.files": {"Manifest"},
 }
 """Structs that are formats where they are, beside all of ``raftkv.formats``; ``None``: all of the module."""
 
-ABSTRACT = {"raftkv.quorum.messages.Said"}
+ABSTRACT = {"raftkv.quorum.messages.Said", "raftkv.formats.segments.Content"}
 JSON = {"raftkv.core.identity.Identity"}
 """The others are msgpack."""
 

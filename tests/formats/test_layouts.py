@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.formats import commands, commands_1, entries, outcomes
+from raftkv.formats import commands, commands_1, entries, layout, outcomes, segments
 from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.formats.entries import NO_OP, REGULAR
-from raftkv.machine import layout
-from raftkv.peers.frames import FrameEncoder, plain_frame
+from raftkv.formats.frames import FrameEncoder, plain_frame
 from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.quorum import messages
 from raftkv.quorum.data import rows
 from raftkv.quorum.data.versions import State, Version, encode_state
 from raftkv.storage.engines.memory import MemoryEngine
-from raftkv.storage.log import segments
 from raftkv.storage.snapshots.bodies import write_body
 from raftkv.storage.state.sealed import part_of, sealed
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raftkv.formats import raft_messages as messages
 from raftkv.formats.entries import NO_OP, REGULAR
-from raftkv.peers.frames import plain_frame
+from raftkv.formats.frames import plain_frame
 from raftkv.peers.handshake import PROTOCOL_VERSION, Hello
 from raftkv.peers.listener import STRANGER_LIMIT
-from raftkv.raft import messages
 from tests.fuzz.budget import made_up
 from tests.fuzz.mutations import bent
 from tests.fuzz.siege import TRAITOR, Siege

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from raftkv.core.identity import Greeting, Life
 from raftkv.core.rules import Rule
+from raftkv.formats import raft_messages as messages
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
 from raftkv.peers.session import Session
 from raftkv.quorum import messages as leaderless
-from raftkv.raft import messages
 from raftkv.raft.conversation import TERM_JUMP_MAX
 from tests.fuzz.mutations import bent, numbers, rearranged, values
 from tests.fuzz.siege import TRAITOR, Siege

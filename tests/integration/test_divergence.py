@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from raftkv.formats import layout
 from raftkv.instruments.local.nodes import wait_until
-from raftkv.machine import layout
 from raftkv.machine.rows import SummedRows
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, open_state

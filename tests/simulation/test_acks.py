@@ -8,8 +8,8 @@ from raftkv.core.errors import Unknown
 from raftkv.core.requests import Configure, Consistency
 from raftkv.core.results import Written
 from raftkv.core.voters import Voters
+from raftkv.formats.raft_messages import Applied, decode
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import Applied, decode
 from raftkv.raft.writing import appends, proposals
 from raftkv.raft.writing.visibility import shown_from
 from tests.simulation.cluster import Cluster

@@ -8,8 +8,8 @@ import pytest
 from raftkv.core.config import DelaysSection
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency, Get, Read
+from raftkv.formats.raft_messages import Append, AppendAnswer, Pong, decode
 from raftkv.raft.delays import AppendLine
-from raftkv.raft.messages import Append, AppendAnswer, Pong, decode
 from tests.simulation.cluster import Cluster
 
 AFTER_MESSAGE_S, UPDATE_S, READ_S = 0.2, 0.1, 0.05

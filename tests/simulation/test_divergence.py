@@ -9,9 +9,9 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.identity import Standing
 from raftkv.core.requests import Consistency, Inspect, Repair
 from raftkv.core.results import Repaired
+from raftkv.formats import layout
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.raft import flip_row
-from raftkv.machine import layout
 from tests.simulation.cluster import Cluster
 
 

@@ -7,7 +7,7 @@ import pytest
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Barrier, Consistency, Delete, Get, List, Placing, Read, Write
 from raftkv.core.results import Answer, Missing, Page
-from raftkv.raft.messages import RecordAnswer, View, encode
+from raftkv.formats.raft_messages import RecordAnswer, View, encode
 from raftkv.raft.reading.eventual import EventualReads
 from tests.simulation.cluster import Cluster
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from raftkv.core.requests import Consistency
-from raftkv.raft import messages
+from raftkv.formats import raft_messages as messages
 from tests.simulation.cluster import Cluster
 from tests.simulation.test_hazards import followers
 

@@ -7,7 +7,7 @@ import pytest
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Consistency, Delete, Inspect, Write
 from raftkv.core.results import Written
-from raftkv.raft import messages
+from raftkv.formats import raft_messages as messages
 from tests.simulation.cluster import Cluster
 from tests.simulation.test_hazards import followers
 

@@ -13,8 +13,8 @@ import pytest
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, Missing, Written
+from raftkv.formats import raft_messages as messages
 from raftkv.formats.entries import REGULAR
-from raftkv.raft import messages
 from raftkv.storage.disk import DiskError
 from tests.simulation.cluster import Cluster
 

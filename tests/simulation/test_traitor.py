@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.raft import messages
+from raftkv.formats import raft_messages as messages
 from raftkv.raft.conversation import TERM_JUMP_MAX
 from tests.simulation.cluster import Cluster
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from raftkv.core import pages
 from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Configure, Delete, Get, List, Put, Write, prefix_end
 from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Record, Withheld
-from raftkv.formats import commands, commands_1, entries
+from raftkv.formats import commands, commands_1, entries, layout
 from raftkv.formats.commands import DeleteKey, GetKey, PutKey, WriteCommand
-from raftkv.machine import layout, reading
+from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
 from raftkv.storage.engines.memory import MemoryEngine

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.peers.frames import HEADER_BYTES, TAG_BYTES, FrameDecoder, FrameEncoder, FrameError
+from raftkv.formats.frames import HEADER_BYTES, TAG_BYTES, FrameDecoder, FrameEncoder, FrameError
 
 KEY = b"k" * 32
 LIMIT_BYTES = 1 << 16

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raftkv.formats.frames import FrameDecoder, FrameError, plain_frame
 from raftkv.peers import handshake
-from raftkv.peers.frames import FrameDecoder, FrameError, plain_frame
 from raftkv.peers.handshake import Acceptor, Challenge, Dialer, HandshakeRefused, Hello, Proof
 from raftkv.peers.session import HANDSHAKE_LIMIT_BYTES, Session
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from raftkv.raft import messages
+from raftkv.formats import raft_messages as messages
 from raftkv.raft.conversation import merged
 
 

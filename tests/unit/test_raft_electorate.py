@@ -11,11 +11,11 @@ from raftkv.core.identity import Standing as Membership
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Put, Write
 from raftkv.core.voters import Voters
+from raftkv.formats.raft_messages import Pong, PreVoteAnswer
 from raftkv.machine.conversion import proposal_of
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
-from raftkv.raft.messages import Pong, PreVoteAnswer
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.standing.divergence import Divergence, Judgement
 from raftkv.raft.standing.readmission import Memory, Readmission

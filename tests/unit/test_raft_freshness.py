@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.raft.messages import Level, Reading
+from raftkv.formats.raft_messages import Level, Reading
 from raftkv.raft.reading.freshness import Freshness, Vouching
 
 NEVER_S = float("-inf")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code, Refused
-from raftkv.raft import messages
-from raftkv.raft.messages import Append, Declined, MalformedMessageError, NewerTerm
+from raftkv.formats import raft_messages as messages
+from raftkv.formats.raft_messages import Append, Declined, MalformedMessageError, NewerTerm
 
 REFUSAL = Refused(code=Code.DISK_FULL, detail="TEXT")
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from raftkv.core.errors import Code, Refused
 from raftkv.core.identity import Standing
 from raftkv.core.voters import Voters
+from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.voting import Voting
-from raftkv.raft.messages import HandOver, PreVote, PreVoteAnswer, RequestVote
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.room import Room
 from raftkv.raft.standing.divergence import Divergence

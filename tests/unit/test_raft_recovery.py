@@ -3,7 +3,7 @@
 import pytest
 
 from raftkv.core.errors import StartupError
-from raftkv.machine import layout
+from raftkv.formats import layout
 from raftkv.raft.snapshots.recovery import State, recover_state
 from raftkv.storage.disk import RealDisk
 from raftkv.storage.log.log import Log

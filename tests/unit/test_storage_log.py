@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.formats.segments import CorruptLog, SegmentHeader, UnitCodec, decode_header
 from raftkv.instruments.sim.disk import Crashed, VirtualDisk
 from raftkv.instruments.sim.raft import LOG_DIRECTORY
 from raftkv.storage.disk import DiskError, RealDisk
 from raftkv.storage.log import extent
 from raftkv.storage.log.log import Log
-from raftkv.storage.log.segments import CorruptLog, SegmentHeader, UnitCodec, decode_header
 
 SEGMENT_BYTES = 2048
 

@@ -25,9 +25,9 @@ from raftkv.core.voters import Voters
 from raftkv.formats import entries
 from raftkv.formats.commands import WriteCommand
 from raftkv.formats.entries import REGULAR
+from raftkv.formats.segments import Entry
 from raftkv.instruments.sim.machines import Machine, Observer
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
-from raftkv.storage.log.segments import Entry
 
 if TYPE_CHECKING:
     from raftkv.instruments.sim.cluster import SimulatedCluster

@@ -20,6 +20,7 @@ from raftkv.core.identity import Identity, Standing
 from raftkv.core.requests import Repair
 from raftkv.core.rules import Rule
 from raftkv.core.voters import Voters
+from raftkv.formats import layout
 from raftkv.formats.commands import PutKey
 from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
@@ -32,7 +33,6 @@ from raftkv.instruments.sim.raft_clients import PROBE, RaftClients
 from raftkv.instruments.sim.raft_replica import SimulatedReplica
 from raftkv.instruments.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
 from raftkv.instruments.sim.watched_log import WatchedLog
-from raftkv.machine import layout
 from raftkv.peers.greeting import Greeter
 from raftkv.raft.engine import internals
 from raftkv.raft.settings import ReplicaSettings

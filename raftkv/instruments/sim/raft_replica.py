@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raftkv.core.results import Record
+from raftkv.formats import layout
+from raftkv.formats.raft_messages import Message
 from raftkv.instruments.sim.network import FLOOD_COUNT
 from raftkv.instruments.sim.snapshots import ShownTables
 from raftkv.instruments.sim.watched_log import WatchedLog
-from raftkv.machine import layout
 from raftkv.machine.machine import Machine as KeyValueMachine
 from raftkv.raft.engine import internals
-from raftkv.raft.messages import Message
 from raftkv.raft.replica import RaftReplica
 
 

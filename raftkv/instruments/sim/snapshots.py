@@ -15,10 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from raftkv.machine import layout
+from raftkv.formats import layout
+from raftkv.formats.snapshots import Manifest
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.port import DamagedState, Row, RowChange, TableReader
-from raftkv.storage.snapshots.files import Manifest, SnapshotFailedError, WrittenBody
+from raftkv.storage.snapshots.files import SnapshotFailedError, WrittenBody
 from raftkv.storage.state.tables import StateTables
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from raftkv.formats.segments import Entry
 from raftkv.storage.log.log import Log
-from raftkv.storage.log.segments import Entry
 
 UNTOUCHED: Final = 1 << 62
 """Above every index."""

@@ -14,7 +14,14 @@ from typing import Protocol
 import msgspec
 
 from raftkv.formats.entries import NO_OP, REGULAR
-from raftkv.raft.messages import Append, AppendAnswer, ContradictionError, Entry, MalformedMessageError, NewerTerm
+from raftkv.formats.raft_messages import (
+    Append,
+    AppendAnswer,
+    ContradictionError,
+    Entry,
+    MalformedMessageError,
+    NewerTerm,
+)
 
 
 class LogView(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raftkv.raft.messages import Entry
+from raftkv.formats.raft_messages import Entry
 from raftkv.storage.log.log import Log
 
 

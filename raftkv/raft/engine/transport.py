@@ -16,9 +16,9 @@ from typing import Any, Final
 import msgspec
 from pysyncobj.transport import Transport
 
+from raftkv.formats.raft_messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
 from raftkv.raft.engine.guards import admit_answer, admit_append
 from raftkv.raft.engine.internals import Core, StableNode
-from raftkv.raft.messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
 from raftkv.raft.ports import Handlers
 
 NOTICE_DELAY_S: Final = 0.01

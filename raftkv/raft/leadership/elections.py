@@ -13,8 +13,8 @@ from __future__ import annotations
 import random as random_module
 from typing import Final, Protocol
 
+from raftkv.formats.raft_messages import PreVote, PreVoteAnswer
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import PreVote, PreVoteAnswer
 
 YIELDING_TIMEOUTS: Final = 4
 """Election timeouts without a leader for which a node without room stands back: two pass before anybody stands."""

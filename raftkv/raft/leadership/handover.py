@@ -26,7 +26,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from raftkv.raft.messages import HandOver, Propose
+from raftkv.formats.raft_messages import HandOver, Propose
 from raftkv.raft.ports import Leading, Outgoing
 from raftkv.raft.room import Room
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import msgspec
 
+from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote, Vote
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Candidacy, Elections
-from raftkv.raft.messages import HandOver, PreVote, PreVoteAnswer, RequestVote, Vote
 from raftkv.raft.ports import Handlers, Outgoing
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.room import Room

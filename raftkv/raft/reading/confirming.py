@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from raftkv.formats.raft_messages import AskReadIndex, Level, NewerTerm, Ping, Pong, ReadIndexAnswer
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.following import Following
 from raftkv.raft.leadership.handover import Handover
-from raftkv.raft.messages import AskReadIndex, Level, NewerTerm, Ping, Pong, ReadIndexAnswer
 from raftkv.raft.ports import Handlers, Leading, Outgoing
 from raftkv.raft.reading.eventual import EventualReads
 from raftkv.raft.reading.freshness import Freshness, Vouching

@@ -16,7 +16,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, Missing, Outcome
-from raftkv.raft.messages import View
+from raftkv.formats.raft_messages import View
 
 
 class _Poll(msgspec.Struct, kw_only=True):

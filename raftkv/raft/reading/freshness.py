@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.raft.messages import Level, Reading
+from raftkv.formats.raft_messages import Level, Reading
 from raftkv.raft.ports import Handlers
 
 MICROSECONDS: Final = 1_000_000

@@ -18,7 +18,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Barrier, Consistency, Read
 from raftkv.core.results import Outcome
-from raftkv.raft.messages import AskReadIndex
+from raftkv.formats.raft_messages import AskReadIndex
 from raftkv.raft.reading.rounds import ReadRounds
 
 ASK_AGAIN_S: Final = 0.5

@@ -12,10 +12,10 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
 from raftkv.core.results import Answer, Outcome, Ready, Record, Written
+from raftkv.formats.raft_messages import AskRecord, RecordAnswer, View
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import AskRecord, RecordAnswer, View
 from raftkv.raft.ports import Handlers, Leading, Outgoing, StatePort
 from raftkv.raft.reading.eventual import EventualReads, too_few
 from raftkv.raft.reading.freshness import Freshness

@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from raftkv.formats.raft_messages import Ping, Pong, Reading
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import Ping, Pong, Reading
 
 OnIndex = Callable[[int], None]
 """Called with the read index, or with 0: this node does not lead (any more)."""

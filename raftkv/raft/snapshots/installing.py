@@ -10,14 +10,20 @@ from typing import Protocol
 
 import structlog
 
+from raftkv.formats.raft_messages import (
+    AppendAnswer,
+    MalformedMessageError,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotProgress,
+)
+from raftkv.formats.snapshots import Manifest
 from raftkv.raft.applied import AppliedState
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import AppendAnswer, MalformedMessageError, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.raft.ports import Handlers, Leading, Outgoing
 from raftkv.raft.snapshots.transfer import Transfers, base_entries, holds
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.storage.log.log import Log
-from raftkv.storage.snapshots.files import Manifest
 
 log_line = structlog.get_logger("raftkv.raft")
 

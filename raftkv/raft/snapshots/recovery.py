@@ -14,14 +14,15 @@ from pathlib import Path
 import structlog
 
 from raftkv.core.errors import StartupError
-from raftkv.machine import layout
+from raftkv.formats import layout
+from raftkv.formats.snapshots import Manifest
 from raftkv.raft.snapshots.transfer import base_entries, holds
 from raftkv.storage.disk import RealDisk, remove_file, translated
 from raftkv.storage.engines.lmdb import LmdbEngine
 from raftkv.storage.engines.port import DamagedState, TableReader
 from raftkv.storage.log import extent
 from raftkv.storage.log.log import Log
-from raftkv.storage.snapshots.files import Manifest, SnapshotFiles
+from raftkv.storage.snapshots.files import SnapshotFiles
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, distrust, is_trustworthy, open_state
 

@@ -18,12 +18,13 @@ import msgspec
 import structlog
 
 from raftkv.formats.entries import NO_OP
-from raftkv.raft.messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
+from raftkv.formats.raft_messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
+from raftkv.formats.snapshots import Manifest
 from raftkv.raft.ports import Receiving, Snapshots
 from raftkv.raft.snapshots.retention import Retention
 from raftkv.storage.disk import DiskError
 from raftkv.storage.log.log import Log
-from raftkv.storage.snapshots.files import Manifest, SnapshotFailedError
+from raftkv.storage.snapshots.files import SnapshotFailedError
 
 CHUNK_BYTES: Final = 256 << 10
 WINDOW_CHUNKS: Final = 8

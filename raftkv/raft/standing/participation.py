@@ -10,8 +10,16 @@ from typing import Protocol
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.results import Repaired
+from raftkv.formats.raft_messages import (
+    AskReadmission,
+    AskTerm,
+    Message,
+    PreVote,
+    ReadmissionAnswer,
+    StateHash,
+    TermAnswer,
+)
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import AskReadmission, AskTerm, Message, PreVote, ReadmissionAnswer, StateHash, TermAnswer
 from raftkv.raft.ports import Handlers, Leading, Outgoing
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.settings import NOTHING_TO_REPAIR, out_of_service

@@ -15,8 +15,8 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused
 from raftkv.formats.entries import stamp
+from raftkv.formats.raft_messages import AskApplied, Replicated
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import AskApplied, Replicated
 from raftkv.raft.ports import Outgoing
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.raft.writing.visibility import Visibility, shown_from

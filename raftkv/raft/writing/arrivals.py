@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from raftkv.formats.raft_messages import Append, MalformedMessageError
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.elections import Elections
-from raftkv.raft.messages import Append, MalformedMessageError
 from raftkv.raft.ports import Handlers
 from raftkv.raft.room import Room
 

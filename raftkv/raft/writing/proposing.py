@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from raftkv.formats import entries
+from raftkv.formats.raft_messages import Declined, MalformedMessageError, Propose, Replicated
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.following import Following
 from raftkv.raft.leadership.handover import Handover
-from raftkv.raft.messages import Declined, MalformedMessageError, Propose, Replicated
 from raftkv.raft.ports import Handlers, Leading, Outgoing
 from raftkv.raft.room import Room
 from raftkv.raft.settings import DISK_FULL, NO_LEADER, NO_ROOM_HERE, TOO_LATE, ReplicaSettings, overloaded

@@ -11,8 +11,8 @@ Nobody is asked as long as nobody waits. Pure bookkeeping: no clock, no I/O.
 
 from __future__ import annotations
 
+from raftkv.formats.raft_messages import Applied, AskApplied
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.messages import Applied, AskApplied
 from raftkv.raft.ports import Handlers, Leading
 from raftkv.raft.standing.readmission import Readmission
 

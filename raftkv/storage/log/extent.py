@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from raftkv.formats.segments import CorruptLog
 from raftkv.storage.disk import Disk, write_whole
-from raftkv.storage.log.segments import CorruptLog
 
 DIGITS_MAX: Final = 16
 REMEDY: Final = "votes and entries are lost with it: put it back, or move the whole data directory away"

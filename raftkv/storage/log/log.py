@@ -8,7 +8,7 @@ uncompacted entries are also held in memory. One thread owns a log.
 A segment is drafted under another name, synced and renamed, so a segment that has its name has a good header. New
 segments carry term, vote and commit index, so that old ones can be deleted whole, oldest first.
 
-Pure logic over ``Disk``: no clock, no socket, no operating system call. ``raftkv.storage.log.segments`` is the format.
+Pure logic over ``Disk``: no clock, no socket, no operating system call. ``raftkv.formats.segments`` is the format.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from raftkv.storage.disk import Disk, DiskError, File
-from raftkv.storage.log import extent
-from raftkv.storage.log.recovery import LastSegment, Segment, recover
-from raftkv.storage.log.segments import (
+from raftkv.formats.segments import (
     FORMAT,
     SALT_BYTES,
     CommitRecord,
@@ -36,6 +33,9 @@ from raftkv.storage.log.segments import (
     VoteRecord,
     encode_header,
 )
+from raftkv.storage.disk import Disk, DiskError, File
+from raftkv.storage.log import extent
+from raftkv.storage.log.recovery import LastSegment, Segment, recover
 
 # Small units are written over real zeros, laid down this far ahead: overwriting costs a sync about a third less than
 # filling a hole or a preallocated, unwritten extent (129 against 192 microseconds on ext4). Zeroing a whole segment at

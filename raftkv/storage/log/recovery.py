@@ -14,8 +14,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.storage.disk import Disk
-from raftkv.storage.log.segments import (
+from raftkv.formats.segments import (
     CommitRecord,
     CorruptLog,
     Entry,
@@ -26,6 +25,7 @@ from raftkv.storage.log.segments import (
     VoteRecord,
     decode_header,
 )
+from raftkv.storage.disk import Disk
 
 _SEGMENT_NAME: Final = re.compile(r"([0-9]{16})\.log")
 _DRAFT_NAME: Final = re.compile(r"[0-9]{16}\.log\.tmp")

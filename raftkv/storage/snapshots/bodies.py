@@ -1,13 +1,8 @@
 """The body of a snapshot: all rows of all tables, in checksummed chunks, independent of how the tables are stored.
 
-::
-
-    body     "RAFTKVS1" | chunk of the tables' names | chunk*
-    chunk    payload length u32 | crc32(payload) u32 | payload
-    payload  msgpack [table, [key, value, key, value, ...]], of the first chunk ["", [table, ...]]
-
-Rules: rows stand in key order, and the table ``meta`` stands last: as long as a load is not finished, the loaded state
-says that it has applied nothing. What does not check out is ``CorruptBody``.
+Its bytes are those of ``raftkv.formats.snapshots``. Rules: rows stand in key order, and the table ``meta`` stands last:
+as long as a load is not finished, the loaded state says that it has applied nothing. What does not check out is
+``CorruptBody``.
 
 The sum of the rows is checked against the one in ``meta``, if there is one (``raftkv.storage.state.sums``).
 
@@ -17,7 +12,6 @@ This module imports nothing but the standard library, msgspec, ``raftkv.formats`
 from __future__ import annotations
 
 import os
-import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,19 +21,15 @@ import msgspec
 
 from raftkv.core.errors import StartupError
 from raftkv.formats.landmarks import APPLIED_INDEX, APPLIED_TERM, META, SUM
+from raftkv.formats.snapshots import HEAD_BYTES, MAGIC, decode_chunk, encode_chunk, payload_bytes
 from raftkv.storage.disk import translated
 from raftkv.storage.engines.port import Batch, Engine, TableReader
 from raftkv.storage.state.sealed import part_of, sealed
 from raftkv.storage.state.sums import SUM_MASK, pack_sum
 
-_MAGIC: Final = b"RAFTKVS1"
-_CHUNK: Final = struct.Struct(">II")
 _CHUNK_BYTES: Final = 1 << 20
 # Rows are committed in portions of this size, far below what one transaction may hold.
 _COMMIT_BYTES: Final = 32 << 20
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[bytes, list[bytes]])
 
 
 class CorruptBody(StartupError):  # noqa: N818  the name says what is wrong; it is an error by its base
@@ -59,12 +49,11 @@ class BodySummary(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySummary:
     """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably."""
-    rows, size, checksum, total = 0, len(_MAGIC), zlib.crc32(_MAGIC), 0
+    rows, size, checksum, total = 0, len(MAGIC), zlib.crc32(MAGIC), 0
     with translated(path), path.open("xb") as file:
-        file.write(_MAGIC)
+        file.write(MAGIC)
         for table, flat in _chunks(view, sorted(tables, key=lambda name: (name == META, name))):
-            payload = _encoder.encode((table, flat))
-            head = _CHUNK.pack(len(payload), zlib.crc32(payload))
+            head, payload = encode_chunk(table, flat)
             file.write(head)
             file.write(payload)
             checksum = zlib.crc32(payload, zlib.crc32(head, checksum))
@@ -109,7 +98,7 @@ class _Loading:
         """The rows of the next chunks, about as many as one transaction is to hold."""
         size = 0
         while size < _COMMIT_BYTES:
-            head = self._file.read(_CHUNK.size)
+            head = self._file.read(HEAD_BYTES)
             if not head:
                 self._check_sum()
                 self.is_done = True
@@ -178,23 +167,20 @@ def _portions(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
 
 
 def _read_chunk(path: Path, file: BinaryIO, head: bytes) -> tuple[bytes, list[bytes], int]:
-    if len(head) != _CHUNK.size:
+    if len(head) != HEAD_BYTES:
         raise CorruptBody(f"{path}: cut short")
-    length, checksum = _CHUNK.unpack(head)
-    payload = file.read(length)
-    if len(payload) != length or zlib.crc32(payload) != checksum:
-        raise CorruptBody(f"{path}: the chunk before offset {file.tell()} is damaged")
+    payload = file.read(payload_bytes(head))
     try:
-        table, flat = _decoder.decode(payload)
-    except msgspec.MsgspecError as error:
-        raise CorruptBody(f"{path}: the chunk before offset {file.tell()} cannot be read ({error})") from None
-    return table, flat, length
+        table, flat = decode_chunk(head, payload)
+    except ValueError as error:
+        raise CorruptBody(f"{path}: the chunk before offset {file.tell()} {error}") from None
+    return table, flat, len(payload)
 
 
 def _read_names(path: Path, file: BinaryIO) -> tuple[bytes, ...]:
-    if file.read(len(_MAGIC)) != _MAGIC:
+    if file.read(len(MAGIC)) != MAGIC:
         raise CorruptBody(f"{path}: this is not a snapshot body")
-    table, names, _ = _read_chunk(path, file, file.read(_CHUNK.size))
+    table, names, _ = _read_chunk(path, file, file.read(HEAD_BYTES))
     if table:
         raise CorruptBody(f"{path}: the names of the tables are missing")
     return tuple(names)

@@ -6,7 +6,7 @@ body is durable, and only then is the older snapshot deleted; a snapshot that co
 with ``StartupError``, because the log may no longer reach behind it. One body is written, one received and one loaded
 at a time. Nothing here blocks longer than a small file takes to sync, except ``load_now`` and verifying at start.
 
-This module imports nothing but the standard library, msgspec and its neighbours in ``storage``.
+This module imports nothing but the standard library, msgspec, ``raftkv.formats`` and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta
 
 from raftkv.core.errors import StartupError
+from raftkv.formats.snapshots import FORMAT, Manifest, decode_manifest, encode_manifest
 from raftkv.process.command import module
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
 from raftkv.storage.engines.port import DamagedState, Engine
 from raftkv.storage.snapshots.bodies import load_body, verify_body
 from raftkv.storage.snapshots.helper import Report
 
-FORMAT: Final = 1
 _NAME: Final = re.compile(r"([0-9]{16})\.(manifest|body)")
 # Bodies kept open for peers that still receive them while newer snapshots replace them; a cluster has few laggards.
 _OPEN_BODIES: Final = 4
@@ -38,23 +37,6 @@ _OPEN_BODIES: Final = 4
 
 class SnapshotFailedError(Exception):
     """A snapshot could not be written, received or loaded; nothing partial is left, and trying again is safe."""
-
-
-Number = Annotated[int, Meta(ge=0, le=1 << 62)]
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot covers: the last entry it includes, the term of the one before, and the members at that point."""
-
-    index: Number
-    term: Number
-    previous_term: Number
-    last_command: bytes
-    members: tuple[str, ...]
-    body_bytes: Number
-    body_crc: Number
-    rows: Number
-    format: Number = FORMAT
 
 
 class WrittenBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +118,7 @@ class SnapshotFiles:
         disk = RealDisk()
         disk.rename(draft, self._path(sequence, "body"))
         disk.sync_directory(self.directory)
-        replace_file(self._path(sequence, "manifest"), _encode_manifest(manifest))
+        replace_file(self._path(sequence, "manifest"), encode_manifest(manifest))
         self._sequence, self.newest = sequence, manifest
         if older:
             # Without its manifest the older body is only a leftover, whatever happens in between.
@@ -223,7 +205,11 @@ class SnapshotFiles:
         if manifests:
             self._sequence = max(manifests)
             path = self._path(self._sequence, "manifest")
-            manifest = _decode_manifest(disk.read(path), path)
+            content = disk.read(path)
+            try:
+                manifest = decode_manifest(content)
+            except ValueError as error:
+                raise StartupError(f"{path}: {error}") from None
             try:
                 verify_body(self._path(self._sequence, "body"), manifest.body_bytes, manifest.body_crc)
             except DiskError as error:
@@ -299,25 +285,6 @@ class Receiver:
         file, self._file = self._file, None
         self._store.forget_receiver(self)
         file.close()
-
-
-def _encode_manifest(manifest: Manifest) -> bytes:
-    """One line of JSON for people and programs, one line with its checksum."""
-    line = msgspec.json.encode(manifest)
-    return line + b"\ncrc32 %08x\n" % zlib.crc32(line)
-
-
-def _decode_manifest(content: bytes, path: Path) -> Manifest:
-    line, _, rest = content.partition(b"\n")
-    if rest != b"crc32 %08x\n" % zlib.crc32(line):
-        raise StartupError(f"{path}: the manifest is damaged")
-    try:
-        manifest = msgspec.json.decode(line, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise StartupError(f"{path}: the manifest cannot be read ({error})") from None
-    if manifest.format != FORMAT:
-        raise StartupError(f"{path}: snapshot format {manifest.format} is not known to this version")
-    return manifest
 
 
 def _start_helper(*arguments: str) -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.formats.raft_messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.planted.standing import STANDING
 from raftkv.instruments.sim.planted.swaps import (
@@ -33,7 +34,6 @@ from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.voting import Voting
-from raftkv.raft.messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.reading.gate import ReadGate
 from raftkv.raft.reading.rounds import Confirmed, ReadRounds

@@ -1,7 +1,8 @@
 """What replicas say to each other: frozen values, msgpack arrays on the wire, nothing that could run code.
 
 Every message carries the term it was sent in wherever its meaning depends on it; one that is delayed across an
-election is then recognised by its receiver. This module imports nothing of PySyncObj.
+election is then recognised by its receiver. Who may say what, and what comes of it, is no matter of
+this module. It imports msgspec, ``core`` and its neighbours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from msgspec import Meta
 
 from raftkv.core.errors import Refused
 from raftkv.core.results import Record
-from raftkv.storage.snapshots.files import Manifest
+from raftkv.formats.snapshots import Manifest
 
 Number = Annotated[int, Meta(ge=0, le=1 << 62)]
 """Terms, log indexes, counters: what a peer may send stays within what the log can store, with room to count on."""
