@@ -156,7 +156,7 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
     actor = store.actor(settings.node_id, lambda: f"{random.getrandbits(64):016x}")
     parts.intake = Intake(settings, store=store, clock=parts.stamps, room=parts.upkeep)
     parts.serving = Serving(
-        settings,
+        settings=settings,
         store=store,
         intake=parts.intake,
         clock=parts.stamps,
@@ -172,7 +172,7 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
         settings.node_id, store=store, intake=parts.intake, clock=parts.stamps, conflicts=conflicts, now_ms=now_ms
     )
     return Dispatch(
-        settings,
+        settings=settings,
         placement=parts.placement,
         outbox=parts.outbox,
         timers=parts.timers,
@@ -180,7 +180,7 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
         conflicts=conflicts,
         now_s=world.clock,
         now_ms=now_ms,
-        first_id=random.getrandbits(62) + 1,
+        last_id=random.getrandbits(62) + 1,
         unanswered=parts.conversation.unanswered,
     )
 
@@ -190,7 +190,7 @@ def _wire_inside(
 ) -> None:
     """From what comes in, of peers and of clients, to the parts that it concerns."""
     parts.delivery = Delivery(
-        settings,
+        settings=settings,
         conversation=parts.conversation,
         outbox=parts.outbox,
         link=world.link,
@@ -205,7 +205,7 @@ def _wire_inside(
         clock=world.clock,
     )
     parts.requests = QuorumRequests(
-        settings,
+        settings=settings,
         coordination=parts.coordination,
         local=parts.local,
         anti_entropy=parts.anti_entropy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
@@ -45,33 +46,20 @@ from raftkv.quorum.settings import (
 from raftkv.quorum.timeliness import Timeliness
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class QuorumRequests:
     """Every request of this node's clients, on its way in."""
 
-    def __init__(
-        self,
-        settings: QuorumSettings,
-        *,
-        coordination: Coordination,
-        local: Local,
-        anti_entropy: AntiEntropy,
-        members: Members,
-        placement: Placement,
-        timeliness: Timeliness,
-        stamps: HybridClock,
-        status: Callable[[], Status],
-        clock: Callable[[], float],
-    ) -> None:
-        self._settings = settings
-        self._coordination = coordination
-        self._local = local
-        self._anti_entropy = anti_entropy
-        self._members = members
-        self._placement = placement
-        self._timeliness = timeliness
-        self._stamps = stamps
-        self._status = status
-        self._clock = clock
+    settings: QuorumSettings
+    coordination: Coordination
+    local: Local
+    anti_entropy: AntiEntropy
+    members: Members
+    placement: Placement
+    timeliness: Timeliness
+    stamps: HybridClock
+    status: Callable[[], Status]
+    clock: Callable[[], float]
 
     def submit(self, request: Request, deadline_s: float, pending: Pending) -> None:
         """Begin to do what ``request`` asks, or say why it cannot be done."""
@@ -85,30 +73,30 @@ class QuorumRequests:
         match request:
             case Write():
                 n, r, w = self._sizes(request.placing, 0, request.acks)
-                self._coordination.write(request, deadline_s, pending, n=n, r=r, w=w)
+                self.coordination.write(request, deadline_s, pending, n=n, r=r, w=w)
             case Read() if request.consistency is Consistency.LOCAL:
-                pending.resolve(self._local.read(request))
+                pending.resolve(self.local.read(request))
             case Read():
                 n, r, _ = self._sizes(request.placing, request.r, 0)
-                self._coordination.read(request, deadline_s, pending, n=n, r=r)
+                self.coordination.read(request, deadline_s, pending, n=n, r=r)
             case StoreHere():
-                self._local.store(request, pending)
+                self.local.store(request, pending)
             case Configure():
                 self._configure(request, pending)
             case Repair():
-                self._anti_entropy.repair(pending, deadline_s)
+                self.anti_entropy.repair(pending, deadline_s)
             case AddMember() | RemoveMember():
-                pending.resolve(self._members.change(request, self._clock()))
+                pending.resolve(self.members.change(request, self.clock()))
             case Inspect():
-                pending.resolve(self._status())
+                pending.resolve(self.status())
 
     def _refusal(self, request: Request) -> Refused | None:
         """Why ``request`` cannot be done here at all, or not now."""
         refusal: Refused | None = None
-        if isinstance(request, Write | Read) and self._coordination.size >= self._settings.max_waiting:
+        if isinstance(request, Write | Read) and self.coordination.size >= self.settings.max_waiting:
             refusal = overloaded()
-        elif self._needs_time(request) and not self._timeliness.is_in_service:
-            refusal = untimely(self._timeliness.fault)
+        elif self._needs_time(request) and not self.timeliness.is_in_service:
+            refusal = untimely(self.timeliness.fault)
         elif isinstance(request, Read):
             refusal = self._bad_read(request)
         elif isinstance(request, Write):
@@ -131,7 +119,7 @@ class QuorumRequests:
         return self._too_many("r", read.r, read.placing)
 
     def _bad_write(self, write: Write) -> Refused | None:
-        fault = self._timeliness.fault
+        fault = self.timeliness.fault
         if fault:
             return untimely(fault)
         if write.idempotency_key is not None:
@@ -148,29 +136,29 @@ class QuorumRequests:
         return self._too_many("w", write.acks, write.placing)
 
     def _too_many(self, name: str, asked: int, placing: Placing | None) -> Refused | None:
-        n = (placing or AS_CONFIGURED).n or self._members.sizes[0]
+        n = (placing or AS_CONFIGURED).n or self.members.sizes[0]
         if asked > n:
             return Refused(code=Code.BAD_REQUEST, detail=f"{name}: {asked} is more than n, which is {n}")
         return None
 
     def _sizes(self, placing: Placing | None, r: int, w: int) -> tuple[int, int, int]:
         """What is asked for, and the cluster's own numbers for the rest."""
-        usual_n, usual_r, usual_w = self._members.sizes
+        usual_n, usual_r, usual_w = self.members.sizes
         n = (placing or AS_CONFIGURED).n or usual_n
         return n, r or min(usual_r, n), w or min(usual_w, n)
 
     def _configure(self, request: Configure, pending: Pending) -> None:
-        usual_n, usual_r, usual_w = self._members.sizes
+        usual_n, usual_r, usual_w = self.members.sizes
         n, r, w = request.n or usual_n, request.r or usual_r, request.w or usual_w
-        size = len(self._placement.nodes)
+        size = len(self.placement.nodes)
         for name, number, limit in (("n", n, size), ("r", r, n), ("w", w, n)):
             if not 1 <= number <= limit:
                 detail = f"{name}: {number} is not between 1 and {limit}"
                 pending.resolve(Refused(code=Code.BAD_REQUEST, detail=detail))
                 return
-        self._members.set_sizes(n, r, w, self._stamps.next())
+        self.members.set_sizes(n, r, w, self.stamps.next())
         pending.resolve(Configured(n=n, r=r, w=w))
 
     @property
     def _keeps_siblings(self) -> bool:
-        return self._settings.conflicts == "siblings"
+        return self.settings.conflicts == "siblings"

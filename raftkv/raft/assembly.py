@@ -146,8 +146,8 @@ def wire_raft(
     _wire_reading(parts, settings, world)
     _wire_conversation(parts, world)
     parts.requests = RaftRequests(
-        settings,
-        parts.electorate,
+        settings=settings,
+        electorate=parts.electorate,
         proposals=parts.proposals,
         readers=parts.readers,
         readmission=parts.readmission,
@@ -224,7 +224,7 @@ def _wire_snapshots(parts: RaftParts, settings: ReplicaSettings, world: RaftWorl
         fresh_directory=state.fresh_directory,
     )
     parts.installing = Installing(
-        parts.electorate,
+        electorate=parts.electorate,
         core=parts.core,
         outgoing=parts.transport,
         log=world.log,
@@ -243,7 +243,7 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
         parts.eventual.abandon(refusal)
 
     parts.appends = Appends(
-        parts.electorate,
+        electorate=parts.electorate,
         core=parts.core,
         proposals=parts.proposals,
         outgoing=parts.transport,
@@ -252,7 +252,7 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
         stamp_ms=lambda: parts.stamp_ms(world),
     )
     parts.participation = Participation(
-        parts.electorate,
+        electorate=parts.electorate,
         core=parts.core,
         outgoing=parts.transport,
         rounds=parts.rounds,
@@ -261,7 +261,7 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
         turn_away=turn_away,
     )
     parts.voting = Voting(
-        parts.electorate,
+        electorate=parts.electorate,
         core=parts.core,
         ballots=parts.transport,
         outgoing=parts.transport,
@@ -298,7 +298,11 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
 
 def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, now_s: float) -> None:
     parts.arrivals = Arrivals(
-        parts.electorate, engine=parts.transport, elections=parts.elections, delays=parts.delays, room=parts.room
+        electorate=parts.electorate,
+        engine=parts.transport,
+        elections=parts.elections,
+        delays=parts.delays,
+        room=parts.room,
     )
     parts.proposing = Proposing(
         settings,
@@ -319,8 +323,8 @@ def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld,
 
 def _wire_reading(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld) -> None:
     parts.readers = Readers(
-        settings,
-        parts.electorate,
+        settings=settings,
+        electorate=parts.electorate,
         core=parts.core,
         outgoing=parts.transport,
         gate=parts.gate,
@@ -333,7 +337,7 @@ def _wire_reading(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld)
         clock=world.clock,
     )
     parts.confirming = Confirming(
-        parts.electorate,
+        electorate=parts.electorate,
         core=parts.core,
         outgoing=parts.transport,
         rounds=parts.rounds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -20,43 +21,32 @@ from raftkv.raft.standing.readmission import Readmission
 from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RaftRequests:
     """Every request of this node's clients, on its way in."""
 
-    def __init__(
-        self,
-        settings: ReplicaSettings,
-        electorate: Electorate,
-        *,
-        proposals: Proposals,
-        readers: Readers,
-        readmission: Readmission,
-        participation: Participation,
-        machine: Callable[[], Machine],
-        reads: Callable[[str], int],
-    ) -> None:
-        """``reads`` tells the newest format of commands that a peer is known to read."""
-        self._electorate = electorate
-        self._limit_bytes = settings.largest_command_bytes - BATCH_OVERHEAD_BYTES
-        self._proposals = proposals
-        self._readers = readers
-        self._readmission = readmission
-        self._participation = participation
-        self._machine = machine
-        self._reads = reads
+    settings: ReplicaSettings
+    electorate: Electorate
+    proposals: Proposals
+    readers: Readers
+    readmission: Readmission
+    participation: Participation
+    machine: Callable[[], Machine]
+    reads: Callable[[str], int]
+    """Tells the newest format of commands that a peer is known to read."""
 
     def submit(self, request: Request, deadline_s: float, pending: Pending, status: Callable[[], Status]) -> None:
         """Begin to do what ``request`` asks."""
         if isinstance(request, Inspect):
             pending.resolve(status())
         elif isinstance(request, Repair):
-            pending.resolve(self._participation.repair())
-        elif self._readmission.is_stopped:
-            pending.resolve(out_of_service(self._readmission.reason))
+            pending.resolve(self.participation.repair())
+        elif self.readmission.is_stopped:
+            pending.resolve(out_of_service(self.readmission.reason))
         elif isinstance(request, Write):
             self._write(request, deadline_s, pending)
         elif isinstance(request, Read | Barrier):
-            self._readers.submit(request, deadline_s, pending)
+            self.readers.submit(request, deadline_s, pending)
         elif isinstance(request, Configure):
             self._configure(request, deadline_s, pending)
         else:
@@ -64,8 +54,8 @@ class RaftRequests:
 
     def _configure(self, request: Configure, deadline_s: float, pending: Pending) -> None:
         """Set R and W of requests that name none, through the log, so that every node has the same."""
-        size, majority = self._electorate.size, self._electorate.majority
-        usual_r, usual_w = self._machine().sizes
+        size, majority = self.electorate.size, self.electorate.majority
+        usual_r, usual_w = self.machine().sizes
         r, w = request.r or usual_r or majority, request.w or usual_w or majority
         if request.n not in (DEFAULT, size):
             reason = f"n: every node of a raft cluster has every key, so n is {size}; leave it out"
@@ -85,20 +75,20 @@ class RaftRequests:
         self._propose(Configure(r=r, w=w), majority, deadline_s, changed)
 
     def _write(self, write: Write, deadline_s: float, pending: Pending) -> None:
-        size, usual_w = self._electorate.size, self._machine().sizes[1]
-        acks = usual_w if write.acks == MAJORITY and usual_w != self._electorate.majority else write.acks
+        size, usual_w = self.electorate.size, self.machine().sizes[1]
+        acks = usual_w if write.acks == MAJORITY and usual_w != self.electorate.majority else write.acks
         if not 0 <= acks <= size:
             pending.resolve(Refused(code=Code.BAD_REQUEST, detail=f"w={acks}, but the cluster has {size} nodes"))
         elif write.placing is not None:
             pending.resolve(NOT_OF_RAFT)
         elif is_read(write):
-            self._readers.submit_several(write, deadline_s, pending)
+            self.readers.submit_several(write, deadline_s, pending)
         else:
             self._propose(write, acks, deadline_s, pending)
 
     def _propose(self, change: Change, acks: int, deadline_s: float, pending: Pending) -> None:
         """Queue ``change`` for the log; its outcome comes when it is applied, held by ``acks`` replicas."""
-        proposal, limit_bytes = proposal_of(change), self._limit_bytes
+        proposal, limit_bytes = proposal_of(change), self.settings.largest_command_bytes - BATCH_OVERHEAD_BYTES
         if isinstance(proposal, Refused):
             pending.resolve(proposal)
         elif proposal.size_bytes > limit_bytes:
@@ -106,13 +96,13 @@ class RaftRequests:
             pending.resolve(Refused(code=Code.VALUE_TOO_LARGE, detail=detail))
         elif (refusal := self._not_read(proposal.least_format)) is not None:
             pending.resolve(refusal)
-        elif not self._proposals.add(proposal, acks=acks, deadline_s=deadline_s, pending=pending):
+        elif not self.proposals.add(proposal, acks=acks, deadline_s=deadline_s, pending=pending):
             pending.resolve(overloaded("writes"))
 
     def _not_read(self, command_format: int) -> Refused | None:
         """Why a command may not be proposed now: a member that does not read it would have to stop."""
-        for peer in self._electorate.others:
-            reads = self._reads(peer)
+        for peer in self.electorate.others:
+            reads = self.reads(peer)
             if reads < command_format:
                 return not_read(peer, command_format, reads)
         return None

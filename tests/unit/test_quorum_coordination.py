@@ -47,7 +47,7 @@ class Node:
         settings = quorum_settings(node_id="n1", **settings)
         self.coordination = Coordination(
             Dispatch(
-                settings,
+                settings=settings,
                 placement=placement,
                 outbox=self.outbox,
                 timers=self.timers,
@@ -55,7 +55,7 @@ class Node:
                 conflicts=CONFLICTS[settings.conflicts],
                 now_s=lambda: self.now_s,
                 now_ms=lambda: 1_000,
-                first_id=100,
+                last_id=100,
                 unanswered=lambda _node: None,
             )
         )

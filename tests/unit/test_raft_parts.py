@@ -65,7 +65,7 @@ class Setting(SimpleNamespace):
         )
         self.room.check(0.0)
         self.voting = Voting(
-            electorate,
+            electorate=electorate,
             core=engine,
             ballots=engine,
             outgoing=engine,
@@ -129,7 +129,7 @@ def repair(*, standing, up):
     for peer in up:
         divergence.told(peer, 1, 7)
     participation = Participation(
-        setting.electorate,
+        electorate=setting.electorate,
         core=engine,
         outgoing=engine,
         rounds=setting.rounds,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
@@ -48,38 +49,25 @@ class Running(Protocol):
         """``deadline_s`` has come: end, or go on with a later one."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Dispatch:
     """What an operation needs of its node."""
 
-    def __init__(
-        self,
-        settings: QuorumSettings,
-        *,
-        placement: Placement,
-        outbox: Outbox,
-        timers: Timers,
-        clock: HybridClock,
-        conflicts: Conflicts,
-        now_s: Callable[[], float],
-        now_ms: Callable[[], int],
-        first_id: int,
-        unanswered: Callable[[str], None],
-    ) -> None:
-        """``unanswered`` is told who left a question unanswered for too long.
+    settings: QuorumSettings
+    placement: Placement
+    outbox: Outbox
+    timers: Timers
+    clock: HybridClock
+    conflicts: Conflicts
+    now_s: Callable[[], float]
+    now_ms: Callable[[], int]
+    last_id: int
+    """Random at first: no answer to an earlier life of this process may mean anything to this one."""
 
-        ``first_id`` is random: no answer to an earlier life of this process may mean anything to this one.
-        """
-        self.settings = settings
-        self.placement = placement
-        self.clock = clock
-        self.conflicts = conflicts
-        self.now_ms = now_ms
-        self.unanswered = unanswered
-        self.running: dict[int, Running] = {}
-        self._outbox = outbox
-        self._timers = timers
-        self._now_s = now_s
-        self._next_id = first_id
+    unanswered: Callable[[str], None]
+    """Is told who left a question unanswered for too long."""
+
+    running: dict[int, Running] = field(default_factory=dict, init=False)
 
     def start(self, running: Running) -> int:
         """``running`` is under way; answers find it by the id."""
@@ -89,12 +77,12 @@ class Dispatch:
 
     def new_id(self) -> int:
         """An id that no other question of this process has."""
-        self._next_id += 1
-        return self._next_id
+        self.last_id += 1
+        return self.last_id
 
     def post(self, node: str, message: messages.Message) -> None:
         """``message`` leaves for ``node`` at the end of the turn."""
-        self._outbox.post(node, message)
+        self.outbox.post(node, message)
 
     def ask(self, targets: tuple[Target, ...], message_for: Callable[[Target], messages.Question]) -> None:
         """Send each target its message; with the artificial delay, each one to a peer waits for the one before."""
@@ -103,18 +91,18 @@ class Dispatch:
         for target in targets:
             message = message_for(target)
             if not wait_s or target.node == self.settings.node_id or isinstance(message, messages.Fetch):
-                self._outbox.post(target.node, message)
+                self.outbox.post(target.node, message)
                 continue
-            self.later(peers * wait_s, partial(self._outbox.post, target.node, message))
+            self.later(peers * wait_s, partial(self.outbox.post, target.node, message))
             peers += 1
 
     def later(self, wait_s: float, action: Callable[[], None]) -> None:
         """Do ``action`` after ``wait_s``."""
-        self._timers.add(self._now_s() + wait_s, action)
+        self.timers.add(self.now_s() + wait_s, action)
 
     def watch(self, operation_id: int) -> None:
         """Tell the operation whenever ``silence_s`` has passed, and when a deadline of it comes."""
-        _Watch(self.running, self._timers, operation_id, self._now_s(), self.settings.silence_s).go_on()
+        _Watch(self.running, self.timers, operation_id, self.now_s(), self.settings.silence_s).go_on()
 
     def end(self, operation_id: int) -> None:
         """The operation is over; later answers to it mean nothing."""
@@ -122,12 +110,12 @@ class Dispatch:
 
     def keep_hints(self, node: str, rows: Rows) -> None:
         """Nobody can stand in for ``node``: this node remembers the writes for it, beside what counts towards W."""
-        self._outbox.post(self.settings.node_id, messages.Store(NO_ANSWER, rows, node))
+        self.outbox.post(self.settings.node_id, messages.Store(NO_ANSWER, rows, node))
 
     def repair(self, targets: tuple[Target, ...], key: bytes, state: bytes) -> None:
         """Let ``targets`` have ``state``; nobody waits for it (Dynamo, section 5: read repair)."""
         for target in targets:
-            self._outbox.post(target.node, messages.Store(NO_ANSWER, ((key, state),)))
+            self.outbox.post(target.node, messages.Store(NO_ANSWER, ((key, state),)))
 
 
 class _Watch:

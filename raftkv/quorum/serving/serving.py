@@ -8,6 +8,7 @@ it was not taken, but an engine may find it at the next start.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from raftkv.core.errors import Refused
 from raftkv.quorum import messages
@@ -41,51 +42,39 @@ from raftkv.quorum.settings import DATA_LOST, PAGE_BYTES, QuorumSettings
 from raftkv.quorum.timers import Timers
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Serving:
     """Answers questions from this replica's store."""
 
-    def __init__(
-        self,
-        settings: QuorumSettings,
-        *,
-        store: Replica,
-        intake: Intake,
-        clock: HybridClock,
-        conflicts: Conflicts,
-        outbox: Outbox,
-        timers: Timers,
-        now_s: Callable[[], float],
-        now_ms: Callable[[], int],
-        actor: str,
-        can_read: Callable[[], bool],
-    ) -> None:
-        """``actor`` names this node's data in version vectors: another after its disk was lost."""
-        self._settings = settings
-        self._store = store
-        self._intake = intake
-        self._clock = clock
-        self._conflicts = conflicts
-        self._outbox = outbox
-        self._timers = timers
-        self._now_s = now_s
-        self._now_ms = now_ms
-        self._actor = actor
-        self._can_read = can_read
-        self._acknowledgements: list[tuple[str, StoreDone | EventDone]] = []
-        self.repaired_count = 0
-        """How many versions read repair, and range exchanges that others began, have brought."""
+    settings: QuorumSettings
+    store: Replica
+    intake: Intake
+    clock: HybridClock
+    conflicts: Conflicts
+    outbox: Outbox
+    timers: Timers
+    now_s: Callable[[], float]
+    now_ms: Callable[[], int]
+    actor: str
+    """Names this node's data in version vectors: another after its disk was lost."""
+
+    can_read: Callable[[], bool]
+
+    _acknowledgements: list[tuple[str, StoreDone | EventDone]] = field(default_factory=list, init=False)
+    repaired_count: int = field(default=0, init=False)
+    """How many versions read repair, and range exchanges that others began, have brought."""
 
     def take(self, node: str, question: messages.Question) -> None:
         """``node`` asks; with artificial delays it is heard later."""
         wait_s = 0.0
-        if node != self._settings.node_id:
-            delays, update = self._settings.delays, isinstance(question, Store | Event)
+        if node != self.settings.node_id:
+            delays, update = self.settings.delays, isinstance(question, Store | Event)
             wait_s = delays.follower_update_s if update else delays.follower_read_s
         if wait_s:
             if isinstance(question, Store):
                 for _, state in question.rows:
                     decode_state(state)  # What is malformed is the link's business, which is over by then.
-            self._timers.add(self._now_s() + wait_s, lambda: self._answer(node, question))
+            self.timers.add(self.now_s() + wait_s, lambda: self._answer(node, question))
         else:
             self._answer(node, question)
 
@@ -93,13 +82,13 @@ class Serving:
         """Everything staged is durable: say so to those who asked for it."""
         acknowledgements, self._acknowledgements = self._acknowledgements, []
         for node, message in acknowledgements:
-            self._outbox.post(node, message)
+            self.outbox.post(node, message)
 
     def commit_failed(self) -> None:
         """There was no room for what was staged, and it is gone."""
         acknowledgements, self._acknowledgements = self._acknowledgements, []
         for node, message in acknowledgements:
-            self._outbox.post(node, Unsettled(message.id))
+            self.outbox.post(node, Unsettled(message.id))
 
     def _answer(self, node: str, question: messages.Question) -> None:
         match question:
@@ -107,7 +96,7 @@ class Serving:
                 self._make_event(node, question)
             case Store() if question.id == NO_ANSWER or self._may_acknowledge():
                 self._store_rows(node, question)
-            case _ if not self._can_read():
+            case _ if not self.can_read():
                 self._decline(node, question.id, DATA_LOST)
             case Fetch():
                 self._fetch(node, question)
@@ -116,20 +105,20 @@ class Serving:
 
     def _may_acknowledge(self) -> bool:
         """An acknowledgement also says what newer stamp is held here, which who lost its data does not know."""
-        return self._can_read()
+        return self.can_read()
 
     def _decline(self, node: str, operation_id: int, refusal: Refused) -> None:
         if operation_id != NO_ANSWER:
-            self._outbox.post(node, Declined(operation_id, refusal))
+            self.outbox.post(node, Declined(operation_id, refusal))
 
     def _store_rows(self, node: str, question: Store) -> None:
         rows = [(key, decode_state(encoded)) for key, encoded in question.rows]
-        taken = self._intake.take_rows(rows, question.stands_for)
+        taken = self.intake.take_rows(rows, question.stands_for)
         if isinstance(taken, Refused):
             self._decline(node, question.id, taken)
             return
         if question.id != NO_ANSWER:
-            now_ms = self._now_ms()
+            now_ms = self.now_ms()
             replaced = tuple([_has_value(before, now_ms) for before, _ in taken])
             newer = [
                 (number, *now.newest)
@@ -142,39 +131,39 @@ class Serving:
 
     def _make_event(self, node: str, question: Event) -> None:
         context = decode_context(question.context)
-        refusal = self._intake.look_at_context(context, makes_room=question.value is None)
+        refusal = self.intake.look_at_context(context, makes_room=question.value is None)
         if refusal is not None:
             self._decline(node, question.id, refusal)
             return
-        version = Version(self._clock.next(), self._actor, question.value, question.expires_at_ms)
-        made = self._store.stage_event(question.key, version, context, stands_for=question.stands_for)
+        version = Version(self.clock.next(), self.actor, question.value, question.expires_at_ms)
+        made = self.store.stage_event(question.key, version, context, stands_for=question.stands_for)
         if isinstance(made, Refused):
             self._decline(node, question.id, made)
             return
         before, now = made
         stamp = now.newest  # the event's own: the clock has passed everything that is held here
-        done = EventDone(question.id, stamp.counter, stamp.node, encode_state(now), _has_value(before, self._now_ms()))
+        done = EventDone(question.id, stamp.counter, stamp.node, encode_state(now), _has_value(before, self.now_ms()))
         self._acknowledgements.append((node, done))
 
     def _fetch(self, node: str, question: Fetch) -> None:
-        state = self._store.read(question.key)
+        state = self.store.read(question.key)
         if question.hinted:
-            hinted = self._store.read_hinted(question.key)
+            hinted = self.store.read_hinted(question.key)
             if hinted is not None:
-                state = hinted if state is None else self._conflicts.join(state, hinted)
-        self._outbox.post(node, Fetched(question.id, None if state is None else encode_state(state)))
+                state = hinted if state is None else self.conflicts.join(state, hinted)
+        self.outbox.post(node, Fetched(question.id, None if state is None else encode_state(state)))
 
     def _fetch_page(self, node: str, question: FetchPage) -> None:
         rows: list[tuple[bytes, bytes]] = []
         size_bytes, complete = 0, True
-        for key, state in self._store.scan(question.start, question.end):
+        for key, state in self.store.scan(question.start, question.end):
             encoded = encode_state(state)
             rows.append((key, encoded))
             size_bytes += len(key) + len(encoded)
             if size_bytes >= PAGE_BYTES or len(rows) > question.limit:
                 complete = False
                 break
-        self._outbox.post(node, FetchedPage(question.id, tuple(rows), complete))
+        self.outbox.post(node, FetchedPage(question.id, tuple(rows), complete))
 
 
 def _has_value(state: State | None, now_ms: int) -> bool:

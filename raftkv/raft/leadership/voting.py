@@ -5,6 +5,7 @@ What to do is decided by ``Elections``; the engine counts the votes. Numbers are
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -40,33 +41,20 @@ class BallotBox(Protocol):
         """Count a vote, once for each voter and term."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Voting:
     """One node's part in elections."""
 
-    def __init__(
-        self,
-        electorate: Electorate,
-        *,
-        core: Voter,
-        ballots: BallotBox,
-        outgoing: Outgoing,
-        elections: Elections,
-        rounds: ReadRounds,
-        agreed_time: AgreedTime,
-        readmission: Readmission,
-        room: Room,
-        election_timeout_s: float,
-    ) -> None:
-        self._electorate = electorate
-        self._core = core
-        self._ballots = ballots
-        self._outgoing = outgoing
-        self._elections = elections
-        self._rounds = rounds
-        self._agreed_time = agreed_time
-        self._readmission = readmission
-        self._room = room
-        self._election_timeout_s = election_timeout_s
+    electorate: Electorate
+    core: Voter
+    ballots: BallotBox
+    outgoing: Outgoing
+    elections: Elections
+    rounds: ReadRounds
+    agreed_time: AgreedTime
+    readmission: Readmission
+    room: Room
+    election_timeout_s: float
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -80,60 +68,60 @@ class Voting:
 
     def work(self, now_s: float) -> None:
         """Ask the others before standing for election; stand when a majority would vote for this node."""
-        core, elections = self._core, self._elections
-        if self._ballots.handed_over_term == core.term and not core.is_leader:
+        core, elections = self.core, self.elections
+        if self.ballots.handed_over_term == core.term and not core.is_leader:
             self._stand()
             return
-        if not self._readmission.counts:
+        if not self.readmission.counts:
             core.election_deadline_s = elections.next_deadline_s(now_s)
         elif elections.due(core, now_s):
             core.election_deadline_s = elections.next_deadline_s(now_s)
-            yields = self._room.is_full and elections.yields(now_s)
+            yields = self.room.is_full and elections.yields(now_s)
             if not yields and not elections.withholds(now_s):
                 request = elections.open_round(core)
-                for peer in self._electorate.others:
-                    self._outgoing.post(peer, request)
+                for peer in self.electorate.others:
+                    self.outgoing.post(peer, request)
         if elections.won(core):
             self._stand()
 
     def _stand(self) -> None:
         """Let the engine stand in this very turn."""
-        self._elections.close_round()
-        self._core.election_deadline_s = float("-inf")
+        self.elections.close_round()
+        self.core.election_deadline_s = float("-inf")
 
     def _on_request_vote(self, peer: str, request: RequestVote, now_s: float) -> None:
         """A vote within an election timeout of hearing from a leader, or of leading a majority, is withheld (21).
 
         Not from whom the leader of this very term has handed over to: it gave back what was promised to it.
         """
-        if not self._readmission.may_vote_in(request.term):
+        if not self.readmission.may_vote_in(request.term):
             return
-        core = self._core
-        led_s = now_s - self._rounds.confirmed_at_s(core.term)
-        withheld = self._elections.withholds(now_s) or (core.is_leader and led_s < self._election_timeout_s)
+        core = self.core
+        led_s = now_s - self.rounds.confirmed_at_s(core.term)
+        withheld = self.elections.withholds(now_s) or (core.is_leader and led_s < self.election_timeout_s)
         if withheld and not (request.handed_over and request.term == core.term + 1):
             return
-        self._ballots.take_vote_request(peer, request)
+        self.ballots.take_vote_request(peer, request)
 
     def _on_vote(self, peer: str, vote: Vote, now_s: float) -> None:
-        if vote.term == self._core.term:
-            self._agreed_time.told(term=vote.term, peer=peer, wall_ms=vote.wall_ms, now_s=now_s)
-            self._ballots.take_vote(peer, vote)
+        if vote.term == self.core.term:
+            self.agreed_time.told(term=vote.term, peer=peer, wall_ms=vote.wall_ms, now_s=now_s)
+            self.ballots.take_vote(peer, vote)
 
     def _on_pre_vote(self, peer: str, request: PreVote, now_s: float) -> None:
-        answer = self._elections.consider(self._core, request, now_s)
-        if not self._readmission.may_vote_in(request.term):
+        answer = self.elections.consider(self.core, request, now_s)
+        if not self.readmission.may_vote_in(request.term):
             answer = msgspec.structs.replace(answer, granted=False)
-        self._outgoing.post(peer, answer)
+        self.outgoing.post(peer, answer)
 
     def _on_pre_vote_answer(self, peer: str, answer: PreVoteAnswer, _now_s: float) -> None:
-        if answer.term > self._core.term:
-            self._core.adopt_term(peer, answer.term)
+        if answer.term > self.core.term:
+            self.core.adopt_term(peer, answer.term)
         else:
-            self._elections.add(peer, answer)
+            self.elections.add(peer, answer)
 
     def _on_hand_over(self, peer: str, word: HandOver, _now_s: float) -> None:
         """Stand for election in the next round of work, if it is the leader of this term that says so."""
-        core = self._core
-        if word.term == core.term and peer == core.leader_id and self._readmission.counts and not self._room.is_full:
-            self._ballots.handed_over_term = word.term
+        core = self.core
+        if word.term == core.term and peer == core.leader_id and self.readmission.counts and not self.room.is_full:
+            self.ballots.handed_over_term = word.term

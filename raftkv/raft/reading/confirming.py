@@ -7,6 +7,7 @@ whether the leader takes writes, clocks, room. Time enters as a value, wall cloc
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv.formats.raft_messages import AskReadIndex, Level, NewerTerm, Ping, Pong, ReadIndexAnswer
@@ -33,43 +34,25 @@ class ReadableLog(Leading, Protocol):
     applied_index: int
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Confirming:
     """One node's part in confirming reads, its own and others'."""
 
-    def __init__(
-        self,
-        electorate: Electorate,
-        *,
-        core: ReadableLog,
-        outgoing: Outgoing,
-        rounds: ReadRounds,
-        gate: ReadGate,
-        eventual: EventualReads,
-        freshness: Freshness,
-        vouching: Vouching,
-        elections: Elections,
-        following: Following,
-        handover: Handover,
-        agreed_time: AgreedTime,
-        readmission: Readmission,
-        room: Room,
-        wall_ms: Callable[[], int],
-    ) -> None:
-        self._electorate = electorate
-        self._core = core
-        self._outgoing = outgoing
-        self._rounds = rounds
-        self._gate = gate
-        self._eventual = eventual
-        self._freshness = freshness
-        self._vouching = vouching
-        self._elections = elections
-        self._following = following
-        self._handover = handover
-        self._agreed_time = agreed_time
-        self._readmission = readmission
-        self._room = room
-        self._wall_ms = wall_ms
+    electorate: Electorate
+    core: ReadableLog
+    outgoing: Outgoing
+    rounds: ReadRounds
+    gate: ReadGate
+    eventual: EventualReads
+    freshness: Freshness
+    vouching: Vouching
+    elections: Elections
+    following: Following
+    handover: Handover
+    agreed_time: AgreedTime
+    readmission: Readmission
+    room: Room
+    wall_ms: Callable[[], int]
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -82,87 +65,87 @@ class Confirming:
 
     def work(self, now_s: float) -> None:
         """Move all readers as far as they can go, and ask the peers for whoever waits."""
-        core, gate = self._core, self._gate
+        core, gate = self.core, self.gate
         is_leader, leads = core.is_leader, core.leads_committed_term
-        if self._following.leaderless_too_long(now_s):
+        if self.following.leaderless_too_long(now_s):
             gate.refuse_fresh(NO_LEADER)
-        if self._room.is_gone and not is_leader:
+        if self.room.is_gone and not is_leader:
             gate.refuse_fresh(NO_ROOM_HERE)
         position = Position(
             term=core.term,
             is_leader=is_leader,
             leads=leads,
-            leader=self._following.leader(now_s),
+            leader=self.following.leader(now_s),
             commit_index=core.commit_index,
             applied_index=core.applied_index,
         )
         gate.step(position, now_s)
-        self._eventual.expire(now_s)
+        self.eventual.expire(now_s)
         if not is_leader:
-            self._rounds.abandon()
-        ping = self._rounds.advance(
+            self.rounds.abandon()
+        ping = self.rounds.advance(
             term=core.term,
             leads=leads,
             commit_index=core.commit_index,
             now_s=now_s,
-            takes_writes=self._handover.takes_writes,
+            takes_writes=self.handover.takes_writes,
         )
-        peers = self._electorate.others
+        peers = self.electorate.others
         if ping is not None:
             for peer in peers:
-                self._outgoing.post(peer, ping)
+                self.outgoing.post(peer, ping)
         elif not peers:
             gate.step(position, now_s)
-        if self._rounds.confirmed is not None:
+        if self.rounds.confirmed is not None:
             self._vouch(now_s)
 
     def _vouch(self, now_s: float) -> None:
         """Pass on what a confirmed round proves about how fresh this node and its followers are."""
-        confirmed = self._rounds.take_confirmed()
+        confirmed = self.rounds.take_confirmed()
         if confirmed is None:
             return
-        self._freshness.level(confirmed.index, confirmed.began_at_s)
-        if self._vouching.due(now_s):
+        self.freshness.level(confirmed.index, confirmed.began_at_s)
+        if self.vouching.due(now_s):
             for peer, reading in confirmed.readings.items():
-                self._outgoing.post(peer, Level(index=confirmed.index, reading=reading))
+                self.outgoing.post(peer, Level(index=confirmed.index, reading=reading))
 
     def _on_ping(self, peer: str, ping: Ping, now_s: float) -> None:
-        core = self._core
+        core = self.core
         if ping.term == core.term and not core.is_leader:
-            self._elections.heard(now_s)
-            self._following.leader_takes_writes = ping.takes_writes
-            if not self._readmission.counts:
+            self.elections.heard(now_s)
+            self.following.leader_takes_writes = ping.takes_writes
+            if not self.readmission.counts:
                 return
             pong = Pong(
                 term=ping.term,
                 round=ping.round,
-                wall_ms=self._wall_ms(),
-                reading=self._freshness.reading(now_s),
-                has_room=not self._room.is_full,
+                wall_ms=self.wall_ms(),
+                reading=self.freshness.reading(now_s),
+                has_room=not self.room.is_full,
             )
-            self._outgoing.post(peer, pong)
+            self.outgoing.post(peer, pong)
         elif ping.term < core.term:
-            self._outgoing.post(peer, NewerTerm(term=core.term))
+            self.outgoing.post(peer, NewerTerm(term=core.term))
 
     def _on_pong(self, peer: str, pong: Pong, now_s: float) -> None:
-        if self._core.is_leader and pong.term == self._core.term:
-            self._agreed_time.told(term=pong.term, peer=peer, wall_ms=pong.wall_ms, now_s=now_s)
-            self._handover.told(peer, has_room=pong.has_room)
-            self._rounds.add(peer, pong)
+        if self.core.is_leader and pong.term == self.core.term:
+            self.agreed_time.told(term=pong.term, peer=peer, wall_ms=pong.wall_ms, now_s=now_s)
+            self.handover.told(peer, has_room=pong.has_room)
+            self.rounds.add(peer, pong)
 
     def _on_ask_read_index(self, peer: str, ask: AskReadIndex, now_s: float) -> None:
-        core = self._core
+        core = self.core
 
         def answer(index: int) -> None:
-            self._outgoing.await_commit(peer, index)
-            self._outgoing.post(peer, ReadIndexAnswer(request=ask.request, index=index))
+            self.outgoing.await_commit(peer, index)
+            self.outgoing.post(peer, ReadIndexAnswer(request=ask.request, index=index))
 
         if not core.is_leader:
             answer(0)
-        elif ask.lease and core.leads_committed_term and self._rounds.holds_lease(core.term, now_s):
+        elif ask.lease and core.leads_committed_term and self.rounds.holds_lease(core.term, now_s):
             answer(core.commit_index)
         else:
-            self._rounds.ask(answer)
+            self.rounds.ask(answer)
 
     def _on_read_index_answer(self, _peer: str, answer: ReadIndexAnswer, _now_s: float) -> None:
-        self._gate.answered(answer.request, answer.index)
+        self.gate.answered(answer.request, answer.index)

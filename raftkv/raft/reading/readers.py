@@ -6,6 +6,7 @@ Rules: what raft mode cannot give is refused, never approximated; every answer i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv.core.errors import Code, Refused
@@ -39,38 +40,24 @@ class ReadLog(Leading, Protocol):
     applied_index: int
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Readers:
     """Every read of this node, from the request to the answer."""
 
-    def __init__(
-        self,
-        settings: ReplicaSettings,
-        electorate: Electorate,
-        *,
-        core: ReadLog,
-        outgoing: Outgoing,
-        gate: ReadGate,
-        eventual: EventualReads,
-        delays: Delays,
-        freshness: Freshness,
-        readmission: Readmission,
-        state: StatePort,
-        usual_r: Callable[[], int],
-        clock: Callable[[], float],
-    ) -> None:
-        """``usual_r`` tells the R of eventual reads that name none; 0 stands for a majority."""
-        self._node_id = settings.node_id
-        self._electorate = electorate
-        self._core = core
-        self._outgoing = outgoing
-        self._gate = gate
-        self._eventual = eventual
-        self._delays = delays
-        self._freshness = freshness
-        self._readmission = readmission
-        self._state = state
-        self._usual_r = usual_r
-        self._clock = clock
+    settings: ReplicaSettings
+    electorate: Electorate
+    core: ReadLog
+    outgoing: Outgoing
+    gate: ReadGate
+    eventual: EventualReads
+    delays: Delays
+    freshness: Freshness
+    readmission: Readmission
+    state: StatePort
+    usual_r: Callable[[], int]
+    """Tells the R of eventual reads that name none; 0 stands for a majority."""
+
+    clock: Callable[[], float]
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -100,31 +87,29 @@ class Readers:
             if not isinstance(outcome, Ready):
                 pending.resolve(outcome)
                 return
-            tables = self._state.tables
+            tables = self.state.tables
             results = reading.several(tables, write.operations)
-            pending.resolve(Written(results=results, revision=reading.revision(tables), acks=self._electorate.majority))
+            pending.resolve(Written(results=results, revision=reading.revision(tables), acks=self.electorate.majority))
 
         reached.when_done(answer)
         self._begin(Barrier(), deadline_s, reached)
 
     def _on_ask_record(self, peer: str, ask: AskRecord, _now_s: float) -> None:
         """``peer`` wants to know what is here: nothing, as long as what was here is lost or wrong."""
-        if self._readmission.is_recovering or self._readmission.is_stopped:
+        if self.readmission.is_recovering or self.readmission.is_stopped:
             return
-        self._after_delay(
-            lambda: self._outgoing.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key)))
-        )
+        self._after_delay(lambda: self.outgoing.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key))))
 
     def _on_record_answer(self, peer: str, answer: RecordAnswer, _now_s: float) -> None:
-        self._eventual.answered(answer.request, peer, answer.view)
+        self.eventual.answered(answer.request, peer, answer.view)
 
     def answer(self, pending: Pending, request: Read | Barrier) -> None:
         """Answer from the applied state, as it is now."""
         if isinstance(request, Barrier):
-            pending.resolve(Ready(applied_index=self._core.applied_index))
+            pending.resolve(Ready(applied_index=self.core.applied_index))
             return
-        tables = self._state.tables
-        level_at_s = self._freshness.level_at_s
+        tables = self.state.tables
+        level_at_s = self.freshness.level_at_s
         pending.resolve(
             Answer(
                 content=reading.answer(tables, request.query),
@@ -136,14 +121,14 @@ class Readers:
 
     def release(self, now_s: float) -> None:
         """Go on with the reads that were held for long enough."""
-        for action in self._delays.due_reads(now_s):
+        for action in self.delays.due_reads(now_s):
             action()
 
     def abandon(self) -> None:
         """The node ends: turn everyone away."""
         self.release(float("inf"))
-        self._gate.abandon(SHUTTING_DOWN)
-        self._eventual.abandon(SHUTTING_DOWN)
+        self.gate.abandon(SHUTTING_DOWN)
+        self.eventual.abandon(SHUTTING_DOWN)
 
     def _needed(self, request: Read | Barrier) -> int | Refused:
         """How many replicas must be read, or why they cannot be."""
@@ -151,59 +136,59 @@ class Readers:
             return 1 if request.consistency is not Consistency.EVENTUAL else NOT_OF_RAFT
         if request.placing is not None:
             return NOT_OF_RAFT
-        if request.consistency is Consistency.EVENTUAL and self._readmission.is_recovering:
-            return Refused(code=Code.QUORUM_UNREACHABLE, detail=self._readmission.reason)
+        if request.consistency is Consistency.EVENTUAL and self.readmission.is_recovering:
+            return Refused(code=Code.QUORUM_UNREACHABLE, detail=self.readmission.reason)
         if request.consistency is not Consistency.EVENTUAL:
             return 1 if request.r == DEFAULT else R_IS_EVENTUAL
-        needed = request.r or self._usual_r() or self._electorate.majority
-        size = self._electorate.size
+        needed = request.r or self.usual_r() or self.electorate.majority
+        size = self.electorate.size
         if not 0 < needed <= size:
             return Refused(code=Code.BAD_REQUEST, detail=f"r={request.r}, but the cluster has {size} nodes")
         return needed if needed == 1 or isinstance(request.query, Get) else ONE_KEY_ONLY
 
     def _begin(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
         """Pass ``request`` on, on a follower after the artificial delay of reads."""
-        if not self._delays.read_s or self._core.is_leader:
+        if not self.delays.read_s or self.core.is_leader:
             self._pass_on(request, deadline_s, pending)
-        elif self._clock() + self._delays.read_s > deadline_s:
+        elif self.clock() + self.delays.read_s > deadline_s:
             pending.resolve(HELD_TOO_LONG)
         elif not self._after_delay(lambda: self._pass_on(request, deadline_s, pending)):
             pending.resolve(overloaded("reads"))
 
     def _pass_on(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
-        if self._readmission.is_stopped:
-            pending.resolve(out_of_service(self._readmission.reason))
+        if self.readmission.is_stopped:
+            pending.resolve(out_of_service(self.readmission.reason))
         elif request.consistency in (Consistency.LOCAL, Consistency.EVENTUAL):
             self.answer(pending, request)
-        elif not self._gate.add(request, deadline_s, pending):
+        elif not self.gate.add(request, deadline_s, pending):
             pending.resolve(overloaded("reads"))
 
     def _ask_replicas(self, key: bytes, needed: int, deadline_s: float, pending: Pending) -> None:
-        reachable = [peer for peer in self._electorate.others if self._outgoing.is_up(peer)]
+        reachable = [peer for peer in self.electorate.others if self.outgoing.is_up(peer)]
         if len(reachable) + 1 < needed:
             pending.resolve(too_few(len(reachable) + 1, needed))
             return
-        number = self._eventual.add(key, needed, deadline_s, pending)
+        number = self.eventual.add(key, needed, deadline_s, pending)
         if number is None:
             pending.resolve(overloaded("reads"))
             return
         for peer in reachable:
-            self._outgoing.post(peer, AskRecord(request=number, key=key))
-        self._after_delay(lambda: self._eventual.answered(number, self._node_id, self._view(key)))
+            self.outgoing.post(peer, AskRecord(request=number, key=key))
+        self._after_delay(lambda: self.eventual.answered(number, self.settings.node_id, self._view(key)))
 
     def _after_delay(self, action: Callable[[], None]) -> bool:
         """Do ``action`` now, or once a follower's artificial delay has passed; false when too many wait."""
-        if self._core.is_leader:
+        if self.core.is_leader:
             action()
             return True
-        return self._delays.before_read(action, self._clock())
+        return self.delays.before_read(action, self.clock())
 
     def _view(self, key: bytes) -> View:
         """What the applied state holds under ``key``."""
-        tables = self._state.tables
+        tables = self.state.tables
         content = reading.answer(tables, Get(key=key))
         return View(
-            applied_index=self._core.applied_index,
+            applied_index=self.core.applied_index,
             revision=reading.revision(tables),
             record=content if isinstance(content, Record) else None,
         )

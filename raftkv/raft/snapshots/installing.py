@@ -6,6 +6,7 @@ and what else changes with it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -39,27 +40,17 @@ class ReplaceableLog(Leading, Protocol):
         """The log begins at ``index`` now, and everything up to it is applied."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Installing:
     """One node's part in moving snapshots."""
 
-    def __init__(
-        self,
-        electorate: Electorate,
-        *,
-        core: ReplaceableLog,
-        outgoing: Outgoing,
-        log: Log,
-        transfers: Transfers,
-        applied: AppliedState,
-        proposals: Proposals,
-    ) -> None:
-        self._electorate = electorate
-        self._core = core
-        self._outgoing = outgoing
-        self._log = log
-        self._transfers = transfers
-        self._applied = applied
-        self._proposals = proposals
+    electorate: Electorate
+    core: ReplaceableLog
+    outgoing: Outgoing
+    log: Log
+    transfers: Transfers
+    applied: AppliedState
+    proposals: Proposals
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -67,50 +58,50 @@ class Installing:
 
     def work(self, now_s: float) -> None:
         """Take and move snapshots; install one that was loaded, if it is still needed."""
-        core = self._core
-        loaded = self._transfers.step(core.applied_index, now_s)
+        core = self.core
+        loaded = self.transfers.step(core.applied_index, now_s)
         if loaded is None:
             return
         manifest, directory = loaded
         if manifest.index <= self.common_with(manifest):
-            self._applied.state.discard(directory)
+            self.applied.state.discard(directory)
             return
         previous, last = base_entries(manifest)
-        self._log.reset(previous, last)
-        self._transfers.recount()
+        self.log.reset(previous, last)
+        self.transfers.recount()
         core.jump(manifest.index)
-        self._applied.take_over(directory, manifest.index)
-        self._proposals.overtaken()
+        self.applied.take_over(directory, manifest.index)
+        self.proposals.overtaken()
         log_line.info("snapshot installed", index=manifest.index, rows=manifest.rows)
         if core.leader_id is not None and not core.is_leader:
             self._acknowledge(core.leader_id, manifest.index)
 
     def common_with(self, manifest: Manifest) -> int:
         """Up to which index our log is known to equal that of whoever made the snapshot (Raft, sections 5.3, 5.4)."""
-        if holds(self._log, manifest.index, manifest.term):
-            return max(self._core.commit_index, manifest.index)
-        return self._core.commit_index
+        if holds(self.log, manifest.index, manifest.term):
+            return max(self.core.commit_index, manifest.index)
+        return self.core.commit_index
 
     def _acknowledge(self, leader: str, index: int) -> None:
-        answer = AppendAnswer(term=self._core.term, sequence=0, next_index=index + 1, success=True, reset=False)
-        self._outgoing.post(leader, answer)
+        answer = AppendAnswer(term=self.core.term, sequence=0, next_index=index + 1, success=True, reset=False)
+        self.outgoing.post(leader, answer)
 
     def _on_offer(self, peer: str, offer: SnapshotOffer, _now_s: float) -> None:
-        if offer.term != self._core.term or self._core.leader_id != peer:
+        if offer.term != self.core.term or self.core.leader_id != peer:
             return
         manifest = offer.manifest
-        if manifest.members != self._electorate.voters.names:
+        if manifest.members != self.electorate.voters.names:
             raise MalformedMessageError("a snapshot of another membership")
         common = self.common_with(manifest)
         if manifest.index <= common:
             self._acknowledge(peer, common)
         else:
-            self._transfers.offered(peer, offer)
+            self.transfers.offered(peer, offer)
 
     def _on_chunk(self, peer: str, chunk: SnapshotChunk, _now_s: float) -> None:
-        if chunk.term == self._core.term:
-            self._transfers.received(peer, chunk)
+        if chunk.term == self.core.term:
+            self.transfers.received(peer, chunk)
 
     def _on_progress(self, peer: str, progress: SnapshotProgress, now_s: float) -> None:
-        if self._core.is_leader and progress.term == self._core.term:
-            self._transfers.progressed(peer, progress, now_s)
+        if self.core.is_leader and progress.term == self.core.term:
+            self.transfers.progressed(peer, progress, now_s)

@@ -6,6 +6,7 @@ What follows from what was heard is decided by ``Readmission`` and ``Divergence`
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from raftkv.core.errors import Code, Refused
@@ -40,29 +41,20 @@ class Standpoint(Leading, Protocol):
         """As leader, know nothing of the disk of ``peer`` any more."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Participation:
     """One node's standing among its peers, put into practice. ``discards``: the data here is to be thrown away."""
 
-    def __init__(
-        self,
-        electorate: Electorate,
-        *,
-        core: Standpoint,
-        outgoing: Outgoing,
-        rounds: ReadRounds,
-        readmission: Readmission,
-        divergence: Divergence,
-        turn_away: Callable[[Refused], None],
-    ) -> None:
-        """``turn_away`` refuses everybody who waits at this node."""
-        self._electorate = electorate
-        self._core = core
-        self._outgoing = outgoing
-        self._rounds = rounds
-        self._readmission = readmission
-        self._divergence = divergence
-        self._turn_away = turn_away
-        self.discards = False
+    electorate: Electorate
+    core: Standpoint
+    outgoing: Outgoing
+    rounds: ReadRounds
+    readmission: Readmission
+    divergence: Divergence
+    turn_away: Callable[[Refused], None]
+    """Refuses everybody who waits at this node."""
+
+    discards: bool = field(default=False, init=False)
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -76,61 +68,61 @@ class Participation:
 
     def overhear(self, message: Message) -> None:
         """A message for whomever tells in which term others are; that of a pre-vote is one that nobody is in yet."""
-        if self._readmission.counts:
+        if self.readmission.counts:
             return
         if not isinstance(message, PreVote) and getattr(message, "term", 0) > 0:
-            self._readmission.heard_of_term()
+            self.readmission.heard_of_term()
 
     def contradicted(self, peer: str, index: int) -> None:
         """``peer`` has another entry at ``index``, which this node has committed."""
-        self._divergence.contradicted(peer, index)
+        self.divergence.contradicted(peer, index)
 
     def work(self, now_s: float) -> None:
         """Go on with what is due."""
-        if not self._readmission.counts:
+        if not self.readmission.counts:
             self._seek_readmission(now_s)
-        if now_s >= self._divergence.due_s:
+        if now_s >= self.divergence.due_s:
             self._compare(now_s)
 
     def repair(self) -> Repaired | Refused:
         """Throw the state of this node away, if it is wrong: all others must be there to give it another."""
-        peers = self._electorate.others
-        away = [peer for peer in peers if not self._outgoing.is_up(peer)]
-        lacking = self._divergence.without_say()
+        peers = self.electorate.others
+        away = [peer for peer in peers if not self.outgoing.is_up(peer)]
+        lacking = self.divergence.without_say()
         needs = "a repair throws the data of this node away, and"
-        if not self._readmission.is_stopped:
+        if not self.readmission.is_stopped:
             return NOTHING_TO_REPAIR
         if away:
             return _not_now(f"{needs} needs every other one: {', '.join(away)} is away")
         if lacking:
             return _not_now(f"{needs} {', '.join(lacking)} may not have all of its own yet")
-        self._readmission.discard()
+        self.readmission.discard()
         self.discards = True
         return Repaired(peers=peers, unreachable=(), ranges=0, differing=0, received=0, sent=0)
 
     def _seek_readmission(self, now_s: float) -> None:
         """Ask for what a node whose disk was emptied must know before it counts; all applied entries are flushed."""
-        readmission, core = self._readmission, self._core
+        readmission, core = self.readmission, self.core
         readmission.found(now_s)
         if readmission.caught_up(core.applied_index) or not readmission.due(now_s):
             return
         for peer in readmission.unheard:
-            self._outgoing.post(peer, AskTerm(nonce=readmission.nonce))
+            self.outgoing.post(peer, AskTerm(nonce=readmission.nonce))
         leader = core.leader_id
-        if readmission.awaits_index and leader in self._electorate.others:
-            self._outgoing.post(leader, AskReadmission(nonce=readmission.nonce, term=core.term))
+        if readmission.awaits_index and leader in self.electorate.others:
+            self.outgoing.post(leader, AskReadmission(nonce=readmission.nonce, term=core.term))
 
     def _compare(self, now_s: float) -> None:
         """Tell the others what this node's state is, and stop serving if it is wrong by what they have told."""
-        readmission = self._readmission
-        for peer in self._electorate.others:
-            if not self._outgoing.is_up(peer):
+        readmission = self.readmission
+        for peer in self.electorate.others:
+            if not self.outgoing.is_up(peer):
                 continue
-            news = self._divergence.news_for(peer, has_say=readmission.has_say)
+            news = self.divergence.news_for(peer, has_say=readmission.has_say)
             if news is not None:
                 index, state_hash = news
-                self._outgoing.post(peer, StateHash(index=index, state_hash=state_hash))
-        judgement = self._divergence.judge(now_s)
+                self.outgoing.post(peer, StateHash(index=index, state_hash=state_hash))
+        judgement = self.divergence.judge(now_s)
         if judgement is not None:
             readmission.judged(judgement)
         if readmission.is_stopped:
@@ -138,36 +130,36 @@ class Participation:
 
     def _stop_serving(self) -> None:
         """Turn away whoever waits, and lead no more; the log goes on, so that what is applied can still be compared."""
-        core = self._core
+        core = self.core
         if core.is_leader:
-            core.adopt_term(self._electorate.others[0], core.term + 1)
-        self._turn_away(out_of_service(self._readmission.reason))
+            core.adopt_term(self.electorate.others[0], core.term + 1)
+        self.turn_away(out_of_service(self.readmission.reason))
 
     def _on_ask_term(self, peer: str, ask: AskTerm, _now_s: float) -> None:
-        self._outgoing.post(peer, TermAnswer(nonce=ask.nonce, term=self._core.term))
+        self.outgoing.post(peer, TermAnswer(nonce=ask.nonce, term=self.core.term))
 
     def _on_term_answer(self, peer: str, answer: TermAnswer, _now_s: float) -> None:
-        highest = self._readmission.told_term(peer, answer.nonce, answer.term)
-        if highest is not None and highest > self._core.term:
-            self._core.adopt_term(peer, highest)
+        highest = self.readmission.told_term(peer, answer.nonce, answer.term)
+        if highest is not None and highest > self.core.term:
+            self.core.adopt_term(peer, highest)
 
     def _on_ask_readmission(self, peer: str, ask: AskReadmission, _now_s: float) -> None:
         """What ``peer`` acknowledged is forgotten before the round begins, so that no later commit rests on it."""
 
         def answer(index: int) -> None:
-            self._outgoing.post(peer, ReadmissionAnswer(nonce=ask.nonce, index=index))
+            self.outgoing.post(peer, ReadmissionAnswer(nonce=ask.nonce, index=index))
 
-        if self._core.is_leader and ask.term == self._core.term:
-            self._core.forget_match(peer)
-            self._rounds.ask(answer)
+        if self.core.is_leader and ask.term == self.core.term:
+            self.core.forget_match(peer)
+            self.rounds.ask(answer)
         else:
             answer(0)
 
     def _on_readmission_answer(self, _peer: str, answer: ReadmissionAnswer, _now_s: float) -> None:
-        self._readmission.told_index(answer.nonce, answer.index)
+        self.readmission.told_index(answer.nonce, answer.index)
 
     def _on_state_hash(self, peer: str, said: StateHash, _now_s: float) -> None:
-        self._divergence.told(peer, said.index, said.state_hash)
+        self.divergence.told(peer, said.index, said.state_hash)
 
 
 def _not_now(detail: str) -> Refused:

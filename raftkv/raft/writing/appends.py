@@ -9,6 +9,7 @@ waiting for it any more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
@@ -51,37 +52,28 @@ class _Watch(msgspec.Struct, frozen=True, kw_only=True):
     until_s: float
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Appends:
     """The leader's appending, for itself and for those who forward to it."""
 
-    def __init__(
-        self,
-        electorate: Electorate,
-        *,
-        core: LeadersLog,
-        proposals: Proposals,
-        outgoing: Outgoing,
-        visibility: Visibility,
-        clock: Callable[[], float],
-        stamp_ms: Callable[[], int],
-    ) -> None:
-        self._core = core
-        self._electorate = electorate
-        self._proposals = proposals
-        self._outgoing = outgoing
-        self._visibility = visibility
-        self._asked_at_s = float("-inf")
-        self._clock = clock
-        self._stamp_ms = stamp_ms
-        self._watches: list[_Watch] = []
+    electorate: Electorate
+    core: LeadersLog
+    proposals: Proposals
+    outgoing: Outgoing
+    visibility: Visibility
+    clock: Callable[[], float]
+    stamp_ms: Callable[[], int]
+
+    _asked_at_s: float = field(default=float("-inf"), init=False)
+    _watches: list[_Watch] = field(default_factory=list, init=False)
 
     def too_few(self, acks: int) -> Refused | None:
         """Why a write that asks for ``acks`` replicas cannot have them now, if it cannot: nobody waits for the gone.
 
         A majority is not asked about: whether there is one is for elections to find out.
         """
-        electorate = self._electorate
-        connected = 1 + sum(self._outgoing.is_up(peer) for peer in electorate.others)
+        electorate = self.electorate
+        connected = 1 + sum(self.outgoing.is_up(peer) for peer in electorate.others)
         if acks <= max(connected, electorate.majority):
             return None
         detail = f"w={acks}, but the leader reaches only {connected} of {electorate.size} nodes, itself included"
@@ -89,25 +81,25 @@ class Appends:
 
     def append(self, command_format: int, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
         """Stamp a body with the agreed time and append it; ``acks`` 0 asks for no watch."""
-        index, _ = self._core.append(stamp(command_format, self._stamp_ms()), body)
+        index, _ = self.core.append(stamp(command_format, self.stamp_ms()), body)
         if peer is not None:
-            self._outgoing.await_commit(peer, index)
+            self.outgoing.await_commit(peer, index)
         if acks:
-            now_s = self._clock()
+            now_s = self.clock()
             watch = _Watch(index=index, acks=acks, peer=peer, sequence=sequence, until_s=now_s + WATCH_S)
             self._watches.append(watch)
-            if acks >= shown_from(self._electorate):
-                self._visibility.awaits(index)
+            if acks >= shown_from(self.electorate):
+                self.visibility.awaits(index)
                 self._ask_applied(index, now_s)
 
     def settle(self) -> None:
         """Tell everyone whose number of replicas is reached."""
         if not self._watches:
             return
-        now_s = self._clock()
-        matches = sorted((self._core.match_index(peer) for peer in self._electorate.others), reverse=True)
-        held, shown = [self._core.last_index, *matches], self._visibility.indexes()
-        from_shown = shown_from(self._electorate)
+        now_s = self.clock()
+        matches = sorted((self.core.match_index(peer) for peer in self.electorate.others), reverse=True)
+        held, shown = [self.core.last_index, *matches], self.visibility.indexes()
+        from_shown = shown_from(self.electorate)
         waiting = []
         for watch in self._watches:
             reached = held if watch.acks < from_shown else shown
@@ -115,9 +107,9 @@ class Appends:
                 if now_s < watch.until_s:
                     waiting.append(watch)
             elif watch.peer is None:
-                self._proposals.replicated(watch.sequence)
+                self.proposals.replicated(watch.sequence)
             else:
-                self._outgoing.post(watch.peer, Replicated(sequence=watch.sequence))
+                self.outgoing.post(watch.peer, Replicated(sequence=watch.sequence))
         self._watches = waiting
         if now_s - self._asked_at_s >= ASK_AGAIN_S:
             self._ask_applied(max((w.index for w in waiting if w.acks >= from_shown), default=0), now_s)
@@ -125,10 +117,10 @@ class Appends:
     def _ask_applied(self, index: int, now_s: float) -> None:
         """Have every follower told of the commit of ``index`` without delay, and tell when it shows it."""
         self._asked_at_s = now_s
-        for peer in self._electorate.others:
-            if not self._visibility.shows(peer, index):
-                self._outgoing.await_commit(peer, index)
-                self._outgoing.post(peer, AskApplied(term=self._core.term, index=index))
+        for peer in self.electorate.others:
+            if not self.visibility.shows(peer, index):
+                self.outgoing.await_commit(peer, index)
+                self.outgoing.post(peer, AskApplied(term=self.core.term, index=index))
 
     def forget(self) -> None:
         """Drop every watch: this node leads no more, or in another term."""

@@ -6,6 +6,7 @@ Must not decide what an append means; that is the engine's, behind its guards.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv.formats.raft_messages import Append, MalformedMessageError
@@ -23,17 +24,15 @@ class FollowedLog(Protocol):
         """Take an append in as far as it may be; false when it belongs to an older term. Raises as handlers do."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Arrivals:
     """Appends on their way from the connection into the engine."""
 
-    def __init__(
-        self, electorate: Electorate, *, engine: FollowedLog, elections: Elections, delays: Delays, room: Room
-    ) -> None:
-        self._electorate = electorate
-        self._engine = engine
-        self._elections = elections
-        self._delays = delays
-        self._room = room
+    electorate: Electorate
+    engine: FollowedLog
+    elections: Elections
+    delays: Delays
+    room: Room
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -41,18 +40,18 @@ class Arrivals:
 
     def take_late(self, now_s: float, refuse: Callable[[str, MalformedMessageError], None]) -> None:
         """Take in the appends that artificial delays have held until now."""
-        for peer in self._electorate.others:
+        for peer in self.electorate.others:
             try:
-                for append in self._delays.arriving(peer).due(now_s):
+                for append in self.delays.arriving(peer).due(now_s):
                     self._take(peer, append, now_s)
             except MalformedMessageError as error:
                 refuse(peer, error)
 
     def _on_append(self, peer: str, append: Append, now_s: float) -> None:
-        self._take(peer, self._delays.arriving(peer).put(append, now_s), now_s)
+        self._take(peer, self.delays.arriving(peer).put(append, now_s), now_s)
 
     def _take(self, peer: str, append: Append, now_s: float) -> None:
-        if self._room.is_gone and append.entries:  # they come again, once what follows them does not fit our log
+        if self.room.is_gone and append.entries:  # they come again, once what follows them does not fit our log
             append = Append(term=append.term, commit_index=append.commit_index, sequence=append.sequence)
-        if self._engine.take_append(peer, append, now_s):
-            self._elections.heard(now_s)
+        if self.engine.take_append(peer, append, now_s):
+            self.elections.heard(now_s)

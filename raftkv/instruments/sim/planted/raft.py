@@ -137,7 +137,7 @@ def _declined_in_any_term(self: Any, _peer: str, declined: Any, _now_s: float) -
 _VOTES_NOT_WITHHELD: Final = (
     gives(Elections, "withholds", value=False),
     instead(
-        Voting, "_on_request_vote", lambda self, peer, request, _now_s: self._ballots.take_vote_request(peer, request)
+        Voting, "_on_request_vote", lambda self, peer, request, _now_s: self.ballots.take_vote_request(peer, request)
     ),
 )
 
@@ -192,7 +192,7 @@ def _vouch_late(take: Any, self: Any) -> Any:
 
 def _stand_on_any_word(self: Any, _peer: str, _word: Any, _now_s: float) -> None:
     """A node stands for election whoever tells it to, whenever that was."""
-    self._ballots.handed_over_term = self._core.term
+    self.ballots.handed_over_term = self.core.term
 
 
 def _hide_the_hand_over(take: Any, self: Any, peer: str, request: Any, now_s: float) -> None:
