@@ -13,11 +13,11 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar, cast
+from collections.abc import AsyncIterator
+from typing import Final, cast
 
 from raftkv.client.events import EventReader, LineReader, ServerSentEvent
-from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer
+from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer, common_answer
 from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnheardError, UnopenedError, unheard, unopened
 
 ANSWER_BYTES_MAX: Final = 64 << 20
@@ -36,10 +36,12 @@ class AsyncChannel(asyncio.Protocol):
         self.waiting_since_s = 0.0
         self._tls = tls
         self._transport: asyncio.Transport | None = None
-        self._reader: AnswerReader | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._method = ""
+        self._body_bytes_max: int | None = None
+        self._reader: AnswerReader | None = None  # of an answer that is not of the common kind
+        self._is_answered = False  # by one that is
+        self._waiter: asyncio.Future[HttpAnswer | None] | None = None
         self._failure: UnheardError | None = None
-        self._in_pieces = False
         self._is_paused = False
 
     @property
@@ -60,33 +62,31 @@ class AsyncChannel(asyncio.Protocol):
 
     async def ask(self, request: bytes, method: str = "GET", *, body_bytes_max: int = BODY_BYTES_MAX) -> HttpAnswer:
         """Send ``request``, wait without a limit for its whole answer; raises ``UnheardError``."""
-        reader = AnswerReader(method, body_bytes_max)
-        self._send(request, reader)
+        self._method, self._body_bytes_max = method, body_bytes_max
+        waiter = self._send(request)
         try:
-            await self._news()
-            return reader.answer()
-        except AnswerError as error:
-            raise unheard(error) from error
+            answer = await waiter
         finally:
-            self._done(reader)
+            self._done()
+        assert answer is not None
+        return answer
 
     async def begin(self, request: bytes, method: str = "GET") -> HttpAnswer:
         """Send ``request``, wait without a limit for the head of its answer; raises ``UnheardError``.
 
         The body is then taken by ``piece``, and the channel is the answer's until ``end``.
         """
-        reader = AnswerReader(method, None)
-        self._send(request, reader)
-        self._in_pieces = True
+        self._method, self._body_bytes_max = method, None
+        waiter = self._send(request)
+        reader = self._reader = AnswerReader(method, None)
         try:
-            while not (reader.status or reader.is_over):
-                await self._news()
+            await waiter
             return reader.head or reader.answer()  # which raises what kept it away
         except AnswerError as error:
-            self._done(reader)
+            self._done()
             raise unheard(error) from error
         except BaseException:
-            self._done(reader)
+            self._done()
             raise
 
     async def piece(self) -> bytes:
@@ -94,11 +94,13 @@ class AsyncChannel(asyncio.Protocol):
         reader = self._reader
         assert reader is not None
         while not (reader.has_piece or reader.is_over):
-            if self._is_paused:
+            if self._failure is not None:
+                raise self._failure
+            if self._is_paused and self._transport is not None:
                 self._is_paused = False
-                if self._transport is not None:
-                    self._transport.resume_reading()
-            await self._news()
+                self._transport.resume_reading()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
         try:
             return reader.take()
         except AnswerError as error:
@@ -106,8 +108,8 @@ class AsyncChannel(asyncio.Protocol):
 
     def end(self) -> None:
         """Nothing more of the answer is wanted; the channel serves on only if all of it was there."""
-        if self._reader is not None:
-            self._done(self._reader)
+        if self.waiting_since_s:
+            self._done()
 
     def give_up(self) -> None:
         """Drop the connection because its server is silent; the request in flight fails so."""
@@ -130,24 +132,23 @@ class AsyncChannel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        reader = self._reader
-        if reader is None:  # nobody asked
+        if self._is_answered or not self.waiting_since_s:  # nobody asked
+            self._is_answered = False
             self.close()
-            return
-        reader.feed(data)
-        if reader.is_over:
-            self._wake()
-        elif self._in_pieces and reader.status:
-            if reader.has_piece and self._transport is not None:
-                self._transport.pause_reading()
-                self._is_paused = True
-            self._wake()
+        elif self._reader is not None:
+            self._read(self._reader, data)
+        elif self._method != "HEAD" and (answer := common_answer(data, self._body_bytes_max)) is not None:
+            self._is_answered = True
+            self._wake(answer)
+        else:
+            self._reader = AnswerReader(self._method, self._body_bytes_max)
+            self._read(self._reader, data)
 
     def eof_received(self) -> None:
         """See ``asyncio.Protocol``."""
-        if self._reader is not None:
-            self._reader.feed(b"")
-            self._wake()
+        if self.waiting_since_s and not self._is_answered:
+            self._reader = self._reader or AnswerReader(self._method, self._body_bytes_max)
+            self._read(self._reader, b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
@@ -158,38 +159,47 @@ class AsyncChannel(asyncio.Protocol):
 
     # -- one request
 
-    def _send(self, request: bytes, reader: AnswerReader) -> None:
+    def _send(self, request: bytes) -> asyncio.Future[HttpAnswer | None]:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise UnheardError("not connected")
-        assert self._reader is None
-        self._reader = reader
+        assert not self.waiting_since_s
         self.waiting_since_s = time.monotonic()
         transport.write(request)
-
-    def _news(self) -> asyncio.Future[None]:
-        """Done once something has come; raises ``UnheardError`` when nothing ever will."""
         waiter = self._waiter = asyncio.get_running_loop().create_future()
-        if self._failure is not None:
-            waiter.set_exception(self._failure)
         return waiter
 
-    def _wake(self) -> None:
+    def _read(self, reader: AnswerReader, data: bytes) -> None:
+        reader.feed(data)
+        if self._body_bytes_max is None:
+            if reader.has_piece and not reader.is_over and self._transport is not None:
+                self._transport.pause_reading()
+                self._is_paused = True
+            if reader.status or reader.is_over:
+                self._wake(None)
+        elif reader.is_over:
+            try:
+                self._wake(reader.answer())
+            except AnswerError as error:
+                self._fail(unheard(error))
+
+    def _wake(self, answer: HttpAnswer | None) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(answer)
 
     def _fail(self, error: UnheardError) -> None:
-        if self._reader is None or self._reader.is_over or self._failure is not None:
+        if not self.waiting_since_s or self._is_answered or self._failure is not None:
             return
         self._failure = error
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
-    def _done(self, reader: AnswerReader) -> None:
+    def _done(self) -> None:
+        is_reusable = self._is_answered if self._reader is None else self._reader.is_reusable
         self._reader = self._waiter = self._failure = None
-        self._in_pieces = False
+        self._is_answered = False
         self.waiting_since_s = 0.0
-        if not reader.is_reusable:
+        if not is_reusable:
             self.close()
 
 
@@ -210,14 +220,14 @@ class AsyncStream:
         """Lines, without their ends; raises as well ``UnheardError`` for one that is too long."""
         reader = LineReader()
         async for piece in self:
-            for line in _read(reader.feed, piece):
+            for line in reader.feed(piece):
                 yield line
 
     async def events(self) -> AsyncIterator[ServerSentEvent]:
         """Server-Sent Events; raises as ``lines``."""
         reader = EventReader()
         async for piece in self:
-            for event in _read(reader.feed, piece):
+            for event in reader.feed(piece):
                 yield event
 
     async def _piece(self) -> bytes:
@@ -226,16 +236,6 @@ class AsyncStream:
                 return await self._channel.piece()
         except TimeoutError:
             raise UnheardError(f"said nothing for {self._silence_s:g} s", is_silence=True) from None
-
-
-T = TypeVar("T")
-
-
-def _read(feed: Callable[[bytes], list[T]], piece: bytes) -> list[T]:
-    try:
-        return feed(piece)
-    except AnswerError as error:
-        raise unheard(error) from error
 
 
 class AsyncChannels:

@@ -18,8 +18,8 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from typing import Final
 
 from raftkv.api import paths
 from raftkv.client.events import EventReader, LineReader, ServerSentEvent
@@ -35,8 +35,6 @@ from raftkv.client.reach import (
     unheard,
     unopened,
 )
-
-T = TypeVar("T")
 
 CHANNELS_MAX: Final = 64
 """Connections of one client to one server. More calls at a time than this would only queue in the server."""
@@ -291,18 +289,13 @@ class Stream:
 
     def lines(self) -> Iterator[bytes]:
         """Lines, without their ends; raises as well ``UnheardError`` for one that is too long."""
-        return self._read(LineReader().feed)
+        feed = LineReader().feed
+        return (line for piece in self for line in feed(piece))
 
     def events(self) -> Iterator[ServerSentEvent]:
         """Server-Sent Events; raises as ``lines``."""
-        return self._read(EventReader().feed)
-
-    def _read(self, feed: Callable[[bytes], list[T]]) -> Iterator[T]:
-        for piece in self:
-            try:
-                yield from feed(piece)
-            except AnswerError as error:
-                raise unheard(error) from error
+        feed = EventReader().feed
+        return (event for piece in self for event in feed(piece))
 
 
 def _is_readable(connection: socket.socket) -> bool:

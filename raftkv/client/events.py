@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.client.http1 import UnreadableError
+from raftkv.client.reach import UnheardError
 
 EVENT_BYTES_MAX: Final = 1 << 26
 """Of a line, and of an event: far above what raftkv sends at a time."""
@@ -31,7 +31,7 @@ class LineReader:
         self._held_bytes = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that ``piece`` ends; raises ``UnreadableError`` when one is too long."""
+        """The lines that ``piece`` ends; raises ``UnheardError`` when one is too long."""
         *lines, rest = piece.split(b"\n")
         if lines:
             lines[0] = b"".join([*self._part, lines[0]])
@@ -39,7 +39,7 @@ class LineReader:
         self._part.append(rest)
         self._held_bytes += len(rest)
         if self._held_bytes > EVENT_BYTES_MAX:
-            raise UnreadableError(f"a line of more than {EVENT_BYTES_MAX} bytes")
+            raise UnheardError(f"unreadable answer: a line of more than {EVENT_BYTES_MAX} bytes")
         return [line.removesuffix(b"\r") for line in lines]
 
 
@@ -54,7 +54,7 @@ class EventReader:
         self._id = ""
 
     def feed(self, piece: bytes) -> list[ServerSentEvent]:
-        """The events that ``piece`` ends; raises ``UnreadableError`` when one is too long."""
+        """The events that ``piece`` ends; raises ``UnheardError`` when one is too long."""
         events = []
         for line in self._lines.feed(piece):
             if line:
@@ -73,7 +73,7 @@ class EventReader:
             self._data.append(value)
             self._held_bytes += len(line)
             if self._held_bytes > EVENT_BYTES_MAX:
-                raise UnreadableError(f"an event of more than {EVENT_BYTES_MAX} bytes")
+                raise UnheardError(f"unreadable answer: an event of more than {EVENT_BYTES_MAX} bytes")
         elif name == b"event":
             self._event = value.decode(errors="replace")
         elif name == b"id" and b"\0" not in value:

@@ -14,6 +14,7 @@ from raftkv.client.http1 import (
     CutError,
     RequestForm,
     UnreadableError,
+    common_answer,
 )
 from raftkv.core.errors import UsageError
 
@@ -232,3 +233,26 @@ def test_what_comes_of_bytes_does_not_depend_on_how_they_are_split(data, raw, me
 def test_no_bytes_raise_anything_but_an_answer_error(pieces, end):
     read(pieces, end=end)
     read([CHUNKED, *pieces], end=end)
+
+
+@settings(max_examples=400)
+@given(_ANSWERS, st.sampled_from([0, 7, 1000]))
+@example(OK + b"Content-Length: 2\r\n\r\nok", 1000)
+@example(OK + b"Content-Length: 2\r\n\r\nok!", 1000)
+@example(OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nok", 1000)
+@example(OK + b"Content-Length: 8\r\n\r\n12345678", 7)
+@example(b"HTTP/1.1 204 No\r\nContent-Length: 1\r\n\r\n1", 1000)
+@example(b"HTTP/1.1 200 O\0K\r\nContent-Length: 1\r\n\r\n1", 1000)
+@example(OK + b"Upgrade: x\r\nContent-Length:\t1 \r\n\r\n1", 1000)
+@example(OK + b"Content-Length: 0\r\n\r\nContent-Length: 0\r\n\r\n", 1000)
+def test_what_is_read_at_a_glance_is_what_would_be_read_with_care(raw, limit):
+    answer = common_answer(raw, limit)
+
+    assert answer is None or (answer, True) == whole(raw, limit=limit)
+
+
+def test_what_a_node_answers_is_read_at_a_glance():
+    answer = common_answer(OK + b'ETag: "7"\r\ncontent-length: 2\r\n\r\nok', 1000)
+
+    assert answer is not None
+    assert (answer.status, answer.header("etag"), answer.body) == (200, '"7"', b"ok")

@@ -13,7 +13,6 @@ from raftkv.client.attempts import Attempts
 from raftkv.client.calls import Call
 from raftkv.client.events import EventReader, ServerSentEvent
 from raftkv.client.exchange import Exchange
-from raftkv.client.http1 import UnreadableError
 from raftkv.client.reach import UnheardError, UnopenedError, host_of
 from tests.unit.fake_server import CUT, HANG, Dripping, Told, problem, unused_url
 
@@ -65,7 +64,7 @@ def test_events_are_the_same_however_they_are_split(step):
 @pytest.mark.parametrize("text", [b"x" * 101, b"data: 345678\n" * 9])
 def test_an_event_beyond_all_bounds_is_unreadable(text, monkeypatch):
     monkeypatch.setattr(events, "EVENT_BYTES_MAX", 100)
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnheardError):
         EventReader().feed(text)
 
 

@@ -6,7 +6,7 @@ A write's answer is ``None`` when it is good, a read's answer the values that we
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Final, Protocol
 from urllib.parse import urlencode
 
@@ -48,19 +48,14 @@ class Dialect(Protocol):
         """What the answer to ``get`` means: no value, one, or several that are siblings."""
 
 
-def http_request(method: str, target: str, body: bytes = b"", content_type: str = "") -> bytes:
-    """A complete HTTP/1.1 request."""
-    return _form(method, content_type).request(target, body)
-
-
-@lru_cache
-def _form(method: str, content_type: str) -> RequestForm:
-    return RequestForm(method, [("Host", "127.0.0.1"), *([("Content-Type", content_type)] if content_type else [])])
+@cache
+def _form(method: str, *headers: tuple[str, str]) -> RequestForm:
+    return RequestForm(method, [("Host", "127.0.0.1"), *headers])
 
 
 def json_post(target: str, document: object) -> bytes:
     """``POST`` of ``document`` as JSON; bytes in it become base64, as etcd's gateway wants them."""
-    return http_request("POST", target, msgspec.json.encode(document), JSON)
+    return _form("POST", ("Content-Type", JSON)).request(target, msgspec.json.encode(document))
 
 
 class RaftkvDialect:
@@ -74,15 +69,15 @@ class RaftkvDialect:
 
     def put(self, key: int, value: bytes) -> bytes:
         """``PUT /kv/{key}``, raw bytes."""
-        return http_request("PUT", f"{_KEYS}{key}{self._write_query}", value)
+        return _form("PUT").request(f"{_KEYS}{key}{self._write_query}", value)
 
     def get(self, key: int) -> bytes:
         """``GET /kv/{key}``, raw bytes."""
-        return http_request("GET", f"{_KEYS}{key}{self._read_query}")
+        return _form("GET").request(f"{_KEYS}{key}{self._read_query}")
 
     def delete(self, key: int) -> bytes:
         """``DELETE /kv/{key}``, on as many replicas as the cluster does it by default."""
-        return http_request("DELETE", f"{_KEYS}{key}{self._delete_query}")
+        return _form("DELETE").request(f"{_KEYS}{key}{self._delete_query}")
 
     def written(self, status: int, body: bytes) -> Failure | None:
         """200, 201, or 202 for a write that not even a majority has yet."""
