@@ -12,8 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from raftkv.core.errors import Refused
-from raftkv.core.results import Record
+from raftkv.formats.peers import MalformedMessageError, Refusal
 from raftkv.formats.snapshots import Manifest
 
 Number = Annotated[int, Meta(ge=0, le=1 << 62)]
@@ -156,7 +155,7 @@ class Declined(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=1
     """Your proposal is in no log and never will be; ``refusal`` ``None``: I do not lead the term you named."""
 
     sequence: Number
-    refusal: Refused | None
+    refusal: Refusal | None
 
 
 class Replicated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=13):
@@ -203,12 +202,24 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=18
     index: Number
 
 
+class SeenRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="record", gc=False):
+    """A key as one replica has it; ``node`` is empty."""
+
+    key: bytes
+    value: bytes
+    version: Number
+    create_revision: Number
+    mod_revision: Number
+    expires_at_ms: Number = 0
+    node: str = ""
+
+
 class View(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What one replica's applied state holds under a key; ``revision`` is the store's there."""
 
     applied_index: Number
     revision: Number
-    record: Record | None
+    record: SeenRecord | None
 
 
 class AskRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=19):
@@ -305,10 +316,6 @@ Message = (
 
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
-
-
-class MalformedMessageError(ValueError):
-    """A peer sent what is no message of this version."""
 
 
 class ContradictionError(MalformedMessageError):

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.notices import Notices
 from raftkv.quorum import messages
 from raftkv.quorum.data.versions import MalformedStateError
-from raftkv.quorum.messages import MalformedMessageError
 from raftkv.quorum.outbox import PeerPort
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from raftkv.formats.peers import refusal_of
 from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import Conversation
@@ -54,7 +55,7 @@ class Delivery:
             if self.timeliness.is_in_service:
                 self.serving.take(node, message)
             elif message.id != messages.NO_ANSWER:
-                self.outbox.post(node, messages.Declined(message.id, untimely(self.timeliness.fault)))
+                self.outbox.post(node, messages.Declined(message.id, refusal_of(untimely(self.timeliness.fault))))
         elif isinstance(message, messages.Answer):
             self.coordination.answered(node, message)
             if isinstance(message, messages.Declined):
@@ -67,7 +68,7 @@ class Delivery:
         elif self.timeliness.is_in_service:
             self.anti_entropy.take(node, message, self.clock())
         elif isinstance(message, messages.Compare | messages.OfferPage):
-            self.outbox.post(node, messages.Declined(message.id, untimely(self.timeliness.fault)))
+            self.outbox.post(node, messages.Declined(message.id, refusal_of(untimely(self.timeliness.fault))))
 
     def is_usable(self, node: str) -> bool:
         """Can ``node`` be asked now? A peer that leaves too much unread or unanswered is as good as unreachable."""

@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.core.config import KEY_BYTES_MAX, LIST_LIMIT_MAX, is_node_id
-from raftkv.core.errors import Refused
 from raftkv.core.requests import Key
+from raftkv.formats.peers import MalformedMessageError, Refusal
 from raftkv.quorum.data.trees import HASH_BYTES, LEAVES
 from raftkv.quorum.data.versions import (
     Actor,
@@ -183,7 +183,7 @@ class Declined(Said, frozen=True, tag=8):
     """I have not done what you asked in ``id``, and will not."""
 
     id: Id
-    refusal: Refused
+    refusal: Refusal
 
     def check(self) -> None:
         """See ``Said``."""
@@ -286,10 +286,6 @@ Message = Question | Answer | Gossip | Exchanged | ClockMessage
 
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Annotated[tuple[Message, ...], Meta(max_length=MESSAGES_PER_FRAME)]).decode
-
-
-class MalformedMessageError(ValueError):
-    """A peer sent what is no message of this version."""
 
 
 def decode(payload: bytes) -> tuple[Message, ...]:

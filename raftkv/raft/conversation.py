@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, get_args
 
 from raftkv.formats import raft_messages as messages
+from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.notices import Notices
 from raftkv.raft.ports import Handlers, Leading, Part, PeerPort
 from raftkv.raft.standing.participation import Participation
@@ -65,13 +66,13 @@ class Conversation:
         try:
             message = messages.decode(payload)
             if getattr(message, "term", 0) > self._core.term + TERM_JUMP_MAX:
-                raise messages.MalformedMessageError("a term beyond what elections can reach")  # noqa: TRY301
+                raise MalformedMessageError("a term beyond what elections can reach")  # noqa: TRY301
             self._participation.overhear(message)
             self._handlers[type(message)](peer, message, self._clock())
-        except messages.MalformedMessageError as error:
+        except MalformedMessageError as error:
             self.refuse(peer, error)
 
-    def refuse(self, peer: str, error: messages.MalformedMessageError) -> None:
+    def refuse(self, peer: str, error: MalformedMessageError) -> None:
         """What ``peer`` sent cannot be: end the connection it came by."""
         if isinstance(error, messages.ContradictionError):
             self._participation.contradicted(peer, error.index)

@@ -17,7 +17,6 @@ from msgspec import inspect as kinds
 import raftkv.formats
 
 ELSEWHERE = {
-    "raftkv.core.errors": {"Refused", "Unknown"},
     "raftkv.core.identity": {"Greeting", "Identity", "Life", "Met"},
     "raftkv.peers.handshake": {"Hello", "Challenge", "Proof"},
     "raftkv.quorum.data.rows": {"_HeldRow"},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from raftkv.core.errors import Code, Refused
 from raftkv.formats import commands, commands_1, entries, layout, outcomes, segments
 from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
+from raftkv.formats.peers import Refusal, refusal_of, refused_by
 from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.quorum import messages
 from raftkv.quorum.data import rows
@@ -160,3 +163,15 @@ def test_it_has_the_bytes_that_it_had(name, tmp_path):
 
 def test_no_layout_is_left_without_golden_bytes():
     assert set(GOLDEN) == set(LAYOUTS)
+
+
+def test_a_refusal_has_the_bytes_that_it_had_when_it_was_a_value_of_the_api():
+    first = bytes.fromhex("94a772656675736564ad6e6f745f737570706f72746564a664657461696ccb40a9fd0000000000")
+    refused = Refused(code=Code.NOT_SUPPORTED, detail="detail", retry_after_s=3326.5)
+
+    assert messages.encode(refusal_of(refused)) == first
+    assert refused_by(msgspec.msgpack.decode(first, type=Refusal)) == refused
+
+
+def test_a_refusal_in_words_of_a_later_version_is_still_one():
+    assert refused_by(Refusal("moved", "ask n4")) == Refused(code=Code.NOT_SUPPORTED, detail="ask n4")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from raftkv.core.identity import Greeting, Life
 from raftkv.core.rules import Rule
 from raftkv.formats import raft_messages as messages
+from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
 from raftkv.peers.session import Session
 from raftkv.quorum import messages as leaderless
@@ -135,7 +136,7 @@ def claims_to_lead(payload: bytes, term: int) -> bool:
     """Is this a message that a node at ``term``, or a few terms on, takes from its leader?"""
     try:
         message = messages.decode(payload)
-    except messages.MalformedMessageError:
+    except MalformedMessageError:
         return False
     led = (messages.Append, messages.SnapshotOffer, messages.SnapshotChunk)
     return isinstance(message, led) and term <= message.term <= term + 2 * TERM_JUMP_MAX

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Consistency, List, Read, Repair
 from raftkv.core.results import Repaired, Written
+from raftkv.formats.peers import Refusal
 from raftkv.instruments.sim.cluster import Port
 from raftkv.quorum import messages
 from raftkv.quorum.data.versions import State, Version, encode_state
@@ -15,7 +15,7 @@ from raftkv.quorum.messages import Declined, FetchedPage, Gossip, OfferPage, Sto
 from raftkv.replicas import _Reach
 from tests.simulation.leaderless import Leaderless
 
-NO = Refused(code=Code.OVERLOADED, detail="no")
+NO = Refusal("overloaded", "no")
 
 
 def say(cluster, sender, receiver, *said):

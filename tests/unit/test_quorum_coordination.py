@@ -6,13 +6,14 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Write
 from raftkv.core.results import DeleteDone, Missing, PutDone, Record, Withheld, Written
+from raftkv.formats.peers import MalformedMessageError, refusal_of
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.coordination import READS_AT_ONCE, Coordination
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock, State, Version, decode_state, encode_state
 from raftkv.quorum.membership.placement import Placement
-from raftkv.quorum.messages import Declined, Fetch, Fetched, MalformedMessageError, Store, StoreDone
+from raftkv.quorum.messages import Declined, Fetch, Fetched, Store, StoreDone
 from raftkv.quorum.settings import DISK_FULL
 from raftkv.quorum.timers import Timers
 
@@ -196,7 +197,7 @@ def test_a_write_that_would_lose_and_may_have_been_seen_is_not_made_twice(way):
     if way == "shown by one":
         node.answer(first, "n3", newer=newer)
     elif way == "shown and declined":
-        node.coordination.answered("n3", Declined(first.id, DISK_FULL))
+        node.coordination.answered("n3", Declined(first.id, refusal_of(DISK_FULL)))
     elif way == "lost":
         node.coordination.lost("n3")
     else:
@@ -226,7 +227,7 @@ def test_a_write_that_would_lose_is_stamped_again_although_the_last_replica_decl
     first = node.store()
     for name in ("n1", "n2"):
         node.answer(first, name, newer=((0, 1_000_500, "n3"),))
-    node.coordination.answered("n3", Declined(first.id, DISK_FULL))
+    node.coordination.answered("n3", Declined(first.id, refusal_of(DISK_FULL)))
     (second,) = [question for question in node.stores().values() if not question.stands_for]  # else a hint
 
     assert counters_of(second) == [1_000_501]
@@ -322,7 +323,7 @@ def test_declined_by_all_is_definite_for_every_write_of_the_message():
     one, other = node.write(put(b"a")), node.write(put(b"b"))
     question = node.store()
     for name in NODES:
-        node.coordination.answered(name, Declined(question.id, DISK_FULL))
+        node.coordination.answered(name, Declined(question.id, refusal_of(DISK_FULL)))
 
     assert one.outcome == other.outcome == DISK_FULL
 
@@ -331,7 +332,7 @@ def declined_by_most(node):
     pending = node.write(put(b"a"))
     question = node.store()
     for name in ("n1", "n2"):
-        node.coordination.answered(name, Declined(question.id, DISK_FULL))
+        node.coordination.answered(name, Declined(question.id, refusal_of(DISK_FULL)))
 
     assert pending.outcome is None
 

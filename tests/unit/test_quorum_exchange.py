@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.core.errors import Code, Refused
+from raftkv.formats.peers import MalformedMessageError, Refusal
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
@@ -13,7 +13,6 @@ from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock, MalformedStateError, State, Version, decode_state
 from raftkv.quorum.membership.ring import POSITIONS, Range, position
-from raftkv.quorum.messages import MalformedMessageError
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.repair import exchange
 from raftkv.quorum.repair.exchange import Answering, Session
@@ -292,7 +291,7 @@ def test_a_session_that_is_declined_fails_once():
     one = Side("n1")
     session = one.begin()
     for _ in range(2):
-        session.take(messages.Declined(1, Refused(code=Code.OVERLOADED, detail="no")), 0.0)
+        session.take(messages.Declined(1, Refusal("overloaded", "no")), 0.0)
 
     assert session.failed
     assert session.over

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core.results import MemberState
+from raftkv.formats.peers import MalformedMessageError
 from raftkv.quorum.membership.gossip import (
     LEFT_LIMIT,
     MEMBERS_LIMIT,
@@ -23,7 +24,7 @@ from raftkv.quorum.membership.gossip import (
     encode_remembered,
     merged,
 )
-from raftkv.quorum.messages import Gossip, MalformedMessageError, decode, encode, frame
+from raftkv.quorum.messages import Gossip, decode, encode, frame
 
 NAMES = ("n1", "n2", "n3")
 SIZES = Sizes(0, "", 3, 2, 2)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from raftkv.core.errors import Code, Refused
+from raftkv.formats.peers import MalformedMessageError, Refusal
 from raftkv.quorum.data.rows import order_key
 from raftkv.quorum.data.versions import MAX_COUNTER, State, Version, encode_context, encode_state
 from raftkv.quorum.membership.gossip import MEMBERS_LIMIT, NUMBER_MAX, Delta, Digest, Entry, Sizes
@@ -24,7 +24,6 @@ from raftkv.quorum.messages import (
     FetchedPage,
     FetchPage,
     Gossip,
-    MalformedMessageError,
     OfferPage,
     ReturnPage,
     Store,
@@ -58,7 +57,7 @@ SENSE = [
     FetchPage(1, b"k" * 5000, b"l" * 5000, 0),
     FetchedPage(1, (), complete=True),
     FetchedPage(1, ((b"a", STATE), (b"b", STATE)), complete=False),
-    Declined(1, Refused(code=Code.DISK_FULL, detail="the disk is full", retry_after_s=3600.0)),
+    Declined(1, Refusal("disk_full", "the disk is full", retry_after_s=3600.0)),
     Gossip(Digest((("n1", 0, 1, NUMBER_MAX, (1 << 32) - 1),), 0)),
     Gossip(Delta((ENTRY,), SIZES, ("n2",))),
     Compare(1, ((0, 9), (10, LAST)), (b"", bytes(8))),
@@ -99,10 +98,10 @@ NONSENSE = {
     "a page out of order": FetchedPage(1, ((b"b", STATE), (b"a", STATE)), complete=True),
     "a page with a key twice": FetchedPage(1, ((b"a", STATE), (b"a", STATE)), complete=True),
     "a page with a key that is no text": FetchedPage(1, ((b"\xff", STATE),), complete=True),
-    "a wait that is no number": Declined(1, Refused(code=Code.DISK_FULL, detail="", retry_after_s=float("nan"))),
-    "a wait without end": Declined(1, Refused(code=Code.DISK_FULL, detail="", retry_after_s=float("inf"))),
-    "a wait below 0": Declined(1, Refused(code=Code.DISK_FULL, detail="", retry_after_s=-1.0)),
-    "a reason without end": Declined(1, Refused(code=Code.DISK_FULL, detail="x" * 5000)),
+    "a wait that is no number": Declined(1, Refusal("disk_full", "", retry_after_s=float("nan"))),
+    "a wait without end": Declined(1, Refusal("disk_full", "", retry_after_s=float("inf"))),
+    "a wait below 0": Declined(1, Refusal("disk_full", "", retry_after_s=-1.0)),
+    "a reason without end": Declined(1, Refusal("disk_full", "x" * 5000)),
     "a member of no name": Gossip(Delta((msgspec.structs.replace(ENTRY, id="n1\n"),), SIZES)),
     "a zone without end": Gossip(Delta((msgspec.structs.replace(ENTRY, zone="z" * 256),), SIZES)),
     "an address without end": Gossip(Delta((msgspec.structs.replace(ENTRY, peer="z" * 300),), SIZES)),

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.formats.entries import NO_OP, REGULAR
-from raftkv.formats.raft_messages import Append, AppendAnswer, MalformedMessageError, NewerTerm
+from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.raft_messages import Append, AppendAnswer, NewerTerm
 from raftkv.raft.engine.guards import admit_answer, admit_append
 from raftkv.raft.leadership.elections import up_to_date
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.core.errors import Code, Refused
 from raftkv.formats import raft_messages as messages
-from raftkv.formats.raft_messages import Append, Declined, MalformedMessageError, NewerTerm
+from raftkv.formats.peers import MalformedMessageError, Refusal
+from raftkv.formats.raft_messages import Append, Declined, NewerTerm
 
-REFUSAL = Refused(code=Code.DISK_FULL, detail="TEXT")
+REFUSAL = Refusal("disk_full", "TEXT")
 
 
 @pytest.mark.parametrize(

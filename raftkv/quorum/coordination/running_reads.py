@@ -10,6 +10,7 @@ from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
 from raftkv.core.results import Answer, Missing, Record, Siblings
+from raftkv.formats.peers import MalformedMessageError
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, Dispatch
 from raftkv.quorum.coordination.pages import PageCoordinator
@@ -189,7 +190,7 @@ class RunningPage:
         rows = [(key, decode_state(state)) for key, state in answer.rows]
         end = self._query.end
         if rows and (rows[0][0] < self._query.start or (end is not None and rows[-1][0] >= end)):
-            raise messages.MalformedMessageError("a page with keys that were not asked for")
+            raise MalformedMessageError("a page with keys that were not asked for")
         if self._coordinator.add(node, rows, complete=answer.complete):
             self._tell()
 

@@ -17,12 +17,13 @@ from typing import Final, NamedTuple, Protocol
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Delete, Put
 from raftkv.core.results import DeleteDone, Missing, OperationResult, PutDone
+from raftkv.formats.peers import MalformedMessageError, refused_by
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, SILENT, Dispatch, Group
 from raftkv.quorum.coordination.targets import Target, Targets
 from raftkv.quorum.coordination.writes import WriteCoordinator
 from raftkv.quorum.data.versions import Stamp, Version, encode_state
-from raftkv.quorum.messages import Declined, Event, EventDone, MalformedMessageError, Rows, Store, StoreDone
+from raftkv.quorum.messages import Declined, Event, EventDone, Rows, Store, StoreDone
 
 
 class Wanted(NamedTuple):
@@ -215,7 +216,7 @@ class RunningWrites(_Spreading):
     def answered(self, node: str, answer: messages.Answer) -> None:
         """See ``Running``."""
         if isinstance(answer, Declined):
-            self._declined(node, answer.refusal)
+            self._declined(node, refused_by(answer.refusal))
             self._settle_overtaken()
         elif isinstance(answer, StoreDone):
             self._check_fits(answer)
@@ -321,7 +322,7 @@ class RunningEvent(_Spreading):
             if node == self._origin:  # nobody else was asked yet
                 self._origin_answered(answer)
         elif isinstance(answer, Declined):
-            self._declined(node, answer.refusal)
+            self._declined(node, refused_by(answer.refusal))
         elif isinstance(answer, StoreDone):
             # A newer stamp at a replica is a sibling here, and no reason to write again.
             self._check_fits(answer)
@@ -329,7 +330,7 @@ class RunningEvent(_Spreading):
 
     def _origin_answered(self, answer: messages.Answer) -> None:
         if isinstance(answer, Declined):
-            self._origin_declined(answer.refusal)
+            self._origin_declined(refused_by(answer.refusal))
         elif isinstance(answer, EventDone):
             self._author, self._counters = answer.node, (answer.counter,)
             self._rows = ((self._operation.key, answer.state),)

@@ -19,6 +19,7 @@ from itertools import islice
 import msgspec
 
 from raftkv.core.errors import Refused
+from raftkv.formats.peers import MalformedMessageError, refusal_of
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.rows import OrderKey
 from raftkv.quorum.data.store import Store as Replica
@@ -33,7 +34,6 @@ from raftkv.quorum.messages import (
     Compare,
     Compared,
     Declined,
-    MalformedMessageError,
     OfferPage,
     ReturnPage,
     Store,
@@ -247,7 +247,7 @@ class Answering:
         """``peer`` asks."""
         ranges = [(question.start, question.last)] if isinstance(question, OfferPage) else question.ranges
         if not all(self._trees.knows(Range(*piece)) for piece in ranges):
-            self._outbox.post(peer, Declined(question.id, STRANGE_RANGE))
+            self._outbox.post(peer, Declined(question.id, refusal_of(STRANGE_RANGE)))
         elif isinstance(question, OfferPage):
             self._return_page(peer, question)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raftkv.core.errors import Refused
+from raftkv.formats.peers import refusal_of
 from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store as Replica
@@ -109,7 +110,7 @@ class Serving:
 
     def _decline(self, node: str, operation_id: int, refusal: Refused) -> None:
         if operation_id != NO_ANSWER:
-            self.outbox.post(node, Declined(operation_id, refusal))
+            self.outbox.post(node, Declined(operation_id, refusal_of(refusal)))
 
     def _store_rows(self, node: str, question: Store) -> None:
         rows = [(key, decode_state(encoded)) for key, encoded in question.rows]

@@ -14,14 +14,8 @@ from typing import Protocol
 import msgspec
 
 from raftkv.formats.entries import NO_OP, REGULAR
-from raftkv.formats.raft_messages import (
-    Append,
-    AppendAnswer,
-    ContradictionError,
-    Entry,
-    MalformedMessageError,
-    NewerTerm,
-)
+from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.raft_messages import Append, AppendAnswer, ContradictionError, Entry, NewerTerm
 
 
 class LogView(Protocol):

@@ -15,8 +15,8 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
-from raftkv.core.results import Answer, Missing, Outcome
-from raftkv.formats.raft_messages import View
+from raftkv.core.results import Answer, Missing, Outcome, Record
+from raftkv.formats.raft_messages import SeenRecord, View
 
 
 class _Poll(msgspec.Struct, kw_only=True):
@@ -59,7 +59,7 @@ class EventualReads:
             del self._polls[number]
             newest = max(poll.views.values(), key=lambda view: view.applied_index)
             answer = Answer(
-                content=Missing(key=poll.key) if newest.record is None else newest.record,
+                content=Missing(key=poll.key) if newest.record is None else _record(newest.record),
                 consistency=Consistency.EVENTUAL,
                 revision=newest.revision,
                 replicas=tuple(sorted(poll.views)),
@@ -86,3 +86,14 @@ def too_few(count: int, needed: int) -> Refused:
     """Fewer replicas than the read asked for can be heard."""
     detail = f"r={needed}, but only {count} replicas could be read"
     return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
+
+
+def _record(seen: SeenRecord) -> Record:
+    return Record(
+        key=seen.key,
+        value=seen.value,
+        version=seen.version,
+        create_revision=seen.create_revision,
+        mod_revision=seen.mod_revision,
+        expires_at_ms=seen.expires_at_ms,
+    )

@@ -13,7 +13,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
 from raftkv.core.results import Answer, Outcome, Ready, Record, Written
-from raftkv.formats.raft_messages import AskRecord, RecordAnswer, View
+from raftkv.formats.raft_messages import AskRecord, RecordAnswer, SeenRecord, View
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
@@ -190,5 +190,16 @@ class Readers:
         return View(
             applied_index=self.core.applied_index,
             revision=reading.revision(tables),
-            record=content if isinstance(content, Record) else None,
+            record=_seen(content) if isinstance(content, Record) else None,
         )
+
+
+def _seen(record: Record) -> SeenRecord:
+    return SeenRecord(
+        key=record.key,
+        value=record.value,
+        version=record.version,
+        create_revision=record.create_revision,
+        mod_revision=record.mod_revision,
+        expires_at_ms=record.expires_at_ms,
+    )

@@ -11,13 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from raftkv.formats.raft_messages import (
-    AppendAnswer,
-    MalformedMessageError,
-    SnapshotChunk,
-    SnapshotOffer,
-    SnapshotProgress,
-)
+from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.raft_messages import AppendAnswer, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.formats.snapshots import Manifest
 from raftkv.raft.applied import AppliedState
 from raftkv.raft.electorate import Electorate

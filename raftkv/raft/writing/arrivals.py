@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from raftkv.formats.raft_messages import Append, MalformedMessageError
+from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.raft_messages import Append
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.elections import Elections

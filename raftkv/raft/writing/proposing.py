@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from raftkv.formats import entries
-from raftkv.formats.raft_messages import Declined, MalformedMessageError, Propose, Replicated
+from raftkv.formats.peers import MalformedMessageError, refusal_of, refused_by
+from raftkv.formats.raft_messages import Declined, Propose, Replicated
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.following import Following
@@ -167,11 +168,12 @@ class Proposing:
         if refusal is None:
             self._appends.append(proposal.command_format, proposal.body, proposal.acks, peer, proposal.sequence)
         else:
-            self._outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=refusal))
+            self._outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=refusal_of(refusal)))
 
     def _on_declined(self, _peer: str, declined: Declined, _now_s: float) -> None:
-        term = self._proposals.declined(declined.sequence, declined.refusal)
-        if declined.refusal is None:
+        refusal = declined.refusal
+        term = self._proposals.declined(declined.sequence, None if refusal is None else refused_by(refusal))
+        if refusal is None:
             self._declined_term = max(self._declined_term, term)  # who has stepped down never leads that term again
 
     def _on_replicated(self, _peer: str, replicated: Replicated, _now_s: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.formats.peers import refused_by
 from raftkv.formats.raft_messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.planted.standing import STANDING
@@ -131,7 +132,8 @@ def _declined_in_any_term(self: Any, _peer: str, declined: Any, _now_s: float) -
     """A proposal that is declined is held against whoever leads when the news arrives."""
     if declined.refusal is None:
         self._declined_term = self._core.term
-    self._proposals.declined(declined.sequence, declined.refusal)
+    refusal = None if declined.refusal is None else refused_by(declined.refusal)
+    self._proposals.declined(declined.sequence, refusal)
 
 
 _VOTES_NOT_WITHHELD: Final = (
