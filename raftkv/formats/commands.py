@@ -96,10 +96,10 @@ encode_command = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(CommandBatch).decode
 
 
-def encode_batch(origin: int, sequence: int, commands: Sequence[bytes]) -> bytes:
-    """A body; its commands are encoded one by one before, so that their size is known."""
+def batch_parts(origin: int, sequence: int, commands: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The parts of a body, to be joined where it goes; commands are encoded before, so that their size is known."""
     # An array of three: two numbers of 64 bits, and an array whose length has 16.
-    return b"".join((_HEAD.pack(0x93, 0xCF, origin, 0xCF, sequence, 0xDC, len(commands)), *commands))
+    return _HEAD.pack(0x93, 0xCF, origin, 0xCF, sequence, 0xDC, len(commands)), *commands
 
 
 def decode_batch(body: memoryview, command_format: int) -> CommandBatch:

@@ -47,8 +47,8 @@ stamp = _STAMP.pack
 def encode(now_ms: int, origin: int, sequence: int, *several: Command) -> bytes:
     """A whole command, by a node that is proposer and leader in one."""
     least = max([commands.LEAST_FORMATS[type(command)] for command in several], default=commands.FORMAT)
-    body = commands.encode_batch(origin, sequence, list(map(commands.encode_command, several)))
-    return stamp(least, now_ms) + body
+    parts = commands.batch_parts(origin, sequence, list(map(commands.encode_command, several)))
+    return b"".join((stamp(least, now_ms), *parts))
 
 
 def decode(command: bytes | memoryview, newest: int = NEWEST) -> tuple[int, CommandBatch] | None:

@@ -66,7 +66,7 @@ LAYOUTS = {
     ),
     "command without arms": lambda: entries.encode(1_000, 0, 0),
     "stamp": lambda: entries.stamp(2, 1_000),
-    "batch": lambda: commands.encode_batch(1, 2, [b"\x90"]),
+    "batch": lambda: b"".join(commands.batch_parts(1, 2, [b"\x90"])),
     "operations of format 1": lambda: commands_1.encode_operations(OPERATIONS),
     "fingerprint": lambda: outcomes.fingerprint_of(OPERATIONS),
     "row of keys": lambda: layout.pack_record(1, 2, 3, 4, b"v"),

@@ -79,9 +79,9 @@ class Appends:
         detail = f"w={acks}, but the leader reaches only {connected} of {electorate.size} nodes, itself included"
         return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
-    def append(self, command_format: int, body: bytes, acks: int, peer: str | None, sequence: int) -> None:
-        """Stamp a body with the agreed time and append it; ``acks`` 0 asks for no watch."""
-        index, _ = self.core.append(stamp(command_format, self.stamp_ms()), body)
+    def append(self, command_format: int, body: tuple[bytes, ...], acks: int, peer: str | None, sequence: int) -> None:
+        """Stamp the parts of a body with the agreed time and append them; ``acks`` 0 asks for no watch."""
+        index, _ = self.core.append(stamp(command_format, self.stamp_ms()), *body)
         if peer is not None:
             self.outgoing.await_commit(peer, index)
         if acks:

@@ -24,7 +24,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.results import Outcome, Record, Written
-from raftkv.formats.commands import encode_batch
+from raftkv.formats.commands import batch_parts
 from raftkv.machine.conversion import Proposal
 from raftkv.machine.machine import CommandOutcome
 from raftkv.raft.electorate import Electorate
@@ -63,11 +63,14 @@ class _Waiting(msgspec.Struct, kw_only=True):
 
 
 class Batch(msgspec.Struct, kw_only=True):
-    """The writes of one entry, in the order of its outcomes, proposed to the leader of ``term``."""
+    """The writes of one entry, in the order of its outcomes, proposed to the leader of ``term``.
+
+    ``parts`` make its body: a leader joins its own straight into the entry, and copies the values once.
+    """
 
     sequence: int
     command_format: int
-    body: bytes
+    parts: tuple[bytes, ...]
     acks: int
     term: int
     proposed_at_s: float
@@ -158,7 +161,7 @@ class Proposals:
         batch = Batch(
             sequence=self._sequence,
             command_format=max([waiting.proposal.least_format for waiting in taken]),
-            body=encode_batch(self.origin, self._sequence, [waiting.proposal.command for waiting in taken]),
+            parts=batch_parts(self.origin, self._sequence, [waiting.proposal.command for waiting in taken]),
             acks=first.acks,
             term=term,
             proposed_at_s=now_s,

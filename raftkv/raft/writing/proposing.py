@@ -129,7 +129,7 @@ class Proposing:
                 term=batch.term,
                 sequence=batch.sequence,
                 command_format=batch.command_format,
-                body=batch.body,
+                body=b"".join(batch.parts),
                 acks=batch.acks,
                 makes_room=batch.makes_room,
             )
@@ -137,7 +137,7 @@ class Proposing:
             return
         refusal = self._appends.too_few(batch.acks)
         if refusal is None:
-            self._appends.append(batch.command_format, batch.body, batch.acks, None, batch.sequence)
+            self._appends.append(batch.command_format, batch.parts, batch.acks, None, batch.sequence)
         else:
             self._proposals.declined(batch.sequence, refusal)
 
@@ -166,7 +166,7 @@ class Proposing:
         else:
             refusal = self._appends.too_few(proposal.acks)
         if refusal is None:
-            self._appends.append(proposal.command_format, proposal.body, proposal.acks, peer, proposal.sequence)
+            self._appends.append(proposal.command_format, (proposal.body,), proposal.acks, peer, proposal.sequence)
         else:
             self._outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=refusal_of(refusal)))
 
