@@ -33,7 +33,7 @@ import uvloop
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.listening import bind, close
-from raftkv.core.results import Status
+from raftkv.core.results import ModeStatus
 from raftkv.experiment import Surroundings
 from raftkv.frontend.server import FrontendServer
 from raftkv.process import streams
@@ -181,8 +181,9 @@ class _Node:
         self._scheduled = False
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._pushed: Status | None = None
+        self._pushed: ModeStatus | None = None
         self._pushed_at_s = float("-inf")
+        self._position: object = None
         self._failure: BaseException | None = None
         self._closed = False
         self._frontend: FrontendServer | None = None
@@ -308,11 +309,10 @@ class _Node:
 
     def _pulse(self, now_s: float) -> None:
         """Tell the front-end how this node stands, ten times a second and whenever who leads changes."""
-        last = self._pushed
-        if last is not None and now_s - self._pushed_at_s < PULSE_S:
-            position = self._replica.position()
-            if position == (last.role, last.leader, last.term, last.state_path):
-                return
+        position = self._replica.position()
+        if position == self._position and now_s - self._pushed_at_s < PULSE_S:
+            return
+        self._position = position
         status = msgspec.structs.replace(self._replica.status(), log_lines_dropped=streams.lines_dropped())
         self._pushed, self._pushed_at_s = status, now_s
         if self._frontend is not None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from raftkv.core.requests import Request
-from raftkv.core.results import Outcome, Status
+from raftkv.core.results import ModeStatus, Outcome
 
 
 class Pending:
@@ -129,7 +129,7 @@ class Replicator(Protocol):
         call the replicator, except to end its subscription.
         """
 
-    def status(self) -> Status:
+    def status(self) -> ModeStatus:
         """What this node knows of itself right now, without asking anyone."""
 
     def close(self) -> None:

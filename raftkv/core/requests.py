@@ -25,7 +25,7 @@ ANY: Final = -1
 """``match`` value: the key must exist, at whatever revision."""
 
 MAJORITY: Final = 0
-"""``acks`` value: answer when the write is committed, that is durable on a majority (quorum mode: the default W)."""
+"""``acks`` value: answer when the write is committed, that is durable on a majority; leaderless, on W replicas."""
 
 DEFAULT: Final = 0
 """``n``, ``r`` value: whatever the cluster's configuration says."""
@@ -155,7 +155,7 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
 
 
 class StoreHere(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="store_here"):
-    """Quorum mode: let this one replica take a version, as a peer would; ``value`` ``None`` is a tombstone.
+    """Let this one replica take a version, as a peer would; ``value`` ``None`` is a tombstone.
 
     The stamp is (``counter``, ``node``); ``counter`` 0 lets this replica choose the next.
     """

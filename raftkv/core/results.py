@@ -1,5 +1,9 @@
 """What comes back, as frozen values: the counterpart of ``raftkv.core.requests``, under the same rules.
 
+What only one mode says is in a type of that mode, derived from the common one. ``Stamped...`` are a leaderless
+cluster's: a write there has a stamp, whose counter stands where a leader's number would, and whose other half is
+``node``, the writer.
+
 This module imports nothing but msgspec and its neighbours in ``core``.
 """
 
@@ -38,28 +42,39 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="m
 
 
 class PutDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put_done", gc=False):
-    """The value is stored at ``revision``; ``version`` 1 means that the key was created.
-
-    In quorum mode both are the counter of the write's stamp, ``node`` is the other half of it, and ``replaced`` says
-    whether any replica that took the write held a value before.
-    """
+    """The value is stored at ``revision``; ``version`` 1 means that the key was created."""
 
     version: int
     revision: int
-    replaced: bool | None = None
-    node: str = ""
 
     @property
     def created(self) -> bool:
         """Was there no such key before?"""
-        return self.version == 1 if self.replaced is None else not self.replaced
+        return self.version == 1
+
+
+class StampedPut(PutDone, frozen=True, kw_only=True, array_like=True, tag="stamped_put", gc=False):
+    """``replaced``: a replica that took the write held a value before."""
+
+    node: str
+    replaced: bool
+
+    @property
+    def created(self) -> bool:
+        """Did none of the replicas that took the write hold a value before?"""
+        return not self.replaced
 
 
 class DeleteDone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete_done", gc=False):
-    """The key was removed at ``revision``; ``node`` as in ``PutDone``."""
+    """The key was removed at ``revision``."""
 
     revision: int
-    node: str = ""
+
+
+class StampedDelete(DeleteDone, frozen=True, kw_only=True, array_like=True, tag="stamped_delete", gc=False):
+    """The key was removed by this stamp."""
+
+    node: str
 
 
 class Mismatch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="mismatch"):
@@ -74,7 +89,7 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     key: bytes
 
 
-OperationResult = PutDone | DeleteDone | Record | Missing | Mismatch | Withheld
+OperationResult = PutDone | StampedPut | DeleteDone | StampedDelete | Record | Missing | Mismatch | Withheld
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="written"):
@@ -83,7 +98,6 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="w
     ``acks`` is how many replicas are known to hold the write durably. ``committed`` is false only when the client asked
     for fewer acknowledgements than a majority: then nothing is applied yet, ``results`` is empty and ``revision`` is 0.
     ``refused``, when set, says why the whole write was turned down (an idempotency key used for another request).
-    Quorum mode: ``replicas`` are the nodes that acknowledged, ``hinted`` how many of them hold it for another.
     """
 
     results: tuple[OperationResult, ...]
@@ -91,8 +105,13 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="w
     acks: int
     committed: bool = True
     refused: str | None = None
-    replicas: tuple[str, ...] = ()
-    hinted: int = 0
+
+
+class QuorumWritten(Written, frozen=True, kw_only=True, array_like=True, tag="quorum_written"):
+    """``replicas`` are the nodes that acknowledged, ``hinted`` how many of them hold it for another."""
+
+    replicas: tuple[str, ...]
+    hinted: int
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="page"):
@@ -113,19 +132,24 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="an
     """A read's answer, and what it is: the level it was given at and the store's revision it was taken from.
 
     ``level_at_s`` bounds the age of a local read: all that was committed anywhere by then (monotonic clock, seconds) is
-    in the state that was read; ``None`` if nothing is known.
-    Quorum mode: ``revision`` is the counter of the newest version seen, a tombstone's included (0: none), ``node`` the
-    other half of its stamp, ``replicas`` are the nodes that answered, and ``context`` is the causal context to send
-    with a write that has seen this (empty unless siblings are kept).
+    in the state that was read; ``None`` if nothing is known. ``replicas`` are the nodes that were asked and answered.
     """
 
     content: Record | Missing | Page | Siblings
     consistency: Consistency
     revision: int
     replicas: tuple[str, ...] = ()
-    node: str = ""
-    context: bytes = b""
     level_at_s: float | None = None
+
+
+class StampedAnswer(Answer, frozen=True, kw_only=True, array_like=True, tag="stamped_answer"):
+    """The stamp is that of the newest version seen, a tombstone's included.
+
+    ``context`` is the causal context to send with a write that has seen this (empty unless siblings are kept).
+    """
+
+    node: str
+    context: bytes
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ready"):
@@ -147,7 +171,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class MemberState(enum.StrEnum):
-    """What a node knows of a member (quorum mode).
+    """What a node knows of a member whose life it follows.
 
     ``joining``: takes writes of its future ranges while its data moves in; ``leaving``: serves until it has handed its
     data over; ``suspect``: alive until lately, silent now; ``down``: silent for long. ``left`` is remembered for a
@@ -188,25 +212,6 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     bytes: int
 
 
-class QuorumStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a node of a leaderless cluster knows besides: the ring, its debts and what repair has done.
-
-    ``ring`` is a digest of the ring: equal on nodes that agree about it. ``repaired_keys`` counts the versions that
-    read repair and range exchanges (anti-entropy, repair, data on the move) brought to this node since it started,
-    whoever began them. ``short_share`` is the part of all keys, 0 to 1, that cannot be written or read now by the
-    cluster's own numbers.
-    """
-
-    ring: str
-    vnodes: int
-    conflicts: str
-    hints_pending: int
-    members: tuple[MemberStatus, ...]
-    transfer: Transfer | None = None
-    repaired_keys: int = 0
-    short_share: float = 0.0
-
-
 class Configured(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="configured"):
     """The sizes in force from now on."""
 
@@ -240,7 +245,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     members: tuple[MemberStatus, ...]
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="status"):
+class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One node's view of itself and its cluster.
 
     ``level_at_s``: all that was committed anywhere by then (monotonic clock, seconds) can be read at this node;
@@ -248,20 +253,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     ``offers`` are the read consistencies that this node can give, the default first; another is refused, never
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
     ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while writes are refused
-    because a disk is full, in raft mode the leader's, and ``has_room`` while this node's is. ``state_path`` is where
-    the front-end finds the applied state for its own reads, empty when there is none to share. ``log_lines_dropped``
-    counts the lines of the log that nobody took from the replica. ``misfit`` is why this node itself takes no part, if
-    it does not; ``clock_fault`` why it stamps no writes, when the members' clocks are the reason.
-    ``diverged``: it takes no part because its state differs from others'.
+    because a disk is full, the leader's where there is one, and ``has_room`` while this node's is. ``state_path`` is
+    where the front-end finds the applied state for its own reads, empty when there is none to share.
+    ``log_lines_dropped`` counts the lines of the log that nobody took from the replica. ``misfit`` is why this node
+    itself takes no part, if it does not.
     """
 
     node: str
     mode: Mode
     role: str
     leader: str | None
-    term: int
-    commit_index: int
-    applied_index: int
     revision: int
     peers: tuple[PeerStatus, ...]
     offers: tuple[Consistency, ...]
@@ -274,11 +275,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     n: int = 0
     r: int = 0
     w: int = 0
-    quorum: QuorumStatus | None = None
     log_lines_dropped: int = 0
-    diverged: bool = False
     misfit: str = ""
-    clock_fault: str = ""
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -287,4 +285,49 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
         return self.n or self.cluster_size, self.r or usual, self.w or usual
 
 
-Outcome = Written | Answer | Ready | Status | Configured | Stored | Repaired | Membership | Refused | Unknown
+class RaftStatus(Status, frozen=True, kw_only=True, array_like=True, tag="raft_status"):
+    """Where a node stands in a log; ``diverged``: it takes no part because its state differs from others'."""
+
+    term: int
+    commit_index: int
+    applied_index: int
+    diverged: bool = False
+
+
+class QuorumStatus(Status, frozen=True, kw_only=True, array_like=True, tag="quorum_status"):
+    """What a node of a leaderless cluster knows: the ring, its debts and what repair has done.
+
+    ``ring`` is a digest of the ring: equal on nodes that agree about it. ``repaired_keys`` counts the versions that
+    read repair and range exchanges (anti-entropy, repair, data on the move) brought to this node since it started,
+    whoever began them. ``short_share`` is the part of all keys, 0 to 1, that cannot be written or read now by the
+    cluster's own numbers. ``clock_fault`` is why this node stamps no writes, when the members' clocks are the reason.
+    """
+
+    ring: str
+    vnodes: int
+    conflicts: str
+    hints_pending: int
+    members: tuple[MemberStatus, ...]
+    transfer: Transfer | None = None
+    repaired_keys: int = 0
+    short_share: float = 0.0
+    clock_fault: str = ""
+
+
+ModeStatus = RaftStatus | QuorumStatus
+"""A status as a replica gives it."""
+
+Outcome = (
+    Written
+    | QuorumWritten
+    | Answer
+    | StampedAnswer
+    | Ready
+    | ModeStatus
+    | Configured
+    | Stored
+    | Repaired
+    | Membership
+    | Refused
+    | Unknown
+)

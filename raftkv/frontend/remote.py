@@ -24,7 +24,7 @@ from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unkno
 from raftkv.core.pages import size_of
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read, Request, is_read
-from raftkv.core.results import Answer, Outcome, Page, Ready, Record, Status
+from raftkv.core.results import Answer, ModeStatus, Outcome, Page, RaftStatus, Ready, Record
 from raftkv.frontend import wire
 from raftkv.frontend.deadlines import SWEEP_S, Bucket, Deadlines
 from raftkv.frontend.readers import Reader, Rounds, StateReader
@@ -95,7 +95,7 @@ class RemoteReplicator:
         self._outgoing: list[tuple[int, bytes]] = []
         self._flushing = False
         self._rounds = {level: Rounds(level) for level in (Consistency.LINEARIZABLE, Consistency.LEASE)}
-        self._status: Status | None = None
+        self._status: ModeStatus | None = None
         self._status_at_s = 0.0
         self._state: StateReader | None = None
         self._subscribers = Subscribers(self._wish)
@@ -110,7 +110,7 @@ class RemoteReplicator:
             await asyncio.sleep(0.01)
 
     @property
-    def pulse(self) -> Status | None:
+    def pulse(self) -> ModeStatus | None:
         """The status of the replica, ``None`` while it is not running, not yet connected, or stuck.
 
         While somebody subscribed, its revision is the one that was announced last.
@@ -125,11 +125,11 @@ class RemoteReplicator:
         return (_STUCK if self._connection is not None else self._absent).detail
 
     @property
-    def last_pulse(self) -> Status | None:
+    def last_pulse(self) -> ModeStatus | None:
         """The last status that was ever heard: what is known of the applied state that local reads are served from."""
         return self._status
 
-    def status(self) -> Status:
+    def status(self) -> ModeStatus:
         """See ``Replicator``; raises ``DefiniteError`` while there is none to tell."""
         status = self.pulse
         if status is None:
@@ -362,9 +362,10 @@ class RemoteReplicator:
             return
         if isinstance(message, wire.Announcement):
             if self._status is not None and self._status.revision < message.revision:
-                self._status = msgspec.structs.replace(
-                    self._status, revision=message.revision, applied_index=message.applied_index
-                )
+                news = {"revision": message.revision}
+                if isinstance(self._status, RaftStatus):
+                    news["applied_index"] = message.applied_index
+                self._status = msgspec.structs.replace(self._status, **news)
             self._subscribers.tell(Shown(revision=message.revision, applied_index=message.applied_index))
             return
         for reply in message.replies:
@@ -375,7 +376,7 @@ class RemoteReplicator:
             if waiting.pending.outcome is None:
                 waiting.pending.resolve(reply.outcome)
 
-    def _heard(self, status: Status) -> None:
+    def _heard(self, status: ModeStatus) -> None:
         previous, self._status = self._status, status
         self._status_at_s = time.monotonic()
         fresh = self._connection is not None and not self._connection.heard

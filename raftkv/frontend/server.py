@@ -24,7 +24,7 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Replicator, Shown, Subscription
 from raftkv.core.requests import is_read
-from raftkv.core.results import Outcome, Ready, Status
+from raftkv.core.results import ModeStatus, Outcome, Ready
 from raftkv.frontend import wire
 
 MAX_UNREAD_BYTES: Final = 128 << 20
@@ -57,7 +57,7 @@ class FrontendServer:
         self._pending = 0
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
-        self._pushed: Status | None = None
+        self._pushed: ModeStatus | None = None
         self._hearing: set[_Connection] = set()
         self._subscription: Subscription | None = None
         self._shown: Shown | None = None
@@ -87,7 +87,7 @@ class FrontendServer:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)  # noqa: PTH108
 
-    def push(self, status: Status) -> None:
+    def push(self, status: ModeStatus) -> None:
         """Tell every worker the status."""
         self._pushed = status
         frame = wire.pulse_frame(status)

@@ -26,7 +26,7 @@ from msgspec import Meta
 from raftkv import __version__
 from raftkv.core.replicator import Shown
 from raftkv.core.requests import Request
-from raftkv.core.results import Outcome, Status
+from raftkv.core.results import ModeStatus, Outcome
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """No frame is larger; the largest outcome (a page of 8 MiB and a value more) stays far below."""
@@ -78,7 +78,7 @@ class Replies(msgspec.Struct, frozen=True, array_like=True, tag=0):
 class Pulse(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """The status of the replica, pushed when it changes and about ten times a second."""
 
-    status: Status
+    status: ModeStatus
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -142,7 +142,7 @@ def build_frame() -> bytes:
     return _whole(build())
 
 
-def pulse_frame(status: Status) -> bytes:
+def pulse_frame(status: ModeStatus) -> bytes:
     """The frame of a pulse."""
     return _whole(Pulse(status))
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from raftkv.core.results import Status
+from raftkv.core.results import QuorumStatus, RaftStatus, Status
 from raftkv.http.door.streaming import Streams
 from raftkv.http.handlers.cluster import unready
 from raftkv.http.handlers.handler import Context
@@ -124,20 +124,20 @@ class _StatusCollector(Collector):
 
 
 def _numbers(status: Status) -> Iterable[tuple[str, str, float]]:
-    quorum = status.quorum
-    if quorum is not None:
-        yield "hints_pending", "Writes that this node keeps for others.", quorum.hints_pending
-        yield "repaired_keys", "Versions that repair brought to this node since it started.", quorum.repaired_keys
+    if isinstance(status, QuorumStatus):
+        yield "hints_pending", "Writes that this node keeps for others.", status.hints_pending
+        yield "repaired_keys", "Versions that repair brought to this node since it started.", status.repaired_keys
+    log = status if isinstance(status, RaftStatus) else None
     yield from (
         ("is_leader", "Is this node the leader?", status.leader == status.node),
         ("has_leader", "Does this node know a leader?", status.leader is not None),
-        ("term", "The term.", status.term),
-        ("commit_index", "The commit index.", status.commit_index),
-        ("applied_index", "The applied index.", status.applied_index),
+        ("term", "The term.", 0 if log is None else log.term),
+        ("commit_index", "The commit index.", 0 if log is None else log.commit_index),
+        ("applied_index", "The applied index.", 0 if log is None else log.applied_index),
         ("revision", "The store's revision.", status.revision),
         ("cluster_size", "Replicas that vote.", status.cluster_size),
         ("peers_reachable", "Peers with a live link.", sum(peer.reachable for peer in status.peers)),
         ("can_write", "Are writes taken, as far as disks are concerned?", status.can_write),
-        ("diverged", "Did this node stop because its state differs from others'?", status.diverged),
+        ("diverged", "Did this node stop because its state differs from others'?", log is not None and log.diverged),
         ("has_room", "Is there room on this node's disk for writes?", status.has_room),
     )

@@ -16,7 +16,7 @@ import msgspec
 
 from raftkv.api.headers import CONTEXT
 from raftkv.core.errors import Code
-from raftkv.core.results import Status
+from raftkv.core.results import QuorumStatus, Status
 from raftkv.core.voters import majority
 from raftkv.http import parameters
 from raftkv.http.problems import refuse
@@ -39,7 +39,7 @@ def sizes(status: Status | None, members: int) -> Sizes:
     """The sizes in force, as far as this node knows; ``members`` of the configuration before any status was heard."""
     if status is None:
         return Sizes(members, members, is_leaderless=False)
-    return Sizes(status.sizes[0], status.cluster_size, is_leaderless=status.quorum is not None)
+    return Sizes(status.sizes[0], status.cluster_size, is_leaderless=isinstance(status, QuorumStatus))
 
 
 def context_to_text(context: bytes) -> bytes:

@@ -9,7 +9,7 @@ import random as random_module
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from raftkv.core.results import Status
+from raftkv.core.results import QuorumStatus
 from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import Conversation
@@ -73,7 +73,7 @@ def wire_quorum(
     configured: Iterable[Entry],
     world: QuorumWorld,
     *,
-    status: Callable[[], Status],
+    status: Callable[[], QuorumStatus],
 ) -> QuorumParts:
     """All parts of one replica. Raises ``StartupError`` when the data here is too old to be let back."""
     parts, now_s = QuorumParts(), world.clock()
@@ -186,7 +186,7 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
 
 
 def _wire_inside(
-    parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld, status: Callable[[], Status]
+    parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld, status: Callable[[], QuorumStatus]
 ) -> None:
     """From what comes in, of peers and of clients, to the parts that it concerns."""
     parts.delivery = Delivery(

@@ -19,7 +19,7 @@ import structlog
 
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Request
-from raftkv.core.results import Status
+from raftkv.core.results import QuorumStatus
 from raftkv.quorum.assembly import QuorumWorld, wire_quorum
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.membership.gossip import Entry
@@ -162,7 +162,7 @@ class QuorumReplica:
         """See ``Replicator``."""
         return self._subscribers.add(hear)
 
-    def status(self) -> Status:
+    def status(self) -> QuorumStatus:
         """See ``Replicator``."""
         hints_pending, now_s = self._store.hints_pending, self._clock()
         return status_of(self._settings, self.parts, self._misfits, hints_pending=hints_pending, now_s=now_s)

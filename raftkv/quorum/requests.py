@@ -24,7 +24,7 @@ from raftkv.core.requests import (
     StoreHere,
     Write,
 )
-from raftkv.core.results import Configured, Status
+from raftkv.core.results import Configured, QuorumStatus
 from raftkv.quorum.coordination.coordination import Coordination
 from raftkv.quorum.data.versions import HybridClock, MalformedStateError, decode_context
 from raftkv.quorum.membership.members import Members
@@ -58,7 +58,7 @@ class QuorumRequests:
     placement: Placement
     timeliness: Timeliness
     stamps: HybridClock
-    status: Callable[[], Status]
+    status: Callable[[], QuorumStatus]
     clock: Callable[[], float]
 
     def submit(self, request: Request, deadline_s: float, pending: Pending) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from raftkv.core.errors import DataDiscarded
 from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import Request
-from raftkv.core.results import Status
+from raftkv.core.results import RaftStatus
 from raftkv.formats import raft_messages as messages
 from raftkv.raft.assembly import RaftWorld, wire_raft
 from raftkv.raft.ports import PeerPort, Snapshots, StatePort
@@ -135,7 +135,7 @@ class RaftReplica:
         """See ``Replicator``."""
         return self.parts.applied.subscribers.add(hear)
 
-    def status(self) -> Status:
+    def status(self) -> RaftStatus:
         """See ``Replicator``."""
         return status_of(self._settings, self.parts, self._misfits, self._clock())
 

@@ -10,7 +10,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, MAJORITY, Barrier, Configure, Inspect, Read, Repair, Request, Write, is_read
-from raftkv.core.results import Configured, Status
+from raftkv.core.results import Configured, RaftStatus
 from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
@@ -35,7 +35,7 @@ class RaftRequests:
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read."""
 
-    def submit(self, request: Request, deadline_s: float, pending: Pending, status: Callable[[], Status]) -> None:
+    def submit(self, request: Request, deadline_s: float, pending: Pending, status: Callable[[], RaftStatus]) -> None:
         """Begin to do what ``request`` asks."""
         if isinstance(request, Inspect):
             pending.resolve(status())

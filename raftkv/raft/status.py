@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from raftkv.core.requests import Consistency
-from raftkv.core.results import PeerStatus, Status
+from raftkv.core.results import PeerStatus, RaftStatus
 from raftkv.raft.assembly import RaftParts
 from raftkv.raft.settings import ReplicaSettings
 
 OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL, Consistency.EVENTUAL)
 
 
-def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str, str], now_s: float) -> Status:
+def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str, str], now_s: float) -> RaftStatus:
     """``misfits`` are the nodes that may not take part, with the reason."""
     core, handover, readmission = parts.core, parts.handover, parts.readmission
     machine, size = parts.applied.machine, parts.electorate.size
     leading, level_at_s = core.is_leader, parts.freshness.level_at_s
     # As follower: does the leader take writes, as it said last, and can their outcomes be learned here?
     forwards_writes = parts.following.leader_takes_writes and not parts.room.is_gone
-    return Status(
+    return RaftStatus(
         node=settings.node_id,
         mode="raft",
         role=core.role,

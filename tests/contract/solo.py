@@ -13,7 +13,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
-from raftkv.core.results import Answer, Outcome, Ready, Status
+from raftkv.core.results import Answer, Outcome, RaftStatus, Ready
 from raftkv.formats import entries, layout
 from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
@@ -84,8 +84,8 @@ class SoloReplicator:
         self._queue = kept + self._queue
         return now_s + 0.05
 
-    def status(self) -> Status:
-        return Status(
+    def status(self) -> RaftStatus:
+        return RaftStatus(
             node=self.node,
             mode="raft",
             role="leader" if self.leader == self.node else "follower",

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.requests import AddMember, Consistency, Get, Inspect, List, Read, RemoveMember, Repair
-from raftkv.core.results import Answer, Status, Written
+from raftkv.core.results import Answer, QuorumStatus, Written
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.instruments.sim.cluster import Port
 from raftkv.instruments.sim.quorum import Absent, entry_of
@@ -73,7 +73,7 @@ class Besieged(Leaderless):
 
     def check_alive(self) -> None:
         """Nobody ended, and the victim still answers from its own copy."""
-        assert isinstance(self.ask(VICTIM, Inspect()), Status)
+        assert isinstance(self.ask(VICTIM, Inspect()), QuorumStatus)
         assert isinstance(self.ask(VICTIM, Read(query=Get(key=KEYS[0]), consistency=Consistency.LOCAL)), Answer)
         assert self.machines["n3"].process is not None
 

@@ -19,7 +19,7 @@ from raftkv.core.requests import (
     StoreHere,
     Write,
 )
-from raftkv.core.results import DeleteDone, Membership, Missing, PutDone, Stored, Written
+from raftkv.core.results import Membership, Missing, StampedDelete, StampedPut, Stored, Written
 from raftkv.http.handlers.cluster import unready
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.quorum import entry_of
@@ -209,7 +209,7 @@ def deletions_on_a_full_disk(conflicts):
     low = cluster.delete("n1", KEYS[1], w=3)
 
     assert isinstance(deleted, Written)
-    assert isinstance(deleted.results[0], DeleteDone)
+    assert isinstance(deleted.results[0], StampedDelete)
     assert put.outcome.code is low.code is Code.DISK_FULL
     assert cluster.get("n2", KEYS[0]) is None
 
@@ -343,7 +343,7 @@ def test_how_far_a_transfer_is_shows_while_one_peer_is_still_sending():
 
     def transfer():
         cluster.run(0.05)
-        return cluster.machines["n2"].process.status().quorum.transfer
+        return cluster.machines["n2"].process.status().transfer
 
     seen = [transfer() for _ in range(400)]
     moving = [each for each in seen if each is not None and each.keys]
@@ -582,7 +582,7 @@ def test_a_delete_without_a_context_deletes_what_its_coordinator_reads():
     deleted = cluster.delete("n3", b"k")
     cluster.run_until_level()
 
-    assert isinstance(deleted.results[0], DeleteDone)
+    assert isinstance(deleted.results[0], StampedDelete)
     assert cluster.get("n1", b"k", r=3) is None
 
 
@@ -625,7 +625,7 @@ def test_a_delete_of_a_batch_without_a_context_deletes_what_stood_before_it():
     batch = (Put(key=b"new", value=b"value"), Delete(key=b"old"), Delete(key=b"new"), Get(key=b"new"))
     outcome = cluster.ask("n2", Write(operations=batch))
 
-    assert [type(result) for result in outcome.results] == [PutDone, DeleteDone, DeleteDone, Missing]
+    assert [type(result) for result in outcome.results] == [StampedPut, StampedDelete, StampedDelete, Missing]
     assert cluster.get("n3", b"old") is None
 
 
@@ -749,7 +749,7 @@ def test_a_read_repairs_the_replica_that_is_behind():
 
     assert before == {b"k": b"old"}
     assert cluster.held("n3") == {b"k": b"new"}
-    assert cluster.ask("n3", Inspect()).quorum.repaired_keys == 1
+    assert cluster.ask("n3", Inspect()).repaired_keys == 1
 
 
 @pytest.mark.parametrize("who", ["n1", "n3"])
@@ -763,8 +763,8 @@ def test_what_repair_brings_is_counted_where_it_comes_in_whoever_began(who):
     cluster.ask(who, Repair())
     cluster.run(1.0)
 
-    assert cluster.ask("n3", Inspect()).quorum.repaired_keys == len(KEYS)
-    assert cluster.ask("n1", Inspect()).quorum.repaired_keys == 0
+    assert cluster.ask("n3", Inspect()).repaired_keys == len(KEYS)
+    assert cluster.ask("n1", Inspect()).repaired_keys == 0
 
 
 def test_states_survive_the_wire_between_replicas_unchanged():
@@ -793,7 +793,7 @@ def test_a_write_that_was_seen_and_deleted_is_not_made_again():
     cluster.run(5.0)
 
     assert (seen, gone) == (b"A", None)
-    assert isinstance(deleted.results[0], DeleteDone)
+    assert isinstance(deleted.results[0], StampedDelete)
     assert [cluster.get(name, b"k") for name in cluster.machines] == [None, None, None]
     assert isinstance(writing.outcome, Unknown)
 
@@ -874,7 +874,7 @@ def test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted()
     status = cluster.replica("n1").status()
 
     assert all(isinstance(outcome, Written) for outcome in outcomes)
-    assert [member.id for member in status.quorum.members] == ["n1", "n2", "n3"]
+    assert [member.id for member in status.members] == ["n1", "n2", "n3"]
     assert "n4" not in cluster.replica("n2").entries
     assert unready(status, 0.0) is None
 

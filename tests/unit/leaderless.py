@@ -25,22 +25,22 @@ from raftkv.core.requests import (
 from raftkv.core.results import (
     Answer,
     Configured,
-    DeleteDone,
     Membership,
     MemberState,
     MemberStatus,
     Missing,
     Page,
     PeerStatus,
-    PutDone,
     QuorumStatus,
+    QuorumWritten,
     Record,
     Repaired,
     Siblings,
-    Status,
+    StampedAnswer,
+    StampedDelete,
+    StampedPut,
     Stored,
     Transfer,
-    Written,
 )
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application
@@ -82,20 +82,17 @@ class LeaderlessReplicator:
         """Let ``values`` stand side by side."""
         self.records[key] = tuple([self._record(key, value) for value in values])
 
-    def status(self) -> Status:
+    def status(self) -> QuorumStatus:
         n, r, w = self.sizes
         members = tuple(
             MemberStatus(id=one.id, http=one.http, peer=one.peer, state=MemberState.UP, share=1 / 3, hints=2)
             for one in MEMBERS
         )
-        return Status(
+        return QuorumStatus(
             node="n1",
             mode="quorum",
             role="replica",
             leader=None,
-            term=0,
-            commit_index=0,
-            applied_index=0,
             revision=self.counter,
             peers=(PeerStatus(id="n2", reachable=True), PeerStatus(id="n3", reachable=True)),
             offers=(Consistency.EVENTUAL, Consistency.LOCAL),
@@ -103,15 +100,13 @@ class LeaderlessReplicator:
             n=n,
             r=r,
             w=w,
-            quorum=QuorumStatus(
-                ring="abcd",
-                vnodes=100,
-                conflicts="siblings",
-                hints_pending=4,
-                members=members,
-                transfer=Transfer(ranges_done=1, ranges=4, keys=10, bytes=1000),
-                repaired_keys=7,
-            ),
+            ring="abcd",
+            vnodes=100,
+            conflicts="siblings",
+            hints_pending=4,
+            members=members,
+            transfer=Transfer(ranges_done=1, ranges=4, keys=10, bytes=1000),
+            repaired_keys=7,
         )
 
     def _record(self, key: bytes, value: bytes) -> Record:
@@ -122,7 +117,7 @@ class LeaderlessReplicator:
     def _carry_out(self, request: Any) -> Any:
         if isinstance(request, Write):
             results = tuple([self._apply(one) for one in request.operations])
-            return Written(results=results, revision=self.counter, acks=2, replicas=REPLICAS, hinted=1)
+            return QuorumWritten(results=results, revision=self.counter, acks=2, replicas=REPLICAS, hinted=1)
         if isinstance(request, Read):
             return self._read(request)
         return self._operate(request)
@@ -139,11 +134,11 @@ class LeaderlessReplicator:
                 return Repaired(peers=("n2",), unreachable=("n3",), ranges=8, differing=2, received=3, sent=1)
             case AddMember():
                 added = MemberStatus(**msgspec.structs.asdict(request), state=MemberState.JOINING)
-                return Membership(members=(*self.status().quorum.members, added))  # type: ignore[union-attr]
+                return Membership(members=(*self.status().members, added))
             case RemoveMember(id="n9"):
                 return Refused(code=Code.NOT_FOUND, detail="there is no member n9")
             case RemoveMember():
-                return Membership(members=self.status().quorum.members)  # type: ignore[union-attr]
+                return Membership(members=self.status().members)
             case Inspect():
                 return self.status()
         raise AssertionError(request)
@@ -155,10 +150,10 @@ class LeaderlessReplicator:
         before = self.records.pop(operation.key, ())
         if isinstance(operation, Delete):
             self.counter += 1
-            return DeleteDone(revision=self.counter, node="n2") if before else Missing(key=operation.key)
+            return StampedDelete(revision=self.counter, node="n2") if before else Missing(key=operation.key)
         assert isinstance(operation, Put)
         self.put(operation.key, operation.value)
-        return PutDone(version=self.counter, revision=self.counter, replaced=bool(before), node="n2")
+        return StampedPut(version=self.counter, revision=self.counter, replaced=bool(before), node="n2")
 
     def _read(self, read: Read) -> Answer:
         replicas = REPLICAS if read.consistency is Consistency.EVENTUAL else ("n1",)
@@ -172,7 +167,7 @@ class LeaderlessReplicator:
         content = Siblings(key=key, records=found)
         if len(found) < 2:
             content = found[0] if found else Missing(key=key)
-        return Answer(
+        return StampedAnswer(
             content=content,
             consistency=read.consistency,
             revision=found[-1].mod_revision if found else 0,

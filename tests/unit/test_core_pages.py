@@ -85,7 +85,7 @@ def test_a_batch_of_reads_holds_few_values_at_a_time(monkeypatch):
     most = 0
     while pending.outcome is None:
         subject.turn()
-        running = subject.replicator._coordination._dispatch.running.values()
+        running = subject.replicator.parts.coordination._dispatch.running.values()
         most = max(most, sum(1 for one in running if type(one).__name__ == "RunningRead" and not one._pending.outcome))
 
     assert most == 3
@@ -104,4 +104,4 @@ def test_a_batch_of_reads_that_nobody_answers_is_refused_by_its_deadline():
 
     assert isinstance(pending.outcome, Refused)
     assert pending.outcome.code == Code.QUORUM_UNREACHABLE
-    assert not subject.replicator._coordination._dispatch.running
+    assert not subject.replicator.parts.coordination._dispatch.running

@@ -15,7 +15,7 @@ from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unkno
 from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Pending, Shown
 from raftkv.core.requests import Barrier, Consistency, Get, Inspect, List, Put, Query, Read, Write
-from raftkv.core.results import Answer, Missing, Ready, Status, Written
+from raftkv.core.results import Answer, Missing, RaftStatus, Ready, Written
 from raftkv.frontend import remote, wire
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import BEHIND, FrontendServer
@@ -415,7 +415,7 @@ def test_a_front_end_that_disappears_leaves_nothing_behind(tmp_path: Path) -> No
 
         pending = link.ask(Inspect())
         await until(lambda: pending.outcome)
-        assert isinstance(pending.outcome, Status)
+        assert isinstance(pending.outcome, RaftStatus)
 
     run(tmp_path, scenario)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Shown
 from raftkv.core.requests import Barrier, Consistency, Delete, Get, Inspect, List, Put, Read, Request, Write
-from raftkv.core.results import Answer, Mismatch, Missing, Page, PutDone, Ready, Record, Status, Written
+from raftkv.core.results import Answer, Mismatch, Missing, Page, PutDone, RaftStatus, Ready, Record, Written
 from raftkv.frontend import wire
 
 REQUESTS = (
@@ -22,7 +22,7 @@ REQUESTS = (
     Inspect(),
 )
 RECORD = Record(key=b"a", value=b"v", version=1, create_revision=2, mod_revision=3)
-STATUS = Status(
+STATUS = RaftStatus(
     node="n1",
     mode="raft",
     role="leader",

@@ -19,7 +19,7 @@ from raftkv.core.requests import (
     StoreHere,
     Write,
 )
-from raftkv.core.results import Missing, Written
+from raftkv.core.results import Missing, QuorumWritten
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node, is_problem
 
@@ -175,8 +175,8 @@ def test_a_write_says_who_holds_it(node: LeaderlessNode) -> None:
 
 
 def test_reads_alone_claim_no_durability(node: LeaderlessNode) -> None:
-    node.replicator._carry_out = lambda request: Written(  # type: ignore[method-assign]
-        results=(Missing(key=b"a"),), revision=0, acks=0
+    node.replicator._carry_out = lambda request: QuorumWritten(  # type: ignore[method-assign]
+        results=(Missing(key=b"a"),), revision=0, acks=0, replicas=(), hinted=0
     )
 
     answer = node("POST", "/batch", {"operations": [{"op": "get", "key": "a"}]})

@@ -4,7 +4,7 @@ import pytest
 
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency
-from raftkv.core.results import PeerStatus, Status
+from raftkv.core.results import PeerStatus, QuorumStatus, RaftStatus
 from raftkv.http.handlers.cluster import LEVEL_WITHIN_S, unready
 
 
@@ -23,7 +23,29 @@ def status(**changes):
         "cluster_size": 3,
         "level_at_s": 100.0,
     }
-    return Status(**{**values, **changes})
+    return RaftStatus(**{**values, **changes})
+
+
+def leaderless(**changes):
+    values = {
+        "node": "n1",
+        "mode": "quorum",
+        "role": "replica",
+        "leader": None,
+        "revision": 0,
+        "peers": (PeerStatus(id="n2", reachable=True), PeerStatus(id="n3", reachable=False)),
+        "offers": (Consistency.EVENTUAL,),
+        "cluster_size": 3,
+        "n": 3,
+        "r": 2,
+        "w": 2,
+        "ring": "",
+        "vnodes": 1,
+        "conflicts": "lww",
+        "hints_pending": 0,
+        "members": (),
+    }
+    return QuorumStatus(**{**values, **changes})
 
 
 def test_a_follower_level_with_its_leader_is_ready():
@@ -31,11 +53,7 @@ def test_a_follower_level_with_its_leader_is_ready():
 
 
 def test_a_node_that_may_not_stamp_is_not_and_says_why():
-    leaderless = status(
-        mode="quorum", role="replica", leader=None, offers=(Consistency.EVENTUAL,), n=3, r=2, w=2, clock_fault="no time"
-    )
-
-    assert unready(leaderless, 0.0) == (Code.QUORUM_UNREACHABLE, "no time")
+    assert unready(leaderless(clock_fault="no time"), 0.0) == (Code.QUORUM_UNREACHABLE, "no time")
 
 
 @pytest.mark.parametrize("level_at_s", [None, 99.0 - LEVEL_WITHIN_S])
@@ -50,9 +68,7 @@ def test_a_leader_needs_to_be_level_with_nobody():
 @pytest.mark.parametrize(("r", "w", "reachable", "reason"), [(2, 2, 1, None), (1, 3, 1, "no quorum: 2 of 3")])
 def test_without_a_leader_as_many_nodes_are_needed_as_reads_and_writes_ask(r, w, reachable, reason):
     peers = tuple(PeerStatus(id=f"n{2 + place}", reachable=place < reachable) for place in range(2))
-    found = unready(
-        status(leader=None, role="replica", offers=(Consistency.EVENTUAL,), peers=peers, n=3, r=r, w=w), 100.0
-    )
+    found = unready(leaderless(peers=peers, r=r, w=w), 100.0)
 
     assert found == (None if reason is None else (Code.QUORUM_UNREACHABLE, reason))
 
@@ -65,7 +81,7 @@ def test_without_a_majority_or_a_leader_no_node_is_ready():
 
 
 def test_a_node_that_lost_its_data_is_not_ready_before_it_has_it_back():
-    found = unready(status(can_read=False, role="replica", leader=None, offers=(Consistency.EVENTUAL,)), 100.0)
+    found = unready(leaderless(can_read=False), 100.0)
 
     assert found == (Code.QUORUM_UNREACHABLE, "the data of this node is being fetched from the others")
 
@@ -75,9 +91,8 @@ def test_where_no_writes_are_taken_for_want_of_room_a_node_is_not_ready():
         Code.DISK_FULL,
         "the disk is full: writes are refused, below half of the reserve deletions too; reads go on",
     )
-    replica = {"role": "replica", "leader": None, "offers": (Consistency.EVENTUAL,), "n": 3, "r": 2, "w": 2}
 
-    assert unready(status(can_write=False, **replica), 100.0) == full
+    assert unready(leaderless(can_write=False), 100.0) == full
     assert unready(status(can_write=False, role="leader", leader="n1"), 100.0) == full
     code, reason = unready(status(can_write=False, leader="n7"), 100.0)
     assert code is Code.DISK_FULL

@@ -5,7 +5,7 @@ import pytest
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Write
-from raftkv.core.results import DeleteDone, Missing, PutDone, Record, Withheld, Written
+from raftkv.core.results import Missing, Record, StampedDelete, StampedPut, Withheld, Written
 from raftkv.formats.peers import MalformedMessageError, refusal_of
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
@@ -158,7 +158,7 @@ def test_operations_of_one_key_follow_each_other():
     last = node.store()
     node.answer(last, "n1", "n2")
 
-    assert [type(result) for result in pending.outcome.results] == [PutDone, PutDone, Missing, Missing]
+    assert [type(result) for result in pending.outcome.results] == [StampedPut, StampedPut, Missing, Missing]
     assert counters_of(last) > counters_of(first)
 
 
@@ -362,7 +362,7 @@ def test_a_deletion_says_of_each_key_whether_there_was_one():
     node.coordination.answered("n1", StoreDone(question.id, (False, False)))
     node.coordination.answered("n2", StoreDone(question.id, (True, False)))
 
-    assert [type(result) for result in pending.outcome.results] == [DeleteDone, Missing]
+    assert [type(result) for result in pending.outcome.results] == [StampedDelete, Missing]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from raftkv.core.results import (
     Outcome,
     PutDone,
     Record,
+    StampedDelete,
+    StampedPut,
     Withheld,
     Written,
 )
@@ -85,10 +87,10 @@ def _result(operation: Operation, result: OperationResult, context: Context) -> 
         case PutDone():
             status = 201 if result.created else 200
             shown = {**shown, "status": status, "version": result.version, "revision": result.revision}
-            return {**shown, "node": result.node} if result.node else shown
+            return {**shown, "node": result.node} if isinstance(result, StampedPut) else shown
         case DeleteDone():
             shown = {**shown, "status": 200, "deleted": 1, "revision": result.revision}
-            return {**shown, "node": result.node} if result.node else shown
+            return {**shown, "node": result.node} if isinstance(result, StampedDelete) else shown
         case Record():
             return {"op": "get", "status": 200, **msgspec.to_builtins(item(result, context))}
         case Missing():

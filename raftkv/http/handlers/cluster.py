@@ -14,7 +14,7 @@ from raftkv.api.bodies import NewMember
 from raftkv.core.config import is_node_id, parse_address
 from raftkv.core.errors import Code
 from raftkv.core.requests import AddMember, Consistency, Inspect, RemoveMember, Repair
-from raftkv.core.results import Membership, MemberStatus, Outcome, QuorumStatus, Repaired, Status
+from raftkv.core.results import Membership, MemberStatus, Outcome, QuorumStatus, RaftStatus, Repaired, Status
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import Anything, Nothing, Timed, form_of
 from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s
@@ -63,11 +63,11 @@ def _quorum_lack(status: Status) -> str:
     misfits = [peer.misfit for peer in status.peers if peer.misfit]
     if reachable < max(r, w):
         return "; ".join([f"no quorum: {reachable} of {status.cluster_size}", *misfits])
-    if status.quorum is not None and status.quorum.short_share:
-        part, size = max(1, round(100 * status.quorum.short_share)), len(status.peers) + 1
+    if isinstance(status, QuorumStatus) and status.short_share:
+        part, size = max(1, round(100 * status.short_share)), len(status.peers) + 1
         detail = f"no quorum for {part} % of the keys: {reachable} of {size} members are reachable"
         return "; ".join([detail, *misfits])
-    if status.clock_fault:
+    if isinstance(status, QuorumStatus) and status.clock_fault:
         return "; ".join([status.clock_fault, *misfits])
     return "" if status.can_read else "the data of this node is being fetched from the others"
 
@@ -84,8 +84,8 @@ def _render_status(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
 def node_status(status: Status, context: Context) -> answers.NodeStatus:
     """The body of ``GET /status``."""
     addresses = {member.id: member.http for member in context.members}
-    if status.quorum is not None:
-        addresses.update({member.id: member.http for member in status.quorum.members})
+    if isinstance(status, QuorumStatus):
+        addresses.update({member.id: member.http for member in status.members})
     reason = unready(status, context.monotonic_s())
     n, r, w = status.sizes
     peers = [
@@ -97,9 +97,9 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
         mode=status.mode,
         role=status.role,
         leader=status.leader,
-        term=status.term,
-        commit_index=status.commit_index,
-        applied_index=status.applied_index,
+        term=0,
+        commit_index=0,
+        applied_index=0,
         revision=status.revision,
         peers=peers,
         version=context.version,
@@ -114,7 +114,10 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
         r=r,
         w=w,
     )
-    return shown if status.quorum is None else _with_ring(shown, status.quorum, _reachable(status))
+    if isinstance(status, RaftStatus):
+        log = {"term": status.term, "commit_index": status.commit_index, "applied_index": status.applied_index}
+        return msgspec.structs.replace(shown, **log)
+    return _with_ring(shown, status, _reachable(status)) if isinstance(status, QuorumStatus) else shown
 
 
 def _with_ring(shown: answers.NodeStatus, quorum: QuorumStatus, reachable: dict[str, bool]) -> answers.NodeStatus:
@@ -154,10 +157,9 @@ def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpRespo
     """The members that gossip knows of, or those of the configuration. At once, whatever ``timeout`` says."""
     status = context.status()
     reachable = {} if status is None else _reachable(status)
-    if status is not None and status.quorum is not None:
-        quorum = status.quorum
-        members = [_member(member, reachable.get(member.id)) for member in quorum.members]
-        shown = answers.Members(members, None, quorum.ring, quorum.vnodes, status.sizes[0])
+    if isinstance(status, QuorumStatus):
+        members = [_member(member, reachable.get(member.id)) for member in status.members]
+        shown = answers.Members(members, None, status.ring, status.vnodes, status.sizes[0])
         return json_response(200, shown, context.node_header)
     members = [
         answers.Member(member.id, member.http, member.peer, reachable.get(member.id)) for member in context.members

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from raftkv.core.errors import Code
-from raftkv.core.results import Status
+from raftkv.core.results import QuorumStatus, RaftStatus, Status
 from raftkv.http import events
 from raftkv.http.choices import Timed, form_of
 from raftkv.http.handlers import cluster
@@ -62,13 +62,12 @@ async def _changes(form: events.EventForm, context: Context) -> AsyncGenerator[b
 def _standing(status: Status, context: Context) -> object:
     """What of ``status`` is worth an event."""
     replace = msgspec.structs.replace
-    quorum = status.quorum
-    if quorum is not None:
-        quorum = replace(quorum, members=tuple([replace(one, heard_ago_ms=None) for one in quorum.members]))
     peers = tuple([replace(peer, match_index=None) for peer in status.peers])
-    lasting = replace(
-        status, peers=peers, quorum=quorum, commit_index=0, applied_index=0, level_at_s=None, log_lines_dropped=0
-    )
+    lasting = replace(status, peers=peers, level_at_s=None, log_lines_dropped=0)
+    if isinstance(lasting, RaftStatus):
+        lasting = replace(lasting, commit_index=0, applied_index=0)
+    elif isinstance(lasting, QuorumStatus):
+        lasting = replace(lasting, members=tuple([replace(one, heard_ago_ms=None) for one in lasting.members]))
     return lasting, cluster.unready(status, context.monotonic_s())
 
 

@@ -26,10 +26,15 @@ from raftkv.core.results import (
     DeleteDone,
     Mismatch,
     Missing,
+    OperationResult,
     Outcome,
     PutDone,
+    QuorumWritten,
     Record,
     Siblings,
+    StampedAnswer,
+    StampedDelete,
+    StampedPut,
     Status,
     Written,
 )
@@ -39,6 +44,7 @@ from raftkv.http.door.admission import Admission
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
+_STAMPED = StampedPut | StampedDelete | Record
 _CONSISTENCY, _REVISION, _DURABILITY = names.CONSISTENCY.raw, names.REVISION.raw, names.DURABILITY.raw
 
 
@@ -178,15 +184,16 @@ def local_read(key: bytes, chosen: Timed, request: HttpRequest, context: Context
 
 def read_headers(answer: Answer, context: Context) -> Headers:
     """What every read says of itself."""
+    stamped = answer if isinstance(answer, StampedAnswer) else None
     headers = (
         *context.node_header,
         (_CONSISTENCY, answer.consistency.value.encode()),
-        (_REVISION, names.stamp(answer.revision, answer.node).encode()),
+        (_REVISION, names.stamp(answer.revision, "" if stamped is None else stamped.node).encode()),
     )
     if answer.replicas:
         headers = (*headers, (names.REPLICAS.raw, ",".join(answer.replicas).encode()))
-    if answer.context:
-        headers = (*headers, (names.CONTEXT.raw, replicas.context_to_text(answer.context)))
+    if stamped is not None and stamped.context:
+        headers = (*headers, (names.CONTEXT.raw, replicas.context_to_text(stamped.context)))
     if answer.consistency is not Consistency.LOCAL:
         return headers
     if answer.level_at_s is None:
@@ -211,9 +218,14 @@ def one_read(shown: Callable[[Ask, Record, Headers, Context], HttpResponse]) -> 
     return render
 
 
+def writer(result: OperationResult) -> str:
+    """The node that stamped the version; empty where a leader numbers them all."""
+    return result.node if isinstance(result, _STAMPED) else ""
+
+
 def etag(record: Record) -> bytes:
     """The tag of a record as it stands."""
-    return names.tag(record.mod_revision, record.node).encode()
+    return names.tag(record.mod_revision, writer(record)).encode()
 
 
 def ttl_left(record: Record, context: Context) -> TtlLeft:
@@ -230,7 +242,7 @@ def siblings(found: Siblings, headers: Headers, context: Context) -> HttpRespons
     """Several writers did not know of each other: every value, for the reader to choose, oldest stamp first."""
     shown = [
         Sibling(
-            value_to_json(record.value), record.version, record.mod_revision, record.node, ttl_left(record, context)
+            value_to_json(record.value), record.version, record.mod_revision, writer(record), ttl_left(record, context)
         )
         for record in found.records
     ]
@@ -292,7 +304,7 @@ def _redirect(request: HttpRequest, context: Context) -> HttpResponse | None:
 def durability(ask: Ask, written: Written, context: Context) -> Headers:
     """Who holds the write for certain, beside ``Raftkv-Node``; nothing where nothing was to be written."""
     assert isinstance(ask.request, Write)
-    if written.replicas:
+    if isinstance(written, QuorumWritten) and written.replicas:
         return (
             *context.node_header,
             (names.DURABILITY.raw, b"w=%d" % written.acks),

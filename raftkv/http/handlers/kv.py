@@ -27,6 +27,7 @@ from raftkv.http.handlers.handler import (
     read_headers,
     ttl_left,
     write_ask,
+    writer,
 )
 from raftkv.http.messages import JSON, Headers, HttpRequest, HttpResponse, encode_json, json_response
 
@@ -53,8 +54,8 @@ def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpRespon
     assert isinstance(done, PutDone)
     return HttpResponse(
         status=201 if done.created else 200,
-        headers=(JSON, (_ETAG, names.tag(done.revision, done.node).encode()), *headers),
-        body=encode_json(Stored(key, done.version, done.revision, done.node or UNSET)),
+        headers=(JSON, (_ETAG, names.tag(done.revision, writer(done)).encode()), *headers),
+        body=encode_json(Stored(key, done.version, done.revision, writer(done) or UNSET)),
     )
 
 
@@ -85,7 +86,7 @@ def item(record: Record, context: Context, *, keys_only: bool = False) -> Item:
         version=record.version,
         revision=record.mod_revision,
         create_revision=record.create_revision,
-        node=record.node or UNSET,
+        node=writer(record) or UNSET,
         ttl_left=ttl_left(record, context),
     )
 
@@ -100,7 +101,7 @@ def _deleted(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpRe
     """200; 202 when the write is not committed yet, as the client asked."""
     if done is None:
         return json_response(202, Deleted(None, None), headers)
-    return json_response(200, Deleted(1, done.revision, done.node or UNSET), headers)
+    return json_response(200, Deleted(1, done.revision, writer(done) or UNSET), headers)
 
 
 def parse_list(request: HttpRequest, chosen: Listing, context: Context) -> Ask:

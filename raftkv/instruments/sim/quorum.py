@@ -92,9 +92,7 @@ class SimulatedQuorum(QuorumReplica):
     @property
     def repaired_count(self) -> int:
         """How many versions repair has brought to it."""
-        status = self.status().quorum
-        assert status is not None
-        return status.repaired_keys
+        return self.status().repaired_keys
 
     def contents(self) -> dict[bytes, State]:
         """All keys and states that it holds durably."""

@@ -28,7 +28,7 @@ from raftkv.core.requests import (
     Request,
     Write,
 )
-from raftkv.core.results import Answer, Membership, Outcome, Page, Record, Siblings, Written
+from raftkv.core.results import Answer, Membership, Outcome, Page, QuorumWritten, Record, Siblings, StampedAnswer
 from raftkv.instruments.sim.clients import Client, Clients
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Machine
@@ -183,7 +183,7 @@ class QuorumClients(Clients):
                 one.outcome = "failed"
             elif isinstance(outcome, Answer):
                 self._read_answered(call.client, one, outcome)
-            elif isinstance(outcome, Written):
+            elif isinstance(outcome, QuorumWritten):
                 one.outcome, one.replicas = "ok", outcome.replicas
                 result = outcome.results[position]
                 counter = getattr(result, "revision", 0) or outcome.revision
@@ -193,7 +193,8 @@ class QuorumClients(Clients):
 
     def _read_answered(self, client: Client, asked: Asked, answer: Answer) -> None:
         asked.outcome, asked.replicas = "ok", answer.replicas
-        asked.stamp, asked.context = (answer.revision, answer.node), answer.context
+        node, asked.context = (answer.node, answer.context) if isinstance(answer, StampedAnswer) else ("", b"")
+        asked.stamp = (answer.revision, node)
         content = answer.content
         records: tuple[Record, ...] = ()
         if isinstance(content, Record):
@@ -202,7 +203,7 @@ class QuorumClients(Clients):
             records = content.records
         asked.found = tuple(record.value for record in records)
         if asked.kind == "get":
-            client.known[asked.key] = answer.context
+            client.known[asked.key] = asked.context
 
     def _over(self, call: _Call) -> None:
         if call.is_over:

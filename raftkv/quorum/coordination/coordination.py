@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import AS_CONFIGURED, Consistency, Delete, Get, List, Placing, Put, Read, Write
-from raftkv.core.results import Answer, Missing, Record, Siblings
+from raftkv.core.results import Answer, Missing, Record, Siblings, StampedAnswer
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import Dispatch, Group
 from raftkv.quorum.coordination.running_reads import RunningPage, RunningRead
@@ -171,6 +171,7 @@ class Coordination:
         if isinstance(answer.content, Missing):
             wanted.group.read(wanted.position, answer.content)
         else:
+            assert isinstance(answer, StampedAnswer)
             self._begin_event(wanted, answer.context)
 
     def _begin_event(self, wanted: Wanted, context: bytes) -> None:

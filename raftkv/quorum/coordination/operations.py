@@ -15,7 +15,7 @@ from raftkv.core.errors import Refused, Unknown, of_read
 from raftkv.core.pages import ANSWER_BYTES, size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Write, is_read
-from raftkv.core.results import Missing, OperationResult, Record, Withheld, Written
+from raftkv.core.results import Missing, OperationResult, QuorumWritten, Record, Withheld
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.targets import Target
 from raftkv.quorum.data.versions import Conflicts, HybridClock
@@ -239,7 +239,7 @@ class Group:
         elif self.later or self.reading_count:
             self._settled(self, position)
 
-    def _outcome(self) -> Written | Refused | Unknown:
+    def _outcome(self) -> QuorumWritten | Refused | Unknown:
         results: list[OperationResult] = []
         refusals: list[Refused] = []
         for result in self._results:
@@ -256,6 +256,6 @@ class Group:
             detail = f"{len(refusals)} of {len(self._results)} operations were refused, the others were applied"
             return Unknown(detail=f"{detail}: {refusals[0].detail}")
         replicas = tuple([target.node for target in self._acknowledged or ()])
-        return Written(
+        return QuorumWritten(
             results=tuple(results), revision=self._revision, acks=len(replicas), replicas=replicas, hinted=self._hinted
         )

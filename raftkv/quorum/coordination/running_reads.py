@@ -9,7 +9,7 @@ import msgspec
 from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
-from raftkv.core.results import Answer, Missing, Record, Siblings
+from raftkv.core.results import Answer, Missing, Record, Siblings, StampedAnswer
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, Dispatch
@@ -55,7 +55,7 @@ def answer_of(
     else:
         content = records[0] if len(records) == 1 else Siblings(key=key, records=records)
     stamp = state.newest
-    return Answer(
+    return StampedAnswer(
         content=content,
         consistency=consistency,
         revision=stamp.counter,

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Delete, Put
-from raftkv.core.results import DeleteDone, Missing, OperationResult, PutDone
+from raftkv.core.results import Missing, OperationResult, StampedDelete, StampedPut
 from raftkv.formats.peers import MalformedMessageError, refused_by
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, SILENT, Dispatch, Group
@@ -176,9 +176,9 @@ class _Spreading:
             counter, node = self._counters[number], self._author
             result: OperationResult
             if isinstance(operation, Put):
-                result = PutDone(version=counter, revision=counter, replaced=replaced[number], node=node)
+                result = StampedPut(version=counter, revision=counter, replaced=replaced[number], node=node)
             elif replaced[number]:
-                result = DeleteDone(revision=counter, node=node)
+                result = StampedDelete(revision=counter, node=node)
             else:
                 result = Missing(key=operation.key)
             group.written(position, result, counter, acknowledged)
