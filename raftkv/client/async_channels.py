@@ -36,10 +36,8 @@ class AsyncChannel(asyncio.Protocol):
         self.waiting_since_s = 0.0
         self._tls = tls
         self._transport: asyncio.Transport | None = None
-        self._method = ""
-        self._body_bytes_max: int | None = None
+        self._asked: tuple[str, int | None] = ("", None)  # the method, and the bound of what is read as a whole
         self._reader: AnswerReader | None = None  # of an answer that is not of the common kind
-        self._is_answered = False  # by one that is
         self._waiter: asyncio.Future[HttpAnswer | None] | None = None
         self._failure: UnheardError | None = None
         self._is_paused = False
@@ -62,12 +60,12 @@ class AsyncChannel(asyncio.Protocol):
 
     async def ask(self, request: bytes, method: str = "GET", *, body_bytes_max: int = BODY_BYTES_MAX) -> HttpAnswer:
         """Send ``request``, wait without a limit for its whole answer; raises ``UnheardError``."""
-        self._method, self._body_bytes_max = method, body_bytes_max
-        waiter = self._send(request)
+        waiter, is_reusable = self._send(request, method, body_bytes_max), False
         try:
             answer = await waiter
+            is_reusable = self._reader is None or self._reader.is_reusable
         finally:
-            self._done()
+            self._done(is_reusable=is_reusable)
         assert answer is not None
         return answer
 
@@ -76,17 +74,15 @@ class AsyncChannel(asyncio.Protocol):
 
         The body is then taken by ``piece``, and the channel is the answer's until ``end``.
         """
-        self._method, self._body_bytes_max = method, None
-        waiter = self._send(request)
+        waiter = self._send(request, method, None)
         reader = self._reader = AnswerReader(method, None)
         try:
             await waiter
             return reader.head or reader.answer()  # which raises what kept it away
-        except AnswerError as error:
-            self._done()
-            raise unheard(error) from error
-        except BaseException:
-            self._done()
+        except BaseException as error:
+            self._done(is_reusable=False)
+            if isinstance(error, AnswerError):
+                raise unheard(error) from error
             raise
 
     async def piece(self) -> bytes:
@@ -108,8 +104,8 @@ class AsyncChannel(asyncio.Protocol):
 
     def end(self) -> None:
         """Nothing more of the answer is wanted; the channel serves on only if all of it was there."""
-        if self.waiting_since_s:
-            self._done()
+        if self._reader is not None:
+            self._done(is_reusable=self._reader.is_reusable)
 
     def give_up(self) -> None:
         """Drop the connection because its server is silent; the request in flight fails so."""
@@ -132,22 +128,24 @@ class AsyncChannel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        if self._is_answered or not self.waiting_since_s:  # nobody asked
-            self._is_answered = False
-            self.close()
-        elif self._reader is not None:
-            self._read(self._reader, data)
-        elif self._method != "HEAD" and (answer := common_answer(data, self._body_bytes_max)) is not None:
-            self._is_answered = True
-            self._wake(answer)
-        else:
-            self._reader = AnswerReader(self._method, self._body_bytes_max)
-            self._read(self._reader, data)
+        waiter, reader = self._waiter, self._reader
+        if reader is None:
+            if waiter is None or waiter.done():  # nobody asked
+                self.close()
+                return
+            method, body_bytes_max = self._asked
+            if body_bytes_max is not None and method != "HEAD":
+                answer = common_answer(data, body_bytes_max)
+                if answer is not None:
+                    waiter.set_result(answer)
+                    return
+            reader = self._reader = AnswerReader(method, body_bytes_max)
+        self._read(reader, data)
 
     def eof_received(self) -> None:
         """See ``asyncio.Protocol``."""
-        if self.waiting_since_s and not self._is_answered:
-            self._reader = self._reader or AnswerReader(self._method, self._body_bytes_max)
+        if self._waiter is not None:
+            self._reader = self._reader or AnswerReader(*self._asked)
             self._read(self._reader, b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -159,11 +157,12 @@ class AsyncChannel(asyncio.Protocol):
 
     # -- one request
 
-    def _send(self, request: bytes) -> asyncio.Future[HttpAnswer | None]:
+    def _send(self, request: bytes, method: str, body_bytes_max: int | None) -> asyncio.Future[HttpAnswer | None]:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise UnheardError("not connected")
         assert not self.waiting_since_s
+        self._asked = method, body_bytes_max
         self.waiting_since_s = time.monotonic()
         transport.write(request)
         waiter = self._waiter = asyncio.get_running_loop().create_future()
@@ -171,7 +170,7 @@ class AsyncChannel(asyncio.Protocol):
 
     def _read(self, reader: AnswerReader, data: bytes) -> None:
         reader.feed(data)
-        if self._body_bytes_max is None:
+        if self._asked[1] is None:
             if reader.has_piece and not reader.is_over and self._transport is not None:
                 self._transport.pause_reading()
                 self._is_paused = True
@@ -188,16 +187,14 @@ class AsyncChannel(asyncio.Protocol):
             self._waiter.set_result(answer)
 
     def _fail(self, error: UnheardError) -> None:
-        if not self.waiting_since_s or self._is_answered or self._failure is not None:
+        if self._waiter is None or self._failure is not None:
             return
         self._failure = error
-        if self._waiter is not None and not self._waiter.done():
+        if not self._waiter.done():
             self._waiter.set_exception(error)
 
-    def _done(self) -> None:
-        is_reusable = self._is_answered if self._reader is None else self._reader.is_reusable
+    def _done(self, *, is_reusable: bool) -> None:
         self._reader = self._waiter = self._failure = None
-        self._is_answered = False
         self.waiting_since_s = 0.0
         if not is_reusable:
             self.close()

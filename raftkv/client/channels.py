@@ -123,9 +123,9 @@ class Channel:
 class Channels:
     """The channels of one client, to any number of servers. Any thread may call; see the module for forks."""
 
-    def __init__(self, *, tls_ca: str | None) -> None:
-        """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``UsageError``."""
-        self._tls = None if tls_ca is None else trusting(tls_ca)
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        """``tls`` says who is trusted where it is https, by default whom the system trusts."""
+        self._tls = tls
         self._begin()
         _ALL.add(self)
 

@@ -29,7 +29,7 @@ from raftkv.client.calls import (
 from raftkv.client.channels import Channel, Channels, Stream, what_else
 from raftkv.client.errors import Setback, not_found
 from raftkv.client.http1 import AnswerError, HttpAnswer
-from raftkv.client.reach import Host, UnopenedError, host_of, is_close_without_a_word
+from raftkv.client.reach import Host, UnopenedError, host_of, is_close_without_a_word, trusting
 from raftkv.core.proof import Prover
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Exchange:
         """``tls_ca`` is a file of certificates to trust instead of the system's; raises ``UsageError``."""
         self._attempts = attempts
         self._hosts = {server: host_of(server) for server in attempts.servers}
-        self._channels = Channels(tls_ca=tls_ca)
+        self._channels = Channels(tls=None if tls_ca is None else trusting(tls_ca))
         self._prover = prover
 
     def perform(self, call: Call, deadline_s: float) -> HttpAnswer:

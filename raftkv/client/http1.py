@@ -35,6 +35,7 @@ LINE_BYTES_MAX: Final = 4096
 Headers = Iterable[tuple[str, str]]
 
 _NO_BODY: Final = frozenset({204, 304})
+_NO_BODY_WORDS: Final = frozenset({b"204", b"304"})
 _START: Final = b"HTTP/1."
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET: Final = re.compile(r"[!-~\x80-\xff]+")
@@ -61,8 +62,8 @@ class RequestForm:
             if not _FIELD.fullmatch(line):
                 raise UsageError(f"{name}: must be visible ASCII characters")
             lines.append(line)
-        self._start = f"{method} ".encode()
-        self._end = "\r\n".join([*lines, ""]).encode("latin-1")
+        self._start = f"{method} "
+        self._end = "\r\n".join([*lines, ""])
         self._says_length = method not in ("GET", "HEAD")
 
     def request(self, target: str, body: bytes = b"") -> bytes:
@@ -71,10 +72,8 @@ class RequestForm:
         is_plain = target.isascii() and target.isprintable() and " " not in target
         if not (is_plain and target) and not _TARGET.fullmatch(target):
             raise UsageError(f"{target!r} cannot be asked for")
-        start = self._start + target.encode("latin-1") + self._end
-        if body or self._says_length:
-            return b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body)
-        return start + b"\r\n"
+        length = f"Content-Length: {len(body)}\r\n\r\n" if body or self._says_length else "\r\n"
+        return f"{self._start}{target}{self._end}{length}".encode("latin-1") + body
 
 
 class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,13 +122,17 @@ _CONNECTION: Final = b"\r\nconnection:"
 _CHUNKED_ALONE: Final = re.compile(_CODING + rb"[ \t]*chunked[ \t]*\r\n")
 _CLOSE: Final = re.compile(rb"\r\nconnection:(?:[^\r]*,)?[ \t]*close[ \t]*[,\r]")
 _ANY_SIZE: Final = 1 << 62
+_OTHERS: Final = (
+    rb"(?:\r\n(?![CcTt](?i:ontent-length|onnection|ransfer-encoding):)"
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
+)
 _COMMON: Final = re.compile(
-    rb"HTTP/1\.1 ([2-5]\d\d) [\t\x20-\x7e\x80-\xff]*"
-    rb"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*)*\r\n)\r\n"
+    rb"HTTP/1\.1 ([2-5]\d\d) [\t\x20-\x7e\x80-\xff]*+"
+    rb"(" + _OTHERS + rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,15})" + _OTHERS + rb"\r\n)\r\n"
 )
 
 
-def common_answer(data: bytes, body_bytes_max: int | None) -> HttpAnswer | None:
+def common_answer(data: bytes, body_bytes_max: int) -> HttpAnswer | None:
     """The answer that ``data`` is, where it is one of the common kind, whole and alone, after which another may follow.
 
     Only what an ``AnswerReader`` would say as well, for less; ``None`` for everything else, and what is never asked of
@@ -138,18 +141,11 @@ def common_answer(data: bytes, body_bytes_max: int | None) -> HttpAnswer | None:
     found = _COMMON.match(data)
     if found is None:
         return None
-    status, fields = int(found[1]), found[2]
-    lower, body_bytes = fields.lower(), len(data) - found.end()
-    at = lower.find(_LENGTH)
-    if at < 0 or _CODING in lower or _CONNECTION in lower or status in _NO_BODY:
+    status, fields, length = found.groups()
+    end = found.end()
+    if int(length) != len(data) - end or len(data) - end > body_bytes_max or status in _NO_BODY_WORDS:
         return None
-    end = lower.index(b"\r\n", at + len(_LENGTH))
-    length = lower[at + len(_LENGTH) : end].strip(b" \t")
-    if not length.isdigit() or int(length) != body_bytes or lower.find(_LENGTH, end) >= 0:
-        return None
-    if body_bytes_max is not None and body_bytes > body_bytes_max:
-        return None
-    return HttpAnswer(status=status, fields=fields, body=data[found.end() :])
+    return HttpAnswer(status=int(status), fields=fields, body=data[end:])
 
 
 _Steps = Generator[None, bytes, None]

@@ -9,7 +9,6 @@ one slot per node, so that a node which hangs never delays anything else. This m
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import signal
 import ssl
@@ -21,6 +20,8 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import paths
+from raftkv.client.channels import Channels
+from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
 from raftkv.process.command import module
@@ -30,6 +31,7 @@ FIRST_POLL_S: Final = 0.2
 """Until a node has answered for the first time it is asked more often, so that "ready" does not come late."""
 
 ANSWER_TIMEOUT_S: Final = 0.9
+_TARGET: Final = f"{paths.STATUS}?timeout={ANSWER_TIMEOUT_S:.1f}"
 LINE_BYTES_MAX: Final = 8192
 """A longer line is cut in pieces."""
 
@@ -112,8 +114,12 @@ class StatusPoll:
 
     def __init__(self, config: ClusterConfig, node_id: str) -> None:
         self.last: dict[str, Any] | None = None
-        self._address = config.member(node_id).http_listen
-        self._is_tls = bool(config.http.tls_cert)
+        address = config.member(node_id).http_listen
+        # A node that listens everywhere is asked here.
+        name = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+        self._host = Host(name, address.port, is_tls=bool(config.http.tls_cert))
+        # What comes back is shown and nothing else; the names in the certificate are those that clients use.
+        self._channels = Channels(tls=ssl._create_unverified_context() if self._host.is_tls else None)  # noqa: S323, SLF001
         self._stop = threading.Event()
         threading.Thread(target=self._run, name=f"status of {node_id}", daemon=True).start()
 
@@ -132,22 +138,10 @@ class StatusPoll:
         return self.last is None or bool(self.last.get("ready"))
 
     def _ask(self) -> dict[str, Any] | None:
-        connection = self._connection()
         try:
-            connection.request("GET", f"{paths.STATUS}?timeout={ANSWER_TIMEOUT_S:.1f}")
-            response = connection.getresponse()
-            body = response.read(1 << 20)
-            return msgspec.json.decode(body, type=dict[str, Any]) if response.status == 200 else None
-        except (OSError, http.client.HTTPException, msgspec.DecodeError):
+            answer = self._channels.exchange(self._host, "GET", _TARGET, timeout_s=ANSWER_TIMEOUT_S)
+            return msgspec.json.decode(answer.body, type=dict[str, Any]) if answer.status == 200 else None
+        except (UnopenedError, UnheardError, msgspec.DecodeError):
             return None
         finally:
-            connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        # A node that listens everywhere is asked here.
-        host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._address.host, self._address.host)  # noqa: S104
-        if not self._is_tls:
-            return http.client.HTTPConnection(host, self._address.port, timeout=ANSWER_TIMEOUT_S)
-        # What comes back is shown and nothing else; the names in the certificate are those that clients use.
-        context = ssl._create_unverified_context()  # noqa: S323, SLF001
-        return http.client.HTTPSConnection(host, self._address.port, timeout=ANSWER_TIMEOUT_S, context=context)
+            self._channels.close()  # a node that is to end has nobody to wait for

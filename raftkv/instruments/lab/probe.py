@@ -34,7 +34,7 @@ def measured_delays(cluster: LocalCluster) -> tuple[Delay, ...]:
     """Delays of writes and of reads at every node; raises ``ClusterError`` when something does not answer."""
     found: list[Delay] = []
     hosts = {site.id: Host(site.http.host, site.http.port) for site in cluster.sites.values()}
-    with contextlib.closing(Channels(tls_ca=None)) as channels:
+    with contextlib.closing(Channels()) as channels:
         ask = partial(_ask, channels)
         try:
             for origin in cluster.nodes:

@@ -63,21 +63,22 @@ class RaftkvDialect:
 
     def __init__(self, plan: Plan) -> None:
         shared = {"timeout": f"{plan.timeout_s:g}"} if plan.timeout_s != Plan().timeout_s else {}
+        self._put, self._get, self._delete = _form("PUT"), _form("GET"), _form("DELETE")
         self._write_query = _query({**shared, "w": plan.w})
         self._delete_query = _query(shared)
         self._read_query = _query({**shared, "consistency": plan.consistency, "r": plan.r})
 
     def put(self, key: int, value: bytes) -> bytes:
         """``PUT /kv/{key}``, raw bytes."""
-        return _form("PUT").request(f"{_KEYS}{key}{self._write_query}", value)
+        return self._put.request(f"{_KEYS}{key}{self._write_query}", value)
 
     def get(self, key: int) -> bytes:
         """``GET /kv/{key}``, raw bytes."""
-        return _form("GET").request(f"{_KEYS}{key}{self._read_query}")
+        return self._get.request(f"{_KEYS}{key}{self._read_query}")
 
     def delete(self, key: int) -> bytes:
         """``DELETE /kv/{key}``, on as many replicas as the cluster does it by default."""
-        return _form("DELETE").request(f"{_KEYS}{key}{self._delete_query}")
+        return self._delete.request(f"{_KEYS}{key}{self._delete_query}")
 
     def written(self, status: int, body: bytes) -> Failure | None:
         """200, 201, or 202 for a write that not even a majority has yet."""

@@ -191,7 +191,7 @@ class LocalNodes(abc.ABC):
     ) -> tuple[int, dict[str, str], bytes]:
         """The status, headers (lower case) and body of the answer; raises ``ClusterError`` when there is none."""
         address = self.sites[node].http
-        channels, host = Channels(tls_ca=None), Host(address.host, address.port)
+        channels, host = Channels(), Host(address.host, address.port)
         headers = self._headers(method, path, body) | ({"Content-Type": content_type} if content_type else {})
         try:
             answer = channels.exchange(host, method, path, headers=headers.items(), body=body, timeout_s=timeout_s)
