@@ -25,6 +25,7 @@ from raftkv.joining import check_still_member, join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
+from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
@@ -32,6 +33,7 @@ from raftkv.quorum.membership.gossip import Entry, readdressed
 from raftkv.quorum.membership.members import remembered_members
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
+from raftkv.raft.assembly import RaftWorld
 from raftkv.raft.engine import internals
 from raftkv.raft.replica import RaftReplica
 from raftkv.raft.settings import ReplicaSettings
@@ -158,8 +160,7 @@ def _raft(  # noqa: PLR0917
     snapshots = SnapshotFiles(home / "snapshots")
     recover_log(log, snapshots.newest)
     state = recover_state(home / "state", log, snapshots)
-    return RaftReplica(
-        raft_settings(config, node_id),
+    world = RaftWorld(
         log=log,
         state=state,
         snapshots=snapshots,
@@ -168,8 +169,12 @@ def _raft(  # noqa: PLR0917
         wall_ms=surroundings.wall_ms,
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
-        misfits=greeter.misfits,
         reads=greeter.reads,
+    )
+    return RaftReplica(
+        raft_settings(config, node_id),
+        world,
+        misfits=greeter.misfits,
         memory=memory_of(identity.identity, log.term),
         save=lambda memory: identity.save(with_memory(identity.identity, memory)),
     )
@@ -243,15 +248,12 @@ def _quorum(  # noqa: PLR0917
         members = join(config.member(node_id), config.quorum.seeds, config.http, config.cluster)
         entries = {entry.id: entry for entry in members}
     own = msgspec.structs.replace(entries[node_id], generation=surroundings.wall_ms())
-    return QuorumReplica(
-        quorum_settings(config, node_id),
-        own,
-        entries.values(),
+    world = QuorumWorld(
         store=store,
         link=_Reach(link, greeter),
         clock=surroundings.monotonic_s,
         wall_us=lambda: surroundings.wall_ms() * 1000,
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
-        misfits=greeter.misfits,
     )
+    return QuorumReplica(quorum_settings(config, node_id), own, entries.values(), world, misfits=greeter.misfits)

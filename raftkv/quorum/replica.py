@@ -11,8 +11,7 @@ invariant or a failed disk, and whoever drives it must end the node. Which parts
 
 from __future__ import annotations
 
-import random as random_module
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -21,9 +20,7 @@ from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscripti
 from raftkv.core.requests import Request
 from raftkv.core.results import QuorumStatus
 from raftkv.quorum.assembly import QuorumWorld, wire_quorum
-from raftkv.quorum.data.store import Store
 from raftkv.quorum.membership.gossip import Entry
-from raftkv.quorum.outbox import PeerPort
 from raftkv.quorum.settings import SHUTTING_DOWN, QuorumSettings
 from raftkv.quorum.status import status_of
 from raftkv.storage.disk import DiskError
@@ -45,13 +42,8 @@ class QuorumReplica:
         settings: QuorumSettings,
         own: Entry,
         configured: Iterable[Entry],
+        world: QuorumWorld,
         *,
-        store: Store,
-        link: PeerPort,
-        clock: Callable[[], float],
-        wall_us: Callable[[], int],
-        free_bytes: Callable[[], int],
-        random: random_module.Random,
         misfits: Mapping[str, str] | None = None,
     ) -> None:
         """``configured`` are the members of the configuration; what this node remembers of them counts for more.
@@ -62,15 +54,14 @@ class QuorumReplica:
         """
         self._settings = settings
         self._misfits = {} if misfits is None else misfits
-        self._store = store
-        self._clock = clock
+        self._store = world.store
+        self._clock = world.clock
         self._closed = False
         self.sent_ahead = False
 
-        world = QuorumWorld(store, link, clock, wall_us, free_bytes, random)
         self.parts = wire_quorum(settings, own, configured, world, status=self.status)
         self.conversation = self.parts.conversation
-        self._upkeep_s = clock()
+        self._upkeep_s = self._clock()
         self._subscribers = Subscribers()
         self._tell_subscribers()
         self._disk_was_full = False

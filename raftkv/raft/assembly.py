@@ -305,8 +305,8 @@ def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld,
         room=parts.room,
     )
     parts.proposing = Proposing(
-        settings,
-        parts.electorate,
+        settings=settings,
+        electorate=parts.electorate,
         core=parts.core,
         outgoing=parts.transport,
         proposals=parts.proposals,
@@ -317,7 +317,7 @@ def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld,
         room=parts.room,
         machine=lambda: parts.applied.machine,
         stamp_ms=lambda: parts.stamp_ms(world),
-        started_at_s=now_s,
+        expiry_checked_at_s=now_s,
     )
 
 

@@ -13,7 +13,6 @@ invariant or a failed disk, and whoever drives it must end the node. Which parts
 
 from __future__ import annotations
 
-import random as random_module
 from collections.abc import Callable, Iterator, Mapping
 
 from raftkv.core.errors import DataDiscarded
@@ -22,11 +21,9 @@ from raftkv.core.requests import Request
 from raftkv.core.results import RaftStatus
 from raftkv.formats import raft_messages as messages
 from raftkv.raft.assembly import RaftWorld, wire_raft
-from raftkv.raft.ports import PeerPort, Snapshots, StatePort
 from raftkv.raft.settings import SHUTTING_DOWN, ReplicaSettings
 from raftkv.raft.standing.readmission import Memory
 from raftkv.raft.status import state_path, status_of
-from raftkv.storage.log.log import Log
 
 
 class RaftReplica:
@@ -35,31 +32,19 @@ class RaftReplica:
     def __init__(
         self,
         settings: ReplicaSettings,
+        world: RaftWorld,
         *,
-        log: Log,
-        state: StatePort,
-        snapshots: Snapshots,
-        link: PeerPort,
-        clock: Callable[[], float],
-        wall_ms: Callable[[], int],
-        free_bytes: Callable[[], int],
-        random: random_module.Random,
         misfits: Mapping[str, str] | None = None,
-        reads: Callable[[str], int] | None = None,
         memory: Memory | None = None,
         save: Callable[[Memory], None] | None = None,
     ) -> None:
         """``misfits`` are the nodes that may not take part, with the reason, as ``raftkv.peers.greeting`` tells.
 
-        ``reads`` tells the newest format of commands that a peer is known to read; without it every peer is like this.
         ``memory`` is the standing that this node has among its peers, ``save`` keeps it; without it is a member.
         """
         self._settings = settings
         self._misfits = {} if misfits is None else misfits
-        self._log, self._link, self._clock = log, link, clock
-        world = RaftWorld(
-            log, state, snapshots, link, clock, wall_ms, free_bytes, random, reads or (lambda _peer: settings.reads)
-        )
+        self._log, self._link, self._clock = world.log, world.link, world.clock
         self.parts = wire_raft(settings, world, memory=memory or Memory(), save=save or (lambda _memory: None))
         self.conversation = self.parts.conversation
         self._closed = self.sent_ahead = False

@@ -9,6 +9,7 @@ import random
 import time
 from collections import defaultdict, deque
 
+from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
@@ -79,12 +80,14 @@ class QuorumSubject:
                 settings(node, max_waiting=max_pending, **changes),
                 entries[number],
                 entries,
-                store=Store(MemoryEngine(TABLES), CONFLICTS[changes.get("conflicts", "lww")]),
-                link=Wire(node, self._sent),
-                clock=time.monotonic,
-                wall_us=lambda: time.time_ns() // 1000,
-                free_bytes=lambda: 1 << 40,
-                random=random.Random(number),
+                QuorumWorld(
+                    store=Store(MemoryEngine(TABLES), CONFLICTS[changes.get("conflicts", "lww")]),
+                    link=Wire(node, self._sent),
+                    clock=time.monotonic,
+                    wall_us=lambda: time.time_ns() // 1000,
+                    free_bytes=lambda: 1 << 40,
+                    random=random.Random(number),
+                ),
             )
             for number, node in enumerate(NODES)
         }

@@ -30,6 +30,7 @@ from raftkv.instruments.sim.quorum_engine import SimulatedEngine
 from raftkv.instruments.sim.quorum_plan import AHEAD_S, QuorumPlan
 from raftkv.instruments.sim.quorum_plan import draw as draw_quorum
 from raftkv.peers.greeting import Greeter
+from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS, State
 from raftkv.quorum.membership.gossip import CHANGING, Entry, Phase
@@ -235,12 +236,14 @@ class QuorumMode(StruckMode):
             settings,
             msgspec.structs.replace(own, generation=self.wall_us(machine) // 1000),
             kept.configured,
-            store=store,
-            link=QuorumPort(port),
-            clock=machine.now_s,
-            wall_us=lambda: self.wall_us(machine),
-            free_bytes=machine.free_bytes,
-            random=random_module.Random(machine.random.getrandbits(64)),
+            QuorumWorld(
+                store=store,
+                link=QuorumPort(port),
+                clock=machine.now_s,
+                wall_us=lambda: self.wall_us(machine),
+                free_bytes=machine.free_bytes,
+                random=random_module.Random(machine.random.getrandbits(64)),
+            ),
             misfits=port.misfits,
         )
         replica.name = machine.name

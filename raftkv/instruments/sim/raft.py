@@ -34,6 +34,7 @@ from raftkv.instruments.sim.raft_replica import SimulatedReplica
 from raftkv.instruments.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
 from raftkv.instruments.sim.watched_log import WatchedLog
 from raftkv.peers.greeting import Greeter
+from raftkv.raft.assembly import RaftWorld
 from raftkv.raft.engine import internals
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.raft.snapshots.recovery import is_on_the_line, recover_log
@@ -134,16 +135,18 @@ class RaftMode(Observer):
         log.touched_index = 1
         replica = SimulatedReplica(
             self._settings_of(machine),
-            log=log,
-            state=MemoryState(snapshots, _recovered_tables(snapshots, log)),
-            snapshots=snapshots,
-            link=port,
-            clock=machine.now_s,
-            wall_ms=machine.wall_ms,
-            free_bytes=machine.free_bytes,
-            random=random_module.Random(machine.random.getrandbits(64)),
+            RaftWorld(
+                log=log,
+                state=MemoryState(snapshots, _recovered_tables(snapshots, log)),
+                snapshots=snapshots,
+                link=port,
+                clock=machine.now_s,
+                wall_ms=machine.wall_ms,
+                free_bytes=machine.free_bytes,
+                random=random_module.Random(machine.random.getrandbits(64)),
+                reads=port.reads,
+            ),
             misfits=port.misfits,
-            reads=port.reads,
             memory=memory_of(_identity(machine), log.term),
             save=lambda memory: machine.save(with_memory(_identity(machine), memory)),
         )

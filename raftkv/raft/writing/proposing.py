@@ -7,6 +7,7 @@ empty commands, which only move the machine's clock, begin here too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from raftkv.formats import entries
@@ -38,44 +39,28 @@ class AppendableLog(Leading, Protocol):
         """As leader, put the parts of a command into the log; returns its (index, term)."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Proposing:
     """One node's part in bringing commands into the log."""
 
-    def __init__(
-        self,
-        settings: ReplicaSettings,
-        electorate: Electorate,
-        *,
-        core: AppendableLog,
-        outgoing: Outgoing,
-        proposals: Proposals,
-        appends: Appends,
-        visibility: Visibility,
-        following: Following,
-        handover: Handover,
-        room: Room,
-        machine: Callable[[], Machine],
-        stamp_ms: Callable[[], int],
-        started_at_s: float,
-    ) -> None:
-        """``stamp_ms`` is the time that this node, as leader, stamps commands with."""
-        self._electorate = electorate
-        self._heartbeat_s = settings.heartbeat_s
-        self._patience_s = settings.election_timeout_s
-        self._limit_bytes = settings.largest_command_bytes - BATCH_OVERHEAD_BYTES
-        self._core = core
-        self._outgoing = outgoing
-        self._proposals = proposals
-        self._appends = appends
-        self._visibility = visibility
-        self._following = following
-        self._handover = handover
-        self._room = room
-        self._machine = machine
-        self._stamp_ms = stamp_ms
-        self._declined_term = 0
-        self._expiry_checked_at_s = started_at_s
-        self._expiry_index = 0
+    settings: ReplicaSettings
+    electorate: Electorate
+    core: AppendableLog
+    outgoing: Outgoing
+    proposals: Proposals
+    appends: Appends
+    visibility: Visibility
+    following: Following
+    handover: Handover
+    room: Room
+    machine: Callable[[], Machine]
+    stamp_ms: Callable[[], int]
+    """The time that this node, as leader, stamps commands with."""
+
+    expiry_checked_at_s: float
+
+    _declined_term: int = field(default=0, init=False)
+    _expiry_index: int = field(default=0, init=False)
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -83,48 +68,52 @@ class Proposing:
 
     def lost(self, peer: str) -> None:
         """The connection to ``peer`` is gone."""
-        if peer == self._core.leader_id:
-            self._proposals.release()
+        if peer == self.core.leader_id:
+            self.proposals.release()
 
     def work(self, now_s: float) -> None:
         """Propose what waits, tell who waits for how many hold it, and refuse what is too late."""
-        core, proposals, following = self._core, self._proposals, self._following
-        proposals.release(proposed_before_s=now_s - self._patience_s)
+        core, proposals, following = self.core, self.proposals, self.following
+        proposals.release(proposed_before_s=now_s - self.settings.election_timeout_s)
         if following.leaderless_too_long(now_s):
             proposals.refuse_queued(NO_LEADER)
-        if self._room.is_full:
+        if self.room.is_full:
             self._refuse_for_want_of_room()
-        while proposals.queued and not self._handover.under_way:
+        while proposals.queued and not self.handover.under_way:
             leader = following.reachable_leader(now_s)
             if leader is None or (not core.is_leader and self._declined_term == core.term):
                 break
             self._propose_next(leader, now_s)
-        self._appends.settle()
-        news = self._visibility.news()
+        self.appends.settle()
+        news = self.visibility.news()
         if news is not None:
-            self._outgoing.post(*news)
+            self.outgoing.post(*news)
         proposals.expire(now_s, NO_LEADER if following.reachable_leader(now_s) is None else TOO_LATE)
 
     def take_up_held(self, now_s: float) -> None:
         """Take up the proposals of peers that were held while this node handed over."""
-        for peer, proposal in self._handover.release():
+        for peer, proposal in self.handover.release():
             self._on_propose(peer, proposal, now_s)
 
     def expire_keys(self, now_s: float) -> None:
         """As leader, move the machine's clock with an empty command once a key is due to expire."""
-        core = self._core
-        if now_s - self._expiry_checked_at_s < self._heartbeat_s or not core.is_leader or self._handover.under_way:
+        core = self.core
+        if (
+            now_s - self.expiry_checked_at_s < self.settings.heartbeat_s
+            or not core.is_leader
+            or self.handover.under_way
+        ):
             return
-        self._expiry_checked_at_s = now_s
+        self.expiry_checked_at_s = now_s
         if core.applied_index < self._expiry_index <= core.last_index:
             return
-        due_ms, now_ms = self._machine().next_expiry_ms(), self._stamp_ms()
+        due_ms, now_ms = self.machine().next_expiry_ms(), self.stamp_ms()
         if due_ms is not None and due_ms <= now_ms:
             self._expiry_index, _ = core.append(entries.encode(now_ms, EXPIRY_ORIGIN, 0))
 
     def _propose_next(self, leader: str, now_s: float) -> None:
-        batch = self._proposals.next_batch(self._core.term, now_s)
-        if not self._core.is_leader:
+        batch = self.proposals.next_batch(self.core.term, now_s)
+        if not self.core.is_leader:
             proposal = Propose(
                 term=batch.term,
                 sequence=batch.sequence,
@@ -133,48 +122,48 @@ class Proposing:
                 acks=batch.acks,
                 makes_room=batch.makes_room,
             )
-            self._outgoing.post(leader, proposal)
+            self.outgoing.post(leader, proposal)
             return
-        refusal = self._appends.too_few(batch.acks)
+        refusal = self.appends.too_few(batch.acks)
         if refusal is None:
-            self._appends.append(batch.command_format, batch.parts, batch.acks, None, batch.sequence)
+            self.appends.append(batch.command_format, batch.parts, batch.acks, None, batch.sequence)
         else:
-            self._proposals.declined(batch.sequence, refusal)
+            self.proposals.declined(batch.sequence, refusal)
 
     def _refuse_for_want_of_room(self) -> None:
-        room, is_leader = self._room, self._core.is_leader
+        room, is_leader = self.room, self.core.is_leader
         if room.is_gone and not is_leader:
-            self._proposals.refuse_queued(NO_ROOM_HERE)
-        if is_leader and not self._handover.takes_writes:
-            self._proposals.refuse_queued(DISK_FULL, but_deletions=not room.is_low)
+            self.proposals.refuse_queued(NO_ROOM_HERE)
+        if is_leader and not self.handover.takes_writes:
+            self.proposals.refuse_queued(DISK_FULL, but_deletions=not room.is_low)
 
     def _on_propose(self, peer: str, proposal: Propose, _now_s: float) -> None:
         refusal = None
-        if not self._core.is_leader or self._core.term != proposal.term:
-            self._outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=None))
+        if not self.core.is_leader or self.core.term != proposal.term:
+            self.outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=None))
             return
-        if self._handover.under_way:
-            if self._handover.hold(peer, proposal):
+        if self.handover.under_way:
+            if self.handover.hold(peer, proposal):
                 return
             refusal = overloaded("writes")
-        elif not self._room.takes(makes_room=proposal.makes_room):
+        elif not self.room.takes(makes_room=proposal.makes_room):
             refusal = DISK_FULL
-        elif not 0 <= proposal.acks <= self._electorate.size:
+        elif not 0 <= proposal.acks <= self.electorate.size:
             raise MalformedMessageError("a proposal for more replicas than there are")
-        elif len(proposal.body) > self._limit_bytes:
+        elif len(proposal.body) > self.settings.largest_command_bytes - BATCH_OVERHEAD_BYTES:
             raise MalformedMessageError("a proposal beyond the size limit")
         else:
-            refusal = self._appends.too_few(proposal.acks)
+            refusal = self.appends.too_few(proposal.acks)
         if refusal is None:
-            self._appends.append(proposal.command_format, (proposal.body,), proposal.acks, peer, proposal.sequence)
+            self.appends.append(proposal.command_format, (proposal.body,), proposal.acks, peer, proposal.sequence)
         else:
-            self._outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=refusal_of(refusal)))
+            self.outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=refusal_of(refusal)))
 
     def _on_declined(self, _peer: str, declined: Declined, _now_s: float) -> None:
         refusal = declined.refusal
-        term = self._proposals.declined(declined.sequence, None if refusal is None else refused_by(refusal))
+        term = self.proposals.declined(declined.sequence, None if refusal is None else refused_by(refusal))
         if refusal is None:
             self._declined_term = max(self._declined_term, term)  # who has stepped down never leads that term again
 
     def _on_replicated(self, _peer: str, replicated: Replicated, _now_s: float) -> None:
-        self._proposals.replicated(replicated.sequence)
+        self.proposals.replicated(replicated.sequence)

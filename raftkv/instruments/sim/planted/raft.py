@@ -131,9 +131,9 @@ def _requeue_too_early(release: Any, self: Any, **more: Any) -> None:
 def _declined_in_any_term(self: Any, _peer: str, declined: Any, _now_s: float) -> None:
     """A proposal that is declined is held against whoever leads when the news arrives."""
     if declined.refusal is None:
-        self._declined_term = self._core.term
+        self._declined_term = self.core.term
     refusal = None if declined.refusal is None else refused_by(declined.refusal)
-    self._proposals.declined(declined.sequence, refusal)
+    self.proposals.declined(declined.sequence, refusal)
 
 
 _VOTES_NOT_WITHHELD: Final = (
