@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.versions import MalformedStateError
 from raftkv.peers.notices import Notices
 from raftkv.quorum import messages
-from raftkv.quorum.data.versions import MalformedStateError
 from raftkv.quorum.outbox import PeerPort
 
 

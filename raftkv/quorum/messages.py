@@ -2,7 +2,7 @@
 
 A frame is an array of messages, so that everything a turn of the loop has for one peer travels together. ``id`` is the
 asking node's own and comes back in the answer; ids start at a random number in every life of a process, so that an
-answer to an earlier life means nothing to a later one. States travel encoded (``versions.encode_state``). A message of
+answer to an earlier life means nothing to a later one. States travel encoded (``formats.versions``). A message of
 this version that does not decode is a broken peer, and its connection ends.
 
 Rules: what is decoded here keeps to every bound that an honest node keeps to, in size, in number and within itself, so
@@ -22,16 +22,8 @@ from msgspec import Meta
 from raftkv.core.config import KEY_BYTES_MAX, LIST_LIMIT_MAX, is_node_id
 from raftkv.core.requests import Key
 from raftkv.formats.peers import MalformedMessageError, Refusal
+from raftkv.formats.versions import Actor, Counter, Expiry, Stamp, decode_context, decode_state, is_actor
 from raftkv.quorum.data.trees import HASH_BYTES, LEAVES
-from raftkv.quorum.data.versions import (
-    Actor,
-    Counter,
-    Expiry,
-    Stamp,
-    decode_context,
-    decode_state,
-    is_actor,
-)
 from raftkv.quorum.membership.gossip import Delta, GossipMessage
 from raftkv.quorum.membership.ring import POSITION_BYTES
 

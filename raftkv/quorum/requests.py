@@ -25,8 +25,9 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Configured, QuorumStatus
+from raftkv.formats.versions import MalformedStateError, decode_context
 from raftkv.quorum.coordination.coordination import Coordination
-from raftkv.quorum.data.versions import HybridClock, MalformedStateError, decode_context
+from raftkv.quorum.data.versions import HybridClock
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.repair.anti_entropy import AntiEntropy

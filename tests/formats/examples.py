@@ -20,7 +20,6 @@ ELSEWHERE = {
     "raftkv.core.identity": {"Greeting", "Identity", "Life", "Met"},
     "raftkv.peers.handshake": {"Hello", "Challenge", "Proof"},
     "raftkv.quorum.data.rows": {"_HeldRow"},
-    "raftkv.quorum.data.versions": {"State", "Version"},
     "raftkv.quorum.membership.gossip": {"Entry", "Sizes", "Digest", "Delta", "Remembered"},
     "raftkv.quorum.messages": None,
 }

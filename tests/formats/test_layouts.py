@@ -11,10 +11,10 @@ from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey,
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
 from raftkv.formats.peers import Refusal, refusal_of, refused_by
+from raftkv.formats.versions import State, Version, encode_state
 from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.quorum import messages
 from raftkv.quorum.data import rows
-from raftkv.quorum.data.versions import State, Version, encode_state
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.snapshots.bodies import write_body
 from raftkv.storage.state.sealed import part_of, sealed

@@ -20,10 +20,11 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Membership, Missing, StampedDelete, StampedPut, Stored, Written
+from raftkv.formats.versions import Version, encode_context, encode_state
 from raftkv.http.handlers.cluster import unready
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.quorum import entry_of
-from raftkv.quorum.data.versions import LastWriterWins, Version, encode_context, encode_state
+from raftkv.quorum.data.versions import LastWriterWins
 from raftkv.quorum.membership.gossip import CHANGING, Entry, Phase
 from raftkv.quorum.membership.members import INVITED_S
 from raftkv.quorum.membership.ring import Ring, position

@@ -6,9 +6,9 @@ import pytest
 from raftkv.core.requests import Consistency, List, Read, Repair
 from raftkv.core.results import Repaired, Written
 from raftkv.formats.peers import Refusal
+from raftkv.formats.versions import State, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.quorum import messages
-from raftkv.quorum.data.versions import State, Version, encode_state
 from raftkv.quorum.membership.gossip import NUMBER_MAX, Delta, Phase, Sizes
 from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.messages import Declined, FetchedPage, Gossip, OfferPage, StoreDone

@@ -7,11 +7,12 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Write
 from raftkv.core.results import Missing, Record, StampedDelete, StampedPut, Withheld, Written
 from raftkv.formats.peers import MalformedMessageError, refusal_of
+from raftkv.formats.versions import State, Version, decode_state, encode_state
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.coordination import READS_AT_ONCE, Coordination
 from raftkv.quorum.coordination.operations import Dispatch
-from raftkv.quorum.data.versions import CONFLICTS, HybridClock, State, Version, decode_state, encode_state
+from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.messages import Declined, Fetch, Fetched, Store, StoreDone
 from raftkv.quorum.settings import DISK_FULL

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from raftkv.formats.peers import MalformedMessageError, Refusal
+from raftkv.formats.versions import MAX_COUNTER, State, Version, encode_context, encode_state
 from raftkv.quorum.data.rows import order_key
-from raftkv.quorum.data.versions import MAX_COUNTER, State, Version, encode_context, encode_state
 from raftkv.quorum.membership.gossip import MEMBERS_LIMIT, NUMBER_MAX, Delta, Digest, Entry, Sizes
 from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.messages import (

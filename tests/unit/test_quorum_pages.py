@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code
+from raftkv.formats.versions import State, Version
 from raftkv.quorum.coordination.pages import PageCoordinator
-from raftkv.quorum.data.versions import CONFLICTS, State, Version
+from raftkv.quorum.data.versions import CONFLICTS
 
 JOIN = CONFLICTS["lww"].join
 KEYS = [b"a", b"b", b"c", b"d", b"e"]

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code
+from raftkv.formats.versions import State, Version
 from raftkv.quorum.coordination.reads import ReadCoordinator
 from raftkv.quorum.coordination.targets import Target, Targets
-from raftkv.quorum.data.versions import CONFLICTS, State, Version
+from raftkv.quorum.data.versions import CONFLICTS
 
 JOIN = CONFLICTS["lww"].join
 NODES = ("n1", "n2", "n3")

@@ -3,10 +3,11 @@
 import pytest
 
 from raftkv.core.errors import Code, Refused, StartupError
+from raftkv.formats.versions import State, Version, decode_context, encode_context, encode_state
 from raftkv.quorum.data import rows
 from raftkv.quorum.data.rows import DATA, TABLES, order_key
 from raftkv.quorum.data.store import CLOCK_AHEAD_US, Store
-from raftkv.quorum.data.versions import CONFLICTS, State, Version, decode_context, encode_context, encode_state, visible
+from raftkv.quorum.data.versions import CONFLICTS, visible
 from raftkv.quorum.membership.ring import POSITIONS, Range, position
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.memory import MemoryEngine

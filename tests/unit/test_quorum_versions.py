@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.quorum.data import versions
-from raftkv.quorum.data.fingerprint import fingerprint
-from raftkv.quorum.data.versions import (
-    CONFLICTS,
-    MAX_ACTORS,
+from raftkv.formats.versions import (
     MAX_COUNTER,
-    HybridClock,
-    KeepSiblings,
-    LastWriterWins,
     MalformedStateError,
     Stamp,
     State,
@@ -24,8 +17,10 @@ from raftkv.quorum.data.versions import (
     decode_state,
     encode_context,
     encode_state,
-    visible,
 )
+from raftkv.quorum.data import versions
+from raftkv.quorum.data.fingerprint import fingerprint
+from raftkv.quorum.data.versions import CONFLICTS, MAX_ACTORS, HybridClock, KeepSiblings, LastWriterWins, visible
 
 LWW, SIBLINGS = LastWriterWins(), KeepSiblings()
 

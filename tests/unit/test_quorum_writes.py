@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.formats.versions import Stamp
 from raftkv.quorum.coordination.targets import Target, Targets
 from raftkv.quorum.coordination.writes import WriteCoordinator
-from raftkv.quorum.data.versions import HybridClock, Stamp
+from raftkv.quorum.data.versions import HybridClock
 
 DECLINED = Refused(code=Code.DISK_FULL, detail="full")
 NEW, OLD = (False,), (True,)

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from raftkv.quorum.data.versions import State, decode_context
+from raftkv.formats.versions import State, decode_context
 
 _READS = ("get", "list")
 

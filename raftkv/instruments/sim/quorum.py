@@ -18,6 +18,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
+from raftkv.formats.versions import State
 from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Machine
@@ -32,7 +33,7 @@ from raftkv.instruments.sim.quorum_plan import draw as draw_quorum
 from raftkv.peers.greeting import Greeter
 from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.store import Store
-from raftkv.quorum.data.versions import CONFLICTS, State
+from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.gossip import CHANGING, Entry, Phase
 from raftkv.quorum.membership.members import remembered_members
 from raftkv.quorum.membership.ring import position

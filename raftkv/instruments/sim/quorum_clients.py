@@ -29,13 +29,13 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Answer, Membership, Outcome, Page, QuorumWritten, Record, Siblings, StampedAnswer
+from raftkv.formats.versions import State
 from raftkv.instruments.sim.clients import Client, Clients
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Machine
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import Asked, Promises, check_history
 from raftkv.instruments.sim.quorum_plan import QuorumPlan
-from raftkv.quorum.data.versions import State
 from raftkv.quorum.membership.gossip import Entry, Phase
 
 if TYPE_CHECKING:

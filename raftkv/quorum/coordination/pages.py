@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raftkv.core.errors import Code, Refused
-from raftkv.quorum.data.versions import State
+from raftkv.formats.versions import State
 
 Row = tuple[bytes, State]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raftkv.core.errors import Code, Refused
+from raftkv.formats.versions import State
 from raftkv.quorum.coordination.targets import Target, Targets
-from raftkv.quorum.data.versions import State
 
 Join = Callable[[State, State], State]
 

@@ -11,12 +11,13 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
 from raftkv.core.results import Answer, Missing, Record, Siblings, StampedAnswer
 from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.versions import State, Version, decode_state, encode_context, encode_state
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, Dispatch
 from raftkv.quorum.coordination.pages import PageCoordinator
 from raftkv.quorum.coordination.reads import ReadCoordinator
 from raftkv.quorum.coordination.targets import Target, Targets
-from raftkv.quorum.data.versions import State, Version, decode_state, encode_context, encode_state, visible
+from raftkv.quorum.data.versions import visible
 from raftkv.quorum.messages import Fetch, Fetched, FetchedPage, FetchPage
 
 

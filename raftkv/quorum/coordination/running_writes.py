@@ -18,11 +18,11 @@ from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Delete, Put
 from raftkv.core.results import Missing, OperationResult, StampedDelete, StampedPut
 from raftkv.formats.peers import MalformedMessageError, refused_by
+from raftkv.formats.versions import Stamp, Version, encode_state
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, SILENT, Dispatch, Group
 from raftkv.quorum.coordination.targets import Target, Targets
 from raftkv.quorum.coordination.writes import WriteCoordinator
-from raftkv.quorum.data.versions import Stamp, Version, encode_state
 from raftkv.quorum.messages import Declined, Event, EventDone, Rows, Store, StoreDone
 
 

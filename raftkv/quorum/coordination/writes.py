@@ -23,8 +23,8 @@ from collections.abc import Iterable, Sequence
 from operator import or_
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.formats.versions import Stamp
 from raftkv.quorum.coordination.targets import Target, Targets
-from raftkv.quorum.data.versions import Stamp
 
 
 class WriteCoordinator:

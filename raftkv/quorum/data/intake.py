@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from raftkv.core.errors import Code, Refused
+from raftkv.formats.versions import MalformedStateError, Seen, Stamp, State
 from raftkv.quorum.data.store import Joined, Store
-from raftkv.quorum.data.versions import HybridClock, MalformedStateError, Seen, Stamp, State
+from raftkv.quorum.data.versions import HybridClock
 from raftkv.quorum.settings import DISK_FULL, QuorumSettings
 
 

@@ -22,8 +22,9 @@ from typing import Final
 
 import msgspec
 
+from raftkv.formats.versions import MAX_VERSIONS, MalformedStateError, Seen, State, Version, decode_state
 from raftkv.quorum.data.fingerprint import FINGERPRINT_BYTES, fingerprint
-from raftkv.quorum.data.versions import MAX_VERSIONS, Conflicts, MalformedStateError, Seen, State, Version, decode_state
+from raftkv.quorum.data.versions import Conflicts
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.overlay import Overlay
 from raftkv.storage.engines.port import Engine

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, StartupError
+from raftkv.formats.versions import Seen, State, Version, encode_state
 from raftkv.quorum.data.rows import (
     DATA,
     HINTS,
@@ -29,7 +30,7 @@ from raftkv.quorum.data.rows import (
     order_key,
     target_of,
 )
-from raftkv.quorum.data.versions import Conflicts, Seen, State, Version, encode_state, visible
+from raftkv.quorum.data.versions import Conflicts, visible
 from raftkv.quorum.membership.ring import POSITION_BYTES, POSITIONS, Range
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.port import Engine, RowChange

@@ -13,10 +13,10 @@ from math import inf
 from typing import Final
 
 from raftkv.core.errors import Refused
+from raftkv.formats.versions import encode_state
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.store import Store as Replica
-from raftkv.quorum.data.versions import encode_state
 from raftkv.quorum.messages import Store, StoreDone
 
 BATCH_HINTS: Final = 256

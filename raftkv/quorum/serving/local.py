@@ -10,10 +10,11 @@ from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List, Read, StoreHere
 from raftkv.core.results import Answer, Stored
+from raftkv.formats.versions import Stamp, Version
 from raftkv.quorum.coordination.running_reads import answer_of, shown_of
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store
-from raftkv.quorum.data.versions import Conflicts, HybridClock, Stamp, Version
+from raftkv.quorum.data.versions import Conflicts, HybridClock
 
 AHEAD: Final = Refused(
     code=Code.BAD_REQUEST, detail="timestamp: further ahead of the agreed time than quorum.clock_ahead_s allows"

@@ -12,19 +12,11 @@ from dataclasses import dataclass, field
 
 from raftkv.core.errors import Refused
 from raftkv.formats.peers import refusal_of
+from raftkv.formats.versions import State, Version, decode_context, decode_state, encode_state
 from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store as Replica
-from raftkv.quorum.data.versions import (
-    Conflicts,
-    HybridClock,
-    State,
-    Version,
-    decode_context,
-    decode_state,
-    encode_state,
-    visible,
-)
+from raftkv.quorum.data.versions import Conflicts, HybridClock, visible
 from raftkv.quorum.messages import (
     NO_ANSWER,
     Declined,

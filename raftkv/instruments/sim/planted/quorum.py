@@ -11,6 +11,7 @@ from raftkv.core import identity
 from raftkv.core.errors import Code, Refused
 from raftkv.core.rules import FIRST_SIZES, Rule
 from raftkv.core.voters import Voters
+from raftkv.formats.versions import Seen, Stamp, State, Version
 from raftkv.instruments.sim.planted.standing import COMMON
 from raftkv.instruments.sim.planted.swaps import Remedy, Swap, always, around, gives, instead, rule, then
 from raftkv.quorum.cluster_time import ClusterTime
@@ -22,7 +23,7 @@ from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.rows import Held, StagedTable
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.upkeep import Upkeep
-from raftkv.quorum.data.versions import HybridClock, Seen, Stamp, State, Version, visible
+from raftkv.quorum.data.versions import HybridClock, visible
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.repair import exchange
