@@ -23,7 +23,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     """A key as it stands: its value, how often it was written since it was created, and the revisions of both ends.
 
     ``version`` counts from 1 at creation. ``expires_at_ms`` is on the machine's clock (milliseconds since the epoch),
-    0 for never. In quorum mode the three numbers are the counter of the stamp and ``node`` is the other half of it.
+    0 for never.
     """
 
     key: bytes
@@ -32,7 +32,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     create_revision: int
     mod_revision: int
     expires_at_ms: int = 0
-    node: str = ""
+
+
+class StampedRecord(Record, frozen=True, kw_only=True, array_like=True, tag="stamped_record", gc=False):
+    """All three numbers are the stamp's counter."""
+
+    node: str
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="missing", gc=False):
@@ -89,7 +94,8 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     key: bytes
 
 
-OperationResult = PutDone | StampedPut | DeleteDone | StampedDelete | Record | Missing | Mismatch | Withheld
+AnyRecord = Record | StampedRecord
+OperationResult = PutDone | StampedPut | DeleteDone | StampedDelete | AnyRecord | Missing | Mismatch | Withheld
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="written"):
@@ -117,7 +123,7 @@ class QuorumWritten(Written, frozen=True, kw_only=True, array_like=True, tag="qu
 class Page(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="page"):
     """Records in key order; ``next_start`` is where the next page begins, ``None`` when this was the last."""
 
-    records: tuple[Record, ...]
+    records: tuple[AnyRecord, ...]
     next_start: bytes | None
 
 
@@ -125,7 +131,7 @@ class Siblings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     """Concurrent values of one key, oldest stamp first; a write with the answer's ``context`` replaces all of them."""
 
     key: bytes
-    records: tuple[Record, ...]
+    records: tuple[StampedRecord, ...]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="answer"):
@@ -135,7 +141,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="an
     in the state that was read; ``None`` if nothing is known. ``replicas`` are the nodes that were asked and answered.
     """
 
-    content: Record | Missing | Page | Siblings
+    content: AnyRecord | Missing | Page | Siblings
     consistency: Consistency
     revision: int
     replicas: tuple[str, ...] = ()

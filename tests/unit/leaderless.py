@@ -33,12 +33,12 @@ from raftkv.core.results import (
     PeerStatus,
     QuorumStatus,
     QuorumWritten,
-    Record,
     Repaired,
     Siblings,
     StampedAnswer,
     StampedDelete,
     StampedPut,
+    StampedRecord,
     Stored,
     Transfer,
 )
@@ -54,7 +54,7 @@ class LeaderlessReplicator:
 
     def __init__(self) -> None:
         self.submitted: list[Any] = []
-        self.records: dict[bytes, tuple[Record, ...]] = {}
+        self.records: dict[bytes, tuple[StampedRecord, ...]] = {}
         self.counter = 0
         self.sizes = (3, 2, 2)
         self.level_at_s: float | None = None
@@ -109,10 +109,12 @@ class LeaderlessReplicator:
             repaired_keys=7,
         )
 
-    def _record(self, key: bytes, value: bytes) -> Record:
+    def _record(self, key: bytes, value: bytes) -> StampedRecord:
         self.counter += 1
         number = self.counter
-        return Record(key=key, value=value, version=number, create_revision=number, mod_revision=number, node="n2")
+        return StampedRecord(
+            key=key, value=value, version=number, create_revision=number, mod_revision=number, node="n2"
+        )
 
     def _carry_out(self, request: Any) -> Any:
         if isinstance(request, Write):

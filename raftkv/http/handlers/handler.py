@@ -35,6 +35,7 @@ from raftkv.core.results import (
     StampedAnswer,
     StampedDelete,
     StampedPut,
+    StampedRecord,
     Status,
     Written,
 )
@@ -44,7 +45,7 @@ from raftkv.http.door.admission import Admission
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
-_STAMPED = StampedPut | StampedDelete | Record
+_STAMPED = StampedPut | StampedDelete | StampedRecord
 _CONSISTENCY, _REVISION, _DURABILITY = names.CONSISTENCY.raw, names.REVISION.raw, names.DURABILITY.raw
 
 
@@ -242,7 +243,7 @@ def siblings(found: Siblings, headers: Headers, context: Context) -> HttpRespons
     """Several writers did not know of each other: every value, for the reader to choose, oldest stamp first."""
     shown = [
         Sibling(
-            value_to_json(record.value), record.version, record.mod_revision, writer(record), ttl_left(record, context)
+            value_to_json(record.value), record.version, record.mod_revision, record.node, ttl_left(record, context)
         )
         for record in found.records
     ]

@@ -9,7 +9,7 @@ import msgspec
 from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
-from raftkv.core.results import Answer, Missing, Record, Siblings, StampedAnswer
+from raftkv.core.results import Answer, Missing, Siblings, StampedAnswer, StampedRecord
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.versions import State, Version, decode_state, encode_context, encode_state
 from raftkv.quorum import messages
@@ -21,10 +21,10 @@ from raftkv.quorum.data.versions import visible
 from raftkv.quorum.messages import Fetch, Fetched, FetchedPage, FetchPage
 
 
-def record_of(key: bytes, version: Version, *, with_value: bool = True) -> Record:
+def record_of(key: bytes, version: Version, *, with_value: bool = True) -> StampedRecord:
     """A version as clients see it: its counter is its version and its revision."""
     assert version.value is not None
-    return Record(
+    return StampedRecord(
         key=key,
         value=version.value if with_value else b"",
         version=version.counter,
@@ -35,7 +35,7 @@ def record_of(key: bytes, version: Version, *, with_value: bool = True) -> Recor
     )
 
 
-def shown_of(rows: Iterable[tuple[bytes, State]], now_ms: int, *, keys_only: bool) -> Iterator[Record]:
+def shown_of(rows: Iterable[tuple[bytes, State]], now_ms: int, *, keys_only: bool) -> Iterator[StampedRecord]:
     """What a list shows of ``rows``: of each key the newest value that is visible."""
     for key, state in rows:
         versions = visible(state, now_ms)
@@ -50,7 +50,7 @@ def answer_of(
     if state is None:
         return Answer(content=Missing(key=key), consistency=consistency, revision=0, replicas=replicas)
     records = tuple(record_of(key, version) for version in visible(state, now_ms))
-    content: Record | Missing | Siblings
+    content: StampedRecord | Missing | Siblings
     if not records:
         content = Missing(key=key)
     else:
