@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from raftkv.api.paths import BATCH, KEY, filled
 from raftkv.instruments.load.dialect import http_request, json_post
 
 VALUE_MARK = b"bench-value-"
@@ -63,13 +64,13 @@ class RaftkvDialect:
 
     def puts(self, pairs: Sequence[Pair]) -> Load:
         """``PUT /kv/{key}``, raw bytes."""
-        requests = [http_request("PUT", f"/kv/{key}", value.encode()) for key, value in pairs]
+        requests = [http_request("PUT", filled(KEY, key), value.encode()) for key, value in pairs]
         return Load(requests=requests, check=lambda status, body: status in (200, 201) and b'"revision"' in body)
 
     def gets(self, keys: Sequence[str], *, local: bool) -> Load:
         """``GET /kv/{key}``, raw bytes."""
         suffix = "?consistency=local" if local else ""
-        requests = [http_request("GET", f"/kv/{key}{suffix}") for key in keys]
+        requests = [http_request("GET", filled(KEY, key) + suffix) for key in keys]
         return Load(requests=requests, check=lambda status, body: status == 200 and body.startswith(VALUE_MARK))
 
     def batches(self, pairs: Sequence[Pair], size: int) -> Load:
@@ -77,7 +78,7 @@ class RaftkvDialect:
         requests = []
         for start in range(0, len(pairs), size):
             operations = [{"op": "put", "key": key, "value": value} for key, value in pairs[start : start + size]]
-            requests.append(json_post("/batch", {"operations": operations}))
+            requests.append(json_post(BATCH, {"operations": operations}))
         return Load(requests=requests, operations_per_request=size, check=_batch_check)
 
 

@@ -16,6 +16,7 @@ from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
 from raftkv.http.door.browsers import BrowserGuard
 from raftkv.http.door.carrying import (
+    AsgiApplication,
     Bodies,
     IncompleteError,
     Message,
@@ -46,7 +47,7 @@ _LIVEZ, _STATUS, _METRICS = (path.encode() for path in (paths.LIVEZ, paths.STATU
 log = logging.getLogger("raftkv.proxy")
 
 
-class Application:
+class Application(AsgiApplication):
     """See the module. ``monotonic_s`` is the clock of deadlines; ``hosts`` are names that the proxy answers to."""
 
     def __init__(
@@ -69,30 +70,19 @@ class Application:
         self._waiting = 0
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request, or the life of the worker."""
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1003})
+    async def begin(self) -> None:
+        """Learn who is behind it, and keep asking."""
+        await self._cluster.refresh()
+        self._refreshing = asyncio.get_running_loop().create_task(self._cluster.keep_fresh())
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await self._cluster.refresh()
-                self._refreshing = asyncio.get_running_loop().create_task(self._cluster.keep_fresh())
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                if self._refreshing is not None:
-                    self._refreshing.cancel()
-                self._cluster.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+    def end(self) -> None:
+        """Ask no more."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        self._cluster.close()
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        """See ``AsgiApplication``."""
         method, now_s = scope["method"], self._monotonic_s()
         self._waiting += 1
         try:

@@ -22,6 +22,7 @@ from raftkv.http.app import create_app
 from raftkv.http.door import bridge
 from raftkv.http.door.browsers import BrowserGuard
 from raftkv.http.door.carrying import (
+    AsgiApplication,
     Bodies,
     IncompleteError,
     Message,
@@ -75,7 +76,7 @@ class HotRoutes:
         return self._below.get((method, path[: path.find(b"/", 1) + 1]))
 
 
-class Application:
+class Application(AsgiApplication):
     """The ASGI application of one worker, which answers to the names ``hosts`` besides loopback names and addresses.
 
     ``start`` runs before the first request, ``stop`` after the last.
@@ -104,29 +105,18 @@ class Application:
         self._browsers = BrowserGuard(hosts)
         self._value_limit = context.limits.max_value_bytes
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request, or the life of the worker."""
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1003})
+    async def begin(self) -> None:
+        """Call ``start``."""
+        if self._start is not None:
+            await self._start()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                if self._start is not None:
-                    await self._start()
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                if self._stop is not None:
-                    self._stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+    def end(self) -> None:
+        """Call ``stop``."""
+        if self._stop is not None:
+            self._stop()
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        """See ``AsgiApplication``."""
         started_s = monotonic()
         method, path = scope["method"], normal_path(scope["raw_path"])
         route = self._hot.find(method, path)

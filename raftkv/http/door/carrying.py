@@ -1,4 +1,4 @@
-"""How one HTTP request comes in over ASGI, and how its response goes out. Knows no route.
+"""How a worker lives and one HTTP request comes in over ASGI, and how its response goes out. Knows no route.
 
 Rules: a body that did not arrive whole is no body; one that is too large is refused as soon as that is known, and what
 still comes of it is read for a while, so that its sender sees the answer instead of a reset.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -29,6 +30,35 @@ HEALTH_PATHS: Final = paths.raw(paths.LIVEZ, paths.READYZ, paths.HEALTH, paths.M
 
 _CLOSE: Final = (b"connection", b"close")
 _UNRESERVED = re.compile(rb"%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
+
+
+class AsgiApplication(ABC):
+    """What a worker runs: ``begin`` comes before the first request, ``end`` after the last."""
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the worker."""
+        if scope["type"] == "http":
+            await self.serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            while (await receive())["type"] == "lifespan.startup":
+                await self.begin()
+                await send({"type": "lifespan.startup.complete"})
+            self.end()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Make ready."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Give back what was taken."""
+
+    @abstractmethod
+    async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, exactly once."""
 
 
 class IncompleteError(Exception):
