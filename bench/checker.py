@@ -19,7 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from raftkv.instruments.lab.checker import GaveUp, Linearizable, NotLinearizable, check
-from raftkv.instruments.lab.history import Action, CompareAndSet, Delete, Get, History, Operation, Outcome, Put, Result
+from raftkv.instruments.lab.history import (
+    Action,
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+    Result,
+)
 
 MEAN_NS = 2_000_000
 
@@ -52,7 +62,7 @@ class Registers:
         """Let all clients run until there are enough operations; bounded by their number."""
         return History(self._told_falsely(list(self._operations())))
 
-    def _operations(self) -> Iterator[Operation]:
+    def _operations(self) -> Iterator[ObservedOperation]:
         # An operation is three events: a client begins it, the register does it, the client hears of it and goes on.
         events: list[tuple[float, int, int, Action | None]] = []
         for client in range(self._traffic.clients):
@@ -69,9 +79,9 @@ class Registers:
                 continue
             key = b"key %d" % self._random.randrange(self._traffic.keys)
             returned_ns = now_ns + self._random.expovariate(2 / MEAN_NS)
-            is_unknown = not isinstance(action, Get) and self._random.random() < self._traffic.unknown_share
+            is_unknown = not isinstance(action, GetAction) and self._random.random() < self._traffic.unknown_share
             result = self._perform(key, action) if not is_unknown or self._random.random() < 0.5 else None
-            yield Operation(
+            yield ObservedOperation(
                 client=client,
                 key=key,
                 action=action,
@@ -89,22 +99,22 @@ class Registers:
         value = b"%d" % (self._random.randrange(self._traffic.values) if self._traffic.values else self._written_count)
         kind = self._random.random()
         if kind < 0.5:
-            return Get()
+            return GetAction()
         if kind < 0.75:
-            return Put(value)
+            return PutAction(value)
         if kind < 0.8:
-            return Delete()
+            return DeleteAction()
         return CompareAndSet(self._random.choice([*self._values.values(), None]), value)
 
     def _perform(self, key: bytes, action: Action) -> Result:
         state = self._values.get(key)
         match action:
-            case Get():
+            case GetAction():
                 return state
-            case Put(value):
+            case PutAction(value):
                 self._values[key] = value
                 return None
-            case Delete():
+            case DeleteAction():
                 self._values[key] = None
                 return state is not None
             case CompareAndSet(expected, value):
@@ -112,8 +122,8 @@ class Registers:
                     self._values[key] = value
                 return state == expected
 
-    def _told_falsely(self, operations: list[Operation]) -> list[Operation]:
-        reads = [index for index, operation in enumerate(operations) if isinstance(operation.action, Get)]
+    def _told_falsely(self, operations: list[ObservedOperation]) -> list[ObservedOperation]:
+        reads = [index for index, operation in enumerate(operations) if isinstance(operation.action, GetAction)]
         early, late = reads[: len(reads) // 2], reads[len(reads) * 4 // 5 :]
         for index in self._random.sample(late, self._traffic.lies):
             same_key = [operations[other] for other in early if operations[other].key == operations[index].key]

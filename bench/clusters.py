@@ -13,7 +13,7 @@ import msgspec
 
 from bench.dialects import Dialect, EtcdDialect, RaftkvDialect
 from bench.processes import Process
-from raftkv.instruments.load.engine import Server
+from raftkv.instruments.load.engine import LoadTarget
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import LocalNodes, loopback_sites, wait_until
 from raftkv.instruments.local.processes import descendants, parents
@@ -53,11 +53,11 @@ class Measured(LocalNodes):
         found = {node: self.standing(node) for node in self.nodes}
         return {node: standing for node, standing in found.items() if standing is not None}
 
-    def servers(self) -> list[Server]:
+    def servers(self) -> list[LoadTarget]:
         """Where the nodes are, the leader first."""
         standings = self.standings()
         ordered = sorted(self.nodes, key=lambda node: node not in standings or not standings[node].leads)
-        return [Server(self.sites[node].http.host, self.sites[node].http.port) for node in ordered]
+        return [LoadTarget(self.sites[node].http.host, self.sites[node].http.port) for node in ordered]
 
     def parts(self) -> list[Process]:
         """All processes of the cluster that run now; here one for each node."""

@@ -22,7 +22,7 @@ import msgspec
 
 from raftkv.core.config import QuorumSection
 from raftkv.instruments.sim.schedule import Schedule
-from raftkv.quorum.membership.gossip import Entry, GossipMessage, Membership, Phase, Sizes
+from raftkv.quorum.membership.gossip import AgreedSizes, Entry, GossipMessage, Membership, Phase
 from raftkv.quorum.messages import Gossip, encode, frame
 
 LATENCY_S = 0.001
@@ -122,7 +122,7 @@ class Simulation:
         node = Membership(
             msgspec.structs.replace(entry, generation=GENERATION_MS),
             known,
-            Sizes(0, "", settings.n, settings.r, settings.w),
+            AgreedSizes(0, "", settings.n, settings.r, settings.w),
             suspect_after_s=settings.suspect_after_s,
             down_after_s=settings.down_after_s,
             now_s=self.now_s,

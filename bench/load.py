@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from bench.dialects import Check, Load
-from raftkv.instruments.load.engine import Call, ClosedLoop, Failure, Server, Times, drive
+from raftkv.instruments.load.engine import ClosedLoop, Failure, LoadCall, LoadTarget, Times, drive
 from raftkv.instruments.load.plan import LoadError
 from raftkv.instruments.load.pour import Answer, Pour
 from raftkv.instruments.load.result import latency
@@ -60,11 +60,11 @@ class _Rounds:
         self.errors = 0
         self.first_error = ""
 
-    def begin(self, client: int, began_s: float) -> Call:  # noqa: ARG002  see Work
+    def begin(self, client: int, began_s: float) -> LoadCall:  # noqa: ARG002  see Work
         position = self._positions[client] = (self._positions[client] + 1) % len(self._load.requests)
-        return Call(request=self._load.requests[position], server=client % self._servers)
+        return LoadCall(request=self._load.requests[position], server=client % self._servers)
 
-    def answered(self, call: Call, status: int, body: bytes, times: Times) -> bool:  # noqa: ARG002  see Work
+    def answered(self, call: LoadCall, status: int, body: bytes, times: Times) -> bool:  # noqa: ARG002  see Work
         if not self._load.check(status, body):
             self._count_error(f"status {status}: {body[:200]!r}")
             return False
@@ -72,7 +72,7 @@ class _Rounds:
             self.latencies_s.append(times.ended_s - times.began_s)
         return True
 
-    def failed(self, call: Call, failure: Failure, times: Times) -> None:  # noqa: ARG002  see Work
+    def failed(self, call: LoadCall, failure: Failure, times: Times) -> None:  # noqa: ARG002  see Work
         self._count_error(failure.detail)
 
     def _count_error(self, reason: str) -> None:
@@ -82,7 +82,7 @@ class _Rounds:
 
 
 async def measure(
-    servers: Sequence[Server], load: Load, seconds: float, cluster_cpu_s: Callable[[], float], *, clients: int
+    servers: Sequence[LoadTarget], load: Load, seconds: float, cluster_cpu_s: Callable[[], float], *, clients: int
 ) -> Measurement:
     """Drive ``load`` by ``clients``, spread evenly over ``servers``, for ``seconds`` after a warm-up."""
     begin_s = time.perf_counter() + WARM_UP_S
@@ -129,17 +129,17 @@ def _summary(rounds: _Rounds, load: Load, seconds: float, client_cores: float, c
     )
 
 
-async def pour(servers: Sequence[Server], requests: Iterable[bytes], check: Check, *, clients: int = 0) -> int:
+async def pour(servers: Sequence[LoadTarget], requests: Iterable[bytes], check: Check, *, clients: int = 0) -> int:
     """Send every request once, by ``clients`` or one for each server, and return how many there were.
 
     A refused or broken one is repeated, which is harmless since all are plain puts; raises ``LoadError`` when one keeps
     failing.
     """
 
-    def call(request: bytes, turn: int, began_s: float) -> Call:  # noqa: ARG001  see Pour
-        return Call(request=request, server=turn % len(servers))
+    def call(request: bytes, turn: int, began_s: float) -> LoadCall:  # noqa: ARG001  see Pour
+        return LoadCall(request=request, server=turn % len(servers))
 
-    def judge(call: Call, answer: Answer, times: Times) -> Failure | None:  # noqa: ARG001  see Pour
+    def judge(call: LoadCall, answer: Answer, times: Times) -> Failure | None:  # noqa: ARG001  see Pour
         if isinstance(answer, Failure):
             return answer
         status, body = answer

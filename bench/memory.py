@@ -25,7 +25,7 @@ from bench.dialects import Pair, pairs
 from bench.load import pour
 from bench.processes import Memory
 from bench.surroundings import Surroundings, data_dir_option, json_option, observe, run_at, store
-from raftkv.instruments.load.engine import Server
+from raftkv.instruments.load.engine import LoadTarget
 from raftkv.instruments.local.nodes import ClusterError
 
 CONNECTIONS = 6
@@ -105,7 +105,7 @@ async def _sample(cluster: Measured, all_pairs: Sequence[Pair]) -> None:
     load = cluster.dialect.gets(keys, local=True)
     for node in cluster.nodes:
         http = cluster.sites[node].http
-        await pour([Server(http.host, http.port)], load.requests, load.check)
+        await pour([LoadTarget(http.host, http.port)], load.requests, load.check)
 
 
 def _disk_bytes(home: Path, node_id: str) -> int:

@@ -69,7 +69,7 @@ class Sibling(msgspec.Struct, frozen=True):
     ttl_left: TtlLeft = msgspec.UNSET
 
 
-class SiblingsFound(msgspec.Struct, frozen=True):
+class SiblingsAnswer(msgspec.Struct, frozen=True):
     """The concurrent values of a key, oldest stamp first; a write with their ``Raftkv-Context`` replaces all."""
 
     key: str
@@ -249,7 +249,7 @@ class Member(msgspec.Struct, frozen=True):
     hints: int | msgspec.UnsetType = msgspec.UNSET
 
 
-class Members(msgspec.Struct, frozen=True):
+class MemberList(msgspec.Struct, frozen=True):
     """The members, and who leads them, or how keys are placed on them."""
 
     members: list[Member]

@@ -9,40 +9,40 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.errors import Applied, Code
+from raftkv.core.errors import Code, Effect
 
 
-class Kind(msgspec.Struct, frozen=True):
+class ProblemKind(msgspec.Struct, frozen=True):
     """How one code looks from outside; ``retry_after_s`` is the hint where nobody gives a better one."""
 
     status: int
     title: str
-    applied: Applied = Applied.NO
+    applied: Effect = Effect.NO
     retry_after_s: int | None = None
 
 
-TABLE: Final[dict[Code, Kind]] = {
-    Code.BAD_REQUEST: Kind(400, "Bad request"),
-    Code.NOT_SUPPORTED: Kind(400, "Not supported"),
-    Code.UNAUTHENTICATED: Kind(401, "Unauthenticated"),
-    Code.FORBIDDEN: Kind(403, "Forbidden"),
-    Code.CROSS_SITE: Kind(403, "Cross-site request"),
-    Code.NOT_FOUND: Kind(404, "Not found"),
-    Code.UNKNOWN_ROUTE: Kind(404, "Unknown route"),
-    Code.METHOD_NOT_ALLOWED: Kind(405, "Method not allowed"),
-    Code.PRECONDITION_FAILED: Kind(412, "Precondition failed"),
-    Code.VALUE_TOO_LARGE: Kind(413, "Value too large"),
-    Code.KEY_TOO_LARGE: Kind(414, "Key too large"),
-    Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "Unsupported media type"),
-    Code.EXPECTATION_FAILED: Kind(417, "Expectation failed"),
-    Code.MISDIRECTED: Kind(421, "Misdirected request"),
-    Code.HEADERS_TOO_LARGE: Kind(431, "Headers too large"),
-    Code.NOT_IMPLEMENTED: Kind(501, "Not implemented"),
-    Code.OVERLOADED: Kind(429, "Overloaded", retry_after_s=1),
-    Code.NO_LEADER: Kind(503, "No leader", retry_after_s=1),
-    Code.QUORUM_UNREACHABLE: Kind(503, "Quorum unreachable", retry_after_s=1),
-    Code.DISK_FULL: Kind(503, "Disk full", retry_after_s=10),
-    Code.OUTCOME_UNKNOWN: Kind(504, "Outcome unknown", Applied.UNKNOWN),
+TABLE: Final[dict[Code, ProblemKind]] = {
+    Code.BAD_REQUEST: ProblemKind(400, "Bad request"),
+    Code.NOT_SUPPORTED: ProblemKind(400, "Not supported"),
+    Code.UNAUTHENTICATED: ProblemKind(401, "Unauthenticated"),
+    Code.FORBIDDEN: ProblemKind(403, "Forbidden"),
+    Code.CROSS_SITE: ProblemKind(403, "Cross-site request"),
+    Code.NOT_FOUND: ProblemKind(404, "Not found"),
+    Code.UNKNOWN_ROUTE: ProblemKind(404, "Unknown route"),
+    Code.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
+    Code.PRECONDITION_FAILED: ProblemKind(412, "Precondition failed"),
+    Code.VALUE_TOO_LARGE: ProblemKind(413, "Value too large"),
+    Code.KEY_TOO_LARGE: ProblemKind(414, "Key too large"),
+    Code.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "Unsupported media type"),
+    Code.EXPECTATION_FAILED: ProblemKind(417, "Expectation failed"),
+    Code.MISDIRECTED: ProblemKind(421, "Misdirected request"),
+    Code.HEADERS_TOO_LARGE: ProblemKind(431, "Headers too large"),
+    Code.NOT_IMPLEMENTED: ProblemKind(501, "Not implemented"),
+    Code.OVERLOADED: ProblemKind(429, "Overloaded", retry_after_s=1),
+    Code.NO_LEADER: ProblemKind(503, "No leader", retry_after_s=1),
+    Code.QUORUM_UNREACHABLE: ProblemKind(503, "Quorum unreachable", retry_after_s=1),
+    Code.DISK_FULL: ProblemKind(503, "Disk full", retry_after_s=10),
+    Code.OUTCOME_UNKNOWN: ProblemKind(504, "Outcome unknown", Effect.UNKNOWN),
 }
 
 INTERNAL_ERROR: Final = "internal_error"
@@ -66,7 +66,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_definite(self) -> bool:
         """Was nothing applied, and will nothing be? In doubt it is unknown."""
-        return self.applied == Applied.NO
+        return self.applied == Effect.NO
 
 
 ALWAYS: Final = ("title", "status", "detail", "code", "applied")

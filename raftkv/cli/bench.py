@@ -18,18 +18,18 @@ import click
 import msgspec
 
 from raftkv.cli import connection, exits
-from raftkv.cli.connection import Connection
+from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.kinds import Duration
 from raftkv.cli.tables import print_figures, print_text
-from raftkv.instruments.load.plan import Distribution, LoadError, Plan, parse_ratio
+from raftkv.instruments.load.plan import Distribution, LoadError, LoadPlan, parse_ratio
 
 if TYPE_CHECKING:
-    from raftkv.instruments.load.engine import Server
+    from raftkv.instruments.load.engine import LoadTarget
     from raftkv.instruments.load.result import Result
     from raftkv.instruments.load.run import Progress
 
 ETCD_SERVERS: Final = ("http://127.0.0.1:2379",)
-DEFAULTS: Final = Plan()
+DEFAULTS: Final = LoadPlan()
 ASK_S: Final = 2.0
 """How long a server may take to say what it is."""
 
@@ -96,7 +96,7 @@ def bench(
         timeout_s = link.timeout_s or DEFAULTS.timeout_s
         plan = msgspec.convert(
             {**given, "ratio": parse_ratio(ratio), "distribution": given["distribution"], "timeout_s": timeout_s},
-            type=Plan,
+            type=LoadPlan,
         )
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from None
@@ -113,7 +113,7 @@ def bench(
     return exits.DONE if result.latency else exits.UNAVAILABLE
 
 
-def _run(plan: Plan, link: Connection, *, etcd: bool) -> Result:
+def _run(plan: LoadPlan, link: ConnectionOptions, *, etcd: bool) -> Result:
     try:
         import uvloop  # noqa: PLC0415  commands load what they use
 
@@ -143,7 +143,7 @@ def _run(plan: Plan, link: Connection, *, etcd: bool) -> Result:
         raise
 
 
-def _heading(plan: Plan, link: Connection, urls: tuple[str, ...], *, etcd: bool) -> str:
+def _heading(plan: LoadPlan, link: ConnectionOptions, urls: tuple[str, ...], *, etcd: bool) -> str:
     from raftkv.core.errors import RaftkvError  # noqa: PLC0415
     from raftkv.instruments.load import report  # noqa: PLC0415
 
@@ -157,13 +157,13 @@ def _heading(plan: Plan, link: Connection, urls: tuple[str, ...], *, etcd: bool)
         return report.heading(plan, urls, "mode unknown", None)
 
 
-def _server(url: str) -> Server:
-    from raftkv.instruments.load.engine import Server  # noqa: PLC0415
+def _server(url: str) -> LoadTarget:
+    from raftkv.instruments.load.engine import LoadTarget  # noqa: PLC0415
 
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
     assert parts.hostname is not None
-    return Server(parts.hostname, parts.port or (443 if is_tls else 80), is_tls)
+    return LoadTarget(parts.hostname, parts.port or (443 if is_tls else 80), is_tls)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_TIMEOUT_S = 5.0
 
 
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What was given on the command line; ``None`` and empty mean: not given."""
 
     server: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     wait: bool = False
     cacert: Path | None = None
 
-    def over(self, outer: Connection) -> Connection:
+    def over(self, outer: ConnectionOptions) -> ConnectionOptions:
         """These choices, and where there are none, those of ``outer``."""
-        return Connection(
+        return ConnectionOptions(
             server=self.server or (() if self.config else outer.server),
             config=self.config or outer.config,
             timeout_s=self.timeout_s or outer.timeout_s,
@@ -43,7 +43,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             cacert=self.cacert or outer.cacert,
         )
 
-    def patient(self) -> Connection:
+    def patient(self) -> ConnectionOptions:
         """The same without a bound of its own on time, for what is asked on top of the command."""
         return msgspec.structs.replace(self, timeout_s=None)
 
@@ -129,8 +129,8 @@ def options(command: Command) -> Command:
     return command
 
 
-def chosen(context: click.Context, given: dict[str, Any]) -> Connection:
+def chosen(context: click.Context, given: dict[str, Any]) -> ConnectionOptions:
     """The connection of a command: what it was given over what ``raftkv`` was given; takes it out of ``given``."""
     names = ("server", "config", "timeout_s", "wait", "cacert")
-    own = Connection(**{name: given.pop(name) for name in names})
-    return own.over(context.obj) if isinstance(context.obj, Connection) else own
+    own = ConnectionOptions(**{name: given.pop(name) for name in names})
+    return own.over(context.obj) if isinstance(context.obj, ConnectionOptions) else own

@@ -15,7 +15,7 @@ import sys
 from typing import Final
 
 from raftkv.cli.output import OutputError, printable
-from raftkv.core.errors import Applied, Code, RaftkvError, StartupError, UsageError
+from raftkv.core.errors import Code, Effect, RaftkvError, StartupError, UsageError
 
 DONE: Final = 0
 NOT_FOUND: Final = 1
@@ -65,7 +65,7 @@ def exit_status(error: Exception) -> int:
         sys.stderr.write(f"{one_line(str(error))}\n")  # it begins with the file or the node it is about
         return USAGE
     if isinstance(error, RaftkvError):
-        if error.applied == Applied.UNKNOWN:
+        if error.applied == Effect.UNKNOWN:
             complain(f"outcome unknown: {error.detail}")
             return UNKNOWN
         complain(error.detail.replace("acks: ", "--w: ", 1) if error.detail.startswith("acks: ") else error.detail)

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from raftkv.cli import connection, exits, output
-from raftkv.cli.connection import Connection
+from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.tables import print_table
 
 COLUMNS: Final = ("node", "state", "zone", "share", "reached", "http", "peer")
@@ -90,7 +90,7 @@ def repair(context: click.Context, /, node: str | None, *, as_json: bool, **give
     return exits.DONE if is_whole else exits.UNAVAILABLE
 
 
-def _repair(link: Connection, server: str) -> dict[str, Any]:
+def _repair(link: ConnectionOptions, server: str) -> dict[str, Any]:
     from raftkv.core.errors import Code, RaftkvError  # noqa: PLC0415  commands load what they use
 
     with link.client((server,), timeout_s=link.timeout_s or REPAIR_S, retry=False, proves=True) as client:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from raftkv.cli import connection, exits
-from raftkv.cli.connection import DEFAULT_TIMEOUT_S, Connection
+from raftkv.cli.connection import DEFAULT_TIMEOUT_S, ConnectionOptions
 
 LISTEN = "127.0.0.1:8000"
 
@@ -31,7 +31,7 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
     address = parse_address(listen)
     if config_file is not None:
         given["config"] = config_file
-    link: Connection = connection.chosen(context, given)
+    link: ConnectionOptions = connection.chosen(context, given)
     servers = link.servers()
     run_proxy(
         address,

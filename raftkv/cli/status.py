@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from raftkv.cli import advice, connection, exits, output, ring
-from raftkv.cli.connection import Connection
+from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.tables import print_table
 
 COLUMNS: Final = ("node", "role", "term", "leader", "commit", "applied", "revision", "peers", "stale", "address")
@@ -54,7 +54,7 @@ def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: A
     return exits.UNAVAILABLE
 
 
-def _follow(link: Connection, *, as_json: bool) -> int:
+def _follow(link: ConnectionOptions, *, as_json: bool) -> int:
     """Print a line for each status of the first server that answers, until the stream breaks off."""
     with link.client() as client:
         for found in client.follow():
@@ -76,7 +76,7 @@ def _line(found: dict[str, Any]) -> str:
     return output.printable("  ".join(parts))
 
 
-def survey(link: Connection) -> list[dict[str, Any]]:
+def survey(link: ConnectionOptions) -> list[dict[str, Any]]:
     """Ask the given servers, then the peers that they name and that were not asked yet."""
     servers = link.servers()
     with ThreadPoolExecutor(min(len(servers), MAX_NODES)) as pool:
@@ -106,7 +106,7 @@ def _scheme(servers: tuple[str, ...]) -> str:
     return servers[0].partition("://")[0]
 
 
-def _ask(link: Connection, server: str) -> dict[str, Any]:
+def _ask(link: ConnectionOptions, server: str) -> dict[str, Any]:
     """One node's status, how stale its own copy is, and where it was asked; or why there is no answer."""
     from raftkv.core.errors import RaftkvError  # noqa: PLC0415  commands load what they use
 

@@ -23,7 +23,7 @@ import msgspec
 from raftkv.client.calls import Call, ExchangeError, LostError
 from raftkv.client.errors import UNREACHABLE, Setback, judge
 from raftkv.client.http1 import HttpAnswer
-from raftkv.client.servers import Rounds, attempt_s, told_together
+from raftkv.client.servers import ServerRounds, attempt_s, told_together
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 
 
@@ -67,7 +67,7 @@ class Attempts:
         ``deadline_s`` is on the clock ``now_s``. Raises what the caller is to be told when there is no more to do.
         """
         remaining_s = max(0.0, deadline_s - now_s())
-        rounds, attempts, place = Rounds(len(self.servers)), 0, self._preferred
+        rounds, attempts, place = ServerRounds(len(self.servers)), 0, self._preferred
         doubt: IndefiniteError | None = None
         told: RaftkvError | None = None
         silent: dict[str, Setback] = {}

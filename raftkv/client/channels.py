@@ -269,7 +269,7 @@ def _remaining_s(deadline_s: float) -> float:
     return remaining_s
 
 
-class Stream:
+class AnswerStream:
     """An answer whose body is taken as it comes: iterate over it once, in any one of the three ways."""
 
     def __init__(self, channel: Channel, head: HttpAnswer, silence_s: float) -> None:

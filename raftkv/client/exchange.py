@@ -26,7 +26,7 @@ from raftkv.client.calls import (
     unanswered,
     unconnected,
 )
-from raftkv.client.channels import Channel, Channels, Stream, what_else
+from raftkv.client.channels import AnswerStream, Channel, Channels, what_else
 from raftkv.client.errors import Setback, not_found
 from raftkv.client.http1 import AnswerError, HttpAnswer
 from raftkv.client.reach import Host, UnopenedError, host_of, is_close_without_a_word, trusting
@@ -53,7 +53,7 @@ class Exchange:
         return self._persist(call, deadline_s, lambda attempt: self._judged(call, attempt))
 
     @contextlib.contextmanager
-    def open(self, call: Call, deadline_s: float, silence_s: float) -> Iterator[Stream]:
+    def open(self, call: Call, deadline_s: float, silence_s: float) -> Iterator[AnswerStream]:
         """Ask until there is the head of an answer that stands, or raise, and give its body as it comes.
 
         ``silence_s`` is the longest that nothing may come. The connection is the stream's until the context is left.
@@ -95,10 +95,10 @@ class Exchange:
             return unreached(error, is_read=call.is_read)
         return judged(answer, attempt.server, is_read=call.is_read) or answer
 
-    def _opened(self, call: Call, attempt: Attempt, silence_s: float, outer: ExitStack) -> Stream | Setback:
+    def _opened(self, call: Call, attempt: Attempt, silence_s: float, outer: ExitStack) -> AnswerStream | Setback:
         host, deadline_s = self._hosts[attempt.server], time.monotonic() + attempt.timeout_s
 
-        def ask() -> Stream | Setback:
+        def ask() -> AnswerStream | Setback:
             request = request_of(call, host, attempt.timeout_s, self._prover)
             with ExitStack() as stack:
                 channel = stack.enter_context(self._channels.lend(host, deadline_s))
@@ -106,7 +106,7 @@ class Exchange:
                 head = _heard(channel, request, deadline_s, lambda: channel.begin(call.method, deadline_s))
                 if head.status == 200:
                     outer.push(stack.pop_all())
-                    return Stream(channel, head, silence_s)
+                    return AnswerStream(channel, head, silence_s)
                 body = _heard(channel, b"", deadline_s, lambda: channel.rest(PROBLEM_BYTES_MAX, deadline_s))
             answer = msgspec.structs.replace(head, body=body)
             setback = judged(answer, attempt.server, is_read=call.is_read)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from raftkv.api import headers as names
-from raftkv.api.answers import Item, Listed, Sibling, SiblingsFound
+from raftkv.api.answers import Item, Listed, Sibling, SiblingsAnswer
 from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import DefiniteError
 
@@ -71,7 +71,7 @@ def record_from_json(answer: HttpAnswer) -> Record:
 def siblings_from_json(answer: HttpAnswer) -> tuple[Record, ...]:
     """The records in a 300 answer of ``GET /kv/{key}``, oldest stamp first."""
     try:
-        found, origin = msgspec.json.decode(answer.body, type=SiblingsFound), provenance(answer)
+        found, origin = msgspec.json.decode(answer.body, type=SiblingsAnswer), provenance(answer)
         return tuple([_record(_sibling(found.key, one), origin) for one in found.siblings])
     except _WRONG as error:
         raise not_raftkv(error) from None

@@ -78,7 +78,7 @@ def attempt_s(remaining_s: float, *, servers: int, repeatable: bool) -> float:
     return min(remaining_s, max(remaining_s / 2, SMALLEST_SLICE_S))
 
 
-class Rounds:
+class ServerRounds:
     """When to try again. Every server is tried once in a round, without a wait; a wait follows, longer each round.
 
     ``is_nobody_there``: every server refused every connection, for as long as a node takes to start again.

@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Meta
 
 
-class Applied(enum.StrEnum):
+class Effect(enum.StrEnum):
     """May what failed have taken effect all the same? Public words, like those of ``Code``."""
 
     NO = "no"
@@ -88,7 +88,7 @@ def of_read(failure: Failure) -> Refused:
 class RaftkvError(Exception):
     """Base of everything raftkv raises on purpose; ``code`` is the stable word, ``applied`` is "no" or "unknown"."""
 
-    applied = Applied.UNKNOWN
+    applied = Effect.UNKNOWN
 
     def __init__(self, code: Code | str, detail: str, *, retry_after_s: float | None = None) -> None:
         """``detail`` is a full sentence for a person; ``retry_after_s`` a hint in seconds, if a retry can help."""
@@ -101,13 +101,13 @@ class RaftkvError(Exception):
 class DefiniteError(RaftkvError):
     """The operation was not applied and never will be; a retry is safe."""
 
-    applied = Applied.NO
+    applied = Effect.NO
 
 
 class IndefiniteError(RaftkvError):
     """The operation may have been applied; only an idempotency key makes a retry safe."""
 
-    applied = Applied.UNKNOWN
+    applied = Effect.UNKNOWN
 
 
 class UsageError(ValueError):

@@ -10,7 +10,7 @@ from typing import Final
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import List
-from raftkv.core.results import Page, Record
+from raftkv.core.results import KeyPage, KeyRecord
 
 ANSWER_BYTES: Final = 8 << 20
 """An answer ends once its keys and values pass this size: it holds at most one value more."""
@@ -20,18 +20,18 @@ TOO_LARGE: Final = Refused(
 )
 
 
-def size_of(record: Record) -> int:
+def size_of(record: KeyRecord) -> int:
     """What ``record`` adds to an answer, in bytes."""
     return len(record.key) + len(record.value)
 
 
-def page_of(query: List, found: Iterable[Record]) -> Page:
+def page_of(query: List, found: Iterable[KeyRecord]) -> KeyPage:
     """The page that ``found``, in key order, begins with: full by ``query.limit`` or by bytes, whichever is first."""
-    records: list[Record] = []
+    records: list[KeyRecord] = []
     size_bytes = 0
     for record in found:
         if len(records) == query.limit or size_bytes > ANSWER_BYTES:
-            return Page(records=tuple(records), next_start=record.key)
+            return KeyPage(records=tuple(records), next_start=record.key)
         records.append(record)
         size_bytes += size_of(record)
-    return Page(records=tuple(records), next_start=None)
+    return KeyPage(records=tuple(records), next_start=None)

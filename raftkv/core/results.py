@@ -19,7 +19,7 @@ from raftkv.core.requests import Consistency
 from raftkv.core.voters import majority
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="record", gc=False):
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="record", gc=False):
     """A key as it stands: its value, how often it was written since it was created, and the revisions of both ends.
 
     ``version`` counts from 1 at creation. ``expires_at_ms`` is on the machine's clock (milliseconds since the epoch),
@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     expires_at_ms: int = 0
 
 
-class StampedRecord(Record, frozen=True, kw_only=True, array_like=True, tag="stamped_record", gc=False):
+class StampedRecord(KeyRecord, frozen=True, kw_only=True, array_like=True, tag="stamped_record", gc=False):
     """All three numbers are the stamp's counter."""
 
     node: str
@@ -94,7 +94,7 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     key: bytes
 
 
-AnyRecord = Record | StampedRecord
+AnyRecord = KeyRecord | StampedRecord
 OperationResult = PutDone | StampedPut | DeleteDone | StampedDelete | AnyRecord | Missing | Mismatch | Withheld
 
 
@@ -120,7 +120,7 @@ class QuorumWritten(Written, frozen=True, kw_only=True, array_like=True, tag="qu
     hinted: int
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="page"):
+class KeyPage(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="page"):
     """Records in key order; ``next_start`` is where the next page begins, ``None`` when this was the last."""
 
     records: tuple[AnyRecord, ...]
@@ -141,7 +141,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="an
     in the state that was read; ``None`` if nothing is known. ``replicas`` are the nodes that were asked and answered.
     """
 
-    content: AnyRecord | Missing | Page | Siblings
+    content: AnyRecord | Missing | KeyPage | Siblings
     consistency: Consistency
     revision: int
     replicas: tuple[str, ...] = ()
@@ -226,7 +226,7 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     w: int
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="stored"):
+class StoredVersion(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="stored"):
     """The replica holds the version durably, or a newer one: (``counter``, ``node``) is the stamp it holds now."""
 
     counter: int
@@ -245,7 +245,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     sent: int
 
 
-class Membership(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="membership"):
+class MembersChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="membership"):
     """The members after a change was accepted; it spreads from here."""
 
     members: tuple[MemberStatus, ...]
@@ -331,9 +331,9 @@ Outcome = (
     | Ready
     | ModeStatus
     | Configured
-    | Stored
+    | StoredVersion
     | Repaired
-    | Membership
+    | MembersChanged
     | Refused
     | Unknown
 )

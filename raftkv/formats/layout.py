@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from raftkv.core.results import Record
+from raftkv.core.results import KeyRecord
 from raftkv.formats import landmarks
 
 KEYS: Final = b"keys"
@@ -67,10 +67,10 @@ def unpack_header(row: bytes) -> tuple[int, int, int, int]:
     return header
 
 
-def unpack_record(key: bytes, row: bytes, *, with_value: bool = True) -> Record:
+def unpack_record(key: bytes, row: bytes, *, with_value: bool = True) -> KeyRecord:
     """The record in a row."""
     version, create_revision, mod_revision, expires_at_ms = _HEADER.unpack_from(row)
-    return Record(
+    return KeyRecord(
         key=key,
         value=bytes(row[HEADER_BYTES:]) if with_value else b"",
         version=version,

@@ -102,7 +102,7 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=7):
     takes_writes: bool = True
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class ClockReading(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A node's monotonic clock, as the microseconds of its process's ``life``, a random number."""
 
     life: Number
@@ -119,7 +119,7 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=8):
     term: Number
     round: Number
     wall_ms: Number = 0
-    reading: Reading | None = None
+    reading: ClockReading | None = None
     has_room: bool = True
 
 
@@ -151,7 +151,7 @@ class Propose(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=11
     makes_room: bool = False
 
 
-class Declined(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=12):
+class ProposalDeclined(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=12):
     """Your proposal is in no log and never will be; ``refusal`` ``None``: I do not lead the term you named."""
 
     sequence: Number
@@ -195,7 +195,7 @@ class AskApplied(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     index: Number
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=18):
+class AppliedShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=18):
     """Readers of my state see everything up to ``index``."""
 
     term: Number
@@ -214,7 +214,7 @@ class SeenRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     node: str = ""
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class AppliedView(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What one replica's applied state holds under a key; ``revision`` is the store's there."""
 
     applied_index: Number
@@ -233,14 +233,14 @@ class RecordAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     """What I have, for ``request``."""
 
     request: Number
-    view: View
+    view: AppliedView
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=21):
     """All that had been committed anywhere when you took ``reading`` is within ``index``, whatever your term is now."""
 
     index: Number
-    reading: Reading
+    reading: ClockReading
 
 
 class HandOver(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=22):
@@ -296,13 +296,13 @@ Message = (
     | AskReadIndex
     | ReadIndexAnswer
     | Propose
-    | Declined
+    | ProposalDeclined
     | Replicated
     | SnapshotOffer
     | SnapshotChunk
     | SnapshotProgress
     | AskApplied
-    | Applied
+    | AppliedShown
     | AskRecord
     | RecordAnswer
     | Level

@@ -68,7 +68,7 @@ Seen = Annotated[tuple[tuple[Actor, Counter], ...], Meta(max_length=_MAX_JOINED)
 """For each actor, up to which of its events everything was processed; sorted by actor."""
 
 
-class State(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class KeyState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a replica holds of a key: one version or more by ascending stamp, and ``seen`` (empty if the last wins)."""
 
     versions: Annotated[tuple[Version, ...], Meta(max_length=_MAX_JOINED)]
@@ -82,14 +82,14 @@ class State(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 _encoder = msgspec.msgpack.Encoder()
 encode_state = _encoder.encode
-_decode_state = msgspec.msgpack.Decoder(State).decode
+_decode_state = msgspec.msgpack.Decoder(KeyState).decode
 _decode_context = msgspec.msgpack.Decoder(Seen).decode
 
 
-def decode_state(data: bytes) -> State:
+def decode_state(data: bytes) -> KeyState:
     """Read a state; raises ``MalformedStateError``."""
     try:
-        state: State = _decode_state(data)
+        state: KeyState = _decode_state(data)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedStateError(str(error)) from None
     versions, seen = state.versions, state.seen
@@ -114,7 +114,7 @@ def is_actor(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def encode_context(state: State) -> bytes:
+def encode_context(state: KeyState) -> bytes:
     """What a client that was shown ``state`` has seen; empty for last-writer-wins."""
     return _encoder.encode(state.seen) if state.seen else b""
 

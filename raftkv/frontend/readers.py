@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Query, Read
-from raftkv.core.results import Missing, Page, Record
+from raftkv.core.results import KeyPage, KeyRecord, Missing
 from raftkv.frontend.deadlines import Bucket
 
 ROUNDS_IN_FLIGHT: Final = 2
@@ -22,7 +22,7 @@ ROUNDS_IN_FLIGHT: Final = 2
 class StateReader(Protocol):
     """The applied state as the front-end sees it. One thread owns it; a read takes microseconds and does not block."""
 
-    def read(self, query: Query) -> tuple[Record | Missing | Page, int]:
+    def read(self, query: Query) -> tuple[KeyRecord | Missing | KeyPage, int]:
         """The answer of ``query`` in a fresh view, and the store's revision there; raises when the state is gone."""
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ class Reader:
         self.due = due
 
 
-class Rounds:
+class BarrierRounds:
     """The barriers of one level: who waits for the next, and how many are under way."""
 
     def __init__(self, consistency: Consistency) -> None:

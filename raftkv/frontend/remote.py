@@ -24,10 +24,10 @@ from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unkno
 from raftkv.core.pages import size_of
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read, Request, is_read
-from raftkv.core.results import Answer, ModeStatus, Outcome, Page, RaftStatus, Ready, Record
+from raftkv.core.results import Answer, KeyPage, KeyRecord, ModeStatus, Outcome, RaftStatus, Ready
 from raftkv.frontend import wire
 from raftkv.frontend.deadlines import SWEEP_S, Bucket, Deadlines
-from raftkv.frontend.readers import Reader, Rounds, StateReader
+from raftkv.frontend.readers import BarrierRounds, Reader, StateReader
 
 SILENCE_S: Final = 3.0
 """A replica whose pulse is older than this is stuck: thirty pulses are missing."""
@@ -94,7 +94,7 @@ class RemoteReplicator:
         self._deadlines = Deadlines()
         self._outgoing: list[tuple[int, bytes]] = []
         self._flushing = False
-        self._rounds = {level: Rounds(level) for level in (Consistency.LINEARIZABLE, Consistency.LEASE)}
+        self._rounds = {level: BarrierRounds(level) for level in (Consistency.LINEARIZABLE, Consistency.LEASE)}
         self._status: ModeStatus | None = None
         self._status_at_s = 0.0
         self._state: StateReader | None = None
@@ -288,7 +288,7 @@ class RemoteReplicator:
             barrier.when_done(partial(self._round_done, rounds, readers))
             self._send(Barrier(consistency=rounds.consistency), deadline_s, barrier)
 
-    def _round_done(self, rounds: Rounds, readers: list[Reader], outcome: Outcome) -> None:
+    def _round_done(self, rounds: BarrierRounds, readers: list[Reader], outcome: Outcome) -> None:
         """A barrier has its outcome: its readers read, or share its failure."""
         rounds.finished(readers)
         self._serve_readers(readers, outcome)
@@ -417,9 +417,9 @@ class RemoteReplicator:
 def _held_bytes(outcome: Outcome | None) -> int:
     """How large a page or a value is; other outcomes are small."""
     content = outcome.content if isinstance(outcome, Answer) else None
-    if isinstance(content, Record):
+    if isinstance(content, KeyRecord):
         return size_of(content)
-    return sum(map(size_of, content.records)) if isinstance(content, Page) else 0
+    return sum(map(size_of, content.records)) if isinstance(content, KeyPage) else 0
 
 
 class _Connection(asyncio.Protocol):

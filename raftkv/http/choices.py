@@ -19,7 +19,7 @@ from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Match, Placing
 from raftkv.http import parameters, replicas
 from raftkv.http.messages import HttpRequest
 from raftkv.http.parameters import flag, seconds, whole_number
-from raftkv.http.replicas import Sizes
+from raftkv.http.replicas import KnownSizes
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -122,9 +122,9 @@ class KeyWriting(Writing, frozen=True, kw_only=True):
     key: str | None = None
 
 
-FromHeaders = Callable[[dict[bytes, bytes], Callable[[], Sizes]], Any]
+FromHeaders = Callable[[dict[bytes, bytes], Callable[[], KnownSizes]], Any]
 
-_QUERY: Final[dict[str, Callable[[dict[str, str], Sizes], Any]]] = {
+_QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "timeout": lambda found, _: seconds(found, "timeout", parameters.MAX_TIMEOUT_S),
     "consistency": lambda found, _: parameters.consistency(found["consistency"]),
     "n": replicas.n_of,
@@ -164,7 +164,7 @@ class Form(msgspec.Struct, frozen=True, eq=False):
     headers: tuple[Header, ...]
     nothing_chosen: Any
 
-    def read(self, request: HttpRequest, sizes: Callable[[], Sizes]) -> Any:
+    def read(self, request: HttpRequest, sizes: Callable[[], KnownSizes]) -> Any:
         """What ``request`` chooses in a cluster of ``sizes``; raises ``DefiniteError``."""
         chosen, query = self.nothing_chosen, request.query
         if query and self.kind is not Anything:
@@ -177,7 +177,7 @@ class Form(msgspec.Struct, frozen=True, eq=False):
         return chosen
 
 
-def _chosen(form: Form, query: bytes, known: Sizes) -> Any:
+def _chosen(form: Form, query: bytes, known: KnownSizes) -> Any:
     found = parameters.arguments(query, form.query)
     return form.kind(**{name: _QUERY[name](found, known) for name in form.kind.__struct_fields__ if name in found})
 

@@ -10,7 +10,7 @@ import msgspec
 
 from raftkv.api import headers, paths
 from raftkv.api.problems import ALWAYS, INTERNAL_ERROR, TABLE
-from raftkv.core.errors import Applied
+from raftkv.core.errors import Effect
 from raftkv.core.requests import Consistency
 from raftkv.http import parameters
 from raftkv.http.events import FORMS
@@ -130,7 +130,7 @@ def _problem_schema() -> dict[str, Any]:
             "status": {"type": "integer"},
             "detail": {"type": "string"},
             "code": {"type": "string", "enum": [*(code.value for code in TABLE), INTERNAL_ERROR]},
-            "applied": {"type": "string", "enum": [*Applied]},
+            "applied": {"type": "string", "enum": [*Effect]},
         },
         "required": ALWAYS,
     }

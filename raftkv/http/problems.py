@@ -13,7 +13,7 @@ import msgspec
 from raftkv.api import headers as names
 from raftkv.api.paths import READ_METHODS
 from raftkv.api.problems import INTERNAL_ERROR, TABLE, Problem
-from raftkv.core.errors import Applied, Code, DefiniteError, Failure, Refused
+from raftkv.core.errors import Code, DefiniteError, Effect, Failure, Refused
 from raftkv.http.messages import Headers, HttpResponse, encode_json
 
 PROBLEM_JSON: Final = (b"content-type", names.PROBLEM_JSON.encode())
@@ -61,7 +61,7 @@ def internal_error(method: str) -> HttpResponse:
         status=500,
         detail="the server failed while it worked on this request; its log says how",
         code=INTERNAL_ERROR,
-        applied=Applied.NO if method in READ_METHODS else Applied.UNKNOWN,
+        applied=Effect.NO if method in READ_METHODS else Effect.UNKNOWN,
     )
     return HttpResponse(status=500, headers=(PROBLEM_JSON,), body=encode_json(told))
 

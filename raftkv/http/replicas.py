@@ -27,7 +27,7 @@ MAX_CONTEXT_BYTES: Final = 6 << 10
 _WITHOUT_RING: Final = "belongs to a leaderless cluster; here every node has every key"
 
 
-class Sizes(msgspec.Struct, frozen=True):
+class KnownSizes(msgspec.Struct, frozen=True):
     """What the numbers of a request are held against: N by default, and how many nodes there are."""
 
     n: int
@@ -35,11 +35,11 @@ class Sizes(msgspec.Struct, frozen=True):
     is_leaderless: bool
 
 
-def sizes(status: Status | None, members: int) -> Sizes:
+def sizes(status: Status | None, members: int) -> KnownSizes:
     """The sizes in force, as far as this node knows; ``members`` of the configuration before any status was heard."""
     if status is None:
-        return Sizes(members, members, is_leaderless=False)
-    return Sizes(status.sizes[0], status.cluster_size, is_leaderless=isinstance(status, QuorumStatus))
+        return KnownSizes(members, members, is_leaderless=False)
+    return KnownSizes(status.sizes[0], status.cluster_size, is_leaderless=isinstance(status, QuorumStatus))
 
 
 def context_to_text(context: bytes) -> bytes:
@@ -47,33 +47,33 @@ def context_to_text(context: bytes) -> bytes:
     return base64.urlsafe_b64encode(context).rstrip(b"=")
 
 
-def n_of(found: dict[str, str], known: Sizes) -> int:
+def n_of(found: dict[str, str], known: KnownSizes) -> int:
     """``n``: how many replicas of the key are asked."""
     _check_ring("n", known)
     return parameters.whole_number(found, "n", known.cluster)
 
 
-def sloppy_of(found: dict[str, str], known: Sizes) -> bool:
+def sloppy_of(found: dict[str, str], known: KnownSizes) -> bool:
     """``sloppy``: may others stand in for those that cannot be reached?"""
     _check_ring("sloppy", known)
     return parameters.flag(found, "sloppy")
 
 
-def r_of(found: dict[str, str], known: Sizes) -> int:
+def r_of(found: dict[str, str], known: KnownSizes) -> int:
     """``r``: how many of them a read waits for."""
     return parameters.whole_number(found, "r", _asked(found, known))
 
 
-def _asked(found: dict[str, str], known: Sizes) -> int:
+def _asked(found: dict[str, str], known: KnownSizes) -> int:
     return n_of(found, known) if "n" in found else known.n
 
 
-def _check_ring(name: str, known: Sizes) -> None:
+def _check_ring(name: str, known: KnownSizes) -> None:
     if not known.is_leaderless:
         refuse(Code.NOT_SUPPORTED, f"{name}: {_WITHOUT_RING}")
 
 
-def w_of(found: dict[str, str], known: Sizes) -> int:
+def w_of(found: dict[str, str], known: KnownSizes) -> int:
     """``w``: how many of them have a write durably before its answer."""
     n, text = _asked(found, known), found["w"]
     if text == "leader":
@@ -89,7 +89,7 @@ def w_of(found: dict[str, str], known: Sizes) -> int:
     return int(text)
 
 
-def context_of(headers: dict[bytes, bytes], sizes: Callable[[], Sizes]) -> bytes:
+def context_of(headers: dict[bytes, bytes], sizes: Callable[[], KnownSizes]) -> bytes:
     """What the writer has seen, as a read has answered it."""
     header = headers.get(CONTEXT.raw)
     if not header:

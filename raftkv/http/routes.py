@@ -46,7 +46,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 def _get(path: str, handler: Handler, summary: str, answer: Any, **more: Any) -> Route:
     found: dict[int, tuple[Any, ...]] = {200: (answer,) if answer is not answers.RecordFound else (bytes, answer)}
     if answer in (answers.RecordFound, answers.Found):
-        found[300] = (answers.SiblingsFound,)
+        found[300] = (answers.SiblingsAnswer,)
     if more.get("conditional"):
         found[304] = ()
     return Route(method="GET", path=path, handler=handler, summary=summary, answers=found, **more)
@@ -123,13 +123,13 @@ _CLUSTER: Final = (
         answers.NodeStatus,
         events=True,
     ),
-    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.Members),
+    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.MemberList),
     _change(
         "POST",
         paths.MEMBERS,
         cluster.ADD_MEMBER,
         "Let a node join (leaderless clusters); its data moves in after the answer",
-        answers.Members,
+        answers.MemberList,
         201,
         body=bodies.NewMember,
     ),
@@ -138,7 +138,7 @@ _CLUSTER: Final = (
         paths.MEMBER,
         cluster.REMOVE_MEMBER,
         "Let a node leave (leaderless clusters); one that is alive hands its data over first",
-        answers.Members,
+        answers.MemberList,
     ),
     _change(
         "POST",

@@ -59,7 +59,7 @@ class MachineLimits(msgspec.Struct, frozen=True, kw_only=True):
 CommandOutcome = Written | Configured
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True):
+class AppliedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """What one entry did: one outcome for each of its commands, in order."""
 
     origin: int
@@ -116,7 +116,7 @@ class Machine:
         *,
         told: int | None = None,
         room_bytes: int = ANSWER_BYTES,
-    ) -> Applied | None:
+    ) -> AppliedCommand | None:
         """Apply what stands at log ``index`` of ``term``; ``None`` when it is malformed and was skipped.
 
         What it reads is answered, up to about ``room_bytes`` in all, if its origin is ``told`` (``None``: any);
@@ -138,7 +138,7 @@ class Machine:
         put(meta, layout.REVISION, _pack(self.revision))
         put(meta, layout.CLOCK_MS, _pack(self._clock_ms))
         self.skip(index, term)
-        return Applied(origin=batch.origin, sequence=batch.sequence, outcomes=outcomes)
+        return AppliedCommand(origin=batch.origin, sequence=batch.sequence, outcomes=outcomes)
 
     def skip(self, index: int, term: int) -> None:
         """Pass over an entry that is no command of ours (an election's no-op)."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from raftkv.core.pages import ANSWER_BYTES, page_of
 from raftkv.core.requests import Get, Operation, Query
-from raftkv.core.results import Missing, Page, Record, Withheld
+from raftkv.core.results import KeyPage, KeyRecord, Missing, Withheld
 from raftkv.formats import layout
 from raftkv.storage.engines.port import TableReader
 
@@ -37,7 +37,7 @@ class Answers:
         """Is there no room for another record?"""
         return self.limit_bytes <= 0 or self.size_bytes > self.limit_bytes
 
-    def found(self, key: bytes, row: bytes) -> Record | Withheld:
+    def found(self, key: bytes, row: bytes) -> KeyRecord | Withheld:
         """The record in ``row``, if there is room for it."""
         if self.is_full:
             return Withheld(key=key)
@@ -45,7 +45,7 @@ class Answers:
         return layout.unpack_record(key, row)
 
 
-def answer(reader: TableReader, query: Query) -> Record | Missing | Page:
+def answer(reader: TableReader, query: Query) -> KeyRecord | Missing | KeyPage:
     """What ``query`` finds in this view."""
     if isinstance(query, Get):
         row = reader.get(layout.KEYS, query.key)
@@ -56,10 +56,10 @@ def answer(reader: TableReader, query: Query) -> Record | Missing | Page:
     return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))
 
 
-def several(reader: TableReader, operations: Iterable[Operation]) -> tuple[Record | Missing | Withheld, ...]:
+def several(reader: TableReader, operations: Iterable[Operation]) -> tuple[KeyRecord | Missing | Withheld, ...]:
     """What the gets of a batch that changes nothing find in this view."""
     answers = Answers(ANSWER_BYTES)
-    found: list[Record | Missing | Withheld] = []
+    found: list[KeyRecord | Missing | Withheld] = []
     for operation in operations:
         assert isinstance(operation, Get)
         if answers.is_full:

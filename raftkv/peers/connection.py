@@ -1,4 +1,4 @@
-"""One TCP connection: the thin shell of asyncio around the pure ``Session``.
+"""One TCP connection: the thin shell of asyncio around the pure ``PeerSession``.
 
 It moves bytes between socket and session, gathers what is sent within one turn of the loop into one write, and passes
 everything else to its owner, the link. It decides nothing about peers. Imports ``raftkv.peers.session`` and its
@@ -13,7 +13,7 @@ from typing import Protocol, cast
 from raftkv.formats.frames import FrameError
 from raftkv.peers.faults import NO_FAULT, Direction, Fault, FaultGate, LinkFaults
 from raftkv.peers.handshake import HandshakeRefused
-from raftkv.peers.session import KEEPALIVE, Session
+from raftkv.peers.session import KEEPALIVE, PeerSession
 
 
 class ConnectionOwner(Protocol):
@@ -39,7 +39,9 @@ class Connection(asyncio.Protocol):
     that arrives, or has arrived, is reported any more.
     """
 
-    def __init__(self, session: Session, *, generation: int, owner: ConnectionOwner, faults: LinkFaults | None) -> None:
+    def __init__(
+        self, session: PeerSession, *, generation: int, owner: ConnectionOwner, faults: LinkFaults | None
+    ) -> None:
         """``generation`` orders the connections of one link by when they were accepted or dialled."""
         self._loop = asyncio.get_running_loop()
         self.session = session

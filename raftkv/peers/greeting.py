@@ -57,7 +57,7 @@ class Link(Protocol):
         """Close the connection once what was sent has left; ``link_down`` may be called from within."""
 
 
-class Listener(Protocol):
+class GreetedEvents(Protocol):
     """The replica's side: hears the link's events, of peers that were met."""
 
     def link_up(self, peer: str) -> None: ...
@@ -106,7 +106,7 @@ class Greeter:
         self._reads = reads
         self._store = store
         self._rules = rules
-        self._listener: Listener
+        self._listener: GreetedEvents
         self._newcomers: Newcomers | None = None
         self._link = link
         self._clock = clock
@@ -118,7 +118,7 @@ class Greeter:
         """Those greeted on the present connection: what they said, and what was known when it was judged."""
         self._met: set[str] = set()
 
-    def attach(self, listener: Listener, newcomers: Newcomers | None = None) -> None:
+    def attach(self, listener: GreetedEvents, newcomers: Newcomers | None = None) -> None:
         """Tell ``listener`` of the peers that fit from now on, and ``newcomers`` of their disks."""
         self._listener, self._newcomers = listener, newcomers
 

@@ -78,7 +78,7 @@ class SessionKeys(msgspec.Struct, frozen=True, kw_only=True):
     receive: bytes
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class HandshakeStep(msgspec.Struct, frozen=True, kw_only=True):
     """What one handshake message led to: bytes to send back, and the keys once this side is satisfied."""
 
     reply: bytes = b""
@@ -111,7 +111,7 @@ class Dialer:
             )
         )
 
-    def receive(self, message: bytes) -> Step:
+    def receive(self, message: bytes) -> HandshakeStep:
         """Take the acceptor's Challenge; raises ``HandshakeRefused`` when it does not prove the secret."""
         challenge = _decode(message, Challenge)
         if len(challenge.nonce) != NONCE_BYTES:
@@ -121,7 +121,7 @@ class Dialer:
             raise HandshakeRefused(IMPOSTOR)
         answer = Proof(proof=self._seal.proof("proof", self._nonce, challenge.nonce))
         outward, inward = self._seal.direction_keys(self._nonce, challenge.nonce)
-        return Step(reply=msgspec.msgpack.encode(answer), keys=SessionKeys(send=outward, receive=inward))
+        return HandshakeStep(reply=msgspec.msgpack.encode(answer), keys=SessionKeys(send=outward, receive=inward))
 
 
 class Acceptor:
@@ -139,13 +139,13 @@ class Acceptor:
         self._seal: _Seal | None = None
         self._hello: Hello | None = None
 
-    def receive(self, message: bytes) -> Step:
+    def receive(self, message: bytes) -> HandshakeStep:
         """Take the Hello, then the Proof; raises ``HandshakeRefused`` as soon as something is wrong."""
         if self._hello is None or self._seal is None:
             return self._greeted(_decode(message, Hello))
         return self._proven(_decode(message, Proof), self._hello, self._seal)
 
-    def _greeted(self, hello: Hello) -> Step:
+    def _greeted(self, hello: Hello) -> HandshakeStep:
         # The proof is checked before the names, so that a stranger learns nothing from how soon it is turned away, and
         # so that the later reasons can be trusted: they come from a holder of the secret.
         if hello.version != PROTOCOL_VERSION:
@@ -167,14 +167,14 @@ class Acceptor:
             raise HandshakeRefused(WRONG_DIRECTION)
         self._hello, self._seal = hello, seal
         proof = seal.proof("challenge", hello.nonce, self._nonce)
-        return Step(reply=msgspec.msgpack.encode(Challenge(nonce=self._nonce, proof=proof)))
+        return HandshakeStep(reply=msgspec.msgpack.encode(Challenge(nonce=self._nonce, proof=proof)))
 
-    def _proven(self, answer: Proof, hello: Hello, seal: _Seal) -> Step:
+    def _proven(self, answer: Proof, hello: Hello, seal: _Seal) -> HandshakeStep:
         if not hmac.compare_digest(answer.proof, seal.proof("proof", hello.nonce, self._nonce)):
             raise HandshakeRefused(STALE_PROOF)
         self.peer = hello.dialer
         inward, outward = seal.direction_keys(hello.nonce, self._nonce)
-        return Step(keys=SessionKeys(send=outward, receive=inward))
+        return HandshakeStep(keys=SessionKeys(send=outward, receive=inward))
 
 
 class _Seal:

@@ -28,7 +28,7 @@ from raftkv.peers.faults import LinkFaults
 from raftkv.peers.handshake import NONCE_BYTES, Acceptor, Dialer
 from raftkv.peers.listener import HANDSHAKE_TIMEOUT_S, Listener
 from raftkv.peers.notices import Notices
-from raftkv.peers.session import Session
+from raftkv.peers.session import PeerSession
 from raftkv.peers.tls import PeerTls
 
 REDIAL_MIN_S = 0.05
@@ -245,7 +245,7 @@ class PeerLink:
 
     def _connection(self, handshake: Dialer | Acceptor) -> Connection:
         self._generation += 1
-        session = Session(handshake, self._frame_limit_bytes)
+        session = PeerSession(handshake, self._frame_limit_bytes)
         connection = Connection(session, generation=self._generation, owner=self, faults=self._faults)
         self._connections.add(connection)
         return connection

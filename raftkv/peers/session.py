@@ -17,7 +17,7 @@ HANDSHAKE_LIMIT_BYTES = 4096
 KEEPALIVE = b""
 
 
-class Session:
+class PeerSession:
     """The protocol state of one connection. After an exception from ``receive`` the connection must be closed."""
 
     def __init__(self, handshake: Dialer | Acceptor, frame_limit_bytes: int) -> None:

@@ -29,7 +29,7 @@ from raftkv.http.door.carrying import (
     send_response,
     turn_away,
 )
-from raftkv.http.door.room import Room
+from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import Streams
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers, json_response
 from raftkv.http.problems import internal_error, problem
@@ -47,7 +47,7 @@ _LIVEZ, _STATUS, _METRICS = (path.encode() for path in (paths.LIVEZ, paths.STATU
 log = logging.getLogger("raftkv.proxy")
 
 
-class Application(AsgiApplication):
+class ProxyApplication(AsgiApplication):
     """See the module. ``monotonic_s`` is the clock of deadlines; ``hosts`` are names that the proxy answers to."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Application(AsgiApplication):
         self._forwarder = Forwarder(cluster, timeout_s=timeout_s)
         self._version = version
         self._monotonic_s = monotonic_s
-        self.room = Room(HttpSection().max_held_bytes, monotonic_s=monotonic_s)
+        self.room = HeldBytes(HttpSection().max_held_bytes, monotonic_s=monotonic_s)
         self.streams = Streams(self.room, limit=STREAMS_MAX)
         self._bodies = Bodies(self.room, monotonic_s=monotonic_s)
         self._browsers = BrowserGuard(hosts)

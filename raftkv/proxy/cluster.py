@@ -17,7 +17,7 @@ from raftkv.api import headers, paths
 from raftkv.client.async_channels import AsyncChannels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import Address, HttpSection
-from raftkv.proxy.view import BELIEVED, Node, View, order, read_view, unknown
+from raftkv.proxy.view import BELIEVED, ClusterView, Node, order, read_view, unknown
 
 REFRESH_S: Final = 2.0
 """How often the nodes are asked: as often as they gossip."""
@@ -50,7 +50,7 @@ class Cluster:
         self._avoided: dict[str, float] = {}
         self._turn = 0
         self._learned_at_s: float | None = None
-        self.view: View = unknown(seeds)
+        self.view: ClusterView = unknown(seeds)
 
     def now_s(self) -> float:
         """The clock of deadlines."""
@@ -119,7 +119,7 @@ class Cluster:
         for channels in self._channels.values():
             channels.close()
 
-    async def _ask(self, address: Address) -> View:
+    async def _ask(self, address: Address) -> ClusterView:
         asked = [("accept", headers.JSON)]
         answer = await self.channels(address).exchange("GET", paths.MEMBERS, headers=asked, timeout_s=ASK_S)
         if answer.status != 200:

@@ -14,7 +14,7 @@ from raftkv.core.listening import listen
 from raftkv.http.door.pinned import check_version
 from raftkv.http.door.server import serve, settings
 from raftkv.process import streams
-from raftkv.proxy.application import Application
+from raftkv.proxy.application import ProxyApplication
 from raftkv.proxy.cluster import Cluster
 
 MAX_KEY_BYTES = 4096
@@ -42,9 +42,11 @@ def run_proxy(
     streams.lossy()
     print(announce, flush=True)  # noqa: T201  the command line's own voice; who does not read it is served all the same
 
-    def make() -> Application:
+    def make() -> ProxyApplication:
         cluster = Cluster(seeds, tls=tls, monotonic_s=time.monotonic)
-        return Application(cluster, timeout_s=timeout_s, version=__version__, monotonic_s=time.monotonic, hosts=names)
+        return ProxyApplication(
+            cluster, timeout_s=timeout_s, version=__version__, monotonic_s=time.monotonic, hosts=names
+        )
 
     chosen = settings(
         [listener.detach() for listener in listeners],

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.api.answers import Members
+from raftkv.api.answers import MemberList
 from raftkv.core.config import Address, parse_address
 from raftkv.quorum.membership.ring import Ring, position
 
@@ -29,7 +29,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     """A cluster as one of its nodes told it.
 
     ``ring`` is computed here; ``ring_told`` is the digest of the nodes' own, which during a change of members is
@@ -48,15 +48,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.ring is not None and self.ring_told.partition("+")[0] == self.ring.digest
 
 
-def unknown(seeds: Sequence[Address]) -> View:
+def unknown(seeds: Sequence[Address]) -> ClusterView:
     """What is known before any node has answered."""
-    return View(nodes=tuple([Node(id=str(seed), http=seed) for seed in seeds]))
+    return ClusterView(nodes=tuple([Node(id=str(seed), http=seed) for seed in seeds]))
 
 
-def read_view(body: bytes) -> View:
+def read_view(body: bytes) -> ClusterView:
     """The view in an answer to ``GET /cluster/members``; raises ``ValueError`` when it is none."""
     try:
-        told = msgspec.json.decode(body, type=Members)
+        told = msgspec.json.decode(body, type=MemberList)
     except msgspec.DecodeError as error:
         raise ValueError(f"not what a node says of its members: {error}") from None
     members = [member for member in told.members if member.state not in ("left", "joining")]
@@ -66,7 +66,7 @@ def read_view(body: bytes) -> View:
     # Whoever is the first replica of some keys is on the ring that reads ask.
     placed = tuple(sorted((one.id, one.zone or "") for one in members if one.share))
     ring = _ring(placed, told.vnodes) if placed and told.vnodes else None
-    return View(nodes=nodes, leader=told.leader, ring=ring, ring_told=told.ring or "", n=max(1, told.n or 1))
+    return ClusterView(nodes=nodes, leader=told.leader, ring=ring, ring_told=told.ring or "", n=max(1, told.n or 1))
 
 
 @lru_cache(maxsize=4)
@@ -74,7 +74,9 @@ def _ring(placed: tuple[tuple[str, str], ...], vnodes: int) -> Ring:
     return Ring(dict(placed), vnodes)
 
 
-def order(view: View, key: bytes | None, *, is_read: bool, turn: int, avoided: Collection[str]) -> tuple[Node, ...]:
+def order(
+    view: ClusterView, key: bytes | None, *, is_read: bool, turn: int, avoided: Collection[str]
+) -> tuple[Node, ...]:
     """Every node, the best placed first; ``turn`` spreads what any node can do, ``avoided`` names who comes last."""
     start = turn % len(view.nodes)
     nodes = view.nodes[start:] + view.nodes[:start]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from raftkv.core.results import QuorumStatus
 from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ClusterTime
-from raftkv.quorum.conversation import Conversation
+from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.coordination import Coordination
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.intake import Intake
@@ -23,7 +23,7 @@ from raftkv.quorum.delivery import Delivery
 from raftkv.quorum.membership.gossip import Entry
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
-from raftkv.quorum.outbox import Outbox, PeerPort
+from raftkv.quorum.outbox import Outbox, QuorumLink
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.repair.handoff import Handoff
 from raftkv.quorum.requests import QuorumRequests
@@ -38,7 +38,7 @@ class QuorumWorld(NamedTuple):
     """What a replica stands on, and where time, chance and room come from."""
 
     store: Store
-    link: PeerPort
+    link: QuorumLink
     clock: Callable[[], float]
     wall_us: Callable[[], int]
     free_bytes: Callable[[], int]
@@ -51,7 +51,7 @@ class QuorumParts:
     timers: Timers
     outbox: Outbox
     placement: Placement
-    conversation: Conversation
+    conversation: QuorumConversation
     time: ClusterTime
     stamps: HybridClock
     upkeep: Upkeep
@@ -127,7 +127,7 @@ def _wire_ways_in(parts: QuorumParts, settings: QuorumSettings, world: QuorumWor
         return parts.delivery.is_usable(node)
 
     parts.placement = Placement(settings.vnodes, is_usable=is_usable)
-    parts.conversation = Conversation(
+    parts.conversation = QuorumConversation(
         world.link, take=take, changed=changed, now_s=world.clock, silence_s=settings.silence_s
     )
 

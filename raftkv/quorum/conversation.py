@@ -15,7 +15,7 @@ from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.versions import MalformedStateError
 from raftkv.peers.notices import Notices
 from raftkv.quorum import messages
-from raftkv.quorum.outbox import PeerPort
+from raftkv.quorum.outbox import QuorumLink
 
 
 class LinkChanged(Protocol):
@@ -25,12 +25,12 @@ class LinkChanged(Protocol):
         """The connection to ``peer`` came up or went down."""
 
 
-class Conversation:
+class QuorumConversation:
     """Hands on what comes in."""
 
     def __init__(
         self,
-        link: PeerPort,
+        link: QuorumLink,
         *,
         take: Callable[[str, messages.Message], None],
         changed: LinkChanged,

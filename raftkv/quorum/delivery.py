@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from raftkv.formats.peers import refusal_of
 from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ClusterTime
-from raftkv.quorum.conversation import Conversation
+from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.coordination import Coordination
 from raftkv.quorum.data.upkeep import Upkeep
 from raftkv.quorum.membership.members import Members
-from raftkv.quorum.outbox import Outbox, PeerPort
+from raftkv.quorum.outbox import Outbox, QuorumLink
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.repair.handoff import Handoff
 from raftkv.quorum.serving.serving import Serving
@@ -28,9 +28,9 @@ class Delivery:
     """The way in of one node; a message of its own to itself takes it too."""
 
     settings: QuorumSettings
-    conversation: Conversation
+    conversation: QuorumConversation
     outbox: Outbox
-    link: PeerPort
+    link: QuorumLink
     timeliness: Timeliness
     serving: Serving
     coordination: Coordination
@@ -55,10 +55,12 @@ class Delivery:
             if self.timeliness.is_in_service:
                 self.serving.take(node, message)
             elif message.id != messages.NO_ANSWER:
-                self.outbox.post(node, messages.Declined(message.id, refusal_of(untimely(self.timeliness.fault))))
+                self.outbox.post(
+                    node, messages.QuestionDeclined(message.id, refusal_of(untimely(self.timeliness.fault)))
+                )
         elif isinstance(message, messages.Answer):
             self.coordination.answered(node, message)
-            if isinstance(message, messages.Declined):
+            if isinstance(message, messages.QuestionDeclined):
                 self.anti_entropy.take(node, message, self.clock())
         elif isinstance(message, messages.Gossip):
             self.members.heard(node, message.message, self.clock())
@@ -68,7 +70,7 @@ class Delivery:
         elif self.timeliness.is_in_service:
             self.anti_entropy.take(node, message, self.clock())
         elif isinstance(message, messages.Compare | messages.OfferPage):
-            self.outbox.post(node, messages.Declined(message.id, refusal_of(untimely(self.timeliness.fault))))
+            self.outbox.post(node, messages.QuestionDeclined(message.id, refusal_of(untimely(self.timeliness.fault))))
 
     def is_usable(self, node: str) -> bool:
         """Can ``node`` be asked now? A peer that leaves too much unread or unanswered is as good as unreachable."""

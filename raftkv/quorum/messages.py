@@ -63,7 +63,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
         """Raise ``ValueError`` unless what the types cannot say holds as well."""
 
 
-class Store(Said, frozen=True, tag=0):
+class StoreRows(Said, frozen=True, tag=0):
     """Join each state of ``rows`` into what you hold of its key, all of them or none.
 
     Keep them as hints for ``stands_for`` if that is not empty.
@@ -95,7 +95,7 @@ class StoreDone(Said, frozen=True, tag=1):
             raise ValueError("a stamp by nobody's name")
 
 
-class Event(Said, frozen=True, tag=2):
+class WriteEvent(Said, frozen=True, tag=2):
     """Let this write happen on what you hold of ``key`` and tell me the state that comes of it.
 
     ``value`` ``None`` deletes. The versions that ``context`` covers are replaced, the others become siblings.
@@ -171,7 +171,7 @@ class FetchedPage(Said, frozen=True, tag=7):
             raise ValueError("the keys of a page are not in order")
 
 
-class Declined(Said, frozen=True, tag=8):
+class QuestionDeclined(Said, frozen=True, tag=8):
     """I have not done what you asked in ``id``, and will not."""
 
     id: Id
@@ -271,8 +271,8 @@ class ShowClock(Said, frozen=True, tag=16):
 
 
 Exchanged = Compare | Compared | OfferPage | ReturnPage
-Answer = StoreDone | EventDone | Fetched | FetchedPage | Declined | Unsettled
-Question = Store | Event | Fetch | FetchPage
+Answer = StoreDone | EventDone | Fetched | FetchedPage | QuestionDeclined | Unsettled
+Question = StoreRows | WriteEvent | Fetch | FetchPage
 ClockMessage = AskClock | ShowClock
 Message = Question | Answer | Gossip | Exchanged | ClockMessage
 

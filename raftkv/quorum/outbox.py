@@ -20,7 +20,7 @@ UNSENT_LIMIT_BYTES: Final = 64 << 20
 log_line = structlog.get_logger("raftkv.quorum")
 
 
-class PeerPort(Protocol):
+class QuorumLink(Protocol):
     """Links to the other nodes. FIFO while they stand; ``send`` never blocks and may lose; nothing arrives twice."""
 
     def send(self, peer: str, payload: bytes) -> bool:
@@ -42,7 +42,7 @@ class PeerPort(Protocol):
 class Outbox:
     """Messages waiting for the end of the turn."""
 
-    def __init__(self, node_id: str, link: PeerPort) -> None:
+    def __init__(self, node_id: str, link: QuorumLink) -> None:
         self._node_id = node_id
         self._link = link
         self._waiting: dict[str, list[bytes]] = {}

@@ -23,7 +23,7 @@ COMMIT_DELAY_S: Final = 0.01
 """How long applied entries may wait to be seen by local reads of this node when no client of it waits for them."""
 
 
-class AppliedState:
+class AppliedMachine:
     """The state machine, and since when it holds more than what readers see; ``subscribers`` hear what they see."""
 
     def __init__(

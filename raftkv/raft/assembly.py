@@ -12,8 +12,8 @@ from typing import NamedTuple
 from raftkv.core.errors import Refused
 from raftkv.core.voters import Voters
 from raftkv.machine.machine import Machine
-from raftkv.raft.applied import AppliedState
-from raftkv.raft.conversation import Conversation
+from raftkv.raft.applied import AppliedMachine
+from raftkv.raft.conversation import RaftConversation
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.engine.engine import wire_engine
@@ -24,7 +24,7 @@ from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.following import Following
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.voting import Voting
-from raftkv.raft.ports import PeerPort, Snapshots, StatePort
+from raftkv.raft.ports import RaftLink, Snapshots, StatePort
 from raftkv.raft.reading.confirming import Confirming
 from raftkv.raft.reading.eventual import EventualReads
 from raftkv.raft.reading.freshness import Freshness, Vouching
@@ -32,7 +32,7 @@ from raftkv.raft.reading.gate import ReadGate
 from raftkv.raft.reading.readers import Readers
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.requests import RaftRequests
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.raft.snapshots.installing import Installing
 from raftkv.raft.snapshots.transfer import Transfers
@@ -53,7 +53,7 @@ class RaftWorld(NamedTuple):
     log: Log
     state: StatePort
     snapshots: Snapshots
-    link: PeerPort
+    link: RaftLink
     clock: Callable[[], float]
     wall_ms: Callable[[], int]
     free_bytes: Callable[[], int]
@@ -68,10 +68,10 @@ class RaftParts:
     electorate: Electorate
     core: Core
     transport: GuardedTransport
-    applied: AppliedState
-    conversation: Conversation
+    applied: AppliedMachine
+    conversation: RaftConversation
     requests: RaftRequests
-    room: Room
+    room: DiskRoom
     delays: Delays
     # who takes part
     readmission: Readmission
@@ -115,7 +115,7 @@ def wire_raft(
     now_s = world.clock()
     machine = Machine(world.state.tables, settings.limits, newest_format=settings.reads)
     parts.electorate = Electorate(settings.node_id, Voters.of(settings.members))
-    parts.room = Room(world.free_bytes, reserve_bytes=settings.disk_reserve_bytes)
+    parts.room = DiskRoom(world.free_bytes, reserve_bytes=settings.disk_reserve_bytes)
     parts.delays = Delays(
         settings.delays,
         peers=parts.electorate.others,
@@ -131,7 +131,7 @@ def wire_raft(
     if not parts.electorate.others:
         parts.core.election_deadline_s = now_s
     _wire_books(parts, settings, world, machine.applied_index, now_s)
-    parts.applied = AppliedState(
+    parts.applied = AppliedMachine(
         world.state,
         machine,
         divergence=parts.divergence,
@@ -358,7 +358,7 @@ def _wire_reading(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld)
 def _wire_conversation(parts: RaftParts, world: RaftWorld) -> None:
     """Who takes which messages, and who hears of connections, in this order."""
     clock, transfers = world.clock, parts.transfers
-    parts.conversation = Conversation(
+    parts.conversation = RaftConversation(
         (
             parts.transport,
             parts.participation,

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.notices import Notices
-from raftkv.raft.ports import Handlers, Leading, Part, PeerPort
+from raftkv.raft.ports import Handlers, Leading, Part, RaftLink
 from raftkv.raft.standing.participation import Participation
 
 TERM_JUMP_MAX: Final = 1 << 32
@@ -32,7 +32,7 @@ def merged(parts: Iterable[Part]) -> Handlers:
     return table
 
 
-class Conversation:
+class RaftConversation:
     """One node's side of all conversations with its peers; its public methods are the link's events."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Conversation:
         participation: Participation,
         on_up: Callable[[str], None],
         on_down: Sequence[Callable[[str], None]],
-        link: PeerPort,
+        link: RaftLink,
         clock: Callable[[], float],
     ) -> None:
         """``on_up`` and ``on_down``, in this order, are told of connections."""

@@ -50,7 +50,7 @@ class Leading(Protocol):
     is_leader: bool
 
 
-class PeerPort(Protocol):
+class RaftLink(Protocol):
     """Links to the other members. FIFO while they stand; ``send`` never blocks and may lose; nothing arrives twice."""
 
     def send(self, peer: str, payload: bytes) -> bool:

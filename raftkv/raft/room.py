@@ -29,7 +29,7 @@ CHECK_FULL_S: Final = 0.1
 log_line = structlog.get_logger("raftkv.raft")
 
 
-class Room:
+class DiskRoom:
     """``is_full``, ``is_low`` and ``is_gone`` are the steps of the table above, as of the last look."""
 
     def __init__(self, free_bytes: Callable[[], int], *, reserve_bytes: int) -> None:

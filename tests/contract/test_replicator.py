@@ -24,13 +24,13 @@ from raftkv.core.results import (
     Answer,
     Configured,
     DeleteDone,
+    KeyPage,
+    KeyRecord,
     Mismatch,
     Missing,
-    Page,
     PutDone,
     RaftStatus,
     Ready,
-    Record,
     Status,
     Written,
 )
@@ -46,12 +46,12 @@ def put(harness: Harness, key: bytes, value: bytes = b"v", **more: int) -> PutDo
     return result
 
 
-def get(harness: Harness, key: bytes, level: Consistency | None = None) -> Record | Missing:
+def get(harness: Harness, key: bytes, level: Consistency | None = None) -> KeyRecord | Missing:
     level = level or harness.usual
     answer = harness.ask(Read(query=Get(key=key), consistency=level))
     assert isinstance(answer, Answer)
     assert answer.consistency is level
-    assert isinstance(answer.content, Record | Missing)
+    assert isinstance(answer.content, KeyRecord | Missing)
     return answer.content
 
 
@@ -61,7 +61,7 @@ def test_a_key_is_created_then_replaced(harness: Harness) -> None:
 
     assert isinstance(first, PutDone)
     assert isinstance(second, PutDone)
-    assert isinstance(found, Record)
+    assert isinstance(found, KeyRecord)
     assert (first.created, second.created) == (True, False)
     assert second.revision > first.revision
     assert (found.value, found.version, found.mod_revision) == (b"2", second.version, second.revision)
@@ -147,7 +147,7 @@ def test_a_batch_is_many_independent_operations_in_order(harness: Harness) -> No
     assert isinstance(written, Written)
     created, found, deleted, missing, other = written.results
     assert isinstance(created, PutDone)
-    assert isinstance(found, Record)
+    assert isinstance(found, KeyRecord)
     assert found.value == b"1"
     assert isinstance(deleted, DeleteDone)
     assert missing == Missing(key=b"a")
@@ -169,7 +169,7 @@ def test_a_failed_precondition_spoils_no_other_operation_of_a_batch(harness: Har
     created, refused, found = written.results
     assert isinstance(created, PutDone)
     assert refused == Mismatch(revision=created.revision)
-    assert isinstance(found, Record)
+    assert isinstance(found, KeyRecord)
     assert found.value == b"1"
 
 
@@ -181,7 +181,7 @@ def test_pages_come_in_the_order_of_bytes(harness: Harness) -> None:
     while start is not None:
         answer = harness.ask(Read(query=List(start=start, end=None, limit=3), consistency=harness.usual))
         assert isinstance(answer, Answer)
-        assert isinstance(answer.content, Page)
+        assert isinstance(answer.content, KeyPage)
         assert len(answer.content.records) <= 3
         found += [record.key for record in answer.content.records]
         start = answer.content.next_start
@@ -195,7 +195,7 @@ def test_a_range_ends_before_its_end_and_keys_only_leaves_the_values_out(harness
     answer = harness.ask(Read(query=List(start=b"a", end=b"c", limit=9, keys_only=True), consistency=harness.usual))
 
     assert isinstance(answer, Answer)
-    assert isinstance(answer.content, Page)
+    assert isinstance(answer.content, KeyPage)
     assert [(record.key, record.value) for record in answer.content.records] == [(b"a", b""), (b"b", b"")]
     assert answer.content.next_start is None
 
@@ -227,7 +227,7 @@ def test_each_offered_level_sees_the_writes_acknowledged_before(harness: Harness
         put(harness, b"a", b"%d" % number)
         for level in offers:
             found = get(harness, b"a", level)
-            assert isinstance(found, Record)
+            assert isinstance(found, KeyRecord)
             # A local read on the node that acknowledged the write has applied it, too; in a leaderless cluster that
             # holds where it is one of the key's replicas.
             assert found.value == b"%d" % number
@@ -285,7 +285,7 @@ def test_requests_side_by_side_all_get_their_own_outcome(harness: Harness) -> No
     revisions = [one.results[0].revision for one in written]  # type: ignore[union-attr]
     assert len(set(revisions)) == MAX_PENDING
     for number in range(MAX_PENDING):
-        assert isinstance(get(harness, b"%d" % number), Record)
+        assert isinstance(get(harness, b"%d" % number), KeyRecord)
 
 
 def test_what_waits_is_bounded(harness: Harness) -> None:
@@ -297,7 +297,7 @@ def test_what_waits_is_bounded(harness: Harness) -> None:
     assert {one.code for one in refused} == {Code.OVERLOADED}
     assert all(one.retry_after_s for one in refused)
     found = get(harness, b"a")
-    assert isinstance(found, Record)
+    assert isinstance(found, KeyRecord)
     if harness.has_one_order:
         assert found.version == MAX_PENDING
 

@@ -126,3 +126,13 @@ def test_a_majority_is_computed_in_one_module_only():
     computing = {name_of(source) for source in SOURCES if halves.search(source.read_text())}
 
     assert computing - halving == {"raftkv.core.voters"}
+
+
+def test_no_two_classes_of_the_package_share_a_name():
+    places: dict[str, list[str]] = {}
+    for source in SOURCES:
+        for node in tree_of(source).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name_of(source))
+
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -54,16 +54,26 @@ vnodes = 8
 )
 
 
+class Then(Surroundings):
+    """The machine at the time when a directory was written: outcomes are kept for an hour, deletions for days."""
+
+    def __init__(self, written_s: float) -> None:
+        self._behind_ms = int((time.time() - written_s) * 1000)
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() - self._behind_ms
+
+
 class Node:
     """A replica in this process, driven by hand; ``others`` are driven with it."""
 
-    def __init__(self, text: str, home: Path, name: str = "n1") -> None:
+    def __init__(self, text: str, home: Path, name: str = "n1", surroundings: Surroundings | None = None) -> None:
         home.mkdir(parents=True, exist_ok=True)
         secret = home.parent / "secret"
         secret.write_text("an old directory must open for ever 0123456789")
         secret.chmod(0o600)
         config = parse_config(text.replace("[cluster]", f'[cluster]\nsecret_file = "{secret}"'))
-        self.built = build(config, name, home, events=self, surroundings=Surroundings())
+        self.built = build(config, name, home, events=self, surroundings=surroundings or Surroundings())
         self.replica = self.built.replica
         self.others: list[Node] = []
 

@@ -11,7 +11,7 @@ from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey,
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
 from raftkv.formats.peers import Refusal, refusal_of, refused_by
-from raftkv.formats.versions import State, Version, encode_state
+from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.quorum import messages
 from raftkv.quorum.data import rows
@@ -37,7 +37,7 @@ RECORDS = [
     segments.VoteRecord(4, None),
     segments.CommitRecord(5),
 ]
-STATE = State((Version(5, "a", b"v"), Version(6, "b", None, 7)), (("a", 5), ("b", 6)))
+STATE = KeyState((Version(5, "a", b"v"), Version(6, "b", None, 7)), (("a", 5), ("b", 6)))
 LONG = b"l" * 500
 
 

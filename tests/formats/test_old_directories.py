@@ -9,22 +9,28 @@ import asyncio
 import shutil
 import tarfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from raftkv.core.requests import Consistency, Get, List, Read
-from raftkv.core.results import DeleteDone, Mismatch, Missing, PutDone, Record, Siblings
-from tests.data_directories.write import FIRST, LONG, ONCE, QUORUM, RAFT, Node
+from raftkv.core.results import DeleteDone, KeyRecord, Mismatch, Missing, PutDone, Siblings
+from tests.data_directories.write import FIRST, LONG, ONCE, QUORUM, RAFT, Node, Then
 
 KEPT = sorted((Path(__file__).parents[1] / "data_directories").glob("*.tar.xz"), key=lambda path: path.name)
 MANY = {b"many/%02d" % number: b"%d" % number for number in range(25)}
+
+
+class Copy(NamedTuple):
+    path: Path
+    then: Then
 
 
 @pytest.fixture(params=KEPT, ids=lambda path: path.name.partition(".")[0])
 def copy(request, tmp_path):
     with tarfile.open(request.param) as archive:
         archive.extractall(tmp_path / "kept", filter="data")
-    return tmp_path / "kept"
+        return Copy(tmp_path / "kept", Then(max(member.mtime for member in archive.getmembers())))
 
 
 async def everything(node, **options):
@@ -33,10 +39,10 @@ async def everything(node, **options):
 
 
 def reopened(copy, change=lambda home: None):
-    home = copy / "home" / "n1"
-    shutil.copytree(copy / "raft", home)
+    home = copy.path / "home" / "n1"
+    shutil.copytree(copy.path / "raft", home)
     change(home)
-    return Node(RAFT, home)
+    return Node(RAFT, home, surroundings=copy.then)
 
 
 @pytest.mark.parametrize("state", ["kept", "trusted", "rebuilt"])
@@ -88,7 +94,7 @@ def test_a_leaderless_node_finds_its_keys_its_siblings_its_tombstones_its_hints_
     """Alone it can be asked for nothing but what it holds itself, which of every kind is something."""
 
     async def look():
-        node = Node(QUORUM, copy / "quorum")
+        node = Node(QUORUM, copy.path / "quorum", surroundings=copy.then)
         await node.begin()
         status = node.replica.status()
         keys = [
@@ -104,7 +110,7 @@ def test_a_leaderless_node_finds_its_keys_its_siblings_its_tombstones_its_hints_
     status, seen = asyncio.run(look())
 
     held = {key: answer.content for key, answer in seen.items() if answer.revision}
-    values = {key: content.value for key, content in held.items() if isinstance(content, Record)}
+    values = {key: content.value for key, content in held.items() if isinstance(content, KeyRecord)}
     assert values == {key: value for key, value in {**MANY, LONG: b"long"}.items() if key in values}
     assert len(values) > 4
     assert held[LONG].expires_at_ms > 1 << 40

@@ -171,7 +171,7 @@ NUMBERLESS = messages.encode(messages.NewerTerm(term=1))[:-1]
 NO_MESSAGES = {
     "nothing": b"\x00",
     "text that is not UTF-8": messages.encode(
-        messages.Declined(sequence=1, refusal=messages.Refusal("no_leader", "QQ"))
+        messages.ProposalDeclined(sequence=1, refusal=messages.Refusal("no_leader", "QQ"))
     ).replace(b"QQ", b"\xff\xfe"),
     "deep nesting": b"\x93\x06\x01" + b"\x91" * 100_000,
     "a negative number": NUMBERLESS + b"\xff",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from raftkv.core.requests import AddMember, Consistency, Get, Inspect, List, Read, RemoveMember, Repair
 from raftkv.core.results import Answer, QuorumStatus, Written
 from raftkv.formats.peers import MalformedMessageError
-from raftkv.formats.versions import MAX_COUNTER, State, Version, encode_state
+from raftkv.formats.versions import MAX_COUNTER, KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.instruments.sim.quorum import Absent, entry_of
 from raftkv.quorum import messages
@@ -141,9 +141,9 @@ def lets_leave(payload: bytes) -> bool:
 
 
 def states(number: st.SearchStrategy[int]) -> st.SearchStrategy[bytes]:
-    whole = values(State, number).map(encode_state)
+    whole = values(KeyState, number).map(encode_state)
     sane = st.builds(
-        lambda counter, node, value: encode_state(State((Version(counter, node, value),))),
+        lambda counter, node, value: encode_state(KeyState((Version(counter, node, value),))),
         st.sampled_from([0, 1, 10**15, MAX_COUNTER]) | number.filter(lambda counter: counter <= MAX_COUNTER),
         st.sampled_from(["n1", "n2", "n3", "n1~0~1"]),
         st.none() | st.binary(max_size=8),

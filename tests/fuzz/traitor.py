@@ -22,7 +22,7 @@ from raftkv.core.rules import Rule
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
-from raftkv.peers.session import Session
+from raftkv.peers.session import PeerSession
 from raftkv.quorum import messages as leaderless
 from raftkv.raft.conversation import TERM_JUMP_MAX
 from tests.fuzz.mutations import bent, numbers, rearranged, values
@@ -69,7 +69,7 @@ class Traitor:
     """
 
     def __init__(self, siege: Siege, node: str, *, greets: bool = True) -> None:
-        self._session = Session(dialer(siege, node), FRAME_LIMIT)
+        self._session = PeerSession(dialer(siege, node), FRAME_LIMIT)
         self._socket = knock(siege, node)
         self._is_leaderless = siege.cluster.mode == "quorum"
         self._heard: set[int] = set()

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from raftkv.instruments.lab.history import LAST_LOOK, CompareAndSet, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import (
+    LAST_LOOK,
+    CompareAndSet,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 
 Copy = Mapping[bytes, bytes]
 
@@ -57,13 +65,13 @@ def audit(history: History, copies: Mapping[str, Copy]) -> Audit:
     )
 
 
-def _may_write(operation: Operation) -> bool:
-    if isinstance(operation.action, Get) or operation.outcome is Outcome.FAILED:
+def _may_write(operation: ObservedOperation) -> bool:
+    if isinstance(operation.action, GetAction) or operation.outcome is Outcome.FAILED:
         return False
     return not isinstance(operation.action, CompareAndSet) or operation.result is not False
 
 
-def _last_word(writes: Sequence[Operation]) -> Operation | None:
+def _last_word(writes: Sequence[ObservedOperation]) -> ObservedOperation | None:
     """The acknowledged write that began when every other was over, if there is one."""
     last = max(writes, key=lambda write: write.invoked_ns, default=None)
     if last is None or last.outcome is not Outcome.OK:
@@ -72,17 +80,17 @@ def _last_word(writes: Sequence[Operation]) -> Operation | None:
     return last if all(ended_ns is not None and ended_ns < last.invoked_ns for ended_ns in others) else None
 
 
-def _written(write: Operation) -> bytes | None:
-    return write.action.value if isinstance(write.action, Put | CompareAndSet) else None
+def _written(write: ObservedOperation) -> bytes | None:
+    return write.action.value if isinstance(write.action, PutAction | CompareAndSet) else None
 
 
 def final_reads(history: History, copy: Copy, *, client: int, began_ns: int, ended_ns: int, node: str) -> History:
     """``history`` with a read of every one of its keys by ``client``, who found ``copy`` between two moments."""
     reads = [
-        Operation(
+        ObservedOperation(
             client=client,
             key=key,
-            action=Get(),
+            action=GetAction(),
             invoked_ns=began_ns,
             returned_ns=ended_ns,
             outcome=Outcome.OK,

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from raftkv.instruments.lab.history import Delete, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import DeleteAction, History, ObservedOperation, Outcome, PutAction
 from raftkv.instruments.lab.script import Workload
 from raftkv.instruments.lab.workload import Clients
 from raftkv.instruments.local.nodes import wait_until
@@ -45,12 +45,12 @@ class Loaded:
         self._cluster = cluster
         self.kept = [b"loaded/%d" % number for number in range(count)]
         self.operations = []
-        self._write("n1", self.kept, lambda key: Put(key * 30))
+        self._write("n1", self.kept, lambda key: PutAction(key * 30))
         self.delete("n1")
 
     def delete(self, node):
         """Delete a tenth of what is left, through ``node``."""
-        self._write(node, self.kept[::10], lambda key: Delete())
+        self._write(node, self.kept[::10], lambda key: DeleteAction())
         del self.kept[::10]
 
     def _write(self, node, keys, action_on):
@@ -60,21 +60,21 @@ class Loaded:
             batch(self._cluster, node, [asked(key, action) for key, action in actions])
             returned_ns = time.monotonic_ns()
             self.operations += [
-                Operation(
+                ObservedOperation(
                     client=-1,
                     key=key,
                     action=action,
                     invoked_ns=invoked_ns,
                     returned_ns=returned_ns,
                     outcome=Outcome.OK,
-                    result=True if isinstance(action, Delete) else None,
+                    result=True if isinstance(action, DeleteAction) else None,
                 )
                 for key, action in actions
             ]
 
 
 def asked(key, action):
-    if isinstance(action, Put):
+    if isinstance(action, PutAction):
         return {"op": "put", "key": key.decode(), "value": action.value.decode()}
     return {"op": "delete", "key": key.decode()}
 

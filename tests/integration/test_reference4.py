@@ -11,7 +11,7 @@ from raftkv.instruments.lab.reference4.choices import CHOICES, NODES
 from raftkv.instruments.lab.reference4.conditions import assert_in_force, establish
 from raftkv.instruments.lab.reference4.runs import Settings, measure
 from raftkv.instruments.load.plan import RATIOS
-from raftkv.instruments.load.samples import Kind
+from raftkv.instruments.load.samples import RequestKind
 from raftkv.instruments.local.nodes import ClusterError, wait_until
 from tests.integration.processes import running
 
@@ -175,8 +175,8 @@ def test_a_run_measures_both_kinds_of_operations_and_no_failures(with_leader):
     establish(with_leader, ALL_ONE)
     result = measure(with_leader, ALL_ONE, RATIOS[2], Settings(seconds=2, warm_up_s=0)).result
 
-    assert result.latency[Kind.WRITE].p50_ms >= ALL_ONE.least_write_s * 1000
-    assert result.latency[Kind.READ].count > 0
+    assert result.latency[RequestKind.WRITE].p50_ms >= ALL_ONE.least_write_s * 1000
+    assert result.latency[RequestKind.READ].count > 0
     assert result.errors == ()
 
 

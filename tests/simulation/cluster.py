@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, Put, Read, Write
-from raftkv.core.results import Answer, Record, Written
+from raftkv.core.results import Answer, KeyRecord, Written
 from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.snapshots import rows_of
@@ -99,7 +99,7 @@ class Cluster(SimulatedCluster):
         self.run_until(lambda: pending.outcome is not None)
         assert isinstance(pending.outcome, Answer), pending.outcome
         content = pending.outcome.content
-        return content.value if isinstance(content, Record) else None
+        return content.value if isinstance(content, KeyRecord) else None
 
     def settle(self) -> None:
         """Heal, start everything, and wait until all nodes have applied the same."""

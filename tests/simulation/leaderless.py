@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftkv.core.requests import Consistency, Delete, Get, Placing, Put, Read, Write
-from raftkv.core.results import Record, Siblings
+from raftkv.core.results import KeyRecord, Siblings
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.quorum import QuorumMode, quorum_settings
 
@@ -55,7 +55,7 @@ class Leaderless(SimulatedCluster):
         content = self.read(node, key, r=r, **more).content
         if isinstance(content, Siblings):
             return [record.value for record in content.records]
-        return content.value if isinstance(content, Record) else None
+        return content.value if isinstance(content, KeyRecord) else None
 
     def held(self, name):
         """The newest value of each key that ``name`` holds; ``None`` for a tombstone."""

@@ -8,7 +8,7 @@ from raftkv.core.errors import Unknown
 from raftkv.core.requests import Configure, Consistency
 from raftkv.core.results import Written
 from raftkv.core.voters import Voters
-from raftkv.formats.raft_messages import Applied, decode
+from raftkv.formats.raft_messages import AppliedShown, decode
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.writing import appends, proposals
 from raftkv.raft.writing.visibility import shown_from
@@ -71,7 +71,7 @@ def test_state_is_committed_before_it_is_said_to_be_visible():
 
         def noting(peer, payload, node=member.id, send=send):
             message = decode(payload)
-            if isinstance(message, Applied):
+            if isinstance(message, AppliedShown):
                 told.append(message.index)
                 assert message.index <= committed.get(node, 1)
             return send(peer, payload)

@@ -6,8 +6,8 @@ import pytest
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Barrier, Consistency, Delete, Get, List, Placing, Read, Write
-from raftkv.core.results import Answer, Missing, Page
-from raftkv.formats.raft_messages import RecordAnswer, View, encode
+from raftkv.core.results import Answer, KeyPage, Missing
+from raftkv.formats.raft_messages import AppliedView, RecordAnswer, encode
 from raftkv.raft.reading.eventual import EventualReads
 from tests.simulation.cluster import Cluster
 
@@ -69,7 +69,7 @@ def test_a_key_deleted_in_the_newest_view_is_missing_although_others_still_have_
 
 def test_the_newest_view_decides_in_whatever_order_views_come():
     def view(applied_index, record=None):
-        return View(applied_index=applied_index, revision=applied_index, record=record)
+        return AppliedView(applied_index=applied_index, revision=applied_index, record=record)
 
     for order in ([5, 7, 6], [7, 6, 5], [6, 5, 7]):
         cluster = Cluster(1)
@@ -172,7 +172,7 @@ def test_a_list_may_be_read_from_one_replica():
     leader = cluster.elect()
     read = Read(query=List(start=b"", end=None, limit=9), consistency=Consistency.EVENTUAL, r=1)
 
-    assert isinstance(cluster.submit(leader, read).outcome.content, Page)
+    assert isinstance(cluster.submit(leader, read).outcome.content, KeyPage)
 
 
 def test_waiting_eventual_reads_are_bounded():
@@ -201,7 +201,7 @@ def test_an_answer_to_no_question_is_ignored():
     cluster = Cluster(3)
     leader = cluster.elect()
     pending = ask(cluster, leader, b"k", 2)
-    late = RecordAnswer(request=12345, view=View(applied_index=1 << 40, revision=9, record=None))
+    late = RecordAnswer(request=12345, view=AppliedView(applied_index=1 << 40, revision=9, record=None))
     cluster.members[leader].replica.conversation.received("n1" if leader != "n1" else "n2", encode(late))
     cluster.run_until(lambda: pending.outcome is not None)
 

@@ -19,7 +19,7 @@ from raftkv.core.requests import (
     StoreHere,
     Write,
 )
-from raftkv.core.results import Membership, Missing, StampedDelete, StampedPut, Stored, Written
+from raftkv.core.results import MembersChanged, Missing, StampedDelete, StampedPut, StoredVersion, Written
 from raftkv.formats.versions import Version, encode_context, encode_state
 from raftkv.http.handlers.cluster import unready
 from raftkv.instruments.sim.disk import UNLIMITED
@@ -260,7 +260,7 @@ def test_what_a_node_knows_of_the_members_is_remembered_although_the_disk_was_fu
 def joining(cluster, name, via):
     """``name`` is let in by ``via`` and started."""
     outcome = cluster.ask(via, AddMember(id=name, http=f"{name}:1", peer=f"{name}:2"))
-    assert isinstance(outcome, Membership)
+    assert isinstance(outcome, MembersChanged)
     members = [entry_of(one.id, Phase.JOINING if one.id == name else Phase.UP) for one in outcome.members]
     cluster.mode.let_in(name, tuple(members))
 
@@ -498,7 +498,7 @@ def test_what_does_not_belong_to_a_node_is_handed_to_all_owners_before_it_is_for
     stored = cluster.ask(stranger, StoreHere(key=b"k", value=b"value"))
     cluster.run(10.0)
 
-    assert isinstance(stored, Stored)
+    assert isinstance(stored, StoredVersion)
     assert cluster.held(owners[0]) == {b"k": b"value"}
     assert cluster.held(stranger) == {b"k": b"value"}
 
@@ -901,7 +901,7 @@ def test_whoever_was_awaited_in_vain_is_forgotten_or_let_go_by_name():
         if way == "time":
             cluster.run(INVITED_S + 1.0)
         else:
-            assert isinstance(cluster.ask("n1", RemoveMember(id="n4")), Membership)
+            assert isinstance(cluster.ask("n1", RemoveMember(id="n4")), MembersChanged)
         cluster.heal()
         cluster.run(5.0)
         assert "n4" not in cluster.replica("n1").entries
@@ -914,7 +914,7 @@ def test_nobody_is_let_go_without_whom_a_quorum_is_lost():
     second = cluster.ask("n1", RemoveMember(id="n2"))
     cluster.run(5.0)
 
-    assert isinstance(first, Membership)
+    assert isinstance(first, MembersChanged)
     assert isinstance(second, Refused)
     assert "w = 2" in second.detail
     assert cluster.replica("n2").entries["n2"].phase is Phase.UP
@@ -932,7 +932,7 @@ def test_nobody_is_let_go_who_may_be_the_last_replica_of_a_key():
 
     assert isinstance(refused, Refused)
     assert "n4, n5 cannot be reached" in refused.detail
-    assert isinstance(taken, Membership)
+    assert isinstance(taken, MembersChanged)
 
 
 @pytest.mark.parametrize("sloppy", [True, False])

@@ -21,13 +21,13 @@ CHUNK = 20
 
 FOUND_BY_SEED = {
     "standing clock": 3,
-    "early answers": 37,
-    "overwriting": 12,
+    "early answers": 48,
+    "overwriting": 5,
     "tombstones dropped": 0,
     "one replica twice": 23,
     "always definite": 7,
-    "rules": 28,
-    "old copies": 28,
+    "rules": 2,
+    "old copies": 115,
 }
 """A seed that finds each. As any change of the code changes every run, it may have become another one of ``SEEDS``."""
 

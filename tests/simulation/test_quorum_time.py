@@ -4,7 +4,7 @@ from structlog.testing import capture_logs
 
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Consistency, Get, Put, Read, Write
-from raftkv.core.results import Record, Written
+from raftkv.core.results import KeyRecord, Written
 from raftkv.http.handlers.cluster import unready
 from tests.simulation.leaderless import Leaderless
 
@@ -31,7 +31,7 @@ def start_again(cluster, *nodes):
 
 def local(cluster, node, key):
     content = cluster.ask(node, Read(query=Get(key=key), consistency=Consistency.LOCAL)).content
-    return content.value if isinstance(content, Record) else None
+    return content.value if isinstance(content, KeyRecord) else None
 
 
 # -- one clock of three

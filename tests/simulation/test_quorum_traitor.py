@@ -6,12 +6,12 @@ import pytest
 from raftkv.core.requests import Consistency, List, Read, Repair
 from raftkv.core.results import Repaired, Written
 from raftkv.formats.peers import Refusal
-from raftkv.formats.versions import State, Version, encode_state
+from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.quorum import messages
-from raftkv.quorum.membership.gossip import NUMBER_MAX, Delta, Phase, Sizes
+from raftkv.quorum.membership.gossip import NUMBER_MAX, AgreedSizes, Delta, Phase
 from raftkv.quorum.membership.ring import POSITIONS
-from raftkv.quorum.messages import Declined, FetchedPage, Gossip, OfferPage, StoreDone
+from raftkv.quorum.messages import FetchedPage, Gossip, OfferPage, QuestionDeclined, StoreDone
 from raftkv.replicas import _Reach
 from tests.simulation.leaderless import Leaderless
 
@@ -23,7 +23,9 @@ def say(cluster, sender, receiver, *said):
     cluster.machines[receiver].tell(lambda events: events.received(sender, payload))
 
 
-@pytest.mark.parametrize("answer", [lambda number: Declined(number, NO), lambda number: StoreDone(number, (False,))])
+@pytest.mark.parametrize(
+    "answer", [lambda number: QuestionDeclined(number, NO), lambda number: StoreDone(number, (False,))]
+)
 def test_who_was_not_asked_yet_has_no_say_about_an_event(answer):
     cluster = Leaderless(5, conflicts="siblings")
     replica = cluster.replica("n1")
@@ -47,7 +49,7 @@ def test_numbers_at_their_end_stop_nobody():
         msgspec.structs.replace(entry, generation=NUMBER_MAX, heartbeat=NUMBER_MAX, phase_version=NUMBER_MAX, view="x")
         for entry in cluster.replica("n2").entries.values()
     )
-    say(cluster, "n1", "n2", Gossip(Delta(entries, Sizes(NUMBER_MAX, "z", 3, 2, 2))))
+    say(cluster, "n1", "n2", Gossip(Delta(entries, AgreedSizes(NUMBER_MAX, "z", 3, 2, 2))))
     cluster.run(10.0)
     written = cluster.put("n2", b"k", b"value", w=2)
 
@@ -61,7 +63,7 @@ def test_a_cluster_that_is_said_to_have_no_members_is_waited_out():
         msgspec.structs.replace(entry, phase=Phase.JOINING, phase_version=entry.phase_version + 1)
         for entry in cluster.replica("n2").entries.values()
     )
-    say(cluster, "n1", "n2", Gossip(Delta(entries, Sizes(0, "", 3, 2, 2))))
+    say(cluster, "n1", "n2", Gossip(Delta(entries, AgreedSizes(0, "", 3, 2, 2))))
     cluster.run(10.0)
 
     assert isinstance(cluster.put("n2", b"k", b"value", w=2), Written)
@@ -87,7 +89,7 @@ def test_a_page_of_other_keys_than_were_asked_for_costs_the_connection(monkeypat
     replica = cluster.replica("n2")
     cluster.submit("n2", Read(query=List(start=b"b", end=b"c", limit=9), consistency=Consistency.EVENTUAL, r=3))
     number = max(replica.parts.coordination._dispatch.running)
-    state = encode_state(State((Version(1, "n1", b"v"),)))
+    state = encode_state(KeyState((Version(1, "n1", b"v"),)))
     say(cluster, "n1", "n2", FetchedPage(number, ((b"a", state),), complete=True))
 
     assert closed == [("n2", "n1")]

@@ -23,7 +23,7 @@ def say(cluster, sender, receiver, message):
 def test_only_the_leader_can_say_that_it_leads_no_more(cluster):
     leader = cluster.elect()
     follower, traitor = [node for node in cluster.members if node != leader]
-    say(cluster, traitor, follower, messages.Declined(sequence=1, refusal=None))
+    say(cluster, traitor, follower, messages.ProposalDeclined(sequence=1, refusal=None))
 
     pending = cluster.put(follower, b"k")
     cluster.run(1.0)

@@ -5,7 +5,15 @@ It shares no code with the checker beyond the vocabulary: the effect of an actio
 
 from hypothesis import strategies as st
 
-from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.history import (
+    ANY,
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 
 VALUES = (b"a", b"b", b"c")
 
@@ -30,16 +38,16 @@ def must_precede(one, other):
 
 
 def was_not_told(operation):
-    return isinstance(operation.action, Delete) and operation.result is None
+    return isinstance(operation.action, DeleteAction) and operation.result is None
 
 
 def performed(action, state):
     """The result of ``action`` and the state after it."""
-    if isinstance(action, Get):
+    if isinstance(action, GetAction):
         return state, state
-    if isinstance(action, Put):
+    if isinstance(action, PutAction):
         return None, action.value
-    if isinstance(action, Delete):
+    if isinstance(action, DeleteAction):
         return state is not None, None
     is_expected = state is not None if action.expected == ANY else state == action.expected
     return is_expected, action.value if is_expected else state
@@ -47,11 +55,11 @@ def performed(action, state):
 
 values = st.sampled_from(VALUES)
 actions = st.one_of(
-    st.just(Get()),
-    st.just(Get()),
-    st.builds(Put, values),
-    st.builds(Put, values),
-    st.just(Delete()),
+    st.just(GetAction()),
+    st.just(GetAction()),
+    st.builds(PutAction, values),
+    st.builds(PutAction, values),
+    st.just(DeleteAction()),
     st.builds(CompareAndSet, st.sampled_from([*VALUES, None, ANY]), st.sampled_from([*VALUES, None])),
 )
 
@@ -67,12 +75,12 @@ def _operation(draw, action):
     invoked = draw(st.integers(0, 12))
     outcome = draw(st.sampled_from([Outcome.OK, Outcome.OK, Outcome.OK, Outcome.UNKNOWN, Outcome.FAILED]))
     results = {
-        Get: st.sampled_from([*VALUES, None]),
-        Put: st.none(),
-        Delete: st.sampled_from([True, False, None]),
+        GetAction: st.sampled_from([*VALUES, None]),
+        PutAction: st.none(),
+        DeleteAction: st.sampled_from([True, False, None]),
         CompareAndSet: st.booleans(),
     }
-    return Operation(
+    return ObservedOperation(
         client=draw(st.integers(1, 4)),
         key=b"k",
         action=action,
@@ -93,7 +101,7 @@ def honest_histories(draw, max_size=7):
         result, after = performed(action, register) if has_effect else (None, register)
         register = after
         operations.append(
-            Operation(
+            ObservedOperation(
                 client=draw(st.integers(1, 4)),
                 key=b"k",
                 action=action,

@@ -25,11 +25,11 @@ from raftkv.core.requests import (
 from raftkv.core.results import (
     Answer,
     Configured,
-    Membership,
+    KeyPage,
+    MembersChanged,
     MemberState,
     MemberStatus,
     Missing,
-    Page,
     PeerStatus,
     QuorumStatus,
     QuorumWritten,
@@ -39,7 +39,7 @@ from raftkv.core.results import (
     StampedDelete,
     StampedPut,
     StampedRecord,
-    Stored,
+    StoredVersion,
     Transfer,
 )
 from raftkv.http.door.admission import Admission
@@ -131,16 +131,16 @@ class LeaderlessReplicator:
                 self.sizes = n, r, w = (request.n or n, request.r or r, request.w or w)
                 return Configured(n=n, r=r, w=w)
             case StoreHere():
-                return Stored(counter=request.counter or 9, node=request.node or "n1", taken=True)
+                return StoredVersion(counter=request.counter or 9, node=request.node or "n1", taken=True)
             case Repair():
                 return Repaired(peers=("n2",), unreachable=("n3",), ranges=8, differing=2, received=3, sent=1)
             case AddMember():
                 added = MemberStatus(**msgspec.structs.asdict(request), state=MemberState.JOINING)
-                return Membership(members=(*self.status().members, added))
+                return MembersChanged(members=(*self.status().members, added))
             case RemoveMember(id="n9"):
                 return Refused(code=Code.NOT_FOUND, detail="there is no member n9")
             case RemoveMember():
-                return Membership(members=self.status().members)
+                return MembersChanged(members=self.status().members)
             case Inspect():
                 return self.status()
         raise AssertionError(request)
@@ -162,7 +162,7 @@ class LeaderlessReplicator:
         content: Any
         if not isinstance(read.query, Get):
             newest = tuple([found[-1] for _, found in sorted(self.records.items())])
-            content = Page(records=newest, next_start=None)
+            content = KeyPage(records=newest, next_start=None)
             return Answer(content=content, consistency=read.consistency, revision=self.counter, replicas=replicas)
         key = read.query.key
         found = self.records.get(key, ())

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from raftkv.client.errors import PreconditionFailed, judge
-from raftkv.client.servers import DEFAULT_SERVERS, Rounds, attempt_s, parse_servers
+from raftkv.client.servers import DEFAULT_SERVERS, ServerRounds, attempt_s, parse_servers
 from raftkv.core.errors import DefiniteError, IndefiniteError
 from tests.unit.fake_server import heard
 
@@ -59,7 +59,7 @@ def test_a_password_in_an_address_is_refused_and_not_shown():
 
 
 def test_every_server_is_tried_before_anyone_waits_and_waits_grow_to_a_bound():
-    rounds = Rounds(3)
+    rounds = ServerRounds(3)
     waits = [rounds.failed(None, 1.0) for _ in range(60)]
 
     assert [wait for number, wait in enumerate(waits) if (number + 1) % 3] == [0.0] * 40
@@ -68,7 +68,7 @@ def test_every_server_is_tried_before_anyone_waits_and_waits_grow_to_a_bound():
 
 
 def test_nobody_is_there_when_every_server_refused_in_every_round_of_about_a_second():
-    rounds = Rounds(3)
+    rounds = ServerRounds(3)
     waits = [rounds.failed(None, 1.0, is_refused=True) for _ in range(17)]
 
     assert not rounds.is_nobody_there
@@ -78,14 +78,14 @@ def test_nobody_is_there_when_every_server_refused_in_every_round_of_about_a_sec
 
 
 def test_one_server_that_does_not_refuse_may_still_answer():
-    rounds = Rounds(3)
+    rounds = ServerRounds(3)
     for number in range(60):
         rounds.failed(None, 1.0, is_refused=number % 3 != 0)
     assert not rounds.is_nobody_there
 
 
 def test_retry_after_of_a_round_is_honoured_in_full_and_forgotten_afterwards():
-    rounds = Rounds(2)
+    rounds = ServerRounds(2)
 
     assert rounds.failed(3.0, 0.0) == 0.0
     assert rounds.failed(1.0, 0.0) == 3.0

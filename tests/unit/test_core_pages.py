@@ -7,7 +7,7 @@ import pytest
 from raftkv.core import pages
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Get, List, Put, Read, Write
-from raftkv.core.results import Page, Record, Withheld, Written
+from raftkv.core.results import KeyPage, KeyRecord, Withheld, Written
 from tests.contract.quorum import QuorumSubject
 from tests.contract.solo import SoloReplicator
 
@@ -55,7 +55,7 @@ def test_pages_at_every_level_end_by_bytes_and_go_on_with_next(subject, keys_onl
             query = List(start=start, end=None, limit=1000, keys_only=keys_only)
             page = ask(subject, Read(query=query, consistency=level)).content
 
-            assert isinstance(page, Page)
+            assert isinstance(page, KeyPage)
             assert sum(map(pages.size_of, page.records)) <= 5000 + len(VALUE) + 3
             found += [record.key for record in page.records]
             start = page.next_start
@@ -71,7 +71,7 @@ def test_of_a_batch_of_more_reads_than_an_answer_holds_the_rest_is_withheld():
     fits = ask(subject, Write(operations=tuple(Get(key=key) for key in KEYS[:8])))
     assert [len(result.value) for result in fits.results] == 8 * [len(value)]
     results = ask(subject, Write(operations=tuple(Get(key=key) for key in KEYS))).results
-    assert sum(isinstance(result, Record) for result in results) == 8
+    assert sum(isinstance(result, KeyRecord) for result in results) == 8
     assert sum(isinstance(result, Withheld) for result in results) == len(KEYS) - 8
     subject.stop()
 
@@ -89,7 +89,7 @@ def test_a_batch_of_reads_holds_few_values_at_a_time(monkeypatch):
         most = max(most, sum(1 for one in running if type(one).__name__ == "RunningRead" and not one._pending.outcome))
 
     assert most == 3
-    assert [result.value for result in pending.outcome.results if isinstance(result, Record)] == 20 * [b"v"] + [b"1"]
+    assert [result.value for result in pending.outcome.results if isinstance(result, KeyRecord)] == 20 * [b"v"] + [b"1"]
 
 
 def test_a_batch_of_reads_that_nobody_answers_is_refused_by_its_deadline():

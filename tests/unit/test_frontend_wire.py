@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Shown
 from raftkv.core.requests import Barrier, Consistency, Delete, Get, Inspect, List, Put, Read, Request, Write
-from raftkv.core.results import Answer, Mismatch, Missing, Page, PutDone, RaftStatus, Ready, Record, Written
+from raftkv.core.results import Answer, KeyPage, KeyRecord, Mismatch, Missing, PutDone, RaftStatus, Ready, Written
 from raftkv.frontend import wire
 
 REQUESTS = (
@@ -21,7 +21,7 @@ REQUESTS = (
     Barrier(),
     Inspect(),
 )
-RECORD = Record(key=b"a", value=b"v", version=1, create_revision=2, mod_revision=3)
+RECORD = KeyRecord(key=b"a", value=b"v", version=1, create_revision=2, mod_revision=3)
 STATUS = RaftStatus(
     node="n1",
     mode="raft",
@@ -39,7 +39,7 @@ OUTCOMES = (
     Written(
         results=(PutDone(version=1, revision=2), Mismatch(revision=3), Missing(key=b"a"), RECORD), revision=3, acks=2
     ),
-    Answer(content=Page(records=(RECORD,), next_start=b"b"), consistency=Consistency.LOCAL, revision=4),
+    Answer(content=KeyPage(records=(RECORD,), next_start=b"b"), consistency=Consistency.LOCAL, revision=4),
     Ready(applied_index=7),
     STATUS,
     Refused(code=Code.NO_LEADER, detail="none", retry_after_s=1.5),

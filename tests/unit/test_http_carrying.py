@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raftkv.http.door.carrying import Bodies, IncompleteError
-from raftkv.http.door.room import PATIENCE_S, SHORT_PATIENCE_S, SLOWEST_BYTES_PER_S, Room
+from raftkv.http.door.room import PATIENCE_S, SHORT_PATIENCE_S, SLOWEST_BYTES_PER_S, HeldBytes
 
 CHUNKED = {b"transfer-encoding": b"chunked"}
 HELD_BYTES_MAX = 32 << 20
@@ -37,7 +37,7 @@ def read(sender: Sender) -> bytes:
     def now_s() -> float:
         return sender.now_s
 
-    room = Room(HELD_BYTES_MAX, monotonic_s=now_s)
+    room = HeldBytes(HELD_BYTES_MAX, monotonic_s=now_s)
     body = asyncio.run(Bodies(room, monotonic_s=now_s).read(CHUNKED, sender.receive, LIMIT))
     assert room.held_bytes == 0
     return body
@@ -62,7 +62,7 @@ def test_a_slow_body_that_keeps_coming_is_read_whole() -> None:
 def test_bodies_under_way_share_what_they_may_hold_and_give_it_back() -> None:
     async def scenario() -> tuple[int, bytes]:
         now = 0.0
-        room = Room(HELD_BYTES_MAX, monotonic_s=lambda: now)
+        room = HeldBytes(HELD_BYTES_MAX, monotonic_s=lambda: now)
         bodies = Bodies(room, monotonic_s=lambda: now)
         stuck = [
             asyncio.ensure_future(bodies.read(CHUNKED, Sender([bytes(LIMIT)], ends=False).receive, LIMIT))

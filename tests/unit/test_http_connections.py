@@ -17,7 +17,7 @@ import pytest
 import uvloop
 from gunicorn.config import Config
 
-from raftkv.http.door.room import SHORT_PATIENCE_S, SPARE_CONNECTIONS, Room, Seats
+from raftkv.http.door.room import SHORT_PATIENCE_S, SPARE_CONNECTIONS, HeldBytes, Seats
 from raftkv.http.door.server import settings
 from raftkv.http.door.worker import CHUNK_BYTES_MAX, HEAD_BYTES_MAX, Protocol
 
@@ -27,7 +27,7 @@ GET = b"GET /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class App:
     """``application``, with the room that its connections share."""
 
-    def __init__(self, application: Callable[..., Awaitable[None]], room: Room) -> None:
+    def __init__(self, application: Callable[..., Awaitable[None]], room: HeldBytes) -> None:
         self._application = application
         self.room = room
 
@@ -46,7 +46,7 @@ class Served:
         for name, value in chosen.items():
             if name != "worker_class":
                 cfg.set(name, value)
-        self.room = Room(held_bytes_max, monotonic_s=asyncio.get_running_loop().time)
+        self.room = HeldBytes(held_bytes_max, monotonic_s=asyncio.get_running_loop().time)
         self.made: list[weakref.ref[Protocol]] = []
         self.worker = SimpleNamespace(
             cfg=cfg,
@@ -274,7 +274,7 @@ def test_what_is_settled_at_a_glance_needs_no_count(
     asked: object, buffered: bytes, chunk_bytes: int | None, head_bytes: int, *, counted: bool
 ) -> None:
     """The short cut against what it cuts short: where it says settled, the whole check refuses and counts nothing."""
-    room = Room(1 << 20, monotonic_s=lambda: 0.0)
+    room = HeldBytes(1 << 20, monotonic_s=lambda: 0.0)
     one: Any = Protocol.__new__(Protocol)
     one.__dict__.update(
         app=SimpleNamespace(room=room),

@@ -8,12 +8,12 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from raftkv.http.door.room import Room
+from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import Streams
 from raftkv.http.metrics import Metrics
 
 CONTEXT: Any = SimpleNamespace(status=lambda: None)
-STREAMS = Streams(Room(0, monotonic_s=monotonic), limit=1)
+STREAMS = Streams(HeldBytes(0, monotonic_s=monotonic), limit=1)
 LABELS = ("route", "method", "status", "le")
 NAME = "raftkv_http_request_duration_seconds"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raftkv.http.door import streaming
-from raftkv.http.door.room import SHORT_PATIENCE_S, Room
+from raftkv.http.door.room import SHORT_PATIENCE_S, HeldBytes
 from raftkv.http.door.streaming import Streams
 from raftkv.http.messages import BodyStream, HttpResponse, StreamCutError
 from tests.unit.test_http_connections import Served, reset, run, until
@@ -61,7 +61,7 @@ class Streaming:
         self._limit = limit
         self.streams: Streams | None = None
 
-    def over(self, room: Room) -> Streams:
+    def over(self, room: HeldBytes) -> Streams:
         self.streams = Streams(room, limit=self._limit)
         return self.streams
 

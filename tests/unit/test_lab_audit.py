@@ -2,32 +2,40 @@
 
 import pytest
 
-from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import (
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 from tests.integration.audit import audit, final_reads
 
 
 def operation(key, action, outcome=Outcome.OK, result=None, at_ns=0):
     returned_ns = None if outcome is Outcome.UNKNOWN else at_ns + 1
-    return Operation(
+    return ObservedOperation(
         client=0, key=key, action=action, invoked_ns=at_ns, returned_ns=returned_ns, outcome=outcome, result=result
     )
 
 
 HISTORY = History(
     (
-        operation(b"kept", Put(b"1"), at_ns=0),
-        operation(b"refused", Put(b"2"), Outcome.FAILED, at_ns=10),
-        operation(b"doubtful", Put(b"3"), Outcome.UNKNOWN, at_ns=20),
-        operation(b"contended", Put(b"4"), at_ns=30),
+        operation(b"kept", PutAction(b"1"), at_ns=0),
+        operation(b"refused", PutAction(b"2"), Outcome.FAILED, at_ns=10),
+        operation(b"doubtful", PutAction(b"3"), Outcome.UNKNOWN, at_ns=20),
+        operation(b"contended", PutAction(b"4"), at_ns=30),
         operation(b"contended", CompareAndSet(expected=b"4", value=b"5"), result=True, at_ns=40),
         operation(b"contended", CompareAndSet(expected=b"4", value=b"6"), result=False, at_ns=50),
-        operation(b"gone", Put(b"7"), at_ns=60),
-        operation(b"gone", Delete(), result=True, at_ns=70),
-        operation(b"kept", Get(), result=b"1", at_ns=80),
-        operation(b"open", Put(b"8"), Outcome.UNKNOWN, at_ns=90),
-        operation(b"open", Put(b"9"), at_ns=100),
-        operation(b"crossed", Put(b"10"), at_ns=110),
-        operation(b"crossed", Delete(), result=True, at_ns=111),
+        operation(b"gone", PutAction(b"7"), at_ns=60),
+        operation(b"gone", DeleteAction(), result=True, at_ns=70),
+        operation(b"kept", GetAction(), result=b"1", at_ns=80),
+        operation(b"open", PutAction(b"8"), Outcome.UNKNOWN, at_ns=90),
+        operation(b"open", PutAction(b"9"), at_ns=100),
+        operation(b"crossed", PutAction(b"10"), at_ns=110),
+        operation(b"crossed", DeleteAction(), result=True, at_ns=111),
     )
 )
 SOUND = {b"kept": b"1", b"contended": b"5"}

@@ -5,8 +5,16 @@ from random import Random
 import pytest
 
 from raftkv.instruments.lab.checker import GaveUp, Linearizable, NotLinearizable, check
-from raftkv.instruments.lab.flaw import Kind
-from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.flaw import FlawKind
+from raftkv.instruments.lab.history import (
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 
 from .lab_oracle import performed
 
@@ -33,14 +41,14 @@ class Store:
                 key = b"k%d" % self.random.randrange(3)
                 action = self._action(key)
                 # A lost delete could come at any later time, and would excuse a lost write.
-                unknown = self.random.random() < self.unknown_share and not isinstance(action, Delete)
+                unknown = self.random.random() < self.unknown_share and not isinstance(action, DeleteAction)
                 self._perform(client, key, action, start + self.random.randrange(10), unknown=unknown)
             self.now += self.random.randrange(200)
 
     def _action(self, key):
         self.value_count += 1
         value = b"v%d" % self.value_count
-        kinds = [Get(), Get(), Put(value), Delete(), CompareAndSet(self.state.get(key), value)]
+        kinds = [GetAction(), GetAction(), PutAction(value), DeleteAction(), CompareAndSet(self.state.get(key), value)]
         return self.random.choice(kinds)
 
     def _perform(self, client, key, action, invoked, *, unknown):
@@ -51,7 +59,7 @@ class Store:
 
     def tell(self, client, action, invoked, returned, result=None, *, key=KEY, outcome=Outcome.OK):
         self.operations.append(
-            Operation(
+            ObservedOperation(
                 client=client,
                 key=key,
                 action=action,
@@ -68,40 +76,52 @@ def step(action, invoked, returned, result=None, outcome=Outcome.OK):
 
 
 def stale_read(answer):
-    return [step(Put(b"old"), 0, 10), step(Put(b"new"), 20, 30), step(Get(), 40, 50, answer(b"old", b"new"))]
+    return [
+        step(PutAction(b"old"), 0, 10),
+        step(PutAction(b"new"), 20, 30),
+        step(GetAction(), 40, 50, answer(b"old", b"new")),
+    ]
 
 
 def lost_write(answer):
-    return [step(Delete(), 0, 10), step(Put(b"new"), 20, 30), step(Get(), 40, 50, answer(None, b"new"))]
+    return [
+        step(DeleteAction(), 0, 10),
+        step(PutAction(b"new"), 20, 30),
+        step(GetAction(), 40, 50, answer(None, b"new")),
+    ]
 
 
 def dirty_read(answer):
-    refused = step(Put(b"new"), 20, 30, outcome=Outcome.FAILED)
-    return [step(Put(b"old"), 0, 10), refused, step(Get(), 40, 50, answer(b"new", b"old"))]
+    refused = step(PutAction(b"new"), 20, 30, outcome=Outcome.FAILED)
+    return [step(PutAction(b"old"), 0, 10), refused, step(GetAction(), 40, 50, answer(b"new", b"old"))]
 
 
 def resurrected_delete(answer):
-    return [step(Put(b"old"), 0, 10), step(Delete(), 20, 30), step(Get(), 40, 50, answer(b"old", None))]
+    return [
+        step(PutAction(b"old"), 0, 10),
+        step(DeleteAction(), 20, 30),
+        step(GetAction(), 40, 50, answer(b"old", None)),
+    ]
 
 
 def non_monotonic_read(answer):
-    writes = [step(Put(b"old"), 0, 10), step(Put(b"new"), 20, None)]
-    return [*writes, step(Get(), 40, 50, b"new"), step(Get(), 60, 70, answer(b"old", b"new"))]
+    writes = [step(PutAction(b"old"), 0, 10), step(PutAction(b"new"), 20, None)]
+    return [*writes, step(GetAction(), 40, 50, b"new"), step(GetAction(), 60, 70, answer(b"old", b"new"))]
 
 
 def double_applied_retry(answer):
-    writes = [step(Put(b"old"), 0, 100), step(Put(b"new"), 30, 100)]
-    reads = [step(Get(), 10, 20, b"old"), step(Get(), 50, 60, b"new")]
-    return [*writes, *reads, step(Get(), 70, 80, answer(b"old", b"new"))]
+    writes = [step(PutAction(b"old"), 0, 100), step(PutAction(b"new"), 30, 100)]
+    reads = [step(GetAction(), 10, 20, b"old"), step(GetAction(), 50, 60, b"new")]
+    return [*writes, *reads, step(GetAction(), 70, 80, answer(b"old", b"new"))]
 
 
 LIES = {
-    stale_read: Kind.STALE_READ,
-    lost_write: Kind.LOST_WRITE,
-    dirty_read: Kind.DIRTY_READ,
-    resurrected_delete: Kind.RESURRECTED,
-    non_monotonic_read: Kind.BACKWARDS,
-    double_applied_retry: Kind.REAPPEARED,
+    stale_read: FlawKind.STALE_READ,
+    lost_write: FlawKind.LOST_WRITE,
+    dirty_read: FlawKind.DIRTY_READ,
+    resurrected_delete: FlawKind.RESURRECTED,
+    non_monotonic_read: FlawKind.BACKWARDS,
+    double_applied_retry: FlawKind.REAPPEARED,
 }
 
 
@@ -113,7 +133,7 @@ def run_with(scene, answer, seed):
     for client, (action, invoked, returned, result, outcome) in enumerate(scene(answer), start=100):
         store.tell(client, action, start + invoked, returned and start + returned, result, outcome=outcome)
     store.state[KEY] = None
-    store.tell(200, Delete(), start + 1000, start + 1010)
+    store.tell(200, DeleteAction(), start + 1000, start + 1010)
     store.now = start + 2000
     store.run(rounds=60)
     return History(store.operations)
@@ -152,7 +172,7 @@ def test_when_the_steps_do_not_suffice_the_checker_says_for_which_keys():
 def test_a_contradiction_on_one_key_counts_although_another_key_is_undecided():
     store = Store(seed=1)
     store.run(rounds=30)
-    store.tell(9, Get(), store.now + 1000, store.now + 1001, b"nobody's", key=b"last")
+    store.tell(9, GetAction(), store.now + 1000, store.now + 1001, b"nobody's", key=b"last")
 
     verdict = check(History(store.operations), steps_per_key_max=10)
 
@@ -164,11 +184,11 @@ def test_a_contradiction_without_a_name_is_found_where_the_whole_search_would_ta
     store = Store(seed=3, unknown_share=0)
     store.run(rounds=100)
     start = store.now + 1000
-    store.tell(100, Put(b"new"), start, start + 10)
+    store.tell(100, PutAction(b"new"), start, start + 10)
     store.tell(101, CompareAndSet(b"new", b"newer"), start + 20, start + 30, result=False)
 
     verdict = check(History(store.operations), steps_per_key_max=100)
 
     assert isinstance(verdict, NotLinearizable)
-    assert verdict.witness.kind is Kind.OTHER
+    assert verdict.witness.kind is FlawKind.OTHER
     assert [operation.client for operation in verdict.witness.operations] == [100, 101]

@@ -5,11 +5,16 @@ import pytest
 
 from raftkv.api.problems import TABLE
 from raftkv.core.errors import Code
-from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
-from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
+from raftkv.instruments.lab.dialect import ClientStep, Meaning, finding, request_of
+from raftkv.instruments.lab.history import ANY, CompareAndSet, DeleteAction, GetAction, Outcome, PutAction
 from tests.unit.fake_server import heard
 
-WRITES = [Put(b"v"), Delete(), CompareAndSet(expected=b"u", value=b"v"), CompareAndSet(expected=b"u", value=None)]
+WRITES = [
+    PutAction(b"v"),
+    DeleteAction(),
+    CompareAndSet(expected=b"u", value=b"v"),
+    CompareAndSet(expected=b"u", value=None),
+]
 
 
 SIBLINGS = msgspec.json.encode(
@@ -27,9 +32,9 @@ ABSENT = b'{"code":"not_found","applied":"no"}'
 @pytest.mark.parametrize(
     ("action", "revision", "method", "body", "headers"),
     [
-        (Get(), 0, "GET", b"", {}),
-        (Put(b"v"), 0, "PUT", b"v", {}),
-        (Delete(), 0, "DELETE", b"", {}),
+        (GetAction(), 0, "GET", b"", {}),
+        (PutAction(b"v"), 0, "PUT", b"v", {}),
+        (DeleteAction(), 0, "DELETE", b"", {}),
         (CompareAndSet(expected=b"u", value=b"v"), 7, "PUT", b"v", {"If-Match": '"7"'}),
         (CompareAndSet(expected=None, value=b"v"), 0, "PUT", b"v", {"If-None-Match": "*"}),
         (CompareAndSet(expected=ANY, value=b"v"), 7, "PUT", b"v", {"If-Match": "*"}),
@@ -37,15 +42,17 @@ ABSENT = b'{"code":"not_found","applied":"no"}'
     ],
 )
 def test_every_action_has_its_request(action, revision, method, body, headers):
-    request = request_of(Step(key=b"a/b", action=action, revision=revision), timeout_s=2.0)
+    request = request_of(ClientStep(key=b"a/b", action=action, revision=revision), timeout_s=2.0)
 
     assert (request.method, request.body, request.headers) == (method, body, headers)
     assert request.target == "/kv/a%2Fb?timeout=2"
 
 
 def test_reads_carry_their_consistency_and_writes_their_retry_key():
-    read = request_of(Step(key=b"k", action=Get()), timeout_s=0.5, query="consistency=local")
-    write = request_of(Step(key=b"k", action=Put(b"v"), retry_key="one"), timeout_s=0.5, query="consistency=local")
+    read = request_of(ClientStep(key=b"k", action=GetAction()), timeout_s=0.5, query="consistency=local")
+    write = request_of(
+        ClientStep(key=b"k", action=PutAction(b"v"), retry_key="one"), timeout_s=0.5, query="consistency=local"
+    )
 
     assert read.target == "/kv/k?timeout=0.5&consistency=local"
     assert write.target == "/kv/k?timeout=0.5"
@@ -55,41 +62,41 @@ def test_reads_carry_their_consistency_and_writes_their_retry_key():
 @pytest.mark.parametrize(
     ("action", "answered", "expected"),
     [
-        (Get(), heard(200, b"v", etag='"7"'), Finding(outcome=Outcome.OK, result=b"v", revision=7)),
-        (Get(), heard(200, b"", etag='"7"'), Finding(outcome=Outcome.OK, result=b"", revision=7)),
-        (Get(), heard(404, ABSENT), Finding(outcome=Outcome.OK, result=None, revision=0)),
+        (GetAction(), heard(200, b"v", etag='"7"'), Meaning(outcome=Outcome.OK, result=b"v", revision=7)),
+        (GetAction(), heard(200, b"", etag='"7"'), Meaning(outcome=Outcome.OK, result=b"", revision=7)),
+        (GetAction(), heard(404, ABSENT), Meaning(outcome=Outcome.OK, result=None, revision=0)),
         (
-            Get(),
+            GetAction(),
             heard(300, SIBLINGS),
-            Finding(outcome=Outcome.OK, result=b"b", siblings=(b"a", b"\xff")),
+            Meaning(outcome=Outcome.OK, result=b"b", siblings=(b"a", b"\xff")),
         ),
         (
-            Get(),
+            GetAction(),
             heard(200, b"v", etag='"7@n1"', raftkv_context="seen"),
-            Finding(outcome=Outcome.OK, result=b"v", context="seen"),
+            Meaning(outcome=Outcome.OK, result=b"v", context="seen"),
         ),
-        (Put(b"v"), heard(201, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
-        (Put(b"v"), heard(200, etag='"7"'), Finding(outcome=Outcome.OK, revision=7)),
-        (Delete(), heard(200), Finding(outcome=Outcome.OK, result=True)),
-        (Delete(), heard(404, ABSENT), Finding(outcome=Outcome.OK, result=False, revision=0)),
-        (WRITES[2], heard(200, etag='"7"'), Finding(outcome=Outcome.OK, result=True, revision=7)),
-        (WRITES[2], heard(412), Finding(outcome=Outcome.OK, result=False)),
-        (WRITES[3], heard(404, ABSENT), Finding(outcome=Outcome.OK, result=False)),
-        (WRITES[3], heard(200), Finding(outcome=Outcome.OK, result=True)),
+        (PutAction(b"v"), heard(201, etag='"7"'), Meaning(outcome=Outcome.OK, revision=7)),
+        (PutAction(b"v"), heard(200, etag='"7"'), Meaning(outcome=Outcome.OK, revision=7)),
+        (DeleteAction(), heard(200), Meaning(outcome=Outcome.OK, result=True)),
+        (DeleteAction(), heard(404, ABSENT), Meaning(outcome=Outcome.OK, result=False, revision=0)),
+        (WRITES[2], heard(200, etag='"7"'), Meaning(outcome=Outcome.OK, result=True, revision=7)),
+        (WRITES[2], heard(412), Meaning(outcome=Outcome.OK, result=False)),
+        (WRITES[3], heard(404, ABSENT), Meaning(outcome=Outcome.OK, result=False)),
+        (WRITES[3], heard(200), Meaning(outcome=Outcome.OK, result=True)),
     ],
 )
 def test_answers_that_tell_the_outcome(action, answered, expected):
     assert finding(action, answered) == expected
 
 
-@pytest.mark.parametrize("action", [Get(), *WRITES])
+@pytest.mark.parametrize("action", [GetAction(), *WRITES])
 @pytest.mark.parametrize("code", sorted(TABLE.keys() - {Code.NOT_FOUND, Code.PRECONDITION_FAILED}))
 def test_every_problem_is_as_definite_as_the_server_says(action, code):
     kind = TABLE[code]
     body = msgspec.json.encode({"code": code, "applied": kind.applied, "detail": "x"})
 
     expected = Outcome.FAILED if kind.applied == "no" else Outcome.UNKNOWN
-    assert finding(action, heard(kind.status, body)) == Finding(outcome=expected, note=code)
+    assert finding(action, heard(kind.status, body)) == Meaning(outcome=expected, note=code)
 
 
 @pytest.mark.parametrize("action", WRITES)
@@ -99,4 +106,4 @@ def test_an_answer_that_is_not_ours_leaves_a_write_in_doubt(action, answered):
 
 
 def test_a_write_that_is_not_yet_on_a_majority_says_so():
-    assert finding(Put(b"v"), heard(202)).note == "not yet on a majority"
+    assert finding(PutAction(b"v"), heard(202)).note == "not yet on a majority"

@@ -2,27 +2,36 @@
 
 import pytest
 
-from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import (
+    ANY,
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 
 
 def operation(action, result=None, *, at=0, until=1, outcome=Outcome.OK, key=b"k", **more):
-    return Operation(
+    return ObservedOperation(
         client=1, key=key, action=action, invoked_ns=at, returned_ns=until, outcome=outcome, result=result, **more
     )
 
 
 EVERY_KIND = History(
     [
-        operation(Get(), b"a", at=1),
-        operation(Get(), at=2, until=4, node="n1", note="local"),
-        operation(Get(), b"\xff\x00", at=3, until=4),
-        operation(Get(), b"b", at=3, until=5, siblings=(b"a", b"\xff")),
-        operation(Put(b"a"), at=4, until=None, outcome=Outcome.UNKNOWN),
-        operation(Put(b"\xfe"), at=5, until=6, outcome=Outcome.FAILED, key=b"\xff"),
-        operation(Put(b""), at=6, until=6),
-        operation(Delete(), result=True, at=7, until=8),
-        operation(Delete(), result=False, at=8, until=9),
-        operation(Delete(), at=9, until=10),
+        operation(GetAction(), b"a", at=1),
+        operation(GetAction(), at=2, until=4, node="n1", note="local"),
+        operation(GetAction(), b"\xff\x00", at=3, until=4),
+        operation(GetAction(), b"b", at=3, until=5, siblings=(b"a", b"\xff")),
+        operation(PutAction(b"a"), at=4, until=None, outcome=Outcome.UNKNOWN),
+        operation(PutAction(b"\xfe"), at=5, until=6, outcome=Outcome.FAILED, key=b"\xff"),
+        operation(PutAction(b""), at=6, until=6),
+        operation(DeleteAction(), result=True, at=7, until=8),
+        operation(DeleteAction(), result=False, at=8, until=9),
+        operation(DeleteAction(), at=9, until=10),
         operation(CompareAndSet(b"a", b"b"), result=True, at=10, until=11),
         operation(CompareAndSet(None, b"b"), result=False, at=11, until=12),
         operation(CompareAndSet(ANY, None), result=True, at=12, until=13),
@@ -62,13 +71,15 @@ def test_a_line_that_is_no_operation_is_refused(line):
 
 
 def test_operations_are_sorted_by_invocation():
-    late, early = operation(Get(), at=5, until=6), operation(Get(), at=1, until=9)
+    late, early = operation(GetAction(), at=5, until=6), operation(GetAction(), at=1, until=9)
 
     assert History([late, early]).operations == (early, late)
 
 
 def test_each_key_has_its_own_part_in_order_of_appearance():
-    first, second, third = (operation(Get(), at=at, until=9, key=key) for at, key in enumerate((b"y", b"x", b"y")))
+    first, second, third = (
+        operation(GetAction(), at=at, until=9, key=key) for at, key in enumerate((b"y", b"x", b"y"))
+    )
 
     parts = History([first, second, third]).by_key()
 
@@ -78,13 +89,13 @@ def test_each_key_has_its_own_part_in_order_of_appearance():
 @pytest.mark.parametrize(
     "contradiction",
     [
-        {"action": Put(b"a"), "until": None},
-        {"action": Put(b"a"), "until": None, "outcome": Outcome.FAILED},
-        {"action": Put(b"a"), "at": 2, "until": 1},
-        {"action": Put(b"a"), "result": True},
-        {"action": Get(), "result": True},
-        {"action": Get(), "result": b"a", "outcome": Outcome.UNKNOWN},
-        {"action": Delete(), "result": b"a"},
+        {"action": PutAction(b"a"), "until": None},
+        {"action": PutAction(b"a"), "until": None, "outcome": Outcome.FAILED},
+        {"action": PutAction(b"a"), "at": 2, "until": 1},
+        {"action": PutAction(b"a"), "result": True},
+        {"action": GetAction(), "result": True},
+        {"action": GetAction(), "result": b"a", "outcome": Outcome.UNKNOWN},
+        {"action": DeleteAction(), "result": b"a"},
         {"action": CompareAndSet(b"a", b"b")},
         {"action": CompareAndSet(b"a", b"b"), "result": b"a"},
     ],

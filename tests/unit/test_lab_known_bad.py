@@ -45,6 +45,6 @@ def test_the_witness_of_a_bad_history_is_a_contradiction_without_the_rest(path):
 
 
 def test_every_named_flaw_has_a_bad_history():
-    from raftkv.instruments.lab.flaw import Kind
+    from raftkv.instruments.lab.flaw import FlawKind
 
-    assert {load(path)[0]["kind"] for path in BAD} == set(Kind)
+    assert {load(path)[0]["kind"] for path in BAD} == set(FlawKind)

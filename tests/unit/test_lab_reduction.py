@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftkv.instruments.lab.flaw import recognised
-from raftkv.instruments.lab.history import CompareAndSet, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.history import CompareAndSet, GetAction, ObservedOperation, Outcome, PutAction
 from raftkv.instruments.lab.reduction import reduced, removable
 from raftkv.instruments.lab.specification import transition_of
 
@@ -16,7 +16,7 @@ MANY = settings(
 
 
 def ok(client, action, at, until, result=None):
-    return Operation(
+    return ObservedOperation(
         client=client, key=b"k", action=action, invoked_ns=at, returned_ns=until, outcome=Outcome.OK, result=result
     )
 
@@ -56,12 +56,18 @@ def test_a_flaw_is_named_only_where_its_operations_are_a_contradiction(operation
 
 
 def test_no_flaw_is_named_where_one_put_began_at_the_moment_another_returned():
-    assert recognised([ok(1, Put(b"a"), 0, 10), ok(2, Put(b"b"), 10, 20), ok(3, Get(), 30, 40, b"a")]) is None
-    assert recognised([ok(1, Put(b"a"), 0, 10), ok(2, Put(b"b"), 11, 20), ok(3, Get(), 30, 40, b"a")]) is not None
+    assert (
+        recognised([ok(1, PutAction(b"a"), 0, 10), ok(2, PutAction(b"b"), 10, 20), ok(3, GetAction(), 30, 40, b"a")])
+        is None
+    )
+    assert (
+        recognised([ok(1, PutAction(b"a"), 0, 10), ok(2, PutAction(b"b"), 11, 20), ok(3, GetAction(), 30, 40, b"a")])
+        is not None
+    )
 
 
 def test_a_put_whose_value_was_read_is_not_left_out():
-    operations = [ok(1, Put(b"a"), 0, 1), ok(2, Get(), 2, 3, b"a"), ok(1, Put(b"b"), 4, 5)]
+    operations = [ok(1, PutAction(b"a"), 0, 1), ok(2, GetAction(), 2, 3, b"a"), ok(1, PutAction(b"b"), 4, 5)]
 
     assert removable({0}, operations) == set()
     assert removable({0, 1}, operations) == {0, 1}
@@ -70,20 +76,20 @@ def test_a_put_whose_value_was_read_is_not_left_out():
 
 def test_a_write_that_a_failed_comparison_may_have_met_is_not_left_out():
     refused = ok(2, CompareAndSet(b"a", b"c"), 2, 3, result=False)
-    operations = [ok(1, Put(b"a"), 0, 1), ok(1, Put(b"b"), 1, 2), refused]
+    operations = [ok(1, PutAction(b"a"), 0, 1), ok(1, PutAction(b"b"), 1, 2), refused]
 
     assert removable({1}, operations) == set()
     assert removable({0}, operations) == {0}
 
 
 def test_a_long_chain_of_comparisons_is_cut_where_it_does_not_matter():
-    chain = [ok(1, Put(b"0"), 0, 1)]
+    chain = [ok(1, PutAction(b"0"), 0, 1)]
     for number in range(1, 60):
         swap = CompareAndSet(b"%d" % (number - 1), b"%d" % number)
         chain.append(ok(1, swap, 10 * number, 10 * number + 1, result=True))
-    stale = ok(2, Get(), 1000, 1001, b"58")
+    stale = ok(2, GetAction(), 1000, 1001, b"58")
 
     left = reduced([*chain, stale])
 
-    assert [operation.action for operation in left] == [Put(b"58"), CompareAndSet(b"58", b"59"), Get()]
+    assert [operation.action for operation in left] == [PutAction(b"58"), CompareAndSet(b"58", b"59"), GetAction()]
     assert left[0].note == "by compare-and-set"

@@ -15,13 +15,21 @@ import pytest
 from msgspec.structs import replace
 
 from raftkv.instruments.lab.faults import Partition
-from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
-from raftkv.instruments.lab.nemesis import Event
-from raftkv.instruments.lab.record import Delay
+from raftkv.instruments.lab.history import (
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
+from raftkv.instruments.lab.nemesis import FaultEvent
+from raftkv.instruments.lab.record import MeasuredDelay
 from raftkv.instruments.lab.report import sentences
 from raftkv.instruments.lab.report.drawing import Canvas
 from raftkv.instruments.lab.report.figures import label, story, witness
-from raftkv.instruments.lab.report.judgement import Judgement, judged
+from raftkv.instruments.lab.report.judgement import HistoryJudgement, judged
 from raftkv.instruments.lab.report.make import report
 from raftkv.instruments.lab.report.measures import measured
 from raftkv.instruments.lab.report.pace import paced
@@ -251,7 +259,7 @@ def test_a_report_is_made_of_its_folder_alone_and_equal_evidence_gives_an_equal_
 
 def done(client, action, result=None, *, at, until=None, key=b"k", outcome=Outcome.OK, note="", siblings=()):
     returned_ms = at + 1 if until is None else until
-    return Operation(
+    return ObservedOperation(
         client=client,
         key=key,
         action=action,
@@ -267,12 +275,12 @@ def done(client, action, result=None, *, at, until=None, key=b"k", outcome=Outco
 def test_a_read_of_a_write_that_is_under_way_or_of_unknown_outcome_is_not_stale():
     history = History(
         [
-            done(1, Put(b"a"), at=0, outcome=Outcome.UNKNOWN),
-            done(1, Put(b"b"), at=10),
-            done(2, Put(b"c"), at=20, until=100),
-            done(3, Get(), b"a", at=30),
-            done(3, Get(), b"c", at=40),
-            done(3, Get(), b"b", at=50),
+            done(1, PutAction(b"a"), at=0, outcome=Outcome.UNKNOWN),
+            done(1, PutAction(b"b"), at=10),
+            done(2, PutAction(b"c"), at=20, until=100),
+            done(3, GetAction(), b"a", at=30),
+            done(3, GetAction(), b"c", at=40),
+            done(3, GetAction(), b"b", at=50),
         ]
     )
 
@@ -281,7 +289,12 @@ def test_a_read_of_a_write_that_is_under_way_or_of_unknown_outcome_is_not_stale(
 
 def test_a_stale_read_is_as_old_as_the_first_write_that_it_misses():
     history = History(
-        [done(1, Put(b"a"), at=0), done(1, Put(b"b"), at=10), done(2, Put(b"c"), at=500), done(1, Get(), b"a", at=1011)]
+        [
+            done(1, PutAction(b"a"), at=0),
+            done(1, PutAction(b"b"), at=10),
+            done(2, PutAction(b"c"), at=500),
+            done(1, GetAction(), b"a", at=1011),
+        ]
     )
     found = measured(history)
 
@@ -289,27 +302,33 @@ def test_a_stale_read_is_as_old_as_the_first_write_that_it_misses():
 
 
 def test_a_value_that_outlives_a_deletion_is_a_resurrected_delete_and_no_lost_write():
-    look = done(9, Get(), b"a", at=100, note="last look")
-    found = measured(History([done(1, Put(b"a"), at=0), done(2, Delete(), True, at=10), look]))
+    look = done(9, GetAction(), b"a", at=100, note="last look")
+    found = measured(History([done(1, PutAction(b"a"), at=0), done(2, DeleteAction(), True, at=10), look]))
 
     assert (found.resurrected_deletes, found.lost_writes) == (1, 0)
 
 
 def test_a_write_that_lost_to_one_that_was_under_way_at_the_same_time_is_not_called_lost():
-    look = done(9, Get(), b"a", at=100, note="last look")
-    found = measured(History([done(1, Put(b"a"), at=0, until=20), done(2, Put(b"b"), at=10, until=15), look]))
+    look = done(9, GetAction(), b"a", at=100, note="last look")
+    found = measured(
+        History([done(1, PutAction(b"a"), at=0, until=20), done(2, PutAction(b"b"), at=10, until=15), look])
+    )
 
     assert found.lost_writes == 0
 
 
 def test_an_addition_that_is_in_any_sibling_is_not_lost():
     key = b"list/k"
-    writes = [done(1, Put(b"x"), at=0, key=key), done(2, Put(b"y"), at=0, key=key), done(3, Put(b"z"), at=0, key=key)]
+    writes = [
+        done(1, PutAction(b"x"), at=0, key=key),
+        done(2, PutAction(b"y"), at=0, key=key),
+        done(3, PutAction(b"z"), at=0, key=key),
+    ]
     conditional = [
         done(4, CompareAndSet(b"q", b"q,v"), result=False, at=5, key=key),
         done(4, CompareAndSet(b"x", b"x,w"), result=True, at=5, key=key),
     ]
-    look = done(9, Get(), b"x", at=100, note="last look", siblings=(b"y",), key=key)
+    look = done(9, GetAction(), b"x", at=100, note="last look", siblings=(b"y",), key=key)
     found = measured(History([*writes, *conditional, look]))
 
     assert (found.acknowledged_additions, found.lost_additions, found.sibling_keys) == (4, 2, 1)
@@ -318,9 +337,9 @@ def test_an_addition_that_is_in_any_sibling_is_not_lost():
 def test_two_values_at_once_are_a_contradiction_and_their_writers_the_proof():
     history = History(
         [
-            done(1, Put(b"a"), at=0, until=9),
-            done(2, Put(b"b"), at=1, until=9),
-            done(3, Get(), b"b", at=20, siblings=(b"a",)),
+            done(1, PutAction(b"a"), at=0, until=9),
+            done(2, PutAction(b"b"), at=1, until=9),
+            done(3, GetAction(), b"b", at=20, siblings=(b"a",)),
         ]
     )
     judgement = judged(history)
@@ -332,10 +351,10 @@ def test_two_values_at_once_are_a_contradiction_and_their_writers_the_proof():
 
 def test_a_witness_has_a_bar_for_each_operation_and_marks_the_moment():
     operations = [
-        done(1, Put(b"<a>"), at=0),
-        done(2, Put(b"b"), at=3, outcome=Outcome.UNKNOWN),
-        done(1, Put(b"c"), at=10),
-        done(2, Get(), b"<a>", at=20),
+        done(1, PutAction(b"<a>"), at=0),
+        done(2, PutAction(b"b"), at=3, outcome=Outcome.UNKNOWN),
+        done(1, PutAction(b"c"), at=10),
+        done(2, GetAction(), b"<a>", at=20),
     ]
     judgement = judged(History(operations))
     picture = ET.fromstring(witness(judgement.proof, 0).alone())
@@ -348,9 +367,9 @@ def test_a_witness_has_a_bar_for_each_operation_and_marks_the_moment():
 
 
 def test_a_story_has_a_bar_for_each_operation_in_order_and_its_faults_behind_them():
-    operations = (done(1, Put(b"a"), at=0), done(2, Get(), b"a", at=10), done(1, Get(), b"a", at=50))
+    operations = (done(1, PutAction(b"a"), at=0), done(2, GetAction(), b"a", at=10), done(1, GetAction(), b"a", at=50))
     cut = Partition(groups=(("n1",), ("n2",)))
-    events = [Event(at_ns=at * MS, what=what, fault=cut) for at, what in ((5, "begin"), (20, "end"))]
+    events = [FaultEvent(at_ns=at * MS, what=what, fault=cut) for at, what in ((5, "begin"), (20, "end"))]
     pace = paced(History(operations), events, began_ns=0, ended_ns=60 * MS)
     picture = ET.fromstring(story(operations, pace, 0, "raft").alone())
     texts = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
@@ -373,7 +392,7 @@ def test_the_latency_of_a_lonely_slice_is_a_dot():
 def test_a_linearizable_run_that_lost_additions_is_not_praised(results):
     each = results.variants[0]
     measures = replace(each.measures, lost_additions=3, acknowledged_additions=9)
-    harmed = replace(each, judgement=Judgement(verdict="linearizable"), measures=measures)
+    harmed = replace(each, judgement=HistoryJudgement(verdict="linearizable"), measures=measures)
 
     assert sentences.verdict(harmed) == "linearizable, this time, but additions were lost"
     assert "another client had written" in sentences.verdict_meaning(harmed)
@@ -381,7 +400,7 @@ def test_a_linearizable_run_that_lost_additions_is_not_praised(results):
 
 def test_moments_have_as_many_digits_as_tell_them_apart():
     def of(gap_ns):
-        return clock_for([replace(done(1, Get(), at=0), returned_ns=gap_ns)], 0).digits
+        return clock_for([replace(done(1, GetAction(), at=0), returned_ns=gap_ns)], 0).digits
 
     assert [of(gap_ns) for gap_ns in (5 * MS, MS, 190_000, 1_000, 1)] == [3, 3, 4, 6, 9]
 
@@ -389,14 +408,14 @@ def test_moments_have_as_many_digits_as_tell_them_apart():
 @pytest.mark.parametrize(
     ("operation", "words"),
     [
-        (done(1, Put(b"a,b"), at=0, key=b"list/k"), "put [a, b]"),
-        (done(1, Put(b"a,b,c,d"), at=0, key=b"list/k"), "put [4 things, last d]"),
-        (done(1, Get(), b"a", at=0, key=b"list/k", siblings=(b"b", b"c")), "get → [a] | [b] | [c]"),
-        (done(1, Get(), b"a", at=0, siblings=(b"b",)), "get → 'a' | 'b'"),
-        (done(1, Get(), at=0, key=b"list/k"), "get → nothing"),
+        (done(1, PutAction(b"a,b"), at=0, key=b"list/k"), "put [a, b]"),
+        (done(1, PutAction(b"a,b,c,d"), at=0, key=b"list/k"), "put [4 things, last d]"),
+        (done(1, GetAction(), b"a", at=0, key=b"list/k", siblings=(b"b", b"c")), "get → [a] | [b] | [c]"),
+        (done(1, GetAction(), b"a", at=0, siblings=(b"b",)), "get → 'a' | 'b'"),
+        (done(1, GetAction(), at=0, key=b"list/k"), "get → nothing"),
         (done(1, CompareAndSet(None, b"a"), True, at=0, key=b"list/k"), "cas nothing to [a] → done"),
-        (done(1, Put(b"v"), at=0, outcome=Outcome.UNKNOWN), "put 'v' ?"),
-        (done(1, Put(b"v"), at=0, outcome=Outcome.FAILED), "put 'v' refused"),
+        (done(1, PutAction(b"v"), at=0, outcome=Outcome.UNKNOWN), "put 'v' ?"),
+        (done(1, PutAction(b"v"), at=0, outcome=Outcome.FAILED), "put 'v' refused"),
     ],
 )
 def test_bars_are_labelled_in_few_words(operation, words):
@@ -409,12 +428,12 @@ def test_bars_are_labelled_in_few_words(operation, words):
 def constant_delays(write_ms, round_trip_ms):
     nodes = ("n1", "n2", "n3")
     writes = [
-        Delay(kind="write", origin=a, number=0, node=b, seconds=write_ms / 1000)
+        MeasuredDelay(kind="write", origin=a, number=0, node=b, seconds=write_ms / 1000)
         for a, b in itertools.permutations(nodes, 2)
     ]
-    alone = [Delay(kind="read", origin=a, number=0, replicas=1, seconds=0.001) for a in nodes]
+    alone = [MeasuredDelay(kind="read", origin=a, number=0, replicas=1, seconds=0.001) for a in nodes]
     seconds = 0.001 + round_trip_ms / 1000
-    both = [Delay(kind="read", origin=a, number=0, replicas=2, seconds=seconds) for a in nodes]
+    both = [MeasuredDelay(kind="read", origin=a, number=0, replicas=2, seconds=seconds) for a in nodes]
     return [*writes, *alone, *both]
 
 
@@ -443,8 +462,8 @@ def test_the_delays_of_one_write_are_drawn_together():
     for origin in nodes:
         early, late = (node for node in nodes if node != origin)
         for number, (first, second) in enumerate([(early, late), (late, early)]):
-            delays.append(Delay(kind="write", origin=origin, number=number, node=first, seconds=0.0))
-            delays.append(Delay(kind="write", origin=origin, number=number, node=second, seconds=0.04))
+            delays.append(MeasuredDelay(kind="write", origin=origin, number=number, node=first, seconds=0.0))
+            delays.append(MeasuredDelay(kind="write", origin=origin, number=number, node=second, seconds=0.04))
     found = predicted(delays, r=1, w=2, random=Random(1))
 
     assert abs(stale_at(found, 20) - 1 / 3) < 0.02  # drawn apart, half of all writes would be late, or early, at both
@@ -456,4 +475,4 @@ def test_without_measured_delays_nothing_is_predicted():
 
 
 def test_few_reads_make_no_curve():
-    assert curve(History([done(1, Put(b"a"), at=0), done(1, Get(), b"a", at=5)])) == ()
+    assert curve(History([done(1, PutAction(b"a"), at=0), done(1, GetAction(), b"a", at=5)])) == ()

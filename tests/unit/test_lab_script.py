@@ -5,20 +5,20 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.instruments.lab.dialect import Finding
-from raftkv.instruments.lab.history import ANY, CompareAndSet, Delete, Get, Outcome, Put
-from raftkv.instruments.lab.script import Keys, Script, Workload
+from raftkv.instruments.lab.dialect import Meaning
+from raftkv.instruments.lab.history import ANY, CompareAndSet, DeleteAction, GetAction, Outcome, PutAction
+from raftkv.instruments.lab.script import Script, ScriptKeys, Workload
 
-OK = Finding(outcome=Outcome.OK, revision=5)
+OK = Meaning(outcome=Outcome.OK, revision=5)
 
 
 def steps(count, workload=None, client=0, found=OK):
     workload = workload or Workload()
-    script = Script(workload, client, Keys(workload))
+    script = Script(workload, client, ScriptKeys(workload))
     taken = []
     for _ in range(count):
         step = script.next_step()
-        script.learn(step, Finding(outcome=found.outcome, result=None, revision=found.revision))
+        script.learn(step, Meaning(outcome=found.outcome, result=None, revision=found.revision))
         taken.append(step)
     return taken
 
@@ -48,43 +48,43 @@ def test_no_value_and_no_retry_key_is_used_twice():
 def test_every_kind_of_step_occurs_in_its_share():
     kinds = Counter(type(step.action) for step in steps(5000))
 
-    assert 0.4 < kinds[Get] / 5000 < 0.65
-    assert kinds[Put] > kinds[CompareAndSet] > kinds[Delete] > 0
+    assert 0.4 < kinds[GetAction] / 5000 < 0.65
+    assert kinds[PutAction] > kinds[CompareAndSet] > kinds[DeleteAction] > 0
 
 
 def test_a_key_that_is_written_once_belongs_to_one_step():
     once = [step for step in steps(3000) if step.key.startswith(b"once/")]
 
     assert len(once) == len({step.key for step in once}) > 100
-    assert all(isinstance(step.action, Put) for step in once)
+    assert all(isinstance(step.action, PutAction) for step in once)
 
 
 def test_compare_and_set_expects_what_this_client_saw_last_and_knows_its_revision():
     workload = Workload(keys=1, operations_per_key=10**9)
-    script = Script(workload, 0, Keys(workload))
+    script = Script(workload, 0, ScriptKeys(workload))
     seen, tried = None, Counter()
     for revision in range(1, 3000):
         step = script.next_step()
         if step.key.startswith(b"once/"):
-            script.learn(step, Finding(outcome=Outcome.OK, revision=revision))
+            script.learn(step, Meaning(outcome=Outcome.OK, revision=revision))
             continue
         if isinstance(step.action, CompareAndSet):
             assert seen is not None
             assert step.action.expected in (seen[0], ANY)
             assert step.revision == seen[1]
             tried[step.action.expected is ANY, step.action.value is None] += 1
-        if isinstance(step.action, Get):
+        if isinstance(step.action, GetAction):
             result = b"seen-%d" % revision if revision % 3 else None
             seen = (result, revision if result else 0)
-            script.learn(step, Finding(outcome=Outcome.OK, result=result, revision=seen[1]))
+            script.learn(step, Meaning(outcome=Outcome.OK, result=result, revision=seen[1]))
         elif revision % 4 == 0:
-            script.learn(step, Finding(outcome=Outcome.FAILED))
-        elif isinstance(step.action, Delete) or written(step) is None:
+            script.learn(step, Meaning(outcome=Outcome.FAILED))
+        elif isinstance(step.action, DeleteAction) or written(step) is None:
             seen = None
-            script.learn(step, Finding(outcome=Outcome.OK, result=True))
+            script.learn(step, Meaning(outcome=Outcome.OK, result=True))
         else:
             seen = (written(step), revision)
-            script.learn(step, Finding(outcome=Outcome.OK, result=True, revision=revision))
+            script.learn(step, Meaning(outcome=Outcome.OK, result=True, revision=revision))
 
     assert tried[False, False] > 50
     assert tried[True, False] > 5

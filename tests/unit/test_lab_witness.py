@@ -3,14 +3,22 @@
 import textwrap
 
 from raftkv.instruments.lab.checker import check
-from raftkv.instruments.lab.history import CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import (
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 from raftkv.instruments.lab.witness import COLUMNS_MAX, render
 
 MS = 1_000_000
 
 
 def operation(client, action, at, until, result=None, *, outcome=Outcome.OK, **more):
-    return Operation(
+    return ObservedOperation(
         client=client,
         key=more.pop("key", b"x"),
         action=action,
@@ -28,11 +36,11 @@ def rendered(*operations):
 
 def test_a_witness_is_a_sentence_bars_by_client_and_a_list():
     text = rendered(
-        operation(7, Get(), 1000, 1001, key=b"another"),
-        operation(1, Put(b"a"), 1100, 1120),
-        operation(2, Put(b"b"), 1150, None, outcome=Outcome.UNKNOWN, note="no answer"),
-        operation(3, Get(), 1200, 1210, b"b", node="n1"),
-        operation(1, Get(), 1300, 1310, b"a", node="n2"),
+        operation(7, GetAction(), 1000, 1001, key=b"another"),
+        operation(1, PutAction(b"a"), 1100, 1120),
+        operation(2, PutAction(b"b"), 1150, None, outcome=Outcome.UNKNOWN, note="no answer"),
+        operation(3, GetAction(), 1200, 1210, b"b", node="n1"),
+        operation(1, GetAction(), 1300, 1310, b"a", node="n2"),
     )
 
     assert text == textwrap.dedent("""\
@@ -53,7 +61,8 @@ def test_a_witness_is_a_sentence_bars_by_client_and_a_list():
 
 def test_a_refused_write_is_shown_because_the_sentence_speaks_of_it():
     text = rendered(
-        operation(1, Put(b"a"), 0, 20, outcome=Outcome.FAILED, note="no_quorum"), operation(2, Get(), 30, 40, b"a")
+        operation(1, PutAction(b"a"), 0, 20, outcome=Outcome.FAILED, note="no_quorum"),
+        operation(2, GetAction(), 30, 40, b"a"),
     )
 
     assert text.startswith("key 'x': dirty read\nclient 2 read 'a' at 0.040 s, although client 1's put of 'a' had been")
@@ -68,7 +77,10 @@ def test_long_values_and_many_operations_stay_within_the_width():
         for client in range(20)
     ]
     long = b"long" * 30
-    operations += [operation(30, Put(long), 200, 210), operation(31, CompareAndSet(long, None), 220, 230, result=False)]
+    operations += [
+        operation(30, PutAction(long), 200, 210),
+        operation(31, CompareAndSet(long, None), 220, 230, result=False),
+    ]
 
     text = rendered(*operations)
 
@@ -78,10 +90,10 @@ def test_long_values_and_many_operations_stay_within_the_width():
 
 def test_a_client_that_goes_on_after_an_unknown_outcome_has_a_second_row():
     text = rendered(
-        operation(1, Put(b"a"), 0, 10),
-        operation(1, Put(b"b"), 20, None, outcome=Outcome.UNKNOWN),
-        operation(1, Get(), 40, 50, b"b"),
-        operation(1, Get(), 60, 70, b"a"),
+        operation(1, PutAction(b"a"), 0, 10),
+        operation(1, PutAction(b"b"), 20, None, outcome=Outcome.UNKNOWN),
+        operation(1, GetAction(), 40, 50, b"b"),
+        operation(1, GetAction(), 60, 70, b"a"),
     )
 
     assert [line[:12] for line in text.splitlines() if line.startswith("client 1  ")] == [
@@ -92,9 +104,17 @@ def test_a_client_that_goes_on_after_an_unknown_outcome_has_a_second_row():
 
 def test_moments_get_as_many_digits_as_it_takes_to_tell_them_apart():
     close = [
-        Operation(client=1, key=b"x", action=Delete(), invoked_ns=0, returned_ns=1_500, outcome=Outcome.OK),
-        Operation(
-            client=2, key=b"x", action=Get(), invoked_ns=3_000, returned_ns=4_500, outcome=Outcome.OK, result=b"\x00"
+        ObservedOperation(
+            client=1, key=b"x", action=DeleteAction(), invoked_ns=0, returned_ns=1_500, outcome=Outcome.OK
+        ),
+        ObservedOperation(
+            client=2,
+            key=b"x",
+            action=GetAction(),
+            invoked_ns=3_000,
+            returned_ns=4_500,
+            outcome=Outcome.OK,
+            result=b"\x00",
         ),
     ]
 

@@ -7,7 +7,7 @@ import pytest
 
 from raftkv.instruments.load.dialect import EtcdDialect, RaftkvDialect
 from raftkv.instruments.load.engine import Failure
-from raftkv.instruments.load.plan import Plan
+from raftkv.instruments.load.plan import LoadPlan
 
 
 def parsed(request):
@@ -17,7 +17,7 @@ def parsed(request):
 
 
 def test_a_put_carries_the_value_and_how_many_replicas_it_is_for():
-    line, headers, body = parsed(RaftkvDialect(Plan(w="all")).put(7, b"v\r\n\r\nv"))
+    line, headers, body = parsed(RaftkvDialect(LoadPlan(w="all")).put(7, b"v\r\n\r\nv"))
 
     assert line == "PUT /kv/bench-7?w=all HTTP/1.1"
     assert headers["Content-Length"] == "6"
@@ -25,8 +25,8 @@ def test_a_put_carries_the_value_and_how_many_replicas_it_is_for():
 
 
 def test_a_get_names_level_r_and_a_deadline_that_is_not_the_usual_one():
-    assert parsed(RaftkvDialect(Plan()).get(7))[0] == "GET /kv/bench-7 HTTP/1.1"
-    assert parsed(RaftkvDialect(Plan(consistency="eventual", r="3", timeout_s=1.5)).get(7))[0] == (
+    assert parsed(RaftkvDialect(LoadPlan()).get(7))[0] == "GET /kv/bench-7 HTTP/1.1"
+    assert parsed(RaftkvDialect(LoadPlan(consistency="eventual", r="3", timeout_s=1.5)).get(7))[0] == (
         "GET /kv/bench-7?timeout=1.5&consistency=eventual&r=3 HTTP/1.1"
     )
 
@@ -36,27 +36,27 @@ def problem(code, applied):
 
 
 def test_a_key_is_deleted_or_was_not_there():
-    dialect = RaftkvDialect(Plan(w="leader", timeout_s=1.5))
+    dialect = RaftkvDialect(LoadPlan(w="leader", timeout_s=1.5))
 
     assert parsed(dialect.delete(7))[0] == "DELETE /kv/bench-7?timeout=1.5 HTTP/1.1"
     assert dialect.deleted(200, b"{}") is None
     assert dialect.deleted(404, problem("not_found", "no")) is None
     assert dialect.deleted(503, problem("no_leader", "no")) == Failure("no", "no_leader", "d")
-    assert parsed(EtcdDialect(Plan()).delete(7))[0] == "POST /v3/kv/deleterange HTTP/1.1"
+    assert parsed(EtcdDialect(LoadPlan()).delete(7))[0] == "POST /v3/kv/deleterange HTTP/1.1"
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
 def test_a_write_is_done_by_any_success(status):
-    assert RaftkvDialect(Plan()).written(status, b"{}") is None
+    assert RaftkvDialect(LoadPlan()).written(status, b"{}") is None
 
 
 @pytest.mark.parametrize(("applied", "means"), [("no", "no"), ("unknown", "unknown"), ("perhaps", "unknown")])
 def test_a_refused_write_says_whether_it_was_applied(applied, means):
-    assert RaftkvDialect(Plan()).written(503, problem("no_leader", applied)) == Failure(means, "no_leader", "d")
+    assert RaftkvDialect(LoadPlan()).written(503, problem("no_leader", applied)) == Failure(means, "no_leader", "d")
 
 
 def test_an_answer_that_is_no_problem_document_leaves_a_write_unknown_and_a_read_not():
-    dialect = RaftkvDialect(Plan())
+    dialect = RaftkvDialect(LoadPlan())
 
     assert dialect.written(502, b"<html>") == Failure("unknown", "status_502", "b'<html>'")
     assert dialect.found(502, b"<html>") == Failure("no", "status_502", "b'<html>'")
@@ -67,7 +67,7 @@ def sibling(value):
 
 
 def test_a_read_finds_one_value_or_none_or_siblings():
-    dialect = RaftkvDialect(Plan())
+    dialect = RaftkvDialect(LoadPlan())
     other = base64.b64encode(b"\xff").decode()
     siblings = json.dumps({"key": "k", "siblings": [sibling("a"), sibling({"base64": other})]}).encode()
 
@@ -81,7 +81,7 @@ def test_a_read_finds_one_value_or_none_or_siblings():
 
 
 def test_etcd_speaks_base64():
-    dialect = EtcdDialect(Plan())
+    dialect = EtcdDialect(LoadPlan())
     line, _, body = parsed(dialect.put(7, b"\xff"))
 
     assert line == "POST /v3/kv/put HTTP/1.1"
@@ -92,7 +92,7 @@ def test_etcd_speaks_base64():
 
 
 def test_etcds_failures_say_nothing_about_whether_a_write_was_applied():
-    dialect = EtcdDialect(Plan())
+    dialect = EtcdDialect(LoadPlan())
     body = b'{"error": "e", "code": 14, "message": "no leader"}'
 
     assert dialect.written(503, body) == Failure("unknown", "grpc_14", "no leader")
@@ -100,10 +100,10 @@ def test_etcds_failures_say_nothing_about_whether_a_write_was_applied():
 
 
 def test_etcd_reads_locally_when_asked_to_and_refuses_what_it_does_not_have():
-    request = EtcdDialect(Plan(consistency="local")).get(7)
+    request = EtcdDialect(LoadPlan(consistency="local")).get(7)
 
     assert json.loads(parsed(request)[2])["serializable"] is True
 
-    for plan in (Plan(r="1"), Plan(w="1"), Plan(consistency="lease")):
+    for plan in (LoadPlan(r="1"), LoadPlan(w="1"), LoadPlan(consistency="lease")):
         with pytest.raises(ValueError, match="etcd has"):
             EtcdDialect(plan)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from raftkv.instruments.load.engine import Call, ClosedLoop, Failure, OpenLoop, Server, _Engine, drive
+from raftkv.instruments.load.engine import ClosedLoop, Failure, LoadCall, LoadTarget, OpenLoop, _Engine, drive
 from raftkv.instruments.load.plan import LoadError
 from raftkv.instruments.load.pour import ATTEMPTS_MAX, Pour
 
@@ -28,7 +28,7 @@ class Site:
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._client, "127.0.0.1", 0)
-        self.address = Server("127.0.0.1", self._server.sockets[0].getsockname()[1])
+        self.address = LoadTarget("127.0.0.1", self._server.sockets[0].getsockname()[1])
         return self
 
     async def __aexit__(self, *_error):
@@ -63,7 +63,7 @@ class Record:
         if not self._left:
             return None
         self._left -= 1
-        call = Call(request=REQUEST, server=self._left % self._servers)
+        call = LoadCall(request=REQUEST, server=self._left % self._servers)
         self.under_way.append(call)
         self.most_under_way = max(self.most_under_way, len(self.under_way))
         return call
@@ -255,7 +255,7 @@ async def test_what_the_work_raises_ends_the_run():
 def pour(items, judge):
     return Pour(
         items,
-        request=lambda _item, _turn, _began_s: Call(request=REQUEST, server=0),
+        request=lambda _item, _turn, _began_s: LoadCall(request=REQUEST, server=0),
         judge=lambda _call, answer, _times: judge(answer),
     )
 

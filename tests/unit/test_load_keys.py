@@ -7,14 +7,14 @@ from random import Random
 import pytest
 
 from raftkv.instruments.load.keys import LocalInTime, Uniform, Zipfian, keys
-from raftkv.instruments.load.plan import Distribution, Plan
+from raftkv.instruments.load.plan import Distribution, LoadPlan
 
 DRAWS = 20_000
 
 
 @pytest.mark.parametrize("distribution", Distribution)
 def test_every_key_is_one_of_those_there_are_and_a_seed_draws_the_same_again(distribution):
-    plan = Plan(keys=7, distribution=distribution)
+    plan = LoadPlan(keys=7, distribution=distribution)
     drawn = []
     for _ in range(2):
         random, chosen = Random(5), keys(plan)

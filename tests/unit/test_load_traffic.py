@@ -6,10 +6,10 @@ import pytest
 
 from raftkv.instruments.load.dialect import RaftkvDialect
 from raftkv.instruments.load.engine import Failure, Times
-from raftkv.instruments.load.plan import VALUE_BYTES_MIN, Distribution, Plan, Ratio, parse_ratio
+from raftkv.instruments.load.plan import VALUE_BYTES_MIN, Distribution, LoadPlan, Ratio, parse_ratio
 from raftkv.instruments.load.report import COLUMNS, csv_fields, latency_rows, remarks
 from raftkv.instruments.load.result import result
-from raftkv.instruments.load.samples import Age, Kind
+from raftkv.instruments.load.samples import Age, RequestKind
 from raftkv.instruments.load.traffic import Traffic
 
 REFUSED = b'{"code": "no_leader", "applied": "no", "detail": "there is\\nno leader"}'
@@ -22,7 +22,7 @@ class Store:
     """One client after the other reads and writes a dictionary; every request takes 1 ms."""
 
     def __init__(self, *, writers=(0, 1, 2), **plan):
-        self.plan = Plan(clients=2, keys=10, **plan)
+        self.plan = LoadPlan(clients=2, keys=10, **plan)
         self.traffic = Traffic(self.plan, RaftkvDialect(self.plan), run="run", readers=range(3), writers=writers)
         self.traffic.begin_s = 0.0
         self.values = {}
@@ -70,7 +70,7 @@ def test_operations_come_in_the_ratio_that_was_planned_on_all_servers(ratio):
     store = Store(ratio=ratio)
     store.run(5000)
 
-    assert store.samples.latencies_us[Kind.WRITE].total() / 5000 == pytest.approx(ratio.write_share, rel=0.25)
+    assert store.samples.latencies_us[RequestKind.WRITE].total() / 5000 == pytest.approx(ratio.write_share, rel=0.25)
     assert all(count > 1500 for count in Counter(call.server for call in store.calls).values())
 
 
@@ -130,7 +130,7 @@ def test_a_value_of_another_key_is_a_failure():
     call = next(call for call in iter(store.begin, None) if call.before is not None)
 
     assert not store.answer(call, 200, store.values[(call.key + 1) % 10])
-    assert store.samples.failures[Kind.READ] == {("no", "wrong_value"): 1}
+    assert store.samples.failures[RequestKind.READ] == {("no", "wrong_value"): 1}
 
 
 def test_values_that_were_there_before_the_run_are_old_and_no_failure():
@@ -147,7 +147,7 @@ def test_failures_are_counted_by_kind_and_code_and_have_no_latency():
     store.answer(store.begin(), 503, REFUSED)
     store.traffic.failed(store.begin(), Failure("unknown", "no_answer"), Times(0, 0, 1))
 
-    assert store.samples.failures[Kind.WRITE] == {("no", "no_leader"): 2, ("unknown", "no_answer"): 1}
+    assert store.samples.failures[RequestKind.WRITE] == {("no", "no_leader"): 2, ("unknown", "no_answer"): 1}
     assert store.samples.done_count == 0
     assert [(each.code, each.count) for each in store.result().errors] == [("no_leader", 2), ("no_answer", 1)]
 
@@ -156,7 +156,7 @@ def test_a_read_that_was_not_answered_is_no_reason_for_doubt():
     store = Store(ratio=Ratio(0, 1))
     store.traffic.failed(store.begin(), Failure("unknown", "no_answer"), Times(0, 0, 1))
 
-    assert store.samples.failures[Kind.READ] == {("no", "no_answer"): 1}
+    assert store.samples.failures[RequestKind.READ] == {("no", "no_answer"): 1}
 
 
 def test_what_was_due_before_the_window_is_judged_and_not_counted():
@@ -181,13 +181,13 @@ def test_latency_counts_from_when_the_request_was_due():
     store = Store(ratio=Ratio(1, 0))
     store.traffic.answered(store.begin(), 200, b"{}", Times(1.0, 1.5, 1.501))
 
-    assert store.result().latency[Kind.WRITE].max_ms == 501.0
+    assert store.result().latency[RequestKind.WRITE].max_ms == 501.0
 
 
 def test_percentiles_are_those_of_the_samples():
     store = Store()
-    store.samples.latencies_us[Kind.READ].update({(number + 1) * 1000: 1 for number in range(10_000)})
-    found = store.result().latency[Kind.READ]
+    store.samples.latencies_us[RequestKind.READ].update({(number + 1) * 1000: 1 for number in range(10_000)})
+    found = store.result().latency[RequestKind.READ]
     shown = (found.p50_ms, found.p90_ms, found.p95_ms, found.p99_ms, found.p999_ms, found.p9999_ms, found.max_ms)
 
     assert shown == pytest.approx((5000, 9000, 9500, 9900, 9990, 9999, 10_000), rel=1e-3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raftkv.core import pages
 from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Configure, Delete, Get, List, Put, Write, prefix_end
-from raftkv.core.results import DeleteDone, Mismatch, Missing, Page, PutDone, Record, Withheld
+from raftkv.core.results import DeleteDone, KeyPage, KeyRecord, Mismatch, Missing, PutDone, Withheld
 from raftkv.formats import commands, commands_1, entries, layout
 from raftkv.formats.commands import DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.machine import reading
@@ -78,7 +78,7 @@ class Model:
             del self.records[op.key]
             return DeleteDone(revision=self.revision)
         self.revision += 1
-        self.records[op.key] = Record(
+        self.records[op.key] = KeyRecord(
             key=op.key,
             value=op.value,
             version=1 if found is None else found.version + 1,
@@ -324,7 +324,7 @@ def test_pages_join_to_the_whole_list(keys, limit, prefix):
 
     while start is not None:
         page = reading.answer(driver.tables, List(start=start, end=end, limit=limit))
-        assert isinstance(page, Page)
+        assert isinstance(page, KeyPage)
         assert len(page.records) <= limit
         found += [record.key for record in page.records]
         start = page.next_start
@@ -389,7 +389,7 @@ def test_no_command_builds_more_than_it_may_answer_and_what_it_does_is_the_same(
         driver.do(Put(key=b"k", value=value))
         applied = driver.machine.apply(2, 1, entries.encode(1_000_000, 7, 2, *map(command_of, reading_much)), **options)
         results = [result for outcome in applied.outcomes for result in outcome.results]
-        told = [result for result in results if isinstance(result, Record)]
+        told = [result for result in results if isinstance(result, KeyRecord)]
         rows.append(driver.rows())
 
         assert sum(len(record.value) for record in told) <= most_bytes

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from raftkv.formats.frames import FrameDecoder, FrameError, plain_frame
 from raftkv.peers import handshake
 from raftkv.peers.handshake import Acceptor, Challenge, Dialer, HandshakeRefused, Hello, Proof
-from raftkv.peers.session import HANDSHAKE_LIMIT_BYTES, Session
+from raftkv.peers.session import HANDSHAKE_LIMIT_BYTES, PeerSession
 
 SECRET = b"a secret of the cluster, long enough"
 LIMIT_BYTES = 1 << 20
@@ -198,7 +198,7 @@ def test_one_changed_byte_anywhere_in_the_handshake_ends_it(which, data):
 
 def joined():
     """Two established sessions and what the handshake left to say."""
-    left, right = Session(make_dialer(), LIMIT_BYTES), Session(make_acceptor(), LIMIT_BYTES)
+    left, right = PeerSession(make_dialer(), LIMIT_BYTES), PeerSession(make_acceptor(), LIMIT_BYTES)
     right.receive(left.take_output())
     left.receive(right.take_output())
     right.receive(left.take_output())
@@ -223,7 +223,7 @@ def test_sessions_carry_payloads_both_ways():
 
 
 def test_payloads_on_the_heels_of_the_proof_are_delivered_once_it_is_verified():
-    left, right = Session(make_dialer(), LIMIT_BYTES), Session(make_acceptor(), LIMIT_BYTES)
+    left, right = PeerSession(make_dialer(), LIMIT_BYTES), PeerSession(make_acceptor(), LIMIT_BYTES)
     right.receive(left.take_output())
     left.receive(right.take_output())
 
@@ -231,7 +231,7 @@ def test_payloads_on_the_heels_of_the_proof_are_delivered_once_it_is_verified():
 
 
 def test_the_whole_handshake_works_byte_by_byte():
-    left, right = Session(make_dialer(), LIMIT_BYTES), Session(make_acceptor(), LIMIT_BYTES)
+    left, right = PeerSession(make_dialer(), LIMIT_BYTES), PeerSession(make_acceptor(), LIMIT_BYTES)
     for _ in range(2):
         for byte in left.take_output():
             right.receive(bytes([byte]))
@@ -243,14 +243,14 @@ def test_the_whole_handshake_works_byte_by_byte():
 
 
 def test_an_unauthenticated_length_above_the_handshake_limit_is_refused_at_sight():
-    session = Session(make_acceptor(), LIMIT_BYTES)
+    session = PeerSession(make_acceptor(), LIMIT_BYTES)
 
     with pytest.raises(FrameError):
         session.receive((HANDSHAKE_LIMIT_BYTES + 1).to_bytes(4, "big"))
 
 
 def test_nothing_is_delivered_to_the_acceptor_before_the_proof():
-    session = Session(make_acceptor(), LIMIT_BYTES)
+    session = PeerSession(make_acceptor(), LIMIT_BYTES)
 
     with pytest.raises(HandshakeRefused):
         session.receive(plain_frame(make_dialer().opening()) + plain_frame(b"let me in"))
@@ -259,7 +259,7 @@ def test_nothing_is_delivered_to_the_acceptor_before_the_proof():
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
 def test_random_bytes_never_establish_a_session(pieces):
-    for session in (Session(make_acceptor(), LIMIT_BYTES), Session(make_dialer(), LIMIT_BYTES)):
+    for session in (PeerSession(make_acceptor(), LIMIT_BYTES), PeerSession(make_dialer(), LIMIT_BYTES)):
         session.take_output()
         try:
             for piece in pieces:

@@ -17,7 +17,7 @@ from raftkv.peers.faults import Direction, Fault, LinkFaults
 from raftkv.peers.handshake import Dialer
 from raftkv.peers.link import PeerLink
 from raftkv.peers.listener import STRANGER_LIMIT
-from raftkv.peers.session import Session
+from raftkv.peers.session import PeerSession
 
 SECRET = b"a secret of the cluster, long enough"
 LIMIT_BYTES = 16 << 20
@@ -284,7 +284,7 @@ class Puppet:
     def __init__(self, stage, secret=SECRET):
         self._stage = stage
         dialer = Dialer(cluster="c", node_id="n1", target="n2", secret=secret, nonce=secrets.token_bytes(32))
-        self.session = Session(dialer, LIMIT_BYTES)
+        self.session = PeerSession(dialer, LIMIT_BYTES)
 
     async def connect(self):
         self.reader, self.writer = await self._stage.knock()

@@ -10,10 +10,10 @@ from raftkv.client.reach import UnopenedError
 from raftkv.core.config import parse_address
 from raftkv.core.errors import StartupError
 from raftkv.proxy import application
-from raftkv.proxy.application import Application
+from raftkv.proxy.application import ProxyApplication
 from raftkv.proxy.cluster import AVOID_S, STALE_S, Cluster
 from raftkv.proxy.server import seeds_of
-from raftkv.proxy.view import Node, View
+from raftkv.proxy.view import ClusterView, Node
 from tests.unit.fake_server import CUT, HANG, Told, json, problem, unused_url
 
 FINE = Told(200, b"v", {"Raftkv-Node": "n1", "ETag": '"7"', "Content-Type": "text/x"})
@@ -44,9 +44,9 @@ class Proxy:
         addresses = [parse_address(getattr(one, "url", one).removeprefix("http://")) for one in servers]
         self.cluster = Cluster(addresses, tls=None, monotonic_s=self.clock)
         nodes = tuple(Node(id=f"n{place + 1}", http=address) for place, address in enumerate(addresses))
-        self.cluster.view = View(nodes=nodes)
+        self.cluster.view = ClusterView(nodes=nodes)
         self.cluster.candidates = lambda key, *, is_read: nodes
-        self.application = Application(self.cluster, timeout_s=timeout_s, version="1", monotonic_s=self.clock)
+        self.application = ProxyApplication(self.cluster, timeout_s=timeout_s, version="1", monotonic_s=self.clock)
 
     def __call__(self, method, target, body=b"", **headers):
         return asyncio.run(self.ask(method, target, body, **headers))

@@ -14,9 +14,9 @@ from raftkv.core.config import parse_address
 from raftkv.http.door import streaming
 from raftkv.http.messages import StreamCutError
 from raftkv.proxy import forwarding
-from raftkv.proxy.application import Application
+from raftkv.proxy.application import ProxyApplication
 from raftkv.proxy.cluster import Cluster
-from raftkv.proxy.view import Node, View
+from raftkv.proxy.view import ClusterView, Node
 from tests.unit.test_http_connections import Served, reset, run, until
 from tests.unit.test_http_streams import CHUNK, Source, Streaming, read_body, read_chunk, read_head, serve
 
@@ -47,9 +47,9 @@ class Front:
         addresses = [parse_address(f"127.0.0.1:{node.port}") for node in self.nodes]
         self.cluster = Cluster(addresses, tls=None, monotonic_s=time.monotonic)
         found = tuple(Node(id=f"n{place}", http=address) for place, address in enumerate(addresses, 1))
-        self.cluster.view = View(nodes=found)
+        self.cluster.view = ClusterView(nodes=found)
         self.cluster.candidates = lambda key, *, is_read: found  # type: ignore[method-assign]
-        self.application = Application(self.cluster, timeout_s=5.0, version="1", monotonic_s=time.monotonic)
+        self.application = ProxyApplication(self.cluster, timeout_s=5.0, version="1", monotonic_s=time.monotonic)
         self.served = Served(self.application)
         self.served.worker.asgi = self.application
         await self._stack.enter_async_context(self.served)

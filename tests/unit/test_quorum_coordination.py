@@ -5,16 +5,16 @@ import pytest
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Write
-from raftkv.core.results import Missing, Record, StampedDelete, StampedPut, Withheld, Written
+from raftkv.core.results import KeyRecord, Missing, StampedDelete, StampedPut, Withheld, Written
 from raftkv.formats.peers import MalformedMessageError, refusal_of
-from raftkv.formats.versions import State, Version, decode_state, encode_state
+from raftkv.formats.versions import KeyState, Version, decode_state, encode_state
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.coordination import READS_AT_ONCE, Coordination
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.membership.placement import Placement
-from raftkv.quorum.messages import Declined, Fetch, Fetched, Store, StoreDone
+from raftkv.quorum.messages import Fetch, Fetched, QuestionDeclined, StoreDone, StoreRows
 from raftkv.quorum.settings import DISK_FULL
 from raftkv.quorum.timers import Timers
 
@@ -76,7 +76,7 @@ class Node:
 
     def stores(self):
         """What leaves in a turn, each message once, by its id."""
-        return {message.id: message for _, message in self.turn() if isinstance(message, Store)}
+        return {message.id: message for _, message in self.turn() if isinstance(message, StoreRows)}
 
     def store(self):
         """The only one."""
@@ -198,7 +198,7 @@ def test_a_write_that_would_lose_and_may_have_been_seen_is_not_made_twice(way):
     if way == "shown by one":
         node.answer(first, "n3", newer=newer)
     elif way == "shown and declined":
-        node.coordination.answered("n3", Declined(first.id, refusal_of(DISK_FULL)))
+        node.coordination.answered("n3", QuestionDeclined(first.id, refusal_of(DISK_FULL)))
     elif way == "lost":
         node.coordination.lost("n3")
     else:
@@ -228,7 +228,7 @@ def test_a_write_that_would_lose_is_stamped_again_although_the_last_replica_decl
     first = node.store()
     for name in ("n1", "n2"):
         node.answer(first, name, newer=((0, 1_000_500, "n3"),))
-    node.coordination.answered("n3", Declined(first.id, refusal_of(DISK_FULL)))
+    node.coordination.answered("n3", QuestionDeclined(first.id, refusal_of(DISK_FULL)))
     (second,) = [question for question in node.stores().values() if not question.stands_for]  # else a hint
 
     assert counters_of(second) == [1_000_501]
@@ -324,7 +324,7 @@ def test_declined_by_all_is_definite_for_every_write_of_the_message():
     one, other = node.write(put(b"a")), node.write(put(b"b"))
     question = node.store()
     for name in NODES:
-        node.coordination.answered(name, Declined(question.id, refusal_of(DISK_FULL)))
+        node.coordination.answered(name, QuestionDeclined(question.id, refusal_of(DISK_FULL)))
 
     assert one.outcome == other.outcome == DISK_FULL
 
@@ -333,7 +333,7 @@ def declined_by_most(node):
     pending = node.write(put(b"a"))
     question = node.store()
     for name in ("n1", "n2"):
-        node.coordination.answered(name, Declined(question.id, refusal_of(DISK_FULL)))
+        node.coordination.answered(name, QuestionDeclined(question.id, refusal_of(DISK_FULL)))
 
     assert pending.outcome is None
 
@@ -405,7 +405,7 @@ def test_everything_has_an_outcome_when_the_node_closes():
 def test_a_request_for_many_large_values_asks_for_a_few_at_a_time_and_withholds_what_is_too_much():
     node = Node()
     pending = node.write(*[Get(key=b"k%d" % number) for number in range(200)])
-    state = encode_state(State((Version(7, "n1", b"v" * (1 << 20)),)))
+    state = encode_state(KeyState((Version(7, "n1", b"v" * (1 << 20)),)))
     most_at_once, keys = 0, set()
     while pending.outcome is None:
         asked = [(peer, fetch) for peer, fetch in node.turn() if isinstance(fetch, Fetch)]
@@ -417,5 +417,5 @@ def test_a_request_for_many_large_values_asks_for_a_few_at_a_time_and_withholds_
     results = pending.outcome.results
     assert most_at_once == READS_AT_ONCE
     assert len(keys) < READS_AT_ONCE + 16  # and for no more once the answer is full
-    assert sum(isinstance(result, Record) for result in results) == 8
+    assert sum(isinstance(result, KeyRecord) for result in results) == 8
     assert sum(isinstance(result, Withheld) for result in results) == 192

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.formats.peers import MalformedMessageError, Refusal
-from raftkv.formats.versions import MalformedStateError, State, Version, decode_state
+from raftkv.formats.versions import KeyState, MalformedStateError, Version, decode_state
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
@@ -16,7 +16,7 @@ from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.membership.ring import POSITIONS, Range, position
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.repair import exchange
-from raftkv.quorum.repair.exchange import Answering, Session
+from raftkv.quorum.repair.exchange import Answering, ExchangeSession
 from raftkv.storage.engines.memory import MemoryEngine
 
 HALVES = (Range(0, POSITIONS // 2 - 1), Range(POSITIONS // 2, POSITIONS - 1))
@@ -54,7 +54,7 @@ class Side:
         self.sessions_count = 0
         self.pages = []
         for key, counter in contents:
-            self.store.stage(key, State((Version(counter, name, b"v"),)))
+            self.store.stage(key, KeyState((Version(counter, name, b"v"),)))
         self.store.commit()
 
     def takes(self, *, makes_room):
@@ -62,7 +62,7 @@ class Side:
 
     def begin(self, ranges=HALVES):
         self.sessions_count += 1
-        self.session = Session(
+        self.session = ExchangeSession(
             self.sessions_count,
             "peer",
             ranges,
@@ -92,7 +92,7 @@ class Side:
     def take(self, message, now_s):
         if isinstance(message, messages.Compare | messages.OfferPage):
             self.answering.take("peer", message)
-        elif isinstance(message, messages.Store):
+        elif isinstance(message, messages.StoreRows):
             for key, state in message.rows:
                 self.intake.take(key, decode_state(state))
         elif self.session is not None and self.session.id == message.id:
@@ -292,7 +292,7 @@ def test_a_session_that_is_declined_fails_once():
     one = Side("n1")
     session = one.begin()
     for _ in range(2):
-        session.take(messages.Declined(1, Refusal("overloaded", "no")), 0.0)
+        session.take(messages.QuestionDeclined(1, Refusal("overloaded", "no")), 0.0)
 
     assert session.failed
     assert session.over
@@ -338,7 +338,7 @@ def test_a_large_row_has_a_page_of_its_own_so_that_it_fits_into_a_frame(monkeypa
     monkeypatch.setattr(exchange, "PAGE_BYTES", 200)
     here, there = Side("n1"), Side("n2", [(key, 1) for key in KEYS])
     for key in KEYS[::3]:
-        there.store.stage(key, State((Version(2, "n2", bytes(1_000)),)))
+        there.store.stage(key, KeyState((Version(2, "n2", bytes(1_000)),)))
     there.store.commit()
     here.begin()
     run(here, there)

@@ -13,13 +13,13 @@ from raftkv.formats.peers import MalformedMessageError
 from raftkv.quorum.membership.gossip import (
     LEFT_LIMIT,
     MEMBERS_LIMIT,
+    AgreedSizes,
     Delta,
     Digest,
     Entry,
     Membership,
     Phase,
     Remembered,
-    Sizes,
     decode_remembered,
     encode_remembered,
     merged,
@@ -27,7 +27,7 @@ from raftkv.quorum.membership.gossip import (
 from raftkv.quorum.messages import Gossip, decode, encode, frame
 
 NAMES = ("n1", "n2", "n3")
-SIZES = Sizes(0, "", 3, 2, 2)
+SIZES = AgreedSizes(0, "", 3, 2, 2)
 SUSPECT_AFTER_S = 8.0
 DOWN_AFTER_S = 30.0
 
@@ -138,7 +138,7 @@ def change(nodes, step):
         case ("say", at, view):
             nodes[at].say(view=view, synced=view)
         case ("sizes", at, counter, n):
-            nodes[at].set_sizes(Sizes(counter, at, n, 1, 1))
+            nodes[at].set_sizes(AgreedSizes(counter, at, n, 1, 1))
 
 
 @settings(max_examples=300)
@@ -241,19 +241,19 @@ def test_every_live_peer_is_gossiped_to_sooner_or_later_and_no_other():
 
 def test_the_sizes_with_the_highest_stamp_hold_everywhere():
     cluster = make_cluster()
-    cluster["n1"].set_sizes(Sizes(7, "n1", 3, 1, 3))
-    cluster["n2"].set_sizes(Sizes(7, "n2", 3, 3, 1))
-    cluster["n3"].set_sizes(Sizes(6, "n3", 5, 5, 5))
+    cluster["n1"].set_sizes(AgreedSizes(7, "n1", 3, 1, 3))
+    cluster["n2"].set_sizes(AgreedSizes(7, "n2", 3, 3, 1))
+    cluster["n3"].set_sizes(AgreedSizes(6, "n3", 5, 5, 5))
     all_meet(list(cluster.values()))
 
-    assert {node.sizes for node in cluster.values()} == {Sizes(7, "n2", 3, 3, 1)}
+    assert {node.sizes for node in cluster.values()} == {AgreedSizes(7, "n2", 3, 3, 1)}
 
 
 def test_sizes_of_an_older_stamp_change_nothing():
-    node = make_membership("n1", sizes=Sizes(7, "n2", 3, 3, 1))
-    node.set_sizes(Sizes(7, "n1", 5, 5, 5))
+    node = make_membership("n1", sizes=AgreedSizes(7, "n2", 3, 3, 1))
+    node.set_sizes(AgreedSizes(7, "n1", 5, 5, 5))
 
-    assert node.sizes == Sizes(7, "n2", 3, 3, 1)
+    assert node.sizes == AgreedSizes(7, "n2", 3, 3, 1)
 
 
 def test_messages_survive_the_wire():
@@ -496,7 +496,7 @@ def test_the_version_grows_with_everything_but_heartbeats():
     note()
     node.move("n2", Phase.LEAVING)
     note()
-    node.set_sizes(Sizes(1, "n1", 1, 1, 1))
+    node.set_sizes(AgreedSizes(1, "n1", 1, 1, 1))
     note()
     node.add(entry_of("n4"), 0.0)
     note()
@@ -511,12 +511,12 @@ def test_the_version_grows_with_everything_but_heartbeats():
 def test_what_is_remembered_survives_a_restart():
     cluster = make_cluster()
     cluster["n1"].move("n2", Phase.LEAVING)
-    cluster["n1"].set_sizes(Sizes(5, "n1", 3, 1, 3))
+    cluster["n1"].set_sizes(AgreedSizes(5, "n1", 3, 1, 3))
     kept = Remembered(tuple(cluster["n1"].entries.values()), cluster["n1"].sizes)
 
     found = decode_remembered(encode_remembered(kept))
     again = make_membership("n1", found.entries, sizes=found.sizes, generation=2_000)
 
     assert found == kept
-    assert again.sizes == Sizes(5, "n1", 3, 1, 3)
+    assert again.sizes == AgreedSizes(5, "n1", 3, 1, 3)
     assert again.entries["n2"].phase is Phase.LEAVING

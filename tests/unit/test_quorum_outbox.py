@@ -1,6 +1,6 @@
 """The outbox: one frame for each peer and turn, handed to the network at once."""
 
-from raftkv.quorum.messages import Store, Unsettled, decode
+from raftkv.quorum.messages import StoreRows, Unsettled, decode
 from raftkv.quorum.outbox import Outbox
 
 
@@ -48,7 +48,7 @@ def test_a_message_longer_than_a_frame_takes_no_other_with_it():
 
     link = Short()
     outbox = Outbox("n1", link)
-    for message in (Unsettled(1), Store(2, ((b"k", bytes(2000)),)), Unsettled(3)):
+    for message in (Unsettled(1), StoreRows(2, ((b"k", bytes(2000)),)), Unsettled(3)):
         outbox.post("n2", message)
     outbox.flush()
 

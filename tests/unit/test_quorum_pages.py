@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code
-from raftkv.formats.versions import State, Version
+from raftkv.formats.versions import KeyState, Version
 from raftkv.quorum.coordination.pages import PageCoordinator
 from raftkv.quorum.data.versions import CONFLICTS
 
@@ -14,7 +14,7 @@ NODES = ["n1", "n2", "n3", "n4"]
 
 
 def state(counter, value=b"v"):
-    return State((Version(counter, "n1", value),))
+    return KeyState((Version(counter, "n1", value),))
 
 
 @given(st.data())

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Code
-from raftkv.formats.versions import State, Version
+from raftkv.formats.versions import KeyState, Version
 from raftkv.quorum.coordination.reads import ReadCoordinator
 from raftkv.quorum.coordination.targets import Target, Targets
 from raftkv.quorum.data.versions import CONFLICTS
@@ -14,7 +14,7 @@ NODES = ("n1", "n2", "n3")
 
 
 def state(counter):
-    return None if counter is None else State((Version(counter, "n1", b"v"),))
+    return None if counter is None else KeyState((Version(counter, "n1", b"v"),))
 
 
 def read(needed=2, *, fallbacks=(), down=()):

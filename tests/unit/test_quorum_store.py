@@ -3,7 +3,7 @@
 import pytest
 
 from raftkv.core.errors import Code, Refused, StartupError
-from raftkv.formats.versions import State, Version, decode_context, encode_context, encode_state
+from raftkv.formats.versions import KeyState, Version, decode_context, encode_context, encode_state
 from raftkv.quorum.data import rows
 from raftkv.quorum.data.rows import DATA, TABLES, order_key
 from raftkv.quorum.data.store import CLOCK_AHEAD_US, Store
@@ -35,7 +35,7 @@ def opened(engine, conflicts=LWW, **options):
 
 
 def state(counter, value=b"value", node="n1", expires_at_ms=0):
-    return State((Version(counter, node, value, expires_at_ms),))
+    return KeyState((Version(counter, node, value, expires_at_ms),))
 
 
 def event(store, counter, value=b"value", *, key=b"k", context=(), stands_for="", directory="n1~dir"):
@@ -599,7 +599,9 @@ def test_a_row_does_not_grow_beyond_what_it_may_hold(monkeypatch):
     store = Store(MemoryEngine(TABLES), CONFLICTS["siblings"])
     taken = [
         (store.stage(b"k", one), store.stage_hint("n2", b"k", one))
-        for one in (State((Version(number, f"n{number}", b"v"),), ((f"n{number}", number),)) for number in range(1, 5))
+        for one in (
+            KeyState((Version(number, f"n{number}", b"v"),), ((f"n{number}", number),)) for number in range(1, 5)
+        )
     ]
     store.commit()
 
@@ -610,7 +612,7 @@ def test_a_row_does_not_grow_beyond_what_it_may_hold(monkeypatch):
 
 def test_the_bytes_of_a_row_are_bounded_too():
     store = Store(MemoryEngine(TABLES), CONFLICTS["siblings"], max_row_bytes=10)
-    one, other = (State((Version(number, f"n{number}", bytes(6)),), ((f"n{number}", number),)) for number in (1, 2))
+    one, other = (KeyState((Version(number, f"n{number}", bytes(6)),), ((f"n{number}", number),)) for number in (1, 2))
 
     assert not isinstance(store.stage(b"k", one), Refused)
     assert isinstance(store.stage(b"k", other), Refused)

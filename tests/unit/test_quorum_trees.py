@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.formats.versions import State, Version
+from raftkv.formats.versions import KeyState, Version
 from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import HASH_BYTES, LEAVES, Trees, differing, leaf_of, root_of
@@ -19,7 +19,7 @@ HALVES = (Range(0, POSITIONS // 2 - 1), Range(POSITIONS // 2, POSITIONS - 1))
 
 
 def state(counter, value=b"v"):
-    return State((Version(counter, "n1", value),))
+    return KeyState((Version(counter, "n1", value),))
 
 
 class Data:

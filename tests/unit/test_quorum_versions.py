@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from raftkv.formats.versions import (
     MAX_COUNTER,
+    KeyState,
     MalformedStateError,
     Stamp,
-    State,
     Version,
     decode_context,
     decode_state,
@@ -71,7 +71,7 @@ def test_a_counter_is_too_far_ahead_by_the_wall_and_not_by_what_was_observed():
 
 
 def test_a_state_comes_back_as_it_was_and_costs_little():
-    small = State((Version(1_763_722_800_000_000, "node-1", b"v" * 100),))
+    small = KeyState((Version(1_763_722_800_000_000, "node-1", b"v" * 100),))
     siblings = SIBLINGS.join(
         SIBLINGS.write(None, version(5, "n1"), ()), SIBLINGS.write(None, version(4, "n2", None), ())
     )
@@ -88,15 +88,15 @@ def test_a_state_comes_back_as_it_was_and_costs_little():
         b"",
         b"\xc1",
         b"\x90",
-        encode_state(State(())),
-        encode_state(State((version(2), version(1)))),
-        encode_state(State((version(2), version(2)))),
-        encode_state(State((version(MAX_COUNTER + 1),))),
-        encode_state(State((version(-1),))),
-        encode_state(State((version(1),), (("b", 1), ("a", 1)))),
-        encode_state(State((version(1),), (("a", 1), ("a", 2)))),
-        encode_state(State((version(1),)))[:-1],
-        encode_state(State((version(1),))) + b"\0",
+        encode_state(KeyState(())),
+        encode_state(KeyState((version(2), version(1)))),
+        encode_state(KeyState((version(2), version(2)))),
+        encode_state(KeyState((version(MAX_COUNTER + 1),))),
+        encode_state(KeyState((version(-1),))),
+        encode_state(KeyState((version(1),), (("b", 1), ("a", 1)))),
+        encode_state(KeyState((version(1),), (("a", 1), ("a", 2)))),
+        encode_state(KeyState((version(1),)))[:-1],
+        encode_state(KeyState((version(1),))) + b"\0",
         b"\x91" * 5000,
     ],
 )
@@ -127,15 +127,15 @@ def test_only_states_that_keep_siblings_have_a_context():
 
 
 def test_fingerprints_differ_where_states_do():
-    one, other = State((version(1),)), State((version(2),))
+    one, other = KeyState((version(1),)), KeyState((version(2),))
 
-    assert fingerprint(encode_state(one)) == fingerprint(encode_state(State((version(1),))))
+    assert fingerprint(encode_state(one)) == fingerprint(encode_state(KeyState((version(1),))))
     assert fingerprint(encode_state(one)) != fingerprint(encode_state(other))
     assert len(fingerprint(encode_state(one))) == 8
 
 
 def test_tombstones_and_what_has_expired_cannot_be_seen():
-    state = State((version(1), version(2, value=None), version(3, expires_at_ms=50), version(4, value=b"")))
+    state = KeyState((version(1), version(2, value=None), version(3, expires_at_ms=50), version(4, value=b"")))
 
     assert [each.counter for each in visible(state, 49)] == [1, 3, 4]
     assert [each.counter for each in visible(state, 50)] == [1, 4]
@@ -144,7 +144,7 @@ def test_tombstones_and_what_has_expired_cannot_be_seen():
 # -- last writer wins
 
 
-STATES = VERSIONS.map(lambda each: State((each,)))
+STATES = VERSIONS.map(lambda each: KeyState((each,)))
 
 
 @given(STATES, STATES, STATES)
@@ -278,7 +278,7 @@ def test_joins_of_siblings_make_a_semilattice(seed):
     for _ in range(30):
         world.step()
     states = [state for state, _ in world.sent] + [each.state for each in world.replicas if each.state is not None]
-    one, two, three = (world.dice.choice(states or [State((version(1),), (("n1", 1),))]) for _ in range(3))
+    one, two, three = (world.dice.choice(states or [KeyState((version(1),), (("n1", 1),))]) for _ in range(3))
     join = SIBLINGS.join
 
     assert join(one, one) == one
@@ -329,7 +329,7 @@ def test_a_joined_state_is_never_empty_even_if_contexts_were_forged():
 
 @given(VERSIONS, VERSIONS)
 def test_two_values_under_one_stamp_are_settled_alike_everywhere(one, two):
-    states = [State((Version(3, "n1", each.value, each.expires_at_ms),), (("n1", 3),)) for each in (one, two)]
+    states = [KeyState((Version(3, "n1", each.value, each.expires_at_ms),), (("n1", 3),)) for each in (one, two)]
 
     for conflicts in CONFLICTS.values():
         assert conflicts.join(*states) == conflicts.join(*reversed(states))

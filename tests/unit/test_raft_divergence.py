@@ -2,7 +2,7 @@
 
 from raftkv.core.voters import Voters
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.standing.divergence import KEPT, PATIENCE_HEARTBEATS, Divergence, Judgement
+from raftkv.raft.standing.divergence import KEPT, PATIENCE_HEARTBEATS, Divergence, StateJudgement
 
 
 def at(index, *, peers=("b", "c"), state_hash=1):
@@ -24,7 +24,7 @@ def test_one_against_two_is_wrong_and_one_of_the_two_is_not():
     right = at(20)
     right.told("b", 20, 2)
     right.told("c", 20, 1)
-    assert right.judge(0.0) == Judgement()
+    assert right.judge(0.0) == StateJudgement()
 
 
 def test_whoever_cannot_be_heard_is_waited_for_and_then_it_is_a_tie():
@@ -34,7 +34,7 @@ def test_whoever_cannot_be_heard_is_waited_for_and_then_it_is_a_tie():
     assert divergence.judge(5.0) is None
     assert divergence.judge(5.0 + PATIENCE_HEARTBEATS).is_tie
     divergence.told("c", 20, 1)
-    assert divergence.judge(100.0) == Judgement()
+    assert divergence.judge(100.0) == StateJudgement()
 
 
 def test_what_a_peer_tells_of_an_index_to_come_is_compared_there():
@@ -57,7 +57,7 @@ def test_agreement_from_before_the_difference_says_nothing():
 
     assert divergence.judge(0.0) is None
     divergence.told("c", 18, 1)
-    assert divergence.judge(0.0) == Judgement()
+    assert divergence.judge(0.0) == StateJudgement()
 
 
 def test_an_index_that_is_forgotten_or_was_jumped_over_says_nothing():
@@ -75,7 +75,7 @@ def test_a_peer_whose_state_is_being_fetched_has_no_say_any_more():
     assert divergence.judge(0.0).is_tie
     divergence.told("b", 0, 0)
 
-    assert divergence.judge(0.0) == Judgement()
+    assert divergence.judge(0.0) == StateJudgement()
 
 
 def test_a_peer_that_has_applied_nothing_yet_has_all_of_its_own():
@@ -94,7 +94,7 @@ def test_a_conflicting_entry_is_one_word_against_another():
     divergence.contradicted("b", 19)
     divergence.told("c", 20, 1)
 
-    assert divergence.judge(0.0) == Judgement()
+    assert divergence.judge(0.0) == StateJudgement()
 
 
 def test_each_peer_is_told_once_what_is_new_and_again_after_its_connection_broke():

@@ -17,7 +17,7 @@ from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.reading.rounds import ReadRounds
-from raftkv.raft.standing.divergence import Divergence, Judgement
+from raftkv.raft.standing.divergence import Divergence, StateJudgement
 from raftkv.raft.standing.readmission import Memory, Readmission
 from raftkv.raft.writing.proposals import Proposals
 
@@ -87,7 +87,7 @@ def test_differences_are_judged_by_who_votes(electorate):
     divergence.applied(1, 111)
     divergence.told("b", 1, 111)
 
-    assert divergence.judge(0.0) == Judgement()
+    assert divergence.judge(0.0) == StateJudgement()
     electorate.voters = FIVE
     assert divergence.judge(0.0) is None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.formats.raft_messages import Level, Reading
+from raftkv.formats.raft_messages import ClockReading, Level
 from raftkv.raft.reading.freshness import Freshness, Vouching
 
 NEVER_S = float("-inf")
@@ -27,8 +27,8 @@ def test_a_reading_comes_back_no_later_than_it_was_taken():
 def test_readings_of_another_life_and_of_the_future_say_nothing():
     freshness = fresh(shown_index=5)
 
-    freshness.echoed(Level(index=5, reading=Reading(life=8, elapsed_us=1)), 104.0)
-    freshness.echoed(Level(index=5, reading=Reading(life=7, elapsed_us=4_000_001)), 104.0)
+    freshness.echoed(Level(index=5, reading=ClockReading(life=8, elapsed_us=1)), 104.0)
+    freshness.echoed(Level(index=5, reading=ClockReading(life=7, elapsed_us=4_000_001)), 104.0)
 
     assert freshness.level_at_s == NEVER_S
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.peers import MalformedMessageError, Refusal
-from raftkv.formats.raft_messages import Append, Declined, NewerTerm
+from raftkv.formats.raft_messages import Append, NewerTerm, ProposalDeclined
 
 REFUSAL = Refusal("disk_full", "TEXT")
 
@@ -21,7 +21,7 @@ REFUSAL = Refusal("disk_full", "TEXT")
         b"\xc1",
         b"\x92\x7f\x01",
         b"\x93\x06\x01" + b"\x91" * 100_000,
-        messages.encode(Declined(sequence=1, refusal=REFUSAL)).replace(b"TEXT", b"\xff\xff\xff\xff"),
+        messages.encode(ProposalDeclined(sequence=1, refusal=REFUSAL)).replace(b"TEXT", b"\xff\xff\xff\xff"),
         messages.encode(NewerTerm(term=-1)),
         messages.encode(NewerTerm(term=2**64 - 1)),
         messages.encode(Append(term=1, commit_index=1, sequence=1, entries=((b"", -1, 1),))),

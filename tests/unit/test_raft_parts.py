@@ -15,7 +15,7 @@ from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.reading.rounds import ReadRounds
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 from raftkv.raft.standing.divergence import Divergence
 from raftkv.raft.standing.participation import Participation
 from raftkv.raft.standing.readmission import Memory, Readmission
@@ -54,7 +54,7 @@ class Setting(SimpleNamespace):
         electorate = Electorate("a", Voters.of("abc"))
         super().__init__(
             electorate=electorate,
-            room=Room(lambda: free_bytes, reserve_bytes=50),
+            room=DiskRoom(lambda: free_bytes, reserve_bytes=50),
             rounds=ReadRounds(electorate, election_timeout_s=TIMEOUT_S, drift_bound=0.0, heartbeat_s=0.1),
             elections=Elections(
                 electorate=electorate, election_timeout_s=TIMEOUT_S, started_at_s=0.0, random=random.Random(1)

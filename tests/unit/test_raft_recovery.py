@@ -4,7 +4,7 @@ import pytest
 
 from raftkv.core.errors import StartupError
 from raftkv.formats import layout
-from raftkv.raft.snapshots.recovery import State, recover_state
+from raftkv.raft.snapshots.recovery import AppliedGeneration, recover_state
 from raftkv.storage.disk import RealDisk
 from raftkv.storage.log.log import Log
 from raftkv.storage.snapshots.files import SnapshotFiles
@@ -28,7 +28,7 @@ def state_at(home, index):
     tables.put(layout.META, layout.APPLIED_INDEX, layout.pack_number(index))
     tables.put(layout.META, layout.APPLIED_TERM, layout.pack_number(1))
     tables.commit()
-    State(engine).close()
+    AppliedGeneration(engine).close()
 
 
 @pytest.mark.parametrize("applied_index", [6, 7])

@@ -8,11 +8,11 @@ from raftkv.instruments.lab.reference4.choices import CHOICES, DELAYS
 from raftkv.instruments.lab.reference4.page import page
 from raftkv.instruments.lab.reference4.plots import binned, counts_us, edges
 from raftkv.instruments.lab.reference4.report import write
-from raftkv.instruments.lab.reference4.runs import Run, load
+from raftkv.instruments.lab.reference4.runs import ReferenceRun, load
 from raftkv.instruments.lab.reference4.verdict import answer, cost
 from raftkv.instruments.load.plan import RATIOS
-from raftkv.instruments.load.result import Errors, Freshness, Result, latency
-from raftkv.instruments.load.samples import Age, Kind
+from raftkv.instruments.load.result import Errors, ReadFreshness, Result, latency
+from raftkv.instruments.load.samples import Age, RequestKind
 
 ALL_ONE, ONE_ALL, MAJORITIES, LEADERLESS = CHOICES
 SECONDS = 10.0
@@ -21,8 +21,8 @@ SECONDS = 10.0
 def made(choice, ratio=RATIOS[2], *, count=1000, read_ms=50, write_ms=700, stale=0, errors=0):
     """A run of ``count`` operations in the ratio, all reads alike and all writes alike."""
     writes = round(count * ratio.write_share)
-    counts = {Kind.READ: {read_ms * 1000: count - writes}, Kind.WRITE: {write_ms * 1000: writes}}
-    failed = Errors(kind=Kind.WRITE, applied="unknown", code="outcome_unknown", count=errors, first="")
+    counts = {RequestKind.READ: {read_ms * 1000: count - writes}, RequestKind.WRITE: {write_ms * 1000: writes}}
+    failed = Errors(kind=RequestKind.WRITE, applied="unknown", code="outcome_unknown", count=errors, first="")
     result = Result(
         plan=choice.plan(ratio, seconds=SECONDS, warm_up_s=0, seed=1, clients=4),
         servers=("h:1",),
@@ -32,7 +32,7 @@ def made(choice, ratio=RATIOS[2], *, count=1000, read_ms=50, write_ms=700, stale
         per_second=count / SECONDS,
         latency={kind: latency(found) for kind, found in counts.items()},
         errors=(failed,) if errors else (),
-        freshness=Freshness(
+        freshness=ReadFreshness(
             reads=count - writes,
             stale=stale,
             missed=0,
@@ -44,7 +44,7 @@ def made(choice, ratio=RATIOS[2], *, count=1000, read_ms=50, write_ms=700, stale
         unsent=0,
         client_cores=0.1,
     )
-    return Run(choice=choice, result=result)
+    return ReferenceRun(choice=choice, result=result)
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)

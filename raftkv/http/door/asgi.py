@@ -35,7 +35,7 @@ from raftkv.http.door.carrying import (
     send_response,
     turn_away,
 )
-from raftkv.http.door.room import Room
+from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import Streams
 from raftkv.http.handlers.handler import Context, begin, finish
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
@@ -97,7 +97,7 @@ class Application(AsgiApplication):
         self._stop = stop
         self._hot = HotRoutes(ROUTES)
         self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
-        self.room = Room(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
+        self.room = HeldBytes(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
         self.streams = Streams(self.room, limit=max(1, context.limits.max_connections // 2))
         self._metrics = Metrics(context, self.streams)
         self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)

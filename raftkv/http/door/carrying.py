@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from raftkv.api import paths
 from raftkv.core.errors import Code
-from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Room
+from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, HeldBytes, Holding
 from raftkv.http.messages import HttpResponse
 from raftkv.http.problems import problem
 
@@ -88,7 +88,7 @@ def normal_path(path: bytes) -> bytes:
 class Bodies:
     """Reads the bodies of one process's requests, in bounded time and as much of ``room`` as there is."""
 
-    def __init__(self, room: Room, *, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, room: HeldBytes, *, monotonic_s: Callable[[], float]) -> None:
         self._room = room
         self._monotonic_s = monotonic_s
 
@@ -165,7 +165,7 @@ def turn_away(refusal: HttpResponse | None) -> None:
         raise IncompleteError(refusal, drain=True)
 
 
-def check_room(room: Room, path: bytes) -> None:
+def check_room(room: HeldBytes, path: bytes) -> None:
     """Hear nothing more while there is no room for it, save questions after health; raises ``IncompleteError``."""
     if not room.has_room() and path not in HEALTH_PATHS:
         detail = "too much is under way at once; nothing was done"

@@ -37,7 +37,9 @@ class Holding:
 
     __slots__ = ("_let_go", "_look", "_room", "_whole_bytes", "began_s", "held_bytes", "moved_bytes")
 
-    def __init__(self, room: Room, let_go: Callable[[], None], look: Callable[[], int] | None, now_s: float) -> None:
+    def __init__(
+        self, room: HeldBytes, let_go: Callable[[], None], look: Callable[[], int] | None, now_s: float
+    ) -> None:
         self._room = room
         self._let_go = let_go
         self._look = look
@@ -78,7 +80,7 @@ class Holding:
         self._room.forget(self)
 
 
-class Room:
+class HeldBytes:
     """The bytes of one worker. ``limit_bytes`` bounds what all hold together."""
 
     def __init__(self, limit_bytes: int, *, monotonic_s: Callable[[], float]) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from raftkv.core.errors import Code
 from raftkv.http.door.carrying import Message, Send
-from raftkv.http.door.room import Room
+from raftkv.http.door.room import HeldBytes
 from raftkv.http.messages import BodyStream, HttpResponse, StreamCutError
 from raftkv.http.problems import problem
 
@@ -57,7 +57,7 @@ class Line(Protocol):
 class Streams:
     """The streams of one worker. ``open_count`` are under way, ``ended`` counts the others by how they ended."""
 
-    def __init__(self, room: Room, *, limit: int) -> None:
+    def __init__(self, room: HeldBytes, *, limit: int) -> None:
         self._room = room
         self._limit = limit
         self._open: dict[_Outgoing, None] = {}
@@ -104,7 +104,7 @@ class Streams:
 class _Outgoing:
     """One stream on its way out."""
 
-    def __init__(self, stream: BodyStream, room: Room, send: Send, line: Line | None) -> None:
+    def __init__(self, stream: BodyStream, room: HeldBytes, send: Send, line: Line | None) -> None:
         self._stream = stream
         self._room = room
         self._send = send

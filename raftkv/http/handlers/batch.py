@@ -15,12 +15,12 @@ from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, Get, Operation, Put, Write
 from raftkv.core.results import (
     DeleteDone,
+    KeyRecord,
     Mismatch,
     Missing,
     OperationResult,
     Outcome,
     PutDone,
-    Record,
     StampedDelete,
     StampedPut,
     Withheld,
@@ -91,7 +91,7 @@ def _result(operation: Operation, result: OperationResult, context: Context) -> 
         case DeleteDone():
             shown = {**shown, "status": 200, "deleted": 1, "revision": result.revision}
             return {**shown, "node": result.node} if isinstance(result, StampedDelete) else shown
-        case Record():
+        case KeyRecord():
             return {"op": "get", "status": 200, **msgspec.to_builtins(item(result, context))}
         case Missing():
             return {**shown, "status": TABLE[Code.NOT_FOUND].status, "code": Code.NOT_FOUND.value}

@@ -14,7 +14,7 @@ from raftkv.api.bodies import NewMember
 from raftkv.core.config import is_node_id, parse_address
 from raftkv.core.errors import Code
 from raftkv.core.requests import AddMember, Consistency, Inspect, RemoveMember, Repair
-from raftkv.core.results import Membership, MemberStatus, Outcome, QuorumStatus, RaftStatus, Repaired, Status
+from raftkv.core.results import MembersChanged, MemberStatus, Outcome, QuorumStatus, RaftStatus, Repaired, Status
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import Anything, Nothing, Timed, form_of
 from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s
@@ -159,13 +159,13 @@ def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpRespo
     reachable = {} if status is None else _reachable(status)
     if isinstance(status, QuorumStatus):
         members = [_member(member, reachable.get(member.id)) for member in status.members]
-        shown = answers.Members(members, None, status.ring, status.vnodes, status.sizes[0])
+        shown = answers.MemberList(members, None, status.ring, status.vnodes, status.sizes[0])
         return json_response(200, shown, context.node_header)
     members = [
         answers.Member(member.id, member.http, member.peer, reachable.get(member.id)) for member in context.members
     ]
     leader = None if status is None else status.leader
-    return json_response(200, answers.Members(members, leader), context.node_header)
+    return json_response(200, answers.MemberList(members, leader), context.node_header)
 
 
 def _parse_new_member(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
@@ -196,9 +196,9 @@ def _render_leaving(ask: Ask, outcome: Outcome, context: Context) -> HttpRespons
 
 def _render_change(ask: Ask, outcome: Outcome, context: Context, status: int) -> HttpResponse:  # noqa: ARG001
     """The members as they are from here on; the change spreads, and data moves, after this answer."""
-    assert isinstance(outcome, Membership)
+    assert isinstance(outcome, MembersChanged)
     members = [_member(member, None) for member in outcome.members]
-    return json_response(status, answers.Members(members, None), context.node_header)
+    return json_response(status, answers.MemberList(members, None), context.node_header)
 
 
 def _parse_repair(request: HttpRequest, chosen: Timed, context: Context) -> Ask:  # noqa: ARG001  a handler's signature

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from raftkv.api import headers as names
-from raftkv.api.answers import Sibling, SiblingsFound, TtlLeft
+from raftkv.api.answers import Sibling, SiblingsAnswer, TtlLeft
 from raftkv.api.values import value_to_json
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
@@ -24,13 +24,13 @@ from raftkv.core.requests import Consistency, Delete, Get, Operation, Put, Query
 from raftkv.core.results import (
     Answer,
     DeleteDone,
+    KeyRecord,
     Mismatch,
     Missing,
     OperationResult,
     Outcome,
     PutDone,
     QuorumWritten,
-    Record,
     Siblings,
     StampedAnswer,
     StampedDelete,
@@ -79,7 +79,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         status = self.last_status()
         return len(self.members) if status is None else status.cluster_size
 
-    def sizes(self) -> replicas.Sizes:
+    def sizes(self) -> replicas.KnownSizes:
         """What the numbers of a request are held against."""
         return replicas.sizes(self.last_status(), len(self.members))
 
@@ -203,7 +203,7 @@ def read_headers(answer: Answer, context: Context) -> Headers:
     return (*headers, (names.STALENESS.raw, b"%d" % staleness_ms))
 
 
-def one_read(shown: Callable[[Ask, Record, Headers, Context], HttpResponse]) -> Render:
+def one_read(shown: Callable[[Ask, KeyRecord, Headers, Context], HttpResponse]) -> Render:
     """Renders the read of one key; ``shown`` is how a value is told."""
 
     def render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -213,7 +213,7 @@ def one_read(shown: Callable[[Ask, Record, Headers, Context], HttpResponse]) -> 
             return not_found(content.key, headers, outcome.consistency)
         if isinstance(content, Siblings):
             return siblings(content, headers, context)
-        assert isinstance(content, Record)
+        assert isinstance(content, KeyRecord)
         return shown(ask, content, headers, context)
 
     return render
@@ -224,12 +224,12 @@ def writer(result: OperationResult) -> str:
     return result.node if isinstance(result, _STAMPED) else ""
 
 
-def etag(record: Record) -> bytes:
+def etag(record: KeyRecord) -> bytes:
     """The tag of a record as it stands."""
     return names.tag(record.mod_revision, writer(record)).encode()
 
 
-def ttl_left(record: Record, context: Context) -> TtlLeft:
+def ttl_left(record: KeyRecord, context: Context) -> TtlLeft:
     """How many seconds the key has left, by this node's clock; unset when it never expires.
 
     A key is there until a command, stamped with the agreed time, has removed it: 0 is as little as it can have.
@@ -247,7 +247,7 @@ def siblings(found: Siblings, headers: Headers, context: Context) -> HttpRespons
         )
         for record in found.records
     ]
-    return json_response(300, SiblingsFound(found.key.decode(), shown), headers)
+    return json_response(300, SiblingsAnswer(found.key.decode(), shown), headers)
 
 
 def not_found(key: bytes, headers: Headers, level: Consistency | None = None) -> HttpResponse:

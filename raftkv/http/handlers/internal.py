@@ -11,7 +11,7 @@ from raftkv.api.bodies import InternalWrite
 from raftkv.core.config import is_node_id
 from raftkv.core.errors import Code
 from raftkv.core.requests import StoreHere
-from raftkv.core.results import Outcome, Stored
+from raftkv.core.results import Outcome, StoredVersion
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import LocalReading, Timed, form_of
 from raftkv.http.handlers.batch import checked
@@ -39,7 +39,7 @@ def _parse_write(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
 
 
 def _render_stored(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
-    assert isinstance(outcome, Stored)
+    assert isinstance(outcome, StoredVersion)
     shown = StoredHere("ok", ask.subject.decode(), outcome.taken, outcome.counter, outcome.node)
     return json_response(200, shown, context.node_header)
 

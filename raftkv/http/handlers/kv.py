@@ -11,7 +11,7 @@ from raftkv.api import paths
 from raftkv.api.answers import Deleted, Item, Listed, Stored
 from raftkv.api.values import value_to_json
 from raftkv.core.requests import Delete, Get, List, Put, Read, prefix_end
-from raftkv.core.results import Answer, Outcome, Page, PutDone, Record, Written
+from raftkv.core.results import Answer, KeyPage, KeyRecord, Outcome, PutDone, Written
 from raftkv.http import parameters
 from raftkv.http.choices import Listing, Putting, Reading, Writing, form_of
 from raftkv.http.handlers.handler import (
@@ -65,7 +65,7 @@ def parse_get(request: HttpRequest, chosen: Reading, context: Context) -> Ask:
     return read(Get(key=key), chosen, request, context)
 
 
-def _found(ask: Ask, record: Record, headers: Headers, context: Context) -> HttpResponse:
+def _found(ask: Ask, record: KeyRecord, headers: Headers, context: Context) -> HttpResponse:
     """The value, raw or as JSON when the client accepts that."""
     tag, asked = etag(record), ask.http.headers
     if _IF_MATCH in asked and parameters.is_other(ask.http, tag):
@@ -78,7 +78,7 @@ def _found(ask: Ask, record: Record, headers: Headers, context: Context) -> Http
     return HttpResponse(status=200, headers=(*_BYTES, (b"vary", b"Accept"), *headers), body=record.value)
 
 
-def item(record: Record, context: Context, *, keys_only: bool = False) -> Item:
+def item(record: KeyRecord, context: Context, *, keys_only: bool = False) -> Item:
     """A record as JSON shows it, alone or in a page."""
     return Item(
         key=record.key.decode(),
@@ -123,7 +123,7 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     """A sorted page; ``next`` is the ``start`` of the page that follows, or null."""
     assert isinstance(outcome, Answer)
     page = outcome.content
-    assert isinstance(page, Page)
+    assert isinstance(page, KeyPage)
     assert isinstance(ask.request, Read)
     assert isinstance(ask.request.query, List)
     keys_only = ask.request.query.keys_only

@@ -14,7 +14,7 @@ from raftkv.api.bodies import KeyAndValue, NewSizes
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import DEFAULT, Configure, Delete, Get, Inspect, Put, Write
-from raftkv.core.results import Configured, Outcome, PutDone, Record, Status, Written
+from raftkv.core.results import Configured, KeyRecord, Outcome, PutDone, Status, Written
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
 from raftkv.http.handlers.batch import checked
@@ -110,7 +110,7 @@ def _parse_local_read(request: HttpRequest, chosen: LocalReading, context: Conte
     return local_read(key, chosen, request, context)
 
 
-def _found(ask: Ask, record: Record, headers: Headers, context: Context) -> HttpResponse:  # noqa: ARG001
+def _found(ask: Ask, record: KeyRecord, headers: Headers, context: Context) -> HttpResponse:  # noqa: ARG001
     shown = answers.Found(record.key.decode(), value_to_json(record.value), record.version, record.mod_revision)
     return json_response(200, shown, headers)
 

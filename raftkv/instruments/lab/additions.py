@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from raftkv.instruments.lab.dialect import Finding, Step
-from raftkv.instruments.lab.history import Action, CompareAndSet, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.dialect import ClientStep, Meaning
+from raftkv.instruments.lab.history import Action, CompareAndSet, GetAction, ObservedOperation, Outcome, PutAction
 
 Update = Literal["put", "compare_and_set", "context"]
 """How a list is written back: over whatever is there, only if nothing changed, or over exactly what was read."""
@@ -32,7 +32,7 @@ class Additions:
     def __init__(self, update: Update) -> None:
         self._update = update
         self._key = self._element = b""
-        self._read: Finding | None = None
+        self._read: Meaning | None = None
         self._attempt_count = 0
 
     @property
@@ -47,21 +47,21 @@ class Additions:
         assert _SEPARATOR not in element
         self._key, self._element, self._read, self._attempt_count = key, element, None, 1
 
-    def next_step(self) -> Step:
+    def next_step(self) -> ClientStep:
         """What has to be done next."""
         if self._read is None:
-            return Step(key=self._key, action=Get())
+            return ClientStep(key=self._key, action=GetAction())
         found = self._read
         values = [value for value in (*found.siblings, found.result) if isinstance(value, bytes)]
         value = _SEPARATOR.join([*merged(values), self._element])
         if self._update == "compare_and_set":
             expected = found.result if isinstance(found.result, bytes) else None
             action: Action = CompareAndSet(expected=expected, value=value)
-            return Step(key=self._key, action=action, revision=found.revision or 0)
+            return ClientStep(key=self._key, action=action, revision=found.revision or 0)
         context = found.context if self._update == "context" else ""
-        return Step(key=self._key, action=Put(value), context=context)
+        return ClientStep(key=self._key, action=PutAction(value), context=context)
 
-    def learn(self, finding: Finding) -> None:
+    def learn(self, finding: Meaning) -> None:
         """What came of the last step: on to the next one, again from the beginning, or over."""
         if self._read is None and finding.outcome is Outcome.OK:
             self._read = finding
@@ -82,8 +82,8 @@ def merged(values: Iterable[bytes]) -> list[bytes]:
     return list(dict.fromkeys(element for value in values for element in elements(value)))
 
 
-def added(write: Operation) -> bytes | None:
+def added(write: ObservedOperation) -> bytes | None:
     """The element that ``write`` adds to its list; ``None`` when it adds nothing."""
-    if not write.key.startswith(LIST_PREFIX) or not isinstance(write.action, Put | CompareAndSet):
+    if not write.key.startswith(LIST_PREFIX) or not isinstance(write.action, PutAction | CompareAndSet):
         return None
     return elements(write.action.value)[-1] if write.action.value else None

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from raftkv.instruments.lab.history import History
-from raftkv.instruments.lab.search import Finding, search
+from raftkv.instruments.lab.search import SearchEnd, search
 from raftkv.instruments.lab.witness import Witness, named_witness, unnamed_witness
 
 STEPS_PER_KEY_MAX: Final = 5_000_000
@@ -55,10 +55,10 @@ def check(history: History, *, steps_per_key_max: int = STEPS_PER_KEY_MAX) -> Ve
         if witness is None:
             conclusion = search(operations, steps_max=steps_per_key_max)
             steps += conclusion.steps
-            if conclusion.finding is Finding.EXPLAINED:
+            if conclusion.finding is SearchEnd.EXPLAINED:
                 continue
             # What is too much to search as a whole may still contain a contradiction that is small.
-            is_certain = conclusion.finding is Finding.CONTRADICTION
+            is_certain = conclusion.finding is SearchEnd.CONTRADICTION
             witness = unnamed_witness(operations, origin_ns=origin_ns, is_certain=is_certain)
         if witness is not None:
             return NotLinearizable(key=key, witness=witness, steps=steps)

@@ -15,13 +15,13 @@ from typing import Final
 
 from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.instruments.lab.additions import Additions, Update
-from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
+from raftkv.instruments.lab.dialect import ClientStep, Meaning, finding, request_of
 from raftkv.instruments.lab.faults import Partition
-from raftkv.instruments.lab.history import Get, History, Operation, Outcome, Put
-from raftkv.instruments.lab.nemesis import Event, Nemesis
-from raftkv.instruments.lab.record import Evidence, Performed, Run, write_evidence, write_run
+from raftkv.instruments.lab.history import GetAction, History, ObservedOperation, Outcome, PutAction
+from raftkv.instruments.lab.nemesis import FaultEvent, Nemesis
+from raftkv.instruments.lab.record import Evidence, LabRun, Performed, write_evidence, write_run
 from raftkv.instruments.lab.run import Tell, agree, describe, last_look, started
-from raftkv.instruments.lab.scenario import Scenario, Traffic, Variant
+from raftkv.instruments.lab.scenario import Scenario, ScenarioTraffic, Variant
 from raftkv.instruments.lab.wording import described, quoted
 from raftkv.instruments.lab.workload import channel
 from raftkv.instruments.local.cluster import LocalCluster
@@ -59,7 +59,7 @@ SCENARIO: Final = Scenario(
     "with siblings nothing is lost, and the next reader has to choose.",
     seed=0,
     duration_s=60,
-    workload=Traffic(clients=4),
+    workload=ScenarioTraffic(clients=4),
     variant=(LOCAL, LINEARIZABLE, LAST_WRITER, SIBLINGS),
 )
 
@@ -71,16 +71,16 @@ class Stage:
 
     def __init__(self, cluster: LocalCluster, tell: Tell) -> None:
         self.cluster = cluster
-        self.operations: list[Operation] = []
+        self.operations: list[ObservedOperation] = []
         self.began_ns = time.monotonic_ns()
         self._tell = tell
 
-    def ask(self, client: int, node: str, step: Step, query: str = "") -> Finding:
+    def ask(self, client: int, node: str, step: ClientStep, query: str = "") -> Meaning:
         """Let ``client`` take ``step`` at ``node``, and tell what came of it."""
         invoked_ns = time.monotonic_ns()
         found = asyncio.run(self._exchange(node, step, query))
         is_unknown = found.outcome is Outcome.UNKNOWN
-        operation = Operation(
+        operation = ObservedOperation(
             client=client,
             key=step.key,
             action=step.action,
@@ -97,7 +97,7 @@ class Stage:
         self._tell(f"     client {client} at {node}: {_told(operation)}{level}")
         return found
 
-    async def _exchange(self, node: str, step: Step, query: str) -> Finding:
+    async def _exchange(self, node: str, step: ClientStep, query: str) -> Meaning:
         asked = channel(self.cluster.sites[node].http)
         request = request_of(step, timeout_s=TIMEOUT_S, query=query)
         try:
@@ -109,13 +109,13 @@ class Stage:
                 timeout_s=TIMEOUT_S + 1,
             )
         except (UnopenedError, UnheardError) as error:
-            outcome = Outcome.FAILED if isinstance(step.action, Get) else Outcome.UNKNOWN
-            return Finding(outcome=outcome, note=str(error))
+            outcome = Outcome.FAILED if isinstance(step.action, GetAction) else Outcome.UNKNOWN
+            return Meaning(outcome=outcome, note=str(error))
         finally:
             asked.close()
         return finding(step.action, answer)
 
-    def evidence(self, variant: Variant, operations: list[Operation], events: list[Event]) -> Evidence:
+    def evidence(self, variant: Variant, operations: list[ObservedOperation], events: list[FaultEvent]) -> Evidence:
         """What a report is made of; every key is looked at once more."""
         ended_ns = time.monotonic_ns()
         agree(self.cluster, variant, set())
@@ -124,7 +124,7 @@ class Stage:
         return Evidence(performed=performed, history=history, events=tuple(events), delays=())
 
 
-def perform(folder: Path, *, command: str, tell: Tell) -> Run:
+def perform(folder: Path, *, command: str, tell: Tell) -> LabRun:
     """Tell the story, and write what happened into ``folder``; raises ``ClusterError``."""
     began = dt.datetime.now(dt.UTC)
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,26 +143,26 @@ def _old_leader(folder: Path, tell: Tell) -> list[Evidence]:
         stage, key = Stage(cluster, tell), b"colour"
         leader = cluster.leader()
         tell(f"   {leader} leads. Somebody stores a value, and reads it at every node:")
-        stage.ask(1, leader, Step(key=key, action=Put(b"blue")))
+        stage.ask(1, leader, ClientStep(key=key, action=PutAction(b"blue")))
         for node in cluster.nodes:
             _wait_shown(cluster, node, key, b"blue")
-            stage.ask(2, node, Step(key=key, action=Get()), "consistency=local")
+            stage.ask(2, node, ClientStep(key=key, action=GetAction()), "consistency=local")
         tell(f"\n2. The leader is cut off. {leader} will no longer hear {_others(cluster, leader)}, nor they it.")
         tell("   Clients still reach all three.")
         with Nemesis(cluster, random=Random(SCENARIO.seed)) as nemesis:  # noqa: S311  nothing is drawn from it
             cut = nemesis.begin(Partition(groups=((leader,), ("rest",))))
             new = wait_until(lambda: _leader_but(cluster, leader), "the others to elect a leader")
             tell(f"   The others have elected {new}. A new value goes there:")
-            stage.ask(1, new, Step(key=key, action=Put(b"green")))
+            stage.ask(1, new, ClientStep(key=key, action=PutAction(b"green")))
             tell(f"   And now the old leader, {leader}, is asked, in two ways:")
-            local = stage.ask(2, leader, Step(key=key, action=Get()), "consistency=local")
-            linearizable = stage.ask(3, leader, Step(key=key, action=Get()), "consistency=linearizable")
-            stage.ask(3, new, Step(key=key, action=Get()), "consistency=linearizable")
+            local = stage.ask(2, leader, ClientStep(key=key, action=GetAction()), "consistency=local")
+            linearizable = stage.ask(3, leader, ClientStep(key=key, action=GetAction()), "consistency=linearizable")
+            stage.ask(3, new, ClientStep(key=key, action=GetAction()), "consistency=linearizable")
             tell(_verdict_on_reads(local, linearizable))
             tell("   The network is mended.")
             nemesis.end(cut)
         _wait_shown(cluster, leader, key, b"green")
-        stage.ask(2, leader, Step(key=key, action=Get()), "consistency=local")
+        stage.ask(2, leader, ClientStep(key=key, action=GetAction()), "consistency=local")
         found = []
         for variant, other in ((LOCAL, "linearizable"), (LINEARIZABLE, "local")):
             operations = [each for each in stage.operations if f"consistency={other}" not in each.note]
@@ -170,7 +170,7 @@ def _old_leader(folder: Path, tell: Tell) -> list[Evidence]:
     return found
 
 
-def _verdict_on_reads(local: Finding, linearizable: Finding) -> str:
+def _verdict_on_reads(local: Meaning, linearizable: Meaning) -> str:
     """What the two reads of the old leader amount to."""
     words = "   The local read was answered from the past: 'green' had been acknowledged before it began."
     if local.result == b"green":
@@ -194,7 +194,7 @@ def _cart(variant: Variant, folder: Path, tell: Tell) -> Evidence:
         for client, node, additions in ((1, "n1", first), (2, "n2", second)):
             additions.learn(stage.ask(client, node, additions.next_step()))
         tell("   Both were told that it is done. What is in the cart?")
-        read = stage.ask(3, "n3", Step(key=key, action=Get()))
+        read = stage.ask(3, "n3", ClientStep(key=key, action=GetAction()))
         if read.siblings:
             tell("   Both carts are there. The next one who adds something merges them, and says what it replaces:")
             _add(stage, variant.update, key)
@@ -208,10 +208,10 @@ def _add(stage: Stage, update: Update, key: bytes) -> None:
     additions.begin(key, b"eggs")
     while additions.is_under_way:
         additions.learn(stage.ask(3, "n3", additions.next_step()))
-    stage.ask(1, "n1", Step(key=key, action=Get()))
+    stage.ask(1, "n1", ClientStep(key=key, action=GetAction()))
 
 
-def _told(operation: Operation) -> str:
+def _told(operation: ObservedOperation) -> str:
     """An operation and its outcome for a person who watches."""
     if operation.outcome is Outcome.FAILED:
         return f"{described(operation)} → refused: {operation.note.rpartition(', ')[2]}"
@@ -219,7 +219,7 @@ def _told(operation: Operation) -> str:
         return f"{described(operation)} → nobody knows: {operation.note}"
     if operation.siblings:
         return described(operation).replace(" | ", " and, beside it, ")
-    return described(operation) + ("" if isinstance(operation.action, Get) else " → done")
+    return described(operation) + ("" if isinstance(operation.action, GetAction) else " → done")
 
 
 def _wait_shown(cluster: LocalCluster, node: str, key: bytes, value: bytes) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import msgspec
 
 from raftkv.api import headers, paths
-from raftkv.api.answers import SiblingsFound
+from raftkv.api.answers import SiblingsAnswer
 from raftkv.api.problems import read_problem
 from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import Code
-from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, Delete, Get, Outcome, Put
+from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, DeleteAction, GetAction, Outcome, PutAction
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class ClientStep(msgspec.Struct, frozen=True, kw_only=True):
     """One thing for a client to do.
 
     ``revision`` is what ``CompareAndSet.expected`` was read with, 0 where none is needed. ``retry_key`` is sent as
@@ -40,7 +40,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Meaning(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer means. ``revision`` is where the key stood then, 0 when absent, ``None`` when not told.
 
     Of several values that a read was given, ``result`` is the newest and ``siblings`` are the others, oldest first;
@@ -55,19 +55,19 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def request_of(step: Step, *, timeout_s: float, query: str = "", write_query: str = "") -> Request:
+def request_of(step: ClientStep, *, timeout_s: float, query: str = "", write_query: str = "") -> Request:
     """The request for ``step``; ``query`` is more of a read's query string, ``write_query`` of a write's."""
     target = f"{paths.filled(paths.KEY, step.key)}?timeout={timeout_s:g}"
     shown = {headers.IDEMPOTENCY_KEY.name: step.retry_key} if step.retry_key else {}
     action = step.action
-    if isinstance(action, Get):
+    if isinstance(action, GetAction):
         return Request(method="GET", target=f"{target}&{query}" if query else target, headers=shown, body=b"")
     target = f"{target}&{write_query}" if write_query else target
     if step.context:
         shown[headers.CONTEXT.name] = step.context
     if isinstance(action, CompareAndSet):
         shown |= _precondition(action, step.revision)
-    value = None if isinstance(action, Delete) else action.value
+    value = None if isinstance(action, DeleteAction) else action.value
     method = "DELETE" if value is None else "PUT"
     return Request(method=method, target=target, headers=shown, body=value or b"")
 
@@ -80,30 +80,30 @@ def _precondition(action: CompareAndSet, revision: int) -> dict[str, str]:
     return {headers.IF_MATCH.name: headers.tag(revision)}
 
 
-def finding(action: Action, answer: HttpAnswer) -> Finding:
+def finding(action: Action, answer: HttpAnswer) -> Meaning:
     """What ``answer`` says about ``action``."""
-    if isinstance(action, Get):
+    if isinstance(action, GetAction):
         return _found(answer)
     if 200 <= answer.status < 300:
-        result = None if isinstance(action, Put) else True
+        result = None if isinstance(action, PutAction) else True
         note = "not yet on a majority" if answer.status == 202 else ""
-        return Finding(outcome=Outcome.OK, result=result, revision=_revision(answer), note=note)
+        return Meaning(outcome=Outcome.OK, result=result, revision=_revision(answer), note=note)
     if isinstance(action, CompareAndSet) and (answer.status == 412 or _is_absent(answer)):
-        return Finding(outcome=Outcome.OK, result=False)
-    if isinstance(action, Delete) and _is_absent(answer):
-        return Finding(outcome=Outcome.OK, result=False, revision=0)
+        return Meaning(outcome=Outcome.OK, result=False)
+    if isinstance(action, DeleteAction) and _is_absent(answer):
+        return Meaning(outcome=Outcome.OK, result=False, revision=0)
     return _failure(answer)
 
 
-def _found(answer: HttpAnswer) -> Finding:
+def _found(answer: HttpAnswer) -> Meaning:
     context = answer.header(headers.CONTEXT.low)
     if answer.status == 200:
-        return Finding(outcome=Outcome.OK, result=answer.body, revision=_revision(answer), context=context)
+        return Meaning(outcome=Outcome.OK, result=answer.body, revision=_revision(answer), context=context)
     if answer.status == 300:
-        *siblings, newest = msgspec.json.decode(answer.body, type=SiblingsFound).values()
-        return Finding(outcome=Outcome.OK, result=newest, siblings=tuple(siblings), context=context)
+        *siblings, newest = msgspec.json.decode(answer.body, type=SiblingsAnswer).values()
+        return Meaning(outcome=Outcome.OK, result=newest, siblings=tuple(siblings), context=context)
     if _is_absent(answer):
-        return Finding(outcome=Outcome.OK, result=None, revision=0, context=context)
+        return Meaning(outcome=Outcome.OK, result=None, revision=0, context=context)
     return _failure(answer)
 
 
@@ -116,7 +116,7 @@ def _is_absent(answer: HttpAnswer) -> bool:
     return answer.status == 404 and _failure(answer).note == Code.NOT_FOUND
 
 
-def _failure(answer: HttpAnswer) -> Finding:
+def _failure(answer: HttpAnswer) -> Meaning:
     problem = read_problem(answer.body)
     outcome = Outcome.FAILED if problem.is_definite else Outcome.UNKNOWN
-    return Finding(outcome=outcome, note=problem.code or f"status {answer.status}")
+    return Meaning(outcome=outcome, note=problem.code or f"status {answer.status}")

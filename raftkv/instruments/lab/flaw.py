@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from raftkv.instruments.lab.history import CompareAndSet, Operation, Outcome, Put
+from raftkv.instruments.lab.history import CompareAndSet, ObservedOperation, Outcome, PutAction
 from raftkv.instruments.lab.specification import State, Test, transition_of, without_test
 
 
-class Kind(enum.StrEnum):
+class FlawKind(enum.StrEnum):
     """The flaws, by name."""
 
     DIRTY_READ = "dirty read"
@@ -59,14 +59,14 @@ class Flaw(msgspec.Struct, frozen=True, kw_only=True):
     the story.
     """
 
-    kind: Kind
-    accused: Operation
-    other: Operation | None
-    operations: tuple[Operation, ...]
-    refused: tuple[Operation, ...] = ()
+    kind: FlawKind
+    accused: ObservedOperation
+    other: ObservedOperation | None
+    operations: tuple[ObservedOperation, ...]
+    refused: tuple[ObservedOperation, ...] = ()
 
 
-def recognised(operations: Sequence[Operation]) -> Flaw | None:
+def recognised(operations: Sequence[ObservedOperation]) -> Flaw | None:
     """The flaw in ``operations`` of one key that showed first, or ``None`` when there is none that has a name.
 
     The operations must be in order of invocation.
@@ -77,17 +77,17 @@ def recognised(operations: Sequence[Operation]) -> Flaw | None:
     return min(flaws, key=lambda flaw: (flaw.accused.returned_ns or 0, len(flaw.operations)), default=None)
 
 
-def unnamed(operations: Sequence[Operation]) -> Flaw:
+def unnamed(operations: Sequence[ObservedOperation]) -> Flaw:
     """What can be said of any contradiction: that it shows at the latest with the answer that was asked for last."""
     known = [operation for operation in operations if operation.outcome is Outcome.OK]
     accused = max(known, key=lambda operation: operation.invoked_ns)
-    return Flaw(kind=Kind.OTHER, accused=accused, other=None, operations=tuple(operations))
+    return Flaw(kind=FlawKind.OTHER, accused=accused, other=None, operations=tuple(operations))
 
 
 class _Event(NamedTuple):
     """Somebody certainly found the key in ``state``, or certainly wrote ``state``, between two moments."""
 
-    operation: Operation
+    operation: ObservedOperation
     state: State
     invoked_ns: int
     returned_ns: int
@@ -96,7 +96,7 @@ class _Event(NamedTuple):
 class _Writers:
     """Everybody who may have written a value, in order of invocation; who began after a moment is nothing to it."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[ObservedOperation]) -> None:
         self._operations = operations
         self._invoked_ns = [operation.invoked_ns for operation in operations]
         returns_ns = (
@@ -105,11 +105,11 @@ class _Writers:
         )
         self._latest_ns = list(itertools.accumulate(returns_ns, max))
 
-    def begun_by(self, moment_ns: int) -> Sequence[Operation]:
+    def begun_by(self, moment_ns: int) -> Sequence[ObservedOperation]:
         """Those who had begun."""
         return self._operations[: bisect.bisect_right(self._invoked_ns, moment_ns)]
 
-    def first(self) -> Operation | None:
+    def first(self) -> ObservedOperation | None:
         """Who began first."""
         return self._operations[0] if self._operations else None
 
@@ -129,16 +129,16 @@ _NOBODY = _Writers(())
 class _Case:
     """Who found what, who wrote what, and who may have written what."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[ObservedOperation]) -> None:
         self.sights: list[_Event] = []
         self.writes: list[_Event] = []
-        self.refused: dict[State, Operation] = {}
-        writers: dict[State, list[Operation]] = {}
+        self.refused: dict[State, ObservedOperation] = {}
+        writers: dict[State, list[ObservedOperation]] = {}
         for operation in operations:
             transition = transition_of(operation)
             returned_ns = operation.returned_ns
             is_refused = operation.outcome is Outcome.FAILED or operation.result is False
-            if is_refused and isinstance(operation.action, Put | CompareAndSet):
+            if is_refused and isinstance(operation.action, PutAction | CompareAndSet):
                 self.refused.setdefault(operation.action.value, operation)
             if transition is None:
                 continue
@@ -159,13 +159,18 @@ class _Case:
         """Everybody who may have written ``value``; the absence that was there at first has no writer."""
         return self._writers.get(value, _NOBODY)
 
-    def origin(self, sight: _Event) -> Sequence[Operation]:
+    def origin(self, sight: _Event) -> Sequence[ObservedOperation]:
         """The last of those who may have written what was found; none if it was absent from the first."""
         return self.writers(sight.state).begun_by(sight.returned_ns)[-1:]
 
 
 def _flaw(
-    kind: Kind, accused: _Event, other: Operation | None, *, sights: Iterable[_Event] = (), writes: Iterable[Operation]
+    kind: FlawKind,
+    accused: _Event,
+    other: ObservedOperation | None,
+    *,
+    sights: Iterable[_Event] = (),
+    writes: Iterable[ObservedOperation],
 ) -> Flaw:
     """A flaw in what ``accused`` and the other ``sights`` found; of ``writes`` it matters only that they were done."""
     seen = [accused.operation, *(sight.operation for sight in sights)]
@@ -181,11 +186,11 @@ def _unwritten(case: _Case) -> Iterator[Flaw]:
             continue
         later, refused = case.writers(sight.state).first(), case.refused.get(sight.state)
         if later is not None:
-            yield _flaw(Kind.INVENTED_VALUE, sight, later, writes=[later])
+            yield _flaw(FlawKind.INVENTED_VALUE, sight, later, writes=[later])
         elif refused is None:
-            yield _flaw(Kind.INVENTED_VALUE, sight, None, writes=())
+            yield _flaw(FlawKind.INVENTED_VALUE, sight, None, writes=())
         else:
-            flaw = _flaw(Kind.DIRTY_READ, sight, refused, writes=())
+            flaw = _flaw(FlawKind.DIRTY_READ, sight, refused, writes=())
             yield msgspec.structs.replace(flaw, refused=(refused,))
 
 
@@ -203,8 +208,8 @@ def _outdated(case: _Case) -> Iterator[Flaw]:
         write = latest[ended_count - 1]
         if write.state == sight.state or case.writers(sight.state).over_ns(sight.returned_ns) >= write.invoked_ns:
             continue
-        kind = Kind.STALE_READ if write.state is not None else Kind.RESURRECTED
-        kind = kind if sight.state is not None else Kind.LOST_WRITE
+        kind = FlawKind.STALE_READ if write.state is not None else FlawKind.RESURRECTED
+        kind = kind if sight.state is not None else FlawKind.LOST_WRITE
         yield _flaw(kind, sight, write.operation, writes=[*case.origin(sight), write.operation])
 
 
@@ -224,7 +229,7 @@ def _backwards(case: _Case) -> Iterator[Flaw]:
         newer = newest[ended_count - 1]
         if case.writers(older.state).over_ns(older.returned_ns) < begun_ns(newer):
             writes = [*case.origin(older), *case.origin(newer)]
-            yield _flaw(Kind.BACKWARDS, older, newer.operation, sights=[newer], writes=writes)
+            yield _flaw(FlawKind.BACKWARDS, older, newer.operation, sights=[newer], writes=writes)
 
 
 def _reappeared(case: _Case) -> Iterator[Flaw]:
@@ -243,7 +248,7 @@ def _reappeared(case: _Case) -> Iterator[Flaw]:
             if between.state != value and between.returned_ns < again.invoked_ns:
                 needed = [between] if written_ns <= first.returned_ns else [first, between]
                 writes = [*writers, *case.origin(between)]
-                yield _flaw(Kind.REAPPEARED, again, between.operation, sights=needed, writes=writes)
+                yield _flaw(FlawKind.REAPPEARED, again, between.operation, sights=needed, writes=writes)
                 break
 
 
@@ -256,7 +261,7 @@ def _replaced_twice(case: _Case) -> Iterator[Flaw]:
         first, last = replacing
         writers = case.writers(value).begun_by(last.returned_ns)
         if len(writers) == 1:
-            yield _flaw(Kind.LOST_UPDATE, last, first.operation, sights=[first], writes=writers)
+            yield _flaw(FlawKind.LOST_UPDATE, last, first.operation, sights=[first], writes=writers)
 
 
 def _greatest_so_far(events: Iterable[_Event], key: Callable[[_Event], float]) -> list[_Event]:
@@ -274,6 +279,6 @@ def _returned_ns(event: _Event) -> int:
     return event.returned_ns
 
 
-def _writes(operation: Operation) -> bool:
+def _writes(operation: ObservedOperation) -> bool:
     transition = transition_of(operation)
     return transition is not None and transition.writes

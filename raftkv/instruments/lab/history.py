@@ -40,17 +40,17 @@ ANY: Final = Existing.ANY
 """``CompareAndSet.expected`` value: the key must exist, whatever its value is."""
 
 
-class Get(msgspec.Struct, frozen=True, tag="get"):
+class GetAction(msgspec.Struct, frozen=True, tag="get"):
     """Read the key. The result is its value, ``None`` when there was none."""
 
 
-class Put(msgspec.Struct, frozen=True, tag="put"):
+class PutAction(msgspec.Struct, frozen=True, tag="put"):
     """Store ``value``, whatever was there. There is no result."""
 
     value: bytes
 
 
-class Delete(msgspec.Struct, frozen=True, tag="delete"):
+class DeleteAction(msgspec.Struct, frozen=True, tag="delete"):
     """Remove the key. The result: was there anything to remove? ``None`` when the client was not told."""
 
 
@@ -64,12 +64,12 @@ class CompareAndSet(msgspec.Struct, frozen=True, tag="compare_and_set"):
     value: bytes | None
 
 
-Action = Get | Put | Delete | CompareAndSet
+Action = GetAction | PutAction | DeleteAction | CompareAndSet
 
 Result = bytes | bool | None
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
+class ObservedOperation(msgspec.Struct, frozen=True, kw_only=True):
     """One action by one client on one key, and what came of it.
 
     ``invoked_ns`` and ``returned_ns`` are nanoseconds of the history's one clock; ``returned_ns`` is ``None`` when the
@@ -98,11 +98,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"this result does not fit the action and its outcome: {self}")
 
     def _has_fitting_result(self) -> bool:
-        if self.outcome is not Outcome.OK or isinstance(self.action, Put):
+        if self.outcome is not Outcome.OK or isinstance(self.action, PutAction):
             return self.result is None
-        if isinstance(self.action, Get):
+        if isinstance(self.action, GetAction):
             return not isinstance(self.result, bool)
-        if isinstance(self.action, Delete):
+        if isinstance(self.action, DeleteAction):
             return not isinstance(self.result, bytes)
         return isinstance(self.result, bool)
 
@@ -112,16 +112,16 @@ class History:
 
     __slots__ = ("operations",)
 
-    operations: tuple[Operation, ...]
+    operations: tuple[ObservedOperation, ...]
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
+    def __init__(self, operations: Iterable[ObservedOperation]) -> None:
         """``operations`` may come in any order."""
         self.operations = tuple(sorted(operations, key=_invoked_ns))
 
     def __len__(self) -> int:
         return len(self.operations)
 
-    def __iter__(self) -> Iterator[Operation]:
+    def __iter__(self) -> Iterator[ObservedOperation]:
         return iter(self.operations)
 
     def __eq__(self, other: object) -> bool:
@@ -135,7 +135,7 @@ class History:
 
     def by_key(self) -> dict[bytes, History]:
         """The part of each key, in the order in which the keys first occur."""
-        parts: dict[bytes, list[Operation]] = {}
+        parts: dict[bytes, list[ObservedOperation]] = {}
         for operation in self.operations:
             parts.setdefault(operation.key, []).append(operation)
         return {key: History(part) for key, part in parts.items()}
@@ -163,7 +163,7 @@ class History:
             return cls.from_lines(file)
 
 
-def _invoked_ns(operation: Operation) -> int:
+def _invoked_ns(operation: ObservedOperation) -> int:
     return operation.invoked_ns
 
 
@@ -193,10 +193,10 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     note: str = ""
 
     @classmethod
-    def of(cls, operation: Operation) -> Self:
+    def of(cls, operation: ObservedOperation) -> Self:
         action = operation.action
         expected = action.expected if isinstance(action, CompareAndSet) else None
-        value = action.value if isinstance(action, Put | CompareAndSet) else None
+        value = action.value if isinstance(action, PutAction | CompareAndSet) else None
         return cls(
             client=operation.client,
             key=_text(operation.key),
@@ -212,8 +212,8 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
             note=operation.note,
         )
 
-    def operation(self) -> Operation:
-        return Operation(
+    def operation(self) -> ObservedOperation:
+        return ObservedOperation(
             client=self.client,
             key=_bytes(self.key),
             action=self._action(),
@@ -235,17 +235,17 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         if self.action == "put":
             if value is None:
                 raise ValueError("a put needs a value")
-            return Put(value)
-        return Get() if self.action == "get" else Delete()
+            return PutAction(value)
+        return GetAction() if self.action == "get" else DeleteAction()
 
 
 def _word(action: Action) -> Literal["get", "put", "delete", "compare_and_set"]:
     match action:
-        case Get():
+        case GetAction():
             return "get"
-        case Put():
+        case PutAction():
             return "put"
-        case Delete():
+        case DeleteAction():
             return "delete"
         case CompareAndSet():
             return "compare_and_set"

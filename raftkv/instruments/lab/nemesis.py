@@ -47,7 +47,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fault: AnyFault
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class FaultEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Something the nemesis did; ``at_ns`` is on the clock of the history."""
 
     at_ns: int
@@ -65,10 +65,10 @@ class Nemesis:
         random: Random,
         namespaces: Namespaces | None = None,
         disks: Mapping[str, SmallDisk] | None = None,
-        observe: Callable[[Event], None] | None = None,
+        observe: Callable[[FaultEvent], None] | None = None,
     ) -> None:
         """``disks`` are the small disks that nodes live on, by node; ``observe`` is told of every event."""
-        self.events: list[Event] = []
+        self.events: list[FaultEvent] = []
         self.deaths: list[tuple[str, int]] = []
         self.destroyed: set[str] = set()
         self._same: Places = ()
@@ -131,7 +131,7 @@ class Nemesis:
         self._start(self._cluster.nodes)
 
     def _note(self, what: Literal["begin", "end"], fault: AnyFault) -> None:
-        self.events.append(Event(at_ns=time.monotonic_ns(), what=what, fault=fault))
+        self.events.append(FaultEvent(at_ns=time.monotonic_ns(), what=what, fault=fault))
         if self._observe is not None:
             self._observe(self.events[-1])
 

@@ -16,7 +16,7 @@ from typing import Final
 from raftkv.api import paths
 from raftkv.client.channels import Channels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
-from raftkv.instruments.lab.record import Delay
+from raftkv.instruments.lab.record import MeasuredDelay
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError
 
@@ -30,9 +30,9 @@ KEY_PREFIX: Final = "probe"
 Ask = Callable[[Host, str, str], tuple[int, float, float]]
 
 
-def measured_delays(cluster: LocalCluster) -> tuple[Delay, ...]:
+def measured_delays(cluster: LocalCluster) -> tuple[MeasuredDelay, ...]:
     """Delays of writes and of reads at every node; raises ``ClusterError`` when something does not answer."""
-    found: list[Delay] = []
+    found: list[MeasuredDelay] = []
     hosts = {site.id: Host(site.http.host, site.http.port) for site in cluster.sites.values()}
     with contextlib.closing(Channels()) as channels:
         ask = partial(_ask, channels)
@@ -46,7 +46,7 @@ def measured_delays(cluster: LocalCluster) -> tuple[Delay, ...]:
     return tuple(found)
 
 
-def _write(ask: Ask, hosts: Mapping[str, Host], origin: str, number: int) -> list[Delay]:
+def _write(ask: Ask, hosts: Mapping[str, Host], origin: str, number: int) -> list[MeasuredDelay]:
     key = f"{KEY_PREFIX}/{origin}/{number}"
     status, _, acknowledged_s = ask(hosts[origin], "PUT", f"{paths.filled(paths.KEY, key)}?w=1")
     if status not in (200, 201):
@@ -59,19 +59,19 @@ def _write(ask: Ask, hosts: Mapping[str, Host], origin: str, number: int) -> lis
             if status == 200:
                 missing.remove(node)
                 seconds = (began_s + ended_s) / 2 - acknowledged_s
-                found.append(Delay(kind="write", origin=origin, number=number, node=node, seconds=seconds))
+                found.append(MeasuredDelay(kind="write", origin=origin, number=number, node=node, seconds=seconds))
             elif ended_s - acknowledged_s > SHOWN_S:
                 raise ClusterError(f"{node} did not show a write at {origin} within {SHOWN_S:g} s")
     return found
 
 
-def _reads(ask: Ask, host: Host, origin: str) -> list[Delay]:
+def _reads(ask: Ask, host: Host, origin: str) -> list[MeasuredDelay]:
     found, path = [], paths.filled(paths.KEY, f"{KEY_PREFIX}/{origin}/0")
     for number in range(READS):
         for replicas in (1, 2):
             _, began_s, ended_s = ask(host, "GET", f"{path}?r={replicas}")
             seconds = ended_s - began_s
-            found.append(Delay(kind="read", origin=origin, number=number, replicas=replicas, seconds=seconds))
+            found.append(MeasuredDelay(kind="read", origin=origin, number=number, replicas=replicas, seconds=seconds))
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from raftkv.instruments.lab.history import History
-from raftkv.instruments.lab.nemesis import Event
+from raftkv.instruments.lab.nemesis import FaultEvent
 from raftkv.instruments.lab.scenario import Scenario, Variant
 
 RECORD: Final = "run.json"
@@ -25,7 +25,7 @@ EVENTS: Final = "events.json"
 DELAYS: Final = "delays.jsonl"
 
 
-class Delay(msgspec.Struct, frozen=True, kw_only=True):
+class MeasuredDelay(msgspec.Struct, frozen=True, kw_only=True):
     """One measurement between two nodes before the workload began, of the request of this ``number`` at ``origin``.
 
     ``write``: so many ``seconds`` after ``origin`` had acknowledged a write that it alone had on disk, ``node`` showed
@@ -54,7 +54,7 @@ class Performed(msgspec.Struct, frozen=True, kw_only=True):
     destroyed: list[str] = []
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class LabRun(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run; ``started`` is RFC 3339, ``machine`` and ``versions`` are for people.
 
     ``story`` is what clients did where they did not follow the scenario's workload. With
@@ -77,18 +77,18 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     performed: Performed
     history: History
-    events: tuple[Event, ...]
-    delays: tuple[Delay, ...]
+    events: tuple[FaultEvent, ...]
+    delays: tuple[MeasuredDelay, ...]
 
 
-def write_run(folder: Path, run: Run) -> None:
+def write_run(folder: Path, run: LabRun) -> None:
     """Write the run's own file."""
     (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> LabRun:
     """Read it; raises ``OSError``, and ``ValueError`` for something else."""
-    return msgspec.json.decode((folder / RECORD).read_bytes(), type=Run)
+    return msgspec.json.decode((folder / RECORD).read_bytes(), type=LabRun)
 
 
 def write_evidence(folder: Path, evidence: Evidence) -> None:
@@ -108,6 +108,6 @@ def read_evidence(folder: Path, performed: Performed) -> Evidence:
     return Evidence(
         performed=performed,
         history=History.read(home / HISTORY),
-        events=msgspec.json.decode((home / EVENTS).read_bytes(), type=tuple[Event, ...]),
-        delays=tuple(msgspec.json.decode(line, type=Delay) for line in delays),
+        events=msgspec.json.decode((home / EVENTS).read_bytes(), type=tuple[FaultEvent, ...]),
+        delays=tuple(msgspec.json.decode(line, type=MeasuredDelay) for line in delays),
     )

@@ -27,8 +27,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
-from raftkv.instruments.lab.history import Operation, Outcome
-from raftkv.instruments.lab.search import Finding, search
+from raftkv.instruments.lab.history import ObservedOperation, Outcome
+from raftkv.instruments.lab.search import SearchEnd, search
 from raftkv.instruments.lab.specification import State, Test, Transition, transition_of, without_test
 
 _STEPS_MAX: Final = 5_000_000
@@ -41,7 +41,9 @@ _STRETCH_LEAST: Final = 16
 """So many operations, one invoked after the other, are the shortest stretch to look for a contradiction in."""
 
 
-def reduced(operations: Iterable[Operation], *, steps_max: int = _STEPS_MAX) -> tuple[Operation, ...] | None:
+def reduced(
+    operations: Iterable[ObservedOperation], *, steps_max: int = _STEPS_MAX
+) -> tuple[ObservedOperation, ...] | None:
     """The smallest contradiction found within ``operations`` of one key; ``None`` when none was found.
 
     It can be found where a search among all ``operations`` takes too long, because only few are looked at together.
@@ -57,7 +59,7 @@ def reduced(operations: Iterable[Operation], *, steps_max: int = _STEPS_MAX) -> 
     return tuple(reduction.operations[index] for index in reduction.kept)
 
 
-def removable(chunk: AbstractSet[int], operations: Sequence[Operation]) -> set[int]:
+def removable(chunk: AbstractSet[int], operations: Sequence[ObservedOperation]) -> set[int]:
     """Those of the operations with the indexes ``chunk`` that may be left out of ``operations`` together.
 
     All of them must assert something: ``transition_of`` is not ``None``. They are in order of invocation.
@@ -77,7 +79,7 @@ class _Look(NamedTuple):
 class _Stay:
     """What the operations that stay can see of one that leaves, asked of the looks around it only."""
 
-    def __init__(self, staying: Iterable[tuple[Operation, Transition]]) -> None:
+    def __init__(self, staying: Iterable[tuple[ObservedOperation, Transition]]) -> None:
         self._looks: list[_Look] = []
         certain: list[tuple[int, int]] = []
         for operation, transition in staying:
@@ -94,7 +96,7 @@ class _Stay:
         returns_ns = (returned_ns for _, returned_ns in reversed(certain))
         self._overwritten_ns = list(itertools.accumulate(returns_ns, min))[::-1]
 
-    def sees(self, write: Operation, transition: Transition) -> bool:
+    def sees(self, write: ObservedOperation, transition: Transition) -> bool:
         """Might a look tell the difference that ``write`` makes?"""
         if not transition.writes:
             return False
@@ -107,7 +109,7 @@ class _Stay:
                 return True
         return False
 
-    def _gone_ns(self, write: Operation) -> float:
+    def _gone_ns(self, write: ObservedOperation) -> float:
         """By when some write that began after ``write`` had ended has surely taken its place."""
         if write.outcome is Outcome.UNKNOWN or write.returned_ns is None:
             return math.inf
@@ -118,7 +120,7 @@ class _Stay:
 class _Reduction:
     """The operations, some of them without their tests by now, and the indexes of those that are kept, in order."""
 
-    def __init__(self, operations: Sequence[Operation], steps_max: int) -> None:
+    def __init__(self, operations: Sequence[ObservedOperation], steps_max: int) -> None:
         self._steps_left = steps_max
         self._originals = tuple(operations)
         self.operations = list(operations)
@@ -224,21 +226,21 @@ class _Reduction:
             if self._needed(left_out, self.kept):
                 self._replace({index: testless})
 
-    def _replace(self, operations: Mapping[int, Operation]) -> None:
+    def _replace(self, operations: Mapping[int, ObservedOperation]) -> None:
         for index, operation in operations.items():
             self.operations[index] = operation
             self._transitions[index] = _transition(operation)
 
-    def _is_contradictory(self, operations: Iterable[Operation]) -> bool:
+    def _is_contradictory(self, operations: Iterable[ObservedOperation]) -> bool:
         steps_max = min(self._steps_left, _STEPS_PER_ATTEMPT_MAX)
         if steps_max <= 0:
             return False
         conclusion = search(operations, steps_max=steps_max)
         self._steps_left -= conclusion.steps
-        return conclusion.finding is Finding.CONTRADICTION
+        return conclusion.finding is SearchEnd.CONTRADICTION
 
 
-def _transition(operation: Operation) -> Transition:
+def _transition(operation: ObservedOperation) -> Transition:
     transition = transition_of(operation)
     assert transition is not None
     return transition

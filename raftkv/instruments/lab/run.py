@@ -24,14 +24,14 @@ from typing import Final
 
 from raftkv.api import paths
 from raftkv.client.http1 import HttpAnswer
-from raftkv.instruments.lab.dialect import Step, finding, request_of
+from raftkv.instruments.lab.dialect import ClientStep, finding, request_of
 from raftkv.instruments.lab.fault_wording import in_words
 from raftkv.instruments.lab.faults import Loss, Throttle
-from raftkv.instruments.lab.history import LAST_LOOK, Get, History, Operation, Outcome
+from raftkv.instruments.lab.history import LAST_LOOK, GetAction, History, ObservedOperation, Outcome
 from raftkv.instruments.lab.namespaces import Namespaces, why_unavailable
-from raftkv.instruments.lab.nemesis import Event, Nemesis, play
+from raftkv.instruments.lab.nemesis import FaultEvent, Nemesis, play
 from raftkv.instruments.lab.probe import measured_delays
-from raftkv.instruments.lab.record import SCENARIO, Evidence, Performed, Run, write_evidence, write_run
+from raftkv.instruments.lab.record import SCENARIO, Evidence, LabRun, Performed, write_evidence, write_run
 from raftkv.instruments.lab.scenario import Scenario, ScenarioError, Variant
 from raftkv.instruments.lab.workload import Clients
 from raftkv.instruments.local.cluster import LocalCluster
@@ -57,7 +57,7 @@ def perform(
     command: str,
     tell: Tell,
     in_namespaces: bool = False,
-) -> Run:
+) -> LabRun:
     """Run every variant and write everything into ``folder``; raises ``ClusterError`` when a cluster does not start.
 
     ``source`` is the text that the scenario was read from. With ``in_namespaces`` every node has a network of its own;
@@ -92,9 +92,9 @@ def describe(
     performed: tuple[Performed, ...],
     story: str = "",
     in_namespaces: bool = False,
-) -> Run:
+) -> LabRun:
     """A run that began at ``began``, with the machine and the versions it ran on."""
-    return Run(
+    return LabRun(
         name=name,
         scenario=scenario,
         command=command,
@@ -118,7 +118,7 @@ def perform_variant(
         random = Random(f"{scenario.seed}/faults")  # noqa: S311  a plan, not a secret
         began_ns = time.monotonic_ns()
 
-        def observe(event: Event) -> None:
+        def observe(event: FaultEvent) -> None:
             tell(f"      {(event.at_ns - began_ns) / 1e9:5.1f} s  {in_words(event.fault)} {event.what}s")
 
         nemesis = Nemesis(cluster, random=random, namespaces=namespaces, observe=observe)
@@ -187,7 +187,7 @@ def last_look(cluster: LocalCluster, variant: Variant, history: History, destroy
     client = 1 + max((operation.client for operation in history), default=0)
     looks = []
     for key in history.by_key():
-        step = Step(key=key, action=Get())
+        step = ClientStep(key=key, action=GetAction())
         invoked_ns = time.monotonic_ns()
         answer = cluster.ask(left[0], request_of(step, timeout_s=LOOK_S, query=query).target, LOOK_S + 1)
         if answer is None:
@@ -196,7 +196,7 @@ def last_look(cluster: LocalCluster, variant: Variant, history: History, destroy
         if found.outcome is not Outcome.OK:
             raise ClusterError(f"{left[0]} cannot show {key!r} although all is healed: {found.note}")
         looks.append(
-            Operation(
+            ObservedOperation(
                 client=client,
                 key=key,
                 action=step.action,

@@ -73,7 +73,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return "".join(f"{line}\n" for line in lines)
 
 
-class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScenarioTraffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What clients do, the same to every variant; see ``raftkv.instruments.lab.script.Workload``."""
 
     clients: Annotated[int, Meta(ge=1, le=200)] = 9
@@ -98,7 +98,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     duration_s: Annotated[float, Meta(gt=0, le=3600)]
     nodes: Annotated[int, Meta(ge=1, le=9)] = 3
     predicts_staleness: bool = False
-    workload: Traffic = Traffic()
+    workload: ScenarioTraffic = ScenarioTraffic()
     variant: tuple[Variant, ...]
     fault: tuple[Planned, ...] = ()
 

@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.instruments.lab.additions import LIST_PREFIX, Additions, Update
-from raftkv.instruments.lab.dialect import Finding, Step
-from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, Delete, Get, Outcome, Put
+from raftkv.instruments.lab.dialect import ClientStep, Meaning
+from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, DeleteAction, GetAction, Outcome, PutAction
 
 Kind = Literal["get", "put", "delete", "compare_and_set", "once", "forget", "recall", "add"]
 
@@ -61,7 +61,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("mix: add goes with no other writes to shared keys")
 
 
-class Keys:
+class ScriptKeys:
     """The contended keys, shared by all clients: each slot's key is renewed when it has had its operations."""
 
     def __init__(self, workload: Workload) -> None:
@@ -78,7 +78,7 @@ class Keys:
 class Script:
     """The steps of one client; ``learn`` what came of each before the next is asked for."""
 
-    def __init__(self, workload: Workload, client: int, keys: Keys) -> None:
+    def __init__(self, workload: Workload, client: int, keys: ScriptKeys) -> None:
         self._workload = workload
         self._client = client
         self._keys = keys
@@ -91,7 +91,7 @@ class Script:
         self._forgotten: list[bytes] = []
         self._step_count = 0
 
-    def next_step(self) -> Step:
+    def next_step(self) -> ClientStep:
         """The next thing to do."""
         self._step_count += 1
         if self._additions.is_under_way:
@@ -102,16 +102,16 @@ class Script:
         key = self._keys.pick(self._random)
         return self._step_on_list(LIST_PREFIX + key, kind) if "add" in self._workload.mix else self._step_on(key, kind)
 
-    def _step_on(self, key: bytes, kind: Kind) -> Step:
+    def _step_on(self, key: bytes, kind: Kind) -> ClientStep:
         if kind == "get" or (kind == "compare_and_set" and key not in self._seen):
-            return Step(key=key, action=Get())
+            return ClientStep(key=key, action=GetAction())
         if kind == "put":
-            return self._written(key, Put(self._value()))
+            return self._written(key, PutAction(self._value()))
         if kind == "delete":
-            return self._written(key, Delete())
+            return self._written(key, DeleteAction())
         return self._compare_and_set(key)
 
-    def learn(self, step: Step, finding: Finding) -> None:
+    def learn(self, step: ClientStep, finding: Meaning) -> None:
         """``step`` came to ``finding``: where its key stands, as far as this client knows."""
         if self._additions.is_under_way:
             self._additions.learn(finding)
@@ -119,13 +119,13 @@ class Script:
         if finding.outcome is not Outcome.OK or step.key.startswith(LIST_PREFIX):
             return
         if step.key.startswith(b"once/"):
-            if isinstance(step.action, Put):
+            if isinstance(step.action, PutAction):
                 self._once = [*self._once[1 - _REMEMBERED_MAX :], step.key]
             return
         self._seen.pop(step.key, None)
         if finding.revision is None:
             return
-        value = finding.result if isinstance(step.action, Get) else getattr(step.action, "value", None)
+        value = finding.result if isinstance(step.action, GetAction) else getattr(step.action, "value", None)
         assert value is None or isinstance(value, bytes)
         self._seen[step.key] = (value, finding.revision)
         while len(self._seen) > _REMEMBERED_MAX:
@@ -139,33 +139,33 @@ class Script:
         """Which server to ask."""
         return nodes[self._client % len(nodes)] if self._workload.sticky else self._random.choice(nodes)
 
-    def _step_on_own(self, kind: Kind) -> Step:
+    def _step_on_own(self, kind: Kind) -> ClientStep:
         if kind == "forget" and self._once:
             key = self._once.pop(self._random.randrange(len(self._once)))
             self._forgotten = [*self._forgotten[1 - _REMEMBERED_MAX :], key]
-            return self._written(key, Delete())
+            return self._written(key, DeleteAction())
         if kind == "recall" and self._once + self._forgotten:
-            return Step(key=self._random.choice(self._once + self._forgotten), action=Get())
+            return ClientStep(key=self._random.choice(self._once + self._forgotten), action=GetAction())
         key = f"once/{self._client}/{self._step_count}".encode()
-        return self._written(key, Put(self._value()))
+        return self._written(key, PutAction(self._value()))
 
-    def _step_on_list(self, key: bytes, kind: Kind) -> Step:
+    def _step_on_list(self, key: bytes, kind: Kind) -> ClientStep:
         if kind == "get":
-            return Step(key=key, action=Get())
+            return ClientStep(key=key, action=GetAction())
         self._additions.begin(key, self._value())
         return self._additions.next_step()
 
-    def _compare_and_set(self, key: bytes) -> Step:
+    def _compare_and_set(self, key: bytes) -> ClientStep:
         value, revision = self._seen[key]
         expected = ANY if value is not None and self._random.random() < 0.1 else value
         is_delete = expected is not None and self._random.random() < 0.2
         action = CompareAndSet(expected=expected, value=None if is_delete else self._value())
         return self._written(key, action, revision)
 
-    def _written(self, key: bytes, action: Action, revision: int = 0) -> Step:
+    def _written(self, key: bytes, action: Action, revision: int = 0) -> ClientStep:
         can_retry = self._random.random() < self._workload.retry_share
         retry_key = f"{self._workload.seed}-{self._client}-{self._step_count}" if can_retry else ""
-        return Step(key=key, action=action, revision=revision, retry_key=retry_key)
+        return ClientStep(key=key, action=action, revision=revision, retry_key=retry_key)
 
     def _value(self) -> bytes:
         return f"{self._client}.{self._step_count}".encode().ljust(self._workload.value_bytes, b".")

@@ -36,7 +36,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from raftkv.instruments.lab.history import Operation, Outcome
+from raftkv.instruments.lab.history import ObservedOperation, Outcome
 from raftkv.instruments.lab.specification import State, Test, Transition, transition_of
 
 _ABSENT: Final = 0
@@ -44,7 +44,7 @@ _UNNAMED: Final = 1
 """The state of holding any value that no test names (rule 3)."""
 
 
-class Finding(enum.Enum):
+class SearchEnd(enum.Enum):
     """What the search came to."""
 
     EXPLAINED = "explained"
@@ -56,7 +56,7 @@ class Finding(enum.Enum):
 class Conclusion(NamedTuple):
     """The finding, and the steps that it took."""
 
-    finding: Finding
+    finding: SearchEnd
     steps: int
 
 
@@ -121,20 +121,20 @@ class _OutOfStepsError(Exception):
     pass
 
 
-def search(operations: Iterable[Operation], *, steps_max: int) -> Conclusion:
+def search(operations: Iterable[ObservedOperation], *, steps_max: int) -> Conclusion:
     """Decide about ``operations``, all of one key, in about ``steps_max`` steps at most."""
     attempt = _Search(operations, steps_max)
     try:
-        finding = Finding.EXPLAINED if attempt.finds_explanation() else Finding.CONTRADICTION
+        finding = SearchEnd.EXPLAINED if attempt.finds_explanation() else SearchEnd.CONTRADICTION
     except _OutOfStepsError:
-        finding = Finding.EXHAUSTED
+        finding = SearchEnd.EXHAUSTED
     return Conclusion(finding, attempt.steps)
 
 
 class _Search:
     """One key's operations in the form that the search wants, and the steps it has taken."""
 
-    def __init__(self, operations: Iterable[Operation], steps_max: int) -> None:
+    def __init__(self, operations: Iterable[ObservedOperation], steps_max: int) -> None:
         self.steps = 0
         self._steps_max = self._steps_now_max = steps_max
         told = [(operation, found) for operation in operations if (found := transition_of(operation)) is not None]

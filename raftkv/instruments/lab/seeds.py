@@ -19,11 +19,21 @@ from contextlib import nullcontext
 import msgspec
 
 from raftkv.instruments.lab.checker import GaveUp, NotLinearizable, check
-from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, Delete, Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import (
+    ANY,
+    Action,
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 from raftkv.instruments.lab.witness import render
 from raftkv.instruments.sim import planted
 from raftkv.instruments.sim.clients import Seen
-from raftkv.instruments.sim.run import MODES, Run, simulate
+from raftkv.instruments.sim.run import MODES, SimulatedRun, simulate
 
 CHUNK_SEEDS = 20
 """Seeds that a process takes at a time: enough to make handing them out cheap, few enough to end in time."""
@@ -37,12 +47,12 @@ FAILURES_MAX = 20
 class Judged(msgspec.Struct, kw_only=True):
     """One seed and its verdict; ``failure`` is empty when every promise was kept."""
 
-    run: Run
+    run: SimulatedRun
     failure: str
     is_undecided: bool = False
 
 
-class Totals(msgspec.Struct, kw_only=True):
+class SeedTotals(msgspec.Struct, kw_only=True):
     """What a number of seeds came to."""
 
     seeds: int = 0
@@ -57,7 +67,7 @@ class Totals(msgspec.Struct, kw_only=True):
     events: Counter[str] = msgspec.field(default_factory=Counter)
 
     @classmethod
-    def of(cls, judged: Judged) -> Totals:
+    def of(cls, judged: Judged) -> SeedTotals:
         """One seed."""
         run = judged.run
         return cls(
@@ -73,7 +83,7 @@ class Totals(msgspec.Struct, kw_only=True):
             events=Counter(run.events),
         )
 
-    def merge(self, other: Totals) -> None:
+    def merge(self, other: SeedTotals) -> None:
         """Count what ``other`` counted."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -84,8 +94,8 @@ def history_of(seen: Sequence[Seen]) -> History:
     return History([_operation(one) for one in seen])
 
 
-def _operation(seen: Seen) -> Operation:
-    return Operation(
+def _operation(seen: Seen) -> ObservedOperation:
+    return ObservedOperation(
         client=seen.client,
         key=seen.key,
         action=_action(seen),
@@ -101,12 +111,12 @@ def _operation(seen: Seen) -> Operation:
 def _action(seen: Seen) -> Action:
     match seen.kind:
         case "get":
-            return Get()
+            return GetAction()
         case "delete":
-            return Delete()
+            return DeleteAction()
         case "put":
             assert seen.value is not None
-            return Put(seen.value)
+            return PutAction(seen.value)
     return CompareAndSet(ANY if isinstance(seen.expected, bool) else seen.expected, seen.value)
 
 
@@ -131,13 +141,13 @@ class _Chunk(msgspec.Struct, frozen=True, kw_only=True):
     until_s: float
 
 
-def _run_chunk(chunk: _Chunk) -> Totals:
-    totals = Totals()
+def _run_chunk(chunk: _Chunk) -> SeedTotals:
+    totals = SeedTotals()
     with planted.without(chunk.without, chunk.mode) if chunk.without else nullcontext():
         for seed in chunk.seeds:
             if time.monotonic() > chunk.until_s:
                 break
-            totals.merge(Totals.of(judge(seed, mode=chunk.mode)))
+            totals.merge(SeedTotals.of(judge(seed, mode=chunk.mode)))
     return totals
 
 
@@ -147,7 +157,7 @@ def _bound_memory(memory_bytes: int) -> None:
 
 def run_seeds(
     seeds: range, *, mode: str, without: str = "", jobs: int, budget_s: float, memory_bytes: int
-) -> Iterator[Totals]:
+) -> Iterator[SeedTotals]:
     """Judge ``seeds`` within ``budget_s``; yields what each chunk came to as it comes in."""
     until_s = time.monotonic() + budget_s
     chunks = [
@@ -158,7 +168,7 @@ def run_seeds(
         yield from pool.imap_unordered(_run_chunk, chunks)
 
 
-def report(totals: Totals, elapsed_s: float) -> str:
+def report(totals: SeedTotals, elapsed_s: float) -> str:
     """The totals for people."""
     rate, each_ms = totals.seeds / max(elapsed_s, 1e-9), totals.cpu_s / max(totals.seeds, 1) * 1000
     lines = [
@@ -210,7 +220,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if arguments.seed is not None:
         return _run_one(arguments)
     first, end = arguments.seeds.split("-")
-    totals, began_s = Totals(), time.monotonic()
+    totals, began_s = SeedTotals(), time.monotonic()
     for part in run_seeds(
         range(int(first), int(end)),
         mode=arguments.mode,

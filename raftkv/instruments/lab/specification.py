@@ -14,7 +14,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from raftkv.instruments.lab.history import CompareAndSet, Delete, Existing, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.history import (
+    CompareAndSet,
+    DeleteAction,
+    Existing,
+    GetAction,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 
 State = bytes | None
 
@@ -44,7 +52,7 @@ class Transition(NamedTuple):
         return self.value if self.writes else state
 
 
-def transition_of(operation: Operation) -> Transition | None:
+def transition_of(operation: ObservedOperation) -> Transition | None:
     """What ``operation`` asserts about its key, or ``None`` when it asserts nothing and cannot have changed anything.
 
     A failed operation has had no effect, a read that was not answered has told nothing, and an unknown write that would
@@ -60,27 +68,27 @@ def transition_of(operation: Operation) -> Transition | None:
     return transition
 
 
-def without_test(operation: Operation) -> Operation:
+def without_test(operation: ObservedOperation) -> ObservedOperation:
     """The same write, done whatever was there before; a note remembers that it was not so simple."""
     transition = transition_of(operation)
     if transition is None or not transition.writes or transition.test is Test.ALWAYS:
         return operation
     if not isinstance(operation.action, CompareAndSet):
         return msgspec.structs.replace(operation, result=None)
-    action = Delete() if transition.value is None else Put(transition.value)
+    action = DeleteAction() if transition.value is None else PutAction(transition.value)
     note = f"{operation.note}, by compare-and-set" if operation.note else "by compare-and-set"
     return msgspec.structs.replace(operation, action=action, result=None, note=note)
 
 
-def _of_known(operation: Operation) -> Transition:
+def _of_known(operation: ObservedOperation) -> Transition:
     action, result = operation.action, operation.result
     match action:
-        case Get():
+        case GetAction():
             assert not isinstance(result, bool)
             return Transition(Test.EQUAL, result, writes=False, value=None)
-        case Put():
+        case PutAction():
             return Transition(Test.ALWAYS, None, writes=True, value=action.value)
-        case Delete():
+        case DeleteAction():
             if result is None:
                 return Transition(Test.ALWAYS, None, writes=True, value=None)
             return Transition(Test.DIFFERENT if result else Test.EQUAL, None, writes=bool(result), value=None)
@@ -92,14 +100,14 @@ def _of_known(operation: Operation) -> Transition:
             return Transition(opposite, done.against, writes=False, value=None)
 
 
-def _of_unknown(operation: Operation) -> Transition | None:
+def _of_unknown(operation: ObservedOperation) -> Transition | None:
     action = operation.action
     match action:
-        case Get():
+        case GetAction():
             return None
-        case Put():
+        case PutAction():
             return Transition(Test.ALWAYS, None, writes=True, value=action.value)
-        case Delete():
+        case DeleteAction():
             return Transition(Test.ALWAYS, None, writes=True, value=None)
         case CompareAndSet():
             return _compare_and_set(action)

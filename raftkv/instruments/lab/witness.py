@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from raftkv.instruments.lab.flaw import Flaw, Kind, recognised, unnamed
-from raftkv.instruments.lab.history import Operation, Outcome
+from raftkv.instruments.lab.flaw import Flaw, FlawKind, recognised, unnamed
+from raftkv.instruments.lab.history import ObservedOperation, Outcome
 from raftkv.instruments.lab.reduction import reduced
 from raftkv.instruments.lab.wording import Clock, clock_for, described, sentence
 
@@ -36,21 +36,21 @@ class Witness(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     key: bytes
-    kind: Kind
+    kind: FlawKind
     sentence: str
-    operations: tuple[Operation, ...]
+    operations: tuple[ObservedOperation, ...]
     accused: int
     moment_ns: int
     origin_ns: int
 
 
-def named_witness(operations: Sequence[Operation], *, origin_ns: int) -> Witness | None:
+def named_witness(operations: Sequence[ObservedOperation], *, origin_ns: int) -> Witness | None:
     """The contradiction in ``operations`` of one key that showed first, if it is one that has a name: no search."""
     flaw = recognised(operations)
     return None if flaw is None else _witness(flaw, origin_ns)
 
 
-def unnamed_witness(operations: Sequence[Operation], *, origin_ns: int, is_certain: bool) -> Witness | None:
+def unnamed_witness(operations: Sequence[ObservedOperation], *, origin_ns: int, is_certain: bool) -> Witness | None:
     """The smallest contradiction found in ``operations`` of one key, if any was found.
 
     ``is_certain`` says that there is one: then the witness is all of them if no smaller one was found.
@@ -91,7 +91,7 @@ def render(witness: Witness) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _story(operation: Operation, clock: Clock) -> str:
+def _story(operation: ObservedOperation, clock: Clock) -> str:
     """One operation in full."""
     until = clock.seconds(operation.returned_ns) if operation.outcome is not Outcome.UNKNOWN else "?"
     story = f"{clock.seconds(operation.invoked_ns)} to {until} s  client {operation.client}  {described(operation)}"
@@ -126,9 +126,9 @@ def _bars(witness: Witness) -> list[str]:
     return [*lines, " " * (margin + columns[witness.moment_ns, 1]) + "^"]
 
 
-def _rows(operations: Sequence[Operation]) -> list[list[tuple[int, Operation]]]:
+def _rows(operations: Sequence[ObservedOperation]) -> list[list[tuple[int, ObservedOperation]]]:
     """The numbered operations by client; a client that went on after an unknown outcome gets another row."""
-    rows: list[list[tuple[int, Operation]]] = []
+    rows: list[list[tuple[int, ObservedOperation]]] = []
     for number, operation in enumerate(operations, start=1):
         for row in rows:
             last = row[-1][1]
@@ -141,7 +141,7 @@ def _rows(operations: Sequence[Operation]) -> list[list[tuple[int, Operation]]]:
     return sorted(rows, key=lambda row: row[0][1].client)
 
 
-def _label(number: int, operation: Operation, characters: int) -> str:
+def _label(number: int, operation: ObservedOperation, characters: int) -> str:
     words = described(operation)
     if len(words) > characters:
         words = f"{words[: characters - 1]}…" if characters else ""
@@ -151,7 +151,7 @@ def _label(number: int, operation: Operation, characters: int) -> str:
 _Event = tuple[float, int]
 
 
-def _end(operation: Operation) -> _Event:
+def _end(operation: ObservedOperation) -> _Event:
     """When the bar ends; beginnings come before ends of the same moment, for such operations are concurrent."""
     if operation.outcome is Outcome.UNKNOWN or operation.returned_ns is None:
         return (float("inf"), 1)

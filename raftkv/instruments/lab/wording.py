@@ -13,8 +13,16 @@ from typing import Final
 import msgspec
 
 from raftkv.instruments.lab.additions import LIST_PREFIX, elements
-from raftkv.instruments.lab.flaw import Flaw, Kind
-from raftkv.instruments.lab.history import CompareAndSet, Delete, Existing, Get, Operation, Outcome, Put
+from raftkv.instruments.lab.flaw import Flaw, FlawKind
+from raftkv.instruments.lab.history import (
+    CompareAndSet,
+    DeleteAction,
+    Existing,
+    GetAction,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 from raftkv.instruments.lab.specification import State, transition_of
 
 _VALUE_CHARACTERS_MAX: Final = 24
@@ -34,7 +42,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         return "?" if moment_ns is None else f"{(moment_ns - self.origin_ns) / 1e9:.{self.digits}f}"
 
 
-def clock_for(operations: Iterable[Operation], origin_ns: int) -> Clock:
+def clock_for(operations: Iterable[ObservedOperation], origin_ns: int) -> Clock:
     """The clock that tells the moments of ``operations`` apart."""
     moments_ns = {moment for each in operations for moment in (each.invoked_ns, each.returned_ns) if moment is not None}
     gaps_ns = [later - earlier for earlier, later in itertools.pairwise(sorted(moments_ns))]
@@ -55,7 +63,7 @@ def quoted(value: State) -> str:
     return f"'{text}'"
 
 
-def shown(operation: Operation, value: State) -> str:
+def shown(operation: ObservedOperation, value: State) -> str:
     """A value of the key of ``operation`` as people read it."""
     if value is None or not operation.key.startswith(LIST_PREFIX):
         return quoted(value)
@@ -65,17 +73,17 @@ def shown(operation: Operation, value: State) -> str:
     return f"[{len(found)} things, last {found[-1]}]"
 
 
-def described(operation: Operation) -> str:
+def described(operation: ObservedOperation) -> str:
     """The action and what it was told, in few words; siblings one beside the other."""
     result = operation.result
     match operation.action:
-        case Get():
+        case GetAction():
             if operation.outcome is not Outcome.OK or isinstance(result, bool):
                 return "get"
             return f"get → {' | '.join(shown(operation, value) for value in (result, *operation.siblings))}"
-        case Put(value):
+        case PutAction(value):
             return f"put {shown(operation, value)}"
-        case Delete():
+        case DeleteAction():
             return "delete" if result is None else f"delete → {'done' if result else 'nothing there'}"
         case CompareAndSet(expected, value):
             test = "anything" if isinstance(expected, Existing) else shown(operation, expected)
@@ -85,10 +93,10 @@ def described(operation: Operation) -> str:
 
 def sentence(flaw: Flaw, clock: Clock) -> str:
     """What is wrong."""
-    if flaw.kind is Kind.OTHER:
+    if flaw.kind is FlawKind.OTHER:
         return f"no order of these {len(flaw.operations)} operations explains what the clients were told"
     saw = _saw(flaw.accused, clock)
-    if flaw.kind is Kind.LOST_UPDATE:
+    if flaw.kind is FlawKind.LOST_UPDATE:
         assert flaw.other is not None
         return f"{_saw(flaw.other, clock)}, and {saw} as well, although {_found(flaw.accused)} was written only once"
     return saw + _objection(flaw, clock)
@@ -100,33 +108,33 @@ def _objection(flaw: Flaw, clock: Clock) -> str:
     if other is None:
         return ", which nobody ever wrote"
     match flaw.kind:
-        case Kind.INVENTED_VALUE:
+        case FlawKind.INVENTED_VALUE:
             return ", before anybody began to write it"
-        case Kind.DIRTY_READ:
+        case FlawKind.DIRTY_READ:
             return f", although {_whose(other)} had been refused"
-        case Kind.BACKWARDS:
+        case FlawKind.BACKWARDS:
             return f", after {_saw(other, clock)}, which was written later"
-        case Kind.REAPPEARED:
+        case FlawKind.REAPPEARED:
             return f" again, after {_saw(other, clock)}, although {_found(flaw.accused)} was written only once"
         case _:
-            again = f", and nobody wrote {_found(flaw.accused)} again" if flaw.kind is Kind.RESURRECTED else ""
+            again = f", and nobody wrote {_found(flaw.accused)} again" if flaw.kind is FlawKind.RESURRECTED else ""
             return f", although {_whose(other)} had returned at {clock.seconds(other.returned_ns)} s{again}"
 
 
-def _found(operation: Operation) -> str:
+def _found(operation: ObservedOperation) -> str:
     transition = transition_of(operation)
     assert transition is not None
     return shown(operation, transition.against)
 
 
-def _saw(operation: Operation, clock: Clock) -> str:
+def _saw(operation: ObservedOperation, clock: Clock) -> str:
     """Who found what, by which action, and when."""
     transition = transition_of(operation)
     assert transition is not None
     found = transition.against
     before = shown(operation, found)
     match operation.action:
-        case Get():
+        case GetAction():
             deed = f"read {before}" if found is not None else "found nothing"
         case CompareAndSet(value=bytes(value)) if operation.result and found is None:
             deed = f"created {shown(operation, value)} where nothing was"
@@ -139,10 +147,10 @@ def _saw(operation: Operation, clock: Clock) -> str:
     return f"client {operation.client} {deed} at {clock.seconds(operation.returned_ns)} s"
 
 
-def _whose(operation: Operation) -> str:
+def _whose(operation: ObservedOperation) -> str:
     """A write, and whose it was."""
     match operation.action:
-        case Put(value):
+        case PutAction(value):
             deed = f"put of {shown(operation, value)}"
         case CompareAndSet(value=bytes(value)):
             deed = f"compare-and-set to {shown(operation, value)}"

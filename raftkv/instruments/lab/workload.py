@@ -19,9 +19,9 @@ from typing import Final, Self
 from raftkv.client.async_channels import AsyncChannels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import Address
-from raftkv.instruments.lab.dialect import Finding, Step, finding, request_of
-from raftkv.instruments.lab.history import Get, History, Operation, Outcome
-from raftkv.instruments.lab.script import Keys, Script, Workload
+from raftkv.instruments.lab.dialect import ClientStep, Meaning, finding, request_of
+from raftkv.instruments.lab.history import GetAction, History, ObservedOperation, Outcome
+from raftkv.instruments.lab.script import Script, ScriptKeys, Workload
 
 OPERATIONS_MAX: Final = 2_000_000
 """Then the clients stop: a run that was forgotten must not fill the memory."""
@@ -48,7 +48,7 @@ class Clients:
         """``servers`` are the HTTP addresses of the nodes by id; every one of them is asked."""
         self._workload = workload
         self._servers = dict(servers)
-        self._operations: list[Operation] = []
+        self._operations: list[ObservedOperation] = []
         self._names = workload.clients
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
@@ -83,7 +83,7 @@ class Clients:
             self._failure = error
 
     async def _all(self) -> None:
-        keys = Keys(self._workload)
+        keys = ScriptKeys(self._workload)
         async with asyncio.TaskGroup() as group:
             for number in range(self._workload.clients):
                 group.create_task(self._client(number, Script(self._workload, number, keys)))
@@ -100,7 +100,7 @@ class Clients:
                 notes = [found.note] if found.note else []
                 notes += [f"sent {attempt_count} times"] if attempt_count > 1 else []
                 self._operations.append(
-                    Operation(
+                    ObservedOperation(
                         client=name,
                         key=step.key,
                         action=step.action,
@@ -123,8 +123,8 @@ class Clients:
                 each.close()
 
     async def _perform(
-        self, step: Step, script: Script, channels: Mapping[str, AsyncChannels]
-    ) -> tuple[Finding, str, int]:
+        self, step: ClientStep, script: Script, channels: Mapping[str, AsyncChannels]
+    ) -> tuple[Meaning, str, int]:
         """Do ``step``, again if it may be sent again; returns what came of it, the last node asked, and how often."""
         is_in_doubt = False
         for attempt_count in range(1, ATTEMPTS_MAX + 1):
@@ -138,10 +138,10 @@ class Clients:
                 break
             await asyncio.sleep(REFUSED_PAUSE_S)
         if is_in_doubt:
-            found = Finding(outcome=Outcome.UNKNOWN, note=found.note)
+            found = Meaning(outcome=Outcome.UNKNOWN, note=found.note)
         return found, node, attempt_count
 
-    async def _attempt(self, step: Step, channels: AsyncChannels) -> Finding:
+    async def _attempt(self, step: ClientStep, channels: AsyncChannels) -> Meaning:
         timeout_s = self._workload.timeout_s
         request = request_of(
             step, timeout_s=timeout_s, query=self._workload.query, write_query=self._workload.write_query
@@ -155,9 +155,9 @@ class Clients:
                 timeout_s=timeout_s + SLACK_S,
             )
         except UnopenedError as error:
-            return Finding(outcome=Outcome.FAILED, note=f"not sent: {error}")
+            return Meaning(outcome=Outcome.FAILED, note=f"not sent: {error}")
         except UnheardError as error:
             # A read that was not answered has told nobody anything.
-            outcome = Outcome.FAILED if isinstance(step.action, Get) else Outcome.UNKNOWN
-            return Finding(outcome=outcome, note=f"no answer: {error}")
+            outcome = Outcome.FAILED if isinstance(step.action, GetAction) else Outcome.UNKNOWN
+            return Meaning(outcome=outcome, note=f"no answer: {error}")
         return finding(step.action, answer)

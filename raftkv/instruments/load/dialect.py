@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 import msgspec
 
 from raftkv.api import paths
-from raftkv.api.answers import SiblingsFound
+from raftkv.api.answers import SiblingsAnswer
 from raftkv.api.headers import JSON
 from raftkv.api.problems import read_problem
 from raftkv.client.http1 import RequestForm
-from raftkv.core.errors import Applied, Code, UsageError
+from raftkv.core.errors import Code, Effect, UsageError
 from raftkv.instruments.load.engine import Failure
-from raftkv.instruments.load.plan import Plan
+from raftkv.instruments.load.plan import LoadPlan
 
 KEY_PREFIX: Final = "bench-"
 _KEYS: Final = paths.filled(paths.KEY, KEY_PREFIX)
@@ -61,8 +61,8 @@ def json_post(target: str, document: object) -> bytes:
 class RaftkvDialect:
     """raftkv's native resource interface."""
 
-    def __init__(self, plan: Plan) -> None:
-        shared = {"timeout": f"{plan.timeout_s:g}"} if plan.timeout_s != Plan().timeout_s else {}
+    def __init__(self, plan: LoadPlan) -> None:
+        shared = {"timeout": f"{plan.timeout_s:g}"} if plan.timeout_s != LoadPlan().timeout_s else {}
         self._put, self._get, self._delete = _form("PUT"), _form("GET"), _form("DELETE")
         self._write_query = _query({**shared, "w": plan.w})
         self._delete_query = _query(shared)
@@ -97,16 +97,16 @@ class RaftkvDialect:
             return ()
         if status == 300:
             try:
-                return msgspec.json.decode(body, type=SiblingsFound).values()
+                return msgspec.json.decode(body, type=SiblingsAnswer).values()
             except ValueError as error:
-                return Failure(Applied.NO, "unreadable", str(error)[:DETAIL_MAX])
-        return msgspec.structs.replace(self._failure(status, body), applied=Applied.NO)
+                return Failure(Effect.NO, "unreadable", str(error)[:DETAIL_MAX])
+        return msgspec.structs.replace(self._failure(status, body), applied=Effect.NO)
 
     def _failure(self, status: int, body: bytes) -> Failure:
         problem = read_problem(body)
         if not problem.code:
-            return Failure(Applied.UNKNOWN, f"status_{status}", repr(body[:DETAIL_MAX]))
-        return Failure(Applied.NO if problem.is_definite else Applied.UNKNOWN, problem.code, problem.detail)
+            return Failure(Effect.UNKNOWN, f"status_{status}", repr(body[:DETAIL_MAX]))
+        return Failure(Effect.NO if problem.is_definite else Effect.UNKNOWN, problem.code, problem.detail)
 
 
 def _query(fields: dict[str, str]) -> str:
@@ -130,7 +130,7 @@ class _EtcdProblem(msgspec.Struct, frozen=True):
 class EtcdDialect:
     """etcd's v3 JSON gateway: keys and values travel in base64. Reads are linearizable, or ``local`` (serializable)."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         """Raises ``ValueError`` for a choice that etcd does not have."""
         if plan.r or plan.w or plan.consistency not in ("", "linearizable", "local"):
             raise UsageError("etcd has no r and w, and reads that are linearizable or local")
@@ -155,18 +155,18 @@ class EtcdDialect:
 
     def written(self, status: int, body: bytes) -> Failure | None:
         """200 and nothing else; the gateway does not say whether a write that failed was applied."""
-        return None if status == 200 else self._failure(Applied.UNKNOWN, status, body)
+        return None if status == 200 else self._failure(Effect.UNKNOWN, status, body)
 
     def found(self, status: int, body: bytes) -> tuple[bytes, ...] | Failure:
         """200, with no pair when there is no such key."""
         if status != 200:
-            return self._failure(Applied.NO, status, body)
+            return self._failure(Effect.NO, status, body)
         try:
             return tuple([pair.value for pair in msgspec.json.decode(body, type=_EtcdRange).kvs])
         except msgspec.DecodeError as error:
-            return Failure(Applied.NO, "unreadable", str(error)[:DETAIL_MAX])
+            return Failure(Effect.NO, "unreadable", str(error)[:DETAIL_MAX])
 
-    def _failure(self, applied: Applied, status: int, body: bytes) -> Failure:
+    def _failure(self, applied: Effect, status: int, body: bytes) -> Failure:
         try:
             problem = msgspec.json.decode(body, type=_EtcdProblem)
         except msgspec.DecodeError:

@@ -22,7 +22,7 @@ import msgspec
 
 from raftkv.client.async_channels import AsyncChannel
 from raftkv.client.reach import Host, UnheardError, UnopenedError
-from raftkv.core.errors import Applied
+from raftkv.core.errors import Effect
 
 PAUSE_AFTER_ERROR_S: Final = 0.02
 """A client whose request failed waits this long, so that a server that is down is not hammered."""
@@ -31,7 +31,7 @@ OPEN_S: Final = 5.0
 WATCH_S: Final = 0.25
 
 
-class Server(msgspec.Struct, frozen=True):
+class LoadTarget(msgspec.Struct, frozen=True):
     """Where one node is; ``tls`` when it speaks https."""
 
     host: str
@@ -39,7 +39,7 @@ class Server(msgspec.Struct, frozen=True):
     tls: bool = False
 
 
-class Call(msgspec.Struct, kw_only=True):
+class LoadCall(msgspec.Struct, kw_only=True):
     """One request on its way: its bytes, and the place of its server in the list of servers."""
 
     request: bytes
@@ -49,7 +49,7 @@ class Call(msgspec.Struct, kw_only=True):
 class Failure(msgspec.Struct, frozen=True):
     """Why a request has no good answer: ``code`` is a stable word."""
 
-    applied: Applied
+    applied: Effect
     code: str
     detail: str = ""
 
@@ -67,7 +67,7 @@ class Times(msgspec.Struct, frozen=True):
     ended_s: float
 
 
-C = TypeVar("C", bound=Call)
+C = TypeVar("C", bound=LoadCall)
 
 
 class Work(Protocol[C]):
@@ -139,7 +139,7 @@ class OpenLoop:
 
 async def drive(
     work: Work[C],
-    servers: Sequence[Server],
+    servers: Sequence[LoadTarget],
     pace: Pace,
     *,
     clients: int,
@@ -165,7 +165,7 @@ async def drive(
 class _Engine(Generic[C]):
     """What the clients of one run share."""
 
-    def __init__(self, work: Work[C], servers: Sequence[Server], pace: Pace, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, work: Work[C], servers: Sequence[LoadTarget], pace: Pace, tls: ssl.SSLContext | None) -> None:
         self._work = work
         self._servers = servers
         self._pace = pace
@@ -227,5 +227,5 @@ class _Engine(Generic[C]):
 def _failure(error: UnopenedError | UnheardError, host: Host) -> Failure:
     detail = f"{host.authority}: {error}"
     if isinstance(error, UnopenedError):
-        return Failure(Applied.NO, UNREACHABLE, detail)
-    return Failure(Applied.UNKNOWN, NO_ANSWER if error.is_silence else CONNECTION_LOST, detail)
+        return Failure(Effect.NO, UNREACHABLE, detail)
+    return Failure(Effect.UNKNOWN, NO_ANSWER if error.is_silence else CONNECTION_LOST, detail)

@@ -11,14 +11,14 @@ from itertools import accumulate
 from random import Random
 from typing import Final, Protocol
 
-from raftkv.instruments.load.plan import Distribution, Plan
+from raftkv.instruments.load.plan import Distribution, LoadPlan
 
 RECENT_MAX: Final = 64
 NEWER_WRITES_MEAN: Final = 8.0
 """So many other keys, on average, were written after the key that a read local in time asks for."""
 
 
-class Keys(Protocol):
+class KeyChoice(Protocol):
     """One distribution of keys, shared by all clients of a run."""
 
     def read(self, random: Random) -> int:
@@ -38,13 +38,13 @@ class Uniform:
         self._count = count
 
     def read(self, random: Random) -> int:
-        """See ``Keys``."""
+        """See ``KeyChoice``."""
         return int(random.random() * self._count)
 
     write = read
 
     def written(self, key: int) -> None:
-        """See ``Keys``."""
+        """See ``KeyChoice``."""
 
 
 class Zipfian:
@@ -54,14 +54,14 @@ class Zipfian:
         self._reach = list(accumulate((k + 1) ** -exponent for k in range(count)))
 
     def read(self, random: Random) -> int:
-        """See ``Keys``."""
+        """See ``KeyChoice``."""
         # Rounding may put the draw on the very end of the last interval.
         return min(bisect(self._reach, random.random() * self._reach[-1]), len(self._reach) - 1)
 
     write = read
 
     def written(self, key: int) -> None:
-        """See ``Keys``."""
+        """See ``KeyChoice``."""
 
 
 class LocalInTime:
@@ -72,22 +72,22 @@ class LocalInTime:
         self._recent: deque[int] = deque(maxlen=RECENT_MAX)
 
     def write(self, random: Random) -> int:
-        """See ``Keys``."""
+        """See ``KeyChoice``."""
         return int(random.random() * self._count)
 
     def read(self, random: Random) -> int:
-        """See ``Keys``."""
+        """See ``KeyChoice``."""
         back = int(random.expovariate(1 / (NEWER_WRITES_MEAN + 0.5)))
         if not self._recent:
             return self.write(random)
         return self._recent[-1 - min(back, len(self._recent) - 1)]
 
     def written(self, key: int) -> None:
-        """See ``Keys``."""
+        """See ``KeyChoice``."""
         self._recent.append(key)
 
 
-def keys(plan: Plan) -> Keys:
+def keys(plan: LoadPlan) -> KeyChoice:
     """The distribution that ``plan`` asks for."""
     if plan.distribution is Distribution.ZIPFIAN:
         return Zipfian(plan.keys, plan.exponent)

@@ -40,7 +40,7 @@ class Before(msgspec.Struct, frozen=True):
     under_way: bool
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class ReadJudgement(msgspec.Struct, frozen=True):
     """What a read's answer is; ``missed`` implies ``stale``. ``older_than_newest``: not (yet) the last write begun."""
 
     stale: bool
@@ -92,7 +92,7 @@ class Ledger:
             self._under_way[key] > 0,
         )
 
-    def read_ends(self, key: int, before: Before, numbers: Sequence[int], now_s: float) -> Judgement:
+    def read_ends(self, key: int, before: Before, numbers: Sequence[int], now_s: float) -> ReadJudgement:
         """A read returned the versions ``numbers``, none when the key was not there."""
         effective_s = BEFORE_ALL_S
         newest = FOREIGN
@@ -104,7 +104,7 @@ class Ledger:
             self._effective_s[number] = min(self._effective_s[number], now_s)
             self._seen_s[key] = max(self._seen_s[key], self._began_s[number])
         stale = effective_s < before.acknowledged_s
-        return Judgement(
+        return ReadJudgement(
             stale=stale,
             missed=stale and not numbers,
             backward=effective_s < before.seen_s,

@@ -59,7 +59,7 @@ def parse_ratio(text: str) -> Ratio:
     return Ratio(int(writes), int(reads))
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One run. The same plan draws the same operations, keys and nodes again; only what depends on time differs.
 
     Without ``rate_per_s`` the loop is closed. ``consistency``, ``r`` (reads) and ``w`` (writes) are sent as they are;

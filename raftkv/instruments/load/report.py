@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from raftkv.core.errors import Applied
-from raftkv.instruments.load.plan import Plan
+from raftkv.core.errors import Effect
+from raftkv.instruments.load.plan import LoadPlan
 from raftkv.instruments.load.result import Latency, Result
-from raftkv.instruments.load.samples import Kind
+from raftkv.instruments.load.samples import RequestKind
 
 COLUMNS: Final = ("kind", "count", "per s", "mean ms", "p50", "p90", "p99", "p99.9", "p99.99", "max", "errors")
 
 
-def heading(plan: Plan, servers: Sequence[str], mode: str, sizes: tuple[int, int, int] | None) -> str:
+def heading(plan: LoadPlan, servers: Sequence[str], mode: str, sizes: tuple[int, int, int] | None) -> str:
     """What is measured, before it is; ``mode`` and ``sizes`` (N, R, W) as a server says them, ``None`` if none does."""
     count = f"{len(servers)} server{'s' if len(servers) > 1 else ''}"
     n, r, w = ("?", "?", "?") if sizes is None else sizes
@@ -35,7 +35,7 @@ def heading(plan: Plan, servers: Sequence[str], mode: str, sizes: tuple[int, int
 def latency_rows(result: Result) -> list[tuple[str, ...]]:
     """One row of ``COLUMNS`` for each kind of operation that occurred."""
     rows = []
-    for kind in Kind:
+    for kind in RequestKind:
         found = result.latency.get(kind)
         errors = sum(each.count for each in result.errors if each.kind is kind)
         if found is None and not errors:
@@ -115,12 +115,12 @@ def csv_fields(result: Result) -> dict[str, str | float]:
         "during_write": fresh.during_write,
         "during_write_older": fresh.during_write_older,
     }
-    for kind in Kind:
+    for kind in RequestKind:
         found = result.latency.get(kind)
         errors = [each for each in result.errors if each.kind is kind]
         fields[f"{kind}_count"] = 0 if found is None else found.count
         fields[f"{kind}_errors"] = sum(each.count for each in errors)
-        fields[f"{kind}_unknown"] = sum(each.count for each in errors if each.applied == Applied.UNKNOWN)
+        fields[f"{kind}_unknown"] = sum(each.count for each in errors if each.applied == Effect.UNKNOWN)
         for name in ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "p9999_ms", "max_ms"):
             fields[f"{kind}_{name}"] = "" if found is None else round(getattr(found, name), 3)
     return fields

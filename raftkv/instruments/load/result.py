@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from raftkv.core.errors import Applied
-from raftkv.instruments.load.plan import Plan
-from raftkv.instruments.load.samples import Age, Kind, Samples
+from raftkv.core.errors import Effect
+from raftkv.instruments.load.plan import LoadPlan
+from raftkv.instruments.load.samples import Age, RequestKind, Samples
 
 LONGEST_US: Final = 3_600_000_000
 DIGITS: Final = 3
@@ -36,14 +36,14 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 class Errors(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of one kind that failed alike."""
 
-    kind: Kind
-    applied: Applied
+    kind: RequestKind
+    applied: Effect
     code: str
     count: int
     first: str
 
 
-class Freshness(msgspec.Struct, frozen=True, kw_only=True):
+class ReadFreshness(msgspec.Struct, frozen=True, kw_only=True):
     """How old reads were; see ``raftkv.instruments.load.ledger`` for what the words mean.
 
     ``during_write`` reads began while a write of their key was unanswered, ``during_write_older`` of them did not see
@@ -72,15 +72,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     the load generator's own CPU: near 1 it was the bottleneck. ``left`` keys could not be deleted afterwards.
     """
 
-    plan: Plan
+    plan: LoadPlan
     servers: tuple[str, ...]
     began: str
     version: str
     seconds: float
     per_second: float
-    latency: dict[Kind, Latency]
+    latency: dict[RequestKind, Latency]
     errors: tuple[Errors, ...]
-    freshness: Freshness
+    freshness: ReadFreshness
     unsent: int
     client_cores: float
     left: int = 0
@@ -118,7 +118,7 @@ def latency(counts_us: Mapping[int, int]) -> Latency:
 
 def result(
     samples: Samples,
-    plan: Plan,
+    plan: LoadPlan,
     *,
     servers: tuple[str, ...],
     began: str,
@@ -137,8 +137,8 @@ def result(
         per_second=samples.done_count / seconds,
         latency={kind: latency(counts) for kind, counts in samples.latencies_us.items() if counts},
         errors=tuple(_errors(samples)),
-        freshness=Freshness(
-            reads=samples.latencies_us[Kind.READ].total(),
+        freshness=ReadFreshness(
+            reads=samples.latencies_us[RequestKind.READ].total(),
             stale=samples.stale,
             missed=samples.missed,
             backward=samples.backward,

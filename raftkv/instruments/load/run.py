@@ -15,11 +15,11 @@ import msgspec
 
 from raftkv import __version__
 from raftkv.instruments.load.dialect import Dialect
-from raftkv.instruments.load.engine import ClosedLoop, OpenLoop, Server, drive
-from raftkv.instruments.load.plan import LoadError, Plan
+from raftkv.instruments.load.engine import ClosedLoop, LoadTarget, OpenLoop, drive
+from raftkv.instruments.load.plan import LoadError, LoadPlan
 from raftkv.instruments.load.pour import Pour
 from raftkv.instruments.load.result import Result, result
-from raftkv.instruments.load.traffic import Operation, Traffic
+from raftkv.instruments.load.traffic import LoadOperation, Traffic
 
 FILL_CLIENTS: Final = 64
 FILL_S: Final = 600.0
@@ -50,8 +50,8 @@ Watch = Callable[[Progress], None]
 
 
 async def run(
-    plan: Plan,
-    servers: Sequence[Server],
+    plan: LoadPlan,
+    servers: Sequence[LoadTarget],
     dialect: Dialect,
     *,
     writers: Sequence[int] = (),
@@ -87,8 +87,8 @@ class _Run:
 
     def __init__(
         self,
-        plan: Plan,
-        servers: Sequence[Server],
+        plan: LoadPlan,
+        servers: Sequence[LoadTarget],
         writers: Sequence[int],
         dialect: Dialect,
         tls: ssl.SSLContext | None,
@@ -100,7 +100,7 @@ class _Run:
         self._began = dt.datetime.now(dt.UTC)
         readers = range(len(servers))
         self._traffic = Traffic(plan, dialect, run=f"{time.time_ns():x}", readers=readers, writers=writers or readers)
-        self._pour: Pour[int, Operation] | None = None
+        self._pour: Pour[int, LoadOperation] | None = None
         self._pouring = Progress(phase="fill", done=0, total=plan.keys)
 
     async def fill(self) -> None:
@@ -122,7 +122,7 @@ class _Run:
                 await self._pour_out(pour, "clean up", len(keys), limit_s)
         return len(keys) - pour.done
 
-    async def _pour_out(self, pour: Pour[int, Operation], phase: str, total: int, limit_s: float) -> None:
+    async def _pour_out(self, pour: Pour[int, LoadOperation], phase: str, total: int, limit_s: float) -> None:
         self._pour, self._pouring = pour, Progress(phase=phase, done=0, total=total)
         pace = ClosedLoop(time.perf_counter() + limit_s)
         clients = min(FILL_CLIENTS, total)

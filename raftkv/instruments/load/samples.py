@@ -6,13 +6,13 @@ from collections import Counter
 from enum import StrEnum
 from typing import Final
 
-from raftkv.core.errors import Applied
+from raftkv.core.errors import Effect
 from raftkv.instruments.load.engine import Failure
 
 INTERVAL_STEP_S: Final = 0.001
 
 
-class Kind(StrEnum):
+class RequestKind(StrEnum):
     """What a client did."""
 
     READ = "read"
@@ -33,9 +33,9 @@ class Samples:
     """One run's measurements; every count is of requests that were due while it was measured."""
 
     def __init__(self) -> None:
-        self.latencies_us: dict[Kind, Counter[int]] = {kind: Counter() for kind in Kind}
-        self.failures: dict[Kind, Counter[tuple[Applied, str]]] = {kind: Counter() for kind in Kind}
-        self.first_details: dict[tuple[Kind, Applied, str], str] = {}
+        self.latencies_us: dict[RequestKind, Counter[int]] = {kind: Counter() for kind in RequestKind}
+        self.failures: dict[RequestKind, Counter[tuple[Effect, str]]] = {kind: Counter() for kind in RequestKind}
+        self.first_details: dict[tuple[RequestKind, Effect, str], str] = {}
         self.stale = 0
         self.missed = 0
         self.backward = 0
@@ -44,11 +44,11 @@ class Samples:
         self.since_write_ms: dict[Age, Counter[int]] = {age: Counter() for age in Age}
         """How long after the last write of the key had begun a read of it began, by what the read returned."""
 
-    def done(self, kind: Kind, latency_s: float) -> None:
+    def done(self, kind: RequestKind, latency_s: float) -> None:
         """A good answer."""
         self.latencies_us[kind][max(1, round(latency_s * 1e6))] += 1
 
-    def failed(self, kind: Kind, failure: Failure) -> None:
+    def failed(self, kind: RequestKind, failure: Failure) -> None:
         """Anything else; failures have no latency."""
         self.failures[kind][failure.applied, failure.code] += 1
         self.first_details.setdefault((kind, failure.applied, failure.code), failure.detail)

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from raftkv.core.errors import Applied
+from raftkv.core.errors import Effect
 from raftkv.instruments.load.dialect import Dialect
-from raftkv.instruments.load.engine import Call, Failure, Times
+from raftkv.instruments.load.engine import Failure, LoadCall, Times
 from raftkv.instruments.load.keys import keys
 from raftkv.instruments.load.ledger import FOREIGN, Before, Ledger
-from raftkv.instruments.load.plan import OPERATIONS_MAX, Plan
-from raftkv.instruments.load.samples import INTERVAL_STEP_S, Age, Kind, Samples
+from raftkv.instruments.load.plan import OPERATIONS_MAX, LoadPlan
+from raftkv.instruments.load.samples import INTERVAL_STEP_S, Age, RequestKind, Samples
 
 
-class Operation(Call, kw_only=True):
+class LoadOperation(LoadCall, kw_only=True):
     """One read or write on its way."""
 
     key: int
@@ -31,7 +31,7 @@ class Traffic:
     """``Work`` of clients that read and write at random; ``samples`` has what was due from ``begin_s`` on."""
 
     def __init__(
-        self, plan: Plan, dialect: Dialect, *, run: str, readers: Sequence[int], writers: Sequence[int]
+        self, plan: LoadPlan, dialect: Dialect, *, run: str, readers: Sequence[int], writers: Sequence[int]
     ) -> None:
         """``run`` tells this run's values from those of any other; which servers reads and writes may go to."""
         self._dialect = dialect
@@ -50,7 +50,7 @@ class Traffic:
 
     # --- Work
 
-    def begin(self, client: int, began_s: float) -> Operation | None:
+    def begin(self, client: int, began_s: float) -> LoadOperation | None:
         """See ``Work``."""
         if self._begun == OPERATIONS_MAX:
             return None
@@ -63,38 +63,38 @@ class Traffic:
         if is_write:
             return self._write(key, server, began_s)
         before = self._ledger.read_begins(key)
-        return Operation(request=self._dialect.get(key), server=server, key=key, before=before)
+        return LoadOperation(request=self._dialect.get(key), server=server, key=key, before=before)
 
-    def answered(self, call: Operation, status: int, body: bytes, times: Times) -> bool:
+    def answered(self, call: LoadOperation, status: int, body: bytes, times: Times) -> bool:
         """See ``Work``."""
         failure = (
             self._wrote(call, status, body, times) if call.before is None else self._read(call, status, body, times)
         )
         if times.due_s >= self.begin_s:
-            kind = Kind.WRITE if call.before is None else Kind.READ
+            kind = RequestKind.WRITE if call.before is None else RequestKind.READ
             if failure is None:
                 self.samples.done(kind, times.ended_s - times.due_s)
             else:
                 self.samples.failed(kind, failure)
         return failure is None
 
-    def failed(self, call: Operation, failure: Failure, times: Times) -> None:
+    def failed(self, call: LoadOperation, failure: Failure, times: Times) -> None:
         """See ``Work``."""
         if call.before is None:
             self._ledger.write_ends(call.key, call.number, times.ended_s, acknowledged=False)
         if times.due_s >= self.begin_s:
-            kind = Kind.WRITE if call.before is None else Kind.READ
+            kind = RequestKind.WRITE if call.before is None else RequestKind.READ
             # A read that was not answered has changed nothing.
-            known = failure if kind is Kind.WRITE else Failure(Applied.NO, failure.code, failure.detail)
+            known = failure if kind is RequestKind.WRITE else Failure(Effect.NO, failure.code, failure.detail)
             self.samples.failed(kind, known)
 
     # --- filling
 
-    def filling(self, key: int, turn: int, began_s: float) -> Operation:
+    def filling(self, key: int, turn: int, began_s: float) -> LoadOperation:
         """The write that gives ``key`` its first value; see ``Pour``."""
         return self._write(key, self._writers[turn % len(self._writers)], began_s)
 
-    def filled(self, call: Operation, answer: tuple[int, bytes] | Failure, times: Times) -> Failure | None:
+    def filled(self, call: LoadOperation, answer: tuple[int, bytes] | Failure, times: Times) -> Failure | None:
         """What came of it."""
         if not isinstance(answer, Failure):
             return self._wrote(call, *answer, times)
@@ -107,37 +107,37 @@ class Traffic:
         """The keys that this run may have written."""
         return self._ledger.touched()
 
-    def removing(self, key: int, turn: int, began_s: float) -> Operation:  # noqa: ARG002  see Pour
+    def removing(self, key: int, turn: int, began_s: float) -> LoadOperation:  # noqa: ARG002  see Pour
         """The request that deletes ``key``; see ``Pour``."""
         server = self._writers[turn % len(self._writers)]
-        return Operation(request=self._dialect.delete(key), server=server, key=key)
+        return LoadOperation(request=self._dialect.delete(key), server=server, key=key)
 
-    def removed(self, call: Operation, answer: tuple[int, bytes] | Failure, times: Times) -> Failure | None:  # noqa: ARG002
+    def removed(self, call: LoadOperation, answer: tuple[int, bytes] | Failure, times: Times) -> Failure | None:  # noqa: ARG002
         """What came of it."""
         return answer if isinstance(answer, Failure) else self._dialect.deleted(*answer)
 
     # --- both
 
-    def _write(self, key: int, server: int, began_s: float) -> Operation:
+    def _write(self, key: int, server: int, began_s: float) -> LoadOperation:
         number = self._ledger.write_begins(key, began_s)
         self._keys.written(key)
         value = self._mark + b"%d.%d." % (key, number)
         value += self._noise[: self._value_bytes - len(value)]
-        return Operation(request=self._dialect.put(key, value), server=server, key=key, number=number)
+        return LoadOperation(request=self._dialect.put(key, value), server=server, key=key, number=number)
 
-    def _wrote(self, call: Operation, status: int, body: bytes, times: Times) -> Failure | None:
+    def _wrote(self, call: LoadOperation, status: int, body: bytes, times: Times) -> Failure | None:
         failure = self._dialect.written(status, body)
         self._ledger.write_ends(call.key, call.number, times.ended_s, acknowledged=failure is None)
         return failure
 
-    def _read(self, call: Operation, status: int, body: bytes, times: Times) -> Failure | None:
+    def _read(self, call: LoadOperation, status: int, body: bytes, times: Times) -> Failure | None:
         found = self._dialect.found(status, body)
         if isinstance(found, Failure):
             return found
         try:
             numbers = [self._number(call.key, value) for value in found]
         except ValueError as error:
-            return Failure(Applied.NO, "wrong_value", str(error))
+            return Failure(Effect.NO, "wrong_value", str(error))
         before = call.before
         assert before is not None
         judged = self._ledger.read_ends(call.key, before, numbers, times.ended_s)

@@ -44,7 +44,7 @@ class Seen(msgspec.Struct, kw_only=True):
     note: str = ""
 
 
-class Client:
+class SimulatedClient:
     """``known`` is what this client was told of each key and needs again: value and revision, or a context."""
 
     def __init__(self, number: int) -> None:
@@ -54,7 +54,7 @@ class Client:
         self.known: dict[bytes, Any] = {}
 
 
-class Clients(Observer, abc.ABC):
+class SimulatedClients(Observer, abc.ABC):
     """All clients of a run. ``seen`` is for the checker of linearizable histories, in order of invocation."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan, actions: Mapping[str, float], *, dice: str) -> None:
@@ -66,7 +66,7 @@ class Clients(Observer, abc.ABC):
         self._random = random_module.Random(f"{dice} {plan.seed}")
         self._kinds, self._weights = list(actions), list(actions.values())
         self._keys = [b"k%d" % number for number in range(plan.keys)]
-        self._clients = [Client(number) for number in range(plan.clients)]
+        self._clients = [SimulatedClient(number) for number in range(plan.clients)]
         self._calls: dict[int, Any] = {}
         self._end_s = 0.0
         cluster.observers.append(self)
@@ -91,18 +91,18 @@ class Clients(Observer, abc.ABC):
         """A write through ``node``, which must run, that is not part of the history."""
 
     @abc.abstractmethod
-    def _ask(self, client: Client, kind: str) -> None:
+    def _ask(self, client: SimulatedClient, kind: str) -> None:
         """Let ``client`` begin something of this kind."""
 
-    def _rest(self, client: Client) -> None:
+    def _rest(self, client: SimulatedClient) -> None:
         delay_s = self._random.expovariate(1.0) * self._plan.think_s
         self._cluster.schedule.after(delay_s, lambda: self._act(client))
 
-    def _act(self, client: Client) -> None:
+    def _act(self, client: SimulatedClient) -> None:
         if self._cluster.now_s < self._end_s:
             self._ask(client, self._random.choices(self._kinds, self._weights)[0])
 
-    def _value(self, client: Client) -> bytes:
+    def _value(self, client: SimulatedClient) -> bytes:
         client.written_count += 1
         value = b"%d-%d." % (client.number, client.written_count)
         return value + b"x" * self._random.choice(self._plan.value_bytes)

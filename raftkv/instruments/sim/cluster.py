@@ -15,7 +15,7 @@ import msgspec
 from raftkv.core.errors import StartupError
 from raftkv.core.identity import Identity, started, unlike
 from raftkv.core.rules import ALWAYS
-from raftkv.instruments.sim.machines import Machine, Observer, Process
+from raftkv.instruments.sim.machines import Observer, Process, SimulatedMachine
 from raftkv.instruments.sim.network import Network
 from raftkv.instruments.sim.schedule import Schedule
 from raftkv.instruments.sim.transcript import Transcript
@@ -31,7 +31,7 @@ class Mode(Protocol):
     def attach(self, cluster: SimulatedCluster) -> None:
         """The cluster is about to be used: give the library its clock, watch what must be watched."""
 
-    def make(self, machine: Machine, port: Greeter) -> Process:
+    def make(self, machine: SimulatedMachine, port: Greeter) -> Process:
         """Start a replica from what ``machine`` has on its disk; raises ``StartupError``."""
 
 
@@ -64,7 +64,7 @@ class Port:
 class _OnMachine:
     """``IdentityStore`` on a machine's disk."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: SimulatedMachine) -> None:
         self._machine = machine
         self.save = machine.save
 
@@ -102,7 +102,7 @@ class SimulatedCluster:
         self.schedule = Schedule(start_s)
         self.transcript = transcript if transcript is not None else Transcript()
         self.machines = {
-            name: Machine(name, self.schedule, random_module.Random(f"{name} {seed}"), self) for name in names
+            name: SimulatedMachine(name, self.schedule, random_module.Random(f"{name} {seed}"), self) for name in names
         }
         for machine, rate in zip(self.machines.values(), rates, strict=False):
             machine.rate = rate
@@ -192,7 +192,7 @@ class SimulatedCluster:
 
     # --- ``World`` of the machines
 
-    def make(self, machine: Machine) -> Process:
+    def make(self, machine: SimulatedMachine) -> Process:
         """See ``World``: a start is numbered and peers are greeted as in a real node (``raftkv.replicas``)."""
         nonce = f"{machine.random.getrandbits(32):08x}"
         held = machine.identity
@@ -212,41 +212,41 @@ class SimulatedCluster:
         machine.greeter.attach(process.conversation, process if isinstance(process, Newcomers) else None)
         return process
 
-    def started(self, machine: Machine) -> None:
+    def started(self, machine: SimulatedMachine) -> None:
         """See ``World``."""
         for observer in self.observers:
             observer.started(machine)
         self.network.started(machine.name)
 
-    def worked(self, machine: Machine) -> None:
+    def worked(self, machine: SimulatedMachine) -> None:
         """See ``World``."""
         for observer in self.observers:
             observer.worked(machine)
 
-    def ending(self, machine: Machine, *, power: bool) -> None:
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``World``."""
         for observer in self.observers:
             observer.ending(machine, power=power)
 
-    def stopped(self, machine: Machine, *, power: bool) -> None:
+    def stopped(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``World``."""
         self.network.stopped(machine.name, silently=power)
 
-    def paused(self, machine: Machine) -> None:
+    def paused(self, machine: SimulatedMachine) -> None:
         """See ``World``."""
         self.network.paused(machine.name)
 
-    def resumed(self, machine: Machine) -> None:
+    def resumed(self, machine: SimulatedMachine) -> None:
         """See ``World``."""
         self.network.resumed(machine.name)
         for observer in self.observers:
             observer.resumed(machine)
 
-    def turn_delay_s(self, machine: Machine) -> float:
+    def turn_delay_s(self, machine: SimulatedMachine) -> float:
         """See ``World``."""
         return machine.random.random() * self._turn_s if self._turn_s else 0.0
 
-    def flush_delay_s(self, machine: Machine) -> float:
+    def flush_delay_s(self, machine: SimulatedMachine) -> float:
         """See ``World``."""
         return machine.random.random() * self.flush_s if self.flush_s else 0.0
 

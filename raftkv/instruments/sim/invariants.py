@@ -26,7 +26,7 @@ from raftkv.formats import entries
 from raftkv.formats.commands import WriteCommand
 from raftkv.formats.entries import REGULAR
 from raftkv.formats.segments import Entry
-from raftkv.instruments.sim.machines import Machine, Observer
+from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Invariants(Observer):
         self._watched = {name: _Watched() for name in cluster.machines}
         cluster.observers.append(self)
 
-    def started(self, machine: Machine) -> None:
+    def started(self, machine: SimulatedMachine) -> None:
         """A life began: what was committed and durable here must be there."""
         replica = _replica(machine)
         watched = self._watched[machine.name]
@@ -119,17 +119,17 @@ class Invariants(Observer):
         self._watched[name] = fresh = _Watched()
         fresh.lost, fresh.is_copy = lost, is_copy
 
-    def ending(self, machine: Machine, *, power: bool) -> None:
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``Observer``: what ends a process in the middle of a turn may come after it has told what it flushed."""
         replica = machine.process
         if replica is not None and not power:
             self._look_at_disk(machine, _replica(machine).log)
 
-    def resumed(self, machine: Machine) -> None:
+    def resumed(self, machine: SimulatedMachine) -> None:
         """A process goes on after a pause: it may be wrong about who leads until its next turn."""
         self._watched[machine.name].heard_s.clear()
 
-    def worked(self, machine: Machine) -> None:
+    def worked(self, machine: SimulatedMachine) -> None:
         """A machine did something."""
         replica = machine.process
         if replica is None:
@@ -167,7 +167,9 @@ class Invariants(Observer):
         if role == "leader" and len(self._watched) > 1:
             self._check_lives(machine, watched, replica.patience_s)
 
-    def _check_role(self, machine: Machine, replica: SimulatedReplica, watched: _Watched, term: int, role: str) -> None:
+    def _check_role(
+        self, machine: SimulatedMachine, replica: SimulatedReplica, watched: _Watched, term: int, role: str
+    ) -> None:
         name = machine.name
         self._cluster.note(name, f"is {role} in term {term}")
         assert term >= watched.term, f"{name} went back to term {term}"
@@ -200,7 +202,7 @@ class Invariants(Observer):
         assert not is_back, f"{name} announces {shown} after {before}"
         watched.heard = shown
 
-    def _check_lives(self, machine: Machine, watched: _Watched, patience_s: float) -> None:
+    def _check_lives(self, machine: SimulatedMachine, watched: _Watched, patience_s: float) -> None:
         """A leader that a majority has not been heard by for long must have stepped down (Raft thesis, section 6.2)."""
         now_s = machine.now_s()
         heard_s = {name: watched.heard_s.setdefault(name, now_s) for name in self._watched if name != machine.name}
@@ -208,7 +210,7 @@ class Invariants(Observer):
         patience_s *= STEPPING_DOWN_PACES
         assert now_s - last_s <= patience_s, f"{machine.name} leads and heard no majority for {now_s - last_s:.3f} s"
 
-    def _check_level(self, machine: Machine, replica: SimulatedReplica, watched: _Watched) -> None:
+    def _check_level(self, machine: SimulatedMachine, replica: SimulatedReplica, watched: _Watched) -> None:
         """What this node shows must be as new as it says, whatever the network did to the messages that told it."""
         if replica.level_at_s == watched.level_at_s:
             return
@@ -224,11 +226,11 @@ class Invariants(Observer):
             f"{index} was committed before"
         )
 
-    def received(self, machine: Machine, peer: str) -> None:
+    def received(self, machine: SimulatedMachine, peer: str) -> None:
         """See ``Observer``."""
         self._watched[machine.name].heard_s[peer] = machine.now_s()
 
-    def _look_at_disk(self, machine: Machine, log: WatchedLog) -> None:
+    def _look_at_disk(self, machine: SimulatedMachine, log: WatchedLog) -> None:
         if log.dirty or not machine.disk.is_clean:
             return
         self._note_durable(machine.name, self._watched[machine.name], log.entries[:])
@@ -290,6 +292,6 @@ class Invariants(Observer):
         return found
 
 
-def _replica(machine: Machine) -> SimulatedReplica:
+def _replica(machine: SimulatedMachine) -> SimulatedReplica:
     replica: SimulatedReplica = machine.process  # type: ignore[assignment]
     return replica

@@ -22,8 +22,9 @@ from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
 from raftkv.formats import entries
 from raftkv.instruments.sim.disk import UNLIMITED, Crashed, VirtualDisk
-from raftkv.instruments.sim.schedule import Event, Schedule
+from raftkv.instruments.sim.schedule import Schedule, ScheduledEvent
 from raftkv.peers.greeting import Greeter
+from raftkv.peers.link import LinkEvents
 
 TURNS_COUNT: Final = 100
 """Turns at one moment, after which a replica counts as one that will never be done."""
@@ -32,14 +33,6 @@ _IDENTITY: Final = Path("/identity.json")
 
 WALL_S: Final = 1_700_000_000
 """What right wall clocks show when the simulation's is at 0, in seconds since 1970."""
-
-
-class LinkEvents(Protocol):
-    """Takes what the network has to say; see ``raftkv.peers.link``."""
-
-    def link_up(self, peer: str) -> None: ...
-    def link_down(self, peer: str) -> None: ...
-    def received(self, peer: str, payload: bytes) -> None: ...
 
 
 class Process(Protocol):
@@ -57,23 +50,23 @@ class Process(Protocol):
 class Observer:
     """Watches every machine; each method is called after what it is named after, ``ending`` before. They do nothing."""
 
-    def started(self, machine: Machine) -> None:
+    def started(self, machine: SimulatedMachine) -> None:
         """A process began."""
 
-    def received(self, machine: Machine, peer: str) -> None:
+    def received(self, machine: SimulatedMachine, peer: str) -> None:
         """A message of ``peer`` came in."""
 
-    def worked(self, machine: Machine) -> None:
+    def worked(self, machine: SimulatedMachine) -> None:
         """One half of a turn was done."""
 
-    def resumed(self, machine: Machine) -> None:
+    def resumed(self, machine: SimulatedMachine) -> None:
         """A paused process goes on; it has not done anything yet."""
 
-    def ending(self, machine: Machine, *, power: bool) -> None:
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """A process is about to be no more; ``power``: with its machine."""
 
 
-class Machine:
+class SimulatedMachine:
     """One machine: its disk, ``identity`` and what it ``keeps`` outlive the process, ``process`` is one life of a node.
 
     ``rules`` are those its node is configured with, ``reads`` is the newest format of commands that the version on it
@@ -99,7 +92,7 @@ class Machine:
         self.lives_count = 0
         self._schedule = schedule
         self._world = world
-        self._turn: Event | None = None
+        self._turn: ScheduledEvent | None = None
         self._is_flushing = self._is_woken = False
         self._moment_s = float("-inf")
         self._turns_at_moment = 0
@@ -261,22 +254,22 @@ class Machine:
 class World(Protocol):
     """What surrounds the machines."""
 
-    active: Machine
+    active: SimulatedMachine
 
-    def make(self, machine: Machine) -> Process:
+    def make(self, machine: SimulatedMachine) -> Process:
         """Start a replica from what ``machine`` has on its disk; raises ``DiskError``."""
 
-    def started(self, machine: Machine) -> None: ...
-    def worked(self, machine: Machine) -> None: ...
-    def ending(self, machine: Machine, *, power: bool) -> None: ...
-    def stopped(self, machine: Machine, *, power: bool) -> None: ...
-    def paused(self, machine: Machine) -> None: ...
-    def resumed(self, machine: Machine) -> None: ...
+    def started(self, machine: SimulatedMachine) -> None: ...
+    def worked(self, machine: SimulatedMachine) -> None: ...
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None: ...
+    def stopped(self, machine: SimulatedMachine, *, power: bool) -> None: ...
+    def paused(self, machine: SimulatedMachine) -> None: ...
+    def resumed(self, machine: SimulatedMachine) -> None: ...
 
-    def turn_delay_s(self, machine: Machine) -> float:
+    def turn_delay_s(self, machine: SimulatedMachine) -> float:
         """How long the process takes until it works on what came in."""
 
-    def flush_delay_s(self, machine: Machine) -> float:
+    def flush_delay_s(self, machine: SimulatedMachine) -> float:
         """How long the disk takes."""
 
     def note(self, who: str, what: str) -> None:

@@ -18,7 +18,7 @@ from raftkv.core.identity import Identity, greeting_of, misfit, started
 from raftkv.core.rules import Rule
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
-from raftkv.instruments.sim.machines import Machine, Observer
+from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class MendingMode(Protocol):
     rules: Mapping[str, Rule]
     other_rules: Mapping[str, Rule]
 
-    def copied(self, machine: Machine) -> Any:
+    def copied(self, machine: SimulatedMachine) -> Any:
         """What ``machine``, which has stopped, ``keeps``, as a copy."""
 
     def can_lose(self, name: str) -> bool:
@@ -77,7 +77,7 @@ class Mistakes(Observer):
 
     # --- ``Observer``: who must not take part does not
 
-    def worked(self, machine: Machine) -> None:
+    def worked(self, machine: SimulatedMachine) -> None:
         """See ``Observer``."""
         if not self._old and not self._differing:
             return
@@ -94,7 +94,7 @@ class Mistakes(Observer):
 
     # --- old copies
 
-    def old_copy(self, machine: Machine) -> None:
+    def old_copy(self, machine: SimulatedMachine) -> None:
         """Copy the disk of ``machine``, which stops for that, and try to put it back later."""
         name = machine.name
         if name in self._old or name in self._copies or machine.identity is None:
@@ -153,7 +153,7 @@ class Mistakes(Observer):
 
     # --- other rules
 
-    def differ(self, machine: Machine) -> None:
+    def differ(self, machine: SimulatedMachine) -> None:
         """Start ``machine`` with another value of a rule for a while; one machine at a time, as a majority may agree.
 
         Not with an empty disk, which would take the wrong rules for its own.

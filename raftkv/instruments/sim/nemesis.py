@@ -14,7 +14,7 @@ from typing import Protocol
 from raftkv.core.voters import minority
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import UNLIMITED
-from raftkv.instruments.sim.machines import Machine, Observer
+from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 from raftkv.instruments.sim.mistakes import MendingMode, Mistakes
 from raftkv.instruments.sim.plan import Plan
 
@@ -43,7 +43,7 @@ class StruckMode(MendingMode, Protocol):
         return
 
 
-class Nemesis(Observer):
+class SimulatedNemesis(Observer):
     """One run's faults; ``counts`` has them by kind."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan, mode: StruckMode) -> None:
@@ -59,7 +59,7 @@ class Nemesis(Observer):
         self._is_over = False
         self._liars = self._random.sample(self._names, minority(len(self._names)))
         self._mistakes = Mistakes(cluster, mode, self._random, self._after)
-        self._deeds: dict[str, Callable[[Machine], None]] = {
+        self._deeds: dict[str, Callable[[SimulatedMachine], None]] = {
             "kill": self._kill,
             "power": self._power,
             "power all": self._power_all,
@@ -108,7 +108,7 @@ class Nemesis(Observer):
 
     # --- ``Observer``: whoever ends is started again
 
-    def ending(self, machine: Machine, *, power: bool) -> None:  # noqa: ARG002  however it ends
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:  # noqa: ARG002  however it ends
         """See ``Observer``."""
         if self._is_over:  # by a repair
             self._cluster.schedule.after(self._plan.fault_lasts_s[0], lambda: self._cluster.restart(machine.name))
@@ -140,27 +140,27 @@ class Nemesis(Observer):
         delay_s = self._random.uniform(*self._plan.fault_lasts_s)
         self._cluster.schedule.after(delay_s, undo)
 
-    def _other(self, machine: Machine) -> str:
+    def _other(self, machine: SimulatedMachine) -> str:
         others = [name for name in self._names if name != machine.name]
         return self._random.choice(others) if others else machine.name
 
     # --- machines
 
-    def _kill(self, machine: Machine) -> None:
+    def _kill(self, machine: SimulatedMachine) -> None:
         self._cluster.kill(machine.name)
 
-    def _power(self, machine: Machine) -> None:
+    def _power(self, machine: SimulatedMachine) -> None:
         self._cluster.kill(machine.name, power=True)
 
-    def _power_all(self, _machine: Machine) -> None:
+    def _power_all(self, _machine: SimulatedMachine) -> None:
         for name in self._names:
             self._cluster.kill(name, power=True)
 
-    def _pause(self, machine: Machine) -> None:
+    def _pause(self, machine: SimulatedMachine) -> None:
         self._cluster.pause(machine.name)
         self._after(lambda: self._cluster.resume(machine.name))
 
-    def _jump(self, _machine: Machine) -> None:
+    def _jump(self, _machine: SimulatedMachine) -> None:
         """Less than half of the wall clocks are wrong, ever: more is more than the agreed time can bear."""
         if not self._liars:
             return
@@ -171,17 +171,17 @@ class Nemesis(Observer):
 
     # --- disks
 
-    def _crash_at_step(self, machine: Machine) -> None:
+    def _crash_at_step(self, machine: SimulatedMachine) -> None:
         steps = self._random.randint(1, 16)
         self._cluster.note(machine.name, f"will lose its power in {steps} half steps of its disk")
         machine.disk.crash_at = machine.disk.steps + steps
 
-    def _fail_at_step(self, machine: Machine) -> None:
+    def _fail_at_step(self, machine: SimulatedMachine) -> None:
         steps = 2 * self._random.randint(0, 8) + 1
         self._cluster.note(machine.name, f"has a disk that fails in {steps} half steps")
         machine.disk.fail_at = machine.disk.steps + steps + machine.disk.steps % 2
 
-    def _fill(self, machine: Machine) -> None:
+    def _fill(self, machine: SimulatedMachine) -> None:
         disk = machine.disk
         room = self._random.choice((0, 1000, 20_000, 60_000))
         self._cluster.note(machine.name, f"has room for {room} bytes on its disk")
@@ -193,7 +193,7 @@ class Nemesis(Observer):
 
         self._after(make_room)
 
-    def _empty(self, machine: Machine) -> None:
+    def _empty(self, machine: SimulatedMachine) -> None:
         """Whoever ends is started again; what was already down is started here."""
         was_down = machine.process is None
         if self._mode.empty_disk(machine.name) and was_down:
@@ -201,10 +201,10 @@ class Nemesis(Observer):
 
     # --- applied states
 
-    def _flip(self, machine: Machine) -> None:
+    def _flip(self, machine: SimulatedMachine) -> None:
         self._mode.flip_row(machine.name, self._random)
 
-    def _let_differ(self, machine: Machine) -> None:
+    def _let_differ(self, machine: SimulatedMachine) -> None:
         """An operator looks after it from then on, also when all else is over."""
         if not self._mode.stray(machine.name):
             return
@@ -221,17 +221,17 @@ class Nemesis(Observer):
         pairs = self._cluster.cut(sources, targets, both=both)
         self._after(lambda: self._cluster.heal(pairs))
 
-    def _isolate(self, machine: Machine) -> None:
+    def _isolate(self, machine: SimulatedMachine) -> None:
         self._cut([machine.name], list(self._names))
 
-    def _split(self, machine: Machine) -> None:
+    def _split(self, machine: SimulatedMachine) -> None:
         """Two groups that do not hear of each other; the machine is in the smaller one, or not."""
         others = [name for name in self._names if name != machine.name]
         mates = self._random.sample(others, self._random.randrange(len(others) + 1))
         inside = [machine.name, *sorted(mates)]
         self._cut(inside, [name for name in self._names if name not in inside])
 
-    def _one_way(self, machine: Machine) -> None:
+    def _one_way(self, machine: SimulatedMachine) -> None:
         """The machine is heard and does not hear, or hears and is not heard, by one or by all."""
         others = list(self._names) if self._random.random() < 0.5 else [self._other(machine)]
         if self._random.random() < 0.5:
@@ -239,7 +239,7 @@ class Nemesis(Observer):
         else:
             self._cut(others, [machine.name], both=False)
 
-    def _bridge(self, machine: Machine) -> None:
+    def _bridge(self, machine: SimulatedMachine) -> None:
         """Two groups that do not hear each other, the machine in one of them, and another machine that hears both."""
         others = [name for name in self._names if name != machine.name]
         self._random.shuffle(others)
@@ -247,21 +247,21 @@ class Nemesis(Observer):
         if len(others) > 1:
             self._cut([machine.name, *others[1 : half + 1]], others[half + 1 :])
 
-    def _break(self, machine: Machine) -> None:
+    def _break(self, machine: SimulatedMachine) -> None:
         other = self._other(machine)
         if other == machine.name:
             return
         self._cluster.note("net", f"breaks the connection of {machine.name} and {other}")
         self._cluster.network.disconnect(machine.name, other)
 
-    def _slow_link(self, machine: Machine) -> None:
+    def _slow_link(self, machine: SimulatedMachine) -> None:
         other, network = self._other(machine), self._cluster.network
         factor = self._random.choice((10.0, 50.0))
         self._cluster.note("net", f"is {factor} times as slow from {machine.name} to {other}")
         network.slow(machine.name, other, factor)
         self._after(lambda: network.slow(machine.name, other, 1.0))
 
-    def _slow_network(self, _machine: Machine) -> None:
+    def _slow_network(self, _machine: SimulatedMachine) -> None:
         network = self._cluster.network
         low_s = self._plan.pace_s * self._random.choice((0.02, 0.1, 0.4))
         network.latency_s = (low_s, low_s * 3)
@@ -272,7 +272,7 @@ class Nemesis(Observer):
 
         self._after(fast)
 
-    def _stragglers(self, _machine: Machine) -> None:
+    def _stragglers(self, _machine: SimulatedMachine) -> None:
         network = self._cluster.network
         network.straggler_rate = 0.05
 

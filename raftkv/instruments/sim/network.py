@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from raftkv.instruments.sim.schedule import Event, Schedule
+from raftkv.instruments.sim.schedule import Schedule, ScheduledEvent
 
 FLOOD_COUNT: Final = 20_000
 """Messages that may leave at one moment. A real replica sends a few hundred at most; more is a loop without an end."""
@@ -58,7 +58,7 @@ class _Line:
         self.items: deque[tuple[float, bytes | int]] = deque()
         self.last_due_s = 0.0
         self.size_bytes = 0
-        self.pump: Event | None = None
+        self.pump: ScheduledEvent | None = None
 
     def clear(self) -> None:
         """What is on its way is lost."""

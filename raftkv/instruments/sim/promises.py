@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from raftkv.formats.versions import State, decode_context
+from raftkv.formats.versions import KeyState, decode_context
 
 _READS = ("get", "list")
 
@@ -90,7 +90,7 @@ class Replica(Protocol):
     @property
     def entries(self) -> Mapping[str, Any]: ...
     def owners(self, key: bytes) -> tuple[str, ...]: ...
-    def contents(self) -> dict[bytes, State]: ...
+    def contents(self) -> dict[bytes, KeyState]: ...
 
 
 def check_replicas(replicas: Sequence[Replica]) -> str:
@@ -127,7 +127,7 @@ def _agreement(replicas: Sequence[Replica]) -> str:
     return ""
 
 
-def check_history(asked: Sequence[Asked], final: Mapping[bytes, State], promises: Promises) -> None:
+def check_history(asked: Sequence[Asked], final: Mapping[bytes, KeyState], promises: Promises) -> None:
     """Promises 2 to 5; raises ``AssertionError``."""
     writes = [one for one in asked if one.is_write]
     _check_values(asked, writes, final)
@@ -147,7 +147,7 @@ def check_history(asked: Sequence[Asked], final: Mapping[bytes, State], promises
                 _check_later_wins(safe)
 
 
-def _check_values(asked: Iterable[Asked], writes: Iterable[Asked], final: Mapping[bytes, State]) -> None:
+def _check_values(asked: Iterable[Asked], writes: Iterable[Asked], final: Mapping[bytes, KeyState]) -> None:
     fates = {one.value: one for one in writes if one.value is not None}
     seen = [(value, one.story()) for one in asked for value in one.found]
     for key, state in final.items():
@@ -166,13 +166,13 @@ def _check_stamps(writes: Iterable[Asked]) -> None:
             told[one.stamp] = one
 
 
-def _check_last_kept(safe: Iterable[Asked], final: State | None) -> None:
+def _check_last_kept(safe: Iterable[Asked], final: KeyState | None) -> None:
     newest = (0, "") if final is None else tuple(final.newest)
     for one in safe:
         assert newest >= one.stamp, f"acknowledged and lost, {newest} is newest: {one.story()}"
 
 
-def _check_siblings_kept(writes: Sequence[Asked], safe: Iterable[Asked], final: State | None) -> None:
+def _check_siblings_kept(writes: Sequence[Asked], safe: Iterable[Asked], final: KeyState | None) -> None:
     held = set() if final is None else {tuple(version.stamp) for version in final.versions}
     seen = {} if final is None else dict(final.seen)
     done = [one for one in writes if one.outcome != "failed"]

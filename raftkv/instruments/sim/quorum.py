@@ -18,10 +18,10 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
-from raftkv.formats.versions import State
+from raftkv.formats.versions import KeyState
 from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
-from raftkv.instruments.sim.machines import Machine
+from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.nemesis import StruckMode
 from raftkv.instruments.sim.plan import Plan
@@ -96,7 +96,7 @@ class SimulatedQuorum(QuorumReplica):
         """How many versions repair has brought to it."""
         return self.status().repaired_keys
 
-    def contents(self) -> dict[bytes, State]:
+    def contents(self) -> dict[bytes, KeyState]:
         """All keys and states that it holds durably."""
         return dict(self._store.scan(b"", None))
 
@@ -219,7 +219,7 @@ class QuorumMode(StruckMode):
             machine.keeps = Kept(SimulatedEngine(machine), entries if machine.name in first else ())
             machine.rules = dict(self.rules)
 
-    def make(self, machine: Machine, port: Greeter) -> SimulatedQuorum | Absent:
+    def make(self, machine: SimulatedMachine, port: Greeter) -> SimulatedQuorum | Absent:
         """See ``Mode``."""
         kept: Kept = machine.keeps
         if not kept.configured:
@@ -250,7 +250,7 @@ class QuorumMode(StruckMode):
         replica.name = machine.name
         return replica
 
-    def wall_us(self, machine: Machine) -> int:
+    def wall_us(self, machine: SimulatedMachine) -> int:
         """The machine's wall clock."""
         return int((EPOCH_S + self.cluster.now_s + machine.wall_offset_s) * 1e6)
 
@@ -298,7 +298,7 @@ class QuorumMode(StruckMode):
         machine.keeps = Kept(SimulatedEngine(machine), entries, machine.keeps.losses + 1)
         machine.identity, machine.rules = None, dict(self.rules)
 
-    def copied(self, machine: Machine) -> Kept:
+    def copied(self, machine: SimulatedMachine) -> Kept:
         """See ``MendingMode``."""
         kept: Kept = machine.keeps
         return Kept(kept.engine.copied(), kept.configured, kept.losses)

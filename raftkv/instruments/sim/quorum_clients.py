@@ -28,11 +28,20 @@ from raftkv.core.requests import (
     Request,
     Write,
 )
-from raftkv.core.results import Answer, Membership, Outcome, Page, QuorumWritten, Record, Siblings, StampedAnswer
-from raftkv.formats.versions import State
-from raftkv.instruments.sim.clients import Client, Clients
+from raftkv.core.results import (
+    Answer,
+    KeyPage,
+    KeyRecord,
+    MembersChanged,
+    Outcome,
+    QuorumWritten,
+    Siblings,
+    StampedAnswer,
+)
+from raftkv.formats.versions import KeyState
+from raftkv.instruments.sim.clients import SimulatedClient, SimulatedClients
 from raftkv.instruments.sim.cluster import SimulatedCluster
-from raftkv.instruments.sim.machines import Machine
+from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import Asked, Promises, check_history
 from raftkv.instruments.sim.quorum_plan import QuorumPlan
@@ -48,13 +57,13 @@ _WAIT_S: Final = 0.02
 class _Call:
     """One request under way."""
 
-    def __init__(self, client: Client, asked: list[Asked], request: Request, node: str) -> None:
+    def __init__(self, client: SimulatedClient, asked: list[Asked], request: Request, node: str) -> None:
         self.client, self.asked, self.request, self.node = client, asked, request, node
         self.is_over = False
 
 
-class QuorumClients(Clients):
-    """See ``Clients``; operators are here, too. ``asked`` is the history, in order of invocation."""
+class QuorumClients(SimulatedClients):
+    """See ``SimulatedClients``; operators are here, too. ``asked`` is the history, in order of invocation."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan, quorum: QuorumPlan, mode: QuorumMode) -> None:
         super().__init__(cluster, plan, quorum.actions, dice="quorum clients")
@@ -66,20 +75,20 @@ class QuorumClients(Clients):
         self._keeps_siblings = quorum.settings["conflicts"] == "siblings"
 
     def begin(self, end_s: float) -> None:
-        """See ``Clients``; operators act meanwhile."""
+        """See ``SimulatedClients``; operators act meanwhile."""
         super().begin(end_s)
         if self._quorum.deeds:
             self._operators_rest()
 
     def audit(self) -> None:
-        """See ``Clients``."""
-        auditor = Client(len(self._clients))
+        """See ``SimulatedClients``."""
+        auditor = SimulatedClient(len(self._clients))
         for key in self._keys:
             asked = self._asked(auditor, key, "get")
             self._send(auditor, [asked], self._read(asked), self._random.choice(self._mode.useful()), 10.0)
 
     def probe(self, node: str) -> Pending:
-        """See ``Clients``."""
+        """See ``SimulatedClients``."""
         self._probes_count += 1
         put = Put(key=b"probe %d" % self._probes_count, value=node.encode())
         write = Write(operations=(put,), acks=min(self._quorum.settings["w"], len(self._mode.useful())))
@@ -87,7 +96,7 @@ class QuorumClients(Clients):
 
     def check_end(self) -> None:
         """Judge what clients were told, now that all replicas are level."""
-        final: dict[bytes, State] = {}
+        final: dict[bytes, KeyState] = {}
         for replica in self._mode.replicas():
             final |= replica.contents()
         promises = Promises(
@@ -100,19 +109,19 @@ class QuorumClients(Clients):
 
     # --- ``Observer``
 
-    def ending(self, machine: Machine, *, power: bool) -> None:  # noqa: ARG002
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:  # noqa: ARG002
         """See ``Observer``: a process that ends breaks its clients' connections."""
         for call in [call for call in self._calls.values() if call.node == machine.name]:
             self._over(call)
 
     # --- asking
 
-    def _ask(self, client: Client, kind: str) -> None:
+    def _ask(self, client: SimulatedClient, kind: str) -> None:
         asked, request = self._request(client, kind)
         node = self._random.choice(self._mode.members())
         self._send(client, asked, request, node, self._random.uniform(*self._plan.timeout_s))
 
-    def _request(self, client: Client, kind: str) -> tuple[list[Asked], Request]:
+    def _request(self, client: SimulatedClient, kind: str) -> tuple[list[Asked], Request]:
         key = self._random.choice(self._keys)
         if kind == "get":
             asked = self._asked(client, key, kind)
@@ -139,7 +148,7 @@ class QuorumClients(Clients):
             operations=operations, acks=first.w, placing=Placing(n=first.n, sloppy=sloppy, context=context)
         )
 
-    def _asked(self, client: Client, key: bytes, kind: str) -> Asked:
+    def _asked(self, client: SimulatedClient, key: bytes, kind: str) -> Asked:
         n, r, w = self._random.choice(self._quorum.sizes)
         asked = Asked(client=client.number, key=key, kind=kind, n=n, r=r, w=w, invoked_s=self._cluster.now_s)
         asked.is_strict = self._random.random() < self._quorum.strict
@@ -152,7 +161,7 @@ class QuorumClients(Clients):
         placing = Placing(n=asked.n, sloppy=sloppy)
         return Read(query=Get(key=asked.key), consistency=Consistency.EVENTUAL, r=asked.r, placing=placing)
 
-    def _send(self, client: Client, asked: list[Asked], request: Request, node: str, timeout_s: float) -> None:
+    def _send(self, client: SimulatedClient, asked: list[Asked], request: Request, node: str, timeout_s: float) -> None:
         call = _Call(client, asked, request, node)
         for one in asked:
             one.node = node
@@ -191,15 +200,15 @@ class QuorumClients(Clients):
             one.note = repr(outcome)[:300]
         self._over(call)
 
-    def _read_answered(self, client: Client, asked: Asked, answer: Answer) -> None:
+    def _read_answered(self, client: SimulatedClient, asked: Asked, answer: Answer) -> None:
         asked.outcome, asked.replicas = "ok", answer.replicas
         node, asked.context = (answer.node, answer.context) if isinstance(answer, StampedAnswer) else ("", b"")
         asked.stamp = (answer.revision, node)
         content = answer.content
-        records: tuple[Record, ...] = ()
-        if isinstance(content, Record):
+        records: tuple[KeyRecord, ...] = ()
+        if isinstance(content, KeyRecord):
             records = (content,)
-        elif isinstance(content, Siblings | Page):
+        elif isinstance(content, Siblings | KeyPage):
             records = content.records
         asked.found = tuple(record.value for record in records)
         if asked.kind == "get":
@@ -260,7 +269,7 @@ class QuorumClients(Clients):
         if isinstance(outcome, Refused):
             return
         self.events[deed] += 1
-        if isinstance(request, AddMember) and isinstance(outcome, Membership):
+        if isinstance(request, AddMember) and isinstance(outcome, MembersChanged):
             entries = tuple(
                 Entry(one.id, one.http, one.peer, phase=Phase.JOINING if one.id == request.id else Phase.UP)
                 for one in outcome.members

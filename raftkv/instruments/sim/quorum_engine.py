@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from raftkv.instruments.sim.disk import UNLIMITED
-from raftkv.instruments.sim.machines import Machine
+from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.quorum.data.rows import TABLES
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.memory import MemoryEngine
@@ -22,7 +22,7 @@ class SimulatedEngine(MemoryEngine):
     write-ahead log whose last record was written but not synced.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: SimulatedMachine) -> None:
         super().__init__(TABLES)
         self._machine = machine
         self._doubtful: dict[tuple[bytes, bytes], bytes | None] = {}

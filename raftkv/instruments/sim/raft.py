@@ -26,7 +26,7 @@ from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.invariants import Invariants
-from raftkv.instruments.sim.machines import Machine, Observer
+from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
 from raftkv.instruments.sim.raft_clients import PROBE, RaftClients
@@ -108,13 +108,13 @@ class RaftMode(Observer):
         self.invariants.watch(cluster)
         cluster.observers.append(self)
 
-    def ending(self, machine: Machine, *, power: bool) -> None:
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``Observer``: of the applied state, what was committed outlives the process, but not the power."""
         if isinstance(machine.process, SimulatedReplica) and not power:
             tables = machine.process.committed_tables
             machine.keeps.kept_state = None if tables is None or tables.distrusted else tables
 
-    def make(self, machine: Machine, port: Greeter) -> SimulatedReplica:
+    def make(self, machine: SimulatedMachine, port: Greeter) -> SimulatedReplica:
         """See ``Mode``."""
         if _identity(machine).standing is Standing.DISCARDING:
             machine.disk, machine.keeps = VirtualDisk(), None
@@ -154,7 +154,7 @@ class RaftMode(Observer):
         replica.bound_outboxes()
         return replica
 
-    def _settings_of(self, machine: Machine) -> ReplicaSettings:
+    def _settings_of(self, machine: SimulatedMachine) -> ReplicaSettings:
         """As its configuration says, which may have other rules."""
         rules = {name.removeprefix("raft."): rule for name, rule in machine.rules.items() if name in self.rules}
         return msgspec.structs.replace(self._settings, node_id=machine.name, reads=machine.reads, **rules)
@@ -231,7 +231,7 @@ class RaftMode(Observer):
                 self._cluster.note(machine.name, "is told to repair itself")
                 machine.submit(Repair(), 1.0)
 
-    def copied(self, machine: Machine) -> MemorySnapshots | None:
+    def copied(self, machine: SimulatedMachine) -> MemorySnapshots | None:
         """See ``MendingMode``: the applied state is a cache, which is made anew."""
         return None if machine.keeps is None else machine.keeps.copied()
 
@@ -351,7 +351,7 @@ def flip_row(replica: SimulatedReplica, table: bytes, key: bytes) -> bool:
     return True
 
 
-def _identity(machine: Machine) -> Identity:
+def _identity(machine: SimulatedMachine) -> Identity:
     assert machine.identity is not None
     return machine.identity
 

@@ -14,12 +14,12 @@ from raftkv.core.errors import Refused, Unknown
 from raftkv.core.identity import STOPPED
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import ABSENT, ANY, MAJORITY, Barrier, Consistency, Delete, Get, Put, Read, Request, Write
-from raftkv.core.results import Answer, DeleteDone, Mismatch, Missing, Outcome, PutDone, Ready, Record, Written
-from raftkv.instruments.sim.clients import FAILED, OK, UNKNOWN, Client, Clients, Seen
+from raftkv.core.results import Answer, DeleteDone, KeyRecord, Mismatch, Missing, Outcome, PutDone, Ready, Written
+from raftkv.instruments.sim.clients import FAILED, OK, UNKNOWN, Seen, SimulatedClient, SimulatedClients
 from raftkv.instruments.sim.cluster import SimulatedCluster
-from raftkv.instruments.sim.machines import Machine, Process
+from raftkv.instruments.sim.machines import Process, SimulatedMachine
 from raftkv.instruments.sim.plan import Plan
-from raftkv.instruments.sim.schedule import Event
+from raftkv.instruments.sim.schedule import ScheduledEvent
 
 PROBE: Final = b"probe"
 """The key that ``probe`` writes."""
@@ -35,29 +35,29 @@ _LOST: Final = Unknown(detail="the connection broke")
 class _Call:
     """One request under way."""
 
-    def __init__(self, client: Client, seen: Seen, request: Request, timeout_s: float) -> None:
+    def __init__(self, client: SimulatedClient, seen: Seen, request: Request, timeout_s: float) -> None:
         self.client, self.seen, self.request, self.timeout_s = client, seen, request, timeout_s
         self.attempts_left: float = 0
         self.may_have_happened = False
         self.is_over = False
         self.node = ""
         self.number = 0
-        self.impatience: Event | None = None
+        self.impatience: ScheduledEvent | None = None
 
 
 class _ShowsState(Protocol):
     """A replica of raft mode, whose front-end reads the applied state itself."""
 
-    def shown(self, key: bytes) -> Record | None: ...
+    def shown(self, key: bytes) -> KeyRecord | None: ...
 
 
-def _shown(process: Process, key: bytes) -> Record | None:
+def _shown(process: Process, key: bytes) -> KeyRecord | None:
     """What a front-end finds under ``key``."""
     return cast("_ShowsState", process).shown(key)
 
 
-class RaftClients(Clients):
-    """See ``Clients``."""
+class RaftClients(SimulatedClients):
+    """See ``SimulatedClients``."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan) -> None:
         super().__init__(cluster, plan, plan.actions, dice="clients")
@@ -65,43 +65,43 @@ class RaftClients(Clients):
         self._parked: dict[str, list[tuple[_Call, int]]] = {}
 
     def begin(self, end_s: float) -> None:
-        """See ``Clients``: each begins with a node that it mostly asks."""
+        """See ``SimulatedClients``: each begins with a node that it mostly asks."""
         self._end_s = end_s
         for client in self._clients:
             client.home = self._random.choice(self._names)
             self._rest(client)
 
     def audit(self) -> None:
-        """See ``Clients``: it asks until it is told."""
-        auditor = Client(len(self._clients))
+        """See ``SimulatedClients``: it asks until it is told."""
+        auditor = SimulatedClient(len(self._clients))
         for key in self._keys:
             self._call(auditor, key, "get", timeout_s=10 * self._plan.pace_s, attempts=float("inf"))
 
     def probe(self, node: str) -> Pending:
-        """See ``Clients``."""
+        """See ``SimulatedClients``."""
         write = Write(operations=(Put(key=PROBE, value=node.encode()),))
         return self._cluster.machines[node].submit(write, 4 * self._plan.pace_s)
 
     # --- ``Observer``: a process that ends breaks its clients' connections
 
-    def ending(self, machine: Machine, *, power: bool) -> None:
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``Observer``; without power nobody says anything."""
         if not power:
             for call in [call for call in self._calls.values() if call.node == machine.name]:
                 self._later(call, _LOST)
 
-    def resumed(self, machine: Machine) -> None:
+    def resumed(self, machine: SimulatedMachine) -> None:
         """See ``Observer``: it reads what waits in its sockets before it does anything else."""
         for call, number in self._parked.pop(machine.name, []):
             self._arrive(call, number)
 
     # --- asking
 
-    def _ask(self, client: Client, kind: str) -> None:
+    def _ask(self, client: SimulatedClient, kind: str) -> None:
         timeout_s = self._random.uniform(*self._plan.timeout_s)
         self._call(client, self._random.choice(self._keys), kind, timeout_s=timeout_s, attempts=ATTEMPTS_COUNT)
 
-    def _call(self, client: Client, key: bytes, kind: str, *, timeout_s: float, attempts: float) -> None:
+    def _call(self, client: SimulatedClient, key: bytes, kind: str, *, timeout_s: float, attempts: float) -> None:
         seen = Seen(client=client.number, key=key, kind="get", invoked_s=self._cluster.now_s)
         request = self._request(client, seen, kind)
         call = _Call(client, seen, request, timeout_s)
@@ -110,7 +110,7 @@ class RaftClients(Clients):
             self.seen.append(seen)
         self._attempt(call)
 
-    def _request(self, client: Client, seen: Seen, kind: str) -> Request:
+    def _request(self, client: SimulatedClient, seen: Seen, kind: str) -> Request:
         """What to ask for, and its note in ``seen``."""
         seen.note = kind
         match kind:
@@ -127,7 +127,7 @@ class RaftClients(Clients):
                 return self._put_request(client, seen, kind)
         return self._compare_request(client, seen, kind)
 
-    def _put_request(self, client: Client, seen: Seen, kind: str) -> Request:
+    def _put_request(self, client: SimulatedClient, seen: Seen, kind: str) -> Request:
         seen.kind, seen.value = "put", self._value(client)
         ttl_ms = 0
         if kind == "passing put":
@@ -137,7 +137,7 @@ class RaftClients(Clients):
         name = seen.value[:20].decode() if kind == "put once" else None
         return Write(operations=(put,), acks=acks, idempotency_key=name)
 
-    def _compare_request(self, client: Client, seen: Seen, kind: str) -> Request:
+    def _compare_request(self, client: SimulatedClient, seen: Seen, kind: str) -> Request:
         """A conditional write: on absence, on presence, or on the last value known, which has this revision."""
         seen.kind, name = "compare", None
         if kind == "create":
@@ -186,7 +186,7 @@ class RaftClients(Clients):
             pending.when_done(lambda outcome: self._answer(call, number, machine, outcome, lives))
             self._expect_outcome(machine, pending, call.timeout_s)
 
-    def _expect_outcome(self, machine: Machine, pending: Pending, timeout_s: float) -> None:
+    def _expect_outcome(self, machine: SimulatedMachine, pending: Pending, timeout_s: float) -> None:
         """A process that runs all the time gives every request an outcome by its deadline, or moments later."""
         process, grace_s = machine.process, GRACE_PACES * self._plan.pace_s
 
@@ -196,7 +196,9 @@ class RaftClients(Clients):
 
         self._cluster.schedule.after(timeout_s / machine.rate + grace_s, check)
 
-    def _answer(self, call: _Call, number: int, machine: Machine, outcome: Outcome, lives: dict[str, int]) -> None:
+    def _answer(
+        self, call: _Call, number: int, machine: SimulatedMachine, outcome: Outcome, lives: dict[str, int]
+    ) -> None:
         """A node has an answer; after a barrier its front-end reads what is committed."""
         content = None
         if isinstance(outcome, Answer | Ready) and machine.identity is not None:
@@ -221,7 +223,7 @@ class RaftClients(Clients):
         number = call.number
         self._cluster.schedule.after(self._random.random() * _HOP_S, lambda: self._told(call, number, outcome))
 
-    def _told(self, call: _Call, number: int, outcome: Outcome | None, content: Record | None = None) -> None:
+    def _told(self, call: _Call, number: int, outcome: Outcome | None, content: KeyRecord | None = None) -> None:
         """The client hears of it; ``None`` for an outcome: nobody was there."""
         if call.is_over or call.number != number:
             return
@@ -246,7 +248,7 @@ class RaftClients(Clients):
 
     # --- what came of it
 
-    def _finish(self, call: _Call, outcome: Outcome | None, content: Record | None) -> None:
+    def _finish(self, call: _Call, outcome: Outcome | None, content: KeyRecord | None) -> None:
         call.is_over = True
         seen, client = call.seen, call.client
         seen.returned_s = self._cluster.now_s
@@ -254,8 +256,8 @@ class RaftClients(Clients):
             seen.outcome = UNKNOWN if call.may_have_happened else FAILED
             seen.note += "" if outcome is None else f": {outcome.code}"
         elif isinstance(outcome, Answer):
-            assert isinstance(outcome.content, Record | Missing)
-            self._found(client, seen, outcome.content if isinstance(outcome.content, Record) else None)
+            assert isinstance(outcome.content, KeyRecord | Missing)
+            self._found(client, seen, outcome.content if isinstance(outcome.content, KeyRecord) else None)
         elif isinstance(outcome, Ready):
             self._found(client, seen, content)
         else:
@@ -264,13 +266,13 @@ class RaftClients(Clients):
         self._note(client.number, seen.kind, seen.outcome, self._story(seen))
         self._rest(client)
 
-    def _found(self, client: Client, seen: Seen, record: Record | None) -> None:
+    def _found(self, client: SimulatedClient, seen: Seen, record: KeyRecord | None) -> None:
         seen.outcome = OK
         if record is not None:
             seen.result = record.value
             client.known[seen.key] = (record.value, record.mod_revision)
 
-    def _written(self, client: Client, seen: Seen, written: Written) -> None:
+    def _written(self, client: SimulatedClient, seen: Seen, written: Written) -> None:
         if not written.committed:
             return  # the leader alone has it: it may be lost, and so it is unknown
         (result,) = written.results

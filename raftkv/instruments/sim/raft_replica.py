@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raftkv.core.results import Record
+from raftkv.core.results import KeyRecord
 from raftkv.formats import layout
 from raftkv.formats.raft_messages import Message
 from raftkv.instruments.sim.network import FLOOD_COUNT
@@ -39,7 +39,7 @@ class SimulatedReplica(RaftReplica):
         assert isinstance(self.parts.applied.state.tables, ShownTables)
         return self.parts.applied.state.tables
 
-    def shown(self, key: bytes) -> Record | None:
+    def shown(self, key: bytes) -> KeyRecord | None:
         """What a front-end that reads the applied state itself finds under ``key``."""
         row = self.tables.shown.get(key)
         return None if row is None else layout.unpack_record(key, row)

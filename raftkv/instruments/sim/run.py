@@ -20,9 +20,9 @@ import structlog
 from raftkv.core.results import Written
 from raftkv.instruments.sim import plan as plans
 from raftkv.instruments.sim import quorum, raft
-from raftkv.instruments.sim.clients import Clients, Seen
+from raftkv.instruments.sim.clients import Seen, SimulatedClients
 from raftkv.instruments.sim.cluster import Mode, SimulatedCluster
-from raftkv.instruments.sim.nemesis import Nemesis, StruckMode
+from raftkv.instruments.sim.nemesis import SimulatedNemesis, StruckMode
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.transcript import Transcript
 
@@ -38,7 +38,7 @@ HEALING_S: Final = 12.0
 class SimulatedMode(Mode, StruckMode, Protocol):
     """A mode as a whole run needs it."""
 
-    def clients(self, cluster: SimulatedCluster, plan: Plan) -> Clients:
+    def clients(self, cluster: SimulatedCluster, plan: Plan) -> SimulatedClients:
         """Those who ask, and judge what they are told."""
 
     def useful(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class SimulatedMode(Mode, StruckMode, Protocol):
 MODES: Final[dict[str, Callable[[Plan], SimulatedMode]]] = {"raft": raft.drawn, "quorum": quorum.drawn}
 
 
-class Run(msgspec.Struct, kw_only=True):
+class SimulatedRun(msgspec.Struct, kw_only=True):
     """What came of one seed. ``failure`` is empty when nothing was broken, as far as it can be told from inside."""
 
     seed: int
@@ -74,7 +74,7 @@ class Run(msgspec.Struct, kw_only=True):
     lines: list[str]
 
 
-def simulate(seed: int, *, mode: str = "raft", keep_transcript: bool = False) -> Run:
+def simulate(seed: int, *, mode: str = "raft", keep_transcript: bool = False) -> SimulatedRun:
     """Run ``seed``."""
     plan = plans.draw(seed)
     transcript = Transcript(keep=keep_transcript)
@@ -83,7 +83,7 @@ def simulate(seed: int, *, mode: str = "raft", keep_transcript: bool = False) ->
         run = _Simulation(plan, MODES[mode](plan), transcript)
         failure = run.play()
     cluster = run.cluster
-    return Run(
+    return SimulatedRun(
         seed=seed,
         seen=run.clients.seen,
         failure=failure,
@@ -122,7 +122,7 @@ class _Simulation:
             begins=False,
         )
         self.clients = mode.clients(self.cluster, plan)
-        self.nemesis = Nemesis(self.cluster, plan, mode)
+        self.nemesis = SimulatedNemesis(self.cluster, plan, mode)
 
     def play(self) -> str:
         """Do everything; returns what was broken, in words, or nothing."""

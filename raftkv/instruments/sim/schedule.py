@@ -12,7 +12,7 @@ from collections.abc import Callable
 Action = Callable[[], None]
 
 
-class Event:
+class ScheduledEvent:
     """Something that is to happen; ``cancel`` it and it will not."""
 
     __slots__ = ("action", "due_s")
@@ -32,17 +32,17 @@ class Schedule:
     def __init__(self, start_s: float = 0.0) -> None:
         self.now_s = start_s
         self.done_count = 0
-        self._queue: list[tuple[float, int, Event]] = []
+        self._queue: list[tuple[float, int, ScheduledEvent]] = []
         self._number = 0
 
-    def at(self, due_s: float, action: Action) -> Event:
+    def at(self, due_s: float, action: Action) -> ScheduledEvent:
         """Let ``action`` happen at ``due_s``, or now if that is past."""
-        event = Event(max(due_s, self.now_s), action)
+        event = ScheduledEvent(max(due_s, self.now_s), action)
         self._number += 1
         heapq.heappush(self._queue, (event.due_s, self._number, event))
         return event
 
-    def after(self, delay_s: float, action: Action) -> Event:
+    def after(self, delay_s: float, action: Action) -> ScheduledEvent:
         """Let ``action`` happen ``delay_s`` from now."""
         return self.at(self.now_s + delay_s, action)
 

@@ -18,11 +18,11 @@ from typing import Final, NamedTuple
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import AS_CONFIGURED, Consistency, Delete, Get, List, Placing, Put, Read, Write
-from raftkv.core.results import Answer, Missing, Record, Siblings, StampedAnswer
+from raftkv.core.results import Answer, KeyRecord, Missing, Siblings, StampedAnswer
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import Dispatch, Group
 from raftkv.quorum.coordination.running_reads import RunningPage, RunningRead
-from raftkv.quorum.coordination.running_writes import FIRST, Attempt, RunningEvent, RunningWrites, Wanted
+from raftkv.quorum.coordination.running_writes import FIRST, RunningEvent, RunningWrites, Wanted, WriteAttempt
 from raftkv.quorum.membership.placement import Replicas
 from raftkv.quorum.messages import ROWS_PER_STORE, Unsettled
 from raftkv.quorum.settings import PAGE_BYTES
@@ -41,7 +41,7 @@ class _Kind(NamedTuple):
     makes_room: bool
     """A full disk takes deletions, and what else travels with them must not keep it from that."""
 
-    attempt: Attempt
+    attempt: WriteAttempt
 
 
 class Coordination:
@@ -49,7 +49,7 @@ class Coordination:
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
-        self._gathered: list[tuple[Group, int, Attempt]] = []
+        self._gathered: list[tuple[Group, int, WriteAttempt]] = []
 
     @property
     def size(self) -> int:
@@ -149,7 +149,7 @@ class Coordination:
         if following:
             self._gathered.append((group, following.popleft(), FIRST))
 
-    def _try_again(self, wanted: Wanted, attempt: Attempt) -> None:
+    def _try_again(self, wanted: Wanted, attempt: WriteAttempt) -> None:
         self._gathered.append((wanted.group, wanted.position, attempt))
 
     def _begin_writes(self, kind: _Kind, writes: list[Wanted]) -> None:
@@ -221,5 +221,5 @@ def _tell_read(group: Group, position: int, answer: Answer) -> None:
     content = answer.content
     if isinstance(content, Siblings):
         content = content.records[-1]
-    assert isinstance(content, Record | Missing)
+    assert isinstance(content, KeyRecord | Missing)
     group.read(position, content)

@@ -15,7 +15,7 @@ from raftkv.core.errors import Refused, Unknown, of_read
 from raftkv.core.pages import ANSWER_BYTES, size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Write, is_read
-from raftkv.core.results import Missing, OperationResult, QuorumWritten, Record, Withheld
+from raftkv.core.results import KeyRecord, Missing, OperationResult, QuorumWritten, Withheld
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.targets import Target
 from raftkv.quorum.data.versions import Conflicts, HybridClock
@@ -110,12 +110,12 @@ class Dispatch:
 
     def keep_hints(self, node: str, rows: Rows) -> None:
         """Nobody can stand in for ``node``: this node remembers the writes for it, beside what counts towards W."""
-        self.outbox.post(self.settings.node_id, messages.Store(NO_ANSWER, rows, node))
+        self.outbox.post(self.settings.node_id, messages.StoreRows(NO_ANSWER, rows, node))
 
     def repair(self, targets: tuple[Target, ...], key: bytes, state: bytes) -> None:
         """Let ``targets`` have ``state``; nobody waits for it (Dynamo, section 5: read repair)."""
         for target in targets:
-            self.outbox.post(target.node, messages.Store(NO_ANSWER, ((key, state),)))
+            self.outbox.post(target.node, messages.StoreRows(NO_ANSWER, ((key, state),)))
 
 
 class _Watch:
@@ -208,9 +208,9 @@ class Group:
         self._revision = max(self._revision, counter)
         self._settle(position, result)
 
-    def read(self, position: int, result: Record | Missing) -> None:
+    def read(self, position: int, result: KeyRecord | Missing) -> None:
         """A read is done; one that the answer has no room for is withheld, and what it read let go."""
-        if isinstance(result, Record):
+        if isinstance(result, KeyRecord):
             if self.is_full:
                 self.withhold(position)
                 return
@@ -250,7 +250,7 @@ class Group:
                 refusals.append(result)
             else:
                 results.append(result)
-        if refusals and all(isinstance(result, Record | Missing | Withheld) for result in results):
+        if refusals and all(isinstance(result, KeyRecord | Missing | Withheld) for result in results):
             return refusals[0]
         if refusals:
             detail = f"{len(refusals)} of {len(self._results)} operations were refused, the others were applied"

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raftkv.core.errors import Code, Refused
-from raftkv.formats.versions import State
+from raftkv.formats.versions import KeyState
 
-Row = tuple[bytes, State]
+Row = tuple[bytes, KeyState]
 
 
 class PageCoordinator:
@@ -20,12 +20,12 @@ class PageCoordinator:
 
     __slots__ = ("_allowed", "_join", "_lost", "_nodes", "_rows", "answered", "horizon")
 
-    def __init__(self, nodes: Sequence[str], *, allowed: int, join: Callable[[State, State], State]) -> None:
+    def __init__(self, nodes: Sequence[str], *, allowed: int, join: Callable[[KeyState, KeyState], KeyState]) -> None:
         self._nodes = tuple(nodes)
         self._allowed = allowed
         self._join = join
         self._lost: set[str] = set()
-        self._rows: dict[bytes, State] = {}
+        self._rows: dict[bytes, KeyState] = {}
         self.answered: set[str] = set()
         self.horizon: bytes | None = None
         """The last key up to which all answers reach; ``None`` when they reach to the end."""

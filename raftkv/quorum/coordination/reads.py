@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raftkv.core.errors import Code, Refused
-from raftkv.formats.versions import State
+from raftkv.formats.versions import KeyState
 from raftkv.quorum.coordination.targets import Target, Targets
 
-Join = Callable[[State, State], State]
+Join = Callable[[KeyState, KeyState], KeyState]
 
 
 class ReadCoordinator:
@@ -26,8 +26,8 @@ class ReadCoordinator:
         self._join = join
         self._silent: set[str] = set()
         self._lost: set[str] = set()
-        self.answers: dict[str, State | None] = {}
-        self.joined: State | None = None
+        self.answers: dict[str, KeyState | None] = {}
+        self.joined: KeyState | None = None
 
     @property
     def is_hopeless(self) -> bool:
@@ -49,7 +49,7 @@ class ReadCoordinator:
         assert not self.is_hopeless
         return tuple(self._targets.asked.values())
 
-    def add(self, node: str, state: State | None) -> bool:
+    def add(self, node: str, state: KeyState | None) -> bool:
         """``node`` holds ``state``; is this the answer that makes the response?"""
         if node not in self._targets.asked or node in self.answers:
             return False

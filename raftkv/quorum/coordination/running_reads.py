@@ -11,7 +11,7 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
 from raftkv.core.results import Answer, Missing, Siblings, StampedAnswer, StampedRecord
 from raftkv.formats.peers import MalformedMessageError
-from raftkv.formats.versions import State, Version, decode_state, encode_context, encode_state
+from raftkv.formats.versions import KeyState, Version, decode_state, encode_context, encode_state
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, Dispatch
 from raftkv.quorum.coordination.pages import PageCoordinator
@@ -35,7 +35,7 @@ def record_of(key: bytes, version: Version, *, with_value: bool = True) -> Stamp
     )
 
 
-def shown_of(rows: Iterable[tuple[bytes, State]], now_ms: int, *, keys_only: bool) -> Iterator[StampedRecord]:
+def shown_of(rows: Iterable[tuple[bytes, KeyState]], now_ms: int, *, keys_only: bool) -> Iterator[StampedRecord]:
     """What a list shows of ``rows``: of each key the newest value that is visible."""
     for key, state in rows:
         versions = visible(state, now_ms)
@@ -44,7 +44,7 @@ def shown_of(rows: Iterable[tuple[bytes, State]], now_ms: int, *, keys_only: boo
 
 
 def answer_of(
-    key: bytes, state: State | None, now_ms: int, *, consistency: Consistency, replicas: tuple[str, ...]
+    key: bytes, state: KeyState | None, now_ms: int, *, consistency: Consistency, replicas: tuple[str, ...]
 ) -> Answer:
     """What a client is told of ``state``."""
     if state is None:

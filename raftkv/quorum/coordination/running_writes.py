@@ -23,7 +23,7 @@ from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, SILENT, Dispatch, Group
 from raftkv.quorum.coordination.targets import Target, Targets
 from raftkv.quorum.coordination.writes import WriteCoordinator
-from raftkv.quorum.messages import Declined, Event, EventDone, Rows, Store, StoreDone
+from raftkv.quorum.messages import EventDone, QuestionDeclined, Rows, StoreDone, StoreRows, WriteEvent
 
 
 class Wanted(NamedTuple):
@@ -34,7 +34,7 @@ class Wanted(NamedTuple):
     position: int
 
 
-class Attempt(NamedTuple):
+class WriteAttempt(NamedTuple):
     """Which attempt at a write it is. ``without``: nodes that hold a version which no write may pass.
 
     ``made`` is the counter and state of the attempt before, where the same version is to reach other replicas.
@@ -45,7 +45,7 @@ class Attempt(NamedTuple):
     is_stamped_again: bool = False
 
 
-FIRST = Attempt()
+FIRST = WriteAttempt()
 
 OVERTAKEN: Final = Unknown(
     detail="a write with a later stamp has replaced this one, which may have been seen before; if it is to stand, "
@@ -56,7 +56,7 @@ OVERTAKEN: Final = Unknown(
 class TryAgain(Protocol):
     """Takes writes that are to be made once more."""
 
-    def __call__(self, wanted: Wanted, attempt: Attempt) -> None:
+    def __call__(self, wanted: Wanted, attempt: WriteAttempt) -> None:
         """``wanted`` is to be made by ``attempt``."""
 
 
@@ -74,7 +74,7 @@ class _Spreading:
     """What both kinds of write share: states on their way to the replicas."""
 
     def __init__(
-        self, dispatch: Dispatch, wanted: Iterable[Wanted], targets: Targets, *, needed: int, attempt: Attempt
+        self, dispatch: Dispatch, wanted: Iterable[Wanted], targets: Targets, *, needed: int, attempt: WriteAttempt
     ) -> None:
         self._dispatch = dispatch
         self._wanted: dict[int, Wanted] = dict(enumerate(wanted))
@@ -103,8 +103,8 @@ class _Spreading:
         else:
             self._dispatch.end(self._id)
 
-    def _store(self, target: Target) -> Store:
-        return Store(self._id, self._rows, target.stands_for)
+    def _store(self, target: Target) -> StoreRows:
+        return StoreRows(self._id, self._rows, target.stands_for)
 
     def _take_place(self, node: str, substitute: Target | None) -> None:
         """``substitute`` is asked in place of ``node``; without one, this node owes it the hints."""
@@ -194,7 +194,7 @@ class RunningWrites(_Spreading):
         targets: Targets,
         *,
         needed: int,
-        attempt: Attempt,
+        attempt: WriteAttempt,
         try_again: TryAgain,
     ) -> None:
         """``try_again`` takes those that this attempt cannot finish."""
@@ -215,7 +215,7 @@ class RunningWrites(_Spreading):
 
     def answered(self, node: str, answer: messages.Answer) -> None:
         """See ``Running``."""
-        if isinstance(answer, Declined):
+        if isinstance(answer, QuestionDeclined):
             self._declined(node, refused_by(answer.refusal))
             self._settle_overtaken()
         elif isinstance(answer, StoreDone):
@@ -321,7 +321,7 @@ class RunningEvent(_Spreading):
         if not self._rows:
             if node == self._origin:  # nobody else was asked yet
                 self._origin_answered(answer)
-        elif isinstance(answer, Declined):
+        elif isinstance(answer, QuestionDeclined):
             self._declined(node, refused_by(answer.refusal))
         elif isinstance(answer, StoreDone):
             # A newer stamp at a replica is a sibling here, and no reason to write again.
@@ -329,7 +329,7 @@ class RunningEvent(_Spreading):
             self._counted(node, answer.replaced)
 
     def _origin_answered(self, answer: messages.Answer) -> None:
-        if isinstance(answer, Declined):
+        if isinstance(answer, QuestionDeclined):
             self._origin_declined(refused_by(answer.refusal))
         elif isinstance(answer, EventDone):
             self._author, self._counters = answer.node, (answer.counter,)
@@ -379,7 +379,7 @@ class RunningEvent(_Spreading):
         waiting, here = self._coordinator.waiting, self._dispatch.settings.node_id
         self._origin = here if here in waiting else waiting[0]
         operation = self._operation
-        event = Event(
+        event = WriteEvent(
             self._id,
             operation.key,
             value_of(operation),

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from raftkv.core.errors import Code, Refused
-from raftkv.formats.versions import MalformedStateError, Seen, Stamp, State
+from raftkv.formats.versions import KeyState, MalformedStateError, Seen, Stamp
 from raftkv.quorum.data.store import Joined, Store
 from raftkv.quorum.data.versions import HybridClock
 from raftkv.quorum.settings import DISK_FULL, QuorumSettings
 
 
-class Room(Protocol):
+class TakesStates(Protocol):
     """Knows how full the disk is."""
 
     def takes(self, *, makes_room: bool) -> bool:
@@ -27,18 +27,18 @@ class Room(Protocol):
 class Intake:
     """Stages states that come from elsewhere, or says why not."""
 
-    def __init__(self, settings: QuorumSettings, *, store: Store, clock: HybridClock, room: Room) -> None:
+    def __init__(self, settings: QuorumSettings, *, store: Store, clock: HybridClock, room: TakesStates) -> None:
         self._settings = settings
         self._store = store
         self._clock = clock
         self._room = room
 
-    def take(self, key: bytes, state: State) -> Joined | Refused:
+    def take(self, key: bytes, state: KeyState) -> Joined | Refused:
         """Join ``state`` into what this node holds of ``key``."""
         refusal = self._look_at(state.newest, makes_room=_is_deletion(state))
         return self._store.stage(key, state) if refusal is None else refusal
 
-    def take_rows(self, rows: Sequence[tuple[bytes, State]], stands_for: str) -> list[Joined] | Refused:
+    def take_rows(self, rows: Sequence[tuple[bytes, KeyState]], stands_for: str) -> list[Joined] | Refused:
         """Join all states of ``rows``, or none; into the hints kept for ``stands_for`` if that is not empty.
 
         Raises ``MalformedStateError`` for several that may not be taken together.
@@ -83,5 +83,5 @@ class Intake:
         return None
 
 
-def _is_deletion(state: State) -> bool:
+def _is_deletion(state: KeyState) -> bool:
     return all(version.value is None for version in state.versions)

@@ -22,12 +22,12 @@ from typing import Final
 
 import msgspec
 
-from raftkv.formats.versions import MAX_VERSIONS, MalformedStateError, Seen, State, Version, decode_state
+from raftkv.formats.versions import MAX_VERSIONS, KeyState, MalformedStateError, Seen, Version, decode_state
 from raftkv.quorum.data.fingerprint import FINGERPRINT_BYTES, fingerprint
 from raftkv.quorum.data.versions import Conflicts
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.overlay import Overlay
-from raftkv.storage.engines.port import Engine
+from raftkv.storage.engines.port import StorageEngine
 
 DATA: Final = b"data"
 ORDER: Final = b"order"
@@ -49,7 +49,7 @@ OrderKey = bytes
 class Held(msgspec.Struct, frozen=True, gc=False):
     """A row of ``data`` or ``hints``. ``actor`` writes on it; empty when nobody has yet."""
 
-    state: State
+    state: KeyState
     actor: str = ""
 
 
@@ -101,10 +101,10 @@ def decode_held(data: bytes) -> Held:
         row: _HeldRow = _decode_row(data)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _undecodable(error) from None
-    return Held(State(row.versions, row.seen), row.actor)
+    return Held(KeyState(row.versions, row.seen), row.actor)
 
 
-def decode_own(data: bytes) -> State:
+def decode_own(data: bytes) -> KeyState:
     """Read the state of a row; raises ``DiskError``."""
     try:
         return decode_state(data)
@@ -112,7 +112,7 @@ def decode_own(data: bytes) -> State:
         raise _undecodable(error) from None
 
 
-def mark_of(state: State, encoded: bytes) -> bytes:
+def mark_of(state: KeyState, encoded: bytes) -> bytes:
     """What stands for ``state`` where states are compared: equal for equal ones, different for different ones."""
     mark = fingerprint(encoded)
     for version in state.versions:
@@ -133,7 +133,7 @@ def _undecodable(error: Exception) -> DiskError:
 class StagedTable(Overlay[Held]):
     """What a turn has staged in ``data`` or ``hints``, over what is committed."""
 
-    def __init__(self, engine: Engine, table: bytes, conflicts: Conflicts, max_row_bytes: int) -> None:
+    def __init__(self, engine: StorageEngine, table: bytes, conflicts: Conflicts, max_row_bytes: int) -> None:
         super().__init__()
         self._engine = engine
         self._table = table
@@ -152,7 +152,7 @@ class StagedTable(Overlay[Held]):
         """What the commit will leave in ``row``, as far as it is known now."""
         return self.rows[row] if row in self.rows else self.committed(row)
 
-    def join(self, row: bytes, state: State) -> tuple[State | None, State]:
+    def join(self, row: bytes, state: KeyState) -> tuple[KeyState | None, KeyState]:
         """Join ``state`` into ``row``; returns what stood there and what stands there now. Raises ``TooLargeError``."""
         held = self.standing(row)
         if held is None:
@@ -165,7 +165,7 @@ class StagedTable(Overlay[Held]):
             self.put(row, Held(now, held.actor))
         return held.state, now
 
-    def event(self, row: bytes, version: Version, context: Seen) -> tuple[State | None, Held]:
+    def event(self, row: bytes, version: Version, context: Seen) -> tuple[KeyState | None, Held]:
         """What ``row`` holds, and what it holds once ``version`` has happened on it; nothing is staged.
 
         The version's node becomes the row's actor: its own name with the counter of the row's first event.
@@ -195,7 +195,7 @@ class StagedTable(Overlay[Held]):
         return [change for change in changes if change[1] is not change[2]]
 
 
-def _check_size(state: State, max_row_bytes: int) -> None:
+def _check_size(state: KeyState, max_row_bytes: int) -> None:
     """What peers bring must not add up without end: a row that can be written can be read, and held in memory."""
     versions = state.versions
     if len(versions) == 1 and len(state.seen) <= MAX_VERSIONS:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, StartupError
-from raftkv.formats.versions import Seen, State, Version, encode_state
+from raftkv.formats.versions import KeyState, Seen, Version, encode_state
 from raftkv.quorum.data.rows import (
     DATA,
     HINTS,
@@ -33,7 +33,7 @@ from raftkv.quorum.data.rows import (
 from raftkv.quorum.data.versions import Conflicts, visible
 from raftkv.quorum.membership.ring import POSITION_BYTES, POSITIONS, Range
 from raftkv.storage.disk import DiskError
-from raftkv.storage.engines.port import Engine, RowChange
+from raftkv.storage.engines.port import RowChange, StorageEngine
 
 CLOCK_AHEAD_US: Final = 2_000_000
 """The clock mark is written this far ahead, so that it is seldom written. A restart takes the clock there at once, so
@@ -48,7 +48,7 @@ _MEMBERS: Final = b"members"
 _CONFLICTS: Final = b"conflicts"
 _UNPROVEN: Final = b"unproven"
 
-Joined = tuple[State | None, State]
+Joined = tuple[KeyState | None, KeyState]
 """What was held before, and what will be."""
 
 MarkChange = tuple[OrderKey, bytes | None, bytes | None]
@@ -60,14 +60,14 @@ MAX_SIBLINGS_BYTES: Final = 4 << 20
 
 
 class Store:
-    """The data of one replica over an ``Engine``. Any method may raise ``DiskError``.
+    """The data of one replica over an ``StorageEngine``. Any method may raise ``DiskError``.
 
     After one that says ``full``, what was staged of keys and hints is gone and was acknowledged to nobody, but the
     store goes on; after any other the node must end. What is to be dropped stays while the disk is full.
     """
 
     def __init__(
-        self, engine: Engine, conflicts: Conflicts, *, max_siblings: int = 64, max_row_bytes: int = MAX_ROW_BYTES
+        self, engine: StorageEngine, conflicts: Conflicts, *, max_siblings: int = 64, max_row_bytes: int = MAX_ROW_BYTES
     ) -> None:
         """``max_row_bytes`` of concurrent values fit into a frame, beside a page of others.
 
@@ -142,7 +142,7 @@ class Store:
         """Was anything staged since the last commit, even if it changed nothing?"""
         return self._is_staged
 
-    def stage(self, key: bytes, state: State) -> Joined | Refused:
+    def stage(self, key: bytes, state: KeyState) -> Joined | Refused:
         """Join ``state`` into what is held of ``key``; returns what was held before and what will be.
 
         A state that is new here, but that the last purge would have dropped, is left out: replicas that purge at
@@ -153,7 +153,7 @@ class Store:
             return None, state
         return _join(self._data, key, state)
 
-    def stage_hint(self, target: str, key: bytes, state: State) -> Joined | Refused:
+    def stage_hint(self, target: str, key: bytes, state: KeyState) -> Joined | Refused:
         """Join ``state`` into the hint kept for ``target``; as ``stage``."""
         self._is_staged = True
         return _join(self._hints, hint_key(target, key), state)
@@ -222,14 +222,14 @@ class Store:
 
     # -- reading
 
-    def read(self, key: bytes) -> State | None:
+    def read(self, key: bytes) -> KeyState | None:
         """What is held of ``key``."""
         data = self._engine.get(DATA, key)
         return None if data is None else decode_own(data)
 
-    def read_hinted(self, key: bytes) -> State | None:
+    def read_hinted(self, key: bytes) -> KeyState | None:
         """What is kept of ``key`` for others."""
-        found: State | None = None
+        found: KeyState | None = None
         for target in self._hint_counts:
             data = self._engine.get(HINTS, hint_key(target, key))
             if data is not None:
@@ -237,7 +237,7 @@ class Store:
                 found = state if found is None else self._conflicts.join(found, state)
         return found
 
-    def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, State]]:
+    def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, KeyState]]:
         """The keys from ``start`` up to ``end`` in order, tombstones included."""
         for key, data in self._engine.scan(DATA, start, end):
             yield key, decode_own(data)
@@ -264,10 +264,10 @@ class Store:
         """The nodes that hints are kept for."""
         return tuple(self._hint_counts)
 
-    def hints(self, target: str, limit: int) -> list[tuple[bytes, State]]:
+    def hints(self, target: str, limit: int) -> list[tuple[bytes, KeyState]]:
         """The first hints kept for ``target``: keys and states."""
         start = hint_key(target, b"")
-        found: list[tuple[bytes, State]] = []
+        found: list[tuple[bytes, KeyState]] = []
         for row, data in self._engine.scan(HINTS, start, start[:-1] + b"\1"):
             if len(found) == limit:
                 break
@@ -344,7 +344,7 @@ class Store:
         self._is_staged = True
         self._meta[name] = value
 
-    def _is_forgotten(self, state: State) -> bool:
+    def _is_forgotten(self, state: KeyState) -> bool:
         before_us, now_ms = self._purged
         return state.versions[-1].counter < before_us and not visible(state, now_ms)
 
@@ -376,7 +376,7 @@ class Store:
             self._hint_counts.pop(target, None)
 
 
-def _join(table: StagedTable, row: bytes, state: State) -> Joined | Refused:
+def _join(table: StagedTable, row: bytes, state: KeyState) -> Joined | Refused:
     try:
         return table.join(row, state)
     except TooLargeError as error:

@@ -1,6 +1,6 @@
 """Versions of a key and how they merge: stamps, the hybrid clock, and the two ways to settle conflicts. Pure.
 
-What replicas hold of a key is a ``State``, an element of a join-semilattice: merging is idempotent, commutative and
+What replicas hold of a key is a ``KeyState``, an element of a join-semilattice: merging is idempotent, commutative and
 associative, so states may travel in any order, twice, or by way of hints, read repair and anti-entropy, and all
 replicas that have seen the same come to hold the same.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from raftkv.formats.versions import Seen, Stamp, State, Version
+from raftkv.formats.versions import KeyState, Seen, Stamp, Version
 
 MAX_ACTORS: Final = 64
 """How many actors an event leaves in ``seen``, beside those that have a version there. The one that was idle longest is
@@ -51,7 +51,7 @@ class HybridClock:
         return counter > self._limit_us()
 
 
-def visible(state: State, now_ms: int) -> tuple[Version, ...]:
+def visible(state: KeyState, now_ms: int) -> tuple[Version, ...]:
     """The versions with a value that has not expired, by ascending stamp."""
     return tuple(
         [
@@ -68,10 +68,10 @@ class Conflicts(Protocol):
     name: str
     """As the configuration calls it."""
 
-    def join(self, one: State, other: State) -> State:
+    def join(self, one: KeyState, other: KeyState) -> KeyState:
         """The least state that knows all that either knows."""
 
-    def write(self, current: State | None, version: Version, context: Seen) -> State:
+    def write(self, current: KeyState | None, version: Version, context: Seen) -> KeyState:
         """``version`` is written on ``current`` by a client that had read ``context``."""
 
 
@@ -85,16 +85,16 @@ class LastWriterWins:
 
     name = "lww"
 
-    def join(self, one: State, other: State) -> State:
+    def join(self, one: KeyState, other: KeyState) -> KeyState:
         """See ``Conflicts``."""
         mine, theirs = one.versions[-1], other.versions[-1]
         if mine.counter != theirs.counter:
             return one if mine.counter > theirs.counter else other
         return one if _rank(mine) >= _rank(theirs) else other
 
-    def write(self, current: State | None, version: Version, context: Seen) -> State:  # noqa: ARG002
+    def write(self, current: KeyState | None, version: Version, context: Seen) -> KeyState:  # noqa: ARG002
         """See ``Conflicts``."""
-        written = State((version,))
+        written = KeyState((version,))
         return written if current is None else self.join(current, written)
 
 
@@ -107,7 +107,7 @@ class KeepSiblings:
 
     name = "siblings"
 
-    def join(self, one: State, other: State) -> State:
+    def join(self, one: KeyState, other: KeyState) -> KeyState:
         """See ``Conflicts``: what both hold stays, and what one holds stays if the other has not seen it."""
         if one == other:
             return one
@@ -124,7 +124,7 @@ class KeepSiblings:
             kept[newest.stamp] = newest
         return _state(kept.values(), _united(one.seen, other.seen))
 
-    def write(self, current: State | None, version: Version, context: Seen) -> State:
+    def write(self, current: KeyState | None, version: Version, context: Seen) -> KeyState:
         """See ``Conflicts``: versions that ``context`` covers are replaced, the others stay beside the new one."""
         held = () if current is None else current.versions
         seen = _united(() if current is None else current.seen, context)
@@ -150,8 +150,8 @@ def _pruned(seen: dict[str, int], needed: set[str]) -> dict[str, int]:
     return {actor: counter for actor, counter in seen.items() if actor in kept}
 
 
-def _state(versions: Iterable[Version], seen: dict[str, int]) -> State:
-    return State(tuple(sorted(versions, key=lambda version: version.stamp)), tuple(sorted(seen.items())))
+def _state(versions: Iterable[Version], seen: dict[str, int]) -> KeyState:
+    return KeyState(tuple(sorted(versions, key=lambda version: version.stamp)), tuple(sorted(seen.items())))
 
 
 _BOTH: Final[tuple[Conflicts, ...]] = (LastWriterWins(), KeepSiblings())

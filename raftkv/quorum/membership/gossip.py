@@ -101,7 +101,7 @@ def _placed_as(said: Entry, placed: Entry) -> Entry:
     return msgspec.structs.replace(said, phase=placed.phase, phase_version=placed.phase_version, zone=placed.zone)
 
 
-class Sizes(msgspec.Struct, frozen=True, array_like=True, order=True):
+class AgreedSizes(msgspec.Struct, frozen=True, array_like=True, order=True):
     """N, R and W of the whole cluster; the highest (``counter``, ``node``) holds."""
 
     counter: Number
@@ -126,7 +126,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """What I know better, and of ``wanted`` you know better: tell me."""
 
     entries: Annotated[tuple[Entry, ...], Meta(max_length=MEMBERS_LIMIT)]
-    sizes: Sizes
+    sizes: AgreedSizes
     wanted: Annotated[tuple[NodeId, ...], Meta(max_length=MEMBERS_LIMIT)] = ()
 
 
@@ -140,7 +140,7 @@ class Membership:
         self,
         own: Entry,
         known: Iterable[Entry],
-        sizes: Sizes,
+        sizes: AgreedSizes,
         *,
         suspect_after_s: float,
         down_after_s: float,
@@ -276,7 +276,7 @@ class Membership:
         self.entries[member] = msgspec.structs.replace(held, phase=phase, phase_version=version)
         self.version += 1
 
-    def set_sizes(self, sizes: Sizes) -> None:
+    def set_sizes(self, sizes: AgreedSizes) -> None:
         """Other numbers hold from now on, unless newer ones do."""
         if sizes > self.sizes:
             self.sizes = sizes
@@ -351,7 +351,7 @@ class Remembered(msgspec.Struct, frozen=True, array_like=True):
     """What a node keeps of the members over a restart."""
 
     entries: tuple[Entry, ...]
-    sizes: Sizes
+    sizes: AgreedSizes
 
     def is_awaited(self, own_id: str) -> bool:
         """Has nobody confirmed yet that the node which keeps this is a member? Then it must ask to be let in again."""

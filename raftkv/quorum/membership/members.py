@@ -33,25 +33,25 @@ import structlog
 
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.core.requests import AddMember, RemoveMember
-from raftkv.core.results import Membership as MembershipResult
+from raftkv.core.results import MembersChanged as MembershipResult
 from raftkv.core.results import MemberState, MemberStatus, PeerStatus
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.membership.gossip import (
     MEMBERS_LIMIT,
+    AgreedSizes,
     Digest,
     Entry,
     GossipMessage,
     Membership,
     Phase,
     Remembered,
-    Sizes,
     decode_remembered,
     encode_remembered,
     readdressed,
 )
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.messages import Gossip
-from raftkv.quorum.outbox import Outbox, PeerPort
+from raftkv.quorum.outbox import Outbox, QuorumLink
 from raftkv.quorum.settings import QuorumSettings
 
 INVITED_S: Final = 300.0
@@ -78,7 +78,7 @@ class Members:
         placement: Placement,
         store: Store,
         outbox: Outbox,
-        link: PeerPort,
+        link: QuorumLink,
         is_up: Callable[[str], bool],
         now_s: float,
         random: Random,
@@ -102,7 +102,7 @@ class Members:
         self.is_lacking = False
         """Did this node have data, under another directory, that has not been fetched from the others yet?"""
         remembered = remembered_members(store)
-        sizes = Sizes(0, "", settings.n, settings.r, settings.w)
+        sizes = AgreedSizes(0, "", settings.n, settings.r, settings.w)
         self._membership = Membership(
             own,
             configured if remembered is None else readdressed(remembered.entries, configured),
@@ -129,7 +129,7 @@ class Members:
 
     def set_sizes(self, n: int, r: int, w: int, counter: int) -> None:
         """Other numbers hold from now on, in the whole cluster as gossip reaches it."""
-        self._membership.set_sizes(Sizes(counter, self._settings.node_id, n, r, w))
+        self._membership.set_sizes(AgreedSizes(counter, self._settings.node_id, n, r, w))
         self._act()
         self._spread()
 

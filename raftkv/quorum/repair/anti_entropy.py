@@ -21,9 +21,9 @@ from raftkv.quorum.data.trees import Trees, root_of
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.membership.ring import Range
-from raftkv.quorum.messages import Compare, Compared, Declined, Exchanged, OfferPage, ReturnPage
+from raftkv.quorum.messages import Compare, Compared, Exchanged, OfferPage, QuestionDeclined, ReturnPage
 from raftkv.quorum.outbox import Outbox
-from raftkv.quorum.repair.exchange import Answering, Session, Totals
+from raftkv.quorum.repair.exchange import Answering, ExchangeSession, ExchangeTotals
 from raftkv.quorum.settings import QuorumSettings
 
 BUILD_KEYS: Final = 1_000
@@ -46,7 +46,7 @@ class _Repair:
         self.left = deque(peers)
         self.done: list[str] = []
         self.unreachable = list(unreachable)
-        self.totals = Totals()
+        self.totals = ExchangeTotals()
 
 
 class _Foreign:
@@ -90,13 +90,13 @@ class AntiEntropy:
         self._trees = Trees(store.scan_order)
         store.on_change = self._trees.changed
         self._answering = Answering(store=store, trees=self._trees, outbox=outbox)
-        self._session: Session | None = None
+        self._session: ExchangeSession | None = None
         self._repairs: deque[_Repair] = deque()
         self._view = ""
         self._pieces: tuple[Range, ...] = ()
         self._moves: dict[str, list[Range]] | None = None
-        self._move: Session | None = None
-        self._moved = Totals()
+        self._move: ExchangeSession | None = None
+        self._moved = ExchangeTotals()
         self._moves_count = 0
         self._turn = 0
         self._next_round_s = now_s + settings.anti_entropy_s
@@ -135,14 +135,14 @@ class AntiEntropy:
             return self._session.resume_s if self._session.asked_s is None else now_s + STALLED_S
         return max(self._retry_s, min(self._next_round_s, self._retry_s if self._has_work else self._next_round_s))
 
-    def take(self, peer: str, message: Exchanged | Declined, now_s: float) -> None:
+    def take(self, peer: str, message: Exchanged | QuestionDeclined, now_s: float) -> None:
         """``peer`` sent ``message``."""
         if isinstance(message, Compare | OfferPage):
             self._answering.take(peer, message)
             return
         session = self._session
         if session is not None and session.id == message.id and session.peer == peer and session.asked_s is not None:
-            assert isinstance(message, Compared | ReturnPage | Declined)
+            assert isinstance(message, Compared | ReturnPage | QuestionDeclined)
             session.take(message, now_s)
             session.ask(now_s)
 
@@ -223,7 +223,7 @@ class AntiEntropy:
         if self._moves is None:
             self._moves = self._gained()
             self._moves_count = sum(len(pieces) for pieces in self._moves.values())
-            self._moved = Totals()
+            self._moved = ExchangeTotals()
         for peer, pieces in self._moves.items():
             if pieces and self._is_up(peer):
                 self._begin(peer, pieces, now_s, self._move_done)
@@ -337,8 +337,8 @@ class AntiEntropy:
 
     # -- sessions
 
-    def _begin(self, peer: str, pieces: list[Range], now_s: float, done: Callable[[Session], None]) -> None:
-        self._session = Session(
+    def _begin(self, peer: str, pieces: list[Range], now_s: float, done: Callable[[ExchangeSession], None]) -> None:
+        self._session = ExchangeSession(
             self._new_id(),
             peer,
             pieces,
@@ -351,20 +351,20 @@ class AntiEntropy:
             done=lambda session: self._over(session, done, now_s),
         )
 
-    def _over(self, session: Session, done: Callable[[Session], None], began_s: float) -> None:
+    def _over(self, session: ExchangeSession, done: Callable[[ExchangeSession], None], began_s: float) -> None:
         self._session = None
         self.repaired_count += session.totals.received
         if session.failed:
             self._retry_s = began_s + RETRY_S
         done(session)
 
-    def _move_done(self, session: Session) -> None:
+    def _move_done(self, session: ExchangeSession) -> None:
         if self._moves is not None:
             done = set(session.done_ranges)
             self._moves[session.peer] = [piece for piece in self._moves[session.peer] if piece not in done]
             self._moved.add(session.totals)
 
-    def _repair_done(self, session: Session) -> None:
+    def _repair_done(self, session: ExchangeSession) -> None:
         if self._repairs:
             repair = self._repairs[0]
             if repair.left and repair.left[0] == session.peer:
@@ -372,10 +372,10 @@ class AntiEntropy:
                 (repair.unreachable if session.failed else repair.done).append(session.peer)
                 repair.totals.add(session.totals)
 
-    def _round_done(self, session: Session) -> None:
+    def _round_done(self, session: ExchangeSession) -> None:
         """The next round comes in its time."""
 
-    def _handed_over(self, session: Session) -> None:
+    def _handed_over(self, session: ExchangeSession) -> None:
         """Forget what every owner was found to hold as it is held here now."""
         if session.failed:
             self._foreign.clear()

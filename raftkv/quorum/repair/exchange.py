@@ -33,16 +33,16 @@ from raftkv.quorum.messages import (
     RANGES_PER_COMPARE,
     Compare,
     Compared,
-    Declined,
     OfferPage,
+    QuestionDeclined,
     ReturnPage,
-    Store,
+    StoreRows,
 )
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import DISK_FULL, PAGE_BYTES, STRANGE_RANGE
 
 
-class Totals(msgspec.Struct):
+class ExchangeTotals(msgspec.Struct):
     """What sessions have done."""
 
     ranges: int = 0
@@ -51,13 +51,13 @@ class Totals(msgspec.Struct):
     received_bytes: int = 0
     sent: int = 0
 
-    def add(self, other: Totals) -> None:
+    def add(self, other: ExchangeTotals) -> None:
         """Count what ``other`` did as well."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class Session:
+class ExchangeSession:
     """Our side of an exchange that this node began. ``ask`` sends the next question, ``take`` takes its answer."""
 
     def __init__(
@@ -72,12 +72,12 @@ class Session:
         outbox: Outbox,
         now_s: float,
         bytes_per_s: int,
-        done: Callable[[Session], None],
+        done: Callable[[ExchangeSession], None],
     ) -> None:
         """``bytes_per_s`` throttles it; ``done`` is called once it is over, ``failed`` if it could not go through."""
         self.id = session_id
         self.peer = peer
-        self.totals = Totals(ranges=len(ranges))
+        self.totals = ExchangeTotals(ranges=len(ranges))
         self.failed = False
         self.over = False
         self.asked_s: float | None = None
@@ -124,12 +124,12 @@ class Session:
             if piece in finished:
                 self._own[piece] = finished[piece]
 
-    def take(self, answer: Compared | ReturnPage | Declined, now_s: float) -> None:
+    def take(self, answer: Compared | ReturnPage | QuestionDeclined, now_s: float) -> None:
         """The peer's answer to the question under way.
 
         Raises ``MalformedMessageError`` or ``MalformedStateError`` for one that does not fit; nothing was taken then.
         """
-        if isinstance(answer, Declined):
+        if isinstance(answer, QuestionDeclined):
             self.fail()
         elif isinstance(answer, Compared):
             self._compared(answer)
@@ -228,7 +228,7 @@ class Session:
             state = self._store.read(key)
             if state is not None:
                 encoded = encode_state(state)
-                self._outbox.post(self.peer, Store(NO_ANSWER, ((key, encoded),)))
+                self._outbox.post(self.peer, StoreRows(NO_ANSWER, ((key, encoded),)))
                 self.totals.sent += 1
                 moved += len(encoded)
         return moved
@@ -247,7 +247,7 @@ class Answering:
         """``peer`` asks."""
         ranges = [(question.start, question.last)] if isinstance(question, OfferPage) else question.ranges
         if not all(self._trees.knows(Range(*piece)) for piece in ranges):
-            self._outbox.post(peer, Declined(question.id, refusal_of(STRANGE_RANGE)))
+            self._outbox.post(peer, QuestionDeclined(question.id, refusal_of(STRANGE_RANGE)))
         elif isinstance(question, OfferPage):
             self._return_page(peer, question)
         else:

@@ -17,7 +17,7 @@ from raftkv.formats.versions import encode_state
 from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.store import Store as Replica
-from raftkv.quorum.messages import Store, StoreDone
+from raftkv.quorum.messages import StoreDone, StoreRows
 
 BATCH_HINTS: Final = 256
 BATCH_BYTES: Final = 1 << 20
@@ -31,7 +31,7 @@ class Handoff:
     def __init__(self, dispatch: Dispatch, store: Replica) -> None:
         self._dispatch = dispatch
         self._store = store
-        self._batches: dict[str, Batch] = {}
+        self._batches: dict[str, HintBatch] = {}
 
     def work(self, now_s: float) -> None:
         """Begin, or go on with, the hints of every node that can be reached."""
@@ -46,7 +46,7 @@ class Handoff:
                 batch.end()
                 del self._batches[node]
             if self._dispatch.placement.is_usable(node):
-                self._batches[node] = Batch(self._dispatch, self._store, node, now_s)
+                self._batches[node] = HintBatch(self._dispatch, self._store, node, now_s)
 
     def _take_over(self, node: str) -> None:
         for key, state in self._store.hints(node, BATCH_HINTS):
@@ -60,7 +60,7 @@ class Handoff:
             batch.end()
 
 
-class Batch:
+class HintBatch:
     """Some hints on their way to one node."""
 
     def __init__(self, dispatch: Dispatch, store: Replica, node: str, now_s: float) -> None:
@@ -77,7 +77,7 @@ class Batch:
             operation_id = dispatch.start(hint)
             hint.id = operation_id
             self._left[operation_id] = hint
-            dispatch.post(node, Store(operation_id, ((key, encoded),)))
+            dispatch.post(node, StoreRows(operation_id, ((key, encoded),)))
             size_bytes += len(encoded)
             if size_bytes >= BATCH_BYTES:
                 break
@@ -109,7 +109,7 @@ class OneHint:
 
     __slots__ = ("_batch", "deadline_s", "id", "key", "state")
 
-    def __init__(self, batch: Batch, key: bytes, state: bytes) -> None:
+    def __init__(self, batch: HintBatch, key: bytes, state: bytes) -> None:
         self.deadline_s = inf
         self._batch = batch
         self.key = key

@@ -9,7 +9,7 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List, Read, StoreHere
-from raftkv.core.results import Answer, Stored
+from raftkv.core.results import Answer, StoredVersion
 from raftkv.formats.versions import Stamp, Version
 from raftkv.quorum.coordination.running_reads import answer_of, shown_of
 from raftkv.quorum.data.intake import Intake
@@ -40,7 +40,7 @@ class Local:
         self._clock = clock
         self._conflicts = conflicts
         self._now_ms = now_ms
-        self._waiting: list[tuple[Pending, Stored]] = []
+        self._waiting: list[tuple[Pending, StoredVersion]] = []
 
     def read(self, read: Read) -> Answer:
         """What this node holds."""
@@ -66,7 +66,7 @@ class Local:
             pending.resolve(taken)
             return
         standing = taken[1].newest
-        stored = Stored(counter=standing.counter, node=standing.node, taken=standing == stamp)
+        stored = StoredVersion(counter=standing.counter, node=standing.node, taken=standing == stamp)
         self._waiting.append((pending, stored))
 
     def committed(self) -> None:

@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 
 from raftkv.core.errors import Refused
 from raftkv.formats.peers import refusal_of
-from raftkv.formats.versions import State, Version, decode_context, decode_state, encode_state
+from raftkv.formats.versions import KeyState, Version, decode_context, decode_state, encode_state
 from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store as Replica
 from raftkv.quorum.data.versions import Conflicts, HybridClock, visible
 from raftkv.quorum.messages import (
     NO_ANSWER,
-    Declined,
-    Event,
     EventDone,
     Fetch,
     Fetched,
     FetchedPage,
     FetchPage,
-    Store,
+    QuestionDeclined,
     StoreDone,
+    StoreRows,
     Unsettled,
+    WriteEvent,
 )
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import DATA_LOST, PAGE_BYTES, QuorumSettings
@@ -61,10 +61,10 @@ class Serving:
         """``node`` asks; with artificial delays it is heard later."""
         wait_s = 0.0
         if node != self.settings.node_id:
-            delays, update = self.settings.delays, isinstance(question, Store | Event)
+            delays, update = self.settings.delays, isinstance(question, StoreRows | WriteEvent)
             wait_s = delays.follower_update_s if update else delays.follower_read_s
         if wait_s:
-            if isinstance(question, Store):
+            if isinstance(question, StoreRows):
                 for _, state in question.rows:
                     decode_state(state)  # What is malformed is the link's business, which is over by then.
             self.timers.add(self.now_s() + wait_s, lambda: self._answer(node, question))
@@ -85,9 +85,9 @@ class Serving:
 
     def _answer(self, node: str, question: messages.Question) -> None:
         match question:
-            case Event():
+            case WriteEvent():
                 self._make_event(node, question)
-            case Store() if question.id == NO_ANSWER or self._may_acknowledge():
+            case StoreRows() if question.id == NO_ANSWER or self._may_acknowledge():
                 self._store_rows(node, question)
             case _ if not self.can_read():
                 self._decline(node, question.id, DATA_LOST)
@@ -102,9 +102,9 @@ class Serving:
 
     def _decline(self, node: str, operation_id: int, refusal: Refused) -> None:
         if operation_id != NO_ANSWER:
-            self.outbox.post(node, Declined(operation_id, refusal_of(refusal)))
+            self.outbox.post(node, QuestionDeclined(operation_id, refusal_of(refusal)))
 
-    def _store_rows(self, node: str, question: Store) -> None:
+    def _store_rows(self, node: str, question: StoreRows) -> None:
         rows = [(key, decode_state(encoded)) for key, encoded in question.rows]
         taken = self.intake.take_rows(rows, question.stands_for)
         if isinstance(taken, Refused):
@@ -122,7 +122,7 @@ class Serving:
         elif not question.stands_for:
             self.repaired_count += sum(now != before for before, now in taken)
 
-    def _make_event(self, node: str, question: Event) -> None:
+    def _make_event(self, node: str, question: WriteEvent) -> None:
         context = decode_context(question.context)
         refusal = self.intake.look_at_context(context, makes_room=question.value is None)
         if refusal is not None:
@@ -159,5 +159,5 @@ class Serving:
         self.outbox.post(node, FetchedPage(question.id, tuple(rows), complete))
 
 
-def _has_value(state: State | None, now_ms: int) -> bool:
+def _has_value(state: KeyState | None, now_ms: int) -> bool:
     return state is not None and bool(visible(state, now_ms))

@@ -17,7 +17,7 @@ from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.log.log import Log
 
 
-class Engine(NamedTuple):
+class RaftEngine(NamedTuple):
     """``core`` elects and replicates, ``transport`` holds what it says until it may leave."""
 
     core: Core
@@ -36,7 +36,7 @@ def wire_engine(
     needs_snapshot: Callable[[str], None],
     clock: Callable[[], float],
     wall_ms: Callable[[], int],
-) -> Engine:
+) -> RaftEngine:
     """An engine over ``log``, of which all up to ``applied_index`` is applied; what is committed later is ``apply``-ed.
 
     ``counts``: does what this node acknowledges count? ``has_room``: may so many more bytes go to that peer?
@@ -65,4 +65,4 @@ def wire_engine(
     )
     transport.core = core
     core.resume(applied_index)
-    return Engine(core, transport)
+    return RaftEngine(core, transport)

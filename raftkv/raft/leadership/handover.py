@@ -28,7 +28,7 @@ import structlog
 
 from raftkv.formats.raft_messages import HandOver, Propose
 from raftkv.raft.ports import Leading, Outgoing
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 
 HELD_COUNT: Final = 1024
 """Proposals of peers held at most; a peer has one under way unless its clients ask for the leader alone."""
@@ -68,7 +68,7 @@ class Handover:
         *,
         core: LedLog,
         outgoing: Outgoing,
-        room: Room,
+        room: DiskRoom,
         election_timeout_s: float,
         held_bytes: int,
         forswear: Callable[[int], None],

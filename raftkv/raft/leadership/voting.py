@@ -16,7 +16,7 @@ from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Candidacy, Elections
 from raftkv.raft.ports import Handlers, Outgoing
 from raftkv.raft.reading.rounds import ReadRounds
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 from raftkv.raft.standing.readmission import Readmission
 
 
@@ -53,7 +53,7 @@ class Voting:
     rounds: ReadRounds
     agreed_time: AgreedTime
     readmission: Readmission
-    room: Room
+    room: DiskRoom
     election_timeout_s: float
 
     def handlers(self) -> Handlers:

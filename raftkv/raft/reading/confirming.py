@@ -21,7 +21,7 @@ from raftkv.raft.reading.eventual import EventualReads
 from raftkv.raft.reading.freshness import Freshness, Vouching
 from raftkv.raft.reading.gate import Position, ReadGate
 from raftkv.raft.reading.rounds import ReadRounds
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 from raftkv.raft.settings import NO_LEADER, NO_ROOM_HERE
 from raftkv.raft.standing.readmission import Readmission
 
@@ -51,7 +51,7 @@ class Confirming:
     handover: Handover
     agreed_time: AgreedTime
     readmission: Readmission
-    room: Room
+    room: DiskRoom
     wall_ms: Callable[[], int]
 
     def handlers(self) -> Handlers:

@@ -15,8 +15,8 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
-from raftkv.core.results import Answer, Missing, Outcome, Record
-from raftkv.formats.raft_messages import SeenRecord, View
+from raftkv.core.results import Answer, KeyRecord, Missing, Outcome
+from raftkv.formats.raft_messages import AppliedView, SeenRecord
 
 
 class _Poll(msgspec.Struct, kw_only=True):
@@ -26,7 +26,7 @@ class _Poll(msgspec.Struct, kw_only=True):
     needed: int
     deadline_s: float
     pending: Pending
-    views: dict[str, View]
+    views: dict[str, AppliedView]
 
 
 class EventualReads:
@@ -49,7 +49,7 @@ class EventualReads:
         self._polls[self._number] = _Poll(key=key, needed=needed, deadline_s=deadline_s, pending=pending, views={})
         return self._number
 
-    def answered(self, number: int, node: str, view: View) -> None:
+    def answered(self, number: int, node: str, view: AppliedView) -> None:
         """``node`` showed its view for question ``number``."""
         poll = self._polls.get(number)
         if poll is None:
@@ -88,8 +88,8 @@ def too_few(count: int, needed: int) -> Refused:
     return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
 
-def _record(seen: SeenRecord) -> Record:
-    return Record(
+def _record(seen: SeenRecord) -> KeyRecord:
+    return KeyRecord(
         key=seen.key,
         value=seen.value,
         version=seen.version,

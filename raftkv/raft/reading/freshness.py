@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.formats.raft_messages import Level, Reading
+from raftkv.formats.raft_messages import ClockReading, Level
 from raftkv.raft.ports import Handlers
 
 MICROSECONDS: Final = 1_000_000
@@ -42,9 +42,9 @@ class Freshness:
         """See ``Part``."""
         return {Level: lambda _peer, level, now_s: self.echoed(level, now_s)}
 
-    def reading(self, now_s: float) -> Reading:
+    def reading(self, now_s: float) -> ClockReading:
         """Read the clock, for the leader to return."""
-        return Reading(life=self._life, elapsed_us=int((now_s - self._started_at_s) * MICROSECONDS))
+        return ClockReading(life=self._life, elapsed_us=int((now_s - self._started_at_s) * MICROSECONDS))
 
     def echoed(self, level: Level, now_s: float) -> None:
         """A leader returned a reading; one that this life did not take says nothing."""

@@ -12,8 +12,8 @@ from typing import Protocol
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
-from raftkv.core.results import Answer, Outcome, Ready, Record, Written
-from raftkv.formats.raft_messages import AskRecord, RecordAnswer, SeenRecord, View
+from raftkv.core.results import Answer, KeyRecord, Outcome, Ready, Written
+from raftkv.formats.raft_messages import AppliedView, AskRecord, RecordAnswer, SeenRecord
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
@@ -183,18 +183,18 @@ class Readers:
             return True
         return self.delays.before_read(action, self.clock())
 
-    def _view(self, key: bytes) -> View:
+    def _view(self, key: bytes) -> AppliedView:
         """What the applied state holds under ``key``."""
         tables = self.state.tables
         content = reading.answer(tables, Get(key=key))
-        return View(
+        return AppliedView(
             applied_index=self.core.applied_index,
             revision=reading.revision(tables),
-            record=_seen(content) if isinstance(content, Record) else None,
+            record=_seen(content) if isinstance(content, KeyRecord) else None,
         )
 
 
-def _seen(record: Record) -> SeenRecord:
+def _seen(record: KeyRecord) -> SeenRecord:
     return SeenRecord(
         key=record.key,
         value=record.value,

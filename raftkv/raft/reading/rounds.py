@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from raftkv.formats.raft_messages import Ping, Pong, Reading
+from raftkv.formats.raft_messages import ClockReading, Ping, Pong
 from raftkv.raft.electorate import Electorate
 
 OnIndex = Callable[[int], None]
@@ -31,7 +31,7 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int
     began_at_s: float
-    readings: dict[str, Reading]
+    readings: dict[str, ClockReading]
 
 
 class _Round(msgspec.Struct, kw_only=True):
@@ -42,7 +42,7 @@ class _Round(msgspec.Struct, kw_only=True):
     asked_at_s: float
     yes: set[str]
     readers: list[OnIndex]
-    readings: dict[str, Reading]
+    readings: dict[str, ClockReading]
 
 
 class ReadRounds:
@@ -60,7 +60,7 @@ class ReadRounds:
         self._lease_term = 0
         self._forsworn_term = 0
         self._confirmed_at_s = float("-inf")
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[str, ClockReading] = {}
         self.confirmed: Confirmed | None = None
         """The last round that was confirmed, until it is taken."""
 

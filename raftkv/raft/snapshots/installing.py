@@ -14,7 +14,7 @@ import structlog
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.raft_messages import AppendAnswer, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.formats.snapshots import Manifest
-from raftkv.raft.applied import AppliedState
+from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.ports import Handlers, Leading, Outgoing
 from raftkv.raft.snapshots.transfer import Transfers, base_entries, holds
@@ -44,7 +44,7 @@ class Installing:
     outgoing: Outgoing
     log: Log
     transfers: Transfers
-    applied: AppliedState
+    applied: AppliedMachine
     proposals: Proposals
 
     def handlers(self) -> Handlers:

@@ -29,7 +29,7 @@ from raftkv.storage.state.trust import close_cleanly, distrust, is_trustworthy, 
 log_line = structlog.get_logger("raftkv.raft")
 
 
-class State:
+class AppliedGeneration:
     """The applied state of this node: one generation of tables at a time, each in a directory of its own."""
 
     def __init__(self, engine: LmdbEngine) -> None:
@@ -92,7 +92,7 @@ def recover_log(log: Log, newest: Manifest | None) -> None:
     log.reset(*base_entries(newest))
 
 
-def recover_state(home: Path, log: Log, snapshots: SnapshotFiles) -> State:
+def recover_state(home: Path, log: Log, snapshots: SnapshotFiles) -> AppliedGeneration:
     """Open the state under ``home``, or rebuild it from the newest snapshot."""
     home.mkdir(parents=True, exist_ok=True)
     generations = sorted(path for path in home.iterdir() if path.name.isdigit())
@@ -103,7 +103,7 @@ def recover_state(home: Path, log: Log, snapshots: SnapshotFiles) -> State:
             for other in generations:
                 if other != directory:
                     shutil.rmtree(other, ignore_errors=True)
-            return State(engine)
+            return AppliedGeneration(engine)
     for directory in generations:
         shutil.rmtree(directory, ignore_errors=True)
     # Another name each time: LMDB refuses one that this process may still have open.
@@ -111,7 +111,7 @@ def recover_state(home: Path, log: Log, snapshots: SnapshotFiles) -> State:
     engine = open_state(directory, layout.TABLES)
     if newest is not None:
         snapshots.load_now(newest, engine)
-    return State(engine)
+    return AppliedGeneration(engine)
 
 
 def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbEngine | None:

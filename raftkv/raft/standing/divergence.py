@@ -31,7 +31,7 @@ NO_SAY: Final = (0, 0)
 """Told instead of an index and a hash while the state is being fetched. No state has the hash 0, as good as surely."""
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class StateJudgement(msgspec.Struct, frozen=True):
     """Must this node stop serving, why, and is it a tie, which may end? No ``reason``: it may serve."""
 
     reason: str = ""
@@ -117,13 +117,13 @@ class Divergence:
         """``peer`` has another entry at ``index``, which this node has applied."""
         self._voices[peer] = _Voice(index, agrees=False)
 
-    def judge(self, now_s: float) -> Judgement | None:
+    def judge(self, now_s: float) -> StateJudgement | None:
         """What follows from what was heard; ``None``: nothing yet. The next time is a heartbeat later."""
         self.due_s = now_s + self._heartbeat_s
         differ = sorted(peer for peer, voice in self._voices.items() if voice.agrees is False)
         if not differ:
             self._since_s = None
-            return Judgement() if self._electorate.agree(self._voices) else None
+            return StateJudgement() if self._electorate.agree(self._voices) else None
         self._since_s = now_s if self._since_s is None else self._since_s
         first = min(self._voices[peer].index for peer in differ)
         agree = [peer for peer, voice in self._voices.items() if voice.agrees and voice.index >= first]
@@ -132,7 +132,7 @@ class Divergence:
         if not is_heard and now_s - self._since_s < PATIENCE_HEARTBEATS * self._heartbeat_s:
             return None
         if len(differ) < 1 + len(agree):
-            return Judgement()
+            return StateJudgement()
         reason = f"its state differs from that of {' and '.join(differ)}, seen first at entry {first}"
         is_tie = len(differ) == 1 + len(agree)
-        return Judgement(reason + (", and none is in the majority" if is_tie else ""), is_tie)
+        return StateJudgement(reason + (", and none is in the majority" if is_tie else ""), is_tie)

@@ -33,7 +33,7 @@ import structlog
 
 from raftkv.core.identity import STOPPED, Identity, Standing
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.standing.divergence import Judgement
+from raftkv.raft.standing.divergence import StateJudgement
 
 ASK_HEARTBEATS: Final = 2
 """Questions that were not answered within so many heartbeats are asked again."""
@@ -112,7 +112,7 @@ class Readmission:
         """Does this node hold all that it ever promised, so that its state can be compared with others'?"""
         return self._memory.standing not in (Standing.NEW, Standing.RECOVERING)
 
-    def judged(self, judgement: Judgement) -> None:
+    def judged(self, judgement: StateJudgement) -> None:
         """The replicas were compared. Whoever was outnumbered once stays so until it is repaired."""
         standing = self._memory.standing
         if judgement.reason and standing in (Standing.MEMBER, Standing.DISPUTED):

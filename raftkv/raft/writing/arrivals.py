@@ -15,7 +15,7 @@ from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.ports import Handlers
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 
 
 class FollowedLog(Protocol):
@@ -33,7 +33,7 @@ class Arrivals:
     engine: FollowedLog
     elections: Elections
     delays: Delays
-    room: Room
+    room: DiskRoom
 
     def handlers(self) -> Handlers:
         """See ``Part``."""

@@ -23,7 +23,7 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.results import Outcome, Record, Written
+from raftkv.core.results import KeyRecord, Outcome, Written
 from raftkv.formats.commands import batch_parts
 from raftkv.machine.conversion import Proposal
 from raftkv.machine.machine import CommandOutcome
@@ -62,7 +62,7 @@ class _Waiting(msgspec.Struct, kw_only=True):
     settled: bool = False
 
 
-class Batch(msgspec.Struct, kw_only=True):
+class ProposedBatch(msgspec.Struct, kw_only=True):
     """The writes of one entry, in the order of its outcomes, proposed to the leader of ``term``.
 
     ``parts`` make its body: a leader joins its own straight into the entry, and copies the values once.
@@ -86,7 +86,7 @@ def answers_bytes(outcomes: Iterable[CommandOutcome]) -> int:
     total = 0
     for outcome in outcomes:
         for result in outcome.results if isinstance(outcome, Written) else ():
-            if isinstance(result, Record):
+            if isinstance(result, KeyRecord):
                 total += len(result.key) + len(result.value)
     return total
 
@@ -103,8 +103,8 @@ class Proposals:
         self._electorate = electorate
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
-        self._batches: dict[int, Batch] = {}
-        self._current: Batch | None = None
+        self._batches: dict[int, ProposedBatch] = {}
+        self._current: ProposedBatch | None = None
         self._sequence = origin & SEQUENCE_MASK
         self._waiting_count = 0
         self._earliest_s = float("inf")
@@ -140,7 +140,7 @@ class Proposals:
         self._queue.append(_Waiting(proposal=proposal, acks=acks, deadline_s=deadline_s, pending=pending))
         return True
 
-    def next_batch(self, term: int, now_s: float) -> Batch:
+    def next_batch(self, term: int, now_s: float) -> ProposedBatch:
         """Make an entry of what waits, for the leader of ``term``."""
         assert self.queued
         first = self._queue.popleft()
@@ -158,7 +158,7 @@ class Proposals:
             makes_room = makes_room and proposal.makes_room
             taken.append(self._queue.popleft())
         self._sequence += 1
-        batch = Batch(
+        batch = ProposedBatch(
             sequence=self._sequence,
             command_format=max([waiting.proposal.least_format for waiting in taken]),
             parts=batch_parts(self.origin, self._sequence, [waiting.proposal.command for waiting in taken]),
@@ -268,13 +268,13 @@ class Proposals:
             self._settle(batch, [Unknown(detail=f"while it was replicated: {reason.detail}")] * len(batch.writes))
             self._forget(batch)
 
-    def _requeue(self, batch: Batch) -> None:
+    def _requeue(self, batch: ProposedBatch) -> None:
         self._forget(batch)
         again = [waiting for waiting in batch.writes if not waiting.settled]
         self._queue.extendleft(reversed(again))
         self._waiting_count += len(again)
 
-    def _settle_if_complete(self, batch: Batch) -> None:
+    def _settle_if_complete(self, batch: ProposedBatch) -> None:
         if not batch.outcomes:
             return
         electorate = self._electorate
@@ -288,7 +288,7 @@ class Proposals:
         self._settle(batch, outcomes)
         self._forget(batch)
 
-    def _settle(self, batch: Batch, outcomes: Iterable[Outcome]) -> None:
+    def _settle(self, batch: ProposedBatch, outcomes: Iterable[Outcome]) -> None:
         self._settle_each(zip(batch.writes, outcomes, strict=True))
 
     def _settle_each(self, pairs: Iterable[tuple[_Waiting, Outcome]]) -> None:
@@ -298,7 +298,7 @@ class Proposals:
                 self._waiting_count -= 1
                 self.settled.append((waiting.pending, outcome))
 
-    def _forget(self, batch: Batch) -> None:
+    def _forget(self, batch: ProposedBatch) -> None:
         """``batch`` needs no more attention; writes of it without an outcome are the caller's again."""
         self._waiting_count -= sum(1 for waiting in batch.writes if not waiting.settled)
         del self._batches[batch.sequence]

@@ -12,13 +12,13 @@ from typing import Final, Protocol
 
 from raftkv.formats import entries
 from raftkv.formats.peers import MalformedMessageError, refusal_of, refused_by
-from raftkv.formats.raft_messages import Declined, Propose, Replicated
+from raftkv.formats.raft_messages import ProposalDeclined, Propose, Replicated
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.following import Following
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.ports import Handlers, Leading, Outgoing
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 from raftkv.raft.settings import DISK_FULL, NO_LEADER, NO_ROOM_HERE, TOO_LATE, ReplicaSettings, overloaded
 from raftkv.raft.writing.appends import Appends
 from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
@@ -52,7 +52,7 @@ class Proposing:
     visibility: Visibility
     following: Following
     handover: Handover
-    room: Room
+    room: DiskRoom
     machine: Callable[[], Machine]
     stamp_ms: Callable[[], int]
     """The time that this node, as leader, stamps commands with."""
@@ -64,7 +64,7 @@ class Proposing:
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
-        return {Propose: self._on_propose, Declined: self._on_declined, Replicated: self._on_replicated}
+        return {Propose: self._on_propose, ProposalDeclined: self._on_declined, Replicated: self._on_replicated}
 
     def lost(self, peer: str) -> None:
         """The connection to ``peer`` is gone."""
@@ -140,7 +140,7 @@ class Proposing:
     def _on_propose(self, peer: str, proposal: Propose, _now_s: float) -> None:
         refusal = None
         if not self.core.is_leader or self.core.term != proposal.term:
-            self.outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=None))
+            self.outgoing.post(peer, ProposalDeclined(sequence=proposal.sequence, refusal=None))
             return
         if self.handover.under_way:
             if self.handover.hold(peer, proposal):
@@ -157,9 +157,9 @@ class Proposing:
         if refusal is None:
             self.appends.append(proposal.command_format, (proposal.body,), proposal.acks, peer, proposal.sequence)
         else:
-            self.outgoing.post(peer, Declined(sequence=proposal.sequence, refusal=refusal_of(refusal)))
+            self.outgoing.post(peer, ProposalDeclined(sequence=proposal.sequence, refusal=refusal_of(refusal)))
 
-    def _on_declined(self, _peer: str, declined: Declined, _now_s: float) -> None:
+    def _on_declined(self, _peer: str, declined: ProposalDeclined, _now_s: float) -> None:
         refusal = declined.refusal
         term = self.proposals.declined(declined.sequence, None if refusal is None else refused_by(refusal))
         if refusal is None:

@@ -11,7 +11,7 @@ Nobody is asked as long as nobody waits. Pure bookkeeping: no clock, no I/O.
 
 from __future__ import annotations
 
-from raftkv.formats.raft_messages import Applied, AskApplied
+from raftkv.formats.raft_messages import AppliedShown, AskApplied
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.ports import Handlers, Leading
 from raftkv.raft.standing.readmission import Readmission
@@ -36,7 +36,7 @@ class Visibility:
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
-        return {AskApplied: self._on_ask_applied, Applied: self._on_applied}
+        return {AskApplied: self._on_ask_applied, AppliedShown: self._on_applied}
 
     @property
     def awaited(self) -> bool:
@@ -65,13 +65,13 @@ class Visibility:
         self.awaits(ask.index)
         self._to_tell = True
 
-    def news(self) -> tuple[str, Applied] | None:
+    def news(self) -> tuple[str, AppliedShown] | None:
         """What to tell the leader now, if it asked and there is something to tell."""
         if not self._to_tell or self._asked is None:
             return None
         self._to_tell = False
         peer, term = self._asked
-        return peer, Applied(term=term, index=self._index)
+        return peer, AppliedShown(term=term, index=self._index)
 
     # --- on the leader
 
@@ -79,7 +79,7 @@ class Visibility:
         """Somebody waits until ``index`` is visible."""
         self._awaited_index = max(self._awaited_index, index)
 
-    def _on_applied(self, peer: str, applied: Applied, _now_s: float) -> None:
+    def _on_applied(self, peer: str, applied: AppliedShown, _now_s: float) -> None:
         if self._core.is_leader and applied.term == self._core.term:
             self._of_peers[peer] = max(applied.index, self._of_peers.get(peer, 0))
 

@@ -45,7 +45,7 @@ class TableReader(Protocol):
         """The rows with ``start`` <= key < ``end`` in bytewise order (``None``: to the last), as they are now."""
 
 
-class Engine(TableReader, Protocol):
+class StorageEngine(TableReader, Protocol):
     """Tables that one process writes. One thread owns it.
 
     Crash: a batch is there wholly or not at all, after any that was committed before it. If the engine ``is_durable``,

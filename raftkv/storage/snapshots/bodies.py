@@ -23,7 +23,7 @@ from raftkv.core.errors import StartupError
 from raftkv.formats.landmarks import APPLIED_INDEX, APPLIED_TERM, META, SUM
 from raftkv.formats.snapshots import HEAD_BYTES, MAGIC, decode_chunk, encode_chunk, payload_bytes
 from raftkv.storage.disk import translated
-from raftkv.storage.engines.port import Batch, Engine, TableReader
+from raftkv.storage.engines.port import Batch, StorageEngine, TableReader
 from raftkv.storage.state.sealed import part_of, sealed
 from raftkv.storage.state.sums import SUM_MASK, pack_sum
 
@@ -73,7 +73,7 @@ def read_table_names(path: Path) -> tuple[bytes, ...]:
         return _read_names(path, file)
 
 
-def load_body(path: Path, engine: Engine) -> int:
+def load_body(path: Path, engine: StorageEngine) -> int:
     """Put all rows of the body at ``path`` into an empty ``engine``, sealed; returns how many there were."""
     with translated(path), path.open("rb") as file:
         _read_names(path, file)

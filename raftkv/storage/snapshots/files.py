@@ -26,7 +26,7 @@ from raftkv.core.errors import StartupError
 from raftkv.formats.snapshots import FORMAT, Manifest, decode_manifest, encode_manifest
 from raftkv.process.command import module
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
-from raftkv.storage.engines.port import DamagedState, Engine
+from raftkv.storage.engines.port import DamagedState, StorageEngine
 from raftkv.storage.snapshots.bodies import load_body, verify_body
 from raftkv.storage.snapshots.helper import Report
 
@@ -166,7 +166,7 @@ class SnapshotFiles:
         _report(process)
         return True
 
-    def load_now(self, manifest: Manifest, engine: Engine) -> None:
+    def load_now(self, manifest: Manifest, engine: StorageEngine) -> None:
         """Load the newest snapshot, which must be ``manifest``, into an empty ``engine``."""
         assert manifest == self.newest
         path = self._path(self._sequence, "body")

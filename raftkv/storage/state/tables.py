@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from raftkv.storage.engines.overlay import Overlay
-from raftkv.storage.engines.port import Batch, Engine, Row
+from raftkv.storage.engines.port import Batch, Row, StorageEngine
 from raftkv.storage.state.sealed import SealedRows, part_of, removed, sealed
 
 Summed = tuple[bytes, int | None]
@@ -29,7 +29,7 @@ class StateTables:
     ``commit`` is atomic. What was staged stays so when it raises; what was not committed is lost with the process.
     """
 
-    def __init__(self, engine: Engine, tables: Iterable[bytes], directory: Path) -> None:
+    def __init__(self, engine: StorageEngine, tables: Iterable[bytes], directory: Path) -> None:
         self.engine = engine
         self._committed = SealedRows(engine, directory)
         self._staged: dict[bytes, Overlay[Summed]] = {table: Overlay() for table in tables}

@@ -8,7 +8,7 @@ import msgspec
 
 from raftkv.core.config import DelaysSection
 from raftkv.core.voters import majority
-from raftkv.instruments.load.plan import Distribution, Plan, Ratio
+from raftkv.instruments.load.plan import Distribution, LoadPlan, Ratio
 
 NODES: Final = 5
 MAJORITY: Final = majority(NODES)
@@ -60,9 +60,9 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         """So many nodes can be lost for good and an acknowledged write is still somewhere, or in the leader's log."""
         return self.w - 1
 
-    def plan(self, ratio: Ratio, *, seconds: float, warm_up_s: float, seed: int, clients: int) -> Plan:
+    def plan(self, ratio: Ratio, *, seconds: float, warm_up_s: float, seed: int, clients: int) -> LoadPlan:
         """The load of one run; R and W are named in every request as well."""
-        return Plan(
+        return LoadPlan(
             ratio=ratio,
             seconds=seconds,
             warm_up_s=warm_up_s,

@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from raftkv.instruments.lab.reference4.choices import DELAYS, NODES
-from raftkv.instruments.lab.reference4.runs import Run
-from raftkv.instruments.lab.reference4.verdict import RULES, Answer, answer
+from raftkv.instruments.lab.reference4.runs import ReferenceRun
+from raftkv.instruments.lab.reference4.verdict import RULES, Recommendation, answer
 from raftkv.instruments.load.plan import Ratio
 from raftkv.instruments.load.result import Latency
-from raftkv.instruments.load.samples import Kind
+from raftkv.instruments.load.samples import RequestKind
 
 NAME: Final = "report.md"
 COMPARISON: Final = "comparison"
@@ -24,7 +24,7 @@ COLUMNS: Final = (
 )
 
 
-def page(runs: Sequence[Run], *, image_format: str, command: str) -> str:
+def page(runs: Sequence[ReferenceRun], *, image_format: str, command: str) -> str:
     """The whole text; images are named after their runs and lie beside it."""
     ratios = sorted({run.ratio for run in runs}, key=lambda ratio: ratio.write_share)
     answers = [answer([run for run in runs if run.ratio == ratio]) for ratio in ratios]
@@ -47,7 +47,7 @@ def page(runs: Sequence[Run], *, image_format: str, command: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _introduction(runs: Sequence[Run]) -> str:
+def _introduction(runs: Sequence[ReferenceRun]) -> str:
     plan = runs[0].result.plan
     message_ms, update_ms, read_ms = (round(s * 1000) for s in msgspec.structs.astuple(DELAYS))
     return (
@@ -61,35 +61,35 @@ def _introduction(runs: Sequence[Run]) -> str:
     )
 
 
-def _again(first: Run, command: str) -> str:
+def _again(first: ReferenceRun, command: str) -> str:
     return (
         f"`{command}` with raftkv {first.result.version}, seed {first.result.plan.seed}. Each run's result, whole "
         "histograms included, is the JSON file of its name."
     )
 
 
-def _answers(answers: Sequence[Answer]) -> str:
+def _answers(answers: Sequence[Recommendation]) -> str:
     rows = [(str(each.ratio), _named(each.fresh), _named(each.any)) for each in answers]
     return _table([("writes/reads", "reads must be fresh", "reads may be stale"), *rows])
 
 
-def _named(run: Run | None) -> str:
+def _named(run: ReferenceRun | None) -> str:
     return "none" if run is None else f"**{run.choice.title}** ({run.result.per_second:.0f} op/s)"
 
 
-def _reasons(found: Answer) -> str:
+def _reasons(found: Recommendation) -> str:
     lines = [f"**{found.ratio} writes/reads.**", "", *[f"- {reason}" for reason in found.reasons]]
     return "\n".join(lines)
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: ReferenceRun) -> tuple[str, ...]:
     result, fresh = run.result, run.result.freshness
     return (
         run.choice.title,
         str(run.ratio),
         f"{result.per_second:.0f}",
-        *_latency(result.latency.get(Kind.READ)),
-        *_latency(result.latency.get(Kind.WRITE)),
+        *_latency(result.latency.get(RequestKind.READ)),
+        *_latency(result.latency.get(RequestKind.WRITE)),
         f"{fresh.stale} ({fresh.stale_share:.1%})",
         str(fresh.backward),
         f"{fresh.during_write_older} of {fresh.during_write}",
@@ -110,7 +110,7 @@ def _legend() -> str:
     )
 
 
-def _of_ratio(ratio: Ratio, runs: Sequence[Run], image_format: str) -> str:
+def _of_ratio(ratio: Ratio, runs: Sequence[ReferenceRun], image_format: str) -> str:
     lines = [f"## {ratio} writes/reads"]
     lines += [f"![{run.choice.title}, {ratio}]({run.name}.{image_format})" for run in runs]
     return "\n\n".join(lines)

@@ -10,11 +10,11 @@ from typing import Final
 from hdrh.histogram import HdrHistogram
 
 from raftkv.instruments.lab.reference4.choices import CHOICES
-from raftkv.instruments.lab.reference4.runs import Run
+from raftkv.instruments.lab.reference4.runs import ReferenceRun
 from raftkv.instruments.lab.report.axes import Axes, Scale
 from raftkv.instruments.lab.report.drawing import Canvas, text_width
 from raftkv.instruments.load.result import Latency
-from raftkv.instruments.load.samples import Age, Kind
+from raftkv.instruments.load.samples import Age, RequestKind
 
 BINS_PER_DECADE: Final = 24
 MARGIN: Final = 1.5
@@ -30,18 +30,18 @@ AGES: Final = {
 }
 
 
-def draw_run(run: Run) -> Canvas:
+def draw_run(run: ReferenceRun) -> Canvas:
     """The three graphs of ``run``."""
     title = f"{run.choice.title}, {run.ratio} writes/reads"
     canvas = Canvas(WIDTH, HEIGHT, f"{title}: latencies, and the time from a write to a read of the same key")
     canvas.text(WIDTH / 2, 18, title, "strong middle")
-    _draw_latency(canvas, (60, 400), run.result.latency.get(Kind.READ), "Read latency", "reads")
-    _draw_latency(canvas, (470, 810), run.result.latency.get(Kind.WRITE), "Write latency", "writes")
+    _draw_latency(canvas, (60, 400), run.result.latency.get(RequestKind.READ), "Read latency", "reads")
+    _draw_latency(canvas, (470, 810), run.result.latency.get(RequestKind.WRITE), "Write latency", "writes")
     _draw_intervals(canvas, (880, WIDTH - 14), run)
     return canvas
 
 
-def draw_comparison(runs: Sequence[Run]) -> Canvas:
+def draw_comparison(runs: Sequence[ReferenceRun]) -> Canvas:
     """The graphs that compare all ``runs``."""
     canvas = Canvas(WIDTH, 400, "operations per second and stale reads of every choice under every ratio")
     ratio_count = len({run.ratio for run in runs})
@@ -117,7 +117,7 @@ def _draw_latency(canvas: Canvas, span: tuple[float, float], latency: Latency | 
         _mark_time(axes, value, f"{name} {_ms(value)}", kind, row)
 
 
-def _draw_intervals(canvas: Canvas, span: tuple[float, float], run: Run) -> None:
+def _draw_intervals(canvas: Canvas, span: tuple[float, float], run: ReferenceRun) -> None:
     canvas.text(sum(span) / 2, 40, "Time from a write to a read of the same key", "middle")
     since_write_ms = run.result.freshness.since_write_ms
     bins = edges(1, max((interval_ms for counts in since_write_ms.values() for interval_ms in counts), default=1))
@@ -138,8 +138,8 @@ def _draw_intervals(canvas: Canvas, span: tuple[float, float], run: Run) -> None
         y = 58 + 15 * row
         canvas.rect(span[0], y - 9, 10, 10, kind)
         canvas.text(span[0] + 16, y, f"{sum(piles[age]):,} reads {told}", "small")
-    if Kind.WRITE in run.result.latency:
-        mean_ms = run.result.latency[Kind.WRITE].mean_ms
+    if RequestKind.WRITE in run.result.latency:
+        mean_ms = run.result.latency[RequestKind.WRITE].mean_ms
         _mark_time(axes, mean_ms, f"a write takes {_ms(mean_ms)} on average", "dashed", 3)
 
 
@@ -156,7 +156,7 @@ def _mark_time(axes: Axes, value: float, words: str, kind: str, row: int) -> Non
     axes.canvas.text(x - 4 if fits else x + 4, y, words, "small end" if fits else "small")
 
 
-def _draw_bars(axes: Axes, runs: Sequence[Run], values: Mapping[str, float], title: str, form: str) -> None:
+def _draw_bars(axes: Axes, runs: Sequence[ReferenceRun], values: Mapping[str, float], title: str, form: str) -> None:
     canvas, middle = axes.canvas, (axes.x.begin + axes.x.end) / 2
     canvas.text(middle, 24, title, "strong middle")
     ratios = sorted({run.ratio for run in runs}, key=lambda ratio: ratio.write_share)

@@ -16,7 +16,7 @@ import uvloop
 from raftkv.instruments.lab.reference4.choices import CHOICES, CLIENTS, Choice
 from raftkv.instruments.lab.reference4.conditions import assert_in_force, establish
 from raftkv.instruments.load.dialect import RaftkvDialect
-from raftkv.instruments.load.engine import Server
+from raftkv.instruments.load.engine import LoadTarget
 from raftkv.instruments.load.plan import RATIOS, Ratio
 from raftkv.instruments.load.result import Result
 from raftkv.instruments.load.run import run
@@ -26,7 +26,7 @@ from raftkv.instruments.local.nodes import ClusterError, loopback_sites
 SETTLE_S: Final = 60.0
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class ReferenceRun(msgspec.Struct, frozen=True, kw_only=True):
     """One choice under one ratio."""
 
     choice: Choice
@@ -59,10 +59,10 @@ def perform(
     tell: Callable[[str], None],
     choices: Sequence[Choice] = CHOICES,
     ratios: Sequence[Ratio] = RATIOS,
-) -> tuple[Run, ...]:
+) -> tuple[ReferenceRun, ...]:
     """Run every choice under every ratio; ``tell`` hears what happens. Raises ``ClusterError`` or ``LoadError``."""
     folder.mkdir(parents=True, exist_ok=True)
-    runs: list[Run] = []
+    runs: list[ReferenceRun] = []
     for choice in choices:
         tell(f"{choice.title}: starting {choice.n} nodes")
         with tempfile.TemporaryDirectory(prefix="raftkv-reference4-") as home:
@@ -78,7 +78,7 @@ def perform(
     return tuple(runs)
 
 
-def measure(cluster: LocalCluster, choice: Choice, ratio: Ratio, settings: Settings) -> Run:
+def measure(cluster: LocalCluster, choice: Choice, ratio: Ratio, settings: Settings) -> ReferenceRun:
     """One run on a cluster that ``choice`` was set on; raises ``ClusterError`` when it is not in force."""
     if choice.mode == "raft":  # without a leader every write was on all nodes before its client went on
         cluster.wait_level(SETTLE_S)  # what an earlier run left under way must not slow this one
@@ -90,18 +90,18 @@ def measure(cluster: LocalCluster, choice: Choice, ratio: Ratio, settings: Setti
         seed=settings.seed,
         clients=settings.clients,
     )
-    servers = [Server(site.http.host, site.http.port) for site in cluster.sites.values()]
+    servers = [LoadTarget(site.http.host, site.http.port) for site in cluster.sites.values()]
     leader = cluster.leader() if choice.mode == "raft" else None
     writers = () if leader is None else (cluster.nodes.index(leader),)
     result = uvloop.run(run(plan, servers, RaftkvDialect(plan), writers=writers))
     if leader is not None and cluster.leader() != leader:
         raise ClusterError(f"{leader} did not stay the leader while {choice.title}, {ratio} was measured")
-    return Run(choice=choice, result=result)
+    return ReferenceRun(choice=choice, result=result)
 
 
-def load(folder: Path) -> tuple[Run, ...]:
+def load(folder: Path) -> tuple[ReferenceRun, ...]:
     """The runs whose results ``folder`` has, in the order of choices and ratios."""
-    found = [msgspec.json.decode(path.read_bytes(), type=Run) for path in folder.glob("*.json")]
+    found = [msgspec.json.decode(path.read_bytes(), type=ReferenceRun) for path in folder.glob("*.json")]
     order = [choice.name for choice in CHOICES]
     return tuple(sorted(found, key=lambda run: (order.index(run.choice.name), run.ratio.write_share)))
 

@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from raftkv.instruments.lab.reference4.choices import MAJORITY, Choice
-from raftkv.instruments.lab.reference4.runs import Run
+from raftkv.instruments.lab.reference4.runs import ReferenceRun
 from raftkv.instruments.load.plan import Ratio
-from raftkv.instruments.load.samples import Kind
+from raftkv.instruments.load.samples import RequestKind
 
 ERRORS_MAX: Final = 0.01
 ALIKE: Final = 0.10
@@ -54,31 +54,31 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         return self.reads_part_ms + self.writes_part_ms
 
 
-def cost(run: Run) -> Cost:
+def cost(run: ReferenceRun) -> Cost:
     """The cost of an operation in ``run``, as measured; a kind that never occurred costs nothing."""
     means = {kind: found.mean_ms for kind, found in run.result.latency.items()}
     counts = {kind: found.count for kind, found in run.result.latency.items()}
     total = sum(counts.values())
     return Cost(
-        read_ms=means.get(Kind.READ, 0.0),
-        write_ms=means.get(Kind.WRITE, 0.0),
-        write_share=counts.get(Kind.WRITE, 0) / total if total else 0.0,
+        read_ms=means.get(RequestKind.READ, 0.0),
+        write_ms=means.get(RequestKind.WRITE, 0.0),
+        write_share=counts.get(RequestKind.WRITE, 0) / total if total else 0.0,
     )
 
 
-def works(run: Run) -> bool:
+def works(run: ReferenceRun) -> bool:
     """Did nearly everything succeed?"""
     errors = run.result.error_count
     done = sum(found.count for found in run.result.latency.values())
     return done > 0 and errors <= ERRORS_MAX * (errors + done)
 
 
-def is_fresh(run: Run) -> bool:
+def is_fresh(run: ReferenceRun) -> bool:
     """Was no read stale?"""
     return run.result.freshness.stale == 0
 
 
-def best(runs: Sequence[Run]) -> Run | None:
+def best(runs: Sequence[ReferenceRun]) -> ReferenceRun | None:
     """The winner among ``runs``, by the last rules but one."""
     if not runs:
         return None
@@ -91,25 +91,25 @@ def _down(choice: Choice) -> int:
     return min(choice.down_for_reads, choice.down_for_writes)
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     """For one ratio: the choice where reads must be fresh, the choice where they need not be, and the reasons."""
 
     ratio: Ratio
-    fresh: Run | None
-    any: Run | None
+    fresh: ReferenceRun | None
+    any: ReferenceRun | None
     reasons: tuple[str, ...]
 
 
-def answer(runs: Sequence[Run]) -> Answer:
+def answer(runs: Sequence[ReferenceRun]) -> Recommendation:
     """The answer for ``runs``, which are all of one ratio."""
     (ratio,) = {run.ratio for run in runs}
     working = [run for run in runs if works(run)]
     fresh = best([run for run in working if is_fresh(run)])
     fastest = best(working)
-    return Answer(ratio=ratio, fresh=fresh, any=fastest, reasons=tuple(_reasons(runs, fresh, fastest)))
+    return Recommendation(ratio=ratio, fresh=fresh, any=fastest, reasons=tuple(_reasons(runs, fresh, fastest)))
 
 
-def _reasons(runs: Sequence[Run], fresh: Run | None, fastest: Run | None) -> list[str]:
+def _reasons(runs: Sequence[ReferenceRun], fresh: ReferenceRun | None, fastest: ReferenceRun | None) -> list[str]:
     reasons = []
     if fresh is None:
         reasons.append("No choice had fresh reads throughout.")
@@ -122,7 +122,7 @@ def _reasons(runs: Sequence[Run], fresh: Run | None, fastest: Run | None) -> lis
     return reasons + [f"Not {run.choice.title}: {_why_not(run, fresh)}" for run in others]
 
 
-def _why(run: Run) -> str:
+def _why(run: ReferenceRun) -> str:
     found = cost(run)
     parts = f"writes {found.writes_part_ms:.0f} ms of it, reads {found.reads_part_ms:.0f} ms"
     return (
@@ -131,7 +131,7 @@ def _why(run: Run) -> str:
     )
 
 
-def _why_not(run: Run, fresh: Run | None) -> str:
+def _why_not(run: ReferenceRun, fresh: ReferenceRun | None) -> str:
     if not works(run):
         return f"{run.result.error_count} operations failed."
     if not is_fresh(run):
@@ -142,7 +142,7 @@ def _why_not(run: Run, fresh: Run | None) -> str:
     return f"{_why(run)}{slower} {_availability(run.choice)}"
 
 
-def _backward(run: Run) -> str:
+def _backward(run: ReferenceRun) -> str:
     fresh = run.result.freshness
     if not fresh.backward:
         return f"None of the {fresh.reads} went back behind what another read had returned before."
@@ -152,7 +152,7 @@ def _backward(run: Run) -> str:
     )
 
 
-def _staleness(run: Run) -> str:
+def _staleness(run: ReferenceRun) -> str:
     fresh, choice = run.result.freshness, run.choice
     told = f"{fresh.stale} of its {fresh.reads} reads were stale ({fresh.stale_share:.1%})."
     if fresh.stale and choice.mode == "raft" and choice.r + choice.w > choice.n and choice.w < MAJORITY:

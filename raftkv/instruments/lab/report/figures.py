@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from raftkv.instruments.lab.history import Get, Operation, Outcome
+from raftkv.instruments.lab.history import GetAction, ObservedOperation, Outcome
 from raftkv.instruments.lab.report.axes import Axes, Scale
 from raftkv.instruments.lab.report.drawing import Canvas, text_width
-from raftkv.instruments.lab.report.judgement import Proof
-from raftkv.instruments.lab.report.pace import Band, Pace
+from raftkv.instruments.lab.report.judgement import Refutation
+from raftkv.instruments.lab.report.pace import Band, PaceSlices
 from raftkv.instruments.lab.report.results import Results, VariantResults
 from raftkv.instruments.lab.wording import Clock, clock_for, described
 
@@ -26,7 +26,7 @@ SHOWN_MAX: Final = 14
 """Nobody reads more bars; the history has them all."""
 
 
-def witness(proof: Proof, origin_ns: int) -> Canvas:
+def witness(proof: Refutation, origin_ns: int) -> Canvas:
     """Who did what, in the order of events: one lane per client, a line where the answer came that cannot be."""
     accused = proof.operations[proof.accused]
     others = [each for each in proof.operations if each is not accused]
@@ -41,7 +41,7 @@ def witness(proof: Proof, origin_ns: int) -> Canvas:
     return canvas
 
 
-def story(operations: Sequence[Operation], pace: Pace, origin_ns: int, name: str) -> Canvas:
+def story(operations: Sequence[ObservedOperation], pace: PaceSlices, origin_ns: int, name: str) -> Canvas:
     """All of a few operations in the order of events, one lane per client, with the faults behind them."""
 
     def moment(at_s: float) -> tuple[float, int]:
@@ -57,7 +57,7 @@ def story(operations: Sequence[Operation], pace: Pace, origin_ns: int, name: str
     return canvas
 
 
-def _height(operations: Sequence[Operation]) -> float:
+def _height(operations: Sequence[ObservedOperation]) -> float:
     return 34 + LANE_PX * len(_lanes(operations)) + 26
 
 
@@ -71,11 +71,11 @@ def service(each: VariantResults) -> Canvas:
 
 def _timeline(
     canvas: Canvas,
-    operations: Sequence[Operation],
+    operations: Sequence[ObservedOperation],
     places: _Places,
     *,
     clock: Clock,
-    accused: Operation | None = None,
+    accused: ObservedOperation | None = None,
 ) -> None:
     for row, lane in enumerate(_lanes(operations)):
         y = 34 + row * LANE_PX
@@ -96,23 +96,23 @@ def _over(canvas: Canvas, x: float, words: str, kind: str) -> None:
     canvas.text(x if fits else canvas.width - 8, 14, words, kind if fits else f"{kind} end")
 
 
-def _when(operation: Operation, clock: Clock) -> str:
+def _when(operation: ObservedOperation, clock: Clock) -> str:
     until = "?" if operation.outcome is Outcome.UNKNOWN else clock.seconds(operation.returned_ns)
     return f"{operation.node}  {clock.seconds(operation.invoked_ns)} to {until} s"
 
 
-def label(operation: Operation) -> str:
+def label(operation: ObservedOperation) -> str:
     """The operation in few words."""
     return described(operation) + {Outcome.OK: "", Outcome.UNKNOWN: " ?", Outcome.FAILED: " refused"}[operation.outcome]
 
 
-def _kind(operation: Operation) -> str:
+def _kind(operation: ObservedOperation) -> str:
     if operation.outcome is not Outcome.OK:
         return "doubt"
-    return "good" if isinstance(operation.action, Get) else "write"
+    return "good" if isinstance(operation.action, GetAction) else "write"
 
 
-def _bar(canvas: Canvas, operation: Operation, x_of: _Places, y: float, *, kind: str) -> None:
+def _bar(canvas: Canvas, operation: ObservedOperation, x_of: _Places, y: float, *, kind: str) -> None:
     start = x_of[operation.invoked_ns, 0]
     is_open = operation.outcome is Outcome.UNKNOWN
     end = canvas.width - 10 if is_open else x_of[_end(operation), 1]
@@ -120,15 +120,15 @@ def _bar(canvas: Canvas, operation: Operation, x_of: _Places, y: float, *, kind:
     canvas.text(start, y + 10, label(operation), "strong")
 
 
-def _end(operation: Operation) -> float:
+def _end(operation: ObservedOperation) -> float:
     if operation.outcome is Outcome.UNKNOWN or operation.returned_ns is None:
         return math.inf
     return operation.returned_ns
 
 
-def _lanes(operations: Sequence[Operation]) -> list[list[Operation]]:
+def _lanes(operations: Sequence[ObservedOperation]) -> list[list[ObservedOperation]]:
     """The operations by client; one that begins before the lane's last one has ended gets another lane."""
-    lanes: list[list[Operation]] = []
+    lanes: list[list[ObservedOperation]] = []
     for operation in sorted(operations, key=lambda each: each.invoked_ns):
         for lane in lanes:
             if lane[-1].client == operation.client and _end(lane[-1]) < operation.invoked_ns:
@@ -139,7 +139,7 @@ def _lanes(operations: Sequence[Operation]) -> list[list[Operation]]:
     return lanes
 
 
-def _places(operations: Sequence[Operation], moments: Sequence[tuple[float, int]]) -> tuple[_Places, float]:
+def _places(operations: Sequence[ObservedOperation], moments: Sequence[tuple[float, int]]) -> tuple[_Places, float]:
     """Where each beginning (0), end (1) and other moment stands, in order and so that words fit; how wide all is."""
     events = {(float(each.invoked_ns), 0) for each in operations} | set(moments)
     events |= {(_end(each), 1) for each in operations if _end(each) < math.inf}
@@ -154,7 +154,7 @@ def _places(operations: Sequence[Operation], moments: Sequence[tuple[float, int]
     return places, max(WIDTH, x, *(places[each.invoked_ns, 0] + _room(each) for each in operations)) + 20
 
 
-def _room(operation: Operation) -> float:
+def _room(operation: ObservedOperation) -> float:
     """How wide a bar must be for the words above and below it."""
     return max(text_width(label(operation)) + 8, 128.0)
 
@@ -163,7 +163,7 @@ STRIP_PX: Final = 46
 ROW_PX: Final = 13
 
 
-def strip(pace: Pace, name: str) -> Canvas:
+def strip(pace: PaceSlices, name: str) -> Canvas:
     """Answers, answers by node, and latency over time, with the faults behind them."""
     bands_px = 14 * max(1, len(_stacked(pace))) + 4
     rows_px = ROW_PX * len(pace.by_node)
@@ -191,7 +191,7 @@ def strip(pace: Pace, name: str) -> Canvas:
     return canvas
 
 
-def _stacked(pace: Pace) -> list[list[Band]]:
+def _stacked(pace: PaceSlices) -> list[list[Band]]:
     """Bands in as few lines as keep their words apart."""
     levels: list[list[Band]] = []
     for band in sorted(pace.bands, key=lambda each: each.from_s):
@@ -205,7 +205,7 @@ def _stacked(pace: Pace) -> list[list[Band]]:
     return levels
 
 
-def _answers(canvas: Canvas, pace: Pace, x_of: Scale, top: float) -> None:
+def _answers(canvas: Canvas, pace: PaceSlices, x_of: Scale, top: float) -> None:
     most = max((each.answered + each.refused + each.unknown for each in pace.whole), default=1) or 1
     canvas.text(MARGIN - 8, top + 10, f"{most / pace.slice_s:,.0f} /s", "small end")
     canvas.text(4, top + 10, "requests", "small strong")
@@ -226,7 +226,7 @@ def _pile(
             canvas.rect(left, bottom, right - left - 0.8, count * unit_px, kind)
 
 
-def _latency(canvas: Canvas, pace: Pace, x_of: Scale, top: float) -> None:
+def _latency(canvas: Canvas, pace: PaceSlices, x_of: Scale, top: float) -> None:
     values = [ms for each in pace.whole for ms in (each.ms_p50, each.ms_p99) if ms is not None]
     low, high = 10 ** math.floor(math.log10(min(values, default=1.0))), max([*values, 10.0])
     axes = Axes(canvas=canvas, x=x_of, y=Scale(low=low, high=high, begin=top + STRIP_PX, end=top, is_log=True))
@@ -244,7 +244,7 @@ def _latency(canvas: Canvas, pace: Pace, x_of: Scale, top: float) -> None:
         axes.points(points, kind)
 
 
-def _axis(canvas: Canvas, pace: Pace, x_of: Scale, y: float) -> None:
+def _axis(canvas: Canvas, pace: PaceSlices, x_of: Scale, y: float) -> None:
     step = next(each for each in (0.5, 1, 2, 5, 10, 30, 60, 300, 600) if pace.duration_s / each <= 14)
     for number in range(int(pace.duration_s / step) + 1):
         canvas.text(x_of(number * step), y + 14, f"{number * step:g} s", "small middle")

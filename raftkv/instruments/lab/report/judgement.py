@@ -11,68 +11,68 @@ from typing import Final, Literal
 import msgspec
 
 from raftkv.instruments.lab.checker import GaveUp, Linearizable, NotLinearizable, check
-from raftkv.instruments.lab.history import Get, History, Operation, Outcome, Put
+from raftkv.instruments.lab.history import GetAction, History, ObservedOperation, Outcome, PutAction
 from raftkv.instruments.lab.wording import clock_for, shown
 
 STEPS_PER_KEY_MAX: Final = 1_000_000
 """A few seconds for each key."""
 
 
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
+class Refutation(msgspec.Struct, frozen=True, kw_only=True):
     """Operations on one key that no order explains: at ``moment_ns`` the answer to ``accused`` could not be."""
 
     kind: str
     sentence: str
-    operations: tuple[Operation, ...]
+    operations: tuple[ObservedOperation, ...]
     accused: int
     moment_ns: int
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryJudgement(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on one history; a ``proof`` if it is *not linearizable*."""
 
     verdict: Literal["linearizable", "not linearizable", "undecided"]
-    proof: Proof | None = None
+    proof: Refutation | None = None
 
 
-def judged(history: History) -> Judgement:
+def judged(history: History) -> HistoryJudgement:
     """Judge everything that clients were told, the last look included."""
     single = History(operation for operation in history if not operation.siblings)
     verdict = check(single, steps_per_key_max=STEPS_PER_KEY_MAX)
     several = next((operation for operation in history if operation.siblings), None)
     if isinstance(verdict, NotLinearizable):
         witness = verdict.witness
-        proof = Proof(
+        proof = Refutation(
             kind=str(witness.kind),
             sentence=witness.sentence,
             operations=witness.operations,
             accused=witness.accused,
             moment_ns=witness.moment_ns,
         )
-        return Judgement(verdict="not linearizable", proof=proof)
+        return HistoryJudgement(verdict="not linearizable", proof=proof)
     if several is not None:
-        return Judgement(verdict="not linearizable", proof=_two_at_once(several, history))
+        return HistoryJudgement(verdict="not linearizable", proof=_two_at_once(several, history))
     assert isinstance(verdict, Linearizable | GaveUp)
-    return Judgement(verdict="linearizable" if isinstance(verdict, Linearizable) else "undecided")
+    return HistoryJudgement(verdict="linearizable" if isinstance(verdict, Linearizable) else "undecided")
 
 
-def _two_at_once(read: Operation, history: History) -> Proof:
+def _two_at_once(read: ObservedOperation, history: History) -> Refutation:
     """``read`` was given several values: it, and who wrote them."""
     values = [*read.siblings, read.result]
     writers = [
         operation
         for operation in history
         if operation.key == read.key
-        and isinstance(operation.action, Put)
+        and isinstance(operation.action, PutAction)
         and operation.action.value in values
         and operation.outcome is not Outcome.FAILED
     ]
     operations = sorted([*writers, read], key=lambda operation: operation.invoked_ns)
     clock = clock_for(operations, history.operations[0].invoked_ns)
     told = " and ".join(shown(read, value) for value in values if isinstance(value, bytes))
-    assert isinstance(read.action, Get)
+    assert isinstance(read.action, GetAction)
     assert read.returned_ns is not None
-    return Proof(
+    return Refutation(
         kind="siblings",
         sentence=f"client {read.client} was given {told} at once at {clock.seconds(read.returned_ns)} s",
         operations=tuple(operations),

@@ -13,11 +13,19 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from raftkv.instruments.lab.additions import LIST_PREFIX, added, merged
-from raftkv.instruments.lab.history import LAST_LOOK, CompareAndSet, Delete, Get, History, Operation, Outcome
+from raftkv.instruments.lab.history import (
+    LAST_LOOK,
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    History,
+    ObservedOperation,
+    Outcome,
+)
 from raftkv.instruments.lab.report.reading import KeyHistory, shown
 
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
+class KindLatency(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds of the answered operations of one kind; ``None`` when there were none."""
 
     ms_p50: float | None
@@ -59,8 +67,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_additions: int
     lost_additions: int
     sibling_keys: int
-    read: Latency
-    write: Latency
+    read: KindLatency
+    write: KindLatency
 
     @property
     def availability(self) -> float:
@@ -73,7 +81,7 @@ def measured(history: History) -> Measures:
     traffic = without_last_look(history)
     outcomes = [operation.outcome for operation in traffic]
     answered = [operation for operation in traffic if operation.outcome is Outcome.OK]
-    reads = [operation for operation in answered if isinstance(operation.action, Get)]
+    reads = [operation for operation in answered if isinstance(operation.action, GetAction)]
     keys = {key: KeyHistory(part) for key, part in history.by_key().items()}
     stale = [(read, writes) for read in reads if (writes := keys[read.key].missed(read))]
     looks = [operation for operation in history if operation.note == LAST_LOOK]
@@ -102,16 +110,16 @@ def measured(history: History) -> Measures:
         lost_additions=len(additions - _present(looks)),
         sibling_keys=sum(bool(look.siblings) for look in looks),
         read=latency(reads),
-        write=latency(operation for operation in answered if not isinstance(operation.action, Get)),
+        write=latency(operation for operation in answered if not isinstance(operation.action, GetAction)),
     )
 
 
-def without_last_look(history: History) -> list[Operation]:
+def without_last_look(history: History) -> list[ObservedOperation]:
     """What the clients of the workload did."""
     return [operation for operation in history if operation.note != LAST_LOOK]
 
 
-def acknowledged_additions(operations: Iterable[Operation]) -> set[tuple[bytes, bytes]]:
+def acknowledged_additions(operations: Iterable[ObservedOperation]) -> set[tuple[bytes, bytes]]:
     """Lists and the elements that somebody was told are in them now."""
     found = set()
     for operation in operations:
@@ -121,10 +129,10 @@ def acknowledged_additions(operations: Iterable[Operation]) -> set[tuple[bytes, 
     return found
 
 
-def latency(operations: Iterable[Operation]) -> Latency:
+def latency(operations: Iterable[ObservedOperation]) -> KindLatency:
     """How long ``operations``, all answered, took."""
     ms = sorted((each.returned_ns - each.invoked_ns) / 1e6 for each in operations if each.returned_ns is not None)
-    return Latency(ms_p50=quantile(ms, 0.5), ms_p99=quantile(ms, 0.99), ms_max=quantile(ms, 1.0))
+    return KindLatency(ms_p50=quantile(ms, 0.5), ms_p99=quantile(ms, 0.99), ms_max=quantile(ms, 1.0))
 
 
 def quantile(ordered: Sequence[float], share: float) -> float | None:
@@ -132,7 +140,7 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
-def _present(looks: Iterable[Operation]) -> set[tuple[bytes, bytes]]:
+def _present(looks: Iterable[ObservedOperation]) -> set[tuple[bytes, bytes]]:
     """Lists and the elements that are in any of their values."""
     return {
         (look.key, element)
@@ -142,7 +150,7 @@ def _present(looks: Iterable[Operation]) -> set[tuple[bytes, bytes]]:
     }
 
 
-def _backwards(reads: Iterable[Operation], keys: dict[bytes, KeyHistory]) -> int:
+def _backwards(reads: Iterable[ObservedOperation], keys: dict[bytes, KeyHistory]) -> int:
     count = 0
     seen_ns: dict[tuple[int, bytes], float] = {}
     for read in reads:  # in order of invocation, and one client reads one after the other
@@ -152,9 +160,11 @@ def _backwards(reads: Iterable[Operation], keys: dict[bytes, KeyHistory]) -> int
     return count
 
 
-def _is_list(operation: Operation) -> bool:
+def _is_list(operation: ObservedOperation) -> bool:
     return operation.key.startswith(LIST_PREFIX)
 
 
-def _is_delete(write: Operation) -> bool:
-    return isinstance(write.action, Delete) or (isinstance(write.action, CompareAndSet) and write.action.value is None)
+def _is_delete(write: ObservedOperation) -> bool:
+    return isinstance(write.action, DeleteAction) or (
+        isinstance(write.action, CompareAndSet) and write.action.value is None
+    )

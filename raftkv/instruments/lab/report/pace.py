@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from raftkv.instruments.lab.fault_wording import in_words
-from raftkv.instruments.lab.history import History, Operation, Outcome
-from raftkv.instruments.lab.nemesis import Event
+from raftkv.instruments.lab.history import History, ObservedOperation, Outcome
+from raftkv.instruments.lab.nemesis import FaultEvent
 from raftkv.instruments.lab.report.measures import quantile, without_last_look
 
 SLICES: Final = 64
@@ -38,7 +38,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
     until_s: float
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
+class PaceSlices(msgspec.Struct, frozen=True, kw_only=True):
     """``whole`` is the cluster's slices, ``by_node`` the operations answered, refused and unknown at each node asked.
 
     ``answered_in_faults`` of ``operations_in_faults`` were invoked while some fault lasted.
@@ -53,12 +53,12 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     operations_in_faults: int
 
 
-def paced(history: History, events: Sequence[Event], *, began_ns: int, ended_ns: int) -> Pace:
+def paced(history: History, events: Sequence[FaultEvent], *, began_ns: int, ended_ns: int) -> PaceSlices:
     """``history`` in slices, from ``began_ns`` to ``ended_ns``."""
     duration_s = (ended_ns - began_ns) / 1e9
     slice_s = max(SLICE_S_MIN, duration_s / SLICES)
     count = max(1, round(duration_s / slice_s))
-    slices: list[list[Operation]] = [[] for _ in range(count)]
+    slices: list[list[ObservedOperation]] = [[] for _ in range(count)]
     traffic = without_last_look(history)
     for operation in traffic:
         slices[min(count - 1, max(0, int((operation.invoked_ns - began_ns) / 1e9 / slice_s)))].append(operation)
@@ -68,7 +68,7 @@ def paced(history: History, events: Sequence[Event], *, began_ns: int, ended_ns:
         for operation in traffic
         if any(band.from_s <= (operation.invoked_ns - began_ns) / 1e9 < band.until_s for band in bands)
     ]
-    return Pace(
+    return PaceSlices(
         slice_s=slice_s,
         duration_s=duration_s,
         whole=tuple(_slice(operations) for operations in slices),
@@ -82,7 +82,7 @@ def paced(history: History, events: Sequence[Event], *, began_ns: int, ended_ns:
     )
 
 
-def _slice(operations: Sequence[Operation]) -> Slice:
+def _slice(operations: Sequence[ObservedOperation]) -> Slice:
     outcomes = [operation.outcome for operation in operations]
     ms = sorted(
         (operation.returned_ns - operation.invoked_ns) / 1e6
@@ -98,16 +98,16 @@ def _slice(operations: Sequence[Operation]) -> Slice:
     )
 
 
-def _counts(operations: Sequence[Operation], node: str) -> tuple[int, int, int]:
+def _counts(operations: Sequence[ObservedOperation], node: str) -> tuple[int, int, int]:
     outcomes = [operation.outcome for operation in operations if operation.node == node]
     return outcomes.count(Outcome.OK), outcomes.count(Outcome.FAILED), outcomes.count(Outcome.UNKNOWN)
 
 
-def _answered(operations: Sequence[Operation]) -> int:
+def _answered(operations: Sequence[ObservedOperation]) -> int:
     return sum(operation.outcome is Outcome.OK for operation in operations)
 
 
-def _bands(events: Sequence[Event], began_ns: int, ended_ns: int) -> tuple[Band, ...]:
+def _bands(events: Sequence[FaultEvent], began_ns: int, ended_ns: int) -> tuple[Band, ...]:
     """Each beginning with its end, which is the next one of an equal fault; or the end of the traffic."""
     found = []
     ends = [event for event in events if event.what == "end"]

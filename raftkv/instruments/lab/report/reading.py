@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from raftkv.instruments.lab.history import Get, History, Operation, Outcome
+from raftkv.instruments.lab.history import GetAction, History, ObservedOperation, Outcome
 from raftkv.instruments.lab.specification import State, transition_of
 
 
@@ -30,11 +30,11 @@ class KeyHistory:
 
     def __init__(self, part: History) -> None:
         """``part`` holds operations on one key only."""
-        self.reads: list[Operation] = []
-        self.writes: list[Operation] = []
+        self.reads: list[ObservedOperation] = []
+        self.writes: list[ObservedOperation] = []
         spans: dict[State, _Span] = {}
         for operation in part:
-            if isinstance(operation.action, Get):
+            if isinstance(operation.action, GetAction):
                 if operation.outcome is Outcome.OK:
                     self.reads.append(operation)
                 continue
@@ -51,17 +51,17 @@ class KeyHistory:
                 self.writes.append(operation)
         self._spans = spans
 
-    def newest_shown_ns(self, read: Operation) -> float:
+    def newest_shown_ns(self, read: ObservedOperation) -> float:
         """When the last write of anything that ``read`` was shown had returned; minus infinity: before everything."""
         return max(self._spans.get(value, _NEVER).last_returned_ns for value in shown(read))
 
-    def begun_ns(self, read: Operation) -> float:
+    def begun_ns(self, read: ObservedOperation) -> float:
         """When the newest of what ``read`` was shown began to be written, at the earliest."""
         return max(
             -math.inf if value is None else self._spans.get(value, _NEVER).first_invoked_ns for value in shown(read)
         )
 
-    def missed(self, read: Operation) -> list[Operation]:
+    def missed(self, read: ObservedOperation) -> list[ObservedOperation]:
         """The acknowledged writes that ``read`` should have shown the effect of, and was too old for."""
         newest_ns = self.newest_shown_ns(read)
         return [
@@ -71,7 +71,7 @@ class KeyHistory:
         ]
 
 
-def shown(read: Operation) -> tuple[State, ...]:
+def shown(read: ObservedOperation) -> tuple[State, ...]:
     """All values that a read was given."""
     assert not isinstance(read.result, bool)
     return (read.result, *read.siblings)

@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from raftkv.instruments.lab.history import Operation
-from raftkv.instruments.lab.record import Evidence, Run, read_evidence, read_run
-from raftkv.instruments.lab.report.judgement import Judgement, judged
+from raftkv.instruments.lab.history import ObservedOperation
+from raftkv.instruments.lab.record import Evidence, LabRun, read_evidence, read_run
+from raftkv.instruments.lab.report.judgement import HistoryJudgement, judged
 from raftkv.instruments.lab.report.measures import Measures, measured, without_last_look
-from raftkv.instruments.lab.report.pace import Pace, paced
+from raftkv.instruments.lab.report.pace import PaceSlices, paced
 from raftkv.instruments.lab.report.staleness import Bin, Prediction, curve, predicted
 from raftkv.instruments.lab.scenario import Variant
 
@@ -27,14 +27,14 @@ class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     variant: Variant
-    judgement: Judgement
+    judgement: HistoryJudgement
     measures: Measures
-    pace: Pace
+    pace: PaceSlices
     curve: tuple[Bin, ...]
     prediction: Prediction | None
     deaths: list[tuple[str, int]]
     origin_ns: int
-    operations: tuple[Operation, ...] = ()
+    operations: tuple[ObservedOperation, ...] = ()
 
     @property
     def is_promise_broken(self) -> bool:
@@ -45,7 +45,7 @@ class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run."""
 
-    run: Run
+    run: LabRun
     variants: tuple[VariantResults, ...]
 
 
@@ -55,7 +55,7 @@ def of_run(folder: Path) -> Results:
     return Results(run=run, variants=tuple(_of(run, read_evidence(folder, each)) for each in run.performed))
 
 
-def _of(run: Run, evidence: Evidence) -> VariantResults:
+def _of(run: LabRun, evidence: Evidence) -> VariantResults:
     performed, history = evidence.performed, evidence.history
     began_ns = history.operations[0].invoked_ns if history else performed.began_ns
     return VariantResults(
@@ -71,7 +71,7 @@ def _of(run: Run, evidence: Evidence) -> VariantResults:
     )
 
 
-def _prediction(run: Run, evidence: Evidence) -> Prediction | None:
+def _prediction(run: LabRun, evidence: Evidence) -> Prediction | None:
     """For the replicas that reads and writes of this variant wait for; ``None`` where no delays were measured."""
     variant = evidence.performed.variant
     section = variant.config.get("quorum", {})

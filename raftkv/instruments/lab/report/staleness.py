@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from raftkv.instruments.lab.history import History, Operation
-from raftkv.instruments.lab.record import Delay
+from raftkv.instruments.lab.history import History, ObservedOperation
+from raftkv.instruments.lab.record import MeasuredDelay
 from raftkv.instruments.lab.report.measures import without_last_look
 from raftkv.instruments.lab.report.reading import KeyHistory
 
@@ -98,12 +98,12 @@ def _points(history: History) -> list[tuple[float, bool]]:
     return found
 
 
-def _returned_ns(operation: Operation) -> int:
+def _returned_ns(operation: ObservedOperation) -> int:
     assert operation.returned_ns is not None
     return operation.returned_ns
 
 
-def predicted(delays: Sequence[Delay], *, r: int, w: int, random: Random) -> Prediction | None:
+def predicted(delays: Sequence[MeasuredDelay], *, r: int, w: int, random: Random) -> Prediction | None:
     """The prediction for ``r`` and ``w`` of the nodes that ``delays`` were measured between, all of them replicas."""
     nodes = sorted({delay.origin for delay in delays})
     if not nodes or max(r, w) > len(nodes):
@@ -122,7 +122,7 @@ def predicted(delays: Sequence[Delay], *, r: int, w: int, random: Random) -> Pre
     )
 
 
-def _writes_ms(delays: Sequence[Delay]) -> list[dict[str, float]]:
+def _writes_ms(delays: Sequence[MeasuredDelay]) -> list[dict[str, float]]:
     """Of each write that was measured, when every other node had it."""
     found: dict[int, dict[str, float]] = {}
     for delay in delays:
@@ -131,7 +131,7 @@ def _writes_ms(delays: Sequence[Delay]) -> list[dict[str, float]]:
     return list(found.values())
 
 
-def _one_way_ms(delays: Sequence[Delay]) -> list[float]:
+def _one_way_ms(delays: Sequence[MeasuredDelay]) -> list[float]:
     """Samples of one way over the network, from reads of one replica and of two."""
     alone = sorted(delay.seconds for delay in delays if delay.kind == "read" and delay.replicas == 1)
     both = [delay.seconds for delay in delays if delay.kind == "read" and delay.replicas == 2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from raftkv.instruments.lab.report.measures import Latency
+from raftkv.instruments.lab.report.measures import KindLatency
 from raftkv.instruments.lab.report.results import Results, VariantResults
 from raftkv.instruments.lab.report.sentences import duration
 
@@ -23,7 +23,7 @@ def _of(count: int, total: int) -> str:
     return f"{count:,} of {total:,}" if total else "-"
 
 
-def _ms(latency: Latency) -> str:
+def _ms(latency: KindLatency) -> str:
     if latency.ms_p50 is None or latency.ms_p99 is None:
         return "-"
     return " / ".join(f"{ms:,.{1 if ms < 99.95 else 0}f}" for ms in (latency.ms_p50, latency.ms_p99)) + " ms"

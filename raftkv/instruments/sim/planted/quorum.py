@@ -11,11 +11,11 @@ from raftkv.core import identity
 from raftkv.core.errors import Code, Refused
 from raftkv.core.rules import FIRST_SIZES, Rule
 from raftkv.core.voters import Voters
-from raftkv.formats.versions import Seen, Stamp, State, Version
+from raftkv.formats.versions import KeyState, Seen, Stamp, Version
 from raftkv.instruments.sim.planted.standing import COMMON
 from raftkv.instruments.sim.planted.swaps import Remedy, Swap, always, around, gives, instead, rule, then
 from raftkv.quorum.cluster_time import ClusterTime
-from raftkv.quorum.conversation import Conversation
+from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.reads import ReadCoordinator
 from raftkv.quorum.coordination.running_writes import RunningEvent, RunningWrites
 from raftkv.quorum.coordination.writes import WriteCoordinator
@@ -28,7 +28,7 @@ from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.repair import exchange
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
-from raftkv.quorum.repair.handoff import Batch, Handoff
+from raftkv.quorum.repair.handoff import Handoff, HintBatch
 from raftkv.quorum.serving.serving import Serving
 from raftkv.quorum.timeliness import Timeliness
 
@@ -45,7 +45,7 @@ def _drop_hint_as_it_is(self: Any, target: str, key: bytes, _encoded: bytes) -> 
         self._hints.put(row, None)
 
 
-def _overwrite(self: StagedTable, row: bytes, state: State) -> tuple[State | None, State]:
+def _overwrite(self: StagedTable, row: bytes, state: KeyState) -> tuple[KeyState | None, KeyState]:
     held = self.standing(row)
     self.put(row, Held(state, held.actor if held is not None else ""))
     return None if held is None else held.state, state
@@ -76,7 +76,7 @@ def _without_owners_to_come(original: Any, self: Any, *given: Any, **named: Any)
         self.others = others
 
 
-def _one_actor(self: Any, row: bytes, version: Version, context: Seen) -> tuple[State | None, Held]:
+def _one_actor(self: Any, row: bytes, version: Version, context: Seen) -> tuple[KeyState | None, Held]:
     held = self.standing(row)
     before = None if held is None else held.state
     version = msgspec.structs.replace(version, node=version.node.partition("~")[0])
@@ -111,7 +111,9 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "hopeless waited for": rule(
         "who is silent is not counted on", _is_waited_for(WriteCoordinator), _is_waited_for(ReadCoordinator)
     ),
-    "silent asked again": rule("who leaves questions unanswered is asked no more", gives(Conversation, "unanswered")),
+    "silent asked again": rule(
+        "who leaves questions unanswered is asked no more", gives(QuorumConversation, "unanswered")
+    ),
     "reserve for deletions": rule(
         "deletions may use the reserve", instead(Upkeep, "takes", lambda self, **_: not self.is_full)
     ),
@@ -140,7 +142,9 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "full disk ignored": rule(
         "nothing is acknowledged that found no room", instead(Serving, "commit_failed", Serving.committed)
     ),
-    "hints dropped when sent": rule("a hint is dropped after the answer", then(Batch, "__init__", _drop_hints_at_once)),
+    "hints dropped when sent": rule(
+        "a hint is dropped after the answer", then(HintBatch, "__init__", _drop_hints_at_once)
+    ),
     "grown hints dropped": rule("a hint that has grown is kept", instead(Store, "drop_hint", _drop_hint_as_it_is)),
     "hints of the departed": rule("hints for who has left go to the owners", gives(Handoff, "_take_over")),
     "overwriting": rule("states are joined, never replaced", instead(StagedTable, "join", _overwrite)),
@@ -211,6 +215,6 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "first sizes": rule("a cluster begins with one N, R and W", around(identity, "differences", _without_first_sizes)),
     "done before durable": rule(
         "what was fetched counts once it is durable",
-        then(exchange.Session, "take", lambda self, *_: self.committed()),
+        then(exchange.ExchangeSession, "take", lambda self, *_: self.committed()),
     ),
 }

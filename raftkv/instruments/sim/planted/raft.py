@@ -26,7 +26,7 @@ from raftkv.instruments.sim.planted.swaps import (
 )
 from raftkv.machine import conversion
 from raftkv.machine.machine import Machine
-from raftkv.raft.applied import AppliedState
+from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.engine import guards, internals, transport
 from raftkv.raft.engine.guards import Inbound
 from raftkv.raft.engine.journal import LogJournal
@@ -39,7 +39,7 @@ from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.reading.gate import ReadGate
 from raftkv.raft.reading.rounds import Confirmed, ReadRounds
 from raftkv.raft.replica import RaftReplica
-from raftkv.raft.room import Room
+from raftkv.raft.room import DiskRoom
 from raftkv.raft.snapshots.installing import Installing
 from raftkv.raft.snapshots.transfer import Transfers, base_entries
 from raftkv.raft.writing import appends, proposals
@@ -359,11 +359,11 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "lives of readings": rule("an earlier life's reading says nothing", called_with(Freshness, "__init__", life=0)),
     "shown level": rule(
         "level is what readers see, not what is applied",
-        then(AppliedState, "apply", lambda self, index, _term, _entry: self._freshness.shown(index)),
+        then(AppliedMachine, "apply", lambda self, index, _term, _entry: self._freshness.shown(index)),
     ),
     "announcements": rule(
         "what is announced can be read already",
-        then(AppliedState, "apply", lambda self, index, _term, _entry: self._announce(index)),
+        then(AppliedMachine, "apply", lambda self, index, _term, _entry: self._announce(index)),
     ),
     "handing over": rule("a leader without room hands over", gives(Handover, "begin", value=False)),
     "chosen member": rule(
@@ -388,12 +388,12 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "standing back": rule("who has no room leaves it to others to stand", gives(Elections, "yields", value=False)),
     "reserve for deletions": rule(
         "deletions may use the reserve",
-        instead(Room, "takes", lambda self, **_: not self.is_full),
+        instead(DiskRoom, "takes", lambda self, **_: not self.is_full),
         gives(conversion, "makes_room", value=False),
     ),
     "last room": rule(
         "a follower's last room is kept for terms and votes",
-        then(Room, "check", lambda self, _now_s: setattr(self, "is_gone", False)),
+        then(DiskRoom, "check", lambda self, _now_s: setattr(self, "is_gone", False)),
     ),
     **STANDING,
     "batching": remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),

@@ -20,7 +20,7 @@ from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.reading.confirming import Confirming
 from raftkv.raft.requests import RaftRequests
 from raftkv.raft.standing import readmission
-from raftkv.raft.standing.divergence import Divergence, Judgement
+from raftkv.raft.standing.divergence import Divergence, StateJudgement
 from raftkv.raft.standing.readmission import Readmission
 from raftkv.storage.state.sealed import SealedRows
 
@@ -40,8 +40,8 @@ def _disks_not_looked_at(
     return original(ours, rules, msgspec.structs.replace(theirs, disk=""))
 
 
-def _only_the_outnumbered(judge: Any, self: Any, now_s: float) -> Judgement | None:
-    judgement: Judgement | None = judge(self, now_s)
+def _only_the_outnumbered(judge: Any, self: Any, now_s: float) -> StateJudgement | None:
+    judgement: StateJudgement | None = judge(self, now_s)
     return None if judgement is None or judgement.is_tie else judgement
 
 
