@@ -42,7 +42,16 @@ from raftkv.client.errors import SiblingsFound, not_found
 from raftkv.client.exchange import Exchange
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.reach import UnheardError
-from raftkv.client.records import Page, Record, json_from_body, page_from_json, record_from_json, siblings_from_json
+from raftkv.client.records import (
+    Page,
+    Record,
+    json_from_body,
+    not_raftkv,
+    outcome_from_body,
+    page_from_json,
+    record_from_json,
+    siblings_from_json,
+)
 from raftkv.client.servers import TRUST_ENVIRONMENT, parse_servers
 from raftkv.core.config import ClusterSection
 from raftkv.core.errors import Code, DefiniteError, RaftkvError, UsageError
@@ -263,6 +272,9 @@ class Client:
         accept = {"Accept": names.LINES}
         call = Call(method="GET", path=paths.STATUS, headers=accept, is_read=True, repeatable=True)
         with self._exchange.open(call, self._deadline_s(), SILENCE_S) as stream:
+            kind = stream.head.header("content-type")
+            if kind != names.LINES:
+                raise not_raftkv(f"no stream, but {kind or 'something of no type'}")
             try:
                 yield from (json_from_body(line) for line in stream.lines() if line)
             except UnheardError as error:
@@ -319,7 +331,8 @@ class Client:
         if context:
             headers[names.CONTEXT.name] = context
         query = {"w": checked_acks(acks), "n": n, "sloppy": sloppy}
-        return self._write("DELETE", path_of(key), query, headers).status != 404
+        answer = self._write("DELETE", path_of(key), query, headers)
+        return answer.status != 404 and bool(outcome_from_body(answer.body))
 
     def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
         """Carry out independent operations, in order, in one step; returns one result each, as ``POST /batch`` does.
@@ -332,7 +345,7 @@ class Client:
         body = msgspec.json.encode({"operations": [operation_of(one) for one in operations]})
         answer = self._write("POST", paths.BATCH, {"w": checked_acks(acks)}, {"Content-Type": names.JSON}, body)
         _must_exist(answer)
-        results = json_from_body(answer.body).get("results") or ()
+        results = outcome_from_body(answer.body).get("results") or ()
         return tuple([result_of(one) for one in results])
 
     # -- in the style of a mapping
@@ -436,7 +449,7 @@ class Client:
         answer = self._exchange.perform(call, self._deadline_s())
         if answer.status == 404:
             raise not_found(answer)
-        return json_from_body(answer.body)
+        return outcome_from_body(answer.body)
 
     def _deadline_s(self) -> float:
         return time.monotonic() + self._timeout_s
@@ -455,7 +468,7 @@ def _must_exist(answer: HttpAnswer) -> None:
 
 
 def _revision(answer: HttpAnswer) -> int:
-    revision = json_from_body(answer.body).get("revision")
+    revision = outcome_from_body(answer.body).get("revision")
     return revision if isinstance(revision, int) else 0
 
 

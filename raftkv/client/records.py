@@ -11,7 +11,7 @@ from msgspec import UNSET
 from raftkv.api import headers as names
 from raftkv.api.answers import Item, Listed, Sibling, SiblingsAnswer
 from raftkv.client.http1 import HttpAnswer
-from raftkv.core.errors import DefiniteError
+from raftkv.core.errors import DefiniteError, IndefiniteError
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,9 +108,20 @@ def json_from_body(body: bytes) -> dict[str, Any]:
         raise not_raftkv(error) from None
 
 
-def not_raftkv(error: Exception) -> DefiniteError:
-    """Whoever answered does not speak as raftkv does; only answers that say "fine" are read, so nothing is in doubt."""
-    return DefiniteError("bad_answer", f"the server's answer is not one of raftkv: {error}")
+def outcome_from_body(body: bytes) -> dict[str, Any]:
+    """The JSON object that answers a write; raises ``IndefiniteError`` for anything else.
+
+    Whoever says "fine" in other words may have passed the write on.
+    """
+    try:
+        return json_from_body(body)
+    except DefiniteError as error:
+        raise IndefiniteError(error.code, f"{error.detail}; the write may have been applied") from None
+
+
+def not_raftkv(why: object) -> DefiniteError:
+    """Whoever answered a read does not speak as raftkv does."""
+    return DefiniteError("bad_answer", f"the server's answer is not one of raftkv: {why}")
 
 
 def provenance(answer: HttpAnswer) -> dict[str, Any]:

@@ -179,7 +179,8 @@ def test_servers_come_from_the_environment(capfd, monkeypatch):
 def test_a_followed_status_is_a_line_whenever_it_changes_until_the_node_goes_away(run):
     lost = {"code": "no_leader", "detail": "the replica is away"}
     pieces = [msgspec.json.encode(one) + b"\n" for one in (STATUS, lost, {**STATUS, "leader": None, "ready": False})]
-    answer = Dripping([pieces[0], b"\n", *pieces[1:], CUT], headers={"Content-Type": "application/x-ndjson"})
+    lines = {"Content-Type": "application/x-ndjson"}
+    answer = Dripping([pieces[0], b"\n", *pieces[1:], CUT], headers=lines)
     status, out, err, server = run("status", "--follow", answers=[answer])
 
     assert (status, err) == (3, "raftkv: the stream broke off: ended in the middle of the answer\n")
@@ -189,7 +190,7 @@ def test_a_followed_status_is_a_line_whenever_it_changes_until_the_node_goes_awa
         "n1  leader  term 3  leader none  revision 9  peers 0/1  None",
     ]
     assert server.asked[0].headers["accept"] == "application/x-ndjson"
-    status, out, _, _ = run("status", "--follow", "--json", answers=[Dripping(pieces)])
+    status, out, _, _ = run("status", "--follow", "--json", answers=[Dripping(pieces, headers=lines)])
     assert (status, out) == (0, b"".join(pieces))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import raftkv
 from raftkv import Client, DefiniteError, IndefiniteError, PreconditionFailed
-from tests.unit.fake_server import CUT, HANG, Told, json, problem, unused_url
+from tests.unit.fake_server import CUT, HANG, Dripping, Told, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
 NO_LEADER = problem(503, "no_leader", "no")
@@ -269,6 +269,29 @@ def test_an_answer_that_is_not_raftkv_is_told_apart(serve):
     for answer in (Told(200, b"<html>"), json({"items": 1}), json([])):
         with pytest.raises(DefiniteError) as failed:
             client(serve(answer)).page()
+        assert failed.value.code == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.set("k", b"v"),
+        lambda store: store.delete("k"),
+        lambda store: store.batch([{"op": "delete", "key": "k"}]),
+        lambda store: store.repair(),
+    ],
+)
+def test_a_write_that_is_answered_in_other_words_may_have_been_applied(serve, write):
+    for answer in (Told(200, b"<html>"), Told(200, b'{"deleted":'), json([])):
+        with pytest.raises(IndefiniteError, match="may have been applied") as failed:
+            write(client(serve(answer)))
+        assert failed.value.code == "bad_answer"
+
+
+def test_a_status_that_is_no_stream_is_told_at_once(serve):
+    for answer in (json({"node": "n1"}), Told(200, b"<html>"), Dripping([b"a", HANG])):
+        with pytest.raises(DefiniteError, match="no stream") as failed:
+            next(client(serve(answer)).follow())
         assert failed.value.code == "bad_answer"
 
 
