@@ -40,7 +40,7 @@ def log_file(directory):
     return max((path for path in directory.iterdir() if path.suffix == ".log"), key=lambda path: path.stat().st_size)
 
 
-@pytest.mark.parametrize("missing_bytes", [1, 7, 300])
+@pytest.mark.parametrize("missing_bytes", [1, 7, 200])
 def test_a_record_that_was_being_written_when_the_machine_stopped_is_dropped(directory, missing_bytes):
     reported = killed_writer("rocks", directory, 20)
     log = log_file(directory)
