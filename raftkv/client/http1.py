@@ -254,7 +254,9 @@ class AnswerReader:
             parser = HttpResponseParser(None)
             try:
                 parser.feed_data(head)
-            except (HttpParserError, HttpParserUpgrade) as error:
+            except HttpParserUpgrade:
+                raise UnreadableError("it wants to go on with another protocol") from None
+            except HttpParserError as error:
                 raise UnreadableError(f"no head of HTTP: {error}") from None
             status = parser.get_status_code()
             if status >= 200:
