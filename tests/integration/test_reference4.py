@@ -25,12 +25,12 @@ WITH_LEADER = [choice for choice in CHOICES if choice.mode == "raft"]
 
 @pytest.fixture(scope="module")
 def with_leader(tmp_path_factory):
-    yield from running(tmp_path_factory.mktemp("raft"), ALL_ONE)
+    yield from established(tmp_path_factory.mktemp("raft"), ALL_ONE)
 
 
 @pytest.fixture(scope="module")
 def leaderless(tmp_path_factory):
-    yield from running(tmp_path_factory.mktemp("quorum"), LEADERLESS)
+    yield from established(tmp_path_factory.mktemp("quorum"), LEADERLESS)
 
 
 def established(home, choice):
