@@ -145,7 +145,7 @@ def test_a_broken_frame_costs_a_member_its_connection_and_nothing_else(siege: Si
 @given(data=st.data())
 def test_whatever_a_member_greets_with_costs_at_most_its_connection(siege: Siege, data: st.DataObject) -> None:
     with Traitor(siege, NODE, greets=False) as traitor:
-        greeting = msgspec.msgpack.encode(own_greeting(traitor.greeting.rules))
+        greeting = msgspec.msgpack.encode(own_greeting(traitor.greeting))
         payload = data.draw(st.binary(min_size=1, max_size=200) | bent(st.just(greeting)))
         traitor.say(payload)
         traitor.is_heard()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any, Self
@@ -18,7 +17,6 @@ import msgspec
 from hypothesis import strategies as st
 
 from raftkv.core.identity import Greeting, Life
-from raftkv.core.rules import Rule
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
@@ -57,9 +55,9 @@ def hear_out(client: socket.socket) -> bytes:
     return received
 
 
-def own_greeting(rules: Mapping[str, Rule]) -> Greeting:
-    """How the traitor greets: as a node that keeps to ``rules``, always in the same life."""
-    return Greeting(TRAITOR, "d15c", Life(1, "11fe"), rules, is_blank=False, others={})
+def own_greeting(heard: Greeting) -> Greeting:
+    """How the traitor greets: as a node of the version and rules that it ``heard``, always in the same life."""
+    return Greeting(TRAITOR, "d15c", Life(1, "11fe"), heard.rules, False, {}, heard.protocols, heard.reads)
 
 
 class Traitor:
@@ -79,7 +77,7 @@ class Traitor:
         while self.greeting is None:
             self._hear()
         if greets:
-            self.say(msgspec.msgpack.encode(own_greeting(self.greeting.rules)), msgspec.msgpack.encode(""))
+            self.say(msgspec.msgpack.encode(own_greeting(self.greeting)), msgspec.msgpack.encode(""))
 
     def __enter__(self) -> Self:
         return self
