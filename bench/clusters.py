@@ -6,6 +6,7 @@ flush before every acknowledgement) and the same election timing.
 
 from __future__ import annotations
 
+import abc
 import shutil
 from pathlib import Path
 
@@ -44,9 +45,9 @@ class Measured(LocalNodes):
         self.start()
         wait_until(self._is_ready, f"{self.name} to be ready", READY_S)
 
+    @abc.abstractmethod
     def standing(self, node: str) -> Standing | None:
         """How ``node`` stands, if it answers."""
-        raise NotImplementedError
 
     def standings(self) -> dict[str, Standing]:
         """How each node that answers stands; one that does not is left out."""

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from raftkv.api.paths import BATCH, KEY, filled
-from raftkv.instruments.load.dialect import http_request, json_post
+from raftkv.instruments.load.dialect import form, json_post
 
 VALUE_MARK = b"bench-value-"
 """Every value begins so; twelve bytes, so that its base64 form begins alike too."""
@@ -64,13 +64,15 @@ class RaftkvDialect:
 
     def puts(self, pairs: Sequence[Pair]) -> Load:
         """``PUT /kv/{key}``, raw bytes."""
-        requests = [http_request("PUT", filled(KEY, key), value.encode()) for key, value in pairs]
+        put = form("PUT")
+        requests = [put.request(filled(KEY, key), value.encode()) for key, value in pairs]
         return Load(requests=requests, check=lambda status, body: status in (200, 201) and b'"revision"' in body)
 
     def gets(self, keys: Sequence[str], *, local: bool) -> Load:
         """``GET /kv/{key}``, raw bytes."""
         suffix = "?consistency=local" if local else ""
-        requests = [http_request("GET", filled(KEY, key) + suffix) for key in keys]
+        get = form("GET")
+        requests = [get.request(filled(KEY, key) + suffix) for key in keys]
         return Load(requests=requests, check=lambda status, body: status == 200 and body.startswith(VALUE_MARK))
 
     def batches(self, pairs: Sequence[Pair], size: int) -> Load:

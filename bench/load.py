@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from bench.dialects import Check, Load
+from raftkv.core.errors import Effect
 from raftkv.instruments.load.engine import ClosedLoop, Failure, LoadCall, LoadTarget, Times, drive
 from raftkv.instruments.load.plan import LoadError
 from raftkv.instruments.load.pour import Answer, Pour
@@ -143,7 +144,7 @@ async def pour(servers: Sequence[LoadTarget], requests: Iterable[bytes], check: 
         if isinstance(answer, Failure):
             return answer
         status, body = answer
-        return None if check(status, body) else Failure("unknown", f"status_{status}", repr(body[:200]))
+        return None if check(status, body) else Failure(Effect.UNKNOWN, f"status_{status}", repr(body[:200]))
 
     work = Pour(requests, request=call, judge=judge)
     pace = ClosedLoop(time.perf_counter() + POUR_WITHIN_S)

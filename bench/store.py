@@ -19,10 +19,11 @@ import click
 from rich.console import Console
 from rich.table import Table as Printed
 
+from raftkv.formats.versions import KeyState, Version
 from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
-from raftkv.quorum.data.versions import CONFLICTS, State, Version
+from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.ring import POSITIONS, Range
 from raftkv.storage.engines.rocks import RocksEngine
 
@@ -48,7 +49,7 @@ class Replica:
             self.counter += 1
             key = b"key-%08d" % self.dice.randrange(of)
             value = self.dice.randbytes(VALUE_BYTES)
-            self.store.stage(key, State((Version(self.counter, "n1", value),)))
+            self.store.stage(key, KeyState((Version(self.counter, "n1", value),)))
         self.store.commit()
 
     def get(self, keys: int, of: int) -> None:

@@ -216,7 +216,7 @@ class _Reach:
         self.close_peer = greeter.close_peer
 
     def set_members(self, addresses: dict[str, str]) -> None:
-        """See ``PeerPort``."""
+        """See ``QuorumLink``."""
         members: dict[str, Address] = {}
         for node, address in addresses.items():
             try:

@@ -49,7 +49,7 @@ def settings(node_id: str, **changes) -> QuorumSettings:
 
 
 class Wire:
-    """``PeerPort`` of one node; the cluster carries what it sends."""
+    """``QuorumLink`` of one node; the cluster carries what it sends."""
 
     def __init__(self, node_id: str, sent: dict[tuple[str, str], deque[bytes]]) -> None:
         self._node_id, self._sent = node_id, sent

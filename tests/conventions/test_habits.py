@@ -2,10 +2,12 @@
 
 import ast
 import configparser
+import importlib
 import re
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from raftkv.core.config import ClusterConfig, NodeSection
 
@@ -48,3 +50,8 @@ def test_every_key_of_the_configuration_is_in_the_reference_with_a_word_about_it
                 silent.append(f"{name}.{key.name}")
 
     assert silent == []
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "bench").glob("*.py")), ids=lambda source: source.stem)
+def test_what_benchmarks_import_is_there(source):
+    importlib.import_module(f"bench.{source.stem}")

@@ -136,3 +136,15 @@ def test_no_two_classes_of_the_package_share_a_name():
                 places.setdefault(node.name, []).append(name_of(source))
 
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_who_is_referred_to_exists():
+    classes = {node.name for source in SOURCES for node in ast.walk(tree_of(source)) if isinstance(node, ast.ClassDef)}
+    referred = {
+        (name_of(source), name)
+        for source in SOURCES
+        for text in docstrings(source)
+        for name in re.findall(r"See ``([A-Z][A-Za-z]+)``", text)
+    }
+
+    assert {(source, name) for source, name in referred if name not in classes} == set()

@@ -79,19 +79,9 @@ class Stage:
         """Let ``client`` take ``step`` at ``node``, and tell what came of it."""
         invoked_ns = time.monotonic_ns()
         found = asyncio.run(self._exchange(node, step, query))
-        is_unknown = found.outcome is Outcome.UNKNOWN
-        operation = ObservedOperation(
-            client=client,
-            key=step.key,
-            action=step.action,
-            invoked_ns=invoked_ns,
-            returned_ns=None if is_unknown else time.monotonic_ns(),
-            outcome=found.outcome,
-            result=found.result,
-            siblings=found.siblings,
-            node=node,
-            note=", ".join(each for each in (query, found.note) if each),
-        )
+        note = ", ".join(each for each in (query, found.note) if each)
+        ended_ns = time.monotonic_ns()
+        operation = found.observed(step, client=client, node=node, invoked_ns=invoked_ns, ended_ns=ended_ns, note=note)
         self.operations.append(operation)
         level = f" ({query.removeprefix('consistency=')})" if query else ""
         self._tell(f"     client {client} at {node}: {_told(operation)}{level}")

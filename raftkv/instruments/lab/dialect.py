@@ -13,7 +13,16 @@ from raftkv.api.answers import SiblingsAnswer
 from raftkv.api.problems import read_problem
 from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import Code
-from raftkv.instruments.lab.history import ANY, Action, CompareAndSet, DeleteAction, GetAction, Outcome, PutAction
+from raftkv.instruments.lab.history import (
+    ANY,
+    Action,
+    CompareAndSet,
+    DeleteAction,
+    GetAction,
+    ObservedOperation,
+    Outcome,
+    PutAction,
+)
 
 
 class ClientStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +62,23 @@ class Meaning(msgspec.Struct, frozen=True, kw_only=True):
     revision: int | None = None
     context: str = ""
     note: str = ""
+
+    def observed(
+        self, step: ClientStep, *, client: int, node: str, invoked_ns: int, ended_ns: int, note: str
+    ) -> ObservedOperation:
+        """What the history keeps of ``step``, which ``client`` took at ``node``; what is unknown has not returned."""
+        return ObservedOperation(
+            client=client,
+            key=step.key,
+            action=step.action,
+            invoked_ns=invoked_ns,
+            returned_ns=None if self.outcome is Outcome.UNKNOWN else ended_ns,
+            outcome=self.outcome,
+            result=self.result,
+            siblings=self.siblings,
+            node=node,
+            note=note,
+        )
 
 
 def request_of(step: ClientStep, *, timeout_s: float, query: str = "", write_query: str = "") -> Request:

@@ -96,25 +96,15 @@ class Clients:
                 step = script.next_step()
                 invoked_ns = time.monotonic_ns()
                 found, node, attempt_count = await self._perform(step, script, channels)
-                is_unknown = found.outcome is Outcome.UNKNOWN
+                ended_ns = time.monotonic_ns()
                 notes = [found.note] if found.note else []
                 notes += [f"sent {attempt_count} times"] if attempt_count > 1 else []
+                note = ", ".join(notes)
                 self._operations.append(
-                    ObservedOperation(
-                        client=name,
-                        key=step.key,
-                        action=step.action,
-                        invoked_ns=invoked_ns,
-                        returned_ns=None if is_unknown else time.monotonic_ns(),
-                        outcome=found.outcome,
-                        result=found.result,
-                        siblings=found.siblings,
-                        node=node,
-                        note=", ".join(notes),
-                    )
+                    found.observed(step, client=name, node=node, invoked_ns=invoked_ns, ended_ns=ended_ns, note=note)
                 )
                 script.learn(step, found)
-                if is_unknown:
+                if found.outcome is Outcome.UNKNOWN:
                     name, self._names = self._names, self._names + 1
                 if found.outcome is not Outcome.OK:
                     await asyncio.sleep(REFUSED_PAUSE_S)

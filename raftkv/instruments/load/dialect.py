@@ -49,13 +49,14 @@ class Dialect(Protocol):
 
 
 @cache
-def _form(method: str, *headers: tuple[str, str]) -> RequestForm:
+def form(method: str, *headers: tuple[str, str]) -> RequestForm:
+    """What all requests of ``method`` with ``headers`` have in common; any server is content with the host it names."""
     return RequestForm(method, [("Host", "127.0.0.1"), *headers])
 
 
 def json_post(target: str, document: object) -> bytes:
     """``POST`` of ``document`` as JSON; bytes in it become base64, as etcd's gateway wants them."""
-    return _form("POST", ("Content-Type", JSON)).request(target, msgspec.json.encode(document))
+    return form("POST", ("Content-Type", JSON)).request(target, msgspec.json.encode(document))
 
 
 class RaftkvDialect:
@@ -63,7 +64,7 @@ class RaftkvDialect:
 
     def __init__(self, plan: LoadPlan) -> None:
         shared = {"timeout": f"{plan.timeout_s:g}"} if plan.timeout_s != LoadPlan().timeout_s else {}
-        self._put, self._get, self._delete = _form("PUT"), _form("GET"), _form("DELETE")
+        self._put, self._get, self._delete = form("PUT"), form("GET"), form("DELETE")
         self._write_query = _query({**shared, "w": plan.w})
         self._delete_query = _query(shared)
         self._read_query = _query({**shared, "consistency": plan.consistency, "r": plan.r})

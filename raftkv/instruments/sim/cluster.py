@@ -42,18 +42,18 @@ class Port:
         self._network, self._name = network, name
 
     def send(self, peer: str, payload: bytes) -> bool:
-        """See ``PeerPort``."""
+        """See ``Link``."""
         return self._network.send(self._name, peer, payload)
 
     def flush(self) -> None:
-        """See ``PeerPort``."""
+        """See ``Link``."""
 
     def outstanding_bytes(self, peer: str) -> int:
-        """See ``PeerPort``."""
+        """See ``Link``."""
         return self._network.outstanding_bytes(self._name, peer)
 
     def dismiss(self, peer: str) -> None:
-        """See ``GreetingPort``: what was sent before arrives before the end."""
+        """See ``Link``: what was sent before arrives before the end."""
         self._network.close(self._name, peer)
 
     def close_peer(self, peer: str) -> None:

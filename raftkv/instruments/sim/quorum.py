@@ -135,7 +135,7 @@ class Absent:
 
 
 class QuorumPort:
-    """``PeerPort`` of the leaderless mode: the network connects everybody, and members ignore who is none."""
+    """``QuorumLink`` of the leaderless mode: the network connects everybody, and members ignore who is none."""
 
     def __init__(self, greeter: Greeter) -> None:
         self.send = greeter.send
@@ -144,7 +144,7 @@ class QuorumPort:
         self.close_peer = greeter.close_peer
 
     def set_members(self, addresses: dict[str, str]) -> None:
-        """See ``PeerPort``."""
+        """See ``QuorumLink``."""
 
 
 def quorum_settings(**changes: Any) -> QuorumSettings:

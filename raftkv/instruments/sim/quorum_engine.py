@@ -28,7 +28,7 @@ class SimulatedEngine(MemoryEngine):
         self._doubtful: dict[tuple[bytes, bytes], bytes | None] = {}
 
     def commit(self, batch: Batch) -> None:
-        """See ``Engine``."""
+        """See ``StorageEngine``."""
         batch, disk = list(batch), self._machine.disk
         with disk.step("commit", _PATH):
             size_bytes = sum(len(key) + len(value or b"") for _, key, value in batch)

@@ -78,7 +78,7 @@ class LmdbEngine:
         return _rows(self.directory, self._reading(), self._tables[table], start, end)
 
     def commit(self, batch: Batch) -> None:
-        """See ``Engine``."""
+        """See ``StorageEngine``."""
         self._check_usable()
         self._idle_read()
         tables = self._tables
@@ -105,7 +105,7 @@ class LmdbEngine:
             self._environment.sync(True)  # noqa: FBT003  LMDB's own signature
 
     def close(self) -> None:
-        """See ``Engine``."""
+        """See ``StorageEngine``."""
         self._failure = self._failure or f"{self.directory}: the state is closed"
         self._idle_read()
         self._environment.close()

@@ -44,7 +44,7 @@ class MemoryEngine:
         return iter([(key, rows[key]) for key in keys[bisect_left(keys, start) : last]])
 
     def commit(self, batch: Batch) -> None:
-        """See ``Engine``."""
+        """See ``StorageEngine``."""
         batch = list(batch)
         if self.before_commit is not None:
             self.before_commit()
@@ -60,4 +60,4 @@ class MemoryEngine:
             self.after_commit()
 
     def close(self) -> None:
-        """See ``Engine``; this one is only put down, and may be taken up again."""
+        """See ``StorageEngine``; this one is only put down, and may be taken up again."""

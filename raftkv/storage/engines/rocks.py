@@ -98,7 +98,7 @@ class RocksEngine:
         return found
 
     def commit(self, batch: Batch) -> None:
-        """See ``Engine``."""
+        """See ``StorageEngine``."""
         rows, handles = WriteBatch(raw_mode=True), self._handles
         if not handles:
             raise DiskError(f"{self._directory}: the engine is closed")
@@ -125,7 +125,7 @@ class RocksEngine:
         return self._rest(rows, options, end)
 
     def close(self) -> None:
-        """See ``Engine``."""
+        """See ``StorageEngine``."""
         try:
             self._tables.clear()
             self._handles.clear()
