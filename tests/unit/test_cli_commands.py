@@ -41,7 +41,7 @@ def run(capfdbinary, monkeypatch):
         with FakeServer(*answers) as server:
             status = main.run(["--server", server.url, "--timeout", "0.5", *arguments])
         out, err = capfdbinary.readouterr()
-        assert err.count(b"\n") <= 1
+        assert err.count(b"\n") <= 1, err
         return status, out, err.decode(), server
 
     return call
