@@ -103,6 +103,15 @@ def test_a_run_leaves_its_keys_when_told_to(register, values):
     assert set(values) == {b"/kv/bench-%d" % key for key in range(5)}
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Children inherit it when interrupts are ignored, as in what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_a_run_that_is_interrupted_deletes_its_keys_as_well(register, values):
     command = module("raftkv", "bench", "--server", register, *QUICK, "--seconds", "1m")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
