@@ -21,8 +21,9 @@ import click
 import msgspec
 
 from raftkv.core.config import QuorumSection
+from raftkv.formats.gossip import AgreedSizes, GossipMessage, MemberEntry, Phase
 from raftkv.instruments.sim.schedule import Schedule
-from raftkv.quorum.membership.gossip import AgreedSizes, Entry, GossipMessage, Membership, Phase
+from raftkv.quorum.membership.gossip import Membership
 from raftkv.quorum.messages import Gossip, encode, frame
 
 LATENCY_S = 0.001
@@ -117,7 +118,7 @@ class Simulation:
         ]
         return sum(pairs) / len(pairs)
 
-    def _start(self, entry: Entry, known: list[Entry]) -> None:
+    def _start(self, entry: MemberEntry, known: list[MemberEntry]) -> None:
         settings = self._settings
         node = Membership(
             msgspec.structs.replace(entry, generation=GENERATION_MS),
@@ -273,9 +274,9 @@ def main(rst: Path | None) -> None:
         rst.write_text(made)
 
 
-def _entry(number: int) -> Entry:
+def _entry(number: int) -> MemberEntry:
     address = f"10.0.{number // 250}.{number % 250}"
-    return Entry(f"n{number}", f"{address}:8001", f"{address}:9001")
+    return MemberEntry(f"n{number}", f"{address}:8001", f"{address}:9001")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import structlog
 from raftkv.client.client import Client
 from raftkv.core.config import ClusterSection, HttpSection, NodeSection
 from raftkv.core.errors import Code, RaftkvError, StartupError
-from raftkv.quorum.membership.gossip import Entry, Phase
+from raftkv.formats.gossip import MemberEntry, Phase
 
 JOIN_TIMEOUT_S: Final = 30.0
 ATTEMPT_S: Final = 5.0
@@ -24,7 +24,9 @@ CHECK_S: Final = 1.0
 log_line = structlog.get_logger("raftkv.joining")
 
 
-def join(node: NodeSection, seeds: Sequence[str], http: HttpSection, cluster: ClusterSection) -> tuple[Entry, ...]:
+def join(
+    node: NodeSection, seeds: Sequence[str], http: HttpSection, cluster: ClusterSection
+) -> tuple[MemberEntry, ...]:
     """Ask ``seeds`` to let ``node`` in; returns the members. Raises ``StartupError`` when none does within 30 s.
 
     It is asked with a proof of the secret of ``cluster``: a node without it could never link to the others.
@@ -44,7 +46,7 @@ def join(node: NodeSection, seeds: Sequence[str], http: HttpSection, cluster: Cl
                 return tuple(_entry(member, node.id) for member in answer["members"])
 
 
-def check_still_member(node: NodeSection, entries: Iterable[Entry], http: HttpSection) -> None:
+def check_still_member(node: NodeSection, entries: Iterable[MemberEntry], http: HttpSection) -> None:
     """Raise ``StartupError`` when a running node of the cluster says that ``node`` was removed while it was away.
 
     Nobody dials a node that has left, so gossip would not tell it. When no other node is up, the cluster is starting,
@@ -70,7 +72,7 @@ def _client(addresses: Sequence[str], http: HttpSection, **choices: Any) -> Clie
     return Client([f"{scheme}://{address}" for address in addresses], tls_ca=http.tls_ca or None, **choices)
 
 
-def _entry(member: dict[str, Any], own_id: str) -> Entry:
+def _entry(member: dict[str, Any], own_id: str) -> MemberEntry:
     # Version 0 gives way to whatever gossip says; until then this node counts only itself as joining.
     phase = Phase.JOINING if member["id"] == own_id else Phase.UP
-    return Entry(member["id"], member["http"], member["peer"], member.get("zone", ""), phase=phase)
+    return MemberEntry(member["id"], member["http"], member["peer"], member.get("zone", ""), phase=phase)

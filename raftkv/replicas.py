@@ -21,6 +21,7 @@ from raftkv.core.rules import rules_of
 from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
 from raftkv.formats import entries
+from raftkv.formats.gossip import MemberEntry
 from raftkv.joining import check_still_member, join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
@@ -29,7 +30,7 @@ from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
-from raftkv.quorum.membership.gossip import Entry, readdressed
+from raftkv.quorum.membership.gossip import is_awaited, readdressed
 from raftkv.quorum.membership.members import remembered_members
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
@@ -239,9 +240,9 @@ def _quorum(  # noqa: PLR0917
         max_siblings=config.quorum.max_siblings,
         max_row_bytes=_frame_limit_bytes(config) - BESIDE_A_ROW_BYTES,
     )
-    entries = {node.id: Entry(node.id, node.http, node.peer, node.zone) for node in config.node}
+    entries = {node.id: MemberEntry(node.id, node.http, node.peer, node.zone) for node in config.node}
     remembered = remembered_members(store)
-    is_let_in = remembered is not None and not remembered.is_awaited(node_id)
+    is_let_in = remembered is not None and not is_awaited(remembered, node_id)
     if remembered is not None and (is_let_in or not config.quorum.seeds):
         check_still_member(config.member(node_id), readdressed(remembered.entries, entries.values()), config.http)
     elif config.quorum.seeds:

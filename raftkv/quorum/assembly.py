@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from raftkv.core.results import QuorumStatus
+from raftkv.formats.gossip import MemberEntry
 from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
@@ -20,7 +21,6 @@ from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.upkeep import Upkeep
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.delivery import Delivery
-from raftkv.quorum.membership.gossip import Entry
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.outbox import Outbox, QuorumLink
@@ -69,8 +69,8 @@ class QuorumParts:
 
 def wire_quorum(
     settings: QuorumSettings,
-    own: Entry,
-    configured: Iterable[Entry],
+    own: MemberEntry,
+    configured: Iterable[MemberEntry],
     world: QuorumWorld,
     *,
     status: Callable[[], QuorumStatus],

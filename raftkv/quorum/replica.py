@@ -19,8 +19,8 @@ import structlog
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import QuorumStatus
+from raftkv.formats.gossip import MemberEntry
 from raftkv.quorum.assembly import QuorumWorld, wire_quorum
-from raftkv.quorum.membership.gossip import Entry
 from raftkv.quorum.settings import SHUTTING_DOWN, QuorumSettings
 from raftkv.quorum.status import status_of
 from raftkv.storage.disk import DiskError
@@ -40,8 +40,8 @@ class QuorumReplica:
     def __init__(
         self,
         settings: QuorumSettings,
-        own: Entry,
-        configured: Iterable[Entry],
+        own: MemberEntry,
+        configured: Iterable[MemberEntry],
         world: QuorumWorld,
         *,
         misfits: Mapping[str, str] | None = None,

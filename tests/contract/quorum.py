@@ -9,11 +9,11 @@ import random
 import time
 from collections import defaultdict, deque
 
+from raftkv.formats.gossip import MemberEntry
 from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
-from raftkv.quorum.membership.gossip import Entry
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.storage.engines.memory import MemoryEngine
@@ -74,7 +74,7 @@ class Wire:
 class QuorumSubject:
     def __init__(self, max_pending: int, **changes) -> None:
         self._sent: dict[tuple[str, str], deque[bytes]] = defaultdict(deque)
-        entries = [Entry(node, f"{node}:1", f"{node}:2") for node in NODES]
+        entries = [MemberEntry(node, f"{node}:1", f"{node}:2") for node in NODES]
         self.replicas = {
             node: QuorumReplica(
                 settings(node, max_waiting=max_pending, **changes),

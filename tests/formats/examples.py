@@ -20,7 +20,6 @@ ELSEWHERE = {
     "raftkv.core.identity": {"Greeting", "Identity", "Life", "Met"},
     "raftkv.peers.handshake": {"Hello", "Challenge", "Proof"},
     "raftkv.quorum.data.rows": {"_HeldRow"},
-    "raftkv.quorum.membership.gossip": {"Entry", "AgreedSizes", "Digest", "Delta", "Remembered"},
     "raftkv.quorum.messages": None,
 }
 """Structs that are formats where they are, beside all of ``raftkv.formats``; ``None``: all of the module."""

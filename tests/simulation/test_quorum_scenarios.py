@@ -20,12 +20,13 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import MembersChanged, Missing, StampedDelete, StampedPut, StoredVersion, Written
+from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.versions import Version, encode_context, encode_state
 from raftkv.http.handlers.cluster import unready
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.quorum import entry_of
 from raftkv.quorum.data.versions import LastWriterWins
-from raftkv.quorum.membership.gossip import CHANGING, Entry, Phase
+from raftkv.quorum.membership.gossip import CHANGING
 from raftkv.quorum.membership.members import INVITED_S
 from raftkv.quorum.membership.ring import Ring, position
 from tests.simulation.leaderless import Leaderless
@@ -838,7 +839,7 @@ def test_the_address_that_the_configuration_gives_a_member_holds_when_nobody_is_
     cluster.run(2.0)
     for name, machine in cluster.machines.items():
         cluster.kill(name)
-        machine.keeps.configured = tuple(Entry(other, f"{other}:3", f"{other}:4") for other in cluster.machines)
+        machine.keeps.configured = tuple(MemberEntry(other, f"{other}:3", f"{other}:4") for other in cluster.machines)
     cluster.isolate("n1")
     cluster.restart("n1")
     alone = {entry.id: (entry.http, entry.peer) for entry in cluster.replica("n1").entries.values()}
@@ -849,7 +850,7 @@ def test_the_address_that_the_configuration_gives_a_member_holds_when_nobody_is_
 def test_where_a_member_says_that_it_is_counts_for_more_than_an_old_configuration():
     cluster = Leaderless(3)
     cluster.kill("n3")
-    cluster.machines["n3"].keeps.configured = (entry_of("n1"), entry_of("n2"), Entry("n3", "n3:3", "n3:4"))
+    cluster.machines["n3"].keeps.configured = (entry_of("n1"), entry_of("n2"), MemberEntry("n3", "n3:3", "n3:4"))
     cluster.restart("n3")
     cluster.run(2.0)
     cluster.kill("n1")

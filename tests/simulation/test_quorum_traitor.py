@@ -5,11 +5,11 @@ import pytest
 
 from raftkv.core.requests import Consistency, List, Read, Repair
 from raftkv.core.results import Repaired, Written
+from raftkv.formats.gossip import NUMBER_MAX, AgreedSizes, Delta, Phase
 from raftkv.formats.peers import Refusal
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.quorum import messages
-from raftkv.quorum.membership.gossip import NUMBER_MAX, AgreedSizes, Delta, Phase
 from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.messages import FetchedPage, Gossip, OfferPage, QuestionDeclined, StoreDone
 from raftkv.replicas import _Reach

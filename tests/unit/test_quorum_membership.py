@@ -9,21 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core.results import MemberState
-from raftkv.formats.peers import MalformedMessageError
-from raftkv.quorum.membership.gossip import (
-    LEFT_LIMIT,
+from raftkv.formats.gossip import (
     MEMBERS_LIMIT,
     AgreedSizes,
     Delta,
     Digest,
-    Entry,
-    Membership,
+    MemberEntry,
     Phase,
     Remembered,
     decode_remembered,
     encode_remembered,
-    merged,
 )
+from raftkv.formats.peers import MalformedMessageError
+from raftkv.quorum.membership.gossip import LEFT_LIMIT, Membership, merged
 from raftkv.quorum.messages import Gossip, decode, encode, frame
 
 NAMES = ("n1", "n2", "n3")
@@ -34,7 +32,7 @@ DOWN_AFTER_S = 30.0
 few = st.integers(0, 2)
 texts = st.sampled_from(["", "a", "b"])
 entries_of_one = st.builds(
-    Entry,
+    MemberEntry,
     st.just("n1"),
     texts,
     texts,
@@ -50,7 +48,7 @@ entries_of_one = st.builds(
 
 def entry_of(name, **changes):
     number = name.removeprefix("n")
-    return Entry(name, f"10.0.0.{number}:8001", f"10.0.0.{number}:9001", **changes)
+    return MemberEntry(name, f"10.0.0.{number}:8001", f"10.0.0.{number}:9001", **changes)
 
 
 def make_membership(name, known=(), *, generation=1_000, seed=0, sizes=SIZES, now_s=0.0, **changes):
@@ -134,7 +132,7 @@ def change(nodes, step):
         case ("add", at, member, address):
             held = nodes[at].entries.get(member)
             if held is None or held.phase is Phase.LEFT:
-                nodes[at].add(Entry(member, address, address, address), 0.0)
+                nodes[at].add(MemberEntry(member, address, address, address), 0.0)
         case ("say", at, view):
             nodes[at].say(view=view, synced=view)
         case ("sizes", at, counter, n):
@@ -277,7 +275,9 @@ def test_gossip_about_a_hundred_members_stays_small():
     names = [f"node-{number:03}" for number in range(100)]
     generation = 1_767_225_600_000
     known = [
-        Entry(name, "192.168.100.100:8001", "192.168.100.100:9001", "zone-a", generation, 43_200, "0" * 17, "0" * 17)
+        MemberEntry(
+            name, "192.168.100.100:8001", "192.168.100.100:9001", "zone-a", generation, 43_200, "0" * 17, "0" * 17
+        )
         for name in names
     ]
     node = make_membership("node-000", known, generation=generation + 1)
@@ -449,7 +449,7 @@ def test_a_node_that_left_may_come_back_elsewhere_and_nothing_it_said_before_hol
     all_meet(list(cluster.values()))
     cluster["n1"].move("n3", Phase.LEFT)
 
-    cluster["n1"].add(Entry("n3", "10.9.9.9:8001", "10.9.9.9:9001", "zone"), 0.0)
+    cluster["n1"].add(MemberEntry("n3", "10.9.9.9:8001", "10.9.9.9:9001", "zone"), 0.0)
     meet(cluster["n1"], cluster["n2"])
 
     entry = cluster["n2"].entries["n3"]
@@ -462,7 +462,7 @@ def test_only_so_many_that_left_are_remembered():
     node = make_membership("n1")
     for number in range(LEFT_LIMIT + 10):
         name = f"gone-{number}"
-        entry = Entry(name, "", "", generation=number + 1, phase=Phase.LEFT, phase_version=2)
+        entry = MemberEntry(name, "", "", generation=number + 1, phase=Phase.LEFT, phase_version=2)
         node.heard("n2", Delta((entry,), SIZES), 0.0)
 
     assert set(node.entries) == {"n1", *(f"gone-{number}" for number in range(10, LEFT_LIMIT + 10))}
@@ -470,7 +470,7 @@ def test_only_so_many_that_left_are_remembered():
 
 def test_only_so_many_members_are_taken_in():
     node = make_membership("n1")
-    crowd = tuple(Entry(f"node-{number}", "", "") for number in range(MEMBERS_LIMIT + 10))
+    crowd = tuple(MemberEntry(f"node-{number}", "", "") for number in range(MEMBERS_LIMIT + 10))
     node.heard("n2", Delta(crowd, SIZES), 0.0)
 
     assert len(node.entries) == MEMBERS_LIMIT

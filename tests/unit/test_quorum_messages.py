@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
+from raftkv.formats.gossip import MEMBERS_LIMIT, NUMBER_MAX, AgreedSizes, Delta, Digest, MemberEntry
 from raftkv.formats.peers import MalformedMessageError, Refusal
 from raftkv.formats.versions import MAX_COUNTER, KeyState, Version, encode_context, encode_state
 from raftkv.quorum.data.rows import order_key
-from raftkv.quorum.membership.gossip import MEMBERS_LIMIT, NUMBER_MAX, AgreedSizes, Delta, Digest, Entry
 from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.messages import (
     ENTRIES_PER_PAGE,
@@ -39,7 +39,7 @@ SIZES = AgreedSizes(1, "n1", 3, 2, 2)
 STATE = encode_state(KeyState((Version(5, "n1~0123456789abcdef~5", b"value"),), (("n1~0123456789abcdef~5", 5),)))
 CONTEXT = encode_context(KeyState((), (("n1", MAX_COUNTER),)))
 KEY = "käse".encode()
-ENTRY = Entry(
+ENTRY = MemberEntry(
     "n1", "127.0.0.1:8001", "[::1]:9001", "zone", NUMBER_MAX, NUMBER_MAX, "v" * 64, "", phase_version=NUMBER_MAX
 )
 

@@ -18,6 +18,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
+from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.versions import KeyState
 from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
@@ -34,7 +35,7 @@ from raftkv.peers.greeting import Greeter
 from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
-from raftkv.quorum.membership.gossip import CHANGING, Entry, Phase
+from raftkv.quorum.membership.gossip import CHANGING
 from raftkv.quorum.membership.members import remembered_members
 from raftkv.quorum.membership.ring import position
 from raftkv.quorum.replica import QuorumReplica
@@ -55,9 +56,9 @@ class Kept(msgspec.Struct):
     """
 
     engine: SimulatedEngine
-    configured: tuple[Entry, ...] = ()
+    configured: tuple[MemberEntry, ...] = ()
     losses: int = 0
-    turned_away: tuple[Entry, ...] = ()
+    turned_away: tuple[MemberEntry, ...] = ()
 
 
 class SimulatedQuorum(QuorumReplica):
@@ -71,7 +72,7 @@ class SimulatedQuorum(QuorumReplica):
         return self._store
 
     @property
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, MemberEntry]:
         """What it knows of the members."""
         return self.parts.members._membership.entries  # noqa: SLF001
 
@@ -274,7 +275,7 @@ class QuorumMode(StruckMode):
 
     # --- operators
 
-    def let_in(self, name: str, members: tuple[Entry, ...]) -> None:
+    def let_in(self, name: str, members: tuple[MemberEntry, ...]) -> None:
         """Start ``name``, which joins with an empty disk, as ``members`` tell it."""
         machine = self.cluster.machines[name]
         losses = machine.keeps.losses + bool(machine.keeps.configured)  # perhaps it was a member after all
@@ -405,9 +406,9 @@ class QuorumMode(StruckMode):
         return found
 
 
-def entry_of(name: str, phase: Phase = Phase.UP) -> Entry:
+def entry_of(name: str, phase: Phase = Phase.UP) -> MemberEntry:
     """The member of that name, as a configuration has it."""
-    return Entry(name, f"{name}:1", f"{name}:2", phase=phase)
+    return MemberEntry(name, f"{name}:1", f"{name}:2", phase=phase)
 
 
 def drawn(plan: Plan) -> QuorumMode:

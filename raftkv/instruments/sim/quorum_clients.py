@@ -38,6 +38,7 @@ from raftkv.core.results import (
     Siblings,
     StampedAnswer,
 )
+from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.versions import KeyState
 from raftkv.instruments.sim.clients import SimulatedClient, SimulatedClients
 from raftkv.instruments.sim.cluster import SimulatedCluster
@@ -45,7 +46,6 @@ from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import Asked, Promises, check_history
 from raftkv.instruments.sim.quorum_plan import QuorumPlan
-from raftkv.quorum.membership.gossip import Entry, Phase
 
 if TYPE_CHECKING:
     from raftkv.instruments.sim.quorum import QuorumMode
@@ -271,7 +271,7 @@ class QuorumClients(SimulatedClients):
         self.events[deed] += 1
         if isinstance(request, AddMember) and isinstance(outcome, MembersChanged):
             entries = tuple(
-                Entry(one.id, one.http, one.peer, phase=Phase.JOINING if one.id == request.id else Phase.UP)
+                MemberEntry(one.id, one.http, one.peer, phase=Phase.JOINING if one.id == request.id else Phase.UP)
                 for one in outcome.members
             )
             self._cluster.schedule.after(0.001, lambda: self._mode.let_in(request.id, entries))

@@ -10,127 +10,45 @@ A node whose heartbeat does not advance is first suspect, then down (van Renesse
 it is removed, since a node that is merely away keeps its data. What is sent to a node that cannot be reached is lost;
 that it is there again is for its connection to tell.
 
-Imports ``core`` and msgspec only.
+What goes over the wire and to the disk is ``raftkv.formats.gossip``. Imports that, ``core`` and msgspec only.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Annotated, Final
-from zlib import crc32
+from typing import Final
 
 import msgspec
-from msgspec import Meta
 
-from raftkv.core.config import NODE_ID_PATTERN, AddressText, Zone
 from raftkv.core.results import MemberState
-
-
-class Phase(enum.StrEnum):
-    """Where a member stands between joining and having left.
-
-    Each change of the ring takes two steps, so that nodes that are one step apart still place keys on replicas in
-    common.
-    """
-
-    JOINING = "joining"
-    SETTLING = "settling"
-    UP = "up"
-    LEAVING = "leaving"
-    DEPARTING = "departing"
-    LEFT = "left"
-
+from raftkv.formats.gossip import (
+    MEMBERS_LIMIT,
+    NUMBER_MAX,
+    AgreedSizes,
+    Delta,
+    Digest,
+    GossipMessage,
+    MemberEntry,
+    Phase,
+    Remembered,
+)
 
 CHANGING: Final = frozenset({Phase.JOINING, Phase.SETTLING, Phase.LEAVING, Phase.DEPARTING})
-MEMBERS_LIMIT: Final = 1024
-"""No more members are taken in, so that a digest of all stays far below the limit of a frame."""
-
 LEFT_LIMIT: Final = 256
 """So many members that have left are remembered, the latest."""
-
-
-NUMBER_MAX: Final = 1 << 53
-"""Where numbers end. What counts on from what others say stays there: who says so much has made the number useless,
-but must not stop anybody."""
-
-NodeId = Annotated[str, Meta(pattern=NODE_ID_PATTERN)]
-Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
-View = Annotated[str, Meta(max_length=64)]
 
 _STEPS: Final = {phase: step for step, phase in enumerate(Phase)}
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of one member.
-
-    ``generation`` is when its process started (ms since the epoch), ``heartbeat`` counts its gossip periods. ``view``
-    names the rings that it places keys by, ``synced`` the view for which it has all the data that it is to hold.
-    """
-
-    id: NodeId
-    http: AddressText
-    peer: AddressText
-    zone: Zone = ""
-    generation: Number = 0
-    heartbeat: Number = 0
-    view: View = ""
-    synced: View = ""
-    phase: Phase = Phase.UP
-    phase_version: Number = 0
-
-    @property
-    def age(self) -> tuple[int, int]:
-        """Higher is newer, of what the member says itself."""
-        return self.generation, self.heartbeat
-
-    @property
-    def check(self) -> int:
-        """Tells places of one version apart: those of two nodes that moved one member at once."""
-        return crc32(f"{self.phase}\0{self.zone}".encode())
-
-
-def merged(one: Entry, other: Entry) -> Entry:
+def merged(one: MemberEntry, other: MemberEntry) -> MemberEntry:
     """The join of two entries of one member."""
     said = max(one, other, key=lambda entry: (entry.age, entry.view, entry.synced, entry.http, entry.peer))
     return _placed_as(said, max(one, other, key=lambda entry: (entry.phase_version, _STEPS[entry.phase], entry.zone)))
 
 
-def _placed_as(said: Entry, placed: Entry) -> Entry:
+def _placed_as(said: MemberEntry, placed: MemberEntry) -> MemberEntry:
     return msgspec.structs.replace(said, phase=placed.phase, phase_version=placed.phase_version, zone=placed.zone)
-
-
-class AgreedSizes(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """N, R and W of the whole cluster; the highest (``counter``, ``node``) holds."""
-
-    counter: Number
-    node: Annotated[str, Meta(max_length=63)]
-    n: Annotated[int, Meta(ge=1, le=MEMBERS_LIMIT)]
-    r: Annotated[int, Meta(ge=1, le=MEMBERS_LIMIT)]
-    w: Annotated[int, Meta(ge=1, le=MEMBERS_LIMIT)]
-
-
-Mark = tuple[NodeId, Number, Number, Number, Number]
-"""Id, generation, heartbeat, phase version and check of an entry."""
-
-
-class Digest(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """How far I know each member."""
-
-    marks: Annotated[tuple[Mark, ...], Meta(max_length=MEMBERS_LIMIT)]
-    sizes: Number
-
-
-class Delta(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """What I know better, and of ``wanted`` you know better: tell me."""
-
-    entries: Annotated[tuple[Entry, ...], Meta(max_length=MEMBERS_LIMIT)]
-    sizes: AgreedSizes
-    wanted: Annotated[tuple[NodeId, ...], Meta(max_length=MEMBERS_LIMIT)] = ()
-
-
-GossipMessage = Digest | Delta
 
 
 class Membership:
@@ -138,8 +56,8 @@ class Membership:
 
     def __init__(
         self,
-        own: Entry,
-        known: Iterable[Entry],
+        own: MemberEntry,
+        known: Iterable[MemberEntry],
         sizes: AgreedSizes,
         *,
         suspect_after_s: float,
@@ -148,7 +66,7 @@ class Membership:
         random: Random,
     ) -> None:
         self.sizes = sizes
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, MemberEntry] = {}
         self.version = 0
         """Grows whenever anything but heartbeats changed here."""
         self._own_id = own.id
@@ -166,7 +84,7 @@ class Membership:
             self._take(entry, now_s)
 
     @property
-    def own(self) -> Entry:
+    def own(self) -> MemberEntry:
         """The entry of this node."""
         return self.entries[self._own_id]
 
@@ -201,7 +119,7 @@ class Membership:
         return Digest(marks, self.sizes.counter)
 
     def _compare(self, peer: str, digest: Digest) -> list[tuple[str, GossipMessage]]:
-        better: list[Entry] = []
+        better: list[MemberEntry] = []
         wanted: list[str] = []
         known = {mark[0] for mark in digest.marks}
         for member, generation, heartbeat, phase_version, check in digest.marks:
@@ -220,7 +138,7 @@ class Membership:
             return []
         return [(peer, Delta(tuple(better), self.sizes, tuple(wanted)))]
 
-    def _take(self, entry: Entry, now_s: float) -> None:
+    def _take(self, entry: MemberEntry, now_s: float) -> None:
         held = self.entries.get(entry.id)
         if held is None and len(self.entries) >= MEMBERS_LIMIT:
             return
@@ -260,7 +178,7 @@ class Membership:
             )
             self.version += 1
 
-    def add(self, entry: Entry, now_s: float) -> None:
+    def add(self, entry: MemberEntry, now_s: float) -> None:
         """Let a node in that is no member now: it is joining, and nothing holds that it said in an earlier life."""
         held = self.entries.get(entry.id)
         if held is not None:
@@ -319,7 +237,7 @@ class Membership:
         """The members in one of ``phases``: ids and zones."""
         return {entry.id: entry.zone for entry in self.entries.values() if entry.phase in phases}
 
-    def changing(self) -> tuple[Entry, ...]:
+    def changing(self) -> tuple[MemberEntry, ...]:
         """The members on their way in or out."""
         return tuple(entry for entry in self.entries.values() if entry.phase in CHANGING)
 
@@ -328,11 +246,11 @@ def _following(number: int) -> int:
     return min(number + 1, NUMBER_MAX)
 
 
-def _without_heartbeat(entry: Entry) -> Entry:
+def _without_heartbeat(entry: MemberEntry) -> MemberEntry:
     return msgspec.structs.replace(entry, heartbeat=0)
 
 
-def readdressed(remembered: Iterable[Entry], configured: Iterable[Entry]) -> tuple[Entry, ...]:
+def readdressed(remembered: Iterable[MemberEntry], configured: Iterable[MemberEntry]) -> tuple[MemberEntry, ...]:
     """What is ``remembered`` of the members, each at the address that the file now gives it, if the file names it.
 
     When all nodes have moved at once nobody could tell the others where it is. What a member says of itself later, in
@@ -347,17 +265,7 @@ def readdressed(remembered: Iterable[Entry], configured: Iterable[Entry]) -> tup
     )
 
 
-class Remembered(msgspec.Struct, frozen=True, array_like=True):
-    """What a node keeps of the members over a restart."""
-
-    entries: tuple[Entry, ...]
-    sizes: AgreedSizes
-
-    def is_awaited(self, own_id: str) -> bool:
-        """Has nobody confirmed yet that the node which keeps this is a member? Then it must ask to be let in again."""
-        own = next((entry for entry in self.entries if entry.id == own_id), None)
-        return own is not None and own.phase is Phase.JOINING and own.phase_version == 0
-
-
-encode_remembered = msgspec.msgpack.Encoder().encode
-decode_remembered = msgspec.msgpack.Decoder(Remembered).decode
+def is_awaited(remembered: Remembered, own_id: str) -> bool:
+    """Has nobody confirmed yet that the node which keeps this is a member? Then it must ask to be let in again."""
+    own = next((entry for entry in remembered.entries if entry.id == own_id), None)
+    return own is not None and own.phase is Phase.JOINING and own.phase_version == 0

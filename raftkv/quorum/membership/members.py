@@ -28,27 +28,25 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
-import msgspec
 import structlog
 
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.core.requests import AddMember, RemoveMember
 from raftkv.core.results import MembersChanged as MembershipResult
 from raftkv.core.results import MemberState, MemberStatus, PeerStatus
-from raftkv.quorum.data.store import Store
-from raftkv.quorum.membership.gossip import (
+from raftkv.formats.gossip import (
     MEMBERS_LIMIT,
     AgreedSizes,
     Digest,
-    Entry,
     GossipMessage,
-    Membership,
+    MemberEntry,
     Phase,
     Remembered,
     decode_remembered,
     encode_remembered,
-    readdressed,
 )
+from raftkv.quorum.data.store import Store
+from raftkv.quorum.membership.gossip import Membership, readdressed
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.messages import Gossip
 from raftkv.quorum.outbox import Outbox, QuorumLink
@@ -72,8 +70,8 @@ class Members:
     def __init__(
         self,
         settings: QuorumSettings,
-        own: Entry,
-        configured: tuple[Entry, ...],
+        own: MemberEntry,
+        configured: tuple[MemberEntry, ...],
         *,
         placement: Placement,
         store: Store,
@@ -96,7 +94,7 @@ class Members:
         self._next_tick_s = now_s
         self._acted_on = -1
         self._parting_s: float | None = None
-        self._invited: dict[str, tuple[Entry, float]] = {}
+        self._invited: dict[str, tuple[MemberEntry, float]] = {}
         """Who was let in and has not linked up yet, and until when that holds."""
         self._unsaid: list[tuple[str, GossipMessage]] = []
         self.is_lacking = False
@@ -195,7 +193,7 @@ class Members:
         if held is not None and held.phase is not Phase.LEFT:
             return self.statuses(now_s)
         self._invited.pop(request.id, None)
-        entry = Entry(request.id, request.http, request.peer, request.zone)
+        entry = MemberEntry(request.id, request.http, request.peer, request.zone)
         self._invited[request.id] = (entry, now_s + INVITED_S)
         log_line.info("awaiting a newcomer", member=request.id, peer=request.peer)
         self._link_members()
@@ -417,7 +415,7 @@ class Members:
                 self._spread()
                 return
 
-    def _next_phase(self, entry: Entry) -> Phase | None:
+    def _next_phase(self, entry: MemberEntry) -> Phase | None:
         if entry.phase is Phase.SETTLING:
             return Phase.UP
         if entry.phase is Phase.DEPARTING:
@@ -465,7 +463,6 @@ def remembered_members(store: Store) -> Remembered | None:
     if data is None:
         return None
     try:
-        remembered: Remembered = decode_remembered(data)
-    except msgspec.DecodeError as error:
+        return decode_remembered(data)
+    except ValueError as error:
         raise StartupError(f"what this node remembers of the members does not decode: {error}") from None
-    return remembered
