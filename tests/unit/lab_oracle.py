@@ -27,7 +27,8 @@ def is_explained(missing, state=None):
         if operation.outcome is Outcome.FAILED or any(must_precede(other, operation) for other in rest):
             continue
         result, next_state = performed(operation.action, state)
-        is_true = operation.outcome is Outcome.UNKNOWN or operation.result == result or was_not_told(operation)
+        is_answer = operation.result == result and not operation.siblings
+        is_true = operation.outcome is Outcome.UNKNOWN or is_answer or was_not_told(operation)
         if is_true and is_explained(rest, next_state):
             return True
     return False

@@ -87,7 +87,7 @@ DOUBLE = HONEST.replace('"result":"a"', '"result":"a","siblings":["b"]')
     [
         (HONEST, 0, "2 operations on 1 keys: linearizable ("),
         (LYING, 1, "lost write"),
-        (DOUBLE, 1, "1 reads were given several values at once"),
+        (DOUBLE, 1, "client 2 was given 'b' and 'a' at once"),
     ],
 )
 def test_a_history_is_checked_and_the_exit_status_tells(lines, status, words, capsys, tmp_path):

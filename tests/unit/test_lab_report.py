@@ -29,12 +29,11 @@ from raftkv.instruments.lab.record import MeasuredDelay
 from raftkv.instruments.lab.report import sentences
 from raftkv.instruments.lab.report.drawing import Canvas
 from raftkv.instruments.lab.report.figures import label, story, witness
-from raftkv.instruments.lab.report.judgement import HistoryJudgement, judged
 from raftkv.instruments.lab.report.make import report
 from raftkv.instruments.lab.report.measures import measured
 from raftkv.instruments.lab.report.pace import paced
 from raftkv.instruments.lab.report.page import page
-from raftkv.instruments.lab.report.results import of_run
+from raftkv.instruments.lab.report.results import HistoryJudgement, judged, of_run
 from raftkv.instruments.lab.report.staleness import curve, predicted
 from raftkv.instruments.lab.report.table import rows
 from raftkv.instruments.lab.wording import clock_for
@@ -357,7 +356,7 @@ def test_a_witness_has_a_bar_for_each_operation_and_marks_the_moment():
         done(2, GetAction(), b"<a>", at=20),
     ]
     judgement = judged(History(operations))
-    picture = ET.fromstring(witness(judgement.proof, 0).alone())
+    picture = ET.fromstring(witness(judgement.proof).alone())
     texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
 
     assert len(judgement.proof.operations) == 3

@@ -48,6 +48,9 @@ class FlawKind(enum.StrEnum):
     LOST_UPDATE = "lost update"
     """Two conditional writes that replaced the same value, which was written once."""
 
+    SIBLINGS = "siblings"
+    """Several values at once, which no single copy has."""
+
     OTHER = "contradiction"
     """No order explains the answers, but there is no short name for it."""
 
@@ -82,6 +85,24 @@ def unnamed(operations: Sequence[ObservedOperation]) -> Flaw:
     known = [operation for operation in operations if operation.outcome is Outcome.OK]
     accused = max(known, key=lambda operation: operation.invoked_ns)
     return Flaw(kind=FlawKind.OTHER, accused=accused, other=None, operations=tuple(operations))
+
+
+def two_at_once(operations: Iterable[ObservedOperation]) -> Flaw | None:
+    """The first read that was given several values, with those who may have written them, if there is one."""
+    operations = list(operations)
+    read = next((operation for operation in operations if operation.siblings), None)
+    if read is None:
+        return None
+    values = {read.result, *read.siblings}
+    writers = [
+        operation
+        for operation in operations
+        if operation.key == read.key
+        and isinstance(operation.action, PutAction)
+        and operation.action.value in values
+        and operation.outcome is not Outcome.FAILED
+    ]
+    return Flaw(kind=FlawKind.SIBLINGS, accused=read, other=None, operations=(*writers, read))
 
 
 class _Event(NamedTuple):

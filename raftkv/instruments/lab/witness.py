@@ -1,19 +1,20 @@
 """A contradiction that a person can read: a handful of operations on one key, a sentence, and a picture in text.
 
-``named_witness`` and ``unnamed_witness`` take a key's operations; ``render`` draws a witness. Pure. Imports its
-neighbours ``flaw``, ``history``, ``reduction`` and ``wording``.
+``named_witness``, ``unnamed_witness`` and ``siblings_witness`` find one; ``render`` draws it. Pure. Imports its
+neighbours ``flaw``, ``history``, ``lanes``, ``reduction`` and ``wording``.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from raftkv.instruments.lab.flaw import Flaw, FlawKind, recognised, unnamed
+from raftkv.instruments.lab.flaw import Flaw, FlawKind, recognised, two_at_once, unnamed
 from raftkv.instruments.lab.history import ObservedOperation, Outcome
+from raftkv.instruments.lab.lanes import Moment, begin_of, end_of, lanes, places
 from raftkv.instruments.lab.reduction import reduced
 from raftkv.instruments.lab.wording import Clock, clock_for, described, sentence
 
@@ -61,6 +62,12 @@ def unnamed_witness(operations: Sequence[ObservedOperation], *, origin_ns: int, 
     return None if contradiction is None else _witness(unnamed(contradiction), origin_ns)
 
 
+def siblings_witness(operations: Sequence[ObservedOperation], *, origin_ns: int) -> Witness | None:
+    """The first of ``operations`` that was given several values at once, and who wrote them."""
+    flaw = two_at_once(operations)
+    return None if flaw is None else _witness(flaw, origin_ns)
+
+
 def _witness(flaw: Flaw, origin_ns: int) -> Witness:
     operations = sorted((*flaw.operations, *flaw.refused), key=lambda operation: operation.invoked_ns)
     assert flaw.accused.returned_ns is not None
@@ -103,13 +110,15 @@ def _story(operation: ObservedOperation, clock: Clock) -> str:
 def _bars(witness: Witness) -> list[str]:
     """The rows of the picture; empty when there is too much for the width."""
     too_many = ["(too many operations for a picture)"]
-    if len(witness.operations) > _LISTED_MAX:
+    operations = witness.operations
+    if len(operations) > _LISTED_MAX:
         return too_many
-    rows = _rows(witness.operations)
-    names = [f"client {row[0][1].client}" for row in rows]
+    rows = sorted(lanes(operations), key=lambda row: row[0].client)
+    names = [f"client {row[0].client}" for row in rows]
     margin = max(map(len, names)) + 2
     for characters in _LABEL_CHARACTERS:
-        columns = _columns(witness, characters)
+        labels = {id(each): _label(number, each, characters) for number, each in enumerate(operations, start=1)}
+        columns = _columns(witness, labels)
         if margin + max(columns.values()) < COLUMNS_MAX:
             break
     else:
@@ -117,28 +126,12 @@ def _bars(witness: Witness) -> list[str]:
     lines = []
     for name, row in zip(names, rows, strict=True):
         line = name.ljust(margin)
-        for number, operation in row:
-            start, end = columns[operation.invoked_ns, 0], columns[_end(operation)]
-            label = _label(number, operation, characters)
+        for operation in row:
+            start, end = columns[begin_of(operation)], columns[end_of(operation)]
             closing = {Outcome.OK: "]", Outcome.UNKNOWN: ">", Outcome.FAILED: "x"}[operation.outcome]
-            line = line.ljust(margin + start) + f"[{label}".ljust(end - start, "-") + closing
+            line = line.ljust(margin + start) + f"[{labels[id(operation)]}".ljust(end - start, "-") + closing
         lines.append(line)
     return [*lines, " " * (margin + columns[witness.moment_ns, 1]) + "^"]
-
-
-def _rows(operations: Sequence[ObservedOperation]) -> list[list[tuple[int, ObservedOperation]]]:
-    """The numbered operations by client; a client that went on after an unknown outcome gets another row."""
-    rows: list[list[tuple[int, ObservedOperation]]] = []
-    for number, operation in enumerate(operations, start=1):
-        for row in rows:
-            last = row[-1][1]
-            is_over = last.outcome is not Outcome.UNKNOWN and _end(last) < (operation.invoked_ns, 0)
-            if last.client == operation.client and is_over:
-                row.append((number, operation))
-                break
-        else:
-            rows.append([(number, operation)])
-    return sorted(rows, key=lambda row: row[0][1].client)
 
 
 def _label(number: int, operation: ObservedOperation, characters: int) -> str:
@@ -148,30 +141,11 @@ def _label(number: int, operation: ObservedOperation, characters: int) -> str:
     return f"{number} {words}".rstrip()
 
 
-_Event = tuple[float, int]
-
-
-def _end(operation: ObservedOperation) -> _Event:
-    """When the bar ends; beginnings come before ends of the same moment, for such operations are concurrent."""
-    if operation.outcome is Outcome.UNKNOWN or operation.returned_ns is None:
-        return (float("inf"), 1)
-    return (operation.returned_ns, 1)
-
-
-def _columns(witness: Witness, characters: int) -> dict[_Event, int]:
-    """The column of each event: in order, and so far apart that the words fit into the bars."""
-    operations = witness.operations
-    ends = {_end(operation) for operation in operations} | {(float(witness.moment_ns), 1)}
-    columns: dict[_Event, int] = {}
-    column = 0
-    for event in sorted({(float(operation.invoked_ns), 0) for operation in operations} | ends):
-        for number, operation in enumerate(operations, start=1):
-            if _end(operation) == event:
-                least = columns[operation.invoked_ns, 0] + len(_label(number, operation, characters)) + 1
-                column = max(column, least)
-        columns[event] = column
-        column += 2
-    return columns
+def _columns(witness: Witness, labels: Mapping[int, str]) -> dict[Moment, int]:
+    """The column of each event, those that were never told last."""
+    moments = [(witness.moment_ns, 1), *map(end_of, witness.operations)]
+    found = places(witness.operations, moments, first=0, step=2, room=lambda each: len(labels[id(each)]) + 1)
+    return {event: round(place) for event, place in found.items()}
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

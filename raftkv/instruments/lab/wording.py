@@ -95,7 +95,12 @@ def sentence(flaw: Flaw, clock: Clock) -> str:
     """What is wrong."""
     if flaw.kind is FlawKind.OTHER:
         return f"no order of these {len(flaw.operations)} operations explains what the clients were told"
-    saw = _saw(flaw.accused, clock)
+    accused = flaw.accused
+    if flaw.kind is FlawKind.SIBLINGS:
+        values = (value for value in (*accused.siblings, accused.result) if isinstance(value, bytes))
+        told = " and ".join(shown(accused, value) for value in values)
+        return f"client {accused.client} was given {told} at once at {clock.seconds(accused.returned_ns)} s"
+    saw = _saw(accused, clock)
     if flaw.kind is FlawKind.LOST_UPDATE:
         assert flaw.other is not None
         return f"{_saw(flaw.other, clock)}, and {saw} as well, although {_found(flaw.accused)} was written only once"

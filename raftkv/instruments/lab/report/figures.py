@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from raftkv.instruments.lab.history import GetAction, ObservedOperation, Outcome
+from raftkv.instruments.lab.lanes import Moment, begin_of, end_of, lanes, places
 from raftkv.instruments.lab.report.axes import Axes, Scale
 from raftkv.instruments.lab.report.drawing import Canvas, text_width
-from raftkv.instruments.lab.report.judgement import Refutation
 from raftkv.instruments.lab.report.pace import Band, PaceSlices
 from raftkv.instruments.lab.report.results import Results, VariantResults
+from raftkv.instruments.lab.witness import Witness
 from raftkv.instruments.lab.wording import Clock, clock_for, described
 
 WIDTH: Final = 1040
@@ -19,23 +20,20 @@ MARGIN: Final = 118
 LANE_PX: Final = 50
 BAR_PX: Final = 12
 
-_Places = dict[tuple[float, int], float]
-"""Pixels from the left by moment and whether something ends there (1) or begins (0)."""
-
 SHOWN_MAX: Final = 14
 """Nobody reads more bars; the history has them all."""
 
 
-def witness(proof: Refutation, origin_ns: int) -> Canvas:
+def witness(proof: Witness) -> Canvas:
     """Who did what, in the order of events: one lane per client, a line where the answer came that cannot be."""
     accused = proof.operations[proof.accused]
     others = [each for each in proof.operations if each is not accused]
     operations = [*others[: SHOWN_MAX - 1], accused]
-    clock = clock_for(operations, origin_ns)
-    places, width = _places(operations, [(proof.moment_ns, 1)])
+    clock = clock_for(operations, proof.origin_ns)
+    x_of, width = _places(operations, [(proof.moment_ns, 1)])
     canvas = Canvas(width, _height(operations), proof.sentence)
-    _timeline(canvas, operations, places, clock=clock, accused=accused)
-    x = places[proof.moment_ns, 1]
+    _timeline(canvas, operations, x_of, clock=clock, accused=accused)
+    x = x_of[proof.moment_ns, 1]
     canvas.line(x, 20, x, canvas.height - 24, "moment")
     _over(canvas, x, f"{clock.seconds(proof.moment_ns)} s: this answer cannot be", "bad strong")
     return canvas
@@ -44,21 +42,21 @@ def witness(proof: Refutation, origin_ns: int) -> Canvas:
 def story(operations: Sequence[ObservedOperation], pace: PaceSlices, origin_ns: int, name: str) -> Canvas:
     """All of a few operations in the order of events, one lane per client, with the faults behind them."""
 
-    def moment(at_s: float) -> tuple[float, int]:
+    def moment(at_s: float) -> Moment:
         return origin_ns + round(at_s * 1e9), 1
 
-    places, width = _places(operations, [moment(s) for band in pace.bands for s in (band.from_s, band.until_s)])
+    x_of, width = _places(operations, [moment(s) for band in pace.bands for s in (band.from_s, band.until_s)])
     canvas = Canvas(width, _height(operations), f"{name}: everything that was asked")
     for band in pace.bands:
-        left, right = places[moment(band.from_s)], places[moment(band.until_s)]
+        left, right = x_of[moment(band.from_s)], x_of[moment(band.until_s)]
         canvas.rect(left, 20, right - left, canvas.height - 44, "band")
         _over(canvas, left, band.words, "small")
-    _timeline(canvas, operations, places, clock=clock_for(operations, origin_ns))
+    _timeline(canvas, operations, x_of, clock=clock_for(operations, origin_ns))
     return canvas
 
 
 def _height(operations: Sequence[ObservedOperation]) -> float:
-    return 34 + LANE_PX * len(_lanes(operations)) + 26
+    return 34 + LANE_PX * len(lanes(operations)) + 26
 
 
 def service(each: VariantResults) -> Canvas:
@@ -72,18 +70,18 @@ def service(each: VariantResults) -> Canvas:
 def _timeline(
     canvas: Canvas,
     operations: Sequence[ObservedOperation],
-    places: _Places,
+    x_of: Mapping[Moment, float],
     *,
     clock: Clock,
     accused: ObservedOperation | None = None,
 ) -> None:
-    for row, lane in enumerate(_lanes(operations)):
+    for row, lane in enumerate(lanes(operations)):
         y = 34 + row * LANE_PX
         canvas.line(MARGIN - 8, y + 21, canvas.width - 8, y + 21)
         canvas.text(8, y + 25, f"client {lane[0].client}", "strong")
         for operation in lane:
-            _bar(canvas, operation, places, y, kind="bad" if operation is accused else _kind(operation))
-            canvas.text(places[operation.invoked_ns, 0], y + 40, _when(operation, clock), "small")
+            _bar(canvas, operation, x_of, y, kind="bad" if operation is accused else _kind(operation))
+            canvas.text(x_of[begin_of(operation)], y + 40, _when(operation, clock), "small")
     note = "Order of events, not to scale."
     if any(operation.outcome is Outcome.UNKNOWN for operation in operations):
         note += " An open end: its client was never told."
@@ -112,46 +110,19 @@ def _kind(operation: ObservedOperation) -> str:
     return "good" if isinstance(operation.action, GetAction) else "write"
 
 
-def _bar(canvas: Canvas, operation: ObservedOperation, x_of: _Places, y: float, *, kind: str) -> None:
-    start = x_of[operation.invoked_ns, 0]
+def _bar(canvas: Canvas, operation: ObservedOperation, x_of: Mapping[Moment, float], y: float, *, kind: str) -> None:
+    start = x_of[begin_of(operation)]
     is_open = operation.outcome is Outcome.UNKNOWN
-    end = canvas.width - 10 if is_open else x_of[_end(operation), 1]
+    end = canvas.width - 10 if is_open else x_of[end_of(operation)]
     canvas.rect(start, y + 15, end - start, BAR_PX, f"{kind} faint" if is_open else kind, round_px=0 if is_open else 3)
     canvas.text(start, y + 10, label(operation), "strong")
 
 
-def _end(operation: ObservedOperation) -> float:
-    if operation.outcome is Outcome.UNKNOWN or operation.returned_ns is None:
-        return math.inf
-    return operation.returned_ns
-
-
-def _lanes(operations: Sequence[ObservedOperation]) -> list[list[ObservedOperation]]:
-    """The operations by client; one that begins before the lane's last one has ended gets another lane."""
-    lanes: list[list[ObservedOperation]] = []
-    for operation in sorted(operations, key=lambda each: each.invoked_ns):
-        for lane in lanes:
-            if lane[-1].client == operation.client and _end(lane[-1]) < operation.invoked_ns:
-                lane.append(operation)
-                break
-        else:
-            lanes.append([operation])
-    return lanes
-
-
-def _places(operations: Sequence[ObservedOperation], moments: Sequence[tuple[float, int]]) -> tuple[_Places, float]:
-    """Where each beginning (0), end (1) and other moment stands, in order and so that words fit; how wide all is."""
-    events = {(float(each.invoked_ns), 0) for each in operations} | set(moments)
-    events |= {(_end(each), 1) for each in operations if _end(each) < math.inf}
-    places: _Places = {}
-    x = float(MARGIN)
-    for event in sorted(events):
-        for operation in operations:
-            if (_end(operation), 1) == event:
-                x = max(x, places[operation.invoked_ns, 0] + _room(operation))
-        places[event] = x
-        x += 16
-    return places, max(WIDTH, x, *(places[each.invoked_ns, 0] + _room(each) for each in operations)) + 20
+def _places(operations: Sequence[ObservedOperation], moments: Sequence[Moment]) -> tuple[dict[Moment, float], float]:
+    """Where everything stands, in pixels from the left; how wide all is."""
+    found = places(operations, moments, first=MARGIN, step=16, room=_room)
+    ends = [found[begin_of(each)] + _room(each) for each in operations]
+    return found, max(WIDTH, max(found.values(), default=0.0) + 16, *ends) + 20
 
 
 def _room(operation: ObservedOperation) -> float:

@@ -42,6 +42,6 @@ def pictures(results: Results) -> dict[str, Canvas]:
     found = {f"{each.variant.slug}-pace": service(each) for each in results.variants}
     for each in results.variants:
         if each.judgement.proof is not None:
-            found[f"{each.variant.slug}-witness"] = witness(each.judgement.proof, each.origin_ns)
+            found[f"{each.variant.slug}-witness"] = witness(each.judgement.proof)
     curve = staleness(results)
     return found if curve is None else {**found, "staleness": curve}

@@ -91,8 +91,8 @@ def _witness(each: VariantResults) -> dict[str, Any]:
         "name": each.variant.name,
         "kind": proof.kind,
         "sentence": sentence,
-        "key": proof.operations[proof.accused].key.decode(errors="backslashreplace"),
-        "picture": Markup(witness(proof, each.origin_ns).inline()),  # noqa: S704  our own picture, escaped inside
+        "key": proof.key.decode(errors="backslashreplace"),
+        "picture": Markup(witness(proof).inline()),  # noqa: S704  our own picture, escaped inside
     }
 
 

@@ -7,17 +7,29 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import Final, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from raftkv.instruments.lab.history import ObservedOperation
+from raftkv.instruments.lab.checker import Linearizable, NotLinearizable, check
+from raftkv.instruments.lab.history import History, ObservedOperation
 from raftkv.instruments.lab.record import Evidence, LabRun, read_evidence, read_run
-from raftkv.instruments.lab.report.judgement import HistoryJudgement, judged
 from raftkv.instruments.lab.report.measures import Measures, measured, without_last_look
 from raftkv.instruments.lab.report.pace import PaceSlices, paced
 from raftkv.instruments.lab.report.staleness import Bin, Prediction, curve, predicted
 from raftkv.instruments.lab.scenario import Variant
+from raftkv.instruments.lab.witness import Witness
+
+STEPS_PER_KEY_MAX: Final = 1_000_000
+"""A few seconds for each key."""
+
+
+class HistoryJudgement(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on one history; a ``proof`` if it is *not linearizable*."""
+
+    verdict: Literal["linearizable", "not linearizable", "undecided"]
+    proof: Witness | None = None
 
 
 class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +81,14 @@ def _of(run: LabRun, evidence: Evidence) -> VariantResults:
         origin_ns=began_ns,
         operations=tuple(without_last_look(history)) if run.story else (),
     )
+
+
+def judged(history: History) -> HistoryJudgement:
+    """Judge everything that clients were told, the last look included."""
+    verdict = check(history, steps_per_key_max=STEPS_PER_KEY_MAX)
+    if isinstance(verdict, NotLinearizable):
+        return HistoryJudgement(verdict="not linearizable", proof=verdict.witness)
+    return HistoryJudgement(verdict="linearizable" if isinstance(verdict, Linearizable) else "undecided")
 
 
 def _prediction(run: LabRun, evidence: Evidence) -> Prediction | None:
