@@ -19,8 +19,8 @@ import click
 from rich.console import Console
 from rich.table import Table as Printed
 
+from raftkv.formats.rows import TABLES
 from raftkv.formats.versions import KeyState, Version
-from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
 from raftkv.quorum.data.versions import CONFLICTS

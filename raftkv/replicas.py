@@ -22,12 +22,12 @@ from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
 from raftkv.formats import entries
 from raftkv.formats.gossip import MemberEntry
+from raftkv.formats.rows import TABLES
 from raftkv.joining import check_still_member, join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
 from raftkv.quorum.assembly import QuorumWorld
-from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.gossip import is_awaited, readdressed

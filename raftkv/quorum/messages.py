@@ -23,9 +23,9 @@ from raftkv.core.config import KEY_BYTES_MAX, LIST_LIMIT_MAX, is_node_id
 from raftkv.core.requests import Key
 from raftkv.formats.gossip import Delta, GossipMessage
 from raftkv.formats.peers import MalformedMessageError, Refusal
+from raftkv.formats.rows import POSITION_BYTES
 from raftkv.formats.versions import Actor, Counter, Expiry, Stamp, decode_context, decode_state, is_actor
 from raftkv.quorum.data.trees import HASH_BYTES, LEAVES
-from raftkv.quorum.membership.ring import POSITION_BYTES
 
 MESSAGES_PER_FRAME: Final = 4096
 RANGES_PER_COMPARE: Final = 64

@@ -10,8 +10,8 @@ import time
 from collections import defaultdict, deque
 
 from raftkv.formats.gossip import MemberEntry
+from raftkv.formats.rows import TABLES
 from raftkv.quorum.assembly import QuorumWorld
-from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.replica import QuorumReplica

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import Code, Refused
-from raftkv.formats import commands, commands_1, entries, layout, outcomes, segments
+from raftkv.formats import commands, commands_1, entries, layout, outcomes, rows, segments
 from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
@@ -14,7 +14,6 @@ from raftkv.formats.peers import Refusal, refusal_of, refused_by
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.quorum import messages
-from raftkv.quorum.data import rows
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.snapshots.bodies import write_body
 from raftkv.storage.state.sealed import part_of, sealed
@@ -88,6 +87,8 @@ LAYOUTS = {
     "flush unit": lambda: bytes(segments.UnitCodec(HEADER).encode(3, RECORDS)),
     "seal": lambda: b"|".join(sealed(b"keys", b"k", b"v", part_of(b"keys", b"k", b"v"))),
     "seal of a long key": lambda: b"|".join(sealed(b"keys", LONG, b"v", 0))[480:],
+    "names of the leaderless store": lambda: b" ".join((*rows.TABLES, *rows.META_NAMES)),
+    "number of meta": lambda: rows.encode_number(258),
     "order key": lambda: rows.order_key(b"k"),
     "hint key": lambda: rows.hint_key("n3", b"k"),
     "row of data": lambda: rows.encode_held(rows.Held(STATE, "a"), encode_state(STATE)),
@@ -131,6 +132,11 @@ GOLDEN = {
         "6c6c6c6c6c0033cf84e701eef1cb353498b1d27ccf517c9a9704147d12e025000000146c6c6c6c6c6c6c6c6c6c6c6c6c6c6c"
         "6c6c6c6c6c76"
     ),
+    "names of the leaderless store": (
+        "64617461206f726465722068696e7473206d65746120636c6f636b20616c6976655f6d7320756e70726f76656e206163"
+        "746f7220636f6e666c69637473206d656d62657273"
+    ),
+    "number of meta": "323538",
     "order key": "ac52cb5ff985d4636b",
     "hint key": "6e33006b",
     "row of data": "93929405a161c40176009406a162c0079292a1610592a16206a161",

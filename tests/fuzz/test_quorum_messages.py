@@ -20,11 +20,11 @@ from raftkv.core.requests import AddMember, Consistency, Get, Inspect, List, Rea
 from raftkv.core.results import Answer, QuorumStatus, Written
 from raftkv.formats.gossip import Delta, Phase
 from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.rows import order_key
 from raftkv.formats.versions import MAX_COUNTER, KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.instruments.sim.quorum import Absent, entry_of
 from raftkv.quorum import messages
-from raftkv.quorum.data.rows import order_key
 from raftkv.quorum.messages import Gossip, Message
 from tests.fuzz.budget import made_up
 from tests.fuzz.mutations import BYTES, bent, numbers, rearranged, values

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.formats.peers import MalformedMessageError, Refusal
+from raftkv.formats.rows import TABLES
 from raftkv.formats.versions import KeyState, MalformedStateError, Version, decode_state
 from raftkv.instruments.sim.quorum import quorum_settings
 from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
-from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock

@@ -5,8 +5,8 @@ import pytest
 
 from raftkv.formats.gossip import MEMBERS_LIMIT, NUMBER_MAX, AgreedSizes, Delta, Digest, MemberEntry
 from raftkv.formats.peers import MalformedMessageError, Refusal
+from raftkv.formats.rows import order_key
 from raftkv.formats.versions import MAX_COUNTER, KeyState, Version, encode_context, encode_state
-from raftkv.quorum.data.rows import order_key
 from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.messages import (
     ENTRIES_PER_PAGE,

@@ -3,9 +3,9 @@
 import pytest
 
 from raftkv.core.errors import Code, Refused, StartupError
+from raftkv.formats.rows import DATA, TABLES, order_key
 from raftkv.formats.versions import KeyState, Version, decode_context, encode_context, encode_state
-from raftkv.quorum.data import rows
-from raftkv.quorum.data.rows import DATA, TABLES, order_key
+from raftkv.quorum.data import staged
 from raftkv.quorum.data.store import CLOCK_AHEAD_US, Store
 from raftkv.quorum.data.versions import CONFLICTS, visible
 from raftkv.quorum.membership.ring import POSITIONS, Range, position
@@ -595,7 +595,7 @@ def test_a_store_on_rocksdb_holds_its_rows_marks_and_actors_through_a_restart(tm
 
 
 def test_a_row_does_not_grow_beyond_what_it_may_hold(monkeypatch):
-    monkeypatch.setattr(rows, "MAX_VERSIONS", 3)
+    monkeypatch.setattr(staged, "MAX_VERSIONS", 3)
     store = Store(MemoryEngine(TABLES), CONFLICTS["siblings"])
     taken = [
         (store.stage(b"k", one), store.stage_hint("n2", b"k", one))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.formats.rows import TABLES
 from raftkv.formats.versions import KeyState, Version
-from raftkv.quorum.data.rows import TABLES
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import HASH_BYTES, LEAVES, Trees, differing, leaf_of, root_of
 from raftkv.quorum.data.versions import CONFLICTS

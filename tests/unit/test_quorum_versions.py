@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.formats.fingerprint import fingerprint
 from raftkv.formats.versions import (
     MAX_COUNTER,
     KeyState,
@@ -19,7 +20,6 @@ from raftkv.formats.versions import (
     encode_state,
 )
 from raftkv.quorum.data import versions
-from raftkv.quorum.data.fingerprint import fingerprint
 from raftkv.quorum.data.versions import CONFLICTS, MAX_ACTORS, HybridClock, KeepSiblings, LastWriterWins, visible
 
 LWW, SIBLINGS = LastWriterWins(), KeepSiblings()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from raftkv.formats.rows import TABLES
 from raftkv.instruments.sim.disk import UNLIMITED
 from raftkv.instruments.sim.machines import SimulatedMachine
-from raftkv.quorum.data.rows import TABLES
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.port import Batch

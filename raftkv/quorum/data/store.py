@@ -1,8 +1,8 @@
 """One replica's data: what it holds of each key, in the order of keys and in the order of the ring, and its hints.
 
 Rules: what a turn changes is staged, and joins of that turn see it; reads see only what ``commit`` has made durable;
-one commit is one batch of the engine. ``rows`` says how it lies on the disk. Nothing here sends, waits or looks at a
-clock.
+one commit is one batch of the engine. How it lies on the disk is ``raftkv.formats.rows``. Nothing here sends, waits or
+looks at a clock.
 """
 
 from __future__ import annotations
@@ -11,27 +11,32 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, StartupError
-from raftkv.formats.versions import KeyState, Seen, Version, encode_state
-from raftkv.quorum.data.rows import (
+from raftkv.formats.rows import (
+    ACTOR,
+    ALIVE,
+    CLOCK,
+    CONFLICTS,
     DATA,
     HINTS,
-    MAX_ROW_BYTES,
+    MEMBERS,
     META,
     ORDER,
-    ContextAheadError,
+    POSITION_BYTES,
+    UNPROVEN,
     OrderKey,
-    StagedTable,
-    TooLargeError,
-    decode_own,
+    decode_number,
     encode_held,
+    encode_number,
     hint_key,
     is_mortal,
     mark_of,
     order_key,
     target_of,
 )
+from raftkv.formats.versions import KeyState, Seen, Version, encode_state
+from raftkv.quorum.data.staged import MAX_ROW_BYTES, ContextAheadError, StagedTable, TooLargeError, state_in
 from raftkv.quorum.data.versions import Conflicts, visible
-from raftkv.quorum.membership.ring import POSITION_BYTES, POSITIONS, Range
+from raftkv.quorum.membership.ring import POSITIONS, Range
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.port import RowChange, StorageEngine
 
@@ -40,13 +45,6 @@ CLOCK_AHEAD_US: Final = 2_000_000
 it must be far below ``clock_ahead_s``."""
 
 DROPPED_PER_BATCH: Final = 10_000
-
-_CLOCK: Final = b"clock"
-_ACTOR: Final = b"actor"
-_ALIVE: Final = b"alive_ms"
-_MEMBERS: Final = b"members"
-_CONFLICTS: Final = b"conflicts"
-_UNPROVEN: Final = b"unproven"
 
 Joined = tuple[KeyState | None, KeyState]
 """What was held before, and what will be."""
@@ -86,54 +84,54 @@ class Store:
         self._hint_counts: dict[str, int] = {}
         for row, _ in engine.scan(HINTS, b"", None):
             self._count_hint(target_of(row), 1)
-        self.clock_mark = int(engine.get(META, _CLOCK) or b"0")
+        self.clock_mark = decode_number(engine.get(META, CLOCK))
         """No counter up to this one may be given again."""
         self._check_conflicts()
-        self.is_unproven = engine.get(META, _UNPROVEN) == b"1"
+        self.is_unproven = bool(decode_number(engine.get(META, UNPROVEN)))
         """May this node have had data, under another directory, that is not here?"""
         if self.members is None:
             self.is_unproven = True
-            self._stage_meta(_UNPROVEN, b"1")
+            self._stage_meta(UNPROVEN, encode_number(1))
 
     # -- what is kept beside the keys
 
     def actor(self, node_id: str, fresh: Callable[[], str]) -> str:
         """The name of this data directory in version vectors; made of ``fresh()`` when there is none yet."""
-        found = self._engine.get(META, _ACTOR)
+        found = self._engine.get(META, ACTOR)
         if found is not None:
             return found.decode()
         name = f"{node_id}~{fresh()}"
-        self._engine.commit([(META, _ACTOR, name.encode())])
+        self._engine.commit([(META, ACTOR, name.encode())])
         return name
 
     def keep_clock_mark(self, last: int) -> None:
         """The clock has come to ``last``: move the mark well ahead of it, with the next commit, when it comes near."""
         if last + CLOCK_AHEAD_US // 2 > self.clock_mark:
-            self._stage_meta(_CLOCK, b"%d" % (last + CLOCK_AHEAD_US))
+            self._stage_meta(CLOCK, encode_number(last + CLOCK_AHEAD_US))
 
     @property
     def alive_ms(self) -> int | None:
         """When this data was last in service (ms since the epoch); ``None`` for a new directory."""
-        found = self._engine.get(META, _ALIVE)
-        return None if found is None else int(found)
+        found = self._engine.get(META, ALIVE)
+        return None if found is None else decode_number(found)
 
     def keep_alive(self, now_ms: int) -> None:
         """Remember that this data is in service at ``now_ms``; durable with the next commit."""
-        self._stage_meta(_ALIVE, b"%d" % now_ms)
+        self._stage_meta(ALIVE, encode_number(now_ms))
 
     @property
     def members(self) -> bytes | None:
         """What was last known of the members."""
-        return self._engine.get(META, _MEMBERS)
+        return self._engine.get(META, MEMBERS)
 
     def keep_members(self, encoded: bytes) -> None:
         """Remember the members; durable with the next commit."""
-        self._stage_meta(_MEMBERS, encoded)
+        self._stage_meta(MEMBERS, encoded)
 
     def prove(self) -> None:
         """All that this node is to have is here; remembered with the next commit."""
         self.is_unproven = False
-        self._stage_meta(_UNPROVEN, b"0")
+        self._stage_meta(UNPROVEN, encode_number(0))
 
     # -- writing
 
@@ -205,8 +203,8 @@ class Store:
         for row, _, held in hints:
             batch.append((HINTS, row, None if held is None else encode_held(held, encode_state(held.state))))
         reached = max((held.state.versions[-1].counter for _, _, held in (*data, *hints) if held), default=0)
-        if reached > max(self.clock_mark, int(meta.get(_CLOCK, b"0"))):
-            meta[_CLOCK] = b"%d" % (reached + CLOCK_AHEAD_US)
+        if reached > max(self.clock_mark, decode_number(meta.get(CLOCK))):
+            meta[CLOCK] = encode_number(reached + CLOCK_AHEAD_US)
         batch += [(META, name, value) for name, value in meta.items()]
         if not batch:
             return
@@ -215,7 +213,7 @@ class Store:
         except DiskError:
             self._meta = meta | self._meta  # for the next commit that finds room
             raise
-        self.clock_mark = max(self.clock_mark, int(meta.get(_CLOCK, b"0")))
+        self.clock_mark = max(self.clock_mark, decode_number(meta.get(CLOCK)))
         for row, before, held in hints:
             self._count_hint(target_of(row), (held is not None) - (before is not None))
         self._tell(changes)
@@ -225,7 +223,7 @@ class Store:
     def read(self, key: bytes) -> KeyState | None:
         """What is held of ``key``."""
         data = self._engine.get(DATA, key)
-        return None if data is None else decode_own(data)
+        return None if data is None else state_in(data)
 
     def read_hinted(self, key: bytes) -> KeyState | None:
         """What is kept of ``key`` for others."""
@@ -233,14 +231,14 @@ class Store:
         for target in self._hint_counts:
             data = self._engine.get(HINTS, hint_key(target, key))
             if data is not None:
-                state = decode_own(data)
+                state = state_in(data)
                 found = state if found is None else self._conflicts.join(found, state)
         return found
 
     def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, KeyState]]:
         """The keys from ``start`` up to ``end`` in order, tombstones included."""
         for key, data in self._engine.scan(DATA, start, end):
-            yield key, decode_own(data)
+            yield key, state_in(data)
 
     def scan_order(self, piece: Range, after: OrderKey = b"") -> Iterator[tuple[OrderKey, bytes]]:
         """Order keys and marks of the keys in ``piece``, those after ``after`` only."""
@@ -272,7 +270,7 @@ class Store:
             if len(found) == limit:
                 break
             if self._hints.rows.get(row, ...) is not None:
-                found.append((row[len(start) :], decode_own(data)))
+                found.append((row[len(start) :], state_in(data)))
         return found
 
     # -- upkeep
@@ -307,7 +305,7 @@ class Store:
         row = b""
         for row, data in self._engine.scan(HINTS, after + b"\0" if after else b"", None):
             count += 1
-            if row not in self._hints.rows and decode_own(data).newest.counter < before_us:
+            if row not in self._hints.rows and state_in(data).newest.counter < before_us:
                 self._is_staged = True
                 self._hints.put(row, None)
             if count == limit:
@@ -331,9 +329,9 @@ class Store:
     # -- within
 
     def _check_conflicts(self) -> None:
-        found, name = self._engine.get(META, _CONFLICTS), self._conflicts.name.encode()
+        found, name = self._engine.get(META, CONFLICTS), self._conflicts.name.encode()
         if found is None:
-            self._stage_meta(_CONFLICTS, name)
+            self._stage_meta(CONFLICTS, name)
         elif found != name:
             raise StartupError(
                 f"quorum.conflicts: this data was written with {found.decode()!r}, and cannot be read with "

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from raftkv.quorum.data.fingerprint import FINGERPRINT_BYTES, fingerprint
-from raftkv.quorum.membership.ring import POSITION_BYTES, Range
+from raftkv.formats.fingerprint import FINGERPRINT_BYTES, fingerprint
+from raftkv.formats.rows import POSITION_BYTES
+from raftkv.quorum.membership.ring import Range
 
 LEAVES: Final = 64
 HASH_BYTES: Final = FINGERPRINT_BYTES

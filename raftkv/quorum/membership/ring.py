@@ -4,7 +4,7 @@ Consistent hashing with virtual nodes (Karger et al. 1997; Dynamo, section 4.2):
 circle, a key belongs to the first N distinct nodes met clockwise from its position. Everything here is a function of
 the node ids, their zones and ``vnodes``, and comes out the same on every machine.
 
-Imports the standard library only.
+Imports the standard library and ``formats`` only.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from raftkv.quorum.data.fingerprint import FINGERPRINT_BYTES, fingerprint
+from raftkv.formats.fingerprint import fingerprint
+from raftkv.formats.rows import POSITION_BYTES
 
-POSITION_BYTES: Final = FINGERPRINT_BYTES
 POSITIONS: Final = 1 << 8 * POSITION_BYTES
 FALLBACKS_COUNT: Final = 8
 """How many nodes after the primaries may stand in for them; more being unreachable at once is not survived."""

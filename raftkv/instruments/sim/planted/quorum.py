@@ -11,6 +11,7 @@ from raftkv.core import identity
 from raftkv.core.errors import Code, Refused
 from raftkv.core.rules import FIRST_SIZES, Rule
 from raftkv.core.voters import Voters
+from raftkv.formats.rows import Held
 from raftkv.formats.versions import KeyState, Seen, Stamp, Version
 from raftkv.instruments.sim.planted.standing import COMMON
 from raftkv.instruments.sim.planted.swaps import Remedy, Swap, always, around, gives, instead, rule, then
@@ -20,7 +21,7 @@ from raftkv.quorum.coordination.reads import ReadCoordinator
 from raftkv.quorum.coordination.running_writes import RunningEvent, RunningWrites
 from raftkv.quorum.coordination.writes import WriteCoordinator
 from raftkv.quorum.data.intake import Intake
-from raftkv.quorum.data.rows import Held, StagedTable
+from raftkv.quorum.data.staged import StagedTable
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.upkeep import Upkeep
 from raftkv.quorum.data.versions import HybridClock, visible

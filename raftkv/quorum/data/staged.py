@@ -1,13 +1,4 @@
-"""The rows of a replica's tables: how states lie on the disk, and what a turn has staged over them.
-
-===========  ====================================  ======================================================
-table        key                                   value
-===========  ====================================  ======================================================
-``data``     the client's key                      the state, and the actor that writes on this row
-``order``    ring position (8 bytes) + key         the state's mark
-``hints``    node the hint is for, NUL, key        as ``data``
-``meta``     name                                  clock mark, actor, alive mark, members, conflicts
-===========  ====================================  ======================================================
+"""What a turn has staged over a replica's rows: joins and events, before they are committed together.
 
 The rule about actors: events of a row are made by an actor that belongs to this row and to nothing else, and whose
 name is kept in the row only. As long as the row is there it has processed all of that actor's events, and when the row
@@ -22,43 +13,16 @@ from typing import Final
 
 import msgspec
 
+from raftkv.formats.rows import Held, decode_held
 from raftkv.formats.versions import MAX_VERSIONS, KeyState, MalformedStateError, Seen, Version, decode_state
-from raftkv.quorum.data.fingerprint import FINGERPRINT_BYTES, fingerprint
 from raftkv.quorum.data.versions import Conflicts
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.overlay import Overlay
 from raftkv.storage.engines.port import StorageEngine
 
-DATA: Final = b"data"
-ORDER: Final = b"order"
-HINTS: Final = b"hints"
-META: Final = b"meta"
-TABLES: Final = (DATA, ORDER, HINTS, META)
-
-MORTAL: Final = b"\1"
-"""Ends the mark of a state that has no version without end: it may be purged one day."""
-
 MAX_ROW_BYTES: Final = 10 << 20
 """No row holds concurrent values of more where frames are of the shortest length there is: more could not be told to
 anybody. The rest of the frame is for a page that a row comes with, for keys, and for who wrote what."""
-
-OrderKey = bytes
-"""Position and key, as the ``order`` table has them."""
-
-
-class Held(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``data`` or ``hints``. ``actor`` writes on it; empty when nobody has yet."""
-
-    state: KeyState
-    actor: str = ""
-
-
-class _HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A state's fields and one more, so that a row decodes as a state where the actor does not matter."""
-
-    versions: tuple[Version, ...]
-    seen: Seen
-    actor: str = ""
 
 
 class ContextAheadError(ValueError):
@@ -69,64 +33,23 @@ class TooLargeError(ValueError):
     """A row would hold more than one may."""
 
 
-_encode_row = msgspec.msgpack.Encoder().encode
-_decode_row = msgspec.msgpack.Decoder(_HeldRow).decode
-
-
-def order_key(key: bytes) -> OrderKey:
-    """Where ``key`` lies in the order of the ring."""
-    return fingerprint(key) + key
-
-
-def hint_key(target: str, key: bytes) -> bytes:
-    """The row of the hint of ``key`` for ``target``."""
-    return target.encode() + b"\0" + key
-
-
-def target_of(row: bytes) -> str:
-    """The node that a hint is for."""
-    return row.partition(b"\0")[0].decode()
-
-
-def encode_held(held: Held, encoded: bytes) -> bytes:
-    """The row of ``held``, whose state is ``encoded``."""
-    if not held.actor:
-        return encoded
-    return _encode_row(_HeldRow(held.state.versions, held.state.seen, held.actor))
-
-
-def decode_held(data: bytes) -> Held:
-    """Read a row; raises ``DiskError``."""
+def held_in(data: bytes) -> Held:
+    """Read a row of the disk; raises ``DiskError``."""
     try:
-        row: _HeldRow = _decode_row(data)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return decode_held(data)
+    except MalformedStateError as error:
         raise _undecodable(error) from None
-    return Held(KeyState(row.versions, row.seen), row.actor)
 
 
-def decode_own(data: bytes) -> KeyState:
-    """Read the state of a row; raises ``DiskError``."""
+def state_in(data: bytes) -> KeyState:
+    """Read the state of a row of the disk; raises ``DiskError``."""
     try:
         return decode_state(data)
     except MalformedStateError as error:
         raise _undecodable(error) from None
 
 
-def mark_of(state: KeyState, encoded: bytes) -> bytes:
-    """What stands for ``state`` where states are compared: equal for equal ones, different for different ones."""
-    mark = fingerprint(encoded)
-    for version in state.versions:
-        if version.value is not None and not version.expires_at_ms:
-            return mark
-    return mark + MORTAL
-
-
-def is_mortal(mark: bytes) -> bool:
-    """May the state of this mark be purged one day?"""
-    return len(mark) > FINGERPRINT_BYTES
-
-
-def _undecodable(error: Exception) -> DiskError:
+def _undecodable(error: MalformedStateError) -> DiskError:
     return DiskError(f"a state on the disk does not decode: {error}")
 
 
@@ -145,7 +68,7 @@ class StagedTable(Overlay[Held]):
         """What the disk has in ``row``; read once in a turn."""
         if row not in self._committed:
             data = self._engine.get(self._table, row)
-            self._committed[row] = None if data is None else decode_held(data)
+            self._committed[row] = None if data is None else held_in(data)
         return self._committed[row]
 
     def standing(self, row: bytes) -> Held | None:
