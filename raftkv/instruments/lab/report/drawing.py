@@ -11,48 +11,31 @@ from collections.abc import Mapping
 from html import escape
 from typing import Final
 
-LIGHT: Final[Mapping[str, str]] = {
-    "page": "#ffffff",
-    "card": "#f5f6f8",
-    "ink": "#1b1f24",
-    "muted": "#57606a",
-    "line": "#d0d7de",
-    "good": "#0b7a5c",
-    "bad": "#bf3a0a",
-    "warn": "#9a6200",
-    "doubt": "#7d4a94",
-    "write": "#0a5fa8",
-    "band": "#f3e3c3",
-    "v0": "#0a5fa8",
-    "v1": "#bf3a0a",
-    "v2": "#0b7a5c",
-    "v3": "#8a5a00",
-    "v4": "#7d4a94",
-    "v5": "#3c4650",
-    "v6": "#a8326a",
-    "v7": "#2f7f93",
+_COLOURS: Final = {
+    "page": ("#ffffff", "#14171b"),
+    "card": ("#f5f6f8", "#1d2228"),
+    "ink": ("#1b1f24", "#e8ebee"),
+    "muted": ("#57606a", "#a0abb6"),
+    "line": ("#d0d7de", "#3a424b"),
+    "good": ("#0b7a5c", "#43c59e"),
+    "bad": ("#bf3a0a", "#ff8f66"),
+    "warn": ("#9a6200", "#f0b94d"),
+    "doubt": ("#7d4a94", "#cfa3e3"),
+    "write": ("#0a5fa8", "#74b7f5"),
+    "band": ("#f3e3c3", "#40361f"),
+    "v0": ("#0a5fa8", "#74b7f5"),
+    "v1": ("#bf3a0a", "#ff8f66"),
+    "v2": ("#0b7a5c", "#43c59e"),
+    "v3": ("#8a5a00", "#f0b94d"),
+    "v4": ("#7d4a94", "#cfa3e3"),
+    "v5": ("#3c4650", "#c3ccd5"),
+    "v6": ("#a8326a", "#f58fb8"),
+    "v7": ("#2f7f93", "#7fd3e6"),
 }
-DARK: Final[Mapping[str, str]] = {
-    "page": "#14171b",
-    "card": "#1d2228",
-    "ink": "#e8ebee",
-    "muted": "#a0abb6",
-    "line": "#3a424b",
-    "good": "#43c59e",
-    "bad": "#ff8f66",
-    "warn": "#f0b94d",
-    "doubt": "#cfa3e3",
-    "write": "#74b7f5",
-    "band": "#40361f",
-    "v0": "#74b7f5",
-    "v1": "#ff8f66",
-    "v2": "#43c59e",
-    "v3": "#f0b94d",
-    "v4": "#cfa3e3",
-    "v5": "#c3ccd5",
-    "v6": "#f58fb8",
-    "v7": "#7fd3e6",
-}
+"""On light and on dark pages."""
+
+LIGHT: Final = {name: light for name, (light, _) in _COLOURS.items()}
+DARK: Final = {name: dark for name, (_, dark) in _COLOURS.items()}
 
 STYLE: Final = """
 text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--ink); }
@@ -115,8 +98,8 @@ class Canvas:
         """Words that begin at ``x`` on the base line ``y``; kinds ``middle`` and ``end`` say otherwise."""
         self._parts.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>')
 
-    def inline(self) -> str:
-        """The picture as part of a page that has ``STYLE`` and the colours."""
+    def __html__(self) -> str:
+        """The picture as part of a page that has ``STYLE`` and the colours; templates take it as it is."""
         return self._svg("")
 
     def alone(self) -> str:

@@ -8,6 +8,7 @@ the laboratory.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -79,7 +80,6 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 def measured(history: History) -> Measures:
     """All numbers of ``history``."""
     traffic = without_last_look(history)
-    outcomes = [operation.outcome for operation in traffic]
     answered = [operation for operation in traffic if operation.outcome is Outcome.OK]
     reads = [operation for operation in answered if isinstance(operation.action, GetAction)]
     keys = {key: KeyHistory(part) for key, part in history.by_key().items()}
@@ -88,11 +88,12 @@ def measured(history: History) -> Measures:
     ages_s = [(read.invoked_ns - min(write.returned_ns or 0 for write in writes)) / 1e9 for read, writes in stale]
     additions = acknowledged_additions(traffic)
     lost = [write for look in looks if not _is_list(look) for write in keys[look.key].missed(look)]
+    answered_count, refused_count, unknown_count = counted(traffic)
     return Measures(
         operations=len(traffic),
-        answered=len(answered),
-        refused=outcomes.count(Outcome.FAILED),
-        unknown=outcomes.count(Outcome.UNKNOWN),
+        answered=answered_count,
+        refused=refused_count,
+        unknown=unknown_count,
         reads=len(reads),
         stale_reads=len(stale),
         stalest_s=max(ages_s, default=0.0),
@@ -119,6 +120,12 @@ def without_last_look(history: History) -> list[ObservedOperation]:
     return [operation for operation in history if operation.note != LAST_LOOK]
 
 
+def counted(operations: Iterable[ObservedOperation]) -> tuple[int, int, int]:
+    """How many were answered, how many refused, and of how many nobody knows."""
+    outcomes = Counter(operation.outcome for operation in operations)
+    return outcomes[Outcome.OK], outcomes[Outcome.FAILED], outcomes[Outcome.UNKNOWN]
+
+
 def acknowledged_additions(operations: Iterable[ObservedOperation]) -> set[tuple[bytes, bytes]]:
     """Lists and the elements that somebody was told are in them now."""
     found = set()
@@ -132,10 +139,10 @@ def acknowledged_additions(operations: Iterable[ObservedOperation]) -> set[tuple
 def latency(operations: Iterable[ObservedOperation]) -> KindLatency:
     """How long ``operations``, all answered, took."""
     ms = sorted((each.returned_ns - each.invoked_ns) / 1e6 for each in operations if each.returned_ns is not None)
-    return KindLatency(ms_p50=quantile(ms, 0.5), ms_p99=quantile(ms, 0.99), ms_max=quantile(ms, 1.0))
+    return KindLatency(ms_p50=_quantile(ms, 0.5), ms_p99=_quantile(ms, 0.99), ms_max=_quantile(ms, 1.0))
 
 
-def quantile(ordered: Sequence[float], share: float) -> float | None:
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
     """The smallest of ``ordered`` values that ``share`` of them do not exceed; ``None`` when there are none."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 

@@ -14,7 +14,7 @@ import msgspec
 from raftkv.instruments.lab.fault_wording import in_words
 from raftkv.instruments.lab.history import History, ObservedOperation, Outcome
 from raftkv.instruments.lab.nemesis import FaultEvent
-from raftkv.instruments.lab.report.measures import quantile, without_last_look
+from raftkv.instruments.lab.report.measures import counted, latency, without_last_look
 
 SLICES: Final = 64
 SLICE_S_MIN: Final = 0.1
@@ -73,38 +73,19 @@ def paced(history: History, events: Sequence[FaultEvent], *, began_ns: int, ende
         duration_s=duration_s,
         whole=tuple(_slice(operations) for operations in slices),
         by_node={
-            node: tuple(_counts(operations, node) for operations in slices)
+            node: tuple(counted(each for each in operations if each.node == node) for operations in slices)
             for node in sorted({operation.node for operation in traffic})
         },
         bands=bands,
-        answered_in_faults=_answered(disturbed),
+        answered_in_faults=counted(disturbed)[0],
         operations_in_faults=len(disturbed),
     )
 
 
 def _slice(operations: Sequence[ObservedOperation]) -> Slice:
-    outcomes = [operation.outcome for operation in operations]
-    ms = sorted(
-        (operation.returned_ns - operation.invoked_ns) / 1e6
-        for operation in operations
-        if operation.outcome is Outcome.OK and operation.returned_ns is not None
-    )
-    return Slice(
-        answered=outcomes.count(Outcome.OK),
-        refused=outcomes.count(Outcome.FAILED),
-        unknown=outcomes.count(Outcome.UNKNOWN),
-        ms_p50=quantile(ms, 0.5),
-        ms_p99=quantile(ms, 0.99),
-    )
-
-
-def _counts(operations: Sequence[ObservedOperation], node: str) -> tuple[int, int, int]:
-    outcomes = [operation.outcome for operation in operations if operation.node == node]
-    return outcomes.count(Outcome.OK), outcomes.count(Outcome.FAILED), outcomes.count(Outcome.UNKNOWN)
-
-
-def _answered(operations: Sequence[ObservedOperation]) -> int:
-    return sum(operation.outcome is Outcome.OK for operation in operations)
+    answered, refused, unknown = counted(operations)
+    took = latency(operation for operation in operations if operation.outcome is Outcome.OK)
+    return Slice(answered=answered, refused=refused, unknown=unknown, ms_p50=took.ms_p50, ms_p99=took.ms_p99)
 
 
 def _bands(events: Sequence[FaultEvent], began_ns: int, ended_ns: int) -> tuple[Band, ...]:
