@@ -5,9 +5,8 @@ import pytest
 
 from raftkv.core.config import parse_config
 from raftkv.instruments.lab.reference4.choices import CHOICES, DELAYS
-from raftkv.instruments.lab.reference4.page import page
 from raftkv.instruments.lab.reference4.plots import binned, counts_us, edges
-from raftkv.instruments.lab.reference4.report import write
+from raftkv.instruments.lab.reference4.report import page, write
 from raftkv.instruments.lab.reference4.runs import ReferenceRun, load
 from raftkv.instruments.lab.reference4.verdict import answer, cost
 from raftkv.instruments.load.plan import RATIOS
