@@ -22,9 +22,9 @@ import msgspec
 
 from raftkv.core.config import QuorumSection
 from raftkv.formats.gossip import AgreedSizes, GossipMessage, MemberEntry, Phase
+from raftkv.formats.quorum_messages import Gossip, encode, frame
 from raftkv.instruments.sim.schedule import Schedule
 from raftkv.quorum.membership.gossip import Membership
-from raftkv.quorum.messages import Gossip, encode, frame
 
 LATENCY_S = 0.001
 LOOK_S = 0.25

@@ -22,7 +22,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
     """What was asked was not done and never will be; a retry may help after ``retry_after_s`` seconds, if told."""
 
     code: Annotated[str, Meta(max_length=64)]
-    detail: str
+    detail: Annotated[str, Meta(max_length=4096)]
     retry_after_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
 
 

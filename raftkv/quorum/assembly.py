@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from raftkv.core.results import QuorumStatus
+from raftkv.formats import quorum_messages
 from raftkv.formats.gossip import MemberEntry
-from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.coordination import Coordination
@@ -117,7 +117,7 @@ def wire_quorum(
 def _wire_ways_in(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld) -> None:
     """Who is asked and heard; what is called before it is there is called when all is there."""
 
-    def take(node: str, message: messages.Message) -> None:
+    def take(node: str, message: quorum_messages.Message) -> None:
         parts.delivery.take(node, message)
 
     def changed(peer: str, *, up: bool) -> None:

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from raftkv.core.voters import Voters
-from raftkv.quorum.messages import AskClock, ShowClock
+from raftkv.formats.quorum_messages import AskClock, ShowClock
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import QuorumSettings
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.versions import MalformedStateError
 from raftkv.peers.notices import Notices
-from raftkv.quorum import messages
 from raftkv.quorum.outbox import QuorumLink
 
 
@@ -32,7 +32,7 @@ class QuorumConversation:
         self,
         link: QuorumLink,
         *,
-        take: Callable[[str, messages.Message], None],
+        take: Callable[[str, quorum_messages.Message], None],
         changed: LinkChanged,
         now_s: Callable[[], float],
         silence_s: float,
@@ -80,7 +80,7 @@ class QuorumConversation:
         """See ``LinkEvents``."""
         self._heard(peer)
         try:
-            for message in messages.decode(payload):
+            for message in quorum_messages.decode(payload):
                 self._take(peer, message)
         except (MalformedMessageError, MalformedStateError) as error:
             self._notices.warn(

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from raftkv.formats import quorum_messages
 from raftkv.formats.peers import refusal_of
-from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.coordination import Coordination
@@ -49,28 +49,30 @@ class Delivery:
                 return
             self.take(here, own.popleft())
 
-    def take(self, node: str, message: messages.Message) -> None:
+    def take(self, node: str, message: quorum_messages.Message) -> None:
         """``node`` sent ``message``."""
-        if isinstance(message, messages.Question):
+        if isinstance(message, quorum_messages.Question):
             if self.timeliness.is_in_service:
                 self.serving.take(node, message)
-            elif message.id != messages.NO_ANSWER:
+            elif message.id != quorum_messages.NO_ANSWER:
                 self.outbox.post(
-                    node, messages.QuestionDeclined(message.id, refusal_of(untimely(self.timeliness.fault)))
+                    node, quorum_messages.QuestionDeclined(message.id, refusal_of(untimely(self.timeliness.fault)))
                 )
-        elif isinstance(message, messages.Answer):
+        elif isinstance(message, quorum_messages.Answer):
             self.coordination.answered(node, message)
-            if isinstance(message, messages.QuestionDeclined):
+            if isinstance(message, quorum_messages.QuestionDeclined):
                 self.anti_entropy.take(node, message, self.clock())
-        elif isinstance(message, messages.Gossip):
+        elif isinstance(message, quorum_messages.Gossip):
             self.members.heard(node, message.message, self.clock())
-        elif isinstance(message, messages.ClockMessage):
+        elif isinstance(message, quorum_messages.ClockMessage):
             self.time.take(node, message, self.clock())
             self.upkeep.let_in(self.clock())
         elif self.timeliness.is_in_service:
             self.anti_entropy.take(node, message, self.clock())
-        elif isinstance(message, messages.Compare | messages.OfferPage):
-            self.outbox.post(node, messages.QuestionDeclined(message.id, refusal_of(untimely(self.timeliness.fault))))
+        elif isinstance(message, quorum_messages.Compare | quorum_messages.OfferPage):
+            self.outbox.post(
+                node, quorum_messages.QuestionDeclined(message.id, refusal_of(untimely(self.timeliness.fault)))
+            )
 
     def is_usable(self, node: str) -> bool:
         """Can ``node`` be asked now? A peer that leaves too much unread or unanswered is as good as unreachable."""

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from raftkv.quorum import messages
+from raftkv.formats import quorum_messages
 from raftkv.quorum.settings import PAGE_BYTES
 
 UNSENT_LIMIT_BYTES: Final = 64 << 20
@@ -47,14 +47,14 @@ class Outbox:
         self._link = link
         self._waiting: dict[str, list[bytes]] = {}
         self._sizes: dict[str, int] = {}
-        self.own: deque[messages.Message] = deque()
+        self.own: deque[quorum_messages.Message] = deque()
 
-    def post(self, node: str, message: messages.Message) -> None:
+    def post(self, node: str, message: quorum_messages.Message) -> None:
         """``message`` leaves for ``node`` at the end of the turn."""
         if node == self._node_id:
             self.own.append(message)
             return
-        item = messages.encode(message)
+        item = quorum_messages.encode(message)
         waiting = self._waiting.get(node)
         if waiting is None:
             waiting = self._waiting[node] = []
@@ -83,7 +83,7 @@ class Outbox:
         for item in items:
             batch.append(item)
             size_bytes += len(item)
-            if size_bytes >= PAGE_BYTES or len(batch) == messages.MESSAGES_PER_FRAME:
+            if size_bytes >= PAGE_BYTES or len(batch) == quorum_messages.MESSAGES_PER_FRAME:
                 self._send_frame(peer, batch)
                 batch, size_bytes = [], 0
         if batch:
@@ -91,7 +91,7 @@ class Outbox:
 
     def _send_frame(self, peer: str, batch: list[bytes]) -> None:
         try:
-            self._link.send(peer, messages.frame(batch))
+            self._link.send(peer, quorum_messages.frame(batch))
         except ValueError as error:
             # Longer than a frame may be, as the union of very many large siblings is. It is not sent: whoever waits for
             # it hears nothing, and this node must not end for it. What was to go with it leaves all the same.

@@ -19,11 +19,10 @@ import raftkv.formats
 ELSEWHERE = {
     "raftkv.core.identity": {"Greeting", "Identity", "Life", "Met"},
     "raftkv.peers.handshake": {"Hello", "Challenge", "Proof"},
-    "raftkv.quorum.messages": None,
 }
 """Structs that are formats where they are, beside all of ``raftkv.formats``; ``None``: all of the module."""
 
-ABSTRACT = {"raftkv.quorum.messages.Said", "raftkv.formats.segments.Content", "raftkv.formats.rows.Held"}
+ABSTRACT = {"raftkv.formats.quorum_messages.Said", "raftkv.formats.segments.Content", "raftkv.formats.rows.Held"}
 JSON = {"raftkv.core.identity.Identity"}
 """The others are msgpack."""
 

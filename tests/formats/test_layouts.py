@@ -6,14 +6,13 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import Code, Refused
-from raftkv.formats import commands, commands_1, entries, layout, outcomes, rows, segments
+from raftkv.formats import commands, commands_1, entries, layout, outcomes, quorum_messages, rows, segments
 from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
 from raftkv.formats.peers import Refusal, refusal_of, refused_by
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.peers.handshake import Acceptor, Dialer
-from raftkv.quorum import messages
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.snapshots.bodies import write_body
 from raftkv.storage.state.sealed import part_of, sealed
@@ -94,7 +93,7 @@ LAYOUTS = {
     "row of data": lambda: rows.encode_held(rows.Held(STATE, "a"), encode_state(STATE)),
     "row of data without actor": lambda: rows.encode_held(rows.Held(STATE), encode_state(STATE)),
     "mark": lambda: rows.mark_of(STATE, encode_state(STATE)),
-    "frame of messages": lambda: messages.frame([b"\x01", b"\x02"]),
+    "frame of messages": lambda: quorum_messages.frame([b"\x01", b"\x02"]),
     "plain frame": lambda: plain_frame(b"hello"),
     "tagged frames": lambda: FrameEncoder(b"k" * 32).encode([b"one", b"two"]),
     "handshake": handshake,
@@ -175,7 +174,7 @@ def test_a_refusal_has_the_bytes_that_it_had_when_it_was_a_value_of_the_api():
     first = bytes.fromhex("94a772656675736564ad6e6f745f737570706f72746564a664657461696ccb40a9fd0000000000")
     refused = Refused(code=Code.NOT_SUPPORTED, detail="detail", retry_after_s=3326.5)
 
-    assert messages.encode(refusal_of(refused)) == first
+    assert quorum_messages.encode(refusal_of(refused)) == first
     assert refused_by(msgspec.msgpack.decode(first, type=Refusal)) == refused
 
 

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from raftkv.core.requests import AddMember, Consistency, Get, Inspect, List, Read, RemoveMember, Repair
 from raftkv.core.results import Answer, QuorumStatus, Written
+from raftkv.formats import quorum_messages
 from raftkv.formats.gossip import Delta, Phase
 from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.quorum_messages import Gossip, Message
 from raftkv.formats.rows import order_key
 from raftkv.formats.versions import MAX_COUNTER, KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.instruments.sim.quorum import Absent, entry_of
-from raftkv.quorum import messages
-from raftkv.quorum.messages import Gossip, Message
 from tests.fuzz.budget import made_up
 from tests.fuzz.mutations import BYTES, bent, numbers, rearranged, values
 from tests.simulation.leaderless import Leaderless
@@ -42,7 +42,7 @@ class Silent(Absent):
     data: ClassVar[deque[bytes]] = deque(maxlen=64)
 
     def received(self, _peer: str, payload: bytes) -> None:
-        self._remember(msgspec.to_builtins(messages.decode(payload), builtin_types=(bytes,)))
+        self._remember(msgspec.to_builtins(quorum_messages.decode(payload), builtin_types=(bytes,)))
 
     def _remember(self, part: Any) -> None:
         if isinstance(part, list | tuple):
@@ -132,7 +132,7 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> None:
 def lets_leave(payload: bytes) -> bool:
     """Is this a well-formed word of somebody on the way out?"""
     try:
-        found = messages.decode(payload)
+        found = quorum_messages.decode(payload)
     except MalformedMessageError:
         return False
     deltas = [one.message for one in found if isinstance(one, Gossip) and isinstance(one.message, Delta)]
@@ -158,8 +158,8 @@ def said(*, gossips: bool) -> st.SearchStrategy[bytes]:
     heard_data = st.integers(0, 63).map(lambda at: Silent.data[at % len(Silent.data)] if Silent.data else b"")
     data = heard_data | st.sampled_from([*KEYS, *map(order_key, KEYS), b""]) | states(number) | BYTES
     kinds = [kind for kind in get_args(Message) if gossips or kind is not Gossip]
-    whole = st.one_of([values(kind, number, data) for kind in kinds]).map(messages.encode)
-    frames = st.lists(whole | rearranged(whole), max_size=4).map(messages.frame)
+    whole = st.one_of([values(kind, number, data) for kind in kinds]).map(quorum_messages.encode)
+    frames = st.lists(whole | rearranged(whole), max_size=4).map(quorum_messages.frame)
     return (frames | bent(frames)).filter(lambda payload: not lets_leave(payload))
 
 

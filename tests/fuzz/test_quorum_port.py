@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.quorum import messages
+from raftkv.formats import quorum_messages
 from tests.fuzz.budget import made_up
 from tests.fuzz.siege import Siege
 from tests.fuzz.test_quorum_messages import NO_GOSSIP
@@ -18,7 +18,7 @@ from tests.fuzz.traitor import Traitor
 pytestmark = pytest.mark.integration
 
 NODE = "n3"
-WHOLE = messages.frame([messages.encode(messages.Fetch(1, b"k"))])
+WHOLE = quorum_messages.frame([quorum_messages.encode(quorum_messages.Fetch(1, b"k"))])
 NO_FRAMES = {
     "no msgpack": b"\xc1",
     "deep nesting": b"\x91" * 100_000,
@@ -55,9 +55,9 @@ def test_whatever_a_member_says_costs_at_most_its_connection(leaderless_siege: S
 
 def test_a_member_that_asks_for_more_than_anybody_can_send_loses_its_connection(leaderless_siege: Siege) -> None:
     leaderless_siege.cluster.put(NODE, "large", bytes(1 << 20))
-    question = messages.encode(messages.Fetch(1, b"large", hinted=True))
+    question = quorum_messages.encode(quorum_messages.Fetch(1, b"large", hinted=True))
     with Traitor(leaderless_siege, NODE) as traitor:
-        traitor.say(messages.frame([question] * messages.MESSAGES_PER_FRAME))
+        traitor.say(quorum_messages.frame([question] * quorum_messages.MESSAGES_PER_FRAME))
         is_heard = traitor.is_heard()
 
     assert not is_heard

@@ -17,11 +17,11 @@ import msgspec
 from hypothesis import strategies as st
 
 from raftkv.core.identity import Greeting, Life
+from raftkv.formats import quorum_messages as leaderless
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
 from raftkv.peers.session import PeerSession
-from raftkv.quorum import messages as leaderless
 from raftkv.raft.conversation import TERM_JUMP_MAX
 from tests.fuzz.mutations import bent, numbers, rearranged, values
 from tests.fuzz.siege import TRAITOR, Siege

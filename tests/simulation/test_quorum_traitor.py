@@ -5,13 +5,13 @@ import pytest
 
 from raftkv.core.requests import Consistency, List, Read, Repair
 from raftkv.core.results import Repaired, Written
+from raftkv.formats import quorum_messages
 from raftkv.formats.gossip import NUMBER_MAX, AgreedSizes, Delta, Phase
 from raftkv.formats.peers import Refusal
+from raftkv.formats.quorum_messages import FetchedPage, Gossip, OfferPage, QuestionDeclined, StoreDone
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
-from raftkv.quorum import messages
 from raftkv.quorum.membership.ring import POSITIONS
-from raftkv.quorum.messages import FetchedPage, Gossip, OfferPage, QuestionDeclined, StoreDone
 from raftkv.replicas import _Reach
 from tests.simulation.leaderless import Leaderless
 
@@ -19,7 +19,7 @@ NO = Refusal("overloaded", "no")
 
 
 def say(cluster, sender, receiver, *said):
-    payload = messages.frame([messages.encode(message) for message in said])
+    payload = quorum_messages.frame([quorum_messages.encode(message) for message in said])
     cluster.machines[receiver].tell(lambda events: events.received(sender, payload))
 
 

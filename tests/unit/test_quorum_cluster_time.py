@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from raftkv.formats import quorum_messages
+from raftkv.formats.quorum_messages import AskClock, ShowClock
 from raftkv.instruments.sim.quorum import quorum_settings
-from raftkv.quorum import messages
 from raftkv.quorum.cluster_time import ASKED_AT_ONCE, ClusterTime
-from raftkv.quorum.messages import AskClock, ShowClock
 
 WALL_US = 1_700_000_000_000_000
 
@@ -16,9 +16,9 @@ class Post:
     """Stands in for the outbox: keeps what is posted."""
 
     def __init__(self) -> None:
-        self.posted: list[tuple[str, messages.Message]] = []
+        self.posted: list[tuple[str, quorum_messages.Message]] = []
 
-    def post(self, node: str, message: messages.Message) -> None:
+    def post(self, node: str, message: quorum_messages.Message) -> None:
         self.posted.append((node, message))
 
 

@@ -6,15 +6,15 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Write
 from raftkv.core.results import KeyRecord, Missing, StampedDelete, StampedPut, Withheld, Written
+from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError, refusal_of
+from raftkv.formats.quorum_messages import Fetch, Fetched, QuestionDeclined, StoreDone, StoreRows
 from raftkv.formats.versions import KeyState, Version, decode_state, encode_state
 from raftkv.instruments.sim.quorum import quorum_settings
-from raftkv.quorum import messages
 from raftkv.quorum.coordination.coordination import READS_AT_ONCE, Coordination
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.membership.placement import Placement
-from raftkv.quorum.messages import Fetch, Fetched, QuestionDeclined, StoreDone, StoreRows
 from raftkv.quorum.settings import DISK_FULL
 from raftkv.quorum.timers import Timers
 
@@ -140,7 +140,7 @@ def test_no_message_grows_without_bound():
     sizes = [len(question.rows) for question in node.stores().values()]
 
     assert sizes[:2] == [2, 2]
-    assert max(sizes) == messages.ROWS_PER_STORE
+    assert max(sizes) == quorum_messages.ROWS_PER_STORE
     assert sum(sizes) == 2_006
 
 

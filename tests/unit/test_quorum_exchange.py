@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError, Refusal
 from raftkv.formats.rows import TABLES
 from raftkv.formats.versions import KeyState, MalformedStateError, Version, decode_state
 from raftkv.instruments.sim.quorum import quorum_settings
-from raftkv.quorum import messages
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees
@@ -90,9 +90,9 @@ class Side:
         self.outbox.flush()
 
     def take(self, message, now_s):
-        if isinstance(message, messages.Compare | messages.OfferPage):
+        if isinstance(message, quorum_messages.Compare | quorum_messages.OfferPage):
             self.answering.take("peer", message)
-        elif isinstance(message, messages.StoreRows):
+        elif isinstance(message, quorum_messages.StoreRows):
             for key, state in message.rows:
                 self.intake.take(key, decode_state(state))
         elif self.session is not None and self.session.id == message.id:
@@ -106,7 +106,7 @@ class Side:
 def deliver(one, other, now_s):
     frames, one.wire.frames = one.wire.frames, []
     for frame in frames:
-        for message in messages.decode(frame):
+        for message in quorum_messages.decode(frame):
             other.take(message, now_s)
 
 
@@ -160,7 +160,7 @@ def test_large_differences_come_in_many_small_pages():
     everything = joined(one, other)
     one.begin()
     run(one, other)
-    pages = [page for page in one.pages if isinstance(page, messages.ReturnPage)]
+    pages = [page for page in one.pages if isinstance(page, quorum_messages.ReturnPage)]
 
     assert one.contents() == other.contents() == everything
     assert len(pages) > 4
@@ -274,9 +274,9 @@ def test_a_range_that_the_peer_does_not_know_is_declined():
 @pytest.mark.parametrize(
     "answer",
     [
-        messages.ReturnPage(1, b"", (), ()),
-        messages.ReturnPage(1, b"", ((b"k", b"nonsense"),), ()),
-        messages.ReturnPage(1, b"never", (), ()),
+        quorum_messages.ReturnPage(1, b"", (), ()),
+        quorum_messages.ReturnPage(1, b"", ((b"k", b"nonsense"),), ()),
+        quorum_messages.ReturnPage(1, b"never", (), ()),
     ],
 )
 def test_an_answer_to_what_was_not_asked_is_malformed(answer):
@@ -292,7 +292,7 @@ def test_a_session_that_is_declined_fails_once():
     one = Side("n1")
     session = one.begin()
     for _ in range(2):
-        session.take(messages.QuestionDeclined(1, Refusal("overloaded", "no")), 0.0)
+        session.take(quorum_messages.QuestionDeclined(1, Refusal("overloaded", "no")), 0.0)
 
     assert session.failed
     assert session.over
@@ -311,7 +311,7 @@ def test_keys_that_were_not_offered_are_not_given():
 
     assert session.totals.differing
     with pytest.raises(MalformedMessageError):
-        session.take(messages.ReturnPage(1, b"", (), (KEYS[1],)), 0.0)
+        session.take(quorum_messages.ReturnPage(1, b"", (), (KEYS[1],)), 0.0)
 
 
 def test_large_states_that_the_peer_lacks_are_sent_a_page_at_a_time(monkeypatch):
@@ -342,7 +342,7 @@ def test_a_large_row_has_a_page_of_its_own_so_that_it_fits_into_a_frame(monkeypa
     there.store.commit()
     here.begin()
     run(here, there)
-    pages = [page.rows for page in here.pages if isinstance(page, messages.ReturnPage)]
+    pages = [page.rows for page in here.pages if isinstance(page, quorum_messages.ReturnPage)]
 
     assert here.contents() == there.contents()
     assert all(len(rows) == 1 for rows in pages if any(len(row) > 1_000 for _, row in rows))

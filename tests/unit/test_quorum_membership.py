@@ -21,8 +21,8 @@ from raftkv.formats.gossip import (
     encode_remembered,
 )
 from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.quorum_messages import Gossip, decode, encode, frame
 from raftkv.quorum.membership.gossip import LEFT_LIMIT, Membership, merged
-from raftkv.quorum.messages import Gossip, decode, encode, frame
 
 NAMES = ("n1", "n2", "n3")
 SIZES = AgreedSizes(0, "", 3, 2, 2)

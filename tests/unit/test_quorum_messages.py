@@ -5,10 +5,7 @@ import pytest
 
 from raftkv.formats.gossip import MEMBERS_LIMIT, NUMBER_MAX, AgreedSizes, Delta, Digest, MemberEntry
 from raftkv.formats.peers import MalformedMessageError, Refusal
-from raftkv.formats.rows import order_key
-from raftkv.formats.versions import MAX_COUNTER, KeyState, Version, encode_context, encode_state
-from raftkv.quorum.membership.ring import POSITIONS
-from raftkv.quorum.messages import (
+from raftkv.formats.quorum_messages import (
     ENTRIES_PER_PAGE,
     LOOKED_AT_PER_PAGE,
     MESSAGES_PER_FRAME,
@@ -33,6 +30,9 @@ from raftkv.quorum.messages import (
     encode,
     frame,
 )
+from raftkv.formats.rows import order_key
+from raftkv.formats.versions import MAX_COUNTER, KeyState, Version, encode_context, encode_state
+from raftkv.quorum.membership.ring import POSITIONS
 
 LAST = POSITIONS - 1
 SIZES = AgreedSizes(1, "n1", 3, 2, 2)

@@ -1,6 +1,6 @@
 """The outbox: one frame for each peer and turn, handed to the network at once."""
 
-from raftkv.quorum.messages import StoreRows, Unsettled, decode
+from raftkv.formats.quorum_messages import StoreRows, Unsettled, decode
 from raftkv.quorum.outbox import Outbox
 
 

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.formats.quorum_messages import HASH_BYTES, LEAVES
 from raftkv.formats.rows import TABLES
 from raftkv.formats.versions import KeyState, Version
 from raftkv.quorum.data.store import Store
-from raftkv.quorum.data.trees import HASH_BYTES, LEAVES, Trees, differing, leaf_of, root_of
+from raftkv.quorum.data.trees import Trees, differing, leaf_of, root_of
 from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.ring import POSITIONS, Range, Ring, position
 from raftkv.storage.engines.memory import MemoryEngine

@@ -22,6 +22,7 @@ REFUSAL = Refusal("disk_full", "TEXT")
         b"\x92\x7f\x01",
         b"\x93\x06\x01" + b"\x91" * 100_000,
         messages.encode(ProposalDeclined(sequence=1, refusal=REFUSAL)).replace(b"TEXT", b"\xff\xff\xff\xff"),
+        messages.encode(ProposalDeclined(sequence=1, refusal=Refusal("disk_full", "x" * 5000))),
         messages.encode(NewerTerm(term=-1)),
         messages.encode(NewerTerm(term=2**64 - 1)),
         messages.encode(Append(term=1, commit_index=1, sequence=1, entries=((b"", -1, 1),))),

@@ -19,12 +19,12 @@ from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import AS_CONFIGURED, Consistency, Delete, Get, List, Placing, Put, Read, Write
 from raftkv.core.results import Answer, KeyRecord, Missing, Siblings, StampedAnswer
-from raftkv.quorum import messages
+from raftkv.formats import quorum_messages
+from raftkv.formats.quorum_messages import ROWS_PER_STORE, Unsettled
 from raftkv.quorum.coordination.operations import Dispatch, Group
 from raftkv.quorum.coordination.running_reads import RunningPage, RunningRead
 from raftkv.quorum.coordination.running_writes import FIRST, RunningEvent, RunningWrites, Wanted, WriteAttempt
 from raftkv.quorum.membership.placement import Replicas
-from raftkv.quorum.messages import ROWS_PER_STORE, Unsettled
 from raftkv.quorum.settings import PAGE_BYTES
 
 READS_AT_ONCE: Final = 32
@@ -106,7 +106,7 @@ class Coordination:
                 for some in _portions(writes):
                     self._begin_writes(kind, some)
 
-    def answered(self, node: str, answer: messages.Answer) -> None:
+    def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """A replica answered; an operation that is over does not care. Raises ``MalformedMessageError``."""
         running = self._dispatch.running.get(answer.id)
         if running is None:

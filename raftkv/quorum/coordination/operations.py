@@ -16,11 +16,11 @@ from raftkv.core.pages import ANSWER_BYTES, size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Write, is_read
 from raftkv.core.results import KeyRecord, Missing, OperationResult, QuorumWritten, Withheld
-from raftkv.quorum import messages
+from raftkv.formats import quorum_messages
+from raftkv.formats.quorum_messages import NO_ANSWER, Rows
 from raftkv.quorum.coordination.targets import Target
 from raftkv.quorum.data.versions import Conflicts, HybridClock
 from raftkv.quorum.membership.placement import Placement
-from raftkv.quorum.messages import NO_ANSWER, Rows
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.timers import Timers
@@ -36,7 +36,7 @@ class Running(Protocol):
     deadline_s: float
     """The earliest deadline of what is not done."""
 
-    def answered(self, node: str, answer: messages.Answer) -> None:
+    def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """``node`` answered. Raises ``MalformedMessageError`` for what does not fit the question."""
 
     def lost(self, node: str) -> None:
@@ -80,17 +80,17 @@ class Dispatch:
         self.last_id += 1
         return self.last_id
 
-    def post(self, node: str, message: messages.Message) -> None:
+    def post(self, node: str, message: quorum_messages.Message) -> None:
         """``message`` leaves for ``node`` at the end of the turn."""
         self.outbox.post(node, message)
 
-    def ask(self, targets: tuple[Target, ...], message_for: Callable[[Target], messages.Question]) -> None:
+    def ask(self, targets: tuple[Target, ...], message_for: Callable[[Target], quorum_messages.Question]) -> None:
         """Send each target its message; with the artificial delay, each one to a peer waits for the one before."""
         wait_s = self.settings.delays.leader_after_message_s
         peers = 0
         for target in targets:
             message = message_for(target)
-            if not wait_s or target.node == self.settings.node_id or isinstance(message, messages.Fetch):
+            if not wait_s or target.node == self.settings.node_id or isinstance(message, quorum_messages.Fetch):
                 self.outbox.post(target.node, message)
                 continue
             self.later(peers * wait_s, partial(self.outbox.post, target.node, message))
@@ -110,12 +110,12 @@ class Dispatch:
 
     def keep_hints(self, node: str, rows: Rows) -> None:
         """Nobody can stand in for ``node``: this node remembers the writes for it, beside what counts towards W."""
-        self.outbox.post(self.settings.node_id, messages.StoreRows(NO_ANSWER, rows, node))
+        self.outbox.post(self.settings.node_id, quorum_messages.StoreRows(NO_ANSWER, rows, node))
 
     def repair(self, targets: tuple[Target, ...], key: bytes, state: bytes) -> None:
         """Let ``targets`` have ``state``; nobody waits for it (Dynamo, section 5: read repair)."""
         for target in targets:
-            self.outbox.post(target.node, messages.StoreRows(NO_ANSWER, ((key, state),)))
+            self.outbox.post(target.node, quorum_messages.StoreRows(NO_ANSWER, ((key, state),)))
 
 
 class _Watch:

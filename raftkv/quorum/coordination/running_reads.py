@@ -10,15 +10,15 @@ from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
 from raftkv.core.results import Answer, Missing, Siblings, StampedAnswer, StampedRecord
+from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError
+from raftkv.formats.quorum_messages import Fetch, Fetched, FetchedPage, FetchPage
 from raftkv.formats.versions import KeyState, Version, decode_state, encode_context, encode_state
-from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, Dispatch
 from raftkv.quorum.coordination.pages import PageCoordinator
 from raftkv.quorum.coordination.reads import ReadCoordinator
 from raftkv.quorum.coordination.targets import Target, Targets
 from raftkv.quorum.data.versions import visible
-from raftkv.quorum.messages import Fetch, Fetched, FetchedPage, FetchPage
 
 
 def record_of(key: bytes, version: Version, *, with_value: bool = True) -> StampedRecord:
@@ -88,7 +88,7 @@ class RunningRead:
             return
         self._dispatch.ask(self._coordinator.begin(), self._fetch)
 
-    def answered(self, node: str, answer: messages.Answer) -> None:
+    def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """See ``Running``."""
         if not isinstance(answer, Fetched):
             self.lost(node)
@@ -183,7 +183,7 @@ class RunningPage:
             return
         self._dispatch.ask(tuple(Target(node) for node in usable), lambda _target: question)
 
-    def answered(self, node: str, answer: messages.Answer) -> None:
+    def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """See ``Running``."""
         if not isinstance(answer, FetchedPage):
             self.lost(node)

@@ -17,13 +17,13 @@ from typing import Final, NamedTuple, Protocol
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.requests import Delete, Put
 from raftkv.core.results import Missing, OperationResult, StampedDelete, StampedPut
+from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError, refused_by
+from raftkv.formats.quorum_messages import EventDone, QuestionDeclined, Rows, StoreDone, StoreRows, WriteEvent
 from raftkv.formats.versions import Stamp, Version, encode_state
-from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import LATE, LOST, SILENT, Dispatch, Group
 from raftkv.quorum.coordination.targets import Target, Targets
 from raftkv.quorum.coordination.writes import WriteCoordinator
-from raftkv.quorum.messages import EventDone, QuestionDeclined, Rows, StoreDone, StoreRows, WriteEvent
 
 
 class Wanted(NamedTuple):
@@ -213,7 +213,7 @@ class RunningWrites(_Spreading):
         self._stamp()
         self._dispatch.ask(self._coordinator.begin(), self._store)
 
-    def answered(self, node: str, answer: messages.Answer) -> None:
+    def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """See ``Running``."""
         if isinstance(answer, QuestionDeclined):
             self._declined(node, refused_by(answer.refusal))
@@ -316,7 +316,7 @@ class RunningEvent(_Spreading):
             return
         self._ask_origin()
 
-    def answered(self, node: str, answer: messages.Answer) -> None:
+    def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """See ``Running``."""
         if not self._rows:
             if node == self._origin:  # nobody else was asked yet
@@ -328,7 +328,7 @@ class RunningEvent(_Spreading):
             self._check_fits(answer)
             self._counted(node, answer.replaced)
 
-    def _origin_answered(self, answer: messages.Answer) -> None:
+    def _origin_answered(self, answer: quorum_messages.Answer) -> None:
         if isinstance(answer, QuestionDeclined):
             self._origin_declined(refused_by(answer.refusal))
         elif isinstance(answer, EventDone):

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from raftkv.formats.fingerprint import FINGERPRINT_BYTES, fingerprint
+from raftkv.formats.fingerprint import fingerprint
+from raftkv.formats.quorum_messages import HASH_BYTES, LEAVES
 from raftkv.formats.rows import POSITION_BYTES
 from raftkv.quorum.membership.ring import Range
 
-LEAVES: Final = 64
-HASH_BYTES: Final = FINGERPRINT_BYTES
 _RANGE_COST: Final = 8
 """A range costs about as much as this many keys, even if it has none."""
 

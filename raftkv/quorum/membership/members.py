@@ -45,10 +45,10 @@ from raftkv.formats.gossip import (
     decode_remembered,
     encode_remembered,
 )
+from raftkv.formats.quorum_messages import Gossip
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.membership.gossip import Membership, readdressed
 from raftkv.quorum.membership.placement import Placement
-from raftkv.quorum.messages import Gossip
 from raftkv.quorum.outbox import Outbox, QuorumLink
 from raftkv.quorum.settings import QuorumSettings
 

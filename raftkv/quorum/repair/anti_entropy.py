@@ -15,13 +15,13 @@ from typing import Final
 from raftkv.core.errors import Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.results import Repaired, Transfer
+from raftkv.formats.quorum_messages import Compare, Compared, Exchanged, OfferPage, QuestionDeclined, ReturnPage
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.trees import Trees, root_of
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.membership.ring import Range
-from raftkv.quorum.messages import Compare, Compared, Exchanged, OfferPage, QuestionDeclined, ReturnPage
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.repair.exchange import Answering, ExchangeSession, ExchangeTotals
 from raftkv.quorum.settings import QuorumSettings

@@ -20,13 +20,7 @@ import msgspec
 
 from raftkv.core.errors import Refused
 from raftkv.formats.peers import MalformedMessageError, refusal_of
-from raftkv.formats.rows import POSITION_BYTES, OrderKey
-from raftkv.formats.versions import decode_state, encode_state
-from raftkv.quorum.data.intake import Intake
-from raftkv.quorum.data.store import Store as Replica
-from raftkv.quorum.data.trees import Leaves, Trees, differing, leaf_of, root_of
-from raftkv.quorum.membership.ring import Range
-from raftkv.quorum.messages import (
+from raftkv.formats.quorum_messages import (
     ENTRIES_PER_PAGE,
     LOOKED_AT_PER_PAGE,
     NO_ANSWER,
@@ -38,6 +32,12 @@ from raftkv.quorum.messages import (
     ReturnPage,
     StoreRows,
 )
+from raftkv.formats.rows import POSITION_BYTES, OrderKey
+from raftkv.formats.versions import decode_state, encode_state
+from raftkv.quorum.data.intake import Intake
+from raftkv.quorum.data.store import Store as Replica
+from raftkv.quorum.data.trees import Leaves, Trees, differing, leaf_of, root_of
+from raftkv.quorum.membership.ring import Range
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import DISK_FULL, PAGE_BYTES, STRANGE_RANGE
 

@@ -13,11 +13,11 @@ from math import inf
 from typing import Final
 
 from raftkv.core.errors import Refused
+from raftkv.formats import quorum_messages
+from raftkv.formats.quorum_messages import StoreDone, StoreRows
 from raftkv.formats.versions import encode_state
-from raftkv.quorum import messages
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.store import Store as Replica
-from raftkv.quorum.messages import StoreDone, StoreRows
 
 BATCH_HINTS: Final = 256
 BATCH_BYTES: Final = 1 << 20
@@ -92,7 +92,7 @@ class HintBatch:
             self._dispatch.end(operation_id)
         self._left.clear()
 
-    def settled(self, hint: OneHint, node: str, answer: messages.Answer) -> None:
+    def settled(self, hint: OneHint, node: str, answer: quorum_messages.Answer) -> None:
         """A hint was taken, or declined, in which case it stays for another time."""
         if node != self._node:
             return
@@ -116,7 +116,7 @@ class OneHint:
         self.state = state
         self.id = 0
 
-    def answered(self, node: str, answer: messages.Answer) -> None:
+    def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """See ``Running``."""
         self._batch.settled(self, node, answer)
 

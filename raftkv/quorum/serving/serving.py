@@ -11,13 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raftkv.core.errors import Refused
+from raftkv.formats import quorum_messages
 from raftkv.formats.peers import refusal_of
-from raftkv.formats.versions import KeyState, Version, decode_context, decode_state, encode_state
-from raftkv.quorum import messages
-from raftkv.quorum.data.intake import Intake
-from raftkv.quorum.data.store import Store as Replica
-from raftkv.quorum.data.versions import Conflicts, HybridClock, visible
-from raftkv.quorum.messages import (
+from raftkv.formats.quorum_messages import (
     NO_ANSWER,
     EventDone,
     Fetch,
@@ -30,6 +26,10 @@ from raftkv.quorum.messages import (
     Unsettled,
     WriteEvent,
 )
+from raftkv.formats.versions import KeyState, Version, decode_context, decode_state, encode_state
+from raftkv.quorum.data.intake import Intake
+from raftkv.quorum.data.store import Store as Replica
+from raftkv.quorum.data.versions import Conflicts, HybridClock, visible
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import DATA_LOST, PAGE_BYTES, QuorumSettings
 from raftkv.quorum.timers import Timers
@@ -57,7 +57,7 @@ class Serving:
     repaired_count: int = field(default=0, init=False)
     """How many versions read repair, and range exchanges that others began, have brought."""
 
-    def take(self, node: str, question: messages.Question) -> None:
+    def take(self, node: str, question: quorum_messages.Question) -> None:
         """``node`` asks; with artificial delays it is heard later."""
         wait_s = 0.0
         if node != self.settings.node_id:
@@ -83,7 +83,7 @@ class Serving:
         for node, message in acknowledgements:
             self.outbox.post(node, Unsettled(message.id))
 
-    def _answer(self, node: str, question: messages.Question) -> None:
+    def _answer(self, node: str, question: quorum_messages.Question) -> None:
         match question:
             case WriteEvent():
                 self._make_event(node, question)

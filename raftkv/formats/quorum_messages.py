@@ -2,12 +2,14 @@
 
 A frame is an array of messages, so that everything a turn of the loop has for one peer travels together. ``id`` is the
 asking node's own and comes back in the answer; ids start at a random number in every life of a process, so that an
-answer to an earlier life means nothing to a later one. States travel encoded (``formats.versions``). A message of
-this version that does not decode is a broken peer, and its connection ends.
+answer to an earlier life means nothing to a later one. States travel encoded (``raftkv.formats.versions``). A message
+of this version that does not decode is a broken peer, and its connection ends.
 
 Rules: what is decoded here keeps to every bound that an honest node keeps to, in size, in number and within itself, so
 that nobody behind this module meets a message that makes no sense alone. Two things are left to whoever takes it, and
 looks before anything is changed: states are decoded there, once; and only the asker knows whether an answer fits.
+
+This module imports the standard library, msgspec, the bounds in ``core`` and its neighbours.
 """
 
 from __future__ import annotations
@@ -20,12 +22,11 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.core.config import KEY_BYTES_MAX, LIST_LIMIT_MAX, is_node_id
-from raftkv.core.requests import Key
+from raftkv.formats.fingerprint import FINGERPRINT_BYTES
 from raftkv.formats.gossip import Delta, GossipMessage
 from raftkv.formats.peers import MalformedMessageError, Refusal
-from raftkv.formats.rows import POSITION_BYTES
+from raftkv.formats.rows import POSITION_BYTES, OrderKey, RowKey
 from raftkv.formats.versions import Actor, Counter, Expiry, Stamp, decode_context, decode_state, is_actor
-from raftkv.quorum.data.trees import HASH_BYTES, LEAVES
 
 MESSAGES_PER_FRAME: Final = 4096
 RANGES_PER_COMPARE: Final = 64
@@ -34,20 +35,19 @@ ROWS_PER_STORE: Final = 1024
 LOOKED_AT_PER_PAGE: Final = 4 * ENTRIES_PER_PAGE
 """So many keys at most are looked at for one returned page, and come back in it."""
 
-_REASON_CHARACTERS: Final = 4096
+LEAVES: Final = 64
+HASH_BYTES: Final = FINGERPRINT_BYTES
+"""The hash tree of a range has so many leaves, and each hash so many bytes (``raftkv.quorum.data.trees``)."""
 
 NO_ANSWER = 0
 """``id`` of a message that wants no answer."""
 
+Number = Annotated[int, Meta(ge=0)]
+"""Ids, places in a question, positions, leaves as a set of bits: no integer of msgpack is beyond the last of these."""
 
-Id = Annotated[int, Meta(ge=0)]
-Rows = tuple[tuple[Key, bytes], ...]
+Rows = tuple[tuple[RowKey, bytes], ...]
 """Keys and encoded states."""
 
-Number = Annotated[int, Meta(ge=0)]
-Position = Annotated[int, Meta(ge=0)]  # no integer of msgpack is beyond the last
-Leaf = Annotated[int, Meta(ge=0)]  # likewise, as a set of bits
-OrderKey = Annotated[bytes, Meta(min_length=POSITION_BYTES + 1, max_length=POSITION_BYTES + KEY_BYTES_MAX)]
 Until = Annotated[bytes, Meta(max_length=POSITION_BYTES + KEY_BYTES_MAX)]
 """An order key, or empty."""
 
@@ -69,7 +69,7 @@ class StoreRows(Said, frozen=True, tag=0):
     Keep them as hints for ``stands_for`` if that is not empty.
     """
 
-    id: Id
+    id: Number
     rows: Annotated[Rows, Meta(min_length=1, max_length=ROWS_PER_STORE)]
     stands_for: str = ""
 
@@ -85,7 +85,7 @@ class StoreDone(Said, frozen=True, tag=1):
     ``newer``: which of them, by number, are below what I hold, and the stamp of that.
     """
 
-    id: Id
+    id: Number
     replaced: Annotated[tuple[bool, ...], Meta(min_length=1, max_length=ROWS_PER_STORE)]
     newer: Annotated[tuple[tuple[Number, Counter, Actor], ...], Meta(max_length=ROWS_PER_STORE)] = ()
 
@@ -101,8 +101,8 @@ class WriteEvent(Said, frozen=True, tag=2):
     ``value`` ``None`` deletes. The versions that ``context`` covers are replaced, the others become siblings.
     """
 
-    id: Id
-    key: Key
+    id: Number
+    key: RowKey
     value: bytes | None
     expires_at_ms: Expiry
     context: bytes
@@ -118,7 +118,7 @@ class WriteEvent(Said, frozen=True, tag=2):
 class EventDone(Said, frozen=True, tag=3):
     """The write happened, with (``counter``, ``node``) as its stamp, and this state is durable here."""
 
-    id: Id
+    id: Number
     counter: Counter
     node: Actor
     state: bytes
@@ -133,22 +133,22 @@ class EventDone(Said, frozen=True, tag=3):
 class Fetch(Said, frozen=True, tag=4):
     """What do you hold of ``key``? With ``hinted``, what you keep for others counts as well."""
 
-    id: Id
-    key: Key
+    id: Number
+    key: RowKey
     hinted: bool = False
 
 
 class Fetched(Said, frozen=True, tag=5):
     """What I hold, or nothing."""
 
-    id: Id
+    id: Number
     state: bytes | None
 
 
 class FetchPage(Said, frozen=True, tag=6):
     """The keys you hold with ``start`` <= key < ``end`` in order, ``limit`` at most, tombstones included."""
 
-    id: Id
+    id: Number
     start: Bound
     end: Bound | None
     limit: Annotated[int, Meta(ge=0, le=LIST_LIMIT_MAX)]
@@ -157,8 +157,8 @@ class FetchPage(Said, frozen=True, tag=6):
 class FetchedPage(Said, frozen=True, tag=7):
     """Keys and states in order; ``complete``: there are no more up to the end that you named."""
 
-    id: Id
-    rows: Annotated[tuple[tuple[Key, bytes], ...], Meta(max_length=LIST_LIMIT_MAX + 1)]
+    id: Number
+    rows: Annotated[Rows, Meta(max_length=LIST_LIMIT_MAX + 1)]
     complete: bool
 
     def check(self) -> None:
@@ -174,13 +174,8 @@ class FetchedPage(Said, frozen=True, tag=7):
 class QuestionDeclined(Said, frozen=True, tag=8):
     """I have not done what you asked in ``id``, and will not."""
 
-    id: Id
+    id: Number
     refusal: Refusal
-
-    def check(self) -> None:
-        """See ``Said``."""
-        if len(self.refusal.detail) > _REASON_CHARACTERS:
-            raise ValueError("a reason without end")
 
 
 class Gossip(Said, frozen=True, tag=9):
@@ -197,8 +192,8 @@ class Gossip(Said, frozen=True, tag=9):
 class Compare(Said, frozen=True, tag=10):
     """These are the roots of my trees of these ranges (first and last position): which of yours differ?"""
 
-    id: Id
-    ranges: Annotated[tuple[tuple[Position, Position], ...], Meta(max_length=RANGES_PER_COMPARE)]
+    id: Number
+    ranges: Annotated[tuple[tuple[Number, Number], ...], Meta(max_length=RANGES_PER_COMPARE)]
     roots: Annotated[tuple[Annotated[bytes, Meta(max_length=HASH_BYTES)], ...], Meta(max_length=RANGES_PER_COMPARE)]
 
     def check(self) -> None:
@@ -210,9 +205,9 @@ class Compare(Said, frozen=True, tag=10):
 class Compared(Said, frozen=True, tag=11):
     """These differ, by their number in your question, and these are my leaves of them."""
 
-    id: Id
+    id: Number
     leaves: Annotated[
-        tuple[tuple[Id, Annotated[bytes, Meta(max_length=LEAVES * HASH_BYTES)]], ...],
+        tuple[tuple[Number, Annotated[bytes, Meta(max_length=LEAVES * HASH_BYTES)]], ...],
         Meta(max_length=RANGES_PER_COMPARE),
     ]
 
@@ -223,10 +218,10 @@ class OfferPage(Said, frozen=True, tag=12):
     They are all that I hold there after ``after`` and up to ``until`` (order keys; ``until`` empty: to the end).
     """
 
-    id: Id
-    start: Position
-    last: Position
-    leaves: Leaf
+    id: Number
+    start: Number
+    last: Number
+    leaves: Number
     after: Until
     until: Until
     entries: Annotated[tuple[tuple[OrderKey, Fingerprint], ...], Meta(max_length=ENTRIES_PER_PAGE)]
@@ -239,10 +234,10 @@ class OfferPage(Said, frozen=True, tag=12):
 class ReturnPage(Said, frozen=True, tag=13):
     """``rows`` are what you lack up to ``until`` (at most what you named); ``wanted`` are keys that I lack."""
 
-    id: Id
+    id: Number
     until: Until
-    rows: Annotated[tuple[tuple[Key, bytes], ...], Meta(max_length=LOOKED_AT_PER_PAGE)]
-    wanted: Annotated[tuple[Key, ...], Meta(max_length=ENTRIES_PER_PAGE + LOOKED_AT_PER_PAGE)]
+    rows: Annotated[Rows, Meta(max_length=LOOKED_AT_PER_PAGE)]
+    wanted: Annotated[tuple[RowKey, ...], Meta(max_length=ENTRIES_PER_PAGE + LOOKED_AT_PER_PAGE)]
 
     def check(self) -> None:
         """See ``Said``."""
@@ -254,19 +249,19 @@ class ReturnPage(Said, frozen=True, tag=13):
 class Unsettled(Said, frozen=True, tag=14):
     """My disk had no room for what you asked in ``id``: it is not here, but may be after my next start."""
 
-    id: Id
+    id: Number
 
 
 class AskClock(Said, frozen=True, tag=15):
     """What does your wall clock show?"""
 
-    id: Id
+    id: Number
 
 
 class ShowClock(Said, frozen=True, tag=16):
     """It shows this (microseconds since 1970)."""
 
-    id: Id
+    id: Number
     wall_us: Counter
 
 
@@ -291,6 +286,11 @@ def decode(payload: bytes) -> tuple[Message, ...]:
     return messages
 
 
+def frame(items: list[bytes]) -> bytes:
+    """One frame of messages that are encoded already (at most ``MESSAGES_PER_FRAME``)."""
+    return b"\xdc" + len(items).to_bytes(2, "big") + b"".join(items)
+
+
 def _check_node(stands_for: str) -> None:
     if stands_for and not is_node_id(stands_for):
         raise ValueError("a hint for what is no node")
@@ -299,8 +299,3 @@ def _check_node(stands_for: str) -> None:
 def _check_text(keys: Iterable[bytes]) -> None:
     for key in keys:
         key.decode()  # keys are text, or no client could be told of them
-
-
-def frame(items: list[bytes]) -> bytes:
-    """One frame of messages that are encoded already (at most ``MESSAGES_PER_FRAME``)."""
-    return b"\xdc" + len(items).to_bytes(2, "big") + b"".join(items)
