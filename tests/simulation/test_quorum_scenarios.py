@@ -39,7 +39,7 @@ KEYS = [b"key %d" % number for number in range(20)]
 
 def hold_wild_version(cluster, node, key):
     """Let ``node`` hold a version an hour ahead, as from a time when its own clock was believed; its counter."""
-    version = Version(cluster.mode.wall_us(cluster.machines[node]) + 3_600_000_000, node, b"wild")
+    version = Version(cluster.machines[node].wall_us() + 3_600_000_000, node, b"wild")
     store = cluster.replica(node).store
     store.stage(key, LastWriterWins().write(None, version, ()))
     store.commit()

@@ -118,8 +118,7 @@ class SimulatedCluster:
         )
         self.network.on_sent = self._sent
         self.observers: list[Observer] = []
-        self.flush_s = flush_s
-        self._turn_s = turn_s
+        self.turn_s, self.flush_s = turn_s, flush_s
         self._mode = mode
         mode.attach(self)
         if begins:
@@ -211,44 +210,6 @@ class SimulatedCluster:
         process = self._mode.make(machine, machine.greeter)
         machine.greeter.attach(process.conversation, process if isinstance(process, Newcomers) else None)
         return process
-
-    def started(self, machine: SimulatedMachine) -> None:
-        """See ``World``."""
-        for observer in self.observers:
-            observer.started(machine)
-        self.network.started(machine.name)
-
-    def worked(self, machine: SimulatedMachine) -> None:
-        """See ``World``."""
-        for observer in self.observers:
-            observer.worked(machine)
-
-    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
-        """See ``World``."""
-        for observer in self.observers:
-            observer.ending(machine, power=power)
-
-    def stopped(self, machine: SimulatedMachine, *, power: bool) -> None:
-        """See ``World``."""
-        self.network.stopped(machine.name, silently=power)
-
-    def paused(self, machine: SimulatedMachine) -> None:
-        """See ``World``."""
-        self.network.paused(machine.name)
-
-    def resumed(self, machine: SimulatedMachine) -> None:
-        """See ``World``."""
-        self.network.resumed(machine.name)
-        for observer in self.observers:
-            observer.resumed(machine)
-
-    def turn_delay_s(self, machine: SimulatedMachine) -> float:
-        """See ``World``."""
-        return machine.random.random() * self._turn_s if self._turn_s else 0.0
-
-    def flush_delay_s(self, machine: SimulatedMachine) -> float:
-        """See ``World``."""
-        return machine.random.random() * self.flush_s if self.flush_s else 0.0
 
     def note(self, who: str, what: str) -> None:
         """See ``World``."""

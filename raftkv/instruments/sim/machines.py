@@ -22,6 +22,7 @@ from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
 from raftkv.formats import entries
 from raftkv.instruments.sim.disk import UNLIMITED, Crashed, VirtualDisk
+from raftkv.instruments.sim.network import Network
 from raftkv.instruments.sim.schedule import Schedule, ScheduledEvent
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents
@@ -110,6 +111,10 @@ class SimulatedMachine:
         """The machine's wall clock."""
         return int((WALL_S + self._schedule.now_s + self.wall_offset_s) * 1000)
 
+    def wall_us(self) -> int:
+        """The same clock, more finely."""
+        return int((WALL_S + self._schedule.now_s + self.wall_offset_s) * 1e6)
+
     def free_bytes(self) -> int:
         """What the disk has room for."""
         return self.disk.limit_bytes - (self.disk.used() if self.disk.limit_bytes < UNLIMITED else 0)
@@ -126,12 +131,15 @@ class SimulatedMachine:
             self.process = self._world.make(self)
 
         if self._guarded(begin):
-            self._world.started(self)
+            for observer in self._world.observers:
+                observer.started(self)
+            self._world.network.started(self.name)
             self.wake()
 
     def end(self, *, power: bool = False) -> None:
         """``kill -9``; with ``power`` the machine loses what was not synced."""
-        self._world.ending(self, power=power)
+        for observer in self._world.observers:
+            observer.ending(self, power=power)
         self.process = self.greeter = None
         self.is_paused = False
         if self._turn is not None:
@@ -140,19 +148,21 @@ class SimulatedMachine:
         if power:
             self.disk = self.disk.after_crash(self.random.getrandbits(64))
         self.disk.crash_at = self.disk.fail_at = None
-        self._world.stopped(self, power=power)
+        self._world.network.stopped(self.name, silently=power)
 
     def pause(self) -> None:
         """``SIGSTOP``."""
         self.is_paused = True
-        self._world.paused(self)
+        self._world.network.paused(self.name)
 
     def resume(self) -> None:
         """``SIGCONT``."""
         self.is_paused = False
         self.resumed_at_s = self._schedule.now_s
-        self._world.resumed(self)
-        self._turn_at(self._schedule.now_s + self._world.turn_delay_s(self))
+        self._world.network.resumed(self.name)
+        for observer in self._world.observers:
+            observer.resumed(self)
+        self._turn_at(self._schedule.now_s + self._at_most(self._world.turn_s))
 
     def save(self, identity: Identity) -> None:
         """Put ``identity`` on the disk, in one step; see ``IdentityStore``."""
@@ -185,7 +195,11 @@ class SimulatedMachine:
         if self._is_flushing:
             self._is_woken = True
         elif self.process is not None:
-            self._turn_at(self._schedule.now_s + self._world.turn_delay_s(self))
+            self._turn_at(self._schedule.now_s + self._at_most(self._world.turn_s))
+
+    def _at_most(self, limit_s: float) -> float:
+        """How long something takes this time."""
+        return self.random.random() * limit_s if limit_s else 0.0
 
     def _turn_at(self, due_s: float) -> None:
         if self._turn is not None:
@@ -207,8 +221,8 @@ class SimulatedMachine:
             return
         if process.sent_ahead:
             self._is_flushing = True
-            self._world.worked(self)
-            self._turn = self._schedule.after(self._world.flush_delay_s(self), self._work)
+            self._watch_work()
+            self._turn = self._schedule.after(self._at_most(self._world.flush_s), self._work)
         else:
             self._finish()
 
@@ -223,11 +237,15 @@ class SimulatedMachine:
             due_s = process.finish_work(self.now_s())
 
         if self._guarded(finish) and self.process is process:
-            self._world.worked(self)
+            self._watch_work()
             self._turn_at(self._schedule.now_s + max(0.0, due_s - self.now_s()) / self.rate)
             if self._is_woken:
                 self._is_woken = False
                 self.wake()
+
+    def _watch_work(self) -> None:
+        for observer in self._world.observers:
+            observer.worked(self)
 
     def _count_turn(self) -> None:
         if self._schedule.now_s != self._moment_s:
@@ -252,25 +270,16 @@ class SimulatedMachine:
 
 
 class World(Protocol):
-    """What surrounds the machines."""
+    """What surrounds the machines; their processes and disks take ``turn_s`` and ``flush_s`` at most."""
 
     active: SimulatedMachine
+    network: Network
+    observers: list[Observer]
+    turn_s: float
+    flush_s: float
 
     def make(self, machine: SimulatedMachine) -> Process:
-        """Start a replica from what ``machine`` has on its disk; raises ``DiskError``."""
-
-    def started(self, machine: SimulatedMachine) -> None: ...
-    def worked(self, machine: SimulatedMachine) -> None: ...
-    def ending(self, machine: SimulatedMachine, *, power: bool) -> None: ...
-    def stopped(self, machine: SimulatedMachine, *, power: bool) -> None: ...
-    def paused(self, machine: SimulatedMachine) -> None: ...
-    def resumed(self, machine: SimulatedMachine) -> None: ...
-
-    def turn_delay_s(self, machine: SimulatedMachine) -> float:
-        """How long the process takes until it works on what came in."""
-
-    def flush_delay_s(self, machine: SimulatedMachine) -> float:
-        """How long the disk takes."""
+        """Start a replica from what ``machine`` has on its disk; raises ``StartupError``."""
 
     def note(self, who: str, what: str) -> None:
         """Write a line of the transcript."""

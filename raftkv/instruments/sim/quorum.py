@@ -41,9 +41,6 @@ from raftkv.quorum.membership.ring import position
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
 
-EPOCH_S: Final = 1_700_000_000.0
-"""The wall clock at the beginning of simulated time."""
-
 LOOK_PACES: Final = 0.2
 """How often it is looked whether all replicas are level; it takes long."""
 
@@ -236,13 +233,13 @@ class QuorumMode(StruckMode):
         own = next(entry for entry in kept.configured if entry.id == machine.name)
         replica = SimulatedQuorum(
             settings,
-            msgspec.structs.replace(own, generation=self.wall_us(machine) // 1000),
+            msgspec.structs.replace(own, generation=machine.wall_us() // 1000),
             kept.configured,
             QuorumWorld(
                 store=store,
                 link=QuorumPort(port),
                 clock=machine.now_s,
-                wall_us=lambda: self.wall_us(machine),
+                wall_us=machine.wall_us,
                 free_bytes=machine.free_bytes,
                 random=random_module.Random(machine.random.getrandbits(64)),
             ),
@@ -250,10 +247,6 @@ class QuorumMode(StruckMode):
         )
         replica.name = machine.name
         return replica
-
-    def wall_us(self, machine: SimulatedMachine) -> int:
-        """The machine's wall clock."""
-        return int((EPOCH_S + self.cluster.now_s + machine.wall_offset_s) * 1e6)
 
     def _was_removed(self, name: str) -> bool:
         """What a node that starts asks of those that run (``raftkv.joining``).
