@@ -5,8 +5,9 @@ has of its operating system, ``machine`` the deterministic key-value machine, ``
 network, ``raft`` one replication mode, ``frontend`` and ``http`` what clients talk to, ``client`` the SDK, ``launch``
 and ``cli`` what a person types.
 
-``raftkv.Client`` and what it raises are imported when they are first used, so that importing one layer stays cheap.
-To a type checker they are plain imports: a module's ``__getattr__`` would make every name ``Any``, a mistyped one too.
+``raftkv.Client``, ``raftkv.AsyncClient`` and what they raise are imported when they are first used, so that importing
+one layer stays cheap. To a type checker they are plain imports: a module's ``__getattr__`` would make every name
+``Any``, a mistyped one too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raftkv.client import (
+        AsyncClient,
         Client,
         DefiniteError,
         IndefiniteError,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "DefiniteError",
     "IndefiniteError",

@@ -1,14 +1,16 @@
-"""The Python SDK: ``raftkv.Client`` and what it returns and raises.
+"""The Python SDK: ``raftkv.Client``, ``raftkv.AsyncClient`` and what they return and raise.
 
-It speaks the HTTP API and nothing else: it needs no other part of raftkv than the names and failures in ``core``.
+They speak the HTTP API and nothing else: they need no other part of raftkv than the names and failures in ``core``.
 """
 
+from raftkv.client.async_client import AsyncClient
 from raftkv.client.client import Client
 from raftkv.client.errors import PreconditionFailed, SiblingsFound
 from raftkv.client.records import Page, Record
 from raftkv.core.errors import DefiniteError, IndefiniteError, RaftkvError
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "DefiniteError",
     "IndefiniteError",

@@ -13,12 +13,21 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator
 from typing import Final, cast
 
-from raftkv.client.events import EventReader, LineReader, ServerSentEvent
 from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer, common_answer
-from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnheardError, UnopenedError, unheard, unopened
+from raftkv.client.reach import (
+    CONNECT_TIMEOUT_S,
+    GREET_TIMEOUT_S,
+    IDLE_S,
+    Host,
+    UnheardError,
+    UnopenedError,
+    silent,
+    trusting_anyone,
+    unheard,
+    unopened,
+)
 
 ANSWER_BYTES_MAX: Final = 64 << 20
 """An answer larger than this is a fault of the server, not something to pass on, or to keep."""
@@ -36,11 +45,14 @@ class AsyncChannel(asyncio.Protocol):
         self.waiting_since_s = 0.0
         self._tls = tls
         self._transport: asyncio.Transport | None = None
-        self._asked: tuple[str, int | None] = ("", None)  # the method, and the bound of what is read as a whole
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._method = ""
+        self._bytes_max: int | None = None  # of what is read as a whole
         self._reader: AnswerReader | None = None  # of an answer that is not of the common kind
         self._waiter: asyncio.Future[HttpAnswer | None] | None = None
         self._failure: UnheardError | None = None
         self._is_paused = False
+        self._is_stuffed = False  # more was written than the system took: the server cannot have all of it
 
     @property
     def is_open(self) -> bool:
@@ -51,6 +63,7 @@ class AsyncChannel(asyncio.Protocol):
         """Connect; raises ``UnopenedError``."""
         self.close()
         loop, host = asyncio.get_running_loop(), self.host
+        self._loop, self._is_stuffed = loop, False
         tls = (self._tls or ssl.create_default_context()) if host.is_tls else None
         try:
             async with asyncio.timeout(max(0.0, limit_s)):
@@ -60,13 +73,17 @@ class AsyncChannel(asyncio.Protocol):
 
     async def ask(self, request: bytes, method: str = "GET", *, body_bytes_max: int = BODY_BYTES_MAX) -> HttpAnswer:
         """Send ``request``, wait without a limit for its whole answer; raises ``UnheardError``."""
-        waiter, is_reusable = self._send(request, method, body_bytes_max), False
+        waiter = self._sent(request, method, body_bytes_max)
         try:
             answer = await waiter
-            is_reusable = self._reader is None or self._reader.is_reusable
-        finally:
-            self._done(is_reusable=is_reusable)
-        assert answer is not None
+            assert answer is not None
+            if self._reader is None:  # the common case, with nothing to tidy up
+                self._waiter, self.waiting_since_s = None, 0.0
+                return answer
+        except BaseException:
+            self._done(is_reusable=False)
+            raise
+        self._done(is_reusable=self._reader.is_reusable)
         return answer
 
     async def begin(self, request: bytes, method: str = "GET") -> HttpAnswer:
@@ -74,16 +91,16 @@ class AsyncChannel(asyncio.Protocol):
 
         The body is then taken by ``piece``, and the channel is the answer's until ``end``.
         """
-        waiter = self._send(request, method, None)
+        waiter = self._sent(request, method, None)
         reader = self._reader = AnswerReader(method, None)
         try:
             await waiter
             return reader.head or reader.answer()  # which raises what kept it away
-        except BaseException as error:
-            self._done(is_reusable=False)
-            if isinstance(error, AnswerError):
-                raise unheard(error) from error
-            raise
+        except AnswerError as error:
+            raise self._unheard(error) from None
+        finally:
+            if not reader.status:
+                self._done(is_reusable=False)
 
     async def piece(self) -> bytes:
         """The next piece of the body, empty at its end; waits without a limit; raises ``UnheardError``."""
@@ -100,16 +117,20 @@ class AsyncChannel(asyncio.Protocol):
         try:
             return reader.take()
         except AnswerError as error:
-            raise unheard(error) from error
+            raise self._unheard(error) from None
 
     def end(self) -> None:
         """Nothing more of the answer is wanted; the channel serves on only if all of it was there."""
         if self._reader is not None:
-            self._done(is_reusable=self._reader.is_reusable)
+            self._done(is_reusable=self._reader.is_reusable and not self._reader.has_piece)
+
+    def late(self, error: TimeoutError) -> UnheardError:
+        """What it means that the time for a request on this channel is up."""
+        return self._unheard(error)
 
     def give_up(self) -> None:
         """Drop the connection because its server is silent; the request in flight fails so."""
-        self._fail(UnheardError("no answer in time", is_silence=True))
+        self._fail(self._unheard(TimeoutError()))
         self.close()
 
     def close(self) -> None:
@@ -128,49 +149,57 @@ class AsyncChannel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        waiter, reader = self._waiter, self._reader
-        if reader is None:
+        waiter = self._waiter
+        if self._reader is None:
             if waiter is None or waiter.done():  # nobody asked
                 self.close()
                 return
-            method, body_bytes_max = self._asked
-            if body_bytes_max is not None and method != "HEAD":
-                answer = common_answer(data, body_bytes_max)
+            if self._bytes_max is not None and self._method != "HEAD":
+                answer = common_answer(data, self._bytes_max)
                 if answer is not None:
                     waiter.set_result(answer)
                     return
-            reader = self._reader = AnswerReader(method, body_bytes_max)
-        self._read(reader, data)
+        self._read(data)
 
     def eof_received(self) -> None:
         """See ``asyncio.Protocol``."""
         if self._waiter is not None:
-            self._reader = self._reader or AnswerReader(*self._asked)
-            self._read(self._reader, b"")
+            self._read(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
         if exc is None:
             self.eof_received()
         else:
-            self._fail(unheard(exc if isinstance(exc, OSError) else OSError(str(exc))))
+            self._fail(self._unheard(exc if isinstance(exc, OSError) else OSError(str(exc))))
+
+    def pause_writing(self) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._is_stuffed = True
+
+    def resume_writing(self) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._is_stuffed = False
 
     # -- one request
 
-    def _send(self, request: bytes, method: str, body_bytes_max: int | None) -> asyncio.Future[HttpAnswer | None]:
+    def _sent(self, request: bytes, method: str, bytes_max: int | None) -> asyncio.Future[HttpAnswer | None]:
         transport = self._transport
-        if transport is None or transport.is_closing():
-            raise UnheardError("not connected")
+        if transport is None or self._loop is None or transport.is_closing():
+            raise UnheardError("is not connected", is_cut=True)
         assert not self.waiting_since_s
-        self._asked = method, body_bytes_max
+        self._method, self._bytes_max = method, bytes_max
         self.waiting_since_s = time.monotonic()
         transport.write(request)
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = self._loop.create_future()
         return waiter
 
-    def _read(self, reader: AnswerReader, data: bytes) -> None:
+    def _read(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = AnswerReader(self._method, self._bytes_max)
         reader.feed(data)
-        if self._asked[1] is None:
+        if self._bytes_max is None:
             if reader.has_piece and not reader.is_over and self._transport is not None:
                 self._transport.pause_reading()
                 self._is_paused = True
@@ -180,7 +209,10 @@ class AsyncChannel(asyncio.Protocol):
             try:
                 self._wake(reader.answer())
             except AnswerError as error:
-                self._fail(unheard(error))
+                self._fail(self._unheard(error))
+
+    def _unheard(self, error: OSError | AnswerError) -> UnheardError:
+        return unheard(error, is_cut=self._is_stuffed, is_fresh=not self.idle_since_s)
 
     def _wake(self, answer: HttpAnswer | None) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -200,89 +232,93 @@ class AsyncChannel(asyncio.Protocol):
             self.close()
 
 
-class AsyncStream:
-    """An answer whose body is taken as it comes: iterate over it once, in any one of the three ways."""
+class AsyncChannelBody:
+    """See ``AnswerBody``; ``channel`` goes back to ``channels``."""
 
-    def __init__(self, channel: AsyncChannel, head: HttpAnswer, silence_s: float) -> None:
+    def __init__(self, channel: AsyncChannel, head: HttpAnswer, channels: AsyncChannels) -> None:
         self.head = head
-        self._channel = channel
-        self._silence_s = silence_s
+        self._channel: AsyncChannel | None = channel
+        self._channels = channels
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces, until the end; raises ``UnheardError`` when it breaks off or nothing comes for too long."""
-        while piece := await self._piece():
-            yield piece
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        """Lines, without their ends; raises as well ``UnheardError`` for one that is too long."""
-        reader = LineReader()
-        async for piece in self:
-            for line in reader.feed(piece):
-                yield line
-
-    async def events(self) -> AsyncIterator[ServerSentEvent]:
-        """Server-Sent Events; raises as ``lines``."""
-        reader = EventReader()
-        async for piece in self:
-            for event in reader.feed(piece):
-                yield event
-
-    async def _piece(self) -> bytes:
+    async def piece(self, timeout_s: float) -> bytes:
+        """See ``TakePiece``; raises ``UnheardError``."""
+        assert self._channel is not None
         try:
-            async with asyncio.timeout(self._silence_s):
+            async with asyncio.timeout(timeout_s):
                 return await self._channel.piece()
         except TimeoutError:
-            raise UnheardError(f"said nothing for {self._silence_s:g} s", is_silence=True) from None
+            raise silent(timeout_s) from None
+
+    def end(self) -> None:
+        """See ``AnswerBody``; unless all of it was taken, the connection is not used again."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.end()
+            self._channels.give_back(channel)
 
 
 class AsyncChannels:
-    """At most ``limit`` channels to ``host``, opened when needed, within ``connect_s``. One event loop owns them."""
+    """At most ``limit`` channels to ``host``, opened when needed, within ``connect_s``. One event loop owns them.
+
+    Who wants one more waits for it ``place_s`` at most, by default as long as for a connection.
+    """
 
     def __init__(
-        self, host: Host, *, tls: ssl.SSLContext | None, limit: int, connect_s: float = CONNECT_TIMEOUT_S
+        self,
+        host: Host,
+        *,
+        tls: ssl.SSLContext | None,
+        limit: int,
+        connect_s: float = CONNECT_TIMEOUT_S,
+        place_s: float | None = None,
     ) -> None:
-        self._host = host
+        self.host = host
         self._tls = tls
         self._connect_s = connect_s
+        self._place_s = connect_s if place_s is None else place_s
         self._idle: list[AsyncChannel] = []
         self._free = asyncio.Semaphore(limit)
         self.in_use = 0
 
+    async def ask(
+        self, method: str, request: bytes, timeout_s: float, *, bytes_max: int = BODY_BYTES_MAX, is_apart: bool = False
+    ) -> HttpAnswer:
+        """Send ``request`` once and wait for the whole answer; raises ``UnopenedError`` or ``UnheardError``.
+
+        ``is_apart``: on a new connection that serves for nothing else.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        channel = await self._borrowed(deadline_s, is_apart=is_apart)
+        try:
+            async with asyncio.timeout(deadline_s - time.monotonic()):
+                return await channel.ask(request, method, body_bytes_max=bytes_max)
+        except TimeoutError as error:
+            raise channel.late(error) from None
+        finally:
+            if is_apart:
+                channel.close()
+            self.give_back(channel)
+
+    async def begin(self, method: str, request: bytes, timeout_s: float) -> AsyncChannelBody:
+        """Send ``request`` once and wait for the head of the answer; raises as ``ask``."""
+        deadline_s = time.monotonic() + timeout_s
+        channel = await self._borrowed(deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s - time.monotonic()):
+                return AsyncChannelBody(channel, await channel.begin(request, method), self)
+        except BaseException as error:
+            channel.close()
+            self.give_back(channel)
+            if isinstance(error, TimeoutError):
+                raise channel.late(error) from None
+            raise
+
     async def exchange(
         self, method: str, target: str, *, headers: Headers, body: bytes = b"", timeout_s: float
     ) -> HttpAnswer:
-        """Send one request, ``Host`` and its length added, and wait for the whole answer; raises as below.
-
-        Raises ``UnopenedError`` or ``UnheardError``, and ``UsageError`` when it is no request.
-        """
-        request, deadline_s = self._host.form(method, headers).request(target, body), time.monotonic() + timeout_s
-        async with self._lent(deadline_s) as channel:
-            try:
-                async with asyncio.timeout(deadline_s - time.monotonic()):
-                    return await channel.ask(request, method, body_bytes_max=ANSWER_BYTES_MAX)
-            except TimeoutError as error:
-                raise unheard(error) from None
-
-    @contextlib.asynccontextmanager
-    async def stream(
-        self, method: str, target: str, *, headers: Headers, body: bytes = b"", timeout_s: float, silence_s: float
-    ) -> AsyncIterator[AsyncStream]:
-        """Send one request and give its answer as a stream, while the context is open.
-
-        ``timeout_s``: until the head is there. ``silence_s``: the longest that nothing may come after it.
-        Raises as ``exchange``.
-        """
-        request, deadline_s = self._host.form(method, headers).request(target, body), time.monotonic() + timeout_s
-        async with self._lent(deadline_s) as channel:
-            try:
-                async with asyncio.timeout(deadline_s - time.monotonic()):
-                    head = await channel.begin(request, method)
-            except TimeoutError as error:
-                raise unheard(error) from None
-            try:
-                yield AsyncStream(channel, head, silence_s)
-            finally:
-                channel.end()
+        """As ``ask``, ``Host`` and the length added; raises as well ``UsageError`` when it is no request."""
+        request = self.host.form(method, headers).request(target, body)
+        return await self.ask(method, request, timeout_s, bytes_max=ANSWER_BYTES_MAX)
 
     def close(self) -> None:
         """Drop the channels that nobody uses now."""
@@ -290,35 +326,44 @@ class AsyncChannels:
         for channel in idle:
             channel.close()
 
-    @contextlib.asynccontextmanager
-    async def _lent(self, deadline_s: float) -> AsyncIterator[AsyncChannel]:
+    def give_back(self, channel: AsyncChannel | None) -> None:
+        """Nobody uses ``channel`` any more."""
+        self.in_use -= 1
+        self._free.release()
+        if channel is not None and channel.is_open:
+            channel.idle_since_s = time.monotonic()
+            self._idle.append(channel)
+
+    async def _borrowed(self, deadline_s: float, *, is_apart: bool = False) -> AsyncChannel:
         try:
-            async with asyncio.timeout(min(self._connect_s, deadline_s - time.monotonic())):
+            async with asyncio.timeout(min(self._place_s, deadline_s - time.monotonic())):
                 await self._free.acquire()
         except TimeoutError:
-            raise UnopenedError("every connection is in use") from None
+            raise UnopenedError("has every connection in use") from None
         self.in_use += 1
         try:
-            channel = await self._opened(deadline_s)
-            try:
-                yield channel
-            except BaseException:
-                channel.close()
-                raise
-            if channel.is_open:
-                channel.idle_since_s = time.monotonic()
-                self._idle.append(channel)
-        finally:
-            self.in_use -= 1
-            self._free.release()
+            return await self._opened(deadline_s, is_apart=is_apart)
+        except BaseException:
+            self.give_back(None)
+            raise
 
-    async def _opened(self, deadline_s: float) -> AsyncChannel:
+    async def _opened(self, deadline_s: float, *, is_apart: bool) -> AsyncChannel:
         oldest_s = time.monotonic() - IDLE_S
-        while self._idle:
+        while self._idle and not is_apart:
             channel = self._idle.pop()
             if channel.idle_since_s >= oldest_s and channel.is_open:
                 return channel
             channel.close()
-        channel = AsyncChannel(self._host, tls=self._tls)
+        channel = AsyncChannel(self.host, tls=self._tls)
         await channel.open(min(self._connect_s, deadline_s - time.monotonic()))
         return channel
+
+
+async def is_greeted_by_tls(host: Host, timeout_s: float) -> bool:
+    """See ``GreetByTls``."""
+    with contextlib.suppress(OSError, UnicodeError):
+        async with asyncio.timeout(min(GREET_TIMEOUT_S, timeout_s)):
+            _, writer = await asyncio.open_connection(host.name, host.port, ssl=trusting_anyone())
+        writer.transport.abort()
+        return True
+    return False

@@ -8,30 +8,38 @@ last is raised, rather than that some other server could not be reached. When no
 when no server can ever be, as none trusts or none exists, and soon when nothing listens anywhere, unless a cluster that
 starts is waited for or a write is in doubt, which a node that comes back can settle.
 
-Whoever performs a call sends what a plan says, waits when it says so, and tells it what came of that; the clock and
-chance are handed in. Calls of several threads share nothing but who answered last. Imports nothing of a server.
+A first request that is met by a close without a word is looked into: whoever does that to the next connection too, or
+takes a TLS handshake, is no server of ours at an http:// address, while one that was just killed refuses.
+
+Clock and chance are handed in. Calls of several threads or tasks share nothing but who answered last. Imports nothing
+of a server.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
-from raftkv.client.calls import Call, ExchangeError, LostError
-from raftkv.client.errors import UNREACHABLE, Setback, judge
+from raftkv.api import paths
+from raftkv.client.calls import Call, learns, request_of
+from raftkv.client.errors import UNREACHABLE, Setback, judge, not_found
 from raftkv.client.http1 import HttpAnswer
+from raftkv.client.reach import CONNECT_TIMEOUT_S, Host, UnheardError, UnopenedError, host_of
 from raftkv.client.servers import ServerRounds, attempt_s, told_together
+from raftkv.client.steps import AnswerBody, AskHead, AskWhole, GreetByTls, Plan, TakePiece, Wait
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
+from raftkv.core.proof import Prover
 
+T = TypeVar("T")
 
-class Attempt(NamedTuple):
-    """Send the call to ``server``, and be done with it within ``timeout_s``."""
+PROBLEM_BYTES_MAX: Final = 1 << 20
+"""Of an answer that was to be a stream and says why it is none."""
 
-    server: str
-    timeout_s: float
+_TLS: Final = "speaks TLS: https:// instead of http://?"
+_PEER: Final = "closes every connection without a word, as the port does that nodes use among themselves (peer)"
 
 
 class Attempts:
@@ -42,40 +50,47 @@ class Attempts:
         servers: tuple[str, ...],
         *,
         retry: bool,
+        now_s: Callable[[], float],
         await_start: bool = False,
+        prover: Prover | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """``retry=False`` asks every server once at most; ``chance`` gives numbers from 0 to 1.
 
-        ``await_start``: that nothing listens anywhere may pass until the deadline, as a cluster is about to start.
+        ``now_s`` is the clock of every deadline. ``await_start``: that nothing listens anywhere may pass until the
+        deadline, as a cluster is about to start.
         """
         self.servers = servers
+        self.now_s = now_s
+        self._hosts = tuple(host_of(server) for server in servers)
         self._retry = retry
         self._await_start = await_start
+        self._prover = prover
         self._preferred = 0
         self._chance = chance
 
-    def answered(self, server: str) -> None:
-        """``server`` gave an answer that stands."""
-        self._preferred = self.servers.index(server)
+    def answer(self, call: Call, deadline_s: float) -> Plan[HttpAnswer]:
+        """Ask until there is an answer that stands, or raise what the caller is to be told."""
+        return self._persist(call, deadline_s, self._whole)
 
-    def steps(
-        self, call: Call, deadline_s: float, now_s: Callable[[], float]
-    ) -> Generator[Attempt | float, Setback | None, None]:
-        """What to do, until an attempt succeeds: an attempt, whose setback is to be sent in, or seconds to wait.
+    def begun(self, call: Call, deadline_s: float) -> Plan[AnswerBody]:
+        """As ``answer``, but only the head of it is there, and its body is to be taken."""
+        return self._persist(call, deadline_s, self._head)
 
-        ``deadline_s`` is on the clock ``now_s``. Raises what the caller is to be told when there is no more to do.
-        """
-        remaining_s = max(0.0, deadline_s - now_s())
-        rounds, attempts, place = ServerRounds(len(self.servers)), 0, self._preferred
+    def _persist(
+        self, call: Call, deadline_s: float, attempt: Callable[[Call, Host, float], Plan[T | Setback]]
+    ) -> Plan[T]:
+        count, remaining_s = len(self.servers), max(0.0, deadline_s - self.now_s())
+        rounds, attempts, place = ServerRounds(count), 0, self._preferred
         doubt: IndefiniteError | None = None
         told: RaftkvError | None = None
         silent: dict[str, Setback] = {}
         while True:
-            server = self.servers[place]
-            slice_s = attempt_s(remaining_s, servers=len(self.servers), repeatable=call.repeatable)
-            answer = yield Attempt(server, slice_s)
-            assert answer is not None
+            slice_s = attempt_s(remaining_s, servers=count, repeatable=call.repeatable)
+            answer = yield from attempt(call, self._hosts[place], slice_s)
+            if not isinstance(answer, Setback):
+                self._preferred = place
+                return answer
             attempts += 1
             error = answer.error
             if answer.settled:
@@ -83,41 +98,98 @@ class Attempts:
             if isinstance(error, IndefiniteError):
                 doubt = doubt or error
             if answer.unreachable:
-                silent[server] = answer
+                silent[self.servers[place]] = answer
             else:
-                silent.pop(server, None)
+                silent.pop(self.servers[place], None)
                 told = error
             if not answer.retriable or (isinstance(error, IndefiniteError) and not call.repeatable):
                 raise doubt or error
-            self._preferred = place = (place + 1) % len(self.servers)
+            self._preferred = place = (place + 1) % count
             wait_s = rounds.failed(error.retry_after_s, self._chance(), is_refused=answer.is_refused)
-            remaining_s = deadline_s - now_s() - wait_s
-            is_hopeless = len(silent) == len(self.servers) and all(setback.is_final for setback in silent.values())
+            remaining_s = deadline_s - self.now_s() - wait_s
+            is_hopeless = len(silent) == count and all(setback.is_final for setback in silent.values())
             if rounds.is_nobody_there and doubt is None and not self._await_start:
                 raise _none_reached(self.servers, silent)
-            if remaining_s <= 0 or is_hopeless or (not self._retry and attempts >= len(self.servers)):
+            if remaining_s <= 0 or is_hopeless or (not self._retry and attempts >= count):
                 raise doubt or told or _none_reached(self.servers, silent)
             if wait_s:
-                yield wait_s
+                yield Wait(wait_s)
+
+    # -- one attempt
+
+    def _whole(self, call: Call, host: Host, timeout_s: float) -> Plan[HttpAnswer | Setback]:
+        until_s = self.now_s() + timeout_s
+        heard = yield AskWhole(host, call.method, request_of(call, host, timeout_s, self._prover), timeout_s)
+        if isinstance(heard, HttpAnswer) and learns(call, heard, self._prover):
+            request = request_of(call, host, timeout_s, self._prover)
+            heard = yield AskWhole(host, call.method, request, until_s - self.now_s())
+        if isinstance(heard, UnopenedError | UnheardError):
+            return (yield from self._unreached(heard, call, host, until_s))
+        assert isinstance(heard, HttpAnswer)
+        return _judged(heard, host, is_read=call.is_read) or heard
+
+    def _head(self, call: Call, host: Host, timeout_s: float) -> Plan[AnswerBody | Setback]:
+        until_s = self.now_s() + timeout_s
+        begun = yield AskHead(host, call.method, request_of(call, host, timeout_s, self._prover), timeout_s)
+        if isinstance(begun, UnopenedError | UnheardError):
+            return (yield from self._unreached(begun, call, host, until_s))
+        assert begun is not None
+        assert not isinstance(begun, HttpAnswer | bytes | bool)
+        if begun.head.status == 200:
+            return begun
+        body = b""
+        try:
+            while len(body) <= PROBLEM_BYTES_MAX:
+                piece = yield TakePiece(begun, until_s - self.now_s())
+                if isinstance(piece, UnheardError):
+                    return (yield from self._unreached(piece, call, host, until_s))
+                assert isinstance(piece, bytes)
+                if not piece:
+                    break
+                body += piece
+        finally:
+            begun.end()
+        answer = msgspec.structs.replace(begun.head, body=body)
+        setback = _judged(answer, host, is_read=call.is_read)
+        return setback or Setback(error=not_found(answer), retriable=False)
+
+    def _unreached(
+        self, failure: UnopenedError | UnheardError, call: Call, host: Host, until_s: float
+    ) -> Plan[Setback]:
+        """No answer came: of a write that the server may have, nobody knows."""
+        if isinstance(failure, UnheardError) and failure.is_wordless:
+            failure = yield from self._looked_into(failure, host, until_s)
+        detail = f"{host.url} {failure}"
+        error: RaftkvError = DefiniteError(UNREACHABLE, detail)
+        if isinstance(failure, UnheardError) and not (failure.is_cut or call.is_read):
+            error = IndefiniteError(Code.OUTCOME_UNKNOWN, f"{detail}; the write may have been applied")
+        is_refused = isinstance(failure, UnopenedError) and failure.is_refused
+        return Setback(
+            error=error, retriable=True, is_final=failure.is_final, is_refused=is_refused, unreachable=str(failure)
+        )
+
+    def _looked_into(self, failure: UnheardError, host: Host, until_s: float) -> Plan[UnheardError]:
+        """Why a server that spoke no HTTP on a new connection never will; ``failure`` itself when it may."""
+        until_s = min(until_s, self.now_s() + CONNECT_TIMEOUT_S)
+        if host.is_tls:
+            return failure
+        if (yield GreetByTls(host, until_s - self.now_s())):
+            # Plain text is nothing to a TLS server; for the rest, who knows what stands in front of whom.
+            return UnheardError(_TLS, is_cut=True, is_final=True)
+        asked = host.form("GET").request(paths.LIVEZ)
+        heard = yield AskWhole(host, "GET", asked, until_s - self.now_s(), is_apart=True)
+        if isinstance(heard, UnheardError) and heard.is_wordless:
+            return UnheardError(_PEER, is_final=True)
+        return failure
 
 
-def unreached(error: ExchangeError, *, is_read: bool) -> Setback:
-    """No answer came: of a write that the server may have, nobody knows."""
-    kind: RaftkvError = DefiniteError(UNREACHABLE, str(error))
-    if isinstance(error, LostError) and not is_read:
-        kind = IndefiniteError(Code.OUTCOME_UNKNOWN, f"{error}; the write may have been applied")
-    return Setback(
-        error=kind, retriable=True, is_final=error.is_final, is_refused=error.is_refused, unreachable=error.reason
-    )
-
-
-def judged(answer: HttpAnswer, server: str, *, is_read: bool) -> Setback | None:
+def _judged(answer: HttpAnswer, host: Host, *, is_read: bool) -> Setback | None:
     """What an answer means; of one that is none of raftkv's, whose it was is named."""
     setback = judge(answer, is_read=is_read)
     if setback is None or setback.error.code != UNREACHABLE:
         return setback
     kind = IndefiniteError if isinstance(setback.error, IndefiniteError) else DefiniteError
-    error = kind(UNREACHABLE, f"{server} {setback.error.detail}", retry_after_s=setback.error.retry_after_s)
+    error = kind(UNREACHABLE, f"{host.url} {setback.error.detail}", retry_after_s=setback.error.retry_after_s)
     return msgspec.structs.replace(setback, error=error)
 
 

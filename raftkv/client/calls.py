@@ -1,18 +1,11 @@
-"""One call as an HTTP request, and what it means that no answer came. Pure: no socket, no clock.
-
-``NotSentError`` is definite: the server cannot have the whole request, and raftkv acts on whole requests only.
-Everything else that goes wrong is ``LostError``, in doubt: the server may have it.
-"""
+"""One call as an HTTP request. Pure: no socket, no clock."""
 
 from __future__ import annotations
 
-import ssl
-from typing import Final
-
 import msgspec
 
-from raftkv.client.http1 import AnswerError, CutError, HttpAnswer, RequestForm
-from raftkv.client.reach import Host, UnopenedError
+from raftkv.client.http1 import HttpAnswer, RequestForm
+from raftkv.client.reach import Host
 from raftkv.core.errors import UsageError
 from raftkv.core.proof import Prover
 
@@ -31,31 +24,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     is_read: bool
     repeatable: bool
     needs_proof: bool = False
-
-
-class ExchangeError(Exception):
-    """No answer of ``server``; ``is_final``: to try again without a change of address or trust makes no sense.
-
-    ``is_refused``: nothing listens there.
-    """
-
-    def __init__(self, server: str, reason: str, *, is_final: bool = False, is_refused: bool = False) -> None:
-        super().__init__(f"{server} {reason}")
-        self.reason = reason
-        self.is_final = is_final
-        self.is_refused = is_refused
-
-
-class NotSentError(ExchangeError):
-    """The server does not have the request."""
-
-
-class LostError(ExchangeError):
-    """The server may have the request, and its answer did not arrive."""
-
-
-LOST: Final = "closed the connection before it had answered"
-_MUTUAL: Final = "asks for a certificate of ours, as the port does that nodes use among themselves (peer)"
 
 
 def request_of(call: Call, host: Host, timeout_s: float, prover: Prover | None) -> bytes:
@@ -80,22 +48,3 @@ def learns(call: Call, answer: HttpAnswer, prover: Prover | None) -> bool:
     if prover is None or not call.needs_proof or answer.status != 401:
         return False
     return prover.learn(answer.header("www-authenticate"))
-
-
-def unconnected(error: UnopenedError, server: str) -> NotSentError:
-    """No connection came about."""
-    return NotSentError(server, str(error), is_final=error.is_final, is_refused=error.is_refused)
-
-
-def unanswered(error: OSError | AnswerError, server: str, *, is_cut: bool) -> ExchangeError:
-    """Whether ``server`` may have the request whose answer came to ``error``; ``is_cut``: it was not sent whole."""
-    if isinstance(error, TimeoutError):
-        return LostError(server, "did not answer in time")
-    if is_cut:
-        return NotSentError(server, "closed the connection before it had the whole request")
-    if "CERTIFICATE_REQUIRED" in str(getattr(error, "reason", "")):
-        return NotSentError(server, _MUTUAL, is_final=True)
-    if isinstance(error, ConnectionError | CutError | ssl.SSLEOFError):
-        return LostError(server, LOST)
-    shown = error if isinstance(error, AnswerError) else f"{type(error).__name__}: {error}"
-    return LostError(server, f"answers what is not readable ({shown})")

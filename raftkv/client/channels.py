@@ -21,17 +21,16 @@ import weakref
 from collections.abc import Iterator
 from typing import Final
 
-from raftkv.api import paths
-from raftkv.client.events import EventReader, LineReader, ServerSentEvent
 from raftkv.client.http1 import AnswerError, AnswerReader, Headers, HttpAnswer
 from raftkv.client.reach import (
     CONNECT_TIMEOUT_S,
+    GREET_TIMEOUT_S,
     IDLE_S,
     Host,
-    UnheardError,
     UnopenedError,
-    is_close_without_a_word,
+    silent,
     trusting,
+    trusting_anyone,
     unheard,
     unopened,
 )
@@ -45,68 +44,50 @@ RECEIVE_BYTES_MAX: Final = 1 << 20
 
 
 class Channel:
-    """One connection to ``host``; see the module."""
+    """One connection; see the module."""
 
-    def __init__(self, host: Host, connection: socket.socket) -> None:
-        self.host = host
+    def __init__(self, connection: socket.socket) -> None:
         self.is_fresh = True
         self.is_over = False
         self.idle_since_s = 0.0
         self._socket = connection
-        self._reader: AnswerReader | None = None
 
-    def send(self, request: bytes, deadline_s: float) -> None:
-        """Send all of it; raises ``OSError`` when the server cannot have got the last byte."""
-        self._socket.settimeout(_remaining_s(deadline_s))
-        self._socket.sendall(request)
+    def ask(self, request: bytes, reader: AnswerReader, deadline_s: float, *, is_begun: bool = False) -> HttpAnswer:
+        """Send ``request`` and hear the answer, or, ``is_begun``, its head; raises ``UnheardError``."""
+        is_cut = False
+        try:
+            self._socket.settimeout(_remaining_s(deadline_s))
+            self._socket.sendall(request)
+        except TimeoutError as error:
+            raise unheard(error, is_cut=True) from None
+        except OSError:
+            is_cut = self.is_over = True  # it may have said why before it closed
+        try:
+            while not (reader.is_over or (is_begun and reader.status)):
+                self._receive(reader, deadline_s)
+            return (reader.head if is_begun else None) or reader.answer()  # which raises what kept it away
+        except (OSError, AnswerError) as error:
+            raise unheard(error, is_cut=is_cut, is_fresh=self.is_fresh) from None
+        finally:
+            self.is_fresh = False
+            self.is_over = self.is_over or not (is_begun or reader.is_reusable)
 
-    def hear(self, method: str, deadline_s: float) -> HttpAnswer:
-        """Read one whole answer; raises ``OSError`` or ``AnswerError``."""
-        reader = AnswerReader(method)
-        while not reader.is_over:
-            self._receive(reader, deadline_s)
-        answer = reader.answer()
-        self._heard(reader)
-        return answer
-
-    def begin(self, method: str, deadline_s: float) -> HttpAnswer:
-        """Read the head of an answer, whose body ``piece`` then gives; raises as ``hear``."""
-        reader = self._reader = AnswerReader(method, None)
-        while not (reader.status or reader.is_over):
-            self._receive(reader, deadline_s)
-        return reader.head or reader.answer()  # which raises what kept it away
-
-    def piece(self, deadline_s: float) -> bytes:
-        """The next piece of the body, empty at its end; no more is read than that. Raises as ``hear``."""
-        reader = self._reader
-        assert reader is not None
-        while not (reader.has_piece or reader.is_over):
-            self._receive(reader, deadline_s)
-        piece = reader.take()
-        if not piece:
-            self._heard(reader)
-        return piece
-
-    def rest(self, bytes_max: int, deadline_s: float) -> bytes:
-        """The pieces that are left, or as many as are more than ``bytes_max``; raises as ``hear``."""
-        found = b""
-        while len(found) <= bytes_max and (piece := self.piece(deadline_s)):
-            found += piece
-        return found
-
-    def end(self) -> None:
-        """Nothing more of the answer is wanted; unless all of it was there, the connection is not used again."""
-        self.is_over = self.is_over or self._reader is not None
+    def piece(self, reader: AnswerReader, timeout_s: float) -> bytes:
+        """The next piece of the body, empty at its end; no more is read than that. Raises ``UnheardError``."""
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            while not (reader.has_piece or reader.is_over):
+                self._receive(reader, deadline_s)
+            return reader.take()
+        except TimeoutError:
+            raise silent(timeout_s) from None
+        except (OSError, AnswerError) as error:
+            raise unheard(error) from None
 
     def _receive(self, reader: AnswerReader, deadline_s: float) -> None:
         """However slowly bytes drip in, until the deadline."""
         self._socket.settimeout(_remaining_s(deadline_s))
         reader.feed(self._socket.recv(min(RECEIVE_BYTES_MAX, max(RECEIVE_BYTES, reader.wanted_bytes))))
-
-    def _heard(self, reader: AnswerReader) -> None:
-        self.is_fresh = False
-        self.is_over = self.is_over or not reader.is_reusable
-        self._reader = None
 
     @property
     def is_usable(self) -> bool:
@@ -132,17 +113,17 @@ class Channels:
     def _begin(self) -> None:
         self._changed = threading.Condition()
         self._idle: dict[Host, list[Channel]] = {}
-        self._lent: set[Channel] = set()
+        self._lent_now: set[Channel] = set()
         self._places: dict[Host, int] = {}
 
     @contextlib.contextmanager
-    def lend(self, host: Host, deadline_s: float) -> Iterator[Channel]:
+    def _lent(self, host: Host, deadline_s: float) -> Iterator[Channel]:
         """A channel to ``host`` for one exchange; raises ``UnopenedError``."""
         process = self._changed
         self._take_place(host, deadline_s)
         channel = None
         try:
-            channel = self._idle_channel(host) or self._opened(host, deadline_s)
+            channel = self._idle_channel(host) or self._new_channel(host, deadline_s)
             yield channel
         except BaseException:
             if channel is not None:
@@ -152,34 +133,40 @@ class Channels:
             if process is self._changed:  # else this is a child's copy of its parent's call
                 self._give_back(host, channel)
 
+    def ask(self, host: Host, method: str, request: bytes, timeout_s: float, *, is_apart: bool = False) -> HttpAnswer:
+        """Send ``request`` once and wait for the whole answer; raises ``UnopenedError`` or ``UnheardError``.
+
+        ``is_apart``: on a new connection that serves for nothing else.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        with (
+            contextlib.closing(self._opened(host, deadline_s)) if is_apart else self._lent(host, deadline_s) as channel
+        ):
+            return channel.ask(request, AnswerReader(method), deadline_s)
+
+    def begin(self, host: Host, method: str, request: bytes, timeout_s: float) -> ChannelBody:
+        """Send ``request`` once and wait for the head of the answer; raises as ``ask``."""
+        reader, deadline_s = AnswerReader(method, None), time.monotonic() + timeout_s
+        with contextlib.ExitStack() as stack:
+            channel = stack.enter_context(self._lent(host, deadline_s))
+            head = channel.ask(request, reader, deadline_s, is_begun=True)
+            return ChannelBody(channel, reader, head, stack.pop_all())
+
     def exchange(
         self, host: Host, method: str, target: str, *, headers: Headers = (), body: bytes = b"", timeout_s: float
     ) -> HttpAnswer:
-        """Send one request, ``Host`` and its length added, and wait for the whole answer; never sends it twice.
-
-        Raises ``UnopenedError`` or ``UnheardError``, and ``UsageError`` when it is no request.
-        """
-        request, deadline_s = host.form(method, headers).request(target, body), time.monotonic() + timeout_s
-        try:
-            with self.lend(host, deadline_s) as channel:
-                channel.send(request, deadline_s)
-                return channel.hear(method, deadline_s)
-        except (OSError, AnswerError) as error:
-            raise unheard(error) from None
+        """As ``ask``, ``Host`` and the length added; raises as well ``UsageError`` when it is no request."""
+        return self.ask(host, method, host.form(method, headers).request(target, body), timeout_s)
 
     def close(self) -> None:
         """Close what nobody uses now; what is lent is closed when it comes back."""
         with self._changed:
             idle, self._idle = self._idle, {}
-            for channel in self._lent:
+            for channel in self._lent_now:
                 channel.is_over = True
         for channels in idle.values():
             for channel in channels:
                 channel.close()
-
-    def open(self, host: Host, deadline_s: float) -> Channel:
-        """A connection of its own, for the caller to close; raises ``UnopenedError``."""
-        return Channel(host, self._connected(host, deadline_s))
 
     def _take_place(self, host: Host, deadline_s: float) -> None:
         with self._changed:
@@ -196,30 +183,37 @@ class Channels:
                 idle = self._idle.get(host)
                 channel = idle.pop() if idle else None
                 if channel is not None:
-                    self._lent.add(channel)
+                    self._lent_now.add(channel)
             if channel is None or channel.is_usable:
                 return channel
             with self._changed:
-                self._lent.discard(channel)
+                self._lent_now.discard(channel)
             channel.close()
 
-    def _opened(self, host: Host, deadline_s: float) -> Channel:
-        channel = self.open(host, deadline_s)
+    def _new_channel(self, host: Host, deadline_s: float) -> Channel:
+        channel = self._opened(host, deadline_s)
         with self._changed:
-            self._lent.add(channel)
+            self._lent_now.add(channel)
         return channel
 
     def _give_back(self, host: Host, channel: Channel | None) -> None:
         with self._changed:
             self._places[host] -= 1
             if channel is not None:
-                self._lent.discard(channel)
+                self._lent_now.discard(channel)
                 channel.idle_since_s = time.monotonic()
                 if not channel.is_over:
                     self._idle.setdefault(host, []).append(channel)
             self._changed.notify()
         if channel is not None and channel.is_over:
             channel.close()
+
+    def _opened(self, host: Host, deadline_s: float) -> Channel:
+        """A connection of its own; raises ``UnopenedError``."""
+        try:
+            return Channel(self._connected(host, deadline_s))
+        except TimeoutError:
+            raise UnopenedError("was not connected to in time") from None
 
     def _connected(self, host: Host, deadline_s: float) -> socket.socket:
         timeout_s = min(CONNECT_TIMEOUT_S, _remaining_s(deadline_s))
@@ -234,8 +228,8 @@ class Channels:
     def _secured(self, host: Host, connection: socket.socket, deadline_s: float) -> socket.socket:
         if self._tls is None:
             self._tls = trusting(None)
-        connection.settimeout(_remaining_s(deadline_s))
         try:
+            connection.settimeout(_remaining_s(deadline_s))
             return self._tls.wrap_socket(connection, server_hostname=host.name)
         except OSError as error:
             connection.close()
@@ -243,7 +237,7 @@ class Channels:
 
     def _after_fork(self) -> None:
         """In the child: everything is the parent's."""
-        lent, idle = self._lent, self._idle
+        lent, idle = self._lent_now, self._idle
         self._begin()
         for channel in (*lent, *[one for channels in idle.values() for one in channels]):
             channel.close()
@@ -269,33 +263,25 @@ def _remaining_s(deadline_s: float) -> float:
     return remaining_s
 
 
-class AnswerStream:
-    """An answer whose body is taken as it comes: iterate over it once, in any one of the three ways."""
+class ChannelBody:
+    """See ``AnswerBody``."""
 
-    def __init__(self, channel: Channel, head: HttpAnswer, silence_s: float) -> None:
+    def __init__(
+        self, channel: Channel, reader: AnswerReader, head: HttpAnswer, lent: contextlib.ExitStack[bool | None]
+    ) -> None:
         self.head = head
         self._channel = channel
-        self._silence_s = silence_s
+        self._reader = reader
+        self._lent = lent
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Pieces, until the end; raises ``UnheardError`` when it breaks off or nothing comes for too long."""
-        try:
-            while piece := self._channel.piece(time.monotonic() + self._silence_s):
-                yield piece
-        except TimeoutError:
-            raise UnheardError(f"said nothing for {self._silence_s:g} s", is_silence=True) from None
-        except (OSError, AnswerError) as error:
-            raise unheard(error) from error
+    def piece(self, timeout_s: float) -> bytes:
+        """See ``TakePiece``; raises ``UnheardError``."""
+        return self._channel.piece(self._reader, timeout_s)
 
-    def lines(self) -> Iterator[bytes]:
-        """Lines, without their ends; raises as well ``UnheardError`` for one that is too long."""
-        feed = LineReader().feed
-        return (line for piece in self for line in feed(piece))
-
-    def events(self) -> Iterator[ServerSentEvent]:
-        """Server-Sent Events; raises as ``lines``."""
-        feed = EventReader().feed
-        return (event for piece in self for event in feed(piece))
+    def end(self) -> None:
+        """See ``AnswerBody``; unless all of it was taken, the connection is not used again."""
+        self._channel.is_over = self._channel.is_over or self._reader.has_piece or not self._reader.is_reusable
+        self._lent.close()
 
 
 def _is_readable(connection: socket.socket) -> bool:
@@ -306,44 +292,14 @@ def _is_readable(connection: socket.socket) -> bool:
     return bool(select.select([connection], [], [], 0)[0])
 
 
-def what_else(channels: Channels, host: Host, deadline_s: float) -> str | None:
-    """Why a server that spoke no HTTP on a new connection never will; ``None`` when it may.
-
-    Asked when a first request was met by a close without a word: whoever does that to the next connection too, or
-    takes a TLS handshake, is no server of ours at an http:// address, while one that was just killed refuses.
-    """
-    if host.is_tls:
-        return None
-    limit_s = min(deadline_s, time.monotonic() + CONNECT_TIMEOUT_S)
-    try:
-        if _takes_tls(host, limit_s):
-            return "speaks TLS: https:// instead of http://?"
-        channel = channels.open(host, limit_s)
-    except (UnopenedError, TimeoutError):
-        return None
-    try:
-        channel.send(host.form("GET").request(paths.LIVEZ), limit_s)
-        channel.hear("GET", limit_s)
-    except TimeoutError:
-        return None
-    except (OSError, AnswerError) as error:
-        if is_close_without_a_word(error):
-            return "closes every connection without a word, as the port does that nodes use among themselves (peer)"
-    finally:
-        channel.close()
-    return None
-
-
-def _takes_tls(host: Host, deadline_s: float) -> bool:
-    """Nothing is trusted and nothing sent but the greeting."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+def is_greeted_by_tls(host: Host, timeout_s: float) -> bool:
+    """See ``GreetByTls``."""
+    deadline_s = time.monotonic() + timeout_s
     with (
         contextlib.suppress(OSError, UnicodeError),
         socket.create_connection((host.name, host.port), _remaining_s(deadline_s)) as connection,
     ):
-        connection.settimeout(min(0.5, _remaining_s(deadline_s)))
-        context.wrap_socket(connection, server_hostname=host.name).close()
+        connection.settimeout(min(GREET_TIMEOUT_S, _remaining_s(deadline_s)))
+        trusting_anyone().wrap_socket(connection, server_hostname=host.name).close()
         return True
     return False

@@ -39,7 +39,7 @@ class LineReader:
         self._part.append(rest)
         self._held_bytes += len(rest)
         if self._held_bytes > EVENT_BYTES_MAX:
-            raise UnheardError(f"unreadable answer: a line of more than {EVENT_BYTES_MAX} bytes")
+            raise UnheardError(f"answers what is not readable (a line of more than {EVENT_BYTES_MAX} bytes)")
         return [line.removesuffix(b"\r") for line in lines]
 
 
@@ -73,7 +73,7 @@ class EventReader:
             self._data.append(value)
             self._held_bytes += len(line)
             if self._held_bytes > EVENT_BYTES_MAX:
-                raise UnheardError(f"unreadable answer: an event of more than {EVENT_BYTES_MAX} bytes")
+                raise UnheardError(f"answers what is not readable (an event of more than {EVENT_BYTES_MAX} bytes)")
         elif name == b"event":
             self._event = value.decode(errors="replace")
         elif name == b"id" and b"\0" not in value:

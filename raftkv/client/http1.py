@@ -106,11 +106,14 @@ class UnreadableError(AnswerError):
     """What came is no HTTP answer, or a larger one than is taken."""
 
 
+CLOSED: Final = "closed the connection before it had answered"
+
+
 class CutError(AnswerError):
     """The stream ended before the answer did; ``is_silent``: not even a byte of it had come."""
 
     def __init__(self, *, is_silent: bool) -> None:
-        super().__init__("ended before a word of the answer" if is_silent else "ended in the middle of the answer")
+        super().__init__(CLOSED if is_silent else "closed the connection in the middle of its answer")
         self.is_silent = is_silent
 
 

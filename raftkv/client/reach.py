@@ -6,16 +6,21 @@ What is known of a request decides what may be sent again: ``UnopenedError`` is 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from raftkv.client.http1 import AnswerError, CutError, Headers, RequestForm, UnreadableError
+from raftkv.client.http1 import CLOSED, AnswerError, CutError, Headers, RequestForm
+from raftkv.client.servers import TRUST_ENVIRONMENT
 from raftkv.core.errors import UsageError
 
 CONNECT_TIMEOUT_S: Final = 1.0
 """A machine that does not take a connection within a second is as good as down, and the next server is asked."""
+
+GREET_TIMEOUT_S: Final = 0.5
+"""Who speaks TLS answers a greeting at once."""
 
 IDLE_S: Final = 30.0
 """Well below what servers keep an idle connection open for."""
@@ -64,25 +69,55 @@ class UnopenedError(Exception):
 
 
 class UnheardError(Exception):
-    """The request was sent, wholly or in part, and no whole answer came; ``is_silence``: it was waited for too long."""
+    """The request was sent, wholly or in part, and no whole answer came; the reason goes on after the server's name.
 
-    def __init__(self, reason: str, *, is_silence: bool = False) -> None:
+    ``is_silence``: it was waited for too long. ``is_cut``: the server cannot have the whole request, and raftkv acts on
+    whole requests only. ``is_final``: to try again without a change makes no sense. ``is_wordless``: a server that has
+    never said anything on this connection took the request and closed.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        is_silence: bool = False,
+        is_cut: bool = False,
+        is_final: bool = False,
+        is_wordless: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.is_silence = is_silence
+        self.is_cut = is_cut
+        self.is_final = is_final
+        self.is_wordless = is_wordless
 
 
-def unheard(error: OSError | AnswerError) -> UnheardError:
-    """What it means to who sent a request that the connection, or the answer, came to ``error``."""
+_MUTUAL: Final = "asks for a certificate of ours, as the port does that nodes use among themselves (peer)"
+
+
+def unheard(error: OSError | AnswerError, *, is_cut: bool = False, is_fresh: bool = False) -> UnheardError:
+    """What it means to who sent a request that the connection, or the answer, came to ``error``.
+
+    ``is_cut``: it was not sent whole. ``is_fresh``: it was the first on its connection.
+    """
     if isinstance(error, TimeoutError):
-        return UnheardError("no answer in time", is_silence=True)
-    if isinstance(error, UnreadableError):
-        return UnheardError(f"unreadable answer: {error}")
-    return UnheardError(f"connection lost: {error}" if isinstance(error, OSError) else str(error))
+        reason = "did not take the whole request in time" if is_cut else "did not answer in time"
+        return UnheardError(reason, is_silence=True, is_cut=is_cut)
+    if is_cut:
+        return UnheardError("closed the connection before it had the whole request", is_cut=True)
+    if "CERTIFICATE_REQUIRED" in str(getattr(error, "reason", "")):
+        return UnheardError(_MUTUAL, is_cut=True, is_final=True)
+    if isinstance(error, CutError):
+        return UnheardError(str(error), is_wordless=is_fresh and error.is_silent)
+    if isinstance(error, ConnectionError | ssl.SSLEOFError):
+        return UnheardError(CLOSED, is_wordless=is_fresh and isinstance(error, ConnectionError))
+    shown = error if isinstance(error, AnswerError) else f"{type(error).__name__}: {error}"
+    return UnheardError(f"answers what is not readable ({shown})")
 
 
-def is_close_without_a_word(error: OSError | AnswerError) -> bool:
-    """Was the connection closed, or reset, before any answer?"""
-    return error.is_silent if isinstance(error, CutError) else isinstance(error, ConnectionError)
+def silent(timeout_s: float) -> UnheardError:
+    """Nothing came of a body for ``timeout_s``."""
+    return UnheardError(f"said nothing for {timeout_s:g} s", is_silence=True)
 
 
 def unopened(error: OSError | UnicodeError, host: Host, *, in_handshake: bool) -> UnopenedError:
@@ -141,3 +176,17 @@ def trusting(tls_ca: str | None) -> ssl.SSLContext:
     except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{tls_ca}: not a file of certificates to trust: {reason}") from None
+
+
+def trusting_as_told(tls_ca: str | None) -> ssl.SSLContext | None:
+    """Who is trusted by the argument, else by ``RAFTKV_CACERT``; ``None``: whom the system trusts, to be seen later."""
+    named = tls_ca or os.environ.get(TRUST_ENVIRONMENT) or None
+    return None if named is None else trusting(named)
+
+
+def trusting_anyone() -> ssl.SSLContext:
+    """For who only wants to see whether TLS is spoken."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -152,23 +152,20 @@ class _Passage:
 
     async def _read(self, request: HttpRequest, limit_s: float) -> AsyncGenerator[bytes]:
         """Nothing when the head is there, then the pieces; who closes it gives the connection back."""
-        channels = self._cluster.channels(self._node.http, for_streams=True)
-        async with channels.stream(
-            request.method,
-            _target(request),
-            headers=_request_headers(request),
-            body=request.body,
-            timeout_s=limit_s,
-            silence_s=SILENCE_S,
-        ) as answer:
+        address, method = self._node.http, request.method
+        channels = self._cluster.channels(address, for_streams=True)
+        sent = channels.host.form(method, _request_headers(request)).request(_target(request), request.body)
+        answer = await channels.begin(method, sent, limit_s)
+        try:
             self.head = answer.head
             yield b""
-            try:
-                async for piece in answer:
-                    yield piece
-            except UnheardError as error:
-                self._cluster.failed(self._node)
-                raise StreamCutError(str(error)) from None
+            while piece := await answer.piece(SILENCE_S):
+                yield piece
+        except UnheardError as error:
+            self._cluster.failed(self._node)
+            raise StreamCutError(f"the node {error}") from None
+        finally:
+            answer.end()
 
 
 def _target(request: HttpRequest) -> str:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from raftkv import Client
+from tests.unit.awaited import Awaited
 from tests.unit.fake_server import FakeServer
 
 
@@ -16,3 +18,20 @@ def serve():
     yield start
     for server in servers:
         server.__exit__()
+
+
+@pytest.fixture(params=[Client, Awaited], ids=["blocking", "asyncio"])
+def client(request):
+    """Makes clients of ``servers``, fake ones or addresses: both kinds, which differ in nothing but who waits."""
+    made = []
+
+    def make(*servers, **options):
+        addresses = [getattr(server, "url", server) for server in servers]
+        made.append(request.param(addresses, **{"timeout_s": 2.0, **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+        if isinstance(one, Awaited):
+            one.stop()

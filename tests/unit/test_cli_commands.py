@@ -183,7 +183,8 @@ def test_a_followed_status_is_a_line_whenever_it_changes_until_the_node_goes_awa
     answer = Dripping([pieces[0], b"\n", *pieces[1:], CUT], headers=lines)
     status, out, err, server = run("status", "--follow", answers=[answer])
 
-    assert (status, err) == (3, "raftkv: the stream broke off: ended in the middle of the answer\n")
+    why = "the stream broke off: its server closed the connection in the middle of its answer"
+    assert (status, err) == (3, f"raftkv: {why}\n")
     assert out.decode().splitlines() == [
         "n1  leader  term 3  leader n1  revision 9  peers 0/1  ready",
         "no status: the replica is away",

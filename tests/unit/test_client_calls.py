@@ -7,7 +7,7 @@ import time
 import pytest
 
 import raftkv
-from raftkv import Client, DefiniteError, IndefiniteError, PreconditionFailed
+from raftkv import DefiniteError, IndefiniteError, PreconditionFailed
 from tests.unit.fake_server import CUT, HANG, Dripping, Told, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
@@ -16,11 +16,7 @@ UNKNOWN = problem(504, "outcome_unknown", "unknown")
 MISSING = problem(404, "not_found", "no", {"Raftkv-Node": "n1"})
 
 
-def client(*servers, **options):
-    return Client([getattr(server, "url", server) for server in servers], **{"timeout_s": 2.0, **options})
-
-
-def test_importing_a_layer_does_not_import_the_client():
+def test_importing_a_layer_does_not_import_the_client(client):
     code = "import sys, raftkv.core.requests; sys.exit('requests' in sys.modules or 'raftkv.client' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -32,7 +28,7 @@ def test_the_package_exports_what_it_names():
         _ = raftkv.nothing
 
 
-def test_values_are_bytes_and_text_is_utf_8(serve):
+def test_values_are_bytes_and_text_is_utf_8(client, serve):
     server = serve(STORED)
     with client(server) as store:
         assert store.set("k", "ä") == 7
@@ -49,19 +45,19 @@ def test_values_are_bytes_and_text_is_utf_8(serve):
     ("key", "path"),
     [("a/b", "/kv/a%2Fb"), ("..", "/kv/.."), (".", "/kv/."), ("ä ?#%", "/kv/%C3%A4%20%3F%23%25"), (b"k", "/kv/k")],
 )
-def test_any_key_reaches_the_server_as_it_is(serve, key, path):
+def test_any_key_reaches_the_server_as_it_is(client, serve, key, path):
     server = serve(Told(200, b"v"))
 
     assert client(server).get(key) == b"v"
     assert server.asked[0].target.partition("?")[0] == path
 
 
-def test_an_empty_key_is_refused_before_it_would_mean_another_path(serve):
+def test_an_empty_key_is_refused_before_it_would_mean_another_path(client, serve):
     with pytest.raises(ValueError, match="empty"):
         client(serve(STORED)).set("", b"")
 
 
-def test_a_missing_key_is_a_default_or_a_key_error(serve):
+def test_a_missing_key_is_a_default_or_a_key_error(client, serve):
     store = client(serve(MISSING))
 
     assert store.get("k") is None
@@ -75,7 +71,7 @@ def test_a_missing_key_is_a_default_or_a_key_error(serve):
         del store["k"]
 
 
-def test_mapping_style(serve):
+def test_mapping_style(client, serve):
     server = serve(STORED, Told(200, b"v"), Told(200, b""), json({"deleted": 1, "revision": 8}))
     store = client(server)
     store["k"] = b"v"
@@ -88,7 +84,7 @@ def test_mapping_style(serve):
         len(store)
 
 
-def test_a_record_tells_what_it_is(serve):
+def test_a_record_tells_what_it_is(client, serve):
     headers = {"Raftkv-Node": "n2", "Raftkv-Consistency": "local", "Raftkv-Staleness-Ms": "12"}
     shown = {"key": "k", "value": {"base64": "AP8="}, "version": 2, "revision": 9, "create_revision": 4}
     record = client(serve(json(shown, headers=headers))).get_record("k", consistency="local")
@@ -98,7 +94,7 @@ def test_a_record_tells_what_it_is(serve):
     assert (record.node, record.consistency, record.staleness_ms) == ("n2", "local", 12)
 
 
-def test_a_record_tells_how_long_it_has_left(serve):
+def test_a_record_tells_how_long_it_has_left(client, serve):
     shown = {"key": "k", "value": "v", "version": 1, "revision": 1, "create_revision": 1}
     page = {"items": [{**shown, "ttl_left": 9.5}, shown], "next": None, "revision": 1}
     store = client(serve(json({**shown, "ttl_left": 59.25}), json(page)))
@@ -107,7 +103,7 @@ def test_a_record_tells_how_long_it_has_left(serve):
     assert [record.ttl_left for record in store.list()] == [9.5, None]
 
 
-def test_a_listing_goes_from_page_to_page(serve):
+def test_a_listing_goes_from_page_to_page(client, serve):
     def item(key):
         return {"key": key, "value": key, "version": 1, "revision": 1, "create_revision": 1}
 
@@ -124,7 +120,7 @@ def test_a_listing_goes_from_page_to_page(serve):
     assert store.page().next == "c"
 
 
-def test_preconditions_time_to_live_and_acknowledgements_travel(serve):
+def test_preconditions_time_to_live_and_acknowledgements_travel(client, serve):
     server = serve(STORED)
     store = client(server)
     store.set("k", b"", if_revision=7, ttl=1.5, acks="all")
@@ -137,7 +133,7 @@ def test_preconditions_time_to_live_and_acknowledgements_travel(serve):
         store.set("k", b"", if_absent=True, if_revision=1)
 
 
-def test_a_failed_precondition_says_where_the_key_stands_and_is_not_retried(serve):
+def test_a_failed_precondition_says_where_the_key_stands_and_is_not_retried(client, serve):
     server = serve(problem(412, "precondition_failed", "no", revision=9))
 
     with pytest.raises(PreconditionFailed) as failed:
@@ -146,7 +142,7 @@ def test_a_failed_precondition_says_where_the_key_stands_and_is_not_retried(serv
     assert len(server.asked) == 1
 
 
-def test_a_batch_carries_bytes_both_ways(serve):
+def test_a_batch_carries_bytes_both_ways(client, serve):
     answer = {
         "results": [{"op": "put", "status": 201}, {"op": "get", "status": 200, "value": {"base64": "AP8="}}],
         "revision": 3,
@@ -158,7 +154,7 @@ def test_a_batch_carries_bytes_both_ways(serve):
     assert results[1]["value"] == b"\x00\xff"
 
 
-def test_the_next_server_is_asked_when_one_is_down_and_is_stayed_with(serve):
+def test_the_next_server_is_asked_when_one_is_down_and_is_stayed_with(client, serve):
     server = serve(Told(200, b"v"))
     store = client(unused_url(), server)
 
@@ -168,14 +164,14 @@ def test_the_next_server_is_asked_when_one_is_down_and_is_stayed_with(serve):
 
 
 @pytest.mark.parametrize("failure", [NO_LEADER, UNKNOWN, CUT])
-def test_a_write_is_retried_with_the_same_idempotency_key(serve, failure):
+def test_a_write_is_retried_with_the_same_idempotency_key(client, serve, failure):
     first, second = serve(failure), serve(STORED)
 
     assert client(first, second).set("k", b"v") == 7
     assert first.asked[0].headers["idempotency-key"] == second.asked[0].headers["idempotency-key"]
 
 
-def test_two_writes_have_two_idempotency_keys(serve):
+def test_two_writes_have_two_idempotency_keys(client, serve):
     server = serve(STORED)
     store = client(server)
     store.set("k", b"v")
@@ -185,7 +181,7 @@ def test_two_writes_have_two_idempotency_keys(serve):
 
 
 @pytest.mark.parametrize("failure", [UNKNOWN, CUT, problem(500, "internal_error", "unknown")])
-def test_without_idempotency_a_write_in_doubt_is_never_sent_twice(serve, failure):
+def test_without_idempotency_a_write_in_doubt_is_never_sent_twice(client, serve, failure):
     first, second = serve(failure), serve(STORED)
 
     with pytest.raises(IndefiniteError):
@@ -194,21 +190,21 @@ def test_without_idempotency_a_write_in_doubt_is_never_sent_twice(serve, failure
     assert "idempotency-key" not in first.asked[0].headers
 
 
-def test_without_idempotency_a_definite_failure_is_still_retried(serve):
+def test_without_idempotency_a_definite_failure_is_still_retried(client, serve):
     assert client(unused_url(), serve(NO_LEADER), serve(STORED), idempotent=False).set("k", b"v") == 7
 
 
-def test_doubt_outlives_a_definite_failure_of_a_later_attempt(serve):
+def test_doubt_outlives_a_definite_failure_of_a_later_attempt(client, serve):
     with pytest.raises(IndefiniteError):
         client(serve(UNKNOWN), serve(NO_LEADER), timeout_s=0.3).set("k", b"v")
 
 
-def test_a_verdict_of_the_cluster_ends_the_doubt(serve):
+def test_a_verdict_of_the_cluster_ends_the_doubt(client, serve):
     with pytest.raises(PreconditionFailed):
         client(serve(CUT), serve(problem(412, "precondition_failed", "no", revision=9))).set("k", b"", if_revision=1)
 
 
-def test_a_call_ends_by_its_deadline_and_says_what_it_knows(serve):
+def test_a_call_ends_by_its_deadline_and_says_what_it_knows(client, serve):
     for failing, kind in (
         (serve(NO_LEADER), DefiniteError),
         (serve(HANG), IndefiniteError),
@@ -221,16 +217,16 @@ def test_a_call_ends_by_its_deadline_and_says_what_it_knows(serve):
         assert time.monotonic() - begun_s < 10  # an end, not a hang: a busy machine may take its time
 
 
-def test_a_read_that_nobody_answers_is_definite(serve):
+def test_a_read_that_nobody_answers_is_definite(client, serve):
     with pytest.raises(DefiniteError, match="in time"):
         client(serve(HANG), timeout_s=0.3).get("k")
 
 
-def test_one_hanging_server_does_not_take_the_time_of_the_others(serve):
+def test_one_hanging_server_does_not_take_the_time_of_the_others(client, serve):
     assert client(serve(HANG), serve(Told(200, b"v")), timeout_s=4.0).get("k") == b"v"
 
 
-def test_a_hint_beyond_the_deadline_ends_the_call_at_once(serve):
+def test_a_hint_beyond_the_deadline_ends_the_call_at_once(client, serve):
     server = serve(problem(503, "disk_full", "no", {"Retry-After": "10"}))
     begun_s = time.monotonic()
 
@@ -240,7 +236,7 @@ def test_a_hint_beyond_the_deadline_ends_the_call_at_once(serve):
     assert len(server.asked) == 1
 
 
-def test_retry_after_is_waited_for(serve):
+def test_retry_after_is_waited_for(client, serve):
     server = serve(problem(429, "overloaded", "no", {"Retry-After": "1"}), STORED)
     begun_s = time.monotonic()
     client(server).set("k", b"v")
@@ -248,7 +244,7 @@ def test_retry_after_is_waited_for(serve):
     assert time.monotonic() - begun_s >= 1.0
 
 
-def test_a_mistake_is_not_retried(serve):
+def test_a_mistake_is_not_retried(client, serve):
     server = serve(problem(413, "value_too_large", "no"))
 
     with pytest.raises(DefiniteError) as failed:
@@ -257,7 +253,7 @@ def test_a_mistake_is_not_retried(serve):
     assert len(server.asked) == 1
 
 
-def test_retries_can_be_switched_off(serve):
+def test_retries_can_be_switched_off(client, serve):
     server = serve(NO_LEADER)
 
     with pytest.raises(DefiniteError):
@@ -265,7 +261,7 @@ def test_retries_can_be_switched_off(serve):
     assert len(server.asked) == 1
 
 
-def test_an_answer_that_is_not_raftkv_is_told_apart(serve):
+def test_an_answer_that_is_not_raftkv_is_told_apart(client, serve):
     for answer in (Told(200, b"<html>"), json({"items": 1}), json([])):
         with pytest.raises(DefiniteError) as failed:
             client(serve(answer)).page()
@@ -281,21 +277,21 @@ def test_an_answer_that_is_not_raftkv_is_told_apart(serve):
         lambda store: store.repair(),
     ],
 )
-def test_a_write_that_is_answered_in_other_words_may_have_been_applied(serve, write):
+def test_a_write_that_is_answered_in_other_words_may_have_been_applied(client, serve, write):
     for answer in (Told(200, b"<html>"), Told(200, b'{"deleted":'), json([])):
         with pytest.raises(IndefiniteError, match="may have been applied") as failed:
             write(client(serve(answer)))
         assert failed.value.code == "bad_answer"
 
 
-def test_a_status_that_is_no_stream_is_told_at_once(serve):
+def test_a_status_that_is_no_stream_is_told_at_once(client, serve):
     for answer in (json({"node": "n1"}), Told(200, b"<html>"), Dripping([b"a", HANG])):
         with pytest.raises(DefiniteError, match="no stream") as failed:
             next(client(serve(answer)).follow())
         assert failed.value.code == "bad_answer"
 
 
-def test_redirects_are_not_followed(serve):
+def test_redirects_are_not_followed(client, serve):
     elsewhere = serve(STORED)
     server = serve(Told(307, b"", {"Location": elsewhere.url}))
 

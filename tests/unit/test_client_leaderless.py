@@ -2,7 +2,7 @@
 
 import pytest
 
-from raftkv import Client, DefiniteError, IndefiniteError, SiblingsFound
+from raftkv import DefiniteError, IndefiniteError, SiblingsFound
 from tests.unit.fake_server import CUT, json, problem, unused_url
 
 STORED = json({"key": "k", "version": 7, "revision": 7, "node": "n2"}, 201, {"Raftkv-Durability": "w=2"})
@@ -29,15 +29,11 @@ SIBLINGS = json(
 )
 
 
-def client(*servers, **options):
-    return Client([getattr(server, "url", server) for server in servers], **{"timeout_s": 2.0, **options})
-
-
 def query(asked):
     return asked.target.partition("?")[2].partition("timeout=")[0].rstrip("&")
 
 
-def test_reads_and_writes_name_their_replicas(serve):
+def test_reads_and_writes_name_their_replicas(client, serve):
     server = serve(RECORD, STORED, STORED)
     with client(server, idempotent=False) as store:
         store.get("k", r=1, n=2, sloppy=False)
@@ -47,7 +43,7 @@ def test_reads_and_writes_name_their_replicas(serve):
     assert [query(asked) for asked in server.asked] == ["r=1&n=2&sloppy=0", "w=3&n=3&sloppy=1", "w=all&sloppy=0"]
 
 
-def test_a_record_says_who_made_it_and_who_answered(serve):
+def test_a_record_says_who_made_it_and_who_answered(client, serve):
     with client(serve(RECORD)) as store:
         record = store.get_record("k")
 
@@ -56,7 +52,7 @@ def test_a_record_says_who_made_it_and_who_answered(serve):
     assert record.staleness_ms is None
 
 
-def test_siblings_are_never_taken_for_one_value(serve):
+def test_siblings_are_never_taken_for_one_value(client, serve):
     with client(serve(SIBLINGS)) as store:
         records = store.get_records("k")
         for read in (store.get, store.get_record, store.__getitem__):
@@ -69,7 +65,7 @@ def test_siblings_are_never_taken_for_one_value(serve):
     assert {one.context for one in records} == {"c2Vlbg"}
 
 
-def test_a_write_brings_the_context_it_is_given(serve):
+def test_a_write_brings_the_context_it_is_given(client, serve):
     server = serve(STORED)
     with client(server, idempotent=False) as store:
         store.set("k", "v", context="c2Vlbg")
@@ -79,7 +75,7 @@ def test_a_write_brings_the_context_it_is_given(serve):
     assert [asked.headers.get("raftkv-context") for asked in server.asked] == ["c2Vlbg", "c2Vlbg", None]
 
 
-def test_where_keys_of_idempotency_are_refused_writes_go_without_and_it_is_remembered(serve):
+def test_where_keys_of_idempotency_are_refused_writes_go_without_and_it_is_remembered(client, serve):
     server = serve(NO_KEYS, STORED)
     with client(server) as store:
         assert store.set("k", "v") == 7
@@ -89,7 +85,7 @@ def test_where_keys_of_idempotency_are_refused_writes_go_without_and_it_is_remem
     assert ["idempotency-key" in asked.headers for asked in server.asked] == [True, False, False]
 
 
-def test_what_is_refused_without_a_key_as_well_was_not_refused_for_the_key(serve):
+def test_what_is_refused_without_a_key_as_well_was_not_refused_for_the_key(client, serve):
     server = serve(NO_KEYS, NO_KEYS, STORED)
     with client(server) as store:
         with pytest.raises(DefiniteError, match="not_supported"):
@@ -99,7 +95,7 @@ def test_what_is_refused_without_a_key_as_well_was_not_refused_for_the_key(serve
     assert ["idempotency-key" in asked.headers for asked in server.asked] == [True, False, True]
 
 
-def test_doubt_about_a_write_without_a_key_is_raised_at_once(serve):
+def test_doubt_about_a_write_without_a_key_is_raised_at_once(client, serve):
     server = serve(NO_KEYS, CUT)
     with client(server) as store:
         for _ in range(2):
@@ -110,7 +106,7 @@ def test_doubt_about_a_write_without_a_key_is_raised_at_once(serve):
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_what_a_server_said_counts_for_more_than_one_that_is_gone(serve, is_first):
+def test_what_a_server_said_counts_for_more_than_one_that_is_gone(client, serve, is_first):
     server = serve(NO_QUORUM)
     servers = [server, unused_url()] if is_first else [unused_url(), server]
     with client(*servers, timeout_s=0.3) as store:
@@ -120,7 +116,7 @@ def test_what_a_server_said_counts_for_more_than_one_that_is_gone(serve, is_firs
             assert failed.value.code == "quorum_unreachable"
 
 
-def test_members_come_and_go(serve):
+def test_members_come_and_go(client, serve):
     members = json({"members": [{"id": "n1"}], "leader": None})
     server = serve(members)
     with client(server) as store:
@@ -136,13 +132,13 @@ def test_members_come_and_go(serve):
     assert server.asked[1].body == b'{"id":"n4","http":"h:1","peer":"h:2","zone":"z"}'
 
 
-def test_who_is_not_there_cannot_leave(serve):
+def test_who_is_not_there_cannot_leave(client, serve):
     server = serve(problem(404, "not_found", "no"))
     with client(server) as store, pytest.raises(DefiniteError, match="it is not_found"):
         store.remove_member("n9")
 
 
-def test_a_repair_is_asked_for_once(serve):
+def test_a_repair_is_asked_for_once(client, serve):
     server = serve(CUT)
     with client(server) as store, pytest.raises(IndefiniteError):
         store.repair()

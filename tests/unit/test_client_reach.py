@@ -56,13 +56,17 @@ def peer_port():
         thread.join()
 
 
-def failure(kind, *servers, call="get", **choices):
-    """What is raised, and that it came long before the deadline."""
-    begun_s = time.monotonic()
-    with Client(list(servers), timeout_s=30.0, **choices) as store, pytest.raises(kind) as failed:
-        store.get("k") if call == "get" else store.set("k", b"v")
-    assert time.monotonic() - begun_s < 15
-    return failed.value.detail
+@pytest.fixture
+def failure(client):
+    def failure(kind, *servers, call="get", **choices):
+        """What is raised, and that it came long before the deadline."""
+        begun_s = time.monotonic()
+        with client(*servers, timeout_s=30.0, **choices) as store, pytest.raises(kind) as failed:
+            store.get("k") if call == "get" else store.set("k", b"v")
+        assert time.monotonic() - begun_s < 15
+        return failed.value.detail
+
+    return failure
 
 
 @pytest.fixture
@@ -72,16 +76,16 @@ def trusted(authority, tmp_path):
     return str(path)
 
 
-def test_a_certificate_that_is_not_trusted_is_named_at_once_with_what_to_do(tls_server):
+def test_a_certificate_that_is_not_trusted_is_named_at_once_with_what_to_do(failure, tls_server):
     assert "not trusted" in failure(DefiniteError, tls_server.url)
     assert "--cacert FILE" in failure(DefiniteError, tls_server.url, call="set")
 
 
-def test_who_is_trusted_comes_from_the_argument_or_the_environment(tls_server, trusted, monkeypatch):
-    with Client(tls_server.url, tls_ca=trusted) as store:
+def test_who_is_trusted_comes_from_the_argument_or_the_environment(client, tls_server, trusted, monkeypatch):
+    with client(tls_server.url, tls_ca=trusted) as store:
         assert store.get("k") == b"v"
     monkeypatch.setenv("RAFTKV_CACERT", trusted)
-    with Client(tls_server.url) as store:
+    with client(tls_server.url) as store:
         assert store.get("k") == b"v"
 
 
@@ -95,32 +99,32 @@ def test_the_command_line_trusts_what_the_configuration_names(tls_server, truste
     assert capfdbinary.readouterr().out == b"v\n"
 
 
-def test_a_certificate_of_another_host_is_told_apart(authority, trusted, tls_server):
+def test_a_certificate_of_another_host_is_told_apart(failure, authority, trusted, tls_server):
     url = tls_server.url.replace("127.0.0.1", "localhost")
 
     assert "certificate of another host" in failure(DefiniteError, url, tls_ca=trusted)
 
 
 @pytest.mark.parametrize("call", ["get", "set"])
-def test_plain_http_to_a_port_that_speaks_tls_is_named_at_once(tls_server, call):
+def test_plain_http_to_a_port_that_speaks_tls_is_named_at_once(failure, tls_server, call):
     detail = failure(DefiniteError, tls_server.url.replace("https:", "http:"), call=call)
 
     assert "speaks TLS: https://" in detail
 
 
 @pytest.mark.parametrize("call", ["get", "set"])
-def test_https_to_a_port_that_speaks_none_is_named_at_once(serve, call):
+def test_https_to_a_port_that_speaks_none_is_named_at_once(failure, serve, call):
     detail = failure(DefiniteError, serve(Told(200, b"v")).url.replace("http:", "https:"), call=call)
 
     assert "does not speak TLS: http://" in detail
 
 
-def test_the_port_of_peers_is_recognised(peer_port):
+def test_the_port_of_peers_is_recognised(failure, peer_port):
     assert "nodes use among themselves" in failure(DefiniteError, peer_port)
     assert "nodes use among themselves" in failure(IndefiniteError, peer_port, call="set")
 
 
-def test_a_host_that_does_not_exist_is_told_from_one_that_refuses(monkeypatch):
+def test_a_host_that_does_not_exist_is_told_from_one_that_refuses(failure, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -129,9 +133,9 @@ def test_a_host_that_does_not_exist_is_told_from_one_that_refuses(monkeypatch):
     assert "there is no host 'nosuch'" in failure(DefiniteError, "http://nosuch:1")
 
 
-def test_when_no_server_can_be_reached_each_is_named_with_its_reason(tls_server):
+def test_when_no_server_can_be_reached_each_is_named_with_its_reason(client, tls_server):
     refusing, other = unused_url(), unused_url()
-    with Client([refusing, tls_server.url, other], timeout_s=0.5) as store, pytest.raises(DefiniteError) as failed:
+    with client(refusing, tls_server.url, other, timeout_s=0.5) as store, pytest.raises(DefiniteError) as failed:
         store.get("k")
     detail = failed.value.detail
 
@@ -154,16 +158,21 @@ class Clock:
         self.waited.append(wait_s)
         self.then.get(len(self.waited), lambda: None)()
 
+    async def asleep(self, wait_s):
+        self.sleep(wait_s)
+
 
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("raftkv.client.exchange.time", clock)
+    monkeypatch.setattr("raftkv.client.async_exchange.time", clock)
+    monkeypatch.setattr("asyncio.sleep", clock.asleep)
     return clock
 
 
 @pytest.mark.parametrize("call", ["get", "set"])
-def test_where_nothing_listens_at_any_server_a_call_ends_after_a_few_quick_rounds(clock, call):
+def test_where_nothing_listens_at_any_server_a_call_ends_after_a_few_quick_rounds(failure, clock, call):
     servers = [unused_url() for _ in range(3)]
     detail = failure(DefiniteError, *servers, call=call)
 
@@ -210,15 +219,15 @@ def test_a_write_in_doubt_is_tried_until_the_deadline_though_nothing_listens_now
     assert sum(clock.waited) > 25
 
 
-def test_a_server_that_was_only_cut_off_is_asked_again(serve):
+def test_a_server_that_was_only_cut_off_is_asked_again(client, serve):
     server = serve("cut", Told(200, b"v"))
 
-    assert Client(server.url, timeout_s=5.0).get("k") == b"v"
+    assert client(server.url, timeout_s=5.0).get("k") == b"v"
 
 
-def test_an_unknown_route_is_an_error_and_never_a_missing_key(serve):
+def test_an_unknown_route_is_an_error_and_never_a_missing_key(client, serve):
     unknown = problem(404, "unknown_route", "no")
-    with Client(serve(unknown).url) as store:
+    with client(serve(unknown).url) as store:
         for call in (store.get, store.get_record, store.delete):
             with pytest.raises(DefiniteError) as failed:
                 call("k")
@@ -226,13 +235,13 @@ def test_an_unknown_route_is_an_error_and_never_a_missing_key(serve):
 
 
 @pytest.mark.parametrize("timeout_s", [float("inf"), float("nan"), 1e-9, 0, -1, "5"])
-def test_a_timeout_that_makes_no_sense_is_refused_when_the_client_is_made(timeout_s):
+def test_a_timeout_that_makes_no_sense_is_refused_when_the_client_is_made(client, timeout_s):
     with pytest.raises(ValueError, match="timeout_s"):
-        Client(timeout_s=timeout_s)
+        client(timeout_s=timeout_s)
 
 
-def test_what_a_caller_gives_is_refused_in_the_clients_own_words(serve):
-    with Client(serve(Told(200, b"v")).url) as store:
+def test_what_a_caller_gives_is_refused_in_the_clients_own_words(client, serve):
+    with client(serve(Told(200, b"v")).url) as store:
         with pytest.raises(TypeError, match="a key must be str or bytes, not int"):
             store.get(7)
         with pytest.raises(ValueError, match="acks: 'most'"):
@@ -243,8 +252,8 @@ def test_what_a_caller_gives_is_refused_in_the_clients_own_words(serve):
             store.set("k", b"v", context="seen\r\nIf-Match: *")
 
 
-def test_more_acknowledgements_than_replicas_are_refused_by_the_clients_word_for_them(serve):
+def test_more_acknowledgements_than_replicas_are_refused_by_the_clients_word_for_them(client, serve):
     answer = problem(400, "bad_request", "no")
     server = serve(answer._replace(body=answer.body.replace(b"it is bad_request", b"w: '9' is none of 1 to 3")))
-    with Client(server.url) as store, pytest.raises(DefiniteError, match=r"acks: '9'"):
+    with client(server.url) as store, pytest.raises(DefiniteError, match=r"acks: '9'"):
         store.set("k", b"v", acks=9)

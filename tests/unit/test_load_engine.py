@@ -238,7 +238,7 @@ async def test_what_is_no_http_is_a_failure():
         work = Record(1)
         await drive(work, [site.address], forever(), clients=1, timeout_s=5)
 
-        assert "unreadable" in work.failures[0].detail
+        assert "not readable" in work.failures[0].detail
 
 
 @on_a_loop

@@ -1,0 +1,204 @@
+"""The client for asyncio: ``raftkv.Client`` with ``await``. ``plans`` decides, ``async_exchange`` awaits.
+
+This module must not import anything of the server.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from raftkv.api import paths
+from raftkv.client.arguments import Acks, Consistency, Key, Value
+from raftkv.client.async_exchange import AsyncExchange
+from raftkv.client.plans import PlannedClient
+from raftkv.client.records import Page, Record
+
+Default = TypeVar("Default")
+
+
+class AsyncClient(PlannedClient[AsyncExchange]):
+    """``Client`` for asyncio: the same arguments, calls, results, failures and rules, with ``await``.
+
+    ``list`` and ``follow`` are iterated over by ``async for``. In place of the style of a mapping there is ``has``.
+    One client serves any number of tasks of one event loop; it goes on on another loop once the first has ended.
+    Leave it by ``async with`` or ``close``. A call whose task is cancelled, or whose own timeout is shorter, may have
+    been sent: of a write nobody knows then.
+    """
+
+    def _exchanging(self, tls: ssl.SSLContext | None) -> AsyncExchange:
+        return AsyncExchange(tls=tls)
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._exchange.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- reads
+
+    @overload
+    async def get(
+        self,
+        key: Key,
+        default: None = None,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> bytes | None: ...
+
+    @overload
+    async def get(
+        self,
+        key: Key,
+        default: Default,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> bytes | Default: ...
+
+    async def get(
+        self,
+        key: Key,
+        default: object = None,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> object:
+        """The value under ``key`` as bytes, or ``default``; raises ``SiblingsFound``. See ``Client.get``."""
+        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        return await self._exchange.perform(self._plans.get(key, default, query))
+
+    async def get_record(
+        self,
+        key: Key,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> Record | None:
+        """The value under ``key`` with its revisions, or ``None``. See ``Client.get_record``."""
+        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        return await self._exchange.perform(self._plans.get_record(key, query))
+
+    async def get_records(
+        self,
+        key: Key,
+        *,
+        consistency: Consistency | None = None,
+        r: int | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+    ) -> tuple[Record, ...]:
+        """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
+        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        return await self._exchange.perform(self._plans.get_records(key, query))
+
+    async def page(
+        self,
+        prefix: str = "",
+        *,
+        start: str = "",
+        end: str | None = None,
+        limit: int | None = None,
+        keys_only: bool = False,
+        consistency: Consistency | None = None,
+    ) -> Page:
+        """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order. See ``Client.page``."""
+        plan = self._plans.page(prefix, start, end, limit, keys_only=keys_only, consistency=consistency)
+        return await self._exchange.perform(plan)
+
+    async def has(self, key: Key) -> bool:
+        """Is there such a key?"""
+        return await self._exchange.perform(self._plans.has(key))
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        limit: int | None = None,
+        keys_only: bool = False,
+        consistency: Consistency | None = None,
+    ) -> AsyncIterator[Record]:
+        """Every record with ``prefix``, in key order, fetched page by page. See ``Client.list``."""
+        return self._exchange.each(self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency))
+
+    async def status(self) -> dict[str, Any]:
+        """How the asked node sees itself and its cluster, as ``GET /status`` says it."""
+        return await self._exchange.perform(self._plans.look(paths.STATUS))
+
+    def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """The status of the asked node, now and whenever it changes. See ``Client.follow``."""
+        return self._exchange.each(self._plans.follow())
+
+    # -- writes
+
+    async def set(
+        self,
+        key: Key,
+        value: Value,
+        *,
+        ttl: float | None = None,
+        if_revision: int | None = None,
+        if_absent: bool = False,
+        acks: Acks | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+        context: str = "",
+    ) -> int:
+        """Store ``value``; returns the revision of the write. See ``Client.set``."""
+        query = {"ttl": ttl, "w": acks, "n": n, "sloppy": sloppy}
+        plan = self._plans.set(key, value, query, if_revision=if_revision, if_absent=if_absent, context=context)
+        return await self._exchange.perform(plan)
+
+    async def delete(
+        self,
+        key: Key,
+        *,
+        if_revision: int | None = None,
+        acks: Acks | None = None,
+        n: int | None = None,
+        sloppy: bool | None = None,
+        context: str = "",
+    ) -> bool:
+        """Remove ``key``; says whether there was anything to remove. The choices are those of ``set``."""
+        query = {"w": acks, "n": n, "sloppy": sloppy}
+        return await self._exchange.perform(self._plans.delete(key, query, if_revision=if_revision, context=context))
+
+    async def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
+        """Carry out independent operations in one step; returns one result each. See ``Client.batch``."""
+        return await self._exchange.perform(self._plans.batch(operations, acks))
+
+    # -- the cluster
+
+    async def members(self) -> dict[str, Any]:
+        """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
+        return await self._exchange.perform(self._plans.look(paths.MEMBERS))
+
+    async def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
+        """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
+        content = {"id": node, "http": http, "peer": peer, "zone": zone}
+        return await self._exchange.perform(self._plans.change("POST", paths.MEMBERS, content))
+
+    async def remove_member(self, node: str) -> dict[str, Any]:
+        """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
+        return await self._exchange.perform(self._plans.change("DELETE", paths.filled(paths.MEMBER, node)))
+
+    async def repair(self) -> dict[str, Any]:
+        """Let the asked node compare its data with every replica of it; returns what that did."""
+        return await self._exchange.perform(self._plans.change("POST", paths.REPAIR))
