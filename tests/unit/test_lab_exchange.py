@@ -8,7 +8,7 @@ import pytest
 from raftkv.client.async_channels import ANSWER_BYTES_MAX
 from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.core.config import Address
-from raftkv.instruments.lab.workload import channel
+from raftkv.instruments.lab.exchange import channel
 
 
 def with_server(handle, scenario):

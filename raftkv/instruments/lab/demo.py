@@ -7,15 +7,16 @@ it was, whatever it was. The histories go the same way as those of scenarios, th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
 from pathlib import Path
 from random import Random
 from typing import Final
 
-from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.instruments.lab.additions import Additions, Update
-from raftkv.instruments.lab.dialect import ClientStep, Meaning, finding, request_of
+from raftkv.instruments.lab.dialect import ClientStep, Meaning
+from raftkv.instruments.lab.exchange import channel, observe
 from raftkv.instruments.lab.faults import Partition
 from raftkv.instruments.lab.history import GetAction, History, ObservedOperation, Outcome, PutAction
 from raftkv.instruments.lab.nemesis import FaultEvent, Nemesis
@@ -23,7 +24,6 @@ from raftkv.instruments.lab.record import Evidence, LabRun, Performed, write_evi
 from raftkv.instruments.lab.run import Tell, agree, describe, last_look, started
 from raftkv.instruments.lab.scenario import Scenario, ScenarioTraffic, Variant
 from raftkv.instruments.lab.wording import described, quoted
-from raftkv.instruments.lab.workload import channel
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import loopback_sites, wait_until
 
@@ -77,33 +77,15 @@ class Stage:
 
     def ask(self, client: int, node: str, step: ClientStep, query: str = "") -> Meaning:
         """Let ``client`` take ``step`` at ``node``, and tell what came of it."""
-        invoked_ns = time.monotonic_ns()
-        found = asyncio.run(self._exchange(node, step, query))
-        note = ", ".join(each for each in (query, found.note) if each)
-        ended_ns = time.monotonic_ns()
-        operation = found.observed(step, client=client, node=node, invoked_ns=invoked_ns, ended_ns=ended_ns, note=note)
+        found, operation = asyncio.run(self._ask(client, node, step, query))
         self.operations.append(operation)
         level = f" ({query.removeprefix('consistency=')})" if query else ""
         self._tell(f"     client {client} at {node}: {_told(operation)}{level}")
         return found
 
-    async def _exchange(self, node: str, step: ClientStep, query: str) -> Meaning:
-        asked = channel(self.cluster.sites[node].http)
-        request = request_of(step, timeout_s=TIMEOUT_S, query=query)
-        try:
-            answer = await asked.exchange(
-                request.method,
-                request.target,
-                headers=request.headers.items(),
-                body=request.body,
-                timeout_s=TIMEOUT_S + 1,
-            )
-        except (UnopenedError, UnheardError) as error:
-            outcome = Outcome.FAILED if isinstance(step.action, GetAction) else Outcome.UNKNOWN
-            return Meaning(outcome=outcome, note=str(error))
-        finally:
-            asked.close()
-        return finding(step.action, answer)
+    async def _ask(self, client: int, node: str, step: ClientStep, query: str) -> tuple[Meaning, ObservedOperation]:
+        with contextlib.closing(channel(self.cluster.sites[node].http)) as asked:
+            return await observe(asked, step, client=client, node=node, timeout_s=TIMEOUT_S, query=query, note=query)
 
     def evidence(self, variant: Variant, operations: list[ObservedOperation], events: list[FaultEvent]) -> Evidence:
         """What a report is made of; every key is looked at once more."""

@@ -27,26 +27,47 @@ Pair = tuple[str, str]
 """From whom to whom messages go."""
 
 
-class Kill(msgspec.Struct, frozen=True, kw_only=True, tag="kill", tag_field="kind"):
+class _Fault(msgspec.Struct, frozen=True, tag_field="kind"):
+    """Every kind also says in ``words``, as short as a label on a picture, what it does, and to whom."""
+
+
+class _AtNodes(_Fault, frozen=True, kw_only=True):
+    """What happens to nodes."""
+
+    nodes: Places
+
+    @property
+    def _named(self) -> str:
+        return " ".join(self.nodes)
+
+
+class Kill(_AtNodes, frozen=True, tag="kill"):
     """``kill -9``, all at once; the end of it starts them again."""
 
-    nodes: Places
+    @property
+    def words(self) -> str:
+        return f"kill -9 {self._named}"
 
 
-class Destroy(msgspec.Struct, frozen=True, kw_only=True, tag="destroy", tag_field="kind"):
+class Destroy(_AtNodes, frozen=True, tag="destroy"):
     """``kill -9``, and their disks are gone: the nodes never come back, whether this ends or not."""
 
-    nodes: Places
+    @property
+    def words(self) -> str:
+        return f"disk of {self._named} lost"
 
 
-class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause", tag_field="kind"):
+class Pause(_AtNodes, frozen=True, kw_only=True, tag="pause"):
     """SIGSTOP; the end of it lets them go on. The whole node stops, as a suspended machine, or one of its halves."""
 
-    nodes: Places
     part: Part = "node"
 
+    @property
+    def words(self) -> str:
+        return f"pause {self._named}"
 
-class Partition(msgspec.Struct, frozen=True, kw_only=True, tag="partition", tag_field="kind"):
+
+class Partition(_Fault, frozen=True, kw_only=True, tag="partition"):
     """Two nodes hear each other only if some group holds both.
 
     A node in two groups joins them: ``[["n1", "n2", "n3"], ["n3", "n4", "n5"]]`` is a bridge.
@@ -54,54 +75,80 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True, tag="partition", tag_
 
     groups: tuple[Places, ...]
 
+    @property
+    def words(self) -> str:
+        return "partition " + " | ".join(" ".join(group) for group in self.groups)
 
-class Mute(msgspec.Struct, frozen=True, kw_only=True, tag="mute", tag_field="kind"):
+
+class Mute(_Fault, frozen=True, kw_only=True, tag="mute"):
     """What ``senders`` say does not reach ``receivers``; the other way all is well."""
 
     senders: Places
     receivers: Places
 
+    @property
+    def words(self) -> str:
+        return f"{' '.join(self.receivers)} cannot hear {' '.join(self.senders)}"
 
-class Delay(msgspec.Struct, frozen=True, kw_only=True, tag="delay", tag_field="kind"):
+
+class Delay(_AtNodes, frozen=True, kw_only=True, tag="delay"):
     """Messages between these nodes and all others take so many seconds longer, each way."""
 
-    nodes: Places
     delay_s: Annotated[float, Meta(gt=0, le=60)]
 
+    @property
+    def words(self) -> str:
+        return f"{self.delay_s * 1000:g} ms to and from {self._named}"
 
-class Throttle(msgspec.Struct, frozen=True, kw_only=True, tag="throttle", tag_field="kind"):
+
+class Throttle(_AtNodes, frozen=True, kw_only=True, tag="throttle"):
     """The nodes' network sends so many bytes per second at most; only in namespaces."""
 
-    nodes: Places
     bytes_per_s: Annotated[int, Meta(ge=1000)]
 
+    @property
+    def words(self) -> str:
+        return f"{self._named} sends {self.bytes_per_s / 1000:g} kB/s"
 
-class Loss(msgspec.Struct, frozen=True, kw_only=True, tag="loss", tag_field="kind"):
+
+class Loss(_AtNodes, frozen=True, kw_only=True, tag="loss"):
     """Of the packets that peers send to the nodes this share gets lost; only in namespaces."""
 
-    nodes: Places
     share: Annotated[float, Meta(gt=0, lt=1)]
 
+    @property
+    def words(self) -> str:
+        return f"{self.share:.0%} of packets to {self._named} lost"
 
-class WallClock(msgspec.Struct, frozen=True, kw_only=True, tag="wall_clock", tag_field="kind"):
+
+class WallClock(_AtNodes, frozen=True, kw_only=True, tag="wall_clock"):
     """The nodes' wall clocks jump by so many seconds, and back when it ends."""
 
-    nodes: Places
     offset_s: float
 
+    @property
+    def words(self) -> str:
+        return f"clock of {self._named} {abs(self.offset_s):g} s {'ahead' if self.offset_s > 0 else 'behind'}"
 
-class SlowClock(msgspec.Struct, frozen=True, kw_only=True, tag="slow_clock", tag_field="kind"):
+
+class SlowClock(_AtNodes, frozen=True, kw_only=True, tag="slow_clock"):
     """The nodes' monotonic clocks run at this fraction of the true rate."""
 
-    nodes: Places
     rate: Annotated[float, Meta(gt=0, le=1)]
 
+    @property
+    def words(self) -> str:
+        return f"clock of {self._named} at {self.rate:.0%} of its speed"
 
-class FullDisk(msgspec.Struct, frozen=True, kw_only=True, tag="full_disk", tag_field="kind"):
+
+class FullDisk(_AtNodes, frozen=True, kw_only=True, tag="full_disk"):
     """The nodes' disks have only so much room left: really, where a node has a small disk, else as the node sees it."""
 
-    nodes: Places
     leave_bytes: Annotated[int, Meta(ge=0)] = 0
+
+    @property
+    def words(self) -> str:
+        return f"disk of {self._named} full"
 
 
 AnyFault = Kill | Destroy | Pause | Partition | Mute | Delay | Throttle | Loss | WallClock | SlowClock | FullDisk

@@ -10,11 +10,10 @@ Imports nothing but the standard library and msgspec.
 from __future__ import annotations
 
 import base64
-import binascii
 import enum
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -40,21 +39,21 @@ ANY: Final = Existing.ANY
 """``CompareAndSet.expected`` value: the key must exist, whatever its value is."""
 
 
-class GetAction(msgspec.Struct, frozen=True, tag="get"):
+class GetAction(msgspec.Struct, frozen=True, tag="get", forbid_unknown_fields=True):
     """Read the key. The result is its value, ``None`` when there was none."""
 
 
-class PutAction(msgspec.Struct, frozen=True, tag="put"):
+class PutAction(msgspec.Struct, frozen=True, tag="put", forbid_unknown_fields=True):
     """Store ``value``, whatever was there. There is no result."""
 
     value: bytes
 
 
-class DeleteAction(msgspec.Struct, frozen=True, tag="delete"):
+class DeleteAction(msgspec.Struct, frozen=True, tag="delete", forbid_unknown_fields=True):
     """Remove the key. The result: was there anything to remove? ``None`` when the client was not told."""
 
 
-class CompareAndSet(msgspec.Struct, frozen=True, tag="compare_and_set"):
+class CompareAndSet(msgspec.Struct, frozen=True, tag="compare_and_set", forbid_unknown_fields=True):
     """Store ``value`` (``None``: remove the key) if the key's value is ``expected`` (``None``: absent, or ``ANY``).
 
     The result is ``True`` when it was done, ``False`` when the state was not as expected and nothing was changed.
@@ -69,7 +68,7 @@ Action = GetAction | PutAction | DeleteAction | CompareAndSet
 Result = bytes | bool | None
 
 
-class ObservedOperation(msgspec.Struct, frozen=True, kw_only=True):
+class ObservedOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One action by one client on one key, and what came of it.
 
     ``invoked_ns`` and ``returned_ns`` are nanoseconds of the history's one clock; ``returned_ns`` is ``None`` when the
@@ -143,13 +142,12 @@ class History:
     def to_lines(self) -> Iterator[bytes]:
         """One JSON object per operation, each with its newline."""
         for operation in self.operations:
-            yield msgspec.json.encode(_Line.of(operation)) + b"\n"
+            yield _line(operation) + b"\n"
 
     @classmethod
     def from_lines(cls, lines: Iterable[bytes]) -> Self:
         """The opposite of ``to_lines``; raises ``ValueError`` when a line is no operation."""
-        decoder = msgspec.json.Decoder(_Line)
-        return cls(decoder.decode(line).operation() for line in lines if line.strip())
+        return cls(_operation(line) for line in lines if line.strip())
 
     def write(self, path: Path) -> None:
         """Write JSON lines."""
@@ -167,109 +165,59 @@ def _invoked_ns(operation: ObservedOperation) -> int:
     return operation.invoked_ns
 
 
-class _Binary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bytes that are not UTF-8."""
+_LINE: Final[dict[str, object]] = {
+    **dict.fromkeys(("client", "key", "action"), ...),
+    **dict.fromkeys(("expected", "value"), None),
+    **dict.fromkeys(("invoked_ns", "returned_ns", "outcome"), ...),
+    "result": None,
+    "siblings": [],
+    "node": "",
+    "note": "",
+}
+"""What a line says, in this order, and what goes without saying; with ``...`` it is always said."""
 
-    base64: str
 
-
-_Text = str | _Binary
-
-
-class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+def _line(operation: ObservedOperation) -> bytes:
     """An operation as people can read and write it: bytes are text where they are UTF-8; ``expected: true`` is ANY."""
-
-    client: int
-    key: _Text
-    action: Literal["get", "put", "delete", "compare_and_set"]
-    expected: _Text | bool | None = None
-    value: _Text | None = None
-    invoked_ns: int
-    returned_ns: int | None
-    outcome: Outcome
-    result: _Text | bool | None = None
-    siblings: tuple[_Text, ...] = ()
-    node: str = ""
-    note: str = ""
-
-    @classmethod
-    def of(cls, operation: ObservedOperation) -> Self:
-        action = operation.action
-        expected = action.expected if isinstance(action, CompareAndSet) else None
-        value = action.value if isinstance(action, PutAction | CompareAndSet) else None
-        return cls(
-            client=operation.client,
-            key=_text(operation.key),
-            action=_word(action),
-            expected=True if isinstance(expected, Existing) else _optional_text(expected),
-            value=_optional_text(value),
-            invoked_ns=operation.invoked_ns,
-            returned_ns=operation.returned_ns,
-            outcome=operation.outcome,
-            result=operation.result if isinstance(operation.result, bool) else _optional_text(operation.result),
-            siblings=tuple(_text(value) for value in operation.siblings),
-            node=operation.node,
-            note=operation.note,
-        )
-
-    def operation(self) -> ObservedOperation:
-        return ObservedOperation(
-            client=self.client,
-            key=_bytes(self.key),
-            action=self._action(),
-            invoked_ns=self.invoked_ns,
-            returned_ns=self.returned_ns,
-            outcome=self.outcome,
-            result=self.result if isinstance(self.result, bool) else _optional_bytes(self.result),
-            siblings=tuple(_bytes(value) for value in self.siblings),
-            node=self.node,
-            note=self.note,
-        )
-
-    def _action(self) -> Action:
-        value = _optional_bytes(self.value)
-        if self.action == "compare_and_set":
-            if self.expected is False:
-                raise ValueError("expected is a value, null or true")
-            return CompareAndSet(ANY if isinstance(self.expected, bool) else _optional_bytes(self.expected), value)
-        if self.action == "put":
-            if value is None:
-                raise ValueError("a put needs a value")
-            return PutAction(value)
-        return GetAction() if self.action == "get" else DeleteAction()
+    known = msgspec.to_builtins(operation, builtin_types=(bytes,))
+    action = known.pop("action")
+    known |= action | {"action": action["type"]}
+    if known.get("expected") == ANY:
+        known["expected"] = True
+    said = {name: _text(known.get(name)) for name in _LINE}
+    return msgspec.json.encode({name: text for name, text in said.items() if text != _LINE[name]})
 
 
-def _word(action: Action) -> Literal["get", "put", "delete", "compare_and_set"]:
-    match action:
-        case GetAction():
-            return "get"
-        case PutAction():
-            return "put"
-        case DeleteAction():
-            return "delete"
-        case CompareAndSet():
-            return "compare_and_set"
+def _operation(line: bytes) -> ObservedOperation:
+    """The opposite; raises ``ValueError`` when it is none."""
+    said = msgspec.json.decode(line, type=dict[str, Any])
+    said |= {name: _raw(said[name]) for name in ("key", "expected", "value", "result", "siblings") if name in said}
+    kind = said.pop("action", None)
+    action: dict[str, Any] = {"expected": None, "value": None} if kind == "compare_and_set" else {}
+    action |= {name: said.pop(name) for name in ("expected", "value") if name in said}
+    if action.get("expected") is True:
+        action["expected"] = int(ANY)
+    return msgspec.convert(said | {"action": action | {"type": kind}}, ObservedOperation, builtin_types=(bytes,))
 
 
-def _text(raw: bytes) -> _Text:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return _Binary(base64=base64.b64encode(raw).decode())
+def _text(known: Any) -> Any:
+    """Bytes as text, or as base64 where they are not UTF-8; anything else as it is."""
+    if isinstance(known, bytes):
+        try:
+            return known.decode()
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(known).decode()}
+    return [_text(each) for each in known] if isinstance(known, list | tuple) else known
 
 
-def _bytes(text: _Text) -> bytes:
-    if isinstance(text, str):
-        return text.encode()
-    try:
-        return base64.b64decode(text.base64, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"not base64: {text.base64!r}") from error
-
-
-def _optional_text(raw: bytes | None) -> _Text | None:
-    return None if raw is None else _text(raw)
-
-
-def _optional_bytes(text: _Text | None) -> bytes | None:
-    return None if text is None else _bytes(text)
+def _raw(said: Any) -> Any:
+    """The opposite of ``_text``; what is no text stays, for the types to refuse."""
+    match said:
+        case str():
+            return said.encode()
+        case {"base64": str(encoded), **rest} if not rest:
+            return base64.b64decode(encoded, validate=True)
+        case list():
+            return [_raw(each) for each in said]
+        case _:
+            return said

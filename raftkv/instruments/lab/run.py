@@ -8,6 +8,7 @@ afterwards; every wait has a deadline.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import importlib.metadata
@@ -17,15 +18,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from raftkv.api import paths
-from raftkv.client.http1 import HttpAnswer
-from raftkv.instruments.lab.dialect import ClientStep, finding, request_of
-from raftkv.instruments.lab.fault_wording import in_words
+from raftkv.instruments.lab.dialect import ClientStep
+from raftkv.instruments.lab.exchange import channel, observe
 from raftkv.instruments.lab.faults import Loss, Throttle
 from raftkv.instruments.lab.history import LAST_LOOK, GetAction, History, ObservedOperation, Outcome
 from raftkv.instruments.lab.namespaces import Namespaces, why_unavailable
@@ -119,7 +119,7 @@ def perform_variant(
         began_ns = time.monotonic_ns()
 
         def observe(event: FaultEvent) -> None:
-            tell(f"      {(event.at_ns - began_ns) / 1e9:5.1f} s  {in_words(event.fault)} {event.what}s")
+            tell(f"      {(event.at_ns - began_ns) / 1e9:5.1f} s  {event.fault.words} {event.what}s")
 
         nemesis = Nemesis(cluster, random=random, namespaces=namespaces, observe=observe)
         with Clients(scenario.workload_of(variant), servers) as clients:
@@ -185,28 +185,18 @@ def last_look(cluster: LocalCluster, variant: Variant, history: History, destroy
     replicas = min(variant.config.get("quorum", {}).get("n", 3), len(left))
     query = "consistency=linearizable" if variant.mode == "raft" else f"r={replicas}"
     client = 1 + max((operation.client for operation in history), default=0)
+    return History([*history, *asyncio.run(_looks(cluster.sites[left[0]], history.by_key(), client, query))])
+
+
+async def _looks(site: Site, keys: Iterable[bytes], client: int, query: str) -> list[ObservedOperation]:
     looks = []
-    for key in history.by_key():
-        step = ClientStep(key=key, action=GetAction())
-        invoked_ns = time.monotonic_ns()
-        answer = cluster.ask(left[0], request_of(step, timeout_s=LOOK_S, query=query).target, LOOK_S + 1)
-        if answer is None:
-            raise ClusterError(f"{left[0]} does not answer although all is healed")
-        found = finding(step.action, HttpAnswer(status=answer[0], body=answer[1]))
-        if found.outcome is not Outcome.OK:
-            raise ClusterError(f"{left[0]} cannot show {key!r} although all is healed: {found.note}")
-        looks.append(
-            ObservedOperation(
-                client=client,
-                key=key,
-                action=step.action,
-                invoked_ns=invoked_ns,
-                returned_ns=time.monotonic_ns(),
-                outcome=Outcome.OK,
-                result=found.result,
-                siblings=found.siblings,
-                node=left[0],
-                note=LAST_LOOK,
+    with contextlib.closing(channel(site.http)) as asked:
+        for key in keys:
+            step = ClientStep(key=key, action=GetAction())
+            found, look = await observe(
+                asked, step, client=client, node=site.id, timeout_s=LOOK_S, query=query, note=LAST_LOOK
             )
-        )
-    return History([*history, *looks])
+            if found.outcome is not Outcome.OK:
+                raise ClusterError(f"{site.id} cannot show {key!r} although all is healed: {found.note}")
+            looks.append(look)
+    return looks

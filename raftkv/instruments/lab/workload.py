@@ -9,7 +9,6 @@ one request in flight per client, at most ``OPERATIONS_MAX`` operations, every w
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections import Counter
@@ -17,28 +16,20 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 from raftkv.client.async_channels import AsyncChannels
-from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import Address
-from raftkv.instruments.lab.dialect import ClientStep, Meaning, finding, request_of
-from raftkv.instruments.lab.history import GetAction, History, ObservedOperation, Outcome
+from raftkv.instruments.lab.dialect import ClientStep, Meaning
+from raftkv.instruments.lab.exchange import attempt, channel
+from raftkv.instruments.lab.history import History, ObservedOperation, Outcome
 from raftkv.instruments.lab.script import Script, ScriptKeys, Workload
 
 OPERATIONS_MAX: Final = 2_000_000
 """Then the clients stop: a run that was forgotten must not fill the memory."""
-
-SLACK_S: Final = 1.0
-"""How much longer than the server's own deadline a client waits for an answer."""
 
 ATTEMPTS_MAX: Final = 8
 """How often a step with a retry key is sent before its outcome is left unknown."""
 
 REFUSED_PAUSE_S: Final = 0.05
 """A client that was refused waits this long at least, so that a node that is down is not hammered."""
-
-
-def channel(address: Address) -> AsyncChannels:
-    """A connection to one server; to open it may take all the time that a request has."""
-    return AsyncChannels(Host(address.host, address.port), tls=None, limit=1, connect_s=math.inf)
 
 
 class Clients:
@@ -119,7 +110,13 @@ class Clients:
         is_in_doubt = False
         for attempt_count in range(1, ATTEMPTS_MAX + 1):
             node = script.pick_node(list(channels))
-            found = await self._attempt(step, channels[node])
+            found = await attempt(
+                channels[node],
+                step,
+                timeout_s=self._workload.timeout_s,
+                query=self._workload.query,
+                write_query=self._workload.write_query,
+            )
             if found.outcome is Outcome.OK:
                 return found, node, attempt_count
             # A refusal speaks of this attempt alone: one before it may have been applied.
@@ -130,24 +127,3 @@ class Clients:
         if is_in_doubt:
             found = Meaning(outcome=Outcome.UNKNOWN, note=found.note)
         return found, node, attempt_count
-
-    async def _attempt(self, step: ClientStep, channels: AsyncChannels) -> Meaning:
-        timeout_s = self._workload.timeout_s
-        request = request_of(
-            step, timeout_s=timeout_s, query=self._workload.query, write_query=self._workload.write_query
-        )
-        try:
-            answer = await channels.exchange(
-                request.method,
-                request.target,
-                headers=request.headers.items(),
-                body=request.body,
-                timeout_s=timeout_s + SLACK_S,
-            )
-        except UnopenedError as error:
-            return Meaning(outcome=Outcome.FAILED, note=f"not sent: {error}")
-        except UnheardError as error:
-            # A read that was not answered has told nobody anything.
-            outcome = Outcome.FAILED if isinstance(step.action, GetAction) else Outcome.UNKNOWN
-            return Meaning(outcome=outcome, note=f"no answer: {error}")
-        return finding(step.action, answer)

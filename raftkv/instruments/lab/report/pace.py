@@ -11,7 +11,6 @@ from typing import Final
 
 import msgspec
 
-from raftkv.instruments.lab.fault_wording import in_words
 from raftkv.instruments.lab.history import History, ObservedOperation, Outcome
 from raftkv.instruments.lab.nemesis import FaultEvent
 from raftkv.instruments.lab.report.measures import counted, latency, without_last_look
@@ -99,5 +98,5 @@ def _bands(events: Sequence[FaultEvent], began_ns: int, ended_ns: int) -> tuple[
                 ends.remove(end)
             until_ns = ended_ns if end is None else min(end.at_ns, ended_ns)
             from_s = max(0.0, (event.at_ns - began_ns) / 1e9)
-            found.append(Band(words=in_words(event.fault), from_s=from_s, until_s=(until_ns - began_ns) / 1e9))
+            found.append(Band(words=event.fault.words, from_s=from_s, until_s=(until_ns - began_ns) / 1e9))
     return tuple(found)
