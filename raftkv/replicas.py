@@ -15,13 +15,13 @@ import structlog
 
 from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.errors import StartupError
-from raftkv.core.identity import Standing
 from raftkv.core.replicator import Replicator
 from raftkv.core.rules import rules_of
 from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
 from raftkv.formats import entries
 from raftkv.formats.gossip import MemberEntry
+from raftkv.formats.identity import Standing
 from raftkv.formats.rows import TABLES
 from raftkv.joining import check_still_member, join
 from raftkv.peers.greeting import Greeter

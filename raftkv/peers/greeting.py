@@ -1,13 +1,13 @@
 """Between the link and the replica: nodes greet each other, and only those that fit together talk.
 
 On each new connection both sides say who they are, what rules they hold and whom they have met
-(``raftkv.core.identity``). Then each says what it makes of the other: nothing, or why it does not fit. The
+(``raftkv.peers.acquaintance``). Then each says what it makes of the other: nothing, or why it does not fit. The
 replica hears of a peer once both fit, and what was learnt of the peer is durable before that, but not sooner: an old
 copy that is refused must not be remembered as a start of that node.
 A node that learns that its own data is an old copy takes part in nothing until it is started again. Nothing that a peer
 says ends a node.
 
-Pure but for the ports it is given. Imports ``raftkv.core`` and its neighbours only.
+Pure but for the ports it is given. Imports ``raftkv.core``, ``raftkv.formats`` and its neighbours only.
 """
 
 from __future__ import annotations
@@ -15,24 +15,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, runtime_checkable
 
-import msgspec
-
-from raftkv.core.identity import (
+from raftkv.core.rules import Rule
+from raftkv.formats.greetings import (
     COMMANDS_OF_PROTOCOL,
     Greeting,
-    Identity,
-    greeting_of,
-    is_replaced,
-    misfit,
-    own_fault,
-    with_met,
+    decode_greeting,
+    decode_verdict,
+    encode_greeting,
+    encode_verdict,
 )
-from raftkv.core.rules import Rule
+from raftkv.formats.identity import Identity
+from raftkv.formats.peers import MalformedMessageError
+from raftkv.peers.acquaintance import greeting_of, is_replaced, misfit, own_fault, with_met
 from raftkv.peers.notices import Notices
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Greeting).decode
-_decode_verdict = msgspec.msgpack.Decoder(str).decode
 
 REASON_CHARACTERS_MAX: Final = 500
 """A peer may name rules of any length."""
@@ -137,7 +132,7 @@ class Greeter:
         identity = self._store.identity
         self._greeted[peer] = None
         is_blank = self._newcomers is not None and self._newcomers.is_blank
-        self._link.send(peer, _encode(greeting_of(identity, self._rules, is_blank=is_blank, reads=self._reads)))
+        self._link.send(peer, encode_greeting(greeting_of(identity, self._rules, is_blank=is_blank, reads=self._reads)))
         if identity.node in self.misfits:
             self._refuse_as_copy(peer)
 
@@ -158,10 +153,10 @@ class Greeter:
         judged = self._greeted[peer]
         try:
             if judged is None:
-                self._judge(peer, _decode(payload))
+                self._judge(peer, decode_greeting(payload))
             else:
-                self._meet(peer, *judged, _decode_verdict(payload))
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+                self._meet(peer, *judged, decode_verdict(payload))
+        except MalformedMessageError:
             self._refuse(peer, "what it sent first is no greeting")
 
     def _judge(self, peer: str, greeting: Greeting) -> None:
@@ -176,7 +171,7 @@ class Greeter:
         reason = misfit(identity, self._rules, greeting)
         if greeting.node != peer:
             reason = "it greets in another's name"
-        self._link.send(peer, _encode(reason[:REASON_CHARACTERS_MAX]))
+        self._link.send(peer, encode_verdict(reason[:REASON_CHARACTERS_MAX]))
         if reason:
             self._refuse(peer, reason)
         else:
@@ -222,6 +217,6 @@ class Greeter:
         fault = self.misfits[identity.node]
         self._notices.warn("data_is_an_old_copy", reason=fault, peer=peer, now_s=self._clock())
         if peer in self._greeted:
-            self._link.send(peer, _encode(f"{identity.node}: {fault}"))
+            self._link.send(peer, encode_verdict(f"{identity.node}: {fault}"))
             del self._greeted[peer]
         self._link.dismiss(peer)

@@ -1,29 +1,31 @@
-"""``identity.json``: whose data a directory holds, and what the node must remember of itself and its peers.
+"""The life of a data directory: its identity is taken up, checked and numbered at each start, and kept durably.
 
-It is replaced whole, atomically and durably, at each start, when a peer is met in a new life, and when an emptied node
-has made good what it lost. A directory of the version before, which says only whose it is, is taken over as it stands.
-Data beside which it is missing is taken for nobody's: its peers would have to believe what the node itself cannot know.
-Imports the standard library, msgspec, ``raftkv.core`` and its neighbours only.
+``identity.json`` (``raftkv.formats.identity``) is replaced whole, atomically and durably, at each start, when a peer is
+met in a new life, and when an emptied node has made good what it lost. A directory of the version before, which says
+only whose it is, is taken over as it stands. Data beside which it is missing is taken for nobody's: its peers would
+have to believe what the node itself cannot know.
+
+Imports the standard library, msgspec, ``raftkv.core``, ``raftkv.formats`` and its neighbours only.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from raftkv.core.errors import StartupError
-from raftkv.core.identity import Identity, started, unlike
-from raftkv.core.rules import MEMBERS, NAMED, Rules
+from raftkv.core.rules import NAMED, Rule, Rules, differences
+from raftkv.formats.identity import Identity, Life, decode_identity, encode_identity
 from raftkv.storage.disk import replace_file, translated
 
 NAME: Final = "identity.json"
-_OLD_NAMES: Final = {"cluster": "cluster.name", "mode": "cluster.mode"}
-_OLD_KEYS: Final = frozenset({*_OLD_NAMES, "node", "members"})
 NONCE_BYTES: Final = 8
+STARTS_MAX: Final = 1_000
+"""Own starts that are remembered; a peer that was away for more than so many is believed."""
+
 _DATA: Final = ("log", "snapshots", "state", "store", "raft.meta")
 """What either mode keeps; its directories are made after the identity."""
 
@@ -37,7 +39,7 @@ class IdentityFile:
 
     def save(self, identity: Identity) -> None:
         """Remember ``identity`` durably. Raises ``DiskError``."""
-        replace_file(self._path, msgspec.json.format(msgspec.json.encode(identity), indent=1) + b"\n")
+        replace_file(self._path, encode_identity(identity))
         self.identity = identity
 
 
@@ -62,9 +64,7 @@ def begin_life(
             " what it has promised: put the file back, or move the directory away and let the node start"
             " with an empty one"
         )
-    held = None if text is None else _read(path, text)
-    if held is None:
-        held = Identity(node=node, disk="", starts=(), rules={})
+    held = Identity(node=node, disk="", starts=(), rules={}) if text is None else _read(path, text)
     if held.starts and not held.others and not is_alone:
         held = msgspec.structs.replace(held, rules={name: held.rules[name] for name in NAMED if name in held.rules})
     differing = unlike(held, node, rules.always)
@@ -81,30 +81,29 @@ def begin_life(
     return file
 
 
+def _read(path: Path, text: bytes) -> Identity:
+    try:
+        return decode_identity(text)
+    except ValueError as error:
+        raise StartupError(
+            f"{path}: damaged: {error}; nothing else says whose data this is: put the file back, or move the directory"
+            " away and let the node start with an empty one"
+        ) from None
+
+
 def _is_kept(path: Path) -> bool:
     return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
-def _read(path: Path, text: bytes) -> Identity:
-    """The identity in ``text``, whichever version wrote it; raises ``StartupError``."""
-    reason = "it is not readable"
-    try:
-        found: Any = json.loads(text)
-        if isinstance(found, dict) and found.keys() <= _OLD_KEYS and "disk" not in found:
-            return _of_the_version_before(found)
-        return msgspec.convert(found, Identity)
-    except msgspec.ValidationError as error:
-        reason = str(error)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass  # json's own, text that is no UTF-8, and old identities without what they always had
-    raise StartupError(
-        f"{path}: damaged: {reason}; nothing else says whose data this is: put the file back, or move the directory"
-        " away and let the node start with an empty one"
-    )
+def started(identity: Identity, nonce: str) -> Identity:
+    """``identity`` at its next start."""
+    start = identity.starts[-1].start + 1 if identity.starts else 1
+    return msgspec.structs.replace(identity, starts=(*identity.starts, Life(start, nonce))[-STARTS_MAX:])
 
 
-def _of_the_version_before(found: dict[str, Any]) -> Identity:
-    rules = {name: str(found[old]) for old, name in _OLD_NAMES.items()}
-    if "members" in found:
-        rules[MEMBERS] = "+".join(sorted(found["members"]))
-    return Identity(node=str(found["node"]), disk="", starts=(), rules=rules)
+def unlike(identity: Identity, node: str, always: Mapping[str, Rule]) -> str:
+    """What ``identity`` says otherwise than the configuration; a rule it does not know yet is no difference."""
+    known = {name: value for name, value in always.items() if name in identity.rules}
+    theirs = {name: value for name, value in identity.rules.items() if name in always}
+    found = differences({"node": identity.node, **theirs}, {"node": node, **known})
+    return found.replace("(here ", "(configured: ")

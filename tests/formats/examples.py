@@ -17,13 +17,12 @@ from msgspec import inspect as kinds
 import raftkv.formats
 
 ELSEWHERE = {
-    "raftkv.core.identity": {"Greeting", "Identity", "Life", "Met"},
     "raftkv.peers.handshake": {"Hello", "Challenge", "Proof"},
 }
 """Structs that are formats where they are, beside all of ``raftkv.formats``; ``None``: all of the module."""
 
 ABSTRACT = {"raftkv.formats.quorum_messages.Said", "raftkv.formats.segments.Content", "raftkv.formats.rows.Held"}
-JSON = {"raftkv.core.identity.Identity"}
+JSON = {"raftkv.formats.identity.Identity", "raftkv.formats.identity.Identity1"}
 """The others are msgpack."""
 
 

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import Code, Refused
-from raftkv.formats import commands, commands_1, entries, layout, outcomes, quorum_messages, rows, segments
+from raftkv.formats import commands, commands_1, entries, greetings, layout, outcomes, quorum_messages, rows, segments
 from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
+from raftkv.formats.identity import Identity, Life, encode_identity
 from raftkv.formats.peers import Refusal, refusal_of, refused_by
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.peers.handshake import Acceptor, Dialer
@@ -94,6 +95,8 @@ LAYOUTS = {
     "row of data without actor": lambda: rows.encode_held(rows.Held(STATE), encode_state(STATE)),
     "mark": lambda: rows.mark_of(STATE, encode_state(STATE)),
     "frame of messages": lambda: quorum_messages.frame([b"\x01", b"\x02"]),
+    "verdict": lambda: greetings.encode_verdict("n2 has other rules"),
+    "identity file": lambda: encode_identity(Identity(node="n1", disk="d", starts=(Life(1, "a"),), rules={"r": 1})),
     "plain frame": lambda: plain_frame(b"hello"),
     "tagged frames": lambda: FrameEncoder(b"k" * 32).encode([b"one", b"two"]),
     "handshake": handshake,
@@ -142,6 +145,13 @@ GOLDEN = {
     "row of data without actor": "92929405a161c40176009406a162c0079292a1610592a16206",
     "mark": "4089d489e7ab7748",
     "frame of messages": "dc00020102",
+    "verdict": "b26e3220686173206f746865722072756c6573",
+    "identity file": (
+        "7b0a20226e6f6465223a20226e31222c0a20226469736b223a202264222c0a2022737461727473223a205b0a20205b0a2020"
+        "20312c0a2020202261220a20205d0a205d2c0a202272756c6573223a207b0a20202272223a20310a207d2c0a20226f746865"
+        "7273223a207b7d2c0a20227374616e64696e67223a20226e6577222c0a2022766f74656c6573735f7468726f7567685f7465"
+        "726d223a20302c0a2022646966666572656e6365223a2022222c0a20227265616473223a207b7d0a7d0a"
+    ),
     "plain frame": "0000000568656c6c6f",
     "tagged frames": "000000036f6e656bf30915f0cc72818e9f39a0f9ccfce80000000374776f47564c24595de6878023e340551ab27d",
     "handshake": (

@@ -16,9 +16,10 @@ from typing import Any, Self
 import msgspec
 from hypothesis import strategies as st
 
-from raftkv.core.identity import Greeting, Life
 from raftkv.formats import quorum_messages as leaderless
 from raftkv.formats import raft_messages as messages
+from raftkv.formats.greetings import Greeting
+from raftkv.formats.identity import Life
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.peers.handshake import NONCE_BYTES, Dialer
 from raftkv.peers.session import PeerSession

@@ -6,10 +6,10 @@ Each is tried without its remedy in ``test_remedies``.
 from __future__ import annotations
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.identity import Standing
 from raftkv.core.requests import Consistency, Inspect, Repair
 from raftkv.core.results import Repaired
 from raftkv.formats import layout
+from raftkv.formats.identity import Standing
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.raft import flip_row
 from tests.simulation.cluster import Cluster

@@ -2,8 +2,11 @@
 
 import msgspec
 
-from raftkv.core.identity import Greeting, Identity, greeting_of, started, with_met
+from raftkv.formats.greetings import Greeting
+from raftkv.formats.identity import Identity
+from raftkv.peers.acquaintance import greeting_of, with_met
 from raftkv.peers.greeting import Greeter
+from raftkv.storage.identity import started
 
 RULES = {"rule": 1}
 FITS = msgspec.msgpack.encode("")

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from raftkv.core.identity import Standing as Membership
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Put, Write
 from raftkv.core.voters import Voters
+from raftkv.formats.identity import Standing as Membership
 from raftkv.formats.raft_messages import Pong, PreVoteAnswer
 from raftkv.machine.conversion import proposal_of
 from raftkv.raft.electorate import Electorate

@@ -6,8 +6,8 @@ import random
 from types import SimpleNamespace
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.identity import Standing
 from raftkv.core.voters import Voters
+from raftkv.formats.identity import Standing
 from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import StartupError
-from raftkv.core.identity import Life, Met, Standing
 from raftkv.core.rules import Rules
+from raftkv.formats.identity import Life, Met, Standing
 from raftkv.storage.identity import NAME, begin_life
 
 RULES = Rules(

@@ -13,13 +13,14 @@ from typing import Final, Protocol
 import msgspec
 
 from raftkv.core.errors import StartupError
-from raftkv.core.identity import Identity, started, unlike
 from raftkv.core.rules import ALWAYS
+from raftkv.formats.identity import Identity
 from raftkv.instruments.sim.machines import Observer, Process, SimulatedMachine
 from raftkv.instruments.sim.network import Network
 from raftkv.instruments.sim.schedule import Schedule
 from raftkv.instruments.sim.transcript import Transcript
 from raftkv.peers.greeting import Greeter, Newcomers
+from raftkv.storage.identity import started, unlike
 
 ALWAYS_IN_FORCE: Final = {name for names in ALWAYS.values() for name in names}
 """The rules that a disk remembers."""

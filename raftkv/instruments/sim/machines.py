@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from raftkv.core.errors import StartupError
-from raftkv.core.identity import Identity
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
 from raftkv.formats import entries
+from raftkv.formats.identity import Identity
 from raftkv.instruments.sim.disk import UNLIMITED, Crashed, VirtualDisk
 from raftkv.instruments.sim.network import Network
 from raftkv.instruments.sim.schedule import Schedule, ScheduledEvent

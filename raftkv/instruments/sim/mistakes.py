@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from raftkv.core.identity import Identity, greeting_of, misfit, started
 from raftkv.core.rules import Rule
+from raftkv.formats.identity import Identity
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
+from raftkv.peers.acquaintance import greeting_of, misfit
+from raftkv.storage.identity import started
 
 
 class Copy(msgspec.Struct, frozen=True):

@@ -16,12 +16,12 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.core.config import DelaysSection
-from raftkv.core.identity import Identity, Standing
 from raftkv.core.requests import Repair
 from raftkv.core.rules import Rule
 from raftkv.core.voters import Voters
 from raftkv.formats import layout
 from raftkv.formats.commands import PutKey
+from raftkv.formats.identity import Identity, Standing
 from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Final, Protocol, cast
 
 from raftkv.core.errors import Refused, Unknown
-from raftkv.core.identity import STOPPED
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import ABSENT, ANY, MAJORITY, Barrier, Consistency, Delete, Get, Put, Read, Request, Write
 from raftkv.core.results import Answer, DeleteDone, KeyRecord, Mismatch, Missing, Outcome, PutDone, Ready, Written
@@ -20,6 +19,7 @@ from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Process, SimulatedMachine
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.schedule import ScheduledEvent
+from raftkv.raft.standing.readmission import STOPPED
 
 PROBE: Final = b"probe"
 """The key that ``probe`` writes."""

@@ -1,9 +1,9 @@
 """Whether this node counts: in elections, in majorities, in rounds of reads. With an emptied disk it does not yet.
 
 Such a node has forgotten its votes and the entries it acknowledged, and others rest on both. It is known by its disk,
-which is another than its peers remember (``raftkv.core.identity``). Until it has made good what it forgot it neither
-votes nor stands, its acknowledgements count towards no majority, and it confirms no leader. It is a member again, by
-itself, once (recovery as in Viewstamped Replication Revisited, section 4.3):
+which is another than its peers remember (``raftkv.peers.acquaintance``). Until it has made good what it forgot it
+neither votes nor stands, its acknowledgements count towards no majority, and it confirms no leader. It is a member
+again, by itself, once (recovery as in Viewstamped Replication Revisited, section 4.3):
 
 1. every other member has told its term since the node came back. A forgotten vote was given to one of them, in a term
    that this one had then; so after adopting the highest, and voting no more in it, the node cannot vote twice.
@@ -31,7 +31,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from raftkv.core.identity import STOPPED, Identity, Standing
+from raftkv.formats.identity import Identity, Standing
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.standing.divergence import StateJudgement
 
@@ -40,6 +40,9 @@ ASK_HEARTBEATS: Final = 2
 
 FOUNDING_HEARTBEATS: Final = 50
 """So long a majority of new nodes waits for the others: two emptied ones of three might meet before the third."""
+
+STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED, Standing.DISCARDING)
+"""The standings of a node that serves nobody, because its state differs."""
 
 log_line = structlog.get_logger("raftkv.raft")
 

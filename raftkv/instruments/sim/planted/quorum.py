@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.core import identity
 from raftkv.core.errors import Code, Refused
 from raftkv.core.rules import FIRST_SIZES, Rule
 from raftkv.core.voters import Voters
@@ -15,6 +14,7 @@ from raftkv.formats.rows import Held
 from raftkv.formats.versions import KeyState, Seen, Stamp, Version
 from raftkv.instruments.sim.planted.standing import COMMON
 from raftkv.instruments.sim.planted.swaps import Remedy, Swap, always, around, gives, instead, rule, then
+from raftkv.peers import acquaintance
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.reads import ReadCoordinator
@@ -213,7 +213,9 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "time is what a majority of clocks has reached",
         instead(Voters, "bounds", _believe_the_highest),
     ),
-    "first sizes": rule("a cluster begins with one N, R and W", around(identity, "differences", _without_first_sizes)),
+    "first sizes": rule(
+        "a cluster begins with one N, R and W", around(acquaintance, "differences", _without_first_sizes)
+    ),
     "done before durable": rule(
         "what was fetched counts once it is durable",
         then(exchange.ExchangeSession, "take", lambda self, *_: self.committed()),

@@ -11,17 +11,19 @@ from unittest import mock
 
 import msgspec
 
-from raftkv.core import identity
 from raftkv.core.rules import Rule
+from raftkv.formats.greetings import Greeting
+from raftkv.formats.identity import Identity, Standing
 from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.planted.swaps import Remedy, always, around, gives, instead, rule
-from raftkv.peers import greeting
+from raftkv.peers import acquaintance, greeting
 from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.reading.confirming import Confirming
 from raftkv.raft.requests import RaftRequests
 from raftkv.raft.standing import readmission
 from raftkv.raft.standing.divergence import Divergence, StateJudgement
 from raftkv.raft.standing.readmission import Readmission
+from raftkv.storage import identity
 from raftkv.storage.state.sealed import SealedRows
 
 
@@ -34,9 +36,7 @@ def _met_as_if_blank(met: Any, self: Any, peer: str, **said: bool) -> None:
     met(self, peer, is_blank=True, knew_another_disk=said["knew_another_disk"])
 
 
-def _disks_not_looked_at(
-    original: Any, ours: identity.Identity, rules: Mapping[str, Rule], theirs: identity.Greeting
-) -> Any:
+def _disks_not_looked_at(original: Any, ours: Identity, rules: Mapping[str, Rule], theirs: Greeting) -> Any:
     return original(ours, rules, msgspec.structs.replace(theirs, disk=""))
 
 
@@ -58,7 +58,11 @@ COMMON: Final[dict[str, Remedy]] = {
         around(greeting, "misfit", _disks_not_looked_at),
         gives(greeting, "own_fault", ""),
     ),
-    "rules": rule("nodes with other rules take no part", gives(identity, "differences", "")),
+    "rules": rule(
+        "nodes with other rules take no part",
+        gives(acquaintance, "differences", ""),
+        gives(identity, "differences", ""),
+    ),
 }
 """Of both modes."""
 
@@ -102,7 +106,7 @@ STANDING: Final[dict[str, Remedy]] = {
     ),
     "repaired replicas": rule(
         "a repaired replica counts once it has all again",
-        instead(raft, "discarded", lambda who: msgspec.structs.replace(who, standing=identity.Standing.MEMBER)),
+        instead(raft, "discarded", lambda who: msgspec.structs.replace(who, standing=Standing.MEMBER)),
     ),
     "ended differences": rule(
         "a difference ends with the life that had it", around(Divergence, "lost", _remember_the_lost)

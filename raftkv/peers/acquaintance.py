@@ -1,128 +1,32 @@
-"""Who a node is, beyond its name: which disk it has, how often it has started, and whom it has met.
+"""Whom a node has met, by disk and by start: what it makes of whoever greets it, and of its own data by what it hears.
 
 A data directory is given a random ``disk`` number when it is made, and each start of the node is numbered durably, with
 a nonce, before anybody hears of it. Peers remember durably the latest start of each disk that they have met, and say so
 when they greet. So an old copy of a directory is found out by both sides: a peer knows a later start of it, or one of
 the same number with another nonce, and the directory itself does not remember the start that the peer has met. An
 emptied directory is known by its new disk number. What a peer remembers of third nodes is taken over, so that one who
-was away does not take an old copy for good. Pure: what is remembered is a value, and its owner makes it durable.
+was away does not take an old copy for good.
+
+Pure: what is remembered is a value (``raftkv.formats.identity``), and its owner makes it durable. Imports
+``raftkv.core`` and ``raftkv.formats`` only.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from raftkv.core.rules import Rule, differences
+from raftkv.formats.greetings import COMMANDS_OF_PROTOCOL, PROTOCOLS, Greeting
+from raftkv.formats.identity import Identity, Life, Lives, Met
 
 DISKS_MAX: Final = 16
 """Disks that are remembered of one node; replaced ones are forgotten first, those that were met first before others."""
 
 NODES_MAX: Final = 1_000
 """Nodes that are remembered; more names than that are no cluster's."""
-
-STARTS_MAX: Final = 1_000
-"""Own starts that are remembered; a peer that was away for more than so many is believed."""
-
-
-PROTOCOLS: Final = (3, 3)
-"""The oldest and the newest protocol between nodes that this version speaks: all that follows a greeting."""
-
-PROTOCOLS_BEFORE: Final = (2, 2)
-"""What versions spoke that did not say it yet."""
-
-COMMANDS_BEFORE: Final = 1
-"""The newest format of commands that they read."""
-
-COMMANDS_OF_PROTOCOL: Final = 2
-"""Whoever speaks protocol 3 reads commands up to this format at least."""
-
-
-class Standing(enum.StrEnum):
-    """A raft node's among its peers: new, making good what its disk lost, or a member that counts.
-
-    Or one whose state differs from others', in a tie (``disputed``) or outnumbered (``diverged``), so that it stopped;
-    and that was then told to throw its data away (``discarding``), which its next start does.
-    """
-
-    NEW = "new"
-    RECOVERING = "recovering"
-    MEMBER = "member"
-    DISPUTED = "disputed"
-    DIVERGED = "diverged"
-    DISCARDING = "discarding"
-
-
-STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED, Standing.DISCARDING)
-"""The standings of a node that serves nobody, because its state differs."""
-
-
-class Life(msgspec.Struct, frozen=True, array_like=True):
-    """One start of a node: its number on its disk, from 1, and a random nonce that no copy of the disk can repeat."""
-
-    start: int
-    nonce: str
-
-
-class Met(msgspec.Struct, frozen=True, array_like=True):
-    """The latest life that was met on one disk of a node, and whether a newer disk of it was met since."""
-
-    life: Life
-    is_replaced: bool = False
-
-
-Lives = Mapping[str, Met]
-"""What was met of one node, by disk."""
-
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data directory says of itself: whose it is, its starts, oldest first, and the lives met of each peer.
-
-    ``standing``, ``voteless_through_term`` and ``difference`` are raft mode's (``raftkv.raft.standing.readmission``).
-    ``reads`` is up to which format each peer reads commands, by what it said last.
-    """
-
-    node: str
-    disk: str
-    starts: tuple[Life, ...]
-    rules: Mapping[str, Rule]
-    others: Mapping[str, Lives] = {}
-    standing: Standing = Standing.NEW
-    voteless_through_term: int = 0
-    difference: str = ""
-    reads: Mapping[str, int] = {}
-
-    @property
-    def life(self) -> Life:
-        """The present one."""
-        return self.starts[-1]
-
-
-class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
-    """What a node says of itself on each new connection, before anything else.
-
-    ``is_blank``: it has never voted nor held an entry. ``others`` is whom it remembers, the one it greets among them.
-    ``protocols`` are the oldest and the newest that it speaks, ``reads`` the newest format of commands that it reads.
-    Fields are only ever appended: this is the one message that every version must understand of every other.
-    """
-
-    node: str
-    disk: str
-    life: Life
-    rules: Mapping[str, Rule]
-    is_blank: bool
-    others: Mapping[str, Lives]
-    protocols: tuple[int, int] = PROTOCOLS_BEFORE
-    reads: int = COMMANDS_BEFORE
-
-
-def started(identity: Identity, nonce: str) -> Identity:
-    """``identity`` at its next start."""
-    start = identity.starts[-1].start + 1 if identity.starts else 1
-    return msgspec.structs.replace(identity, starts=(*identity.starts, Life(start, nonce))[-STARTS_MAX:])
 
 
 def greeting_of(
@@ -164,14 +68,6 @@ def own_fault(identity: Identity, greeting: Greeting) -> str:
         if life.start >= identity.starts[0].start and life not in identity.starts:
             reason = f"its data is a copy from before its start {life.start}"
     return reason
-
-
-def unlike(identity: Identity, node: str, always: Mapping[str, Rule]) -> str:
-    """What ``identity`` says otherwise than the configuration; a rule it does not know yet is no difference."""
-    known = {name: value for name, value in always.items() if name in identity.rules}
-    theirs = {name: value for name, value in identity.rules.items() if name in always}
-    found = differences({"node": identity.node, **theirs}, {"node": node, **known})
-    return found.replace("(here ", "(configured: ")
 
 
 def is_replaced(identity: Identity, greeting: Greeting) -> bool:

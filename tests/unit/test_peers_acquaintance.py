@@ -5,19 +5,10 @@ from itertools import count
 import msgspec
 import pytest
 
-from raftkv.core import identity as module
-from raftkv.core.identity import (
-    PROTOCOLS,
-    PROTOCOLS_BEFORE,
-    Greeting,
-    Identity,
-    greeting_of,
-    is_replaced,
-    misfit,
-    own_fault,
-    started,
-    with_met,
-)
+from raftkv.formats.greetings import PROTOCOLS, PROTOCOLS_BEFORE, Greeting
+from raftkv.formats.identity import Identity
+from raftkv.peers.acquaintance import DISKS_MAX, greeting_of, is_replaced, misfit, own_fault, with_met
+from raftkv.storage.identity import STARTS_MAX, started
 
 RULES = {"rule": 1}
 nonces = count()
@@ -119,15 +110,15 @@ def test_other_rules_are_told_on_both_sides(n1):
 
 
 def test_what_is_remembered_is_bounded(n1):
-    for number in range(3 * module.DISKS_MAX):
+    for number in range(3 * DISKS_MAX):
         n1, _ = meet(n1, begin(disk("n2", number)))
-    for _ in range(module.STARTS_MAX + 5):
+    for _ in range(STARTS_MAX + 5):
         n1 = begin(n1)
 
-    assert len(n1.others["n2"]) == module.DISKS_MAX
-    assert n1.others["n2"][f"n2-{3 * module.DISKS_MAX - 1}"].is_replaced is False
-    assert len(n1.starts) == module.STARTS_MAX
-    assert n1.life.start == module.STARTS_MAX + 6
+    assert len(n1.others["n2"]) == DISKS_MAX
+    assert n1.others["n2"][f"n2-{3 * DISKS_MAX - 1}"].is_replaced is False
+    assert len(n1.starts) == STARTS_MAX
+    assert n1.life.start == STARTS_MAX + 6
 
 
 @pytest.mark.parametrize(
