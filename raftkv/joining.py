@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import structlog
 
+from raftkv.api.answers import Member, MemberList
 from raftkv.client.client import Client
+from raftkv.client.records import typed
 from raftkv.core.config import ClusterSection, HttpSection, NodeSection
 from raftkv.core.errors import Code, RaftkvError, StartupError
 from raftkv.formats.gossip import MemberEntry, Phase
@@ -36,14 +38,15 @@ def join(
     with _client(seeds, http, timeout_s=ATTEMPT_S, secret_file=cluster.secret_path, cluster=cluster.name) as client:
         while True:
             try:
-                answer = client.add_member(node.id, http=node.http, peer=node.peer, zone=node.zone)
+                content = client.add_member(node.id, http=node.http, peer=node.peer, zone=node.zone)
+                members = typed(content, MemberList).members
             except RaftkvError as error:
                 if error.code in (Code.FORBIDDEN, Code.UNAUTHENTICATED) or time.monotonic() + PAUSE_S >= deadline_s:
                     asked = ", ".join(seeds)
                     raise StartupError(f"no node of {asked} lets this node in: {error.detail}") from None
                 time.sleep(PAUSE_S)
             else:
-                return tuple(_entry(member, node.id) for member in answer["members"])
+                return tuple([_entry(member, node.id) for member in members])
 
 
 def check_still_member(node: NodeSection, entries: Iterable[MemberEntry], http: HttpSection) -> None:
@@ -57,10 +60,10 @@ def check_still_member(node: NodeSection, entries: Iterable[MemberEntry], http: 
         return
     with _client(others, http, timeout_s=CHECK_S, retry=False) as client:
         try:
-            members = client.members()["members"]
+            members = typed(client.members(), MemberList).members
         except RaftkvError:
             return
-    if node.id not in {member["id"] for member in members}:
+    if node.id not in {member.id for member in members}:
         raise StartupError(
             "this node was removed from the cluster; to join again, it starts with an empty data directory"
         )
@@ -72,7 +75,7 @@ def _client(addresses: Sequence[str], http: HttpSection, **choices: Any) -> Clie
     return Client([f"{scheme}://{address}" for address in addresses], tls_ca=http.tls_ca or None, **choices)
 
 
-def _entry(member: dict[str, Any], own_id: str) -> MemberEntry:
+def _entry(member: Member, own_id: str) -> MemberEntry:
     # Version 0 gives way to whatever gossip says; until then this node counts only itself as joining.
-    phase = Phase.JOINING if member["id"] == own_id else Phase.UP
-    return MemberEntry(member["id"], member["http"], member["peer"], member.get("zone", ""), phase=phase)
+    phase = Phase.JOINING if member.id == own_id else Phase.UP
+    return MemberEntry(member.id, member.http, member.peer, member.zone or "", phase=phase)

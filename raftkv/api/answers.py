@@ -1,12 +1,14 @@
 """The JSON of answers that are no problem: what handlers encode, what clients read, what the description says.
 
 A null ``version``, ``revision`` or the like stands in answers to writes that asked not to wait for a majority. ``node``
-and whatever else may be left out is there in leaderless clusters only. Imports ``core`` and msgspec only.
+and whatever else may be left out is there in leaderless clusters only. A field with another default came to its answer
+later: it is always written, and need not be there to be read; a size of 0 was not said. Imports ``core`` and msgspec
+only.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -186,8 +188,8 @@ class Peer(msgspec.Struct, frozen=True):
     id: str
     http: str | None
     reachable: bool
-    match_index: int | None
-    misfit: str | None
+    match_index: int | None = None
+    misfit: str | None = None
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -203,16 +205,16 @@ class NodeStatus(msgspec.Struct, frozen=True):
     revision: int
     peers: list[Peer]
     version: str
-    offers: list[str]
-    cluster_size: int
-    can_write: bool
-    has_room: bool
-    ready: bool
-    reason: str | None
-    misfit: str | None
-    n: int
-    r: int
-    w: int
+    offers: list[str] = []
+    cluster_size: int = 0
+    can_write: bool = False
+    has_room: bool = True
+    ready: bool = False
+    reason: str | None = None
+    misfit: str | None = None
+    n: int = 0
+    r: int = 0
+    w: int = 0
     ring: str | msgspec.UnsetType = msgspec.UNSET
     vnodes: int | msgspec.UnsetType = msgspec.UNSET
     conflicts: str | msgspec.UnsetType = msgspec.UNSET
@@ -220,6 +222,36 @@ class NodeStatus(msgspec.Struct, frozen=True):
     repaired_keys: int | msgspec.UnsetType = msgspec.UNSET
     transfer: Moving | msgspec.UnsetType | None = msgspec.UNSET
     members: list[Member] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ProxiedNode(msgspec.Struct, frozen=True):
+    """A node behind a proxy; ``state`` is what other members think of it, and ``connections`` those in use."""
+
+    id: str
+    http: str
+    reachable: bool
+    state: str | None
+    connections: int
+
+
+PROXY: Final = "proxy"
+"""The role that tells a proxy's status from a node's."""
+
+
+class ProxyStatus(msgspec.Struct, frozen=True):
+    """A proxy's view of the cluster behind it; ``ring_agreed``: it places keys on the ring that the nodes do."""
+
+    role: Literal["proxy"]
+    version: str
+    ready: bool
+    reason: str | None
+    learned_ago_ms: int | None
+    leader: str | None
+    ring: str | None
+    ring_agreed: bool
+    n: int | None
+    requests_waiting: int
+    peers: list[ProxiedNode]
 
 
 class Moving(msgspec.Struct, frozen=True):

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
+from raftkv.api.answers import NodeStatus
+from raftkv.cli.survey import Surveyed
 from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.voters import majority
-
-Nodes = Sequence[dict[str, Any]]
 
 _FOR_LACK_OF_NODES: Final = frozenset({Code.NO_LEADER, Code.QUORUM_UNREACHABLE})
 
 
-def remark(nodes: Nodes) -> str:
+def remark(nodes: Sequence[Surveyed]) -> str:
     """What is amiss with the cluster, in one sentence; empty when nothing is."""
-    answered = [node for node in nodes if "error" not in node]
+    answered = [node.status for node in nodes if node.status is not None]
     if not answered:
         return f"no node answers: {_reasons(nodes)}"
     size = _size(answered)
@@ -28,8 +28,8 @@ def remark(nodes: Nodes) -> str:
     if count == size:
         return _unready(answered)
     told = f"{count} of {size} nodes answer{'s' if count == 1 else ''}"
-    spare, is_served = count - majority(size), any(node.get("ready") for node in answered)
-    if any("ring" in node for node in answered) or (spare < 0 and is_served):
+    spare, is_served = count - majority(size), any(status.ready for status in answered)
+    if any(status.ring for status in answered) or (spare < 0 and is_served):
         return f"degraded: {told}"
     if spare < 0:
         return f"{told}: no writes, no linearizable reads; --consistency local answers"
@@ -40,32 +40,32 @@ def remark(nodes: Nodes) -> str:
     return f"degraded: {told}; {more} can be borne"
 
 
-def _unready(answered: Nodes) -> str:
+def _unready(answered: Sequence[NodeStatus]) -> str:
     """Who is not ready while others are, and why: nodes of which all answer may still serve nobody."""
     told = _told_unready(answered)
     return f"degraded: {'; '.join(told)}" if 0 < len(told) < len(answered) else ""
 
 
-def _told_unready(answered: Nodes) -> list[str]:
-    return [f"{node['node']} is not ready: {node['reason']}" for node in answered if node.get("reason")]
+def _told_unready(answered: Sequence[NodeStatus]) -> list[str]:
+    return [f"{status.node} is not ready: {status.reason}" for status in answered if status.reason]
 
 
-def _size(answered: Nodes) -> int:
+def _size(answered: Sequence[NodeStatus]) -> int:
     """How many nodes there are, as the node that applied most knows it; in a ring, those that have not left."""
-    newest = max(answered, key=lambda node: int(node.get("applied_index") or 0))
-    if "ring" in newest:
-        return sum(1 for member in newest["members"] if member["state"] != "left")
-    return int(newest.get("cluster_size") or len(newest.get("peers", ())) + 1)
+    newest = max(answered, key=lambda status: status.applied_index)
+    if newest.members:
+        return sum(member.state != "left" for member in newest.members)
+    return newest.cluster_size or len(newest.peers) + 1
 
 
-def _reasons(nodes: Nodes) -> str:
+def _reasons(nodes: Sequence[Surveyed]) -> str:
     from raftkv.client.servers import told_together  # noqa: PLC0415  commands load what they use
 
-    return told_together({node["server"]: str(node["error"]).removeprefix(f"{node['server']} ") for node in nodes})
+    return told_together({node.server: node.error.removeprefix(f"{node.server} ") for node in nodes})
 
 
 @contextlib.contextmanager
-def explaining(survey: Callable[[], Nodes]) -> Iterator[None]:
+def explaining(survey: Callable[[], Sequence[Surveyed]]) -> Iterator[None]:
     """Raise what was refused for lack of nodes with the reason that all nodes together show."""
     try:
         yield

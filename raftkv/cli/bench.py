@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from raftkv.api.answers import NodeStatus
 from raftkv.cli import connection, exits
 from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.kinds import Duration
@@ -144,6 +145,7 @@ def _run(plan: LoadPlan, link: ConnectionOptions, *, etcd: bool) -> Result:
 
 
 def _heading(plan: LoadPlan, link: ConnectionOptions, urls: tuple[str, ...], *, etcd: bool) -> str:
+    from raftkv.client.records import typed  # noqa: PLC0415
     from raftkv.core.errors import RaftkvError  # noqa: PLC0415
     from raftkv.instruments.load import report  # noqa: PLC0415
 
@@ -151,9 +153,9 @@ def _heading(plan: LoadPlan, link: ConnectionOptions, urls: tuple[str, ...], *, 
         return report.heading(plan, urls, "etcd", None)
     try:
         with link.client(timeout_s=min(link.timeout_s or ASK_S, ASK_S)) as client:
-            found = client.status()
-        return report.heading(plan, urls, found["mode"], (found["n"], found["r"], found["w"]))
-    except (RaftkvError, KeyError):  # the run itself says what is wrong with the servers
+            found = typed(client.status(), NodeStatus)
+        return report.heading(plan, urls, found.mode, (found.n, found.r, found.w))
+    except RaftkvError:  # the run itself says what is wrong with the servers
         return report.heading(plan, urls, "mode unknown", None)
 
 

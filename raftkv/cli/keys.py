@@ -12,7 +12,7 @@ import msgspec
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
 from raftkv.cli.kinds import DURATION, REPLICAS
-from raftkv.cli.status import survey
+from raftkv.cli.survey import survey
 from raftkv.process import descriptors
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from raftkv.api.answers import Member, MemberList, NodeStatus, RepairDone
 from raftkv.cli import connection, exits, output
 from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.tables import print_table
@@ -29,7 +30,7 @@ def members() -> None:
 @click.pass_context
 def list_(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
     """Show the members as the asked node knows them."""
-    _print_members(connection.chosen(context, given).client().members(), as_json=as_json)
+    _print_members(connection.chosen(context, given).client().members(), as_json=as_json, is_read=True)
     return exits.DONE
 
 
@@ -71,58 +72,63 @@ def repair(context: click.Context, /, node: str | None, *, as_json: bool, **give
 
     Exit status 3 when a node could not be asked or could not reach another.
     """
+    from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
+
     link = connection.chosen(context, given)
-    found = link.client().members()["members"]
+    found = typed(link.client().members(), MemberList)
     scheme = link.servers()[0].partition("://")[0]
-    asked = {one["id"]: f"{scheme}://{one['http']}" for one in found if one.get("state") != "left"}
+    asked = {one.id: f"{scheme}://{one.http}" for one in found.members if one.state != "left"}
     if node is not None and node not in asked:
         raise click.UsageError(f"there is no member {node}; there are {', '.join(asked)}")
-    if node is None and link.client().status()["mode"] == "raft":
+    if node is None and typed(link.client().status(), NodeStatus).mode == "raft":
         raise click.UsageError("in raft mode a repair throws a node's data away: name the node that is to have others'")
     asked = asked if node is None else {node: asked[node]}
     done = {name: _repair(link, server) for name, server in asked.items()}
     if as_json:
-        output.write(msgspec.json.encode({"nodes": done}) + b"\n")
+        output.write(msgspec.json.encode({"nodes": {name: content for name, (content, _) in done.items()}}) + b"\n")
     else:
-        for name, result in done.items():
-            output.write(f"{name}: {_told(result)}\n".encode())
-    is_whole = all("error" not in result and not result["unreachable"] for result in done.values())
+        for name, (content, result) in done.items():
+            output.write(f"{name}: {_told(result) if result else content['error']}\n".encode())
+    is_whole = all(result and not result.unreachable for _, result in done.values())
     return exits.DONE if is_whole else exits.UNAVAILABLE
 
 
-def _repair(link: ConnectionOptions, server: str) -> dict[str, Any]:
-    from raftkv.core.errors import Code, RaftkvError  # noqa: PLC0415  commands load what they use
+def _repair(link: ConnectionOptions, server: str) -> tuple[dict[str, Any], RepairDone | None]:
+    """What ``server`` did, as it came too, or why it did nothing."""
+    from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
+    from raftkv.core.errors import Code, RaftkvError  # noqa: PLC0415
 
     with link.client((server,), timeout_s=link.timeout_s or REPAIR_S, retry=False, proves=True) as client:
         try:
-            return client.repair()
+            content = client.repair()
+            return content, typed(content, RepairDone, is_read=False)
         except RaftkvError as error:
             if error.code == Code.NOT_SUPPORTED:
                 raise
-            return {"error": error.detail}
+            return {"error": error.detail}, None
 
 
-def _told(result: dict[str, Any]) -> str:
-    if "error" in result:
-        return str(result["error"])
-    peers = ", ".join(result["peers"]) or "nobody"
-    if result["peers"] and not result["ranges"]:
+def _told(result: RepairDone) -> str:
+    peers = ", ".join(result.peers) or "nobody"
+    if result.peers and not result.ranges:
         return f"fetches its data anew from {peers}"
-    text = f"compared {result['ranges']} ranges with {peers}: {result['differing']} differed, "
-    text += f"{result['received']} versions received, {result['sent']} sent"
-    return text + (f"; not reached: {', '.join(result['unreachable'])}" if result["unreachable"] else "")
+    text = f"compared {result.ranges} ranges with {peers}: {result.differing} differed, "
+    text += f"{result.received} versions received, {result.sent} sent"
+    return text + (f"; not reached: {', '.join(result.unreachable)}" if result.unreachable else "")
 
 
-def _print_members(found: dict[str, Any], *, as_json: bool) -> None:
+def _print_members(content: dict[str, Any], *, as_json: bool, is_read: bool = False) -> None:
+    from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
+
+    found = typed(content, MemberList, is_read=is_read)
     if as_json:
-        output.write(msgspec.json.encode(found) + b"\n")
+        output.write(msgspec.json.encode(content) + b"\n")
         return
-    rows = [_row(member, found.get("leader")) for member in found["members"]]
-    print_table(COLUMNS, [(cells, "") for cells in rows])
+    print_table(COLUMNS, [(_row(member, found.leader), "") for member in found.members])
 
 
-def _row(member: dict[str, Any], leader: str | None) -> tuple[str, ...]:
-    reached = {True: "yes", False: "no"}.get(member.get("reachable"), "?")  # type: ignore[arg-type]
-    state = member.get("state") or ("leader" if member["id"] == leader else "member")
-    share = f"{member['share']:.1%}" if "share" in member else "all"
-    return member["id"], state, member.get("zone") or "-", share, reached, member["http"], member["peer"]
+def _row(member: Member, leader: str | None) -> tuple[str, ...]:
+    reached = "?" if member.reachable is None else "yes" if member.reachable else "no"
+    state = member.state or ("leader" if member.id == leader else "member")
+    share = "all" if member.share is msgspec.UNSET else f"{member.share:.1%}"
+    return member.id, state, member.zone or "-", share, reached, member.http, member.peer

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+import msgspec
+
+from raftkv.api.answers import Member, Moving, NodeStatus
+from raftkv.cli.survey import Surveyed
 from raftkv.cli.tables import Row
 
 COLUMNS: Final = ("node", "state", "share", "owed", "keeps", "moving", "repaired", "peers", "address")
@@ -16,66 +20,58 @@ _WORST: Final = ("down", "suspect", "leaving", "joining", "up")
 _STYLES: Final = {"up": "green", "joining": "yellow", "leaving": "yellow", "suspect": "yellow", "down": "red"}
 
 
-def table(nodes: Sequence[dict[str, Any]]) -> list[Row]:
+def table(nodes: Sequence[Surveyed]) -> list[Row]:
     """One row for each node that answered or that another one knows of."""
-    answered = {node["node"]: node for node in nodes if "ring" in node}
-    addresses = {str(node.get("node") or node["server"]): node["server"] for node in nodes}
-    members: dict[str, list[dict[str, Any]]] = {}
-    for node in answered.values():
-        for member in node["members"]:
-            if member["state"] != "left":
-                members.setdefault(member["id"], []).append(member)
-    names = sorted(members.keys() | addresses.keys())
-    return [_row(name, answered.get(name), members.get(name, []), addresses) for name in names]
+    answered = {node.node: node.status for node in nodes if node.status is not None and node.status.ring}
+    addresses = {node.name: node.server for node in nodes}
+    views: dict[str, list[Member]] = {}
+    for status in answered.values():
+        for member in status.members or ():
+            if member.state != "left":
+                views.setdefault(member.id, []).append(member)
+    names = sorted(views.keys() | addresses.keys())
+    return [_row(name, answered.get(name), views.get(name, []), addresses) for name in names]
 
 
-def summary(nodes: Sequence[dict[str, Any]]) -> str:
+def summary(answered: Sequence[NodeStatus]) -> str:
     """The cluster in one line: its sizes, and whether its nodes agree about the ring."""
-    answered = [node for node in nodes if "ring" in node]
-    rings = {node["ring"] for node in answered}
-    sizes = {(node["n"], node["r"], node["w"]) for node in answered}
+    in_ring = [status for status in answered if status.ring]
+    rings = {status.ring for status in in_ring}
+    sizes = {(status.n, status.r, status.w) for status in in_ring}
     told = " or ".join(f"n={n} r={r} w={w}" for n, r, w in sorted(sizes))
     agreed = f"ring {rings.pop()}" if len(rings) == 1 else f"{len(rings)} different views of the ring, still spreading"
-    return f"{told}, {agreed}, conflicts: {answered[0]['conflicts']}"
+    return f"{told}, {agreed}, conflicts: {in_ring[0].conflicts}"
 
 
-def _row(name: str, own: dict[str, Any] | None, views: Sequence[dict[str, Any]], addresses: dict[str, str]) -> Row:
+def _row(name: str, own: NodeStatus | None, views: Sequence[Member], addresses: dict[str, str]) -> Row:
     state = _state(name, own, views)
-    owed = sum(view["hints"] for view in views)
-    share = max((view["share"] for view in views), default=0.0)
-    address = addresses.get(name) or (views[0]["http"] if views else "-")
+    owed = str(sum(view.hints or 0 for view in views))
+    share = f"{max((view.share or 0.0 for view in views), default=0.0):.1%}"
+    address = addresses.get(name) or (views[0].http if views else "-")
     if own is None:
         shown = "?" if "://" in name else name  # asked by its address, and nobody knows who that is
         told = "no answer" if state == "up" else f"{state}, no answer"  # the others may not have noticed yet
-        cells = (shown, told, f"{share:.1%}", str(owed), "-", "-", "-", "-", address)
-        return cells, "red"
-    peers = own["peers"]
-    reached = sum(1 for peer in peers if peer.get("reachable"))
-    cells = (
-        name,
-        state,
-        f"{share:.1%}",
-        str(owed),
-        str(own["hints_pending"]),
-        _moving(own["transfer"]),
-        str(own["repaired_keys"]),
-        f"{reached} of {len(peers)}",
-        address,
-    )
-    return cells, _STYLES.get(state, "")
+        return (shown, told, share, owed, "-", "-", "-", "-", address), "red"
+    reached = f"{sum(peer.reachable for peer in own.peers)} of {len(own.peers)}"
+    keeps, repaired = str(own.hints_pending or 0), str(own.repaired_keys or 0)
+    return (name, state, share, owed, keeps, _moving(own.transfer), repaired, reached, address), _STYLES.get(state, "")
 
 
-def _state(name: str, own: dict[str, Any] | None, views: Sequence[dict[str, Any]]) -> str:
+def _state(name: str, own: NodeStatus | None, views: Sequence[Member]) -> str:
     """A node that answers knows best what it is; of one that does not, the worst that anybody thinks is shown.
 
     Whom nobody counts has left, or was never there.
     """
     if own is not None:
-        return next((str(member["state"]) for member in own["members"] if member["id"] == name), NO_MEMBER)
-    return min((str(view["state"]) for view in views), key=_WORST.index, default=NO_MEMBER)
+        return next((member.state or "?" for member in own.members or () if member.id == name), NO_MEMBER)
+    return min((view.state or "?" for view in views), key=_badness, default=NO_MEMBER)
 
 
-def _moving(transfer: dict[str, Any] | None) -> str:
-    if transfer is None:
-        return "-"
-    return f"{transfer['ranges_done']} of {transfer['ranges']} ranges, {transfer['bytes'] / (1 << 20):.1f} MiB"
+def _badness(state: str) -> int:
+    return _WORST.index(state) if state in _WORST else len(_WORST)
+
+
+def _moving(transfer: Moving | msgspec.UnsetType | None) -> str:
+    return (
+        f"{transfer.ranges_done} of {transfer.ranges} ranges, {transfer.bytes / (1 << 20):.1f} MiB" if transfer else "-"
+    )

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from raftkv.api import paths
+from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import Acks, Consistency, Key, Value
 from raftkv.client.async_exchange import AsyncExchange
 from raftkv.client.plans import PlannedClient
@@ -192,7 +193,7 @@ class AsyncClient(PlannedClient[AsyncExchange]):
 
     async def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
         """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
-        content = {"id": node, "http": http, "peer": peer, "zone": zone}
+        content = NewMember(id=node, http=http, peer=peer, zone=zone)
         return await self._exchange.perform(self._plans.change("POST", paths.MEMBERS, content))
 
     async def remove_member(self, node: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
+from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import (
     Acks,
     Consistency,
@@ -204,7 +205,7 @@ class Plans:
         results = outcome_from_body(answer.body).get("results") or ()
         return tuple([result_of(one) for one in results])
 
-    def change(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Plan[dict[str, Any]]:
+    def change(self, method: str, path: str, content: NewMember | None = None) -> Plan[dict[str, Any]]:
         """A change of the cluster itself, which is sent once: what came of it."""
         call = Call(
             method=method,

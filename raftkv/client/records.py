@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from raftkv.api import headers as names
-from raftkv.api.answers import Item, Listed, Sibling, SiblingsAnswer
+from raftkv.api.answers import PROXY, Item, Listed, NodeStatus, ProxyStatus, Sibling, SiblingsAnswer
 from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import DefiniteError, IndefiniteError
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +118,28 @@ def outcome_from_body(body: bytes) -> dict[str, Any]:
     try:
         return json_from_body(body)
     except DefiniteError as error:
-        raise IndefiniteError(error.code, f"{error.detail}; the write may have been applied") from None
+        raise _in_doubt(error) from None
+
+
+def _in_doubt(error: DefiniteError) -> IndefiniteError:
+    return IndefiniteError(error.code, f"{error.detail}; the write may have been applied")
+
+
+def status_from_json(content: dict[str, Any]) -> NodeStatus | ProxyStatus:
+    """How a node, or a proxy, sees itself."""
+    return typed(content, ProxyStatus) if content.get("role") == PROXY else typed(content, NodeStatus)
+
+
+def typed(content: dict[str, Any], kind: type[Answer], *, is_read: bool = True) -> Answer:
+    """The answer of ``kind`` in a JSON object; what it says beyond that is for newer clients.
+
+    Raises ``DefiniteError`` when it is none, and ``IndefiniteError`` where a write is answered so.
+    """
+    try:
+        return msgspec.convert(content, kind)
+    except _WRONG as error:
+        found = not_raftkv(error)
+        raise (found if is_read else _in_doubt(found)) from None
 
 
 def not_raftkv(why: object) -> DefiniteError:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.api import headers, paths
+from raftkv.api import answers, headers, paths
 from raftkv.api.problems import ALWAYS, INTERNAL_ERROR, TABLE
 from raftkv.core.errors import Effect
 from raftkv.core.requests import Consistency
@@ -83,6 +83,12 @@ def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
     types = {*types, *(route.body for route in ROUTES)} - {None, bytes}
     ordered = sorted(types, key=lambda one: one.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    for name, component in components.items():
+        if hasattr(answers, name):  # a default there is for who reads an answer that does not say so
+            fields = msgspec.structs.fields(getattr(answers, name))
+            component["required"] = [field.name for field in fields if field.default is not msgspec.UNSET]
+            for described in component["properties"].values():
+                described.pop("default", None)
     return dict(zip(ordered, schemas, strict=True)), components
 
 
@@ -177,8 +183,8 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
 def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     """Every status the route answers with; problems are told by their ``code``."""
     responses: dict[str, Any] = {}
-    for status, answers in route.answers.items():
-        content = {kind: schema for answer in answers for kind, schema in _content(answer, schemas).items()}
+    for status, kinds in route.answers.items():
+        content = {kind: schema for answer in kinds for kind, schema in _content(answer, schemas).items()}
         if route.events:
             content |= {kind.decode(): _EVENTS for kind in FORMS}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, **({"content": content} if content else {})}

@@ -102,14 +102,17 @@ def _pid(view: NodeView) -> str:
 
 
 def _leader_cells(view: NodeView) -> tuple[str, ...]:
-    return view.role, *[view.number(name) for name in ("term", "commit_index", "applied_index")]
+    found = view.status
+    if found is None:
+        return view.role, "-", "-", "-"
+    return view.role, *[str(number) for number in (found.term, found.commit_index, found.applied_index)]
 
 
 def _ring_cells(view: NodeView) -> tuple[str, ...]:
-    member = view.membership
-    if member is None:
+    found, member = view.status, view.membership
+    if found is None or member is None:
         return view.role, "-", "-", "-"
-    return str(member["state"]), f"{member['share']:.1%}", view.number("hints_pending"), view.moving
+    return member.state or "?", f"{member.share or 0.0:.1%}", str(found.hints_pending or 0), view.moving
 
 
 @contextlib.contextmanager

@@ -15,11 +15,12 @@ import ssl
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from raftkv.api import paths
+from raftkv.api.answers import NodeStatus
 from raftkv.client.channels import Channels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import ClusterConfig
@@ -113,7 +114,7 @@ class StatusPoll:
     """Asks one node for its status, again and again, in a thread of its own; ``last`` is what it said, or ``None``."""
 
     def __init__(self, config: ClusterConfig, node_id: str) -> None:
-        self.last: dict[str, Any] | None = None
+        self.last: NodeStatus | None = None
         address = config.member(node_id).http_listen
         # A node that listens everywhere is asked here.
         name = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
@@ -135,12 +136,12 @@ class StatusPoll:
             self._stop.wait(POLL_S if has_answered and self._settled() else FIRST_POLL_S)
 
     def _settled(self) -> bool:
-        return self.last is None or bool(self.last.get("ready"))
+        return self.last is None or self.last.ready
 
-    def _ask(self) -> dict[str, Any] | None:
+    def _ask(self) -> NodeStatus | None:
         try:
             answer = self._channels.exchange(self._host, "GET", _TARGET, timeout_s=ANSWER_TIMEOUT_S)
-            return msgspec.json.decode(answer.body, type=dict[str, Any]) if answer.status == 200 else None
+            return msgspec.json.decode(answer.body, type=NodeStatus) if answer.status == 200 else None
         except (UnopenedError, UnheardError, msgspec.DecodeError):
             return None
         finally:

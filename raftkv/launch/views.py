@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
 
 import msgspec
+
+from raftkv.api.answers import Member, NodeStatus
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +20,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     url: str
     pid: int
-    status: dict[str, Any] | None = None
+    status: NodeStatus | None = None
     exit_status: int | None = None
     is_new: bool = False
 
@@ -31,7 +32,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_ready(self) -> bool:
         """Does it run, and can it serve writes and linearizable reads?"""
-        return self.status is not None and bool(self.status.get("ready"))
+        return self.status is not None and self.status.ready
 
     @property
     def role(self) -> str:
@@ -40,26 +41,19 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
             return "killed" if self.exit_status < 0 else f"ended ({self.exit_status})"
         if self.status is None:
             return "starting" if self.is_new else "no answer"
-        return str(self.status.get("role", "?"))
+        return self.status.role
 
     @property
-    def membership(self) -> dict[str, Any] | None:
+    def membership(self) -> Member | None:
         """What the node says of itself as a member of a ring; ``None`` where there is none, or no answer."""
-        if self.status is None:
-            return None
-        return next((member for member in self.status.get("members", ()) if member["id"] == self.id), None)
+        members = self.status.members if self.status is not None else None
+        return next((member for member in members or () if member.id == self.id), None)
 
     @property
     def moving(self) -> str:
         """How far the data is that moves to it after the ring changed, for the table."""
-        transfer = None if self.status is None else self.status.get("transfer")
-        return "-" if transfer is None else f"{transfer['ranges_done']} of {transfer['ranges']} ranges"
-
-    def number(self, name: str) -> str:
-        """A number of the status, for the table."""
-        if self.status is None:
-            return "-"
-        return str(self.status.get(name, "-"))
+        transfer = self.status.transfer if self.status is not None else None
+        return f"{transfer.ranges_done} of {transfer.ranges} ranges" if transfer else "-"
 
 
 def ended(exit_status: int) -> str:
@@ -117,9 +111,7 @@ class Chronicle:
     def _of_leader(self, views: tuple[NodeView, ...]) -> list[str]:
         """The leader of the highest term is the one: an older one may not know yet that it is none."""
         claims = [
-            (int(view.status["term"]), view.id)
-            for view in views
-            if view.status is not None and view.status.get("role") == "leader"
+            (view.status.term, view.id) for view in views if view.status is not None and view.status.role == "leader"
         ]
         if not claims:
             return []
@@ -138,7 +130,7 @@ class Chronicle:
         served = any(view.is_ready for view in running)
         if self._was_ready and not served:
             self._was_ready = False
-            reasons = [str(view.status["reason"]) for view in running if view.status and view.status.get("reason")]
+            reasons = [view.status.reason for view in running if view.status is not None and view.status.reason]
             return [f"not ready: {reasons[0]}"] if reasons else ["not ready"]
         return []
 

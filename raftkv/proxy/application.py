@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from raftkv.api import answers, paths
 from raftkv.core.config import HttpSection
@@ -121,30 +121,29 @@ class ProxyApplication(AsgiApplication):
             return problem(Code.OVERLOADED, f"{MAX_WAITING} requests are under way already; try again later")
         return await self._forwarder.forward(request, now_s)
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> answers.ProxyStatus:
         """Which nodes, which ring; ``peers`` as in the status of a node."""
         cluster, view = self._cluster, self._cluster.view
-        avoided, age_s = cluster.avoided(), cluster.learned_ago_s
-        ring = view.ring
-        return {
-            "role": "proxy",
-            "version": self._version,
-            "ready": cluster.is_fresh,
-            "reason": None if cluster.is_fresh else "no node behind this proxy answers",
-            "learned_ago_ms": None if age_s is None else round(age_s * 1000),
-            "leader": view.leader,
-            "ring": None if ring is None else ring.digest,
-            "ring_agreed": view.is_agreed,
-            "n": None if ring is None else view.n,
-            "requests_waiting": self._waiting,
-            "peers": [
-                {
-                    "id": node.id,
-                    "http": str(node.http),
-                    "reachable": node.id not in avoided and cluster.is_fresh,
-                    "state": node.state or None,
-                    "connections": cluster.channels(node.http).in_use,
-                }
+        avoided, age_s, ring = cluster.avoided(), cluster.learned_ago_s, view.ring
+        return answers.ProxyStatus(
+            role="proxy",
+            version=self._version,
+            ready=cluster.is_fresh,
+            reason=None if cluster.is_fresh else "no node behind this proxy answers",
+            learned_ago_ms=None if age_s is None else round(age_s * 1000),
+            leader=view.leader,
+            ring=None if ring is None else ring.digest,
+            ring_agreed=view.is_agreed,
+            n=None if ring is None else view.n,
+            requests_waiting=self._waiting,
+            peers=[
+                answers.ProxiedNode(
+                    id=node.id,
+                    http=str(node.http),
+                    reachable=node.id not in avoided and cluster.is_fresh,
+                    state=node.state or None,
+                    connections=cluster.channels(node.http).in_use,
+                )
                 for node in view.nodes
             ],
-        }
+        )

@@ -5,17 +5,17 @@ import pytest
 from raftkv.cli import main
 from raftkv.cli.advice import remark
 from tests.unit.fake_server import FakeServer, json, problem, unused_url
-from tests.unit.test_cli_commands import PAGE, STATUS
+from tests.unit.statuses import STATUS, silent, surveyed
+from tests.unit.test_cli_commands import PAGE
+from tests.unit.test_cli_leaderless import member
 
 
-def nodes(answering, size, *, ready=True, ring=False):
-    members = [{"id": f"n{number}", "state": "up"} for number in range(size)]
+def nodes(answering, size, *, ready=True, ring=False, reason=None):
+    members = [member(f"n{number}") for number in range(size)]
     more = {"ring": "abc", "members": members} if ring else {}
-    up = [{"node": f"n{number}", "cluster_size": size, "ready": ready, **more} for number in range(answering)]
-    return [
-        *up,
-        *({"server": f"http://n{number}", "error": f"http://n{number} gone"} for number in range(answering, size)),
-    ]
+    names = [f"n{number}" for number in range(size)]
+    up = [surveyed(node=name, cluster_size=size, ready=ready, reason=reason, **more) for name in names[:answering]]
+    return [*up, *(silent(f"http://{name}", f"http://{name} gone") for name in names[answering:])]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def nodes(answering, size, *, ready=True, ring=False):
         (nodes(3, 3, ring=True), ""),
         (nodes(0, 2), "no node answers: http://n0, http://n1 each gone"),
         (
-            [*nodes(0, 2), {"server": "http://n2", "error": "http://n2 is slow"}],
+            [*nodes(0, 2), silent("http://n2", "http://n2 is slow")],
             "no node answers: http://n0, http://n1 each gone; http://n2 is slow",
         ),
     ],
@@ -43,17 +43,15 @@ def test_what_is_missing_is_told_with_what_it_means(found, told):
 
 
 def test_a_node_that_answers_and_is_not_ready_is_told_with_its_reason_where_others_are_ready():
-    unready = {"reason": "stamps ahead of the agreed time", "ready": False}
-    found = nodes(3, 3, ring=True)
+    reason = "stamps ahead of the agreed time"
+    (unready, *_), ready = nodes(3, 3, ready=False, ring=True, reason=reason), nodes(3, 3, ring=True)
 
-    assert remark([found[0] | unready, *found[1:]]) == "degraded: n0 is not ready: stamps ahead of the agreed time"
-    assert remark([node | unready for node in found]) == ""
+    assert remark([unready, *ready[1:]]) == "degraded: n0 is not ready: stamps ahead of the agreed time"
+    assert remark(nodes(3, 3, ready=False, ring=True, reason=reason)) == ""
 
 
 def test_a_node_that_was_removed_and_is_still_named_is_no_failure():
-    gone = {"server": "http://old:8001", "error": "gone"}
-
-    assert remark([*nodes(3, 3), gone]) == ""
+    assert remark([*nodes(3, 3), silent("http://old:8001")]) == ""
 
 
 def test_a_refusal_for_lack_of_nodes_is_explained_by_a_look_at_all_of_them(capfd):
@@ -71,9 +69,10 @@ def test_status_names_why_no_node_answers(capfd):
 
 
 def test_nodes_that_answer_and_take_no_part_are_named_before_anything_is_said_of_what_can_be_borne():
-    copy = {"node": "n3", "cluster_size": 3, "ready": False, "reason": "this node takes no part: its data is a copy"}
-    other = {"node": "n1", "cluster_size": 3, "ready": False, "reason": "no quorum: 1 of 3"}
-    told = remark([other, {"node": "n2", "error": "refused"}, copy])
+    reason = "this node takes no part: its data is a copy"
+    copy = surveyed(node="n3", cluster_size=3, ready=False, reason=reason)
+    other = surveyed(node="n1", cluster_size=3, ready=False, reason="no quorum: 1 of 3")
+    told = remark([other, silent("http://n2", "refused", "n2"), copy])
 
     assert told == (
         "degraded: 2 of 3 nodes answer; n1 is not ready: no quorum: 1 of 3; "

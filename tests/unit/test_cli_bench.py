@@ -9,6 +9,7 @@ import threading
 import time
 
 import click
+import msgspec
 import pytest
 
 from raftkv.cli import exits
@@ -18,6 +19,7 @@ from raftkv.instruments.load.dialect import RaftkvDialect
 from raftkv.instruments.load.engine import Failure
 from raftkv.process.command import module
 from tests.unit.fake_server import FakeServer, problem, unused_url
+from tests.unit.statuses import STATUS
 
 QUICK = ("--seconds", "200ms", "--warm-up", "0", "--clients", "2", "--keys", "5")
 
@@ -35,7 +37,7 @@ class Register(asyncio.Protocol):
         method, target, _ = data.split(b" ", 2)
         body = b"{}"
         if target.startswith(b"/status"):
-            body = b'{"node":"n1","role":"leader","mode":"raft","n":3,"r":1,"w":2}'
+            body = msgspec.json.encode({**STATUS, "n": 3, "r": 1, "w": 2})
         elif method == b"PUT":
             self._values[target] = data.partition(b"\r\n\r\n")[2]
         elif method == b"DELETE":

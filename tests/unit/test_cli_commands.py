@@ -13,22 +13,11 @@ from raftkv.core.errors import Code
 from raftkv.launch import config_file
 from raftkv.process.command import module
 from tests.unit.fake_server import CUT, Dripping, FakeServer, Told, json, problem, unused_url
+from tests.unit.statuses import STATUS
 
 STORED = json({"key": "k", "version": 1, "revision": 7}, 201)
 MISSING = problem(404, "not_found", "no")
 RECORD = {"key": "k", "value": "v", "version": 1, "revision": 7, "create_revision": 7}
-STATUS = {
-    "node": "n1",
-    "role": "leader",
-    "leader": "n1",
-    "term": 3,
-    "commit_index": 12,
-    "applied_index": 11,
-    "revision": 9,
-    "peers": [{"id": "n2", "http": "127.0.0.1:1", "reachable": False}],
-    "ready": True,
-    "reason": None,
-}
 PAGE = json({"items": [], "next": None, "revision": 9}, headers={"Raftkv-Staleness-Ms": "4"})
 
 
@@ -231,6 +220,42 @@ def test_status_as_json(run):
 
     assert b'"node":"n1"' in out
     assert b'"staleness_ms":4' in out
+
+
+FOREIGN = json({"hello": "world", "role": "butler", "members": 3})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_status"),
+    [
+        (["status"], 3),
+        (["status", "--json"], 3),
+        (["members", "list"], 3),
+        (["members", "add", "n4", "--http", "h:1", "--peer", "h:2"], 4),
+        (["members", "remove", "n4"], 4),
+        (["repair"], 3),
+    ],
+)
+def test_json_of_another_server_is_told_as_such_and_leaves_a_change_in_doubt(run, arguments, exit_status):
+    status, _, err, _ = run(*arguments, answers=[FOREIGN])
+
+    assert status == exit_status
+    assert "the server's answer is not one of raftkv: Object missing required field" in err or "Expected" in err
+
+
+def test_a_followed_stream_of_another_server_is_told_as_such(run):
+    answer = Dripping([b'{"hello":"world"}\n'], headers={"Content-Type": "application/x-ndjson"})
+
+    assert run("status", "--follow", answers=[answer])[:2] == (3, b"")
+
+
+def test_a_status_of_an_older_or_a_newer_server_is_shown(run):
+    older = {name: value for name, value in STATUS.items() if name not in ("ready", "reason")}
+    newer = {**STATUS, "moons": [{"of": "jupiter"}], "peers": [{**STATUS["peers"][0], "mood": "fine"}]}
+    lines = [run("status", answers=[json(one), PAGE])[1].splitlines()[1].split()[:8] for one in (older, newer)]
+
+    assert lines == [[b"n1", b"leader", b"3", b"n1", b"12", b"11", b"9", b"0/1"]] * 2
+    assert b'"moons"' in run("status", "--json", answers=[json(newer), PAGE])[1]
 
 
 def test_a_defect_is_one_line_too(run, monkeypatch):

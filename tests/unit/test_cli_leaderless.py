@@ -7,6 +7,7 @@ import pytest
 
 from raftkv.cli import main, ring
 from tests.unit.fake_server import CUT, FakeServer, Told, json, problem
+from tests.unit.statuses import STATUS, silent, surveyed
 
 STORED = json({"key": "k", "version": 7, "revision": 7, "node": "n2"}, 201, {"Raftkv-Durability": "w=2"})
 SIBLINGS = json(
@@ -21,6 +22,7 @@ SIBLINGS = json(
     {"Raftkv-Context": "c2Vlbg"},
 )
 REPAIRED = {"peers": ["n2"], "unreachable": [], "ranges": 8, "differing": 2, "received": 3, "sent": 1}
+LEADERLESS = json({**STATUS, "mode": "quorum"})
 
 
 def member(node, state="up", hints=0, http="127.0.0.1:1"):
@@ -37,15 +39,16 @@ def member(node, state="up", hints=0, http="127.0.0.1:1"):
     }
 
 
+def members(found):
+    return json({"members": found, "leader": None})
+
+
 def status(node, members, **changes):
     found = {
+        **STATUS,
         "node": node,
-        "server": f"http://{node}",
         "mode": "quorum",
         "role": "replica",
-        "ready": True,
-        "reason": None,
-        "peers": [{"id": "n2", "http": "127.0.0.1:1", "reachable": False}],
         "n": 3,
         "r": 2,
         "w": 2,
@@ -57,6 +60,10 @@ def status(node, members, **changes):
         "members": members,
     }
     return {**found, **changes}
+
+
+def in_ring(node, members, **changes):
+    return surveyed(**status(node, members, **changes))
 
 
 @pytest.fixture
@@ -144,8 +151,8 @@ def test_members_of_a_cluster_with_a_leader_hold_all_keys(run):
 def test_repair_is_asked_of_every_node_and_told(run):
     with FakeServer(json(REPAIRED)) as other, FakeServer(json({**REPAIRED, "unreachable": ["n3"]})) as third:
         found = [member("n1", http=other.url[7:]), member("n2", http=third.url[7:]), member("n9", "left")]
-        exit_status, out, _, _ = run("repair", answers=[json({"members": found}), json({"mode": "quorum"})])
-        exit_status_of_one = run("repair", answers=[json({"members": found[:1]}), json({"mode": "quorum"})])[0]
+        exit_status, out, _, _ = run("repair", answers=[members(found), LEADERLESS])
+        exit_status_of_one = run("repair", answers=[members(found[:1]), LEADERLESS])[0]
 
     assert (exit_status, exit_status_of_one) == (3, 0)
     assert out.splitlines() == [
@@ -156,8 +163,8 @@ def test_repair_is_asked_of_every_node_and_told(run):
 
 def test_a_node_that_cannot_be_asked_leaves_the_repair_unfinished(run):
     with FakeServer(CUT) as other:
-        found = json({"members": [member("n1", http=other.url[7:])]})
-        exit_status, out, _, _ = run("repair", "--json", answers=[found, json({"mode": "quorum"})])
+        found = members([member("n1", http=other.url[7:])])
+        exit_status, out, _, _ = run("repair", "--json", answers=[found, LEADERLESS])
 
     assert exit_status == 3
     assert out.startswith('{"nodes":{"n1":{"error":')
@@ -167,7 +174,10 @@ def test_a_cluster_that_needs_no_repair_says_so(run):
     refusal = problem(400, "not_supported", "no")
     with FakeServer(refusal) as other:
         assert (
-            run("repair", answers=[json({"members": [member("n1", http=other.url[7:])]}), json({"mode": "quorum"})])[0]
+            run(
+                "repair",
+                answers=[members([member("n1", http=other.url[7:])]), LEADERLESS],
+            )[0]
             == 2
         )
 
@@ -186,8 +196,8 @@ def test_status_puts_together_what_nodes_say_of_each_other(run):
 
 def test_the_worst_that_anybody_thinks_of_a_silent_node_is_shown_and_debts_add_up():
     nodes = [
-        status("n1", [member("n1"), member("n3", "suspect", hints=2)]),
-        status("n2", [member("n2"), member("n3", "down", hints=5), member("n4", "left")]),
+        in_ring("n1", [member("n1"), member("n3", "suspect", hints=2)]),
+        in_ring("n2", [member("n2"), member("n3", "down", hints=5), member("n4", "left")]),
     ]
     rows = ring.table(nodes)
 
@@ -196,14 +206,14 @@ def test_the_worst_that_anybody_thinks_of_a_silent_node_is_shown_and_debts_add_u
 
 
 def test_a_node_that_nobody_misses_yet_is_not_called_up_when_it_does_not_answer():
-    rows = ring.table([status("n1", [member("n1"), member("n2")])])
+    rows = ring.table([in_ring("n1", [member("n1"), member("n2")])])
 
     assert rows[1][0][:2] == ("n2", "no answer")
 
 
 def test_a_node_that_nobody_counts_any_more_is_no_member():
-    left = status("n3", [member("n1")])
-    rows = ring.table([status("n1", [member("n1")]), left, {"server": "http://n4", "error": "it cannot be reached"}])
+    left = in_ring("n3", [member("n1")])
+    rows = ring.table([in_ring("n1", [member("n1")]), left, silent("http://n4", "it cannot be reached")])
 
     assert [cells[:2] for cells, _ in rows] == [
         ("?", "no member, no answer"),
@@ -214,7 +224,7 @@ def test_a_node_that_nobody_counts_any_more_is_no_member():
 
 def test_a_node_that_moves_data_shows_how_far_it_is():
     moving = {"ranges_done": 3, "ranges": 40, "keys": 9, "bytes": 3 << 20}
-    ((cells, style),) = ring.table([status("n1", [member("n1", "joining")], transfer=moving)])
+    ((cells, style),) = ring.table([in_ring("n1", [member("n1", "joining")], transfer=moving)])
 
     assert cells[1] == "joining"
     assert cells[5] == "3 of 40 ranges, 3.0 MiB"
@@ -222,8 +232,8 @@ def test_a_node_that_moves_data_shows_how_far_it_is():
 
 
 def test_nodes_that_see_different_rings_are_not_said_to_agree():
-    nodes = [status("n1", [member("n1")]), status("n2", [member("n2")], ring="ef01", w=3)]
+    nodes = [in_ring("n1", [member("n1")]), in_ring("n2", [member("n2")], ring="ef01", w=3)]
 
-    assert ring.summary(nodes) == (
+    assert ring.summary([node.status for node in nodes]) == (
         "n=3 r=2 w=2 or n=3 r=2 w=3, 2 different views of the ring, still spreading, conflicts: lww"
     )

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from raftkv.cli import status
+from raftkv.cli.survey import Surveyed
 from raftkv.cli.tables import print_figures, print_table, print_text
+from tests.unit.statuses import node_status
 
 SENTENCE = "     The linearizable read was refused: the old leader cannot ask a majority."
 
@@ -53,18 +55,19 @@ def test_figures_in_a_pipe_are_aligned_to_the_right(capsys):
     assert capsys.readouterr().out == "kind    p50\nread   1.25\nwrite  10.5\n"
 
 
-NODE = {
-    "node": "n1",
-    "role": "candidate",
-    "term": 12,
-    "leader": "n1",
-    "commit_index": 1234567,
-    "applied_index": 1234567,
-    "revision": 123456,
-    "peers": [{"reachable": True}, {"reachable": False}],
-    "staleness_ms": 331_636,
-    "server": "http://127.0.0.1:8001",
-}
+NODE = Surveyed(
+    server="http://127.0.0.1:8001",
+    node="n1",
+    status=node_status(
+        role="candidate",
+        term=12,
+        commit_index=1234567,
+        applied_index=1234567,
+        revision=123456,
+        peers=[{"id": "n2", "http": "h:1", "reachable": True}, {"id": "n3", "http": "h:2", "reachable": False}],
+    ),
+    staleness_ms=331_636,
+)
 
 
 @pytest.mark.parametrize("columns", [80, 120])

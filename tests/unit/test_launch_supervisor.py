@@ -15,6 +15,7 @@ from raftkv.core.errors import StartupError
 from raftkv.instruments.local.nodes import free_ports
 from raftkv.launch import supervisor
 from raftkv.launch.display import PlainDisplay
+from tests.unit.statuses import node_status
 
 OBEY = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); say('up'); time.sleep(60)"
 RESIST = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('up'); time.sleep(60)"
@@ -217,7 +218,7 @@ def test_the_table_shows_each_node():
     from raftkv.launch.display import table
     from raftkv.launch.views import NodeView
 
-    status = {"role": "leader", "term": 3, "commit_index": 12, "applied_index": 11, "ready": True}
+    status = node_status()
     views = (
         NodeView(id="n1", url="http://127.0.0.1:8001", pid=77, status=status),
         NodeView(id="n2", url="http://127.0.0.1:8002", pid=78, exit_status=-9),

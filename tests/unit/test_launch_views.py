@@ -2,14 +2,18 @@
 
 import io
 
+import msgspec
 import pytest
 
+from raftkv.api.answers import Member
 from raftkv.launch.display import COLUMNS, RING_COLUMNS, table
 from raftkv.launch.views import Chronicle, NodeView
+from tests.unit.statuses import node_status
 
 
 def view(node, role=None, term=1, exit_status=None, *, ready=True, reason=None):
-    status = None if role is None else {"role": role, "term": term, "ready": ready, "reason": reason, "commit_index": 5}
+    changes = {"node": node, "role": role, "term": term, "ready": ready, "reason": reason, "commit_index": 5}
+    status = None if role is None else node_status(**changes)
     return NodeView(id=node, url=f"http://{node}", pid=7, status=status, exit_status=exit_status)
 
 
@@ -57,11 +61,11 @@ def test_silence_and_loss_of_readiness_are_told_and_so_is_their_end():
 
 
 def test_a_node_of_a_ring_shows_what_it_is_as_a_member_and_what_moves_to_it():
-    member = {"id": "n1", "state": "joining", "share": 0.25}
+    member = Member("n1", "h:1", "h:2", reachable=True, state="joining", share=0.25)
     transfer = {"ranges_done": 3, "ranges": 40, "keys": 9, "bytes": 1000}
-    status = {"role": "replica", "ready": True, "members": [member], "transfer": transfer, "hints_pending": 4}
+    status = node_status(role="replica", members=[msgspec.to_builtins(member)], transfer=transfer, hints_pending=4)
     alive = NodeView(id="n1", url="http://n1", pid=7, status=status)
-    still = NodeView(id="n1", url="http://n1", pid=7, status={**status, "transfer": None})
+    still = NodeView(id="n1", url="http://n1", pid=7, status=msgspec.structs.replace(status, transfer=None))
     dead = NodeView(id="n1", url="http://n1", pid=7, exit_status=-9)
 
     assert (alive.membership, alive.moving) == (member, "3 of 40 ranges")
@@ -75,8 +79,9 @@ def rows_of(drawn):
 
 
 def test_the_table_has_the_columns_of_what_runs():
-    status = {"role": "replica", "ready": True, "members": [{"id": "n1", "state": "up", "share": 0.5}]}
-    ring = NodeView(id="n1", url="http://n1", pid=7, status={**status, "hints_pending": 4})
+    member = {"id": "n1", "http": "h:1", "peer": "h:2", "reachable": True, "state": "up", "share": 0.5}
+    status = node_status(role="replica", members=[member], hints_pending=4)
+    ring = NodeView(id="n1", url="http://n1", pid=7, status=status)
     silent = NodeView(id="n2", url="http://n2", pid=8)
     new = NodeView(id="n3", url="http://n3", pid=9, is_new=True)
     drawn = table("t", (ring, silent, new), has_ring=True)
@@ -90,10 +95,10 @@ def test_the_table_has_the_columns_of_what_runs():
 
 def test_the_table_never_shows_numbers_of_the_dead():
     dead = NodeView(id="n1", url="http://n1", pid=7, exit_status=-9)
+    drawn = table("t", (dead, view("n1"), view("n1", "leader")), has_ring=False)
 
-    assert (dead.role, dead.number("commit_index"), dead.is_ready) == ("killed", "-", False)
-    assert (view("n1").role, view("n1").number("term")) == ("no answer", "-")
-    assert view("n1", "leader").number("commit_index") == "5"
+    assert rows_of(drawn)[1:4] == [["killed", "no answer", "leader"], ["-", "-", "1"], ["-", "-", "5"]]
+    assert not dead.is_ready
 
 
 def test_a_node_that_somebody_else_started_again_is_followed():
@@ -107,17 +112,17 @@ def test_a_node_that_somebody_else_started_again_is_followed():
     assert "n1 answers again, started by somebody else" in told[3]
     assert not any("started by somebody else" in sentence for sentence in told[4])
     assert "n1 is gone again" in told[5]
-    assert (revived.role, revived.number("commit_index")) == ("follower", "5")
+    assert rows_of(table("t", (revived,), has_ring=False))[1:4] == [["follower"], ["1"], ["5"]]
 
 
 @pytest.mark.parametrize("has_ring", [True, False])
 def test_the_table_fits_eighty_columns_whatever_happened_to_a_node(has_ring):
     from rich.console import Console
 
-    numbers = {"term": 12, "commit_index": 1234567, "applied_index": 1234567, "role": "follower", "ready": True}
+    status = node_status(term=12, commit_index=1234567, applied_index=1234567, role="follower")
     url = "http://127.0.0.1:8001"
     views = (
-        NodeView(id="n1", url=url, pid=1234567, status=numbers),
+        NodeView(id="n1", url=url, pid=1234567, status=status),
         NodeView(id="n2", url=url, pid=1234567, exit_status=-9),
         NodeView(id="n3", url=url, pid=1234567),
     )
