@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.dialects import Dialect, EtcdDialect, RaftkvDialect
+from bench.dialects import Dialect, EtcdBatches, RaftkvBatches
 from bench.processes import Process
 from raftkv.instruments.load.engine import LoadTarget
 from raftkv.instruments.local.cluster import LocalCluster
@@ -74,7 +74,7 @@ class EtcdCluster(Measured):
     """etcd as packaged, default timing (heartbeat 100 ms, election 1,000 ms), no compaction, a larger quota."""
 
     name = "etcd"
-    dialect = EtcdDialect()
+    dialect = EtcdBatches
     ready_path = "/health"
 
     def __init__(self, home: Path) -> None:
@@ -116,7 +116,7 @@ class RaftkvCluster(Measured, LocalCluster):
     """raftkv with its defaults throughout."""
 
     name = mode = "raft"
-    dialect = RaftkvDialect()
+    dialect = RaftkvBatches
 
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True)

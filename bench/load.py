@@ -6,9 +6,7 @@ So latencies are those of this many waiting clients, and a slow server is asked 
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -57,7 +55,7 @@ class _Rounds:
         self._positions = [client * step for client in range(clients)]
         self._servers = servers
         self._begin_s, self._end_s = begin_s, end_s
-        self.latencies_s = array("d")
+        self.latencies_us: Counter[int] = Counter()
         self.errors = 0
         self.first_error = ""
 
@@ -70,7 +68,7 @@ class _Rounds:
             self._count_error(f"status {status}: {body[:200]!r}")
             return False
         if self._begin_s <= times.ended_s <= self._end_s:
-            self.latencies_s.append(times.ended_s - times.began_s)
+            self.latencies_us[max(1, round((times.ended_s - times.began_s) * 1e6))] += 1
         return True
 
     def failed(self, call: LoadCall, failure: Failure, times: Times) -> None:  # noqa: ARG002  see Work
@@ -94,9 +92,9 @@ async def measure(
     )
     try:
         await asyncio.sleep(begin_s - time.perf_counter())
-        client_before_s, cluster_before_s = _own_cpu_s(), cluster_cpu_s()
+        client_before_s, cluster_before_s = time.process_time(), cluster_cpu_s()
         await asyncio.sleep(end_s - time.perf_counter())
-        client_s, cluster_s = _own_cpu_s() - client_before_s, cluster_cpu_s() - cluster_before_s
+        client_s, cluster_s = time.process_time() - client_before_s, cluster_cpu_s() - cluster_before_s
         await driving
     finally:
         driving.cancel()
@@ -104,29 +102,19 @@ async def measure(
     return _summary(rounds, load, seconds, client_s / seconds, cluster_s / seconds)
 
 
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
 def _summary(rounds: _Rounds, load: Load, seconds: float, client_cores: float, cluster_cores: float) -> Measurement:
-    counts_us = Counter(max(1, round(s * 1e6)) for s in rounds.latencies_s)
-    found = latency(counts_us) if counts_us else None
-    operations = len(rounds.latencies_s) * load.operations_per_request
-    nothing = float("nan")
+    found = latency(rounds.latencies_us) if rounds.latencies_us else None
+    operations = rounds.latencies_us.total() * load.operations_per_request
+    kept = ("p50", "p90", "p99", "p999", "max")
     return Measurement(
         operations=operations,
         operations_per_s=operations / seconds,
         errors=rounds.errors,
         first_error=rounds.first_error,
         elapsed_s=seconds,
-        latency_ms_p50=found.p50_ms if found else nothing,
-        latency_ms_p90=found.p90_ms if found else nothing,
-        latency_ms_p99=found.p99_ms if found else nothing,
-        latency_ms_p999=found.p999_ms if found else nothing,
-        latency_ms_max=found.max_ms if found else nothing,
         client_cpu_cores=client_cores,
         cluster_cpu_cores=cluster_cores,
+        **{f"latency_ms_{name}": getattr(found, f"{name}_ms") if found else float("nan") for name in kept},
     )
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bench import processes
 from bench.clusters import EtcdCluster, Measured, RaftkvCluster, etcd_program
-from bench.dialects import Pair, pairs
+from bench.dialects import Pair, batches, gets, pairs
 from bench.load import pour
 from bench.processes import Memory
 from bench.surroundings import Surroundings, data_dir_option, json_option, observe, run_at, store
@@ -65,7 +65,7 @@ async def load_and_weigh(cluster: Measured, all_pairs: Sequence[Pair], batch: in
     """Load every pair once, check that every node has them, wait, and look at the processes."""
     size = min(batch, ETCD_BATCH_LIMIT) if cluster.name == "etcd" else batch
     servers = cluster.servers()
-    check = cluster.dialect.batches(all_pairs[:1], 1).check
+    check = batches(cluster.dialect, all_pairs[:1], 1).check
     started_s = time.monotonic()
     await pour(servers, _requests(cluster, all_pairs, size), check, clients=CONNECTIONS)
     seconds = time.monotonic() - started_s
@@ -86,7 +86,7 @@ async def load_and_weigh(cluster: Measured, all_pairs: Sequence[Pair], batch: in
 def _requests(cluster: Measured, all_pairs: Sequence[Pair], size: int) -> Iterator[bytes]:
     """Built while loading, so that a million of them need not be held at once."""
     slices = (all_pairs[start : start + size] for start in range(0, len(all_pairs), size))
-    return itertools.chain.from_iterable(cluster.dialect.batches(one, size).requests for one in slices)
+    return itertools.chain.from_iterable(batches(cluster.dialect, one, size).requests for one in slices)
 
 
 async def _caught_up(cluster: Measured) -> None:
@@ -102,7 +102,7 @@ async def _caught_up(cluster: Measured) -> None:
 async def _sample(cluster: Measured, all_pairs: Sequence[Pair]) -> None:
     """Every node answers keys from all over the load out of its own state."""
     keys = [key for key, _ in all_pairs[:: max(1, len(all_pairs) // SAMPLES)]]
-    load = cluster.dialect.gets(keys, local=True)
+    load = gets(cluster.dialect, keys, local=True)
     for node in cluster.nodes:
         http = cluster.sites[node].http
         await pour([LoadTarget(http.host, http.port)], load.requests, load.check)

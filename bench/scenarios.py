@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from bench.dialects import Dialect, Load, Pair
+from bench.dialects import Dialect, Load, Pair, batches, gets, puts
 
 KEYS = 10_000
 VALUE_BYTES = 100
@@ -64,7 +64,7 @@ LEADER_CHANGES_TARGET = 0
 def load(dialect: Dialect, kind: Kind, pairs: Sequence[Pair]) -> Load:
     """The requests of ``kind`` over ``pairs``; reads find only what was written before."""
     if kind == "put":
-        return dialect.puts(pairs)
+        return puts(dialect, pairs)
     if kind == "batch":
-        return dialect.batches(pairs, BATCH_OPERATIONS)
-    return dialect.gets([key for key, _ in pairs], local=kind == "local-get")
+        return batches(dialect, pairs, BATCH_OPERATIONS)
+    return gets(dialect, [key for key, _ in pairs], local=kind == "local-get")

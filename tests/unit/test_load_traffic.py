@@ -65,6 +65,10 @@ class Store:
         )
 
 
+def failures(store):
+    return {key: each.count for key, each in store.samples.errors.items()}
+
+
 @pytest.mark.parametrize("ratio", [Ratio(1, 99), Ratio(90, 10)])
 def test_operations_come_in_the_ratio_that_was_planned_on_all_servers(ratio):
     store = Store(ratio=ratio)
@@ -116,7 +120,7 @@ def test_a_store_that_loses_a_write_has_stale_reads():
     store = Store(ratio=Ratio(1, 1))
     store.run(200)
     store.values.clear()
-    while store.samples.missed == 0:
+    while store.samples.freshness.missed == 0:
         store.run(1)
     found = store.result().freshness
 
@@ -130,7 +134,7 @@ def test_a_value_of_another_key_is_a_failure():
     call = next(call for call in iter(store.begin, None) if call.before is not None)
 
     assert not store.answer(call, 200, store.values[(call.key + 1) % 10])
-    assert store.samples.failures[RequestKind.READ] == {("no", "wrong_value"): 1}
+    assert failures(store) == {("read", "no", "wrong_value"): 1}
 
 
 def test_values_that_were_there_before_the_run_are_old_and_no_failure():
@@ -138,7 +142,7 @@ def test_values_that_were_there_before_the_run_are_old_and_no_failure():
     store.values = dict.fromkeys(range(10), b"other.0.1.noise")
     store.run(10)
 
-    assert store.samples.stale == 0
+    assert store.samples.freshness.stale == 0
 
 
 def test_failures_are_counted_by_kind_and_code_and_have_no_latency():
@@ -147,7 +151,7 @@ def test_failures_are_counted_by_kind_and_code_and_have_no_latency():
     store.answer(store.begin(), 503, REFUSED)
     store.traffic.failed(store.begin(), Failure("unknown", "no_answer"), Times(0, 0, 1))
 
-    assert store.samples.failures[RequestKind.WRITE] == {("no", "no_leader"): 2, ("unknown", "no_answer"): 1}
+    assert failures(store) == {("write", "no", "no_leader"): 2, ("write", "unknown", "no_answer"): 1}
     assert store.samples.done_count == 0
     assert [(each.code, each.count) for each in store.result().errors] == [("no_leader", 2), ("no_answer", 1)]
 
@@ -156,7 +160,7 @@ def test_a_read_that_was_not_answered_is_no_reason_for_doubt():
     store = Store(ratio=Ratio(0, 1))
     store.traffic.failed(store.begin(), Failure("unknown", "no_answer"), Times(0, 0, 1))
 
-    assert store.samples.failures[RequestKind.READ] == {("no", "no_answer"): 1}
+    assert failures(store) == {("read", "no", "no_answer"): 1}
 
 
 def test_what_was_due_before_the_window_is_judged_and_not_counted():
@@ -167,14 +171,14 @@ def test_what_was_due_before_the_window_is_judged_and_not_counted():
     store.run(100)
     store.answer(store.begin(), 503, REFUSED)
 
-    assert (store.samples.done_count, store.samples.failed_count, store.samples.stale) == (0, 0, 0)
+    assert (store.samples.done_count, store.samples.failed_count, store.samples.freshness.stale) == (0, 0, 0)
 
     store.now_s = 10.0
     store.values.clear()
     store.run(100)
 
     assert store.samples.done_count == 100
-    assert store.samples.missed > 0
+    assert store.samples.freshness.missed > 0
 
 
 def test_latency_counts_from_when_the_request_was_due():

@@ -10,8 +10,8 @@ from raftkv.instruments.lab.reference4.report import page, write
 from raftkv.instruments.lab.reference4.runs import ReferenceRun, load
 from raftkv.instruments.lab.reference4.verdict import answer, cost
 from raftkv.instruments.load.plan import RATIOS
-from raftkv.instruments.load.result import Errors, ReadFreshness, Result, latency
-from raftkv.instruments.load.samples import Age, RequestKind
+from raftkv.instruments.load.result import Result, latency
+from raftkv.instruments.load.samples import Age, Errors, ReadFreshness, RequestKind
 
 ALL_ONE, ONE_ALL, MAJORITIES, LEADERLESS = CHOICES
 SECONDS = 10.0

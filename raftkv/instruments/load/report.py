@@ -97,23 +97,18 @@ def csv_fields(result: Result) -> dict[str, str | float]:
         "servers": " ".join(result.servers),
         "ratio": str(plan.ratio),
         "clients": plan.clients,
-        "rate_per_s": "" if plan.rate_per_s is None else plan.rate_per_s,
-        "distribution": plan.distribution.value,
-        "keys": plan.keys,
-        "value_bytes": plan.value_bytes,
-        "consistency": plan.consistency,
-        "r": plan.r,
-        "w": plan.w,
-        "seed": plan.seed,
+        "rate_per_s": plan.rate_per_s or "",
+        **{
+            name: getattr(plan, name)
+            for name in ("distribution", "keys", "value_bytes", "consistency", "r", "w", "seed")
+        },
         "seconds": round(result.seconds, 3),
         "per_second": round(result.per_second, 1),
         "client_cores": round(result.client_cores, 3),
         "unsent": result.unsent,
-        "stale": fresh.stale,
-        "missed": fresh.missed,
-        "backward": fresh.backward,
-        "during_write": fresh.during_write,
-        "during_write_older": fresh.during_write_older,
+        **{
+            name: getattr(fresh, name) for name in ("stale", "missed", "backward", "during_write", "during_write_older")
+        },
     }
     for kind in RequestKind:
         found = result.latency.get(kind)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from raftkv.core.errors import Effect
 from raftkv.instruments.load.plan import LoadPlan
-from raftkv.instruments.load.samples import Age, RequestKind, Samples
+from raftkv.instruments.load.samples import Errors, ReadFreshness, RequestKind, Samples
 
 LONGEST_US: Final = 3_600_000_000
 DIGITS: Final = 3
@@ -31,38 +29,6 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p9999_ms: float
     max_ms: float
     histogram: str
-
-
-class Errors(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests of one kind that failed alike."""
-
-    kind: RequestKind
-    applied: Effect
-    code: str
-    count: int
-    first: str
-
-
-class ReadFreshness(msgspec.Struct, frozen=True, kw_only=True):
-    """How old reads were; see ``raftkv.instruments.load.ledger`` for what the words mean.
-
-    ``during_write`` reads began while a write of their key was unanswered, ``during_write_older`` of them did not see
-    it. ``since_write_ms`` counts reads by what they returned and by the milliseconds since the last write of the key
-    began.
-    """
-
-    reads: int
-    stale: int
-    missed: int
-    backward: int
-    during_write: int
-    during_write_older: int
-    since_write_ms: dict[Age, dict[int, int]]
-
-    @property
-    def stale_share(self) -> float:
-        """Of all reads, 0 to 1."""
-        return self.stale / self.reads if self.reads else 0.0
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,29 +102,14 @@ def result(
         seconds=seconds,
         per_second=samples.done_count / seconds,
         latency={kind: latency(counts) for kind, counts in samples.latencies_us.items() if counts},
-        errors=tuple(_errors(samples)),
-        freshness=ReadFreshness(
+        errors=tuple(sorted(samples.errors.values(), key=lambda each: -each.count)),
+        freshness=msgspec.structs.replace(
+            samples.freshness,
             reads=samples.latencies_us[RequestKind.READ].total(),
-            stale=samples.stale,
-            missed=samples.missed,
-            backward=samples.backward,
-            during_write=samples.during_write,
-            during_write_older=samples.during_write_older,
-            since_write_ms={age: _sorted(counts) for age, counts in samples.since_write_ms.items()},
+            since_write_ms={
+                age: dict(sorted(counts.items())) for age, counts in samples.freshness.since_write_ms.items()
+            },
         ),
         unsent=unsent,
         client_cores=client_cores,
     )
-
-
-def _sorted(counts: Counter[int]) -> dict[int, int]:
-    return dict(sorted(counts.items()))
-
-
-def _errors(samples: Samples) -> list[Errors]:
-    found = [
-        Errors(kind=kind, applied=applied, code=code, count=count, first=samples.first_details[kind, applied, code])
-        for kind, failures in samples.failures.items()
-        for (applied, code), count in failures.items()
-    ]
-    return sorted(found, key=lambda each: -each.count)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import resource
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -139,7 +138,7 @@ class _Run:
             if plan.rate_per_s is None
             else OpenLoop(start_s, end_s, plan.rate_per_s, warm_up_s=plan.warm_up_s)
         )
-        cpu_before_s = _cpu_s()
+        cpu_before_s = time.process_time()
         await drive(traffic, self._servers, pace, clients=plan.clients, timeout_s=self._timeout_s, tls=self._tls)
         ended_s = time.perf_counter()
         return result(
@@ -151,7 +150,7 @@ class _Run:
             # Shorter only if the limit of operations ended it.
             seconds=min(plan.seconds, max(ended_s - traffic.begin_s, 1e-3)),
             unsent=pace.unsent_count if isinstance(pace, OpenLoop) else 0,
-            client_cores=(_cpu_s() - cpu_before_s) / (ended_s - start_s),
+            client_cores=(time.process_time() - cpu_before_s) / (ended_s - start_s),
         )
 
     async def tell(self, watch: Watch) -> None:
@@ -174,10 +173,5 @@ class _Run:
             total=plan.seconds,
             operations=samples.done_count,
             errors=samples.failed_count,
-            stale=samples.stale,
+            stale=samples.freshness.stale,
         )
-
-
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+import msgspec
+
 from raftkv.core.errors import Effect
 from raftkv.instruments.load.dialect import Dialect
 from raftkv.instruments.load.engine import Failure, LoadCall, Times
@@ -25,6 +27,11 @@ class LoadOperation(LoadCall, kw_only=True):
     key: int
     number: int = FOREIGN
     before: Before | None = None
+
+    @property
+    def kind(self) -> RequestKind:
+        """A read knows what came before it."""
+        return RequestKind.WRITE if self.before is None else RequestKind.READ
 
 
 class Traffic:
@@ -71,11 +78,10 @@ class Traffic:
             self._wrote(call, status, body, times) if call.before is None else self._read(call, status, body, times)
         )
         if times.due_s >= self.begin_s:
-            kind = RequestKind.WRITE if call.before is None else RequestKind.READ
             if failure is None:
-                self.samples.done(kind, times.ended_s - times.due_s)
+                self.samples.done(call.kind, times.ended_s - times.due_s)
             else:
-                self.samples.failed(kind, failure)
+                self.samples.failed(call.kind, failure)
         return failure is None
 
     def failed(self, call: LoadOperation, failure: Failure, times: Times) -> None:
@@ -83,10 +89,9 @@ class Traffic:
         if call.before is None:
             self._ledger.write_ends(call.key, call.number, times.ended_s, acknowledged=False)
         if times.due_s >= self.begin_s:
-            kind = RequestKind.WRITE if call.before is None else RequestKind.READ
             # A read that was not answered has changed nothing.
-            known = failure if kind is RequestKind.WRITE else Failure(Effect.NO, failure.code, failure.detail)
-            self.samples.failed(kind, known)
+            is_write = call.kind is RequestKind.WRITE
+            self.samples.failed(call.kind, failure if is_write else msgspec.structs.replace(failure, applied=Effect.NO))
 
     # --- filling
 
@@ -142,16 +147,16 @@ class Traffic:
         assert before is not None
         judged = self._ledger.read_ends(call.key, before, numbers, times.ended_s)
         if times.due_s >= self.begin_s:
-            samples = self.samples
-            samples.stale += judged.stale
-            samples.missed += judged.missed
-            samples.backward += judged.backward
-            samples.during_write += before.under_way
-            samples.during_write_older += before.under_way and judged.older_than_newest
+            fresh = self.samples.freshness
+            fresh.stale += judged.stale
+            fresh.missed += judged.missed
+            fresh.backward += judged.backward
+            fresh.during_write += before.under_way
+            fresh.during_write_older += before.under_way and judged.older_than_newest
             if before.newest != FOREIGN:
                 age = Age.STALE if judged.stale else Age.OVERTAKEN if judged.older_than_newest else Age.NEWEST
                 since_s = times.began_s - before.newest_began_s
-                samples.since_write_ms[age][int(since_s / INTERVAL_STEP_S)] += 1
+                fresh.since_write_ms[age][int(since_s / INTERVAL_STEP_S)] += 1
         return None
 
     def _number(self, key: int, value: bytes) -> int:
