@@ -13,19 +13,29 @@ replayed Hello earns a Challenge for a nonce that its recording cannot answer; a
 label. Of each pair the node with the smaller id dials, and the acceptor holds the dialer to it.
 
 The secret needs the strength of a key, not of a password: whoever records a handshake may try secrets at leisure.
-Nothing here does I/O or draws randomness; nonces come from the caller. Imports the standard library and msgspec only.
+Nothing here does I/O or draws randomness; nonces come from the caller. What is said, byte by byte, is
+``raftkv.formats.handshakes``. Imports the standard library, msgspec and ``raftkv.formats`` only.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Collection
-from typing import TypeVar
 
 import msgspec
 
-PROTOCOL_VERSION = 2
-NONCE_BYTES = 32
+from raftkv.formats.handshakes import (
+    HANDSHAKE_VERSION,
+    NONCE_BYTES,
+    Challenge,
+    Handshaking,
+    Hello,
+    Proof,
+    covered,
+    decode,
+    encode,
+)
+from raftkv.formats.peers import MalformedMessageError
 
 MALFORMED = "the handshake message is malformed"
 OTHER_VERSION = "the dialer speaks another protocol version"
@@ -45,30 +55,6 @@ class HandshakeRefused(Exception):  # noqa: N818  a refusal is the expected outc
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-class Hello(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """The dialer's first message."""
-
-    version: int
-    cluster: str
-    dialer: str
-    acceptor: str
-    nonce: bytes
-    proof: bytes
-
-
-class Challenge(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """The acceptor's answer to a Hello."""
-
-    nonce: bytes
-    proof: bytes
-
-
-class Proof(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """The dialer's answer to a Challenge."""
-
-    proof: bytes
 
 
 class SessionKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,9 +86,9 @@ class Dialer:
         """The Hello that begins the handshake."""
         seal = self._seal
         proof = seal.proof("hello", self._nonce, b"")
-        return msgspec.msgpack.encode(
+        return encode(
             Hello(
-                version=PROTOCOL_VERSION,
+                version=HANDSHAKE_VERSION,
                 cluster=seal.cluster,
                 dialer=seal.dialer,
                 acceptor=seal.acceptor,
@@ -121,7 +107,7 @@ class Dialer:
             raise HandshakeRefused(IMPOSTOR)
         answer = Proof(proof=self._seal.proof("proof", self._nonce, challenge.nonce))
         outward, inward = self._seal.direction_keys(self._nonce, challenge.nonce)
-        return HandshakeStep(reply=msgspec.msgpack.encode(answer), keys=SessionKeys(send=outward, receive=inward))
+        return HandshakeStep(reply=encode(answer), keys=SessionKeys(send=outward, receive=inward))
 
 
 class Acceptor:
@@ -148,7 +134,7 @@ class Acceptor:
     def _greeted(self, hello: Hello) -> HandshakeStep:
         # The proof is checked before the names, so that a stranger learns nothing from how soon it is turned away, and
         # so that the later reasons can be trusted: they come from a holder of the secret.
-        if hello.version != PROTOCOL_VERSION:
+        if hello.version != HANDSHAKE_VERSION:
             raise HandshakeRefused(OTHER_VERSION)
         if len(hello.nonce) != NONCE_BYTES:
             raise HandshakeRefused(MALFORMED)
@@ -167,7 +153,7 @@ class Acceptor:
             raise HandshakeRefused(WRONG_DIRECTION)
         self._hello, self._seal = hello, seal
         proof = seal.proof("challenge", hello.nonce, self._nonce)
-        return HandshakeStep(reply=msgspec.msgpack.encode(Challenge(nonce=self._nonce, proof=proof)))
+        return HandshakeStep(reply=encode(Challenge(nonce=self._nonce, proof=proof)))
 
     def _proven(self, answer: Proof, hello: Hello, seal: _Seal) -> HandshakeStep:
         if not hmac.compare_digest(answer.proof, seal.proof("proof", hello.nonce, self._nonce)):
@@ -187,17 +173,15 @@ class _Seal:
         self._secret = secret
 
     def proof(self, label: str, dialer_nonce: bytes, acceptor_nonce: bytes) -> bytes:
-        # msgpack puts a length before every field, so no two different lists of fields encode to the same bytes.
-        fields = (
-            "raftkv peer " + label,
-            PROTOCOL_VERSION,
-            self.cluster,
-            self.dialer,
-            self.acceptor,
-            dialer_nonce,
-            acceptor_nonce,
+        fields = covered(
+            label,
+            cluster=self.cluster,
+            dialer=self.dialer,
+            acceptor=self.acceptor,
+            dialer_nonce=dialer_nonce,
+            acceptor_nonce=acceptor_nonce,
         )
-        return hmac.digest(self._secret, msgspec.msgpack.encode(fields), "sha256")
+        return hmac.digest(self._secret, fields, "sha256")
 
     def direction_keys(self, dialer_nonce: bytes, acceptor_nonce: bytes) -> tuple[bytes, bytes]:
         """The key from dialer to acceptor, and the key back."""
@@ -207,12 +191,8 @@ class _Seal:
         )
 
 
-_Message = TypeVar("_Message", Hello, Challenge, Proof)
-
-
-def _decode(message: bytes, kind: type[_Message]) -> _Message:
-    # Besides its own error msgspec raises ValueError for text that is not UTF-8 and RecursionError for deep nesting.
+def _decode(message: bytes, kind: type[Handshaking]) -> Handshaking:
     try:
-        return msgspec.msgpack.decode(message, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return decode(message, kind)
+    except MalformedMessageError:
         raise HandshakeRefused(MALFORMED) from None

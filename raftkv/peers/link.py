@@ -23,9 +23,10 @@ from random import Random
 from typing import Any, Protocol
 
 from raftkv.core.config import Address
+from raftkv.formats.handshakes import NONCE_BYTES
 from raftkv.peers.connection import Connection
 from raftkv.peers.faults import LinkFaults
-from raftkv.peers.handshake import NONCE_BYTES, Acceptor, Dialer
+from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.peers.listener import HANDSHAKE_TIMEOUT_S, Listener
 from raftkv.peers.notices import Notices
 from raftkv.peers.session import PeerSession

@@ -16,11 +16,6 @@ from msgspec import inspect as kinds
 
 import raftkv.formats
 
-ELSEWHERE = {
-    "raftkv.peers.handshake": {"Hello", "Challenge", "Proof"},
-}
-"""Structs that are formats where they are, beside all of ``raftkv.formats``; ``None``: all of the module."""
-
 ABSTRACT = {"raftkv.formats.quorum_messages.Said", "raftkv.formats.segments.Content", "raftkv.formats.rows.Held"}
 JSON = {"raftkv.formats.identity.Identity", "raftkv.formats.identity.Identity1"}
 """The others are msgpack."""
@@ -29,15 +24,13 @@ JSON = {"raftkv.formats.identity.Identity", "raftkv.formats.identity.Identity1"}
 def structs() -> dict[str, type[msgspec.Struct]]:
     """Every struct that is a format, by its full name."""
     found = {}
-    here = {f"raftkv.formats.{module.name}": None for module in pkgutil.iter_modules(raftkv.formats.__path__)}
-    for module_name, names in {**here, **ELSEWHERE}.items():
-        module = importlib.import_module(module_name)
+    for found_module in pkgutil.iter_modules(raftkv.formats.__path__):
+        module = importlib.import_module(f"raftkv.formats.{found_module.name}")
         for name, value in vars(module).items():
-            is_struct = (
-                isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__module__ == module_name
-            )
-            if is_struct and (names is None or name in names) and f"{module_name}.{name}" not in ABSTRACT:
-                found[f"{module_name}.{name}"] = value
+            full = f"{module.__name__}.{name}"
+            is_struct = isinstance(value, type) and issubclass(value, msgspec.Struct)
+            if is_struct and value.__module__ == module.__name__ and full not in ABSTRACT:
+                found[full] = value
     return found
 
 

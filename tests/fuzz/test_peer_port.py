@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import plain_frame
-from raftkv.peers.handshake import PROTOCOL_VERSION, Hello
+from raftkv.formats.handshakes import HANDSHAKE_VERSION, Hello
 from raftkv.peers.listener import STRANGER_LIMIT
 from tests.fuzz.budget import made_up
 from tests.fuzz.mutations import bent
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 NODE = "n3"
 HELLO = msgspec.msgpack.encode(
-    Hello(version=PROTOCOL_VERSION, cluster="test", dialer="n1", acceptor=NODE, nonce=bytes(32), proof=bytes(32))
+    Hello(version=HANDSHAKE_VERSION, cluster="test", dialer="n1", acceptor=NODE, nonce=bytes(32), proof=bytes(32))
 )
 OPENINGS = {
     "nothing that anybody says": b"\xff\xfe\x00garbage",
@@ -37,7 +37,7 @@ OPENINGS = {
     "text that is not UTF-8": plain_frame(HELLO.replace(b"test", b"\xff\xfe\xfd\xfc")),
     "a hello without a proof": plain_frame(HELLO),
     "half a hello": plain_frame(HELLO)[:-10],
-    "another version": plain_frame(HELLO.replace(bytes([0x96, PROTOCOL_VERSION]), b"\x96\x7f", 1)),
+    "another version": plain_frame(HELLO.replace(bytes([0x96, HANDSHAKE_VERSION]), b"\x96\x7f", 1)),
 }
 
 

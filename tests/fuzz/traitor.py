@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from raftkv.formats import quorum_messages as leaderless
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.greetings import Greeting
+from raftkv.formats.handshakes import NONCE_BYTES
 from raftkv.formats.identity import Life
 from raftkv.formats.peers import MalformedMessageError
-from raftkv.peers.handshake import NONCE_BYTES, Dialer
+from raftkv.peers.handshake import Dialer
 from raftkv.peers.session import PeerSession
 from raftkv.raft.conversation import TERM_JUMP_MAX
 from tests.fuzz.mutations import bent, numbers, rearranged, values

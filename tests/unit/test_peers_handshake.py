@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raftkv.formats import handshakes
 from raftkv.formats.frames import FrameDecoder, FrameError, plain_frame
+from raftkv.formats.handshakes import HANDSHAKE_VERSION, Challenge, Hello, Proof
 from raftkv.peers import handshake
-from raftkv.peers.handshake import Acceptor, Challenge, Dialer, HandshakeRefused, Hello, Proof
+from raftkv.peers.handshake import Acceptor, Dialer, HandshakeRefused
 from raftkv.peers.session import HANDSHAKE_LIMIT_BYTES, PeerSession
 
 SECRET = b"a secret of the cluster, long enough"
@@ -77,7 +79,7 @@ def test_a_dialer_with_something_wrong_is_refused_at_its_hello(dialer, reason):
 def forged_hello(**changes):
     """A Hello with a valid proof over fields that a Dialer would not send."""
     fields = {
-        "version": handshake.PROTOCOL_VERSION,
+        "version": HANDSHAKE_VERSION,
         "cluster": "c",
         "dialer": "n1",
         "acceptor": "n2",
@@ -97,7 +99,7 @@ def test_the_forgery_of_the_next_tests_is_itself_sound():
     [
         ({"dialer": "n2"}, handshake.DIALS_ITSELF),
         ({"dialer": "n3"}, handshake.WRONG_DIRECTION),
-        ({"version": handshake.PROTOCOL_VERSION - 1}, handshake.OTHER_VERSION),
+        ({"version": HANDSHAKE_VERSION - 1}, handshake.OTHER_VERSION),
         ({"nonce": b"short"}, handshake.MALFORMED),
     ],
 )
@@ -107,8 +109,9 @@ def test_a_holder_of_the_secret_who_breaks_the_rules_is_refused(changes, reason)
 
 def test_the_version_is_covered_by_every_proof(monkeypatch):
     hello = msgspec.msgpack.decode(make_dialer().opening(), type=Hello)
-    later = handshake.PROTOCOL_VERSION + 1
-    monkeypatch.setattr(handshake, "PROTOCOL_VERSION", later)
+    later = HANDSHAKE_VERSION + 1
+    for module in (handshake, handshakes):
+        monkeypatch.setattr(module, "HANDSHAKE_VERSION", later)
     moved_up = msgspec.msgpack.encode(msgspec.structs.replace(hello, version=later))
 
     assert refusal(make_acceptor(), moved_up) == handshake.WRONG_SECRET
