@@ -14,7 +14,7 @@ import pytest
 from raftkv.instruments.lab.history import History, ObservedOperation, Outcome
 from raftkv.instruments.lab.seeds import history_of, judge, main
 from raftkv.instruments.sim import planted
-from raftkv.instruments.sim.clients import Seen
+from raftkv.instruments.sim.notes import Seen
 from raftkv.process.command import module
 from tests.simulation import test_remedies
 

@@ -32,7 +32,7 @@ from raftkv.instruments.lab.history import (
 )
 from raftkv.instruments.lab.witness import render
 from raftkv.instruments.sim import planted
-from raftkv.instruments.sim.clients import Seen
+from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.run import MODES, SimulatedRun, simulate
 
 CHUNK_SEEDS = 20

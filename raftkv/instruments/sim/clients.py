@@ -1,8 +1,12 @@
 """What clients of every simulated cluster have in common: they rest, ask for something, and note what they were told.
 
 A client has one request under way at a time. It is answered, or its connection breaks with the node's process, or it
-loses patience; a request whose fate it was not told is *unknown* to it. Values are never used twice. How a request is
-made, judged and perhaps repeated is the mode's: ``raft_clients`` and ``quorum_clients``.
+loses patience; a request whose fate it was not told is *unknown* to it. Values are never used twice.
+
+What is asked is an ``Operation``: a request, and the notes that somebody judges. To let clients ask for one more kind
+of thing, name it among the ``ACTIONS`` of the plan, make it in ``raft_operations`` or ``quorum_operations``
+(``KINDS``), and judge its notes at the mode's ``check_end``. How a request travels, and whether it is repeated, is the
+same for all kinds of one mode: ``raft_clients`` and ``quorum_clients``.
 """
 
 from __future__ import annotations
@@ -13,45 +17,72 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
+from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
+from raftkv.core.requests import Request
+from raftkv.core.results import Outcome
 from raftkv.instruments.sim.cluster import SimulatedCluster
-from raftkv.instruments.sim.machines import Observer
+from raftkv.instruments.sim.machines import Observer, SimulatedMachine
+from raftkv.instruments.sim.notes import FAILED, UNKNOWN, Note, Seen
 from raftkv.instruments.sim.plan import Plan
-
-OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
-
-
-class Seen(msgspec.Struct, kw_only=True):
-    """One operation on one key as its client saw it; times in seconds of the simulation.
-
-    ``kind`` is get, put, delete or compare; a compare expects the value ``expected``, ``None`` for no such key and
-    ``True`` for any, and sets ``value``, ``None`` to delete. ``outcome`` is ok, failed or unknown, ``result`` what a
-    get found, or whether a delete or compare changed anything.
-    """
-
-    client: int
-    key: bytes
-    kind: str
-    value: bytes | None = None
-    expected: bytes | bool | None = None
-    invoked_s: float
-    returned_s: float | None = None
-    outcome: str = UNKNOWN
-    result: bytes | bool | None = None
-    node: str = ""
-    note: str = ""
+from raftkv.instruments.sim.schedule import ScheduledEvent
 
 
 class SimulatedClient:
     """``known`` is what this client was told of each key and needs again: value and revision, or a context."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, plan: Plan, random: random_module.Random) -> None:
         self.number = number
-        self.written_count = 0
+        self.plan = plan
+        self.random = random
         self.home = ""
         self.known: dict[bytes, Any] = {}
+        self._written_count = 0
+
+    def new_value(self) -> bytes:
+        """A value that nobody has written yet."""
+        self._written_count += 1
+        value = b"%d-%d." % (self.number, self._written_count)
+        return value + b"x" * self.random.choice(self.plan.value_bytes)
+
+
+class Operation(abc.ABC):
+    """Something that ``client`` asks for; ``notes`` are what it sees of it, one a key."""
+
+    is_repeatable = False
+    """May it happen twice?"""
+
+    def __init__(self, client: SimulatedClient, request: Request, *notes: Note) -> None:
+        self.client, self.request, self.notes = client, request, notes
+
+    def arrives(self, cluster: SimulatedCluster) -> None:  # noqa: ARG002
+        """A node is given the request."""
+        return
+
+    def at_node(self, machine: SimulatedMachine, outcome: Outcome) -> Outcome:  # noqa: ARG002
+        """What the front-end of ``machine`` makes of ``outcome``, which its replica gives it."""
+        return outcome
+
+    @abc.abstractmethod
+    def answered(self, outcome: Outcome) -> None:
+        """Note what the client is told."""
+
+    def failed(self, outcome: Refused | Unknown | None, *, may_have_happened: bool) -> None:
+        """Note that nobody was there, or what is told of a failure."""
+        for note in self.notes:
+            note.outcome = UNKNOWN if may_have_happened else FAILED
+            note.note += "" if outcome is None else f": {outcome.code}"
+
+
+class SimulatedCall:
+    """An operation under way: ``number`` counts its attempts, of which ``node`` has the last."""
+
+    def __init__(self, operation: Operation, timeout_s: float, *, attempts: float = 1) -> None:
+        self.operation, self.timeout_s, self.attempts_left = operation, timeout_s, attempts
+        self.number = 0
+        self.node = ""
+        self.may_have_happened = self.is_over = False
+        self.impatience: ScheduledEvent | None = None
 
 
 class SimulatedClients(Observer, abc.ABC):
@@ -66,8 +97,9 @@ class SimulatedClients(Observer, abc.ABC):
         self._random = random_module.Random(f"{dice} {plan.seed}")
         self._kinds, self._weights = list(actions), list(actions.values())
         self._keys = [b"k%d" % number for number in range(plan.keys)]
-        self._clients = [SimulatedClient(number) for number in range(plan.clients)]
-        self._calls: dict[int, Any] = {}
+        # One more, who asks for every key at the end.
+        *self._clients, self._auditor = [SimulatedClient(one, plan, self._random) for one in range(plan.clients + 1)]
+        self._calls: dict[int, SimulatedCall] = {}
         self._end_s = 0.0
         cluster.observers.append(self)
 
@@ -102,12 +134,25 @@ class SimulatedClients(Observer, abc.ABC):
         if self._cluster.now_s < self._end_s:
             self._ask(client, self._random.choices(self._kinds, self._weights)[0])
 
-    def _value(self, client: SimulatedClient) -> bytes:
-        client.written_count += 1
-        value = b"%d-%d." % (client.number, client.written_count)
-        return value + b"x" * self._random.choice(self._plan.value_bytes)
+    def _sent(self, call: SimulatedCall, node: str) -> None:
+        """``call`` is on its way to ``node``."""
+        call.node = node
+        for note in call.operation.notes:
+            note.node = node
+        self._calls[id(call)] = call
 
-    def _note(self, client: int, kind: str, outcome: str, story: str) -> None:
-        """Something has come to its end."""
-        self.counts[f"{kind} {outcome}"] += 1
-        self._cluster.note(f"c{client}", story)
+    def _calls_at(self, node: str) -> list[SimulatedCall]:
+        return [call for call in self._calls.values() if call.node == node]
+
+    def _end(self, call: SimulatedCall) -> None:
+        """``call`` has come to its end, if it had not before, and its client rests."""
+        if call.is_over:
+            return
+        call.is_over = True
+        del self._calls[id(call)]
+        client = call.operation.client
+        for note in call.operation.notes:
+            note.returned_s = self._cluster.now_s
+            self.counts[f"{note.kind} {note.outcome}"] += 1
+            self._cluster.note(f"c{client.number}", note.story())
+        self._rest(client)

@@ -23,49 +23,7 @@ from typing import Any, Protocol
 import msgspec
 
 from raftkv.formats.versions import KeyState, decode_context
-
-_READS = ("get", "list")
-
-
-class Asked(msgspec.Struct, kw_only=True):
-    """One operation on one key as its client saw it; times in seconds of the simulation.
-
-    ``context`` is what a write was given, or a read gave; ``found`` are the values that a read showed; ``outcome`` is
-    ok, failed or unknown.
-    """
-
-    client: int
-    key: bytes
-    kind: str
-    n: int
-    r: int
-    w: int
-    invoked_s: float
-    value: bytes | None = None
-    is_strict: bool = False
-    context: bytes = b""
-    node: str = ""
-    returned_s: float | None = None
-    outcome: str = "unknown"
-    stamp: tuple[int, str] = (0, "")
-    found: tuple[bytes, ...] = ()
-    replicas: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def is_write(self) -> bool:
-        """Does it change anything?"""
-        return self.kind not in _READS
-
-    def story(self) -> str:
-        """One line for people."""
-        sizes = f"n={self.n} r={self.r} w={self.w}{' strict' if self.is_strict else ''}"
-        value = "" if self.value is None else f" {self.value[:12]!r}"
-        told = f"{self.outcome} {self.stamp[0]}@{self.stamp[1]} {[found[:12] for found in self.found]}"
-        return (
-            f"{self.kind} {self.key.decode()}{value} {sizes} at {self.node} since {self.invoked_s:.4f}: "
-            f"{told} by {','.join(self.replicas)} {self.note if self.outcome != 'ok' else ''}"
-        )
+from raftkv.instruments.sim.notes import Asked
 
 
 class Promises(msgspec.Struct, frozen=True, kw_only=True):

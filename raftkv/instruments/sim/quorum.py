@@ -20,11 +20,11 @@ from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
 from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.versions import KeyState
-from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.nemesis import StruckMode
+from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import check_replicas
 from raftkv.instruments.sim.quorum_clients import QuorumClients

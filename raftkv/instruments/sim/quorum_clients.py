@@ -1,9 +1,7 @@
-"""Clients and operators of a simulated leaderless cluster, and what the clients were told.
+"""Clients and operators of a simulated leaderless cluster.
 
-A client names N, R and W itself, and asks nothing twice. Operators let machines join and leave, lose disks, change
-sizes and ask for repairs.
-
-Rules: what is noted is what a client could know; the judging is done in ``promises``.
+A client asks nothing twice; what it asks, and notes, is in ``quorum_operations``. Operators let machines join and
+leave, lose disks, change sizes and ask for repairs. The judging is done in ``promises``.
 """
 
 from __future__ import annotations
@@ -13,53 +11,23 @@ from typing import TYPE_CHECKING, Final
 
 from raftkv.core.errors import Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import (
-    AddMember,
-    Configure,
-    Consistency,
-    Delete,
-    Get,
-    List,
-    Placing,
-    Put,
-    Read,
-    RemoveMember,
-    Repair,
-    Request,
-    Write,
-)
-from raftkv.core.results import (
-    Answer,
-    KeyPage,
-    KeyRecord,
-    MembersChanged,
-    Outcome,
-    QuorumWritten,
-    Siblings,
-    StampedAnswer,
-)
+from raftkv.core.requests import AddMember, Configure, Put, RemoveMember, Repair, Request, Write
+from raftkv.core.results import MembersChanged, Outcome
 from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.versions import KeyState
-from raftkv.instruments.sim.clients import SimulatedClient, SimulatedClients
+from raftkv.instruments.sim.clients import Operation, SimulatedCall, SimulatedClient, SimulatedClients
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import SimulatedMachine
+from raftkv.instruments.sim.notes import Asked
 from raftkv.instruments.sim.plan import Plan
-from raftkv.instruments.sim.promises import Asked, Promises, check_history
+from raftkv.instruments.sim.promises import Promises, check_history
+from raftkv.instruments.sim.quorum_operations import KINDS, PASSING, Asking, get
 from raftkv.instruments.sim.quorum_plan import QuorumPlan
 
 if TYPE_CHECKING:
     from raftkv.instruments.sim.quorum import QuorumMode
 
-PASSING: Final = b"passing"
 _WAIT_S: Final = 0.02
-
-
-class _Call:
-    """One request under way."""
-
-    def __init__(self, client: SimulatedClient, asked: list[Asked], request: Request, node: str) -> None:
-        self.client, self.asked, self.request, self.node = client, asked, request, node
-        self.is_over = False
 
 
 class QuorumClients(SimulatedClients):
@@ -72,7 +40,6 @@ class QuorumClients(SimulatedClients):
         self._quorum = quorum
         self._mode = mode
         self._probes_count = 0
-        self._keeps_siblings = quorum.settings["conflicts"] == "siblings"
 
     def begin(self, end_s: float) -> None:
         """See ``SimulatedClients``; operators act meanwhile."""
@@ -82,10 +49,8 @@ class QuorumClients(SimulatedClients):
 
     def audit(self) -> None:
         """See ``SimulatedClients``."""
-        auditor = SimulatedClient(len(self._clients))
         for key in self._keys:
-            asked = self._asked(auditor, key, "get")
-            self._send(auditor, [asked], self._read(asked), self._random.choice(self._mode.useful()), 10.0)
+            self._send(get(self._asking(self._auditor), key), self._random.choice(self._mode.useful()), 10.0)
 
     def probe(self, node: str) -> Pending:
         """See ``SimulatedClients``."""
@@ -100,7 +65,7 @@ class QuorumClients(SimulatedClients):
         for replica in self._mode.replicas():
             final |= replica.contents()
         promises = Promises(
-            keeps_siblings=self._keeps_siblings,
+            keeps_siblings=self._quorum.settings["conflicts"] == "siblings",
             losses=self._mode.losses + self.events["leave"],
             # A node that lost its disk asks as many as the cluster's own W leaves necessary.
             reads_meet_writes=not self._mode.losses or len(self._quorum.sizes) == 1,
@@ -111,118 +76,44 @@ class QuorumClients(SimulatedClients):
 
     def ending(self, machine: SimulatedMachine, *, power: bool) -> None:  # noqa: ARG002
         """See ``Observer``: a process that ends breaks its clients' connections."""
-        for call in [call for call in self._calls.values() if call.node == machine.name]:
-            self._over(call)
+        for call in self._calls_at(machine.name):
+            self._end(call)
 
     # --- asking
 
+    def _asking(self, client: SimulatedClient) -> Asking:
+        return Asking(client, self._quorum, self._keys, self._cluster.now_s)
+
     def _ask(self, client: SimulatedClient, kind: str) -> None:
-        asked, request = self._request(client, kind)
+        operation = KINDS[kind](self._asking(client), self._random.choice(self._keys))
         node = self._random.choice(self._mode.members())
-        self._send(client, asked, request, node, self._random.uniform(*self._plan.timeout_s))
+        self._send(operation, node, self._random.uniform(*self._plan.timeout_s))
 
-    def _request(self, client: SimulatedClient, kind: str) -> tuple[list[Asked], Request]:
-        key = self._random.choice(self._keys)
-        if kind == "get":
-            asked = self._asked(client, key, kind)
-            return [asked], self._read(asked)
-        if kind == "list":
-            asked = self._asked(client, b"", kind)
-            query = List(start=b"k", end=b"l", limit=self._random.choice((1, 2, 100)))
-            return [asked], Read(query=query, consistency=Consistency.EVENTUAL, r=asked.r, placing=Placing(n=asked.n))
-        count = self._random.randint(2, 3) if kind == "batch" else 1
-        keys = [PASSING] if kind == "passing put" else self._random.sample(self._keys, min(count, len(self._keys)))
-        written = [self._asked(client, key, "delete" if kind == "delete" else "put") for key in keys]
-        first, context = written[0], b""
-        if self._keeps_siblings and kind in ("put", "delete"):
-            context = client.known.get(keys[0], b"")
-        ttl_ms = self._random.choice((1, 300, 3_000_000)) if kind == "passing put" else 0
-        operations = tuple(
-            Put(key=one.key, value=one.value, ttl_ms=ttl_ms) if one.value is not None else Delete(key=one.key)
-            for one in written
-        )
-        for one in written:
-            one.n, one.w, one.is_strict, one.context = first.n, first.w, first.is_strict, context
-        sloppy = False if first.is_strict else None
-        return written, Write(
-            operations=operations, acks=first.w, placing=Placing(n=first.n, sloppy=sloppy, context=context)
-        )
+    def _send(self, operation: Operation, node: str, timeout_s: float) -> None:
+        call = SimulatedCall(operation, timeout_s)
+        self._sent(call, node)
+        self.asked += [note for note in operation.notes if isinstance(note, Asked)]
+        self._cluster.schedule.after(timeout_s * self._random.uniform(0.7, 2.0), lambda: self._end(call))
+        self._arrive(call)
 
-    def _asked(self, client: SimulatedClient, key: bytes, kind: str) -> Asked:
-        n, r, w = self._random.choice(self._quorum.sizes)
-        asked = Asked(client=client.number, key=key, kind=kind, n=n, r=r, w=w, invoked_s=self._cluster.now_s)
-        asked.is_strict = self._random.random() < self._quorum.strict
-        if kind == "put":
-            asked.value = self._value(client)
-        return asked
-
-    def _read(self, asked: Asked) -> Read:
-        sloppy = False if asked.is_strict else None
-        placing = Placing(n=asked.n, sloppy=sloppy)
-        return Read(query=Get(key=asked.key), consistency=Consistency.EVENTUAL, r=asked.r, placing=placing)
-
-    def _send(self, client: SimulatedClient, asked: list[Asked], request: Request, node: str, timeout_s: float) -> None:
-        call = _Call(client, asked, request, node)
-        for one in asked:
-            one.node = node
-        self.asked += asked
-        self._calls[id(call)] = call
-        self._cluster.schedule.after(timeout_s * self._random.uniform(0.7, 2.0), lambda: self._over(call))
-        self._arrive(call, timeout_s)
-
-    def _arrive(self, call: _Call, timeout_s: float) -> None:
+    def _arrive(self, call: SimulatedCall) -> None:
         """The request is there, if there is somebody; at a paused node it waits in the socket."""
         if call.is_over:
             return
         machine = self._cluster.machines[call.node]
         if machine.is_paused:
-            self._cluster.schedule.after(_WAIT_S, lambda: self._arrive(call, timeout_s))
+            self._cluster.schedule.after(_WAIT_S, lambda: self._arrive(call))
         elif machine.process is None:
-            for one in call.asked:
-                one.outcome = "failed"
-            self._over(call)
+            call.operation.failed(None, may_have_happened=False)
+            self._end(call)
         else:
-            machine.submit(call.request, timeout_s).when_done(lambda outcome: self._answered(call, outcome))
+            pending = machine.submit(call.operation.request, call.timeout_s)
+            pending.when_done(lambda outcome: self._answered(call, outcome))
 
-    def _answered(self, call: _Call, outcome: Outcome) -> None:
-        if call.is_over:
-            return
-        for position, one in enumerate(call.asked):
-            if isinstance(outcome, Refused):
-                one.outcome = "failed"
-            elif isinstance(outcome, Answer):
-                self._read_answered(call.client, one, outcome)
-            elif isinstance(outcome, QuorumWritten):
-                one.outcome, one.replicas = "ok", outcome.replicas
-                result = outcome.results[position]
-                counter = getattr(result, "revision", 0) or outcome.revision
-                one.stamp = (counter, getattr(result, "node", "") or ("" if self._keeps_siblings else call.node))
-            one.note = repr(outcome)[:300]
-        self._over(call)
-
-    def _read_answered(self, client: SimulatedClient, asked: Asked, answer: Answer) -> None:
-        asked.outcome, asked.replicas = "ok", answer.replicas
-        node, asked.context = (answer.node, answer.context) if isinstance(answer, StampedAnswer) else ("", b"")
-        asked.stamp = (answer.revision, node)
-        content = answer.content
-        records: tuple[KeyRecord, ...] = ()
-        if isinstance(content, KeyRecord):
-            records = (content,)
-        elif isinstance(content, Siblings | KeyPage):
-            records = content.records
-        asked.found = tuple(record.value for record in records)
-        if asked.kind == "get":
-            client.known[asked.key] = asked.context
-
-    def _over(self, call: _Call) -> None:
-        if call.is_over:
-            return
-        call.is_over = True
-        del self._calls[id(call)]
-        for one in call.asked:
-            one.returned_s = self._cluster.now_s
-            self._note(one.client, one.kind, one.outcome, one.story())
-        self._rest(call.client)
+    def _answered(self, call: SimulatedCall, outcome: Outcome) -> None:
+        if not call.is_over:
+            call.operation.answered(outcome)
+            self._end(call)
 
     # --- operators
 

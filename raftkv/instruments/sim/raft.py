@@ -22,12 +22,12 @@ from raftkv.core.voters import Voters
 from raftkv.formats import layout
 from raftkv.formats.commands import PutKey
 from raftkv.formats.identity import Identity, Standing
-from raftkv.instruments.sim.clients import Seen
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.invariants import Invariants
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 from raftkv.instruments.sim.mistakes import Copy
+from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
 from raftkv.instruments.sim.raft_clients import PROBE, RaftClients
 from raftkv.instruments.sim.raft_replica import SimulatedReplica

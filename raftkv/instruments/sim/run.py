@@ -20,9 +20,10 @@ import structlog
 from raftkv.core.results import Written
 from raftkv.instruments.sim import plan as plans
 from raftkv.instruments.sim import quorum, raft
-from raftkv.instruments.sim.clients import Seen, SimulatedClients
+from raftkv.instruments.sim.clients import SimulatedClients
 from raftkv.instruments.sim.cluster import Mode, SimulatedCluster
 from raftkv.instruments.sim.nemesis import SimulatedNemesis, StruckMode
+from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.transcript import Transcript
 
