@@ -10,7 +10,6 @@ of a body that is taken piece by piece, no more is read before a piece is taken.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import time
 from typing import Final, cast
@@ -18,13 +17,11 @@ from typing import Final, cast
 from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer, common_answer
 from raftkv.client.reach import (
     CONNECT_TIMEOUT_S,
-    GREET_TIMEOUT_S,
     IDLE_S,
     Host,
     UnheardError,
     UnopenedError,
     silent,
-    trusting_anyone,
     unheard,
     unopened,
 )
@@ -154,11 +151,10 @@ class AsyncChannel(asyncio.Protocol):
             if waiter is None or waiter.done():  # nobody asked
                 self.close()
                 return
-            if self._bytes_max is not None and self._method != "HEAD":
-                answer = common_answer(data, self._bytes_max)
-                if answer is not None:
-                    waiter.set_result(answer)
-                    return
+            answer = common_answer(data, self._method, self._bytes_max)
+            if answer is not None:
+                waiter.set_result(answer)
+                return
         self._read(data)
 
     def eof_received(self) -> None:
@@ -357,13 +353,3 @@ class AsyncChannels:
         channel = AsyncChannel(self.host, tls=self._tls)
         await channel.open(min(self._connect_s, deadline_s - time.monotonic()))
         return channel
-
-
-async def is_greeted_by_tls(host: Host, timeout_s: float) -> bool:
-    """See ``GreetByTls``."""
-    with contextlib.suppress(OSError, UnicodeError):
-        async with asyncio.timeout(min(GREET_TIMEOUT_S, timeout_s)):
-            _, writer = await asyncio.open_connection(host.name, host.port, ssl=trusting_anyone())
-        writer.transport.abort()
-        return True
-    return False

@@ -12,10 +12,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final, TypeVar
 
-from raftkv.client.async_channels import AsyncChannelBody, AsyncChannels, is_greeted_by_tls
+from raftkv.client.async_channels import AsyncChannelBody, AsyncChannels
 from raftkv.client.portions import Portions
 from raftkv.client.reach import Host, UnheardError, UnopenedError
-from raftkv.client.steps import AskHead, AskWhole, GreetByTls, Outcome, Plan, Step, Wait
+from raftkv.client.steps import AskHead, AskWhole, Outcome, Plan, Step, Wait
 
 T = TypeVar("T")
 
@@ -84,7 +84,5 @@ class AsyncExchange:
         if isinstance(step, Wait):
             await asyncio.sleep(step.wait_s)
             return None
-        if isinstance(step, GreetByTls):
-            return await is_greeted_by_tls(*step)
         assert isinstance(step.body, AsyncChannelBody)
         return await step.body.piece(step.timeout_s)

@@ -29,7 +29,7 @@ from raftkv.client.errors import UNREACHABLE, Setback, judge, not_found
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.reach import CONNECT_TIMEOUT_S, Host, UnheardError, UnopenedError, host_of
 from raftkv.client.servers import ServerRounds, attempt_s, told_together
-from raftkv.client.steps import AnswerBody, AskHead, AskWhole, GreetByTls, Plan, TakePiece, Wait
+from raftkv.client.steps import AnswerBody, AskHead, AskWhole, Plan, TakePiece, Wait
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, RaftkvError
 from raftkv.core.proof import Prover
 
@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 PROBLEM_BYTES_MAX: Final = 1 << 20
 """Of an answer that was to be a stream and says why it is none."""
+
+GREET_S: Final = 0.5
+"""Who speaks TLS answers a greeting at once."""
 
 _TLS: Final = "speaks TLS: https:// instead of http://?"
 _PEER: Final = "closes every connection without a word, as the port does that nodes use among themselves (peer)"
@@ -134,7 +137,7 @@ class Attempts:
         if isinstance(begun, UnopenedError | UnheardError):
             return (yield from self._unreached(begun, call, host, until_s))
         assert begun is not None
-        assert not isinstance(begun, HttpAnswer | bytes | bool)
+        assert not isinstance(begun, HttpAnswer | bytes)
         if begun.head.status == 200:
             return begun
         body = b""
@@ -173,10 +176,11 @@ class Attempts:
         until_s = min(until_s, self.now_s() + CONNECT_TIMEOUT_S)
         if host.is_tls:
             return failure
-        if (yield GreetByTls(host, until_s - self.now_s())):
+        asked, by_tls = host.form("GET").request(paths.LIVEZ), host._replace(is_tls=True)
+        greeted = yield AskWhole(by_tls, "GET", asked, min(GREET_S, until_s - self.now_s()), is_apart=True)
+        if not isinstance(greeted, UnopenedError) or greeted.is_distrusted:
             # Plain text is nothing to a TLS server; for the rest, who knows what stands in front of whom.
             return UnheardError(_TLS, is_cut=True, is_final=True)
-        asked = host.form("GET").request(paths.LIVEZ)
         heard = yield AskWhole(host, "GET", asked, until_s - self.now_s(), is_apart=True)
         if isinstance(heard, UnheardError) and heard.is_wordless:
             return UnheardError(_PEER, is_final=True)

@@ -21,16 +21,14 @@ import weakref
 from collections.abc import Iterator
 from typing import Final
 
-from raftkv.client.http1 import AnswerError, AnswerReader, Headers, HttpAnswer
+from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer, common_answer
 from raftkv.client.reach import (
     CONNECT_TIMEOUT_S,
-    GREET_TIMEOUT_S,
     IDLE_S,
     Host,
     UnopenedError,
     silent,
     trusting,
-    trusting_anyone,
     unheard,
     unopened,
 )
@@ -52,25 +50,36 @@ class Channel:
         self.idle_since_s = 0.0
         self._socket = connection
 
-    def ask(self, request: bytes, reader: AnswerReader, deadline_s: float, *, is_begun: bool = False) -> HttpAnswer:
-        """Send ``request`` and hear the answer, or, ``is_begun``, its head; raises ``UnheardError``."""
-        is_cut = False
+    def ask(self, request: bytes, method: str, deadline_s: float) -> HttpAnswer:
+        """Send ``request`` and hear the whole answer; raises ``UnheardError``."""
+        is_cut = self._sent(request, deadline_s)
         try:
-            self._socket.settimeout(_remaining_s(deadline_s))
-            self._socket.sendall(request)
-        except TimeoutError as error:
-            raise unheard(error, is_cut=True) from None
-        except OSError:
-            is_cut = self.is_over = True  # it may have said why before it closed
+            data = self._received(RECEIVE_BYTES, deadline_s)
+            answer = common_answer(data, method, BODY_BYTES_MAX)
+            if answer is None:
+                reader = AnswerReader(method)
+                reader.feed(data)
+                while not reader.is_over:
+                    self._receive(reader, deadline_s)
+                answer = reader.answer()
+                self.is_over = not reader.is_reusable
+        except (OSError, AnswerError) as error:
+            raise unheard(error, is_cut=is_cut, is_fresh=self.is_fresh) from None
+        self.is_fresh = False
+        self.is_over = self.is_over or is_cut
+        return answer
+
+    def begin(self, request: bytes, reader: AnswerReader, deadline_s: float) -> HttpAnswer:
+        """Send ``request`` and hear the head of the answer; raises ``UnheardError``."""
+        is_cut = self._sent(request, deadline_s)
         try:
-            while not (reader.is_over or (is_begun and reader.status)):
+            while not (reader.is_over or reader.status):
                 self._receive(reader, deadline_s)
-            return (reader.head if is_begun else None) or reader.answer()  # which raises what kept it away
+            return reader.head or reader.answer()  # which raises what kept it away
         except (OSError, AnswerError) as error:
             raise unheard(error, is_cut=is_cut, is_fresh=self.is_fresh) from None
         finally:
             self.is_fresh = False
-            self.is_over = self.is_over or not (is_begun or reader.is_reusable)
 
     def piece(self, reader: AnswerReader, timeout_s: float) -> bytes:
         """The next piece of the body, empty at its end; no more is read than that. Raises ``UnheardError``."""
@@ -84,10 +93,24 @@ class Channel:
         except (OSError, AnswerError) as error:
             raise unheard(error) from None
 
+    def _sent(self, request: bytes, deadline_s: float) -> bool:
+        """Was it cut off, so that the server cannot have it whole? It may have said why. Raises ``UnheardError``."""
+        try:
+            self._socket.settimeout(_remaining_s(deadline_s))
+            self._socket.sendall(request)
+        except TimeoutError as error:
+            raise unheard(error, is_cut=True) from None
+        except OSError:
+            return True
+        return False
+
     def _receive(self, reader: AnswerReader, deadline_s: float) -> None:
         """However slowly bytes drip in, until the deadline."""
+        reader.feed(self._received(min(RECEIVE_BYTES_MAX, max(RECEIVE_BYTES, reader.wanted_bytes)), deadline_s))
+
+    def _received(self, bytes_max: int, deadline_s: float) -> bytes:
         self._socket.settimeout(_remaining_s(deadline_s))
-        reader.feed(self._socket.recv(min(RECEIVE_BYTES_MAX, max(RECEIVE_BYTES, reader.wanted_bytes))))
+        return self._socket.recv(bytes_max)
 
     @property
     def is_usable(self) -> bool:
@@ -142,14 +165,14 @@ class Channels:
         with (
             contextlib.closing(self._opened(host, deadline_s)) if is_apart else self._lent(host, deadline_s) as channel
         ):
-            return channel.ask(request, AnswerReader(method), deadline_s)
+            return channel.ask(request, method, deadline_s)
 
     def begin(self, host: Host, method: str, request: bytes, timeout_s: float) -> ChannelBody:
         """Send ``request`` once and wait for the head of the answer; raises as ``ask``."""
         reader, deadline_s = AnswerReader(method, None), time.monotonic() + timeout_s
         with contextlib.ExitStack() as stack:
             channel = stack.enter_context(self._lent(host, deadline_s))
-            head = channel.ask(request, reader, deadline_s, is_begun=True)
+            head = channel.begin(request, reader, deadline_s)
             return ChannelBody(channel, reader, head, stack.pop_all())
 
     def exchange(
@@ -290,16 +313,3 @@ def _is_readable(connection: socket.socket) -> bool:
         poll.register(connection, select.POLLIN)
         return bool(poll.poll(0))
     return bool(select.select([connection], [], [], 0)[0])
-
-
-def is_greeted_by_tls(host: Host, timeout_s: float) -> bool:
-    """See ``GreetByTls``."""
-    deadline_s = time.monotonic() + timeout_s
-    with (
-        contextlib.suppress(OSError, UnicodeError),
-        socket.create_connection((host.name, host.port), _remaining_s(deadline_s)) as connection,
-    ):
-        connection.settimeout(min(GREET_TIMEOUT_S, _remaining_s(deadline_s)))
-        trusting_anyone().wrap_socket(connection, server_hostname=host.name).close()
-        return True
-    return False

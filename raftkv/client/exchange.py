@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from raftkv.client.channels import ChannelBody, Channels, is_greeted_by_tls
+from raftkv.client.channels import ChannelBody, Channels
 from raftkv.client.portions import Portions
 from raftkv.client.reach import UnheardError, UnopenedError
-from raftkv.client.steps import AskHead, AskWhole, GreetByTls, Outcome, Plan, Step, Wait
+from raftkv.client.steps import AskHead, AskWhole, Outcome, Plan, Step, Wait
 
 T = TypeVar("T")
 
@@ -65,7 +65,5 @@ class Exchange:
         if isinstance(step, Wait):
             time.sleep(step.wait_s)
             return None
-        if isinstance(step, GreetByTls):
-            return is_greeted_by_tls(*step)
         assert isinstance(step.body, ChannelBody)
         return step.body.piece(step.timeout_s)

@@ -135,12 +135,13 @@ _COMMON: Final = re.compile(
 )
 
 
-def common_answer(data: bytes, body_bytes_max: int) -> HttpAnswer | None:
+def common_answer(data: bytes, method: str, body_bytes_max: int | None) -> HttpAnswer | None:
     """The answer that ``data`` is, where it is one of the common kind, whole and alone, after which another may follow.
 
-    Only what an ``AnswerReader`` would say as well, for less; ``None`` for everything else, and what is never asked of
-    an answer to HEAD.
+    Only what an ``AnswerReader`` of the same arguments would say as well, for less; ``None`` for everything else.
     """
+    if body_bytes_max is None or method == "HEAD":
+        return None
     found = _COMMON.match(data)
     if found is None:
         return None

@@ -4,8 +4,8 @@ Every write carries a fresh ``Idempotency-Key``, the same on every attempt, so t
 often it is sent. A leaderless cluster cannot promise that and refuses the key: then writes go without, and what is in
 doubt is raised at once. ``attempts`` has the rules of failover behind every call.
 
-Pure but for the environment and the secret, which are read when it is made. Any thread or task may call. This module
-must not import a socket, a loop, or anything of a server.
+Pure but for the environment and the secret, which are read when a client is made. Any thread or task may call. This
+module must not import a socket, a loop, or anything of a server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import ssl
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -68,35 +68,13 @@ Query = Mapping[str, Any]
 
 
 class Plans:
-    """The plans of one client; see ``Client``, whose arguments and methods these are."""
+    """The plans of one client, whose methods these are; see ``Client``."""
 
-    def __init__(
-        self,
-        servers: str | Sequence[str] | None,
-        *,
-        timeout_s: float,
-        idempotent: bool,
-        retry: bool,
-        await_start: bool,
-        secret_file: str | os.PathLike[str] | None,
-        cluster: str,
-        now_s: Callable[[], float],
-    ) -> None:
-        self._timeout_s = checked_timeout_s(timeout_s)
+    def __init__(self, attempts: Attempts, *, timeout_s: float, idempotent: bool) -> None:
+        self._attempts = attempts
+        self._timeout_s = timeout_s
         self._idempotent = idempotent
-        prover = None
-        if secret_file is not None:
-            prover = Prover(read_key(Path(secret_file), cluster), cluster, wall_ms=lambda: time.time_ns() // 1_000_000)
-        self._attempts = Attempts(
-            parse_servers(servers), retry=retry, await_start=await_start, prover=prover, now_s=now_s
-        )
-        # Of each thread, and of each task.
-        self._durability = ContextVar("durability", default="")
-
-    @property
-    def servers(self) -> tuple[str, ...]:
-        """See ``PlannedClient``."""
-        return self._attempts.servers
+        self._durability = ContextVar("durability", default="")  # of each thread, and of each task
 
     @property
     def durability(self) -> str:
@@ -291,16 +269,13 @@ class PlannedClient(ABC, Generic[Exchanging]):
         Raises ``StartupError`` when ``secret_file`` holds no secret.
         """
         self._exchange = self._exchanging(trusting_as_told(tls_ca))
-        self._plans = Plans(
-            servers,
-            timeout_s=timeout_s,
-            idempotent=idempotent,
-            retry=retry,
-            await_start=await_start,
-            secret_file=secret_file,
-            cluster=cluster,
-            now_s=self._exchange.now_s,
+        prover = None
+        if secret_file is not None:
+            prover = Prover(read_key(Path(secret_file), cluster), cluster, wall_ms=lambda: time.time_ns() // 1_000_000)
+        self._attempts = Attempts(
+            parse_servers(servers), retry=retry, await_start=await_start, prover=prover, now_s=self._exchange.now_s
         )
+        self._plans = Plans(self._attempts, timeout_s=checked_timeout_s(timeout_s), idempotent=idempotent)
 
     @abstractmethod
     def _exchanging(self, tls: ssl.SSLContext | None) -> Exchanging:
@@ -309,7 +284,7 @@ class PlannedClient(ABC, Generic[Exchanging]):
     @property
     def servers(self) -> tuple[str, ...]:
         """The base URLs."""
-        return self._plans.servers
+        return self._attempts.servers
 
     @property
     def durability(self) -> str:

@@ -19,9 +19,6 @@ from raftkv.core.errors import UsageError
 CONNECT_TIMEOUT_S: Final = 1.0
 """A machine that does not take a connection within a second is as good as down, and the next server is asked."""
 
-GREET_TIMEOUT_S: Final = 0.5
-"""Who speaks TLS answers a greeting at once."""
-
 IDLE_S: Final = 30.0
 """Well below what servers keep an idle connection open for."""
 
@@ -60,12 +57,16 @@ class UnopenedError(Exception):
     """No connection came about, so nothing was sent.
 
     ``is_final``: to try again without a change makes no sense. ``is_refused``: nothing listens there.
+    ``is_distrusted``: TLS is spoken, by somebody whom we do not trust.
     """
 
-    def __init__(self, reason: str, *, is_final: bool = False, is_refused: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, is_final: bool = False, is_refused: bool = False, is_distrusted: bool = False
+    ) -> None:
         super().__init__(reason)
         self.is_final = is_final
         self.is_refused = is_refused
+        self.is_distrusted = is_distrusted
 
 
 class UnheardError(Exception):
@@ -148,7 +149,7 @@ _PLAIN_ANSWERS: Final = frozenset(
 
 def _no_handshake(error: OSError | UnicodeError) -> UnopenedError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return UnopenedError(_distrust(error), is_final=True)
+        return UnopenedError(_distrust(error), is_final=True, is_distrusted=True)
     if isinstance(error, ssl.SSLEOFError):
         return UnopenedError("ends the connection during the TLS handshake: does it speak TLS?")
     if isinstance(error, ssl.SSLError):
@@ -182,11 +183,3 @@ def trusting_as_told(tls_ca: str | None) -> ssl.SSLContext | None:
     """Who is trusted by the argument, else by ``RAFTKV_CACERT``; ``None``: whom the system trusts, to be seen later."""
     named = tls_ca or os.environ.get(TRUST_ENVIRONMENT) or None
     return None if named is None else trusting(named)
-
-
-def trusting_anyone() -> ssl.SSLContext:
-    """For who only wants to see whether TLS is spoken."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -45,13 +45,6 @@ class TakePiece(NamedTuple):
     timeout_s: float
 
 
-class GreetByTls(NamedTuple):
-    """Begin a TLS handshake, trusting whoever it is and sending nothing else: gives whether there was one."""
-
-    host: Host
-    timeout_s: float
-
-
 class Wait(NamedTuple):
     """Let ``wait_s`` pass; gives nothing."""
 
@@ -74,6 +67,6 @@ class Performer(Protocol):
         """The clock of deadlines: seconds."""
 
 
-Step = AskWhole | AskHead | TakePiece | GreetByTls | Wait
-Outcome = HttpAnswer | AnswerBody | bytes | bool | UnopenedError | UnheardError | None
+Step = AskWhole | AskHead | TakePiece | Wait
+Outcome = HttpAnswer | AnswerBody | bytes | UnopenedError | UnheardError | None
 Plan = Generator[Step, Outcome, T]

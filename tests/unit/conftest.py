@@ -27,7 +27,7 @@ def client(request):
 
     def make(*servers, **options):
         addresses = [getattr(server, "url", server) for server in servers]
-        made.append(request.param(addresses, **{"timeout_s": 2.0, **options}))
+        made.append(request.param(addresses or None, **{"timeout_s": 2.0, **options}))
         return made[-1]
 
     yield make

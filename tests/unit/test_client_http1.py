@@ -246,13 +246,16 @@ def test_no_bytes_raise_anything_but_an_answer_error(pieces, end):
 @example(OK + b"Upgrade: x\r\nContent-Length:\t1 \r\n\r\n1", 1000)
 @example(OK + b"Content-Length: 0\r\n\r\nContent-Length: 0\r\n\r\n", 1000)
 def test_what_is_read_at_a_glance_is_what_would_be_read_with_care(raw, limit):
-    answer = common_answer(raw, limit)
+    answer = common_answer(raw, "GET", limit)
 
     assert answer is None or (answer, True) == whole(raw, limit=limit)
 
 
 def test_what_a_node_answers_is_read_at_a_glance():
-    answer = common_answer(OK + b'ETag: "7"\r\ncontent-length: 2\r\n\r\nok', 1000)
+    raw = OK + b'ETag: "7"\r\ncontent-length: 2\r\n\r\nok'
+    answer = common_answer(raw, "GET", 1000)
 
     assert answer is not None
     assert (answer.status, answer.header("etag"), answer.body) == (200, '"7"', b"ok")
+    assert common_answer(raw, "HEAD", 1000) is None
+    assert common_answer(raw, "GET", None) is None

@@ -109,7 +109,7 @@ def test_doubt_about_a_write_without_a_key_is_raised_at_once(client, serve):
 def test_what_a_server_said_counts_for_more_than_one_that_is_gone(client, serve, is_first):
     server = serve(NO_QUORUM)
     servers = [server, unused_url()] if is_first else [unused_url(), server]
-    with client(*servers, timeout_s=0.3) as store:
+    with client(*servers, timeout_s=0.8) as store:
         for call in (lambda: store.get("k"), lambda: store.set("k", "v")):
             with pytest.raises(DefiniteError) as failed:
                 call()
