@@ -125,7 +125,7 @@ class KeyWriting(Writing, frozen=True, kw_only=True):
 FromHeaders = Callable[[dict[bytes, bytes], Callable[[], KnownSizes]], Any]
 
 _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
-    "timeout": lambda found, _: seconds(found, "timeout", parameters.MAX_TIMEOUT_S),
+    "timeout": lambda found, _: parameters.timeout(found),
     "consistency": lambda found, _: parameters.consistency(found["consistency"]),
     "n": replicas.n_of,
     "sloppy": replicas.sloppy_of,

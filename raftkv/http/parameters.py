@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
 from raftkv.core.config import HttpSection
-from raftkv.core.errors import Code
+from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Consistency, Match
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
@@ -82,18 +84,22 @@ def checked_value(value: bytes, limits: HttpSection) -> bytes:
     return value
 
 
-def arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
-    """The query parameters, each one of ``allowed`` and given once."""
-    found: dict[str, str] = {}
+def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
     for field in query.split(b"&"):
         if not field:
             continue
         raw_name, _, raw_value = field.partition(b"=")
         try:
             name = unescape(raw_name.replace(b"+", b" "), "query").decode()
-            value = unescape(raw_value.replace(b"+", b" "), f"query parameter {name!r}").decode()
+            yield name, unescape(raw_value.replace(b"+", b" "), f"query parameter {name!r}").decode()
         except UnicodeDecodeError:
             refuse(Code.BAD_REQUEST, "query: not valid UTF-8")
+
+
+def arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
+    """The query parameters, each one of ``allowed`` and given once."""
+    found: dict[str, str] = {}
+    for name, value in _pairs(query):
         if name not in allowed:
             if name in _ELSEWHERE:
                 refuse(Code.NOT_SUPPORTED, _ELSEWHERE[name])
@@ -103,6 +109,22 @@ def arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
             refuse(Code.BAD_REQUEST, f"query parameter {name!r} is given twice")
         found[name] = value
     return found
+
+
+def timeout_of(query: bytes) -> float | None:
+    """``timeout`` beside whatever else; ``None`` where none is given, or a mistake that whoever serves it refuses."""
+    return _remembered_timeout(query) if len(query) <= REMEMBERED_BYTES_MAX else _timeout_in(query)
+
+
+def _timeout_in(query: bytes) -> float | None:
+    try:
+        found = dict(_pairs(query))
+        return timeout(found) if "timeout" in found else None
+    except DefiniteError:
+        return None
+
+
+_remembered_timeout = lru_cache(maxsize=1024)(_timeout_in)
 
 
 def flag(found: dict[str, str], name: str) -> bool:
@@ -123,6 +145,11 @@ def seconds(found: dict[str, str], name: str, limit_s: float) -> float:
     if not 0 < number <= limit_s or not text.isascii() or "_" in text:
         refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number of seconds above 0 and up to {limit_s:.0f}")
     return number
+
+
+def timeout(found: dict[str, str]) -> float:
+    """How many seconds the request may take."""
+    return seconds(found, "timeout", MAX_TIMEOUT_S)
 
 
 def whole_number(found: dict[str, str], name: str, limit: int) -> int:

@@ -124,12 +124,13 @@ class ProxyApplication(AsgiApplication):
     def _status(self) -> answers.ProxyStatus:
         """Which nodes, which ring; ``peers`` as in the status of a node."""
         cluster, view = self._cluster, self._cluster.view
+        why = f": {cluster.silence}" if cluster.silence else ""
         avoided, age_s, ring = cluster.avoided(), cluster.learned_ago_s, view.ring
         return answers.ProxyStatus(
             role="proxy",
             version=self._version,
             ready=cluster.is_fresh,
-            reason=None if cluster.is_fresh else "no node behind this proxy answers",
+            reason=None if cluster.is_fresh else f"no node behind this proxy answers{why}",
             learned_ago_ms=None if age_s is None else round(age_s * 1000),
             leader=view.leader,
             ring=None if ring is None else ring.digest,

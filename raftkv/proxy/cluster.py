@@ -2,20 +2,24 @@
 
 The seeds are asked first, always: who they are was said by whoever started the proxy, and no answer can take it away.
 Only when none of them answers, the members that are up are asked, so that a cluster whose every node was replaced since
-the proxy started is still found. A node that failed lately is avoided for a while. One event loop owns all of this.
+the proxy started is still found. A node that failed lately is avoided for a while, and why is kept and logged. One
+event loop owns all of this.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
+import math
 import ssl
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from raftkv.api import headers, paths
 from raftkv.client.async_channels import AsyncChannels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
+from raftkv.client.servers import told_together
 from raftkv.core.config import Address, HttpSection
 from raftkv.proxy.view import BELIEVED, ClusterView, Node, order, read_view, unknown
 
@@ -29,12 +33,20 @@ AVOID_S: Final = 5.0
 STALE_S: Final = 10.0
 """A view that old says little: nobody has answered for several rounds."""
 
+LOG_S: Final = 60.0
+"""That a node fails is logged once in this time."""
+
+REASON_CHARACTERS_MAX: Final = 500
+"""Of why the nodes do not answer; whoever has more of them hardly fails for one reason each."""
+
 CONNECTIONS_MAX: Final = 256
 """To one node: more at a time would only wait there."""
 
 
 STREAMS_MAX: Final = HttpSection().max_connections // 2
 """Streams have connections of their own, which no request waits for; the proxy passes on no more."""
+
+log = logging.getLogger("raftkv.proxy")
 
 
 class Cluster:
@@ -48,6 +60,8 @@ class Cluster:
         self._monotonic_s = monotonic_s
         self._channels: dict[tuple[Address, bool], AsyncChannels] = {}
         self._avoided: dict[str, float] = {}
+        self._reasons: dict[Address, str] = {}
+        self._logged_at_s: dict[Address, float] = {}
         self._turn = 0
         self._learned_at_s: float | None = None
         self.view: ClusterView = unknown(seeds)
@@ -78,13 +92,30 @@ class Cluster:
         self._avoided = {node: until_s for node, until_s in self._avoided.items() if until_s > now_s}
         return frozenset(self._avoided)
 
-    def failed(self, node: Node) -> None:
+    def failed(self, node: Node, reason: Exception) -> None:
         """``node`` did not answer."""
         self._avoided[node.id] = self._monotonic_s() + AVOID_S
+        self._note(node.http, reason)
 
     def answered(self, node: Node) -> None:
         """``node`` answered."""
         self._avoided.pop(node.id, None)
+        self._reasons.pop(node.http, None)
+
+    @property
+    def silence(self) -> str:
+        """Why nodes did not answer when they were last asked, those with the same reason together."""
+        names = {node.http: node.id for node in self.view.nodes}
+        told = told_together({names.get(address, str(address)): reason for address, reason in self._reasons.items()})
+        return textwrap.shorten(told, REASON_CHARACTERS_MAX, placeholder=" ...")
+
+    def _note(self, address: Address, reason: Exception) -> None:
+        told = {UnheardError: "took a request and gave no answer ({})", ValueError: "answers as no node does ({})"}
+        self._reasons[address] = told.get(type(reason), "{}").format(reason)
+        now_s = self._monotonic_s()
+        if now_s >= self._logged_at_s.get(address, -math.inf) + LOG_S:
+            self._logged_at_s[address] = now_s
+            log.warning("%s %s", address, self._reasons[address])
 
     def channels(self, address: Address, *, for_streams: bool = False) -> AsyncChannels:
         """The connections to ``address``."""
@@ -105,13 +136,17 @@ class Cluster:
         """Ask one node after the other until one tells the view; did one?"""
         members = [node.http for node in self.candidates(None, is_read=True) if node.state in BELIEVED]
         for address in dict.fromkeys((*self._seeds, *members)):
-            with contextlib.suppress(UnopenedError, UnheardError, ValueError):
+            try:
                 self.view = await self._ask(address)
-                self._learned_at_s = self._monotonic_s()
-                self._drop_unused()
-                if address in self._seeds:  # the one that answers is asked first the next time
-                    self._seeds = (address, *[seed for seed in self._seeds if seed != address])
-                return True
+            except (UnopenedError, UnheardError, ValueError) as error:
+                self._note(address, error)
+                continue
+            self._learned_at_s = self._monotonic_s()
+            self._reasons.pop(address, None)
+            self._drop_unused()
+            if address in self._seeds:  # the one that answers is asked first the next time
+                self._seeds = (address, *[seed for seed in self._seeds if seed != address])
+            return True
         return False
 
     def close(self) -> None:
@@ -130,3 +165,6 @@ class Cluster:
         used = {node.http for node in self.view.nodes} | set(self._seeds)
         for one in [one for one in self._channels if one[0] not in used]:
             self._channels.pop(one).close()
+        for noted in (self._reasons, self._logged_at_s):
+            for address in noted.keys() - used:
+                del noted[address]

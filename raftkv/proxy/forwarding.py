@@ -21,11 +21,11 @@ from raftkv.client.http1 import Headers, HttpAnswer
 from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.client.servers import attempt_s
 from raftkv.core.errors import Code
+from raftkv.http import parameters
 from raftkv.http.door.browsers import ADDED_BY_BROWSERS
 from raftkv.http.door.streaming import IDLE_S
 from raftkv.http.events import FORMS, stream
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, StreamCutError
-from raftkv.http.parameters import MAX_TIMEOUT_S
 from raftkv.http.problems import problem
 from raftkv.proxy.cluster import Cluster
 from raftkv.proxy.routing import is_read, is_stream, key_of, usual_s
@@ -68,7 +68,7 @@ class Forwarder:
     async def forward(self, request: HttpRequest, now_s: float) -> HttpResponse:
         """The response to ``request``, which came in at ``now_s`` (monotonic, seconds)."""
         cluster, reads = self._cluster, is_read(request)
-        deadline_s = now_s + _limit_s(request.query, usual_s(request) or self._timeout_s) + GRACE_S
+        deadline_s = now_s + (parameters.timeout_of(request.query) or usual_s(request) or self._timeout_s) + GRACE_S
         nodes = cluster.candidates(key_of(request), is_read=reads)
         told: HttpAnswer | None = None
         for place, node in enumerate(nodes):
@@ -79,11 +79,11 @@ class Forwarder:
             try:
                 ask = self._follow if is_stream(request) else self._ask
                 answer = await ask(node, request, limit_s)
-            except UnopenedError:
-                cluster.failed(node)
+            except UnopenedError as error:
+                cluster.failed(node, error)
                 continue
-            except UnheardError:
-                cluster.failed(node)
+            except UnheardError as error:
+                cluster.failed(node, error)
                 if reads:
                     continue
                 detail = f"node {node.id} was sent the write and did not answer; it may have been applied"
@@ -97,7 +97,7 @@ class Forwarder:
         if told is not None and (read_problem(told.body).is_definite or not reads):
             return _response(told)
         detail = f"none of the {len(nodes)} nodes behind this proxy answers"
-        return problem(Code.QUORUM_UNREACHABLE, detail)
+        return problem(Code.QUORUM_UNREACHABLE, f"{detail}: {cluster.silence}" if cluster.silence else detail)
 
     async def _ask(self, node: Node, request: HttpRequest, limit_s: float) -> HttpAnswer:
         return await self._cluster.channels(node.http).exchange(
@@ -162,7 +162,7 @@ class _Passage:
             while piece := await answer.piece(SILENCE_S):
                 yield piece
         except UnheardError as error:
-            self._cluster.failed(self._node)
+            self._cluster.failed(self._node, error)
             raise StreamCutError(f"the node {error}") from None
         finally:
             answer.end()
@@ -177,17 +177,6 @@ def _may_ask_another(answer: HttpAnswer, *, is_read: bool) -> bool:
     if is_read:
         return answer.status in _READ_ELSEWHERE
     return answer.status == 503 and read_problem(answer.body).is_definite
-
-
-def _limit_s(query: bytes, default_s: float) -> float:
-    """How long a request may take; what makes no sense is for a node to refuse."""
-    for field in query.split(b"&"):
-        if field.startswith(b"timeout="):
-            try:
-                return min(MAX_TIMEOUT_S, max(0.0, float(field[8:])))
-            except ValueError:
-                return default_s
-    return default_s
 
 
 def _request_headers(request: HttpRequest) -> Headers:

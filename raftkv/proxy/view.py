@@ -58,7 +58,7 @@ def read_view(body: bytes) -> ClusterView:
     try:
         told = msgspec.json.decode(body, type=MemberList)
     except msgspec.DecodeError as error:
-        raise ValueError(f"not what a node says of its members: {error}") from None
+        raise ValueError(f"its members: {error}") from None
     members = [member for member in told.members if member.state not in ("left", "joining")]
     if not members:
         raise ValueError("a cluster without members")

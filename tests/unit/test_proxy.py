@@ -9,9 +9,10 @@ import pytest
 from raftkv.client.reach import UnopenedError
 from raftkv.core.config import parse_address
 from raftkv.core.errors import StartupError
+from raftkv.http import parameters
 from raftkv.proxy import application
 from raftkv.proxy.application import ProxyApplication
-from raftkv.proxy.cluster import AVOID_S, STALE_S, Cluster
+from raftkv.proxy.cluster import AVOID_S, REASON_CHARACTERS_MAX, STALE_S, Cluster
 from raftkv.proxy.server import seeds_of
 from raftkv.proxy.view import ClusterView, Node
 from tests.unit.fake_server import CUT, HANG, Told, json, problem, unused_url
@@ -195,6 +196,47 @@ def test_with_nobody_there_nothing_was_applied():
         assert headers["retry-after"]
 
 
+def detail_of(body):
+    return json_.loads(body)["detail"]
+
+
+def test_why_no_node_answers_is_said_and_logged_and_forgotten_when_one_does(serve, caplog):
+    lost = serve(CUT)
+    proxy = Proxy(lost, unused_url(), unused_url())
+    details = [detail_of(proxy("GET", "/kv/a")[2]) for _ in range(3)]
+
+    assert details[0] == (
+        "none of the 3 nodes behind this proxy answers: n1 took a request and gave no answer (closed the "
+        "connection before it had answered); n2, n3 each refuses connections: nothing listens there"
+    )
+    assert details[1:] == details[:1] * 2
+    assert len(caplog.messages) == 3  # whoever fails again and again is not logged each time
+    lost.answers = [FINE]
+    proxy("GET", "/kv/a")
+    assert proxy.cluster.silence == "n2, n3 each refuses connections: nothing listens there"
+
+
+def test_why_no_node_answers_is_said_within_bounds():
+    proxy = Proxy(*[f"http://nowhere-{number}.invalid:80" for number in range(50)])
+    for node in proxy.cluster.view.nodes:
+        proxy.cluster.failed(node, UnopenedError(f"reason of {node.id} " * 3))
+
+    assert proxy.cluster.silence.startswith("n1 reason of n1")
+    assert len(proxy.cluster.silence) <= REASON_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize("query", ["timeout=0.1", "a=b&timeout=%30.1&c", "timeou%74=0.1"])
+def test_a_timeout_is_read_as_nodes_read_it(query):
+    assert parameters.timeout_of(query.encode()) == 0.1
+
+
+@pytest.mark.parametrize(
+    "query", ["", "r=1", "timeout=61", "timeout=0", "timeout=soon", "timeout=1_0", "a=%zz&timeout=1"]
+)
+def test_what_nodes_refuse_of_a_timeout_is_left_to_them(query):
+    assert parameters.timeout_of(query.encode()) is None
+
+
 def test_a_request_says_how_long_it_may_take(serve, monkeypatch):
     monkeypatch.setattr("raftkv.proxy.forwarding.GRACE_S", 0.1)
     proxy = Proxy(serve(HANG), timeout_s=60.0)
@@ -318,7 +360,10 @@ def test_its_status_names_the_nodes_and_how_keys_are_placed(serve):
     status = json_.loads(proxy("GET", "/status")[2])
 
     assert (status["role"], status["ready"], status["ring"]) == ("proxy", False, None)
-    assert status["reason"] == "no node behind this proxy answers"
+    assert status["reason"] == (
+        "no node behind this proxy answers: n1 answers as no node does (its members: JSON is malformed: invalid "
+        "character (byte 0)); n2 refuses connections: nothing listens there"
+    )
     assert [peer["id"] for peer in status["peers"]] == ["n1", "n2"]
 
 
