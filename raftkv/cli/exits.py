@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from raftkv.api.headers import CONTEXT, IF_MATCH, IF_NONE_MATCH
 from raftkv.cli.output import OutputError, printable
 from raftkv.core.errors import Code, Effect, RaftkvError, StartupError, UsageError
 
@@ -48,6 +49,31 @@ _STATUS_OF_CODE: Final = {
 }
 """A definite failure's status by its code; one with a code that this table does not know is ``UNAVAILABLE``."""
 
+_PARAMETERS: Final = {
+    **{name: f"--{name}" for name in ("r", "n", "w", "consistency", "ttl", "limit", "timeout", "http", "peer", "zone")},
+    "acks": "--w",
+    "timeout_s": "--timeout",
+    "sloppy": "--sloppy/--strict",
+}
+"""What the HTTP API and the client call what an option has given, at the head of a sentence; and anywhere in it:"""
+
+_WORDS: Final = {
+    "?r=": "--r",
+    CONTEXT.name: "--context",
+    IF_MATCH.name: "--if-revision",
+    IF_NONE_MATCH.name: "--if-absent",
+}
+
+
+def in_options(sentence: str) -> str:
+    """``sentence``, which begins with what is wrong, in the words of somebody who typed options."""
+    head, colon, rest = sentence.partition(": ")
+    named = [_PARAMETERS.get(name, "") for name in head.split(", ")]
+    told = f"{', '.join(named)}: {rest}" if colon and all(named) else sentence
+    for word, option in _WORDS.items():
+        told = told.replace(word, option)
+    return told
+
 
 def complain(text: str) -> None:
     """One line on standard error, in the name of the command."""
@@ -68,13 +94,13 @@ def exit_status(error: Exception) -> int:
         if error.applied == Effect.UNKNOWN:
             complain(f"outcome unknown: {error.detail}")
             return UNKNOWN
-        complain(error.detail.replace("acks: ", "--w: ", 1) if error.detail.startswith("acks: ") else error.detail)
+        complain(in_options(error.detail))
         return next((status for code, status in _STATUS_OF_CODE.items() if code == error.code), UNAVAILABLE)
     if isinstance(error, OutputError):
         complain(str(error))
         return UNAVAILABLE
     if isinstance(error, UsageError):
-        complain(str(error))
+        complain(in_options(str(error)))
         return USAGE
     # A defect of ours, or of the machine: nobody knows how far a write had come.
     complain(f"{type(error).__name__}: {error}")

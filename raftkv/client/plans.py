@@ -50,6 +50,7 @@ from raftkv.client.records import (
     Page,
     Record,
     json_from_body,
+    not_raftkv,
     outcome_from_body,
     page_from_json,
     record_from_json,
@@ -88,6 +89,7 @@ class Plans:
         answer = yield from self._read(path_of(key), query)
         if answer.status == 300:
             raise SiblingsFound(siblings_from_json(answer))
+        _must_name_node(answer)
         return default if answer.status == 404 else answer.body
 
     def get_record(self, key: Key, query: Query) -> Plan[Record | None]:
@@ -108,6 +110,7 @@ class Plans:
         """Is there such a key?"""
         call = Call(method="HEAD", path=path_of(key), is_read=True, repeatable=True)
         answer = yield from self._attempts.answer(call, self._deadline_s())
+        _must_name_node(answer)
         return answer.status != 404
 
     def page(
@@ -301,6 +304,12 @@ class PlannedClient(ABC, Generic[Exchanging]):
 def _conditions(if_revision: int | None, context: str) -> dict[str, str]:
     headers = {} if if_revision is None else {names.IF_MATCH.name: names.tag(if_revision)}
     return {**headers, names.CONTEXT.name: context} if context else headers
+
+
+def _must_name_node(answer: HttpAnswer) -> None:
+    """A value is any bytes: only this tells it from the page of another server."""
+    if answer.status == 200 and not answer.header(names.NODE.low):
+        raise not_raftkv(f"it has no {names.NODE.name}")
 
 
 def _must_exist(answer: HttpAnswer) -> None:

@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 class Told(NamedTuple):
     status: int = 200
     body: bytes = b""
-    headers: dict[str, str] = {}  # noqa: RUF012  a default of a tuple, never changed
+    headers: dict[str, str] = {"Raftkv-Node": "n1"}  # noqa: RUF012  a default of a tuple, never changed
 
 
 class Dripping(NamedTuple):

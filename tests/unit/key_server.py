@@ -51,6 +51,7 @@ class KeyServer:
                 self.send_response(status)
                 for name, value in {"Content-Type": kind, **(headers or {})}.items():
                     self.send_header(name, value)
+                self.send_header("Raftkv-Node", "n1")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

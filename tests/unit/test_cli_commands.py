@@ -222,6 +222,34 @@ def test_status_as_json(run):
     assert b'"staleness_ms":4' in out
 
 
+def test_the_page_of_another_server_is_no_value(run):
+    page = Told(200, b"<html>welcome</html>", {"Content-Type": "text/html"})
+    for arguments in (["get", "k"], ["get", "k", "--raw"], ["get", "k", "--json"]):
+        status, out, err, _ = run(*arguments, answers=[page])
+        assert (status, out) == (3, b"")
+        assert "the server's answer is not one of raftkv" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "detail", "told"),
+    [
+        (["get", "k", "--strict"], "sloppy: belongs elsewhere", "--sloppy/--strict: belongs elsewhere"),
+        (["get", "k", "--r", "9"], "r: '9' is not a number from 1 to 3", "--r: '9' is not a number from 1 to 3"),
+        (["get", "k"], "n, r, sloppy: only eventual reads", "--n, --r, --sloppy/--strict: only eventual reads"),
+        (["get", "k"], "it offers eventual (?r=) and local", "it offers eventual (--r) and local"),
+        (["set", "k", "v"], "Raftkv-Context: belongs elsewhere", "--context: belongs elsewhere"),
+        (["set", "k", "v"], "no compare (If-Match, If-None-Match)", "no compare (--if-revision, --if-absent)"),
+        (["set", "k", "v"], "w: 'x' is none", "--w: 'x' is none"),
+        (["set", "k", "v"], "ring: w: is elsewhere", "ring: w: is elsewhere"),
+        (["members", "add", "n", "--http", "h", "--peer", "p"], "http: 'h' is no address", "--http: 'h' is no address"),
+    ],
+)
+def test_a_mistake_is_told_in_the_words_of_the_options(run, arguments, detail, told):
+    refusal = json({"status": 400, "code": "bad_request", "applied": "no", "detail": detail}, 400)
+
+    assert run(*arguments, answers=[refusal])[:3] == (2, b"", f"raftkv: {told}\n")
+
+
 FOREIGN = json({"hello": "world", "role": "butler", "members": 3})
 
 
