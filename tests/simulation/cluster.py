@@ -6,8 +6,8 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, Put, Read, Write
 from raftkv.core.results import Answer, KeyRecord, Written
 from raftkv.instruments.sim import raft
-from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.snapshots import rows_of
+from tests.simulation.scenario import Scenario
 
 STEP_S = 0.005
 
@@ -44,7 +44,7 @@ class Member:
         self.machine.wall_offset_s = seconds
 
 
-class Cluster(SimulatedCluster):
+class Cluster(Scenario):
     def __init__(self, size: int, *, seed: int = 0, start_s: float = 1000.0, begins: bool = True, **settings) -> None:
         names = tuple(f"n{number}" for number in range(1, size + 1))
         super().__init__(
@@ -75,30 +75,35 @@ class Cluster(SimulatedCluster):
         ]
         return max(leading)[1] if leading else None
 
-    def elect(self) -> str:
+    def elect(self, *among: str) -> str:
+        """Let time pass until somebody leads, of ``among`` or at all, whose term has committed something."""
+        cores = [self.members[name].core for name in among]
+        if cores:
+            self.run_until(lambda: any(core.leads_committed_term for core in cores))
+            return next(name for name in among if self.members[name].core.is_leader)
         self.run_until(lambda: self.leader() is not None and self.members[self.leader()].core.leads_committed_term)
         return self.leader()
-
-    def submit(self, node_id: str, request, timeout_s: float = 5.0) -> Pending:
-        return self.machines[node_id].submit(request, timeout_s)
 
     def put(self, node_id: str, key: bytes, value: bytes = b"v", timeout_s: float = 5.0, **write) -> Pending:
         return self.submit(node_id, Write(operations=(Put(key=key, value=value),), **write), timeout_s)
 
     def put_now(self, node_id: str, key: bytes, value: bytes = b"v") -> Written:
-        pending = self.put(node_id, key, value)
-        self.run_until(lambda: pending.outcome is not None)
-        assert isinstance(pending.outcome, Written), pending.outcome
-        return pending.outcome
+        outcome = self.await_outcome(self.put(node_id, key, value))
+        assert isinstance(outcome, Written), outcome
+        return outcome
+
+    def fill(self, node_id: str, count: int, value: bytes = b"v") -> None:
+        """Write k0, k1 and so on, one after the other."""
+        for number in range(count):
+            self.put_now(node_id, b"k%d" % number, value)
 
     def get(self, node_id: str, key: bytes, consistency=Consistency.LINEARIZABLE, timeout_s: float = 5.0) -> Pending:
         return self.submit(node_id, Read(query=Get(key=key), consistency=consistency), timeout_s)
 
     def get_now(self, node_id: str, key: bytes, consistency=Consistency.LINEARIZABLE) -> bytes | None:
-        pending = self.get(node_id, key, consistency)
-        self.run_until(lambda: pending.outcome is not None)
-        assert isinstance(pending.outcome, Answer), pending.outcome
-        content = pending.outcome.content
+        outcome = self.await_outcome(self.get(node_id, key, consistency))
+        assert isinstance(outcome, Answer), outcome
+        content = outcome.content
         return content.value if isinstance(content, KeyRecord) else None
 
     def settle(self) -> None:

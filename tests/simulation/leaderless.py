@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from raftkv.core.requests import Consistency, Delete, Get, Placing, Put, Read, Write
 from raftkv.core.results import KeyRecord, Siblings
-from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.quorum import QuorumMode, quorum_settings
+from tests.simulation.scenario import Scenario
 
 
 def placing(**chosen):
     return Placing(**chosen) if chosen else None
 
 
-class Leaderless(SimulatedCluster):
+class Leaderless(Scenario):
     """``size`` machines, of which the first ``members`` begin; connected and told of each other.
 
     ``rules`` are those that a machine has otherwise than the others, by its name.
@@ -30,13 +30,10 @@ class Leaderless(SimulatedCluster):
     def replica(self, name):
         return self.machines[name].process
 
-    def submit(self, node, request, timeout_s=5.0):
-        return self.machines[node].submit(request, timeout_s)
-
-    def ask(self, node, request, timeout_s=5.0):
-        pending = self.submit(node, request, timeout_s)
-        self.run_until(lambda: pending.outcome is not None)
-        return pending.outcome
+    def lose_disk(self, name):
+        """``name`` starts again with an empty disk."""
+        self.mode.lose_disk(name)
+        self.restart(name)
 
     def written(self, key, value, *, w=0, **more):
         return Write(operations=(Put(key=key, value=value),), acks=w, placing=placing(**more))

@@ -19,12 +19,11 @@ def stale_local_reads(size, *, acks, through_leader):
     """Writes with ``acks``, and after each how many nodes do not show it the moment that it is acknowledged."""
     cluster = Cluster(size)
     leader = cluster.elect()
-    node = leader if through_leader else next(node for node in cluster.members if node != leader)
+    node = leader if through_leader else cluster.others(leader)[0]
     stale = 0
     for number in range(20):
-        pending = cluster.put(node, b"k", b"%d" % number, acks=acks)
-        cluster.run_until(lambda pending=pending: pending.outcome is not None)
-        assert pending.outcome.acks == acks
+        outcome = cluster.await_outcome(cluster.put(node, b"k", b"%d" % number, acks=acks))
+        assert outcome.acks == acks
         for asked in cluster.members:
             answer = cluster.get(asked, b"k", Consistency.LOCAL).outcome
             stale += getattr(answer.content, "value", None) != b"%d" % number
@@ -79,7 +78,7 @@ def test_state_is_committed_before_it_is_said_to_be_visible():
         tables.commit, member.replica._link.send = commit, noting
     for number in range(10):
         pending = cluster.put(leader, b"k%d" % number, acks=3)
-        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+        cluster.await_outcome(pending)
 
     assert len(told) >= 20
 
@@ -100,13 +99,13 @@ def test_nobody_asks_what_replicas_show_while_no_write_waits_for_it():
 def test_a_write_on_all_replicas_is_acknowledged_once_the_last_one_is_back():
     cluster = Cluster(3)
     leader = cluster.elect()
-    away = next(node for node in cluster.members if node != leader)
+    away = cluster.others(leader)[0]
     cluster.kill(away)
     pending = cluster.put(leader, b"k", acks=3, timeout_s=30.0)
     cluster.run(2.0)
     before = pending.outcome
     cluster.restart(away)
-    cluster.run_until(lambda: pending.outcome is not None)
+    cluster.await_outcome(pending)
 
     assert before is None
     assert pending.outcome.acks == 3
@@ -116,7 +115,7 @@ def test_a_write_on_all_replicas_is_acknowledged_once_the_last_one_is_back():
 def test_a_write_on_all_replicas_is_unknown_when_its_leader_is_lost():
     cluster = Cluster(3)
     leader = cluster.elect()
-    rest = [node for node in cluster.members if node != leader]
+    rest = cluster.others(leader)
     cluster.isolate(rest[0])  # its link still counts as up, so the write is begun
     pending = cluster.put(rest[1], b"k", acks=3, timeout_s=10.0)
     cluster.run(0.2)

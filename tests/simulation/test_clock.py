@@ -28,16 +28,15 @@ def shift(cluster, seconds, *nodes):
 def put_once(cluster, node, name, value):
     """A write under an idempotency key; returns the version it got."""
     write = Write(operations=(Put(key=b"k", value=value),), idempotency_key=name)
-    pending = cluster.submit(node, write)
-    cluster.run_until(lambda: pending.outcome is not None)
-    (result,) = pending.outcome.results
+    outcome = cluster.ask(node, write)
+    (result,) = outcome.results
     assert isinstance(result, PutDone)
     return result.version
 
 
 def put_for(cluster, node, key, seconds):
     pending = cluster.submit(node, Write(operations=(Put(key=key, value=b"v", ttl_ms=int(seconds * 1000)),)))
-    cluster.run_until(lambda: pending.outcome is not None)
+    cluster.await_outcome(pending)
 
 
 def lifetime_s(cluster, seconds, limit_s=None):
@@ -47,10 +46,6 @@ def lifetime_s(cluster, seconds, limit_s=None):
     began_s = cluster.now_s
     cluster.run_until(lambda: cluster.get_now(leader, b"passing") is None, limit_s=limit_s or 3 * seconds + 2)
     return cluster.now_s - began_s
-
-
-def others(cluster, node):
-    return [other for other in cluster.members if other != node]
 
 
 def a_retry_is_applied_once_although_the_leaders_clock_ran_ahead():
@@ -86,7 +81,7 @@ def a_key_expires_in_time_under_a_leader_after_one_that_was_ahead():
     shift(cluster, 2 * HOURS_S, old)
     cluster.put_now(old, b"k")
     cluster.kill(old)
-    cluster.run_until(lambda: cluster.leader() in others(cluster, old))
+    cluster.run_until(lambda: cluster.leader() in cluster.others(old))
     assert 1.0 <= lifetime_s(cluster, 1.0) < 1.5
 
 
@@ -107,8 +102,8 @@ def test_one_wrong_clock_changes_nothing(scenario):
 def test_one_wrong_clock_of_the_two_nodes_left_neither_ends_keys_early_nor_keeps_them(offset_s):
     cluster = a_cluster()
     leader = cluster.leader()
-    cluster.kill(others(cluster, leader)[0])
-    shift(cluster, offset_s, others(cluster, leader)[1])
+    cluster.kill(cluster.others(leader)[0])
+    shift(cluster, offset_s, cluster.others(leader)[1])
 
     assert 1.0 <= lifetime_s(cluster, 1.0) < 1.0 / SLOWEST_RATE + 0.5
 
@@ -116,12 +111,12 @@ def test_one_wrong_clock_of_the_two_nodes_left_neither_ends_keys_early_nor_keeps
 def test_time_goes_on_under_a_new_leader_whose_clock_is_behind():
     cluster = a_cluster()
     old = cluster.leader()
-    for node in others(cluster, old):
+    for node in cluster.others(old):
         shift(cluster, -2 * HOURS_S, node)
     cluster.put_now(old, b"k")
     before_ms = cluster.members[old].replica.parts.applied.machine.clock_ms
     cluster.kill(old)
-    cluster.run_until(lambda: cluster.leader() in others(cluster, old))
+    cluster.run_until(lambda: cluster.leader() in cluster.others(old))
 
     assert 1.0 <= lifetime_s(cluster, 1.0) < 1.0 / SLOWEST_RATE + 0.5
     assert cluster.members[cluster.leader()].replica.parts.applied.machine.clock_ms > before_ms
@@ -152,7 +147,7 @@ def test_the_first_command_of_a_new_leader_is_stamped_with_the_time_of_the_day()
     for node in cluster.members:
         cluster.restart(node)
     pending = cluster.submit("n1", Write(operations=(Put(key=b"new", value=b"v", ttl_ms=2000),)))
-    cluster.run_until(lambda: pending.outcome is not None)
+    cluster.await_outcome(pending)
     cluster.run(1.0)
 
     assert cluster.get_now("n1", b"new") == b"v"

@@ -21,17 +21,15 @@ HOPS_S = 0.06
 def write_s(cluster, node, acks):
     """How long a write takes on the virtual clock."""
     began_s = cluster.now_s
-    pending = cluster.put(node, b"k", acks=acks)
-    cluster.run_until(lambda: pending.outcome is not None)
-    assert pending.outcome.acks == acks
+    outcome = cluster.await_outcome(cluster.put(node, b"k", acks=acks))
+    assert outcome.acks == acks
     return round(cluster.now_s - began_s, 6)
 
 
 def read_s(cluster, node, **read):
     began_s = cluster.now_s
-    pending = cluster.submit(node, Read(query=Get(key=b"k"), **read))
-    cluster.run_until(lambda: pending.outcome is not None)
-    assert not hasattr(pending.outcome, "code")
+    outcome = cluster.ask(node, Read(query=Get(key=b"k"), **read))
+    assert not hasattr(outcome, "code")
     return round(cluster.now_s - began_s, 6)
 
 
@@ -54,7 +52,7 @@ def test_every_w_takes_as_long_as_its_last_follower(acks, takes_s):
 def test_after_a_write_to_the_leader_alone_local_reads_are_old_for_as_long_as_the_delays_say():
     cluster = five_nodes()
     leader = cluster.leader()
-    last = [node for node in cluster.members if node != leader][-1]
+    last = cluster.others(leader)[-1]
     write_s(cluster, leader, 1)
     began_s = cluster.now_s
     while cluster.get_now(last, b"k", Consistency.LOCAL) is None:
@@ -67,7 +65,7 @@ def test_after_a_write_to_the_leader_alone_local_reads_are_old_for_as_long_as_th
 def test_followers_wait_before_they_answer_a_read_and_the_leader_does_not(read):
     cluster = five_nodes()
     leader = cluster.leader()
-    follower = next(node for node in cluster.members if node != leader)
+    follower = cluster.others(leader)[0]
 
     assert READ_S <= read_s(cluster, follower, **read) < READ_S + HOPS_S
     assert read_s(cluster, leader, **read) < HOPS_S
@@ -90,7 +88,7 @@ def test_the_state_is_not_shared_with_the_front_end_while_reads_are_delayed():
 
 def test_a_read_that_would_be_held_beyond_its_deadline_is_refused_at_once():
     cluster = five_nodes()
-    follower = next(node for node in cluster.members if node != cluster.leader())
+    follower = cluster.others(cluster.leader())[0]
     pending = cluster.get(follower, b"k", Consistency.LOCAL, timeout_s=READ_S / 2)
 
     assert pending.outcome.code is Code.OVERLOADED
@@ -98,7 +96,7 @@ def test_a_read_that_would_be_held_beyond_its_deadline_is_refused_at_once():
 
 def test_reads_that_are_held_are_bounded():
     cluster = five_nodes(max_waiting=2)
-    follower = next(node for node in cluster.members if node != cluster.leader())
+    follower = cluster.others(cluster.leader())[0]
     outcomes = [cluster.get(follower, b"k", Consistency.LOCAL).outcome for _ in range(3)]
 
     assert outcomes[:2] == [None, None]
@@ -107,7 +105,7 @@ def test_reads_that_are_held_are_bounded():
 
 def test_a_node_that_ends_answers_the_reads_it_holds():
     cluster = five_nodes()
-    follower = next(node for node in cluster.members if node != cluster.leader())
+    follower = cluster.others(cluster.leader())[0]
     held = [cluster.get(follower, b"k", level) for level in (Consistency.LOCAL, Consistency.LINEARIZABLE)]
     cluster.members[follower].replica.close()
 

@@ -15,18 +15,13 @@ from raftkv.instruments.sim.raft import flip_row
 from tests.simulation.cluster import Cluster
 
 
-def others(cluster: Cluster, *names: str) -> list[str]:
-    return [name for name in cluster.machines if name not in names]
-
-
 def flipped(role: str) -> tuple[Cluster, str]:
     """A cluster that is level, and a value that one of its nodes has wrong."""
     cluster = Cluster(3)
     leader = cluster.elect()
-    for number in range(5):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 5)
     cluster.settle()
-    name = leader if role == "leader" else others(cluster, leader)[0]
+    name = leader if role == "leader" else cluster.others(leader)[0]
     assert flip_row(cluster.members[name].replica, layout.KEYS, b"k3")
     return cluster, name
 
@@ -37,13 +32,13 @@ def standing(cluster: Cluster, name: str) -> Standing:
 
 def notice(cluster: Cluster, name: str) -> None:
     """Write something, so that there is something to compare, and wait until ``name`` has stopped."""
-    cluster.put(others(cluster, name)[0], b"another", timeout_s=5.0)
+    cluster.put(cluster.others(name)[0], b"another", timeout_s=5.0)
     cluster.run_until(lambda: standing(cluster, name) is Standing.DIVERGED)
 
 
 def refused(cluster: Cluster, name: str) -> None:
     for pending in [cluster.put(name, b"k"), *[cluster.get(name, b"k3", level) for level in Consistency]]:
-        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+        cluster.await_outcome(pending)
         assert isinstance(pending.outcome, Refused), pending.outcome
         if pending.outcome.code is not Code.NOT_SUPPORTED:
             assert "differs from that of" in pending.outcome.detail
@@ -58,7 +53,7 @@ def test_a_follower_that_is_wrong_stops_serving_and_says_so():
     assert status.diverged
     assert "differs" in status.misfit
     assert status.state_path == ""
-    for other in others(cluster, name):
+    for other in cluster.others(name):
         assert cluster.get_now(other, b"k3") == b"v"
         assert standing(cluster, other) is Standing.MEMBER
 
@@ -69,15 +64,14 @@ def test_a_leader_that_is_wrong_stops_leading():
 
     cluster.run_until(lambda: cluster.leader() not in (None, name))
     refused(cluster, name)
-    for other in others(cluster, name):
+    for other in cluster.others(name):
         assert cluster.get_now(other, b"k3") == b"v"
 
 
 def test_whoever_was_wrong_still_is_after_a_restart():
     cluster, name = flipped("follower")
     notice(cluster, name)
-    cluster.kill(name)
-    cluster.restart(name)
+    cluster.start_again(name)
     cluster.run(0.05)
 
     assert standing(cluster, name) is Standing.DIVERGED
@@ -88,7 +82,7 @@ def test_one_that_is_wrong_neither_elects_nor_acknowledges():
     cluster, name = flipped("follower")
     notice(cluster, name)
     leader = cluster.elect()
-    (third,) = others(cluster, name, leader)
+    (third,) = cluster.others(name, leader)
     cluster.kill(third)
     pending = cluster.put(leader, b"k", timeout_s=2.0)
     cluster.run(3.0)
@@ -99,7 +93,7 @@ def test_one_that_is_wrong_neither_elects_nor_acknowledges():
 def test_in_a_tie_both_stop():
     cluster, name = flipped("follower")
     leader = cluster.elect()
-    (third,) = others(cluster, name, leader)
+    (third,) = cluster.others(name, leader)
     cluster.kill(third)
     cluster.put_now(leader, b"another")
     cluster.run_until(lambda: standing(cluster, leader) is Standing.DISPUTED, 20)
@@ -112,11 +106,10 @@ def test_replicas_that_hold_the_same_never_stop():
     cluster = Cluster(3)
     leader = cluster.elect()
     for number in range(30):
-        cluster.put_now(others(cluster, leader)[number % 2], b"k%d" % number)
+        cluster.put_now(cluster.others(leader)[number % 2], b"k%d" % number)
         if number % 10 == 5:
-            victim = others(cluster)[number // 10]
-            cluster.kill(victim)
-            cluster.restart(victim)
+            victim = list(cluster.members)[number // 10]
+            cluster.start_again(victim)
             leader = cluster.elect()
     cluster.settle()
 
@@ -144,7 +137,7 @@ def test_a_repair_lets_whoever_was_wrong_fetch_everything_anew_and_count_again()
 def test_a_repair_of_one_ends_a_tie_for_the_other():
     cluster, name = flipped("follower")
     leader = cluster.elect()
-    (third,) = others(cluster, name, leader)
+    (third,) = cluster.others(name, leader)
     cluster.kill(third)
     cluster.put_now(leader, b"another")
     for one in (leader, name):
@@ -172,7 +165,7 @@ def test_a_repaired_replica_does_not_count_before_it_has_all_again():
     notice(cluster, name)
     leader = cluster.elect()
     repair(cluster, name)
-    (third,) = others(cluster, name, leader)
+    (third,) = cluster.others(name, leader)
     cluster.kill(third)
     cluster.cut(leader, name)
     cluster.restart(third)
@@ -186,7 +179,7 @@ def test_a_repair_waits_for_a_node_that_fetches_its_own_data():
     cluster, name = flipped("follower")
     notice(cluster, name)
     leader = cluster.elect()
-    (third,) = others(cluster, name, leader)
+    (third,) = cluster.others(name, leader)
     cluster.kill(third)
     cluster.run(0.5)
     machine = cluster.machines[third]
@@ -205,7 +198,7 @@ def test_a_difference_that_a_rebuild_has_ended_stops_nobody():
     """A node is wrong in one life, and right in the next: its state was rebuilt from snapshot and log."""
     cluster, name = flipped("follower")
     leader = cluster.elect()
-    (third,) = others(cluster, name, leader)
+    (third,) = cluster.others(name, leader)
     cluster.kill(third)
     cluster.put_now(leader, b"another")
     divergence = cluster.members[leader].replica.parts.divergence

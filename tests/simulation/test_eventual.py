@@ -17,9 +17,7 @@ def ask(cluster, node, key, r, timeout_s=5.0):
 
 
 def asked(cluster, node, key, r):
-    pending = ask(cluster, node, key, r)
-    cluster.run_until(lambda: pending.outcome is not None)
-    return pending.outcome
+    return cluster.await_outcome(ask(cluster, node, key, r))
 
 
 def with_one_behind():
@@ -29,11 +27,11 @@ def with_one_behind():
     cluster.put_now(leader, b"k", b"old")
     cluster.put_now(leader, b"gone", b"old")
     cluster.run(0.5)
-    behind = next(node for node in cluster.members if node != leader)
+    behind = cluster.others(leader)[0]
     cluster.cut(leader, behind)
     cluster.put_now(leader, b"k", b"new")
     gone = cluster.submit(leader, Write(operations=(Delete(key=b"gone"),)))
-    cluster.run_until(lambda: gone.outcome is not None)
+    cluster.await_outcome(gone)
     cluster.run(0.3)
     return cluster, leader, behind
 
@@ -87,7 +85,7 @@ def test_a_replica_that_hangs_delays_nobody_as_long_as_enough_others_answer():
     cluster = Cluster(5)
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
-    hanging = [node for node in cluster.members if node != leader][:2]
+    hanging = cluster.others(leader)[:2]
     for node in hanging:
         cluster.pause(node)
     answer = asked(cluster, leader, b"k", 3)
@@ -99,7 +97,7 @@ def test_a_replica_that_hangs_delays_nobody_as_long_as_enough_others_answer():
 def test_a_read_of_more_replicas_than_can_be_reached_is_refused_at_once():
     cluster = Cluster(3)
     leader = cluster.elect()
-    for node in [node for node in cluster.members if node != leader]:
+    for node in cluster.others(leader):
         cluster.kill(node)
     cluster.run(0.1)
     outcome = ask(cluster, leader, b"k", 2).outcome
@@ -112,7 +110,7 @@ def test_a_read_of_replicas_that_do_not_answer_is_refused_at_its_deadline():
     cluster = Cluster(3)
     leader = cluster.elect()
     cluster.run(0.5)
-    for node in [node for node in cluster.members if node != leader]:
+    for node in cluster.others(leader):
         cluster.pause(node)
     pending = ask(cluster, leader, b"k", 3, timeout_s=0.5)
     cluster.run(0.6)
@@ -126,7 +124,7 @@ def test_eventual_reads_need_no_leader():
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     cluster.run(0.5)
-    rest = [node for node in cluster.members if node != leader]
+    rest = cluster.others(leader)
     for node in (leader, *rest[:2]):
         cluster.kill(node)
     cluster.run(10.0)
@@ -179,7 +177,7 @@ def test_waiting_eventual_reads_are_bounded():
     cluster = Cluster(3, max_waiting=2)
     leader = cluster.elect()
     cluster.run(0.5)
-    for node in [node for node in cluster.members if node != leader]:
+    for node in cluster.others(leader):
         cluster.pause(node)
     outcomes = [ask(cluster, leader, b"k", 3).outcome for _ in range(3)]
 
@@ -203,7 +201,7 @@ def test_an_answer_to_no_question_is_ignored():
     pending = ask(cluster, leader, b"k", 2)
     late = RecordAnswer(request=12345, view=AppliedView(applied_index=1 << 40, revision=9, record=None))
     cluster.members[leader].replica.conversation.received("n1" if leader != "n1" else "n2", encode(late))
-    cluster.run_until(lambda: pending.outcome is not None)
+    cluster.await_outcome(pending)
 
     assert isinstance(pending.outcome, Answer)
     assert pending.outcome.revision < 9

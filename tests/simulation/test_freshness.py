@@ -10,7 +10,6 @@ import msgspec
 from raftkv.core.requests import Consistency
 from raftkv.formats import raft_messages as messages
 from tests.simulation.cluster import Cluster
-from tests.simulation.test_hazards import followers
 
 HEARTBEAT_S = 0.1
 
@@ -36,7 +35,7 @@ def test_in_a_healthy_cluster_no_node_is_older_than_a_few_heartbeats():
 def test_a_value_is_as_old_as_its_way_here_was_long():
     cluster = Cluster(3, election_timeout_s=10.0)
     leader = cluster.elect()
-    near, far = followers(cluster, leader)
+    near, far = cluster.others(leader)
     cluster.network.latency_s = (0.001, 0.001)
     cluster.network.slow(leader, far, 500.0)
     cluster.run(3.0)
@@ -53,7 +52,7 @@ def test_a_leader_that_was_deposed_vouches_for_nobody():
     """However fast the clocks are of those who elect another one: it still believes that it leads."""
     cluster = Cluster(5, clock_drift_bound=0.9)
     old = cluster.elect()
-    mate, *rest = followers(cluster, old)
+    mate, *rest = cluster.others(old)
     cluster.run(1.0)
     cluster.cut({old, mate}, set(rest))
     cluster.run(0.2)
@@ -73,7 +72,7 @@ def test_a_leader_that_was_deposed_vouches_for_nobody():
 def test_a_reading_of_an_earlier_life_says_nothing():
     cluster = Cluster(3)
     leader = cluster.elect()
-    away = followers(cluster, leader)[0]
+    away = cluster.others(leader)[0]
     cluster.run(0.5)
     earlier = cluster.members[away].replica.parts.freshness.reading(cluster.now_s)
     echo = messages.Level(index=cluster.members[leader].core.commit_index, reading=earlier)

@@ -9,7 +9,6 @@ from raftkv.core.requests import Consistency, Delete, Inspect, Write
 from raftkv.core.results import Written
 from raftkv.formats import raft_messages as messages
 from tests.simulation.cluster import Cluster
-from tests.simulation.test_hazards import followers
 
 RESERVE_BYTES = 64_000
 
@@ -60,7 +59,7 @@ def test_it_takes_no_election_timeout():
     old = cluster.leader()
     term = cluster.members[old].core.term
     began_s = cluster.now_s
-    target = followers(cluster, old)[1]
+    target = cluster.others(old)[1]
 
     assert hand_over(cluster, old, target)
     cluster.run_until(lambda: cluster.leader() == target)
@@ -72,7 +71,7 @@ def test_it_takes_no_election_timeout():
 def test_the_member_that_lacks_least_and_has_room_is_chosen():
     cluster = made(5)
     old = cluster.leader()
-    behind, crammed, *able = followers(cluster, old)
+    behind, crammed, *able = cluster.others(old)
     full(cluster, crammed)
     cluster.cut(old, behind, both=False)
     cluster.put_now(old, b"k")
@@ -87,12 +86,11 @@ def test_a_member_that_is_not_level_is_not_told_to_stand():
     """What it lacks is not even on its way: its link takes little at a time, and the word would overtake the rest."""
     cluster = made(window_bytes=60)
     old = cluster.leader()
-    near, far = followers(cluster, old)
+    near, far = cluster.others(old)
     term = cluster.members[old].core.term
     cluster.network.latency_s = (0.001, 0.001)
     cluster.network.slow(old, far, 50.0)
-    for number in range(20):
-        cluster.put_now(near, b"k%d" % number)
+    cluster.fill(near, 20)
 
     assert hand_over(cluster, old, far)
     cluster.run_until(lambda: cluster.leader() == far, limit_s=5.0)
@@ -104,7 +102,7 @@ def test_who_handed_over_holds_no_lease_whatever_comes_of_it():
     """The new leader is elected by the third member, and the old one does not hear of it."""
     cluster = made()
     old = cluster.leader()
-    target, third = followers(cluster, old)
+    target, third = cluster.others(old)
     cluster.cut({target, third}, old, both=False)
 
     assert hand_over(cluster, old, target)
@@ -120,7 +118,7 @@ def test_who_handed_over_holds_no_lease_whatever_comes_of_it():
 def test_when_nothing_comes_of_it_the_leader_goes_on():
     cluster = made()
     old = cluster.leader()
-    target, third = followers(cluster, old)
+    target, third = cluster.others(old)
     cluster.pause(target)
 
     assert hand_over(cluster, old, target)
@@ -137,7 +135,7 @@ def test_when_nothing_comes_of_it_the_leader_goes_on():
 def test_a_word_of_an_earlier_term_or_of_another_member_moves_nobody():
     cluster = made()
     leader = cluster.leader()
-    one, other = followers(cluster, leader)
+    one, other = cluster.others(leader)
     term = cluster.members[leader].core.term
     words = [(leader, term - 1), (leader, term + 1), (other, term)]
     for sender, number in words:
@@ -184,12 +182,11 @@ def test_deletions_are_refused_too_before_the_reserve_is_gone():
 def test_a_follower_without_any_room_takes_no_entries_and_catches_up_when_it_has_some():
     cluster = made()
     leader = cluster.leader()
-    away = followers(cluster, leader)[0]
+    away = cluster.others(leader)[0]
     full(cluster, away, free_bytes=RESERVE_BYTES // 4 - 1)
     cluster.run(1.2)
     before = cluster.members[away].core.last_index
-    for number in range(20):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 20)
     cluster.run(1.0)
 
     assert cluster.members[away].core.last_index == before
@@ -206,7 +203,7 @@ def test_a_follower_without_any_room_takes_no_entries_and_catches_up_when_it_has
 def test_a_node_without_room_leaves_it_to_others_to_stand():
     cluster = made()
     leader = cluster.leader()
-    crammed, able = followers(cluster, leader)
+    crammed, able = cluster.others(leader)
     full(cluster, crammed)
     cluster.run(1.2)
     cluster.kill(leader)
@@ -220,11 +217,11 @@ def test_a_node_without_room_leaves_it_to_others_to_stand():
 def test_a_node_without_room_stands_when_nobody_else_does():
     cluster = made()
     leader = cluster.leader()
-    full(cluster, *followers(cluster, leader))
+    full(cluster, *cluster.others(leader))
     cluster.run(1.2)
     cluster.kill(leader)
 
-    cluster.run_until(lambda: cluster.leader() in followers(cluster, leader), limit_s=10.0)
+    cluster.run_until(lambda: cluster.leader() in cluster.others(leader), limit_s=10.0)
 
 
 def test_a_leader_that_has_room_again_is_a_member_like_any_other():

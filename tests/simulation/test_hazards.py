@@ -19,10 +19,6 @@ from raftkv.storage.disk import DiskError
 from tests.simulation.cluster import Cluster
 
 
-def followers(cluster, leader):
-    return [node for node in cluster.members if node != leader]
-
-
 def test_nothing_leaves_before_the_log_is_flushed_1():
     cluster = Cluster(3)
     for member in cluster.members.values():
@@ -50,10 +46,7 @@ def test_power_loss_of_all_nodes_keeps_every_acknowledged_write_1():
     cluster.run_until(lambda: sum(isinstance(p.outcome, Written) for p in pending.values()) > 100)
     acknowledged = [key for key, p in pending.items() if isinstance(p.outcome, Written)]
 
-    for node in cluster.members:
-        cluster.kill(node, power=True)
-    for node in cluster.members:
-        cluster.restart(node)
+    cluster.start_again(*cluster.members, power=True)
     leader = cluster.elect()
 
     assert all(cluster.get_now(leader, key) == b"v" for key in acknowledged)
@@ -68,8 +61,7 @@ def test_votes_and_terms_survive_power_loss_5():
 
     before = votes()
     for node in cluster.members:
-        cluster.kill(node, power=True)
-        cluster.restart(node)
+        cluster.start_again(node, power=True)
 
     assert before[leader] == (1, leader)
     assert votes() == before
@@ -78,11 +70,9 @@ def test_votes_and_terms_survive_power_loss_5():
 def test_a_leader_alone_acknowledges_nothing_after_a_restart_4():
     cluster = Cluster(3)
     leader = cluster.elect()
-    for number in range(20):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 20)
     for node in cluster.members:
-        cluster.kill(node, power=True)
-        cluster.restart(node)
+        cluster.start_again(node, power=True)
     leader = cluster.elect()
     cluster.isolate(leader)
 
@@ -104,7 +94,7 @@ def test_a_stale_answer_of_an_earlier_term_commits_nothing_6():
     cluster.put(first, b"alone")
     cluster.step()
 
-    for other in followers(cluster, first):
+    for other in cluster.others(first):
         cluster.members[first].replica.conversation.received(other, messages.encode(stale))
     cluster.step()
 
@@ -114,7 +104,7 @@ def test_a_stale_answer_of_an_earlier_term_commits_nothing_6():
 def test_a_repeated_append_truncates_nothing_7():
     cluster = Cluster(3)
     leader = cluster.elect()
-    follower = followers(cluster, leader)[0]
+    follower = cluster.others(leader)[0]
     recorded = []
     member = cluster.members[follower]
     received = member.replica.conversation.received
@@ -126,8 +116,7 @@ def test_a_repeated_append_truncates_nothing_7():
         received(peer, payload)
 
     member.replica.conversation.received = record
-    for number in range(5):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 5)
     last = member.core.last_index
 
     received(leader, recorded[0])
@@ -166,9 +155,8 @@ def test_a_snapshot_does_not_commit_an_old_leaders_tail_9():
     cluster.put_now(old, b"before")
     cluster.isolate(old)
     tail = [cluster.put(old, b"tail%d" % n, timeout_s=60.0) for n in range(5)]
-    rest = followers(cluster, old)
-    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
-    new = next(node for node in rest if cluster.members[node].core.is_leader)
+    rest = cluster.others(old)
+    new = cluster.elect(*rest)
     for number in range(80):
         cluster.put_now(new, b"new%d" % number)
     cluster.run(4.0)  # the connections break, and what was on them is gone
@@ -193,9 +181,8 @@ def test_a_long_conflicting_tail_reconciles_at_once_10():
     for number in range(3000):
         core.append(b"\x01" + bytes(8) + b"stale%d" % number)
     cluster.run(4.0)  # the connections break, and what was on them is gone
-    rest = followers(cluster, old)
-    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
-    new = next(node for node in rest if cluster.members[node].core.is_leader)
+    rest = cluster.others(old)
+    new = cluster.elect(*rest)
     for number in range(3000):
         cluster.members[new].core.append(b"\x01" + bytes(8) + b"fresh%d" % number)
     cluster.put_now(new, b"after")
@@ -212,15 +199,13 @@ def test_a_long_conflicting_tail_reconciles_at_once_10():
 def test_a_snapshot_newer_than_the_logs_beginning_keeps_the_tail_11():
     cluster = Cluster(3, snapshot_entries=20)
     leader = cluster.elect()
-    for number in range(60):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 60)
     assert cluster.members[leader].snapshots.newest is not None
     newest = cluster.members[leader].snapshots.newest.index
     assert cluster.members[leader].core.last_index > newest
 
     for node in cluster.members:
-        cluster.kill(node)
-        cluster.restart(node)
+        cluster.start_again(node)
     leader = cluster.elect()
 
     assert all(cluster.get_now(leader, b"k%d" % number) == b"v" for number in range(60))
@@ -231,7 +216,7 @@ def test_values_larger_than_any_batch_arrive_whole_12():
     leader = cluster.elect()
     value = cluster.random.randbytes(3 << 20)
 
-    cluster.put_now(followers(cluster, leader)[0], b"large", value)
+    cluster.put_now(cluster.others(leader)[0], b"large", value)
     cluster.settle()
 
     assert all(cluster.get_now(node, b"large", Consistency.LOCAL) == value for node in cluster.members)
@@ -240,12 +225,11 @@ def test_values_larger_than_any_batch_arrive_whole_12():
 def test_commands_of_an_earlier_life_settle_nothing_13():
     cluster = Cluster(3)
     leader = cluster.elect()
-    node = followers(cluster, leader)[0]
+    node = cluster.others(leader)[0]
     cluster.put(node, b"old")
     cluster.run_until(lambda: bool(cluster.network.in_flight(node, leader)))
     origin = cluster.members[node].replica.parts.proposals.origin
-    cluster.kill(node)
-    cluster.restart(node)
+    cluster.start_again(node)
 
     assert cluster.members[node].replica.parts.proposals.origin != origin
 
@@ -253,7 +237,7 @@ def test_commands_of_an_earlier_life_settle_nothing_13():
 def test_a_lost_proposal_is_unknown_at_its_deadline_14():
     cluster = Cluster(3)
     leader = cluster.elect()
-    node = followers(cluster, leader)[0]
+    node = cluster.others(leader)[0]
     cluster.cut(node, leader, both=False)
 
     pending = cluster.put(node, b"lost", timeout_s=2.0)
@@ -270,7 +254,7 @@ def test_an_unapplied_command_is_proposed_again_once_a_later_term_committed():
     cluster.run(3.5)
 
     cluster.heal()
-    cluster.run_until(lambda: pending.outcome is not None)
+    cluster.await_outcome(pending)
 
     assert isinstance(pending.outcome, Written)
     assert pending.outcome.revision == 1  # applied once
@@ -308,9 +292,8 @@ def test_no_pickle_is_ever_loaded_19(monkeypatch):
     monkeypatch.setattr("pysyncobj.pickle.loads", refuse)
     cluster = Cluster(3, snapshot_entries=20)
     leader = cluster.elect()
-    cluster.kill(followers(cluster, leader)[0])
-    for number in range(60):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.kill(cluster.others(leader)[0])
+    cluster.fill(leader, 60)
     cluster.settle()
     cluster.kill(leader)
     cluster.elect()
@@ -321,7 +304,7 @@ def test_no_pickle_is_ever_loaded_19(monkeypatch):
 def test_a_membership_entry_of_a_peer_is_refused_20():
     cluster = Cluster(3)
     leader = cluster.elect()
-    follower = followers(cluster, leader)[0]
+    follower = cluster.others(leader)[0]
     core = cluster.members[follower].core
     entry = (b"\x02" + pickle.dumps(["rem", leader]), core.last_index + 1, core.term)
     append = messages.Append(
@@ -341,7 +324,7 @@ def test_a_returning_node_does_not_depose_the_leader_21():
     cluster = Cluster(3)
     leader = cluster.elect()
     term = cluster.members[leader].core.term
-    away = followers(cluster, leader)[0]
+    away = cluster.others(leader)[0]
     cluster.isolate(away)
     cluster.run(10.0)
 
@@ -356,7 +339,7 @@ def test_a_partial_partition_burns_no_terms_21():
     cluster = Cluster(3)
     leader = cluster.elect()
     term = cluster.members[leader].core.term
-    cluster.cut(leader, followers(cluster, leader)[0])
+    cluster.cut(leader, cluster.others(leader)[0])
 
     cluster.run(60.0)
 
@@ -366,7 +349,7 @@ def test_a_partial_partition_burns_no_terms_21():
 def test_a_node_with_a_newer_term_is_taken_back():
     cluster = Cluster(3)
     leader = cluster.elect()
-    follower = followers(cluster, leader)[0]
+    follower = cluster.others(leader)[0]
     cluster.isolate(follower)
     cluster.run(2.0)
     core = cluster.members[follower].core
@@ -384,7 +367,7 @@ def test_a_paused_leader_never_answers_a_lease_read_with_old_state_22():
     cluster = Cluster(3)
     old = cluster.elect()
     cluster.put_now(old, b"k", b"old")
-    rest = followers(cluster, old)
+    rest = cluster.others(old)
 
     def is_answer(payload):
         return isinstance(messages.decode(payload), messages.AppendAnswer)
@@ -395,8 +378,7 @@ def test_a_paused_leader_never_answers_a_lease_read_with_old_state_22():
     cluster.network.latency_s = (0.02, 0.02)
     cluster.run_until(lambda: all(answers_under_way(peer) for peer in rest))
     cluster.pause(old)  # with acknowledgements waiting in its sockets
-    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
-    new = next(node for node in rest if cluster.members[node].core.is_leader)
+    new = cluster.elect(*rest)
     cluster.put_now(new, b"k", b"new")
     for peer in rest:  # the old answers arrive first; what the new leader sent is still on its way
         cluster.network.keep_in_flight(peer, old, is_answer)
@@ -404,9 +386,8 @@ def test_a_paused_leader_never_answers_a_lease_read_with_old_state_22():
     cluster.resume(old)
 
     for level in (Consistency.LEASE, Consistency.LINEARIZABLE):
-        pending = cluster.get(old, b"k", level)
-        cluster.run_until(lambda pending=pending: pending.outcome is not None)
-        assert isinstance(pending.outcome, Refused) or pending.outcome.content.value == b"new"
+        outcome = cluster.await_outcome(cluster.get(old, b"k", level))
+        assert isinstance(outcome, Refused) or outcome.content.value == b"new"
 
 
 def test_lease_reads_need_no_message_while_the_lease_holds():
@@ -427,11 +408,11 @@ def test_no_leader_is_elected_while_a_lease_holds_22():
         cluster = Cluster(3, seed=seed)
         old = cluster.elect()
         cluster.run(1.0)
-        cluster.cut(old, followers(cluster, old)[0])
-        cluster.cut(old, followers(cluster, old)[1])
+        cluster.cut(old, cluster.others(old)[0])
+        cluster.cut(old, cluster.others(old)[1])
         while cluster.leader() == old and cluster.members[old].core.is_leader:
             replica = cluster.members[old].replica
-            others = [cluster.members[node].core for node in followers(cluster, old)]
+            others = [cluster.members[node].core for node in cluster.others(old)]
             if replica.parts.rounds.holds_lease(replica.parts.core.term, cluster.now_s):
                 assert not any(core.is_leader for core in others)
             cluster.step()
@@ -441,13 +422,12 @@ def test_a_node_that_has_just_started_ends_no_lease_that_it_may_have_granted_22(
     for seed in range(10):
         cluster = Cluster(3, seed=seed)
         leader = cluster.elect()
-        voter, other = followers(cluster, leader)
+        voter, other = cluster.others(leader)
         cluster.cut(leader, other)
         cluster.run(1.0)  # the other asks for votes from now on
 
         cluster.cut(leader, voter)
-        cluster.kill(voter)
-        cluster.restart(voter)
+        cluster.start_again(voter)
         cluster.run(2.0)  # the invariants see a leader while another's lease holds
 
 
@@ -457,7 +437,7 @@ def test_a_lease_is_no_longer_when_its_confirmation_is_slow_22():
         cluster = Cluster(3, seed=seed)
         leader = cluster.elect()
         cluster.run(1.0)
-        rest = followers(cluster, leader)
+        rest = cluster.others(leader)
         for peer in rest:
             cluster.network.slow(peer, leader, 100.0)
         while not all(confirms(cluster, peer, leader) for peer in rest):
@@ -478,10 +458,9 @@ def no_room(_manifest):
 def test_a_follower_that_waits_for_a_snapshot_is_not_flooded_23():
     cluster = Cluster(3, snapshot_entries=20)
     leader = cluster.elect()
-    away = followers(cluster, leader)[0]
+    away = cluster.others(leader)[0]
     cluster.kill(away)
-    for number in range(100):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 100)
     cluster.members[away].snapshots.begin_receive = no_room  # the body never moves
     cluster.restart(away)
     before = cluster.network.sent_count
@@ -518,8 +497,7 @@ def test_a_lone_client_does_not_wait_for_a_heartbeat_28():
     cluster = Cluster(3)
     leader = cluster.elect()
     began_s = cluster.now_s
-    for number in range(10):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 10)
 
     assert cluster.now_s - began_s < 10 * 0.05
 
@@ -527,10 +505,9 @@ def test_a_lone_client_does_not_wait_for_a_heartbeat_28():
 def test_a_node_far_behind_catches_up_from_a_snapshot_and_an_empty_one_too():
     cluster = Cluster(3, snapshot_entries=50)
     leader = cluster.elect()
-    away = followers(cluster, leader)[0]
+    away = cluster.others(leader)[0]
     cluster.kill(away)
-    for number in range(300):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 300)
     assert cluster.members[leader].core.first_index > 100
 
     cluster.restart(away)
@@ -543,7 +520,7 @@ def test_a_node_far_behind_catches_up_from_a_snapshot_and_an_empty_one_too():
 def test_a_snapshot_that_is_replaced_while_it_is_offered_is_offered_anew():
     cluster = Cluster(3, snapshot_entries=4)
     leader = cluster.elect()
-    away = followers(cluster, leader)[0]
+    away = cluster.others(leader)[0]
     cluster.kill(away)
     for number in range(30):
         cluster.put_now(leader, b"a%d" % number)
@@ -563,7 +540,7 @@ def test_a_snapshot_that_is_replaced_while_it_is_offered_is_offered_anew():
 def test_a_watch_for_a_replica_that_is_away_is_given_up():
     cluster = Cluster(3)
     leader = cluster.elect()
-    cluster.kill(followers(cluster, leader)[0])
+    cluster.kill(cluster.others(leader)[0])
     for number in range(20):
         cluster.put(leader, b"k%d" % number, timeout_s=0.2, acks=3)
         cluster.run(0.05)
@@ -592,18 +569,17 @@ def test_clusters_of_any_size_write_and_read(size):
 def test_a_write_is_answered_when_as_many_replicas_hold_it_as_asked(acks):
     cluster = Cluster(3)
     leader = cluster.elect()
-    for node in (leader, followers(cluster, leader)[0]):
-        pending = cluster.put(node, b"k", acks=acks)
-        cluster.run_until(lambda pending=pending: pending.outcome is not None)
+    for node in (leader, cluster.others(leader)[0]):
+        outcome = cluster.await_outcome(cluster.put(node, b"k", acks=acks))
 
-        assert pending.outcome.acks == acks
-        assert pending.outcome.committed == (acks > 1)
+        assert outcome.acks == acks
+        assert outcome.committed == (acks > 1)
 
 
 def test_a_write_for_all_replicas_is_refused_at_once_while_one_is_known_to_be_away():
     cluster = Cluster(3)
     leader = cluster.elect()
-    away, other = followers(cluster, leader)
+    away, other = cluster.others(leader)
     cluster.kill(away)
     cluster.run(0.5)
 
@@ -619,7 +595,7 @@ def test_a_write_for_all_replicas_is_refused_at_once_while_one_is_known_to_be_aw
 def test_a_write_for_all_replicas_is_unknown_while_one_is_silent():
     cluster = Cluster(3)
     leader = cluster.elect()
-    cluster.pause(followers(cluster, leader)[0])
+    cluster.pause(cluster.others(leader)[0])
 
     pending = cluster.put(leader, b"k", acks=3, timeout_s=0.5)
     cluster.run(0.6)
@@ -633,8 +609,8 @@ def test_a_write_to_the_leader_alone_may_be_lost_and_says_so():
     cluster.isolate(old)
     pending = cluster.put(old, b"k", acks=1)
     cluster.run(0.1)
-    rest = followers(cluster, old)
-    cluster.run_until(lambda: any(cluster.members[node].core.leads_committed_term for node in rest))
+    rest = cluster.others(old)
+    cluster.elect(*rest)
     cluster.settle()
 
     assert pending.outcome.committed is False
@@ -647,7 +623,7 @@ def test_a_key_expires_on_every_node_without_traffic():
     cluster = Cluster(3)
     leader = cluster.elect()
     pending = cluster.submit(leader, Write(operations=(Put(key=b"k", value=b"v", ttl_ms=500),)))
-    cluster.run_until(lambda: pending.outcome is not None)
+    cluster.await_outcome(pending)
     there = cluster.get_now(leader, b"k")
     cluster.run(1.0)
 
@@ -660,7 +636,7 @@ def test_a_key_expires_on_every_node_without_traffic():
 def test_staleness_grows_on_a_node_that_hears_no_leader():
     cluster = Cluster(3)
     leader = cluster.elect()
-    follower = followers(cluster, leader)[0]
+    follower = cluster.others(leader)[0]
     cluster.run(1.0)
     fresh_s = cluster.now_s - cluster.members[follower].replica.status().level_at_s
     cluster.isolate(follower)
@@ -680,9 +656,8 @@ def test_where_every_disk_is_nearly_full_writes_are_refused_and_reads_go_on():
     cluster.run(1.1)
 
     for node in cluster.members:
-        pending = cluster.put(node, b"other")
-        cluster.run_until(lambda pending=pending: pending.outcome is not None)
-        assert pending.outcome.code is Code.DISK_FULL
+        outcome = cluster.await_outcome(cluster.put(node, b"other"))
+        assert outcome.code is Code.DISK_FULL
         assert cluster.get_now(node, b"k") == b"v"
 
 
@@ -697,10 +672,9 @@ def test_the_kind_of_an_entry_that_pysyncobj_appends_is_ours():
 def test_a_peer_that_reconnects_while_it_is_paused_is_not_flooded_23():
     cluster = Cluster(3, window_bytes=1)
     leader = cluster.elect()
-    peer = followers(cluster, leader)[0]
+    peer = cluster.others(leader)[0]
     cluster.cut(leader, peer)
-    for number in range(3):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 3)
     replica = cluster.members[leader].replica
     replica.work(cluster.now_s)
     assert replica.parts.transport._peers[peer].paused or cluster.put(leader, b"more")
@@ -717,7 +691,7 @@ def test_a_peer_that_reconnects_while_it_is_paused_is_not_flooded_23():
 def test_a_read_at_a_leader_that_cannot_commit_ends_by_its_deadline():
     cluster = Cluster(3)
     old = cluster.elect()
-    rest = followers(cluster, old)
+    rest = cluster.others(old)
     cluster.kill(old)
     cluster.run_until(lambda: cluster.leader() in rest)
     new = cluster.leader()
@@ -745,12 +719,11 @@ def test_a_read_in_a_round_that_takes_longer_than_its_deadline_is_refused_at_its
 def test_an_offered_snapshot_does_not_replace_what_a_follower_holds_already_11():
     cluster = Cluster(3, snapshot_entries=5)
     leader = cluster.elect()
-    for number in range(12):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 12)
     cluster.run(1.0)
     cluster.put_now(leader, b"not in the snapshot")
     cluster.run(0.1)
-    peer = followers(cluster, leader)[0]
+    peer = cluster.others(leader)[0]
     held = len(cluster.members[peer].log)
     replica = cluster.members[leader].replica
     assert cluster.members[leader].snapshots.newest.index < replica.core.last_index
@@ -765,13 +738,12 @@ def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
     """The log may have been cut there; the follower then needs neither a snapshot nor anything before it."""
     cluster = Cluster(3, snapshot_entries=5)
     leader = cluster.elect()
-    for number in range(20):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 20)
     cluster.run(1.0)
     replica = cluster.members[leader].replica
     assert cluster.members[leader].core.first_index > 2
 
-    for peer in followers(cluster, leader):
+    for peer in cluster.others(leader):
         match_index = replica.core.match_index(peer)
         reset = messages.AppendAnswer(
             term=replica.core.term,
@@ -789,10 +761,9 @@ def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
 def test_a_follower_that_has_just_started_takes_the_first_snapshot_offered_23():
     cluster = Cluster(3, snapshot_entries=20)
     leader = cluster.elect()
-    away = followers(cluster, leader)[0]
+    away = cluster.others(leader)[0]
     cluster.kill(away)
-    for number in range(60):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 60)
     cluster.restart(away)
 
     # An offer that is not taken is repeated after five seconds.

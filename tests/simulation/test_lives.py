@@ -12,10 +12,9 @@ from tests.simulation.cluster import Cluster
 def test_numbers_are_not_used_again_after_a_restart(kind, name):
     cluster = Cluster(3)
     leader = cluster.elect()
-    follower = next(node for node in cluster.members if node != leader)
+    follower = cluster.others(leader)[0]
     lives = [numbers_used(cluster, follower, kind, name)]
-    cluster.kill(follower)
-    cluster.restart(follower)
+    cluster.start_again(follower)
     cluster.run(1.0)
     lives.append(numbers_used(cluster, follower, kind, name))
 

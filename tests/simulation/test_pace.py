@@ -29,8 +29,7 @@ def test_followers_learn_of_a_commit_without_waiting_for_a_heartbeat(cluster):
 def test_news_of_a_commit_travels_with_the_next_entries(cluster):
     leader = cluster.leader()
     before = cluster.network.sent_count
-    for number in range(20):
-        cluster.put_now(leader, b"k%d" % number)
+    cluster.fill(leader, 20)
 
     # An append and its answer for each peer and write; heartbeats and read-index rounds come on top.
     assert cluster.network.sent_count - before < 20 * 4 + 40
@@ -39,7 +38,7 @@ def test_news_of_a_commit_travels_with_the_next_entries(cluster):
 @pytest.mark.parametrize("level", [Consistency.LINEARIZABLE, Consistency.LEASE])
 def test_a_follower_that_reads_after_a_write_is_told_of_the_commit_at_once(cluster, level):
     leader = cluster.leader()
-    follower = next(node for node in cluster.members if node != leader)
+    follower = cluster.others(leader)[0]
     for number in range(10):
         cluster.put_now(leader, b"k%d" % number)
         began_s = cluster.now_s
@@ -49,7 +48,7 @@ def test_a_follower_that_reads_after_a_write_is_told_of_the_commit_at_once(clust
 
 
 def test_a_write_through_a_follower_waits_for_no_timer(cluster):
-    follower = next(node for node in cluster.members if node != cluster.leader())
+    follower = cluster.others(cluster.leader())[0]
     for number in range(10):
         began_s = cluster.now_s
         cluster.put_now(follower, b"k%d" % number)

@@ -129,8 +129,7 @@ def test_sizes_that_were_changed_reach_who_was_away_and_who_joins_although_all_b
     cluster.isolate("n3")
     cluster.ask("n1", Configure(n=2, r=1, w=2))
     cluster.run(2.0)
-    cluster.kill("n3")
-    cluster.restart("n3")
+    cluster.start_again("n3")
     cluster.heal()
     cluster.run(3.0)
     joining(cluster, "n4", via="n1")
@@ -248,8 +247,7 @@ def test_what_a_node_knows_of_the_members_is_remembered_although_the_disk_was_fu
     cluster.machines["n3"].disk.limit_bytes = UNLIMITED
     cluster.run(2.0)
     cluster.isolate("n3")
-    cluster.kill("n3")
-    cluster.restart("n3")
+    cluster.start_again("n3")
     cluster.run(0.1)
 
     assert cluster.replica("n3").sizes == (3, 1, 3)
@@ -309,8 +307,7 @@ def test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot():
     key = next(key for key in KEYS if set(cluster.replica("n1").owners(key)) == {"n1", "n2"})
     cluster.put("n1", key, b"before", w=2)
     cluster.cut(["n1"], ["n2"])
-    cluster.mode.lose_disk("n1")
-    cluster.restart("n1")
+    cluster.lose_disk("n1")
     cluster.run(4.0)
     cluster.put("n1", key, b"after", w=1, sloppy=False)
     cluster.heal()
@@ -480,8 +477,7 @@ def test_a_dead_member_of_two_is_replaced_under_its_own_name_and_can_then_be_rem
     cluster = Leaderless(2, n=2, r=1, w=1)
     for key in KEYS:
         cluster.put("n1", key, b"value", w=2)
-    cluster.mode.lose_disk("n2")
-    cluster.restart("n2")
+    cluster.lose_disk("n2")
     cluster.run_until_level()
     cluster.ask("n1", RemoveMember(id="n2"))
     cluster.run(5.0)
@@ -555,7 +551,7 @@ def test_a_write_that_its_origin_may_have_made_is_never_definitely_refused():
     pending = cluster.submit("n1", cluster.written(b"k", b"value", w=3, sloppy=False))
     cluster.machines["n1"].process.begin_work(cluster.now_s)
     cluster.network.disconnect("n1", "n2", now=True)
-    cluster.run_until(lambda: pending.outcome is not None)
+    cluster.await_outcome(pending)
 
     assert isinstance(pending.outcome, Unknown)
 
@@ -651,8 +647,7 @@ def lost_and_alone_with_one_who_was_away():
     cluster.run(4.0)
     written = cluster.put("n2", b"k", b"value")
     cluster.kill("n2")
-    cluster.mode.lose_disk("n3")
-    cluster.restart("n3")
+    cluster.lose_disk("n3")
     cluster.heal()
     cluster.run(4.0)
 
@@ -680,11 +675,9 @@ def test_a_node_that_lost_its_disk_acknowledges_no_writes_before_it_has_its_data
     cluster = lost_and_alone_with_one_who_was_away()
     for machine in cluster.machines.values():
         machine.wall_offset_s = -100.0
-    cluster.kill("n1")
-    cluster.restart("n1")
+    cluster.start_again("n1")
     cluster.kill("n3")
-    cluster.mode.lose_disk("n3")
-    cluster.restart("n3")
+    cluster.lose_disk("n3")
     cluster.run(4.0)
     later = cluster.put("n1", b"k", b"later", w=2, sloppy=False)
     cluster.restart("n2")
@@ -698,8 +691,7 @@ def test_a_node_that_lost_its_disk_acknowledges_no_writes_before_it_has_its_data
 
 def test_a_node_that_starts_again_before_it_has_its_data_back_still_answers_no_reads():
     cluster = lost_and_alone_with_one_who_was_away()
-    cluster.kill("n3")
-    cluster.restart("n3")
+    cluster.start_again("n3")
     cluster.run(4.0)
 
     assert isinstance(cluster.read("n1", b"k"), Refused)
@@ -711,8 +703,7 @@ def test_a_newcomer_who_knows_nothing_does_not_attest_that_a_disk_was_not_lost()
     cluster.put("n1", b"k", b"value", w=3)
     cluster.isolate("n2")
     joining(cluster, "n4", "n1")
-    cluster.mode.lose_disk("n3")
-    cluster.restart("n3")
+    cluster.lose_disk("n3")
     cluster.run(4.0)
     cluster.isolate("n1")
     cluster.kill("n3")
@@ -728,8 +719,7 @@ def test_a_new_node_that_has_met_nobody_answers_no_reads_and_a_new_cluster_does(
     cluster = Leaderless(3, r=1, w=3)
     first = cluster.read("n1", b"k")
     cluster.put("n1", b"k", b"value")
-    cluster.mode.lose_disk("n3")
-    cluster.restart("n3")
+    cluster.lose_disk("n3")
     cluster.isolate("n3")
     cluster.run(4.0)
 
@@ -759,8 +749,7 @@ def test_what_repair_brings_is_counted_where_it_comes_in_whoever_began(who):
     cluster = Leaderless(3, anti_entropy_s=1000.0)
     for key in KEYS:
         cluster.put("n1", key, b"value", w=3)
-    cluster.mode.lose_disk("n3")
-    cluster.restart("n3")
+    cluster.lose_disk("n3")
     cluster.run(2.0)
     cluster.ask(who, Repair())
     cluster.run(1.0)
@@ -791,7 +780,7 @@ def test_a_write_that_was_seen_and_deleted_is_not_made_again():
     seen = cluster.get("n2", b"k")
     deleted = cluster.delete("n2", b"k")
     gone = cluster.get("n2", b"k")
-    cluster.run_until(lambda: writing.outcome is not None)
+    cluster.await_outcome(writing)
     cluster.run(5.0)
 
     assert (seen, gone) == (b"A", None)
@@ -853,8 +842,7 @@ def test_where_a_member_says_that_it_is_counts_for_more_than_an_old_configuratio
     cluster.machines["n3"].keeps.configured = (entry_of("n1"), entry_of("n2"), MemberEntry("n3", "n3:3", "n3:4"))
     cluster.restart("n3")
     cluster.run(2.0)
-    cluster.kill("n1")
-    cluster.restart("n1")
+    cluster.start_again("n1")
     cluster.run(2.0)
 
     assert {cluster.replica(name).entries["n3"].peer for name in cluster.machines} == {"n3:4"}

@@ -22,13 +22,6 @@ def set_clocks(cluster, offset_s, *nodes):
         cluster.machines[node].wall_offset_s = offset_s
 
 
-def start_again(cluster, *nodes):
-    for node in nodes or tuple(cluster.machines):
-        cluster.kill(node)
-    for node in nodes or tuple(cluster.machines):
-        cluster.restart(node)
-
-
 def local(cluster, node, key):
     content = cluster.ask(node, Read(query=Get(key=key), consistency=Consistency.LOCAL)).content
     return content.value if isinstance(content, KeyRecord) else None
@@ -40,7 +33,7 @@ def local(cluster, node, key):
 def test_a_write_at_a_node_whose_clock_is_ahead_is_stamped_like_any_other_and_hides_no_later_one():
     cluster = Leaderless(3, clock_ahead_s=300.0)
     set_clocks(cluster, 330.0, "n3")
-    start_again(cluster, "n3")
+    cluster.start_again("n3")
     cluster.run(1.0)
     first = cluster.put("n3", b"k", b"first", w=2)
     second = cluster.put("n1", b"k", b"second", w=2)
@@ -57,7 +50,7 @@ def test_a_write_at_a_node_whose_clock_is_ahead_is_stamped_like_any_other_and_hi
 def test_a_key_lives_as_long_as_it_was_told_at_every_node_whatever_one_clock_shows():
     cluster = Leaderless(3)
     set_clocks(cluster, 200.0, "n3")
-    start_again(cluster, "n3")
+    cluster.start_again("n3")
     cluster.run(1.0)
     for node, key, ttl_ms in (("n1", b"long", 60_000), ("n3", b"short", 3_000)):
         cluster.ask(node, Write(operations=(Put(key=key, value=b"here", ttl_ms=ttl_ms),), acks=3))
@@ -118,7 +111,7 @@ def test_a_node_that_has_heard_no_majority_of_clocks_refuses_and_shows_only_its_
     cluster = Leaderless(3)
     cluster.put("n1", b"k", b"value", w=3)
     cluster.isolate("n1")
-    start_again(cluster, "n1")
+    cluster.start_again("n1")
     with capture_logs() as lines:
         cluster.run(3.0)
     written, read = cluster.put("n1", b"k", b"other", w=1), cluster.read("n1", b"k", r=1)
@@ -158,18 +151,18 @@ def test_a_node_that_is_cut_off_goes_on_with_the_clocks_that_it_has_heard():
 def test_after_all_clocks_were_a_day_ahead_nodes_say_so_and_the_way_out_works():
     cluster = Leaderless(3, tombstone_grace_s=10 * DAY_S)
     set_clocks(cluster, DAY_S)
-    start_again(cluster)
+    cluster.start_again(*cluster.machines)
     cluster.run(1.0)
     ahead = cluster.put("n1", b"k", b"ahead", w=3)
     set_clocks(cluster, 0.0)
-    start_again(cluster)
+    cluster.start_again(*cluster.machines)
     cluster.run(2.0)
     refused = cluster.put("n2", b"k", b"refused")
     told = [reason(cluster, node) for node in cluster.machines]
     seen = cluster.get("n3", b"k")
     for machine in cluster.machines.values():
         machine.rules = {**machine.rules, "quorum.clock_ahead_s": 2 * DAY_S}
-    start_again(cluster)
+    cluster.start_again(*cluster.machines)
     cluster.run(1.0)
     after = cluster.put("n2", b"k", b"after", w=3)
     brief = cluster.ask("n2", Write(operations=(Put(key=b"brief", value=b"here", ttl_ms=2_000),), acks=3))

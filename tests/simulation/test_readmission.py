@@ -28,16 +28,11 @@ def counts(cluster: Cluster, name: str) -> bool:
     return process is not None and process.counts
 
 
-def others(cluster: Cluster, *names: str) -> list[str]:
-    return [name for name in cluster.machines if name not in names]
-
-
 def test_an_emptied_node_is_a_member_again_by_itself_and_has_everything():
     cluster = Cluster(3)
     leader = cluster.elect()
-    for number in range(20):
-        cluster.put_now(leader, b"k%d" % number)
-    name = others(cluster, leader)[0]
+    cluster.fill(leader, 20)
+    name = cluster.others(leader)[0]
     emptied(cluster, name)
     cluster.restart(name)
 
@@ -67,7 +62,7 @@ def acknowledged_by_one_that_is_emptied_then() -> tuple[Cluster, str, str]:
     leader = cluster.elect()
     cluster.put_now(leader, b"before")
     cluster.settle()
-    holder, behind = others(cluster, leader)
+    holder, behind = cluster.others(leader)
     cluster.isolate(behind)
     cluster.put_now(leader, b"k", b"acknowledged")
     emptied(cluster, holder)
@@ -95,11 +90,10 @@ def kept_from_recovering() -> tuple[Cluster, str, str, str]:
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     cluster.settle()
-    holder, away = others(cluster, leader)
+    holder, away = cluster.others(leader)
     emptied(cluster, holder)
     cluster.cut(holder, away)
-    cluster.kill(leader)
-    cluster.restart(leader)
+    cluster.start_again(leader)
     cluster.restart(holder)
     cluster.run_until(lambda: cluster.leader() == leader and cluster.members[leader].core.leads_committed_term)
     cluster.run_until(lambda: cluster.members[holder].core.applied_index >= 2)
@@ -123,8 +117,7 @@ def test_an_emptied_node_that_restarts_has_not_forgotten_that_it_does_not_count(
     cluster, _, holder, _ = kept_from_recovering()
     for _ in range(3):
         assert not counts(cluster, holder)
-        cluster.kill(holder, power=True)
-        cluster.restart(holder)
+        cluster.start_again(holder, power=True)
         cluster.run(0.5)
 
     cluster.heal()
@@ -138,7 +131,7 @@ def test_a_forgotten_vote_is_not_given_again():
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     cluster.settle()
-    emptied_one, candidate = others(cluster, leader)[:2]
+    emptied_one, candidate = cluster.others(leader)[:2]
     cluster.isolate(candidate, emptied_one)
     term = cluster.members[candidate].core.term + 3
     core = cluster.members[candidate].core
@@ -164,7 +157,7 @@ def test_two_emptied_disks_of_three_are_refused_with_the_reason():
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     cluster.settle()
-    lost = others(cluster, leader)
+    lost = cluster.others(leader)
     for name in lost:
         emptied(cluster, name)
     for name in lost:
@@ -181,9 +174,8 @@ def test_two_emptied_disks_of_three_are_refused_with_the_reason():
 def test_readmission_outlives_restarts_at_any_time():
     cluster = Cluster(3)
     leader = cluster.elect()
-    for number in range(30):
-        cluster.put_now(leader, b"k%d" % number, b"v" * 100)
-    name = others(cluster, leader)[0]
+    cluster.fill(leader, 30, b"v" * 100)
+    name = cluster.others(leader)[0]
     emptied(cluster, name)
     for _ in range(40):
         cluster.restart(name)
@@ -219,7 +211,7 @@ def test_two_emptied_nodes_that_meet_before_the_third_found_no_cluster_anew():
     leader = cluster.elect()
     cluster.put_now(leader, b"k", b"acknowledged")
     cluster.settle()
-    lost = others(cluster, leader)
+    lost = cluster.others(leader)
     for name in lost:
         emptied(cluster, name)
     cluster.isolate(leader)
@@ -268,8 +260,7 @@ def test_a_founder_that_is_killed_before_its_first_vote_still_counts():
     for name in ("n1", "n2"):
         cluster.machines[name].start()
     cluster.run_until(lambda: counts(cluster, "n1") and counts(cluster, "n2"))
-    cluster.kill("n1", power=True)
-    cluster.restart("n1")
+    cluster.start_again("n1", power=True)
     cluster.machines["n3"].start()
 
     cluster.elect()
@@ -298,7 +289,7 @@ def an_old_copy_is_put_back(restarts: int) -> tuple[Cluster, str, str]:
     """n3's disk is copied; writes go on, some with n3 alone; then the copy comes back, and starts a few times."""
     cluster = Cluster(3)
     leader = cluster.elect()
-    holder, behind = others(cluster, leader)
+    holder, behind = cluster.others(leader)
     cluster.put_now(leader, b"before")
     cluster.settle()
     cluster.kill(holder)
@@ -306,21 +297,19 @@ def an_old_copy_is_put_back(restarts: int) -> tuple[Cluster, str, str]:
     cluster.restart(holder)
     cluster.settle()
     for _ in range(2):
-        cluster.kill(holder)
-        cluster.restart(holder)
+        cluster.start_again(holder)
         cluster.settle()
     leader = cluster.elect()
-    behind = others(cluster, leader, holder)[0] if leader != holder else behind
+    behind = cluster.others(leader, holder)[0] if leader != holder else behind
     cluster.isolate(behind)
     cluster.run(3.0)
     writer = cluster.elect()
     cluster.put_now(writer, b"k", b"acknowledged")
-    cluster.kill(writer if writer != holder else others(cluster, holder, behind)[0])
+    cluster.kill(writer if writer != holder else cluster.others(holder, behind)[0])
     put_back(cluster, holder, copy)
     for _ in range(restarts):
         cluster.run(0.5)  # long enough to be refused
-        cluster.kill(holder)
-        cluster.restart(holder)
+        cluster.start_again(holder)
     return cluster, holder, behind
 
 

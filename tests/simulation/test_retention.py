@@ -25,7 +25,7 @@ def away_and_behind(**settings):
     """A cluster under writes, and one of its followers that needs a snapshot."""
     cluster = Cluster(3, snapshot_entries=4, **settings)
     leader = cluster.elect()
-    away = next(node for node in cluster.members if node != leader)
+    away = cluster.others(leader)[0]
     cluster.kill(away)
     for number in range(30):
         cluster.put_now(leader, b"a%d" % number)

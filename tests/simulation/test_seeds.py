@@ -13,7 +13,7 @@ import pytest
 
 from raftkv.instruments.lab.history import History, ObservedOperation, Outcome
 from raftkv.instruments.lab.seeds import history_of, judge, main
-from raftkv.instruments.sim import planted
+from raftkv.instruments.sim import plan, planted, quorum_operations, quorum_plan, raft_operations
 from raftkv.instruments.sim.notes import Seen
 from raftkv.process.command import module
 from tests.simulation import test_remedies
@@ -96,6 +96,11 @@ def test_a_seed_gives_the_same_run_whatever_the_hash_seed(seed):
 
     assert len(digests) == 1
     assert digests.pop().startswith("digest ")
+
+
+def test_clients_can_ask_for_everything_that_a_plan_may_name():
+    assert set(raft_operations.KINDS) == set(plan.ACTIONS)
+    assert set(quorum_operations.KINDS) == set(quorum_plan.ACTIONS)
 
 
 def test_different_seeds_give_different_runs():

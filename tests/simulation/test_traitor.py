@@ -22,7 +22,7 @@ def say(cluster, sender, receiver, message):
 
 def test_only_the_leader_can_say_that_it_leads_no_more(cluster):
     leader = cluster.elect()
-    follower, traitor = [node for node in cluster.members if node != leader]
+    follower, traitor = cluster.others(leader)
     say(cluster, traitor, follower, messages.ProposalDeclined(sequence=1, refusal=None))
 
     pending = cluster.put(follower, b"k")
@@ -34,7 +34,7 @@ def test_only_the_leader_can_say_that_it_leads_no_more(cluster):
 
 def test_a_term_beyond_what_elections_can_reach_is_refused_and_one_ahead_is_believed(cluster):
     leader = cluster.elect()
-    traitor = next(node for node in cluster.members if node != leader)
+    traitor = cluster.others(leader)[0]
     core = cluster.members[leader].core
     before = core.term
 

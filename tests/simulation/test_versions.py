@@ -40,7 +40,7 @@ def cluster_that_reads(**formats):
 def configure(cluster, name):
     pending = cluster.submit(name, Configure(r=1, w=3))
     try:
-        cluster.run_until(lambda: pending.outcome is not None)
+        cluster.await_outcome(pending)
     except entries.UnsupportedCommandError as error:
         pytest.fail(f"a node stopped: {error}")
     return pending.outcome
@@ -70,8 +70,7 @@ def test_what_a_member_read_is_known_while_it_is_away_and_after_a_restart():
         cluster = cluster_that_reads(n1=LATER, n2=LATER, n3=commands.FORMAT)
         cluster.kill("n3")
         for name in ("n1", "n2"):
-            cluster.kill(name)
-            cluster.restart(name)
+            cluster.start_again(name)
         leader = cluster.elect()
 
         assert isinstance(configure(cluster, leader), Refused)
@@ -80,7 +79,6 @@ def test_what_a_member_read_is_known_while_it_is_away_and_after_a_restart():
         cluster.run(2.0)
         cluster.kill("n3")
         for name in ("n1", "n2"):
-            cluster.kill(name)
-            cluster.restart(name)
+            cluster.start_again(name)
 
         assert isinstance(configure(cluster, cluster.elect()), Configured)
