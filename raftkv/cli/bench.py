@@ -236,7 +236,7 @@ def reference4(run_s: float, seed: int, out: Path, images: Literal["png", "svg"]
     try:
         from raftkv.instruments.lab.reference4.report import write  # noqa: PLC0415
         from raftkv.instruments.lab.reference4.runs import Settings, perform  # noqa: PLC0415
-        from raftkv.instruments.lab.report.images import can_make_png  # noqa: PLC0415
+        from raftkv.instruments.lab.report.drawing import can_make_png  # noqa: PLC0415
         from raftkv.instruments.local.nodes import ClusterError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.UsageError(MISSING.format(error.name)) from None

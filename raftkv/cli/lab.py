@@ -131,7 +131,7 @@ def _checked(path: Path, steps: int | None) -> int:
 
 def _reported(folder: Path, perform: Callable[[], object]) -> int:
     """Do what fills ``folder``, make its report, and say what it says."""
-    from raftkv.instruments.lab.report.images import can_make_png  # noqa: PLC0415
+    from raftkv.instruments.lab.report.drawing import can_make_png  # noqa: PLC0415
     from raftkv.instruments.lab.report.make import PAGE, report  # noqa: PLC0415
     from raftkv.instruments.lab.report.table import rows  # noqa: PLC0415
     from raftkv.instruments.local.nodes import ClusterError  # noqa: PLC0415

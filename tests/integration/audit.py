@@ -1,7 +1,6 @@
 """What a cluster holds in the end, node by node, against what its clients were told: nothing lost, nothing made up.
 
-``final_reads`` turns the last look of a client into operations, so that the checker judges it with the rest; ``audit``
-compares each node's own copy with the history. Both are pure.
+``audit`` compares each node's own copy with the history. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from raftkv.instruments.lab.history import (
-    LAST_LOOK,
     CompareAndSet,
     GetAction,
     History,
@@ -82,22 +80,3 @@ def _last_word(writes: Sequence[ObservedOperation]) -> ObservedOperation | None:
 
 def _written(write: ObservedOperation) -> bytes | None:
     return write.action.value if isinstance(write.action, PutAction | CompareAndSet) else None
-
-
-def final_reads(history: History, copy: Copy, *, client: int, began_ns: int, ended_ns: int, node: str) -> History:
-    """``history`` with a read of every one of its keys by ``client``, who found ``copy`` between two moments."""
-    reads = [
-        ObservedOperation(
-            client=client,
-            key=key,
-            action=GetAction(),
-            invoked_ns=began_ns,
-            returned_ns=ended_ns,
-            outcome=Outcome.OK,
-            result=copy.get(key),
-            node=node,
-            note=LAST_LOOK,
-        )
-        for key in history.by_key()
-    ]
-    return History([*history, *reads])

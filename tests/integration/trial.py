@@ -26,12 +26,13 @@ from raftkv.instruments.lab.faults import AnyFault
 from raftkv.instruments.lab.history import LAST_LOOK, History, Outcome
 from raftkv.instruments.lab.namespaces import Namespaces
 from raftkv.instruments.lab.nemesis import Nemesis
+from raftkv.instruments.lab.run import last_look
 from raftkv.instruments.lab.script import Workload
 from raftkv.instruments.lab.witness import render
 from raftkv.instruments.lab.workload import Clients
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import loopback_sites, wait_until
-from tests.integration.audit import audit, final_reads
+from tests.integration.audit import audit
 
 SEED = int(os.environ.get("RAFTKV_FAULTS_SEED", "1"))
 SOAK_S = float(os.environ.get("RAFTKV_FAULTS_S", "60"))
@@ -158,23 +159,13 @@ def perform(
             stage.recovery()
             stage.progress(RESUMED_COUNT)
         cluster.wait_level()
-        history, copies = _look(cluster, clients.history())
+        history = last_look(cluster, clients.history())
+        copies = {node: cluster.copy(node) for node in cluster.nodes}
         trial = Trial(history=history, copies=copies, died=[*nemesis.deaths, *cluster.ended().items()])
     history.write(home / "history.jsonl")
     assert not leftovers(home)
     report(name, seed=SEED, resumed_s=round(resumed_s, 2), **_figures(trial, nemesis))
     return trial
-
-
-def _look(cluster: LocalCluster, history: History) -> tuple[History, dict[str, dict[bytes, bytes]]]:
-    """Read everything once more through one node, linearizably, and each node's own copy."""
-    began_ns = time.monotonic_ns()
-    newest = cluster.copy(cluster.nodes[0], "linearizable")
-    ended_ns = time.monotonic_ns()
-    client = 1 + max(operation.client for operation in history)
-    node = cluster.nodes[0]
-    copies = {node: cluster.copy(node) for node in cluster.nodes}
-    return final_reads(history, newest, client=client, began_ns=began_ns, ended_ns=ended_ns, node=node), copies
 
 
 def leftovers(home: Path) -> list[str]:

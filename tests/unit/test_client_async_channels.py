@@ -94,6 +94,8 @@ def test_headers_that_come_twice_stay_two():
     [
         b"HTTP/2.0 200 OK\r\n\r\n",
         b"nonsense\r\n\r\n",
+        b"SSH-2.0-Server\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc",
         b"HTTP/1.1 2x0 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
@@ -181,9 +183,17 @@ def test_a_machine_that_takes_no_connection_means_that_nothing_was_sent():
                 filler.close()
 
 
-def test_no_answer_in_time_leaves_the_request_unheard():
-    with FakeServer(HANG) as server, pytest.raises(UnheardError):
-        asyncio.run(ask(pool_of(server.url), timeout_s=0.2))
+def test_no_answer_in_time_leaves_the_request_unheard_and_its_connection_is_not_used_again():
+    async def run(url):
+        pool = pool_of(url, limit=1)
+        for _ in range(2):
+            with pytest.raises(UnheardError):
+                await ask(pool, timeout_s=0.2)
+
+    with FakeServer(HANG) as server:
+        asyncio.run(run(server.url))
+
+    assert server.connections == 2
 
 
 def test_connections_are_bounded():

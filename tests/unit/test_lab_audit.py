@@ -1,4 +1,4 @@
-"""The audit finds what was lost, what was invented, and where nodes differ; the last look becomes operations."""
+"""The audit finds what was lost, what was invented, and where nodes differ."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from raftkv.instruments.lab.history import (
     Outcome,
     PutAction,
 )
-from tests.integration.audit import audit, final_reads
+from tests.integration.audit import audit
 
 
 def operation(key, action, outcome=Outcome.OK, result=None, at_ns=0):
@@ -74,20 +74,3 @@ def test_a_node_that_differs_is_named_with_the_key():
     found = audit(HISTORY, {"n1": SOUND, "n2": SOUND, "n3": SOUND | {b"doubtful": b"3"}})
 
     assert found.different == (("n3", b"doubtful"),)
-
-
-def test_the_last_look_reads_every_key_of_the_history():
-    looked = final_reads(HISTORY, SOUND, client=9, began_ns=200, ended_ns=210, node="n1")
-    last = [each for each in looked.operations if each.client == 9]
-
-    assert {each.key: each.result for each in last} == {
-        b"kept": b"1",
-        b"refused": None,
-        b"doubtful": None,
-        b"contended": b"5",
-        b"gone": None,
-        b"open": None,
-        b"crossed": None,
-    }
-    assert {(each.invoked_ns, each.returned_ns) for each in last} == {(200, 210)}
-    assert looked.operations[: len(HISTORY.operations)] == HISTORY.operations

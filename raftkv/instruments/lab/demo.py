@@ -90,8 +90,8 @@ class Stage:
     def evidence(self, variant: Variant, operations: list[ObservedOperation], events: list[FaultEvent]) -> Evidence:
         """What a report is made of; every key is looked at once more."""
         ended_ns = time.monotonic_ns()
-        agree(self.cluster, variant, set())
-        history = last_look(self.cluster, variant, History(operations), set())
+        agree(self.cluster)
+        history = last_look(self.cluster, History(operations))
         performed = Performed(variant=variant, began_ns=self.began_ns, ended_ns=ended_ns)
         return Evidence(performed=performed, history=history, events=tuple(events), delays=())
 

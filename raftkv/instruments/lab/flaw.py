@@ -74,7 +74,7 @@ def recognised(operations: Sequence[ObservedOperation]) -> Flaw | None:
 
     The operations must be in order of invocation.
     """
-    case = _Case(operations)
+    case = Case(operations)
     recognisers = (_unwritten, _outdated, _backwards, _reappeared, _replaced_twice)
     flaws = [flaw for recognise in recognisers for flaw in recognise(case)]
     return min(flaws, key=lambda flaw: (flaw.accused.returned_ns or 0, len(flaw.operations)), default=None)
@@ -114,7 +114,7 @@ class _Event(NamedTuple):
     returned_ns: int
 
 
-class _Writers:
+class Writers:
     """Everybody who may have written a value, in order of invocation; who began after a moment is nothing to it."""
 
     def __init__(self, operations: Sequence[ObservedOperation]) -> None:
@@ -138,17 +138,17 @@ class _Writers:
         """When the first began; before everything when there is none."""
         return self._invoked_ns[0] if self._invoked_ns else -math.inf
 
-    def over_ns(self, moment_ns: int) -> float:
+    def over_ns(self, moment_ns: float) -> float:
         """When all who had begun by ``moment_ns`` had ended; before everything when there is none."""
         begun_count = bisect.bisect_right(self._invoked_ns, moment_ns)
         return self._latest_ns[begun_count - 1] if begun_count else -math.inf
 
 
-_NOBODY = _Writers(())
+_NOBODY = Writers(())
 
 
-class _Case:
-    """Who found what, who wrote what, and who may have written what."""
+class Case:
+    """Operations on one key, in order of invocation: who found what, who wrote what, and who may have written what."""
 
     def __init__(self, operations: Sequence[ObservedOperation]) -> None:
         self.sights: list[_Event] = []
@@ -174,9 +174,9 @@ class _Case:
         self.sights_of: dict[State, list[_Event]] = {}
         for sight in self.sights:
             self.sights_of.setdefault(sight.state, []).append(sight)
-        self._writers = {value: _Writers(each) for value, each in writers.items()}
+        self._writers = {value: Writers(each) for value, each in writers.items()}
 
-    def writers(self, value: State) -> _Writers:
+    def writers(self, value: State) -> Writers:
         """Everybody who may have written ``value``; the absence that was there at first has no writer."""
         return self._writers.get(value, _NOBODY)
 
@@ -200,7 +200,7 @@ def _flaw(
     return Flaw(kind=kind, accused=accused.operation, other=other, operations=tuple(operations))
 
 
-def _unwritten(case: _Case) -> Iterator[Flaw]:
+def _unwritten(case: Case) -> Iterator[Flaw]:
     """Values that nobody had begun to write; ``other`` is who did later, or whose write of it was refused."""
     for sight in case.sights:
         if sight.state is None or case.origin(sight):
@@ -215,7 +215,7 @@ def _unwritten(case: _Case) -> Iterator[Flaw]:
             yield msgspec.structs.replace(flaw, refused=(refused,))
 
 
-def _outdated(case: _Case) -> Iterator[Flaw]:
+def _outdated(case: Case) -> Iterator[Flaw]:
     """Values all of whose writers had ended before ``other``, a write, began, which had ended before they were found.
 
     Of the writes that had ended by then it is enough to look at the one that began last.
@@ -234,7 +234,7 @@ def _outdated(case: _Case) -> Iterator[Flaw]:
         yield _flaw(kind, sight, write.operation, writes=[*case.origin(sight), write.operation])
 
 
-def _backwards(case: _Case) -> Iterator[Flaw]:
+def _backwards(case: Case) -> Iterator[Flaw]:
     """Values all of whose writers had ended before anybody wrote what ``other`` had already found."""
 
     def begun_ns(sight: _Event) -> float:
@@ -253,7 +253,7 @@ def _backwards(case: _Case) -> Iterator[Flaw]:
             yield _flaw(FlawKind.BACKWARDS, older, newer.operation, sights=[newer], writes=writes)
 
 
-def _reappeared(case: _Case) -> Iterator[Flaw]:
+def _reappeared(case: Case) -> Iterator[Flaw]:
     """Values with one writer that were there, then were not, as ``other`` found, and were there again."""
     for value, sights in case.sights_of.items():
         first = min(sights, key=_returned_ns)
@@ -273,7 +273,7 @@ def _reappeared(case: _Case) -> Iterator[Flaw]:
                 break
 
 
-def _replaced_twice(case: _Case) -> Iterator[Flaw]:
+def _replaced_twice(case: Case) -> Iterator[Flaw]:
     """Values with one writer that two conditional writes replaced; ``other`` is the first."""
     for value, sights in case.sights_of.items():
         replacing = sorted((sight for sight in sights if _writes(sight.operation)), key=_returned_ns)[:2]

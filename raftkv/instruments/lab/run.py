@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -130,8 +131,8 @@ def perform_variant(
         ended_ns = time.monotonic_ns()
         counts = clients.counts()
         tell("      " + ", ".join(f"{counts[outcome]:,} {words}" for outcome, words in OUTCOMES.items()))
-        agree(cluster, variant, nemesis.destroyed)
-        history = last_look(cluster, variant, clients.history(), nemesis.destroyed)
+        agree(cluster, nemesis.destroyed)
+        history = last_look(cluster, clients.history(), n=variant.replicas, destroyed=nemesis.destroyed)
         deaths = [*nemesis.deaths, *cluster.ended().items()]
     performed = Performed(
         variant=variant,
@@ -160,11 +161,11 @@ def started(variant: Variant, sites: Sequence[Site], folder: Path) -> Iterator[L
         shutil.rmtree(home, ignore_errors=True)
 
 
-def agree(cluster: LocalCluster, variant: Variant, destroyed: set[str]) -> None:
+def agree(cluster: LocalCluster, destroyed: AbstractSet[str] = frozenset()) -> None:
     """Wait until the nodes that are left serve and have told each other what they know."""
     left = [node for node in cluster.nodes if node not in destroyed]
     cluster.wait_ready(*left)
-    if variant.mode == "raft":
+    if cluster.mode == "raft":
         return
     if not destroyed:
         wait_until(lambda: not _hints_pending(cluster), "hints to be handed over", AGREE_S)
@@ -179,11 +180,12 @@ def _hints_pending(cluster: LocalCluster) -> int:
     return sum(status["hints_pending"] if status is not None else 1 for status in statuses)
 
 
-def last_look(cluster: LocalCluster, variant: Variant, history: History, destroyed: set[str]) -> History:
-    """``history`` with one more read of every key by a new client, from every replica or through the leader."""
+def last_look(
+    cluster: LocalCluster, history: History, *, n: int = 3, destroyed: AbstractSet[str] = frozenset()
+) -> History:
+    """``history`` with one more read of every key by a new client, from all of ``n`` replicas or through the leader."""
     left = [node for node in cluster.nodes if node not in destroyed]
-    replicas = min(variant.config.get("quorum", {}).get("n", 3), len(left))
-    query = "consistency=linearizable" if variant.mode == "raft" else f"r={replicas}"
+    query = "consistency=linearizable" if cluster.mode == "raft" else f"r={min(n, len(left))}"
     client = 1 + max((operation.client for operation in history), default=0)
     return History([*history, *asyncio.run(_looks(cluster.sites[left[0]], history.by_key(), client, query))])
 

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
-from raftkv.core.config import ConfigError, parse_config, readable
+from raftkv.core.config import ConfigError, QuorumSection, parse_config, readable
 from raftkv.core.errors import UsageError
 from raftkv.instruments.lab.additions import Update
 from raftkv.instruments.lab.nemesis import Planned
@@ -63,6 +63,11 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def slug(self) -> str:
         """The name as a folder."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    @property
+    def replicas(self) -> int:
+        """N, in quorum mode."""
+        return int(self.config.get("quorum", {}).get("n", QuorumSection().n))
 
     def sections(self) -> str:
         """``config`` as TOML."""

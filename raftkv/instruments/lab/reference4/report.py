@@ -15,7 +15,6 @@ from raftkv.instruments.lab.reference4.choices import DELAYS, NODES
 from raftkv.instruments.lab.reference4.plots import draw_comparison, draw_run
 from raftkv.instruments.lab.reference4.runs import ReferenceRun
 from raftkv.instruments.lab.reference4.verdict import RULES, answer
-from raftkv.instruments.lab.report.images import save
 from raftkv.instruments.load.result import Result
 from raftkv.instruments.load.samples import RequestKind
 
@@ -28,9 +27,9 @@ ImageFormat = Literal["png", "svg"]
 
 def write(runs: Sequence[ReferenceRun], folder: Path, *, image_format: ImageFormat, command: str) -> Path:
     """Write the report of ``runs``, at least one; returns where the page is."""
-    save(draw_comparison(runs), folder / f"{COMPARISON}.{image_format}")
+    draw_comparison(runs).save(folder / f"{COMPARISON}.{image_format}")
     for run in runs:
-        save(draw_run(run), folder / f"{run.name}.{image_format}")
+        draw_run(run).save(folder / f"{run.name}.{image_format}")
     path = folder / NAME
     path.write_text(page(runs, image_format=image_format, command=command))
     return path

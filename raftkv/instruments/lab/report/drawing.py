@@ -1,14 +1,16 @@
 """A canvas for vector pictures: shapes with classes, whose colours come from one palette for light and dark pages.
 
 A picture stands either in a page, which sets the colours as CSS variables, or alone, with the light colours written out
-so that any viewer shows it. Pure.
+so that any viewer shows it. Pure, but for the file that a picture is saved to.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Final
 
 _COLOURS: Final = {
@@ -106,12 +108,26 @@ class Canvas:
         """The picture as a file of its own, in light colours."""
         return self._svg(f"<style>{with_colours(STYLE, LIGHT)}</style>", background=True)
 
+    def save(self, path: Path) -> None:
+        """Write the picture in light colours; the suffix of ``path`` says in which format, see ``can_make_png``."""
+        if path.suffix == ".svg":
+            path.write_text(self.alone())
+            return
+        import resvg_py  # noqa: PLC0415  an extra that not everybody has
+
+        path.write_bytes(resvg_py.svg_to_bytes(svg_string=self.alone(), zoom=2.0))
+
     def _svg(self, style: str, *, background: bool = False) -> str:
         size = f'viewBox="0 0 {self.width:g} {self.height:g}" width="{self.width:g}" height="{self.height:g}"'
         paper = f'<rect class="page" width="{self.width:g}" height="{self.height:g}"/>' if background else ""
         name = f"<title>{escape(self._description)}</title>"
         head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>{name}{style}{paper}'
         return head + "\n".join(self._parts) + "</svg>\n"
+
+
+def can_make_png() -> bool:
+    """Is ``resvg-py`` there, which turns SVG into PNG? The extra ``lab`` brings it."""
+    return importlib.util.find_spec("resvg_py") is not None
 
 
 def text_width(words: str) -> float:

@@ -12,9 +12,8 @@ from typing import Final
 import msgspec
 
 from raftkv.instruments.lab.record import SCENARIO
-from raftkv.instruments.lab.report.drawing import Canvas
+from raftkv.instruments.lab.report.drawing import Canvas, can_make_png
 from raftkv.instruments.lab.report.figures import service, staleness, witness
-from raftkv.instruments.lab.report.images import can_make_png, save
 from raftkv.instruments.lab.report.page import page
 from raftkv.instruments.lab.report.results import Results, of_run
 
@@ -33,7 +32,7 @@ def report(folder: Path) -> Results:
     directory.mkdir(exist_ok=True)
     for name, canvas in pictures(results).items():
         for suffix in ("svg", "png") if can_make_png() else ("svg",):
-            save(canvas, directory / f"{name}.{suffix}")
+            canvas.save(directory / f"{name}.{suffix}")
     return results
 
 
