@@ -31,7 +31,7 @@ from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
 from raftkv.instruments.sim.raft_clients import PROBE, RaftClients
 from raftkv.instruments.sim.raft_replica import SimulatedReplica
-from raftkv.instruments.sim.snapshots import MemorySnapshots, MemoryState, ShownTables, rows_of
+from raftkv.instruments.sim.snapshots import STRAY, MemorySnapshots, MemoryState, ShownTables, rows_of
 from raftkv.instruments.sim.watched_log import WatchedLog
 from raftkv.peers.greeting import Greeter
 from raftkv.raft.assembly import RaftWorld
@@ -43,8 +43,6 @@ from raftkv.storage.log.log import Log
 
 LOG_DIRECTORY: Final = Path("/log")
 SEGMENT_BYTES: Final = 1 << 16
-STRAY: Final = b"stray"
-"""The key of a row that one replica has and no command wrote."""
 
 
 def raft_settings(members: tuple[str, ...], **changes: Any) -> ReplicaSettings:

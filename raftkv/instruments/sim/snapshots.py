@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,9 @@ from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.port import DamagedState, Row, RowChange, TableReader
 from raftkv.storage.snapshots.files import SnapshotFailedError, WrittenBody
 from raftkv.storage.state.tables import StateTables
+
+STRAY: Final = b"stray"
+"""The key of a row that one replica has and no command wrote."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_rows = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, bytes]]).decode
@@ -217,6 +221,8 @@ class MemorySnapshots:
         """A body came in whole: it is the newest from now on."""
         if len(body) != manifest.body_bytes or zlib.crc32(body) != manifest.body_crc:
             raise SnapshotFailedError("the body is not the one that was announced")
+        if STRAY in body:  # of three nodes that differ two would hold it, and who is wrong is told by most of them
+            raise SnapshotFailedError("a wrong state stays where it is, so that most are right")
         self.received_count += 1
         self._publish(manifest, body)
 
