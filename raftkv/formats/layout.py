@@ -10,7 +10,7 @@ table                 key                                       value
 ``meta``              name                                      8-byte numbers, big-endian
 ====================  ========================================  ==================================================
 
-The number ``sum`` in ``meta`` is that of the other tables' rows (``raftkv.storage.state.sums``). All numbers are
+The number ``sum`` in ``meta`` is that of the other tables' rows (``raftkv.formats.seals``). All numbers are
 unsigned 64-bit and big-endian, so that bytewise order is numeric order. A table of events by revision can join without
 touching these: every record already carries the revisions of its creation and last change.
 """
@@ -41,19 +41,11 @@ READ_SIZE: Final = b"read_size"
 WRITE_SIZE: Final = b"write_size"
 
 _HEADER = struct.Struct(">QQQQ")
-_NUMBER = struct.Struct(">Q")
 HEADER_BYTES: Final = _HEADER.size
-NUMBER_BYTES: Final = _NUMBER.size
+NUMBER_BYTES: Final = landmarks.NUMBER_BYTES
 
-pack_number = _NUMBER.pack
-
-
-def unpack_number(packed: bytes | None) -> int:
-    """The number in ``packed``; a row that was never written counts as 0."""
-    if packed is None:
-        return 0
-    number: int = _NUMBER.unpack(packed)[0]
-    return number
+pack_number = landmarks.pack_number
+unpack_number = landmarks.unpack_number
 
 
 def pack_record(version: int, create_revision: int, mod_revision: int, expires_at_ms: int, value: bytes) -> bytes:

@@ -9,12 +9,10 @@ Every change of a row goes through ``raftkv.machine.rows``, which keeps the sum 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from xxhash import xxh3_64_intdigest
 
 from raftkv.core.pages import ANSWER_BYTES
 from raftkv.core.requests import ANY, Match
@@ -33,9 +31,9 @@ from raftkv.formats.outcomes import (
     encode_outcome,
     fingerprint_of,
 )
+from raftkv.formats.seals import state_hash_of
 from raftkv.machine.reading import Answers
 from raftkv.machine.rows import SummedRows
-from raftkv.storage.state.sums import SUM_MASK
 from raftkv.storage.state.tables import StateTables
 
 EXPIRIES_PER_COMMAND = 1_000
@@ -46,7 +44,6 @@ NEVER_MS = (1 << 64) - 1
 REUSED_KEY = "the Idempotency-Key was used before, for a different request"
 
 _pack = layout.pack_number
-_STATE = struct.Struct(">7Q")
 
 
 class MachineLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +103,7 @@ class Machine:
     def state_hash(self) -> int:
         """A 62-bit hash of all that the machine holds at ``applied_index``: equal on replicas that applied the same."""
         numbers = (self.revision, self._clock_ms, self._outcome_first, self._outcome_next, *self.sizes)
-        return xxh3_64_intdigest(_STATE.pack(self.rows.total & SUM_MASK, *numbers)) >> 2
+        return state_hash_of(self.rows.total, *numbers)
 
     def apply(
         self,

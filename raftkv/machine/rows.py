@@ -8,8 +8,8 @@ what it says enters ``Machine.state_hash``.
 from __future__ import annotations
 
 from raftkv.formats import layout
-from raftkv.storage.state.sealed import part_of
-from raftkv.storage.state.sums import SUM_MASK, pack_sum, stored_sum, sum_of
+from raftkv.formats.seals import SUM_MASK, part_of
+from raftkv.storage.state.sums import stored_sum, sum_of
 from raftkv.storage.state.tables import StateTables
 
 
@@ -46,4 +46,4 @@ class SummedRows:
     def store_sum(self) -> None:
         """Let the sum be committed with the rows."""
         self.total &= SUM_MASK
-        self._tables.put(layout.META, layout.SUM, pack_sum(self.total))
+        self._tables.put(layout.META, layout.SUM, layout.pack_number(self.total))

@@ -120,6 +120,17 @@ def test_the_layers_in_the_design_are_those_that_the_tool_checks():
     assert groups == wanted
 
 
+def test_bytes_at_rest_and_between_nodes_are_packed_by_formats_only():
+    packing = re.compile(
+        r"\bmsgspec\.(?:msgpack|json)\b|^(?:import|from) (?:struct|json|pickle|xxhash)\b", re.MULTILINE
+    )
+    rooms = {PACKAGE / room for room in ("core", "machine", "peers", "quorum", "raft", "storage")}
+    of_one_build = {"raftkv.storage.snapshots.files", "raftkv.storage.snapshots.helper"}  # a child's report, a line
+    others = [source for source in SOURCES if rooms & set(source.parents)]
+
+    assert {name_of(source) for source in others if packing.search(source.read_text())} == of_one_build
+
+
 def test_a_majority_is_computed_in_one_module_only():
     halves = re.compile(r"// 2 \+ [12]|[+-] 1\) // 2|size // 2")
     halving = {"raftkv.instruments.sim.nemesis", "raftkv.instruments.lab.reduction"}  # a network, and a list

@@ -6,17 +6,28 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import Code, Refused
-from raftkv.formats import commands, commands_1, entries, greetings, layout, outcomes, quorum_messages, rows, segments
+from raftkv.formats import (
+    commands,
+    commands_1,
+    entries,
+    greetings,
+    layout,
+    outcomes,
+    quorum_messages,
+    rows,
+    seals,
+    segments,
+)
 from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
 from raftkv.formats.identity import Identity, Life, encode_identity
 from raftkv.formats.peers import Refusal, refusal_of, refused_by
+from raftkv.formats.seals import part_of, sealed
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.snapshots.bodies import write_body
-from raftkv.storage.state.sealed import part_of, sealed
 
 OPERATIONS = (PutKey(b"k", b"v", 7, 60_000), DeleteKey(b"d", (0, 3)), GetKey(b"g"), PutKey(b"p", b"", -1, 0))
 SALT = bytes(range(8))
@@ -89,6 +100,8 @@ LAYOUTS = {
     "seal of a long key": lambda: b"|".join(sealed(b"keys", LONG, b"v", 0))[480:],
     "names of the leaderless store": lambda: b" ".join((*rows.TABLES, *rows.META_NAMES)),
     "number of meta": lambda: rows.encode_number(258),
+    "state hash": lambda: layout.pack_number(seals.state_hash_of(1, 2, 3, 4, 5, 6, 7)),
+    "FORMAT of a state": lambda: seals.FORMAT,
     "order key": lambda: rows.order_key(b"k"),
     "hint key": lambda: rows.hint_key("n3", b"k"),
     "row of data": lambda: rows.encode_held(rows.Held(STATE, "a"), encode_state(STATE)),
@@ -139,6 +152,8 @@ GOLDEN = {
         "746f7220636f6e666c69637473206d656d62657273"
     ),
     "number of meta": "323538",
+    "state hash": "18f01cd38ecb4024",
+    "FORMAT of a state": "330a",
     "order key": "ac52cb5ff985d4636b",
     "hint key": "6e33006b",
     "row of data": "93929405a161c40176009406a162c0079292a1610592a16206a161",

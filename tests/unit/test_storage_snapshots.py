@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from raftkv.core.errors import StartupError
-from raftkv.formats.landmarks import SUM
+from raftkv.formats.landmarks import SUM, pack_number
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import CorruptBody, load_body, write_body
 from raftkv.storage.snapshots.files import SnapshotFailedError, SnapshotFiles
-from raftkv.storage.state.sums import pack_sum, sum_of
+from raftkv.storage.state.sums import sum_of
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import is_trustworthy, open_state
 
@@ -312,7 +312,7 @@ def test_a_full_disk_fails_the_snapshot_and_leaves_room_again(tmp_path, live):
 
 def test_a_state_whose_rows_do_not_add_up_to_its_sum_is_found_damaged_when_a_snapshot_is_written(store, live):
     fill(live, 17)
-    live.put(b"meta", SUM, pack_sum(sum_of(live, TABLES)))
+    live.put(b"meta", SUM, pack_number(sum_of(live, TABLES)))
     live.commit()
     take(store, live)
     live.put(b"keys", b"000001", b"another value, rightly sealed")
@@ -325,7 +325,7 @@ def test_a_state_whose_rows_do_not_add_up_to_its_sum_is_found_damaged_when_a_sna
 
 def test_a_body_whose_rows_do_not_add_up_to_its_sum_is_not_loaded(tmp_path, live):
     fill(live, 17)
-    live.put(b"meta", SUM, pack_sum(sum_of(live, TABLES) ^ 1))
+    live.put(b"meta", SUM, pack_number(sum_of(live, TABLES) ^ 1))
     write_body(live, TABLES, tmp_path / "body")
 
     with pytest.raises(CorruptBody, match="do not add up"):

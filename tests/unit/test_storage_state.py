@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.formats.seals import RAW_KEY_BYTES
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines import lmdb
 from raftkv.storage.engines.lmdb import LmdbReader
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import write_body
 from raftkv.storage.state import trust
-from raftkv.storage.state.sealed import RAW_KEY_BYTES, SealedRows
+from raftkv.storage.state.sealed import SealedRows
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, discard, is_trustworthy, open_state
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.formats.seals import RAW_KEY_BYTES, part_of
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.memory import MemoryEngine
-from raftkv.storage.state.sealed import RAW_KEY_BYTES, part_of
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import open_state
 

@@ -20,12 +20,11 @@ from typing import BinaryIO, Final
 import msgspec
 
 from raftkv.core.errors import StartupError
-from raftkv.formats.landmarks import APPLIED_INDEX, APPLIED_TERM, META, SUM
+from raftkv.formats.landmarks import APPLIED_INDEX, APPLIED_TERM, META, SUM, pack_number
+from raftkv.formats.seals import SUM_MASK, part_of, sealed
 from raftkv.formats.snapshots import HEAD_BYTES, MAGIC, decode_chunk, encode_chunk, payload_bytes
 from raftkv.storage.disk import translated
 from raftkv.storage.engines.port import Batch, StorageEngine, TableReader
-from raftkv.storage.state.sealed import part_of, sealed
-from raftkv.storage.state.sums import SUM_MASK, pack_sum
 
 _CHUNK_BYTES: Final = 1 << 20
 # Rows are committed in portions of this size, far below what one transaction may hold.
@@ -121,7 +120,7 @@ class _Loading:
         self.rows += len(flat) // 2
 
     def _check_sum(self) -> None:
-        if self._said not in (None, pack_sum(self._total & SUM_MASK)):
+        if self._said not in (None, pack_number(self._total & SUM_MASK)):
             raise CorruptBody(f"{self._path}: the rows do not add up to the sum that it says")
 
 

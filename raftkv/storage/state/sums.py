@@ -2,7 +2,7 @@
 
 Each row of every table but ``meta`` counts with a 64-bit hash of table, key and value; their sum, modulo 2**64, does
 not depend on the order, so whoever knows the row that was there before keeps it up to date. The rows are sealed with
-the same hash (``raftkv.storage.state.sealed``), so that this costs nothing more.
+the same hash (``raftkv.formats.seals``), so that this costs nothing more.
 It finds replicas that computed differently; it is no proof against somebody who chooses rows so that sums collide.
 
 This module imports nothing but the standard library, ``raftkv.formats`` and its neighbours in ``storage``.
@@ -11,13 +11,10 @@ This module imports nothing but the standard library, ``raftkv.formats`` and its
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
-from raftkv.formats.landmarks import META, SUM
+from raftkv.formats.landmarks import META, SUM, unpack_number
+from raftkv.formats.seals import SUM_MASK, part_of
 from raftkv.storage.engines.port import TableReader
-from raftkv.storage.state.sealed import part_of
-
-SUM_MASK: Final = (1 << 64) - 1
 
 
 def sum_of(reader: TableReader, tables: Iterable[bytes]) -> int:
@@ -29,12 +26,7 @@ def sum_of(reader: TableReader, tables: Iterable[bytes]) -> int:
     return total & SUM_MASK
 
 
-def pack_sum(total: int) -> bytes:
-    """The row of ``meta``."""
-    return total.to_bytes(8, "big")
-
-
 def stored_sum(reader: TableReader) -> int | None:
     """The sum that the state says it has; ``None`` where a version wrote it that kept none."""
     packed = reader.get(META, SUM)
-    return None if packed is None else int.from_bytes(packed, "big")
+    return None if packed is None else unpack_number(packed)

@@ -1,9 +1,9 @@
 """The applied state as the machine changes it: rows that prove themselves, and over them what is not committed yet.
 
 Whoever has the ``StateTables`` reads his own changes at once; other readers of the engine see them after ``commit``.
-The rows lie in the engine as ``raftkv.storage.state.sealed`` says.
+The rows lie in the engine as ``raftkv.formats.seals`` says.
 
-This module imports nothing but the standard library and its neighbours in ``storage``.
+This module imports nothing but the standard library, ``raftkv.formats`` and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from raftkv.formats.seals import part_of, sealed
 from raftkv.storage.engines.overlay import Overlay
 from raftkv.storage.engines.port import Batch, Row, StorageEngine
-from raftkv.storage.state.sealed import SealedRows, part_of, removed, sealed
+from raftkv.storage.state.sealed import SealedRows, removed
 
 Summed = tuple[bytes, int | None]
 """A value and the row's part in the sum of rows, if somebody has asked for it yet."""

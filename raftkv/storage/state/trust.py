@@ -4,7 +4,7 @@ The state is a cache of snapshot and log: commits are atomic but not synced. It 
 the machine wrote it (then the page cache still had every commit) or when it was closed cleanly; otherwise it is thrown
 away and rebuilt. ``FORMAT``, ``BOOT`` and ``CLEAN`` beside the data say which it is.
 
-This module imports nothing but the standard library and its neighbours in ``storage``.
+This module imports nothing but the standard library, ``raftkv.formats`` and its neighbours in ``storage``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from raftkv.formats.seals import FORMAT
 from raftkv.storage.disk import RealDisk, remove_file, replace_file, translated
 from raftkv.storage.engines.lmdb import DATA, LmdbEngine
-from raftkv.storage.state.sealed import FORMAT
 
 _FORMAT: Final = "FORMAT"
 _CLEAN: Final = "CLEAN"

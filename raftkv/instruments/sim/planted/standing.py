@@ -24,7 +24,7 @@ from raftkv.raft.standing import readmission
 from raftkv.raft.standing.divergence import Divergence, StateJudgement
 from raftkv.raft.standing.readmission import Readmission
 from raftkv.storage import identity
-from raftkv.storage.state.sealed import SealedRows
+from raftkv.storage.state import sealed
 
 
 def _pong_always(on_ping: Any, self: Any, peer: str, ping: Any, now_s: float) -> None:
@@ -113,7 +113,7 @@ STANDING: Final[dict[str, Remedy]] = {
     ),
     "givers": rule("a repair waits for who fetches its own data", instead(Divergence, "without_say", lambda _self: [])),
     "checked rows": rule(
-        "a row is checked when it is read", instead(SealedRows, "opened", lambda _self, _table, _key, row: row[8:])
+        "a row is checked when it is read", instead(sealed, "opened", lambda _table, _key, row: row[8:])
     ),
     "ties": rule("in a tie all that differ stop", around(Divergence, "judge", _only_the_outnumbered)),
 }
