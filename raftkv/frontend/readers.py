@@ -50,8 +50,7 @@ class BarrierRounds:
         self._in_flight = 0
         self._in_flight_readers = 0
 
-    @property
-    def size(self) -> int:
+    def __len__(self) -> int:
         """How many readers wait, for a barrier to be sent or to be answered."""
         return len(self._waiting) + self._in_flight_readers
 

@@ -26,6 +26,7 @@ from raftkv.core.replicator import Replicator, Shown, Subscription
 from raftkv.core.requests import is_read
 from raftkv.core.results import ModeStatus, Outcome, Ready
 from raftkv.frontend import wire
+from raftkv.frontend.connection import WireConnection
 
 MAX_UNREAD_BYTES: Final = 128 << 20
 """A worker that lets this much pile up unread has stopped working."""
@@ -55,10 +56,10 @@ class FrontendServer:
         self._wake = wake
         self._max_pending = max_pending
         self._pending = 0
-        self._connections: set[_Connection] = set()
+        self._connections: set[_WorkerConnection] = set()
         self._server: asyncio.Server | None = None
         self._pushed: ModeStatus | None = None
-        self._hearing: set[_Connection] = set()
+        self._hearing: set[_WorkerConnection] = set()
         self._subscription: Subscription | None = None
         self._shown: Shown | None = None
         self._announcing = False
@@ -71,7 +72,7 @@ class FrontendServer:
         previous = os.umask(0o177)  # only this user's front-ends may ask
         try:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(lambda: _Connection(self), self._path, backlog=_BACKLOG)
+            self._server = await loop.create_unix_server(lambda: _WorkerConnection(self), self._path, backlog=_BACKLOG)
         finally:
             os.umask(previous)
 
@@ -95,21 +96,20 @@ class FrontendServer:
             if connection.is_known:
                 connection.write(frame)
 
-    def joined(self, connection: _Connection) -> None:
-        """A worker connected: it is told what this side is."""
+    def joined(self, connection: _WorkerConnection) -> None:
+        """A worker connected."""
         self._connections.add(connection)
-        connection.write(wire.build_frame())
 
-    def known(self, connection: _Connection) -> None:
+    def known(self, connection: _WorkerConnection) -> None:
         """A worker turned out to be of this build: it learns the status at once."""
         connection.write(wire.pulse_frame(self._replicator.status()))
 
-    def left(self, connection: _Connection) -> None:
+    def left(self, connection: _WorkerConnection) -> None:
         """A worker is gone."""
         self._connections.discard(connection)
         self.wished(connection, to_hear=False)
 
-    def submit(self, connection: _Connection, submissions: tuple[wire.Submission, ...]) -> None:
+    def submit(self, connection: _WorkerConnection, submissions: tuple[wire.Submission, ...]) -> None:
         """Hand requests to the replicator."""
         for submission in submissions:
             if self._pending >= self._max_pending:
@@ -122,12 +122,12 @@ class FrontendServer:
             pending.when_done(partial(self._answered, connection, submission.id, is_read(submission.request)))
         self._wake()
 
-    def _answered(self, connection: _Connection, request_id: int, is_read: bool, outcome: Outcome) -> None:  # noqa: FBT001
+    def _answered(self, connection: _WorkerConnection, request_id: int, is_read: bool, outcome: Outcome) -> None:  # noqa: FBT001
         """An outcome came due."""
         self._pending -= 1
         connection.reply(request_id, outcome, is_read=is_read)
 
-    def wished(self, connection: _Connection, *, to_hear: bool) -> None:
+    def wished(self, connection: _WorkerConnection, *, to_hear: bool) -> None:
         """A worker wants to hear what is shown, or no more of it; nobody is told anything while no worker does."""
         if to_hear:
             self._hearing.add(connection)
@@ -151,7 +151,7 @@ class FrontendServer:
         self._announcing = False
         self.announce(tuple(self._hearing))
 
-    def announce(self, connections: tuple[_Connection, ...]) -> None:
+    def announce(self, connections: tuple[_WorkerConnection, ...]) -> None:
         """Tell ``connections`` what is shown now."""
         if self._shown is None or not connections:
             return
@@ -171,15 +171,12 @@ class FrontendServer:
             self.push(status)
 
 
-class _Connection(asyncio.Protocol):
+class _WorkerConnection(WireConnection[wire.ToReplica]):
     """One front-end worker."""
 
     def __init__(self, server: FrontendServer) -> None:
+        super().__init__(wire.decode_submissions)
         self._server = server
-        self._frames = wire.FrameReader()
-        self.is_known = False
-        """Has it told its build, and is that ours?"""
-        self._transport: asyncio.Transport | None = None
         self._replies: list[bytes] = []
         self._reply_bytes = 0
         self._holds_ready = False
@@ -187,32 +184,25 @@ class _Connection(asyncio.Protocol):
         self._owes_announcement = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]  # uvloop's transports are not asyncio.Transport
+        super().connection_made(transport)
         self._server.joined(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
-        self._transport = None
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         self._replies.clear()
         self._server.left(self)
 
-    def data_received(self, data: bytes) -> None:
-        try:
-            for body in self._frames.feed(data):
-                if not self.is_known:
-                    if wire.decode_build(body) != wire.build():
-                        self.finish()
-                        return
-                    self.is_known = True
-                    self._server.known(self)
-                    continue
-                found = wire.decode_submissions(body)
-                if isinstance(found, bool):
-                    self._server.wished(self, to_hear=found)
-                else:
-                    self._server.submit(self, found)
-        except wire.WireError:
-            self._abort()
+    def known(self) -> None:
+        self._server.known(self)
+
+    def mismatched(self, other: wire.Build | None) -> None:  # noqa: ARG002  it says why itself
+        self.finish()
+
+    def received(self, message: wire.ToReplica) -> None:
+        if isinstance(message, bool):
+            self._server.wished(self, to_hear=message)
+        else:
+            self._server.submit(self, message)
 
     def pause_writing(self) -> None:
         """See asyncio: more is on its way than the worker has taken lately."""
@@ -232,13 +222,13 @@ class _Connection(asyncio.Protocol):
 
     def reply(self, request_id: int, outcome: Outcome, *, is_read: bool) -> None:
         """Send ``outcome`` at the end of this turn of the loop."""
-        if self._transport is None:
+        if self.transport is None:
             return
         item = wire.encode_item(wire.Reply(request_id, outcome))
         if len(item) > wire.MAX_OUTCOME_BYTES:
             failure = TOO_LARGE if is_read else Unknown(detail=f"it was carried out, but {TOO_LARGE.detail}")
             item = wire.encode_item(wire.Reply(request_id, failure))
-        elif len(item) > LARGE_BYTES and self._unread_bytes + len(item) > SLOW_BYTES:
+        elif len(item) > LARGE_BYTES and self._reply_bytes + self.unsent_bytes + len(item) > SLOW_BYTES:
             behind = BEHIND if is_read else Unknown(detail=f"it was carried out, but {BEHIND.detail}")
             item = wire.encode_item(wire.Reply(request_id, behind))
         if not self._replies:
@@ -247,24 +237,17 @@ class _Connection(asyncio.Protocol):
         self._reply_bytes += len(item)
         self._holds_ready |= isinstance(outcome, Ready)
 
-    @property
-    def _unread_bytes(self) -> int:
-        assert self._transport is not None
-        return self._reply_bytes + self._transport.get_write_buffer_size()
-
     def write(self, data: bytes) -> None:
-        """Send ``data`` now."""
-        if self._transport is None:
-            return
-        self._transport.write(data)
-        if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
-            self._abort()
+        """Send ``data`` now; who leaves too much unread loses the connection."""
+        super().write(data)
+        if self.unsent_bytes > MAX_UNREAD_BYTES:
+            self.abort()
 
     def finish(self) -> None:
         """Send what is answered and close."""
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _flush(self) -> None:
         if not self._replies:
@@ -275,7 +258,3 @@ class _Connection(asyncio.Protocol):
             self._holds_ready = False
             self._server.before_reading()
         self.write(wire.reply_frames(replies))
-
-    def _abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()

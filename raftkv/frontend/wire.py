@@ -88,13 +88,16 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True, tag=2):
     applied_index: int
 
 
-_TO_REPLICA: Final = tuple[Submission, ...] | bool
-_TO_FRONTEND: Final = Replies | Pulse | Announcement
+ToReplica = tuple[Submission, ...] | bool
+"""Requests, or whether to announce what is shown."""
+
+ToFrontend = Replies | Pulse | Announcement
+"""What the replica says."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decode_build = msgspec.msgpack.Decoder(Build).decode
-_decode_submissions = msgspec.msgpack.Decoder(_TO_REPLICA).decode
-_decode_message = msgspec.msgpack.Decoder(_TO_FRONTEND).decode
+_decode_submissions = msgspec.msgpack.Decoder(ToReplica).decode
+_decode_message = msgspec.msgpack.Decoder(ToFrontend).decode
 
 encode_item = _encoder.encode
 """Encode one ``Submission`` or ``Reply``, for ``submission_frames`` and ``reply_frames``."""
@@ -103,7 +106,7 @@ encode_item = _encoder.encode
 @functools.cache
 def build() -> Build:
     """What this process is made of: the modules that it has loaded, whatever is installed by now."""
-    types = [_TO_REPLICA, _TO_FRONTEND]
+    types = [ToReplica, ToFrontend]
     # The one tells the names and the bounds of fields, the other the words of enumerations.
     told = repr((msgspec.inspect.multi_type_info(types), msgspec.json.schema_components(types)))
     return Build(__version__, blake2b(told.encode(), digest_size=16).digest())
@@ -117,15 +120,15 @@ def decode_build(body: bytes) -> Build | None:
         return None
 
 
-def decode_submissions(body: bytes) -> tuple[Submission, ...] | bool:
-    """Decode the body of a frame to the replica: requests, or whether to announce; raises ``WireError``."""
-    found: tuple[Submission, ...] | bool = _decoded(_decode_submissions, body)
+def decode_submissions(body: bytes) -> ToReplica:
+    """Decode the body of a frame to the replica; raises ``WireError``."""
+    found: ToReplica = _decoded(_decode_submissions, body)
     return found
 
 
-def decode_message(body: bytes) -> Replies | Pulse | Announcement:
+def decode_message(body: bytes) -> ToFrontend:
     """Decode the body of a frame to the front-end; raises ``WireError``."""
-    message: Replies | Pulse | Announcement = _decoded(_decode_message, body)
+    message: ToFrontend = _decoded(_decode_message, body)
     return message
 
 

@@ -16,7 +16,7 @@ from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Pending, Shown
 from raftkv.core.requests import Barrier, Consistency, Get, Inspect, List, Put, Query, Read, Write
 from raftkv.core.results import Answer, Missing, RaftStatus, Ready, Written
-from raftkv.frontend import remote, wire
+from raftkv.frontend import reading, replica, wire
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import BEHIND, FrontendServer
 from tests.contract.remote import Replica, SharedTables
@@ -218,10 +218,10 @@ def test_a_state_that_cannot_be_read_is_read_by_the_replica(tmp_path: Path) -> N
             raise StartupError("the map is gone")
 
     async def scenario(link: Link) -> None:
-        link.remote._state = Broken(link.solo)
+        link.remote._reads._state = Broken(link.solo)
         local = link.ask(LOCAL)
         await until(lambda: local.outcome)
-        link.remote._state = Broken(link.solo)
+        link.remote._reads._state = Broken(link.solo)
         linearizable = link.ask(READ)
         await until(lambda: linearizable.outcome)
 
@@ -275,8 +275,8 @@ def test_what_is_lost_with_the_replica(tmp_path: Path, *, shared: bool) -> None:
 def test_a_write_that_never_left_is_refused_not_unknown(tmp_path: Path) -> None:
     async def scenario(link: Link) -> None:
         pending = link.ask(WRITE)
-        link.remote._connection.abort()  # type: ignore[union-attr]  # before the loop came round to writing
-        link.remote.disconnected(link.remote._connection)  # type: ignore[arg-type]
+        link.remote._replica.connection.abort()  # type: ignore[union-attr]  # before the loop came round to writing
+        link.remote.disconnected(link.remote._replica.connection)  # type: ignore[arg-type]
 
         assert isinstance(pending.outcome, Refused)
         await asyncio.sleep(0.05)
@@ -313,7 +313,7 @@ def test_a_stuck_replica_holds_nobody_past_the_deadline(tmp_path: Path, *, share
         assert 0.19 < time.monotonic() - started_s < 10  # an end, not a hang
         assert isinstance(write.outcome, Unknown)
         assert isinstance(read.outcome, Refused)
-        assert not link.remote._waiting
+        assert not link.remote._outstanding._waiting
 
     run(tmp_path, scenario, shared=shared)
 
@@ -323,7 +323,7 @@ def test_a_replica_that_fell_silent_is_asked_nothing_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool
 ) -> None:
     async def scenario(link: Link) -> None:
-        monkeypatch.setattr(remote, "SILENCE_S", -1.0)
+        monkeypatch.setattr(replica, "SILENCE_S", -1.0)
         before = len(link.solo.submitted)
         refused = [link.ask(request).outcome for request in (WRITE, READ, Inspect())]
         local = link.ask(LOCAL).outcome
@@ -346,10 +346,10 @@ def test_a_replica_that_reads_nothing_is_not_buried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool
 ) -> None:
     async def scenario(link: Link) -> None:
-        monkeypatch.setattr(remote, "MAX_UNSENT_BYTES", 1 << 20)
+        monkeypatch.setattr(replica, "MAX_UNSENT_BYTES", 1 << 20)
         large = Write(operations=(Put(key=b"a", value=bytes(1 << 18)),))
         for server in link.replica.server._connections:
-            server._transport.pause_reading()  # type: ignore[union-attr]
+            server.transport.pause_reading()  # type: ignore[union-attr]
         pendings = []
         for _ in range(40):  # each gives up soon, but its bytes stay in the way
             pendings.append(link.ask(large, 0.01))
@@ -359,10 +359,10 @@ def test_a_replica_that_reads_nothing_is_not_buried(
         refused = [one.outcome for one in (*pendings, read) if isinstance(one.outcome, Refused)]
         assert {one.code for one in refused} == {Code.OVERLOADED}
         assert isinstance(read.outcome, Refused)
-        assert link.remote._connection.unsent_bytes < 2 << 20  # type: ignore[union-attr]
+        assert link.remote._replica.connection.unsent_bytes < 2 << 20  # type: ignore[union-attr]
         for server in link.replica.server._connections:
-            server._transport.resume_reading()  # type: ignore[union-attr]
-        await until(lambda: link.remote._connection.unsent_bytes == 0)  # type: ignore[union-attr]
+            server.transport.resume_reading()  # type: ignore[union-attr]
+        await until(lambda: link.remote._replica.connection.unsent_bytes == 0)  # type: ignore[union-attr]
         again = link.ask(WRITE)
         await until(lambda: again.outcome)
         assert isinstance(again.outcome, Written)
@@ -373,8 +373,8 @@ def test_a_replica_that_reads_nothing_is_not_buried(
 def test_one_turn_of_the_loop_leaves_in_one_write(tmp_path: Path) -> None:
     async def scenario(link: Link) -> None:
         writes: list[int] = []
-        write = link.remote._connection.write  # type: ignore[union-attr]
-        link.remote._connection.write = lambda data: (writes.append(len(data)), write(data))  # type: ignore[union-attr,method-assign,assignment,return-value]
+        write = link.remote._replica.connection.write  # type: ignore[union-attr]
+        link.remote._replica.connection.write = lambda data: (writes.append(len(data)), write(data))  # type: ignore[union-attr,method-assign,assignment,return-value]
         pendings = [link.ask(WRITE) for _ in range(50)] + [link.ask(READ) for _ in range(10)]
         await until(lambda: all(pending.outcome for pending in pendings))
 
@@ -543,8 +543,8 @@ def test_what_is_answered_is_let_go_of_long_before_its_deadline(tmp_path: Path) 
         asked = [link.ask(request, timeout_s=60.0) for request in (READ, WRITE, READ, LOCAL)]
         await until(lambda: all(pending.outcome is not None for pending in asked))
 
-        assert len(link.remote._deadlines) == 0
-        assert not link.remote._waiting
+        assert len(link.remote._outstanding.deadlines) == 0
+        assert not link.remote._outstanding._waiting
 
     run(tmp_path, scenario, shared=True)
 
@@ -557,18 +557,18 @@ def test_what_a_lost_replica_leaves_open_is_let_go_of_too(tmp_path: Path) -> Non
         await link.replica.stop()
         await until(lambda: all(pending.outcome is not None for pending in asked))
 
-        assert len(link.remote._deadlines) == 0
+        assert len(link.remote._outstanding.deadlines) == 0
 
     run(tmp_path, scenario, shared=True)
 
 
 def stop_reading(link: Link) -> None:
     """The front-end takes nothing of what the replica sends."""
-    link.remote._connection._transport.pause_reading()  # type: ignore[union-attr]
+    link.remote._replica.connection.transport.pause_reading()  # type: ignore[union-attr]
 
 
 def go_on_reading(link: Link) -> None:
-    link.remote._connection._transport.resume_reading()  # type: ignore[union-attr]
+    link.remote._replica.connection.transport.resume_reading()  # type: ignore[union-attr]
 
 
 def test_a_front_end_that_is_behind_is_refused_large_answers_and_given_small_ones(
@@ -588,7 +588,7 @@ def test_a_front_end_that_is_behind_is_refused_large_answers_and_given_small_one
         others = [link.ask(Read(query=Get(key=small))) for _ in range(40)]
         await until(lambda: len(link.solo.submitted) == 83)
         await until(lambda: not connection._replies)
-        held_bytes = connection._transport.get_write_buffer_size()  # type: ignore[union-attr]
+        held_bytes = connection.transport.get_write_buffer_size()  # type: ignore[union-attr]
         go_on_reading(link)
         await until(lambda: all(pending.outcome for pending in (*reads, *writes, *others)))
 
@@ -621,7 +621,7 @@ def test_readers_of_one_barrier_are_given_their_answers_in_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one turn reads is given away before more is read; values, pages and what is missing alike."""
-    monkeypatch.setattr(remote, "TURN_BYTES", 4_000)
+    monkeypatch.setattr(reading, "TURN_BYTES", 4_000)
 
     async def scenario(link: Link) -> None:
         put = link.ask(Write(operations=(Put(key=b"a", value=bytes(1_000)),)))
@@ -630,14 +630,14 @@ def test_readers_of_one_barrier_are_given_their_answers_in_turns(
         first = link.ask(READ)
         await until(lambda: link.barriers == 1)
         turns: list[int] = []
-        serve = link.remote._serve_readers
+        serve = link.remote._reads._serve
 
         def serve_and_count(readers: Any, outcome: Any, start: int = 0) -> None:
             before = sum(reader.pending.outcome is not None for reader in readers)
             serve(readers, outcome, start)
             turns.append(sum(reader.pending.outcome is not None for reader in readers) - before)
 
-        link.remote._serve_readers = serve_and_count  # type: ignore[method-assign]
+        link.remote._reads._serve = serve_and_count  # type: ignore[method-assign]
         pages = Read(query=List(start=b"", end=None, limit=10))
         rest = [link.ask(READ if number % 2 else pages) for number in range(20)]
         await until(lambda: link.barriers == 2)

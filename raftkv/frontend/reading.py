@@ -1,0 +1,141 @@
+"""Reads that a front-end serves from the applied state: local ones at once, the others after a barrier.
+
+Rules: a barrier's readers read in a fresh view that is opened after it was passed; what cannot be read here is asked of
+the replica; what one turn of the loop reads is bounded in bytes. Must not import ``raft`` or ``http``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from raftkv.core.errors import Refused, StartupError
+from raftkv.core.pages import size_of
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read
+from raftkv.core.results import Answer, KeyPage, KeyRecord, Outcome, Ready
+from raftkv.frontend.outstanding import LATE_READ, Outstanding
+from raftkv.frontend.readers import BarrierRounds, Reader, StateReader
+from raftkv.frontend.replica import KnownReplica
+
+TURN_BYTES: Final = 4 << 20
+"""What readers of one barrier are given in one turn of the loop: their answers leave before more are read."""
+
+
+class StateReads:
+    """Everything that is read here; ``open_state`` opens the applied state at the path that a pulse names."""
+
+    def __init__(
+        self, replica: KnownReplica, outstanding: Outstanding, open_state: Callable[[str], StateReader]
+    ) -> None:
+        self._replica = replica
+        self._outstanding = outstanding
+        self._open_state = open_state
+        self._rounds = {level: BarrierRounds(level) for level in (Consistency.LINEARIZABLE, Consistency.LEASE)}
+        self._state: StateReader | None = None
+        outstanding.gather = self._send_rounds
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rounds.values()))
+
+    @property
+    def is_open(self) -> bool:
+        """Is there a state to read?"""
+        return self._state is not None
+
+    def open(self, path: str) -> None:
+        """The state lies at ``path`` now, which is empty where there is none to share."""
+        self.close()
+        if path:
+            with contextlib.suppress(OSError, StartupError):
+                self._state = self._open_state(path)
+
+    def close(self) -> None:
+        """Let go of the state."""
+        state, self._state = self._state, None
+        if state is not None:
+            state.close()
+
+    def at_once(self, read: Read, pending: Pending) -> bool:
+        """Read the applied state; false when it cannot be read, which the next pulse may mend.
+
+        Its age is what was known before it was read: a pulse that comes in later speaks of a newer state.
+        """
+        state = self._state
+        if state is None or read.r != DEFAULT:
+            return False
+        status = self._replica.status
+        level_at_s = None if status is None else status.level_at_s
+        try:
+            content, revision = state.read(read.query)
+        except (OSError, StartupError):
+            self.close()
+            return False
+        answer = Answer(content=content, consistency=read.consistency, revision=revision, level_at_s=level_at_s)
+        pending.resolve(answer)
+        return True
+
+    def after_barrier(self, read: Read, deadline_s: float, pending: Pending) -> bool:
+        """Let ``read`` wait for a barrier; false when only the replica can serve it."""
+        if self._state is None or read.r != DEFAULT:
+            return False
+        rounds = self._rounds.get(read.consistency)
+        if rounds is None:
+            return False
+        outstanding = self._outstanding
+        due = outstanding.deadlines.add(deadline_s, pending, is_write=False)
+        rounds.add(Reader(read, deadline_s, pending, due))
+        outstanding.expect()
+        return True
+
+    def _send_rounds(self) -> None:
+        for rounds in self._rounds.values():
+            readers = rounds.next_round()
+            if not readers:
+                continue
+            barrier = Pending()
+            deadline_s = max([reader.deadline_s for reader in readers])
+            barrier.when_done(partial(self._round_done, rounds, readers))
+            self._outstanding.send(Barrier(consistency=rounds.consistency), deadline_s, barrier)
+
+    def _round_done(self, rounds: BarrierRounds, readers: list[Reader], outcome: Outcome) -> None:
+        """A barrier has its outcome: its readers read, or share its failure."""
+        rounds.finished(readers)
+        self._serve(readers, outcome)
+        if self._replica.connection is not None:
+            self._outstanding.expect()
+
+    def _serve(self, readers: list[Reader], outcome: Outcome, start: int = 0) -> None:
+        """Serve ``readers`` from ``start`` on; after ``TURN_BYTES`` the rest wait until those answers are sent."""
+        read_bytes = 0
+        for position in range(start, len(readers)):
+            if read_bytes > TURN_BYTES:
+                asyncio.get_running_loop().call_soon(self._serve, readers, outcome, position)
+                return
+            reader = readers[position]
+            if reader.pending.outcome is not None:
+                continue
+            reader.due.pop(reader.pending, None)
+            if not isinstance(outcome, Ready):
+                reader.pending.resolve(outcome if isinstance(outcome, Refused) else LATE_READ)
+            elif not self.at_once(reader.read, reader.pending):
+                self._outstanding.send(reader.read, reader.deadline_s, reader.pending)
+            read_bytes += _held_bytes(reader.pending.outcome)
+
+    def lose(self, reason: Refused) -> None:
+        """Nobody will pass a barrier any more."""
+        for rounds in self._rounds.values():
+            for reader in rounds.abandon():
+                if reader.pending.outcome is None:
+                    reader.pending.resolve(reason)
+
+
+def _held_bytes(outcome: Outcome | None) -> int:
+    """How large a page or a value is; other outcomes are small."""
+    content = outcome.content if isinstance(outcome, Answer) else None
+    if isinstance(content, KeyRecord):
+        return size_of(content)
+    return sum(map(size_of, content.records)) if isinstance(content, KeyPage) else 0
