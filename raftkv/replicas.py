@@ -15,7 +15,6 @@ import structlog
 
 from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.errors import StartupError
-from raftkv.core.replicator import Replicator
 from raftkv.core.rules import rules_of
 from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
@@ -23,6 +22,7 @@ from raftkv.formats import entries
 from raftkv.formats.gossip import MemberEntry
 from raftkv.formats.identity import Standing
 from raftkv.formats.rows import TABLES
+from raftkv.frontend.server import SharedReplicator
 from raftkv.joining import check_still_member, join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
@@ -49,7 +49,7 @@ from raftkv.storage.snapshots.files import SnapshotFiles
 log_line = structlog.get_logger("raftkv.replicas")
 
 
-class DrivenReplica(Replicator, Protocol):
+class DrivenReplica(SharedReplicator, Protocol):
     """A replica as its process drives it: a turn has two halves, with a chance to send in between.
 
     If ``sent_ahead`` after ``begin_work``, the loop lets sockets be written before ``finish_work`` waits for the disk.

@@ -18,7 +18,7 @@ import os
 import stat
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.pages import TOO_LARGE
@@ -44,13 +44,21 @@ BEHIND: Final = Refused(
 _BACKLOG: Final = 64
 
 
+class SharedReplicator(Replicator, Protocol):
+    """A replicator whose applied state others read."""
+
+    @property
+    def state_path(self) -> str:
+        """``status().state_path`` without the rest, for who asks before every answer."""
+
+
 class FrontendServer:
     """Serves ``replicator`` to front-end workers at the Unix socket ``path``.
 
     ``wake`` is called after requests were submitted, so that the replica works soon rather than at its next timer.
     """
 
-    def __init__(self, replicator: Replicator, *, path: str, wake: Callable[[], None], max_pending: int) -> None:
+    def __init__(self, replicator: SharedReplicator, *, path: str, wake: Callable[[], None], max_pending: int) -> None:
         self._replicator = replicator
         self._path = path
         self._wake = wake
@@ -166,9 +174,8 @@ class FrontendServer:
         A worker reads the applied state itself once a barrier is passed, or when it hears what is shown; after a
         snapshot was installed, the state it has open ends at an older revision than it was promised.
         """
-        status = self._replicator.status()
-        if self._pushed is None or status.state_path != self._pushed.state_path:
-            self.push(status)
+        if self._pushed is None or self._replicator.state_path != self._pushed.state_path:
+            self.push(self._replicator.status())
 
 
 class _WorkerConnection(WireConnection[wire.ToReplica]):

@@ -145,9 +145,14 @@ class QuorumReplica:
             log_line.warning("disk has room again")
         self._disk_was_full = is_full
 
+    @property
+    def state_path(self) -> str:
+        """Empty: the state is the replica's alone."""
+        return ""
+
     def position(self) -> tuple[str, str | None, int, str]:
         """What the front-end must hear of at once: role, leader, term and place of the applied state."""
-        return "replica", None, 0, ""
+        return "replica", None, 0, self.state_path
 
     def subscribe(self, hear: Hear) -> Subscription:
         """See ``Replicator``."""

@@ -124,10 +124,15 @@ class RaftReplica:
         """See ``Replicator``."""
         return status_of(self._settings, self.parts, self._misfits, self._clock())
 
+    @property
+    def state_path(self) -> str:
+        """Where the front-end finds the applied state; empty while it must not read it."""
+        return state_path(self.parts)
+
     def position(self) -> tuple[str, str | None, int, str]:
         """Role, leader, term and where the state lies: what the front-end must learn without delay when it changes."""
         core, leader = self.parts.core, self.parts.following.leader(self._clock())
-        return core.role, leader, core.term, state_path(self.parts)
+        return core.role, leader, core.term, self.state_path
 
     def close(self) -> None:
         """See ``Replicator``; a second call does nothing."""
