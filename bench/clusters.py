@@ -127,8 +127,7 @@ class RaftkvCluster(Measured, LocalCluster):
         status = self.status(node)
         if status is None:
             return None
-        leads = status["role"] == "leader"
-        return Standing(term=status["term"], leads=leads, applied_index=status["applied_index"])
+        return Standing(term=status.term, leads=status.role == "leader", applied_index=status.applied_index)
 
     def parts(self) -> list[Process]:
         """For each node its replica, the arbiter below that, and the arbiter's front-end workers."""

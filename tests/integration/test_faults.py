@@ -46,7 +46,7 @@ def test_a_leader_cut_off_from_the_majority_stops_answering_but_for_local_reads(
     others = [node for node in cluster.nodes if node != leader]
     wait_until(lambda: cluster.get(leader, "k", "?consistency=local").content == b"old", "the write to be applied")
     cluster.pause(*others)
-    wait_until(lambda: cluster.status(leader)["role"] != "leader", "the leader to step down", limit_s=5)
+    wait_until(lambda: cluster.status(leader).role != "leader", "the leader to step down", limit_s=5)
 
     read = cluster.get(leader, "k", "?timeout=1")
     lease = cluster.get(leader, "k", "?consistency=lease&timeout=1")

@@ -28,8 +28,8 @@ def unready(cluster, node):
 
 
 def misfit(cluster, node, peer):
-    status = cluster.status(node) or {"peers": []}
-    return next((one["misfit"] for one in status["peers"] if one["id"] == peer), None) or ""
+    status = cluster.status(node)
+    return next((one.misfit for one in status.peers if one.id == peer), None) or "" if status else ""
 
 
 @pytest.mark.parametrize("mode", ["raft", "quorum"])
@@ -50,7 +50,7 @@ def test_an_old_copy_of_a_data_directory_is_refused_and_an_emptied_one_taken_bac
                 lambda: "this node takes no part: its data is a copy" in unready(cluster, "n3"), "n3 to be found out"
             )
             wait_until(lambda: "its data is a copy" in misfit(cluster, "n1", "n3"), "n1 to say why")
-            assert "its data is a copy" in cluster.status("n3")["misfit"]
+            assert "its data is a copy" in cluster.status("n3").misfit
             assert found(cluster, "n1") == found(cluster, "n2") == {"new"}
             cluster.stop("n3")
         assert "data_is_an_old_copy" in cluster.log("n3")

@@ -110,21 +110,22 @@ def strike(cluster, victims, watched):
 
 def moving(cluster, node):
     """How far the transfer to ``node`` is, if it is in the middle."""
-    transfer = (cluster.status(node) or {}).get("transfer")
-    return transfer if transfer and transfer["keys"] and transfer["ranges_done"] < transfer["ranges"] else None
+    status = cluster.status(node)
+    transfer = None if status is None else status.transfer
+    return transfer if transfer and transfer.keys and transfer.ranges_done < transfer.ranges else None
 
 
 def settled(cluster, members):
     """Does every one of ``members``, and nobody else, belong to the cluster, as all of them say, with nothing owed?"""
     statuses = [cluster.status(node) for node in members]
-    if None in statuses or len({status["ring"] for status in statuses}) != 1:
+    if None in statuses or len({status.ring for status in statuses}) != 1:
         return False
     everybody_up = dict.fromkeys(members, "up")
     return all(
-        {member["id"]: member["state"] for member in status["members"]} == everybody_up
-        and all(member["reachable"] for member in status["members"])
-        and status["transfer"] is None
-        and status["hints_pending"] == 0
+        {member.id: member.state for member in status.members} == everybody_up
+        and all(member.reachable for member in status.members)
+        and status.transfer is None
+        and status.hints_pending == 0
         for status in statuses
     )
 

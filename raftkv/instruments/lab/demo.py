@@ -201,7 +201,7 @@ def _wait_shown(cluster: LocalCluster, node: str, key: bytes, value: bytes) -> N
 def _leader_but(cluster: LocalCluster, old: str) -> str | None:
     for node in cluster.nodes:
         status = cluster.status(node) if node != old else None
-        if status is not None and status["role"] == "leader":
+        if status is not None and status.role == "leader":
             return node
     return None
 

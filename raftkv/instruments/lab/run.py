@@ -177,7 +177,7 @@ def agree(cluster: LocalCluster, destroyed: AbstractSet[str] = frozenset()) -> N
 
 def _hints_pending(cluster: LocalCluster) -> int:
     statuses = [cluster.status(node) for node in cluster.nodes]
-    return sum(status["hints_pending"] if status is not None else 1 for status in statuses)
+    return sum(1 if status is None else status.hints_pending or 0 for status in statuses)
 
 
 def last_look(

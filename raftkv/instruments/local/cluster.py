@@ -13,13 +13,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
 from raftkv.api import paths
-from raftkv.api.answers import Listed
+from raftkv.api.answers import Listed, NodeStatus
 from raftkv.core.proof import Prover
 from raftkv.experiment import DONE, Orders
 from raftkv.instruments.local.nodes import READY_S, ClusterError, LocalNodes, Site, wait_until
@@ -131,10 +131,10 @@ class LocalCluster(LocalNodes):
         """Whatever is asked is asked with a proof of the cluster's secret."""
         return {"Authorization": self.prover.authorization(method, path, body)}
 
-    def status(self, node: str) -> dict[str, Any] | None:
+    def status(self, node: str) -> NodeStatus | None:
         """What ``node`` says of itself, ``None`` when it says nothing."""
         answer = self.ask(node, paths.STATUS)
-        return msgspec.json.decode(answer[1], type=dict[str, Any]) if answer is not None and answer[0] == 200 else None
+        return msgspec.json.decode(answer[1], type=NodeStatus) if answer is not None and answer[0] == 200 else None
 
     def leader_now(self) -> str | None:
         """The running node that leads in the newest term and knows it; nobody leads in quorum mode."""
@@ -142,9 +142,9 @@ class LocalCluster(LocalNodes):
         with ThreadPoolExecutor(max_workers=len(self.nodes)) as asking:  # one that hangs must not delay a nemesis
             statuses = list(asking.map(self.status, nodes))
         found = [
-            (status["term"], node)
+            (status.term, node)
             for node, status in zip(nodes, statuses, strict=True)
-            if status is not None and _leads(status)
+            if status is not None and status.role == "leader"
         ]
         return max(found)[1] if found else None
 
@@ -177,13 +177,9 @@ class LocalCluster(LocalNodes):
 
     def _is_level(self) -> bool:
         statuses = [self.status(node) for node in self.nodes]
-        places = {(status["applied_index"], status["revision"]) for status in statuses if status is not None}
+        places = {(status.applied_index, status.revision) for status in statuses if status is not None}
         return None not in statuses and len(places) == 1
 
 
 def _node_section(site: Site) -> str:
     return f'[[node]]\nid = "{site.id}"\nhttp = "{site.http}"\npeer = "{site.peer}"\n'
-
-
-def _leads(status: dict[str, Any]) -> bool:
-    return bool(status["role"] == "leader")

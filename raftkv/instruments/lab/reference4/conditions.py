@@ -7,13 +7,14 @@ faster than the delays of so many replicas allow, and a read must name the R rep
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
+from raftkv.api.answers import Acknowledged, QuorumSizes
+from raftkv.api.bodies import KeyAndValue, NewSizes
 from raftkv.instruments.lab.reference4.choices import Choice
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError, wait_until
@@ -25,7 +26,7 @@ PROBE: Final = "probe"
 def establish(cluster: LocalCluster, choice: Choice) -> None:
     """Make ``cluster`` have what ``choice`` says by default, and wait until every node says so."""
     node = cluster.nodes[0]
-    _expect(cluster, node, "POST", paths.CONFIG, {"n": choice.n, "r": choice.r, "w": choice.w})
+    _expect(cluster, node, "POST", paths.CONFIG, NewSizes(n=choice.n, r=choice.r, w=choice.w))
     wait_until(lambda: all(_sizes(cluster, node) == choice_sizes(choice) for node in cluster.nodes), "N, R and W")
 
 
@@ -36,10 +37,11 @@ def assert_in_force(cluster: LocalCluster, choice: Choice) -> None:
         if found != choice_sizes(choice):
             raise ClusterError(f"{node}: n, r and w are {found}, not {choice_sizes(choice)}")
         began_s = time.monotonic()
-        _, body = _expect(cluster, node, "POST", f"{paths.PUT}?w={choice.w}", {"key": PROBE, "value": node})
+        _, answer = _expect(cluster, node, "POST", f"{paths.PUT}?w={choice.w}", KeyAndValue(PROBE, node))
         took_s = time.monotonic() - began_s
-        if body.get("acks") != choice.w:
-            raise ClusterError(f"{node}: a write has {body.get('acks')} acknowledgements, not {choice.w}")
+        acks = msgspec.json.decode(answer, type=Acknowledged).acks
+        if acks != choice.w:
+            raise ClusterError(f"{node}: a write has {acks} acknowledgements, not {choice.w}")
         if took_s < choice.least_write_s:
             raise ClusterError(
                 f"{node}: a write took {took_s:.3f} s, less than {choice.least_write_s:g} s: not W={choice.w}"
@@ -59,8 +61,9 @@ def choice_sizes(choice: Choice) -> tuple[int, int, int]:
 
 
 def _sizes(cluster: LocalCluster, node: str) -> tuple[int, int, int]:
-    _, body = _expect(cluster, node, "GET", paths.CONFIG)
-    return body["n"], body["r"], body["w"]
+    _, answer = _expect(cluster, node, "GET", paths.CONFIG)
+    sizes = msgspec.json.decode(answer, type=QuorumSizes)
+    return sizes.n, sizes.r, sizes.w
 
 
 def _expect(
@@ -68,14 +71,14 @@ def _expect(
     node: str,
     method: str,
     path: str,
-    document: Mapping[str, object] | None = None,
+    document: NewSizes | KeyAndValue | None = None,
     *,
     besides: int = 0,
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """The headers and JSON of an answer; raises ``ClusterError`` unless it is one of success, or ``besides``."""
+) -> tuple[dict[str, str], bytes]:
+    """The headers and body of an answer; raises ``ClusterError`` unless it is one of success, or ``besides``."""
     body = b"" if document is None else msgspec.json.encode(document)
     content_type = names.JSON if body else ""
     status, headers, answer = cluster.exchange(node, method, path, body, timeout_s=ASK_S, content_type=content_type)
     if not 200 <= status < 300 and status != besides:
         raise ClusterError(f"{node}: {method} {path} is answered {status}: {answer[:300]!r}")
-    return headers, msgspec.json.decode(answer, type=dict[str, Any])
+    return headers, answer
