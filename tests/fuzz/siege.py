@@ -96,7 +96,7 @@ class Siege:
     def place(self, node: str) -> dict[str, int]:
         """Term and indexes of ``node`` now, for attackers that want to come close to them."""
         status = wait_until(partial(self.cluster.status, node), f"{node} to say how it stands")
-        return {name: status[name] for name in ("term", "commit_index", "applied_index")}
+        return {name: getattr(status, name) for name in ("term", "commit_index", "applied_index")}
 
     def _news(self, node: str) -> str:
         """What ``node`` has logged since it was asked the last time, so that each attack answers for its own."""
