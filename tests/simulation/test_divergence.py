@@ -12,6 +12,7 @@ from raftkv.formats import layout
 from raftkv.formats.identity import Standing
 from raftkv.instruments.sim.disk import VirtualDisk
 from raftkv.instruments.sim.raft import flip_row
+from raftkv.raft.standing.divergence import StateJudgement
 from tests.simulation.cluster import Cluster
 
 
@@ -66,6 +67,26 @@ def test_a_leader_that_is_wrong_stops_leading():
     refused(cluster, name)
     for other in cluster.others(name):
         assert cluster.get_now(other, b"k3") == b"v"
+
+
+def test_a_candidate_that_stops_does_not_lead_though_others_vote_for_it():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.settle()
+    cluster.machines[leader].end()
+    candidate = None
+    while candidate is None:
+        cluster.step()
+        standing_now = [name for name in cluster.others(leader) if cluster.members[name].core.role == "candidate"]
+        candidate = standing_now[0] if standing_now else None
+    cluster.members[candidate].replica.parts.readmission.judged(StateJudgement("its state differs"))
+
+    cluster.run(2.0)
+
+    assert cluster.leader() is None
+    cluster.machines[leader].start()
+    cluster.run_until(lambda: cluster.leader() not in (None, candidate))
+    assert standing(cluster, candidate) is Standing.DIVERGED
 
 
 def test_whoever_was_wrong_still_is_after_a_restart():

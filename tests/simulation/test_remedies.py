@@ -82,6 +82,7 @@ TABLE = [
     ("compared hashes", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
     ("compared hashes", divergence.test_a_leader_that_is_wrong_stops_leading),
     ("stopped replicas", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
+    ("elections of the stopped", divergence.test_a_candidate_that_stops_does_not_lead_though_others_vote_for_it),
     ("repaired replicas", divergence.test_a_repaired_replica_does_not_count_before_it_has_all_again),
     ("ended differences", divergence.test_a_difference_that_a_rebuild_has_ended_stops_nobody),
     ("givers", divergence.test_a_repair_waits_for_a_node_that_fetches_its_own_data),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from raftkv.core.errors import Code, Refused
 from raftkv.core.voters import Voters
 from raftkv.formats.identity import Standing
-from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote
+from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote, Vote
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
@@ -16,7 +16,7 @@ from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.room import DiskRoom
-from raftkv.raft.standing.divergence import Divergence
+from raftkv.raft.standing.divergence import Divergence, StateJudgement
 from raftkv.raft.standing.participation import Participation
 from raftkv.raft.standing.readmission import Memory, Readmission
 
@@ -30,7 +30,7 @@ class Engine:
         self.term, self.is_leader, self.leads_committed_term, self.leader_id = 3, is_leader, is_leader, "a"
         self.last_index, self.last_term, self.election_deadline_s = 10, 3, 0.0
         self.handed_over_term = None
-        self.posted, self.votes_asked = [], []
+        self.posted, self.votes_asked, self.votes_taken = [], [], []
         self._matches, self._up = dict(matches), up
 
     def post(self, peer, message):
@@ -44,6 +44,9 @@ class Engine:
 
     def match_indexes(self):
         return self._matches
+
+    def take_vote(self, peer, _vote):
+        self.votes_taken.append(peer)
 
     def take_vote_request(self, peer, _request):
         self.votes_asked.append(peer)
@@ -90,6 +93,25 @@ def test_who_would_be_elected_stands_and_who_would_not_be_asks_again_later():
     voting.handlers()[PreVoteAnswer]("b", answer, 2.0)
     voting.work(2.1)
     assert engine.election_deadline_s == float("-inf")
+
+
+def test_who_stops_counting_wins_no_election_that_it_began():
+    engine = Engine()
+    setting = Setting(engine)
+    voting = setting.voting
+    voting.work(2.0)
+    (request,) = {message.round for _, message in engine.posted if isinstance(message, PreVote)}
+    voting.handlers()[PreVoteAnswer]("b", PreVoteAnswer(term=3, round=request, granted=True), 2.0)
+    setting.readmission.judged(StateJudgement("its state differs"))
+
+    voting.work(2.1)
+    voting.handlers()[Vote]("b", Vote(term=3, wall_ms=1), 2.2)
+
+    assert engine.election_deadline_s > 2.1
+    assert engine.votes_taken == []
+    engine.handed_over_term = 3
+    voting.work(2.3)
+    assert engine.election_deadline_s > 2.3
 
 
 def test_a_vote_is_withheld_after_hearing_from_a_leader_but_not_from_whom_that_one_chose():

@@ -305,10 +305,9 @@ class QuorumMode(StruckMode):
         return is_member and len(running) > 1 and self.losses < self._plan.losses
 
     def put_back(self, name: str, copy: Copy) -> None:
-        """See ``MendingMode``."""
+        """See ``MendingMode``: the configuration is not on that disk, and stays."""
         machine = self.cluster.machines[name]
-        copy.keeps.losses = machine.keeps.losses + 1
-        machine.keeps = copy.keeps
+        machine.keeps = Kept(copy.keeps.engine, machine.keeps.configured, machine.keeps.losses + 1)
 
     def begin_anew(self, name: str) -> None:
         """See ``MendingMode``: with the members as somebody else knows them, or as the copy did."""

@@ -69,12 +69,14 @@ class Voting:
     def work(self, now_s: float) -> None:
         """Ask the others before standing for election; stand when a majority would vote for this node."""
         core, elections = self.core, self.elections
+        if not self.readmission.counts:  # or not any more: whoever would have voted for it knows nothing of that
+            elections.close_round()
+            core.election_deadline_s = elections.next_deadline_s(now_s)
+            return
         if self.ballots.handed_over_term == core.term and not core.is_leader:
             self._stand()
             return
-        if not self.readmission.counts:
-            core.election_deadline_s = elections.next_deadline_s(now_s)
-        elif elections.due(core, now_s):
+        if elections.due(core, now_s):
             core.election_deadline_s = elections.next_deadline_s(now_s)
             yields = self.room.is_full and elections.yields(now_s)
             if not yields and not elections.withholds(now_s):
@@ -104,7 +106,7 @@ class Voting:
         self.ballots.take_vote_request(peer, request)
 
     def _on_vote(self, peer: str, vote: Vote, now_s: float) -> None:
-        if vote.term == self.core.term:
+        if vote.term == self.core.term and self.readmission.counts:
             self.agreed_time.told(term=vote.term, peer=peer, wall_ms=vote.wall_ms, now_s=now_s)
             self.ballots.take_vote(peer, vote)
 

@@ -18,6 +18,7 @@ from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.planted.swaps import Remedy, always, around, gives, instead, rule
 from raftkv.peers import acquaintance, greeting
 from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.reading.confirming import Confirming
 from raftkv.raft.requests import RaftRequests
 from raftkv.raft.standing import readmission
@@ -50,6 +51,21 @@ def _remember_the_lost(lost: Any, self: Any, peer: str) -> None:
     lost(self, peer)
     if voice is not None:
         self._voices[peer] = voice
+
+
+def _stands_though_stopped(work: Any, self: Any, now_s: float) -> None:
+    if self.readmission.counts:
+        work(self, now_s)
+        return
+    self.core.election_deadline_s = self.elections.next_deadline_s(now_s)
+    if self.elections.won(self.core):
+        self._stand()
+
+
+def _counts_any_vote(on_vote: Any, self: Any, peer: str, vote: Any, now_s: float) -> None:
+    counts, self.readmission.counts = self.readmission.counts, True
+    on_vote(self, peer, vote, now_s)
+    self.readmission.counts = counts
 
 
 COMMON: Final[dict[str, Remedy]] = {
@@ -103,6 +119,11 @@ STANDING: Final[dict[str, Remedy]] = {
     "compared hashes": rule("replicas compare the hashes of their states", gives(Divergence, "judge")),
     "stopped replicas": rule(
         "a replica whose state differs serves nobody", always(Readmission, "is_stopped", value=False)
+    ),
+    "elections of the stopped": rule(
+        "a replica that stops wins no election",
+        around(Voting, "work", _stands_though_stopped),
+        around(Voting, "_on_vote", _counts_any_vote),
     ),
     "repaired replicas": rule(
         "a repaired replica counts once it has all again",
