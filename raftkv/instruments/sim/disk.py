@@ -57,8 +57,8 @@ class _Inode:
 
     @property
     def is_clean(self) -> bool:
-        """Is the durable content the current one?"""
-        return not self.unsynced and not (self.has_failed and self.durable != self.current)
+        """Is the durable content the current one, but for zeros at its end, which a log takes for nothing?"""
+        return not self.unsynced and not (self.has_failed and self.durable.rstrip(b"\0") != self.current.rstrip(b"\0"))
 
     def do(self, step: _Write | _Resize) -> None:
         step.apply(self.current)

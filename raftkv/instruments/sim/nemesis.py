@@ -38,8 +38,8 @@ class StruckMode(MendingMode, Protocol):
         """Let ``name`` have another state than it should have computed, if all others are right; was it done?"""
         return False
 
-    def look_after(self, name: str) -> None:  # noqa: ARG002
-        """Repair the replicas that stopped because their state differs; in a tie ``name``."""
+    def look_after(self) -> None:
+        """Repair the replicas that stopped because their state differs; in a tie the one that is wrong."""
         return
 
 
@@ -210,7 +210,7 @@ class SimulatedNemesis(Observer):
             return
 
         def look() -> None:
-            self._mode.look_after(machine.name)
+            self._mode.look_after()
             self._cluster.schedule.after(self._plan.pace_s, look)
 
         self._cluster.schedule.after(self._random.uniform(*self._plan.fault_lasts_s), look)

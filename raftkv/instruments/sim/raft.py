@@ -220,11 +220,14 @@ class RaftMode(Observer):
         self._has_strayed = True
         return True
 
-    def look_after(self, name: str) -> None:
+    def look_after(self) -> None:
         """See ``StruckMode``."""
         for machine in self._cluster.machines.values():
-            standing = machine.identity.standing if machine.identity is not None else Standing.NEW
-            is_wrong = standing is Standing.DIVERGED or (standing is Standing.DISPUTED and machine.name == name)
+            if machine.identity is None or not isinstance(machine.process, SimulatedReplica):
+                continue
+            is_wrong = machine.identity.standing is Standing.DIVERGED or (
+                machine.identity.standing is Standing.DISPUTED and STRAY in machine.process.tables.keys(layout.KEYS)
+            )
             if is_wrong and machine.is_working:
                 self._cluster.note(machine.name, "is told to repair itself")
                 machine.submit(Repair(), 1.0)
