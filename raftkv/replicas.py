@@ -132,6 +132,7 @@ def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings:
 def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
     """What the configuration means for one raft replica."""
     return ReplicaSettings(
+        history=config.history,
         **msgspec.structs.asdict(config.raft),
         node_id=node_id,
         members=tuple(sorted(node.id for node in config.node)),

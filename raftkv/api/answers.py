@@ -24,6 +24,10 @@ TtlLeft = float | msgspec.UnsetType
 """Seconds until the key expires, by the clock of the node that answers; left out when it never does."""
 
 
+LeaseOf = int | msgspec.UnsetType
+"""The lease with which the key goes; left out where there is none."""
+
+
 class Stored(msgspec.Struct, frozen=True):
     """A value was stored under the key."""
 
@@ -39,6 +43,76 @@ class Deleted(msgspec.Struct, frozen=True):
     deleted: Literal[1] | None
     revision: int | None
     node: Node = msgspec.UNSET
+
+
+class KeysDeleted(msgspec.Struct, frozen=True):
+    """So many keys were removed, all at this revision."""
+
+    deleted: int
+    revision: int
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """The integer in the key is ``value`` now."""
+
+    key: str
+    value: int
+    version: int
+    revision: int
+
+
+class KeyTouched(msgspec.Struct, frozen=True):
+    """The key has ``ttl_left`` seconds from now on, or lives for ever; it stands at the revision at which it stood."""
+
+    key: str
+    revision: int
+    ttl_left: TtlLeft = msgspec.UNSET
+
+
+class TransactionDone(msgspec.Struct, frozen=True):
+    """Which branch was done, and one result for each of its operations, with the ``status`` it would have had alone."""
+
+    succeeded: bool
+    revision: int
+    results: list[dict[str, Any]]
+
+
+class CompactDone(msgspec.Struct, frozen=True):
+    """Nothing before this revision can be read any more."""
+
+    compacted_revision: int
+
+
+class LeaseGranted(msgspec.Struct, frozen=True):
+    """There is such a lease, of so many seconds."""
+
+    id: int
+    ttl: float
+
+
+class LeaseShown(msgspec.Struct, frozen=True):
+    """A lease: how many seconds it lives, how many are left, and which keys go with it, or how many there are."""
+
+    id: int
+    ttl: float
+    left: float
+    key_count: int
+    keys: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class LeaseList(msgspec.Struct, frozen=True):
+    """Leases by number; ``next`` is the ``start`` of the page that follows."""
+
+    leases: list[LeaseShown]
+    next: int | None
+    revision: int
+
+
+class KeepAlives(msgspec.Struct, frozen=True):
+    """The leases that live for their whole time again, and those that there are not (any more)."""
+
+    kept: list[LeaseGranted]
+    missing: list[int]
 
 
 class KeyDeleted(msgspec.Struct, frozen=True):
@@ -59,6 +133,7 @@ class RecordFound(msgspec.Struct, frozen=True):
     create_revision: int
     node: Node = msgspec.UNSET
     ttl_left: TtlLeft = msgspec.UNSET
+    lease: LeaseOf = msgspec.UNSET
 
 
 class Sibling(msgspec.Struct, frozen=True):
@@ -92,6 +167,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     create_revision: int
     node: Node = msgspec.UNSET
     ttl_left: TtlLeft = msgspec.UNSET
+    lease: LeaseOf = msgspec.UNSET
 
     def content(self) -> bytes | None:
         """The value itself, ``None`` when only keys were asked for; raises ``ValueError``."""

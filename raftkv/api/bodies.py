@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -22,13 +22,22 @@ class KeyAndValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: Value
 
 
+LeaseId = Annotated[int, Meta(ge=1, le=(1 << 53) - 1)]
+Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+LeaseTtl = Annotated[float, Meta(ge=1, le=10 * 365 * 86_400)]
+
+
 class PutOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="put", tag_field="op"):
-    """Store a value; ``if_revision`` is the revision the key must stand at (0: it must not exist), ``ttl`` seconds."""
+    """Store a value; ``if_revision`` is the revision the key must stand at (0: it must not exist), ``ttl`` seconds.
+
+    With a ``lease`` the key goes when that ends.
+    """
 
     key: Key
     value: Value
     if_revision: Revision | None = None
     ttl: Ttl | None = None
+    lease: LeaseId | None = None
 
 
 class DeleteOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete", tag_field="op"):
@@ -44,10 +53,118 @@ class GetOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     key: Key
 
 
+class IncrementOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="increment", tag_field="op"):
+    """Add ``by`` to the integer in a key, 0 if there is none; not beyond ``min`` and ``max``."""
+
+    key: Key
+    by: Integer = 1
+    min: Integer | None = None
+    max: Integer | None = None
+
+
+class TouchOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="touch", tag_field="op"):
+    """Let a key live for ``ttl`` seconds from now on, null for ever; its value and revision stay."""
+
+    key: Key
+    ttl: Ttl | None
+
+
+class ListOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="list", tag_field="op"):
+    """A page of keys: those with ``prefix``, or from ``start`` up to ``end``, or both at once."""
+
+    prefix: str = ""
+    start: str = ""
+    end: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=999_999_999)] | None = None
+    keys_only: bool = False
+
+
+class DeletePrefixOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete_prefix", tag_field="op"
+):
+    """Remove every key with ``prefix``."""
+
+    prefix: Annotated[str, Meta(extra_json_schema={"minLength": 1})]
+
+
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Does the ``target`` of ``key``, or of every key with ``prefix``, stand to ``with`` as ``op`` says?"""
+
+    target: Literal["value", "version", "revision", "create_revision", "lease", "exists"]
+    operand: Integer | bool | Value = msgspec.field(name="with")
+    op: Literal["==", "!=", "<", ">"] = "=="
+    key: Key | None = None
+    prefix: str | None = None
+
+
+class TransactionOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="txn", tag_field="op"):
+    """A transaction in a transaction; see ``TransactionBody``."""
+
+    compare: list[Comparison] = []
+    success: list[BranchOperation] = []
+    failure: list[BranchOperation] = []
+
+
+BranchOperation = (
+    PutOperation
+    | DeleteOperation
+    | GetOperation
+    | ListOperation
+    | DeletePrefixOperation
+    | IncrementOperation
+    | TouchOperation
+    | TransactionOperation
+)
+
+
+class TransactionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /txn``: if every comparison holds, ``success`` is done, else ``failure``; or nothing at all."""
+
+    compare: list[Comparison] = []
+    success: list[BranchOperation] = []
+    failure: list[BranchOperation] = []
+
+
+class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /kv/{key}/increment``, which may be empty."""
+
+    by: Integer = 1
+    min: Integer | None = None
+    max: Integer | None = None
+
+
+class TouchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /kv/{key}/touch``: seconds from now on, null for ever."""
+
+    ttl: Ttl | None
+
+
+class NewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /leases``: seconds, and the number, if it is not left to the cluster."""
+
+    ttl: LeaseTtl
+    id: LeaseId | None = None
+
+
+class LeaseIds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /leases/keepalive``."""
+
+    ids: Annotated[list[LeaseId], Meta(min_length=1, max_length=10_000)]
+
+
+class CompactBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /compact``."""
+
+    revision: Revision
+
+
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of ``POST /batch``."""
 
-    operations: Annotated[list[PutOperation | DeleteOperation | GetOperation], Meta(extra_json_schema={"minItems": 1})]
+    operations: Annotated[
+        list[PutOperation | DeleteOperation | GetOperation | IncrementOperation | TouchOperation],
+        Meta(extra_json_schema={"minItems": 1}),
+    ]
 
 
 class NewSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

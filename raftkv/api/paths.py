@@ -39,12 +39,17 @@ INTERNAL_WRITE: Final = "/internal/write"
 INTERNAL_KEY: Final = "/internal/kv"
 INTERNAL_READ: Final = "/internal/read"
 
-# Not built yet.
+INCREMENT: Final = "/kv/{key*}/increment"
+TOUCH: Final = "/kv/{key*}/touch"
 TRANSACTION: Final = "/txn"
-WATCH: Final = "/watch"
+COMPACT: Final = "/compact"
 LEASES: Final = "/leases"
 LEASE: Final = "/leases/{id}"
 KEEPALIVE: Final = "/leases/{id}/keepalive"
+KEEPALIVES: Final = "/leases/keepalive"
+
+# Not built yet.
+WATCH: Final = "/watch"
 TRANSFER: Final = "/cluster/transfer"
 BACKUP: Final = "/backup"
 RESTORE: Final = "/restore"

@@ -31,6 +31,13 @@ TABLE: Final[dict[Code, ProblemKind]] = {
     Code.UNKNOWN_ROUTE: ProblemKind(404, "Unknown route"),
     Code.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
     Code.PRECONDITION_FAILED: ProblemKind(412, "Precondition failed"),
+    Code.LEASE_NOT_FOUND: ProblemKind(404, "Lease not found"),
+    Code.LEASE_EXISTS: ProblemKind(409, "Lease exists"),
+    Code.NOT_AN_INTEGER: ProblemKind(409, "Not an integer"),
+    Code.OUT_OF_BOUNDS: ProblemKind(409, "Out of bounds"),
+    Code.HELD: ProblemKind(409, "Held"),
+    Code.COMPACTED: ProblemKind(410, "Compacted"),
+    Code.TOO_MANY_CHANGES: ProblemKind(413, "Too many changes"),
     Code.VALUE_TOO_LARGE: ProblemKind(413, "Value too large"),
     Code.KEY_TOO_LARGE: ProblemKind(414, "Key too large"),
     Code.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "Unsupported media type"),
@@ -52,7 +59,8 @@ INTERNAL_ERROR: Final = "internal_error"
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 9457, with a stable code and whether the request may have been applied.
 
-    ``revision`` is where the key stands whose precondition failed, 0 when it does not exist.
+    ``revision`` is where the key stands whose precondition failed, 0 when it does not exist, or where the store does
+    that was asked for a later one; ``compacted_revision`` the oldest that can be read, where an older one was asked for.
     """
 
     type: str = "about:blank"
@@ -62,6 +70,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     applied: str = ""
     revision: int | msgspec.UnsetType = msgspec.UNSET
+    compacted_revision: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_definite(self) -> bool:

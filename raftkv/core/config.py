@@ -188,6 +188,18 @@ class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
 
 
+class HistorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[history]``: how much of the past a cluster with a leader keeps, for watchers and reads of earlier revisions.
+
+    At most ``events`` changes, none older than ``age_s``, and of no more bytes than ``size_bytes`` or than all keys with
+    their values take up, whichever is more. The leader's numbers are in force, by the log.
+    """
+
+    events: Annotated[int, Meta(ge=1, le=1 << 32)] = 100_000
+    age_s: Seconds = 3600.0
+    size_bytes: Annotated[int, Meta(ge=0, le=1 << 48)] = 16 << 20
+
+
 class DelaysSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[delays]``: artificial waits, so that windows of inconsistency can be seen; all 0 for anything but a lesson.
 
@@ -236,6 +248,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     node: tuple[NodeSection, ...] = ()
     raft: RaftSection = RaftSection()
     quorum: QuorumSection = QuorumSection()
+    history: HistorySection = HistorySection()
     delays: DelaysSection = DelaysSection()
     http: HttpSection = HttpSection()
     peers: PeersSection = PeersSection()
@@ -254,6 +267,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "node": NodeSection,
     "raft": RaftSection,
     "quorum": QuorumSection,
+    "history": HistorySection,
     "delays": DelaysSection,
     "http": HttpSection,
     "peers": PeersSection,

@@ -25,12 +25,12 @@ def size_of(record: KeyRecord) -> int:
     return len(record.key) + len(record.value)
 
 
-def page_of(query: List, found: Iterable[KeyRecord]) -> KeyPage:
+def page_of(query: List, found: Iterable[KeyRecord], limit_bytes: int | None = None) -> KeyPage:
     """The page that ``found``, in key order, begins with: full by ``query.limit`` or by bytes, whichever is first."""
     records: list[KeyRecord] = []
-    size_bytes = 0
+    size_bytes, limit_bytes = 0, ANSWER_BYTES if limit_bytes is None else limit_bytes
     for record in found:
-        if len(records) == query.limit or size_bytes > ANSWER_BYTES:
+        if len(records) == query.limit or size_bytes > limit_bytes:
             return KeyPage(records=tuple(records), next_start=record.key)
         records.append(record)
         size_bytes += size_of(record)

@@ -44,6 +44,15 @@ Milliseconds = Annotated[int, Meta(ge=0, le=1 << 48)]
 """A span of time; up to nine thousand years, so that no sum of two leaves 64 bits."""
 
 
+LeaseNumber = Annotated[int, Meta(ge=0, le=1 << 62)]
+"""A lease; 0 stands for none, or for one that is still to be numbered."""
+
+Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+LATEST: Final = 0
+"""``revision`` of a query: as it stands now."""
+
+
 class Consistency(enum.StrEnum):
     """What a read promises.
 
@@ -63,13 +72,14 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put",
 
     ``match`` is the precondition: ``None`` for none, ``ABSENT``, ``ANY``, the exact modification revision the key
     must have, or several of which it must have one (``ABSENT`` may be among them). ``ttl_ms`` > 0 lets the key expire
-    that many milliseconds after the command's time stamp.
+    that many milliseconds after the command's time stamp; one with a ``lease`` goes when that ends. Not both.
     """
 
     key: Key
     value: bytes
     match: Match | None = None
     ttl_ms: Milliseconds = 0
+    lease: LeaseNumber = 0
 
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete", gc=False):
@@ -80,22 +90,142 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="de
 
 
 class Get(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="get", gc=False):
-    """Ask for the record under ``key``."""
+    """Ask for the record under ``key``, as it stood at ``revision``."""
 
     key: Key
+    revision: Revision = LATEST
 
 
 class List(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="list"):
-    """Ask for the records with ``start`` <= key < ``end`` in key order, ``limit`` at most; ``end`` ``None`` is open."""
+    """Ask for the records with ``start`` <= key < ``end`` in key order, ``limit`` at most; ``end`` ``None`` is open.
+
+    They are told as they stood at ``revision``.
+    """
 
     start: bytes
     end: bytes | None
     limit: int
     keys_only: bool = False
+    revision: Revision = LATEST
+
+
+class Increment(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="increment", gc=False):
+    """Add ``by`` to the integer in ``key``, which is text, and 0 where there is no key; the sum stays in the bounds.
+
+    Expiry and lease of the key stay.
+    """
+
+    key: Key
+    by: Integer = 1
+    minimum: Integer | None = None
+    maximum: Integer | None = None
+
+
+class Touch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="touch", gc=False):
+    """Let ``key`` expire ``ttl_ms`` after the command's time stamp, 0 for never; its value and revision stay."""
+
+    key: Key
+    ttl_ms: Milliseconds
+
+
+class DeleteSpan(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete_span", gc=False):
+    """Remove the keys with ``start`` <= key < ``end``, all at one revision; ``end`` ``None`` is open."""
+
+    start: bytes
+    end: bytes | None
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="grant", gc=False):
+    """Let there be a lease, which ends ``ttl_ms`` after the command's time stamp unless it is kept alive.
+
+    ``lease`` 0 lets the machine number it.
+    """
+
+    ttl_ms: Annotated[int, Meta(ge=1, le=1 << 48)]
+    lease: LeaseNumber = 0
+
+
+class Revoke(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="revoke", gc=False):
+    """End a lease; its keys go with it, at one revision."""
+
+    lease: LeaseNumber
+
+
+class Target(enum.IntEnum):
+    """What a comparison looks at; of a key that does not exist the numbers are 0, and the value is like no other."""
+
+    VALUE = 0
+    VERSION = 1
+    REVISION = 2
+    CREATE_REVISION = 3
+    LEASE = 4
+    EXISTS = 5
+
+
+class Operator(enum.IntEnum):
+    """How a comparison compares: what is found stands on the left."""
+
+    EQUAL = 0
+    UNEQUAL = 1
+    LESS = 2
+    GREATER = 3
+
+
+class Compare(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """One comparison: of the key ``start``, or, as ``several``, of each with ``start`` <= key < ``end``."""
+
+    start: bytes
+    end: bytes | None = None
+    several: bool = False
+    target: Target
+    operator: Operator = Operator.EQUAL
+    operand: Integer | bytes
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="transaction"):
+    """If every comparison holds, do ``success``, else ``failure``; wholly or not at all, at one revision.
+
+    All comparisons see the state before it. No key may be written twice in one of the branches.
+    """
+
+    comparisons: tuple[Compare, ...] = ()
+    success: tuple[AnyOperation, ...] = ()
+    failure: tuple[AnyOperation, ...] = ()
+
+
+class FindLease(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="find_lease", gc=False):
+    """Ask for one lease."""
+
+    lease: LeaseNumber
+
+
+class FindLeases(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="find_leases", gc=False):
+    """Ask for the leases from number ``start`` on, ``limit`` at most."""
+
+    start: LeaseNumber = 0
+    limit: int = 1000
+
+
+class ChangesAfter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="changes_after", gc=False):
+    """Ask for what changed after ``revision``, in order, of the keys with ``start`` <= key < ``end`` (``None``: open).
+
+    Whole revisions, ``limit_bytes`` and one revision at most; with ``previous``, also what was there before.
+    """
+
+    revision: Revision
+    start: bytes = b""
+    end: bytes | None = None
+    previous: bool = False
+    limit_bytes: int = 1 << 18
 
 
 Operation = Put | Delete | Get
+LaterOperation = List | Increment | Touch | DeleteSpan | Grant | Revoke | Transaction
+"""What leaderless clusters cannot do."""
+
+AnyOperation = Operation | LaterOperation
 Query = Get | List
+LaterQuery = FindLease | FindLeases | ChangesAfter
 
 
 class Placing(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -121,7 +251,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="wri
     A mode that cannot give what a request names refuses it.
     """
 
-    operations: tuple[Operation, ...]
+    operations: tuple[AnyOperation, ...]
     acks: int = MAJORITY
     idempotency_key: Annotated[str, Meta(min_length=1)] | None = None
     placing: Placing | None = None
@@ -130,7 +260,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="wri
 class Read(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="read"):
     """Answer ``query`` at ``consistency``; an eventual read takes the newest of ``r`` of the key's replicas."""
 
-    query: Query
+    query: Query | LaterQuery
     consistency: Consistency = Consistency.LINEARIZABLE
     r: int = DEFAULT
     placing: Placing | None = None
@@ -152,6 +282,18 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     n: int = DEFAULT
     r: int = DEFAULT
     w: int = DEFAULT
+
+
+class KeepAlive(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="keep_alive"):
+    """Let each of ``leases`` live for its whole time again, from the command's time stamp on."""
+
+    leases: tuple[LeaseNumber, ...]
+
+
+class Compact(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="compact"):
+    """Forget what was before ``revision``."""
+
+    revision: Revision
 
 
 class StoreHere(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="store_here"):
@@ -185,7 +327,9 @@ class RemoveMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     id: str
 
 
-Request = Write | Read | Barrier | Inspect | Configure | StoreHere | Repair | AddMember | RemoveMember
+Request = (
+    Write | Read | Barrier | Inspect | Configure | KeepAlive | Compact | StoreHere | Repair | AddMember | RemoveMember
+)
 
 
 def is_read(request: Request) -> bool:

@@ -23,7 +23,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     """A key as it stands: its value, how often it was written since it was created, and the revisions of both ends.
 
     ``version`` counts from 1 at creation. ``expires_at_ms`` is on the machine's clock (milliseconds since the epoch),
-    0 for never.
+    0 for never; ``lease`` is that to which the key is attached, 0 for none.
     """
 
     key: bytes
@@ -32,6 +32,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     create_revision: int
     mod_revision: int
     expires_at_ms: int = 0
+    lease: int = 0
 
 
 class StampedRecord(KeyRecord, frozen=True, kw_only=True, array_like=True, tag="stamped_record", gc=False):
@@ -82,6 +83,50 @@ class StampedDelete(DeleteDone, frozen=True, kw_only=True, array_like=True, tag=
     node: str
 
 
+class Incremented(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="incremented", gc=False):
+    """The integer is ``value`` now; ``version`` 1 means that the key was created."""
+
+    value: int
+    version: int
+    revision: int
+
+
+class Touched(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="touched", gc=False):
+    """The key, last changed at ``revision``, expires then (milliseconds since the epoch; 0 for never)."""
+
+    expires_at_ms: int
+    revision: int
+
+
+class SpanDeleted(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="span_deleted", gc=False):
+    """So many keys were removed, all at ``revision``, which is the store's where there were none."""
+
+    count: int
+    revision: int
+
+
+class Granted(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="granted", gc=False):
+    """The lease is there; it ends at ``expires_at_ms`` unless it is kept alive."""
+
+    lease: int
+    ttl_ms: int
+    expires_at_ms: int
+
+
+class Revoked(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="revoked", gc=False):
+    """The lease has ended, and so many keys with it, at ``revision``."""
+
+    count: int
+    revision: int
+
+
+class Transacted(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="transacted"):
+    """Which branch was done, and what came of its operations."""
+
+    succeeded: bool
+    results: tuple[AnyResult, ...]
+
+
 class Mismatch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="mismatch"):
     """The precondition failed; ``revision`` is the key's current modification revision, 0 when it does not exist."""
 
@@ -106,7 +151,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="w
     ``refused``, when set, says why the whole write was turned down (an idempotency key used for another request).
     """
 
-    results: tuple[OperationResult, ...]
+    results: tuple[AnyResult, ...]
     revision: int
     acks: int
     committed: bool = True
@@ -127,6 +172,81 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="p
     next_start: bytes | None
 
 
+LaterResult = Incremented | Touched | SpanDeleted | Granted | Revoked | Transacted | KeyPage | Refused
+"""``Refused``: this operation was not done, nor was anything of the transaction that it stands in."""
+
+AnyResult = OperationResult | LaterResult
+
+
+class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="lease", gc=False):
+    """A lease as it stands; ``keys`` are those attached to it, in order, ``None`` where they were not asked for."""
+
+    lease: int
+    ttl_ms: int
+    expires_at_ms: int
+    key_count: int
+    keys: tuple[bytes, ...] | None = None
+
+
+class NoLease(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="no_lease", gc=False):
+    """There is no such lease."""
+
+    lease: int
+
+
+class LeasePage(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="lease_page"):
+    """Leases by number; ``next_start`` is where the next page begins."""
+
+    leases: tuple[LeaseRecord, ...]
+    next_start: int | None
+
+
+class KeptAlive(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="kept_alive"):
+    """What became of each of the leases, in order: as it stands now, or there is none."""
+
+    leases: tuple[LeaseRecord | NoLease, ...]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="change", gc=False):
+    """A key changed at ``revision``: to ``record``, or, if that is ``None``, it was removed.
+
+    ``expired``: by time, its own or its lease's. ``previous`` is what was there before, if that was asked for, there
+    was anything, and it is kept.
+    """
+
+    revision: int
+    key: bytes
+    record: KeyRecord | None
+    previous: KeyRecord | None = None
+    expired: bool = False
+
+
+class ChangePage(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="changes"):
+    """Changes in order, whole revisions: all there were up to ``through``; ``is_level``: that is where the store is."""
+
+    changes: tuple[Change, ...]
+    through: int
+    is_level: bool
+
+
+class HistoryGone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="history_gone", gc=False):
+    """What was asked for is forgotten: the oldest that can be read is ``compacted_revision``."""
+
+    compacted_revision: int
+
+
+class HistoryAhead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="history_ahead", gc=False):
+    """What was asked for is not there yet: the newest is ``revision``."""
+
+    revision: int
+
+
+class Compacted(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="compacted", gc=False):
+    """Nothing before ``compacted_revision`` can be read any more."""
+
+    compacted_revision: int
+
+
 class Siblings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="siblings"):
     """Concurrent values of one key, oldest stamp first; a write with the answer's ``context`` replaces all of them."""
 
@@ -141,7 +261,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="an
     in the state that was read; ``None`` if nothing is known. ``replicas`` are the nodes that were asked and answered.
     """
 
-    content: AnyRecord | Missing | KeyPage | Siblings
+    content: (
+        AnyRecord
+        | Missing
+        | KeyPage
+        | Siblings
+        | LeaseRecord
+        | NoLease
+        | LeasePage
+        | ChangePage
+        | HistoryGone
+        | HistoryAhead
+    )
     consistency: Consistency
     revision: int
     replicas: tuple[str, ...] = ()
@@ -331,6 +462,10 @@ Outcome = (
     | Ready
     | ModeStatus
     | Configured
+    | KeptAlive
+    | Compacted
+    | HistoryGone
+    | HistoryAhead
     | StoredVersion
     | Repaired
     | MembersChanged

@@ -13,7 +13,7 @@ nothing but the standard library and msgspec.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -21,6 +21,9 @@ from msgspec import Meta
 
 FORMAT: Final = 2
 """The first format of commands as here; before them were those of ``raftkv.formats.commands_1``."""
+
+HISTORY_FORMAT: Final = 3
+"""The first that has history, transactions and leases."""
 
 MATCHES_MAX: Final = 64
 
@@ -33,6 +36,14 @@ CommandMatch = (
 
 CommandSpan = Annotated[int, Meta(ge=0, le=1 << 48)]
 """A span of time in milliseconds."""
+
+CommandLease = Annotated[int, Meta(ge=1, le=1 << 62)]
+"""The number of a lease."""
+
+CommandInteger = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+DEPTH_MAX: Final = 8
+"""How deep transactions stand in transactions."""
 
 
 class PutKey(msgspec.Struct, frozen=True, array_like=True, tag=0, forbid_unknown_fields=True, gc=False):
@@ -60,11 +71,131 @@ class GetKey(msgspec.Struct, frozen=True, array_like=True, tag=2, forbid_unknown
 KeyOperation = PutKey | DeleteKey | GetKey
 
 
+class PutLeased(msgspec.Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=True, gc=False):
+    """Store ``value`` for as long as the lease lives."""
+
+    key: CommandKey
+    value: bytes
+    match: CommandMatch | None
+    lease: CommandLease
+
+
+class IncrementKey(msgspec.Struct, frozen=True, array_like=True, tag=4, forbid_unknown_fields=True, gc=False):
+    """Add ``by`` to the integer that is the value, 0 if there is no key; not beyond the bounds."""
+
+    key: CommandKey
+    by: CommandInteger
+    minimum: CommandInteger | None
+    maximum: CommandInteger | None
+
+
+class TouchKey(msgspec.Struct, frozen=True, array_like=True, tag=5, forbid_unknown_fields=True, gc=False):
+    """Let the key live for ``ttl_ms`` from the stamp on (0: for ever); value and revision stay."""
+
+    key: CommandKey
+    ttl_ms: CommandSpan
+
+
+class DeleteRange(msgspec.Struct, frozen=True, array_like=True, tag=6, forbid_unknown_fields=True, gc=False):
+    """Remove every key with ``start`` <= key < ``end`` (nil: to the last)."""
+
+    start: bytes
+    end: bytes | None
+
+
+class ListRange(msgspec.Struct, frozen=True, array_like=True, tag=7, forbid_unknown_fields=True, gc=False):
+    """Tell the proposer what stands in the range in between, ``limit`` keys at most."""
+
+    start: bytes
+    end: bytes | None
+    limit: Annotated[int, Meta(ge=1, le=1 << 32)]
+    keys_only: bool
+
+
+class GrantLease(msgspec.Struct, frozen=True, array_like=True, tag=8, forbid_unknown_fields=True, gc=False):
+    """Let there be a lease of ``ttl_ms`` under this number (0: one that is free)."""
+
+    lease: Annotated[int, Meta(ge=0, le=1 << 62)]
+    ttl_ms: Annotated[int, Meta(ge=1, le=1 << 48)]
+
+
+class RevokeLease(msgspec.Struct, frozen=True, array_like=True, tag=9, forbid_unknown_fields=True, gc=False):
+    """Let the lease end, with all keys that are attached to it."""
+
+    lease: CommandLease
+
+
+class Transact(msgspec.Struct, frozen=True, array_like=True, tag=10, forbid_unknown_fields=True):
+    """If all comparisons hold, apply ``success``, else ``failure``: all of it or nothing."""
+
+    comparisons: tuple[Comparison, ...]
+    success: tuple[BranchOperation, ...]
+    failure: tuple[BranchOperation, ...]
+
+
+class CompareKey(msgspec.Struct, frozen=True, array_like=True, tag=0, forbid_unknown_fields=True, gc=False):
+    """Does the ``target`` of the key stand to ``operand`` as ``operator`` says?
+
+    Targets: 0 value, 1 version, 2 revision, 3 create revision, 4 lease, 5 existence (1 or 0). Operators: 0 ``==``, 1
+    ``!=``, 2 ``<``, 3 ``>``. The numbers of a key that does not exist are 0; its value compares to nothing.
+    """
+
+    key: CommandKey
+    target: Annotated[int, Meta(ge=0, le=5)]
+    operator: Annotated[int, Meta(ge=0, le=3)]
+    operand: CommandInteger | bytes
+
+
+class CompareRange(msgspec.Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True, gc=False):
+    """The same of every key with ``start`` <= key < ``end`` (nil: to the last); true where there is none."""
+
+    start: bytes
+    end: bytes | None
+    target: Annotated[int, Meta(ge=0, le=5)]
+    operator: Annotated[int, Meta(ge=0, le=3)]
+    operand: CommandInteger | bytes
+
+
+Comparison = CompareKey | CompareRange
+BranchOperation = KeyOperation | PutLeased | IncrementKey | TouchKey | DeleteRange | ListRange | Transact
+AnyOperation = BranchOperation | GrantLease | RevokeLease
+
+
 class WriteCommand(msgspec.Struct, frozen=True, array_like=True, tag=0, forbid_unknown_fields=True, gc=False):
     """Apply the operations in order; a repeat of ``idempotency_key`` returns the first outcome instead."""
 
     operations: tuple[KeyOperation, ...]
     idempotency_key: Annotated[str, Meta(min_length=1)] | None
+
+
+class OperateCommand(msgspec.Struct, frozen=True, array_like=True, tag=2, forbid_unknown_fields=True):
+    """``WriteCommand`` with operations that came later."""
+
+    operations: tuple[AnyOperation, ...]
+    idempotency_key: Annotated[str, Meta(min_length=1)] | None
+
+
+class KeepAliveCommand(msgspec.Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=True, gc=False):
+    """Let each of the leases live for its ttl from the stamp on."""
+
+    leases: Annotated[tuple[CommandLease, ...], Meta(max_length=10_000)]
+
+
+class CompactCommand(msgspec.Struct, frozen=True, array_like=True, tag=4, forbid_unknown_fields=True, gc=False):
+    """Let nothing before ``revision`` be readable any more."""
+
+    revision: CommandRevision
+
+
+class AdoptCommand(msgspec.Struct, frozen=True, array_like=True, tag=5, forbid_unknown_fields=True, gc=False):
+    """Keep history from here on: at most so many events, as old and, beyond what the keys take up, as large as this.
+
+    With it begins what ``raftkv.machine`` does otherwise than before: one revision for all that one request changes.
+    """
+
+    events: Annotated[int, Meta(ge=1, le=1 << 32)]
+    age_ms: CommandSpan
+    size_bytes: Annotated[int, Meta(ge=0, le=1 << 48)]
 
 
 class ConfigureCommand(msgspec.Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True, gc=False):
@@ -74,9 +205,16 @@ class ConfigureCommand(msgspec.Struct, frozen=True, array_like=True, tag=1, forb
     w: Annotated[int, Meta(ge=0, le=1 << 16)]
 
 
-Command = WriteCommand | ConfigureCommand
+Command = WriteCommand | ConfigureCommand | OperateCommand | KeepAliveCommand | CompactCommand | AdoptCommand
 
-LEAST_FORMATS: Final[dict[type[Command], int]] = {WriteCommand: 2, ConfigureCommand: 2}
+LEAST_FORMATS: Final[dict[type[Command], int]] = {
+    WriteCommand: 2,
+    ConfigureCommand: 2,
+    OperateCommand: HISTORY_FORMAT,
+    KeepAliveCommand: HISTORY_FORMAT,
+    CompactCommand: HISTORY_FORMAT,
+    AdoptCommand: HISTORY_FORMAT,
+}
 """Which formats have an arm: this one and all after it."""
 
 
@@ -108,4 +246,12 @@ def decode_batch(body: memoryview, command_format: int) -> CommandBatch:
     for command in batch.commands:
         if LEAST_FORMATS[type(command)] > command_format:
             raise ValueError("a command that its format does not have")
+        if isinstance(command, OperateCommand) and depth(command.operations) > DEPTH_MAX:
+            raise ValueError("transactions that stand too deep in each other")
     return batch
+
+
+def depth(operations: Iterable[AnyOperation]) -> int:
+    """How deep transactions stand in each other; without any it is 0."""
+    nested = [one for one in operations if isinstance(one, Transact)]
+    return max([1 + depth((*one.success, *one.failure)) for one in nested], default=0)

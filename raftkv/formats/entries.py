@@ -6,8 +6,8 @@
     command  format u8 | stamp u64, ms since the epoch | body
 
 The node that proposes encodes the body, the leader stamps it. Formats are only ever added, and every one is read for
-ever; whoever meets one from the future must stop rather than guess. What a command does depends on its bytes alone,
-never on which version applies it: replicas that upgraded at different indexes must still be equal.
+ever; whoever meets one from the future must stop rather than guess. What a command does depends on its bytes and the
+state alone, never on which version applies it: replicas that upgraded at different indexes must still be equal.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _LATEST_MS: Final = 1 << 62
 _READERS: Final[Mapping[int, Callable[[memoryview, int], CommandBatch]]] = {
     1: commands_1.decode_batch,
     2: commands.decode_batch,
+    3: commands.decode_batch,
 }
 
 NEWEST: Final = max(_READERS)

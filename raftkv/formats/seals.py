@@ -56,9 +56,12 @@ def part_of(table: bytes, key: bytes, value: bytes) -> int:
     return xxh3_64_intdigest(value, xxh3_64_intdigest(key, _seeds[table]))
 
 
-def state_hash_of(total: int, *numbers: int) -> int:
-    """62 bits for a whole state: of the sum of its rows, revision, clock (ms), first and next outcome, R and W."""
-    return xxh3_64_intdigest(_STATE.pack(total & SUM_MASK, *numbers)) >> 2
+def state_hash_of(total: int, *numbers: int, more: bytes = b"") -> int:
+    """62 bits for a whole state: of the sum of its rows, revision, clock (ms), first and next outcome, R and W.
+
+    Where history is kept, ``more`` are its numbers and that of the next lease.
+    """
+    return xxh3_64_intdigest(_STATE.pack(total & SUM_MASK, *numbers) + more) >> 2
 
 
 def sealed(table: bytes, key: bytes, value: bytes, part: int) -> tuple[bytes, bytes, bytes]:

@@ -8,7 +8,19 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from raftkv.api.bodies import Batch, InternalWrite, KeyAndValue, NewMember, NewSizes
+from raftkv.api.bodies import (
+    Batch,
+    CompactBody,
+    IncrementBody,
+    InternalWrite,
+    KeyAndValue,
+    LeaseIds,
+    NewLease,
+    NewMember,
+    NewSizes,
+    TouchBody,
+    TransactionBody,
+)
 from raftkv.core.errors import Code
 from raftkv.http.messages import JSON, HttpRequest
 from raftkv.http.problems import refuse
@@ -24,6 +36,12 @@ Body = TypeVar("Body")
 
 decode_key_and_value: Final = msgspec.json.Decoder(KeyAndValue)
 decode_batch: Final = msgspec.json.Decoder(Batch)
+decode_increment: Final = msgspec.json.Decoder(IncrementBody)
+decode_touch: Final = msgspec.json.Decoder(TouchBody)
+decode_transaction: Final = msgspec.json.Decoder(TransactionBody)
+decode_new_lease: Final = msgspec.json.Decoder(NewLease)
+decode_lease_ids: Final = msgspec.json.Decoder(LeaseIds)
+decode_compact: Final = msgspec.json.Decoder(CompactBody)
 decode_new_sizes: Final = msgspec.json.Decoder(NewSizes)
 decode_new_member: Final = msgspec.json.Decoder(NewMember)
 decode_internal_write: Final = msgspec.json.Decoder(InternalWrite)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from raftkv.api.headers import CONTEXT, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, Header
-from raftkv.core.requests import DEFAULT, MAJORITY, Consistency, Match, Placing
+from raftkv.core.requests import DEFAULT, LATEST, MAJORITY, Consistency, Match, Placing
 from raftkv.http import parameters, replicas
 from raftkv.http.messages import HttpRequest
 from raftkv.http.parameters import flag, seconds, whole_number
@@ -61,6 +61,12 @@ class Reading(Placed, frozen=True, kw_only=True):
         return tuple([name for name, is_named in named if is_named])
 
 
+class RevisionReading(Reading, frozen=True, kw_only=True):
+    """``revision``: as it stood then; 0 for now."""
+
+    revision: int = LATEST
+
+
 class KeyReading(Reading, frozen=True, kw_only=True):
     """A read whose key is a parameter."""
 
@@ -73,7 +79,7 @@ class LocalReading(Timed, frozen=True, kw_only=True):
     key: str | None = None
 
 
-class Listing(Reading, frozen=True, kw_only=True):
+class Listing(RevisionReading, frozen=True, kw_only=True):
     """Which page is asked for."""
 
     prefix: bytes = b""
@@ -91,6 +97,21 @@ class Batching(Placed, frozen=True, kw_only=True):
     idempotency_key: str | None = None
 
 
+class LeaseListing(Reading, frozen=True, kw_only=True):
+    """Which page of leases is asked for."""
+
+    start_lease: int = 0
+    limit: int = parameters.NUMBER_MAX
+
+
+class Deleting(Batching, frozen=True, kw_only=True):
+    """Which keys are deleted."""
+
+    prefix: bytes = b""
+    start: bytes = b""
+    end: bytes | None = None
+
+
 class Writing(Batching, frozen=True, kw_only=True):
     """How one key is written: on what condition, and by whom that has seen what."""
 
@@ -106,9 +127,10 @@ class Writing(Batching, frozen=True, kw_only=True):
 
 
 class Putting(Writing, frozen=True, kw_only=True):
-    """``ttl``: after how many seconds the key expires."""
+    """``ttl``: after how many seconds the key expires; ``lease``: with which one it goes."""
 
     ttl: float | None = None
+    lease: int = 0
 
     @property
     def ttl_ms(self) -> int:
@@ -133,6 +155,9 @@ _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "w": replicas.w_of,
     "redirect": lambda found, _: flag(found, "redirect"),
     "ttl": lambda found, _: seconds(found, "ttl", parameters.MAX_TTL_S),
+    "lease": lambda found, _: parameters.lease_of(found),
+    "start_lease": lambda found, _: parameters.start_lease_of(found),
+    "revision": lambda found, _: parameters.revision_of(found),
     "key": lambda found, _: found["key"],
     "prefix": lambda found, _: found["prefix"].encode(),
     "start": lambda found, _: found["start"].encode(),

@@ -34,7 +34,6 @@ _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
 _STAMP_ETAG = re.compile(r'(?:W/)?"[0-9]{1,18}@[!-~]+"')
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
-_ELSEWHERE: Final = {"lease": "leases are not built yet; use ?ttl=SECONDS"}
 _BOOLEANS: Final = {"1": True, "true": True, "": True, "0": False, "false": False}
 
 
@@ -65,6 +64,12 @@ def key_from_path(path: bytes, prefix: bytes, limits: HttpSection) -> bytes:
     """The key that is the rest of ``path`` after ``prefix``."""
     assert path.startswith(prefix)
     return checked_key(unescape(path[len(prefix) :], "key"), limits)
+
+
+def key_within_path(path: bytes, route: str, limits: HttpSection) -> bytes:
+    """The key in ``path`` that stands in the place of ``route``, before what comes last."""
+    before, _, after = route.partition("{key*}")
+    return checked_key(unescape(path[len(before) : len(path) - len(after)], "key"), limits)
 
 
 def key_from_text(text: str | None, limits: HttpSection, what: str = "key") -> bytes:
@@ -101,8 +106,6 @@ def arguments(query: bytes, allowed: frozenset[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in _pairs(query):
         if name not in allowed:
-            if name in _ELSEWHERE:
-                refuse(Code.NOT_SUPPORTED, _ELSEWHERE[name])
             known = ", ".join(sorted(allowed)) or "none"
             refuse(Code.BAD_REQUEST, f"query parameter {name[:100]!r} is not known here (known: {known})")
         if name in found:
@@ -156,6 +159,35 @@ def whole_number(found: dict[str, str], name: str, limit: int) -> int:
     """A number from 1 to ``limit``."""
     text = found[name]
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= limit):
+        refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number from 1 to {limit}")
+    return int(text)
+
+
+def lease_of(found: dict[str, str]) -> int:
+    """The number of a lease."""
+    if "ttl" in found:
+        refuse(Code.BAD_REQUEST, "ttl and lease exclude each other")
+    return _large_number(found, "lease", (1 << 53) - 1)
+
+
+def start_lease_of(found: dict[str, str]) -> int:
+    """The number from which on leases are listed."""
+    return _large_number(found, "start_lease", (1 << 53) - 1)
+
+
+def lease_in_path(raw: bytes) -> int:
+    """The number of a lease in a path."""
+    return _large_number({"id": raw.decode("latin-1")}, "id", (1 << 53) - 1)
+
+
+def revision_of(found: dict[str, str]) -> int:
+    """A revision of the store."""
+    return _large_number(found, "revision", NEVER)
+
+
+def _large_number(found: dict[str, str], name: str, limit: int) -> int:
+    text = found[name]
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and 1 <= int(text) <= limit):
         refuse(Code.BAD_REQUEST, f"{name}: {text[:100]!r} is not a number from 1 to {limit}")
     return int(text)
 

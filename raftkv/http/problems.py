@@ -26,8 +26,9 @@ def problem(
     retry_after_s: float | None = None,
     headers: Headers = (),
     revision: int | msgspec.UnsetType = msgspec.UNSET,
+    compacted_revision: int | msgspec.UnsetType = msgspec.UNSET,
 ) -> HttpResponse:
-    """The response for ``code``; ``revision`` is that of a failed precondition."""
+    """The response for ``code``; for both revisions see ``Problem``."""
     kind = TABLE[code]
     told = Problem(
         title=kind.title,
@@ -36,6 +37,7 @@ def problem(
         code=code.value,
         applied=kind.applied.value,
         revision=revision,
+        compacted_revision=compacted_revision,
     )
     wait_s = kind.retry_after_s if retry_after_s is None else max(1, math.ceil(retry_after_s))
     if wait_s is not None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import answers, bodies, paths
-from raftkv.http.handlers import batch, cluster, following, internal, kv, reference
+from raftkv.http.handlers import batch, cluster, coordination, following, internal, kv, reference
 from raftkv.http.handlers.cluster import not_built
 from raftkv.http.handlers.handler import Handler
 
@@ -70,6 +70,23 @@ _KV: Final = (
     _get(paths.KEY, kv.GET, "The value of the key", answers.RecordFound, hot=True, conditional=True),
     _write("DELETE", paths.KEY, kv.DELETE, "Remove the key", answers.Deleted, 200, 202),
     _get(paths.KEYS, kv.LIST, "A sorted page of keys", answers.Listed),
+    _write("DELETE", paths.KEYS, kv.DELETE_SPAN, "Remove all keys of a range, at one revision", answers.KeysDeleted),
+    _write(
+        "POST",
+        paths.INCREMENT,
+        kv.INCREMENT,
+        "Add to the integer in the key, within bounds",
+        answers.Counted,
+        body=bodies.IncrementBody,
+    ),
+    _write(
+        "POST",
+        paths.TOUCH,
+        kv.TOUCH,
+        "Let the key live on; its value and revision stay",
+        answers.KeyTouched,
+        body=bodies.TouchBody,
+    ),
     _write(
         "POST",
         paths.BATCH,
@@ -156,9 +173,43 @@ _CLUSTER: Final = (
     ),
 )
 
-_TXN = "transactions are not built yet; a single key can be compared and set with If-Match"
+_COORDINATION: Final = (
+    _write(
+        "POST",
+        paths.TRANSACTION,
+        coordination.TRANSACTION,
+        "Compare, and do one of two branches, wholly or not at all",
+        answers.TransactionDone,
+        body=bodies.TransactionBody,
+    ),
+    _write(
+        "POST", paths.LEASES, coordination.GRANT, "Grant a lease", answers.LeaseGranted, 201, body=bodies.NewLease
+    ),
+    _get(paths.LEASES, coordination.LEASES, "A page of leases, by number", answers.LeaseList),
+    _get(paths.LEASE, coordination.LEASE, "A lease, and the keys that go with it", answers.LeaseShown),
+    _write("DELETE", paths.LEASE, coordination.REVOKE, "End a lease, and its keys", answers.KeysDeleted),
+    _write(
+        "POST", paths.KEEPALIVE, coordination.KEEP_ALIVE, "Let a lease live for its whole time", answers.LeaseGranted
+    ),
+    _write(
+        "POST",
+        paths.KEEPALIVES,
+        coordination.KEEP_ALIVES,
+        "The same for many leases at once",
+        answers.KeepAlives,
+        body=bodies.LeaseIds,
+    ),
+    _change(
+        "POST",
+        paths.COMPACT,
+        coordination.COMPACT,
+        "Forget what was before a revision",
+        answers.CompactDone,
+        body=bodies.CompactBody,
+    ),
+)
+
 _WATCH = "watching is not built yet; poll GET /kv and compare revisions"
-_LEASES = "leases are not built yet; use ?ttl=SECONDS on PUT"
 _TRANSFER = "leadership cannot be transferred on request yet"
 _BACKUP = (
     "backup and restore are not built yet; read the keys page by page (GET /kv) to keep a copy, and never put a copied"
@@ -167,16 +218,11 @@ _BACKUP = (
 _UI = "the console is not built yet; see /docs and /status"
 
 _LATER: Final = (
-    _later("POST", paths.TRANSACTION, _TXN),
     _later("GET", paths.WATCH, _WATCH),
-    _later("POST", paths.LEASES, _LEASES),
-    _later("GET", paths.LEASE, _LEASES),
-    _later("DELETE", paths.LEASE, _LEASES),
-    _later("POST", paths.KEEPALIVE, _LEASES),
     _later("POST", paths.TRANSFER, _TRANSFER),
     _later("GET", paths.BACKUP, _BACKUP),
     _later("POST", paths.RESTORE, _BACKUP),
     _later("GET", paths.CONSOLE, _UI),
 )
 
-ROUTES: Final[tuple[Route, ...]] = (*_KV, *_REFERENCE, *_CLUSTER, *_LATER)
+ROUTES: Final[tuple[Route, ...]] = (*_KV, *_COORDINATION, *_REFERENCE, *_CLUSTER, *_LATER)

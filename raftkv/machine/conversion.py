@@ -7,28 +7,67 @@ It happens once, at the node that proposes. A request that is to go through the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import ABSENT, ANY, Configure, Delete, Get, Match, Operation, Put, Write
+from raftkv.core.requests import (
+    ABSENT,
+    ANY,
+    AnyOperation,
+    Compact,
+    Compare,
+    Configure,
+    Delete,
+    DeleteSpan,
+    Get,
+    Grant,
+    Increment,
+    KeepAlive,
+    List,
+    Match,
+    Put,
+    Revoke,
+    Touch,
+    Transaction,
+    Write,
+)
+from raftkv.formats import commands
 from raftkv.formats.commands import (
+    DEPTH_MAX,
     LEAST_FORMATS,
     OVERHEAD_BYTES,
     Command,
+    CompactCommand,
+    CompareKey,
+    CompareRange,
+    Comparison,
     ConfigureCommand,
     DeleteKey,
+    DeleteRange,
     GetKey,
-    KeyOperation,
+    GrantLease,
+    IncrementKey,
+    KeepAliveCommand,
+    ListRange,
+    OperateCommand,
     PutKey,
+    PutLeased,
+    RevokeLease,
+    TouchKey,
+    Transact,
     WriteCommand,
     encode_command,
 )
 
-Change = Write | Configure
+Change = Write | Configure | KeepAlive | Compact
 """Requests that go through the log."""
+
+WEIGHT_OF_MANY: Final = 1 << 16
+"""What an operation counts for that may change very many keys: it has an entry of its own."""
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
@@ -53,18 +92,7 @@ def proposal_of(request: Change) -> Proposal | Refused:
     command = command_of(request)
     if isinstance(command, Refused):
         return command
-    operations = command.operations if isinstance(command, WriteCommand) else ()
-    return Proposal(
-        encode_command(command), LEAST_FORMATS[type(command)], max(1, len(operations)), makes_room(operations)
-    )
-
-
-def makes_room(operations: tuple[KeyOperation, ...]) -> bool:
-    """Does a write of ``operations`` only delete?"""
-    for operation in operations:  # all() with a generator takes twice as long, and this is asked of every write
-        if not isinstance(operation, DeleteKey):
-            return False
-    return bool(operations)
+    return Proposal(encode_command(command), LEAST_FORMATS[type(command)], *_weight(command))
 
 
 def command_of(request: Change) -> Command | Refused:
@@ -72,24 +100,142 @@ def command_of(request: Change) -> Command | Refused:
     return _CONVERSIONS[type(request)](request)
 
 
+def _weight(command: Command) -> tuple[int, bool]:
+    """How many operations it counts for, and does it only delete?"""
+    if isinstance(command, WriteCommand):
+        return len(command.operations) or 1, makes_room(command.operations)
+    if isinstance(command, OperateCommand):
+        return sum(map(_operation_weight, command.operations)), makes_room(command.operations)
+    return (len(command.leases) if isinstance(command, KeepAliveCommand) else 1), False
+
+
+def _operation_weight(operation: commands.AnyOperation) -> int:
+    if isinstance(operation, Transact):
+        return 1 + sum(map(_operation_weight, (*operation.success, *operation.failure)))
+    return WEIGHT_OF_MANY if isinstance(operation, DeleteRange | RevokeLease) else 1
+
+
+def makes_room(operations: tuple[commands.AnyOperation, ...]) -> bool:
+    """Does a write of ``operations`` only delete?"""
+    for operation in operations:  # all() with a generator takes twice as long, and this is asked of every write
+        if not isinstance(operation, DeleteKey | DeleteRange | RevokeLease):
+            return False
+    return bool(operations)
+
+
 def _write(request: Write) -> Command | Refused:
-    for operation in request.operations:
-        if not isinstance(operation, Get) and operation.match is not None and _is_negative(operation.match):
-            return Refused(code=Code.BAD_REQUEST, detail="a revision cannot be negative")
-    return WriteCommand(tuple([_operation(operation) for operation in request.operations]), request.idempotency_key)
+    operations = request.operations
+    for operation in operations:
+        if isinstance(operation, Put | Delete) and operation.match is not None and _is_negative(operation.match):
+            return _refused("a revision cannot be negative")
+    if not any(isinstance(one, _LATER) or (isinstance(one, Put) and one.lease) for one in operations):
+        return WriteCommand(tuple([_OPERATIONS[type(one)](one) for one in operations]), request.idempotency_key)
+    command = OperateCommand(tuple([_OPERATIONS[type(one)](one) for one in operations]), request.idempotency_key)
+    if commands.depth(command.operations) > DEPTH_MAX:
+        return _refused(f"transactions stand more than {DEPTH_MAX} deep in each other")
+    for one in command.operations:
+        twice = _written_twice(one) if isinstance(one, Transact) else None
+        if twice is not None:
+            return _refused(f"a transaction writes the key {twice.decode(errors='replace')!r} twice in one branch")
+    return command
 
 
-def _configure(request: Configure) -> Command | Refused:
-    return ConfigureCommand(request.r, request.w)
+def _refused(detail: str) -> Refused:
+    return Refused(code=Code.BAD_REQUEST, detail=detail)
 
 
-_CONVERSIONS: Final[Mapping[type[Change], Callable[[Any], Command | Refused]]] = {Write: _write, Configure: _configure}
+_CONVERSIONS: Final[Mapping[type[Change], Callable[[Any], Command | Refused]]] = {
+    Write: _write,
+    Configure: lambda request: ConfigureCommand(request.r, request.w),
+    KeepAlive: lambda request: KeepAliveCommand(request.leases),
+    Compact: lambda request: CompactCommand(request.revision),
+}
 
 
-def _operation(operation: Operation) -> KeyOperation:
-    if isinstance(operation, Put):
-        return PutKey(operation.key, operation.value, operation.match, operation.ttl_ms)
-    return DeleteKey(operation.key, operation.match) if isinstance(operation, Delete) else GetKey(operation.key)
+def _put(put: Put) -> PutKey | PutLeased:
+    if put.lease:
+        return PutLeased(put.key, put.value, put.match, put.lease)
+    return PutKey(put.key, put.value, put.match, put.ttl_ms)
+
+
+def _transaction(transaction: Transaction) -> Transact:
+    return Transact(
+        tuple(map(_comparison, transaction.comparisons)),
+        tuple([_OPERATIONS[type(one)](one) for one in transaction.success]),
+        tuple([_OPERATIONS[type(one)](one) for one in transaction.failure]),
+    )
+
+
+def _comparison(one: Compare) -> Comparison:
+    if one.several:
+        return CompareRange(one.start, one.end, one.target, one.operator, one.operand)
+    return CompareKey(one.start, one.target, one.operator, one.operand)
+
+
+_OPERATIONS: Final[Mapping[type[AnyOperation], Callable[[Any], Any]]] = {
+    Put: _put,
+    Delete: lambda one: DeleteKey(one.key, one.match),
+    Get: lambda one: GetKey(one.key),
+    List: lambda one: ListRange(one.start, one.end, one.limit, one.keys_only),
+    Increment: lambda one: IncrementKey(one.key, one.by, one.minimum, one.maximum),
+    Touch: lambda one: TouchKey(one.key, one.ttl_ms),
+    DeleteSpan: lambda one: DeleteRange(one.start, one.end),
+    Grant: lambda one: GrantLease(one.lease, one.ttl_ms),
+    Revoke: lambda one: RevokeLease(one.lease),
+    Transaction: _transaction,
+}
+_LATER: Final = (List, Increment, Touch, DeleteSpan, Grant, Revoke, Transaction)
+
+
+def _written_twice(transaction: Transact) -> bytes | None:
+    """A key that ``transaction`` may write twice, whichever branches are taken, or ``None``."""
+    try:
+        for branch in (transaction.success, transaction.failure):
+            _Writes().add(branch)
+    except _WrittenTwice as found:
+        return found.key
+    return None
+
+
+class _WrittenTwice(Exception):  # noqa: N818  what was found; nobody outside hears of it
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+
+class _Writes:
+    """What is written so far: keys, and the ranges that are removed, which may meet each other."""
+
+    def __init__(self) -> None:
+        self.keys: set[bytes] = set()
+        self.ranges: list[DeleteRange] = []
+
+    def add(self, branch: Iterable[commands.AnyOperation]) -> _Writes:
+        """Write ``branch`` as well; raises ``_WrittenTwice``."""
+        for one in branch:
+            more = _Writes()
+            if isinstance(one, Transact):
+                success, failure = _Writes().add(one.success), _Writes().add(one.failure)
+                more.keys, more.ranges = success.keys | failure.keys, success.ranges + failure.ranges
+            elif isinstance(one, DeleteRange):
+                more.ranges.append(one)
+            elif not isinstance(one, GetKey | ListRange):
+                more.keys.add(one.key)
+            for key in (self.keys & more.keys) or _within(self.keys, more.ranges) or _within(more.keys, self.ranges):
+                raise _WrittenTwice(key)
+            self.keys |= more.keys
+            self.ranges += more.ranges
+        return self
+
+
+def _within(keys: set[bytes], ranges: list[DeleteRange]) -> list[bytes]:
+    """The keys that lie in one of the ranges."""
+    ordered = sorted(keys) if ranges else []
+    firsts = [(one, bisect_left(ordered, one.start)) for one in ranges]
+    return [
+        ordered[first]
+        for one, first in firsts
+        if first < len(ordered) and (one.end is None or ordered[first] < one.end)
+    ]
 
 
 def _is_negative(match: Match) -> bool:

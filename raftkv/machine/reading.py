@@ -8,10 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from raftkv.core.pages import ANSWER_BYTES, page_of
-from raftkv.core.requests import Get, Operation, Query
-from raftkv.core.results import KeyPage, KeyRecord, Missing, Withheld
+from raftkv.core.pages import ANSWER_BYTES, page_of, size_of
+from raftkv.core.requests import AnyOperation, ChangesAfter, FindLease, FindLeases, Get, LaterQuery, List, Query
+from raftkv.core.results import (
+    ChangePage,
+    HistoryAhead,
+    HistoryGone,
+    KeyPage,
+    KeyRecord,
+    LeasePage,
+    LeaseRecord,
+    Missing,
+    NoLease,
+    Withheld,
+)
 from raftkv.formats import layout
+from raftkv.machine import past
+from raftkv.machine.lease_rows import LeaseRow, attached, lease_record, lease_row
 from raftkv.storage.engines.port import TableReader
 
 
@@ -33,6 +46,11 @@ class Answers:
         self.size_bytes = 0
 
     @property
+    def room_bytes(self) -> int:
+        """How much may still be told."""
+        return self.limit_bytes - self.size_bytes
+
+    @property
     def is_full(self) -> bool:
         """Is there no room for another record?"""
         return self.limit_bytes <= 0 or self.size_bytes > self.limit_bytes
@@ -45,18 +63,49 @@ class Answers:
         return layout.unpack_record(key, row)
 
 
-def answer(reader: TableReader, query: Query) -> KeyRecord | Missing | KeyPage:
+    def told(self, page: KeyPage) -> None:
+        """``page`` is among the answers."""
+        self.size_bytes += sum(map(size_of, page.records))
+
+
+Found = KeyRecord | Missing | KeyPage | HistoryGone | HistoryAhead | LeaseRecord | NoLease | LeasePage | ChangePage
+
+
+def answer(reader: TableReader, query: Query | LaterQuery) -> Found:
     """What ``query`` finds in this view."""
     if isinstance(query, Get):
+        if query.revision:
+            return past.record_at(reader, query)
         row = reader.get(layout.KEYS, query.key)
         if row is None:
             return Missing(key=query.key)
         return layout.unpack_record(query.key, row)
-    rows = reader.scan(layout.KEYS, query.start, query.end)
-    return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))
+    if isinstance(query, List):
+        if query.revision:
+            return past.page_at(reader, query)
+        rows = reader.scan(layout.KEYS, query.start, query.end)
+        return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))
+    if isinstance(query, ChangesAfter):
+        return past.changes_after(reader, query)
+    return _lease(reader, query.lease) if isinstance(query, FindLease) else _leases(reader, query)
 
 
-def several(reader: TableReader, operations: Iterable[Operation]) -> tuple[KeyRecord | Missing | Withheld, ...]:
+def _lease(reader: TableReader, lease: int) -> LeaseRecord | NoLease:
+    row = lease_row(reader, lease)
+    return NoLease(lease=lease) if row is None else lease_record(lease, row, tuple(attached(reader, lease)))
+
+
+def _leases(reader: TableReader, query: FindLeases) -> LeasePage:
+    records: list[LeaseRecord] = []
+    for number, packed in reader.scan(layout.LEASES, layout.pack_number(query.start), None):
+        lease = layout.unpack_number(number)
+        if len(records) == query.limit:
+            return LeasePage(leases=tuple(records), next_start=lease)
+        records.append(lease_record(lease, LeaseRow(*layout.unpack_lease(packed))))
+    return LeasePage(leases=tuple(records), next_start=None)
+
+
+def several(reader: TableReader, operations: Iterable[AnyOperation]) -> tuple[KeyRecord | Missing | Withheld, ...]:
     """What the gets of a batch that changes nothing find in this view."""
     answers = Answers(ANSWER_BYTES)
     found: list[KeyRecord | Missing | Withheld] = []

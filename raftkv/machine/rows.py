@@ -7,10 +7,29 @@ what it says enters ``Machine.state_hash``.
 
 from __future__ import annotations
 
+import msgspec
+
 from raftkv.formats import layout
 from raftkv.formats.seals import SUM_MASK, part_of
 from raftkv.storage.state.sums import stored_sum, sum_of
 from raftkv.storage.state.tables import StateTables
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """The row of a key as it was found, its part in the sum, and what stands before its value.
+
+    ``is_over``: its time is over, so that it counts as none.
+    """
+
+    row: bytes
+    part: int
+    is_over: bool
+    version: int
+    create_revision: int
+    mod_revision: int
+    expires_at_ms: int
+    lease: int
+    place: int
 
 
 class SummedRows:

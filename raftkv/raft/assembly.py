@@ -317,6 +317,8 @@ def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld,
         room=parts.room,
         machine=lambda: parts.applied.machine,
         stamp_ms=lambda: parts.stamp_ms(world),
+        adoption=settings.adoption,
+        reads=world.reads,
         expiry_checked_at_s=now_s,
     )
 

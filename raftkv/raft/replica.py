@@ -93,6 +93,7 @@ class RaftReplica:
         parts.proposing.work(now_s)
         parts.confirming.work(now_s)
         parts.proposing.expire_keys(now_s)
+        parts.proposing.adopt_history()
         parts.installing.work(now_s)
         self.sent_ahead = core.is_leader and self._log.dirty and self._send(transport.drain_appends())
 

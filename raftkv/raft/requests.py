@@ -9,7 +9,20 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import DEFAULT, MAJORITY, Barrier, Configure, Inspect, Read, Repair, Request, Write, is_read
+from raftkv.core.requests import (
+    DEFAULT,
+    MAJORITY,
+    Barrier,
+    Compact,
+    Configure,
+    Inspect,
+    KeepAlive,
+    Read,
+    Repair,
+    Request,
+    Write,
+    is_read,
+)
 from raftkv.core.results import Configured, RaftStatus
 from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
@@ -49,6 +62,8 @@ class RaftRequests:
             self.readers.submit(request, deadline_s, pending)
         elif isinstance(request, Configure):
             self._configure(request, deadline_s, pending)
+        elif isinstance(request, KeepAlive | Compact):
+            self._propose(request, self.electorate.majority, deadline_s, pending)
         else:
             pending.resolve(NOT_OF_RAFT)
 

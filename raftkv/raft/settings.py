@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.core.config import DelaysSection, RaftSection
+from raftkv.core.config import DelaysSection, HistorySection, RaftSection
 from raftkv.core.errors import Code, Refused
 from raftkv.formats import entries
-from raftkv.machine.machine import MachineLimits
+from raftkv.formats.commands import AdoptCommand
+from raftkv.machine.repeats import RepeatLimits
 
 
 class ReplicaSettings(RaftSection, frozen=True, kw_only=True):
@@ -22,12 +23,19 @@ class ReplicaSettings(RaftSection, frozen=True, kw_only=True):
     largest_command_bytes: int
     max_waiting: int
     reads: int = entries.NEWEST
+    history: HistorySection = HistorySection()
     delays: DelaysSection = DelaysSection()
 
     @property
-    def limits(self) -> MachineLimits:
+    def adoption(self) -> AdoptCommand:
+        """By which bounds history is to be kept."""
+        history = self.history
+        return AdoptCommand(history.events, int(history.age_s * 1000), history.size_bytes)
+
+    @property
+    def limits(self) -> RepeatLimits:
         """What the machine remembers of idempotency keys."""
-        return MachineLimits(
+        return RepeatLimits(
             idempotency_window_ms=int(self.idempotency_window_s * 1000), idempotency_keys=self.idempotency_keys
         )
 

@@ -17,7 +17,8 @@ from raftkv.core.results import Answer, Outcome, RaftStatus, Ready
 from raftkv.formats import entries, layout
 from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
-from raftkv.machine.machine import Machine, MachineLimits
+from raftkv.machine.machine import Machine
+from raftkv.machine.repeats import RepeatLimits
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.state.tables import StateTables
 
@@ -36,7 +37,7 @@ class SoloReplicator:
         now_ms: int = 1_000,
     ) -> None:
         self.tables = StateTables(MemoryEngine(layout.TABLES), layout.TABLES, Path("state"))
-        self.machine = Machine(self.tables, MachineLimits())
+        self.machine = Machine(self.tables, RepeatLimits())
         self.offers = offers
         self.node = node
         self.leader: str | None = node

@@ -14,7 +14,8 @@ from raftkv.formats import commands, commands_1, entries, layout
 from raftkv.formats.commands import DeleteKey, GetKey, PutKey, WriteCommand
 from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
-from raftkv.machine.machine import REUSED_KEY, Machine, MachineLimits
+from raftkv.machine.machine import Machine
+from raftkv.machine.repeats import REUSED_KEY, RepeatLimits
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.state import sums
 from raftkv.storage.state.tables import StateTables
@@ -35,7 +36,7 @@ class Driver:
 
     def __init__(self, **limits):
         self.tables = StateTables(MemoryEngine(layout.TABLES), layout.TABLES, Path("state"))
-        self.machine = Machine(self.tables, MachineLimits(**limits))
+        self.machine = Machine(self.tables, RepeatLimits(**limits))
         self.now_ms = 1_000_000
 
     def apply(self, *changes, now_ms=None):
@@ -110,7 +111,7 @@ def test_a_restart_in_between_changes_nothing(groups, restart_at):
 
     for number, group in enumerate(groups):
         if number == restart_at:
-            interrupted.machine = Machine(interrupted.tables, MachineLimits())
+            interrupted.machine = Machine(interrupted.tables, RepeatLimits())
         write = Write(operations=tuple(group), idempotency_key=f"k{number % 3}")
 
         assert through.apply(write, now_ms=number) == interrupted.apply(write, now_ms=number)
@@ -174,7 +175,7 @@ def test_a_command_from_the_future_stops_the_node():
 
 
 def test_a_command_beyond_what_this_node_reads_stops_it_as_one_from_the_future_would():
-    machine = Machine(Driver().tables, MachineLimits(), newest_format=1)
+    machine = Machine(Driver().tables, RepeatLimits(), newest_format=1)
 
     with pytest.raises(entries.UnsupportedCommandError):
         machine.apply(1, 1, entries.encode(5, 1, 2, command_of(Configure(r=1, w=2))))
@@ -418,7 +419,7 @@ def test_the_running_sum_is_that_of_the_rows_whatever_changed_them_and_outlives_
 
     assert len(driver.rows()) > 8
     assert sums.stored_sum(driver.tables) == sums.sum_of(driver.tables, layout.TABLES) != 0
-    again = Machine(driver.tables, MachineLimits(idempotency_keys=3))
+    again = Machine(driver.tables, RepeatLimits(idempotency_keys=3))
     assert again.state_hash == driver.machine.state_hash
 
 
@@ -427,7 +428,7 @@ def test_a_state_without_a_sum_is_given_one():
     exercise(driver)
     driver.tables.delete(layout.META, layout.SUM)
 
-    assert Machine(driver.tables, MachineLimits()).state_hash == driver.machine.state_hash
+    assert Machine(driver.tables, RepeatLimits()).state_hash == driver.machine.state_hash
 
 
 def test_replicas_that_keep_another_number_of_outcomes_have_another_hash():
@@ -450,4 +451,4 @@ def test_the_hash_covers_the_numbers_that_later_commands_rest_on(name):
     before = driver.machine.state_hash
     driver.tables.put(layout.META, name, layout.pack_number(9))
 
-    assert Machine(driver.tables, MachineLimits()).state_hash != before
+    assert Machine(driver.tables, RepeatLimits()).state_hash != before

@@ -59,10 +59,17 @@ class HotRoutes:
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._exact: dict[tuple[str, bytes], Route] = {}
         self._below: dict[tuple[str, bytes], Route] = {}
+        self._around: dict[tuple[str, bytes], list[tuple[bytes, Route]]] = {}
+        """By what stands before the place in a path: what stands after it, and the route."""
+
         for route in routes:
             if not route.hot:
                 continue
-            stem, brace, _ = route.path.partition("{")
+            stem, brace, rest = route.path.partition("{")
+            after = rest.partition("}")[2]
+            if after:
+                self._around.setdefault((route.method, stem.encode()), []).append((after.encode(), route))
+                continue
             table = self._below if brace else self._exact
             table[route.method, stem.encode()] = route
             if route.method == "GET":
@@ -73,7 +80,11 @@ class HotRoutes:
         route = self._exact.get((method, path))
         if route is not None:
             return route
-        return self._below.get((method, path[: path.find(b"/", 1) + 1]))
+        stem = path[: path.find(b"/", 1) + 1]
+        for after, route in self._around.get((method, stem), ()):
+            if path.endswith(after):
+                return route
+        return self._below.get((method, stem))
 
 
 class Application(AsgiApplication):

@@ -20,14 +20,28 @@ from raftkv.api.values import value_to_json
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
-from raftkv.core.requests import Consistency, Delete, Get, Operation, Put, Query, Read, Request, Write, is_read
+from raftkv.core.requests import (
+    AnyOperation,
+    Consistency,
+    Get,
+    LaterQuery,
+    List,
+    Query,
+    Read,
+    Request,
+    Write,
+    is_read,
+    prefix_end,
+)
 from raftkv.core.results import (
+    AnyResult,
     Answer,
     DeleteDone,
+    HistoryAhead,
+    HistoryGone,
     KeyRecord,
     Mismatch,
     Missing,
-    OperationResult,
     Outcome,
     PutDone,
     QuorumWritten,
@@ -145,10 +159,21 @@ def timeout_s(chosen: Timed, context: Context) -> float:
     return chosen.timeout or context.limits.request_timeout_s
 
 
+def milliseconds(seconds: float | None) -> int:
+    """A life in seconds, ``None`` for ever, as ``core`` has it."""
+    return 0 if seconds is None else max(1, round(seconds * 1000))
+
+
+def span(prefix: bytes, start: bytes, end: bytes | None) -> tuple[bytes, bytes | None]:
+    """Where the keys begin and end that have ``prefix`` and lie from ``start`` up to ``end``."""
+    ends = [one for one in (prefix_end(prefix), end) if one is not None]
+    return max(start, prefix), min(ends) if ends else None
+
+
 # -- reads --------------------------------------------------------------------------------------------------------
 
 
-def read(query: Query, chosen: Reading, request: HttpRequest, context: Context) -> Ask:
+def read(query: Query | LaterQuery, chosen: Reading, request: HttpRequest, context: Context) -> Ask:
     """A read at the level, and of as many replicas, as the request names."""
     status = context.last_status()
     level = _level(chosen, None if status is None else status.offers)
@@ -211,6 +236,8 @@ def one_read(shown: Callable[[Ask, KeyRecord, Headers, Context], HttpResponse]) 
         headers, content = read_headers(outcome, context), outcome.content
         if isinstance(content, Missing):
             return not_found(content.key, headers, outcome.consistency)
+        if isinstance(content, HistoryGone | HistoryAhead):
+            return out_of_history(content, headers)
         if isinstance(content, Siblings):
             return siblings(content, headers, context)
         assert isinstance(content, KeyRecord)
@@ -219,7 +246,17 @@ def one_read(shown: Callable[[Ask, KeyRecord, Headers, Context], HttpResponse]) 
     return render
 
 
-def writer(result: OperationResult) -> str:
+def out_of_history(content: HistoryGone | HistoryAhead, headers: Headers) -> HttpResponse:
+    """What was asked for is forgotten, or not there yet."""
+    if isinstance(content, HistoryAhead):
+        detail = f"revision: the store is at {content.revision}"
+        return problem(Code.BAD_REQUEST, detail, headers=headers, revision=content.revision)
+    oldest = content.compacted_revision
+    detail = f"the oldest revision that can be read is {oldest}"
+    return problem(Code.COMPACTED, detail, headers=headers, compacted_revision=oldest)
+
+
+def writer(result: AnyResult) -> str:
     """The node that stamped the version; empty where a leader numbers them all."""
     return result.node if isinstance(result, _STAMPED) else ""
 
@@ -234,9 +271,14 @@ def ttl_left(record: KeyRecord, context: Context) -> TtlLeft:
 
     A key is there until a command, stamped with the agreed time, has removed it: 0 is as little as it can have.
     """
-    if not record.expires_at_ms:
+    return left_of(record.expires_at_ms, context)
+
+
+def left_of(expires_at_ms: int, context: Context) -> TtlLeft:
+    """How many seconds are left until then; unset when it is never."""
+    if not expires_at_ms:
         return UNSET
-    return max(0, record.expires_at_ms - round(context.wall_s() * 1000)) / 1000
+    return max(0, expires_at_ms - round(context.wall_s() * 1000)) / 1000
 
 
 def siblings(found: Siblings, headers: Headers, context: Context) -> HttpResponse:
@@ -260,7 +302,7 @@ def not_found(key: bytes, headers: Headers, level: Consistency | None = None) ->
 
 
 def write_ask(
-    operations: tuple[Operation, ...], chosen: Batching, request: HttpRequest, context: Context, subject: bytes = b""
+    operations: tuple[AnyOperation, ...], chosen: Batching, request: HttpRequest, context: Context, subject: bytes = b""
 ) -> Ask | HttpResponse:
     """The write of ``operations`` as it was chosen; or a redirect to the leader, when the client asked for one."""
     if chosen.redirect:
@@ -280,12 +322,28 @@ def one_write(done: Callable[[Ask, Written, Done, Headers], HttpResponse]) -> Re
         if outcome.refused is not None:
             return reused_key(outcome, headers)
         result = outcome.results[0] if outcome.committed else None
+        if isinstance(result, Refused):
+            return problems.failure(result, headers)
         if isinstance(result, Mismatch):
             return mismatch(ask.subject, result.revision, headers)
         if isinstance(result, Missing):
             return not_found(ask.subject, headers)
         assert isinstance(result, Done)
         return done(ask, outcome, result, headers)
+
+    return render
+
+
+def later_write(done: Callable[[Ask, AnyResult, Headers, Context], HttpResponse]) -> Render:
+    """Renders a write of one operation that may be refused by itself."""
+
+    def render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+        assert isinstance(outcome, Written)
+        headers = durability(ask, outcome, context)
+        if outcome.refused is not None:
+            return reused_key(outcome, headers)
+        (result,) = outcome.results
+        return problems.failure(result, headers) if isinstance(result, Refused) else done(ask, result, headers, context)
 
     return render
 
@@ -314,7 +372,7 @@ def durability(ask: Ask, written: Written, context: Context) -> Headers:
         )
     if not written.committed:
         held = b"leader" if written.acks == 1 else b"%d" % written.acks
-    elif not any(isinstance(operation, Put | Delete) for operation in ask.request.operations):
+    elif all(isinstance(operation, Get | List) for operation in ask.request.operations):
         return context.node_header
     elif written.acks >= context.cluster_size:
         held = b"all"

@@ -8,28 +8,51 @@ from msgspec import UNSET
 
 from raftkv.api import headers as names
 from raftkv.api import paths
-from raftkv.api.answers import Deleted, Item, Listed, Stored
+from raftkv.api.answers import Counted, Deleted, Item, KeysDeleted, KeyTouched, Listed, Stored
+from raftkv.api.bodies import IncrementBody
 from raftkv.api.values import value_to_json
-from raftkv.core.requests import Delete, Get, List, Put, Read, prefix_end
-from raftkv.core.results import Answer, KeyPage, KeyRecord, Outcome, PutDone, Written
-from raftkv.http import parameters
-from raftkv.http.choices import Listing, Putting, Reading, Writing, form_of
+from raftkv.core.errors import Code
+from raftkv.core.requests import Delete, DeleteSpan, Get, Increment, List, Put, Read, Touch
+from raftkv.core.results import (
+    AnyResult,
+    Answer,
+    HistoryAhead,
+    HistoryGone,
+    Incremented,
+    KeyPage,
+    KeyRecord,
+    Missing,
+    Outcome,
+    PutDone,
+    SpanDeleted,
+    Touched,
+    Written,
+)
+from raftkv.http import bodies, parameters
+from raftkv.http.choices import Batching, Deleting, Listing, Putting, RevisionReading, Writing, form_of
 from raftkv.http.handlers.handler import (
     Ask,
     Context,
     Done,
     Handler,
     etag,
+    later_write,
+    left_of,
+    milliseconds,
     mismatch,
+    not_found,
     one_read,
     one_write,
+    out_of_history,
     read,
     read_headers,
+    span,
     ttl_left,
     write_ask,
     writer,
 )
 from raftkv.http.messages import JSON, Headers, HttpRequest, HttpResponse, encode_json, json_response
+from raftkv.http.problems import refuse
 
 PREFIX: Final = paths.stem(paths.KEY)
 _JSON: Final = names.JSON.encode()
@@ -41,7 +64,11 @@ def parse_put(request: HttpRequest, chosen: Putting, context: Context) -> Ask | 
     """``PUT /kv/{key}``: the body is the value, byte for byte."""
     key = parameters.key_from_path(request.path, PREFIX, context.limits)
     put = Put(
-        key=key, value=parameters.checked_value(request.body, context.limits), match=chosen.match, ttl_ms=chosen.ttl_ms
+        key=key,
+        value=parameters.checked_value(request.body, context.limits),
+        match=chosen.match,
+        ttl_ms=chosen.ttl_ms,
+        lease=chosen.lease,
     )
     return write_ask((put,), chosen, request, context, key)
 
@@ -59,10 +86,10 @@ def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpRespon
     )
 
 
-def parse_get(request: HttpRequest, chosen: Reading, context: Context) -> Ask:
+def parse_get(request: HttpRequest, chosen: RevisionReading, context: Context) -> Ask:
     """``GET`` and ``HEAD /kv/{key}``."""
     key = parameters.key_from_path(request.path, PREFIX, context.limits)
-    return read(Get(key=key), chosen, request, context)
+    return read(Get(key=key, revision=chosen.revision), chosen, request, context)
 
 
 def _found(ask: Ask, record: KeyRecord, headers: Headers, context: Context) -> HttpResponse:
@@ -88,6 +115,7 @@ def item(record: KeyRecord, context: Context, *, keys_only: bool = False) -> Ite
         create_revision=record.create_revision,
         node=writer(record) or UNSET,
         ttl_left=ttl_left(record, context),
+        lease=record.lease or UNSET,
     )
 
 
@@ -109,12 +137,13 @@ def parse_list(request: HttpRequest, chosen: Listing, context: Context) -> Ask:
 
     A larger ``limit`` than the server's own is none to refuse: whoever pages on by ``next`` gets all of it.
     """
-    ends = [end for end in (prefix_end(chosen.prefix), chosen.end) if end is not None]
+    start, end = span(chosen.prefix, chosen.start, chosen.end)
     query = List(
-        start=max(chosen.start, chosen.prefix),
-        end=min(ends) if ends else None,
+        start=start,
+        end=end,
         limit=min(chosen.limit, context.limits.max_list_limit),
         keys_only=chosen.keys_only,
+        revision=chosen.revision,
     )
     return read(query, chosen, request, context)
 
@@ -123,6 +152,8 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     """A sorted page; ``next`` is the ``start`` of the page that follows, or null."""
     assert isinstance(outcome, Answer)
     page = outcome.content
+    if isinstance(page, HistoryGone | HistoryAhead):
+        return out_of_history(page, read_headers(outcome, context))
     assert isinstance(page, KeyPage)
     assert isinstance(ask.request, Read)
     assert isinstance(ask.request.query, List)
@@ -132,7 +163,52 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return json_response(200, Listed(items, next_start, outcome.revision), read_headers(outcome, context))
 
 
+def parse_delete_span(request: HttpRequest, chosen: Deleting, context: Context) -> Ask | HttpResponse:
+    """``DELETE /kv``: the keys with a prefix, or from ``start`` up to ``end``; never all without a word."""
+    if not (chosen.prefix or chosen.start or chosen.end is not None):
+        refuse(Code.BAD_REQUEST, "name what to delete: prefix, start or end")
+    start, end = span(chosen.prefix, chosen.start, chosen.end)
+    return write_ask((DeleteSpan(start=start, end=end),), chosen, request, context)
+
+
+def _span_deleted(_ask: Ask, result: AnyResult, headers: Headers, _context: Context) -> HttpResponse:
+    assert isinstance(result, SpanDeleted)
+    return json_response(200, KeysDeleted(result.count, result.revision), headers)
+
+
+def parse_increment(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
+    """``POST /kv/{key}/increment``."""
+    key = parameters.key_within_path(request.path, paths.INCREMENT, context.limits)
+    body = bodies.body_of(request, bodies.decode_increment) if request.body else IncrementBody()
+    increment = Increment(key=key, by=body.by, minimum=body.min, maximum=body.max)
+    return write_ask((increment,), chosen, request, context, key)
+
+
+def _incremented(ask: Ask, result: AnyResult, headers: Headers, _context: Context) -> HttpResponse:
+    assert isinstance(result, Incremented)
+    told = Counted(ask.subject.decode(), result.value, result.version, result.revision)
+    return json_response(200, told, ((_ETAG, names.tag(result.revision).encode()), *headers))
+
+
+def parse_touch(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
+    """``POST /kv/{key}/touch``."""
+    key = parameters.key_within_path(request.path, paths.TOUCH, context.limits)
+    body = bodies.body_of(request, bodies.decode_touch)
+    return write_ask((Touch(key=key, ttl_ms=milliseconds(body.ttl)),), chosen, request, context, key)
+
+
+def _touched(ask: Ask, result: AnyResult, headers: Headers, context: Context) -> HttpResponse:
+    if isinstance(result, Missing):
+        return not_found(ask.subject, headers)
+    assert isinstance(result, Touched)
+    told = KeyTouched(ask.subject.decode(), result.revision, left_of(result.expires_at_ms, context))
+    return json_response(200, told, headers)
+
+
 PUT = Handler(parse_put, one_write(_put), form_of(Putting))
-GET = Handler(parse_get, one_read(_found), form_of(Reading))
+GET = Handler(parse_get, one_read(_found), form_of(RevisionReading))
 DELETE = Handler(parse_delete, one_write(_deleted), form_of(Writing))
 LIST = Handler(parse_list, render_list, form_of(Listing))
+DELETE_SPAN = Handler(parse_delete_span, later_write(_span_deleted), form_of(Deleting))
+INCREMENT = Handler(parse_increment, later_write(_incremented), form_of(Batching))
+TOUCH = Handler(parse_touch, later_write(_touched), form_of(Batching))

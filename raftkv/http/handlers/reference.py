@@ -17,7 +17,7 @@ from raftkv.core.requests import DEFAULT, Configure, Delete, Get, Inspect, Put, 
 from raftkv.core.results import Configured, KeyRecord, Outcome, PutDone, Status, Written
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
-from raftkv.http.handlers.batch import checked
+from raftkv.http.handlers.operations import checked
 from raftkv.http.handlers.handler import (
     Ask,
     Context,

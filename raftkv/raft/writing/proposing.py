@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from raftkv.formats import entries
+from raftkv.formats.commands import HISTORY_FORMAT, AdoptCommand
 from raftkv.formats.peers import MalformedMessageError, refusal_of, refused_by
 from raftkv.formats.raft_messages import ProposalDeclined, Propose, Replicated
 from raftkv.machine.machine import Machine
@@ -57,10 +58,17 @@ class Proposing:
     stamp_ms: Callable[[], int]
     """The time that this node, as leader, stamps commands with."""
 
+    adoption: AdoptCommand
+    """By which bounds this node, as leader, lets history be kept."""
+
+    reads: Callable[[str], int]
+    """Tells the newest format of commands that a peer is known to read."""
+
     expiry_checked_at_s: float
 
     _declined_term: int = field(default=0, init=False)
     _expiry_index: int = field(default=0, init=False)
+    _adopt_index: int = field(default=0, init=False)
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
@@ -110,6 +118,16 @@ class Proposing:
         due_ms, now_ms = self.machine().next_expiry_ms(), self.stamp_ms()
         if due_ms is not None and due_ms <= now_ms:
             self._expiry_index, _ = core.append(entries.encode(now_ms, EXPIRY_ORIGIN, 0))
+
+    def adopt_history(self) -> None:
+        """As leader, let history be kept as this node is told to, once every member is known to read such entries."""
+        core, wanted = self.core, self.adoption
+        if not core.is_leader or self.handover.under_way or self.machine().adopted == wanted:
+            return
+        if core.applied_index < self._adopt_index <= core.last_index or not self.room.takes(makes_room=False):
+            return
+        if all([self.reads(peer) >= HISTORY_FORMAT for peer in self.electorate.others]):
+            self._adopt_index, _ = core.append(entries.encode(self.stamp_ms(), EXPIRY_ORIGIN, 0, wanted))
 
     def _propose_next(self, leader: str, now_s: float) -> None:
         batch = self.proposals.next_batch(self.core.term, now_s)

@@ -1,0 +1,188 @@
+"""States that keep history, against a model in the plainest words: every revision as it stood, and every change of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftkv.core.errors import Code, Refused
+from raftkv.core.requests import (
+    Compact,
+    Compare,
+    Delete,
+    DeleteSpan,
+    Get,
+    Grant,
+    Increment,
+    KeepAlive,
+    List,
+    Operator,
+    Put,
+    Revoke,
+    Target,
+    Touch,
+    Transaction,
+    Write,
+)
+from raftkv.core.results import HistoryAhead, HistoryGone, KeyRecord, Missing
+from raftkv.formats import entries, layout
+from raftkv.formats.commands import AdoptCommand
+from raftkv.machine import past, reading
+from raftkv.machine.conversion import command_of
+from raftkv.machine.machine import Machine
+from raftkv.machine.repeats import RepeatLimits
+from raftkv.storage.engines.memory import MemoryEngine
+from raftkv.storage.state import sums
+from raftkv.storage.state.tables import StateTables
+
+
+class Driver:
+    """Applies requests as a log would, one command each, to a state that keeps history."""
+
+    def __init__(self, events=1_000, age_ms=1 << 40, size_bytes=1 << 20):
+        self.tables = StateTables(MemoryEngine(layout.TABLES), layout.TABLES, Path("state"))
+        self.machine = Machine(self.tables, RepeatLimits())
+        self.now_ms = 1_000_000
+        self.command(AdoptCommand(events, age_ms, size_bytes))
+
+    def command(self, *commands):
+        index = self.machine.applied_index + 1
+        return self.machine.apply(index, 1, entries.encode(self.now_ms, 7, index, *commands)).outcomes
+
+    def do(self, *operations, **options):
+        """Do the operations as one request."""
+        (outcome,) = self.command(command_of(Write(operations=operations, **options)))
+        self.check()
+        return outcome
+
+    def one(self, operation):
+        return self.do(operation).results[0]
+
+    def check(self):
+        numbers = self.machine.history.numbers
+        assert sums.stored_sum(self.tables) == sums.sum_of(self.tables, layout.TABLES)
+        rows = list(self.tables.scan(layout.EVENTS, b"", None))
+        assert numbers.event_bytes == sum(len(place) + len(row) for place, row in rows)
+        assert numbers.event_count == sum(layout.unpack_place(place)[0] > numbers.passed for place, _ in rows)
+        assert numbers.key_bytes == sum(len(row) for _, row in self.tables.scan(layout.KEYS, b"", None))
+        assert numbers.passed <= numbers.compacted <= self.machine.revision
+        for lease_row, packed in self.tables.scan(layout.LEASES, b"", None):
+            keys = list(self.tables.scan(layout.LEASE_KEYS, lease_row, lease_row + b"\xff"))
+            assert layout.unpack_lease(packed)[3] == len(keys)
+
+    def get(self, key, revision=0):
+        return reading.answer(self.tables, Get(key=key, revision=revision))
+
+    def all(self, revision=0):
+        """Every record as it stood."""
+        page = reading.answer(self.tables, List(start=b"", end=None, limit=100_000, revision=revision))
+        return page if isinstance(page, HistoryGone | HistoryAhead) else {one.key: one for one in page.records}
+
+    def again(self):
+        """A machine that takes up the same state."""
+        self.machine = Machine(self.tables, RepeatLimits())
+
+
+KEYS = st.sampled_from([b"a", b"a/1", b"a/2", b"b", "ключ".encode(), b"z" * 600])
+BOUNDS = st.sampled_from([(b"", None), (b"a", b"b"), (b"a/", b"a0"), (b"b", b"c")])
+SINGLE = st.one_of(
+    st.builds(Put, key=KEYS, value=st.binary(max_size=8)),
+    st.builds(Put, key=KEYS, value=st.just(b"1"), ttl_ms=st.sampled_from([0, 5, 50])),
+    st.builds(Put, key=KEYS, value=st.just(b"2"), lease=st.integers(1, 3)),
+    st.builds(Increment, key=KEYS, by=st.integers(-3, 3), minimum=st.sampled_from([None, -2])),
+    st.builds(Delete, key=KEYS),
+    st.builds(Touch, key=KEYS, ttl_ms=st.sampled_from([0, 7])),
+    BOUNDS.map(lambda ends: DeleteSpan(start=ends[0], end=ends[1])),
+)
+COMPARE = st.builds(
+    Compare,
+    start=KEYS,
+    end=st.none(),
+    several=st.booleans(),
+    target=st.sampled_from([Target.VERSION, Target.REVISION, Target.CREATE_REVISION, Target.LEASE, Target.EXISTS]),
+    operator=st.sampled_from(list(Operator)),
+    operand=st.integers(0, 3),
+)
+TRANSACTION = st.recursive(
+    SINGLE,
+    lambda inner: st.builds(
+        Transaction,
+        comparisons=st.lists(COMPARE, max_size=2).map(tuple),
+        success=st.lists(inner, max_size=3).map(tuple),
+        failure=st.lists(inner, max_size=2).map(tuple),
+    ),
+    max_leaves=5,
+)
+STEPS = st.lists(
+    st.one_of(
+        st.lists(SINGLE, min_size=1, max_size=4).map(tuple),
+        st.tuples(TRANSACTION),
+        st.tuples(st.builds(Grant, ttl_ms=st.sampled_from([20, 200]), lease=st.integers(0, 3))),
+        st.tuples(st.builds(Revoke, lease=st.integers(1, 3))),
+        st.integers(1, 30),
+        st.just("again"),
+        st.integers(-3, 40).map(lambda back: Compact(revision=max(0, back))),
+        st.just(KeepAlive(leases=(1, 2, 3, 9))),
+    ),
+    min_size=1,
+    max_size=25,
+)
+LIMITS = st.sampled_from([(1_000, 1 << 40, 1 << 20), (3, 1 << 40, 1 << 20), (1_000, 25, 1 << 20), (1_000, 1 << 40, 0)])
+
+
+@given(STEPS, LIMITS)
+@settings(max_examples=400, deadline=None)
+def test_every_kept_revision_is_shown_as_it_stood_and_its_changes_lead_from_one_to_the_next(steps, limits):
+    driver = Driver(*limits)
+    stood = {0: {}}
+
+    for step in steps:
+        before = driver.machine.revision
+        if step == "again":
+            driver.again()
+        elif isinstance(step, int):
+            driver.now_ms += step
+            driver.command()
+        elif isinstance(step, Compact | KeepAlive):
+            driver.command(command_of(step))
+        elif not isinstance(command_of(Write(operations=step)), Refused):
+            driver.do(*step)
+        driver.check()
+        now = driver.all()
+        # What lies between two requests is told by the events alone; what they lead to must be what is there.
+        if before >= driver.machine.history.numbers.passed:
+            shown = dict(stood[before])
+            for one in past.events_after(driver.tables, before):
+                if one.event.row:
+                    shown[one.event.key] = layout.unpack_record(one.event.key, one.event.row)
+                else:
+                    del shown[one.event.key]
+                stood[one.revision] = dict(shown)
+            assert {key: _fixed(one) for key, one in shown.items()} == {key: _fixed(one) for key, one in now.items()}
+        stood[driver.machine.revision] = now
+        _every_revision_as_it_stood(driver, stood)
+
+
+def _every_revision_as_it_stood(driver, stood):
+    newest, oldest = driver.machine.revision, driver.machine.history.numbers.compacted
+    for revision, then in stood.items():
+        if revision == 0:
+            continue
+        if revision < oldest:
+            assert driver.all(revision) == HistoryGone(compacted_revision=oldest)
+            continue
+        found = driver.all(revision)
+        assert {key: _fixed(one) for key, one in found.items()} == {key: _fixed(one) for key, one in then.items()}
+        for key in (b"a", b"a/1", b"z" * 600):
+            alone = driver.get(key, revision)
+            assert (_fixed(alone) if isinstance(alone, KeyRecord) else None) == (
+                _fixed(then[key]) if key in then else None
+            )
+    assert driver.all(newest + 1) == HistoryAhead(revision=newest)
+
+
+def _fixed(record):
+    """What of a record a revision fixes: touching a key changes when it expires, and makes no revision."""
+    return record.key, record.value, record.version, record.create_revision, record.mod_revision
