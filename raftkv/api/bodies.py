@@ -118,7 +118,7 @@ BranchOperation = (
 
 
 class TransactionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of ``POST /txn``: if every comparison holds, ``success`` is done, else ``failure``; or nothing at all."""
+    """The body of ``POST /txn``: if every comparison holds, ``success``, else ``failure``; wholly or not at all."""
 
     compare: list[Comparison] = []
     success: list[BranchOperation] = []

@@ -60,7 +60,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 9457, with a stable code and whether the request may have been applied.
 
     ``revision`` is where the key stands whose precondition failed, 0 when it does not exist, or where the store does
-    that was asked for a later one; ``compacted_revision`` the oldest that can be read, where an older one was asked for.
+    that was asked for a later one; ``compacted_revision`` the oldest that can be read, where an older one was asked.
     """
 
     type: str = "about:blank"

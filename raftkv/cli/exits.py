@@ -2,7 +2,7 @@
 
 ====== =========================================================
 0      done
-1      not found, or the precondition failed
+1      not found, or what the request requires of the store does not hold
 2      usage or configuration
 3      unavailable: definitely not applied
 4      the outcome is unknown
@@ -28,6 +28,12 @@ INTERRUPTED: Final = 130
 _STATUS_OF_CODE: Final = {
     Code.NOT_FOUND: NOT_FOUND,
     Code.PRECONDITION_FAILED: NOT_FOUND,
+    Code.LEASE_NOT_FOUND: NOT_FOUND,
+    Code.LEASE_EXISTS: NOT_FOUND,
+    Code.NOT_AN_INTEGER: NOT_FOUND,
+    Code.OUT_OF_BOUNDS: NOT_FOUND,
+    Code.HELD: NOT_FOUND,
+    Code.COMPACTED: NOT_FOUND,
     Code.UNKNOWN_ROUTE: USAGE,
     Code.BAD_REQUEST: USAGE,
     Code.NOT_SUPPORTED: USAGE,
@@ -42,6 +48,7 @@ _STATUS_OF_CODE: Final = {
     Code.NOT_IMPLEMENTED: USAGE,
     Code.VALUE_TOO_LARGE: USAGE,
     Code.KEY_TOO_LARGE: USAGE,
+    Code.TOO_MANY_CHANGES: USAGE,
     Code.OVERLOADED: UNAVAILABLE,
     Code.NO_LEADER: UNAVAILABLE,
     Code.QUORUM_UNREACHABLE: UNAVAILABLE,

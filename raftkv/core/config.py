@@ -191,8 +191,8 @@ class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class HistorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[history]``: how much of the past a cluster with a leader keeps, for watchers and reads of earlier revisions.
 
-    At most ``events`` changes, none older than ``age_s``, and of no more bytes than ``size_bytes`` or than all keys with
-    their values take up, whichever is more. The leader's numbers are in force, by the log.
+    At most ``events`` changes, none older than ``age_s``, and of no more bytes than ``size_bytes`` or than all keys
+    with their values take up, whichever is more. The leader's numbers are in force, by the log.
     """
 
     events: Annotated[int, Meta(ge=1, le=1 << 32)] = 100_000

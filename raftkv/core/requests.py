@@ -151,7 +151,7 @@ class Revoke(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     lease: LeaseNumber
 
 
-class Target(enum.IntEnum):
+class ComparedField(enum.IntEnum):
     """What a comparison looks at; of a key that does not exist the numbers are 0, and the value is like no other."""
 
     VALUE = 0
@@ -171,13 +171,13 @@ class Operator(enum.IntEnum):
     GREATER = 3
 
 
-class Compare(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+class KeyComparison(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One comparison: of the key ``start``, or, as ``several``, of each with ``start`` <= key < ``end``."""
 
     start: bytes
     end: bytes | None = None
     several: bool = False
-    target: Target
+    target: ComparedField
     operator: Operator = Operator.EQUAL
     operand: Integer | bytes
 
@@ -188,7 +188,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     All comparisons see the state before it. No key may be written twice in one of the branches.
     """
 
-    comparisons: tuple[Compare, ...] = ()
+    comparisons: tuple[KeyComparison, ...] = ()
     success: tuple[AnyOperation, ...] = ()
     failure: tuple[AnyOperation, ...] = ()
 

@@ -254,6 +254,12 @@ class Siblings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     records: tuple[StampedRecord, ...]
 
 
+Found = KeyRecord | Missing | KeyPage | LeaseRecord | NoLease | LeasePage | ChangePage | HistoryGone | HistoryAhead
+"""What one state has to say to a query."""
+
+Content = Found | StampedRecord | Siblings
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="answer"):
     """A read's answer, and what it is: the level it was given at and the store's revision it was taken from.
 
@@ -261,18 +267,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="an
     in the state that was read; ``None`` if nothing is known. ``replicas`` are the nodes that were asked and answered.
     """
 
-    content: (
-        AnyRecord
-        | Missing
-        | KeyPage
-        | Siblings
-        | LeaseRecord
-        | NoLease
-        | LeasePage
-        | ChangePage
-        | HistoryGone
-        | HistoryAhead
-    )
+    content: Content
     consistency: Consistency
     revision: int
     replicas: tuple[str, ...] = ()

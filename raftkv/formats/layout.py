@@ -16,9 +16,9 @@ table                 key                                       value
 The number ``sum`` in ``meta`` is that of the other tables' rows (``raftkv.formats.seals``). All numbers are
 unsigned 64-bit and big-endian, so that bytewise order is numeric order.
 
-A row of ``keys`` whose version has its highest bit set goes on after the expiry with 12 bytes: the lease that the key is
-attached to, and the place of its last change among those of one revision (4 bytes). No row of a state that keeps no
-history has it.
+A row of ``keys`` whose version has its highest bit set goes on after the expiry with 12 bytes: the lease that the key
+is attached to, and the place of its last change among those of one revision (4 bytes). No row of a state that keeps
+no history has it.
 """
 
 from __future__ import annotations
@@ -85,14 +85,12 @@ pack_lease = _LEASE.pack
 unpack_lease = _LEASE.unpack
 
 
-def pack_record(  # noqa: PLR0913, PLR0917  the fields of a row
+def pack_record(  # noqa: PLR0917  the fields of a row
     version: int, create_revision: int, mod_revision: int, expires_at_ms: int, lease: int, place: int, value: bytes
 ) -> bytes:
     """The row of one key; ``place`` is that of its last change among those of its revision."""
     if lease or place:
-        return (
-            _LONG_HEADER.pack(version | _LONG, create_revision, mod_revision, expires_at_ms, lease, place) + value
-        )
+        return _LONG_HEADER.pack(version | _LONG, create_revision, mod_revision, expires_at_ms, lease, place) + value
     return _HEADER.pack(version, create_revision, mod_revision, expires_at_ms) + value
 
 
@@ -184,7 +182,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     expired: bool = False
 
 
-def pack_event(  # noqa: PLR0913, PLR0917  as ``Event``
+def pack_event(
     key: bytes,
     row: bytes,
     stamp_ms: int,

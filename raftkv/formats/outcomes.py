@@ -2,8 +2,9 @@
 
 A row is msgpack ``[fingerprint, ["written", [result, ...], revision, 0, true, nil, [], 0]]``. The fingerprint is
 blake2b (16 bytes) of the operations as commands of format 1 wrote them, so that a write is known again whichever format
-its repeat comes in; with operations that came later, of all as they are now. What reads found is not kept: ``["missing", ""]`` stands in its place. Frozen, the constants too:
-rows are compared between replicas, which may have written them with different versions.
+its repeat comes in; with operations that came later, of all as they are now. What reads found is not kept:
+``["missing", ""]`` stands in its place. Frozen, the constants too: rows are compared between replicas, which may have
+written them with different versions.
 
 This module imports the standard library, msgspec and its neighbours.
 """

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raftkv.core.requests import Query
-from raftkv.core.results import KeyPage, KeyRecord, Missing
+from raftkv.core.requests import LaterQuery, Query
+from raftkv.core.results import Found
 from raftkv.machine import reading
 from raftkv.storage.engines.lmdb import LmdbReader
 from raftkv.storage.state.sealed import SealedRows
@@ -22,7 +22,7 @@ class AppliedState:
         self._reader = LmdbReader(Path(path))
         self._rows = SealedRows(self._reader, self._reader.directory)
 
-    def read(self, query: Query) -> tuple[KeyRecord | Missing | KeyPage, int]:
+    def read(self, query: Query | LaterQuery) -> tuple[Found, int]:
         """The answer of ``query`` in a fresh view, and the store's revision there."""
         with self._reader:
             return reading.answer(self._rows, query), reading.revision(self._rows)

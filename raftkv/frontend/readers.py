@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Consistency, Query, Read
-from raftkv.core.results import KeyPage, KeyRecord, Missing
+from raftkv.core.requests import Consistency, LaterQuery, Query, Read
+from raftkv.core.results import Found
 from raftkv.frontend.deadlines import Bucket
 
 ROUNDS_IN_FLIGHT: Final = 2
@@ -22,7 +22,7 @@ ROUNDS_IN_FLIGHT: Final = 2
 class StateReader(Protocol):
     """The applied state as the front-end sees it. One thread owns it; a read takes microseconds and does not block."""
 
-    def read(self, query: Query) -> tuple[KeyRecord | Missing | KeyPage, int]:
+    def read(self, query: Query | LaterQuery) -> tuple[Found, int]:
         """The answer of ``query`` in a fresh view, and the store's revision there; raises when the state is gone."""
 
     def close(self) -> None:

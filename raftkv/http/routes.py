@@ -182,9 +182,7 @@ _COORDINATION: Final = (
         answers.TransactionDone,
         body=bodies.TransactionBody,
     ),
-    _write(
-        "POST", paths.LEASES, coordination.GRANT, "Grant a lease", answers.LeaseGranted, 201, body=bodies.NewLease
-    ),
+    _write("POST", paths.LEASES, coordination.GRANT, "Grant a lease", answers.LeaseGranted, 201, body=bodies.NewLease),
     _get(paths.LEASES, coordination.LEASES, "A page of leases, by number", answers.LeaseList),
     _get(paths.LEASE, coordination.LEASE, "A lease, and the keys that go with it", answers.LeaseShown),
     _write("DELETE", paths.LEASE, coordination.REVOKE, "End a lease, and its keys", answers.KeysDeleted),

@@ -1,4 +1,4 @@
-"""Changes of keys: each has its revision, its rows and, where history is kept, its event. The one place that makes them.
+"""Changes of keys: each has its revision, its rows and, where history is kept, its event. They are made here only.
 
 A request that changes anything has one revision, and its changes have places in it, in order. No key changes twice at
 one revision, so that a revision names one value of a key for ever: a request that changes a key again goes on at the
@@ -8,9 +8,9 @@ next. States that keep no history are of an older rule, by which every change ha
 from __future__ import annotations
 
 from raftkv.formats import layout
-from raftkv.machine.history import History
+from raftkv.machine.history import ChangeHistory
 from raftkv.machine.lease_rows import LeaseRows
-from raftkv.machine.rows import Standing, SummedRows
+from raftkv.machine.rows import StandingRow, SummedRows
 from raftkv.storage.state.tables import StateTables
 
 _pack = layout.pack_number
@@ -19,7 +19,7 @@ _pack = layout.pack_number
 class Changes:
     """The keys of one state. ``revision`` is the store's, ``clock_ms`` the machine's time, which its owner moves on."""
 
-    def __init__(self, tables: StateTables, rows: SummedRows, history: History, leases: LeaseRows) -> None:
+    def __init__(self, tables: StateTables, rows: SummedRows, history: ChangeHistory, leases: LeaseRows) -> None:
         self._tables = tables
         self._rows = rows
         self._history = history
@@ -38,7 +38,7 @@ class Changes:
         if self._changed:
             self._changed.clear()
 
-    def find(self, key: bytes) -> Standing | None:
+    def find(self, key: bytes) -> StandingRow | None:
         """What stands under ``key``; a key whose time is over may be there still, and counts as none.
 
         Where no history is kept, it is removed as it is found.
@@ -49,16 +49,16 @@ class Changes:
             return None
         return standing
 
-    def standing(self, key: bytes) -> Standing | None:
+    def standing(self, key: bytes) -> StandingRow | None:
         """What stands under ``key``, as it is."""
         row, part = self._tables.find(layout.KEYS, key)
         if row is None:
             return None
         header = layout.unpack_header(row)
-        return Standing(row, part, 0 < header[3] <= self.clock_ms, *header)
+        return StandingRow(row, part, 0 < header[3] <= self.clock_ms, *header)
 
     def put(
-        self, key: bytes, standing: Standing | None, value: bytes, expires_at_ms: int, lease: int
+        self, key: bytes, standing: StandingRow | None, value: bytes, expires_at_ms: int, lease: int
     ) -> tuple[int, int]:
         """Store ``value``; returns the key's version and revision now."""
         revision, place = self._next(key)
@@ -79,7 +79,7 @@ class Changes:
             self._history.record(key, revision, place, standing, row, self.clock_ms)
         return version, revision
 
-    def remove(self, key: bytes, standing: Standing, *, expired: bool = False) -> int:
+    def remove(self, key: bytes, standing: StandingRow, *, expired: bool = False) -> int:
         """Remove the key; ``expired``: because its time is over, or its lease's. Returns the revision."""
         revision, place = self._next(key)
         self._let_go(key, standing)
@@ -88,7 +88,7 @@ class Changes:
             self._history.record(key, revision, place, standing, b"", self.clock_ms, expired=expired)
         return revision
 
-    def touch(self, key: bytes, standing: Standing, expires_at_ms: int) -> None:
+    def touch(self, key: bytes, standing: StandingRow, expires_at_ms: int) -> None:
         """Let the key expire then, 0 for never, and belong to no lease: no change that has a revision."""
         self._let_go(key, standing)
         row = layout.pack_record(
@@ -120,7 +120,7 @@ class Changes:
         self._rows.put(layout.EXPIRY, _pack(expires_at_ms) + key, b"")
         self.due_from_ms = min(self.due_from_ms, expires_at_ms)
 
-    def _let_go(self, key: bytes, standing: Standing, *, kept_lease: int = 0) -> None:
+    def _let_go(self, key: bytes, standing: StandingRow, *, kept_lease: int = 0) -> None:
         """What was there no longer expires, nor belongs to its lease."""
         if standing.expires_at_ms:
             self._rows.remove_empty(layout.EXPIRY, _pack(standing.expires_at_ms) + key)

@@ -19,7 +19,6 @@ from raftkv.core.requests import (
     ANY,
     AnyOperation,
     Compact,
-    Compare,
     Configure,
     Delete,
     DeleteSpan,
@@ -27,6 +26,7 @@ from raftkv.core.requests import (
     Grant,
     Increment,
     KeepAlive,
+    KeyComparison,
     List,
     Match,
     Put,
@@ -166,7 +166,7 @@ def _transaction(transaction: Transaction) -> Transact:
     )
 
 
-def _comparison(one: Compare) -> Comparison:
+def _comparison(one: KeyComparison) -> Comparison:
     if one.several:
         return CompareRange(one.start, one.end, one.target, one.operator, one.operand)
     return CompareKey(one.start, one.target, one.operator, one.operand)
@@ -209,7 +209,7 @@ class _Writes:
         self.keys: set[bytes] = set()
         self.ranges: list[DeleteRange] = []
 
-    def add(self, branch: Iterable[commands.AnyOperation]) -> _Writes:
+    def add(self, branch: Iterable[commands.BranchOperation]) -> _Writes:
         """Write ``branch`` as well; raises ``_WrittenTwice``."""
         for one in branch:
             more = _Writes()

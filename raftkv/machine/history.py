@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from raftkv.formats import layout
-from raftkv.formats.layout import Event, HistoryNumbers
-from raftkv.machine.rows import Standing, SummedRows
+from raftkv.formats.layout import HistoryNumbers
+from raftkv.machine.rows import StandingRow, SummedRows
 from raftkv.storage.state.tables import StateTables
 
 PASSED_PER_COMMAND: Final = 1_000
@@ -29,7 +29,7 @@ SLACK: Final = 16
 """A bound may be passed by this part of itself before anything is dropped, so that it is done in bulk."""
 
 
-class History:
+class ChangeHistory:
     """The events of one state. ``numbers`` are all that its bounds are judged by."""
 
     def __init__(self, tables: StateTables, rows: SummedRows) -> None:
@@ -39,7 +39,6 @@ class History:
         self._oldest_ms: int | None = None
         self.is_kept = self.numbers.events_max > 0
         """Does this state keep history?"""
-
 
     @property
     def packed(self) -> bytes:
@@ -55,12 +54,12 @@ class History:
         numbers.events_max, numbers.age_max_ms, numbers.bytes_max = events_max, age_max_ms, bytes_max
         self.is_kept = True
 
-    def record(  # noqa: PLR0913, PLR0917  a change, and what it changes
+    def record(  # noqa: PLR0917  a change, and what it changes
         self,
         key: bytes,
         revision: int,
         place: int,
-        before: Standing | None,
+        before: StandingRow | None,
         row: bytes,
         now_ms: int,
         *,
@@ -131,8 +130,7 @@ class History:
         """Pass over whole revisions, until what is left is within the bounds, or enough for once."""
         numbers = self.numbers
         revisions: list[tuple[int, list[_Passed]]] = []
-        seen = 0
-        for place, packed in self._after_passed():
+        for seen, (place, packed) in enumerate(self._after_passed()):
             revision, _ = layout.unpack_place(place)
             if not revisions or revisions[-1][0] != revision:
                 if seen >= PASSED_PER_COMMAND:
@@ -141,13 +139,12 @@ class History:
             event = layout.unpack_event(packed)
             previous = event.previous if isinstance(event.previous, tuple) else None
             revisions[-1][1].append(_Passed(place, event.key, bool(event.row), previous, event.stamp_ms))
-            seen += 1
         for revision, events in revisions:
             self._oldest_ms = events[0].stamp_ms
             if revision > numbers.compacted and not self._is_beyond(now_ms):
                 break
-            for event in events:
-                self._pass(event)
+            for passed in events:
+                self._pass(passed)
             numbers.passed = revision
             numbers.event_count -= len(events)
             numbers.compacted = max(numbers.compacted, revision)

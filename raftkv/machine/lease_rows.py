@@ -105,4 +105,3 @@ class LeaseRows:
         assert found is not None
         row, part = found
         self.put(lease, msgspec.structs.replace(row, key_count=row.key_count + more), replaced=part)
-

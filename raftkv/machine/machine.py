@@ -31,7 +31,7 @@ from raftkv.formats.commands import (
 )
 from raftkv.formats.seals import state_hash_of
 from raftkv.machine.changes import Changes
-from raftkv.machine.history import History
+from raftkv.machine.history import ChangeHistory
 from raftkv.machine.lease_rows import LeaseRows
 from raftkv.machine.leases import Leases, lease_of
 from raftkv.machine.operations import Operations
@@ -46,7 +46,7 @@ NEVER_MS = (1 << 64) - 1
 
 KEEPS_NO_HISTORY = Refused(
     code=Code.NOT_SUPPORTED,
-    detail="the cluster keeps no history yet, and so has no transactions and leases: not every node runs a version that can",
+    detail="the cluster keeps no history yet, and so has no transactions or leases: not all nodes can run them",
     retry_after_s=1.0,
 )
 
@@ -72,7 +72,7 @@ class Machine:
         self._newest_format = newest_format
         self._limits = limits
         self.rows = SummedRows(tables)
-        self.history = History(tables, self.rows)
+        self.history = ChangeHistory(tables, self.rows)
         numbers = self.history.numbers
         self.adopted = AdoptCommand(numbers.events_max, numbers.age_max_ms, numbers.bytes_max)
         """The bounds of history; of no events where none is kept."""

@@ -16,11 +16,10 @@ from typing import Any, Final
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.pages import page_of
-from raftkv.core.requests import ANY, List, Match, Operator, Target
+from raftkv.core.requests import ANY, ComparedField, List, Match, Operator
 from raftkv.core.results import (
     AnyResult,
     DeleteDone,
-    Granted,
     Incremented,
     Mismatch,
     Missing,
@@ -52,7 +51,7 @@ from raftkv.machine.changes import Changes
 from raftkv.machine.lease_rows import LEASE_KEYS_MAX
 from raftkv.machine.leases import Leases
 from raftkv.machine.reading import Answers
-from raftkv.machine.rows import Standing
+from raftkv.machine.rows import StandingRow
 from raftkv.storage.state.tables import StateTables
 
 CHANGES_MAX: Final = 10_000
@@ -246,13 +245,11 @@ class Operations:
     def _transact(self, operation: Transact) -> AnyResult:
         succeeded = self._taken[id(operation)]
         branch = operation.success if succeeded else operation.failure
-        return Transacted(
-            succeeded=succeeded, results=tuple([self._handlers[type(one)](one) for one in branch])
-        )
+        return Transacted(succeeded=succeeded, results=tuple([self._handlers[type(one)](one) for one in branch]))
 
     def _cannot_transact(self, operation: Transact) -> Code | None:
         """Choose its branch, and those of the transactions in it; all comparisons see the state before any is done."""
-        succeeds = self._taken[id(operation)] = all([self._holds(one) for one in operation.comparisons])
+        succeeds = self._taken[id(operation)] = all(self._holds(one) for one in operation.comparisons)
         for one in operation.success if succeeds else operation.failure:
             obstacle = self._obstacles.get(type(one))
             code = None if obstacle is None else obstacle(one)
@@ -268,7 +265,7 @@ class Operations:
         return all(_compare(comparison, row) for _, row in rows if not self._is_over(row))
 
 
-def _revision(standing: Standing | None) -> int:
+def _revision(standing: StandingRow | None) -> int:
     """The revision that preconditions are held against, 0 where there is no key."""
     return 0 if standing is None or standing.is_over else standing.mod_revision
 
@@ -284,7 +281,7 @@ def _matches(match: Match | None, mod_revision: int) -> bool:
     return match == mod_revision
 
 
-def _sum(operation: IncrementKey, standing: Standing | None) -> int | Code:
+def _sum(operation: IncrementKey, standing: StandingRow | None) -> int | Code:
     """What the key is to hold, or why it cannot be told."""
     found = 0
     if standing is not None and not standing.is_over:
@@ -300,11 +297,11 @@ def _sum(operation: IncrementKey, standing: Standing | None) -> int | Code:
 
 _NOTHING: Final = (0, 0, 0, 0, 0, 0)
 _NUMBERS: Final[Mapping[int, Callable[[tuple[int, ...]], int]]] = {
-    Target.VERSION: lambda header: header[0],
-    Target.CREATE_REVISION: lambda header: header[1],
-    Target.REVISION: lambda header: header[2],
-    Target.LEASE: lambda header: header[4],
-    Target.EXISTS: lambda header: int(header[0] > 0),
+    ComparedField.VERSION: lambda header: header[0],
+    ComparedField.CREATE_REVISION: lambda header: header[1],
+    ComparedField.REVISION: lambda header: header[2],
+    ComparedField.LEASE: lambda header: header[4],
+    ComparedField.EXISTS: lambda header: int(header[0] > 0),
 }
 _OPERATORS: Final[Mapping[int, Callable[[Any, Any], bool]]] = {
     Operator.EQUAL: operator.eq,
@@ -316,8 +313,9 @@ _OPERATORS: Final[Mapping[int, Callable[[Any, Any], bool]]] = {
 
 def _compare(comparison: Comparison, row: bytes | None) -> bool:
     """Does it hold of the key that has ``row``? An operand of the wrong kind never does, nor does no value."""
-    operand, found = comparison.operand, None
-    if comparison.target == Target.VALUE:
+    operand = comparison.operand
+    found: int | bytes | None
+    if comparison.target == ComparedField.VALUE:
         found = None if row is None else layout.value_of(row)
     else:
         found = _NUMBERS[comparison.target](_NOTHING if row is None else layout.unpack_header(row))

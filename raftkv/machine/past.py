@@ -42,7 +42,8 @@ def gone_or_ahead(reader: TableReader, revision: int) -> HistoryGone | HistoryAh
 def events_after(reader: TableReader, revision: int) -> Iterator[PastEvent]:
     """The changes after ``revision``, in order; whoever asks has made sure that they are kept."""
     for place, packed in reader.scan(layout.EVENTS, layout.pack_place(revision + 1, 0), None):
-        yield PastEvent(*layout.unpack_place(place), layout.unpack_event(packed))
+        revision, number = layout.unpack_place(place)
+        yield PastEvent(revision, number, layout.unpack_event(packed))
 
 
 def row_before(reader: TableReader, event: Event) -> bytes | None:
@@ -113,8 +114,7 @@ def page_at(reader: TableReader, query: List) -> KeyPage | HistoryGone | History
         if key not in changed and key >= query.start and (query.end is None or key < query.end):
             changed[key] = (past.revision, past.place)
     records = (
-        layout.unpack_record(key, row, with_value=not query.keys_only)
-        for key, row in _undone(reader, query, changed)
+        layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in _undone(reader, query, changed)
     )
     return page_of(query, records)
 
@@ -134,9 +134,7 @@ def _undone(reader: TableReader, query: List, changed: dict[bytes, tuple[int, in
         key_before = next(older, None)
 
 
-def _row_of(
-    reader: TableReader, key: bytes, changed: dict[bytes, tuple[int, int]]
-) -> Iterator[tuple[bytes, bytes]]:
+def _row_of(reader: TableReader, key: bytes, changed: dict[bytes, tuple[int, int]]) -> Iterator[tuple[bytes, bytes]]:
     packed = reader.get(layout.EVENTS, layout.pack_place(*changed[key]))
     assert packed is not None
     row = row_before(reader, layout.unpack_event(packed))

@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from raftkv.core.pages import ANSWER_BYTES, page_of, size_of
 from raftkv.core.requests import AnyOperation, ChangesAfter, FindLease, FindLeases, Get, LaterQuery, List, Query
 from raftkv.core.results import (
-    ChangePage,
-    HistoryAhead,
-    HistoryGone,
+    Found,
     KeyPage,
     KeyRecord,
     LeasePage,
@@ -62,16 +60,12 @@ class Answers:
         self.size_bytes += len(key) + len(row)
         return layout.unpack_record(key, row)
 
-
     def told(self, page: KeyPage) -> None:
         """``page`` is among the answers."""
         self.size_bytes += sum(map(size_of, page.records))
 
 
-Found = KeyRecord | Missing | KeyPage | HistoryGone | HistoryAhead | LeaseRecord | NoLease | LeasePage | ChangePage
-
-
-def answer(reader: TableReader, query: Query | LaterQuery) -> Found:
+def answer(reader: TableReader, query: Query | LaterQuery) -> Found:  # noqa: PLR0911  one line for each kind
     """What ``query`` finds in this view."""
     if isinstance(query, Get):
         if query.revision:

@@ -130,7 +130,7 @@ class Repeats:
         return _told(kept)
 
 
-def _kept(operation: AnyOperation, result: AnyResult) -> KeptResult:  # noqa: PLR0911  one line for each kind
+def _kept(operation: AnyOperation, result: AnyResult) -> KeptResult:  # noqa: C901, PLR0911  one line for each kind
     match result:
         case PutDone():
             return KeptPut(result.version, result.revision)
@@ -161,7 +161,7 @@ def _kept(operation: AnyOperation, result: AnyResult) -> KeptResult:  # noqa: PL
             return KeptMissing(b"")
 
 
-def _told(kept: KeptResult) -> AnyResult:  # noqa: PLR0911  one line for each kind
+def _told(kept: KeptResult) -> AnyResult:  # noqa: C901, PLR0911  one line for each kind
     match kept:
         case KeptPut():
             return PutDone(version=kept.version, revision=kept.revision)

@@ -15,7 +15,7 @@ from raftkv.storage.state.sums import stored_sum, sum_of
 from raftkv.storage.state.tables import StateTables
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class StandingRow(msgspec.Struct, frozen=True, gc=False):
     """The row of a key as it was found, its part in the sum, and what stands before its value.
 
     ``is_over``: its time is over, so that it counts as none.

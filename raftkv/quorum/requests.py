@@ -11,12 +11,16 @@ from raftkv.core.requests import (
     AS_CONFIGURED,
     AddMember,
     Barrier,
+    Compact,
     Configure,
     Consistency,
     Delete,
     Inspect,
+    KeepAlive,
+    Operation,
     Placing,
     Put,
+    Query,
     Read,
     RemoveMember,
     Repair,
@@ -35,6 +39,7 @@ from raftkv.quorum.serving.local import Local
 from raftkv.quorum.settings import (
     NO_BARRIER,
     NO_IDEMPOTENCY,
+    NO_LATER,
     NO_LEVEL,
     NO_MATCH,
     NOT_KEPT,
@@ -94,7 +99,9 @@ class QuorumRequests:
     def _refusal(self, request: Request) -> Refused | None:
         """Why ``request`` cannot be done here at all, or not now."""
         refusal: Refused | None = None
-        if isinstance(request, Write | Read) and self.coordination.size >= self.settings.max_waiting:
+        if self._is_of_one_order(request):
+            refusal = NO_LATER
+        elif isinstance(request, Write | Read) and self.coordination.size >= self.settings.max_waiting:
             refusal = overloaded()
         elif self._needs_time(request) and not self.timeliness.is_in_service:
             refusal = untimely(self.timeliness.fault)
@@ -107,6 +114,16 @@ class QuorumRequests:
         elif isinstance(request, Barrier):
             refusal = NO_BARRIER
         return refusal
+
+    def _is_of_one_order(self, request: Request) -> bool:
+        """Does it mean something only where all replicas apply the same writes in the same order?"""
+        if isinstance(request, Write):
+            return any(
+                not isinstance(one, Operation) or (isinstance(one, Put) and one.lease) for one in request.operations
+            )
+        if isinstance(request, Read):
+            return not isinstance(request.query, Query) or bool(request.query.revision)
+        return isinstance(request, KeepAlive | Compact)
 
     def _needs_time(self, request: Request) -> bool:
         """All that is written, or compared; a local read shows what is there, and nothing of it as expired."""

@@ -12,12 +12,13 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
-from raftkv.core.requests import Barrier, Consistency, Inspect, Read, Request, Write
-from raftkv.core.results import Answer, Outcome, RaftStatus, Ready
+from raftkv.core.requests import Barrier, Compact, Consistency, Inspect, KeepAlive, Read, Request, Write
+from raftkv.core.results import Answer, Outcome, RaftStatus, Ready, Written
 from raftkv.formats import entries, layout
+from raftkv.formats.commands import AdoptCommand, Command
 from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
-from raftkv.machine.machine import Machine
+from raftkv.machine.machine import AppliedCommand, Machine
 from raftkv.machine.repeats import RepeatLimits
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.state.tables import StateTables
@@ -51,6 +52,7 @@ class SoloReplicator:
         self._queue: list[tuple[Request, float, Pending]] = []
         self._closed = False
         self.subscribers = Subscribers()
+        self._apply(AdoptCommand(100_000, 3_600_000, 16 << 20))
         self._show()
 
     def _show(self) -> None:
@@ -117,15 +119,8 @@ class SoloReplicator:
         return Refused(code=Code.QUORUM_UNREACHABLE, detail="the deadline passed")
 
     def _carry_out(self, request: Request) -> Outcome:
-        if isinstance(request, Write):
-            if self.leader is None:
-                return Refused(code=Code.NO_LEADER, detail="there is no leader", retry_after_s=1.0)
-            self.now_ms += 1
-            index = self.machine.applied_index + 1
-            applied = self.machine.apply(index, 1, entries.encode(self.now_ms, 1, index, command_of(request)))
-            assert applied is not None
-            self._show()
-            return msgspec.structs.replace(applied.outcomes[0], acks=request.acks)
+        if isinstance(request, Write | KeepAlive | Compact):
+            return self._propose(request)
         if isinstance(request, Read):
             content = reading.answer(self.tables, request.query)
             revision = reading.revision(self.tables)
@@ -137,3 +132,23 @@ class SoloReplicator:
         if isinstance(request, Inspect):
             return self.status()
         return Refused(code=Code.NOT_SUPPORTED, detail="one replica by itself does not offer this")
+
+    def _propose(self, request: Write | KeepAlive | Compact) -> Outcome:
+        if self.leader is None:
+            return Refused(code=Code.NO_LEADER, detail="there is no leader", retry_after_s=1.0)
+        command = command_of(request)
+        if isinstance(command, Refused):
+            return command
+        (outcome,) = self._apply(command).outcomes
+        self._show()
+        if not isinstance(outcome, Written):
+            return outcome
+        assert isinstance(request, Write)
+        return msgspec.structs.replace(outcome, acks=request.acks)
+
+    def _apply(self, command: Command) -> AppliedCommand:
+        self.now_ms += 1
+        index = self.machine.applied_index + 1
+        applied = self.machine.apply(index, 1, entries.encode(self.now_ms, 1, index, command))
+        assert applied is not None
+        return applied

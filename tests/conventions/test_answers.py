@@ -19,17 +19,12 @@ SOURCES = [
     *sorted((ROOT / "bench").glob("*.py")),
 ]
 OTHERS = {
-    "raftkv/cli/keys.py": {
-        "if_revision",
-        "deleted",
-        "revision",
-        "siblings",
-    },  # an option, and what the commands print as JSON
+    "raftkv/cli/keys.py": {"if_revision", "deleted", "siblings"},  # an option, and what commands print as JSON
     "raftkv/client/arguments.py": {"value"},  # of operations as callers of ``batch`` write them
-    "raftkv/client/plans.py": {"revision", "results"},  # of a write, which is done even if its answer says less
+    "raftkv/client/plans.py": {"results"},  # of a write, which is done even if its answer says less
     "raftkv/client/records.py": {"role"},  # tells which type it is
     "bench/clusters.py": {"leader"},  # etcd's
-    "bench/dialects.py": {"value"},  # likewise
+    "bench/dialects.py": {"value", "op"},  # likewise
     "raftkv/instruments/load/dialect.py": {"value"},  # likewise
 }
 """Names that are those of fields and mean something else where they stand."""

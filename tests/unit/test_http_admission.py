@@ -32,6 +32,8 @@ FORWARDED = [
     {"via": "1.1 p"},
 ]
 OF_DATA = ("/kv", "/kv/{key*}", "/batch", "/put", "/get", "/get/{key*}", "/delete", "/set", "/set/{key}/{value*}")
+OF_DATA += ("/kv/{key*}/increment", "/kv/{key*}/touch", "/txn", "/compact")
+OF_DATA += ("/leases", "/leases/{id}", "/leases/{id}/keepalive", "/leases/keepalive")
 
 
 def guarded(*, is_open: bool, client: str = "127.0.0.1") -> LeaderlessNode:

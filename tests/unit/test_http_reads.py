@@ -22,6 +22,7 @@ EXAMPLES = {
     "/get/{key*}": "/get/a",
     "/local_read": "/local_read?key=a",
     "/internal/read": "/internal/read?key=a",
+    "/leases/{id}": "/leases/1",
 }
 AT_ONCE = {"/health", "/livez", "/readyz", "/cluster/members"}
 READS = [

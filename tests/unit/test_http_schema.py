@@ -24,6 +24,14 @@ BATCH = {
         {"op": "put", "key": "b", "value": {"base64": "/w=="}, "if_revision": 9},
     ]
 }
+TRANSACTION = {
+    "compare": [{"prefix": "k", "target": "value", "op": "!=", "with": "other"}],
+    "success": [
+        {"op": "increment", "key": "n"},
+        {"op": "list", "prefix": "a", "limit": 1},
+        {"op": "txn", "success": [{"op": "get", "key": "k"}]},
+    ],
+}
 SET = {"key": "s", "value": "v"}
 RAW = {"key": "r", "value": {"base64": "/w=="}}
 
@@ -42,6 +50,17 @@ REQUESTS: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("GET", "/kv", "/kv?keys_only&limit=1", b"", {}),
     ("POST", "/batch", "/batch", BATCH, {}),
     ("POST", "/batch", "/batch?w=leader", BATCH, {}),
+    ("DELETE", "/kv", "/kv?prefix=k", b"", {}),
+    ("POST", "/kv/{key*}/increment", "/kv/n/increment", b"", {}),
+    ("POST", "/kv/{key*}/touch", "/kv/k/touch", {"ttl": 9}, {}),
+    ("POST", "/txn", "/txn", TRANSACTION, {}),
+    ("POST", "/leases", "/leases", {"ttl": 9, "id": 7}, {}),
+    ("GET", "/leases", "/leases", b"", {}),
+    ("GET", "/leases/{id}", "/leases/5", b"", {}),
+    ("DELETE", "/leases/{id}", "/leases/5", b"", {}),
+    ("POST", "/leases/{id}/keepalive", "/leases/5/keepalive", b"", {}),
+    ("POST", "/leases/keepalive", "/leases/keepalive", {"ids": [5, 6]}, {}),
+    ("POST", "/compact", "/compact", {"revision": 1}, {}),
     ("POST", "/put", "/put", SET, {}),
     ("PUT", "/put", "/put?w=leader", RAW, {}),
     ("GET", "/get", "/get?key=k", b"", {}),
@@ -112,6 +131,7 @@ def ask(
     if isinstance(node, LeaderlessNode):
         node.put("s", b"one", b"other")
     else:
+        assert node("POST", "/leases", {"ttl": 60, "id": 5}).status == 201
         uncommitted(node)
     return route_of(method, path), node(method, target, body, **headers)
 
@@ -158,7 +178,7 @@ def test_the_description_names_statuses_types_and_limits() -> None:
     assert query["consistency"]["schema"]["enum"] == [level.value for level in Consistency]
     get = {one["name"]: one for one in document["paths"]["/get"]["get"]["parameters"]}
     assert get["key"]["required"]
-    assert set(document["paths"]["/txn"]["post"]["responses"]) == problems
+    assert set(document["paths"]["/watch"]["get"]["responses"]) == problems
 
 
 def test_every_reference_in_the_description_leads_somewhere() -> None:

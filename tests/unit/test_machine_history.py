@@ -1,4 +1,4 @@
-"""States that keep history, against a model in the plainest words: every revision as it stood, and every change of it."""
+"""States that keep history, against a model in the plainest words: every revision as it stood, and every change."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.core.errors import Code, Refused
+from raftkv.core.errors import Refused
 from raftkv.core.requests import (
     Compact,
-    Compare,
+    ComparedField,
     Delete,
     DeleteSpan,
     Get,
     Grant,
     Increment,
     KeepAlive,
+    KeyComparison,
     List,
     Operator,
     Put,
     Revoke,
-    Target,
     Touch,
     Transaction,
     Write,
 )
-from raftkv.core.results import HistoryAhead, HistoryGone, KeyRecord, Missing
+from raftkv.core.results import HistoryAhead, HistoryGone, KeyRecord
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import AdoptCommand
 from raftkv.machine import past, reading
@@ -97,11 +97,19 @@ SINGLE = st.one_of(
     BOUNDS.map(lambda ends: DeleteSpan(start=ends[0], end=ends[1])),
 )
 COMPARE = st.builds(
-    Compare,
+    KeyComparison,
     start=KEYS,
     end=st.none(),
     several=st.booleans(),
-    target=st.sampled_from([Target.VERSION, Target.REVISION, Target.CREATE_REVISION, Target.LEASE, Target.EXISTS]),
+    target=st.sampled_from(
+        [
+            ComparedField.VERSION,
+            ComparedField.REVISION,
+            ComparedField.CREATE_REVISION,
+            ComparedField.LEASE,
+            ComparedField.EXISTS,
+        ]
+    ),
     operator=st.sampled_from(list(Operator)),
     operand=st.integers(0, 3),
 )

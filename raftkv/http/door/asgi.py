@@ -67,7 +67,7 @@ class HotRoutes:
                 continue
             stem, brace, rest = route.path.partition("{")
             after = rest.partition("}")[2]
-            if after:
+            if after and "{" not in after:
                 self._around.setdefault((route.method, stem.encode()), []).append((after.encode(), route))
                 continue
             table = self._below if brace else self._exact

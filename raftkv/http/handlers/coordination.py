@@ -58,7 +58,7 @@ LEASES_LIMIT: Final = 1_000
 """Leases on one page."""
 
 
-# -- transactions -------------------------------------------------------------------------------------------------------
+# -- transactions -----------------------------------------------------------------------------------------------------
 
 
 def parse_transaction(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
@@ -83,7 +83,7 @@ def render_transaction(ask: Ask, outcome: Outcome, context: Context) -> HttpResp
     return json_response(200, TransactionDone(told["succeeded"], outcome.revision, told["results"]), headers)
 
 
-# -- leases ---------------------------------------------------------------------------------------------------------------
+# -- leases -----------------------------------------------------------------------------------------------------------
 
 
 def parse_grant(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
@@ -168,7 +168,9 @@ def _shown(lease: LeaseRecord, context: Context) -> LeaseShown:
 
 def no_lease(found: NoLease, headers: Headers) -> HttpResponse:
     """There is no such lease."""
-    return problems.problem(Code.LEASE_NOT_FOUND, f"there is no lease {found.lease}; it may have ended", headers=headers)
+    return problems.problem(
+        Code.LEASE_NOT_FOUND, f"there is no lease {found.lease}; it may have ended", headers=headers
+    )
 
 
 def _lease_of(request: HttpRequest, route: str) -> int:
@@ -177,7 +179,7 @@ def _lease_of(request: HttpRequest, route: str) -> int:
     return parameters.lease_in_path(request.path[len(before) : len(request.path) - len(after)])
 
 
-# -- history --------------------------------------------------------------------------------------------------------------
+# -- history ----------------------------------------------------------------------------------------------------------
 
 
 def parse_compact(request: HttpRequest, chosen: Timed, context: Context) -> Ask:

@@ -34,8 +34,8 @@ from raftkv.core.requests import (
     prefix_end,
 )
 from raftkv.core.results import (
-    AnyResult,
     Answer,
+    AnyResult,
     DeleteDone,
     HistoryAhead,
     HistoryGone,

@@ -14,8 +14,8 @@ from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import Delete, DeleteSpan, Get, Increment, List, Put, Read, Touch
 from raftkv.core.results import (
-    AnyResult,
     Answer,
+    AnyResult,
     HistoryAhead,
     HistoryGone,
     Incremented,

@@ -13,15 +13,15 @@ from raftkv.api.values import Value, value_from_json
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import (
     AnyOperation,
-    Compare,
+    ComparedField,
     Delete,
     DeleteSpan,
     Get,
     Increment,
+    KeyComparison,
     List,
     Operator,
     Put,
-    Target,
     Touch,
     Transaction,
     prefix_end,
@@ -71,19 +71,17 @@ class OperationReader:
         if self._left < 0:
             limit = self._context.limits.max_batch_operations
             refuse(Code.BAD_REQUEST, f"{where}: one request has {limit} operations at most")
-        return tuple([
-            self._operation(one, f"{where}[{place}]", is_atomic=is_atomic) for place, one in enumerate(operations)
-        ])
+        return tuple(
+            [self._operation(one, f"{where}[{place}]", is_atomic=is_atomic) for place, one in enumerate(operations)]
+        )
 
-    def transaction(
-        self, body: bodies.TransactionBody | bodies.TransactionOperation, where: str = ""
-    ) -> Transaction:
+    def transaction(self, body: bodies.TransactionBody | bodies.TransactionOperation, where: str = "") -> Transaction:
         """A whole transaction."""
         self._left -= len(body.compare)
         return Transaction(
-            comparisons=tuple([
-                self._comparison(one, f"{where}compare[{place}]") for place, one in enumerate(body.compare)
-            ]),
+            comparisons=tuple(
+                [self._comparison(one, f"{where}compare[{place}]") for place, one in enumerate(body.compare)]
+            ),
             success=self.branch(body.success, f"{where}success"),
             failure=self.branch(body.failure, f"{where}failure"),
         )
@@ -145,18 +143,18 @@ class OperationReader:
         """A transaction in a transaction."""
         return self.transaction(one, f"{where}.")
 
-    def _comparison(self, one: bodies.Comparison, where: str) -> Compare:
+    def _comparison(self, one: bodies.Comparison, where: str) -> KeyComparison:
         if (one.key is None) == (one.prefix is None):
             refuse(Code.BAD_REQUEST, f"{where}: it takes either key or prefix")
-        target, operand = Target[one.target.upper()], one.operand
+        target, operand = ComparedField[one.target.upper()], one.operand
         expected: int | bytes
-        if target is Target.VALUE:
+        if target is ComparedField.VALUE:
             if isinstance(operand, int):
                 refuse(Code.BAD_REQUEST, f"{where}.with: a value is text or base64")
             expected = checked(operand, self._context, f"{where}.with")
         else:
-            if not isinstance(operand, int) or isinstance(operand, bool) is not (target is Target.EXISTS):
-                kind = "true or false" if target is Target.EXISTS else "a number"
+            if not isinstance(operand, int) or isinstance(operand, bool) is not (target is ComparedField.EXISTS):
+                kind = "true or false" if target is ComparedField.EXISTS else "a number"
                 refuse(Code.BAD_REQUEST, f"{where}.with: {one.target} is compared with {kind}")
             expected = int(operand)
         if one.prefix is not None:
@@ -164,7 +162,7 @@ class OperationReader:
             end, several = prefix_end(start), True
         else:
             start, end, several = parameters.key_from_text(one.key, self._context.limits, f"{where}.key"), None, False
-        return Compare(
+        return KeyComparison(
             start=start, end=end, several=several, target=target, operator=_OPERATORS[one.op], operand=expected
         )
 

@@ -17,7 +17,6 @@ from raftkv.core.requests import DEFAULT, Configure, Delete, Get, Inspect, Put, 
 from raftkv.core.results import Configured, KeyRecord, Outcome, PutDone, Status, Written
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
-from raftkv.http.handlers.operations import checked
 from raftkv.http.handlers.handler import (
     Ask,
     Context,
@@ -31,6 +30,7 @@ from raftkv.http.handlers.handler import (
     timeout_s,
     write_ask,
 )
+from raftkv.http.handlers.operations import checked
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 

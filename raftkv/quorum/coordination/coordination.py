@@ -66,7 +66,7 @@ class Coordination:
         sloppy = self._sloppy(write.placing)
         group = Group(write, deadline_s, pending, n=n, r=r, w=w, sloppy=sloppy, settled=self._settled)
         keys: set[bytes] = set()
-        for position, operation in enumerate(write.operations):
+        for position, operation in enumerate(group.operations):
             if operation.key in keys:
                 group.later.setdefault(operation.key, deque()).append(position)
             else:
@@ -80,6 +80,7 @@ class Coordination:
             self._begin(RunningPage(dispatch, query, deadline_s, pending, n=n, r=r))
             return
         sloppy = self._sloppy(read.placing)
+        assert isinstance(query, Get)  # all others were refused
         targets = dispatch.placement.read_targets(query.key, n, sloppy=sloppy)
         self._begin(RunningRead(dispatch, query, targets, deadline_s, pending, needed=r))
 
@@ -93,7 +94,7 @@ class Coordination:
             gathered, self._gathered = self._gathered, []
             together: dict[_Kind, list[Wanted]] = {}
             for group, position, attempt in gathered:
-                operation = group.write.operations[position]
+                operation = group.operations[position]
                 if isinstance(operation, Get):
                     self._begin_read(group, position)
                 elif self._dispatch.settings.conflicts == "siblings":
@@ -140,7 +141,7 @@ class Coordination:
             self._read_for(group, position, partial(_tell_read, group, position))
 
     def _settled(self, group: Group, position: int) -> None:
-        operation = group.write.operations[position]
+        operation = group.operations[position]
         if isinstance(operation, Get):
             group.reading_count -= 1
             if group.unread:
@@ -191,7 +192,7 @@ class Coordination:
 
         one = Pending()
         one.when_done(done)
-        query = Get(key=group.write.operations[position].key)
+        query = Get(key=group.operations[position].key)
         read = Read(query=query, consistency=Consistency.EVENTUAL, placing=Placing(sloppy=group.sloppy))
         self.read(read, group.deadline_s, one, n=group.n, r=group.r)
 

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from raftkv.core.errors import Refused, Unknown, of_read
 from raftkv.core.pages import ANSWER_BYTES, size_of
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Write, is_read
+from raftkv.core.requests import Operation, Write, is_read
 from raftkv.core.results import KeyRecord, Missing, OperationResult, QuorumWritten, Withheld
 from raftkv.formats import quorum_messages
 from raftkv.formats.quorum_messages import NO_ANSWER, Rows
@@ -161,6 +161,7 @@ class Group:
         "deadline_s",
         "later",
         "n",
+        "operations",
         "r",
         "reading_count",
         "sloppy",
@@ -183,6 +184,7 @@ class Group:
     ) -> None:
         """``settled`` is called with the position of each operation that has its result, if some are to follow."""
         self.write = write
+        self.operations = cast("tuple[Operation, ...]", write.operations)  # all others were refused
         self.later: dict[bytes, deque[int]] = {}
         """The operations, by their positions, that follow another of the same key."""
         self.unread: deque[int] = deque()
@@ -224,7 +226,7 @@ class Group:
 
     def withhold(self, position: int) -> None:
         """Tell of a read that the answer had no room for it."""
-        self._settle(position, Withheld(key=self.write.operations[position].key))
+        self._settle(position, Withheld(key=self.operations[position].key))
 
     def failed(self, position: int, failure: Refused | Unknown) -> None:
         """An operation has failed."""

@@ -49,6 +49,7 @@ class Local:
             return answer_of(
                 query.key, self._store.read(query.key), now_ms, consistency=Consistency.LOCAL, replicas=(self._node_id,)
             )
+        assert isinstance(query, List)  # all others were refused
         return self._page(query, now_ms)
 
     def store(self, request: StoreHere, pending: Pending) -> None:
