@@ -25,7 +25,7 @@ from raftkv.instruments.sim.planted.swaps import (
     then,
 )
 from raftkv.machine import conversion
-from raftkv.machine.machine import Machine
+from raftkv.machine.repeats import Repeats
 from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.engine import guards, internals, transport
 from raftkv.raft.engine.guards import Inbound
@@ -280,15 +280,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "terms of refusals": remedy(
         "14", "a refusal concerns the term it was for", instead(Proposing, "_on_declined", _declined_in_any_term)
     ),
-    "idempotency": remedy(
-        "14",
-        "a retry returns the first outcome",
-        instead(
-            Machine,
-            "_write_once",
-            lambda self, write, _name: self._write(msgspec.structs.replace(write, idempotency_key=None)),
-        ),
-    ),
+    "idempotency": remedy("14", "a retry returns the first outcome", gives(Repeats, "keep")),
     "no pickles": remedy(
         "19",
         "commands are opaque bytes",
