@@ -95,7 +95,8 @@ def kept_from_recovering() -> tuple[Cluster, str, str, str]:
     cluster.cut(holder, away)
     cluster.start_again(leader)
     cluster.restart(holder)
-    cluster.run_until(lambda: cluster.leader() == leader and cluster.members[leader].core.leads_committed_term)
+    while (elected := cluster.elect()) != leader:
+        cluster.start_again(elected)
     cluster.run_until(lambda: cluster.members[holder].core.applied_index >= 2)
     return cluster, leader, holder, away
 
