@@ -33,16 +33,13 @@ SIZES: Final = ("http.max_value_bytes", "http.max_key_bytes", "http.max_batch_op
 """What one node takes in one message, another must be able to. What one node took from a client, another must let be
 read, and must take again: a retry that it refused would be told that nothing happened."""
 
-HISTORY: Final = ("history.events", "history.age_s", "history.size_bytes")
-"""What is in force goes through the log; these are equal so that it does not change with the leader."""
-
 FIRST_SIZES: Final = ("quorum.n", "quorum.r", "quorum.w")
 """Where a leaderless cluster begins. ``POST /config`` changes what is in force, and gossip carries it; that is no rule.
 These stay equal all the same: a node that was away, or has just started, goes by them until it hears of others."""
 
 TOGETHER: Final = {
     # Votes are withheld, and leases end, by the first two.
-    "raft": ("raft.election_timeout_s", "raft.clock_drift_bound", *HISTORY, *SIZES),
+    "raft": ("raft.election_timeout_s", "raft.clock_drift_bound", *SIZES),
     "quorum": ("quorum.tombstone_grace_s", "quorum.clock_ahead_s", *FIRST_SIZES, *SIZES),
 }
 """By mode: equal on all nodes that run, changed while none does."""
@@ -70,6 +67,9 @@ OWN: Final = {
     "quorum.max_hints": "what a node keeps for others",
     "quorum.transfer_bytes_per_s": "how fast a node sends",
     "quorum.disk_reserve_bytes": "a node's own disk",
+    "history.events": "what is in force goes through the log: the leader's; nodes before it greet without such a rule",
+    "history.age_s": "likewise",
+    "history.size_bytes": "likewise",
     "delays.leader_after_message_s": "how slow a node is made on purpose; any node may be slow",
     "delays.follower_update_s": "likewise",
     "delays.follower_read_s": "likewise",

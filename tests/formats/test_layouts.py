@@ -18,7 +18,27 @@ from raftkv.formats import (
     seals,
     segments,
 )
-from raftkv.formats.commands import ConfigureCommand, DeleteKey, GetKey, PutKey, WriteCommand
+from raftkv.formats.commands import (
+    AdoptCommand,
+    CompactCommand,
+    CompareKey,
+    CompareRange,
+    ConfigureCommand,
+    DeleteKey,
+    DeleteRange,
+    GetKey,
+    GrantLease,
+    IncrementKey,
+    KeepAliveCommand,
+    ListRange,
+    OperateCommand,
+    PutKey,
+    PutLeased,
+    RevokeLease,
+    TouchKey,
+    Transact,
+    WriteCommand,
+)
 from raftkv.formats.entries import NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
 from raftkv.formats.identity import Identity, Life, encode_identity
@@ -30,6 +50,23 @@ from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.snapshots.bodies import write_body
 
 OPERATIONS = (PutKey(b"k", b"v", 7, 60_000), DeleteKey(b"d", (0, 3)), GetKey(b"g"), PutKey(b"p", b"", -1, 0))
+BRANCH = (
+    PutLeased(b"k", b"v", (0, 3), 9),
+    IncrementKey(b"i", -2, None, 1 << 62),
+    TouchKey(b"t", 60_000),
+    DeleteRange(b"a", b"b"),
+    ListRange(b"l", None, 5, True),
+)
+LATER = (
+    *BRANCH,
+    GrantLease(0, 10_000),
+    RevokeLease(9),
+    Transact(
+        (CompareKey(b"k", 0, 3, b"v"), CompareRange(b"a", b"b", 2, 1, -7)),
+        (*OPERATIONS, *BRANCH, Transact((), (), (GetKey(b"n"),))),
+        (),
+    ),
+)
 SALT = bytes(range(8))
 HEADER = segments.SegmentHeader(
     format=1,
@@ -74,12 +111,32 @@ LAYOUTS = {
     "command": lambda: entries.encode(
         1_000, 1 << 62, 9, WriteCommand(OPERATIONS, "once"), WriteCommand((), None), ConfigureCommand(1, 3)
     ),
+    "command of format 3": lambda: entries.encode(
+        1_000,
+        1,
+        2,
+        OperateCommand(LATER, "once"),
+        KeepAliveCommand((9, 258)),
+        CompactCommand(7),
+        AdoptCommand(100_000, 3_600_000, 1 << 24),
+    ),
     "command without arms": lambda: entries.encode(1_000, 0, 0),
     "stamp": lambda: entries.stamp(2, 1_000),
     "batch": lambda: b"".join(commands.batch_parts(1, 2, [b"\x90"])),
     "operations of format 1": lambda: commands_1.encode_operations(OPERATIONS),
     "fingerprint": lambda: outcomes.fingerprint_of(OPERATIONS),
-    "row of keys": lambda: layout.pack_record(1, 2, 3, 4, b"v"),
+    "fingerprint of later operations": lambda: outcomes.fingerprint_of(LATER),
+    "row of keys": lambda: layout.pack_record(1, 2, 3, 4, 0, 0, b"v"),
+    "row of a leased key": lambda: layout.pack_record(1, 2, 3, 0, 9, 0, b"v"),
+    "row of a key changed beside others": lambda: layout.pack_record(1, 2, 3, 4, 0, 5, b"v"),
+    "key of an event": lambda: layout.pack_place(3, 5),
+    "event of a new key": lambda: layout.pack_event(b"k", b"row", 1_000, None, False),
+    "event that points": lambda: layout.pack_event(b"k", b"row", 1_000, (2, 4), False),
+    "event that holds": lambda: layout.pack_event(b"k", b"", 1_000, b"before", True),
+    "event that forgot": lambda: layout.pack_event(b"k", b"row", 1_000, b"", False),
+    "history": lambda: layout.pack_history(layout.HistoryNumbers(*range(1, 9))),
+    "row of a lease": lambda: layout.pack_lease(1, 2, 3, 4),
+    "mark of a lease": lambda: layout.LEASE_MARK,
     "number": lambda: layout.pack_number(258),
     "names of meta": lambda: b" ".join(
         (
@@ -91,6 +148,8 @@ LAYOUTS = {
             layout.OUTCOME_NEXT,
             layout.READ_SIZE,
             layout.WRITE_SIZE,
+            layout.HISTORY,
+            layout.LEASE_NEXT,
             *layout.TABLES,
         )
     ),
@@ -101,6 +160,7 @@ LAYOUTS = {
     "names of the leaderless store": lambda: b" ".join((*rows.TABLES, *rows.META_NAMES)),
     "number of meta": lambda: rows.encode_number(258),
     "state hash": lambda: layout.pack_number(seals.state_hash_of(1, 2, 3, 4, 5, 6, 7)),
+    "state hash with history": lambda: layout.pack_number(seals.state_hash_of(1, 2, 3, 4, 5, 6, 7, more=b"more")),
     "FORMAT of a state": lambda: seals.FORMAT,
     "order key": lambda: rows.order_key(b"k"),
     "hint key": lambda: rows.hint_key("n3", b"k"),
@@ -122,6 +182,13 @@ GOLDEN = {
         "0200000000000003e893cf4000000000000000cf0000000000000009dc00039300949500c4016bc4017607cdea609301c401"
         "649200039202c401679500c40170c400ff00a46f6e6365930090c093010103"
     ),
+    "command of format 3": (
+        "0300000000000003e893cf0000000000000001cf0000000000000002dc00049302989503c4016bc40176920003099504c401"
+        "69fec0cf40000000000000009305c40174cdea609306c40161c401629507c4016cc005c3930800cd2710920909940a929500"
+        "c4016b0003c401769601c40161c401620201f99a9500c4016bc4017607cdea609301c401649200039202c401679500c40170"
+        "c400ff009503c4016bc40176920003099504c40169fec0cf40000000000000009305c40174cdea609306c40161c401629507"
+        "c4016cc005c3940a9090919202c4016e90a46f6e636592039209cd01029204079405ce000186a0ce0036ee80ce01000000"
+    ),
     "command without arms": "0200000000000003e893cf0000000000000000cf0000000000000000dc0000",
     "stamp": "0200000000000003e8",
     "batch": "93cf0000000000000001cf0000000000000002dc000190",
@@ -129,12 +196,31 @@ GOLDEN = {
         "9495a3707574c4016bc4017607cdea6093a664656c657465c4016492000392a3676574c4016795a3707574c40170c400ff00"
     ),
     "fingerprint": "7a23781fb24834f13e7cded8d0464bca",
+    "fingerprint of later operations": "7eab915068b8f471c264e2bc7eb390b1",
     "row of keys": "000000000000000100000000000000020000000000000003000000000000000476",
+    "row of a leased key": (
+        "800000000000000100000000000000020000000000000003000000000000000000000000000000090000000076"
+    ),
+    "row of a key changed beside others": (
+        "800000000000000100000000000000020000000000000003000000000000000400000000000000000000000576"
+    ),
+    "key of an event": "000000000000000300000005",
+    "event of a new key": "0100000000000003e800016b726f77",
+    "event that points": "0300000000000003e800016b000000000000000200000004726f77",
+    "event that holds": "1400000000000003e800016b000000066265666f7265",
+    "event that forgot": "0900000000000003e800016b726f77",
+    "history": (
+        "0000000000000001000000000000000200000000000000030000000000000004000000000000000500000000000000060000"
+        "0000000000070000000000000008"
+    ),
+    "row of a lease": "00000000000000010000000000000002000000000000000300000004",
+    "mark of a lease": "ff",
     "number": "0000000000000102",
     "names of meta": (
         "6170706c6965645f696e646578206170706c6965645f7465726d207265766973696f6e20636c6f636b5f6d73206f7574636f"
-        "6d655f6669727374206f7574636f6d655f6e65787420726561645f73697a652077726974655f73697a65206b657973206578"
-        "70697279206f7574636f6d6573206f7574636f6d655f6f72646572206d657461"
+        "6d655f6669727374206f7574636f6d655f6e65787420726561645f73697a652077726974655f73697a6520686973746f7279"
+        "206c656173655f6e657874206b65797320657870697279206f7574636f6d6573206f7574636f6d655f6f7264657220657665"
+        "6e7473206c6561736573206c656173655f6b657973206d657461"
     ),
     "segment header": (
         "524146544b564c31000000601a0cfed588a6666f726d617401a873657175656e636502a473616c74c4080001020304050607"
@@ -148,11 +234,12 @@ GOLDEN = {
         "6c6c6c6c6c76"
     ),
     "names of the leaderless store": (
-        "64617461206f726465722068696e7473206d65746120636c6f636b20616c6976655f6d7320756e70726f76656e206163"
-        "746f7220636f6e666c69637473206d656d62657273"
+        "64617461206f726465722068696e7473206d65746120636c6f636b20616c6976655f6d7320756e70726f76656e206163746f"
+        "7220636f6e666c69637473206d656d62657273"
     ),
     "number of meta": "323538",
     "state hash": "18f01cd38ecb4024",
+    "state hash with history": "1b03a582e0950308",
     "FORMAT of a state": "330a",
     "order key": "ac52cb5ff985d4636b",
     "hint key": "6e33006b",
@@ -189,6 +276,31 @@ def test_it_has_the_bytes_that_it_had(name, tmp_path):
     made = make(tmp_path) if make is body else make()
 
     assert made.hex() == GOLDEN[name]
+
+
+EVENTS = {
+    "event of a new key": layout.Event(b"k", b"row", 1_000),
+    "event that points": layout.Event(b"k", b"row", 1_000, (2, 4)),
+    "event that holds": layout.Event(b"k", b"", 1_000, b"before", expired=True),
+    "event that forgot": layout.Event(b"k", b"row", 1_000, b""),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_is_read_from_the_bytes_that_it_had(name):
+    assert layout.unpack_event(bytes.fromhex(GOLDEN[name])) == EVENTS[name]
+
+
+def test_rows_of_keys_and_the_numbers_of_history_are_read_from_the_bytes_that_they_had():
+    headers = [
+        layout.unpack_header(bytes.fromhex(GOLDEN[name]))
+        for name in ("row of keys", "row of a leased key", "row of a key changed beside others")
+    ]
+    history = layout.unpack_history(bytes.fromhex(GOLDEN["history"]))
+
+    assert headers == [(1, 2, 3, 4, 0, 0), (1, 2, 3, 0, 9, 0), (1, 2, 3, 4, 0, 5)]
+    assert msgspec.structs.astuple(history) == tuple(range(1, 9))
+    assert history.event_bytes == 7
 
 
 def test_no_layout_is_left_without_golden_bytes():

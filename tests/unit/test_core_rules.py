@@ -52,3 +52,26 @@ def test_what_a_node_may_have_its_own_way_changes_no_rule():
 def test_a_rule_that_one_side_does_not_know_differs():
     assert differences({"a": 1}, {}) == "a 1 (here unknown)"
     assert differences({}, {"a": 1}) == "a unknown (here 1)"
+
+
+def test_no_rule_came_or_went_since_nodes_of_this_protocol_were_released():
+    """One that a side does not know differs, so nodes that hold another set of rules take no part with these."""
+    common = {"http.max_value_bytes", "http.max_key_bytes", "http.max_batch_operations", "formats.hash", *NAMED}
+
+    assert set(rules().all) == common | {
+        "members",
+        "raft.clock_drift_bound",
+        "raft.election_timeout_s",
+        "raft.idempotency_keys",
+        "raft.idempotency_window_s",
+    }
+    assert set(rules(mode="quorum").all) == common | {
+        "quorum.clock_ahead_s",
+        "quorum.conflicts",
+        "quorum.max_siblings",
+        "quorum.n",
+        "quorum.r",
+        "quorum.tombstone_grace_s",
+        "quorum.vnodes",
+        "quorum.w",
+    }
