@@ -17,8 +17,28 @@ from pathlib import Path
 
 from raftkv.core.config import parse_config
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import ABSENT, Configure, Consistency, Delete, Get, Put, Read, Write
-from raftkv.core.results import Configured, Written
+from raftkv.core.requests import (
+    ABSENT,
+    Compact,
+    ComparedField,
+    Configure,
+    Consistency,
+    Delete,
+    DeleteSpan,
+    Get,
+    Grant,
+    Increment,
+    KeepAlive,
+    KeyComparison,
+    List,
+    Placing,
+    Put,
+    Read,
+    Touch,
+    Transaction,
+    Write,
+)
+from raftkv.core.results import Compacted, Configured, KeptAlive, Written
 from raftkv.experiment import Surroundings
 from raftkv.replicas import build
 
@@ -127,9 +147,27 @@ ONCE = (
 )
 
 
+LEASE = 258
+COUNT = (Increment(key=b"later/counter", by=5, maximum=7),)
+TRANSACTION = (
+    Transaction(
+        comparisons=(KeyComparison(start=b"later/counter", target=ComparedField.VALUE, operand=b"5"),),
+        success=(
+            Put(key=b"later/a", value=b"done"),
+            Put(key=b"later/" + LONG, value=b"long", lease=LEASE),
+            Increment(key=b"later/counter", by=-1),
+            List(start=b"later/", end=b"later0", limit=9, keys_only=True),
+            Transaction(success=(Touch(key=b"later/b", ttl_ms=FOREVER_MS), Delete(key=b"later/never"))),
+        ),
+        failure=(Delete(key=b"later/a"),),
+    ),
+)
+
+
 async def write_raft(home: Path) -> None:
     node = Node(RAFT, home)
     await node.begin()
+    await write_history(node)
     await node.write(*FIRST, idempotency_key="before the snapshot")
     for number in range(25):
         await node.write(Put(key=b"many/%02d" % number, value=b"%d" % number))
@@ -141,8 +179,22 @@ async def write_raft(home: Path) -> None:
         if list((home / "snapshots").glob("*.manifest")):
             break
         await node.pass_time(0.1)
+    await node.write(*TRANSACTION, idempotency_key="in a transaction")
+    await node.write(*COUNT, *COUNT, idempotency_key="out of bounds")
     await node.write(Put(key=b"last", value=b"after the snapshot", match=ABSENT))
     await node.close()
+
+
+async def write_history(node: Node) -> None:
+    """What came with commands of format 3; revisions 1 to 4 are compacted."""
+    await node.write(Grant(lease=LEASE, ttl_ms=FOREVER_MS), Grant(lease=9, ttl_ms=FOREVER_MS))
+    for number in range(10):
+        await node.write(Put(key=b"later/a", value=b"%d" % number), Put(key=b"later/b", value=b"", lease=9))
+    await node.write(*(Put(key=b"many/gone/%d" % number, value=b"x") for number in range(3)))
+    await node.write(DeleteSpan(start=b"many/gone/", end=b"many/gone0"))
+    await node.write(*COUNT, idempotency_key="counted")
+    assert isinstance(await node.ask(KeepAlive(leases=(LEASE,))), KeptAlive)
+    assert isinstance(await node.ask(Compact(revision=5)), Compacted)
 
 
 async def write_quorum(home: Path) -> None:
@@ -155,7 +207,7 @@ async def write_quorum(home: Path) -> None:
         gone, several = b"gone/%d" % number, b"siblings/%d" % number
         await node.write(Put(key=gone, value=b"x"))
         read = await node.ask(Read(query=Get(key=gone), consistency=Consistency.EVENTUAL))
-        await node.write(Delete(key=gone), context=read.context)
+        await node.write(Delete(key=gone), placing=Placing(context=read.context))
         for value in (b"one", b"other"):
             await node.write(Put(key=several, value=value))
     await node.write(Put(key=LONG, value=b"long", ttl_ms=FOREVER_MS))
