@@ -10,14 +10,15 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
     AS_CONFIGURED,
     AddMember,
+    AnyOperation,
     Barrier,
     Compact,
     Configure,
     Consistency,
     Delete,
+    Get,
     Inspect,
     KeepAlive,
-    Operation,
     Placing,
     Put,
     Query,
@@ -118,9 +119,7 @@ class QuorumRequests:
     def _is_of_one_order(self, request: Request) -> bool:
         """Does it mean something only where all replicas apply the same writes in the same order?"""
         if isinstance(request, Write):
-            return any(
-                not isinstance(one, Operation) or (isinstance(one, Put) and one.lease) for one in request.operations
-            )
+            return any(map(_needs_one_order, request.operations))
         if isinstance(request, Read):
             return not isinstance(request.query, Query) or bool(request.query.revision)
         return isinstance(request, KeepAlive | Compact)
@@ -180,3 +179,14 @@ class QuorumRequests:
     @property
     def _keeps_siblings(self) -> bool:
         return self.settings.conflicts == "siblings"
+
+
+def _needs_one_order(operation: AnyOperation) -> bool:
+    match operation:
+        case Put():
+            return bool(operation.lease)
+        case Get():
+            return bool(operation.revision)
+        case Delete():
+            return False
+    return True
