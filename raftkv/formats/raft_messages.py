@@ -214,12 +214,18 @@ class SeenRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     node: str = ""
 
 
+class SeenLeasedRecord(SeenRecord, frozen=True, kw_only=True, array_like=True, tag="leased_record", gc=False):
+    """The same of a key with a lease, which there is only where every member reads commands of format 3."""
+
+    lease: Number
+
+
 class AppliedView(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What one replica's applied state holds under a key; ``revision`` is the store's there."""
 
     applied_index: Number
     revision: Number
-    record: SeenRecord | None
+    record: SeenRecord | SeenLeasedRecord | None
 
 
 class AskRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=19):

@@ -57,7 +57,8 @@ NOTHING_TO_REPAIR: Final = Refused(
     detail="nothing to repair: the state of this node is not known to differ from that of the others",
 )
 ONE_KEY_ONLY: Final = Refused(
-    code=Code.NOT_SUPPORTED, detail="in raft mode several replicas can be read for one key only, not for a list"
+    code=Code.NOT_SUPPORTED,
+    detail="in raft mode several replicas can be read for one key as it stands, and for nothing else; ask with r=1",
 )
 HELD_TOO_LONG: Final = Refused(
     code=Code.OVERLOADED, detail="this node holds its reads for longer than this one may wait (delays.follower_read_s)"

@@ -15,6 +15,7 @@ from raftkv.core.requests import (
     ChangesAfter,
     Compact,
     ComparedField,
+    Consistency,
     Delete,
     DeleteSpan,
     FindLease,
@@ -209,13 +210,29 @@ def test_the_past_is_shown_at_every_level_that_is_offered(ordered: Harness) -> N
     write(ordered, Put(key=b"a", value=b"2"), Delete(key=b"b"))
     for level in ordered.replicator.status().offers:
         for query in (Get(key=b"a", revision=first), List(start=b"", end=None, limit=9, revision=first)):
-            answer = ordered.ask(Read(query=query, consistency=level))
+            answer = ordered.ask(Read(query=query, consistency=level, r=int(level is Consistency.EVENTUAL)))
             assert isinstance(answer, Answer)
             content = answer.content
             records = content.records if isinstance(content, KeyPage) else (content,)
 
             assert [one.value for one in records if isinstance(one, KeyRecord)] == [b"1"] * len(records)
             assert len(records) == (2 if isinstance(query, List) else 1)
+
+
+def test_only_what_stands_now_is_read_from_several_replicas_and_shown_whole(ordered: Harness) -> None:
+    if Consistency.EVENTUAL not in ordered.replicator.status().offers:
+        pytest.skip("one replica by itself has no other to ask")
+    do(ordered, Grant(ttl_ms=HOUR_MS, lease=7))
+    revision = write(ordered, Put(key=b"a", value=b"v", lease=7)).revision
+    found = ordered.ask(Read(query=Get(key=b"a"), consistency=Consistency.EVENTUAL, r=3))
+    refused = ordered.ask(Read(query=Get(key=b"a", revision=revision), consistency=Consistency.EVENTUAL, r=2))
+
+    assert isinstance(found, Answer)
+    assert len(found.replicas) == 3
+    assert isinstance(found.content, KeyRecord)
+    assert found.content.lease == 7
+    assert isinstance(refused, Refused)
+    assert refused.code is Code.NOT_SUPPORTED
 
 
 def test_what_is_not_there_yet_and_what_was_forgotten_is_said_to_be_so(ordered: Harness) -> None:

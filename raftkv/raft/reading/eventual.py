@@ -16,7 +16,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, KeyRecord, Missing, Outcome
-from raftkv.formats.raft_messages import AppliedView, SeenRecord
+from raftkv.formats.raft_messages import AppliedView, SeenLeasedRecord, SeenRecord
 
 
 class _Poll(msgspec.Struct, kw_only=True):
@@ -88,7 +88,7 @@ def too_few(count: int, needed: int) -> Refused:
     return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
 
-def _record(seen: SeenRecord) -> KeyRecord:
+def _record(seen: SeenRecord | SeenLeasedRecord) -> KeyRecord:
     return KeyRecord(
         key=seen.key,
         value=seen.value,
@@ -96,4 +96,5 @@ def _record(seen: SeenRecord) -> KeyRecord:
         create_revision=seen.create_revision,
         mod_revision=seen.mod_revision,
         expires_at_ms=seen.expires_at_ms,
+        lease=seen.lease if isinstance(seen, SeenLeasedRecord) else 0,
     )

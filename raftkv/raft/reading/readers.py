@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
 from raftkv.core.results import Answer, KeyRecord, Outcome, Ready, Written
-from raftkv.formats.raft_messages import AppliedView, AskRecord, RecordAnswer, SeenRecord
+from raftkv.formats.raft_messages import AppliedView, AskRecord, RecordAnswer, SeenLeasedRecord, SeenRecord
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
@@ -144,7 +146,8 @@ class Readers:
         size = self.electorate.size
         if not 0 < needed <= size:
             return Refused(code=Code.BAD_REQUEST, detail=f"r={request.r}, but the cluster has {size} nodes")
-        return needed if needed == 1 or isinstance(request.query, Get) else ONE_KEY_ONLY
+        is_of_one_key = isinstance(request.query, Get) and not request.query.revision
+        return needed if needed == 1 or is_of_one_key else ONE_KEY_ONLY
 
     def _begin(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
         """Pass ``request`` on, on a follower after the artificial delay of reads."""
@@ -194,8 +197,8 @@ class Readers:
         )
 
 
-def _seen(record: KeyRecord) -> SeenRecord:
-    return SeenRecord(
+def _seen(record: KeyRecord) -> SeenRecord | SeenLeasedRecord:
+    shown = SeenRecord(
         key=record.key,
         value=record.value,
         version=record.version,
@@ -203,3 +206,4 @@ def _seen(record: KeyRecord) -> SeenRecord:
         mod_revision=record.mod_revision,
         expires_at_ms=record.expires_at_ms,
     )
+    return SeenLeasedRecord(**msgspec.structs.asdict(shown), lease=record.lease) if record.lease else shown
