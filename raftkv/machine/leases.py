@@ -27,6 +27,11 @@ class Leases:
         """Does the lease live?"""
         return self._rows.find(lease) is not None
 
+    def key_count(self, lease: int) -> int:
+        """How many keys go with it."""
+        found = self._rows.find(lease)
+        return 0 if found is None else found[0].key_count
+
     def cannot_attach(self, lease: int, more: int) -> Code | None:
         """Why not so many ``more`` keys can be attached to it, if they cannot."""
         found = self._rows.find(lease)

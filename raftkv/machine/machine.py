@@ -40,7 +40,7 @@ from raftkv.machine.rows import SummedRows
 from raftkv.storage.state.tables import StateTables
 
 EXPIRIES_PER_COMMAND = 1_000
-"""How many expired keys one command removes, give or take a lease's, so that applying stays short; the next goes on."""
+"""How many keys one command removes, give or take one lease's, so that applying stays short; the next goes on."""
 
 NEVER_MS = (1 << 64) - 1
 
@@ -176,13 +176,16 @@ class Machine:
         if changes.clock_ms < changes.due_from_ms:
             return
         due: list[bytes] = []
+        left = EXPIRIES_PER_COMMAND
         changes.due_from_ms = NEVER_MS
         for row, _ in self._tables.scan(layout.EXPIRY, b"", None):
             at_ms = layout.unpack_number(row[: layout.NUMBER_BYTES])
-            if at_ms > changes.clock_ms or len(due) == EXPIRIES_PER_COMMAND:
+            if at_ms > changes.clock_ms or left <= 0:
                 changes.due_from_ms = at_ms
                 break
             due.append(row)
+            lease = lease_of(row)
+            left -= 1 if lease is None else 1 + self._leases.key_count(lease)
         self._operations.reads_nothing_due = changes.clock_ms < changes.due_from_ms
         changes.begin()
         for row in due:

@@ -447,6 +447,20 @@ def test_a_key_whose_time_is_over_counts_as_none_before_it_is_removed(monkeypatc
 # -- leases -----------------------------------------------------------------------------------------------------------
 
 
+def test_leases_that_end_together_with_many_keys_end_one_command_after_another(monkeypatch):
+    monkeypatch.setattr("raftkv.machine.machine.EXPIRIES_PER_COMMAND", 5)
+    driver = Driver()
+    for lease in (1, 2, 3):
+        driver.do(Grant(ttl_ms=10, lease=lease), *[put(b"%d/%d" % (lease, key), lease=lease) for key in range(4)])
+    driver.now_ms += 10
+
+    left = []
+    for _ in range(3):
+        driver.command()
+        left.append(len(driver.all()))
+    assert left == [8, 4, 0]
+
+
 def test_a_lease_takes_its_keys_with_it_when_it_ends():
     driver = Driver()
     granted = driver.one(Grant(ttl_ms=50))
