@@ -7,12 +7,13 @@ flush before every acknowledgement) and the same election timing.
 from __future__ import annotations
 
 import abc
+import os
 import shutil
 from pathlib import Path
 
 import msgspec
 
-from bench.dialects import Dialect, EtcdBatches, RaftkvBatches
+from bench.dialects import Dialect, EtcdSpeech, RaftkvSpeech
 from bench.processes import Process
 from raftkv.instruments.load.engine import LoadTarget
 from raftkv.instruments.local.cluster import LocalCluster
@@ -74,7 +75,7 @@ class EtcdCluster(Measured):
     """etcd as packaged, default timing (heartbeat 100 ms, election 1,000 ms), no compaction, a larger quota."""
 
     name = "etcd"
-    dialect = EtcdBatches
+    dialect = EtcdSpeech
     ready_path = "/health"
 
     def __init__(self, home: Path) -> None:
@@ -116,7 +117,7 @@ class RaftkvCluster(Measured, LocalCluster):
     """raftkv with its defaults throughout."""
 
     name = mode = "raft"
-    dialect = RaftkvBatches
+    dialect = RaftkvSpeech
 
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True)
@@ -140,6 +141,18 @@ class RaftkvCluster(Measured, LocalCluster):
         return found
 
 
+class EarlierCluster(RaftkvCluster):
+    """raftkv as it stands in the checkout that the environment variable ``RAFTKV_EARLIER`` names."""
+
+    name = "earlier"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        checkout = Path(os.environ["RAFTKV_EARLIER"]).resolve(strict=True)
+        under = ("env", f"PYTHONPATH={checkout}")
+        self.sites = {node: msgspec.structs.replace(site, under=under) for node, site in self.sites.items()}
+
+
 class QuorumCluster(RaftkvCluster):
     """raftkv without a leader: N = 3, R = 2, W = 2, its defaults throughout."""
 
@@ -147,7 +160,9 @@ class QuorumCluster(RaftkvCluster):
     has_leader = False
 
 
-SYSTEMS: dict[str, type[Measured]] = {kind.name: kind for kind in (EtcdCluster, RaftkvCluster, QuorumCluster)}
+SYSTEMS: dict[str, type[Measured]] = {
+    kind.name: kind for kind in (EtcdCluster, RaftkvCluster, QuorumCluster, EarlierCluster)
+}
 
 
 def etcd_program() -> str | None:

@@ -65,10 +65,12 @@ class Run:
         """Idle first, while nothing has been loaded; then the rounds; leadership last."""
         if scenarios.IDLE in self._plan.names:
             await self._idle()
+        chosen = [one for one in scenarios.THROUGHPUT if one.name in self._plan.names]
         for cluster in self._clusters:
-            await self._preload(cluster)
+            for load in scenarios.preloads(cluster.dialect, self._pairs, {one.raftkv for one in chosen}):
+                await pour(cluster.servers(), load.requests, load.check)
         gc.freeze()
-        await self._rounds([one for one in scenarios.THROUGHPUT if one.name in self._plan.names])
+        await self._rounds(chosen)
         if scenarios.LEADER_CHANGES in self._plan.names:
             for cluster in self._clusters:
                 await self._steadiness(cluster)
@@ -88,10 +90,6 @@ class Run:
             found.append(Idle(system=cluster.name, percent_by_node=by_node, percent_by_part=by_part))
         self.comparison = msgspec.structs.replace(self.comparison, idle=tuple(found))
         self._console.print(report.idle_table(found))
-
-    async def _preload(self, cluster: Measured) -> None:
-        load = scenarios.load(cluster.dialect, "batch", self._pairs)
-        await pour(cluster.servers(), load.requests, load.check)
 
     async def _rounds(self, chosen: Sequence[Scenario]) -> None:
         measured: dict[tuple[str, str], list[Measurement]] = {}

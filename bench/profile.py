@@ -39,8 +39,8 @@ async def _profile(
         cluster.begin()
         written = pairs(scenarios.KEYS, scenarios.VALUE_BYTES)
         servers, clients = cluster.servers(), scenario.connections or connections
-        preload = scenarios.load(cluster.dialect, "batch", written)
-        await pour(servers, preload.requests, preload.check)
+        for preload in scenarios.preloads(cluster.dialect, written, {scenario.raftkv}):
+            await pour(servers, preload.requests, preload.check)
         leader = next((node for node, standing in cluster.standings().items() if standing.leads), "")
         known = cluster.parts()
         recorders = asyncio.create_task(asyncio.to_thread(_record, known, seconds, scenario.name, console))

@@ -6,18 +6,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import msgspec
 
-from bench.dialects import Dialect, Load, Pair, batches, gets, puts
+from bench.dialects import (
+    Dialect,
+    Load,
+    Pair,
+    batches,
+    comparisons,
+    gets,
+    grants,
+    increments,
+    keep_alives,
+    puts,
+)
 
 KEYS = 10_000
 VALUE_BYTES = 100
 BATCH_OPERATIONS = 100
+LEASES = range(1, 1001)
+"""Those that are kept alive."""
 
-Kind = Literal["put", "get", "local-get", "batch"]
+NOT_SLOWER = 0.97
+"""Of a later version, divided by an earlier one."""
+
+Kind = Literal["put", "get", "local-get", "batch", "txn", "increment", "grant", "keep-alive"]
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +52,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         """Target and stretch of ``other``, divided by ``base``."""
         if (base, other) == ("raft", "quorum"):
             return self.leaderless, None
+        if (base, other) == ("earlier", "raft"):
+            return NOT_SLOWER, None
         return (self.target, self.stretch) if (base, other) == ("etcd", "raft") else (None, None)
 
 
@@ -50,11 +68,21 @@ THROUGHPUT = (
         name="batch", title="/batch of 100 puts against single puts", raftkv="batch", etcd="put", target=5, stretch=10
     ),
     Scenario(name="batch-txn", title="/batch of 100 puts against txn of 100 puts", raftkv="batch", etcd="batch"),
+    Scenario(name="txn", title="txn: compare a value and put", raftkv="txn", etcd="txn", target=1.0),
+    Scenario(
+        name="increment",
+        title="increments of one key against such txns",
+        raftkv="increment",
+        etcd="increment",
+        target=1.0,
+    ),
+    Scenario(name="grant", title="lease grant", raftkv="grant", etcd="grant", target=1.0),
+    Scenario(name="keep-alive", title="lease kept alive", raftkv="keep-alive", etcd="keep-alive", target=1.0),
 )
 IDLE = "idle"
 LEADER_CHANGES = "leader-changes"
 NAMES = (IDLE, *(scenario.name for scenario in THROUGHPUT), LEADER_CHANGES)
-OF_LEADERS = ("local-get", LEADER_CHANGES)
+OF_LEADERS = ("local-get", "txn", "increment", "grant", "keep-alive", LEADER_CHANGES)
 """What a cluster without a leader is not asked."""
 
 IDLE_TARGET_PERCENT = 2.0
@@ -63,8 +91,20 @@ LEADER_CHANGES_TARGET = 0
 
 def load(dialect: Dialect, kind: Kind, pairs: Sequence[Pair]) -> Load:
     """The requests of ``kind`` over ``pairs``; reads find only what was written before."""
-    if kind == "put":
-        return puts(dialect, pairs)
-    if kind == "batch":
-        return batches(dialect, pairs, BATCH_OPERATIONS)
-    return gets(dialect, [key for key, _ in pairs], local=kind == "local-get")
+    loads: dict[Kind, Callable[[], Load]] = {
+        "put": lambda: puts(dialect, pairs),
+        "get": lambda: gets(dialect, [key for key, _ in pairs], local=False),
+        "local-get": lambda: gets(dialect, [key for key, _ in pairs], local=True),
+        "batch": lambda: batches(dialect, pairs, BATCH_OPERATIONS),
+        "txn": lambda: comparisons(dialect, pairs),
+        "increment": lambda: increments(dialect, pairs),
+        "grant": lambda: grants(dialect),
+        "keep-alive": lambda: keep_alives(dialect, LEASES),
+    }
+    return loads[kind]()
+
+
+def preloads(dialect: Dialect, pairs: Sequence[Pair], kinds: Collection[Kind]) -> list[Load]:
+    """What is poured in before loads of ``kinds`` are measured: the keys, and the leases if they are kept alive."""
+    filling = [load(dialect, "batch", pairs)]
+    return [*filling, grants(dialect, LEASES)] if "keep-alive" in kinds else filling
