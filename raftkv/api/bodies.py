@@ -1,4 +1,7 @@
-"""The JSON bodies of requests, as types. Imports ``core`` and msgspec only."""
+"""The JSON bodies of requests, as types; encoded they leave out what is as by default.
+
+Imports ``core`` and msgspec only.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Revision = Annotated[int, Meta(ge=0, le=10**18)]
 Ttl = Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)]
 
 
-class KeyAndValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KeyAndValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of the reference systems' writes."""
 
     key: Key
@@ -27,7 +30,9 @@ Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 LeaseTtl = Annotated[float, Meta(ge=1, le=10 * 365 * 86_400)]
 
 
-class PutOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="put", tag_field="op"):
+class PutOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="put", tag_field="op"
+):
     """Store a value; ``if_revision`` is the revision the key must stand at (0: it must not exist), ``ttl`` seconds.
 
     With a ``lease`` the key goes when that ends.
@@ -40,20 +45,26 @@ class PutOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     lease: LeaseId | None = None
 
 
-class DeleteOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete", tag_field="op"):
+class DeleteOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="delete", tag_field="op"
+):
     """Remove a key."""
 
     key: Key
     if_revision: Revision | None = None
 
 
-class GetOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="get", tag_field="op"):
+class GetOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="get", tag_field="op"
+):
     """Read a key."""
 
     key: Key
 
 
-class IncrementOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="increment", tag_field="op"):
+class IncrementOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="increment", tag_field="op"
+):
     """Add ``by`` to the integer in a key, 0 if there is none; not beyond ``min`` and ``max``."""
 
     key: Key
@@ -62,14 +73,18 @@ class IncrementOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     max: Integer | None = None
 
 
-class TouchOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="touch", tag_field="op"):
+class TouchOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="touch", tag_field="op"
+):
     """Let a key live for ``ttl`` seconds from now on, null for ever; its value and revision stay."""
 
     key: Key
     ttl: Ttl | None
 
 
-class ListOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="list", tag_field="op"):
+class ListOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="list", tag_field="op"
+):
     """A page of keys: those with ``prefix``, or from ``start`` up to ``end``, or both at once."""
 
     prefix: str = ""
@@ -80,14 +95,14 @@ class ListOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class DeletePrefixOperation(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete_prefix", tag_field="op"
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="delete_prefix", tag_field="op"
 ):
     """Remove every key with ``prefix``."""
 
     prefix: Annotated[str, Meta(extra_json_schema={"minLength": 1})]
 
 
-class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Does the ``target`` of ``key``, or of every key with ``prefix``, stand to ``with`` as ``op`` says?"""
 
     target: Literal["value", "version", "revision", "create_revision", "lease", "exists"]
@@ -97,7 +112,9 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str | None = None
 
 
-class TransactionOperation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="txn", tag_field="op"):
+class TransactionOperation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="txn", tag_field="op"
+):
     """A transaction in a transaction; see ``TransactionBody``."""
 
     compare: list[Comparison] = []
@@ -117,7 +134,7 @@ BranchOperation = (
 )
 
 
-class TransactionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TransactionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /txn``: if every comparison holds, ``success``, else ``failure``; wholly or not at all."""
 
     compare: list[Comparison] = []
@@ -125,7 +142,7 @@ class TransactionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failure: list[BranchOperation] = []
 
 
-class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /kv/{key}/increment``, which may be empty."""
 
     by: Integer = 1
@@ -133,32 +150,32 @@ class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max: Integer | None = None
 
 
-class TouchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TouchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /kv/{key}/touch``: seconds from now on, null for ever."""
 
     ttl: Ttl | None
 
 
-class NewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /leases``: seconds, and the number, if it is not left to the cluster."""
 
     ttl: LeaseTtl
     id: LeaseId | None = None
 
 
-class LeaseIds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LeaseIds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /leases/keepalive``."""
 
     ids: Annotated[list[LeaseId], Meta(min_length=1, max_length=10_000)]
 
 
-class CompactBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CompactBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /compact``."""
 
     revision: Revision
 
 
-class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /batch``."""
 
     operations: Annotated[
@@ -167,7 +184,7 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-class NewSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /config``; what is left out stays as it is."""
 
     n: Annotated[int, Meta(ge=1, le=1000)] | None = None
@@ -175,7 +192,7 @@ class NewSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     w: Annotated[int, Meta(ge=1, le=1000)] | None = None
 
 
-class NewMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /cluster/members``: who joins, and where clients (``http``) and nodes (``peer``) reach it."""
 
     id: str
@@ -184,7 +201,7 @@ class NewMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zone: Zone = ""
 
 
-class InternalWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class InternalWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A version for one replica; a null value deletes.
 
     ``timestamp`` and ``node`` are its stamp; without a timestamp the replica makes one, without a node it is the node.

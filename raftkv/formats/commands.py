@@ -253,5 +253,8 @@ def decode_batch(body: memoryview, command_format: int) -> CommandBatch:
 
 def depth(operations: Iterable[AnyOperation]) -> int:
     """How deep transactions stand in each other; without any it is 0."""
-    nested = [one for one in operations if isinstance(one, Transact)]
-    return max([1 + depth((*one.success, *one.failure)) for one in nested], default=0)
+    deepest = 0
+    for one in operations:  # asked of every command, wherever it is read: comprehensions take twice as long
+        if isinstance(one, Transact):
+            deepest = max(deepest, 1 + depth(one.success), 1 + depth(one.failure))
+    return deepest

@@ -29,6 +29,8 @@ SHOWN_CHARACTERS_MAX: Final = 200
 """What is repeated of a mistake."""
 
 _FORM: Final = b"application/x-www-form-urlencoded"
+_SPACE: Final = b" \t\r\n"
+_encode: Final = msgspec.json.Encoder().encode
 _LOCATED: Final = re.compile(r"(.*) - at `\$\.?(.*?)`", re.DOTALL)
 
 
@@ -59,7 +61,7 @@ def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_
         refuse(Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be application/json, not {shown}")
     try:
         decoded = decoder.decode(request.body)
-        _check_each_name_once(request.body, decoder.type)
+        _check_each_name_once(request.body, decoded)
     except msgspec.ValidationError as error:
         refuse(Code.BAD_REQUEST, f"body: {_readable(str(error))}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -69,14 +71,20 @@ def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_
     return decoded
 
 
-def _check_each_name_once(body: bytes, kind: type[object]) -> None:
+def _check_each_name_once(body: bytes, decoded: object) -> None:
     """Refuse an object with a name given twice, of which only the last would count; raises ``DefiniteError``.
 
-    The decoder does not tell. Where a flat body has no more names than ``kind`` and nothing is escaped, none is.
+    The decoder does not tell. A body names at least what is not as by default in what was decoded; where it has no more
+    names, none is there twice. They are counted as quotes before colons, so nothing may be escaped; a text that begins
+    with a colon counts on both sides.
     """
-    if kind is KeyAndValue and b"\\" not in body and body.count(b":") == 2:
-        return
-    json.loads(body, object_pairs_hook=_once)
+    names = _names_in(body)
+    if b"\\" in body or (names > 1 and names != _names_in(_encode(decoded))):
+        json.loads(body, object_pairs_hook=_once)
+
+
+def _names_in(text: bytes) -> int:
+    return text.translate(None, _SPACE).count(b'":')
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

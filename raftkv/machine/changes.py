@@ -29,12 +29,16 @@ class Changes:
         self.due_from_ms = 0
         """No key expires before."""
 
+        self._found: tuple[bytes, StandingRow | None] | None = None
+        """What was found last, until anything changes: what an operation hangs on is mostly what it then changes."""
+
         self._changed: set[bytes] = set()
         self._place = -1
 
     def begin(self) -> None:
         """Another request: what it changes first has a revision of its own."""
         self._place = -1
+        self._found = None
         if self._changed:
             self._changed.clear()
 
@@ -43,10 +47,13 @@ class Changes:
 
         Where no history is kept, it is removed as it is found.
         """
+        if self._found is not None and self._found[0] == key:
+            return self._found[1]
         standing = self.standing(key)
         if standing is not None and standing.is_over and not self._history.is_kept:
             self.remove(key, standing, expired=True)
             return None
+        self._found = (key, standing)
         return standing
 
     def standing(self, key: bytes) -> StandingRow | None:
@@ -61,6 +68,7 @@ class Changes:
         self, key: bytes, standing: StandingRow | None, value: bytes, expires_at_ms: int, lease: int
     ) -> tuple[int, int]:
         """Store ``value``; returns the key's version and revision now."""
+        self._found = None
         revision, place = self._next(key)
         version, create_revision, replaced = 1, revision, 0
         if standing is not None:
@@ -81,6 +89,7 @@ class Changes:
 
     def remove(self, key: bytes, standing: StandingRow, *, expired: bool = False) -> int:
         """Remove the key; ``expired``: because its time is over, or its lease's. Returns the revision."""
+        self._found = None
         revision, place = self._next(key)
         self._let_go(key, standing)
         self._rows.remove(layout.KEYS, key, standing.part)
@@ -90,6 +99,7 @@ class Changes:
 
     def touch(self, key: bytes, standing: StandingRow, expires_at_ms: int) -> None:
         """Let the key expire then, 0 for never, and belong to no lease: no change that has a revision."""
+        self._found = None
         self._let_go(key, standing)
         row = layout.pack_record(
             standing.version,

@@ -128,7 +128,7 @@ def _write(request: Write) -> Command | Refused:
     for operation in operations:
         if isinstance(operation, Put | Delete) and operation.match is not None and _is_negative(operation.match):
             return _refused("a revision cannot be negative")
-    if not any(isinstance(one, _LATER) or (isinstance(one, Put) and one.lease) for one in operations):
+    if not _needs_history(operations):
         return WriteCommand(tuple([_OPERATIONS[type(one)](one) for one in operations]), request.idempotency_key)
     command = OperateCommand(tuple([_OPERATIONS[type(one)](one) for one in operations]), request.idempotency_key)
     if commands.depth(command.operations) > DEPTH_MAX:
@@ -138,6 +138,13 @@ def _write(request: Write) -> Command | Refused:
         if twice is not None:
             return _refused(f"a transaction writes the key {twice.decode(errors='replace')!r} twice in one branch")
     return command
+
+
+def _needs_history(operations: tuple[AnyOperation, ...]) -> bool:
+    for operation in operations:  # as in makes_room
+        if isinstance(operation, _LATER) or (isinstance(operation, Put) and operation.lease):
+            return True
+    return False
 
 
 def _refused(detail: str) -> Refused:
@@ -191,7 +198,8 @@ def _written_twice(transaction: Transact) -> bytes | None:
     """A key that ``transaction`` may write twice, whichever branches are taken, or ``None``."""
     try:
         for branch in (transaction.success, transaction.failure):
-            _Writes().add(branch)
+            if len(branch) > 1 or commands.depth(branch):
+                _Writes().add(branch)
     except _WrittenTwice as found:
         return found.key
     return None
@@ -212,24 +220,27 @@ class _Writes:
     def add(self, branch: Iterable[commands.BranchOperation]) -> _Writes:
         """Write ``branch`` as well; raises ``_WrittenTwice``."""
         for one in branch:
-            more = _Writes()
             if isinstance(one, Transact):
                 success, failure = _Writes().add(one.success), _Writes().add(one.failure)
-                more.keys, more.ranges = success.keys | failure.keys, success.ranges + failure.ranges
+                self._take(success.keys | failure.keys, success.ranges + failure.ranges)
             elif isinstance(one, DeleteRange):
-                more.ranges.append(one)
+                self._take(set(), [one])
             elif not isinstance(one, GetKey | ListRange):
-                more.keys.add(one.key)
-            for key in (self.keys & more.keys) or _within(self.keys, more.ranges) or _within(more.keys, self.ranges):
-                raise _WrittenTwice(key)
-            self.keys |= more.keys
-            self.ranges += more.ranges
+                self._take({one.key}, [])
         return self
+
+    def _take(self, keys: set[bytes], ranges: list[DeleteRange]) -> None:
+        for key in (self.keys & keys) or _within(self.keys, ranges) or _within(keys, self.ranges):
+            raise _WrittenTwice(key)
+        self.keys |= keys
+        self.ranges += ranges
 
 
 def _within(keys: set[bytes], ranges: list[DeleteRange]) -> list[bytes]:
     """The keys that lie in one of the ranges."""
-    ordered = sorted(keys) if ranges else []
+    if not ranges:
+        return []
+    ordered = sorted(keys)
     firsts = [(one, bisect_left(ordered, one.start)) for one in ranges]
     return [
         ordered[first]

@@ -122,6 +122,7 @@ class Operations:
         """Another request."""
         self._changes.begin()
         self._removals_left = CHANGES_MAX
+        self._taken.clear()
         if self._attached:
             self._attached.clear()
 

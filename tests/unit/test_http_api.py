@@ -1121,6 +1121,11 @@ def test_a_read_that_wants_another_version_is_refused(node: Node, tags: str, sta
         ("/put", b'{"key":"a","value":{"base64":"QQ==","base64":"QUE="}}', "base64"),
         ("/batch", b'{"operations":[{"op":"put","key":"a","value":"v","key":"b"}]}', "key"),
         ("/batch", b'{"operations":[],"operations":[{"op":"put","key":"a","value":"v"}]}', "operations"),
+        ("/put", b'{"key":"a","key" :"b","value":"v"}', "key"),
+        ("/put", b'{"key":"a","key"\n:"b","value":": v"}', "key"),
+        ("/txn", b'{"success":[{"op":"put","key":":a","value":":v","value":"w"}]}', "value"),
+        ("/txn", b'{"compare":[],"success":[],"compare":[]}', "compare"),
+        ("/kv/a/increment", b'{"by":1,"by":1}', "by"),
     ],
 )
 def test_a_name_given_twice_is_refused_as_a_query_parameter_is(
