@@ -284,13 +284,12 @@ def _matches(match: Match | None, mod_revision: int) -> bool:
 
 def _sum(operation: IncrementKey, standing: StandingRow | None) -> int | Code:
     """What the key is to hold, or why it cannot be told."""
-    found = 0
+    found, (least, most) = 0, INTEGER_LIMITS
     if standing is not None and not standing.is_over:
         value = layout.value_of(standing.row)
-        if _INTEGER.fullmatch(value) is None:
+        if _INTEGER.fullmatch(value) is None or not least <= int(value) <= most:
             return Code.NOT_AN_INTEGER
         found = int(value)
-    least, most = INTEGER_LIMITS
     least = least if operation.minimum is None else operation.minimum
     most = most if operation.maximum is None else operation.maximum
     return found + operation.by if least <= found + operation.by <= most else Code.OUT_OF_BOUNDS

@@ -17,6 +17,7 @@ from raftkv.core.requests import (
     Configure,
     Inspect,
     KeepAlive,
+    Operation,
     Read,
     Repair,
     Request,
@@ -90,8 +91,10 @@ class RaftRequests:
         self._propose(Configure(r=r, w=w), majority, deadline_s, changed)
 
     def _write(self, write: Write, deadline_s: float, pending: Pending) -> None:
-        size, usual_w = self.electorate.size, self.machine().sizes[1]
-        acks = usual_w if write.acks == MAJORITY and usual_w != self.electorate.majority else write.acks
+        size, majority, usual_w = self.electorate.size, self.electorate.majority, self.machine().sizes[1]
+        acks = usual_w if write.acks == MAJORITY and usual_w != majority else write.acks
+        if 0 < acks < majority and not all(isinstance(one, Operation) for one in write.operations):
+            acks = majority  # what a count, a lease or a transaction came to is known only when it is committed
         if not 0 <= acks <= size:
             pending.resolve(Refused(code=Code.BAD_REQUEST, detail=f"w={acks}, but the cluster has {size} nodes"))
         elif write.placing is not None:

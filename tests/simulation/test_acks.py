@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.core.errors import Unknown
-from raftkv.core.requests import Configure, Consistency
+from raftkv.core.requests import Configure, Consistency, DeleteSpan, Grant, Increment, Transaction, Write
 from raftkv.core.results import Written
 from raftkv.core.voters import Voters
 from raftkv.formats.raft_messages import AppliedShown, decode
@@ -54,6 +54,17 @@ def test_who_wants_another_n_is_told_that_every_node_has_every_key():
     refused = cluster.submit(cluster.elect(), Configure(n=2)).outcome
 
     assert refused.detail == "n: every node of a raft cluster has every key, so n is 3; leave it out"
+
+
+def test_what_can_be_told_only_when_it_is_committed_waits_for_that_whatever_w_says():
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.settle()
+    for node in cluster.members:
+        for operation in (Increment(key=b"n"), Grant(ttl_ms=1000), Transaction(), DeleteSpan(start=b"n", end=None)):
+            outcome = cluster.await_outcome(cluster.submit(node, Write(operations=(operation,), acks=1)))
+            assert (outcome.committed, len(outcome.results)) == (True, 1)
+    assert not cluster.await_outcome(cluster.put(leader, b"k", acks=1)).committed
 
 
 def test_state_is_committed_before_it_is_said_to_be_visible():

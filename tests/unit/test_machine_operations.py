@@ -357,7 +357,10 @@ def test_an_increment_counts_from_nothing_and_keeps_lease_and_expiry():
     assert driver.get(b"l").lease == 3
 
 
-@pytest.mark.parametrize("value", [b"", b"1.0", b" 1", b"1 ", b"0x1", "\u0661".encode(), b"1" * 20, b"--1", b"1\n"])
+BIG = [b"1" * 20, b"9" * 19]
+
+
+@pytest.mark.parametrize("value", [b"", b"1.0", b" 1", b"1 ", b"0x1", "\u0661".encode(), b"--1", b"1\n", *BIG])
 def test_what_is_no_integer_is_left_alone(value):
     driver = Driver()
     driver.do(put(b"n", value))

@@ -63,7 +63,7 @@ LEASES_LIMIT: Final = 1_000
 
 def parse_transaction(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
     """``POST /txn``: every operation of every branch is checked before any is carried out."""
-    body = bodies.body_of(request, bodies.decode_transaction)
+    body = bodies.body_of(request, bodies.decode_transaction, allow_form_type=True)
     return write_ask((OperationReader(context).transaction(body),), chosen, request, context)
 
 
@@ -88,7 +88,7 @@ def render_transaction(ask: Ask, outcome: Outcome, context: Context) -> HttpResp
 
 def parse_grant(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
     """``POST /leases``."""
-    body = bodies.body_of(request, bodies.decode_new_lease)
+    body = bodies.body_of(request, bodies.decode_new_lease, allow_form_type=True)
     return write_ask((Grant(ttl_ms=milliseconds(body.ttl), lease=body.id or 0),), chosen, request, context)
 
 
@@ -124,7 +124,7 @@ def render_keep_alive(_ask: Ask, outcome: Outcome, context: Context) -> HttpResp
 
 def parse_keep_alives(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     """``POST /leases/keepalive``: many at once."""
-    body = bodies.body_of(request, bodies.decode_lease_ids)
+    body = bodies.body_of(request, bodies.decode_lease_ids, allow_form_type=True)
     return Ask(request=KeepAlive(leases=tuple(body.ids)), timeout_s=timeout_s(chosen, context), http=request)
 
 
@@ -184,7 +184,7 @@ def _lease_of(request: HttpRequest, route: str) -> int:
 
 def parse_compact(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     """``POST /compact``."""
-    body = bodies.body_of(request, bodies.decode_compact)
+    body = bodies.body_of(request, bodies.decode_compact, allow_form_type=True)
     return Ask(request=Compact(revision=body.revision), timeout_s=timeout_s(chosen, context), http=request)
 
 

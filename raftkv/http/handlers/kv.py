@@ -163,8 +163,16 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return json_response(200, Listed(items, next_start, outcome.revision), read_headers(outcome, context))
 
 
+def _check_no_precondition(request: HttpRequest) -> None:
+    """Refuse what would not be looked at."""
+    for header in (names.IF_MATCH, names.IF_NONE_MATCH):
+        if header.raw in request.headers:
+            refuse(Code.BAD_REQUEST, f"{header.name}: only PUT and DELETE of one key take it; compare in POST /txn")
+
+
 def parse_delete_span(request: HttpRequest, chosen: Deleting, context: Context) -> Ask | HttpResponse:
     """``DELETE /kv``: the keys with a prefix, or from ``start`` up to ``end``; never all without a word."""
+    _check_no_precondition(request)
     if not (chosen.prefix or chosen.start or chosen.end is not None):
         refuse(Code.BAD_REQUEST, "name what to delete: prefix, start or end")
     start, end = span(chosen.prefix, chosen.start, chosen.end)
@@ -178,8 +186,9 @@ def _span_deleted(_ask: Ask, result: AnyResult, headers: Headers, _context: Cont
 
 def parse_increment(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
     """``POST /kv/{key}/increment``."""
+    _check_no_precondition(request)
     key = parameters.key_within_path(request.path, paths.INCREMENT, context.limits)
-    body = bodies.body_of(request, bodies.decode_increment) if request.body else IncrementBody()
+    body = bodies.body_of(request, bodies.decode_increment, allow_form_type=True) if request.body else IncrementBody()
     increment = Increment(key=key, by=body.by, minimum=body.min, maximum=body.max)
     return write_ask((increment,), chosen, request, context, key)
 
@@ -192,8 +201,9 @@ def _incremented(ask: Ask, result: AnyResult, headers: Headers, _context: Contex
 
 def parse_touch(request: HttpRequest, chosen: Batching, context: Context) -> Ask | HttpResponse:
     """``POST /kv/{key}/touch``."""
+    _check_no_precondition(request)
     key = parameters.key_within_path(request.path, paths.TOUCH, context.limits)
-    body = bodies.body_of(request, bodies.decode_touch)
+    body = bodies.body_of(request, bodies.decode_touch, allow_form_type=True)
     return write_ask((Touch(key=key, ttl_ms=milliseconds(body.ttl)),), chosen, request, context, key)
 
 

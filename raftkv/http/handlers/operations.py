@@ -67,17 +67,14 @@ class OperationReader:
 
     def branch(self, operations: list[Any], where: str, *, is_atomic: bool = True) -> tuple[AnyOperation, ...]:
         """All of ``operations``, which stand at ``where`` in the body."""
-        self._left -= len(operations)
-        if self._left < 0:
-            limit = self._context.limits.max_batch_operations
-            refuse(Code.BAD_REQUEST, f"{where}: one request has {limit} operations at most")
+        self._count(operations, where)
         return tuple(
             [self._operation(one, f"{where}[{place}]", is_atomic=is_atomic) for place, one in enumerate(operations)]
         )
 
     def transaction(self, body: bodies.TransactionBody | bodies.TransactionOperation, where: str = "") -> Transaction:
         """A whole transaction."""
-        self._left -= len(body.compare)
+        self._count(body.compare, f"{where}compare")
         return Transaction(
             comparisons=tuple(
                 [self._comparison(one, f"{where}compare[{place}]") for place, one in enumerate(body.compare)]
@@ -85,6 +82,12 @@ class OperationReader:
             success=self.branch(body.success, f"{where}success"),
             failure=self.branch(body.failure, f"{where}failure"),
         )
+
+    def _count(self, several: list[Any], where: str) -> None:
+        self._left -= len(several)
+        if self._left < 0:
+            limit = self._context.limits.max_batch_operations
+            refuse(Code.BAD_REQUEST, f"{where}: one request has {limit} comparisons and operations at most")
 
     def _operation(self, one: Any, where: str, *, is_atomic: bool) -> AnyOperation:
         if is_atomic and getattr(one, "if_revision", None) is not None:
