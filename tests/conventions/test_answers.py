@@ -75,3 +75,9 @@ def test_a_name_of_a_field_is_found_however_it_is_used(source):
 @pytest.mark.parametrize("source", ["status.term", '{"n": 3, "r": 1}', 'found["server"]', '{"id": 1, "server": ""}'])
 def test_other_names_are_left_alone(source):
     assert not said_again(source)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STRUCTS if kind.__module__ == bodies.__name__])
+def test_every_body_leaves_out_what_is_as_by_default(kind):
+    """Names that are given twice are found by that (``raftkv.http.bodies``)."""
+    assert kind.__struct_config__.omit_defaults
