@@ -91,13 +91,18 @@ class LeaseGranted(msgspec.Struct, frozen=True):
 
 
 class LeaseShown(msgspec.Struct, frozen=True):
-    """A lease: how many seconds it lives, how many are left, and which keys go with it, or how many there are."""
+    """A lease: how many seconds it lives, how many are left, and what goes with it, or how many of that there are.
+
+    ``locks`` and ``elections`` are the names that it holds, or waits to.
+    """
 
     id: int
     ttl: float
     left: float
     key_count: int
     keys: list[str] | msgspec.UnsetType = msgspec.UNSET
+    locks: list[str] | msgspec.UnsetType = msgspec.UNSET
+    elections: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class LeaseList(msgspec.Struct, frozen=True):
@@ -105,6 +110,82 @@ class LeaseList(msgspec.Struct, frozen=True):
 
     leases: list[LeaseShown]
     next: int | None
+    revision: int
+
+
+class LockGranted(msgspec.Struct, frozen=True):
+    """The lock is held with this lease; ``token`` is greater than that of any grant before (a fencing token)."""
+
+    name: str
+    lease: int
+    token: int
+
+
+class LockReleased(msgspec.Struct, frozen=True):
+    """What was granted with the token is let go."""
+
+    name: str
+    token: int
+    revision: int
+
+
+class LockContender(msgspec.Struct, frozen=True):
+    """Who holds, or waits; ``left`` is how many seconds the lease of a holder has, by this node's clock."""
+
+    holder: str
+    lease: int
+    token: int
+    left: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class LockShown(msgspec.Struct, frozen=True):
+    """A lock: who holds it, and who waits, in order."""
+
+    name: str
+    permits: int
+    holders: list[LockContender]
+    waiting: list[LockContender]
+
+
+class LockSummary(msgspec.Struct, frozen=True):
+    """A lock of a page: who holds it, and how many wait."""
+
+    name: str
+    permits: int
+    holders: list[LockContender]
+    waiting: int
+
+
+class LockList(msgspec.Struct, frozen=True):
+    """Locks by name; ``next`` is the ``start`` of the page that follows."""
+
+    locks: list[LockSummary]
+    next: str | None
+
+
+class ElectionWon(msgspec.Struct, frozen=True):
+    """The candidate leads; ``token`` is greater than that of any leader before (a fencing token)."""
+
+    name: str
+    lease: int
+    token: int
+
+
+class LeaderShown(msgspec.Struct, frozen=True):
+    """Who leads, by its value, which stands at ``revision``."""
+
+    name: str
+    value: Value
+    lease: int
+    token: int
+    revision: int
+
+
+class Proclaimed(msgspec.Struct, frozen=True):
+    """The leader is known by the new value from this revision on."""
+
+    name: str
+    token: int
     revision: int
 
 

@@ -169,6 +169,47 @@ class LeaseIds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     ids: Annotated[list[LeaseId], Meta(min_length=1, max_length=10_000)]
 
 
+Wait = Annotated[float, Meta(ge=0, le=3600)]
+"""Seconds; longer than an hour nobody waits with one request."""
+
+Token = Annotated[int, Meta(ge=1, le=(1 << 53) - 1)]
+
+
+class LockBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /locks/{name}``: with which lease to hold it, or for how many seconds, and how long to wait.
+
+    ``holder`` is shown to others; ``permits`` may hold it at once, and all must say the same.
+    """
+
+    lease: LeaseId | None = None
+    ttl: LeaseTtl | None = None
+    wait: Wait = 0
+    holder: str = ""
+    permits: Annotated[int, Meta(ge=1, le=100)] = 1
+
+
+class CampaignBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /elections/{name}/campaign``: as for a lock, and by which value the leader is to be known."""
+
+    lease: LeaseId | None = None
+    ttl: LeaseTtl | None = None
+    wait: Wait = 0
+    value: Value = ""
+
+
+class ProclaimBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /elections/{name}/proclaim``: the leader's token, and its value from now on."""
+
+    token: Token
+    value: Value
+
+
+class ResignBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /elections/{name}/resign``."""
+
+    token: Token
+
+
 class CompactBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``POST /compact``."""
 

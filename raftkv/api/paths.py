@@ -47,6 +47,13 @@ LEASES: Final = "/leases"
 LEASE: Final = "/leases/{id}"
 KEEPALIVE: Final = "/leases/{id}/keepalive"
 KEEPALIVES: Final = "/leases/keepalive"
+LOCKS: Final = "/locks"
+LOCK: Final = "/locks/{name*}"
+ELECTION: Final = "/elections/{name*}"
+CAMPAIGN: Final = "/elections/{name*}/campaign"
+PROCLAIM: Final = "/elections/{name*}/proclaim"
+RESIGN: Final = "/elections/{name*}/resign"
+OBSERVE: Final = "/elections/{name*}/observe"
 
 # Not built yet.
 WATCH: Final = "/watch"

@@ -1,6 +1,7 @@
 """THE table of problems: code, HTTP status, title, whether the request may have been applied, and when to ask again.
 
-Whether it may have been applied belongs to the code and is never decided elsewhere. Imports ``core`` and msgspec only.
+Whether it may have been applied belongs to the code and is never decided elsewhere. Imports ``core``, msgspec and its
+neighbours only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.api.answers import LockContender
 from raftkv.core.errors import Code, Effect
 
 
@@ -59,8 +61,9 @@ INTERNAL_ERROR: Final = "internal_error"
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 9457, with a stable code and whether the request may have been applied.
 
-    ``revision`` is where the key stands whose precondition failed, 0 when it does not exist, or where the store does
-    that was asked for a later one; ``compacted_revision`` the oldest that can be read, where an older one was asked.
+    ``holders`` are those who hold what cannot be had. ``revision`` is where the key stands whose precondition failed, 0
+    when it does not exist, or where the store does that was asked for a later one; ``compacted_revision`` the oldest
+    that can be read, where an older one was asked for.
     """
 
     type: str = "about:blank"
@@ -71,6 +74,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     applied: str = ""
     revision: int | msgspec.UnsetType = msgspec.UNSET
     compacted_revision: int | msgspec.UnsetType = msgspec.UNSET
+    holders: list[LockContender] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_definite(self) -> bool:

@@ -52,6 +52,12 @@ Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 LATEST: Final = 0
 """``revision`` of a query: as it stands now."""
 
+SYSTEM: Final = b"\xff\xff"
+"""Keys from here on are the cluster's own (``raftkv.coordination``): no text encodes to them, so no client names one.
+
+What clients list, delete, compare or watch ends here.
+"""
+
 
 class Consistency(enum.StrEnum):
     """What a read promises.
@@ -348,3 +354,9 @@ def prefix_end(prefix: bytes) -> bytes | None:
     if not stripped:
         return None
     return stripped[:-1] + bytes([stripped[-1] + 1])
+
+
+def clients_span(prefix: bytes, start: bytes = b"", end: bytes | None = None) -> tuple[bytes, bytes]:
+    """Where a client's keys begin and end that have ``prefix`` and lie from ``start`` up to ``end``."""
+    ends = [one for one in (prefix_end(prefix), end, SYSTEM) if one is not None]
+    return max(start, prefix), min(ends)

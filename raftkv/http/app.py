@@ -6,6 +6,7 @@ returns the outcome. Errors of Flask's own (no such route, wrong method) leave a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from raftkv.core.errors import Code
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
 from raftkv.http import openapi
-from raftkv.http.handlers.handler import Context, begin, finish
+from raftkv.http.handlers.handler import Ask, Context, begin, finish
 from raftkv.http.messages import JSON, BodyStream, HttpRequest, HttpResponse
 from raftkv.http.metrics import Metrics
 from raftkv.http.problems import internal_error, problem
@@ -35,6 +36,7 @@ STREAM_KEY: Final = "raftkv.stream"
 
 Wait = Callable[[Request, float], Outcome]
 
+_REST: Final = re.compile(r"{(\w+)\*}")
 _CODES: Final = {404: Code.UNKNOWN_ROUTE, 405: Code.METHOD_NOT_ALLOWED, 413: Code.VALUE_TOO_LARGE}
 
 
@@ -69,8 +71,7 @@ def create_app(context: Context, wait: Wait, metrics: Metrics) -> flask.Flask:
 
 def flask_rule(path: str) -> str:
     """A path of the route list as Flask writes it."""
-    rule = path.replace("{key*}", "<rest:key>").replace("{value*}", "<rest:value>")
-    return rule.replace("{", "<").replace("}", ">")
+    return _REST.sub(r"<rest:\1>", path).replace("{", "<").replace("}", ">")
 
 
 def _add(app: flask.Flask, route: Route, view: Callable[..., flask.Response]) -> None:
@@ -93,6 +94,7 @@ def _view(route: Route, context: Context, wait: Wait) -> Callable[..., flask.Res
         ask = begin(route.handler, request, context)
         if isinstance(ask, HttpResponse):
             return _to_flask(ask)
+        assert isinstance(ask, Ask), "conversations are of hot routes: a view cannot hear that its client has left"
         return _to_flask(finish(route.handler, ask, wait(ask.request, ask.timeout_s), context))
 
     return view

@@ -10,14 +10,18 @@ import msgspec
 
 from raftkv.api.bodies import (
     Batch,
+    CampaignBody,
     CompactBody,
     IncrementBody,
     InternalWrite,
     KeyAndValue,
     LeaseIds,
+    LockBody,
     NewLease,
     NewMember,
     NewSizes,
+    ProclaimBody,
+    ResignBody,
     TouchBody,
     TransactionBody,
 )
@@ -43,6 +47,10 @@ decode_touch: Final = msgspec.json.Decoder(TouchBody)
 decode_transaction: Final = msgspec.json.Decoder(TransactionBody)
 decode_new_lease: Final = msgspec.json.Decoder(NewLease)
 decode_lease_ids: Final = msgspec.json.Decoder(LeaseIds)
+decode_lock: Final = msgspec.json.Decoder(LockBody)
+decode_campaign: Final = msgspec.json.Decoder(CampaignBody)
+decode_proclaim: Final = msgspec.json.Decoder(ProclaimBody)
+decode_resign: Final = msgspec.json.Decoder(ResignBody)
 decode_compact: Final = msgspec.json.Decoder(CompactBody)
 decode_new_sizes: Final = msgspec.json.Decoder(NewSizes)
 decode_new_member: Final = msgspec.json.Decoder(NewMember)

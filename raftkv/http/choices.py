@@ -104,6 +104,26 @@ class LeaseListing(Reading, frozen=True, kw_only=True):
     limit: int = parameters.NUMBER_MAX
 
 
+class LockListing(Timed, frozen=True, kw_only=True):
+    """Which page of locks is asked for."""
+
+    prefix: bytes = b""
+    start: bytes = b""
+    limit: int = parameters.NUMBER_MAX
+
+
+class Acquiring(Timed, frozen=True, kw_only=True):
+    """How something comes to be held."""
+
+    idempotency_key: str | None = None
+
+
+class Releasing(Timed, frozen=True, kw_only=True):
+    """Which grant is let go."""
+
+    token: int = 0
+
+
 class Deleting(Batching, frozen=True, kw_only=True):
     """Which keys are deleted."""
 
@@ -157,6 +177,7 @@ _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "ttl": lambda found, _: seconds(found, "ttl", parameters.MAX_TTL_S),
     "lease": lambda found, _: parameters.lease_of(found),
     "start_lease": lambda found, _: parameters.start_lease_of(found),
+    "token": lambda found, _: parameters.token_of(found),
     "revision": lambda found, _: parameters.revision_of(found),
     "key": lambda found, _: found["key"],
     "prefix": lambda found, _: found["prefix"].encode(),

@@ -111,6 +111,7 @@ def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]
         "redirect": ("1: answer 307 to the leader instead of forwarding", _FLAG),
         "ttl": ("seconds after which the key expires", _seconds(parameters.MAX_TTL_S)),
         "lease": ("the lease with which the key goes; not together with ttl", {"type": "integer", "minimum": 1}),
+        "token": ("the fencing token of the grant", {"type": "integer", "minimum": 1}),
         "revision": ("as it stood at this revision", {"type": "integer", "minimum": 1}),
         "start_lease": ("the first lease", {"type": "integer", "minimum": 1}),
         "key": ("the key", _KEY),
@@ -156,7 +157,7 @@ def _operation(
     route: Route, schemas: dict[Any, dict[str, Any]], query: dict[str, tuple[str, dict[str, Any]]]
 ) -> dict[str, Any]:
     described = [
-        _parameter("path", name, name, _KEY if name == "key" else {"type": "string"}, required=True)
+        _parameter("path", name, name, _KEY if name in ("key", "name") else {"type": "string"}, required=True)
         for name in paths.names_in(route.path)
     ]
     described += [

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
+from raftkv.coordination.names import END_OF_NAME, NAME_BYTES_MAX
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Consistency, Match
@@ -68,18 +69,38 @@ def key_from_path(path: bytes, prefix: bytes, limits: HttpSection) -> bytes:
 
 def key_within_path(path: bytes, route: str, limits: HttpSection) -> bytes:
     """The key in ``path`` that stands in the place of ``route``, before what comes last."""
-    before, _, after = route.partition("{key*}")
-    return checked_key(unescape(path[len(before) : len(path) - len(after)], "key"), limits)
+    return checked_key(unescape(_within(path, route), "key"), limits)
+
+
+def name_within_path(path: bytes, route: str, limits: HttpSection) -> bytes:
+    """The name of a lock or an election in ``path``, as ``key_within_path``."""
+    name = checked_key(unescape(_within(path, route), "name"), limits, "name")
+    if len(name) > NAME_BYTES_MAX:
+        refuse(Code.KEY_TOO_LARGE, f"name: {len(name)} bytes are more than the limit of {NAME_BYTES_MAX}")
+    if END_OF_NAME in name:
+        refuse(Code.BAD_REQUEST, "name: has a NUL")
+    return name
+
+
+def _within(path: bytes, route: str) -> bytes:
+    """What stands in ``path`` in the one place of ``route``."""
+    before, after = route.partition("{")[0], route.partition("}")[2]
+    return path[len(before) : len(path) - len(after)]
+
+
+def encoded(text: str, what: str) -> bytes:
+    """Text of a JSON body, as UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        refuse(Code.BAD_REQUEST, f"{what}: half of a surrogate pair is not text")
 
 
 def key_from_text(text: str | None, limits: HttpSection, what: str = "key") -> bytes:
     """The key in a query parameter or a JSON body."""
     if text is None:
         refuse(Code.BAD_REQUEST, f"{what}: missing")
-    try:
-        return checked_key(text.encode(), limits, what)
-    except UnicodeEncodeError:
-        refuse(Code.BAD_REQUEST, f"{what}: half of a surrogate pair is not text")
+    return checked_key(encoded(text, what), limits, what)
 
 
 def checked_value(value: bytes, limits: HttpSection) -> bytes:
@@ -175,9 +196,14 @@ def start_lease_of(found: dict[str, str]) -> int:
     return _large_number(found, "start_lease", (1 << 53) - 1)
 
 
-def lease_in_path(raw: bytes) -> int:
-    """The number of a lease in a path."""
-    return _large_number({"id": raw.decode("latin-1")}, "id", (1 << 53) - 1)
+def lease_in_path(path: bytes, route: str) -> int:
+    """The number of a lease in ``path``, as ``route`` has it."""
+    return _large_number({"id": _within(path, route).decode("latin-1")}, "id", (1 << 53) - 1)
+
+
+def token_of(found: dict[str, str]) -> int:
+    """The token of a grant."""
+    return _large_number(found, "token", (1 << 53) - 1)
 
 
 def revision_of(found: dict[str, str]) -> int:

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from raftkv.api import headers as names
+from raftkv.api.answers import LockContender
 from raftkv.api.paths import READ_METHODS
 from raftkv.api.problems import INTERNAL_ERROR, TABLE, Problem
 from raftkv.core.errors import Code, DefiniteError, Effect, Failure, Refused
@@ -27,8 +28,9 @@ def problem(
     headers: Headers = (),
     revision: int | msgspec.UnsetType = msgspec.UNSET,
     compacted_revision: int | msgspec.UnsetType = msgspec.UNSET,
+    holders: list[LockContender] | msgspec.UnsetType = msgspec.UNSET,
 ) -> HttpResponse:
-    """The response for ``code``; for both revisions see ``Problem``."""
+    """The response for ``code``; for both revisions and the holders see ``Problem``."""
     kind = TABLE[code]
     told = Problem(
         title=kind.title,
@@ -38,6 +40,7 @@ def problem(
         applied=kind.applied.value,
         revision=revision,
         compacted_revision=compacted_revision,
+        holders=holders,
     )
     wait_s = kind.retry_after_s if retry_after_s is None else max(1, math.ceil(retry_after_s))
     if wait_s is not None:

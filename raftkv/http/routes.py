@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import answers, bodies, paths
-from raftkv.http.handlers import batch, cluster, coordination, following, internal, kv, reference
+from raftkv.http.handlers import batch, cluster, coordination, following, holding, internal, kv, reference
 from raftkv.http.handlers.cluster import not_built
 from raftkv.http.handlers.handler import Handler
 
@@ -197,6 +197,35 @@ _COORDINATION: Final = (
         answers.KeepAlives,
         body=bodies.LeaseIds,
     ),
+    _get(paths.LOCKS, holding.LIST_LOCKS, "A page of locks, by name", answers.LockList, hot=True),
+    _get(paths.LOCK, holding.HOLDERS, "Who holds the lock, and who waits for it", answers.LockShown, hot=True),
+    _write(
+        "POST",
+        paths.LOCK,
+        holding.LOCK,
+        "Come to hold the lock, or wait for it",
+        answers.LockGranted,
+        body=bodies.LockBody,
+    ),
+    _write("DELETE", paths.LOCK, holding.UNLOCK, "Let go of the lock", answers.LockReleased),
+    _get(paths.ELECTION, holding.LEADER, "Who leads", answers.LeaderShown, hot=True),
+    _write(
+        "POST",
+        paths.CAMPAIGN,
+        holding.CAMPAIGN,
+        "Come to lead, or wait for it",
+        answers.ElectionWon,
+        body=bodies.CampaignBody,
+    ),
+    _write(
+        "POST",
+        paths.PROCLAIM,
+        holding.PROCLAIM,
+        "Let the leader be known by another value",
+        answers.Proclaimed,
+        body=bodies.ProclaimBody,
+    ),
+    _write("POST", paths.RESIGN, holding.RESIGN, "Lead no more", answers.LockReleased, body=bodies.ResignBody),
     _change(
         "POST",
         paths.COMPACT,

@@ -81,6 +81,10 @@ class ProxyApplication(AsgiApplication):
             self._refreshing.cancel()
         self._cluster.close()
 
+    def leave(self) -> None:
+        """See ``AsgiApplication``."""
+        self.streams.end()
+
     async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
         """See ``AsgiApplication``."""
         method, now_s = scope["method"], self._monotonic_s()

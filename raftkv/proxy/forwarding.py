@@ -28,7 +28,7 @@ from raftkv.http.events import FORMS, stream
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, StreamCutError
 from raftkv.http.problems import problem
 from raftkv.proxy.cluster import Cluster
-from raftkv.proxy.routing import is_read, is_stream, key_of, usual_s
+from raftkv.proxy.routing import is_read, is_stream, key_of, usual_s, waits_s
 from raftkv.proxy.view import Node
 
 VIA: Final = "1.1 raftkv-proxy"
@@ -68,7 +68,10 @@ class Forwarder:
     async def forward(self, request: HttpRequest, now_s: float) -> HttpResponse:
         """The response to ``request``, which came in at ``now_s`` (monotonic, seconds)."""
         cluster, reads = self._cluster, is_read(request)
-        deadline_s = now_s + (parameters.timeout_of(request.query) or usual_s(request) or self._timeout_s) + GRACE_S
+        timeout_s = parameters.timeout_of(request.query) or usual_s(request) or self._timeout_s
+        wait_s = waits_s(request)
+        # Whoever has waited in vain takes back what it began: once more the time that a request may take.
+        deadline_s = now_s + (wait_s + 2 * timeout_s if wait_s else timeout_s) + GRACE_S
         nodes = cluster.candidates(key_of(request), is_read=reads)
         told: HttpAnswer | None = None
         for place, node in enumerate(nodes):

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from raftkv.api import paths
+from raftkv.api.bodies import Wait
 from raftkv.api.paths import READ_METHODS
 from raftkv.http.events import form_of
 from raftkv.http.handlers.cluster import REPAIR_S
@@ -19,6 +20,8 @@ from raftkv.http.messages import HttpRequest
 _IN_QUERY: Final = paths.raw(paths.GET, paths.LOCAL_READ, paths.DELETE)
 _IN_BODY: Final = paths.raw(paths.PUT, paths.SET)
 _BATCH, _REPAIR = paths.BATCH.encode(), paths.REPAIR.encode()
+_LOCK, _ELECTION = paths.stem(paths.LOCK), paths.stem(paths.ELECTION)
+_CAMPAIGN: Final = paths.CAMPAIGN.partition("}")[2].encode()
 _KEY, _GET_KEY, _SET_KEY = (paths.stem(path) for path in (paths.KEY, paths.GET_KEY, paths.SET_KEY))
 
 
@@ -34,6 +37,11 @@ class _Batch(msgspec.Struct, frozen=True):
     operations: tuple[_Operation, ...]
 
 
+class _Waiting(msgspec.Struct, frozen=True):
+    wait: Wait = 0
+
+
+_decode_waiting = msgspec.json.Decoder(_Waiting).decode
 _decode_keyed = msgspec.json.Decoder(_Keyed).decode
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 
@@ -53,6 +61,18 @@ def is_stream(request: HttpRequest) -> bool:
 def usual_s(request: HttpRequest) -> float | None:
     """How long a node takes at most for such a request that does not say; ``None`` where nodes have no rule of it."""
     return REPAIR_S if request.path == _REPAIR else None
+
+
+def waits_s(request: HttpRequest) -> float:
+    """How long such a request waits for others, beside what it takes: as its body says."""
+    path = request.path
+    may_wait = path.startswith(_LOCK) or (path.startswith(_ELECTION) and path.endswith(_CAMPAIGN))
+    if request.method != "POST" or not may_wait:
+        return 0.0
+    try:
+        return _decode_waiting(request.body).wait
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return 0.0
 
 
 def _only_gets(body: bytes) -> bool:

@@ -35,8 +35,8 @@ TRANSACTION = {
 SET = {"key": "s", "value": "v"}
 RAW = {"key": "r", "value": {"base64": "/w=="}}
 
-# Together these see every described status of every route; each runs on a node of its own where "k" stands already, and
-# those in CONCURRENT on one without a leader, where "s" has two siblings.
+# Together these see every described status of every route; each runs on a node of its own where "k" stands already,
+# with a lease, a lock and a leader, and those in CONCURRENT on one without a leader, where "s" has two siblings.
 REQUESTS: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("PUT", "/kv/{key*}", "/kv/new", b"v", {}),
     ("PUT", "/kv/{key*}", "/kv/k", b"v", {}),
@@ -60,6 +60,14 @@ REQUESTS: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("DELETE", "/leases/{id}", "/leases/5", b"", {}),
     ("POST", "/leases/{id}/keepalive", "/leases/5/keepalive", b"", {}),
     ("POST", "/leases/keepalive", "/leases/keepalive", {"ids": [5, 6]}, {}),
+    ("GET", "/locks", "/locks", b"", {}),
+    ("GET", "/locks/{name*}", "/locks/held", b"", {}),
+    ("POST", "/locks/{name*}", "/locks/l", {"ttl": 9, "wait": 1, "holder": "h", "permits": 2}, {}),
+    ("DELETE", "/locks/{name*}", "/locks/held?token=2", b"", {}),
+    ("GET", "/elections/{name*}", "/elections/led", b"", {}),
+    ("POST", "/elections/{name*}/campaign", "/elections/led/campaign", {"lease": 5, "value": "v"}, {}),
+    ("POST", "/elections/{name*}/proclaim", "/elections/led/proclaim", {"token": 3, "value": "v"}, {}),
+    ("POST", "/elections/{name*}/resign", "/elections/led/resign", {"token": 3}, {}),
     ("POST", "/compact", "/compact", {"revision": 1}, {}),
     ("POST", "/put", "/put", SET, {}),
     ("PUT", "/put", "/put?w=leader", RAW, {}),
@@ -132,6 +140,8 @@ def ask(
         node.put("s", b"one", b"other")
     else:
         assert node("POST", "/leases", {"ttl": 60, "id": 5}).status == 201
+        assert node("POST", "/locks/held", {"lease": 5}).json["token"] == 2
+        assert node("POST", "/elections/led/campaign", {"lease": 5}).json["token"] == 3
         uncommitted(node)
     return route_of(method, path), node(method, target, body, **headers)
 

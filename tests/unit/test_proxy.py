@@ -425,3 +425,26 @@ def test_a_repair_may_take_as_long_as_a_node_lets_it():
         proxy("POST", target)
 
     assert limits == [pytest.approx(60.5, abs=0.1), pytest.approx(3.5, abs=0.1), pytest.approx(0.9, abs=0.1)]
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "limit_s"),
+    [
+        ("/locks/l", b'{"ttl": 5, "wait": 30}', 31.3),
+        ("/elections/a/b/campaign?timeout=1", b'{"wait": 2.5}', 5.0),
+        ("/locks/l", b'{"ttl": 5}', 0.9),
+        ("/locks/l", b'{"wait": 3601}', 0.9),
+        ("/elections/e/resign", b'{"wait": 30}', 0.9),
+    ],
+)
+def test_who_waits_for_a_lock_may_wait_as_long_as_it_says(target, body, limit_s):
+    proxy, limits = Proxy(unused_url(), timeout_s=0.4), []
+
+    async def noted(address, request, limit_s):
+        limits.append(limit_s)
+        raise UnopenedError("nobody is there")
+
+    proxy.application._forwarder._ask = noted
+    proxy("POST", target, body)
+
+    assert limits == [pytest.approx(limit_s, abs=0.1)]

@@ -35,9 +35,10 @@ from raftkv.http.door.carrying import (
     send_response,
     turn_away,
 )
+from raftkv.http.door.conversing import Caller, Conversations, listening_by
 from raftkv.http.door.room import HeldBytes
-from raftkv.http.door.streaming import Streams
-from raftkv.http.handlers.handler import Context, begin, finish
+from raftkv.http.door.streaming import LINE_KEY, Streams
+from raftkv.http.handlers.handler import Context, Conversation, begin, finish
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import Metrics
 from raftkv.http.problems import internal_error, problem
@@ -110,6 +111,9 @@ class Application(AsgiApplication):
         self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
         self.room = HeldBytes(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
         self.streams = Streams(self.room, limit=max(1, context.limits.max_connections // 2))
+        self.conversations = Conversations(
+            replicator, listening_by(context.subscribe), limit=max(1, context.limits.max_connections // 4)
+        )
         self._metrics = Metrics(context, self.streams)
         self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._bodies = Bodies(self.room, monotonic_s=monotonic)
@@ -125,6 +129,11 @@ class Application(AsgiApplication):
         """Call ``stop``."""
         if self._stop is not None:
             self._stop()
+
+    def leave(self) -> None:
+        """See ``AsgiApplication``."""
+        self.streams.end()
+        self.conversations.end()
 
     async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
         """See ``AsgiApplication``."""
@@ -152,7 +161,7 @@ class Application(AsgiApplication):
                 client=client[0] if client else "",
             )
             if route is not None:
-                response = await self._answer(route, request)
+                response = await self._answer(route, request, scope.get("extensions", {}).get(LINE_KEY))
             else:
                 response, name = await bridge.respond(self._flask, request)
                 if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
@@ -193,10 +202,12 @@ class Application(AsgiApplication):
     def _observe(self, name: str, method: str, response: HttpResponse, started_s: float) -> None:
         self._metrics.observe(name, method if method in _METHODS else "(other)", response.status, started_s)
 
-    async def _answer(self, route: Route, request: HttpRequest) -> HttpResponse:
+    async def _answer(self, route: Route, request: HttpRequest, caller: Caller | None) -> HttpResponse:
         ask = begin(route.handler, request, self._context)
         if isinstance(ask, HttpResponse):
             return ask
+        if isinstance(ask, Conversation):
+            return await self.conversations.carry(ask, caller)
         pending = self._replicator.submit(ask.request, monotonic() + ask.timeout_s)
         outcome = pending.outcome
         if outcome is None:

@@ -53,6 +53,10 @@ class AsgiApplication(ABC):
         """Make ready."""
 
     @abstractmethod
+    def leave(self) -> None:
+        """The worker is about to end: let go of what would not by itself."""
+
+    @abstractmethod
     def end(self) -> None:
         """Give back what was taken."""
 

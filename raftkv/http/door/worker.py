@@ -158,6 +158,21 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         scope["extensions"] = {LINE_KEY: self}
         return scope
 
+    def begin_wait(self, half_closed: Callable[[], None]) -> None:
+        """See ``Caller``."""
+        self._on_half_closed = half_closed
+        if self._all_is_sent:
+            self.worker.loop.call_soon(half_closed)
+
+    def probe(self) -> None:
+        """See ``Caller``: an interim response, which clients pass over (RFC 9110, section 15.2); not in HTTP/1.0."""
+        if not self._closed and self._current_request is not None and self._current_request.version >= (1, 1):
+            self._safe_write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def end_wait(self) -> None:
+        """See ``Caller``."""
+        self._on_half_closed = None
+
     def begin_stream(self, half_closed: Callable[[], None]) -> None:
         """See ``Line``. HTTP/1.0 knows the end of such a body by that of the connection (RFC 9112, section 6.3)."""
         if self._current_request.version < (1, 1):
@@ -313,8 +328,8 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotat
         super().init_process()
 
     async def _shutdown(self) -> None:
-        """Streams have no end to wait for."""
-        self.asgi.streams.end()
+        """Streams have no end to wait for, and who waits for others waits no longer."""
+        self.asgi.leave()
         await super()._shutdown()
 
     def _setup_event_loop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from raftkv.api import paths
@@ -16,6 +17,7 @@ from raftkv.api.answers import (
     LeaseShown,
     TransactionDone,
 )
+from raftkv.coordination.names import names_among
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Compact, FindLease, FindLeases, Grant, KeepAlive, Revoke, Transaction, Write
 from raftkv.core.results import (
@@ -162,8 +164,11 @@ def render_lease(_ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
 
 def _shown(lease: LeaseRecord, context: Context) -> LeaseShown:
     left = left_of(lease.expires_at_ms, context)
-    keys = UNSET if lease.keys is None else [key.decode() for key in lease.keys]
-    return LeaseShown(lease.lease, lease.ttl_ms / 1000, 0.0 if left is UNSET else left, lease.key_count, keys)
+    shown = LeaseShown(lease.lease, lease.ttl_ms / 1000, 0.0 if left is UNSET else left, lease.key_count)
+    if lease.keys is None:
+        return shown
+    keys, locks, elections = [[one.decode() for one in found] for found in names_among(lease.keys)]
+    return msgspec.structs.replace(shown, keys=keys, locks=locks, elections=elections)
 
 
 def no_lease(found: NoLease, headers: Headers) -> HttpResponse:
@@ -174,9 +179,7 @@ def no_lease(found: NoLease, headers: Headers) -> HttpResponse:
 
 
 def _lease_of(request: HttpRequest, route: str) -> int:
-    """The lease in the path, as ``route`` has it."""
-    before, _, after = route.partition("{id}")
-    return parameters.lease_in_path(request.path[len(before) : len(request.path) - len(after)])
+    return parameters.lease_in_path(request.path, route)
 
 
 # -- history ----------------------------------------------------------------------------------------------------------

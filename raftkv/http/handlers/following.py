@@ -18,7 +18,7 @@ from raftkv.core.results import QuorumStatus, RaftStatus, Status
 from raftkv.http import events
 from raftkv.http.choices import Timed, form_of
 from raftkv.http.handlers import cluster
-from raftkv.http.handlers.handler import Ask, Context, Handler
+from raftkv.http.handlers.handler import Ask, Context, Conversation, Handler
 from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
 from raftkv.http.problems import problem
 
@@ -27,7 +27,7 @@ LOOK_S: Final = 1.0
 """How often it is looked at whether the replica still says anything, and how time has changed what it said."""
 
 
-def _parse(request: HttpRequest, chosen: Timed, context: Context) -> Ask | HttpResponse:
+def _parse(request: HttpRequest, chosen: Timed, context: Context) -> Ask | HttpResponse | Conversation:
     """A stream begins at once, whatever ``timeout`` says, and has no deadline then."""
     form = events.form_of(request)
     if form is None:

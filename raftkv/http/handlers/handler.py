@@ -17,6 +17,7 @@ from msgspec import UNSET
 from raftkv.api import headers as names
 from raftkv.api.answers import Sibling, SiblingsAnswer, TtlLeft
 from raftkv.api.values import value_to_json
+from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
@@ -31,7 +32,6 @@ from raftkv.core.requests import (
     Request,
     Write,
     is_read,
-    prefix_end,
 )
 from raftkv.core.results import (
     Answer,
@@ -107,6 +107,16 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     subject: bytes = b""
 
 
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """Several requests for the replica, one after another: ``plan`` makes them, and the response in the end.
+
+    ``is_long``: it waits for others, and so takes a seat of those that are kept for that.
+    """
+
+    plan: Callable[[Circumstances], Plan[HttpResponse]]
+    is_long: bool = False
+
+
 Render = Callable[[Ask, Outcome, Context], HttpResponse]
 Done = PutDone | DeleteDone | None
 
@@ -117,14 +127,14 @@ class Handler(msgspec.Struct, frozen=True):
     What ``needs_proof`` is for who holds the cluster's secret: it changes the cluster, or asks one replica alone.
     """
 
-    parse: Callable[[HttpRequest, Any, Context], Ask | HttpResponse]
+    parse: Callable[[HttpRequest, Any, Context], Ask | HttpResponse | Conversation]
     render: Render
     form: Form
     needs_proof: bool = False
 
 
-def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse:
-    """What to submit, or the response when there is nothing to."""
+def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse | Conversation:
+    """What to submit, or what to converse about, or the response when there is nothing to."""
     if handler.needs_proof:
         refusal = context.admission.refusal(request, context.node_header)
         if refusal is not None:
@@ -150,8 +160,15 @@ def at_once(
     return Handler(answer, _never, form_of(choices))
 
 
+def conversing(
+    converse: Callable[[HttpRequest, Any, Context], Conversation | HttpResponse], choices: type[msgspec.Struct]
+) -> Handler:
+    """A handler that asks the replica several things, and makes the response itself."""
+    return Handler(converse, _never, form_of(choices))
+
+
 def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
-    raise AssertionError("a handler that answers at once has nothing to render")
+    raise AssertionError("a handler that makes its response itself has nothing to render")
 
 
 def timeout_s(chosen: Timed, context: Context) -> float:
@@ -162,12 +179,6 @@ def timeout_s(chosen: Timed, context: Context) -> float:
 def milliseconds(seconds: float | None) -> int:
     """A life in seconds, ``None`` for ever, as ``core`` has it."""
     return 0 if seconds is None else max(1, round(seconds * 1000))
-
-
-def span(prefix: bytes, start: bytes, end: bytes | None) -> tuple[bytes, bytes | None]:
-    """Where the keys begin and end that have ``prefix`` and lie from ``start`` up to ``end``."""
-    ends = [one for one in (prefix_end(prefix), end) if one is not None]
-    return max(start, prefix), min(ends) if ends else None
 
 
 # -- reads --------------------------------------------------------------------------------------------------------

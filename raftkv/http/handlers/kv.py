@@ -12,7 +12,7 @@ from raftkv.api.answers import Counted, Deleted, Item, KeysDeleted, KeyTouched, 
 from raftkv.api.bodies import IncrementBody
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
-from raftkv.core.requests import Delete, DeleteSpan, Get, Increment, List, Put, Read, Touch
+from raftkv.core.requests import Delete, DeleteSpan, Get, Increment, List, Put, Read, Touch, clients_span
 from raftkv.core.results import (
     Answer,
     AnyResult,
@@ -46,7 +46,6 @@ from raftkv.http.handlers.handler import (
     out_of_history,
     read,
     read_headers,
-    span,
     ttl_left,
     write_ask,
     writer,
@@ -137,7 +136,7 @@ def parse_list(request: HttpRequest, chosen: Listing, context: Context) -> Ask:
 
     A larger ``limit`` than the server's own is none to refuse: whoever pages on by ``next`` gets all of it.
     """
-    start, end = span(chosen.prefix, chosen.start, chosen.end)
+    start, end = clients_span(chosen.prefix, chosen.start, chosen.end)
     query = List(
         start=start,
         end=end,
@@ -175,7 +174,7 @@ def parse_delete_span(request: HttpRequest, chosen: Deleting, context: Context) 
     _check_no_precondition(request)
     if not (chosen.prefix or chosen.start or chosen.end is not None):
         refuse(Code.BAD_REQUEST, "name what to delete: prefix, start or end")
-    start, end = span(chosen.prefix, chosen.start, chosen.end)
+    start, end = clients_span(chosen.prefix, chosen.start, chosen.end)
     return write_ask((DeleteSpan(start=start, end=end),), chosen, request, context)
 
 

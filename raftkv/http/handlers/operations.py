@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -24,7 +25,7 @@ from raftkv.core.requests import (
     Put,
     Touch,
     Transaction,
-    prefix_end,
+    clients_span,
 )
 from raftkv.core.results import (
     AnyResult,
@@ -43,7 +44,7 @@ from raftkv.core.results import (
     Withheld,
 )
 from raftkv.http import parameters
-from raftkv.http.handlers.handler import Context, milliseconds, span
+from raftkv.http.handlers.handler import Context, milliseconds
 from raftkv.http.handlers.kv import item
 from raftkv.http.problems import refuse
 
@@ -120,19 +121,20 @@ class OperationReader:
     def list(self, one: bodies.ListOperation, where: str) -> List:
         """Read a page."""
         limit = self._context.limits.max_list_limit
-        start, end = span(
-            _encoded(one.prefix, f"{where}.prefix"),
-            _encoded(one.start, f"{where}.start"),
+        start, end = clients_span(
+            parameters.encoded(one.prefix, f"{where}.prefix"),
+            parameters.encoded(one.start, f"{where}.start"),
             None if one.end is None else parameters.end_of(one.end),
         )
         return List(start=start, end=end, limit=min(one.limit or limit, limit), keys_only=one.keys_only)
 
     def delete_prefix(self, one: bodies.DeletePrefixOperation, where: str) -> DeleteSpan:
         """Remove a range."""
-        prefix = _encoded(one.prefix, f"{where}.prefix")
+        prefix = parameters.encoded(one.prefix, f"{where}.prefix")
         if not prefix:
             refuse(Code.BAD_REQUEST, f"{where}.prefix: must not be empty")
-        return DeleteSpan(start=prefix, end=prefix_end(prefix))
+        start, end = clients_span(prefix)
+        return DeleteSpan(start=start, end=end)
 
     def increment(self, one: bodies.IncrementOperation, where: str) -> Increment:
         """Count."""
@@ -160,14 +162,11 @@ class OperationReader:
                 kind = "true or false" if target is ComparedField.EXISTS else "a number"
                 refuse(Code.BAD_REQUEST, f"{where}.with: {one.target} is compared with {kind}")
             expected = int(operand)
-        if one.prefix is not None:
-            start = _encoded(one.prefix, f"{where}.prefix")
-            end, several = prefix_end(start), True
-        else:
-            start, end, several = parameters.key_from_text(one.key, self._context.limits, f"{where}.key"), None, False
-        return KeyComparison(
-            start=start, end=end, several=several, target=target, operator=_OPERATORS[one.op], operand=expected
-        )
+        compare = partial(KeyComparison, target=target, operator=_OPERATORS[one.op], operand=expected)
+        if one.prefix is None:
+            return compare(start=parameters.key_from_text(one.key, self._context.limits, f"{where}.key"))
+        start, end = clients_span(parameters.encoded(one.prefix, f"{where}.prefix"))
+        return compare(start=start, end=end, several=True)
 
 
 _READERS: Final[Mapping[type[Any], Callable[[OperationReader, Any, str], AnyOperation]]] = {
@@ -180,13 +179,6 @@ _READERS: Final[Mapping[type[Any], Callable[[OperationReader, Any, str], AnyOper
     bodies.TouchOperation: OperationReader.touch,
     bodies.TransactionOperation: OperationReader.nested,
 }
-
-
-def _encoded(text: str, what: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        refuse(Code.BAD_REQUEST, f"{what}: half of a surrogate pair is not text")
 
 
 # -- what came of them ------------------------------------------------------------------------------------------------
