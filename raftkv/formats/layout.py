@@ -5,20 +5,19 @@ table                 key                                       value
 ====================  ========================================  ==================================================
 ``keys``              the client's key                          version, create and mod revision, expiry; the value
 ``expiry``            when (ms, 8 bytes) + the client's key     empty; of a lease ``ff`` and its number, not a key
-``events``            revision (8 bytes) + place (4 bytes)      what changed then (``pack_event``)
+``events``            last revision (8 bytes) + chunk (4)       events of one command (``pack_chunk``)
 ``leases``            number (8 bytes)                          ttl, end and queued end (ms), keys attached
 ``lease_keys``        number (8 bytes) + the client's key       empty
 ``outcomes``          idempotency key                           order number, fingerprint and outcome, msgpack
 ``outcome_order``     order number (8 bytes)                    stamp (ms, 8 bytes) + idempotency key
-``meta``              name                                      8-byte numbers, big-endian; ``history`` has eight
+``meta``              name                                      8-byte numbers, big-endian; ``history`` has seven
 ====================  ========================================  ==================================================
 
 The number ``sum`` in ``meta`` is that of the other tables' rows (``raftkv.formats.seals``). All numbers are
 unsigned 64-bit and big-endian, so that bytewise order is numeric order.
 
-A row of ``keys`` whose version has its highest bit set goes on after the expiry with 12 bytes: the lease that the key
-is attached to, and the place of its last change among those of one revision (4 bytes). No row of a state that keeps
-no history has it.
+A row of ``keys`` whose version has its highest bit set goes on after the expiry with 8 bytes: the lease that the key is
+attached to.
 """
 
 from __future__ import annotations
@@ -57,15 +56,14 @@ HISTORY: Final = b"history"
 LEASE_NEXT: Final = b"lease_next"
 
 _HEADER = struct.Struct(">QQQQ")
-_LONG_HEADER = struct.Struct(">QQQQQI")
-_TAIL = struct.Struct(">QI")
+_LONG_HEADER = struct.Struct(">QQQQQ")
+_TAIL = struct.Struct(">Q")
 _PLACE = struct.Struct(">QI")
 _LEASE = struct.Struct(">QQQI")
-_EVENT = struct.Struct(">BQH")
-_LENGTH = struct.Struct(">I")
+_CHUNK = struct.Struct(">QI")
+_EVENT = struct.Struct(">BQHII")
 HEADER_BYTES: Final = _HEADER.size
 NUMBER_BYTES: Final = landmarks.NUMBER_BYTES
-PLACE_BYTES: Final = _PLACE.size
 
 _LONG: Final = 1 << 63
 """What is added to the version in a row of ``keys`` with the longer header."""
@@ -76,7 +74,7 @@ LEASE_MARK: Final = b"\xff"
 pack_number = landmarks.pack_number
 unpack_number = landmarks.unpack_number
 pack_place = _PLACE.pack
-"""``pack_place(revision, place)``: the key of an event."""
+"""``pack_place(revision, number)``: the key of a chunk of events, of which that revision is the last."""
 
 unpack_place = _PLACE.unpack
 pack_lease = _LEASE.pack
@@ -86,27 +84,20 @@ unpack_lease = _LEASE.unpack
 
 
 def pack_record(  # noqa: PLR0917  the fields of a row
-    version: int, create_revision: int, mod_revision: int, expires_at_ms: int, lease: int, place: int, value: bytes
+    version: int, create_revision: int, mod_revision: int, expires_at_ms: int, lease: int, value: bytes
 ) -> bytes:
-    """The row of one key; ``place`` is that of its last change among those of its revision."""
-    if lease or place:
-        return _LONG_HEADER.pack(version | _LONG, create_revision, mod_revision, expires_at_ms, lease, place) + value
+    """The row of one key."""
+    if lease:
+        return _LONG_HEADER.pack(version | _LONG, create_revision, mod_revision, expires_at_ms, lease) + value
     return _HEADER.pack(version, create_revision, mod_revision, expires_at_ms) + value
 
 
-def unpack_header(row: bytes) -> tuple[int, int, int, int, int, int]:
-    """(version, create revision, mod revision, expiry in ms, lease, place) of a row, without touching the value."""
+def unpack_header(row: bytes) -> tuple[int, int, int, int, int]:
+    """(version, create revision, mod revision, expiry in ms, lease) of a row, without touching the value."""
     version, create_revision, mod_revision, expires_at_ms = _HEADER.unpack_from(row)
     if version < _LONG:
-        return version, create_revision, mod_revision, expires_at_ms, 0, 0
-    lease, place = _TAIL.unpack_from(row, HEADER_BYTES)
-    return version - _LONG, create_revision, mod_revision, expires_at_ms, lease, place
-
-
-def last_change(row: bytes) -> tuple[int, int]:
-    """Which change of a key its row is of: its revision and its place."""
-    _, _, mod_revision, _, _, place = unpack_header(row)
-    return mod_revision, place
+        return version, create_revision, mod_revision, expires_at_ms, 0
+    return version - _LONG, create_revision, mod_revision, expires_at_ms, _TAIL.unpack_from(row, HEADER_BYTES)[0]
 
 
 def value_of(row: bytes) -> bytes:
@@ -116,7 +107,7 @@ def value_of(row: bytes) -> bytes:
 
 def unpack_record(key: bytes, row: bytes, *, with_value: bool = True) -> KeyRecord:
     """The record in a row."""
-    version, create_revision, mod_revision, expires_at_ms, lease, _ = unpack_header(row)
+    version, create_revision, mod_revision, expires_at_ms, lease = unpack_header(row)
     return KeyRecord(
         key=key,
         value=value_of(row) if with_value else b"",
@@ -128,23 +119,20 @@ def unpack_record(key: bytes, row: bytes, *, with_value: bool = True) -> KeyReco
     )
 
 
-_HISTORY = struct.Struct(">8Q")
+_HISTORY = struct.Struct(">7Q")
 
 
 class HistoryNumbers(msgspec.Struct):
     """What bounds history, and how much of it there is.
 
     At most ``events_max`` events, none older than ``age_max_ms``, and of no more bytes than ``bytes_max`` or
-    ``key_bytes``, the rows of all keys, whichever is more. Nothing before revision ``compacted`` can be read. Up to
-    ``passed`` events are gone, but for those that a later one points at; ``event_count`` counts those after it,
-    ``event_bytes`` all.
+    ``key_bytes``, the rows of all keys, whichever is more. Nothing before revision ``compacted`` can be read.
     """
 
     events_max: int = 0
     age_max_ms: int = 0
     bytes_max: int = 0
     compacted: int = 0
-    passed: int = 0
     event_count: int = 0
     event_bytes: int = 0
     key_bytes: int = 0
@@ -160,68 +148,63 @@ def unpack_history(row: bytes | None) -> HistoryNumbers:
     return HistoryNumbers() if row is None else HistoryNumbers(*_HISTORY.unpack(row))
 
 
-_IS_PUT: Final = 1
-_POINTS: Final = 2
-_HOLDS: Final = 4
-_FORGOT: Final = 8
-_EXPIRED: Final = 16
+_HELD: Final = 1
+_FORGOT: Final = 2
+_EXPIRED: Final = 4
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One change of one key, as history keeps it.
 
-    ``row`` is that of ``keys`` afterwards, empty when the key was removed; ``expired``: by time, its own or a lease's.
-    ``previous`` is what was there before: where its event is, or its row, ``None`` if there was nothing; empty bytes
-    say that it is not kept. ``stamp_ms`` is the machine's time.
+    ``before`` and ``row`` are those of ``keys``, before and afterwards: ``None`` if there was nothing before, and empty
+    bytes if it is not kept; empty if the key was removed. ``expired``: by time, its own or a lease's.
     """
 
+    revision: int
     key: bytes
+    before: bytes | None
     row: bytes
-    stamp_ms: int
-    previous: tuple[int, int] | bytes | None = None
     expired: bool = False
 
 
-def pack_event(
+def event_parts(
+    revision: int,
     key: bytes,
+    before: bytes | None,
     row: bytes,
-    stamp_ms: int,
-    previous: tuple[int, int] | bytes | None,
-    expired: bool,  # noqa: FBT001
-) -> bytes:
-    """The row of one event; see ``Event``.
+    expired: bool,  # noqa: FBT001  by position: this is done for every change
+) -> tuple[bytes, ...]:
+    """One event in a chunk, to be joined.
 
     ::
 
-        flags u8 | stamp u64 | length of the key u16 | key | previous | row of ``keys``, or nothing
+        flags u8 | revision u64 | lengths of the key u16, the row before u32 and the row u32 | key | row before | row
 
-    The flags add up: 1 put, 2 ``previous`` is the revision u64 and the place u32 of an event, 4 it is a row behind its
-    length u32, 8 it is not kept, 16 removed by time.
+    The flags add up: 1 there was a row before, 2 it is not kept, 4 removed by time.
     """
-    flags = (_IS_PUT if row else 0) | (_EXPIRED if expired else 0)
-    if previous is None:
-        return _EVENT.pack(flags, stamp_ms, len(key)) + key + row
-    if isinstance(previous, tuple):
-        return _EVENT.pack(flags | _POINTS, stamp_ms, len(key)) + key + _PLACE.pack(*previous) + row
-    if previous:
-        head = _EVENT.pack(flags | _HOLDS, stamp_ms, len(key))
-        return b"".join((head, key, _LENGTH.pack(len(previous)), previous, row))
-    return _EVENT.pack(flags | _FORGOT, stamp_ms, len(key)) + key + row
+    if before is None:
+        return _EVENT.pack(_EXPIRED if expired else 0, revision, len(key), 0, len(row)), key, row
+    flags = (_HELD if before else _HELD | _FORGOT) | (_EXPIRED if expired else 0)
+    return _EVENT.pack(flags, revision, len(key), len(before), len(row)), key, before, row
 
 
-def unpack_event(packed: bytes) -> Event:
-    """The event in a row."""
-    flags, stamp_ms, key_bytes = _EVENT.unpack_from(packed)
-    start = _EVENT.size + key_bytes
-    key = packed[_EVENT.size : start]
-    previous: tuple[int, int] | bytes | None = None
-    if flags & _POINTS:
-        previous = _PLACE.unpack_from(packed, start)
-        start += _PLACE.size
-    elif flags & _HOLDS:
-        (length,) = _LENGTH.unpack_from(packed, start)
-        start += _LENGTH.size + length
-        previous = packed[start - length : start]
-    elif flags & _FORGOT:
-        previous = b""
-    return Event(key, packed[start:], stamp_ms, previous, bool(flags & _EXPIRED))
+def pack_chunk(stamp_ms: int, count: int, parts: list[bytes]) -> bytes:
+    """The row of a chunk: ``stamp u64 | events u32 | event...``; the stamp is the machine's time."""
+    return b"".join((_CHUNK.pack(stamp_ms, count), *parts))
+
+
+unpack_chunk = _CHUNK.unpack_from
+"""(stamp in ms, number of events) of a chunk; the first event stands at ``CHUNK_BYTES``."""
+
+CHUNK_BYTES: Final = _CHUNK.size
+
+
+def unpack_event(chunk: bytes, start: int) -> tuple[Event, int]:
+    """The event that stands at ``start`` in a chunk, and where it ends."""
+    flags, revision, key_bytes, before_bytes, row_bytes = _EVENT.unpack_from(chunk, start)
+    key_start = start + _EVENT.size
+    before_start = key_start + key_bytes
+    row_start = before_start + before_bytes
+    end = row_start + row_bytes
+    before = chunk[before_start:row_start] if flags & _HELD else None
+    return Event(revision, chunk[key_start:before_start], before, chunk[row_start:end], bool(flags & _EXPIRED)), end

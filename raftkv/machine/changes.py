@@ -1,6 +1,6 @@
 """Changes of keys: each has its revision, its rows and, where history is kept, its event. They are made here only.
 
-A request that changes anything has one revision, and its changes have places in it, in order. No key changes twice at
+A request that changes anything has one revision, and its changes stand in order at that. No key changes twice at
 one revision, so that a revision names one value of a key for ever: a request that changes a key again goes on at the
 next. States that keep no history are of an older rule, by which every change has a revision of its own.
 """
@@ -33,11 +33,11 @@ class Changes:
         """What was found last, until anything changes: what an operation hangs on is mostly what it then changes."""
 
         self._changed: set[bytes] = set()
-        self._place = -1
+        self._has_begun = False
 
     def begin(self) -> None:
         """Another request: what it changes first has a revision of its own."""
-        self._place = -1
+        self._has_begun = False
         self._found = None
         if self._changed:
             self._changed.clear()
@@ -69,7 +69,7 @@ class Changes:
     ) -> tuple[int, int]:
         """Store ``value``; returns the key's version and revision now."""
         self._found = None
-        revision, place = self._next(key)
+        revision = self._next(key)
         version, create_revision, replaced = 1, revision, 0
         if standing is not None:
             replaced = standing.part
@@ -79,22 +79,22 @@ class Changes:
                 version, create_revision = standing.version + 1, standing.create_revision
         if lease and (standing is None or standing.lease != lease):
             self._leases.attach(lease, key)
-        row = layout.pack_record(version, create_revision, revision, expires_at_ms, lease, place, value)
+        row = layout.pack_record(version, create_revision, revision, expires_at_ms, lease, value)
         if expires_at_ms:
             self._expire_at(key, expires_at_ms)
         self._rows.put(layout.KEYS, key, row, replaced=replaced)
         if self._history.is_kept:
-            self._history.record(key, revision, place, standing, row, self.clock_ms)
+            self._history.record(key, revision, standing, row, self.clock_ms)
         return version, revision
 
     def remove(self, key: bytes, standing: StandingRow, *, expired: bool = False) -> int:
         """Remove the key; ``expired``: because its time is over, or its lease's. Returns the revision."""
         self._found = None
-        revision, place = self._next(key)
+        revision = self._next(key)
         self._let_go(key, standing)
         self._rows.remove(layout.KEYS, key, standing.part)
         if self._history.is_kept:
-            self._history.record(key, revision, place, standing, b"", self.clock_ms, expired=expired)
+            self._history.record(key, revision, standing, b"", self.clock_ms, expired=expired)
         return revision
 
     def touch(self, key: bytes, standing: StandingRow, expires_at_ms: int) -> None:
@@ -107,7 +107,6 @@ class Changes:
             standing.mod_revision,
             expires_at_ms,
             0,
-            standing.place,
             layout.value_of(standing.row),
         )
         if expires_at_ms:
@@ -115,16 +114,14 @@ class Changes:
         self._rows.put(layout.KEYS, key, row, replaced=standing.part)
         self._history.numbers.key_bytes += len(row) - len(standing.row)
 
-    def _next(self, key: bytes) -> tuple[int, int]:
-        """The revision and place of a change of ``key``."""
-        if self._place < 0 or key in self._changed or not self._history.is_kept:
+    def _next(self, key: bytes) -> int:
+        """The revision of a change of ``key``."""
+        if not self._has_begun or key in self._changed or not self._history.is_kept:
             self.revision += 1
-            self._place = 0
+            self._has_begun = True
             self._changed.clear()
-        else:
-            self._place += 1
         self._changed.add(key)
-        return self.revision, self._place
+        return self.revision
 
     def _expire_at(self, key: bytes, expires_at_ms: int) -> None:
         self._rows.put(layout.EXPIRY, _pack(expires_at_ms) + key, b"")

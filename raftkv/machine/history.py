@@ -1,32 +1,43 @@
 """History: an event for every change of a key, kept by number, age and size, and forgotten by the log alone.
 
-An event has the row of its key afterwards, and says where the row before it stands: in the event of the change before,
-or in itself if that is gone. So any revision that is kept can be shown by undoing what came after it
-(``raftkv.machine.past``), and nothing has to be looked up when a key changes.
+An event has the row of its key before and afterwards. So any revision that is kept can be shown by undoing what came
+after it (``raftkv.machine.past``), and events are forgotten from the oldest on without a look at any other row.
 
-**Compaction passes over the events in order.** Where it passes an event, what that points at is needed no more and is
-dropped; and the event itself, unless a later change of the key points at it, which is so if it is neither a removal
-nor what the key holds now. Each event is thus dropped once, either when it is passed or when its successor is. A
-change of a key whose last event is gone holds the row that it replaced.
+The events of one command lie together, in chunks: a row for each event would cost more than the events do.
 
 All is judged by the state and the machine's clock, so that every replica keeps the same. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from raftkv.formats import layout
 from raftkv.formats.layout import HistoryNumbers
 from raftkv.machine.rows import StandingRow, SummedRows
 from raftkv.storage.state.tables import StateTables
 
-PASSED_PER_COMMAND: Final = 1_000
-"""Events that one command passes, to the end of a revision, so that applying stays short."""
+CHUNK_BYTES: Final = 1 << 16
+"""A chunk is full once its rows have this size: small enough to be read for one event of it."""
+
+CHUNKS_PER_COMMAND: Final = 128
+"""Chunks that one command forgets, so that applying stays short; the next goes on."""
 
 SLACK: Final = 16
-"""A bound may be passed by this part of itself before anything is dropped, so that it is done in bulk."""
+"""What is beyond a bound is forgotten down to this part of it below, so that it is done in bulk."""
+
+HELD_BYTES: Final = 64 << 20
+"""Rows before changes that one command keeps: what it has staged is in memory until it is committed."""
+
+
+class _Oldest(msgspec.Struct, frozen=True, gc=False):
+    """The oldest chunk: its key, the last revision in it, and the machine's time then."""
+
+    key: bytes
+    last_revision: int
+    stamp_ms: int
 
 
 class ChangeHistory:
@@ -36,9 +47,17 @@ class ChangeHistory:
         self._tables = tables
         self._rows = rows
         self.numbers: HistoryNumbers = layout.unpack_history(tables.get(layout.META, layout.HISTORY))
-        self._oldest_ms: int | None = None
         self.is_kept = self.numbers.events_max > 0
         """Does this state keep history?"""
+
+        self._recorded: list[bytes] = []
+        self._recorded_count = self._recorded_bytes = 0
+        self._chunk_count = 0
+        self._held_bytes = 0
+        self._revision = 0
+        self._oldest: _Oldest | None = None
+        self._after = b""
+        """No chunk has a key before this."""
 
     @property
     def packed(self) -> bytes:
@@ -49,130 +68,91 @@ class ChangeHistory:
         """Keep history from ``revision`` on, or by other bounds than so far."""
         numbers = self.numbers
         if not self.is_kept:
-            numbers.compacted = numbers.passed = revision
+            numbers.compacted = revision
             numbers.key_bytes = sum([len(row) for _, row in self._tables.scan(layout.KEYS, b"", None)])
         numbers.events_max, numbers.age_max_ms, numbers.bytes_max = events_max, age_max_ms, bytes_max
         self.is_kept = True
 
-    def record(  # noqa: PLR0917  a change, and what it changes
-        self,
-        key: bytes,
-        revision: int,
-        place: int,
-        before: StandingRow | None,
-        row: bytes,
-        now_ms: int,
-        *,
-        expired: bool = False,
+    def record(
+        self, key: bytes, revision: int, before: StandingRow | None, row: bytes, now_ms: int, *, expired: bool = False
     ) -> None:
-        """Let ``key`` have changed from ``before`` to ``row`` (empty: removed), at a place in a revision."""
+        """Let ``key`` have changed from ``before`` to ``row`` (empty: removed) at ``revision``."""
         numbers = self.numbers
-        previous: tuple[int, int] | bytes | None = None
+        held: bytes | None = None
         if before is not None:
-            numbers.key_bytes -= len(before.row)
-            if before.mod_revision > numbers.passed:
-                previous = (before.mod_revision, before.place)
-            elif numbers.event_bytes + len(before.row) <= self._bytes_max:
-                previous = before.row
-            else:  # what it was cannot be kept, so nobody may ask for it
-                previous, numbers.compacted = b"", revision
+            held = before.row
+            numbers.key_bytes -= len(held)
+            self._held_bytes += len(held)
+            if self._held_bytes > HELD_BYTES:  # what it was is not kept, so nobody may ask for it
+                held, numbers.compacted = b"", revision
         numbers.key_bytes += len(row)
-        packed = layout.pack_event(key, row, now_ms, previous, expired)
-        self._rows.put(layout.EVENTS, layout.pack_place(revision, place), packed)
-        numbers.event_count += 1
-        numbers.event_bytes += layout.PLACE_BYTES + len(packed)
+        self._recorded += layout.event_parts(revision, key, held, row, expired)
+        self._recorded_count += 1
+        self._recorded_bytes += len(row) if held is None else len(row) + len(held)
+        self._revision = revision
+        if self._recorded_bytes >= CHUNK_BYTES:
+            self._close_chunk(now_ms)
 
     def compact(self, revision: int) -> None:
         """Let nothing before ``revision`` be readable; the rows go by and by."""
         self.numbers.compacted = max(self.numbers.compacted, revision)
 
-    def trim(self, now_ms: int) -> None:
-        """Pass over what is forgotten, and what is beyond the bounds."""
-        if self.is_kept and (self._is_owed or self._is_beyond(now_ms, SLACK)):
-            self._pass_over(now_ms)
+    def finish(self, now_ms: int) -> None:
+        """A command was applied: keep what it changed, and forget what nobody may read or is beyond the bounds."""
+        if self._recorded:
+            self._close_chunk(now_ms)
+        self._chunk_count = self._held_bytes = 0
+        if not self.is_kept:
+            return
+        if self._is_beyond(now_ms):
+            for _ in range(CHUNKS_PER_COMMAND):
+                self._forget_oldest()
+                if not self._is_beyond(now_ms, SLACK):
+                    break
+        self._tables.put(layout.META, layout.HISTORY, self.packed)
 
-    def store(self) -> None:
-        """Let the numbers be committed with the rows."""
-        if self.is_kept:
-            self._tables.put(layout.META, layout.HISTORY, self.packed)
+    def _close_chunk(self, now_ms: int) -> None:
+        key = layout.pack_place(self._revision, self._chunk_count)
+        chunk = layout.pack_chunk(now_ms, self._recorded_count, self._recorded)
+        self._rows.put(layout.EVENTS, key, chunk)
+        self.numbers.event_count += self._recorded_count
+        self.numbers.event_bytes += len(key) + len(chunk)
+        self._chunk_count += 1
+        self._recorded, self._recorded_count, self._recorded_bytes = [], 0, 0
 
-    @property
-    def _bytes_max(self) -> int:
-        return max(self.numbers.bytes_max, self.numbers.key_bytes)
-
-    @property
-    def _is_owed(self) -> bool:
-        """Is there something left to pass that nobody may read?"""
-        return self.numbers.passed < self.numbers.compacted
-
-    def _is_beyond(self, now_ms: int, slack: int | None = None) -> bool:
-        """Is there more than is kept, by more than one part in ``slack`` of it?"""
-
-        def more(amount: int, bound: int) -> bool:
-            return amount > (bound if slack is None else bound + bound // slack)
-
+    def _is_beyond(self, now_ms: int, slack: int = 0) -> bool:
+        """Is there more than is kept, less one part in ``slack`` of it, or something that nobody may read?"""
         numbers = self.numbers
         if not numbers.event_count:
             return False
-        if self._oldest_ms is None:
-            _, packed = next(self._after_passed())
-            self._oldest_ms = layout.unpack_event(packed).stamp_ms
+        oldest = self._oldest or self._find_oldest()
+        events, age_ms = numbers.events_max, numbers.age_max_ms
+        size_bytes = max(numbers.bytes_max, numbers.key_bytes)
+        if slack:
+            events, age_ms, size_bytes = (
+                events - events // slack,
+                age_ms - age_ms // slack,
+                size_bytes - size_bytes // slack,
+            )
         return (
-            more(numbers.event_count, numbers.events_max)
-            or more(numbers.event_bytes, self._bytes_max)
-            or more(now_ms - self._oldest_ms, numbers.age_max_ms)
+            oldest.last_revision <= numbers.compacted
+            or numbers.event_count > events
+            or numbers.event_bytes > size_bytes
+            or now_ms - oldest.stamp_ms > age_ms
         )
 
-    def _after_passed(self) -> Iterator[tuple[bytes, bytes]]:
-        return self._tables.scan(layout.EVENTS, layout.pack_place(self.numbers.passed + 1, 0), None)
+    def _find_oldest(self) -> _Oldest:
+        key, chunk = next(self._tables.scan(layout.EVENTS, self._after, None))
+        self._oldest = _Oldest(key, layout.unpack_place(key)[0], layout.unpack_chunk(chunk)[0])
+        return self._oldest
 
-    def _pass_over(self, now_ms: int) -> None:
-        """Pass over whole revisions, until what is left is within the bounds, or enough for once."""
+    def _forget_oldest(self) -> None:
+        oldest = self._oldest or self._find_oldest()
+        chunk, part = self._tables.find(layout.EVENTS, oldest.key)
+        assert chunk is not None
+        self._rows.remove(layout.EVENTS, oldest.key, part)
         numbers = self.numbers
-        revisions: list[tuple[int, list[_Passed]]] = []
-        for seen, (place, packed) in enumerate(self._after_passed()):
-            revision, _ = layout.unpack_place(place)
-            if not revisions or revisions[-1][0] != revision:
-                if seen >= PASSED_PER_COMMAND:
-                    break
-                revisions.append((revision, []))
-            event = layout.unpack_event(packed)
-            previous = event.previous if isinstance(event.previous, tuple) else None
-            revisions[-1][1].append(_Passed(place, event.key, bool(event.row), previous, event.stamp_ms))
-        for revision, events in revisions:
-            self._oldest_ms = events[0].stamp_ms
-            if revision > numbers.compacted and not self._is_beyond(now_ms):
-                break
-            for passed in events:
-                self._pass(passed)
-            numbers.passed = revision
-            numbers.event_count -= len(events)
-            numbers.compacted = max(numbers.compacted, revision)
-            self._oldest_ms = None
-        if not numbers.event_count:
-            numbers.passed = max(numbers.passed, numbers.compacted)
-
-    def _pass(self, event: _Passed) -> None:
-        if event.previous is not None:
-            self._drop(layout.pack_place(*event.previous))
-        if event.is_put:
-            row = self._tables.get(layout.KEYS, event.key)
-            if row is None or layout.pack_place(*layout.last_change(row)) != event.place:
-                return  # a later change points at it
-        self._drop(event.place)
-
-    def _drop(self, place: bytes) -> None:
-        row, part = self._tables.find(layout.EVENTS, place)
-        assert row is not None
-        self._rows.remove(layout.EVENTS, place, part)
-        self.numbers.event_bytes -= len(place) + len(row)
-
-
-class _Passed(NamedTuple):
-    """What passing an event needs of it."""
-
-    place: bytes
-    key: bytes
-    is_put: bool
-    previous: tuple[int, int] | None
-    stamp_ms: int
+        numbers.event_count -= layout.unpack_chunk(chunk)[1]
+        numbers.event_bytes -= len(oldest.key) + len(chunk)
+        numbers.compacted = max(numbers.compacted, oldest.last_revision)
+        self._oldest, self._after = None, oldest.key

@@ -144,10 +144,9 @@ class Machine:
         handlers = self._handlers
         outcomes = tuple([handlers[type(one)](one) for one in batch.commands])
         self._repeats.evict(changes.clock_ms)
-        self.history.trim(changes.clock_ms)
+        self.history.finish(changes.clock_ms)
         put, meta = self._tables.put, layout.META
         self.rows.store_sum()
-        self.history.store()
         put(meta, layout.REVISION, _pack(changes.revision))
         put(meta, layout.CLOCK_MS, _pack(changes.clock_ms))
         self.skip(index, term)

@@ -295,7 +295,7 @@ def _sum(operation: IncrementKey, standing: StandingRow | None) -> int | Code:
     return found + operation.by if least <= found + operation.by <= most else Code.OUT_OF_BOUNDS
 
 
-_NOTHING: Final = (0, 0, 0, 0, 0, 0)
+_NOTHING: Final = (0, 0, 0, 0, 0)
 _NUMBERS: Final[Mapping[int, Callable[[tuple[int, ...]], int]]] = {
     ComparedField.VERSION: lambda header: header[0],
     ComparedField.CREATE_REVISION: lambda header: header[1],

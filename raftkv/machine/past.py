@@ -1,14 +1,13 @@
 """What is kept of the past: the store as it stood at a revision, and the changes since one.
 
 A revision is shown by undoing what came after it: of each key, the first event after it says what was there before.
-The cost is what has happened since. What is asked of a view is answered by that view alone, and bounded.
+So a page costs what has happened since; a key alone costs its own changes, each of which leads to the one before. What
+is asked of a view is answered by that view alone, and bounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import msgspec
 
 from raftkv.core.pages import page_of, size_of
 from raftkv.core.requests import ChangesAfter, Get, List
@@ -17,15 +16,8 @@ from raftkv.formats import layout
 from raftkv.formats.layout import Event
 from raftkv.storage.engines.port import TableReader
 
-NO_ROW = b""
-
-
-class PastEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event and where it stands."""
-
-    revision: int
-    place: int
-    event: Event
+Place = tuple[bytes, int]
+"""Where an event stands: the key of its chunk, and the place in that."""
 
 
 def gone_or_ahead(reader: TableReader, revision: int) -> HistoryGone | HistoryAhead | None:
@@ -39,20 +31,19 @@ def gone_or_ahead(reader: TableReader, revision: int) -> HistoryGone | HistoryAh
     return HistoryGone(compacted_revision=oldest) if revision < oldest else None
 
 
-def events_after(reader: TableReader, revision: int) -> Iterator[PastEvent]:
+def events_after(reader: TableReader, revision: int) -> Iterator[Event]:
     """The changes after ``revision``, in order; whoever asks has made sure that they are kept."""
-    for place, packed in reader.scan(layout.EVENTS, layout.pack_place(revision + 1, 0), None):
-        revision, number = layout.unpack_place(place)
-        yield PastEvent(revision, number, layout.unpack_event(packed))
+    return (event for _, event in _placed_after(reader, revision))
 
 
-def row_before(reader: TableReader, event: Event) -> bytes | None:
-    """The row that ``event`` replaced; ``None`` if there was no key, empty if it is not kept."""
-    previous = event.previous
-    if not isinstance(previous, tuple):
-        return previous
-    packed = reader.get(layout.EVENTS, layout.pack_place(*previous))
-    return NO_ROW if packed is None else layout.unpack_event(packed).row
+def _placed_after(reader: TableReader, revision: int) -> Iterator[tuple[Place, Event]]:
+    for key, chunk in reader.scan(layout.EVENTS, layout.pack_place(revision + 1, 0), None):
+        start = layout.CHUNK_BYTES
+        while start < len(chunk):
+            event, end = layout.unpack_event(chunk, start)
+            if event.revision > revision:
+                yield (key, start), event
+            start = end
 
 
 def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | HistoryGone | HistoryAhead:
@@ -62,13 +53,12 @@ def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | Hist
         return refusal
     changes: list[Change] = []
     through, size_bytes = query.revision, 0
-    for past in events_after(reader, query.revision):
-        if past.revision != through and size_bytes > query.limit_bytes:
+    for event in events_after(reader, query.revision):
+        if event.revision != through and size_bytes > query.limit_bytes:
             return ChangePage(changes=tuple(changes), through=through, is_level=False)
-        through = past.revision
-        event = past.event
+        through = event.revision
         if event.key >= query.start and (query.end is None or event.key < query.end):
-            change = _change(reader, past, with_previous=query.previous)
+            change = _change(event, with_previous=query.previous)
             changes.append(change)
             size_bytes += sum([size_of(one) for one in (change.record, change.previous) if one is not None])
         size_bytes += len(event.key)
@@ -76,11 +66,10 @@ def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | Hist
     return ChangePage(changes=tuple(changes), through=newest, is_level=True)
 
 
-def _change(reader: TableReader, past: PastEvent, *, with_previous: bool) -> Change:
-    event = past.event
-    before = row_before(reader, event) if with_previous else None
+def _change(event: Event, *, with_previous: bool) -> Change:
+    before = event.before if with_previous else None
     return Change(
-        revision=past.revision,
+        revision=event.revision,
         key=event.key,
         record=layout.unpack_record(event.key, event.row) if event.row else None,
         previous=layout.unpack_record(event.key, before) if before else None,
@@ -93,14 +82,52 @@ def record_at(reader: TableReader, query: Get) -> KeyRecord | Missing | HistoryG
     refusal = gone_or_ahead(reader, query.revision)
     if refusal is not None:
         return refusal
-    row = reader.get(layout.KEYS, query.key)
-    if row is None or layout.unpack_header(row)[2] > query.revision:
-        for past in events_after(reader, query.revision):
-            if past.event.key == query.key:
-                row = row_before(reader, past.event)
-                assert row != NO_ROW
-                break
+    row = _row_at(reader, query.key, query.revision)
     return Missing(key=query.key) if row is None else layout.unpack_record(query.key, row)
+
+
+def _row_at(reader: TableReader, key: bytes, revision: int) -> bytes | None:
+    """From what stands now back from change to change; what was removed and created again is searched for."""
+    row, chunk = reader.get(layout.KEYS, key), _Chunk(reader)
+    created: int | None = None
+    while row is not None and (changed := layout.unpack_header(row)[2]) > revision:
+        row, created = chunk.before(key, changed), changed
+    if row is None:
+        for event in events_after(reader, revision):
+            if event.revision == created:
+                break
+            if event.key == key:
+                row = event.before
+                assert row != b""
+                break
+    return row
+
+
+class _Chunk:
+    """Looks events up, the latest first; what was read of the chunk last looked into serves the next as well."""
+
+    def __init__(self, reader: TableReader) -> None:
+        self._reader = reader
+        self._before: dict[tuple[int, bytes], bytes | None] = {}
+
+    def before(self, key: bytes, revision: int) -> bytes | None:
+        """What ``key`` was before its change at ``revision``."""
+        wanted = (revision, key)
+        if wanted not in self._before:
+            for _, chunk in self._reader.scan(layout.EVENTS, layout.pack_place(revision, 0), None):
+                self._before = {(one.revision, one.key): one.before for one in _events_of(chunk)}
+                if wanted in self._before:
+                    break
+        found = self._before[wanted]
+        assert found != b""
+        return found
+
+
+def _events_of(chunk: bytes) -> Iterator[Event]:
+    start = layout.CHUNK_BYTES
+    while start < len(chunk):
+        event, start = layout.unpack_event(chunk, start)
+        yield event
 
 
 def page_at(reader: TableReader, query: List) -> KeyPage | HistoryGone | HistoryAhead:
@@ -108,18 +135,18 @@ def page_at(reader: TableReader, query: List) -> KeyPage | HistoryGone | History
     refusal = gone_or_ahead(reader, query.revision)
     if refusal is not None:
         return refusal
-    changed: dict[bytes, tuple[int, int]] = {}
-    for past in events_after(reader, query.revision):
-        key = past.event.key
+    changed: dict[bytes, Place] = {}
+    for place, event in _placed_after(reader, query.revision):
+        key = event.key
         if key not in changed and key >= query.start and (query.end is None or key < query.end):
-            changed[key] = (past.revision, past.place)
+            changed[key] = place
     records = (
         layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in _undone(reader, query, changed)
     )
     return page_of(query, records)
 
 
-def _undone(reader: TableReader, query: List, changed: dict[bytes, tuple[int, int]]) -> Iterator[tuple[bytes, bytes]]:
+def _undone(reader: TableReader, query: List, changed: dict[bytes, Place]) -> Iterator[tuple[bytes, bytes]]:
     """The rows in the range of ``query``, with what ``changed`` since as it was before that change."""
     older = iter(sorted(changed))
     key_before = next(older, None)
@@ -134,10 +161,11 @@ def _undone(reader: TableReader, query: List, changed: dict[bytes, tuple[int, in
         key_before = next(older, None)
 
 
-def _row_of(reader: TableReader, key: bytes, changed: dict[bytes, tuple[int, int]]) -> Iterator[tuple[bytes, bytes]]:
-    packed = reader.get(layout.EVENTS, layout.pack_place(*changed[key]))
-    assert packed is not None
-    row = row_before(reader, layout.unpack_event(packed))
-    assert row != NO_ROW
+def _row_of(reader: TableReader, key: bytes, changed: dict[bytes, Place]) -> Iterator[tuple[bytes, bytes]]:
+    chunk_key, start = changed[key]
+    chunk = reader.get(layout.EVENTS, chunk_key)
+    assert chunk is not None
+    row = layout.unpack_event(chunk, start)[0].before
+    assert row != b""
     if row is not None:
         yield key, row

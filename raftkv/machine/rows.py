@@ -29,7 +29,6 @@ class StandingRow(msgspec.Struct, frozen=True, gc=False):
     mod_revision: int
     expires_at_ms: int
     lease: int
-    place: int
 
 
 class SummedRows:

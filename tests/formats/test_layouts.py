@@ -67,6 +67,14 @@ LATER = (
         (),
     ),
 )
+EVENTS = (
+    layout.Event(3, b"k", None, b"row"),
+    layout.Event(3, b"l", b"before", b"row"),
+    layout.Event(4, b"k", b"before", b"", expired=True),
+    layout.Event(5, b"l", b"", b"row"),
+)
+"""A new key, a changed one, one that was removed by time, and one whose row before is not kept."""
+
 SALT = bytes(range(8))
 HEADER = segments.SegmentHeader(
     format=1,
@@ -106,6 +114,10 @@ def handshake():
     return hello + challenge + step.reply + step.keys.send + step.keys.receive
 
 
+def parts_of(event):
+    return layout.event_parts(event.revision, event.key, event.before, event.row, event.expired)
+
+
 LAYOUTS = {
     "kinds of entries": lambda: REGULAR + NO_OP,
     "command": lambda: entries.encode(
@@ -126,15 +138,13 @@ LAYOUTS = {
     "operations of format 1": lambda: commands_1.encode_operations(OPERATIONS),
     "fingerprint": lambda: outcomes.fingerprint_of(OPERATIONS),
     "fingerprint of later operations": lambda: outcomes.fingerprint_of(LATER),
-    "row of keys": lambda: layout.pack_record(1, 2, 3, 4, 0, 0, b"v"),
-    "row of a leased key": lambda: layout.pack_record(1, 2, 3, 0, 9, 0, b"v"),
-    "row of a key changed beside others": lambda: layout.pack_record(1, 2, 3, 4, 0, 5, b"v"),
-    "key of an event": lambda: layout.pack_place(3, 5),
-    "event of a new key": lambda: layout.pack_event(b"k", b"row", 1_000, None, False),
-    "event that points": lambda: layout.pack_event(b"k", b"row", 1_000, (2, 4), False),
-    "event that holds": lambda: layout.pack_event(b"k", b"", 1_000, b"before", True),
-    "event that forgot": lambda: layout.pack_event(b"k", b"row", 1_000, b"", False),
-    "history": lambda: layout.pack_history(layout.HistoryNumbers(*range(1, 9))),
+    "row of keys": lambda: layout.pack_record(1, 2, 3, 4, 0, b"v"),
+    "row of a leased key": lambda: layout.pack_record(1, 2, 3, 0, 9, b"v"),
+    "key of a chunk of events": lambda: layout.pack_place(3, 5),
+    "chunk of events": lambda: layout.pack_chunk(
+        1_000, len(EVENTS), [part for one in EVENTS for part in parts_of(one)]
+    ),
+    "history": lambda: layout.pack_history(layout.HistoryNumbers(*range(1, 8))),
     "row of a lease": lambda: layout.pack_lease(1, 2, 3, 4),
     "mark of a lease": lambda: layout.LEASE_MARK,
     "number": lambda: layout.pack_number(258),
@@ -198,20 +208,16 @@ GOLDEN = {
     "fingerprint": "7a23781fb24834f13e7cded8d0464bca",
     "fingerprint of later operations": "7eab915068b8f471c264e2bc7eb390b1",
     "row of keys": "000000000000000100000000000000020000000000000003000000000000000476",
-    "row of a leased key": (
-        "800000000000000100000000000000020000000000000003000000000000000000000000000000090000000076"
+    "row of a leased key": "8000000000000001000000000000000200000000000000030000000000000000000000000000000976",
+    "key of a chunk of events": "000000000000000300000005",
+    "chunk of events": (
+        "00000000000003e800000004000000000000000003000100000000000000036b726f77010000000000000003000100000006"
+        "000000036c6265666f7265726f77050000000000000004000100000006000000006b6265666f726503000000000000000500"
+        "0100000000000000036c726f77"
     ),
-    "row of a key changed beside others": (
-        "800000000000000100000000000000020000000000000003000000000000000400000000000000000000000576"
-    ),
-    "key of an event": "000000000000000300000005",
-    "event of a new key": "0100000000000003e800016b726f77",
-    "event that points": "0300000000000003e800016b000000000000000200000004726f77",
-    "event that holds": "1400000000000003e800016b000000066265666f7265",
-    "event that forgot": "0900000000000003e800016b726f77",
     "history": (
         "0000000000000001000000000000000200000000000000030000000000000004000000000000000500000000000000060000"
-        "0000000000070000000000000008"
+        "000000000007"
     ),
     "row of a lease": "00000000000000010000000000000002000000000000000300000004",
     "mark of a lease": "ff",
@@ -278,29 +284,24 @@ def test_it_has_the_bytes_that_it_had(name, tmp_path):
     assert made.hex() == GOLDEN[name]
 
 
-EVENTS = {
-    "event of a new key": layout.Event(b"k", b"row", 1_000),
-    "event that points": layout.Event(b"k", b"row", 1_000, (2, 4)),
-    "event that holds": layout.Event(b"k", b"", 1_000, b"before", expired=True),
-    "event that forgot": layout.Event(b"k", b"row", 1_000, b""),
-}
+def test_events_are_read_from_the_bytes_that_they_had():
+    chunk = bytes.fromhex(GOLDEN["chunk of events"])
+    found, start = [], layout.CHUNK_BYTES
+    while start < len(chunk):
+        event, start = layout.unpack_event(chunk, start)
+        found.append(event)
 
-
-@pytest.mark.parametrize("name", EVENTS)
-def test_an_event_is_read_from_the_bytes_that_it_had(name):
-    assert layout.unpack_event(bytes.fromhex(GOLDEN[name])) == EVENTS[name]
+    assert layout.unpack_chunk(chunk) == (1_000, len(EVENTS))
+    assert tuple(found) == EVENTS
 
 
 def test_rows_of_keys_and_the_numbers_of_history_are_read_from_the_bytes_that_they_had():
-    headers = [
-        layout.unpack_header(bytes.fromhex(GOLDEN[name]))
-        for name in ("row of keys", "row of a leased key", "row of a key changed beside others")
-    ]
+    headers = [layout.unpack_header(bytes.fromhex(GOLDEN[name])) for name in ("row of keys", "row of a leased key")]
     history = layout.unpack_history(bytes.fromhex(GOLDEN["history"]))
 
-    assert headers == [(1, 2, 3, 4, 0, 0), (1, 2, 3, 0, 9, 0), (1, 2, 3, 4, 0, 5)]
-    assert msgspec.structs.astuple(history) == tuple(range(1, 9))
-    assert history.event_bytes == 7
+    assert headers == [(1, 2, 3, 4, 0), (1, 2, 3, 0, 9)]
+    assert msgspec.structs.astuple(history) == tuple(range(1, 8))
+    assert history.event_bytes == 6
 
 
 def test_no_layout_is_left_without_golden_bytes():

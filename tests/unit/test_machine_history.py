@@ -29,7 +29,7 @@ from raftkv.core.requests import (
 from raftkv.core.results import HistoryAhead, HistoryGone, KeyRecord
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import AdoptCommand
-from raftkv.machine import past, reading
+from raftkv.machine import history, past, reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import Machine
 from raftkv.machine.repeats import RepeatLimits
@@ -65,9 +65,9 @@ class Driver:
         assert sums.stored_sum(self.tables) == sums.sum_of(self.tables, layout.TABLES)
         rows = list(self.tables.scan(layout.EVENTS, b"", None))
         assert numbers.event_bytes == sum(len(place) + len(row) for place, row in rows)
-        assert numbers.event_count == sum(layout.unpack_place(place)[0] > numbers.passed for place, _ in rows)
+        assert numbers.event_count == sum(layout.unpack_chunk(row)[1] for _, row in rows)
         assert numbers.key_bytes == sum(len(row) for _, row in self.tables.scan(layout.KEYS, b"", None))
-        assert numbers.passed <= numbers.compacted <= self.machine.revision
+        assert numbers.compacted <= self.machine.revision
         for lease_row, packed in self.tables.scan(layout.LEASES, b"", None):
             keys = list(self.tables.scan(layout.LEASE_KEYS, lease_row, lease_row + b"\xff"))
             assert layout.unpack_lease(packed)[3] == len(keys)
@@ -160,13 +160,13 @@ def test_every_kept_revision_is_shown_as_it_stood_and_its_changes_lead_from_one_
         driver.check()
         now = driver.all()
         # What lies between two requests is told by the events alone; what they lead to must be what is there.
-        if before >= driver.machine.history.numbers.passed:
+        if before >= driver.machine.history.numbers.compacted:
             shown = dict(stood[before])
             for one in past.events_after(driver.tables, before):
-                if one.event.row:
-                    shown[one.event.key] = layout.unpack_record(one.event.key, one.event.row)
+                if one.row:
+                    shown[one.key] = layout.unpack_record(one.key, one.row)
                 else:
-                    del shown[one.event.key]
+                    del shown[one.key]
                 stood[one.revision] = dict(shown)
             assert {key: _fixed(one) for key, one in shown.items()} == {key: _fixed(one) for key, one in now.items()}
         stood[driver.machine.revision] = now
@@ -194,3 +194,101 @@ def _every_revision_as_it_stood(driver, stood):
 def _fixed(record):
     """What of a record a revision fixes: touching a key changes when it expires, and makes no revision."""
     return record.key, record.value, record.version, record.create_revision, record.mod_revision
+
+
+def rows_of_events(driver):
+    return [row for _, row in driver.tables.scan(layout.EVENTS, b"", None)]
+
+
+def test_what_one_command_changes_lies_in_few_rows_of_a_bounded_size():
+    driver = Driver(size_bytes=1 << 30)
+    driver.do(*(Put(key=b"%d" % number, value=b"v" * 1000) for number in range(200)))
+    sizes = [len(row) for row in rows_of_events(driver)]
+
+    assert len(sizes) == 4
+    assert max(sizes) < history.CHUNK_BYTES * 1.1
+    assert len(driver.all(1)) == 200
+    assert [one.key for one in past.events_after(driver.tables, 0)] == [b"%d" % number for number in range(200)]
+
+
+def test_history_never_holds_more_than_it_may_and_is_forgotten_in_bulk():
+    driver = Driver(events=160)
+    counts = []
+    for number in range(400):
+        driver.do(Put(key=b"k%d" % (number % 7), value=b"v"))
+        counts.append(driver.machine.history.numbers.event_count)
+
+    assert max(counts) == 160
+    assert min(counts[160:]) == 150
+    assert driver.machine.history.numbers.compacted == driver.machine.revision - counts[-1]
+
+
+def test_a_command_forgets_a_bounded_part_and_the_next_ones_go_on():
+    driver = Driver()
+    for number in range(300):
+        driver.do(Put(key=b"k%d" % number, value=b"v"))
+    driver.command(command_of(Compact(revision=300)))
+    left = []
+    while rows_of_events(driver):
+        left.append(driver.machine.history.numbers.event_count)
+        assert driver.all(299) == HistoryGone(compacted_revision=300)
+        driver.command()
+        driver.check()
+
+    assert left == [300 - history.CHUNKS_PER_COMMAND, 300 - 2 * history.CHUNKS_PER_COMMAND]
+
+
+def test_what_one_command_takes_away_beyond_a_bound_is_not_kept_and_nobody_may_ask_for_it(monkeypatch):
+    monkeypatch.setattr(history, "HELD_BYTES", 2_500)
+    driver = Driver(size_bytes=1 << 30)
+    driver.do(*(Put(key=b"%d" % number, value=b"v" * 1000) for number in range(4)))
+    driver.do(DeleteSpan(start=b"0", end=b"2"))
+    kept = driver.all(1)
+    driver.do(Put(key=b"5", value=b"v" * 2_000), Put(key=b"6", value=b"v" * 1_000))
+    driver.do(DeleteSpan(start=b"", end=None))
+
+    assert len(kept) == 4
+    assert driver.all(3) == HistoryGone(compacted_revision=4)
+    assert driver.all(4) == {}
+    assert driver.machine.history.numbers.event_count == 0
+
+
+class CountingReader:
+    """How often rows of a table are scanned through and read."""
+
+    def __init__(self, tables):
+        self.tables, self.scanned = tables, 0
+
+    def get(self, table, key):
+        return self.tables.get(table, key)
+
+    def scan(self, table, start, end):
+        for row in self.tables.scan(table, start, end):
+            self.scanned += 1
+            yield row
+
+
+def test_a_key_that_stands_is_shown_as_it_was_for_the_price_of_its_own_changes():
+    driver = Driver(events=100_000, size_bytes=1 << 30)
+    driver.do(Put(key=b"a", value=b"1"))
+    for number in range(1_000):
+        driver.do(Put(key=b"other%d" % number, value=b"v"))
+    driver.do(Put(key=b"a", value=b"2"))
+    driver.do(Put(key=b"a", value=b"3"))
+    reader = CountingReader(driver.tables)
+
+    assert reading.answer(reader, Get(key=b"a", revision=1)).value == b"1"
+    assert reader.scanned <= 3
+
+
+def test_a_key_that_was_removed_and_created_again_is_shown_as_it_was_in_between_and_before():
+    driver = Driver()
+    driver.do(Put(key=b"a", value=b"1"))
+    driver.do(Delete(key=b"a"))
+    driver.do(Put(key=b"b", value=b"v"))
+    driver.do(Put(key=b"a", value=b"2"))
+    driver.do(Put(key=b"a", value=b"3"))
+    driver.do(Delete(key=b"a"))
+
+    found = [driver.get(b"a", revision) for revision in range(1, 7)]
+    assert [getattr(one, "value", None) for one in found] == [b"1", None, None, b"2", b"3", None]

@@ -66,9 +66,7 @@ def exists(key, operand=1):
 def changes(driver, revision):
     """The changes at ``revision``: key, and whether it was put."""
     return [
-        (one.event.key, bool(one.event.row))
-        for one in past.events_after(driver.tables, revision - 1)
-        if one.revision == revision
+        (one.key, bool(one.row)) for one in past.events_after(driver.tables, revision - 1) if one.revision == revision
     ]
 
 
@@ -119,7 +117,7 @@ def test_keys_and_leases_that_end_at_once_share_a_revision_with_all_their_keys()
 
     assert driver.machine.revision == 3
     assert changes(driver, 3) == [(b"a", False), (b"l1", False), (b"l2", False)]
-    assert all(one.event.expired for one in past.events_after(driver.tables, 2))
+    assert all(one.expired for one in past.events_after(driver.tables, 2))
 
 
 # -- transactions -----------------------------------------------------------------------------------------------------
@@ -520,7 +518,7 @@ def test_a_revoked_lease_ends_at_once():
     driver.do(put(b"a", lease=1), put(b"b", lease=1))
 
     assert driver.one(Revoke(lease=1)) == Revoked(count=2, revision=2)
-    assert not any(one.event.expired for one in past.events_after(driver.tables, 1))
+    assert not any(one.expired for one in past.events_after(driver.tables, 1))
     assert driver.one(Revoke(lease=1)) == refused(Code.LEASE_NOT_FOUND)
     assert driver.one(put(b"a", lease=1)) == refused(Code.LEASE_NOT_FOUND)
     assert driver.one(Grant(ttl_ms=5, lease=1)).lease == 1
