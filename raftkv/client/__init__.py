@@ -5,8 +5,16 @@ They speak the HTTP API and nothing else: they need no other part of raftkv than
 
 from raftkv.client.async_client import AsyncClient
 from raftkv.client.client import Client
-from raftkv.client.errors import PreconditionFailed, SiblingsFound
+from raftkv.client.errors import (
+    LeaseLost,
+    LockLost,
+    PreconditionFailed,
+    RequirementFailed,
+    RevisionCompacted,
+    SiblingsFound,
+)
 from raftkv.client.records import Page, Record
+from raftkv.client.transactions import OperationResult
 from raftkv.core.errors import DefiniteError, IndefiniteError, RaftkvError
 
 __all__ = [
@@ -14,9 +22,14 @@ __all__ = [
     "Client",
     "DefiniteError",
     "IndefiniteError",
+    "LeaseLost",
+    "LockLost",
+    "OperationResult",
     "Page",
     "PreconditionFailed",
     "RaftkvError",
     "Record",
+    "RequirementFailed",
+    "RevisionCompacted",
     "SiblingsFound",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,6 +23,17 @@ Key = str | bytes
 Value = bytes | bytearray | memoryview | str
 """What can be stored; text is stored as UTF-8."""
 
+
+class HasId(Protocol):
+    """What has the number of a lease."""
+
+    @property
+    def id(self) -> int: ...
+
+
+AnyLease = int | HasId
+"""A lease, or its number."""
+
 Consistency = Literal["linearizable", "lease", "eventual", "local"]
 """What a read promises; see ``docs/http.rst``."""
 
@@ -35,16 +46,22 @@ TIMEOUT_MAX_S: Final = 86_400.0
 _WORDS: Final = ("leader", "majority", "all")
 
 
-def path_of(key: Key) -> str:
-    """Where the key is, percent-encoded."""
+def path_of(key: Key, path: str = paths.KEY) -> str:
+    """Where the key is, or at ``path`` what can be done to it, percent-encoded."""
     if not isinstance(key, str | bytes):
         raise TypeError(f"a key must be str or bytes, not {type(key).__name__}")
     if not key:
         raise UsageError("a key must not be empty")
     try:
-        return paths.filled(paths.KEY, key)
+        return paths.filled(path, key)
     except UnicodeEncodeError:
         raise UsageError("a key must be text that UTF-8 can hold: it has half of a surrogate pair") from None
+
+
+def text_of(key: Key) -> str:
+    """The key as JSON has it."""
+    path_of(key)
+    return key if isinstance(key, str) else key.decode()
 
 
 def bytes_of(value: Value) -> bytes:
@@ -79,6 +96,11 @@ def checked_ttl(ttl: float | None) -> float | None:
     if ttl is None or (isinstance(ttl, int | float) and not isinstance(ttl, bool) and 0 < ttl < math.inf):
         return ttl
     raise UsageError(f"ttl: {ttl!r} is not a number of seconds above 0")
+
+
+def lease_of(lease: AnyLease | None) -> int | None:
+    """The number of the lease."""
+    return lease if lease is None or isinstance(lease, int) else lease.id
 
 
 def checked_timeout_s(timeout_s: float) -> float:

@@ -10,6 +10,8 @@ of a body that is taken piece by piece, no more is read before a piece is taken.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 import time
 from typing import Final, cast
@@ -136,6 +138,14 @@ class AsyncChannel(asyncio.Protocol):
             self._fail(UnheardError("closed"))
             self._transport.abort()
             self._transport = None
+
+    def abandon(self) -> None:
+        """Its loop is closed, which can do nothing any more: let the server know that nothing more will come."""
+        transport, self._transport = self._transport, None
+        connection = None if transport is None else transport.get_extra_info("socket")
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     # -- asyncio.Protocol
 
@@ -321,6 +331,12 @@ class AsyncChannels:
         idle, self._idle = self._idle, []
         for channel in idle:
             channel.close()
+
+    def abandon(self) -> None:
+        """Let go of the channels of a loop that is closed."""
+        idle, self._idle = self._idle, []
+        for channel in idle:
+            channel.abandon()
 
     def give_back(self, channel: AsyncChannel | None) -> None:
         """Nobody uses ``channel`` any more."""

@@ -12,9 +12,10 @@ from typing import Any, Self, TypeVar, overload
 
 from raftkv.api import paths
 from raftkv.api.bodies import NewMember
-from raftkv.client.arguments import Acks, Consistency, Key, Value
+from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
 from raftkv.client.async_exchange import AsyncExchange
-from raftkv.client.plans import PlannedClient
+from raftkv.client.async_transacting import AsyncTransaction
+from raftkv.client.planned import PlannedClient
 from raftkv.client.records import Page, Record
 
 Default = TypeVar("Default")
@@ -52,6 +53,7 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         key: Key,
         default: None = None,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -64,6 +66,7 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         key: Key,
         default: Default,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -75,39 +78,42 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         key: Key,
         default: object = None,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> object:
         """The value under ``key`` as bytes, or ``default``; raises ``SiblingsFound``. See ``Client.get``."""
-        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
         return await self._exchange.perform(self._plans.get(key, default, query))
 
     async def get_record(
         self,
         key: Key,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> Record | None:
         """The value under ``key`` with its revisions, or ``None``. See ``Client.get_record``."""
-        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
         return await self._exchange.perform(self._plans.get_record(key, query))
 
     async def get_records(
         self,
         key: Key,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
-        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
         return await self._exchange.perform(self._plans.get_records(key, query))
 
     async def page(
@@ -118,10 +124,13 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         end: str | None = None,
         limit: int | None = None,
         keys_only: bool = False,
+        revision: int | None = None,
         consistency: Consistency | None = None,
     ) -> Page:
         """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order. See ``Client.page``."""
-        plan = self._plans.page(prefix, start, end, limit, keys_only=keys_only, consistency=consistency)
+        plan = self._plans.page(
+            prefix, start, end, limit, keys_only=keys_only, consistency=consistency, revision=revision
+        )
         return await self._exchange.perform(plan)
 
     async def has(self, key: Key) -> bool:
@@ -134,10 +143,13 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         *,
         limit: int | None = None,
         keys_only: bool = False,
+        revision: int | None = None,
         consistency: Consistency | None = None,
     ) -> AsyncIterator[Record]:
         """Every record with ``prefix``, in key order, fetched page by page. See ``Client.list``."""
-        return self._exchange.each(self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency))
+        return self._exchange.each(
+            self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision)
+        )
 
     async def status(self) -> dict[str, Any]:
         """How the asked node sees itself and its cluster, as ``GET /status`` says it."""
@@ -155,6 +167,7 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         value: Value,
         *,
         ttl: float | None = None,
+        lease: AnyLease | None = None,
         if_revision: int | None = None,
         if_absent: bool = False,
         acks: Acks | None = None,
@@ -163,7 +176,7 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         context: str = "",
     ) -> int:
         """Store ``value``; returns the revision of the write. See ``Client.set``."""
-        query = {"ttl": ttl, "w": acks, "n": n, "sloppy": sloppy}
+        query = {"ttl": ttl, "lease": lease_of(lease), "w": acks, "n": n, "sloppy": sloppy}
         plan = self._plans.set(key, value, query, if_revision=if_revision, if_absent=if_absent, context=context)
         return await self._exchange.perform(plan)
 
@@ -180,6 +193,32 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         """Remove ``key``; says whether there was anything to remove. The choices are those of ``set``."""
         query = {"w": acks, "n": n, "sloppy": sloppy}
         return await self._exchange.perform(self._plans.delete(key, query, if_revision=if_revision, context=context))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Remove every key with ``prefix``, at one revision; returns how many there were."""
+        return await self._exchange.perform(self._plans.delete_prefix(prefix))
+
+    async def increment(self, key: Key, by: int = 1, *, minimum: int | None = None, maximum: int | None = None) -> int:
+        """Add ``by`` to the integer under ``key``; returns what it is then. See ``Client.increment``."""
+        return await self._exchange.perform(self._plans.increment(key, by, minimum, maximum))
+
+    async def touch(self, key: Key, ttl: float | None) -> bool:
+        """Let ``key`` live for ``ttl`` seconds from now on, ``None`` for ever; says whether there is such a key.
+
+        Its value and its revision stay.
+        """
+        return await self._exchange.perform(self._plans.touch(key, ttl))
+
+    async def compact(self, revision: int) -> int:
+        """Forget what the store was before ``revision``; returns the oldest revision that can be read.
+
+        Raises ``RevisionCompacted`` where more is forgotten already.
+        """
+        return await self._exchange.perform(self._plans.compact(revision))
+
+    def transaction(self) -> AsyncTransaction:
+        """Operations that are done together when its ``async with`` block is left; see ``Client.transaction``."""
+        return AsyncTransaction(self._exchange, self._calls)
 
     async def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
         """Carry out independent operations in one step; returns one result each. See ``Client.batch``."""

@@ -1,12 +1,15 @@
 """Performs plans on an asyncio loop. It decides nothing; it is ``exchange`` with ``await``.
 
-One loop at a time owns the connections: another one that comes later, as in a process that was forked, gets its own.
+One loop at a time owns the connections: another one that comes later gets its own, and the first one's are closed; in a
+process that was forked they are left to the parent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -29,6 +32,7 @@ class AsyncExchange:
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self._channels: dict[Host, AsyncChannels] = {}
 
     def now_s(self) -> float:
@@ -64,11 +68,24 @@ class AsyncExchange:
     def _to(self, host: Host) -> AsyncChannels:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._loop, self._channels = loop, {}
+            self._leave()
+            self._loop, self._process = loop, os.getpid()
         channels = self._channels.get(host)
         if channels is None:
             channels = self._channels[host] = AsyncChannels(host, tls=self._tls, limit=CHANNELS_MAX, place_s=math.inf)
         return channels
+
+    def _leave(self) -> None:
+        """Another loop has come: what the one before had is of no use."""
+        channels, self._channels = self._channels, {}
+        if self._loop is None or self._process != os.getpid():
+            return
+        for one in channels.values():
+            if self._loop.is_closed():
+                one.abandon()
+            else:
+                with contextlib.suppress(RuntimeError):  # it was closed just now, which closes them later
+                    self._loop.call_soon_threadsafe(one.close)
 
     async def _outcome(self, step: Step) -> Outcome:
         try:

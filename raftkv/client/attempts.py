@@ -89,7 +89,7 @@ class Attempts:
         told: RaftkvError | None = None
         silent: dict[str, Setback] = {}
         while True:
-            slice_s = attempt_s(remaining_s, servers=count, repeatable=call.repeatable)
+            slice_s = call.wait_s + attempt_s(remaining_s - call.wait_s, servers=count, repeatable=call.repeatable)
             answer = yield from attempt(call, self._hosts[place], slice_s)
             if not isinstance(answer, Setback):
                 self._preferred = place

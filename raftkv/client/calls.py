@@ -13,7 +13,8 @@ from raftkv.core.proof import Prover
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request; ``path`` is percent-encoded, ``query`` too. ``repeatable``: sending it twice does no harm.
 
-    ``needs_proof``: it is for who holds the cluster's secret.
+    ``needs_proof``: it is for who holds the cluster's secret. ``wait_s``: so long the server may hold back its answer
+    on purpose.
     """
 
     method: str
@@ -24,6 +25,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     is_read: bool
     repeatable: bool
     needs_proof: bool = False
+    wait_s: float = 0.0
 
 
 def request_of(call: Call, host: Host, timeout_s: float, prover: Prover | None) -> bytes:
@@ -31,7 +33,7 @@ def request_of(call: Call, host: Host, timeout_s: float, prover: Prover | None) 
 
     The server is told to give up a little earlier than we do, so that it is the one to say what became of a write.
     """
-    told = f"timeout={min(60.0, max(0.05, timeout_s * 0.9)):.2f}"
+    told = f"timeout={min(60.0, max(0.05, (timeout_s - call.wait_s) * 0.9)):.2f}"
     target = f"{call.path}?{call.query}&{told}" if call.query else f"{call.path}?{told}"
     headers = [("Host", host.authority), ("User-Agent", "raftkv-client"), ("Accept-Encoding", "identity")]
     for name, value in call.headers.items():

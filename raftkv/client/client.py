@@ -12,10 +12,11 @@ from typing import Any, Self, TypeVar, overload
 
 from raftkv.api import paths
 from raftkv.api.bodies import NewMember
-from raftkv.client.arguments import Acks, Consistency, Key, Value
+from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
 from raftkv.client.exchange import Exchange
-from raftkv.client.plans import PlannedClient
+from raftkv.client.planned import PlannedClient
 from raftkv.client.records import Page, Record
+from raftkv.client.transacting import ClientTransaction
 
 Default = TypeVar("Default")
 
@@ -63,6 +64,7 @@ class Client(PlannedClient[Exchange]):
         key: Key,
         default: None = None,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -75,6 +77,7 @@ class Client(PlannedClient[Exchange]):
         key: Key,
         default: Default,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -86,6 +89,7 @@ class Client(PlannedClient[Exchange]):
         key: Key,
         default: object = None,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -93,16 +97,17 @@ class Client(PlannedClient[Exchange]):
     ) -> object:
         """The value under ``key`` as bytes, or ``default`` when there is none; raises ``SiblingsFound``.
 
-        ``consistency``: ``"linearizable"``, ``"lease"``, ``"eventual"`` or ``"local"``; the cluster's own first choice
-        unless named.
+        ``revision``: as it stood then; raises ``RevisionCompacted`` when that is forgotten. ``consistency``:
+        ``"linearizable"``, ``"lease"``, ``"eventual"`` or ``"local"``; the cluster's own first choice unless named.
         """
-        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
         return self._exchange.perform(self._plans.get(key, default, query))
 
     def get_record(
         self,
         key: Key,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -112,20 +117,21 @@ class Client(PlannedClient[Exchange]):
 
         The choices are those of ``get``; raises ``SiblingsFound``.
         """
-        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
         return self._exchange.perform(self._plans.get_record(key, query))
 
     def get_records(
         self,
         key: Key,
         *,
+        revision: int | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
-        query = {"consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
         return self._exchange.perform(self._plans.get_records(key, query))
 
     def page(
@@ -136,6 +142,7 @@ class Client(PlannedClient[Exchange]):
         end: str | None = None,
         limit: int | None = None,
         keys_only: bool = False,
+        revision: int | None = None,
         consistency: Consistency | None = None,
     ) -> Page:
         """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order.
@@ -143,7 +150,9 @@ class Client(PlannedClient[Exchange]):
         All of one moment, unless the cluster is leaderless. A page may have fewer keys than ``limit`` and still say
         where the ``next`` begins: the server has a limit of its own, on keys and on bytes.
         """
-        plan = self._plans.page(prefix, start, end, limit, keys_only=keys_only, consistency=consistency)
+        plan = self._plans.page(
+            prefix, start, end, limit, keys_only=keys_only, consistency=consistency, revision=revision
+        )
         return self._exchange.perform(plan)
 
     def list(
@@ -152,13 +161,16 @@ class Client(PlannedClient[Exchange]):
         *,
         limit: int | None = None,
         keys_only: bool = False,
+        revision: int | None = None,
         consistency: Consistency | None = None,
     ) -> Iterator[Record]:
         """Every record with ``prefix``, in key order, fetched page by page; ``limit`` is the most there will be.
 
-        Each page is of one moment, two pages are of two.
+        Each page is of one moment, two pages are of two, unless a ``revision`` is named: then all are as it stood then.
         """
-        return self._exchange.each(self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency))
+        return self._exchange.each(
+            self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision)
+        )
 
     def status(self) -> dict[str, Any]:
         """How the asked node sees itself and its cluster, as ``GET /status`` says it."""
@@ -180,6 +192,7 @@ class Client(PlannedClient[Exchange]):
         value: Value,
         *,
         ttl: float | None = None,
+        lease: AnyLease | None = None,
         if_revision: int | None = None,
         if_absent: bool = False,
         acks: Acks | None = None,
@@ -189,12 +202,13 @@ class Client(PlannedClient[Exchange]):
     ) -> int:
         """Store ``value``; returns the revision of the write (0 when ``acks`` asked not to wait until it is known).
 
-        ``ttl``: seconds until the key expires. ``if_revision``: only if the key stands at that revision (0: does not
-        exist). ``if_absent``: only if it does not exist. Raises ``PreconditionFailed`` otherwise. ``acks``: how many
-        replicas must hold the write before the answer: ``"majority"`` (default), ``"all"``, a number, or ``"leader"``,
-        which may be lost. ``context``: of the record that the writer has seen; siblings that it covers are replaced.
+        ``ttl``: seconds until the key expires; ``lease``: the lease, or its number, with which it goes.
+        ``if_revision``: only if the key stands at that revision (0: does not exist). ``if_absent``: only if it does not
+        exist. Raises ``PreconditionFailed`` otherwise. ``acks``: how many replicas must hold the write before the
+        answer: ``"majority"`` (default), ``"all"``, a number, or ``"leader"``, which may be lost. ``context``: of the
+        record that the writer has seen; siblings that it covers are replaced.
         """
-        query = {"ttl": ttl, "w": acks, "n": n, "sloppy": sloppy}
+        query = {"ttl": ttl, "lease": lease_of(lease), "w": acks, "n": n, "sloppy": sloppy}
         plan = self._plans.set(key, value, query, if_revision=if_revision, if_absent=if_absent, context=context)
         return self._exchange.perform(plan)
 
@@ -211,6 +225,39 @@ class Client(PlannedClient[Exchange]):
         """Remove ``key``; says whether there was anything to remove. The choices are those of ``set``."""
         query = {"w": acks, "n": n, "sloppy": sloppy}
         return self._exchange.perform(self._plans.delete(key, query, if_revision=if_revision, context=context))
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Remove every key with ``prefix``, at one revision; returns how many there were."""
+        return self._exchange.perform(self._plans.delete_prefix(prefix))
+
+    def increment(self, key: Key, by: int = 1, *, minimum: int | None = None, maximum: int | None = None) -> int:
+        """Add ``by`` to the integer under ``key``, which is kept as text; returns what it is then.
+
+        A key that is not there counts as 0. Raises ``DefiniteError`` with the code ``not_an_integer``, or
+        ``out_of_bounds`` where it would pass ``minimum`` or ``maximum``.
+        """
+        return self._exchange.perform(self._plans.increment(key, by, minimum, maximum))
+
+    def touch(self, key: Key, ttl: float | None) -> bool:
+        """Let ``key`` live for ``ttl`` seconds from now on, ``None`` for ever; says whether there is such a key.
+
+        Its value and its revision stay.
+        """
+        return self._exchange.perform(self._plans.touch(key, ttl))
+
+    def compact(self, revision: int) -> int:
+        """Forget what the store was before ``revision``; returns the oldest revision that can be read.
+
+        Raises ``RevisionCompacted`` where more is forgotten already.
+        """
+        return self._exchange.perform(self._plans.compact(revision))
+
+    def transaction(self) -> ClientTransaction:
+        """Operations that are done together, or not at all, when its ``with`` block is left; see ``TransactionForm``.
+
+        One request and one revision. Raises ``RequirementFailed`` then, unless there is another branch.
+        """
+        return ClientTransaction(self._exchange, self._calls)
 
     def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
         """Carry out independent operations, in order, in one step; returns one result each, as ``POST /batch`` does.

@@ -6,6 +6,10 @@
      +-- DefiniteError           it was not applied and never will be
      |    +-- PreconditionFailed revision: where the key stands now, 0 when it does not exist
      |    +-- SiblingsFound      records: the values of a key whose writers did not know of each other
+     |    +-- RequirementFailed  the transaction was not done: what it requires does not hold
+     |    +-- RevisionCompacted  oldest: the oldest revision that can still be read
+     |    +-- LeaseLost          the lease has ended, or may have by now
+     |    |    +-- LockLost      what was held with it may be held by others
      +-- IndefiniteError         it may have been applied
 
 What the caller gave and makes no sense is a ``UsageError``, which is a ``ValueError``: nothing was sent.
@@ -32,6 +36,10 @@ UNREACHABLE: Final = "unreachable"
 
 STRANGER: Final = "has no such path; is it a raftkv server?"
 
+_DECIDED: Final = frozenset(
+    {Code.LEASE_EXISTS, Code.LEASE_NOT_FOUND, Code.NOT_AN_INTEGER, Code.OUT_OF_BOUNDS, Code.TOO_MANY_CHANGES}
+)
+
 _RETRIED: Final = frozenset({429, 503})
 _NO_FAILURE: Final = frozenset({200, 201, 202, 300, 304})
 
@@ -53,6 +61,38 @@ class SiblingsFound(DefiniteError):  # noqa: N818  as above
     def __init__(self, records: tuple[Record, ...]) -> None:
         super().__init__("siblings", f"the key {records[0].key!r} has {len(records)} concurrent values")
         self.records = records
+
+
+class RequirementFailed(DefiniteError):  # noqa: N818  as above
+    """What a transaction requires does not hold, and it had no other branch: nothing was done.
+
+    ``revision`` is where the store stood.
+    """
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(
+            Code.PRECONDITION_FAILED, f"what the transaction requires does not hold at revision {revision}"
+        )
+        self.revision = revision
+
+
+class RevisionCompacted(DefiniteError):  # noqa: N818  as above
+    """That revision cannot be read any more; ``oldest`` is the oldest that can."""
+
+    def __init__(self, detail: str, oldest: int) -> None:
+        super().__init__(Code.COMPACTED, detail)
+        self.oldest = oldest
+
+
+class LeaseLost(DefiniteError):  # noqa: N818  as above
+    """The lease has ended, or may have by now: nothing may rest on it any more."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.LEASE_NOT_FOUND, detail)
+
+
+class LockLost(LeaseLost):
+    """A lock, or the lead, was lost: others may hold it, and whatever was done meanwhile may have met with theirs."""
 
 
 class Setback(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,19 +122,28 @@ def judge(answer: HttpAnswer, *, is_read: bool) -> Setback | None:
     if answer.status == 404:
         if _speaks_of_what_was_asked(answer, problem):
             return None
-        if problem.code != Code.UNKNOWN_ROUTE:
+        if problem.code not in (Code.UNKNOWN_ROUTE, Code.LEASE_NOT_FOUND):
             return Setback(error=DefiniteError(UNREACHABLE, STRANGER), retriable=True)
     code, detail = problem.code, problem.detail or f"answered with status {answer.status}"
     retry_after_s = _retry_after_s(answer)
-    if answer.status == 412:
-        error = PreconditionFailed(detail, problem.revision or 0)
-        return Setback(error=error, retriable=False, settled=True)
+    decided = _decision(answer.status, code, detail, problem)
+    if decided is not None:
+        return Setback(error=decided, retriable=False, settled=True)
     retriable = answer.status in _RETRIED or answer.status >= 500
     if is_read or _is_definite(answer.status, problem):
         error_code = code or UNREACHABLE
         return Setback(error=DefiniteError(error_code, detail, retry_after_s=retry_after_s), retriable=retriable)
     unknown = IndefiniteError(code or Code.OUTCOME_UNKNOWN, detail, retry_after_s=retry_after_s)
     return Setback(error=unknown, retriable=True)
+
+
+def _decision(status: int, code: str, detail: str, problem: Problem) -> DefiniteError | None:
+    """What the state says of this very request, which no repetition changes: its outcome is kept under its key."""
+    if status == 412:
+        return PreconditionFailed(detail, problem.revision or 0)
+    if code == Code.COMPACTED:
+        return RevisionCompacted(detail, problem.compacted_revision or 0)
+    return DefiniteError(code, detail) if code in _DECIDED else None
 
 
 def not_found(answer: HttpAnswer) -> DefiniteError:

@@ -19,11 +19,12 @@ Answer = TypeVar("Answer", bound=msgspec.Struct)
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A key as it stood when it was read, and what kind of read it was.
 
-    ``ttl_left`` is how many seconds the key had left when it was read, ``None`` when it does not expire.
-    ``revision`` is the store's revision of the last write to this key, ``create_revision`` that of the one which
-    created it, ``version`` counts its writes since then. ``value`` is ``None`` when only keys were asked for.
-    ``consistency`` is the level that the read was given at, ``node`` who answered. ``staleness_ms`` is how long ago
-    that node last knew itself level with the leader: 0 unless the read was local, ``None`` when the node cannot tell.
+    ``ttl_left`` is how many seconds the key had left when it was read, ``None`` when it does not expire; ``lease`` is
+    the lease with which it goes. ``revision`` is the store's revision of the last write to this key,
+    ``create_revision`` that of the one which created it, ``version`` counts its writes since then. ``value`` is
+    ``None`` when only keys were asked for. ``consistency`` is the level that the read was given at, ``node`` who
+    answered. ``staleness_ms`` is how long ago that node last knew itself level with the leader: 0 unless the read was
+    local, ``None`` when the node cannot tell.
 
     In a leaderless cluster the three numbers are the counter of the version's stamp and ``writer`` is who made it,
     ``replicas`` are the nodes that answered, and ``context`` is what a write that has seen this is to be given.
@@ -41,6 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[str, ...] = ()
     context: str = ""
     ttl_left: float | None = None
+    lease: int | None = None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +67,7 @@ _WRONG: Final = (msgspec.DecodeError, ValueError)  # of which bytes that are no 
 def record_from_json(answer: HttpAnswer) -> Record:
     """The record in the JSON form of ``GET /kv/{key}``."""
     try:
-        return _record(msgspec.json.decode(answer.body, type=Item), provenance(answer))
+        return record_of(msgspec.json.decode(answer.body, type=Item), provenance(answer))
     except _WRONG as error:
         raise not_raftkv(error) from None
 
@@ -74,7 +76,7 @@ def siblings_from_json(answer: HttpAnswer) -> tuple[Record, ...]:
     """The records in a 300 answer of ``GET /kv/{key}``, oldest stamp first."""
     try:
         found, origin = msgspec.json.decode(answer.body, type=SiblingsAnswer), provenance(answer)
-        return tuple([_record(_sibling(found.key, one), origin) for one in found.siblings])
+        return tuple([record_of(_sibling(found.key, one), origin) for one in found.siblings])
     except _WRONG as error:
         raise not_raftkv(error) from None
 
@@ -96,7 +98,7 @@ def page_from_json(answer: HttpAnswer) -> Page:
     """The page in the answer of ``GET /kv``."""
     try:
         found, origin = msgspec.json.decode(answer.body, type=Listed), provenance(answer)
-        records = tuple([_record(item, origin) for item in found.items])
+        records = tuple([record_of(item, origin) for item in found.items])
     except _WRONG as error:
         raise not_raftkv(error) from None
     return Page(records=records, next=found.next, revision=found.revision, **origin)
@@ -118,10 +120,11 @@ def outcome_from_body(body: bytes) -> dict[str, Any]:
     try:
         return json_from_body(body)
     except DefiniteError as error:
-        raise _in_doubt(error) from None
+        raise in_doubt(error) from None
 
 
-def _in_doubt(error: DefiniteError) -> IndefiniteError:
+def in_doubt(error: DefiniteError) -> IndefiniteError:
+    """The same of a write, which may have been applied."""
     return IndefiniteError(error.code, f"{error.detail}; the write may have been applied")
 
 
@@ -139,7 +142,7 @@ def typed(content: dict[str, Any], kind: type[Answer], *, is_read: bool = True) 
         return msgspec.convert(content, kind)
     except _WRONG as error:
         found = not_raftkv(error)
-        raise (found if is_read else _in_doubt(found)) from None
+        raise (found if is_read else in_doubt(found)) from None
 
 
 def not_raftkv(why: object) -> DefiniteError:
@@ -159,7 +162,8 @@ def provenance(answer: HttpAnswer) -> dict[str, Any]:
     }
 
 
-def _record(item: Item, origin: Mapping[str, Any]) -> Record:
+def record_of(item: Item, origin: Mapping[str, Any]) -> Record:
+    """The record of ``item`` in an answer of ``origin``."""
     return Record(
         key=item.key,
         value=item.content(),
@@ -168,5 +172,6 @@ def _record(item: Item, origin: Mapping[str, Any]) -> Record:
         create_revision=item.create_revision,
         writer=item.node or "",
         ttl_left=None if item.ttl_left is UNSET else item.ttl_left,
+        lease=None if item.lease is UNSET else item.lease,
         **origin,
     )

@@ -2,9 +2,31 @@
 
 import asyncio
 import contextvars
+import inspect
 import threading
 
 from raftkv import AsyncClient
+
+
+class AwaitedBlock:
+    """Has what the object has that ``async with`` enters."""
+
+    def __init__(self, client, entered):
+        self._client = client
+        self._entered = entered
+
+    def __enter__(self):
+        self._client._wait(self._entered.__aenter__())
+        return self
+
+    def __exit__(self, *error):
+        return self._client._wait(self._entered.__aexit__(*error))
+
+    def __getattr__(self, name):
+        found = getattr(self._entered, name)
+        if not callable(found):
+            return found
+        return lambda *args, **choices: self._client._done(found(*args, **choices))
 
 
 class Awaited:
@@ -27,17 +49,19 @@ class Awaited:
         found = getattr(self._client, name)
         if not callable(found):
             return found
-        return lambda *args, **choices: self._wait(found(*args, **choices))
+        return lambda *args, **choices: self._done(found(*args, **choices))
+
+    def _done(self, found):
+        """What a call gives, waited for where it must be; what is entered and iterated over is so, too."""
+        if inspect.isawaitable(found):
+            return self._done(self._wait(found))
+        if hasattr(found, "__aenter__"):
+            return AwaitedBlock(self, found)
+        return self._each(found) if hasattr(found, "__anext__") else found
 
     @property
     def durability(self):
         return self._context.run(lambda: self._client.durability)
-
-    def list(self, *args, **choices):
-        return self._each(self._client.list(*args, **choices))
-
-    def follow(self):
-        return self._each(self._client.follow())
 
     def _each(self, items):
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -71,6 +72,13 @@ class KeyServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
+
+    def wait_until_open(self, count: int) -> None:
+        """Until neither side has closed ``count`` connections."""
+        until_s = time.monotonic() + 20
+        while sum(one.fileno() >= 0 for one in self._open) != count:
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
 
     def drop_connections(self) -> None:
         """Close all that are open, as a server does with those that are idle for long."""

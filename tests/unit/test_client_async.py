@@ -79,6 +79,25 @@ def test_what_the_last_write_said_is_of_ones_own_task(server):
     assert asyncio.run(run()) == "majority"
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_client_that_goes_on_on_another_loop_closes_what_it_had_on_the_first(server, is_closed):
+    store, first = AsyncClient(server.url, timeout_s=20.0), asyncio.new_event_loop()
+    first.run_until_complete(store.set("k", b"k"))
+    if is_closed:
+        first.close()
+
+    async def run():
+        found = await store.get("k")
+        if not is_closed:
+            await asyncio.to_thread(first.run_until_complete, asyncio.sleep(0))
+        await asyncio.to_thread(server.wait_until_open, 1)
+        return found
+
+    assert asyncio.run(run()) == b"k"
+    assert server.connections == 2
+    first.close()
+
+
 def test_a_client_goes_on_on_another_loop(server):
     store = AsyncClient(server.url)
 

@@ -6,8 +6,9 @@ import pytest
 
 from raftkv import DefiniteError, IndefiniteError
 from raftkv.client.attempts import Attempts
-from raftkv.client.plans import Plans
+from raftkv.client.plans import KeyPlans
 from raftkv.client.reach import UnheardError, UnopenedError
+from raftkv.client.requests import CallPlans
 from raftkv.client.steps import AskWhole, Wait
 from tests.unit.fake_server import heard, problem
 
@@ -32,7 +33,7 @@ def play(make, *outcomes, took_s=0.0, **choices):
     """The steps of a plan for two servers, shown shortly, with its end; ``took_s`` passes with each attempt."""
     clock, shown, left = Clock(), [], list(outcomes)
     attempts = Attempts(("http://a:1", "http://b:1"), retry=True, now_s=lambda: clock.now_s, chance=lambda: 1.0)
-    plan = make(Plans(attempts, timeout_s=5.0, **{"idempotent": True, **choices}))
+    plan = make(KeyPlans(CallPlans(attempts, timeout_s=5.0, **{"idempotent": True, **choices})))
     outcome = None
     try:
         while True:
@@ -117,7 +118,7 @@ def test_a_read_is_never_in_doubt():
 
 def test_a_plan_that_is_closed_in_the_middle_asks_for_nothing_more():
     attempts = Attempts(("http://a:1",), retry=True, now_s=lambda: 0.0)
-    plan = put(Plans(attempts, timeout_s=5.0, idempotent=True))
+    plan = put(KeyPlans(CallPlans(attempts, timeout_s=5.0, idempotent=True)))
     next(plan)
     plan.close()
 

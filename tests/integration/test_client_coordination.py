@@ -1,0 +1,93 @@
+"""What both clients offer beside keys, against real nodes."""
+
+import pytest
+
+from raftkv import Client, DefiniteError, RequirementFailed, RevisionCompacted
+from tests.integration.processes import RealCluster, running
+from tests.unit.awaited import Awaited
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def raft(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("raft")) as cluster:
+        yield cluster
+
+
+def servers(cluster: RealCluster) -> list[str]:
+    return [cluster.url(node, "") for node in cluster.nodes]
+
+
+@pytest.fixture(params=[Client, Awaited], ids=["blocking", "asyncio"])
+def store(request, raft):
+    with request.param(servers(raft), timeout_s=20.0) as opened:
+        opened.set("begun", b"")  # history begins with the first write after all read it
+        yield opened
+        for record in opened.list(keys_only=True):
+            opened.delete(record.key)
+
+
+def test_the_past_is_read_until_it_is_compacted(store):
+    first = store.set("p/a", b"1")
+    second = store.set("p/a", b"2")
+    store.set("p/b", b"3")
+
+    assert store.get("p/a", revision=first) == b"1"
+    assert [(one.key, one.value) for one in store.list("p/", revision=second)] == [("p/a", b"2")]
+    assert store.delete_prefix("p/") == 2
+    assert [one.key for one in store.list("p/")] == []
+    assert store.compact(second) == second
+    with pytest.raises(RevisionCompacted) as failed:
+        store.get("p/a", revision=first)
+    assert failed.value.oldest == second
+
+
+def test_a_counter_counts_within_its_bounds(store):
+    assert [store.increment("n", by) for by in (1, 5, -2)] == [1, 6, 4]
+    assert store.get("n") == b"4"
+    with pytest.raises(DefiniteError) as failed:
+        store.increment("n", maximum=4)
+    assert failed.value.code == "out_of_bounds"
+
+
+def test_a_touch_prolongs_a_life_and_changes_no_revision(store):
+    revision = store.set("t", b"v", ttl=30)
+
+    assert store.touch("t", 1000)
+    record = store.get_record("t")
+    assert record.revision == revision
+    assert record.ttl_left > 500
+    assert store.touch("t", None)
+    assert store.get_record("t").ttl_left is None
+    assert not store.touch("nobody", 5)
+
+
+def test_a_transaction_is_done_together_or_not_at_all(store):
+    revision = store.set("a", b"1")
+    with store.transaction() as t:
+        t.require("a", revision=revision, value="1")
+        t.require(prefix="none/", exists=False)
+        t.set("a", b"\xff")
+        t.get("a")
+        t.increment("n", 3)
+        t.list("a")
+        t.delete("gone")
+
+    assert t.succeeded
+    assert [one.status for one in t.results] == [200, 200, 201, 200, 404]
+    assert t.results[1].value == b"\xff"
+    assert t.results[2].count == 3
+    assert t.results[3].records[0].key == "a"
+    assert store.get_record("a").revision == t.revision == revision + 1
+
+    t = store.transaction()
+    t.require("a", revision=revision)
+    t.delete("a")
+    with pytest.raises(RequirementFailed) as failed, t:
+        pass
+    assert failed.value.revision == t.revision
+    with store.transaction() as t:
+        t.require("a", revision=revision)
+        t.otherwise().get("a")
+    assert (t.succeeded, t.results[0].value) == (False, b"\xff")
