@@ -82,6 +82,9 @@ class Node:
         self._work()
         return pending
 
+    def subscribe(self, hear: Any) -> Any:
+        return self.solo.subscribe(hear)
+
     def _work(self) -> None:
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: self.solo.work(time.monotonic()))

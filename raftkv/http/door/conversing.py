@@ -13,8 +13,9 @@ from time import monotonic
 from typing import Final, Protocol
 
 from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, Step, Submit
+from raftkv.coordination.wakes import Wakes
 from raftkv.core.errors import Code
-from raftkv.core.replicator import Hear, Replicator, Subscription
+from raftkv.core.replicator import Replicator
 from raftkv.core.results import Outcome
 from raftkv.http.handlers.handler import Conversation
 from raftkv.http.messages import HttpResponse
@@ -22,18 +23,6 @@ from raftkv.http.problems import problem
 
 LEAVING_S: Final = 0.25
 """How often it is tried whether a client that has closed its half has left."""
-
-Listen = Callable[[bytes, bytes, int, Callable[[], None]], Subscription]
-"""``Feed.wait``: hear once, as soon as a key from the first up to the second may have changed after that revision."""
-
-
-def listening_by(subscribe: Callable[[Hear], Subscription]) -> Listen:
-    """Hears of every change, whichever key it is of."""
-
-    def listen(_start: bytes, _end: bytes, after: int, hear: Callable[[], None]) -> Subscription:
-        return subscribe(lambda shown: hear() if shown is None or shown.revision > after else None)
-
-    return listen
 
 
 class Caller(Protocol):
@@ -52,9 +41,9 @@ class Caller(Protocol):
 class Conversations:
     """The conversations of one worker."""
 
-    def __init__(self, replicator: Replicator, listen: Listen, *, limit: int) -> None:
+    def __init__(self, replicator: Replicator, *, limit: int) -> None:
         self._replicator = replicator
-        self._listen = listen
+        self._wakes = Wakes(replicator, soon=_soon, monotonic_s=monotonic)
         self._limit = limit
         self._open: dict[_Talk, None] = {}
 
@@ -67,7 +56,7 @@ class Conversations:
         """The response; if this is cancelled, the plan hears that nobody waits for it."""
         if conversation.is_long and sum(talk.is_long for talk in self._open) >= self._limit:
             return problem(Code.OVERLOADED, f"{self._limit} requests wait for others already; try again later")
-        talk = _Talk(conversation, self._replicator, self._listen)
+        talk = _Talk(conversation, self._replicator, self._wakes)
         self._open[talk] = None
         task = asyncio.get_running_loop().create_task(talk.run())
         task.add_done_callback(lambda _: self._open.pop(talk))
@@ -95,6 +84,10 @@ class Conversations:
             talk.leave()
 
 
+def _soon(call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(call)
+
+
 class _Probing:
     """Tries, again and again, whether a client that has closed its half has left."""
 
@@ -114,10 +107,10 @@ class _Probing:
 class _Talk:
     """One plan on its way."""
 
-    def __init__(self, conversation: Conversation, replicator: Replicator, listen: Listen) -> None:
+    def __init__(self, conversation: Conversation, replicator: Replicator, wakes: Wakes) -> None:
         self.is_long = conversation.is_long
         self._replicator = replicator
-        self._listen = listen
+        self._wakes = wakes
         self._has_left = False
         self._woken = asyncio.Event()
         self._plan: Plan[HttpResponse] = conversation.plan(Circumstances(monotonic, lambda: self._has_left))
@@ -155,12 +148,11 @@ class _Talk:
         self._woken.clear()
         if self._has_left and step.keys:
             return
-        subscriptions = [self._listen(key, key + b"\x00", step.after, self._woken.set) for key in step.keys]
+        wake = self._wakes.wait(step.keys, step.after, self._woken.set)
         try:
             async with asyncio.timeout(max(0.0, step.until_s - monotonic())):
                 await self._woken.wait()
         except TimeoutError:
             pass
         finally:
-            for subscription in subscriptions:
-                subscription.end()
+            wake.end()
