@@ -198,6 +198,12 @@ class AdoptCommand(msgspec.Struct, frozen=True, array_like=True, tag=5, forbid_u
     size_bytes: Annotated[int, Meta(ge=0, le=1 << 48)]
 
 
+class LeaseTimeCommand(msgspec.Struct, frozen=True, array_like=True, tag=6, forbid_unknown_fields=True, gc=False):
+    """The entry's stamp has leapt: lease time, which goes on with the stamps, comes to ``lease_ms`` with it at most."""
+
+    lease_ms: CommandSpan
+
+
 class ConfigureCommand(msgspec.Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True, gc=False):
     """Requests that name no R and W have these from now on."""
 
@@ -205,7 +211,15 @@ class ConfigureCommand(msgspec.Struct, frozen=True, array_like=True, tag=1, forb
     w: Annotated[int, Meta(ge=0, le=1 << 16)]
 
 
-Command = WriteCommand | ConfigureCommand | OperateCommand | KeepAliveCommand | CompactCommand | AdoptCommand
+Command = (
+    WriteCommand
+    | ConfigureCommand
+    | OperateCommand
+    | KeepAliveCommand
+    | CompactCommand
+    | AdoptCommand
+    | LeaseTimeCommand
+)
 
 LEAST_FORMATS: Final[dict[type[Command], int]] = {
     WriteCommand: 2,
@@ -214,6 +228,7 @@ LEAST_FORMATS: Final[dict[type[Command], int]] = {
     KeepAliveCommand: HISTORY_FORMAT,
     CompactCommand: HISTORY_FORMAT,
     AdoptCommand: HISTORY_FORMAT,
+    LeaseTimeCommand: HISTORY_FORMAT,
 }
 """Which formats have an arm: this one and all after it."""
 

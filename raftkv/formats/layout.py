@@ -54,6 +54,7 @@ HISTORY: Final = b"history"
 """The row of ``HistoryNumbers``; a state without it keeps no history."""
 
 LEASE_NEXT: Final = b"lease_next"
+LEASE_LEAPT: Final = b"lease_leapt"
 
 _HEADER = struct.Struct(">QQQQ")
 _LONG_HEADER = struct.Struct(">QQQQQ")

@@ -24,10 +24,10 @@ _pack = layout.pack_number
 
 
 class LeaseRow(msgspec.Struct, frozen=True, gc=False):
-    """A lease: how long it lives, when it ends, where it comes due in ``expiry``, and how many keys it has."""
+    """A lease: its ttl, when it ends by lease time, where it comes due in ``expiry``, and how many keys it has."""
 
     ttl_ms: int
-    expires_at_ms: int
+    ends_at_ms: int
     queued_at_ms: int
     key_count: int
 
@@ -44,11 +44,15 @@ def attached(reader: TableReader, lease: int) -> Iterator[bytes]:
         yield row[layout.NUMBER_BYTES :]
 
 
-def lease_record(lease: int, row: LeaseRow, keys: tuple[bytes, ...] | None = None) -> LeaseRecord:
-    """The lease as clients see it."""
-    return LeaseRecord(
-        lease=lease, ttl_ms=row.ttl_ms, expires_at_ms=row.expires_at_ms, key_count=row.key_count, keys=keys
-    )
+def leapt_ms(reader: TableReader) -> int:
+    """How much further the machine's clock has come than lease time, by leaps."""
+    return layout.unpack_number(reader.get(layout.META, layout.LEASE_LEAPT))
+
+
+def lease_record(lease: int, row: LeaseRow, leapt_ms: int, keys: tuple[bytes, ...] | None = None) -> LeaseRecord:
+    """The lease as clients see it, who go by the machine's clock."""
+    expires_at_ms = row.ends_at_ms + leapt_ms
+    return LeaseRecord(lease=lease, ttl_ms=row.ttl_ms, expires_at_ms=expires_at_ms, key_count=row.key_count, keys=keys)
 
 
 class LeaseRows:
@@ -74,7 +78,7 @@ class LeaseRows:
 
     def put(self, lease: int, row: LeaseRow, *, replaced: int = 0) -> None:
         """Store the lease."""
-        packed = layout.pack_lease(row.ttl_ms, row.expires_at_ms, row.queued_at_ms, row.key_count)
+        packed = layout.pack_lease(row.ttl_ms, row.ends_at_ms, row.queued_at_ms, row.key_count)
         self._rows.put(layout.LEASES, _pack(lease), packed, replaced=replaced)
 
     def queue(self, lease: int, at_ms: int) -> None:

@@ -1,6 +1,7 @@
-"""Leases: granted, kept alive, and ended with all keys that are attached to them, by the machine's time alone.
+"""Leases: granted, kept alive, and ended with all keys that are attached to them, by lease time alone.
 
-That time is agreed and stands in the log, so a change of the leader neither prolongs a lease nor cuts it short.
+That is the machine's clock without its leaps (``raftkv.raft.leadership.lease_time``). It stands in the log, so a change
+of the leader neither prolongs a lease nor cuts it short.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from raftkv.core.errors import Code
 from raftkv.core.results import Granted, LeaseRecord, NoLease
 from raftkv.formats import layout
 from raftkv.machine.changes import Changes
-from raftkv.machine.lease_rows import LEASE_KEYS_MAX, LeaseRow, LeaseRows, attached, lease_record
+from raftkv.machine.lease_rows import LEASE_KEYS_MAX, LeaseRow, LeaseRows, attached, leapt_ms, lease_record
 from raftkv.storage.state.tables import StateTables
 
 
@@ -22,6 +23,18 @@ class Leases:
         self._tables = tables
         self._rows = rows
         self._changes = changes
+        self.leapt_ms = leapt_ms(tables)
+        """How much further the machine's clock has come than lease time, by leaps."""
+
+    @property
+    def now_ms(self) -> int:
+        """Lease time."""
+        return self._changes.clock_ms - self.leapt_ms
+
+    def leap(self, before_ms: int, lease_ms: int) -> None:
+        """The machine's clock has leapt, and lease time, at ``before_ms`` so far, comes to ``lease_ms`` at most."""
+        self.leapt_ms = self._changes.clock_ms - max(before_ms, min(lease_ms, self.now_ms))
+        self._tables.put(layout.META, layout.LEASE_LEAPT, layout.pack_number(self.leapt_ms))
 
     def is_there(self, lease: int) -> bool:
         """Does the lease live?"""
@@ -43,7 +56,7 @@ class Leases:
         """Let there be a lease of that number, which is free; 0 stands for any."""
         number = lease or self._rows.free_number()
         expires_at_ms = self._changes.clock_ms + ttl_ms
-        self._rows.put(number, LeaseRow(ttl_ms, expires_at_ms, expires_at_ms, 0))
+        self._rows.put(number, LeaseRow(ttl_ms, self.now_ms + ttl_ms, expires_at_ms, 0))
         self._queue(number, expires_at_ms)
         return Granted(lease=number, ttl_ms=ttl_ms, expires_at_ms=expires_at_ms)
 
@@ -53,20 +66,21 @@ class Leases:
         if found is None:
             return NoLease(lease=lease)
         row, part = found
-        row = msgspec.structs.replace(row, expires_at_ms=self._changes.clock_ms + row.ttl_ms)
+        row = msgspec.structs.replace(row, ends_at_ms=self.now_ms + row.ttl_ms)
         self._rows.put(lease, row, replaced=part)
-        return lease_record(lease, row)
+        return lease_record(lease, row, self.leapt_ms)
 
     def due(self, lease: int) -> int:
         """The lease comes due: end it, or let it come due when it will end. Returns how many keys went."""
         found = self._rows.find(lease)
         assert found is not None
         row, part = found
-        if row.expires_at_ms <= self._changes.clock_ms:
+        if row.ends_at_ms <= self.now_ms:
             return self.end(lease, expired=True)
         self._rows.unqueue(lease, row.queued_at_ms)
-        self._rows.put(lease, msgspec.structs.replace(row, queued_at_ms=row.expires_at_ms), replaced=part)
-        self._queue(lease, row.expires_at_ms)
+        queued_at_ms = row.ends_at_ms + self.leapt_ms
+        self._rows.put(lease, msgspec.structs.replace(row, queued_at_ms=queued_at_ms), replaced=part)
+        self._queue(lease, queued_at_ms)
         return 0
 
     def end(self, lease: int, *, expired: bool) -> int:

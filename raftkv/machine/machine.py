@@ -26,6 +26,7 @@ from raftkv.formats.commands import (
     CompactCommand,
     ConfigureCommand,
     KeepAliveCommand,
+    LeaseTimeCommand,
     OperateCommand,
     WriteCommand,
 )
@@ -94,6 +95,7 @@ class Machine:
             KeepAliveCommand: self._keep_alive,
             CompactCommand: self._compact,
             AdoptCommand: self._adopt,
+            LeaseTimeCommand: self._leapt,
         }
 
     def over(self, tables: StateTables) -> Machine:
@@ -111,11 +113,28 @@ class Machine:
         return self._changes.clock_ms
 
     @property
+    def lease_ms(self) -> int:
+        """Lease time, by which leases end: the clock without its leaps."""
+        return self._leases.now_ms
+
+    @property
+    def leapt_ms(self) -> int:
+        """How much further the clock has come than lease time, by leaps."""
+        return self._leases.leapt_ms
+
+    @property
+    def has_leases(self) -> bool:
+        """Is there any lease?"""
+        return any(True for _ in self._tables.scan(layout.LEASES, b"", None))
+
+    @property
     def state_hash(self) -> int:
         """A 62-bit hash of all that the machine holds at ``applied_index``: equal on replicas that applied the same."""
         repeats = self._repeats
         numbers = (self.revision, self.clock_ms, repeats.first, repeats.next, *self.sizes)
-        more = self.history.packed + _pack(self._lease_rows.next_lease) if self.history.is_kept else b""
+        more = b""
+        if self.history.is_kept:
+            more = self.history.packed + _pack(self._lease_rows.next_lease) + _pack(self._leases.leapt_ms)
         return state_hash_of(self.rows.total, *numbers, more=more)
 
     def apply(
@@ -137,8 +156,10 @@ class Machine:
             self.skip(index, term)
             return None
         now_ms, batch = decoded
-        changes = self._changes
+        changes, before_ms = self._changes, self.lease_ms
         changes.clock_ms = max(changes.clock_ms, now_ms)
+        if batch.commands and type(batch.commands[0]) is LeaseTimeCommand:
+            self._leases.leap(before_ms, batch.commands[0].lease_ms)
         self._room_bytes = room_bytes if told is None or told == batch.origin else 0
         self._expire()
         handlers = self._handlers
@@ -231,6 +252,10 @@ class Machine:
         if not self.history.is_kept:
             return KEEPS_NO_HISTORY
         return KeptAlive(leases=tuple([self._leases.keep_alive(lease) for lease in command.leases]))
+
+    def _leapt(self, _command: LeaseTimeCommand) -> Compacted:
+        """Nothing more: it was heeded before anything could end."""
+        return Compacted(compacted_revision=self.history.numbers.compacted)
 
     def _compact(self, command: CompactCommand) -> CommandOutcome:
         if not self.history.is_kept:

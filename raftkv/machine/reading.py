@@ -22,7 +22,7 @@ from raftkv.core.results import (
 )
 from raftkv.formats import layout
 from raftkv.machine import past
-from raftkv.machine.lease_rows import LeaseRow, attached, lease_record, lease_row
+from raftkv.machine.lease_rows import LeaseRow, attached, leapt_ms, lease_record, lease_row
 from raftkv.storage.engines.port import TableReader
 
 
@@ -86,16 +86,21 @@ def answer(reader: TableReader, query: Query | LaterQuery) -> Found:  # noqa: PL
 
 def _lease(reader: TableReader, lease: int) -> LeaseRecord | NoLease:
     row = lease_row(reader, lease)
-    return NoLease(lease=lease) if row is None else lease_record(lease, row, tuple(attached(reader, lease)))
+    return (
+        NoLease(lease=lease)
+        if row is None
+        else lease_record(lease, row, leapt_ms(reader), tuple(attached(reader, lease)))
+    )
 
 
 def _leases(reader: TableReader, query: FindLeases) -> LeasePage:
     records: list[LeaseRecord] = []
+    leapt = leapt_ms(reader)
     for number, packed in reader.scan(layout.LEASES, layout.pack_number(query.start), None):
         lease = layout.unpack_number(number)
         if len(records) == query.limit:
             return LeasePage(leases=tuple(records), next_start=lease)
-        records.append(lease_record(lease, LeaseRow(*layout.unpack_lease(packed))))
+        records.append(lease_record(lease, LeaseRow(*layout.unpack_lease(packed)), leapt))
     return LeasePage(leases=tuple(records), next_start=None)
 
 

@@ -35,8 +35,10 @@ class AppliedMachine:
         visibility: Visibility,
         freshness: Freshness,
         proposals: Proposals,
+        stamped: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
+        """``stamped`` is called when the state has come to another stamp."""
         self.state = state
         self.machine = machine
         self.uncommitted_since_s: float | None = None
@@ -44,6 +46,7 @@ class AppliedMachine:
         self._visibility = visibility
         self._freshness = freshness
         self._proposals = proposals
+        self._stamped = stamped
         self._clock = clock
         self.subscribers = Subscribers()
         self._announce(machine.applied_index)
@@ -61,6 +64,7 @@ class AppliedMachine:
         applied = machine.apply(
             index, term, memoryview(entry)[1:], told=proposals.origin, room_bytes=proposals.answers_room_bytes
         )
+        self._stamped()
         self._divergence.applied(index, machine.state_hash)
         if applied is not None:
             proposals.applied(applied.origin, applied.sequence, applied.outcomes)
@@ -86,6 +90,7 @@ class AppliedMachine:
         self.state.switch(directory)
         self.machine = self.machine.over(self.state.tables)
         assert self.machine.applied_index == index
+        self._stamped()
         self._divergence.applied(index, self.machine.state_hash)
         self._show(index)
 

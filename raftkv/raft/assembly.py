@@ -23,6 +23,7 @@ from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.following import Following
 from raftkv.raft.leadership.handover import Handover
+from raftkv.raft.leadership.lease_time import LeaseTime
 from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.ports import RaftLink, Snapshots, StatePort
 from raftkv.raft.reading.confirming import Confirming
@@ -43,6 +44,7 @@ from raftkv.raft.writing.appends import Appends
 from raftkv.raft.writing.arrivals import Arrivals
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.raft.writing.proposing import Proposing
+from raftkv.raft.writing.stamping import Stamping
 from raftkv.raft.writing.visibility import Visibility
 from raftkv.storage.log.log import Log
 
@@ -91,6 +93,7 @@ class RaftParts:
     confirming: Confirming
     readers: Readers
     # writing
+    stamping: Stamping
     proposals: Proposals
     appends: Appends
     arrivals: Arrivals
@@ -99,12 +102,6 @@ class RaftParts:
     # snapshots
     transfers: Transfers
     installing: Installing
-
-    def stamp_ms(self, world: RaftWorld) -> int:
-        """The time that this node, as leader, stamps commands with."""
-        return self.agreed_time.read(
-            term=self.core.term, wall_ms=world.wall_ms(), machine_ms=self.applied.machine.clock_ms, now_s=world.clock()
-        )
 
 
 def wire_raft(
@@ -131,6 +128,14 @@ def wire_raft(
     if not parts.electorate.others:
         parts.core.election_deadline_s = now_s
     _wire_books(parts, settings, world, machine.applied_index, now_s)
+    parts.stamping = Stamping(
+        core=parts.core,
+        agreed_time=parts.agreed_time,
+        lease_time=LeaseTime(machine.lease_ms, now_s),
+        machine=lambda: parts.applied.machine,
+        clock=world.clock,
+        wall_ms=world.wall_ms,
+    )
     parts.applied = AppliedMachine(
         world.state,
         machine,
@@ -138,6 +143,7 @@ def wire_raft(
         visibility=parts.visibility,
         freshness=parts.freshness,
         proposals=parts.proposals,
+        stamped=parts.stamping.applied,
         clock=world.clock,
     )
     _wire_snapshots(parts, settings, world)
@@ -249,7 +255,7 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
         outgoing=parts.transport,
         visibility=parts.visibility,
         clock=world.clock,
-        stamp_ms=lambda: parts.stamp_ms(world),
+        stamp_ms=parts.stamping.stamp_ms,
     )
     parts.participation = Participation(
         electorate=parts.electorate,
@@ -316,7 +322,7 @@ def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld,
         handover=parts.handover,
         room=parts.room,
         machine=lambda: parts.applied.machine,
-        stamp_ms=lambda: parts.stamp_ms(world),
+        stamp_ms=parts.stamping.stamp_ms,
         adoption=settings.adoption,
         reads=world.reads,
         expiry_checked_at_s=now_s,

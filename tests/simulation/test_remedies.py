@@ -14,6 +14,7 @@ from tests.simulation import test_divergence as divergence
 from tests.simulation import test_freshness as freshness
 from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
+from tests.simulation import test_leases as leases
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_retention as retention
 from tests.simulation import test_versions as versions
@@ -79,6 +80,8 @@ TABLE = [
     ("rules", readmission.test_nodes_with_other_rules_take_no_part_and_both_say_which),
     ("read by all", versions.test_what_a_member_does_not_read_is_refused_by_its_name_until_it_is_upgraded),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
+    *[("lease time", scenario) for scenario in leases.SCENARIOS],
+    ("ticks", leases.while_no_node_runs_no_lease_ends),
     ("compared hashes", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
     ("compared hashes", divergence.test_a_leader_that_is_wrong_stops_leading),
     ("stopped replicas", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),

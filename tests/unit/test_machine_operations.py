@@ -43,6 +43,7 @@ from raftkv.core.results import (
     Transacted,
 )
 from raftkv.formats import layout
+from raftkv.formats.commands import LeaseTimeCommand
 from raftkv.machine import lease_rows, operations, past, reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import KEEPS_NO_HISTORY
@@ -545,6 +546,27 @@ def test_a_lease_has_only_so_many_keys(monkeypatch):
 
     assert together == apart[3] == refused(Code.TOO_MANY_CHANGES)
     assert all(isinstance(one, PutDone) for one in apart[:3])
+
+
+def test_a_lease_ends_by_the_clock_without_its_leaps():
+    driver = Driver()
+    driver.do(Grant(ttl_ms=100, lease=7), put(b"a", lease=7))
+    lease_ms = driver.machine.lease_ms
+
+    driver.now_ms += 1_000
+    driver.command(LeaseTimeCommand(lease_ms + 40))
+    assert driver.machine.leapt_ms == 960
+    record = reading.answer(driver.tables, FindLease(lease=7))
+    assert record.expires_at_ms == driver.now_ms + 60
+    driver.command(LeaseTimeCommand(lease_ms + 90))  # there was no leap: it is none to make time stand still, or go on
+    assert driver.machine.lease_ms == lease_ms + 40
+    driver.now_ms += 59
+    driver.command()
+    assert driver.get(b"a").lease == 7
+    driver.now_ms += 1
+    driver.command()
+    assert driver.get(b"a") == Missing(key=b"a")
+    assert reading.answer(driver.tables, FindLease(lease=7)) == NoLease(lease=7)
 
 
 def test_leases_are_listed_by_number():

@@ -23,10 +23,11 @@ from raftkv.raft.room import DiskRoom
 from raftkv.raft.settings import DISK_FULL, NO_LEADER, NO_ROOM_HERE, TOO_LATE, ReplicaSettings, overloaded
 from raftkv.raft.writing.appends import Appends
 from raftkv.raft.writing.proposals import BATCH_OVERHEAD_BYTES, Proposals
+from raftkv.raft.writing.stamping import LEADER_ORIGIN
 from raftkv.raft.writing.visibility import Visibility
 
-EXPIRY_ORIGIN: Final = 0
-"""Origin of the leader's own empty commands, which only move the machine's clock."""
+TICK_MS: Final = 1_000
+"""Where there are leases, time stands in the log as often: what passed since is lost when all nodes end."""
 
 
 class AppendableLog(Leading, Protocol):
@@ -104,7 +105,7 @@ class Proposing:
             self._on_propose(peer, proposal, now_s)
 
     def expire_keys(self, now_s: float) -> None:
-        """As leader, move the machine's clock with an empty command once a key is due to expire."""
+        """As leader, move the machine's clock by an empty command once something is due, or leases have waited."""
         core = self.core
         if (
             now_s - self.expiry_checked_at_s < self.settings.heartbeat_s
@@ -115,9 +116,12 @@ class Proposing:
         self.expiry_checked_at_s = now_s
         if core.applied_index < self._expiry_index <= core.last_index:
             return
-        due_ms, now_ms = self.machine().next_expiry_ms(), self.stamp_ms()
-        if due_ms is not None and due_ms <= now_ms:
-            self._expiry_index, _ = core.append(entries.encode(now_ms, EXPIRY_ORIGIN, 0))
+        machine, now_ms = self.machine(), self.stamp_ms()
+        due_ms = machine.next_expiry_ms()
+        if due_ms is None:
+            return
+        if due_ms <= now_ms or (machine.clock_ms + TICK_MS <= now_ms and machine.has_leases):
+            self._expiry_index, _ = core.append(entries.encode(now_ms, LEADER_ORIGIN, 0))
 
     def adopt_history(self) -> None:
         """As leader, let history be kept as this node is told to, once every member is known to read such entries."""
@@ -127,7 +131,7 @@ class Proposing:
         if core.applied_index < self._adopt_index <= core.last_index or not self.room.takes(makes_room=False):
             return
         if all(self.reads(peer) >= HISTORY_FORMAT for peer in self.electorate.others):
-            self._adopt_index, _ = core.append(entries.encode(self.stamp_ms(), EXPIRY_ORIGIN, 0, wanted))
+            self._adopt_index, _ = core.append(entries.encode(self.stamp_ms(), LEADER_ORIGIN, 0, wanted))
 
     def _propose_next(self, leader: str, now_s: float) -> None:
         batch = self.proposals.next_batch(self.core.term, now_s)

@@ -34,6 +34,7 @@ from raftkv.raft.engine.transport import GuardedTransport
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.handover import Handover
+from raftkv.raft.leadership.lease_time import LeaseTime
 from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.reading.gate import ReadGate
@@ -42,7 +43,7 @@ from raftkv.raft.replica import RaftReplica
 from raftkv.raft.room import DiskRoom
 from raftkv.raft.snapshots.installing import Installing
 from raftkv.raft.snapshots.transfer import Transfers, base_entries
-from raftkv.raft.writing import appends, proposals
+from raftkv.raft.writing import appends, proposals, proposing
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.raft.writing.proposing import Proposing
 from raftkv.storage.log.log import Log
@@ -330,6 +331,8 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "agreed time": rule(
         "commands are stamped with the agreed time", instead(AgreedTime, "read", lambda _self, *, wall_ms, **_: wall_ms)
     ),
+    "lease time": rule("leases end by lease time", gives(LeaseTime, "led")),
+    "ticks": rule("where there are leases, time stands in the log", instead(proposing, "TICK_MS", 1 << 60)),
     "kept log": rule(
         "the log is kept for followers that need it", instead(Transfers, "_needed", lambda _self, _now_s: [])
     ),
