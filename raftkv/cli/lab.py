@@ -84,6 +84,40 @@ def demo(out: Path | None) -> int:
     return _reported(folder, lambda: perform(folder, command=_command(), tell=print_text))
 
 
+@lab.command("lesson", short_help="A play of real processes that shows one thing.")
+@click.argument("name", metavar="[LESSON]", required=False)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where the logs go.")
+def lesson(name: str | None, *, out: Path | None) -> int:
+    """See LESSON, which takes half a minute; without one, list them.
+
+    Exit status 1 when what raftkv promises was not to be seen.
+    """
+    from raftkv.instruments.lab.lessons.shelf import LESSONS  # noqa: PLC0415
+    from raftkv.instruments.local.nodes import ClusterError  # noqa: PLC0415
+    from raftkv.process import streams  # noqa: PLC0415
+
+    if name is None:
+        width = max(map(len, LESSONS))
+        for known, each in LESSONS.items():
+            click.echo(f"{known:<{width}}  {each.title}")
+        return exits.DONE
+    if name not in LESSONS:
+        raise click.UsageError(f"there is no lesson {name!r} (there are: {', '.join(LESSONS)})")
+    streams.lossy()
+    folder = out or _folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    print_text(f"{LESSONS[name].title}.\n")
+    try:
+        shown = LESSONS[name].perform(folder, print_text)
+    except ClusterError as error:
+        exits.complain(str(error))
+        return exits.UNAVAILABLE
+    click.echo()
+    for one in shown:
+        print_text(f"{'seen' if one.was_seen else 'NOT SEEN':8}  {one.sentence}")
+    return exits.DONE if all(one.was_seen or one.is_elsewhere for one in shown) else exits.NOT_FOUND
+
+
 @lab.command("report", short_help="Make the report of a run anew.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report_(folder: Path) -> int:

@@ -1,8 +1,17 @@
 """The laboratory's commands: what they list, and how they refuse."""
 
+import time
+
+import msgspec
 import pytest
 
 from raftkv.cli.main import run
+from raftkv.instruments.lab.lessons.actor import ActorLine
+from raftkv.instruments.lab.lessons.candidate import Candidate
+from raftkv.instruments.lab.lessons.clocks import overlap_s
+from raftkv.instruments.lab.lessons.ledger import LedgerRequest, SharedFile
+from raftkv.instruments.lab.lessons.plain_client import PlainClient
+from raftkv.instruments.lab.lessons.shelf import LESSONS
 from raftkv.instruments.lab.scenario import shipped
 
 
@@ -22,6 +31,7 @@ def test_every_shipped_scenario_is_listed_with_its_title(capsys):
         (["run", "comparison", "--variant", "rafd"], "there is no variant 'rafd'"),
         (["run", "comparison", "--duration", "0"], "--duration"),
         (["report", "nosuch"], "nosuch"),
+        (["lesson", "nosuch"], "there is no lesson 'nosuch' (there are: fencing,"),
         (["check", "nosuch"], "nosuch: No such file or directory"),
         (["check", "."], ".: Is a directory"),
     ],
@@ -36,6 +46,45 @@ def test_what_cannot_be_run_is_refused_in_one_line_before_anything_is_created(
     assert words in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_lesson_is_listed_with_its_title(capsys):
+    assert run(["lab", "lesson"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1) for line in lines] == [[name, each.title] for name, each in LESSONS.items()]
+
+
+@pytest.mark.parametrize(
+    ("some", "others", "both_s"),
+    [
+        ([(1.0, 3.0)], [(2.0, 5.0)], 1.0),
+        ([(1.0, 9.0)], [(2.0, 3.0), (4.0, 6.0)], 3.0),
+        ([(1.0, 2.0), (7.0, 8.0)], [(2.0, 7.0)], 0.0),
+        ([], [(2.0, 7.0)], 0.0),
+    ],
+)
+def test_how_long_two_led_at_once_is_counted(some, others, both_s):
+    assert overlap_s(some, others) == both_s
+
+
+def test_a_leader_is_told_to_have_led_until_its_time_was_over_and_not_until_it_noticed(capsys):
+    candidate = Candidate("Ann", PlainClient(["127.0.0.1:1"]))
+    candidate.believe(time.monotonic() + 60)
+    candidate.believe(time.monotonic() + 90)
+    candidate.look(time.monotonic() + 1_000)
+
+    leads, no_more = (msgspec.json.decode(line, type=ActorLine) for line in capsys.readouterr().out.splitlines())
+    assert (leads.what, no_more.what) == ("leads", "leads no more")
+    assert 89 < no_more.at_s - leads.at_s < 91
+
+
+def test_a_ledger_that_checks_tokens_refuses_old_ones_only(tmp_path):
+    ledger = SharedFile(tmp_path / "ledger", checks_tokens=True)
+    refused = [bool(ledger.take(LedgerRequest(lines=[str(token)], token=token)).refused) for token in (5, 5, 7, 5, 7)]
+
+    assert refused == [False, False, False, True, False]
+    assert ledger.take(LedgerRequest()).lines == ["7"]
 
 
 def test_a_folder_without_a_run_is_refused(capsys, tmp_path):
