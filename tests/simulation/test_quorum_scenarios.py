@@ -1,5 +1,7 @@
 """Leaderless clusters in situations that were once handled wrongly, or could be: clocks, disks, rings, hints."""
 
+from unittest import mock
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -24,10 +26,10 @@ from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.versions import Version, encode_context, encode_state
 from raftkv.http.handlers.cluster import unready
 from raftkv.instruments.sim.disk import UNLIMITED
-from raftkv.instruments.sim.quorum import entry_of
+from raftkv.instruments.sim.quorum import entry_of, quorum_settings
 from raftkv.quorum.data.versions import LastWriterWins
 from raftkv.quorum.membership.gossip import CHANGING
-from raftkv.quorum.membership.members import INVITED_S
+from raftkv.quorum.membership.members import INVITED_S, Members
 from raftkv.quorum.membership.ring import Ring, position
 from tests.simulation.leaderless import Leaderless
 
@@ -256,18 +258,21 @@ def test_what_a_node_knows_of_the_members_is_remembered_although_the_disk_was_fu
 # -- rings
 
 
-def joining(cluster, name, via):
-    """``name`` is let in by ``via`` and started."""
-    outcome = cluster.ask(via, AddMember(id=name, http=f"{name}:1", peer=f"{name}:2"))
-    assert isinstance(outcome, MembersChanged)
-    members = [entry_of(one.id, Phase.JOINING if one.id == name else Phase.UP) for one in outcome.members]
-    cluster.mode.let_in(name, tuple(members))
+def joining(cluster, *names, via):
+    """``names`` are let in by ``via``, then started."""
+    told = {}
+    for name in names:
+        outcome = cluster.ask(via, AddMember(id=name, http=f"{name}:1", peer=f"{name}:2"))
+        assert isinstance(outcome, MembersChanged)
+        told[name] = [entry_of(one.id, Phase.JOINING if one.id == name else Phase.UP) for one in outcome.members]
+    for name, members in told.items():
+        cluster.mode.let_in(name, tuple(members))
 
 
 def test_a_ring_change_that_not_everybody_knows_of_lets_the_others_sleep():
     cluster = Leaderless(4, members=3)
     cluster.pause("n3")
-    joining(cluster, "n4", "n1")
+    joining(cluster, "n4", via="n1")
     cluster.run(1.0)
     due_s = [cluster.machines[name].process.work(cluster.now_s) for name in ("n1", "n2", "n4")]
 
@@ -277,7 +282,7 @@ def test_a_ring_change_that_not_everybody_knows_of_lets_the_others_sleep():
 def test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before():
     cluster = Leaderless(4, members=3)
     cluster.pause("n3")
-    joining(cluster, "n4", "n1")
+    joining(cluster, "n4", via="n1")
     cluster.run(2.0)
     meanwhile = cluster.replica("n4").entries["n4"].phase
     cluster.resume("n3")
@@ -291,7 +296,7 @@ def test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_rea
     cluster = Leaderless(3, members=2, n=1, r=1, w=1, anti_entropy_s=1000.0)
     for key in KEYS:
         cluster.put("n1", key, b"old")
-    joining(cluster, "n3", "n1")
+    joining(cluster, "n3", via="n1")
     cluster.run_until(lambda: cluster.replica("n3").entries["n3"].synced != "")
     before = cluster.replica("n1").entries["n3"].phase
     for key in KEYS:
@@ -300,6 +305,61 @@ def test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_rea
 
     assert before is Phase.JOINING
     assert [cluster.get("n2", key, r=1) for key in KEYS] == [b"new"] * len(KEYS)
+
+
+def key_of(owner, *others, later):
+    """A key that is ``owner``'s among the ``others``, but not once ``later`` is there as well."""
+    vnodes = quorum_settings().vnodes
+    before = Ring(dict.fromkeys((owner, *others), ""), vnodes)
+    after = Ring(dict.fromkeys((owner, *others, later), ""), vnodes)
+    keys = (b"key %d" % number for number in range(1000))
+    return next(
+        key
+        for key in keys
+        if before.preference(position(key), 1)[0] == owner and after.preference(position(key), 1)[0] == later
+    )
+
+
+def test_a_write_while_two_nodes_join_is_not_missed_when_reads_move_to_one_of_them():
+    """Found by seed 205935: of two that joined, the first to arrive was asked for what had gone to the second only."""
+    cluster = Leaderless(3, members=1, n=1, r=1, w=1)
+    key = key_of("n2", "n1", later="n3")
+    cluster.isolate("n1")  # so that neither has linked up when the other one is invited
+    cluster.run(5.0)
+    with mock.patch.object(Members, "_lead_changes"):
+        joining(cluster, "n2", "n3", via="n1")
+        cluster.heal()
+        newcomers = [cluster.replica(name).entries for name in ("n2", "n3")]
+        cluster.run(5.0)
+        synced = {entries[name].synced for entries in newcomers for name in ("n2", "n3")}
+        cluster.put("n1", key, b"value")
+    cluster.pause("n3")
+    cluster.run_until(lambda: newcomers[0]["n2"].phase is Phase.SETTLING)
+
+    assert synced == {newcomers[0]["n3"].synced}
+    assert newcomers[0]["n3"].phase is Phase.JOINING
+    assert cluster.read("n2", key).replicas == ("n2",)
+    assert cluster.get("n2", key) == b"value"
+
+
+def test_what_a_newcomer_had_fetched_before_it_was_let_go_counts_for_nothing_when_it_joins_again():
+    cluster = Leaderless(2, members=1, n=1, r=1, w=1)
+    with mock.patch.object(Members, "_lead_changes"):
+        joining(cluster, "n2", via="n1")
+        entries = cluster.replica("n2").entries
+        cluster.run_until(lambda: entries["n2"].synced == entries["n1"].view != "")
+    cluster.isolate("n2")
+    cluster.run(5.0)
+    phase = cluster.replica("n1").entries["n2"].phase
+    cluster.ask("n1", RemoveMember(id="n2"))
+    for key in KEYS:
+        cluster.put("n1", key, b"value")
+    cluster.ask("n1", AddMember(id="n2", http="n2:1", peer="n2:2"))
+    cluster.heal()
+    cluster.run_until(lambda: entries["n2"].phase is not Phase.JOINING)
+
+    assert phase is Phase.JOINING
+    assert [cluster.get("n2", key) for key in KEYS] == [b"value"] * len(KEYS)
 
 
 def test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot():
@@ -321,7 +381,7 @@ def test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data():
     for key in KEYS:
         cluster.put("n1", key, b"value")
     cluster.cut(["n3"], ["n2"])
-    joining(cluster, "n3", "n1")
+    joining(cluster, "n3", via="n1")
     cluster.run(10.0)
 
     assert cluster.replica("n1").entries["n3"].phase is Phase.JOINING
@@ -338,7 +398,7 @@ def test_how_far_a_transfer_is_shows_while_one_peer_is_still_sending():
     cluster = Leaderless(3, members=1, n=1, r=1, w=1, transfer_bytes_per_s=1 << 10)
     for key in KEYS:
         cluster.put("n1", key, bytes(200))
-    joining(cluster, "n2", "n1")
+    joining(cluster, "n2", via="n1")
 
     def transfer():
         cluster.run(0.05)
@@ -370,7 +430,7 @@ def test_a_member_that_is_cut_off_is_waited_for_so_that_it_never_acts_on_rings_t
     """Found by seed 4382: back again, and before it heard of the change, it read from an owner of before."""
     cluster = Leaderless(4, members=3)
     cluster.isolate("n3")
-    joining(cluster, "n4", "n1")
+    joining(cluster, "n4", via="n1")
     cluster.run(20.0)
 
     assert cluster.replica("n1").entries["n4"].phase is Phase.JOINING
@@ -383,7 +443,7 @@ def test_a_member_that_is_cut_off_is_waited_for_so_that_it_never_acts_on_rings_t
 
 def test_a_member_says_that_it_acts_on_a_ring_once_it_would_not_forget_it():
     cluster = Leaderless(4, members=3, flush_s=0.1)
-    joining(cluster, "n4", "n1")
+    joining(cluster, "n4", via="n1")
     entries = cluster.replica("n1").entries
     cluster.run_until(lambda: entries["n2"].view == entries["n1"].view)
     said = entries["n2"].view
@@ -702,7 +762,7 @@ def test_a_newcomer_who_knows_nothing_does_not_attest_that_a_disk_was_not_lost()
     cluster = Leaderless(4, members=3)
     cluster.put("n1", b"k", b"value", w=3)
     cluster.isolate("n2")
-    joining(cluster, "n4", "n1")
+    joining(cluster, "n4", via="n1")
     cluster.lose_disk("n3")
     cluster.run(4.0)
     cluster.isolate("n1")
@@ -873,7 +933,7 @@ def test_a_newcomer_is_let_in_once_it_has_linked_up_however_late():
     cluster = Leaderless(4, members=3)
     cluster.isolate("n4")
     cluster.run(5.0)
-    joining(cluster, "n4", "n1")
+    joining(cluster, "n4", via="n1")
     cluster.run(20.0)
     cluster.heal()
     cluster.run_until_level()
@@ -942,7 +1002,7 @@ def test_a_node_is_not_ready_while_who_joins_cannot_be_reached_and_writes_wait_f
     for key in KEYS:
         cluster.put("n1", key, b"value")
     cluster.pause("n3")
-    joining(cluster, "n4", "n1")
+    joining(cluster, "n4", via="n1")
     cluster.run(1.0)
     cluster.isolate("n4")
     cluster.isolate("n3")

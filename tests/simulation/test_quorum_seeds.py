@@ -63,6 +63,10 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "moved nothing": scenarios.test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data,
     "stepping alone": scenarios.test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before,
     "old owners only": (scenarios.test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_reads_move),
+    "arriving at once": scenarios.test_a_write_while_two_nodes_join_is_not_missed_when_reads_move_to_one_of_them,
+    "changes confused": (
+        scenarios.test_what_a_newcomer_had_fetched_before_it_was_let_go_counts_for_nothing_when_it_joins_again
+    ),
     "one actor": scenarios.test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot,
     "first sizes": scenarios.test_nodes_that_begin_with_other_sizes_take_no_part_with_each_other_and_say_which,
     "own stamps": times.test_a_write_at_a_node_whose_clock_is_ahead_is_stamped_like_any_other_and_hides_no_later_one,

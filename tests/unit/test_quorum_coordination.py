@@ -10,7 +10,7 @@ from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError, refusal_of
 from raftkv.formats.quorum_messages import Fetch, Fetched, QuestionDeclined, StoreDone, StoreRows
 from raftkv.formats.versions import KeyState, Version, decode_state, encode_state
-from raftkv.instruments.sim.quorum import quorum_settings
+from raftkv.instruments.sim.quorum import entry_of, quorum_settings
 from raftkv.quorum.coordination.coordination import READS_AT_ONCE, Coordination
 from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock
@@ -45,7 +45,7 @@ class Node:
         self.timers = Timers()
         self.clock = HybridClock(0, lambda: 1_000_000, limit_us=lambda: 1_000_000 + AHEAD_US)
         placement = Placement(16, is_usable=lambda node: node not in down)
-        placement.update(dict.fromkeys(nodes, ""), ())
+        placement.update([entry_of(node) for node in nodes])
         settings = quorum_settings(node_id="n1", **settings)
         self.coordination = Coordination(
             Dispatch(

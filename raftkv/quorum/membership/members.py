@@ -13,8 +13,9 @@ A newcomer is no member before it has proven itself over its link: until then th
 forgotten. Nobody is let go whose leaving would leave fewer members than R or W ask for, or take away the only replicas
 of some key.
 
-One change is let in at a time by each node, but for the removal of a member that is away, since the change may be
-waiting for it; changes that were let in by two nodes at once go side by side.
+While a node knows of a change it takes no request for another, but for the removal of a member that is away, since the
+change may be waiting for it. Changes that two nodes let in at once, and newcomers that were invited before, go side by
+side, each at its own pace (see ``raftkv.quorum.membership.placement``).
 
 Half of a cluster, or less, never takes a step, since it cannot know what the others do: of two members the dead one
 cannot be removed. It is replaced instead, by a node of its name with an empty directory, which repair fills; then it
@@ -206,14 +207,14 @@ class Members:
         return tuple(sorted((*self.statuses(now_s), newcomer), key=lambda member: member.id))
 
     def _welcome(self, now_s: float) -> None:
-        """Let in, one after another, who was invited and has linked up; forget who does not come."""
+        """Let in who was invited and has linked up; forget who does not come."""
         for member, (entry, until_s) in tuple(self._invited.items()):
             held = self._membership.entries.get(member)
             is_in = held is not None and held.phase is not Phase.LEFT
             if is_in or now_s >= until_s:
                 del self._invited[member]
                 self._link_members()
-            elif self._has_proven_itself(member) and not self._membership.changing():
+            elif self._has_proven_itself(member):
                 del self._invited[member]
                 self._membership.add(entry, now_s)
                 self._act()
@@ -436,10 +437,7 @@ class Members:
         membership = self._membership
         if membership.version == self._acted_on:
             return
-        before = membership.in_phases(Phase.UP, Phase.LEAVING, Phase.DEPARTING)
-        reading = membership.in_phases(Phase.UP, Phase.LEAVING, Phase.SETTLING)
-        after = membership.in_phases(Phase.UP, Phase.JOINING, Phase.SETTLING)
-        self._placement.update(reading, (before, after))
+        self._placement.update(membership.entries.values())
         view = self._placement.view
         synced = membership.own.synced if membership.own.view == view or self._placement.others else view
         membership.say(view=view, synced=synced)

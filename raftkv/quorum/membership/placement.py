@@ -3,15 +3,27 @@
 Reads ask the ring whose replicas have the data. While nodes join or leave, a write goes to the key's replicas of every
 ring in force and needs one acknowledgement more for each node that the reading ring does not name, so that every read
 quorum meets every write quorum before, during and after the change, as long as no two nodes are more than one phase
-apart (in the manner of Cassandra's pending ranges; ``raftkv.quorum.membership.gossip`` sees to the phases).
+apart (``raftkv.quorum.membership.members`` sees to the phases).
+
+Several members may be on their way at once, and nobody knows in which order they arrive: reads may come to ask those
+that stay with any of them. In force are the ring of those that stay, and that ring with each single one on its way
+(as Cassandra computes pending ranges). That is enough: whoever holds a key in a ring also holds it in the ring of those
+that stay and itself, since what is taken out of a ring takes no key from the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Final
 
+from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.quorum.coordination.targets import Targets
+from raftkv.quorum.membership.gossip import CHANGING
 from raftkv.quorum.membership.ring import Range, Ring, pieces_of, position
+
+READ: Final = frozenset({Phase.SETTLING, Phase.UP, Phase.LEAVING})
+"""Members in these phases have the data that is theirs, and reads ask them."""
 
 Replicas = tuple[frozenset[str], tuple[str, ...], frozenset[str]]
 """The primaries of some keys, their fallbacks, and their primaries in the other rings in force."""
@@ -26,6 +38,8 @@ class Placement:
         self._rings: dict[tuple[tuple[str, str], ...], Ring] = {}
         self.reading: Ring | None = None
         self.others: tuple[Ring, ...] = ()
+        self.view = ""
+        """Names the rings in force, and the change that they are of: equal on nodes that place keys alike."""
         self._gaining: dict[int, frozenset[str]] = {}
         self._short: tuple[tuple[object, ...], float] | None = None
         """The last ``short_share`` and what it was asked of."""
@@ -39,19 +53,23 @@ class Placement:
         """Is ``node`` in a ring in force?"""
         return any(node in ring.nodes for ring in (self.reading, *self.others) if ring is not None)
 
-    @property
-    def view(self) -> str:
-        """A digest of the rings in force: equal on nodes that place keys alike."""
-        rings = (*(() if self.reading is None else (self.reading,)), *self.others)
-        return "+".join(ring.digest for ring in rings)
-
-    def update(self, reading: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> None:
-        """Set the rings, each as its nodes' ids and zones; those of ``others`` that equal another are left out."""
+    def update(self, members: Iterable[MemberEntry]) -> None:
+        """Set the rings that follow from where the ``members`` stand."""
+        members = sorted(members, key=lambda entry: entry.id)
+        reading = {entry.id: entry.zone for entry in members if entry.phase in READ}
+        staying = {entry.id: entry.zone for entry in members if entry.phase is Phase.UP}
+        moving = [entry for entry in members if entry.phase in CHANGING]
         self.reading = self._ring(reading) if reading else None
-        rings = [self._ring(nodes) for nodes in others if nodes]
+        rings = [self._ring(nodes) for nodes in rings_ahead(staying, moving) if nodes]
         self.others = tuple(dict.fromkeys(ring for ring in rings if ring is not self.reading))
         self._gaining.clear()
         self._rings = {key: ring for key, ring in self._rings.items() if ring is self.reading or ring in self.others}
+        # A change that is called off and begun again is another one: what was synced for the first is not for it.
+        change = [(entry.id, entry.zone, entry.phase, entry.phase_version) for entry in moving]
+        self.view = "" if self.reading is None else self.reading.digest
+        if moving:
+            described = repr((staying, change)).encode()
+            self.view += "+" + blake2b(described, digest_size=8).hexdigest()
 
     def targets(self, key: bytes, n: int, *, sloppy: bool, without: frozenset[str] = frozenset()) -> Targets:
         """Whom a write of ``key`` is for, as if the nodes of ``without`` could not be reached."""
@@ -130,3 +148,10 @@ class Placement:
         if ring is None:
             ring = self._rings[key] = Ring(nodes, self._vnodes)
         return ring
+
+
+def rings_ahead(staying: Mapping[str, str], moving: Iterable[MemberEntry]) -> Iterator[Mapping[str, str]]:
+    """Those that stay, and those with each one that is on its way; the nodes' ids and zones."""
+    yield staying
+    for entry in moving:
+        yield {**staying, entry.id: entry.zone}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.rules import FIRST_SIZES, Rule
 from raftkv.core.voters import Voters
+from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.rows import Held
 from raftkv.formats.versions import KeyState, Seen, Stamp, Version
 from raftkv.instruments.sim.planted.standing import COMMON
@@ -25,6 +26,7 @@ from raftkv.quorum.data.staged import StagedTable
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.upkeep import Upkeep
 from raftkv.quorum.data.versions import HybridClock, visible
+from raftkv.quorum.membership import placement
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.repair import exchange
@@ -75,6 +77,19 @@ def _without_owners_to_come(original: Any, self: Any, *given: Any, **named: Any)
         return original(self, *given, **named)
     finally:
         self.others = others
+
+
+def _all_arrive_at_once(
+    staying: Mapping[str, str], moving: Sequence[MemberEntry]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    def with_those(*phases: Phase) -> Mapping[str, str]:
+        return {**staying, **{entry.id: entry.zone for entry in moving if entry.phase in phases}}
+
+    return with_those(Phase.LEAVING, Phase.DEPARTING), with_those(Phase.JOINING, Phase.SETTLING)
+
+
+def _name_rings_alone(self: Any, *_members: Any) -> None:
+    self.view = "+".join(ring.digest for ring in (self.reading, *self.others) if ring is not None)
 
 
 def _one_actor(self: Any, row: bytes, version: Version, context: Seen) -> tuple[KeyState | None, Held]:
@@ -184,6 +199,13 @@ REMEDIES: Final[dict[str, Remedy]] = {
     ),
     "old owners only": rule(
         "writes go to the owners to come as well", around(Placement, "targets", _without_owners_to_come)
+    ),
+    "arriving at once": rule(
+        "writes go to whoever a key may come to, whichever member arrives first",
+        instead(placement, "rings_ahead", _all_arrive_at_once),
+    ),
+    "changes confused": rule(
+        "what was fetched for a change counts for no other one", then(Placement, "update", _name_rings_alone)
     ),
     "one actor": rule("whoever forgot a row is another actor", instead(StagedTable, "event", _one_actor)),
     "own stamps": rule(
