@@ -2,8 +2,7 @@
 
 By ``wall`` the leader is a key that says until when, and everybody judges that by a clock on the wall; it is changed by
 compare-and-set, so that no two ever write it at once. By ``lease`` it is a key that goes with a lease of raftkv, which
-ends by the time that the nodes agree on; who holds it trusts it only for a part of its life, by a clock that cannot be
-set.
+ends by clocks that cannot be set; who holds it trusts it only for a part of its life, by such a clock.
 """
 
 from __future__ import annotations

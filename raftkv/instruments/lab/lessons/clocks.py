@@ -36,7 +36,7 @@ def perform(folder: Path, tell: Tell) -> list[ToBeSeen]:
         together = _play(cluster, "wall", tell)
         both_by_wall = overlap_s(*together)
         tell(f"   So both led, for {both_by_wall:.1f} s at once.")
-        tell("\n2. The leader is a key that goes with a lease, which ends by the time that the nodes agree on.")
+        tell("\n2. The leader is a key that goes with a lease, which ends by clocks that nobody can set.")
         ann, bob = _play(cluster, "lease", tell)
         both_by_lease = overlap_s(ann, bob)
         tell(f"   Both led for {both_by_lease:.1f} s at once; Bob led once Ann did not: {bool(bob)}.")
