@@ -11,12 +11,10 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import Any, Final
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.pages import page_of
-from raftkv.core.requests import ANY, ComparedField, List, Match, Operator
+from raftkv.core.requests import ANY, ComparedField, Match, Operator
 from raftkv.core.results import (
     AnyResult,
     DeleteDone,
@@ -55,7 +53,10 @@ from raftkv.machine.rows import StandingRow
 from raftkv.storage.state.tables import StateTables
 
 CHANGES_MAX: Final = 10_000
-"""Keys that one operation removes at most, so that applying it stays short."""
+"""Keys of ranges that one request removes at most, and that it compares, so that applying it stays short."""
+
+RANGE_BYTES_MAX: Final = 64 << 20
+"""How large the rows of these keys are at most, together."""
 
 INTEGER_LIMITS: Final = (-(1 << 63), (1 << 63) - 1)
 
@@ -67,7 +68,8 @@ _SENTENCES: Final = {
     Code.NOT_AN_INTEGER: "the value of the key is no integer of 64 bits in decimal digits",
     Code.OUT_OF_BOUNDS: "the sum would be out of the bounds",
     Code.TOO_MANY_CHANGES: (
-        f"one request removes {CHANGES_MAX} keys at most, and a lease has {LEASE_KEYS_MAX}; take a part at a time"
+        f"one request removes, or compares, ranges of {CHANGES_MAX} keys and {RANGE_BYTES_MAX >> 20} MiB at most, and a"
+        f" lease has {LEASE_KEYS_MAX} keys; take a part at a time"
     ),
 }
 
@@ -88,12 +90,15 @@ class Operations:
         self.reads_nothing_due = False
         """Could no read of a key remove it, because none is due? Only states without history remove one so."""
 
-        self._removals_left = CHANGES_MAX
+        self._removed, self._compared = _Ranges(), _Ranges()
         self._attached: Counter[int] = Counter()
         """How many keys this request has attached to each lease, at most."""
 
         self._taken: dict[int, bool] = {}
         """Which branch each transaction takes, by its identity."""
+
+        self._doomed: dict[int, list[bytes]] = {}
+        """Which keys each range holds that is to be removed, likewise."""
 
         self._handlers: Mapping[type[Any], Callable[[Any], AnyResult]] = {
             PutKey: self._put,
@@ -121,8 +126,10 @@ class Operations:
     def begin(self) -> None:
         """Another request."""
         self._changes.begin()
-        self._removals_left = CHANGES_MAX
+        self._removed.begin()
+        self._compared.begin()
         self._taken.clear()
+        self._doomed.clear()
         if self._attached:
             self._attached.clear()
 
@@ -194,7 +201,7 @@ class Operations:
 
     def _delete_range(self, operation: DeleteRange) -> AnyResult:
         removed = 0
-        for key in self._keys_in(operation):
+        for key in self._doomed[id(operation)]:
             standing = self._changes.find(key)
             if standing is not None and not standing.is_over:
                 self._changes.remove(key, standing)
@@ -202,28 +209,19 @@ class Operations:
         return SpanDeleted(count=removed, revision=self._changes.revision)
 
     def _cannot_delete(self, operation: DeleteRange) -> Code | None:
-        count = len(self._keys_in(operation))
-        if count > self._removals_left:
-            return Code.TOO_MANY_CHANGES
-        self._removals_left -= count
+        keys = self._doomed[id(operation)] = []
+        for key, row in self._tables.scan(layout.KEYS, operation.start, operation.end):
+            if not self._removed.takes(row):
+                return Code.TOO_MANY_CHANGES
+            keys.append(key)
         return None
-
-    def _keys_in(self, operation: DeleteRange) -> list[bytes]:
-        rows = self._tables.scan(layout.KEYS, operation.start, operation.end)
-        return [key for key, _ in islice(rows, CHANGES_MAX + 1)]
 
     def _list(self, operation: ListRange) -> AnyResult:
         if self.answers.is_full:
             return Withheld(key=operation.start)
-        query = List(start=operation.start, end=operation.end, limit=operation.limit, keys_only=operation.keys_only)
-        found = (
-            layout.unpack_record(key, row, with_value=not operation.keys_only)
-            for key, row in self._tables.scan(layout.KEYS, operation.start, operation.end)
-            if not self._is_over(row)
-        )
-        page = page_of(query, found, self.answers.room_bytes)
-        self.answers.told(page)
-        return page
+        rows = self._tables.scan(layout.KEYS, operation.start, operation.end)
+        standing = ((key, row) for key, row in rows if not self._is_over(row))
+        return self.answers.page(standing, operation.limit, keys_only=operation.keys_only)
 
     def _is_over(self, row: bytes) -> bool:
         return 0 < layout.unpack_header(row)[3] <= self._changes.clock_ms
@@ -250,7 +248,15 @@ class Operations:
 
     def _cannot_transact(self, operation: Transact) -> Code | None:
         """Choose its branch, and those of the transactions in it; all comparisons see the state before any is done."""
-        succeeds = self._taken[id(operation)] = all(self._holds(one) for one in operation.comparisons)
+        succeeds = True
+        for comparison in operation.comparisons:
+            holds = self._holds(comparison)
+            if isinstance(holds, Code):
+                return holds
+            if not holds:
+                succeeds = False
+                break
+        self._taken[id(operation)] = succeeds
         for one in operation.success if succeeds else operation.failure:
             obstacle = self._obstacles.get(type(one))
             code = None if obstacle is None else obstacle(one)
@@ -258,12 +264,35 @@ class Operations:
                 return code
         return None
 
-    def _holds(self, comparison: Comparison) -> bool:
+    def _holds(self, comparison: Comparison) -> bool | Code:
         if isinstance(comparison, CompareKey):
             standing = self._changes.find(comparison.key)
             return _compare(comparison, None if standing is None or standing.is_over else standing.row)
-        rows = self._tables.scan(layout.KEYS, comparison.start, comparison.end)
-        return all(_compare(comparison, row) for _, row in rows if not self._is_over(row))
+        for _, row in self._tables.scan(layout.KEYS, comparison.start, comparison.end):
+            if not self._compared.takes(row):
+                return Code.TOO_MANY_CHANGES
+            if not self._is_over(row) and not _compare(comparison, row):
+                return False
+        return True
+
+
+class _Ranges:
+    """What one request may still go through of ranges."""
+
+    __slots__ = ("_bytes_left", "_keys_left")
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Another request."""
+        self._keys_left, self._bytes_left = CHANGES_MAX, RANGE_BYTES_MAX
+
+    def takes(self, row: bytes) -> bool:
+        """Go through one more key; is there room for it?"""
+        self._keys_left -= 1
+        self._bytes_left -= len(row)
+        return self._keys_left >= 0 and self._bytes_left >= 0
 
 
 def _revision(standing: StandingRow | None) -> int:

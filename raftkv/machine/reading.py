@@ -7,8 +7,9 @@ reader's clock.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
-from raftkv.core.pages import ANSWER_BYTES, page_of, size_of
+from raftkv.core.pages import ANSWER_BYTES, page_of
 from raftkv.core.requests import AnyOperation, ChangesAfter, FindLease, FindLeases, Get, LaterQuery, List, Query
 from raftkv.core.results import (
     Found,
@@ -25,11 +26,15 @@ from raftkv.machine import past
 from raftkv.machine.lease_rows import LeaseRow, attached, leapt_ms, lease_record, lease_row
 from raftkv.storage.engines.port import TableReader
 
+RECORD_BYTES: Final = 128
+"""What a record takes up in memory beside its key and value, about."""
+
 
 class Answers:
     """The records that one command, or one read of several keys, answers with: the one place that bounds them.
 
-    A record begins only while those before it are within ``limit_bytes``, so that the first of any size is told.
+    A record begins only while those before it are within ``limit_bytes``, so that the first of any size is told. What
+    counts is what is read, whether or not the value is told, and what a record takes up besides.
     """
 
     __slots__ = ("limit_bytes", "size_bytes")
@@ -44,11 +49,6 @@ class Answers:
         self.size_bytes = 0
 
     @property
-    def room_bytes(self) -> int:
-        """How much may still be told."""
-        return self.limit_bytes - self.size_bytes
-
-    @property
     def is_full(self) -> bool:
         """Is there no room for another record?"""
         return self.limit_bytes <= 0 or self.size_bytes > self.limit_bytes
@@ -57,12 +57,18 @@ class Answers:
         """The record in ``row``, if there is room for it."""
         if self.is_full:
             return Withheld(key=key)
-        self.size_bytes += len(key) + len(row)
+        self.size_bytes += RECORD_BYTES + len(key) + len(row)
         return layout.unpack_record(key, row)
 
-    def told(self, page: KeyPage) -> None:
-        """``page`` is among the answers."""
-        self.size_bytes += sum(map(size_of, page.records))
+    def page(self, rows: Iterable[tuple[bytes, bytes]], limit: int, *, keys_only: bool) -> KeyPage:
+        """The page that ``rows`` begin with, as far as there is room."""
+        records: list[KeyRecord] = []
+        for key, row in rows:
+            if len(records) == limit or self.is_full:
+                return KeyPage(records=tuple(records), next_start=key)
+            self.size_bytes += RECORD_BYTES + len(key) + len(row)
+            records.append(layout.unpack_record(key, row, with_value=not keys_only))
+        return KeyPage(records=tuple(records), next_start=None)
 
 
 def answer(reader: TableReader, query: Query | LaterQuery) -> Found:  # noqa: PLR0911  one line for each kind

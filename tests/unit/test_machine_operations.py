@@ -41,6 +41,7 @@ from raftkv.core.results import (
     SpanDeleted,
     Touched,
     Transacted,
+    Withheld,
 )
 from raftkv.formats import layout
 from raftkv.formats.commands import LeaseTimeCommand
@@ -326,8 +327,43 @@ def test_a_repeat_is_told_what_was_done_and_reads_anew():
     assert apply().refused == REUSED_KEY
 
 
+def test_keys_alone_count_as_what_was_read_for_them(monkeypatch):
+    monkeypatch.setattr("raftkv.machine.machine.ANSWER_BYTES", 3_000)
+    driver = Driver()
+    driver.do(*[put(b"%02d" % number, b"x" * 1_000) for number in range(9)])
+
+    keys, again = driver.do(
+        List(start=b"", end=None, limit=9, keys_only=True), List(start=b"", end=None, limit=9, keys_only=True)
+    ).results
+
+    assert [record.value for record in keys.records] == [b"", b"", b""]
+    assert keys.next_start == b"03"
+    assert again == Withheld(key=b"")
+
+
+@pytest.mark.parametrize(("bound", "most"), [("CHANGES_MAX", 3), ("RANGE_BYTES_MAX", 350)])
+def test_ranges_that_are_removed_or_compared_are_bounded_and_nothing_is_done_beyond(monkeypatch, bound, most):
+    monkeypatch.setattr(operations, bound, most)
+    driver = Driver()
+    driver.do(*[put(b"a%d" % number, b"x" * 60) for number in range(3)], put(b"b", b"x" * 60))
+    several = KeyComparison(start=b"a", end=b"b", several=True, target=ComparedField.VERSION, operand=1)
+    all_ = KeyComparison(start=b"a", end=None, several=True, target=ComparedField.VERSION, operand=1)
+
+    assert driver.one(Transaction(comparisons=(several,), success=(put(b"c"),))).succeeded
+    for one in (
+        Transaction(comparisons=(several, several), success=(put(b"d"),)),
+        Transaction(comparisons=(all_,), success=(put(b"d"),)),
+        Transaction(success=(put(b"d"), DeleteSpan(start=b"a", end=b"c"))),
+        Transaction(success=(DeleteSpan(start=b"b", end=b"c"), DeleteSpan(start=b"a", end=b"b"))),
+        DeleteSpan(start=b"a", end=None),
+    ):
+        assert driver.one(one) == refused(Code.TOO_MANY_CHANGES)
+    assert driver.machine.revision == 2
+    assert driver.one(Transaction(success=(DeleteSpan(start=b"a", end=b"b"),))).results[0].count == 3
+
+
 def test_what_a_transaction_reads_is_bounded(monkeypatch):
-    monkeypatch.setattr("raftkv.machine.machine.ANSWER_BYTES", 100)
+    monkeypatch.setattr("raftkv.machine.machine.ANSWER_BYTES", 300)
     driver = Driver()
     driver.do(*[put(b"%d" % number, b"x" * 60) for number in range(5)])
 

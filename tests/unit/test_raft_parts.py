@@ -6,6 +6,7 @@ import random
 from types import SimpleNamespace
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.results import KeyPage, KeyRecord, Transacted, Written
 from raftkv.core.voters import Voters
 from raftkv.formats.identity import Standing
 from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote, Vote
@@ -19,6 +20,7 @@ from raftkv.raft.room import DiskRoom
 from raftkv.raft.standing.divergence import Divergence, StateJudgement
 from raftkv.raft.standing.participation import Participation
 from raftkv.raft.standing.readmission import Memory, Readmission
+from raftkv.raft.writing.proposals import answers_bytes
 
 TIMEOUT_S = 1.0
 
@@ -171,3 +173,13 @@ def test_only_a_node_that_is_wrong_is_repaired_and_only_when_all_others_are_ther
     assert sound.code is Code.NOT_SUPPORTED
     assert alone.code is Code.QUORUM_UNREACHABLE
     assert (sound_discards, alone_discards, discards) == (False, False, True)
+
+
+def test_all_that_commands_have_read_counts_in_pages_and_in_transactions_too():
+    record = KeyRecord(key=b"k", value=b"v" * 1000, version=1, create_revision=1, mod_revision=1)
+    page = KeyPage(records=(record, record), next_start=None)
+    nested = Transacted(succeeded=True, results=(Transacted(succeeded=True, results=(page,)), record))
+    weights = [answers_bytes((Written(results=(one,), revision=1, acks=1),)) for one in (record, page, nested)]
+
+    assert weights[0] > 1000
+    assert weights == [weights[0], 2 * weights[0], 3 * weights[0]]

@@ -22,11 +22,13 @@ from typing import Final
 import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.pages import size_of
 from raftkv.core.replicator import Pending
-from raftkv.core.results import KeyRecord, Outcome, Written
+from raftkv.core.results import AnyResult, KeyPage, KeyRecord, Outcome, Transacted, Written
 from raftkv.formats.commands import batch_parts
 from raftkv.machine.conversion import Proposal
 from raftkv.machine.machine import CommandOutcome
+from raftkv.machine.reading import RECORD_BYTES
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.settings import SHUTTING_DOWN
 from raftkv.raft.writing.visibility import shown_from
@@ -83,11 +85,18 @@ class ProposedBatch(msgspec.Struct, kw_only=True):
 
 def answers_bytes(outcomes: Iterable[CommandOutcome]) -> int:
     """How much of what a command read is in its outcomes."""
+    return sum([_read_bytes(outcome.results) for outcome in outcomes if isinstance(outcome, Written)])
+
+
+def _read_bytes(results: Iterable[AnyResult]) -> int:
     total = 0
-    for outcome in outcomes:
-        for result in outcome.results if isinstance(outcome, Written) else ():
-            if isinstance(result, KeyRecord):
-                total += len(result.key) + len(result.value)
+    for result in results:
+        if isinstance(result, KeyRecord):
+            total += RECORD_BYTES + size_of(result)
+        elif isinstance(result, KeyPage):
+            total += sum([RECORD_BYTES + size_of(record) for record in result.records])
+        elif isinstance(result, Transacted):
+            total += _read_bytes(result.results)
     return total
 
 
