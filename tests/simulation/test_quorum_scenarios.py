@@ -969,6 +969,24 @@ def test_nobody_is_let_go_without_whom_a_quorum_is_lost():
     assert cluster.replica("n2").entries["n2"].phase is Phase.UP
 
 
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 1)])
+def test_members_that_let_each_other_go_at_once_do_not_all_leave(sizes):
+    n, r, w = sizes
+    names = ["n1", "n2", "n3"][: max(r, w) + 1]
+    cluster = Leaderless(len(names), n=n, r=r, w=w)
+    for key in KEYS:
+        cluster.put("n1", key, b"value")
+    told = [
+        cluster.submit(name, RemoveMember(id=other)) for name, other in zip(names, [*names[1:], names[0]], strict=True)
+    ]
+    cluster.run(20.0)
+    left = cluster.mode.useful()
+
+    assert all(isinstance(pending.outcome, MembersChanged) for pending in told)
+    assert len(left) >= max(r, w)
+    assert [cluster.get(left[0], key) for key in KEYS] == [b"value"] * len(KEYS)
+
+
 def test_nobody_is_let_go_who_may_be_the_last_replica_of_a_key():
     cluster = Leaderless(5, n=2, r=1, w=1)
     cluster.kill("n4")

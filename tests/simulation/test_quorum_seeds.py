@@ -42,6 +42,7 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "shown by one": scenarios.test_a_write_that_fewer_than_w_replicas_came_to_show_is_not_called_done,
     "strangers counted": scenarios.test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted,
     "anybody let go": scenarios.test_nobody_is_let_go_without_whom_a_quorum_is_lost,
+    "all let go": lambda: scenarios.test_members_that_let_each_other_go_at_once_do_not_all_leave((2, 2, 1)),
     "no observing": scenarios.test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges,
     "one stamp": test_quorum_coordination.test_a_write_that_would_lose_is_stamped_again_once_and_alone,
     "empty answers": scenarios.test_a_node_that_lost_its_disk_answers_no_reads_before_it_has_its_data_back,

@@ -15,7 +15,8 @@ of some key.
 
 While a node knows of a change it takes no request for another, but for the removal of a member that is away, since the
 change may be waiting for it. Changes that two nodes let in at once, and newcomers that were invited before, go side by
-side, each at its own pace (see ``raftkv.quorum.membership.placement``).
+side, each at its own pace (see ``raftkv.quorum.membership.placement``). Where several nodes let one go each, and too
+few would stay, those that have not gone yet are up again.
 
 Half of a cluster, or less, never takes a step, since it cannot know what the others do: of two members the dead one
 cannot be removed. It is replaced instead, by a node of its name with an empty directory, which repair fills; then it
@@ -421,6 +422,8 @@ class Members:
             return Phase.UP
         if entry.phase is Phase.DEPARTING:
             return Phase.LEFT
+        if entry.phase is Phase.LEAVING and self._too_few_stay():
+            return Phase.UP
         future = self._membership.in_phases(Phase.UP, Phase.JOINING, Phase.SETTLING)
         entries, view = self._membership.entries, self._placement.view
         waited_for = {*self._live(), *self._placement.gaining(self._membership.sizes.n)}
@@ -431,6 +434,11 @@ class Members:
         # Its hints may stand for acknowledgements, and nobody can ask for them once it is gone.
         has_debts = entry.id == self._settings.node_id and self._store.hints_pending > 0
         return None if has_debts else Phase.DEPARTING
+
+    def _too_few_stay(self) -> bool:
+        """Did several nodes let one go each, and together too many?"""
+        _, r, w = self.sizes
+        return len(self._membership.in_phases(Phase.UP)) < max(r, w)
 
     def _act(self) -> None:
         """Bring rings, links and what is remembered into step with what is known."""

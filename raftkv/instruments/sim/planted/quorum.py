@@ -149,6 +149,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "a newcomer counts once it has linked up", gives(Members, "_has_proven_itself", value=True)
     ),
     "anybody let go": rule("nobody leaves without whom a quorum or a key is lost", gives(Members, "_loss")),
+    "all let go": rule("who was let go stays where too few others do", gives(Members, "_too_few_stay", value=False)),
     "no observing": rule("a node's clock passes every stamp that it takes in", gives(Intake, "_observe")),
     "standing clock": rule("a node's clock never goes back", around(HybridClock, "next", _begin_at_zero)),
     "one stamp": rule("a write that would lose is stamped again", gives(RunningWrites, "_settle_overtaken")),
