@@ -23,9 +23,9 @@ from raftkv.coordination.contention import (
 from raftkv.coordination.names import ELECTIONS, LOCKS, Queue, contender_of, in_order, names_among
 from raftkv.coordination.steps import AwaitChange, Circumstances, Submit
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import SYSTEM, Grant, KeepAlive, List, Put, Read, Revoke, Write
+from raftkv.core.requests import SYSTEM, ChangesAfter, Grant, KeepAlive, List, Put, Read, Revoke, Write
 from raftkv.core.results import Answer
-from raftkv.machine import past, reading
+from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
 from tests.unit.test_machine_history import Driver
 
@@ -64,7 +64,8 @@ class Store:
         return in_order(contender_of(queue.kind, record) for record in page.records)
 
     def has_changed(self, step):
-        return any(one.event.key in step.keys for one in past.events_after(self.driver.tables, step.after))
+        page = reading.answer(self.driver.tables, ChangesAfter(revision=step.after, start=SYSTEM))
+        return any(change.key in step.keys for change in page.changes)
 
 
 class Asker:
