@@ -36,6 +36,9 @@ sloppy_option = click.option(
 context_option = click.option(
     "--context", "causal", default="", metavar="TEXT", help="What get said that the writer has seen; it is replaced."
 )
+revision_option = click.option(
+    "--revision", type=click.IntRange(min=1), metavar="N", help="As it stood at revision N of the store."
+)
 if_revision_option = click.option(
     "--if-revision", type=click.IntRange(min=0), metavar="N", help="Only if the key stands at revision N."
 )
@@ -45,6 +48,7 @@ if_revision_option = click.option(
 @click.argument("key")
 @click.option("--raw", is_flag=True, help="Print the value's bytes and nothing else, not even a line's end.")
 @json_option
+@revision_option
 @consistency_option
 @r_option
 @n_option
@@ -59,15 +63,15 @@ def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, **give
     client = link.client()
     try:
         with explaining(lambda: survey(link.patient())):
-            record = client.get_record(_key(key), **given) if as_json else None
-            value = None if as_json else client.get(_key(key), **given)
+            record = client.get_record(key_of(key), **given) if as_json else None
+            value = None if as_json else client.get(key_of(key), **given)
     except SiblingsFound as found:
         return _print_siblings(key, found.records, raw=raw, as_json=as_json)
     if record is not None:
-        _print_json(_shown(record))
+        print_json(_shown(record))
         return exits.DONE
     if value is None:
-        return _missing(key)
+        return missing(key)
     output.write(value if raw else value + b"\n")
     return exits.DONE
 
@@ -76,7 +80,7 @@ def _print_siblings(key: str, records: tuple[Any, ...], *, raw: bool, as_json: b
     """A script that expects one value must not take the first of several for it."""
     replacing = records[0].context
     if as_json:
-        _print_json({"key": key, "siblings": [_shown(record) for record in records], "context": replacing})
+        print_json({"key": key, "siblings": [_shown(record) for record in records], "context": replacing})
     elif not raw:
         output.write(b"".join(record.value + b"\n" for record in records))
     hint = f"; raftkv set {key} VALUE --context {replacing} replaces them" if replacing else ""
@@ -88,6 +92,7 @@ def _print_siblings(key: str, records: tuple[Any, ...], *, raw: bool, as_json: b
 @click.argument("key")
 @click.argument("value")
 @click.option("--ttl", type=DURATION, metavar="TIME", help="Let the key expire after 10, 10s, 5m, 2h, ...")
+@click.option("--lease", type=click.IntRange(min=1), metavar="ID", help="Let the key go when the lease ends.")
 @if_revision_option
 @click.option("--if-absent", is_flag=True, help="Only if the key does not exist.")
 @w_option
@@ -101,21 +106,24 @@ def set_(context: click.Context, /, key: str, value: str, *, causal: str, as_jso
     """Store VALUE under KEY. The value - is read from standard input; one that begins with - goes after --."""
     if given["if_absent"] and given["if_revision"] is not None:
         raise click.UsageError("--if-absent and --if-revision exclude each other", context)
+    if given["ttl"] is not None and given["lease"] is not None:
+        raise click.UsageError("--ttl and --lease exclude each other", context)
     link = connection.chosen(context, given)
-    content = _standard_input() if value == "-" else os.fsencode(value)
+    content = standard_input() if value == "-" else os.fsencode(value)
     client = link.client()
     with explaining(lambda: survey(link.patient())):
-        revision = client.set(_key(key), content, context=causal, **given)
+        revision = client.set(key_of(key), content, context=causal, **given)
     if as_json:
-        output.confirm(_json({"key": key, "revision": revision or None}))
+        output.confirm(to_line({"key": key, "revision": revision or None}))
     else:
         output.confirm(b"OK\n")
     _warn_of_less(client.durability)
     return exits.DONE
 
 
-@click.command("delete", short_help="Remove a key.")
-@click.argument("key")
+@click.command("delete", short_help="Remove a key, or all with a prefix.")
+@click.argument("key", required=False)
+@click.option("--prefix", metavar="PREFIX", help="Remove every key that begins with PREFIX, and print how many.")
 @if_revision_option
 @w_option
 @n_option
@@ -124,16 +132,28 @@ def set_(context: click.Context, /, key: str, value: str, *, causal: str, as_jso
 @json_option
 @connection.options
 @click.pass_context
-def delete(context: click.Context, /, key: str, *, causal: str, as_json: bool, **given: Any) -> int:
-    """Remove KEY."""
+def delete(
+    context: click.Context, /, key: str | None, *, prefix: str | None, causal: str, as_json: bool, **given: Any
+) -> int:
+    """Remove KEY; or, with --prefix, all keys of a prefix at once."""
+    if (key is None) == (prefix is None):
+        raise click.UsageError("it takes a KEY or --prefix PREFIX", context)
     link = connection.chosen(context, given)
     client = link.client()
+    if prefix is not None:
+        if causal or any(one is not None for one in given.values()):
+            raise click.UsageError("--prefix takes no other choices", context)
+        with explaining(lambda: survey(link.patient())):
+            count = client.delete_prefix(prefix)
+        output.confirm(to_line({"prefix": prefix, "deleted": count}) if as_json else f"{count}\n".encode())
+        return exits.DONE
+    assert key is not None
     with explaining(lambda: survey(link.patient())):
-        is_deleted = client.delete(_key(key), context=causal, **given)
+        is_deleted = client.delete(key_of(key), context=causal, **given)
     if not is_deleted:
-        return _missing(key)
+        return missing(key)
     if as_json:
-        output.confirm(_json({"key": key, "deleted": 1}))
+        output.confirm(to_line({"key": key, "deleted": 1}))
     else:
         output.confirm(b"OK\n")
     _warn_of_less(client.durability)
@@ -155,6 +175,7 @@ def _warn_of_less(durability: str) -> None:
     "-0", "separate_by_zeros", is_flag=True, help="End each key, and value, by a zero byte, and escape nothing."
 )
 @json_option
+@revision_option
 @consistency_option
 @connection.options
 @click.pass_context
@@ -167,6 +188,7 @@ def list_(
     limit: int | None,
     as_json: bool,
     separate_by_zeros: bool,
+    revision: int | None,
     consistency: Consistency | None,
     **given: Any,
 ) -> int:
@@ -179,7 +201,7 @@ def list_(
         raise click.UsageError("-0 and --json exclude each other", context)
     link = connection.chosen(context, given)
     keys_only = not values and not as_json
-    records = link.client().list(prefix, limit=limit, keys_only=keys_only, consistency=consistency)
+    records = link.client().list(prefix, limit=limit, keys_only=keys_only, revision=revision, consistency=consistency)
     with explaining(lambda: survey(link.patient())):
         _print_records(records, values=values, as_json=as_json, separate_by_zeros=separate_by_zeros)
     return exits.DONE
@@ -201,7 +223,7 @@ def _print_records(records: Iterator[Record], *, values: bool, as_json: bool, se
             output.write(b"\t".join(map(output.escaped, fields)) + b"\n")
 
 
-def _key(text: str) -> bytes:
+def key_of(text: str) -> bytes:
     """The key as it was typed, byte for byte."""
     key = os.fsencode(text)
     try:
@@ -211,7 +233,8 @@ def _key(text: str) -> bytes:
     return key
 
 
-def _missing(key: str) -> int:
+def missing(key: str) -> int:
+    """Say that there is no such key; the exit status."""
     exits.complain(f"no such key: {key}")
     return exits.NOT_FOUND
 
@@ -223,15 +246,18 @@ def _shown(record: Any) -> dict[str, Any]:
     return {**shown, "value": None if record.value is None else value_to_json(record.value)}
 
 
-def _json(content: Any) -> bytes:
+def to_line(content: Any) -> bytes:
+    """One line of JSON."""
     return msgspec.json.encode(content) + b"\n"
 
 
-def _print_json(content: Any) -> None:
-    output.write(_json(content))
+def print_json(content: Any) -> None:
+    """Print what was read."""
+    output.write(to_line(content))
 
 
-def _standard_input() -> bytes:
+def standard_input() -> bytes:
+    """All of it."""
     if descriptors.was_closed(0):
         raise click.UsageError("standard input is closed, and - reads the value from there")
     try:

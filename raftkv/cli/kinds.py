@@ -5,6 +5,7 @@ What is mistyped is a usage error that says what would have been right. Imports 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -19,6 +20,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
     """A time in seconds: ``10``, ``10s``, ``1.5s``, ``200ms``, ``5m``, ``2h``, ``7d``."""
 
     name = "duration"
+    examples = "10, 10s, 5m or 2h"
 
     def __init__(self, *, least_s: float = 0.001, most_s: float = 10 * 365 * 86_400.0) -> None:
         self._least_s = least_s
@@ -30,11 +32,22 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             return float(value)
         found = _DURATION.fullmatch(str(value).strip())
         if found is None:
-            self.fail(f"{value!r} is no time: 10, 10s, 5m or 2h are.", param, ctx)
+            self.fail(f"{value!r} is no time: {self.examples} are.", param, ctx)
         seconds = float(found[1]) * _SECONDS[found[2] or "s"]
         if not self._least_s <= seconds <= self._most_s:
             self.fail(f"{value!r} is not between {self._least_s:g} and {self._most_s:.0f} seconds.", param, ctx)
         return seconds
+
+
+class OpenDuration(Duration):
+    """A time, or ``never`` for what shall not end."""
+
+    name = "open duration"
+    examples = "10, 10s, 5m, 2h or never"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        return math.inf if value == "never" else super().convert(value, param, ctx)
 
 
 class Replicas(click.ParamType):  # type: ignore[type-arg]
@@ -54,4 +67,5 @@ class Replicas(click.ParamType):  # type: ignore[type-arg]
 
 DURATION: Final = Duration()
 TIMEOUT: Final = Duration(most_s=86_400.0)
+OPEN_DURATION: Final = OpenDuration()
 REPLICAS: Final = Replicas()

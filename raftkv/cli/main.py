@@ -23,6 +23,10 @@ COMMANDS: Final = {
     "set": ("raftkv.cli.keys", "set_"),
     "delete": ("raftkv.cli.keys", "delete"),
     "list": ("raftkv.cli.keys", "list_"),
+    "increment": ("raftkv.cli.transactions", "increment"),
+    "touch": ("raftkv.cli.transactions", "touch"),
+    "txn": ("raftkv.cli.transactions", "txn"),
+    "compact": ("raftkv.cli.transactions", "compact"),
     "status": ("raftkv.cli.status", "status"),
     "members": ("raftkv.cli.members", "members"),
     "repair": ("raftkv.cli.members", "repair"),
@@ -39,6 +43,10 @@ ALIASES: Final = {
     **dict.fromkeys(("start", "run", "serve", "server"), "up"),
     **dict.fromkeys(("info", "health", "nodes"), "status"),
     **dict.fromkeys(("member", "cluster", "join"), "members"),
+    **dict.fromkeys(("incr", "incrby", "inc", "count"), "increment"),
+    **dict.fromkeys(("expire", "prolong"), "touch"),
+    **dict.fromkeys(("transaction", "tx", "multi"), "txn"),
+    "compaction": "compact",
     "benchmark": "bench",
 }
 """What other stores call our commands: a suggestion, never a second name."""

@@ -220,6 +220,13 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         """Operations that are done together when its ``async with`` block is left; see ``Client.transaction``."""
         return AsyncTransaction(self._exchange, self._calls)
 
+    async def transact(self, content: Mapping[str, Any] | bytes) -> dict[str, Any]:
+        """Carry out a transaction in the form of ``POST /txn``, in JSON or what JSON is made of; returns its answer.
+
+        Values are text, or ``{"base64": ...}``. See ``transaction`` for one that is written in Python.
+        """
+        return await self._exchange.perform(self._plans.transact(content))
+
     async def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
         """Carry out independent operations in one step; returns one result each. See ``Client.batch``."""
         return await self._exchange.perform(self._plans.batch(operations, acks))

@@ -259,6 +259,13 @@ class Client(PlannedClient[Exchange]):
         """
         return ClientTransaction(self._exchange, self._calls)
 
+    def transact(self, content: Mapping[str, Any] | bytes) -> dict[str, Any]:
+        """Carry out a transaction in the form of ``POST /txn``, in JSON or what JSON is made of; returns its answer.
+
+        Values are text, or ``{"base64": ...}``. See ``transaction`` for one that is written in Python.
+        """
+        return self._exchange.perform(self._plans.transact(content))
+
     def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
         """Carry out independent operations, in order, in one step; returns one result each, as ``POST /batch`` does.
 

@@ -199,6 +199,13 @@ class KeyPlans:
         results = outcome_from_body(answer.body).get("results") or ()
         return tuple([result_of(one) for one in results])
 
+    def transact(self, content: Mapping[str, Any] | bytes) -> Plan[dict[str, Any]]:
+        """Carry out a transaction that is written down as the API has it: what came of it, likewise."""
+        body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+        answer = yield from self._requests.write("POST", paths.TRANSACTION, {}, {"Content-Type": names.JSON}, body)
+        must_exist(answer)
+        return outcome_from_body(answer.body)
+
     def change(self, method: str, path: str, content: NewMember | None = None) -> Plan[dict[str, Any]]:
         """A change of the cluster itself, which is sent once: what came of it."""
         call = Call(

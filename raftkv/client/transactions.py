@@ -202,11 +202,7 @@ class TransactionRun(TransactionForm):
     def sent(self) -> Plan[None]:
         """Send it, applied once; raises ``RequirementFailed`` where there is no other branch."""
         done = yield from self._calls.told("POST", paths.TRANSACTION, self.body(), TransactionDone)
-        try:
-            results = tuple([_result(one) for one in done.results])
-        except (msgspec.DecodeError, ValueError) as error:
-            raise in_doubt(not_raftkv(error)) from None
-        self.succeeded, self.revision, self.results = done.succeeded, done.revision, results
+        self.succeeded, self.revision, self.results = done.succeeded, done.revision, results_of(done)
         if not done.succeeded and self._otherwise is None:
             raise RequirementFailed(done.revision)
 
@@ -235,6 +231,14 @@ class _ToldResult(msgspec.Struct, frozen=True):
 
 
 _ORIGIN: Mapping[str, Any] = provenance(HttpAnswer(status=200))
+
+
+def results_of(done: TransactionDone) -> tuple[OperationResult, ...]:
+    """What came of each operation; raises ``IndefiniteError`` when that is nothing that raftkv would tell."""
+    try:
+        return tuple([_result(one) for one in done.results])
+    except (msgspec.DecodeError, ValueError) as error:
+        raise in_doubt(not_raftkv(error)) from None
 
 
 def _result(content: dict[str, Any]) -> OperationResult:
