@@ -1,4 +1,4 @@
-"""What one load costs one system: the package's load generator in a closed loop over requests built beforehand.
+"""What one load costs one system: the package's load generator over requests built beforehand, mostly in a closed loop.
 
 So latencies are those of this many waiting clients, and a slow server is asked less; both systems are driven alike.
 """
@@ -14,7 +14,7 @@ import msgspec
 
 from bench.dialects import Check, Load
 from raftkv.core.errors import Effect
-from raftkv.instruments.load.engine import ClosedLoop, Failure, LoadCall, LoadTarget, Times, drive
+from raftkv.instruments.load.engine import ClosedLoop, Failure, LoadCall, LoadTarget, OpenLoop, Times, drive
 from raftkv.instruments.load.plan import LoadError
 from raftkv.instruments.load.pour import Answer, Pour
 from raftkv.instruments.load.result import latency
@@ -81,14 +81,24 @@ class _Rounds:
 
 
 async def measure(
-    servers: Sequence[LoadTarget], load: Load, seconds: float, cluster_cpu_s: Callable[[], float], *, clients: int
+    servers: Sequence[LoadTarget],
+    load: Load,
+    seconds: float,
+    cluster_cpu_s: Callable[[], float],
+    *,
+    clients: int,
+    rate_per_s: float | None = None,
 ) -> Measurement:
-    """Drive ``load`` by ``clients``, spread evenly over ``servers``, for ``seconds`` after a warm-up."""
+    """Drive ``load`` by ``clients``, spread evenly over ``servers``, for ``seconds`` after a warm-up.
+
+    With ``rate_per_s`` so many requests are due each second, whatever the servers do.
+    """
     begin_s = time.perf_counter() + WARM_UP_S
     end_s = begin_s + seconds
+    pace = ClosedLoop(end_s) if rate_per_s is None else OpenLoop(begin_s - WARM_UP_S, end_s, rate_per_s)
     rounds = _Rounds(load, clients=clients, servers=len(servers), begin_s=begin_s, end_s=end_s)
     driving = asyncio.create_task(
-        drive(rounds, servers, ClosedLoop(end_s), clients=clients, timeout_s=STUCK_AFTER_S),
+        drive(rounds, servers, pace, clients=clients, timeout_s=STUCK_AFTER_S),
     )
     try:
         await asyncio.sleep(begin_s - time.perf_counter())
