@@ -18,7 +18,7 @@ This module imports nothing but the standard library and msgspec.
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -73,6 +73,14 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="r
     code: Code
     detail: str
     retry_after_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
+
+
+NO_ONE_ORDER: Final = Refused(
+    code=Code.NOT_SUPPORTED,
+    detail="a leaderless cluster has no one order of writes, and so neither revisions to read or watch from, nor"
+    " transactions, increments, leases or locks; run raft mode for these",
+)
+"""What a leaderless cluster cannot do, and never approximates."""
 
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="unknown"):

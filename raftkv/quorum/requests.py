@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raftkv.core.errors import Code, Refused
+from raftkv.core.errors import NO_ONE_ORDER, Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
     AS_CONFIGURED,
@@ -40,7 +40,6 @@ from raftkv.quorum.serving.local import Local
 from raftkv.quorum.settings import (
     NO_BARRIER,
     NO_IDEMPOTENCY,
-    NO_LATER,
     NO_LEVEL,
     NO_MATCH,
     NOT_KEPT,
@@ -101,7 +100,7 @@ class QuorumRequests:
         """Why ``request`` cannot be done here at all, or not now."""
         refusal: Refused | None = None
         if self._is_of_one_order(request):
-            refusal = NO_LATER
+            refusal = NO_ONE_ORDER
         elif isinstance(request, Write | Read) and self.coordination.size >= self.settings.max_waiting:
             refusal = overloaded()
         elif self._needs_time(request) and not self.timeliness.is_in_service:

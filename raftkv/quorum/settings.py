@@ -50,11 +50,6 @@ NO_IDEMPOTENCY: Final = Refused(
     code=Code.NOT_SUPPORTED,
     detail="a leaderless cluster cannot promise that a retry with an Idempotency-Key is applied once; leave it out",
 )
-NO_LATER: Final = Refused(
-    code=Code.NOT_SUPPORTED,
-    detail="a leaderless cluster has no one order of writes, and so neither revisions to read or watch from, nor"
-    " transactions, increments, leases or locks; run raft mode for these",
-)
 NO_BARRIER: Final = Refused(code=Code.NOT_SUPPORTED, detail="a leaderless cluster has no applied state to wait for")
 STRANGE_RANGE: Final = Refused(
     code=Code.NOT_SUPPORTED, detail="the ring is another here; it will be the same once gossip has gone round"

@@ -79,6 +79,14 @@ ASKED = (
     ("POST", "/leases/7/keepalive", b""),
     ("POST", "/leases/keepalive", b'{"ids":[7]}'),
     ("POST", "/compact", b'{"revision":1}'),
+    ("GET", "/locks", b""),
+    ("GET", "/locks/it", b""),
+    ("POST", "/locks/it", b'{"ttl":9,"wait":0}'),
+    ("DELETE", "/locks/it?token=1", b""),
+    ("GET", "/elections/it", b""),
+    ("POST", "/elections/it/campaign", b'{"ttl":9,"wait":0,"value":"v"}'),
+    ("POST", "/elections/it/proclaim", b'{"token":1,"value":"v"}'),
+    ("POST", "/elections/it/resign", b'{"token":1}'),
 )
 """Every route that needs one order of all writes, and what parameters and bodies of the others do."""
 
@@ -142,7 +150,10 @@ def test_every_route_of_coordination_is_asked() -> None:
     routes = {(route.method, route.path) for route in ROUTES if route.path.startswith(stems)}
     routes |= {(route.method, route.path) for route in ROUTES if route.path.endswith(("/increment", "/touch"))}
     asked = {
-        (method, target.partition("?")[0].replace("/7", "/{id}").replace("/kv/a", "/kv/{key*}"))
+        (
+            method,
+            target.partition("?")[0].replace("/7", "/{id}").replace("/kv/a", "/kv/{key*}").replace("/it", "/{name*}"),
+        )
         for method, target, _ in ASKED
     }
 

@@ -25,7 +25,7 @@ from raftkv.coordination import contention, elections, overview
 from raftkv.coordination.contention import Attempt, Busy
 from raftkv.coordination.names import ELECTIONS, LOCKS, Contender, Kind, Queue
 from raftkv.coordination.steps import Circumstances, Plan
-from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.errors import NO_ONE_ORDER, Code, Refused, Unknown
 from raftkv.http import bodies, parameters, problems
 from raftkv.http.choices import Acquiring, LockListing, Releasing, Timed
 from raftkv.http.handlers.handler import Context, Conversation, conversing, left_of, milliseconds, timeout_s
@@ -34,9 +34,6 @@ from raftkv.http.problems import problem, refuse
 
 HOLDER_BYTES_MAX: Final = 256
 _LOCKS_LIMIT: Final = 100
-_LEADERLESS: Final = (
-    "locks and elections need a leader and leases; a leaderless cluster cannot promise that one holds alone"
-)
 
 
 def _queue(kind: Kind, request: HttpRequest, route: str, context: Context) -> Queue:
@@ -47,7 +44,7 @@ def _queue(kind: Kind, request: HttpRequest, route: str, context: Context) -> Qu
 
 def _check_leader(context: Context) -> None:
     if context.sizes().is_leaderless:
-        refuse(Code.NOT_SUPPORTED, _LEADERLESS)
+        refuse(NO_ONE_ORDER.code, NO_ONE_ORDER.detail)
 
 
 def _attempt(
