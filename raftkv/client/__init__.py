@@ -7,12 +7,14 @@ from raftkv.client.async_client import AsyncClient
 from raftkv.client.client import Client
 from raftkv.client.errors import (
     LeaseLost,
+    LockHeld,
     LockLost,
     PreconditionFailed,
     RequirementFailed,
     RevisionCompacted,
     SiblingsFound,
 )
+from raftkv.client.holds import LeaderRecord
 from raftkv.client.records import Page, Record
 from raftkv.client.transactions import OperationResult
 from raftkv.core.errors import DefiniteError, IndefiniteError, RaftkvError
@@ -22,7 +24,9 @@ __all__ = [
     "Client",
     "DefiniteError",
     "IndefiniteError",
+    "LeaderRecord",
     "LeaseLost",
+    "LockHeld",
     "LockLost",
     "OperationResult",
     "Page",

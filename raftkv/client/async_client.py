@@ -6,7 +6,7 @@ This module must not import anything of the server.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -14,7 +14,10 @@ from raftkv.api import paths
 from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
 from raftkv.client.async_exchange import AsyncExchange
+from raftkv.client.async_holding import AsyncElection, AsyncLease, AsyncLock
 from raftkv.client.async_transacting import AsyncTransaction
+from raftkv.client.holds import LockTerms
+from raftkv.client.leases import HeldLease
 from raftkv.client.planned import PlannedClient
 from raftkv.client.records import Page, Record
 
@@ -230,6 +233,45 @@ class AsyncClient(PlannedClient[AsyncExchange]):
     async def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
         """Carry out independent operations in one step; returns one result each. See ``Client.batch``."""
         return await self._exchange.perform(self._plans.batch(operations, acks))
+
+    # -- coordination
+
+    def lease(self, ttl: float, *, on_lost: Callable[[], None] | None = None) -> AsyncLease:
+        """A lease, for an ``async with`` block: kept alive by a task, revoked at its end. See ``Client.lease``."""
+        return AsyncLease(self._exchange, self._calls, ttl, on_lost)
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: float = 10.0,
+        lease: HeldLease | None = None,
+        wait: float = 60.0,
+        holder: str = "",
+        on_lost: Callable[[], None] | None = None,
+    ) -> AsyncLock:
+        """A lock, held in an ``async with`` block, with a fencing ``token``. See ``Client.lock``."""
+        terms = LockTerms(name=name, wait=wait, holder=holder)
+        return AsyncLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
+
+    def semaphore(
+        self,
+        name: str,
+        permits: int,
+        *,
+        ttl: float = 10.0,
+        lease: HeldLease | None = None,
+        wait: float = 60.0,
+        holder: str = "",
+        on_lost: Callable[[], None] | None = None,
+    ) -> AsyncLock:
+        """As ``lock``, but ``permits`` may hold it at once. See ``Client.semaphore``."""
+        terms = LockTerms(name=name, wait=wait, holder=holder, permits=permits)
+        return AsyncLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
+
+    def election(self, name: str) -> AsyncElection:
+        """An election: ``campaign(value)`` leads, in turn, and ``leader()`` says who. See ``Client.election``."""
+        return AsyncElection(self._exchange, self._calls, name)
 
     # -- the cluster
 

@@ -6,7 +6,7 @@ This module must not import anything of the server.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -14,6 +14,9 @@ from raftkv.api import paths
 from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
 from raftkv.client.exchange import Exchange
+from raftkv.client.holding import ClientElection, ClientLease, ClientLock
+from raftkv.client.holds import LockTerms
+from raftkv.client.leases import HeldLease
 from raftkv.client.planned import PlannedClient
 from raftkv.client.records import Page, Record
 from raftkv.client.transacting import ClientTransaction
@@ -275,6 +278,55 @@ class Client(PlannedClient[Exchange]):
         not to wait.
         """
         return self._exchange.perform(self._plans.batch(operations, acks))
+
+    # -- coordination
+
+    def lease(self, ttl: float, *, on_lost: Callable[[], None] | None = None) -> ClientLease:
+        """A lease of ``ttl`` seconds, for a ``with`` block: kept alive in the background, revoked at its end.
+
+        Keys that were set with it (``lease=``) go with it. It is lost when it could not be kept alive: ``is_lost`` says
+        so, and ``on_lost`` is called, before the cluster can have ended it. A forked process does not have it.
+        """
+        return ClientLease(self._exchange, self._calls, ttl, on_lost)
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: float = 10.0,
+        lease: HeldLease | None = None,
+        wait: float = 60.0,
+        holder: str = "",
+        on_lost: Callable[[], None] | None = None,
+    ) -> ClientLock:
+        """A lock, held in a ``with`` block, with a fencing ``token`` that grows from grant to grant.
+
+        It waits its turn for ``wait`` seconds at most, and raises ``LockHeld`` then. The lock goes with a lease of its
+        own of ``ttl`` seconds, which is kept alive in the background, or with ``lease``. ``is_lost`` and ``on_lost``
+        tell that it is lost before another can hold it; leaving the block raises ``LockLost`` then. ``holder`` is shown
+        to others.
+        """
+        terms = LockTerms(name=name, wait=wait, holder=holder)
+        return ClientLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
+
+    def semaphore(
+        self,
+        name: str,
+        permits: int,
+        *,
+        ttl: float = 10.0,
+        lease: HeldLease | None = None,
+        wait: float = 60.0,
+        holder: str = "",
+        on_lost: Callable[[], None] | None = None,
+    ) -> ClientLock:
+        """As ``lock``, but ``permits`` may hold it at once; all must name the same number."""
+        terms = LockTerms(name=name, wait=wait, holder=holder, permits=permits)
+        return ClientLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
+
+    def election(self, name: str) -> ClientElection:
+        """An election: ``with store.election(name).campaign(value) as lead`` leads, in turn; ``leader()`` says who."""
+        return ClientElection(self._exchange, self._calls, name)
 
     # -- in the style of a mapping
 

@@ -10,6 +10,7 @@
      |    +-- RevisionCompacted  oldest: the oldest revision that can still be read
      |    +-- LeaseLost          the lease has ended, or may have by now
      |    |    +-- LockLost      what was held with it may be held by others
+     |    +-- LockHeld           holders: who held it, still when the wait was over
      +-- IndefiniteError         it may have been applied
 
 What the caller gave and makes no sense is a ``UsageError``, which is a ``ValueError``: nothing was sent.
@@ -26,6 +27,7 @@ from typing import Final
 import msgspec
 
 from raftkv.api import headers as names
+from raftkv.api.answers import LockContender
 from raftkv.api.problems import Problem, read_problem
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.records import Record
@@ -95,6 +97,14 @@ class LockLost(LeaseLost):
     """A lock, or the lead, was lost: others may hold it, and whatever was done meanwhile may have met with theirs."""
 
 
+class LockHeld(DefiniteError):  # noqa: N818  as above
+    """Others hold it, still when the wait was over; ``holders`` are they. The attempt has left the queue."""
+
+    def __init__(self, detail: str, holders: tuple[LockContender, ...]) -> None:
+        super().__init__(Code.HELD, detail)
+        self.holders = holders
+
+
 class Setback(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt failed; ``retriable`` says whether the same request may fare better later or elsewhere.
 
@@ -143,6 +153,8 @@ def _decision(status: int, code: str, detail: str, problem: Problem) -> Definite
         return PreconditionFailed(detail, problem.revision or 0)
     if code == Code.COMPACTED:
         return RevisionCompacted(detail, problem.compacted_revision or 0)
+    if code == Code.HELD:
+        return LockHeld(detail, tuple(problem.holders or ()))
     return DefiniteError(code, detail) if code in _DECIDED else None
 
 

@@ -1,8 +1,10 @@
 """What both clients offer beside keys, against real nodes."""
 
+import threading
+
 import pytest
 
-from raftkv import Client, DefiniteError, RequirementFailed, RevisionCompacted
+from raftkv import Client, DefiniteError, LockHeld, LockLost, RequirementFailed, RevisionCompacted
 from tests.integration.processes import RealCluster, running
 from tests.unit.awaited import Awaited
 
@@ -91,3 +93,74 @@ def test_a_transaction_is_done_together_or_not_at_all(store):
         t.require("a", revision=revision)
         t.otherwise().get("a")
     assert (t.succeeded, t.results[0].value) == (False, b"\xff")
+
+
+def test_a_lease_takes_its_keys_with_it(store):
+    with store.lease(10) as lease:
+        with_it = getattr(lease, "awaited", lease)
+        store.set("service/1", b"here", lease=with_it)
+        assert store.get_record("service/1").lease == lease.id
+        assert 0 < lease.left_s() < 10
+    assert store.get("service/1") is None
+
+
+def test_a_lock_has_one_holder_and_a_token_that_grows(store):
+    with store.lock("job", holder="first") as first:
+        with pytest.raises(LockHeld) as failed, store.lock("job", wait=0):
+            pass
+        assert [(one.holder, one.token) for one in failed.value.holders] == [("first", first.token)]
+        token = first.token
+    with store.lock("job", wait=20) as second:
+        assert second.token > token
+
+
+def test_a_lock_is_waited_for(store, raft):
+    order = []
+    with Client(servers(raft), timeout_s=20.0) as other:
+        first = other.lock("turn")
+        first.acquire()
+        timer = threading.Timer(1.0, lambda: (order.append("released"), first.release()))
+        timer.start()
+        with store.lock("turn", wait=60):
+            order.append("held")
+        timer.join()
+
+    assert order == ["released", "held"]
+
+
+def test_a_semaphore_has_as_many_holders_as_permits(store):
+    third = store.semaphore("pool", 2, wait=0)
+    with store.semaphore("pool", 2), store.semaphore("pool", 2), pytest.raises(LockHeld):
+        third.acquire()
+    with store.semaphore("pool", 2, wait=0) as permit:
+        assert permit.token
+
+
+def test_an_election_has_one_leader_who_is_known(store):
+    election = store.election("workers")
+    assert election.leader() is None
+    with election.campaign("one") as lead:
+        assert election.leader().value == b"one"
+        assert election.leader().token == lead.token
+        lead.proclaim("uno")
+        assert election.leader().value == b"uno"
+        with pytest.raises(LockHeld), election.campaign("two", wait=0):
+            pass
+    assert election.leader() is None
+
+
+@pytest.mark.parametrize("kind", [Client, Awaited], ids=["blocking", "asyncio"])
+def test_a_lock_survives_the_leader_and_is_lost_without_a_majority_before_its_end(tmp_path, kind):
+    with running(tmp_path) as cluster, kind(servers(cluster), timeout_s=20.0) as store:
+        store.set("begun", b"")
+        lost = threading.Event()
+        lock = store.lock("job", ttl=8, on_lost=lost.set)
+        lock.acquire()
+        cluster.kill(cluster.leader())
+        store.set("k", b"v")
+        assert not lock.is_lost
+
+        cluster.kill(cluster.leader())
+        assert lost.wait(60)
+        with pytest.raises(LockLost):
+            lock.check()

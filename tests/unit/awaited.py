@@ -9,21 +9,24 @@ from raftkv import AsyncClient
 
 
 class AwaitedBlock:
-    """Has what the object has that ``async with`` enters."""
+    """Has what an object has that ``AsyncClient`` gives."""
 
     def __init__(self, client, entered):
         self._client = client
-        self._entered = entered
+        self.awaited = entered
 
     def __enter__(self):
-        self._client._wait(self._entered.__aenter__())
+        self._client._wait(self.awaited.__aenter__())
         return self
 
     def __exit__(self, *error):
-        return self._client._wait(self._entered.__aexit__(*error))
+        return self._client._wait(self.awaited.__aexit__(*error))
+
+    def __repr__(self):
+        return repr(self.awaited)
 
     def __getattr__(self, name):
-        found = getattr(self._entered, name)
+        found = getattr(self.awaited, name)
         if not callable(found):
             return found
         return lambda *args, **choices: self._client._done(found(*args, **choices))
@@ -52,10 +55,10 @@ class Awaited:
         return lambda *args, **choices: self._done(found(*args, **choices))
 
     def _done(self, found):
-        """What a call gives, waited for where it must be; what is entered and iterated over is so, too."""
+        """What a call gives, waited for where it must be; what it is to be awaited on is so, too."""
         if inspect.isawaitable(found):
             return self._done(self._wait(found))
-        if hasattr(found, "__aenter__"):
+        if type(found).__module__.startswith("raftkv.client.async_"):
             return AwaitedBlock(self, found)
         return self._each(found) if hasattr(found, "__anext__") else found
 

@@ -1,0 +1,192 @@
+"""Leases and what is held with them, of the blocking client: a thread keeps each lease alive. ``leases`` decides."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from raftkv.client.arguments import Value
+from raftkv.client.clocks import lease_now_s
+from raftkv.client.exchange import Exchange
+from raftkv.client.holds import ElectionPlans, HeldLead, HeldLock, HeldName, LeaderRecord, LeadTerms, LockTerms
+from raftkv.client.leases import HeldLease
+from raftkv.client.requests import CallPlans
+from raftkv.core.errors import RaftkvError, UsageError
+
+
+class ClientLease(HeldLease):
+    """See ``HeldLease``. Any thread may ask it; ``on_lost`` is called in a thread of its own."""
+
+    def __init__(
+        self, exchange: Exchange, calls: CallPlans, ttl: float, on_lost: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(calls, ttl, now_s=lease_now_s, on_lost=on_lost)
+        self._exchange = exchange
+        self._revoked = threading.Event()
+
+    def grant(self) -> None:
+        """Have it granted, and kept alive from now on, until ``revoke``."""
+        self._exchange.perform(self.granting())
+        threading.Thread(target=self._keep, name=f"raftkv lease {self.id}", daemon=True).start()
+
+    def revoke(self) -> None:
+        """End it, and every key that goes with it; twice is as good as once."""
+        self._revoked.set()
+        self._exchange.perform(self.revoking())
+
+    def _keep(self) -> None:
+        while (pause_s := self.pause_s()) is not None:
+            if self._revoked.wait(pause_s):
+                return
+            self._exchange.perform(self.keeping())
+        self.tell()
+
+    def __enter__(self) -> Self:
+        self.grant()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.revoke()
+        except RaftkvError as failure:
+            if error is None:
+                raise
+            error.add_note(f"the lease {self.id} could not be revoked, and ends by itself: {failure}")
+
+
+class ClientHold(HeldName, ABC):
+    """See ``HeldName``; held in a ``with`` block, or from ``acquire`` to ``release``.
+
+    Leaving the block raises ``LockLost`` when it was lost meanwhile. A ``lease`` that is given lives on.
+    """
+
+    _own: ClientLease | None
+    _lease: HeldLease
+
+    def _with(self, exchange: Exchange, lease: HeldLease | float, on_lost: Callable[[], None] | None) -> None:
+        self._exchange = exchange
+        if isinstance(lease, HeldLease):
+            if on_lost is not None:
+                raise UsageError("on_lost: say it where the lease is made")
+            self._own, self._lease = None, lease
+        else:
+            self._own = self._lease = ClientLease(exchange, self._calls, lease, on_lost)
+
+    @property
+    def lease(self) -> HeldLease:
+        """The lease with which it is held."""
+        return self._lease
+
+    def acquire(self) -> None:
+        """Wait for it, as long as was said; raises ``LockHeld``."""
+        if self._own is not None:
+            self._own.grant()
+        try:
+            self._exchange.perform(self.entering())
+        except BaseException as error:
+            # Whatever came of the attempt, it holds nothing once its lease has ended.
+            if self._own is not None:
+                _ended(self._own, error)
+            raise
+
+    def release(self) -> None:
+        """Let it go; twice is as good as once."""
+        token, self.token = self.token, 0
+        if self._own is not None:
+            self._own.revoke()
+        elif token:
+            self._exchange.perform(self.leaving(token))
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lost = self.loss() if error is None else None
+        try:
+            self.release()
+        except RaftkvError as failure:
+            told = error or lost
+            if told is None:
+                raise
+            told.add_note(f"{self.name!r} could not be released, and is with the end of its lease: {failure}")
+        if lost is not None:
+            raise lost
+
+
+def _ended(lease: ClientLease, error: BaseException) -> None:
+    try:
+        lease.revoke()
+    except RaftkvError as failure:
+        error.add_note(f"the lease {lease.id} could not be revoked, and ends by itself: {failure}")
+
+
+class ClientLock(ClientHold, HeldLock):
+    """A lock, or a permit of a semaphore; see ``Client.lock``."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        calls: CallPlans,
+        terms: LockTerms,
+        lease: HeldLease | float,
+        on_lost: Callable[[], None] | None,
+    ) -> None:
+        HeldLock.__init__(self, calls, terms)
+        self._with(exchange, lease, on_lost)
+
+
+class ClientLead(ClientHold, HeldLead):
+    """The lead, for as long as it is held; see ``ClientElection.campaign``."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        calls: CallPlans,
+        terms: LeadTerms,
+        lease: HeldLease | float,
+        on_lost: Callable[[], None] | None,
+    ) -> None:
+        HeldLead.__init__(self, calls, terms)
+        self._with(exchange, lease, on_lost)
+
+    def proclaim(self, value: Value) -> int:
+        """Be known by ``value`` from now on; returns the revision. Raises ``LockLost``."""
+        return self._exchange.perform(self.proclaiming(value))
+
+
+class ClientElection:
+    """An election: who campaigns leads in turn; see ``Client.election``."""
+
+    def __init__(self, exchange: Exchange, calls: CallPlans, name: str) -> None:
+        self.name = name
+        self._exchange = exchange
+        self._calls = calls
+        self._plans = ElectionPlans(calls, name)
+
+    def campaign(
+        self,
+        value: Value = "",
+        *,
+        ttl: float = 10.0,
+        lease: HeldLease | None = None,
+        wait: float = 60.0,
+        on_lost: Callable[[], None] | None = None,
+    ) -> ClientLead:
+        """Lead, in a ``with`` block, known by ``value``; the choices are those of ``Client.lock``."""
+        terms = LeadTerms(name=self.name, wait=wait, value=value)
+        return ClientLead(self._exchange, self._calls, terms, lease or ttl, on_lost)
+
+    def leader(self) -> LeaderRecord | None:
+        """Who leads, ``None`` while nobody does."""
+        return self._exchange.perform(self._plans.leader())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
