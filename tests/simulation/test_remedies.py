@@ -40,6 +40,7 @@ TABLE = [
     ("known kinds", hazards.test_a_membership_entry_of_a_peer_is_refused_20),
     ("pre-vote", hazards.test_a_returning_node_does_not_depose_the_leader_21),
     ("pre-vote", hazards.test_a_partial_partition_burns_no_terms_21),
+    ("withheld votes", hazards.test_a_partial_partition_burns_no_terms_21),
     ("lease", hazards.test_a_paused_leader_never_answers_a_lease_read_with_old_state_22),
     ("read round", hazards.test_a_paused_leader_never_answers_a_lease_read_with_old_state_22),
     ("start hold-off", hazards.test_a_node_that_has_just_started_ends_no_lease_that_it_may_have_granted_22),

@@ -29,7 +29,10 @@ from raftkv.instruments.sim.schedule import ScheduledEvent
 
 
 class SimulatedClient:
-    """``known`` is what this client was told of each key and needs again: value and revision, or a context."""
+    """``known`` is what this client was told of each key and needs again: value and revision, or a context.
+
+    In raft mode it was also granted ``leases``, and told of the store's ``revision``.
+    """
 
     def __init__(self, number: int, plan: Plan, random: random_module.Random) -> None:
         self.number = number
@@ -37,6 +40,8 @@ class SimulatedClient:
         self.random = random
         self.home = ""
         self.known: dict[bytes, Any] = {}
+        self.leases: list[int] = []
+        self.revision = 0
         self._written_count = 0
 
     def new_value(self) -> bytes:
@@ -86,7 +91,7 @@ class SimulatedCall:
 
 
 class SimulatedClients(Observer, abc.ABC):
-    """All clients of a run. ``seen`` is for the checker of linearizable histories, in order of invocation."""
+    """All clients of a run. ``seen`` is for the search for a linear order of each key, in order of invocation."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan, actions: Mapping[str, float], *, dice: str) -> None:
         """``actions`` are drawn by their weights; ``dice`` names this mode's clients' chance."""

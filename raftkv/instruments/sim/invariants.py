@@ -22,9 +22,6 @@ from typing import TYPE_CHECKING, Final
 
 from raftkv.core.replicator import Shown
 from raftkv.core.voters import Voters
-from raftkv.formats import entries
-from raftkv.formats.commands import WriteCommand
-from raftkv.formats.entries import REGULAR
 from raftkv.formats.segments import Entry
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 from raftkv.instruments.sim.watched_log import UNTOUCHED, WatchedLog
@@ -78,13 +75,13 @@ class Invariants(Observer):
         self.counts: Counter[str] = Counter()
         self.committed: dict[int, tuple[bytes, int]] = {}
         self.committed_index = 0
+        self.commits: list[tuple[float, int]] = []
         self._committed_in: dict[int, int] = {}
-        self._commits: list[tuple[float, int]] = []
         self._voters = voters
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
-        self._states: dict[int, tuple[int, int]] = {}
+        self._states: dict[int, tuple[int, int, bytes]] = {}
         self._watched: dict[str, _Watched] = {}
         self._cluster: SimulatedCluster
 
@@ -155,7 +152,7 @@ class Invariants(Observer):
         if applied_index != watched.applied_index:
             assert applied_index > watched.applied_index, f"{machine.name} goes back to {applied_index}"
             watched.applied_index = applied_index
-            state = (replica.store.revision, replica.store.clock_ms)
+            state = (replica.store.revision, replica.store.clock_ms, replica.store.history.packed)
             known = self._states.setdefault(applied_index, state)
             assert known == state, f"{machine.name} has another state at {applied_index}: {state}, not {known}"
         self._check_level(machine, replica, watched)
@@ -218,8 +215,8 @@ class Invariants(Observer):
         watched.level_at_s = replica.level_at_s
         level_at_s = replica.level_at_s / machine.rate - CLOCK_GRAIN_S
         assert level_at_s <= self._cluster.now_s, f"{machine.name} is level with the future"
-        place = bisect.bisect_left(self._commits, (level_at_s, 0))
-        index = self._commits[place - 1][1] if place else 0
+        place = bisect.bisect_left(self.commits, (level_at_s, 0))
+        index = self.commits[place - 1][1] if place else 0
         shown_index = replica.tables.shown_index
         assert index <= shown_index, (
             f"{machine.name} says it was level {self._cluster.now_s - level_at_s:.3f} s ago, shows {shown_index}, and "
@@ -267,7 +264,7 @@ class Invariants(Observer):
             assert known == (command, term), f"{name} committed another entry at {index}"
         if commit_index > self.committed_index:
             self.committed_index = self._committed_in[watched.term] = commit_index
-            self._commits.append((self._cluster.now_s, commit_index))
+            self.commits.append((self._cluster.now_s, commit_index))
             if commit_index > first_index:
                 self._check_durable(name, commit_index, entries[commit_index - first_index][2])
         watched.commit_index = commit_index
@@ -281,15 +278,6 @@ class Invariants(Observer):
             if watched.holds_durably(index, term) or (watched.lost and watched.lost.holds_durably(index, term))
         }
         assert self._voters.won(holders), f"{name} committed {index}, which no majority holds on disk"
-
-    def committed_writes(self) -> list[WriteCommand]:
-        """Everything that was ever committed, in order."""
-        found: list[WriteCommand] = []
-        for _, (entry, _) in sorted(self.committed.items()):
-            decoded = entries.decode(entry[1:]) if entry[:1] == REGULAR else None
-            if decoded is not None:
-                found += [command for command in decoded[1].commands if isinstance(command, WriteCommand)]
-        return found
 
 
 def _replica(machine: SimulatedMachine) -> SimulatedReplica:

@@ -6,6 +6,9 @@ import abc
 
 import msgspec
 
+from raftkv.core.requests import Compact, KeepAlive, Read, Write
+from raftkv.core.results import Answer, Compacted, HistoryAhead, HistoryGone, KeptAlive, Written
+
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
 
 
@@ -31,13 +34,16 @@ class Note(msgspec.Struct, kw_only=True):
 
 
 class Seen(Note, kw_only=True):
-    """In raft mode, for the checker of linearizable histories.
+    """In raft mode: the ``request``, may it happen twice, and the ``answer``; the rest is for a search.
 
-    ``kind`` is get, put, delete or compare; a compare expects the value ``expected``, ``None`` for no such key and
-    ``True`` for any, and sets ``value``, ``None`` to delete. ``result`` is what a get found, or whether a delete or
-    compare changed anything; ``note`` says what was asked for, and why it failed.
+    What is searched has the ``kind`` get, put, delete or compare; a compare expects the value ``expected``, ``None``
+    for no such key and ``True`` for any, and sets ``value``, ``None`` to delete. ``result`` is what a get found, or
+    whether a delete or compare changed anything; ``note`` says what was asked for, and why it failed.
     """
 
+    request: Read | Write | KeepAlive | Compact | None = None
+    is_repeatable: bool = False
+    answer: Answer | Written | KeptAlive | Compacted | HistoryGone | HistoryAhead | None = None
     expected: bytes | bool | None = None
     result: bytes | bool | None = None
 

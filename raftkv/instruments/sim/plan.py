@@ -54,6 +54,33 @@ ACTIONS: Final = (
 )
 """``once``: with an idempotency key; ``on one``, ``on all``: acknowledged by so many; ``passing``: with a lifetime."""
 
+COORDINATION: Final = (
+    "transaction",
+    "transaction once",
+    "batch",
+    "increment",
+    "increment once",
+    "delete span",
+    "touch",
+    "grant",
+    "keep alive",
+    "revoke",
+    "leased put",
+    "compact",
+    "list",
+    "several gets",
+    "local get",
+    "local list",
+    "past get",
+    "past list",
+    "changes",
+    "leases",
+    "lock",
+    "campaign",
+    "observe",
+)
+"""What else is asked for in every second seed; ``past``: at an earlier revision."""
+
 _READS: Final = ("get", "lease get", "barrier get")
 
 
@@ -117,7 +144,8 @@ def draw(seed: int) -> Plan:
         think_s=clients * faulty_s / operations,
         timeout_s=(0.3 * pace_s, pace_s * dice.choice((1.0, 3.0, 6.0))),
         value_bytes=dice.choice(((1,), (1, 200), (1, 3000))),
-        actions=_actions(seed, mixture(dice, ACTIONS, at_least=("put", dice.choice(_READS)), share=0.5)),
+        actions=_actions(seed, mixture(dice, ACTIONS, at_least=("put", dice.choice(_READS)), share=0.5))
+        | _coordination(seed),
         faults=mixture(dice, FAULTS, at_least=(dice.choice(FAULTS),), share=0.3) | _apart(seed),
         fault_every_s=pace_s * dice.choice((0.3, 1.0, 2.0)),
         fault_lasts_s=(0.05 * pace_s, pace_s * dice.choice((0.5, 2.0, 4.0))),
@@ -130,6 +158,12 @@ def _actions(seed: int, actions: dict[str, float]) -> dict[str, float]:
     if random_module.Random(f"actions {seed}").random() < 2 / 3:
         return actions
     return {kind: weight if kind in _READS else weight * 0.05 for kind, weight in actions.items()}
+
+
+def _coordination(seed: int) -> dict[str, float]:
+    """Drawn apart, so that the other seeds stay what they are."""
+    dice = random_module.Random(f"coordination {seed}")
+    return mixture(dice, COORDINATION, at_least=("transaction", "grant"), share=0.6) if dice.random() < 1 / 2 else {}
 
 
 def _apart(seed: int) -> dict[str, float]:

@@ -24,7 +24,6 @@ from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.nemesis import StruckMode
-from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import check_replicas
 from raftkv.instruments.sim.quorum_clients import QuorumClients
@@ -381,7 +380,7 @@ class QuorumMode(StruckMode):
                 machine.end()
                 machine.start()
 
-    def check_end(self, _seen: list[Seen]) -> None:
+    def check_end(self) -> None:
         """See ``SimulatedMode``."""
         unlevel = check_replicas(self.replicas())
         assert not unlevel, unlevel

@@ -6,6 +6,7 @@ tells. What is asked, and noted, is in ``raft_operations``.
 
 from __future__ import annotations
 
+import random as random_module
 from typing import Final
 
 from raftkv.core.errors import Refused, Unknown
@@ -14,10 +15,12 @@ from raftkv.core.requests import Put, Write
 from raftkv.core.results import Answer, Outcome, Ready
 from raftkv.instruments.sim.clients import SimulatedCall, SimulatedClient, SimulatedClients
 from raftkv.instruments.sim.cluster import SimulatedCluster
+from raftkv.instruments.sim.contenders import CONTENTION, Contenders
+from raftkv.instruments.sim.front_ends import FrontEnds
 from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.notes import Seen
-from raftkv.instruments.sim.plan import Plan
-from raftkv.instruments.sim.raft_operations import KINDS
+from raftkv.instruments.sim.plan import COORDINATION, Plan
+from raftkv.instruments.sim.raft_operations import KINDS, OTHER
 from raftkv.raft.standing.readmission import STOPPED
 
 PROBE: Final = b"probe"
@@ -33,10 +36,13 @@ _NO_PATIENCE: Final = Unknown(detail="no patience left")
 
 
 class RaftClients(SimulatedClients):
-    """See ``SimulatedClients``."""
+    """See ``SimulatedClients``. ``noted`` is all that was asked for; where that is of single keys, it is searched."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan) -> None:
         super().__init__(cluster, plan, plan.actions, dice="clients")
+        self.noted: list[Seen] = []
+        dice = random_module.Random(f"contenders {plan.seed}")
+        self.contenders = Contenders(cluster, FrontEnds(cluster, self.noted), dice, plan.pace_s)
         self._names = plan.names
         self._parked: dict[str, list[tuple[SimulatedCall, int]]] = {}
 
@@ -73,13 +79,17 @@ class RaftClients(SimulatedClients):
     # --- asking
 
     def _ask(self, client: SimulatedClient, kind: str) -> None:
+        if kind in CONTENTION:
+            self.contenders.begin(client, kind, lambda: self._rest(client))
+            return
         timeout_s = self._random.uniform(*self._plan.timeout_s)
         self._call(client, self._random.choice(self._keys), kind, timeout_s=timeout_s, attempts=ATTEMPTS_COUNT)
 
     def _call(self, client: SimulatedClient, key: bytes, kind: str, *, timeout_s: float, attempts: float) -> None:
         seen = Seen(client=client.number, key=key, kind="get", invoked_s=self._cluster.now_s, note=kind)
         operation = KINDS[kind](client, seen)
-        if kind != "passing put":
+        self.noted.append(seen)
+        if seen.kind != OTHER and not set(COORDINATION) & set(self._kinds):
             self.seen.append(seen)
         self._attempt(SimulatedCall(operation, timeout_s, attempts=attempts))
 

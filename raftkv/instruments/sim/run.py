@@ -48,7 +48,7 @@ class SimulatedMode(Mode, StruckMode, Protocol):
     def is_level(self) -> bool:
         """Has every replica everything?"""
 
-    def check_end(self, seen: list[Seen]) -> None:
+    def check_end(self) -> None:
         """What this mode promises besides its history; raises ``AssertionError``."""
 
     def counts(self) -> Counter[str]:
@@ -149,7 +149,7 @@ class _Simulation:
             self._write_through(name, end_s)
         self.clients.audit()
         cluster.run_until(lambda: self.clients.is_quiet and self.mode.is_level(), limit_s=limit_s)
-        self.mode.check_end(self.clients.seen)
+        self.mode.check_end()
 
     def _write_through(self, name: str, end_s: float) -> None:
         """A node is useful again when a write through it succeeds; one that leaves meanwhile need not be.

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.core.requests import SYSTEM
 from raftkv.formats import layout
 from raftkv.formats.snapshots import Manifest
 from raftkv.storage.engines.memory import MemoryEngine
@@ -23,8 +24,8 @@ from raftkv.storage.engines.port import DamagedState, Row, RowChange, TableReade
 from raftkv.storage.snapshots.files import SnapshotFailedError, WrittenBody
 from raftkv.storage.state.tables import StateTables
 
-STRAY: Final = b"stray"
-"""The key of a row that one replica has and no command wrote."""
+STRAY: Final = SYSTEM + b"stray"
+"""The key of a row that one replica has and no command wrote; no client reads it."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_rows = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, bytes]]).decode

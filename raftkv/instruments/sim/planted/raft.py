@@ -12,6 +12,7 @@ import msgspec
 from raftkv.formats.peers import refused_by
 from raftkv.formats.raft_messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.instruments.sim import raft
+from raftkv.instruments.sim.planted.coordination import COORDINATION
 from raftkv.instruments.sim.planted.standing import STANDING
 from raftkv.instruments.sim.planted.swaps import (
     Remedy,
@@ -391,5 +392,6 @@ REMEDIES: Final[dict[str, Remedy]] = {
         then(DiskRoom, "check", lambda self, _now_s: setattr(self, "is_gone", False)),
     ),
     **STANDING,
+    **COORDINATION,
     "batching": remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }

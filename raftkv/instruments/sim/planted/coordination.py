@@ -1,0 +1,182 @@
+"""Planted bugs of history, transactions, leases and locks. Part of ``raftkv.instruments.sim.planted``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from unittest import mock
+
+import msgspec
+
+from raftkv.coordination import contention
+from raftkv.core.requests import FindLease, KeepAlive
+from raftkv.core.results import KeptAlive, LeaseRecord, Transacted
+from raftkv.formats import layout
+from raftkv.formats.commands import Transact
+from raftkv.instruments.sim import snapshots
+from raftkv.instruments.sim.planted.swaps import Remedy, around, gives, instead, rule
+from raftkv.machine import past, reading
+from raftkv.machine.changes import Changes
+from raftkv.machine.history import ChangeHistory
+from raftkv.machine.lease_rows import attached
+from raftkv.machine.leases import Leases
+from raftkv.machine.machine import Machine
+from raftkv.machine.operations import Operations
+from raftkv.machine.repeats import Repeats
+from raftkv.raft.applied import AppliedMachine
+from raftkv.raft.requests import RaftRequests
+
+
+def _choose_only(self: Any, operation: Transact) -> None:
+    """Whether what a branch says can be done is found out on the way."""
+    self._taken[id(operation)] = all(self._holds(one) for one in operation.comparisons)
+
+
+def _transact_in_parts(self: Any, operation: Transact) -> Transacted:
+    succeeded = self._taken[id(operation)]
+    branch = operation.success if succeeded else operation.failure
+    return Transacted(succeeded=succeeded, results=tuple([self.do(one) for one in branch]))
+
+
+def _compare_late(transact: Any, self: Any, operation: Transact) -> Any:
+    """Transactions in a transaction see what was done before them in it."""
+    self._cannot_transact(operation)
+    return transact(self, operation)
+
+
+def _delete_one_by_one(delete: Any, self: Any, operation: Any) -> Any:
+    changes = self._changes
+    with mock.patch.object(changes, "remove", lambda *given: (changes.begin(), Changes.remove(changes, *given))):
+        return delete(self, operation)
+
+
+def _increment_beyond(increment: Any, self: Any, operation: Any) -> Any:
+    return increment(self, msgspec.structs.replace(operation, minimum=None, maximum=None))
+
+
+def _begin_with_the_entry(expire: Any, self: Any) -> None:
+    self._changes.begin()
+    expire(self)
+
+
+def _forget_transactions(keep: Any, self: Any, name: str, operations: Any, *more: Any) -> None:
+    if not any(isinstance(one, Transact) for one in operations):
+        keep(self, name, operations, *more)
+
+
+def _note_own_time(apply: Any, self: Any, *given: Any) -> None:
+    """The machine knows its node's own clock."""
+    self.machine.own_ms = int(self._clock() * 1000)
+    self.machine.history.own_ms = self.machine.own_ms
+    apply(self, *given)
+
+
+def _own_time(self: Any, clock_ms: int) -> int:
+    """What time it is by the node's own clock, which was right when it was looked at first."""
+    self.ahead_ms = getattr(self, "ahead_ms", clock_ms - self.own_ms)
+    return max(clock_ms, int(self.ahead_ms + self.own_ms))
+
+
+def _expire_by_own_clock(expire: Any, self: Any) -> None:
+    changes, clock_ms = self._changes, self._changes.clock_ms
+    changes.clock_ms = _own_time(self, clock_ms)
+    expire(self)
+    changes.clock_ms = clock_ms
+
+
+def _forget_by_own_clock(finish: Any, self: Any, now_ms: int) -> None:
+    finish(self, _own_time(self, now_ms))
+
+
+def _keep_alive_here(submit: Any, self: Any, request: Any, deadline_s: float, pending: Any, *more: Any) -> None:
+    """Whoever is asked finds the leases and says that they live on; the log never hears of it."""
+    if not isinstance(request, KeepAlive):
+        submit(self, request, deadline_s, pending, *more)
+        return
+    leases: list[Any] = []
+    for lease in request.leases:
+        found = reading.answer(self.machine()._tables, FindLease(lease=lease))
+        leases.append(msgspec.structs.replace(found, keys=None) if isinstance(found, LeaseRecord) else found)
+    pending.resolve(KeptAlive(leases=tuple(leases)))
+
+
+def _keep_alive_for_long(keep_alive: Any, self: Any, lease: int) -> Any:
+    self._changes.clock_ms += 1_000
+    kept = keep_alive(self, lease)
+    self._changes.clock_ms -= 1_000
+    return kept
+
+
+def _end_without_keys(end: Any, self: Any, lease: int, **why: Any) -> Any:
+    """The keys of a lease that ends stay, and belong to none."""
+    for key in list(attached(self._tables, lease)):
+        self._changes.touch(key, self._changes.find(key), 0)
+    return end(self, lease, **why)
+
+
+def _without_history(tables: Any) -> Any:
+    return [row for row in _rows_of(tables) if row[0] != layout.EVENTS]
+
+
+_rows_of: Final = snapshots.rows_of
+
+
+def _entry_for_ever(entry: Any, self: Any) -> Any:
+    """The key of a contender stays when its lease ends."""
+    transaction = entry(self)
+    put, *more = transaction.success
+    return msgspec.structs.replace(transaction, success=(msgspec.structs.replace(put, lease=0), *more))
+
+
+COORDINATION: Final[dict[str, Remedy]] = {
+    "whole transactions": rule(
+        "a transaction is judged whole before any of it is done",
+        instead(Operations, "_cannot_transact", _choose_only),
+        instead(Operations, "_transact", _transact_in_parts),
+    ),
+    "state before": rule(
+        "comparisons see the state before the transaction", around(Operations, "_transact", _compare_late)
+    ),
+    "repeated transactions": rule(
+        "a repeated transaction is told what it did", around(Repeats, "keep", _forget_transactions)
+    ),
+    "own revision": rule(
+        "what one request changes has a revision of its own",
+        around(Machine, "_expire", _begin_with_the_entry),
+        gives(Operations, "begin"),
+    ),
+    "one revision": rule("a span goes at one revision", around(Operations, "_delete_range", _delete_one_by_one)),
+    "bounds of sums": rule(
+        "a sum out of bounds changes nothing",
+        around(Operations, "_increment", _increment_beyond),
+        gives(Operations, "_cannot_increment"),
+    ),
+    "time of the log": rule(
+        "keys and leases end by the time of the log",
+        around(AppliedMachine, "apply", _note_own_time),
+        around(Machine, "_expire", _expire_by_own_clock),
+    ),
+    "age of the log": rule(
+        "history is forgotten by the time of the log",
+        around(AppliedMachine, "apply", _note_own_time),
+        around(ChangeHistory, "finish", _forget_by_own_clock),
+    ),
+    "keep-alives in the log": rule(
+        "a lease is kept alive by the log", around(RaftRequests, "submit", _keep_alive_here)
+    ),
+    "one life more": rule(
+        "a lease lives for its time from a keep-alive on", around(Leases, "keep_alive", _keep_alive_for_long)
+    ),
+    "keys of a lease": rule("a lease takes its keys with it", around(Leases, "end", _end_without_keys)),
+    "kept past": rule(
+        "what was is told as it was",
+        instead(past, "_row_at", lambda reader, key, _revision: reader.get(layout.KEYS, key)),
+    ),
+    "snapshots of history": rule("a snapshot has history, too", instead(snapshots, "rows_of", _without_history)),
+    "lease of a contender": rule(
+        "a contender goes with its lease", around(contention._Acquisition, "_entry", _entry_for_ever)
+    ),
+    "turns": rule(
+        "contenders have their turns as they came",
+        instead(contention, "in_order", lambda found: sorted(found, key=lambda one: one.lease)),
+    ),
+}
