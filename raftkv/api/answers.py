@@ -105,6 +105,46 @@ class LeaseShown(msgspec.Struct, frozen=True):
     elections: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
+class PreviousTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key held before it changed."""
+
+    value: Value
+    version: int
+    create_revision: int
+    revision: int
+    lease: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChangeTold(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a key; of a removal there is neither a value nor its numbers.
+
+    ``expired``: it was removed by time, its own or its lease's. ``previous`` is there if it was asked for and kept.
+    """
+
+    type: Literal["put", "delete"]
+    key: str
+    value: Value | msgspec.UnsetType = msgspec.UNSET
+    version: int | msgspec.UnsetType = msgspec.UNSET
+    create_revision: int | msgspec.UnsetType = msgspec.UNSET
+    revision: int
+    lease: int | msgspec.UnsetType = msgspec.UNSET
+    expired: bool | msgspec.UnsetType = msgspec.UNSET
+    previous: PreviousTold | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChangesTold(msgspec.Struct, frozen=True):
+    """All changes of one revision that a watcher wants, in order."""
+
+    revision: int
+    changes: list[ChangeTold]
+
+
+class ProgressTold(msgspec.Struct, frozen=True):
+    """A watcher has been told everything up to here."""
+
+    revision: int
+
+
 class LeaseList(msgspec.Struct, frozen=True):
     """Leases by number; ``next`` is the ``start`` of the page that follows."""
 

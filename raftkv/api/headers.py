@@ -24,6 +24,7 @@ IF_NONE_MATCH: Final = Header("If-None-Match")
 ETAG: Final = Header("ETag")
 RETRY_AFTER: Final = Header("Retry-After")
 IDEMPOTENCY_KEY: Final = Header("Idempotency-Key")
+LAST_EVENT_ID: Final = Header("Last-Event-ID")
 
 NODE: Final = Header("Raftkv-Node")
 CONSISTENCY: Final = Header("Raftkv-Consistency")

@@ -46,7 +46,7 @@ What was there before may be at hand though it is not wanted.
 """
 
 
-class Group(Generic[Who]):
+class ListenerGroup(Generic[Who]):
     """Those who want the same, told in the same way. ``waiting`` are those who have had all that was told."""
 
     def __init__(self, interest: Interest, tell: Tell) -> None:
@@ -94,14 +94,14 @@ class Audience(Generic[Who]):
     """All groups."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[Interest, Tell], Group[Who]] = {}
-        self._by_key: dict[bytes, list[Group[Who]]] = {}
-        self._by_prefix: dict[bytes, list[Group[Who]]] = {}
-        self._by_range: list[Group[Who]] = []
+        self._groups: dict[tuple[Interest, Tell], ListenerGroup[Who]] = {}
+        self._by_key: dict[bytes, list[ListenerGroup[Who]]] = {}
+        self._by_prefix: dict[bytes, list[ListenerGroup[Who]]] = {}
+        self._by_range: list[ListenerGroup[Who]] = []
         self._prefix_lengths: dict[int, int] = {}
         self._hull: tuple[bytes, bytes, bool] | None = None
 
-    def __iter__(self) -> Iterator[Group[Who]]:
+    def __iter__(self) -> Iterator[ListenerGroup[Who]]:
         return iter(self._groups.values())
 
     @property
@@ -121,11 +121,11 @@ class Audience(Generic[Who]):
             )
         return self._hull
 
-    def join(self, interest: Interest, tell: Tell) -> Group[Who]:
+    def join(self, interest: Interest, tell: Tell) -> ListenerGroup[Who]:
         """The group of those who want this, with one member more."""
         group = self._groups.get((interest, tell))
         if group is None:
-            group = self._groups[interest, tell] = Group(interest, tell)
+            group = self._groups[interest, tell] = ListenerGroup(interest, tell)
             self._hull = None
             self._table(interest).append(group)
             if self._is_prefix(interest):
@@ -134,7 +134,7 @@ class Audience(Generic[Who]):
         group.member_count += 1
         return group
 
-    def leave(self, group: Group[Who], tell: Tell) -> None:
+    def leave(self, group: ListenerGroup[Who], tell: Tell) -> None:
         """One member less."""
         group.member_count -= 1
         if group.member_count:
@@ -152,7 +152,7 @@ class Audience(Generic[Who]):
             if table.get(interest.start) == []:
                 del table[interest.start]
 
-    def _table(self, interest: Interest) -> list[Group[Who]]:
+    def _table(self, interest: Interest) -> list[ListenerGroup[Who]]:
         if interest.end == interest.start + b"\x00":
             return self._by_key.setdefault(interest.start, [])
         return self._by_prefix.setdefault(interest.start, []) if self._is_prefix(interest) else self._by_range
@@ -161,9 +161,9 @@ class Audience(Generic[Who]):
     def _is_prefix(interest: Interest) -> bool:
         return interest.end == prefix_end(interest.start)
 
-    def sort(self, changes: Iterable[Change]) -> dict[Group[Who], list[Change]]:
+    def sort(self, changes: Iterable[Change]) -> dict[ListenerGroup[Who], list[Change]]:
         """What of ``changes`` each group wants, in order."""
-        found: dict[Group[Who], list[Change]] = {}
+        found: dict[ListenerGroup[Who], list[Change]] = {}
         by_key, by_prefix, by_range, lengths = self._by_key, self._by_prefix, self._by_range, self._prefix_lengths
         for change in changes:
             key = change.key

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.coordination.audience import Audience, Group, Interest, Message, Tell
+from raftkv.coordination.audience import Audience, Interest, ListenerGroup, Message, Tell
 from raftkv.core.replicator import Replicator, Shown, Subscription
 from raftkv.core.requests import ChangesAfter, Consistency, Read
 from raftkv.core.results import Answer, Change, ChangePage, HistoryAhead, HistoryGone, Outcome
@@ -41,12 +41,12 @@ Schedule = Callable[[float, Callable[[], None]], object]
 """Call something in so many seconds, on the replicator's thread, never from within this very call."""
 
 
-class Listener:
+class ChangeListener:
     """One that listens, until ``end``; made by ``Feed.listen``."""
 
     __slots__ = ("_feed", "at", "group", "hear", "is_over", "tell")
 
-    def __init__(self, feed: Feed, group: Group[Listener], tell: Tell, after: int) -> None:
+    def __init__(self, feed: Feed, group: ListenerGroup[ChangeListener], tell: Tell, after: int) -> None:
         self._feed = feed
         self.is_over = False
         self.group = group
@@ -93,7 +93,7 @@ class Feed:
         self._now_s = now_s
         self._schedule = schedule
         self._limit_bytes = limit_bytes
-        self._audience: Audience[Listener] = Audience()
+        self._audience: Audience[ChangeListener] = Audience()
         self._listener_count = 0
         self._waiting_count = 0
         self._subscription: Subscription | None = None
@@ -105,7 +105,7 @@ class Feed:
 
         self._is_due = False
         self._is_reading = False
-        self._parked: list[Listener] = []
+        self._parked: list[ChangeListener] = []
         """Who asked while something was read for all."""
 
     @property
@@ -118,15 +118,15 @@ class Feed:
         """How many of them are level."""
         return self._waiting_count
 
-    def listen(self, interest: Interest, tell: Tell, after: int) -> Listener:
+    def listen(self, interest: Interest, tell: Tell, after: int) -> ChangeListener:
         """Listen to what changes after revision ``after``, which has been there."""
-        listener = Listener(self, self._audience.join(interest, tell), tell, after)
+        listener = ChangeListener(self, self._audience.join(interest, tell), tell, after)
         self._listener_count += 1
         if self._subscription is None:
             self._subscription = self._replicator.subscribe(self._hear)
         return listener
 
-    def wait(self, start: bytes, end: bytes, after: int, hear: Callable[[], None]) -> Listener:
+    def wait(self, start: bytes, end: bytes, after: int, hear: Callable[[], None]) -> ChangeListener:
         """Call ``hear`` once, when a key with ``start`` <= key < ``end`` has changed after ``after``, or may have.
 
         It may have if history does not reach back so far. ``hear`` may be called at once; ``end`` lets it be.
@@ -140,7 +140,7 @@ class Feed:
         listener.ask(told)
         return listener
 
-    def left(self, listener: Listener) -> None:
+    def left(self, listener: ChangeListener) -> None:
         """``listener`` has ended."""
         if listener.group.waiting.pop(listener, self) is None:
             self._waiting_count -= 1
@@ -150,8 +150,8 @@ class Feed:
             self._subscription.end()
             self._subscription = self._newest = self._through = None
 
-    def through_of(self, listener: Listener) -> int:
-        """See ``Listener.through``."""
+    def through_of(self, listener: ChangeListener) -> int:
+        """See ``ChangeListener.through``."""
         if self._through is not None and listener in listener.group.waiting:
             return max(listener.at, self._through)
         return listener.at
@@ -226,7 +226,7 @@ class Feed:
                 else:  # it was ahead of the others
                     self._tell_rest(listener, messages, page.through)
 
-    def _tell_rest(self, listener: Listener, messages: list[Message], through: int) -> None:
+    def _tell_rest(self, listener: ChangeListener, messages: list[Message], through: int) -> None:
         rest = [content for revision, content in messages if revision > listener.at]
         if rest:
             self._give(listener, Portion(b"".join(rest), max(through, listener.at)))
@@ -247,7 +247,7 @@ class Feed:
 
     # -- everybody ------------------------------------------------------------------------------------------------
 
-    def serve(self, listener: Listener) -> None:
+    def serve(self, listener: ChangeListener) -> None:
         """Tell ``listener``, which has just asked, what comes next, or let it wait for that."""
         if self._is_reading:
             self._parked.append(listener)  # what is on its way may lack what this one wants
@@ -261,7 +261,7 @@ class Feed:
                 return
         self._catch_up(listener)
 
-    def _be_level(self, listener: Listener) -> None:
+    def _be_level(self, listener: ChangeListener) -> None:
         assert self._through is not None
         assert listener.hear is not None
         group = listener.group
@@ -271,7 +271,7 @@ class Feed:
             group.complete_from = self._through
         self._expect(0.0)
 
-    def _catch_up(self, listener: Listener) -> None:
+    def _catch_up(self, listener: ChangeListener) -> None:
         interest = listener.group.interest
         query = ChangesAfter(
             revision=listener.at,
@@ -282,7 +282,7 @@ class Feed:
         )
         self._read(query, partial(self._caught_up, listener))
 
-    def _caught_up(self, listener: Listener, outcome: Outcome) -> None:
+    def _caught_up(self, listener: ChangeListener, outcome: Outcome) -> None:
         if listener.is_over:
             return
         content = outcome.content if isinstance(outcome, Answer) else None
@@ -307,12 +307,12 @@ class Feed:
         else:
             self._schedule(RETRY_S, partial(self._again, listener))
 
-    def _again(self, listener: Listener) -> None:
+    def _again(self, listener: ChangeListener) -> None:
         if not listener.is_over:
             self.serve(listener)
 
     @staticmethod
-    def _give(listener: Listener, heard: Heard) -> None:
+    def _give(listener: ChangeListener, heard: Heard) -> None:
         hear, listener.hear = listener.hear, None
         assert hear is not None
         if isinstance(heard, Portion):

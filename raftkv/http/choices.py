@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from raftkv.api.headers import CONTEXT, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, Header
+from raftkv.api.headers import CONTEXT, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, LAST_EVENT_ID, Header
 from raftkv.core.requests import DEFAULT, LATEST, MAJORITY, Consistency, Match, Placing
 from raftkv.http import parameters, replicas
 from raftkv.http.messages import HttpRequest
@@ -87,6 +87,20 @@ class Listing(RevisionReading, frozen=True, kw_only=True):
     end: bytes | None = None
     limit: int = parameters.NUMBER_MAX
     keys_only: bool = False
+
+
+class Watching(Timed, frozen=True, kw_only=True):
+    """Whose changes are watched, from where on, and how they are told; seconds."""
+
+    key: str | None = None
+    prefix: bytes = b""
+    start: bytes = b""
+    end: bytes | None = None
+    from_revision: int | None = None
+    last_event_id: int | None = None
+    previous: bool = False
+    only: Literal["put", "delete"] | None = None
+    progress_s: float | None = None
 
 
 class Batching(Placed, frozen=True, kw_only=True):
@@ -185,6 +199,10 @@ _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "end": lambda found, _: parameters.end_of(found["end"]),
     "limit": lambda found, _: whole_number(found, "limit", parameters.NUMBER_MAX),
     "keys_only": lambda found, _: flag(found, "keys_only"),
+    "from_revision": lambda found, _: parameters.from_revision_of(found),
+    "previous": lambda found, _: flag(found, "previous"),
+    "only": lambda found, _: parameters.only_of(found["only"]),
+    "progress_s": lambda found, _: seconds(found, "progress_s", parameters.MAX_PROGRESS_S),
 }
 """How each query parameter is read; it means the same on every route."""
 
@@ -192,6 +210,7 @@ _HEADERS: Final[dict[str, tuple[tuple[Header, ...], FromHeaders]]] = {
     "match": ((IF_MATCH, IF_NONE_MATCH), lambda found, _: parameters.precondition(found)),
     "idempotency_key": ((IDEMPOTENCY_KEY,), lambda found, _: parameters.idempotency_key(found)),
     "context": ((CONTEXT,), replicas.context_of),
+    "last_event_id": ((LAST_EVENT_ID,), lambda found, _: parameters.last_event_id(found)),
 }
 """Which headers make each of the other fields, and how."""
 

@@ -6,7 +6,7 @@ Server-sent events are those of the WHATWG's HTML standard, section 9.2. Knows n
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -14,17 +14,34 @@ from raftkv.api import headers
 from raftkv.http.messages import BodyStream, Headers, HttpRequest, HttpResponse
 
 
+class Framing(Protocol):
+    """See ``EventForm``."""
+
+    def __call__(self, kind: bytes, content: bytes, number: int | None = None) -> bytes:
+        """The bytes of one event."""
+
+
+def _server_sent(kind: bytes, content: bytes, number: int | None = None) -> bytes:
+    head = b"" if number is None else b"id: %d\n" % number
+    return b"%sevent: %s\ndata: %s\n\n" % (head, kind, content)
+
+
+def _line(kind: bytes, content: bytes, number: int | None = None) -> bytes:  # noqa: ARG001  the content says it all
+    return content + b"\n"
+
+
 class EventForm(msgspec.Struct, frozen=True, kw_only=True):
     """How one form of events looks.
 
-    ``frame`` makes the bytes of an event from its kind and its content, which is JSON on one line. ``idle`` is what
+    ``frame`` makes the bytes of an event from its kind, its content, which is JSON on one line, and, where there is
+    one, the number by which a reader says later that it has had it. ``idle`` is what
     readers skip: a comment, or an empty line. An event ends with ``end``, which is nowhere else in it.
     """
 
     media_type: bytes
     idle: bytes
     end: bytes
-    frame: Callable[[bytes, bytes], bytes]
+    frame: Framing
 
 
 FORMS: Final = {
@@ -34,11 +51,9 @@ FORMS: Final = {
             media_type=headers.EVENTS.encode(),
             idle=b":\n\n",
             end=b"\n\n",
-            frame=lambda kind, content: b"event: %s\ndata: %s\n\n" % (kind, content),
+            frame=_server_sent,
         ),
-        EventForm(
-            media_type=headers.LINES.encode(), idle=b"\n", end=b"\n", frame=lambda _kind, content: content + b"\n"
-        ),
+        EventForm(media_type=headers.LINES.encode(), idle=b"\n", end=b"\n", frame=_line),
     )
 }
 
@@ -53,12 +68,27 @@ def form_of(request: HttpRequest) -> EventForm | None:
     return None
 
 
-def response(form: EventForm, events: AsyncGenerator[bytes], more: Headers) -> HttpResponse:
-    """The response whose body is ``events``, framed by ``form`` already; ``more`` headers go with it."""
+def response(
+    form: EventForm,
+    events: AsyncGenerator[bytes],
+    more: Headers,
+    *,
+    idle: bytes | Callable[[], bytes] = b"",
+    idle_s: float | None = None,
+) -> HttpResponse:
+    """The response whose body is ``events``, framed by ``form`` already; ``more`` headers go with it.
+
+    For ``idle`` and ``idle_s`` see ``BodyStream``.
+    """
     own = ((b"content-type", form.media_type), (b"cache-control", b"no-store"), (b"vary", b"Accept"))
-    return HttpResponse(status=200, headers=(*own, *more), body=stream(form, events))
+    return HttpResponse(status=200, headers=(*own, *more), body=stream(form, events, idle, idle_s))
 
 
-def stream(form: EventForm, chunks: AsyncGenerator[bytes]) -> BodyStream:
+def stream(
+    form: EventForm,
+    chunks: AsyncGenerator[bytes],
+    idle: bytes | Callable[[], bytes] = b"",
+    idle_s: float | None = None,
+) -> BodyStream:
     """A body of events, which may come in pieces."""
-    return BodyStream(chunks=chunks, idle=form.idle, between=form.end)
+    return BodyStream(chunks=chunks, idle=idle or form.idle, idle_s=idle_s, between=form.end)

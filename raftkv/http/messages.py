@@ -5,7 +5,7 @@ This module imports nothing but msgspec and the names of the API.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 import msgspec
@@ -50,11 +50,12 @@ class BodyStream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     this process leaves, which may be before they were asked for any. What they raise cuts the body off, so that nobody
     takes it for the end; what is no ``StreamCutError`` is a defect. ``idle`` says in the body's own form that nothing
     happened: it goes out while nothing else does, after a chunk that ends with ``between``, so that a reader who left
-    without a word is found.
+    without a word is found; every ``idle_s`` seconds where the body has its own mind of that.
     """
 
     chunks: AsyncGenerator[bytes]
-    idle: bytes = b""
+    idle: bytes | Callable[[], bytes] = b""
+    idle_s: float | None = None
     between: bytes = b""
 
 

@@ -38,6 +38,10 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "a retry with the same key returns the first outcome instead of applying twice",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
+    headers.LAST_EVENT_ID.name: (
+        "the id of the last message that was had: what comes after it is told",
+        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    ),
     headers.CONTEXT.name: (
         "as a read has answered it, where siblings are kept: what the writer has seen is replaced",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]*$"},
@@ -123,6 +127,16 @@ def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]
             {"type": "integer", "minimum": 1, "maximum": parameters.NUMBER_MAX},
         ),
         "keys_only": ("1: without the values", _FLAG),
+        "from_revision": (
+            "the first revision that is told; from now on, if it is not said",
+            {"type": "integer", "minimum": 1},
+        ),
+        "previous": ("1: with what was there before", _FLAG),
+        "only": ("changes of this kind only", {"type": "string", "enum": ["put", "delete"]}),
+        "progress_s": (
+            "after how many quiet seconds it is told how far it has seen: 5 if it is not said",
+            _seconds(parameters.MAX_PROGRESS_S),
+        ),
     }
 
 
@@ -161,7 +175,8 @@ def _operation(
         for name in paths.names_in(route.path)
     ]
     described += [
-        _parameter("query", name, *query[name], required=name == "key") for name in sorted(route.handler.form.query)
+        _parameter("query", name, *query[name], required=name == "key" and not route.endless)
+        for name in sorted(route.handler.form.query)
     ]
     described += _header_parameters(route)
     operation: dict[str, Any] = {
@@ -180,8 +195,10 @@ def _parameter(place: str, name: str, what: str, schema: dict[str, Any], *, requ
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if route.method == "GET":
-        return [_parameter("header", *_UNLESS, {"type": "string"})] if route.conditional else []
-    return [_parameter("header", one.name, *_HEADERS[one.name]) for one in route.handler.form.headers]
+        unless = [_parameter("header", *_UNLESS, {"type": "string"})] if route.conditional else []
+    else:
+        unless = []
+    return unless + [_parameter("header", one.name, *_HEADERS[one.name]) for one in route.handler.form.headers]
 
 
 def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -189,7 +206,9 @@ def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
     responses: dict[str, Any] = {}
     for status, kinds in route.answers.items():
         content = {kind: schema for answer in kinds for kind, schema in _content(answer, schemas).items()}
-        if route.events:
+        if route.endless:
+            content = {kind.decode(): schema for kind in FORMS for schema in content.values()}
+        elif route.events:
             content |= {kind.decode(): _EVENTS for kind in FORMS}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, **({"content": content} if content else {})}
     if "redirect" in route.handler.form.query:

@@ -10,10 +10,10 @@ import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import unquote_to_bytes
 
-from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH
+from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, LAST_EVENT_ID
 from raftkv.coordination.names import END_OF_NAME, NAME_BYTES_MAX
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code, DefiniteError
@@ -29,6 +29,7 @@ NUMBER_MAX: Final = 999_999_999
 REMEMBERED_BYTES_MAX: Final = 64
 """Only short queries, as most are, are remembered parsed: what strangers make up must not fill the memory."""
 
+MAX_PROGRESS_S: Final = 3600.0
 MAX_TTL_S: Final = 10 * 365 * 86_400.0
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -209,6 +210,28 @@ def token_of(found: dict[str, str]) -> int:
 def revision_of(found: dict[str, str]) -> int:
     """A revision of the store."""
     return _large_number(found, "revision", NEVER)
+
+
+def from_revision_of(found: dict[str, str]) -> int:
+    """The first revision of which a watcher is told."""
+    return _large_number(found, "from_revision", NEVER)
+
+
+def only_of(text: str) -> Literal["put", "delete"]:
+    """The one kind of changes that a watcher wants."""
+    if text not in ("put", "delete"):
+        refuse(Code.BAD_REQUEST, f"only: {text[:100]!r} is neither put nor delete")
+    return "put" if text == "put" else "delete"
+
+
+def last_event_id(headers: dict[bytes, bytes]) -> int | None:
+    """The ``Last-Event-ID``: the revision up to which a watcher has been told; ``None`` where it says nothing."""
+    text = headers.get(LAST_EVENT_ID.raw, b"").strip()
+    if not text:
+        return None
+    if not (text.isdigit() and len(text) <= 18):
+        refuse(Code.BAD_REQUEST, "Last-Event-ID: must be the id of a message of this stream, a revision")
+    return int(text)
 
 
 def _large_number(found: dict[str, str], name: str, limit: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import answers, bodies, paths
-from raftkv.http.handlers import batch, cluster, coordination, following, holding, internal, kv, reference
+from raftkv.http.handlers import batch, cluster, coordination, following, holding, internal, kv, reference, watching
 from raftkv.http.handlers.cluster import not_built
 from raftkv.http.handlers.handler import Handler
 
@@ -24,7 +24,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``path`` is written as in OpenAPI; ``{key*}`` takes the whole rest of the path. ``hot`` routes are answered in front
     of Flask, by the same handler. ``body`` is ``bytes``, a type for JSON, or ``None``. ``answers`` are the types of
     what it answers by status, problems and redirects aside; a route without any only ever refuses. ``events``: whoever
-    accepts a stream of the same has one. A ``conditional`` read may be answered 304.
+    accepts a stream of the same has one; of an ``endless`` route there is nothing else, and ``answers`` has what is in
+    its events. A ``conditional`` read may be answered 304.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     conditional: bool = False
     hot: bool = False
     events: bool = False
+    endless: bool = False
 
     @property
     def name(self) -> str:
@@ -174,6 +176,14 @@ _CLUSTER: Final = (
 )
 
 _COORDINATION: Final = (
+    _get(
+        paths.WATCH,
+        watching.WATCH,
+        "What changes, as a stream: one message a revision; Last-Event-ID goes on after a message",
+        answers.ChangesTold,
+        hot=True,
+        endless=True,
+    ),
     _write(
         "POST",
         paths.TRANSACTION,
@@ -236,7 +246,6 @@ _COORDINATION: Final = (
     ),
 )
 
-_WATCH = "watching is not built yet; poll GET /kv and compare revisions"
 _TRANSFER = "leadership cannot be transferred on request yet"
 _BACKUP = (
     "backup and restore are not built yet; read the keys page by page (GET /kv) to keep a copy, and never put a copied"
@@ -245,7 +254,6 @@ _BACKUP = (
 _UI = "the console is not built yet; see /docs and /status"
 
 _LATER: Final = (
-    _later("GET", paths.WATCH, _WATCH),
     _later("POST", paths.TRANSFER, _TRANSFER),
     _later("GET", paths.BACKUP, _BACKUP),
     _later("POST", paths.RESTORE, _BACKUP),

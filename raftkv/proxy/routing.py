@@ -19,7 +19,7 @@ from raftkv.http.messages import HttpRequest
 
 _IN_QUERY: Final = paths.raw(paths.GET, paths.LOCAL_READ, paths.DELETE)
 _IN_BODY: Final = paths.raw(paths.PUT, paths.SET)
-_BATCH, _REPAIR = paths.BATCH.encode(), paths.REPAIR.encode()
+_BATCH, _REPAIR, _WATCH = paths.BATCH.encode(), paths.REPAIR.encode(), paths.WATCH.encode()
 _LOCK, _ELECTION = paths.stem(paths.LOCK), paths.stem(paths.ELECTION)
 _CAMPAIGN: Final = paths.CAMPAIGN.partition("}")[2].encode()
 _KEY, _GET_KEY, _SET_KEY = (paths.stem(path) for path in (paths.KEY, paths.GET_KEY, paths.SET_KEY))
@@ -55,7 +55,7 @@ def is_read(request: HttpRequest) -> bool:
 
 def is_stream(request: HttpRequest) -> bool:
     """May what comes of it have no end?"""
-    return request.method == "GET" and form_of(request) is not None
+    return request.method == "GET" and (request.path == _WATCH or form_of(request) is not None)
 
 
 def usual_s(request: HttpRequest) -> float | None:

@@ -16,7 +16,7 @@ from raftkv.core.proof import Verifier
 from raftkv.core.requests import Configure, Consistency, Read, Write
 from raftkv.frontend.remote import NOT_RUNNING
 from raftkv.http.door.admission import Admission
-from raftkv.http.door.asgi import Application
+from raftkv.http.door.asgi import Application, feed_on_loop
 from raftkv.http.handlers.handler import Context
 from raftkv.http.routes import ROUTES
 from tests.contract.solo import SoloReplicator
@@ -56,6 +56,7 @@ class Node:
             status=self.status,
             silence=lambda: NOT_RUNNING.detail,
             subscribe=self.solo.subscribe,
+            feed=feed_on_loop(self),
             last_status=self.solo.status,
             monotonic_s=lambda: time.monotonic() if self.now_s is None else self.now_s,
             wall_s=lambda: 0.0,
@@ -896,7 +897,6 @@ def test_readiness_says_why_not(node: Node) -> None:
 @pytest.mark.parametrize(
     ("method", "target"),
     [
-        ("GET", "/watch?prefix=a"),
         ("DELETE", "/cluster/members/n3"),
         ("POST", "/cluster/repair"),
         ("POST", "/cluster/transfer"),

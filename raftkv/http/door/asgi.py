@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Final
 
 from raftkv.api.paths import READ_METHODS
+from raftkv.coordination.feed import Feed
 from raftkv.core.errors import Code
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
@@ -86,6 +87,19 @@ class HotRoutes:
             if path.endswith(after):
                 return route
         return self._below.get((method, stem))
+
+
+def feed_on_loop(replicator: Replicator) -> Feed:
+    """The feed of ``replicator``, on whichever loop runs when somebody listens."""
+
+    def schedule(delay_s: float, call: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        if delay_s:
+            loop.call_later(delay_s, call)
+        else:
+            loop.call_soon(call)
+
+    return Feed(replicator, now_s=monotonic, schedule=schedule)
 
 
 class Application(AsgiApplication):

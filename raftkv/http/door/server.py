@@ -31,7 +31,7 @@ from raftkv.core.secret import read_key
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.door.admission import Admission
-from raftkv.http.door.asgi import Application
+from raftkv.http.door.asgi import Application, feed_on_loop
 from raftkv.http.door.browsers import names_of
 from raftkv.http.door.pinned import check_version
 from raftkv.http.handlers.handler import Context
@@ -77,6 +77,7 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
         status=lambda: replicator.pulse,
         silence=lambda: replicator.silence,
         subscribe=replicator.subscribe,
+        feed=feed_on_loop(replicator),
         last_status=lambda: replicator.last_pulse,
         monotonic_s=time.monotonic,
         wall_s=time.time,

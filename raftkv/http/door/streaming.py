@@ -111,7 +111,7 @@ class _Outgoing:
         self._line = line
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._period_s = IDLE_S
+        self._period_s = min(stream.idle_s or IDLE_S, IDLE_S)
         self._has_moved = False
         self._is_writing = False
         self._is_between = True
@@ -163,8 +163,9 @@ class _Outgoing:
         """Say that nothing happened, if nothing did and the reader takes what it is sent."""
         is_quiet = self._is_between and not (self._has_moved or self._is_writing)
         if is_quiet and (self._saying is None or self._saying.done()):
-            idle = {"type": "http.response.body", "body": self._stream.idle, "more_body": True}
-            self._saying = self._loop.create_task(self._send(idle))  # type: ignore[arg-type]  # a coroutine it is
+            idle = self._stream.idle
+            said = {"type": "http.response.body", "body": idle() if callable(idle) else idle, "more_body": True}
+            self._saying = self._loop.create_task(self._send(said))  # type: ignore[arg-type]  # a coroutine it is
         self._has_moved = False
         self._timer = self._loop.call_later(self._period_s, self._look)
 

@@ -17,6 +17,7 @@ from msgspec import UNSET
 from raftkv.api import headers as names
 from raftkv.api.answers import Sibling, SiblingsAnswer, TtlLeft
 from raftkv.api.values import value_to_json
+from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
@@ -67,7 +68,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What handlers know of the node. Both clocks give seconds; ``monotonic_s`` is the clock of deadlines.
 
     ``status`` is the replica's last status while it is alive, ``silence`` why there is none, ``last_status`` the last
-    one ever heard; ``subscribe`` is the replicator's.
+    one ever heard; ``subscribe`` is the replicator's, and ``feed`` what changes, for all who watch here.
     ``admission`` judges who may change the cluster, or ask this one replica past the others.
     """
 
@@ -79,6 +80,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     status: Callable[[], Status | None]
     silence: Callable[[], str]
     subscribe: Callable[[Hear], Subscription]
+    feed: Feed
     last_status: Callable[[], Status | None]
     monotonic_s: Callable[[], float]
     wall_s: Callable[[], float]

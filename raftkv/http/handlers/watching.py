@@ -1,0 +1,175 @@
+"""``GET /watch``: what changes, as a stream, one message a revision, from now on or from a revision that is kept.
+
+It begins with a linearizable read: what was acknowledged before lies behind the watcher, what comes after will be told.
+From there on the feed of this front-end tells it what the node's own state comes to show. While nothing that it wants
+changes, a watcher is told how far it has seen. Must not import Flask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Final
+
+from msgspec import UNSET
+
+from raftkv.api.answers import ChangesTold, ChangeTold, PreviousTold, ProgressTold
+from raftkv.api.headers import EVENTS
+from raftkv.api.values import value_to_json
+from raftkv.coordination.audience import Interest, Tell
+from raftkv.coordination.feed import ChangeListener, Feed, Heard
+from raftkv.core.errors import Code
+from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Get, Read, clients_span
+from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord, Outcome
+from raftkv.http import events, parameters
+from raftkv.http.choices import Watching, form_of
+from raftkv.http.events import FORMS, EventForm
+from raftkv.http.handlers.handler import Ask, Context, Handler, out_of_history, read_headers, timeout_s
+from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
+from raftkv.http.problems import refuse
+
+PROGRESS_S: Final = 5.0
+"""A watcher that is told nothing for so long is told how far it has seen, unless it wishes otherwise."""
+
+_LEADERLESS: Final = "watching needs one order of all writes, which a cluster without a leader does not have"
+
+
+def _parse(request: HttpRequest, chosen: Watching, context: Context) -> Ask:
+    if context.sizes().is_leaderless:
+        refuse(Code.NOT_SUPPORTED, _LEADERLESS)
+    interest = _interest(chosen, context)
+    query: Get | ChangesAfter = Get(key=SYSTEM)  # there is no such key: what is asked is where the store stands
+    after = _after(chosen)
+    if after is not None:  # which must be a revision that has been, and is kept
+        query = ChangesAfter(revision=after, start=interest.start, end=interest.end, limit_bytes=0)
+    wanted = Read(query=query, consistency=Consistency.LINEARIZABLE)
+    return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
+
+
+def _interest(chosen: Watching, context: Context) -> Interest:
+    if chosen.key is not None:
+        if chosen.prefix or chosen.start or chosen.end is not None:
+            refuse(Code.BAD_REQUEST, "key: one key is no range; leave out prefix, start and end")
+        start = parameters.key_from_text(chosen.key, context.limits)
+        end = start + b"\x00"
+    else:
+        start, end = clients_span(chosen.prefix, chosen.start, chosen.end)
+    return Interest(start=start, end=max(start, end), previous=chosen.previous, only=chosen.only)
+
+
+def _after(chosen: Watching) -> int | None:
+    """The last revision that is not to be told; ``None``: whichever is the newest."""
+    if chosen.last_event_id is not None:
+        return chosen.last_event_id
+    return None if chosen.from_revision is None else chosen.from_revision - 1
+
+
+def _render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+    assert isinstance(outcome, Answer)
+    headers = read_headers(outcome, context)
+    if isinstance(outcome.content, HistoryGone | HistoryAhead):
+        return out_of_history(outcome.content, headers)
+    chosen: Watching = WATCH.form.read(ask.http, context.sizes)
+    after = _after(chosen)
+    watcher = _Watcher(
+        events.form_of(ask.http) or FORMS[EVENTS.encode()],
+        context,
+        _interest(chosen, context),
+        outcome.revision if after is None else after,
+        chosen.progress_s or PROGRESS_S,
+    )
+    return events.response(watcher.form, watcher.chunks(), headers, idle=watcher.idle, idle_s=watcher.progress_s)
+
+
+class _Watcher:
+    """One stream of changes."""
+
+    def __init__(self, form: EventForm, context: Context, interest: Interest, after: int, progress_s: float) -> None:
+        self.form = form
+        self.progress_s = progress_s
+        self._context = context
+        self._interest = interest
+        self._after = after
+        self._listener: ChangeListener | None = None
+        self._told_s = context.monotonic_s()
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The messages as they come; the next is looked for when the last was taken."""
+        loop = asyncio.get_running_loop()
+        feed: Feed = self._context.feed
+        listener = self._listener = feed.listen(self._interest, _TELL[self.form.media_type], self._after)
+        try:
+            while True:
+                heard: asyncio.Future[Heard] = loop.create_future()
+                listener.ask(partial(_set, heard))
+                portion = await heard
+                if isinstance(portion, HistoryGone):
+                    yield self._end(portion)
+                    return
+                self._told_s = self._context.monotonic_s()
+                yield portion.content
+        finally:
+            listener.end()
+
+    def idle(self) -> bytes:
+        """What is said while nothing is: how far it has seen, if nothing is on its way to it."""
+        listener, now_s = self._listener, self._context.monotonic_s()
+        if listener is None or listener.hear is None or now_s - self._told_s < self.progress_s:
+            return self.form.idle
+        self._told_s, through = now_s, listener.through
+        return self.form.frame(b"progress", encode_json(ProgressTold(through)).rstrip(), through)
+
+    def _end(self, gone: HistoryGone) -> bytes:
+        body = out_of_history(gone, ()).body
+        assert isinstance(body, bytes)
+        return self.form.frame(b"end", body.rstrip())
+
+
+def _set(future: asyncio.Future[Heard], heard: Heard) -> None:
+    if not future.done():
+        future.set_result(heard)
+
+
+# -- how changes are told ---------------------------------------------------------------------------------------------
+
+
+def _tell(form: EventForm, revision: int, changes: Sequence[Change], interest: Interest) -> bytes:
+    told = [_change_told(change, with_previous=interest.previous) for change in changes]
+    return form.frame(b"changes", encode_json(ChangesTold(revision, told)).rstrip(), revision)
+
+
+_TELL: Final[dict[bytes, Tell]] = {form.media_type: partial(_tell, form) for form in FORMS.values()}
+"""By the form of events: one function each, so that all watchers of one range and form share what is made."""
+
+
+def _change_told(change: Change, *, with_previous: bool) -> ChangeTold:
+    record, previous = change.record, change.previous if with_previous else None
+    shown = UNSET if previous is None else _previous_told(previous)
+    key = change.key.decode()
+    if record is None:
+        expired = change.expired or UNSET
+        return ChangeTold(type="delete", key=key, revision=change.revision, expired=expired, previous=shown)
+    return ChangeTold(
+        type="put",
+        key=key,
+        value=value_to_json(record.value),
+        version=record.version,
+        create_revision=record.create_revision,
+        revision=record.mod_revision,
+        lease=record.lease or UNSET,
+        previous=shown,
+    )
+
+
+def _previous_told(record: KeyRecord) -> PreviousTold:
+    return PreviousTold(
+        value=value_to_json(record.value),
+        version=record.version,
+        create_revision=record.create_revision,
+        revision=record.mod_revision,
+        lease=record.lease or UNSET,
+    )
+
+
+WATCH: Final = Handler(_parse, _render, form_of(Watching))
