@@ -10,6 +10,7 @@ pytestmark = pytest.mark.integration
 TOLD = {
     "fencing": ["she writes with token", "and is refused: token", "In the end the file: Bob, Ann"],
     "clocks": ["He takes the lead, while Ann has it.", "Nothing happens: he does not lead.", "Bob leads."],
+    "watcher": ["it heard of 10,", "it is behind, not lost", "Both watchers have heard of 30"],
 }
 
 
