@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         RequirementFailed,
         RevisionCompacted,
         SiblingsFound,
+        WatchedChange,
+        WatchedRevision,
     )
 
     __version__: str
@@ -54,6 +56,8 @@ __all__ = [
     "RequirementFailed",
     "RevisionCompacted",
     "SiblingsFound",
+    "WatchedChange",
+    "WatchedRevision",
     "__version__",
 ]
 

@@ -17,6 +17,7 @@ from raftkv.client.errors import (
 from raftkv.client.holds import LeaderRecord
 from raftkv.client.records import Page, Record
 from raftkv.client.transactions import OperationResult
+from raftkv.client.watching import WatchedChange, WatchedRevision
 from raftkv.core.errors import DefiniteError, IndefiniteError, RaftkvError
 
 __all__ = [
@@ -36,4 +37,6 @@ __all__ = [
     "RequirementFailed",
     "RevisionCompacted",
     "SiblingsFound",
+    "WatchedChange",
+    "WatchedRevision",
 ]

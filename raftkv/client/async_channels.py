@@ -262,6 +262,11 @@ class AsyncChannelBody:
             channel.end()
             self._channels.give_back(channel)
 
+    def cut(self) -> None:
+        """See ``AnswerBody``."""
+        if self._channel is not None:
+            self._channel.close()
+
 
 class AsyncChannels:
     """At most ``limit`` channels to ``host``, opened when needed, within ``connect_s``. One event loop owns them.

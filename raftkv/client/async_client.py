@@ -16,10 +16,12 @@ from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lea
 from raftkv.client.async_exchange import AsyncExchange
 from raftkv.client.async_holding import AsyncElection, AsyncLease, AsyncLock
 from raftkv.client.async_transacting import AsyncTransaction
+from raftkv.client.async_watches import AsyncStream, AsyncWatch
 from raftkv.client.holds import LockTerms
 from raftkv.client.leases import HeldLease
 from raftkv.client.planned import PlannedClient
 from raftkv.client.records import Page, Record
+from raftkv.client.watching import ChangeType, MirrorStream, WatchRange
 
 Default = TypeVar("Default")
 
@@ -235,6 +237,25 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         return await self._exchange.perform(self._plans.batch(operations, acks))
 
     # -- coordination
+
+    def watch(
+        self,
+        key: Key | None = None,
+        *,
+        prefix: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        from_revision: int | None = None,
+        previous: bool = False,
+        only: ChangeType | None = None,
+    ) -> AsyncWatch:
+        """Changes as they come, for ``async for``, until it is closed. See ``Client.watch``."""
+        watched = WatchRange(key=key, prefix=prefix, start=start, end=end, previous=previous, only=only)
+        return AsyncWatch(self._exchange, self._calls, watched, from_revision)
+
+    def mirror(self, prefix: str) -> AsyncStream[Mapping[str, bytes]]:
+        """All that is under ``prefix``, as a mapping: now, and again whenever it has changed. See ``Client.mirror``."""
+        return AsyncStream(self._exchange, MirrorStream(self._calls, prefix, self._plans.page_of))
 
     def lease(self, ttl: float, *, on_lost: Callable[[], None] | None = None) -> AsyncLease:
         """A lease, for an ``async with`` block: kept alive by a task, revoked at its end. See ``Client.lease``."""

@@ -117,6 +117,12 @@ class Channel:
         """May it be lent again? Before an answer is due the server has nothing to say but that it closes."""
         return not self.is_over and self.idle_since_s + IDLE_S > time.monotonic() and not _is_readable(self._socket)
 
+    def cut(self) -> None:
+        """End it for both sides, whoever may be waiting on it in another thread."""
+        self.is_over = True
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Let go of the descriptor; nothing is sent, and a copy of it in another process stays as it is."""
         self.is_over = True
@@ -305,6 +311,10 @@ class ChannelBody:
         """See ``AnswerBody``; unless all of it was taken, the connection is not used again."""
         self._channel.is_over = self._channel.is_over or self._reader.has_piece or not self._reader.is_reusable
         self._lent.close()
+
+    def cut(self) -> None:
+        """See ``AnswerBody``."""
+        self._channel.cut()
 
 
 def _is_readable(connection: socket.socket) -> bool:

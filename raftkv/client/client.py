@@ -20,6 +20,8 @@ from raftkv.client.leases import HeldLease
 from raftkv.client.planned import PlannedClient
 from raftkv.client.records import Page, Record
 from raftkv.client.transacting import ClientTransaction
+from raftkv.client.watches import ClientStream, ClientWatch
+from raftkv.client.watching import ChangeType, MirrorStream, WatchRange
 
 Default = TypeVar("Default")
 
@@ -280,6 +282,33 @@ class Client(PlannedClient[Exchange]):
         return self._exchange.perform(self._plans.batch(operations, acks))
 
     # -- coordination
+
+    def watch(
+        self,
+        key: Key | None = None,
+        *,
+        prefix: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        from_revision: int | None = None,
+        previous: bool = False,
+        only: ChangeType | None = None,
+    ) -> ClientWatch:
+        """Changes of a key, of those with a prefix, or from ``start`` up to ``end``, as they come, until it is closed.
+
+        From now on, or from the revision ``from_revision``, which must be kept: else ``RevisionCompacted`` is raised.
+        ``previous``: with what was there before; ``only``: only what was put, or deleted. It goes on from node to node
+        by itself, without a gap, a repetition or a disorder; only its beginning must succeed within ``timeout_s``.
+        """
+        watched = WatchRange(key=key, prefix=prefix, start=start, end=end, previous=previous, only=only)
+        return ClientWatch(self._exchange, self._calls, watched, from_revision)
+
+    def mirror(self, prefix: str) -> ClientStream[Mapping[str, bytes]]:
+        """All that is under ``prefix``, as a mapping: as it stands, and again whenever it has changed.
+
+        What came together is shown at once. What a program needs that reloads its configuration.
+        """
+        return ClientStream(self._exchange, MirrorStream(self._calls, prefix, self._plans.page_of))
 
     def lease(self, ttl: float, *, on_lost: Callable[[], None] | None = None) -> ClientLease:
         """A lease of ``ttl`` seconds, for a ``with`` block: kept alive in the background, revoked at its end.

@@ -103,6 +103,10 @@ class KeyPlans:
         must_exist(answer)
         return page_from_json(answer)
 
+    def page_of(self, prefix: str, start: str, revision: int | None) -> Plan[Page]:
+        """One page of a prefix; see ``PagePlan``."""
+        return self.page(prefix, start, None, None, keys_only=False, consistency=None, revision=revision)
+
     def records(
         self, prefix: str, limit: int | None, *, keys_only: bool, consistency: Consistency | None, revision: int | None
     ) -> PagedRecords:

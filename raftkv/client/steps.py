@@ -59,6 +59,9 @@ class AnswerBody(Protocol):
     def end(self) -> None:
         """Nothing more is wanted. Does not wait, and may be said twice."""
 
+    def cut(self) -> None:
+        """Whoever waits for a piece now waits no longer, and ``end``s it. Any thread may say it where threads are."""
+
 
 class Performer(Protocol):
     """What performs plans."""

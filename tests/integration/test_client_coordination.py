@@ -164,3 +164,58 @@ def test_a_lock_survives_the_leader_and_is_lost_without_a_majority_before_its_en
         assert lost.wait(60)
         with pytest.raises(LockLost):
             lock.check()
+
+
+def test_what_changes_is_told_in_order_and_a_transaction_whole(store):
+    begun = store.set("w/a", b"1")
+    with store.transaction() as t:
+        t.set("w/a", b"2")
+        t.set("w/b", b"3")
+    store.delete("w/a")
+    with store.watch(prefix="w/", from_revision=begun, previous=True) as watch:
+        found = [next(watch) for _ in range(4)]
+
+    assert [(one.type, one.key, one.value, one.previous) for one in found] == [
+        ("put", "w/a", b"1", None),
+        ("put", "w/a", b"2", b"1"),
+        ("put", "w/b", b"3", None),
+        ("delete", "w/a", None, b"2"),
+    ]
+    assert found[1].revision == found[2].revision == t.revision
+
+
+def test_a_watch_of_a_forgotten_revision_says_which_is_the_oldest(store):
+    store.set("w/a", b"1")
+    newest = store.set("w/a", b"2")
+    store.compact(newest)
+    with pytest.raises(RevisionCompacted) as failed:
+        next(store.watch(prefix="w/", from_revision=1))
+    assert failed.value.oldest == newest
+
+
+def test_a_mirror_is_the_state_and_all_that_follows(store):
+    store.set("m/a", b"1")
+    with store.mirror("m/") as states:
+        assert next(states) == {"m/a": b"1"}
+        store.set("m/b", b"2")
+        assert next(states) == {"m/a": b"1", "m/b": b"2"}
+        store.delete_prefix("m/")
+        assert next(states) == {}
+
+
+@pytest.mark.parametrize("kind", [Client, Awaited], ids=["blocking", "asyncio"])
+def test_a_watch_goes_on_without_a_gap_while_each_node_is_killed_in_turn(tmp_path, kind):
+    with running(tmp_path) as cluster, kind(servers(cluster), timeout_s=30.0) as store:
+        first = store.set("w/n", b"0")
+        watch = store.watch(prefix="w/", from_revision=first)
+        found = [next(watch).value]
+        for number, node in enumerate(cluster.nodes):
+            cluster.kill(node)
+            for step in range(10):
+                store.set("w/n", b"%d" % (10 * number + step + 1))
+            found += [next(watch).value for _ in range(10)]
+            cluster.start(node)
+            cluster.wait_ready()
+        watch.close()
+
+    assert [int(value) for value in found] == list(range(31))

@@ -22,6 +22,15 @@ class AwaitedBlock:
     def __exit__(self, *error):
         return self._client._wait(self.awaited.__aexit__(*error))
 
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self._client._wait(anext(self.awaited))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
     def __repr__(self):
         return repr(self.awaited)
 
