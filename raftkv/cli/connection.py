@@ -107,8 +107,9 @@ def _read(path: Path) -> ClusterConfig:
         raise StartupError(f"{path}: {error}") from None
 
 
-def options(command: Command) -> Command:
-    """Give ``command`` the five options, as one ``connection`` argument."""
+def options(command: Command, *, has_wait: bool = True) -> Command:
+    """Give ``command`` the five options, as one ``connection`` argument; not ``--wait`` where it has its own."""
+    waiting = click.option("--wait", is_flag=True, help="Wait for servers that do not listen yet, until --timeout.")
     for option in reversed(
         (
             click.option("--server", metavar="URL", multiple=True, help="A server; repeat, or separate by commas."),
@@ -121,7 +122,7 @@ def options(command: Command) -> Command:
             click.option(
                 "--timeout", "timeout_s", type=TIMEOUT, metavar="TIME", help="Give up after so long.  [default: 5s]"
             ),
-            click.option("--wait", is_flag=True, help="Wait for servers that do not listen yet, until --timeout."),
+            *((waiting,) if has_wait else ()),
             click.option("--cacert", type=click.Path(path_type=Path), metavar="FILE", help="Certificates to trust."),
         )
     ):
@@ -132,5 +133,5 @@ def options(command: Command) -> Command:
 def chosen(context: click.Context, given: dict[str, Any]) -> ConnectionOptions:
     """The connection of a command: what it was given over what ``raftkv`` was given; takes it out of ``given``."""
     names = ("server", "config", "timeout_s", "wait", "cacert")
-    own = ConnectionOptions(**{name: given.pop(name) for name in names})
+    own = ConnectionOptions(**{name: given.pop(name) for name in names if name in given})
     return own.over(context.obj) if isinstance(context.obj, ConnectionOptions) else own

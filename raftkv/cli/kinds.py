@@ -68,4 +68,5 @@ class Replicas(click.ParamType):  # type: ignore[type-arg]
 DURATION: Final = Duration()
 TIMEOUT: Final = Duration(most_s=86_400.0)
 OPEN_DURATION: Final = OpenDuration()
+WAIT: Final = Duration(least_s=0.0, most_s=3600.0)
 REPLICAS: Final = Replicas()

@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "increment": ("raftkv.cli.transactions", "increment"),
     "touch": ("raftkv.cli.transactions", "touch"),
     "txn": ("raftkv.cli.transactions", "txn"),
+    "lock": ("raftkv.cli.locks", "lock"),
+    "elect": ("raftkv.cli.locks", "elect"),
     "compact": ("raftkv.cli.transactions", "compact"),
     "status": ("raftkv.cli.status", "status"),
     "members": ("raftkv.cli.members", "members"),
@@ -46,6 +48,8 @@ ALIASES: Final = {
     **dict.fromkeys(("incr", "incrby", "inc", "count"), "increment"),
     **dict.fromkeys(("expire", "prolong"), "touch"),
     **dict.fromkeys(("transaction", "tx", "multi"), "txn"),
+    **dict.fromkeys(("campaign", "election", "leader"), "elect"),
+    **dict.fromkeys(("mutex", "flock", "acquire"), "lock"),
     "compaction": "compact",
     "benchmark": "bench",
 }
