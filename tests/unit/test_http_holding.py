@@ -314,3 +314,19 @@ def test_nothing_of_it_asks_for_a_stale_answer(node: Node) -> None:
     assert levels == {Consistency.LINEARIZABLE}
     assert any(isinstance(one, Write) for one in node.solo.submitted)
     assert LIMITS.max_list_limit < 100, "which is no limit for it"
+
+
+def test_what_curl_says_of_names_without_a_header_is_let_pass(node: Node) -> None:
+    token = None
+    for target, body in [
+        ("/locks/l", {"ttl": 10}),
+        ("/elections/e/campaign", {"ttl": 10, "value": "v"}),
+        ("/elections/e/proclaim", {"value": "w"}),
+        ("/elections/e/resign", {}),
+    ]:
+        told = body if "ttl" in body else {**body, "token": token}
+        answer = node("POST", target, told, content_type="application/x-www-form-urlencoded")
+
+        assert answer.status == 200, target
+        assert is_problem(node("POST", target, b"ttl=5", content_type="text/plain"), 415, "unsupported_media_type")
+        token = answer.json["token"]

@@ -100,7 +100,7 @@ def _releasing(queue: Queue, token: int, chosen: Timed, context: Context) -> Con
 def _lock(request: HttpRequest, chosen: Acquiring, context: Context) -> Conversation:
     """``POST /locks/{name}``."""
     queue = _queue(LOCKS, request, paths.LOCK, context)
-    body = bodies.body_of(request, bodies.decode_lock)
+    body = bodies.body_of(request, bodies.decode_lock, allow_form_type=True)
     holder = parameters.encoded(body.holder, "holder")
     if len(holder) > HOLDER_BYTES_MAX:
         refuse(Code.BAD_REQUEST, f"holder: {len(holder)} bytes are more than the limit of {HOLDER_BYTES_MAX}")
@@ -162,7 +162,7 @@ def _locks(_request: HttpRequest, chosen: LockListing, context: Context) -> Conv
 def _campaign(request: HttpRequest, chosen: Acquiring, context: Context) -> Conversation:
     """``POST /elections/{name}/campaign``."""
     queue = _queue(ELECTIONS, request, paths.CAMPAIGN, context)
-    body = bodies.body_of(request, bodies.decode_campaign)
+    body = bodies.body_of(request, bodies.decode_campaign, allow_form_type=True)
     return _acquiring(_attempt(queue, body, _value(body.value), chosen, context), context, ElectionWon)
 
 
@@ -180,7 +180,7 @@ def _value(value: Any) -> bytes:
 def _proclaim(request: HttpRequest, chosen: Timed, context: Context) -> Conversation:
     """``POST /elections/{name}/proclaim``."""
     queue = _queue(ELECTIONS, request, paths.PROCLAIM, context)
-    body = bodies.body_of(request, bodies.decode_proclaim)
+    body = bodies.body_of(request, bodies.decode_proclaim, allow_form_type=True)
     value, limit_s = _value(body.value), timeout_s(chosen, context)
 
     def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
@@ -195,7 +195,7 @@ def _proclaim(request: HttpRequest, chosen: Timed, context: Context) -> Conversa
 def _resign(request: HttpRequest, chosen: Timed, context: Context) -> Conversation:
     """``POST /elections/{name}/resign``."""
     queue = _queue(ELECTIONS, request, paths.RESIGN, context)
-    return _releasing(queue, bodies.body_of(request, bodies.decode_resign).token, chosen, context)
+    return _releasing(queue, bodies.body_of(request, bodies.decode_resign, allow_form_type=True).token, chosen, context)
 
 
 def _leader(request: HttpRequest, chosen: Timed, context: Context) -> Conversation:
