@@ -221,6 +221,13 @@ class LeaderShown(msgspec.Struct, frozen=True):
     revision: int
 
 
+class LeaderTold(msgspec.Struct, frozen=True):
+    """Who leads from this revision on, or by which value; ``None``: nobody does."""
+
+    revision: int
+    leader: LeaderShown | None
+
+
 class Proclaimed(msgspec.Struct, frozen=True):
     """The leader is known by the new value from this revision on."""
 

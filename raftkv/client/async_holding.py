@@ -10,9 +10,11 @@ from typing import Self
 
 from raftkv.client.arguments import Value
 from raftkv.client.async_exchange import AsyncExchange
+from raftkv.client.async_watches import AsyncStream
 from raftkv.client.clocks import lease_now_s
 from raftkv.client.holds import ElectionPlans, HeldLead, HeldLock, HeldName, LeaderRecord, LeadTerms, LockTerms
 from raftkv.client.leases import HeldLease
+from raftkv.client.observing import LeaderStream
 from raftkv.client.requests import CallPlans
 from raftkv.core.errors import RaftkvError, UsageError
 
@@ -187,6 +189,10 @@ class AsyncElection:
     async def leader(self) -> LeaderRecord | None:
         """Who leads, ``None`` while nobody does."""
         return await self._exchange.perform(self._plans.leader())
+
+    def observe(self) -> AsyncStream[LeaderRecord | None]:
+        """Who leads, for ``async for``, now and whenever that changes. See ``ClientElection.observe``."""
+        return AsyncStream(self._exchange, LeaderStream(self._calls, self.name))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

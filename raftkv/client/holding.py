@@ -13,7 +13,9 @@ from raftkv.client.clocks import lease_now_s
 from raftkv.client.exchange import Exchange
 from raftkv.client.holds import ElectionPlans, HeldLead, HeldLock, HeldName, LeaderRecord, LeadTerms, LockTerms
 from raftkv.client.leases import HeldLease
+from raftkv.client.observing import LeaderStream
 from raftkv.client.requests import CallPlans
+from raftkv.client.watches import ClientStream
 from raftkv.core.errors import RaftkvError, UsageError
 
 
@@ -187,6 +189,15 @@ class ClientElection:
     def leader(self) -> LeaderRecord | None:
         """Who leads, ``None`` while nobody does."""
         return self._exchange.perform(self._plans.leader())
+
+    def observe(self) -> ClientStream[LeaderRecord | None]:
+        """Who leads, for ``for``: as it is, and again whenever that or the leader's value changes, until it is closed.
+
+        ``None`` while nobody does. Every leader comes, in order, and none twice: it goes on from node to node by
+        itself, and only its beginning must succeed within ``timeout_s``. Where history is forgotten while no node can
+        be reached, it goes on with who leads then. Who came to lead and went within one revision is not shown.
+        """
+        return ClientStream(self._exchange, LeaderStream(self._calls, self.name))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

@@ -1,16 +1,13 @@
-"""What is told of changes: a stream that goes on from node to node without a gap, and states that follow it. Pure.
+"""What is told of changes: revisions, one after another without a gap, and states that follow them. Pure.
 
-Each message of a server has the changes of one revision, or says how far it has seen. Whenever a stream breaks off, or
-is silent for longer than a server ever is, the next one goes on after the last revision that was told, at another node
-if need be: nothing is told twice, left out, or out of order. Only the first beginning has a deadline; after that it
-goes on until it is closed, or a server says that it cannot: the history is forgotten (``RevisionCompacted``), or the
-request is wrong.
+Each message of a server has the changes of one revision, or says how far it has seen. ``resuming`` says how a stream
+goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -18,28 +15,17 @@ from msgspec import UNSET
 from raftkv.api import headers as names
 from raftkv.api import paths
 from raftkv.api.answers import ChangesTold, ChangeTold
-from raftkv.api.problems import Problem, read_problem
 from raftkv.api.values import value_from_json
-from raftkv.client.arguments import Key, query_of, text_of
-from raftkv.client.calls import Call
-from raftkv.client.errors import UNREACHABLE, RevisionCompacted
-from raftkv.client.events import EventReader, ServerSentEvent
-from raftkv.client.portions import SILENCE_S
-from raftkv.client.reach import UnheardError
+from raftkv.client.arguments import Key, text_of
+from raftkv.client.errors import RevisionCompacted
+from raftkv.client.http1 import HttpAnswer
 from raftkv.client.records import Page, not_raftkv
 from raftkv.client.requests import CallPlans, Query
-from raftkv.client.servers import FIRST_WAIT_S
-from raftkv.client.steps import AnswerBody, Plan, TakePiece, Wait
-from raftkv.core.errors import Code, DefiniteError, RaftkvError, UsageError
+from raftkv.client.resuming import ResumedStream
+from raftkv.client.steps import Plan
+from raftkv.core.errors import UsageError
 
 ChangeType = Literal["put", "delete"]
-
-PAUSE_S: Final = 0.5
-"""After a stream that could not be begun again within the time of a call."""
-
-_PASSING: Final = frozenset(
-    {UNREACHABLE, Code.NO_LEADER, Code.QUORUM_UNREACHABLE, Code.OVERLOADED, Code.OUTCOME_UNKNOWN, Code.DISK_FULL}
-)
 
 
 class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,116 +78,29 @@ class WatchRange(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class RevisionStream:
-    """The revisions at which something changed that is watched for, one by one; see the module.
+class RevisionStream(ResumedStream[WatchedRevision]):
+    """The revisions at which something changed that is watched for, one by one; see the module."""
 
-    ``seen_revision``: nothing up to it will be told any more.
-    """
+    _event = "changes"
 
     def __init__(self, calls: CallPlans, watched: WatchRange, from_revision: int | None) -> None:
-        self._calls = calls
-        self._query = watched.query()
+        super().__init__(calls, paths.WATCH, watched.query())
         self._first = from_revision
-        self._has_begun = False
-        self._body: AnswerBody | None = None
-        self._reader = EventReader()
-        self._ending: RaftkvError | None = None
-        self.is_closed = False
         self.seen_revision = None if from_revision is None else from_revision - 1
 
-    def more(self) -> Plan[list[WatchedRevision] | None]:
-        """See ``Portions``; perhaps none."""
-        while not self.is_closed:
-            try:
-                if self._body is None:
-                    yield from self._begin()
-                return (yield from self._taken())
-            except RaftkvError as error:
-                self._drop()
-                if self.is_closed:
-                    break
-                if not self._has_begun or error.code not in _PASSING:
-                    raise
-                yield Wait(PAUSE_S)
-            except UnheardError:
-                self._drop()
-                yield Wait(FIRST_WAIT_S)
-        return None
+    def _beginning(self) -> Query:
+        return {} if self._first is None else {"from_revision": self._first}
 
-    def close(self) -> None:
-        """See ``Portions``; whoever waits for more, in another thread too, waits no longer."""
-        self.is_closed = True
-        if self._body is not None:
-            self._body.cut()
-
-    def _drop(self) -> None:
-        body, self._body = self._body, None
-        if body is not None:
-            body.end()
-
-    def _begin(self) -> Plan[None]:
-        query, headers = self._query, {"Accept": names.EVENTS}
-        if self._first is not None and not self._has_begun:
-            query = {**query, "from_revision": self._first}
-        elif self.seen_revision is not None:
-            headers[names.LAST_EVENT_ID.name] = str(self.seen_revision)
-        call = Call(
-            method="GET", path=paths.WATCH, query=query_of(query), headers=headers, is_read=True, repeatable=True
-        )
-        self._body = yield from self._calls.begun(call)
-        self._reader, self._has_begun = EventReader(), True
-        kind = self._body.head.header("content-type")
-        if kind.partition(";")[0] != names.EVENTS:
-            raise not_raftkv(f"no stream, but {kind or 'something of no type'}")
+    def _opened(self, head: HttpAnswer) -> None:
         if self.seen_revision is None:
             # One that breaks off before it told anything leaves no gap either.
-            self.seen_revision = names.revision_in(self._body.head.header(names.REVISION.low))
+            self.seen_revision = names.revision_in(head.header(names.REVISION.low))
         if self.seen_revision is None:
             raise not_raftkv(f"it has no {names.REVISION.name}")
 
-    def _taken(self) -> Plan[list[WatchedRevision]]:
-        """What the next piece ends; a server that is silent is left, as is one that ends."""
-        assert self._body is not None
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            raise ending
-        piece = yield TakePiece(self._body, SILENCE_S)
-        if isinstance(piece, UnheardError):
-            raise piece
-        assert isinstance(piece, bytes)
-        if not piece:
-            raise UnheardError("ended the stream")
-        found = []
-        for event in self._reader.feed(piece):
-            if event.event == "end":  # which is told after what came before it
-                self._ending = failure_of(read_problem(event.data))
-                break
-            told = self._told(event)
-            if told is not None:
-                found.append(told)
-        return found
-
-    def _told(self, event: ServerSentEvent) -> WatchedRevision | None:
-        assert self.seen_revision is not None
-        if event.event not in ("changes", "progress"):
-            return None
-        try:
-            told = msgspec.json.decode(event.data, type=ChangesTold) if event.event == "changes" else None
-            changes = () if told is None else tuple([_change(one) for one in told.changes])
-            found = WatchedRevision(revision=int(event.id), changes=changes)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise not_raftkv(error) from None
-        if found.revision <= self.seen_revision:
-            return None  # progress that says nothing new
-        self.seen_revision = found.revision
-        return found if found.changes else None
-
-
-def failure_of(problem: Problem) -> RaftkvError:
-    """What ended a stream."""
-    if problem.code == Code.COMPACTED:
-        return RevisionCompacted(problem.detail, problem.compacted_revision or 0)
-    return DefiniteError(problem.code or UNREACHABLE, problem.detail)
+    def _read(self, data: bytes) -> WatchedRevision:
+        told = msgspec.json.decode(data, type=ChangesTold)
+        return WatchedRevision(revision=told.revision, changes=tuple([_change(one) for one in told.changes]))
 
 
 def _change(told: ChangeTold) -> WatchedChange:

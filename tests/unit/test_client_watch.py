@@ -6,7 +6,7 @@ import time
 import pytest
 
 from raftkv import DefiniteError, RevisionCompacted
-from raftkv.client import watching
+from raftkv.client import resuming
 from raftkv.core.errors import UsageError
 from tests.unit.fake_server import CUT, HANG, Dripping, json, problem, unused_url
 
@@ -75,7 +75,7 @@ def test_revisions_are_never_split(client, serve):
 
 
 def test_a_silent_server_is_left_for_another(client, serve, monkeypatch):
-    monkeypatch.setattr(watching, "SILENCE_S", 0.3)
+    monkeypatch.setattr(resuming, "SILENCE_S", 0.3)
     silent, other = serve(stream(changes(5, "a"), HANG)), serve(stream(changes(6, "b")))
     silent.answers.append(HANG)
     found = take(client(silent, other, timeout_s=4.0).watch(prefix=""), 2)
