@@ -1,9 +1,11 @@
 """The programs of docs/recipes, run as they are against a real cluster."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,9 @@ from tests.integration.processes import running
 
 pytestmark = pytest.mark.integration
 
-RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+ROOT = Path(__file__).parents[2]
+README, RECIPES = ROOT / "README.rst", ROOT / "docs" / "recipes"
+RAFTKV = f"{sys.executable} -m raftkv"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,30 @@ def started(environment, *command):
 
 def begun(environment, recipe, *arguments):
     return started(environment, sys.executable, str(RECIPES / recipe), *arguments)
+
+
+def test_what_the_readme_shows_is_what_happens(tmp_path):
+    """Its section on locks, typed at a new cluster: the three lines of Python, then every command."""
+    section = README.read_text().partition("\nLocks, elections, watches\n")[2].partition("\nThe same without")[0]
+    python, console = (textwrap.dedent(block) for block in re.findall(r"::? \w+\n\n((?: {3}.*\n|\n)+)", section))
+    with running(tmp_path) as cluster:
+        urls = {f"http://127.0.0.1:{8000 + int(node[1:])}": cluster.url(node, "") for node in cluster.nodes}
+        settings = {**os.environ, "RAFTKV_SERVERS": ",".join(urls.values())}
+        typed = re.sub("|".join(urls), lambda found: urls[found[0]], console).replace(".venv/bin/raftkv", RAFTKV)
+        script = "".join(f"{line[2:]}\n" for line in typed.splitlines() if line.startswith("$ "))
+        script = script.replace("curl ", "curl -s ")
+        first = shell(settings, f"{sys.executable} -", f"from raftkv import Client\n{python}")
+        then = shell(settings, "sh 2>&1", script)
+
+    assert first == "{'config/theme': b'dark, by token 1'}\n"
+    assert then.split("\n") == [line for line in typed.split("\n") if not line.startswith("$ ")]
+
+
+def shell(settings, command, typed):
+    done = subprocess.run(
+        command, shell=True, input=typed, env=settings, stdout=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    return done.stdout
 
 
 def test_a_lock_is_held_while_the_command_runs(environment, store):
