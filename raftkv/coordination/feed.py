@@ -21,7 +21,7 @@ import msgspec
 
 from raftkv.coordination.audience import Audience, Interest, ListenerGroup, Message, Tell
 from raftkv.core.replicator import Replicator, Shown, Subscription
-from raftkv.core.requests import ChangesAfter, Consistency, Read
+from raftkv.core.requests import ChangesAfter, Consistency, LaterQuery, Query, Read
 from raftkv.core.results import Answer, Change, ChangePage, HistoryAhead, HistoryGone, Outcome
 
 READ_WITHIN_S: Final = 10.0
@@ -181,7 +181,7 @@ class Feed:
             revision=self._through, start=start, end=end, previous=previous, limit_bytes=self._limit_bytes
         )
         self._is_reading = True
-        self._read(query, self._have_read)
+        self.read(query, self._have_read)
 
     def _rest(self) -> None:
         """Nobody waits: whoever does so next says where to go on."""
@@ -280,7 +280,7 @@ class Feed:
             previous=interest.previous,
             limit_bytes=self._limit_bytes,
         )
-        self._read(query, partial(self._caught_up, listener))
+        self.read(query, partial(self._caught_up, listener))
 
     def _caught_up(self, listener: ChangeListener, outcome: Outcome) -> None:
         if listener.is_over:
@@ -319,8 +319,8 @@ class Feed:
             listener.at = heard.through
         hear(heard)
 
-    def _read(self, query: ChangesAfter, have_read: Callable[[Outcome], None]) -> None:
-        """Read the applied state, as it is."""
+    def read(self, query: Query | LaterQuery, have_read: Callable[[Outcome], None]) -> None:
+        """Read the applied state, as it is; ``have_read`` may be called at once, and must not raise."""
         read = Read(query=query, consistency=Consistency.LOCAL)
         self._replicator.submit(read, self._now_s() + READ_WITHIN_S).when_done(have_read)
 

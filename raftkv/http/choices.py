@@ -103,6 +103,13 @@ class Watching(Timed, frozen=True, kw_only=True):
     progress_s: float | None = None
 
 
+class Observing(Timed, frozen=True, kw_only=True):
+    """From where on the leaders of an election are told; seconds."""
+
+    last_event_id: int | None = None
+    progress_s: float | None = None
+
+
 class Batching(Placed, frozen=True, kw_only=True):
     """How writes are made, whatever they are about; see ``raftkv.core.requests.Write``."""
 

@@ -13,7 +13,18 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import answers, bodies, paths
-from raftkv.http.handlers import batch, cluster, coordination, following, holding, internal, kv, reference, watching
+from raftkv.http.handlers import (
+    batch,
+    cluster,
+    coordination,
+    following,
+    holding,
+    internal,
+    kv,
+    observing,
+    reference,
+    watching,
+)
 from raftkv.http.handlers.cluster import not_built
 from raftkv.http.handlers.handler import Handler
 
@@ -219,6 +230,14 @@ _COORDINATION: Final = (
     ),
     _write("DELETE", paths.LOCK, holding.UNLOCK, "Let go of the lock", answers.LockReleased),
     _get(paths.ELECTION, holding.LEADER, "Who leads", answers.LeaderShown, hot=True),
+    _get(
+        paths.OBSERVE,
+        observing.OBSERVE,
+        "Who leads, now and whenever that or its value changes, as a stream; Last-Event-ID goes on after a message",
+        answers.LeaderTold,
+        hot=True,
+        endless=True,
+    ),
     _write(
         "POST",
         paths.CAMPAIGN,

@@ -21,7 +21,7 @@ _IN_QUERY: Final = paths.raw(paths.GET, paths.LOCAL_READ, paths.DELETE)
 _IN_BODY: Final = paths.raw(paths.PUT, paths.SET)
 _BATCH, _REPAIR, _WATCH = paths.BATCH.encode(), paths.REPAIR.encode(), paths.WATCH.encode()
 _LOCK, _ELECTION = paths.stem(paths.LOCK), paths.stem(paths.ELECTION)
-_CAMPAIGN: Final = paths.CAMPAIGN.partition("}")[2].encode()
+_CAMPAIGN, _OBSERVE = (path.partition("}")[2].encode() for path in (paths.CAMPAIGN, paths.OBSERVE))
 _KEY, _GET_KEY, _SET_KEY = (paths.stem(path) for path in (paths.KEY, paths.GET_KEY, paths.SET_KEY))
 
 
@@ -55,7 +55,9 @@ def is_read(request: HttpRequest) -> bool:
 
 def is_stream(request: HttpRequest) -> bool:
     """May what comes of it have no end?"""
-    return request.method == "GET" and (request.path == _WATCH or form_of(request) is not None)
+    path = request.path
+    is_endless = path == _WATCH or (path.startswith(_ELECTION) and path.endswith(_OBSERVE))
+    return request.method == "GET" and (is_endless or form_of(request) is not None)
 
 
 def usual_s(request: HttpRequest) -> float | None:

@@ -79,11 +79,14 @@ ASKED = (
     ("POST", "/leases/7/keepalive", b""),
     ("POST", "/leases/keepalive", b'{"ids":[7]}'),
     ("POST", "/compact", b'{"revision":1}'),
+    ("GET", "/watch?prefix=a", b""),
+    ("GET", "/watch?from_revision=1", b""),
     ("GET", "/locks", b""),
     ("GET", "/locks/it", b""),
     ("POST", "/locks/it", b'{"ttl":9,"wait":0}'),
     ("DELETE", "/locks/it?token=1", b""),
     ("GET", "/elections/it", b""),
+    ("GET", "/elections/it/observe", b""),
     ("POST", "/elections/it/campaign", b'{"ttl":9,"wait":0,"value":"v"}'),
     ("POST", "/elections/it/proclaim", b'{"token":1,"value":"v"}'),
     ("POST", "/elections/it/resign", b'{"token":1}'),
@@ -146,7 +149,7 @@ def test_it_is_refused_over_http_with_the_same_sentence(node: Node, method: str,
 
 
 def test_every_route_of_coordination_is_asked() -> None:
-    stems = ("/txn", "/leases", "/compact", "/locks", "/elections")
+    stems = ("/watch", "/txn", "/leases", "/compact", "/locks", "/elections")
     routes = {(route.method, route.path) for route in ROUTES if route.path.startswith(stems)}
     routes |= {(route.method, route.path) for route in ROUTES if route.path.endswith(("/increment", "/touch"))}
     asked = {

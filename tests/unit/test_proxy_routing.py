@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from raftkv.http.messages import HttpRequest
-from raftkv.proxy.routing import is_read, key_of
+from raftkv.proxy.routing import is_read, is_stream, key_of
 from raftkv.proxy.view import order, read_view
 from raftkv.quorum.membership.ring import Ring, position
 
@@ -72,6 +72,22 @@ def test_the_key_of_a_request(method, target, body, key):
 @pytest.mark.parametrize(("method", "reads"), [("GET", True), ("HEAD", True), ("PUT", False), ("POST", False)])
 def test_what_only_reads(method, reads):
     assert is_read(request(method, "/kv/a")) is reads
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "streams"),
+    [
+        ("GET", "/watch?prefix=a", True),
+        ("GET", "/elections/a/observe", True),
+        ("GET", "/elections/a%2Fb/observe?progress_s=1", True),
+        ("HEAD", "/elections/a/observe", False),
+        ("GET", "/elections/a", False),
+        ("GET", "/kv/elections/observe", False),
+        ("GET", "/status", False),
+    ],
+)
+def test_what_may_have_no_end(method, target, streams):
+    assert is_stream(request(method, target)) is streams
 
 
 @pytest.mark.parametrize("key", [b"a", b"b", b"c", b"d", b"e"])

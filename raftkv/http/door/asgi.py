@@ -69,13 +69,12 @@ class HotRoutes:
                 continue
             stem, brace, rest = route.path.partition("{")
             after = rest.partition("}")[2]
-            if after and "{" not in after:
-                self._around.setdefault((route.method, stem.encode()), []).append((after.encode(), route))
-                continue
-            table = self._below if brace else self._exact
-            table[route.method, stem.encode()] = route
-            if route.method == "GET":
-                table["HEAD", stem.encode()] = route
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                place = method, stem.encode()
+                if after and "{" not in after:
+                    self._around.setdefault(place, []).append((after.encode(), route))
+                else:
+                    (self._below if brace else self._exact)[place] = route
 
     def find(self, method: str, path: bytes) -> Route | None:
         """The route of a raw path."""

@@ -36,7 +36,7 @@ HOLDER_BYTES_MAX: Final = 256
 _LOCKS_LIMIT: Final = 100
 
 
-def _queue(kind: Kind, request: HttpRequest, route: str, context: Context) -> Queue:
+def queue_of(kind: Kind, request: HttpRequest, route: str, context: Context) -> Queue:
     """Which name it is about."""
     _check_leader(context)
     return Queue(kind, parameters.name_within_path(request.path, route, context.limits))
@@ -99,7 +99,7 @@ def _releasing(queue: Queue, token: int, chosen: Timed, context: Context) -> Con
 
 def _lock(request: HttpRequest, chosen: Acquiring, context: Context) -> Conversation:
     """``POST /locks/{name}``."""
-    queue = _queue(LOCKS, request, paths.LOCK, context)
+    queue = queue_of(LOCKS, request, paths.LOCK, context)
     body = bodies.body_of(request, bodies.decode_lock, allow_form_type=True)
     holder = parameters.encoded(body.holder, "holder")
     if len(holder) > HOLDER_BYTES_MAX:
@@ -109,7 +109,7 @@ def _lock(request: HttpRequest, chosen: Acquiring, context: Context) -> Conversa
 
 def _unlock(request: HttpRequest, chosen: Releasing, context: Context) -> Conversation:
     """``DELETE /locks/{name}?token=``."""
-    queue = _queue(LOCKS, request, paths.LOCK, context)
+    queue = queue_of(LOCKS, request, paths.LOCK, context)
     if not chosen.token:
         refuse(Code.BAD_REQUEST, "token: missing; it says which grant is let go")
     return _releasing(queue, chosen.token, chosen, context)
@@ -117,7 +117,7 @@ def _unlock(request: HttpRequest, chosen: Releasing, context: Context) -> Conver
 
 def _holders(request: HttpRequest, chosen: Timed, context: Context) -> Conversation:
     """``GET /locks/{name}``."""
-    queue = _queue(LOCKS, request, paths.LOCK, context)
+    queue = queue_of(LOCKS, request, paths.LOCK, context)
     limit_s = timeout_s(chosen, context)
 
     def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
@@ -161,7 +161,7 @@ def _locks(_request: HttpRequest, chosen: LockListing, context: Context) -> Conv
 
 def _campaign(request: HttpRequest, chosen: Acquiring, context: Context) -> Conversation:
     """``POST /elections/{name}/campaign``."""
-    queue = _queue(ELECTIONS, request, paths.CAMPAIGN, context)
+    queue = queue_of(ELECTIONS, request, paths.CAMPAIGN, context)
     body = bodies.body_of(request, bodies.decode_campaign, allow_form_type=True)
     return _acquiring(_attempt(queue, body, _value(body.value), chosen, context), context, ElectionWon)
 
@@ -179,7 +179,7 @@ def _value(value: Any) -> bytes:
 
 def _proclaim(request: HttpRequest, chosen: Timed, context: Context) -> Conversation:
     """``POST /elections/{name}/proclaim``."""
-    queue = _queue(ELECTIONS, request, paths.PROCLAIM, context)
+    queue = queue_of(ELECTIONS, request, paths.PROCLAIM, context)
     body = bodies.body_of(request, bodies.decode_proclaim, allow_form_type=True)
     value, limit_s = _value(body.value), timeout_s(chosen, context)
 
@@ -194,13 +194,13 @@ def _proclaim(request: HttpRequest, chosen: Timed, context: Context) -> Conversa
 
 def _resign(request: HttpRequest, chosen: Timed, context: Context) -> Conversation:
     """``POST /elections/{name}/resign``."""
-    queue = _queue(ELECTIONS, request, paths.RESIGN, context)
+    queue = queue_of(ELECTIONS, request, paths.RESIGN, context)
     return _releasing(queue, bodies.body_of(request, bodies.decode_resign, allow_form_type=True).token, chosen, context)
 
 
 def _leader(request: HttpRequest, chosen: Timed, context: Context) -> Conversation:
     """``GET /elections/{name}``."""
-    queue = _queue(ELECTIONS, request, paths.ELECTION, context)
+    queue = queue_of(ELECTIONS, request, paths.ELECTION, context)
 
     def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
         found = yield from elections.leader(queue, timeout_s(chosen, context), circumstances)

@@ -8,7 +8,8 @@ changes, a watcher is told how far it has seen. Must not import Flask.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -18,26 +19,24 @@ from raftkv.api.answers import ChangesTold, ChangeTold, PreviousTold, ProgressTo
 from raftkv.api.headers import EVENTS
 from raftkv.api.values import value_to_json
 from raftkv.coordination.audience import Interest, Tell
-from raftkv.coordination.feed import ChangeListener, Feed, Heard
-from raftkv.core.errors import Code
+from raftkv.coordination.feed import ChangeListener, Heard, Portion
+from raftkv.core.errors import NO_ONE_ORDER, Code
 from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Get, Read, clients_span
 from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord, Outcome
 from raftkv.http import events, parameters
 from raftkv.http.choices import Watching, form_of
 from raftkv.http.events import FORMS, EventForm
 from raftkv.http.handlers.handler import Ask, Context, Handler, out_of_history, read_headers, timeout_s
-from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
+from raftkv.http.messages import Headers, HttpRequest, HttpResponse, encode_json
 from raftkv.http.problems import refuse
 
 PROGRESS_S: Final = 5.0
 """A watcher that is told nothing for so long is told how far it has seen, unless it wishes otherwise."""
 
-_LEADERLESS: Final = "watching needs one order of all writes, which a cluster without a leader does not have"
-
 
 def _parse(request: HttpRequest, chosen: Watching, context: Context) -> Ask:
     if context.sizes().is_leaderless:
-        refuse(Code.NOT_SUPPORTED, _LEADERLESS)
+        refuse(NO_ONE_ORDER.code, NO_ONE_ORDER.detail)
     interest = _interest(chosen, context)
     query: Get | ChangesAfter = Get(key=SYSTEM)  # there is no such key: what is asked is where the store stands
     after = _after(chosen)
@@ -72,58 +71,72 @@ def _render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
         return out_of_history(outcome.content, headers)
     chosen: Watching = WATCH.form.read(ask.http, context.sizes)
     after = _after(chosen)
-    watcher = _Watcher(
-        events.form_of(ask.http) or FORMS[EVENTS.encode()],
-        context,
-        _interest(chosen, context),
-        outcome.revision if after is None else after,
-        chosen.progress_s or PROGRESS_S,
-    )
-    return events.response(watcher.form, watcher.chunks(), headers, idle=watcher.idle, idle_s=watcher.progress_s)
+    stream = ChangeStream(event_form(ask.http), context, chosen.progress_s)
+    chunks = _changes(stream, _interest(chosen, context), outcome.revision if after is None else after)
+    return stream.response(chunks, headers)
 
 
-class _Watcher:
-    """One stream of changes."""
+def event_form(request: HttpRequest) -> EventForm:
+    """The form of events where there is nothing else to choose."""
+    return events.form_of(request) or FORMS[EVENTS.encode()]
 
-    def __init__(self, form: EventForm, context: Context, interest: Interest, after: int, progress_s: float) -> None:
+
+class ChangeStream:
+    """What one stream hears of changes, and how it says how far the reader has seen: every ``progress_s`` seconds."""
+
+    def __init__(self, form: EventForm, context: Context, progress_s: float | None) -> None:
         self.form = form
-        self.progress_s = progress_s
+        self._progress_s = progress_s or PROGRESS_S
         self._context = context
-        self._interest = interest
-        self._after = after
         self._listener: ChangeListener | None = None
         self._told_s = context.monotonic_s()
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """The messages as they come; the next is looked for when the last was taken."""
-        loop = asyncio.get_running_loop()
-        feed: Feed = self._context.feed
-        listener = self._listener = feed.listen(self._interest, _TELL[self.form.media_type], self._after)
+    @contextmanager
+    def listening(self, interest: Interest, tell: Tell, after: int) -> Generator[None]:
+        """See ``Feed.listen``."""
+        self._listener = self._context.feed.listen(interest, tell, after)
         try:
-            while True:
-                heard: asyncio.Future[Heard] = loop.create_future()
-                listener.ask(partial(_set, heard))
-                portion = await heard
-                if isinstance(portion, HistoryGone):
-                    yield self._end(portion)
-                    return
-                self._told_s = self._context.monotonic_s()
-                yield portion.content
+            yield
         finally:
-            listener.end()
+            self._listener.end()
 
-    def idle(self) -> bytes:
-        """What is said while nothing is: how far it has seen, if nothing is on its way to it."""
+    async def hear(self) -> Heard:
+        """What comes next; it is looked for now, when the reader has taken what was told last."""
+        assert self._listener is not None
+        heard: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
+        self._listener.ask(partial(_set, heard))
+        return await heard
+
+    def tells(self, chunk: bytes) -> bytes:
+        """``chunk``, which the reader is told now."""
+        self._told_s = self._context.monotonic_s()
+        return chunk
+
+    def farewell(self, gone: HistoryGone) -> bytes:
+        """How it ends when history does not reach back any more."""
+        body = out_of_history(gone, ()).body
+        assert isinstance(body, bytes)
+        return self.form.frame(b"end", body.rstrip())
+
+    def _idle(self) -> bytes:
+        """What is said while nothing is: how far the reader has seen, if nothing is on its way to it."""
         listener, now_s = self._listener, self._context.monotonic_s()
-        if listener is None or listener.hear is None or now_s - self._told_s < self.progress_s:
+        if listener is None or listener.hear is None or now_s - self._told_s < self._progress_s:
             return self.form.idle
         self._told_s, through = now_s, listener.through
         return self.form.frame(b"progress", encode_json(ProgressTold(through)).rstrip(), through)
 
-    def _end(self, gone: HistoryGone) -> bytes:
-        body = out_of_history(gone, ()).body
-        assert isinstance(body, bytes)
-        return self.form.frame(b"end", body.rstrip())
+    def response(self, chunks: AsyncGenerator[bytes], headers: Headers) -> HttpResponse:
+        """The response that is told in ``chunks``."""
+        return events.response(self.form, chunks, headers, idle=self._idle, idle_s=self._progress_s)
+
+
+async def _changes(stream: ChangeStream, interest: Interest, after: int) -> AsyncGenerator[bytes]:
+    """The messages as they come."""
+    with stream.listening(interest, _TELL[stream.form.media_type], after):
+        while isinstance(heard := await stream.hear(), Portion):
+            yield stream.tells(heard.content)
+        yield stream.farewell(heard)
 
 
 def _set(future: asyncio.Future[Heard], heard: Heard) -> None:
