@@ -15,6 +15,7 @@ from raftkv.client.errors import (
     SiblingsFound,
 )
 from raftkv.client.holds import LeaderRecord
+from raftkv.client.lease_plans import LeaseInfo
 from raftkv.client.records import Page, Record
 from raftkv.client.transactions import OperationResult
 from raftkv.client.watching import WatchedChange, WatchedRevision
@@ -26,6 +27,7 @@ __all__ = [
     "DefiniteError",
     "IndefiniteError",
     "LeaderRecord",
+    "LeaseInfo",
     "LeaseLost",
     "LockHeld",
     "LockLost",

@@ -14,7 +14,7 @@ from raftkv.api import paths
 from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
 from raftkv.client.async_exchange import AsyncExchange
-from raftkv.client.async_holding import AsyncElection, AsyncLease, AsyncLock
+from raftkv.client.async_holding import AsyncElection, AsyncLease, AsyncLeases, AsyncLock
 from raftkv.client.async_transacting import AsyncTransaction
 from raftkv.client.async_watches import AsyncStream, AsyncWatch
 from raftkv.client.holds import LockTerms
@@ -260,6 +260,11 @@ class AsyncClient(PlannedClient[AsyncExchange]):
     def lease(self, ttl: float, *, on_lost: Callable[[], None] | None = None) -> AsyncLease:
         """A lease, for an ``async with`` block: kept alive by a task, revoked at its end. See ``Client.lease``."""
         return AsyncLease(self._exchange, self._calls, ttl, on_lost)
+
+    @property
+    def leases(self) -> AsyncLeases:
+        """Leases by number: grant, keep alive, find, list, revoke. See ``Client.leases``."""
+        return AsyncLeases(self._exchange, self._calls)
 
     def lock(
         self,

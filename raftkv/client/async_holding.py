@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from raftkv.client.arguments import Value
+from raftkv.client.arguments import AnyLease, Value
 from raftkv.client.async_exchange import AsyncExchange
 from raftkv.client.async_watches import AsyncStream
 from raftkv.client.clocks import lease_now_s
 from raftkv.client.holds import ElectionPlans, HeldLead, HeldLock, HeldName, LeaderRecord, LeadTerms, LockTerms
+from raftkv.client.lease_plans import LeaseInfo, LeasePlans
 from raftkv.client.leases import HeldLease
 from raftkv.client.observing import LeaderStream
 from raftkv.client.requests import CallPlans
@@ -59,6 +60,40 @@ class AsyncLease(HeldLease):
             if error is None:
                 raise
             error.add_note(f"the lease {self.id} could not be revoked, and ends by itself: {failure}")
+
+
+class AsyncLeases:
+    """Leases by number, that nobody keeps alive in the background; see ``AsyncClient.leases``."""
+
+    def __init__(self, exchange: AsyncExchange, calls: CallPlans) -> None:
+        self._exchange = exchange
+        self._plans = LeasePlans(calls)
+
+    async def grant(self, ttl: float, *, number: int | None = None) -> int:
+        """A lease of ``ttl`` seconds (1 to ten years); returns its number, chosen by the cluster or given.
+
+        Raises ``DefiniteError`` with the code ``lease_exists``.
+        """
+        return await self._exchange.perform(self._plans.grant(ttl, number))
+
+    async def keep_alive(self, leases: Iterable[AnyLease]) -> tuple[int, ...]:
+        """Let all live for their whole time again, in one request; returns the numbers of those that there are not."""
+        return await self._exchange.perform(self._plans.keep_alive(leases))
+
+    async def find(self, lease: AnyLease) -> LeaseInfo | None:
+        """The lease, with what goes with it; ``None`` when there is none."""
+        return await self._exchange.perform(self._plans.find(lease))
+
+    def list(self) -> AsyncIterator[LeaseInfo]:
+        """Every lease, by number, fetched page by page; how many keys each has, but not which."""
+        return self._exchange.each(self._plans.every())
+
+    async def revoke(self, lease: AnyLease) -> int:
+        """End it now, and all that goes with it, at one revision; returns how many keys went.
+
+        Raises ``DefiniteError`` with the code ``lease_not_found``.
+        """
+        return await self._exchange.perform(self._plans.revoke(lease))
 
 
 class AsyncHold(HeldName, ABC):

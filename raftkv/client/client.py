@@ -14,7 +14,7 @@ from raftkv.api import paths
 from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
 from raftkv.client.exchange import Exchange
-from raftkv.client.holding import ClientElection, ClientLease, ClientLock
+from raftkv.client.holding import ClientElection, ClientLease, ClientLeases, ClientLock
 from raftkv.client.holds import LockTerms
 from raftkv.client.leases import HeldLease
 from raftkv.client.planned import PlannedClient
@@ -317,6 +317,11 @@ class Client(PlannedClient[Exchange]):
         so, and ``on_lost`` is called, before the cluster can have ended it. A forked process does not have it.
         """
         return ClientLease(self._exchange, self._calls, ttl, on_lost)
+
+    @property
+    def leases(self) -> ClientLeases:
+        """Leases by number: grant, keep alive, find, list, revoke; nobody keeps them alive in the background."""
+        return ClientLeases(self._exchange, self._calls)
 
     def lock(
         self,

@@ -29,7 +29,7 @@ from raftkv.client.calls import Call
 from raftkv.client.errors import SiblingsFound, not_found
 from raftkv.client.events import LineReader
 from raftkv.client.http1 import HttpAnswer
-from raftkv.client.portions import AnswerStream, PagedRecords
+from raftkv.client.portions import AnswerStream, Paged
 from raftkv.client.records import (
     Page,
     Record,
@@ -109,15 +109,16 @@ class KeyPlans:
 
     def records(
         self, prefix: str, limit: int | None, *, keys_only: bool, consistency: Consistency | None, revision: int | None
-    ) -> PagedRecords:
+    ) -> Paged[Record, str]:
         """Every record, page by page."""
 
-        def page(start: str, limit: int | None) -> Plan[Page]:
-            return self.page(
+        def page(start: str, limit: int | None) -> Plan[tuple[tuple[Record, ...], str | None]]:
+            found = yield from self.page(
                 prefix, start, None, limit, keys_only=keys_only, consistency=consistency, revision=revision
             )
+            return found.records, found.next
 
-        return PagedRecords(page, limit)
+        return Paged(page, "", limit)
 
     def look(self, path: str) -> Plan[dict[str, Any]]:
         """What ``GET path`` says in JSON."""
@@ -182,18 +183,9 @@ class KeyPlans:
         return True
 
     def compact(self, revision: int) -> Plan[int]:
-        """Forget what was before ``revision``: the oldest that can be read. Twice is as good as once."""
-        call = Call(
-            method="POST",
-            path=paths.COMPACT,
-            headers={"Content-Type": names.JSON},
-            body=msgspec.json.encode(CompactBody(revision=revision)),
-            is_read=False,
-            repeatable=True,
-        )
-        answer = yield from self._requests.answer(call)
-        must_exist(answer)
-        return typed(outcome_from_body(answer.body), CompactDone, is_read=False).compacted_revision
+        """Forget what was before ``revision``: the oldest that can be read."""
+        body = CompactBody(revision=revision)
+        return (yield from self._requests.told_again("POST", paths.COMPACT, body, CompactDone)).compacted_revision
 
     def batch(self, operations: Sequence[Mapping[str, Any]], acks: Acks | None) -> Plan[tuple[Any, ...]]:
         """Carry out independent operations in one step: one result each."""

@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from raftkv.client.reach import UnheardError
-from raftkv.client.records import Page, Record, not_raftkv
+from raftkv.client.records import not_raftkv
 from raftkv.client.steps import AnswerBody, Plan, TakePiece
 from raftkv.core.errors import Code, DefiniteError
 
 Item = TypeVar("Item")
+Start = TypeVar("Start")
 Item_co = TypeVar("Item_co", covariant=True)
 
 PAGE_LIMIT = 1000
-"""How many records ``list`` asks for at a time; a server may give fewer."""
+"""How many items are asked for at a time; a server may give fewer."""
 
 SILENCE_S: Final = 15.0
 """A stream says every five seconds that nothing happened; three times unheard, its server is gone."""
@@ -33,21 +34,26 @@ class Portions(Protocol[Item_co]):
         """No more are wanted. Does not wait."""
 
 
-class PagedRecords:
-    """Records, page by page; ``limit`` is the most there will be."""
+class Paged(Generic[Item, Start]):
+    """What comes page by page, each with the ``Start`` of the next; ``limit`` is the most items there will be."""
 
-    def __init__(self, page: Callable[[str, int | None], Plan[Page]], limit: int | None) -> None:
+    def __init__(
+        self,
+        page: Callable[[Start, int | None], Plan[tuple[Sequence[Item], Start | None]]],
+        start: Start,
+        limit: int | None,
+    ) -> None:
         self._page = page
-        self._start: str | None = ""
+        self._start: Start | None = start
         self._left = limit
 
-    def more(self) -> Plan[tuple[Record, ...] | None]:
+    def more(self) -> Plan[Sequence[Item] | None]:
         """See ``Portions``; a page is of one moment, two are of two."""
         if self._start is None or (self._left is not None and self._left <= 0):
             return None
-        page = yield from self._page(self._start, None if self._left is None else min(self._left, PAGE_LIMIT))
-        self._start, self._left = page.next, None if self._left is None else self._left - len(page.records)
-        return page.records
+        items, start = yield from self._page(self._start, None if self._left is None else min(self._left, PAGE_LIMIT))
+        self._start, self._left = start, None if self._left is None else self._left - len(items)
+        return items
 
     def close(self) -> None:
         """See ``Portions``."""

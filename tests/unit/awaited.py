@@ -60,7 +60,7 @@ class Awaited:
     def __getattr__(self, name):
         found = getattr(self._client, name)
         if not callable(found):
-            return found
+            return self._done(found)
         return lambda *args, **choices: self._done(found(*args, **choices))
 
     def _done(self, found):

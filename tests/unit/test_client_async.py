@@ -6,6 +6,8 @@ import inspect
 import pytest
 
 from raftkv import AsyncClient, Client, DefiniteError, IndefiniteError
+from raftkv.client.async_holding import AsyncLeases
+from raftkv.client.holding import ClientLeases
 from tests.unit.fake_server import HANG, Told, json
 from tests.unit.key_server import KeyServer
 
@@ -30,6 +32,7 @@ def offered(kind):
 
 def test_both_clients_offer_the_same_calls_with_the_same_arguments():
     assert offered(AsyncClient) == {**offered(Client), "has": "(self, key: 'Key')"}
+    assert offered(AsyncLeases) == offered(ClientLeases)
     assert inspect.signature(AsyncClient) == inspect.signature(Client)
 
 
