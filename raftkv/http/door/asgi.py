@@ -124,7 +124,7 @@ class Application(AsgiApplication):
         self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
         self.room = HeldBytes(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
         self.streams = Streams(self.room, limit=max(1, context.limits.max_connections // 2))
-        self.conversations = Conversations(replicator, limit=max(1, context.limits.max_connections // 4))
+        self.conversations = Conversations(replicator, context.feed, limit=max(1, context.limits.max_connections // 4))
         self._metrics = Metrics(context, self.streams)
         self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._bodies = Bodies(self.room, monotonic_s=monotonic)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator
 from time import monotonic
 from typing import Final, Protocol
 
+from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, Step, Submit
-from raftkv.coordination.wakes import Wakes
 from raftkv.core.errors import Code
 from raftkv.core.replicator import Replicator
 from raftkv.core.results import Outcome
@@ -41,9 +41,9 @@ class Caller(Protocol):
 class Conversations:
     """The conversations of one worker."""
 
-    def __init__(self, replicator: Replicator, *, limit: int) -> None:
+    def __init__(self, replicator: Replicator, feed: Feed, *, limit: int) -> None:
         self._replicator = replicator
-        self._wakes = Wakes(replicator, soon=_soon, monotonic_s=monotonic)
+        self._feed = feed
         self._limit = limit
         self._open: dict[_Talk, None] = {}
 
@@ -56,7 +56,7 @@ class Conversations:
         """The response; if this is cancelled, the plan hears that nobody waits for it."""
         if conversation.is_long and sum(talk.is_long for talk in self._open) >= self._limit:
             return problem(Code.OVERLOADED, f"{self._limit} requests wait for others already; try again later")
-        talk = _Talk(conversation, self._replicator, self._wakes)
+        talk = _Talk(conversation, self._replicator, self._feed)
         self._open[talk] = None
         task = asyncio.get_running_loop().create_task(talk.run())
         task.add_done_callback(lambda _: self._open.pop(talk))
@@ -84,10 +84,6 @@ class Conversations:
             talk.leave()
 
 
-def _soon(call: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_soon(call)
-
-
 class _Probing:
     """Tries, again and again, whether a client that has closed its half has left."""
 
@@ -107,10 +103,10 @@ class _Probing:
 class _Talk:
     """One plan on its way."""
 
-    def __init__(self, conversation: Conversation, replicator: Replicator, wakes: Wakes) -> None:
+    def __init__(self, conversation: Conversation, replicator: Replicator, feed: Feed) -> None:
         self.is_long = conversation.is_long
         self._replicator = replicator
-        self._wakes = wakes
+        self._feed = feed
         self._has_left = False
         self._woken = asyncio.Event()
         self._plan: Plan[HttpResponse] = conversation.plan(Circumstances(monotonic, lambda: self._has_left))
@@ -148,11 +144,12 @@ class _Talk:
         self._woken.clear()
         if self._has_left and step.keys:
             return
-        wake = self._wakes.wait(step.keys, step.after, self._woken.set)
+        awaited = [self._feed.wait(key, key + b"\x00", step.after, self._woken.set) for key in step.keys]
         try:
             async with asyncio.timeout(max(0.0, step.until_s - monotonic())):
                 await self._woken.wait()
         except TimeoutError:
             pass
         finally:
-            wake.end()
+            for one in awaited:
+                one.end()

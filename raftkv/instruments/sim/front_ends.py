@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Plan, Submit
-from raftkv.coordination.wakes import Wakes
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import SYSTEM, Request
@@ -57,7 +57,7 @@ class FrontEnd:
         self._cluster = cluster
         self._noted = noted
         self.door = _Door(machine)
-        self.wakes = Wakes(self.door, soon=partial(self.after, 0.0), monotonic_s=machine.now_s)  # type: ignore[arg-type]
+        self.feed = Feed(self.door, now_s=machine.now_s, schedule=self.after)  # type: ignore[arg-type]
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later, unless the process has ended by then; not while it is paused."""
@@ -92,10 +92,12 @@ class FrontEnd:
             nonlocal is_over
             if not is_over:
                 is_over = True
-                wake.end()
+                for one in awaited:
+                    one.end()
                 self._go_on(client, plan, None, done)
 
-        wake = self.wakes.wait(step.keys, step.after, lambda: self.after(0.0, go_on))
+        wake = partial(self.after, 0.0, go_on)
+        awaited = [self.feed.wait(key, key + b"\x00", step.after, wake) for key in step.keys]
         self.after(max(0.0, step.until_s - self.machine.now_s()) / self.machine.rate, go_on)
 
     def _submit(self, client: SimulatedClient, step: Submit, go_on: Callable[[Outcome], None]) -> None:
