@@ -13,6 +13,7 @@ Imports ``core`` only.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -105,6 +106,9 @@ class Feed:
 
         self._is_due = False
         self._is_reading = False
+        self._behind: deque[ChangeListener] = deque()
+        """Who is to read by itself: one at a turn, so that however many there are, nothing else waits for them all."""
+
         self._parked: list[ChangeListener] = []
         """Who asked while something was read for all."""
 
@@ -272,6 +276,18 @@ class Feed:
         self._expect(0.0)
 
     def _catch_up(self, listener: ChangeListener) -> None:
+        self._behind.append(listener)
+        if len(self._behind) == 1:
+            self._schedule(0.0, self._read_for_one)
+
+    def _read_for_one(self) -> None:
+        listener = self._behind.popleft()
+        while listener.is_over and self._behind:
+            listener = self._behind.popleft()
+        if self._behind:
+            self._schedule(0.0, self._read_for_one)
+        if listener.is_over:
+            return
         interest = listener.group.interest
         query = ChangesAfter(
             revision=listener.at,

@@ -8,6 +8,7 @@ is asked of a view is answered by that view alone, and bounded.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from raftkv.core.pages import page_of, size_of
 from raftkv.core.requests import ChangesAfter, Get, List
@@ -15,6 +16,9 @@ from raftkv.core.results import Change, ChangePage, HistoryAhead, HistoryGone, K
 from raftkv.formats import layout
 from raftkv.formats.layout import Event
 from raftkv.storage.engines.port import TableReader
+
+EVENT_BYTES: Final = 256
+"""What a change counts beside its key and values, wanted or not: many small ones take as long as a few large ones."""
 
 Place = tuple[bytes, int]
 """Where an event stands: the key of its chunk, and the place in that."""
@@ -61,7 +65,7 @@ def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | Hist
             change = _change(event, with_previous=query.previous)
             changes.append(change)
             size_bytes += sum([size_of(one) for one in (change.record, change.previous) if one is not None])
-        size_bytes += len(event.key)
+        size_bytes += len(event.key) + EVENT_BYTES
     newest = layout.unpack_number(reader.get(layout.META, layout.REVISION))
     return ChangePage(changes=tuple(changes), through=newest, is_level=True)
 

@@ -584,6 +584,24 @@ def test_who_asks_while_a_read_for_all_is_under_way_misses_nothing_that_it_did_n
     assert leaves.told == []
 
 
+def test_of_many_who_are_behind_one_reads_at_a_turn_and_those_who_left_take_no_turn(
+    scripted: Scripted, played: Driven
+) -> None:
+    scripted.log = [(b"a",), (b"b",)]
+    scripted.show()
+    followers = [played.follow(after=0) for _ in range(6)]
+    for gone in (followers[0], *followers[3:]):
+        gone.listener.end()
+    read = []
+    while played.turn():
+        read.append(len(scripted.reads))
+
+    assert read[:2] == [1, 2]
+    assert followers[1].lines == followers[2].lines == ["1 a=", "2 b="]
+    assert not any(one.told for one in (followers[0], *followers[3:]))
+    assert not played.feed._behind
+
+
 def test_all_leave_and_others_come_while_a_read_is_under_way(scripted: Scripted, played: Driven) -> None:
     scripted.show(0)
     first = played.follow(Interest(start=b"a", end=b"b"))
