@@ -38,6 +38,7 @@ class Portion(msgspec.Struct, frozen=True, gc=False):
 
 
 Heard = Portion | HistoryGone
+Hear = Callable[[Heard], bool | None]
 Schedule = Callable[[float, Callable[[], None]], object]
 """Call something in so many seconds, on the replicator's thread, never from within this very call."""
 
@@ -55,7 +56,7 @@ class ChangeListener:
         self.at = after
         """All up to here was told, or not wanted; of one that waits, ``through`` may be further."""
 
-        self.hear: Callable[[Heard], None] | None = None
+        self.hear: Hear | None = None
         """Set while it waits to be told."""
 
     @property
@@ -63,10 +64,11 @@ class ChangeListener:
         """The revision up to which nothing is left that it has not been told."""
         return self._feed.through_of(self)
 
-    def ask(self, hear: Callable[[Heard], None]) -> None:
-        """Call ``hear`` once with what comes next, maybe at once; it must not raise. Then one may ask again.
+    def ask(self, hear: Hear) -> None:
+        """Call ``hear`` with what comes next, maybe at once; it must not raise. Then one may ask again.
 
-        After ``HistoryGone`` nothing comes any more.
+        If it returns true it has asked again: one that can take more at once stays level without another call. After
+        ``HistoryGone`` nothing comes any more.
         """
         assert self.hear is None
         self.hear = hear
@@ -226,15 +228,14 @@ class Feed:
                 if listener.is_over:
                     continue  # by what another was told
                 if listener.at < first_revision:
-                    self._give(listener, whole)
+                    if self._give(listener, whole):
+                        self._be_level(listener)
                 else:  # it was ahead of the others
                     self._tell_rest(listener, messages, page.through)
 
     def _tell_rest(self, listener: ChangeListener, messages: list[Message], through: int) -> None:
         rest = [content for revision, content in messages if revision > listener.at]
-        if rest:
-            self._give(listener, Portion(b"".join(rest), max(through, listener.at)))
-        else:
+        if not rest or self._give(listener, Portion(b"".join(rest), max(through, listener.at))):
             self._be_level(listener)
 
     def _send_away(self) -> None:
@@ -308,7 +309,8 @@ class Feed:
             group = listener.group
             messages = group.messages([one for one in content.changes if group.interest.wants(one)])
             if messages:
-                self._give(listener, Portion(b"".join([told for _, told in messages]), content.through))
+                if self._give(listener, Portion(b"".join([told for _, told in messages]), content.through)):
+                    self._schedule(0.0, partial(self._again, listener))  # reads may end at once: no recursion
                 return
             listener.at = content.through
             is_read_on = not content.is_level or (self._newest is not None and self._newest > listener.at)
@@ -328,12 +330,16 @@ class Feed:
             self.serve(listener)
 
     @staticmethod
-    def _give(listener: ChangeListener, heard: Heard) -> None:
+    def _give(listener: ChangeListener, heard: Heard) -> bool:
+        """Tell it; returns whether it has asked again by that."""
         hear, listener.hear = listener.hear, None
         assert hear is not None
         if isinstance(heard, Portion):
             listener.at = heard.through
-        hear(heard)
+        if not hear(heard) or listener.is_over:
+            return False
+        listener.hear = hear
+        return True
 
     def read(self, query: Query | LaterQuery, have_read: Callable[[Outcome], None]) -> None:
         """Read the applied state, as it is; ``have_read`` may be called at once, and must not raise."""

@@ -75,13 +75,14 @@ def response(
     *,
     idle: bytes | Callable[[], bytes] = b"",
     idle_s: float | None = None,
+    offer: Callable[[Callable[[bytes], bool]], None] | None = None,
 ) -> HttpResponse:
     """The response whose body is ``events``, framed by ``form`` already; ``more`` headers go with it.
 
-    For ``idle`` and ``idle_s`` see ``BodyStream``.
+    For ``idle``, ``idle_s`` and ``offer`` see ``BodyStream``.
     """
     own = ((b"content-type", form.media_type), (b"cache-control", b"no-store"), (b"vary", b"Accept"))
-    return HttpResponse(status=200, headers=(*own, *more), body=stream(form, events, idle, idle_s))
+    return HttpResponse(status=200, headers=(*own, *more), body=stream(form, events, idle, idle_s, offer))
 
 
 def stream(
@@ -89,6 +90,7 @@ def stream(
     chunks: AsyncGenerator[bytes],
     idle: bytes | Callable[[], bytes] = b"",
     idle_s: float | None = None,
+    offer: Callable[[Callable[[bytes], bool]], None] | None = None,
 ) -> BodyStream:
     """A body of events, which may come in pieces."""
-    return BodyStream(chunks=chunks, idle=idle or form.idle, idle_s=idle_s, between=form.end)
+    return BodyStream(chunks=chunks, idle=idle or form.idle, idle_s=idle_s, between=form.end, offer=offer)

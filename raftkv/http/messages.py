@@ -51,12 +51,18 @@ class BodyStream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     takes it for the end; what is no ``StreamCutError`` is a defect. ``idle`` says in the body's own form that nothing
     happened: it goes out while nothing else does, after a chunk that ends with ``between``, so that a reader who left
     without a word is found; every ``idle_s`` seconds where the body has its own mind of that.
+
+    ``offer``, where there is one, is called once with a function that writes a chunk at once. While its ``chunks`` were
+    asked for the next, the source may write instead of yielding, which costs much less. True: the reader takes more.
+    False: the chunk is on its way, and the source has to yield, an empty chunk if need be, and to wait until it is
+    asked for the next.
     """
 
     chunks: AsyncGenerator[bytes]
     idle: bytes | Callable[[], bytes] = b""
     idle_s: float | None = None
     between: bytes = b""
+    offer: Callable[[Callable[[bytes], bool]], None] | None = None
 
 
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -224,6 +224,55 @@ def test_a_thousand_listeners_cost_one_read_and_share_their_bytes(solo: Solo, dr
     assert {follower.listener.through for follower in followers} == {4}
 
 
+def test_who_takes_more_at_once_asks_by_saying_so_and_misses_nothing(solo: Solo) -> None:
+    driven = Driven(solo, limit_bytes=64)
+    values = [solo.put(f"a{number}", "x" * 50) for number in range(1500)]  # a page each, all of them read at once
+    told: list[bytes] = []
+    takes = [True]
+
+    def hear(heard: Heard) -> bool:
+        assert not isinstance(heard, HistoryGone)
+        told.append(heard.content)
+        return takes[0]
+
+    listener = driven.feed.listen(ALL, tell, 0)
+    listener.ask(hear)
+    driven.settle()
+    assert len(b"".join(told).splitlines()) == len(values)
+    for _ in range(3):
+        values.append(solo.put("b"))
+        driven.settle()
+        assert driven.feed.waiting_count == 1
+    takes[0] = False
+    values += [solo.put("c"), solo.put("d")]
+    driven.settle()
+    solo.put("e")
+    driven.settle()
+    assert driven.feed.waiting_count == 0
+    count = len(told)
+    takes[0] = True
+    listener.ask(hear)
+    driven.settle()
+    lines = [int(line.split()[0]) for line in b"".join(told).splitlines()]
+
+    assert len(told) > count
+    assert lines == [*values, values[-1] + 1]
+
+
+def test_who_ends_while_it_is_told_is_not_level_whatever_it_says(solo: Solo, driven: Driven) -> None:
+    listener = driven.feed.listen(ALL, tell, 0)
+
+    def hear(_: Heard) -> bool:
+        listener.end()
+        return True
+
+    listener.ask(hear)
+    solo.put("a")
+    driven.settle()
+
+    assert (driven.feed.listener_count, driven.feed.waiting_count, listener.hear) == (0, 0, None)
+
+
 def test_a_quiet_listener_knows_how_far_it_has_seen(solo: Solo, driven: Driven) -> None:
     quiet = driven.follow(under(b"quiet/"))
     driven.settle()

@@ -55,9 +55,12 @@ class Source:
 class Streaming:
     """An application that answers everything with a stream."""
 
-    def __init__(self, make: Callable[[], AsyncGenerator[bytes]], idle: bytes = b"", limit: int = 1000) -> None:
+    def __init__(
+        self, make: Callable[[], AsyncGenerator[bytes]], idle: bytes = b"", limit: int = 1000, offer: Any = None
+    ) -> None:
         self._make = make
         self._idle = idle
+        self._offer = offer
         self._limit = limit
         self.streams: Streams | None = None
 
@@ -67,7 +70,7 @@ class Streaming:
 
     async def __call__(self, scope: Any, _: Any, send: Any) -> None:
         assert self.streams is not None
-        response = HttpResponse(status=200, body=BodyStream(chunks=self._make(), idle=self._idle))
+        response = HttpResponse(status=200, body=BodyStream(chunks=self._make(), idle=self._idle, offer=self._offer))
         await self.streams.carry(response, scope, send)
 
 
@@ -218,6 +221,77 @@ def test_silence_is_broken_now_and_then_but_not_after_the_end(monkeypatch: pytes
             assert (await read_body(reader)).strip(b"\n") == b"done"
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(reader.read(1), 0.2)
+            writer.close()
+
+    run(scenario)
+
+
+class WritingSource:
+    """Writes numbered chunks by itself while it is asked, as many as are taken, and yields when it has to wait."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.written = 0
+        self.waited = 0
+        self.write: Callable[[bytes], bool] = lambda _: False
+
+    def offer(self, write: Callable[[bytes], bool]) -> None:
+        self.write = write
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        while self.written < self.count:
+            self.written += 1
+            if self.write(b"%08d" % self.written + CHUNK):
+                await asyncio.sleep(0)
+            else:
+                self.waited += 1
+                yield b""
+        yield b"done"
+
+
+@pytest.mark.parametrize("request_bytes", [GET, OLD])
+def test_what_a_source_writes_by_itself_waits_for_a_slow_reader_and_comes_whole_in_order(request_bytes: bytes) -> None:
+    async def scenario() -> None:
+        source = WritingSource(300)
+        app = Streaming(source.chunks, offer=source.offer)
+        async with serve(app) as served:
+            reader, writer = await served.connect()
+            writer.transport.pause_reading()
+            writer.write(request_bytes)
+            await until(lambda: source.waited > 0)
+            await asyncio.sleep(0.2)
+            written = source.written
+            await asyncio.sleep(0.2)
+            assert source.written == written < 200
+            assert 0 < served.room.held_bytes < 4 * len(CHUNK)
+            writer.transport.resume_reading()
+            await read_head(reader)
+
+            body = await (reader.read() if request_bytes is OLD else read_body(reader))
+            expected = b"".join(b"%08d" % number + CHUNK for number in range(1, 301)) + b"done"
+            assert body == expected
+            await until(lambda: served.room.held_bytes == 0)
+            assert app.streams is not None
+            assert app.streams.ended == {"complete": 1, "left": 0, "cut": 0}
+            writer.close()
+
+    run(scenario)
+
+
+def test_while_room_is_short_who_writes_by_itself_is_held_up_too() -> None:
+    async def scenario() -> None:
+        source = WritingSource(100)
+        async with serve(Streaming(source.chunks, offer=source.offer)) as served:
+            served.room.limit_bytes = -1
+            reader, writer = await served.connect()
+            writer.write(GET)
+            await read_head(reader)
+            await read_chunk(reader)
+            await asyncio.sleep(0.2)
+            assert source.written == 1
+            served.room.limit_bytes = 1 << 20
+
+            assert (await read_body(reader)).endswith(b"done")
             writer.close()
 
     run(scenario)

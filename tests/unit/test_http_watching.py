@@ -165,6 +165,40 @@ def test_who_is_told_nothing_hears_how_far_it_has_seen_and_nothing_while_more_is
     run(scenario)
 
 
+def test_what_the_connection_takes_at_once_is_written_and_what_follows_waits_for_who_is_slow() -> None:
+    async def scenario(node: Node) -> None:
+        body = body_of(await watch(node))
+        written: list[bytes] = []
+        takes_more = [True, True, False]
+
+        def write(chunk: bytes) -> bool:
+            written.append(chunk)
+            return takes_more.pop(0)
+
+        assert body.offer is not None
+        body.offer(write)
+        async with aclosing(body.chunks) as chunks:
+            waiting = asyncio.ensure_future(anext(chunks))
+            for number in (1, 2, 3):
+                await node.ask("PUT", "/kv/a", b"")
+                await asyncio.sleep(0.05)
+                assert waiting.done() == (number == 3)
+            assert await waiting == b""
+            await node.ask("PUT", "/kv/a", b"")
+            await asyncio.sleep(0.05)
+            assert [json.loads(one)["revision"] for one in written] == [1, 2, 3]
+            takes_more.append(True)
+            waiting = asyncio.ensure_future(anext(chunks))
+            await asyncio.sleep(0.05)
+            assert [json.loads(one)["revision"] for one in written] == [1, 2, 3, 4]
+            assert not waiting.done()
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+            assert node.application._context.feed.listener_count == 0
+
+    run(scenario)
+
+
 def test_what_is_forgotten_is_410_at_the_beginning_and_an_end_with_the_problem_later() -> None:
     async def scenario(node: Node) -> None:
         async with aclosing(await chunks_of(node, "prefix=a", accept="text/event-stream")) as chunks:

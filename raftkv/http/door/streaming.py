@@ -47,6 +47,16 @@ class Line(Protocol):
     def flush_head(self) -> None:
         """Send the head now, though no chunk came to go with it."""
 
+    @property
+    def is_taking(self) -> bool:
+        """Is it open, and does the client take what it is sent?"""
+
+    def write_chunk(self, chunk: bytes) -> bool:
+        """Write a chunk of the body, which is not empty, after the head; returns ``is_taking``."""
+
+    async def taken(self) -> None:
+        """Returns when the client has taken enough of what it was sent."""
+
     def end_stream(self) -> None:
         """The stream is over, however it ended."""
 
@@ -116,7 +126,6 @@ class _Outgoing:
         self._is_writing = False
         self._is_between = True
         self._timer: asyncio.TimerHandle | None = None
-        self._saying: asyncio.Task[None] | None = None
 
     async def run(self, head: Message) -> str:
         """Send it; returns how it ended."""
@@ -125,8 +134,10 @@ class _Outgoing:
         await self._send(head)
         if self._line is not None:
             self._line.flush_head()
-        if self._stream.idle:
-            self._timer = self._loop.call_later(self._period_s, self._look)
+            if self._stream.offer is not None:
+                self._stream.offer(self._write)
+            if self._stream.idle:
+                self._timer = self._loop.call_later(self._period_s, self._look)
         try:
             async with aclosing(self._stream.chunks) as chunks:
                 async for chunk in chunks:
@@ -143,14 +154,22 @@ class _Outgoing:
         return "complete"
 
     async def _pass_on(self, chunk: bytes) -> None:
-        if not chunk:
-            return  # it would end a chunked body
         self._is_writing = self._has_moved = True
-        self._is_between = chunk.endswith(self._stream.between)
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if chunk:
+            self._is_between = chunk.endswith(self._stream.between)
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        elif self._line is not None:  # to send it would end a chunked body
+            await self._line.taken()
         while self._room.is_full and not self._room.has_room():  # noqa: ASYNC110  who gives room back tells nobody
             await asyncio.sleep(ROOM_S)
         self._is_writing = False
+
+    def _write(self, chunk: bytes) -> bool:
+        """See ``BodyStream.offer``."""
+        assert self._line is not None
+        self._has_moved = True
+        self._is_between = chunk.endswith(self._stream.between)
+        return self._line.write_chunk(chunk) and not self._room.is_full
 
     def _half_closed(self) -> None:
         self._period_s = LEAVING_S
@@ -161,11 +180,11 @@ class _Outgoing:
 
     def _look(self) -> None:
         """Say that nothing happened, if nothing did and the reader takes what it is sent."""
+        assert self._line is not None
         is_quiet = self._is_between and not (self._has_moved or self._is_writing)
-        if is_quiet and (self._saying is None or self._saying.done()):
+        if is_quiet and self._line.is_taking:
             idle = self._stream.idle
-            said = {"type": "http.response.body", "body": idle() if callable(idle) else idle, "more_body": True}
-            self._saying = self._loop.create_task(self._send(said))  # type: ignore[arg-type]  # a coroutine it is
+            self._line.write_chunk(idle() if callable(idle) else idle)
         self._has_moved = False
         self._timer = self._loop.call_later(self._period_s, self._look)
 
@@ -183,8 +202,6 @@ class _Outgoing:
         """Nothing more is said of its own accord."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._saying is not None:
-            self._saying.cancel()
-        self._timer = self._saying = None
+        self._timer = None
         if self._line is not None:
             self._line.end_stream()

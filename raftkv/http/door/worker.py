@@ -14,8 +14,9 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 from gunicorn.asgi import protocol
@@ -51,6 +52,16 @@ _OF_AN_OPEN_CONNECTION = (
     "_body_receiver",
     "_flow_control",
 )
+
+
+def _framed(chunk: bytes) -> bytes:
+    """A chunk of a chunked body (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk)
+
+
+_SHORT_CHUNK_BYTES: Final = 64 << 10
+_framed_once = lru_cache(maxsize=4)(_framed)
+"""The same chunk often goes to thousands, one after another."""
 
 
 class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no annotations
@@ -186,6 +197,25 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         if self._response_buffer and not self._closed:
             head, self._response_buffer = self._response_buffer, None
             self._safe_write(head)
+
+    @property
+    def is_taking(self) -> bool:
+        """See ``Line``."""
+        return not self._closed and self._flow_control is not None and not self._flow_control.write_paused
+
+    def write_chunk(self, chunk: bytes) -> bool:
+        """See ``Line``."""
+        if self._closed:
+            return False
+        is_short = len(chunk) <= _SHORT_CHUNK_BYTES
+        is_chunked = self._current_request.version >= (1, 1)
+        self._safe_write((_framed_once if is_short else _framed)(chunk) if is_chunked else chunk)
+        return self.is_taking
+
+    async def taken(self) -> None:
+        """See ``Line``."""
+        if self._flow_control is not None:
+            await self._flow_control.drain()
 
     def end_stream(self) -> None:
         """See ``Line``."""

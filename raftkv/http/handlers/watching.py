@@ -8,9 +8,9 @@ changes, a watcher is told how far it has seen. Must not import Flask.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from msgspec import UNSET
@@ -19,7 +19,7 @@ from raftkv.api.answers import ChangesTold, ChangeTold, PreviousTold, ProgressTo
 from raftkv.api.headers import EVENTS
 from raftkv.api.values import value_to_json
 from raftkv.coordination.audience import Interest, Tell
-from raftkv.coordination.feed import ChangeListener, Heard, Portion
+from raftkv.coordination.feed import ChangeListener, Heard
 from raftkv.core.errors import NO_ONE_ORDER, Code
 from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Get, Read, clients_span
 from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord, Outcome
@@ -90,6 +90,8 @@ class ChangeStream:
         self._context = context
         self._listener: ChangeListener | None = None
         self._told_s = context.monotonic_s()
+        self._write: Callable[[bytes], bool] | None = None
+        self._awaited: asyncio.Future[bytes | HistoryGone] | None = None
 
     @contextmanager
     def listening(self, interest: Interest, tell: Tell, after: int) -> Generator[None]:
@@ -106,6 +108,35 @@ class ChangeStream:
         heard: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         self._listener.ask(partial(_set, heard))
         return await heard
+
+    async def next_chunk(self) -> bytes | HistoryGone:
+        """The messages that the reader is told next, save those that its connection takes meanwhile just so."""
+        assert self._listener is not None
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._listener.ask(self._take)
+        found = await self._awaited
+        self._told_s = self._context.monotonic_s()
+        return found
+
+    def _take(self, heard: Heard) -> bool:
+        """Write it, if the connection takes it just so; returns whether that takes more."""
+        assert self._awaited is not None
+        if self._awaited.done():
+            return False
+        if isinstance(heard, HistoryGone):
+            self._awaited.set_result(heard)
+        elif self._write is None:
+            self._awaited.set_result(heard.content)
+        else:
+            self._told_s = self._context.monotonic_s()
+            if self._write(heard.content):
+                return True
+            self._awaited.set_result(b"")  # nothing more until the reader has taken that
+        return False
+
+    def _write_by(self, write: Callable[[bytes], bool]) -> None:
+        """See ``BodyStream.offer``."""
+        self._write = write
 
     def tells(self, chunk: bytes) -> bytes:
         """``chunk``, which the reader is told now."""
@@ -124,19 +155,27 @@ class ChangeStream:
         if listener is None or listener.hear is None or now_s - self._told_s < self._progress_s:
             return self.form.idle
         self._told_s, through = now_s, listener.through
-        return self.form.frame(b"progress", encode_json(ProgressTold(through)).rstrip(), through)
+        return _progress(self.form, through)
 
     def response(self, chunks: AsyncGenerator[bytes], headers: Headers) -> HttpResponse:
         """The response that is told in ``chunks``."""
-        return events.response(self.form, chunks, headers, idle=self._idle, idle_s=self._progress_s)
+        return events.response(
+            self.form, chunks, headers, idle=self._idle, idle_s=self._progress_s, offer=self._write_by
+        )
 
 
 async def _changes(stream: ChangeStream, interest: Interest, after: int) -> AsyncGenerator[bytes]:
     """The messages as they come."""
     with stream.listening(interest, _TELL[stream.form.media_type], after):
-        while isinstance(heard := await stream.hear(), Portion):
-            yield stream.tells(heard.content)
-        yield stream.farewell(heard)
+        while isinstance(chunk := await stream.next_chunk(), bytes):
+            yield chunk
+        yield stream.farewell(chunk)
+
+
+@lru_cache(maxsize=16)
+def _progress(form: EventForm, through: int) -> bytes:
+    """Made once for all who are equally far."""
+    return form.frame(b"progress", encode_json(ProgressTold(through)).rstrip(), through)
 
 
 def _set(future: asyncio.Future[Heard], heard: Heard) -> None:
