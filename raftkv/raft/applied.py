@@ -22,6 +22,9 @@ from raftkv.raft.writing.visibility import Visibility
 COMMIT_DELAY_S: Final = 0.01
 """How long applied entries may wait to be seen by local reads of this node when no client of it waits for them."""
 
+HEARD_DELAY_S: Final = 0.002
+"""The same while somebody wants to hear of what is shown, as those who watch do."""
+
 
 class AppliedMachine:
     """The state machine, and since when it holds more than what readers see; ``subscribers`` hear what they see."""
@@ -74,7 +77,7 @@ class AppliedMachine:
         if self.uncommitted_since_s is None:
             return False
         is_awaited = self._visibility.awaited
-        if is_awaited or at_once or now_s >= self.uncommitted_since_s + COMMIT_DELAY_S:
+        if is_awaited or at_once or now_s >= self.due_s:
             self.state.tables.commit()
             self.uncommitted_since_s = None
             self._show(self.machine.applied_index)
@@ -83,7 +86,9 @@ class AppliedMachine:
     @property
     def due_s(self) -> float:
         """When to commit at the latest; infinite when there is nothing to."""
-        return float("inf") if self.uncommitted_since_s is None else self.uncommitted_since_s + COMMIT_DELAY_S
+        if self.uncommitted_since_s is None:
+            return float("inf")
+        return self.uncommitted_since_s + (HEARD_DELAY_S if self.subscribers else COMMIT_DELAY_S)
 
     def take_over(self, directory: Path, index: int) -> None:
         """Go on with the state of a snapshot at ``index``, loaded into ``directory``."""

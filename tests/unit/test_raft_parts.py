@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from raftkv.core.errors import Code, Refused
 from raftkv.core.results import KeyPage, KeyRecord, Transacted, Written
 from raftkv.core.voters import Voters
+from raftkv.formats.entries import NO_OP
 from raftkv.formats.identity import Standing
 from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote, Vote
+from raftkv.raft.applied import COMMIT_DELAY_S, HEARD_DELAY_S, AppliedMachine
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
@@ -183,3 +185,38 @@ def test_all_that_commands_have_read_counts_in_pages_and_in_transactions_too():
 
     assert weights[0] > 1000
     assert weights == [weights[0], 2 * weights[0], 3 * weights[0]]
+
+
+def test_what_was_applied_is_shown_sooner_while_somebody_wants_to_hear_of_it():
+    now_s, commits, heard = [0.0], [], []
+    nothing = lambda *_: None  # noqa: E731  the other parts are told, and need do nothing
+    machine = SimpleNamespace(applied_index=0, revision=0, state_hash=0)
+    machine.skip = lambda index, _term: setattr(machine, "applied_index", index)
+    applied = AppliedMachine(
+        SimpleNamespace(tables=SimpleNamespace(commit=lambda: commits.append(now_s[0]))),
+        machine,
+        divergence=SimpleNamespace(applied=nothing),
+        visibility=SimpleNamespace(awaited=False, committed=nothing),
+        freshness=SimpleNamespace(shown=nothing),
+        proposals=SimpleNamespace(entered_term=nothing),
+        stamped=nothing,
+        clock=lambda: now_s[0],
+    )
+
+    def shown_after(index):
+        began_s = now_s[0]
+        applied.apply(index, 1, NO_OP)
+        assert not applied.commit(began_s, at_once=False)
+        assert not commits or commits[-1] < began_s
+        now_s[0] = applied.due_s
+        applied.commit(now_s[0], at_once=False)
+        assert commits[-1] == now_s[0]
+        now_s[0] += 1
+        return commits[-1] - began_s
+
+    assert shown_after(1) == COMMIT_DELAY_S
+    subscription = applied.subscribers.add(lambda shown: heard.append(shown.applied_index))
+    assert 0 < shown_after(2) < 2 * HEARD_DELAY_S < COMMIT_DELAY_S
+    assert heard == [1, 2]
+    subscription.end()
+    assert shown_after(3) > HEARD_DELAY_S * 2
