@@ -651,6 +651,17 @@ def test_of_many_who_are_behind_one_reads_at_a_turn_and_those_who_left_take_no_t
     assert not played.feed._behind
 
 
+def test_one_read_of_a_long_past_passes_a_bounded_number_of_changes_wanted_or_not(solo: Solo, driven: Driven) -> None:
+    for number in range(2_500):
+        solo.put(f"k{number % 9}")
+    everything, nothing = driven.follow(), driven.follow(under(b"x"))
+    driven.settle()
+
+    assert len(everything.lines) == nothing.listener.through == 2_500
+    assert max(told.count(b"\n") for told in everything.told) < 1_100
+    assert [query.start for query in solo.reads].count(b"x") >= 3
+
+
 def test_all_leave_and_others_come_while_a_read_is_under_way(scripted: Scripted, played: Driven) -> None:
     scripted.show(0)
     first = played.follow(Interest(start=b"a", end=b"b"))
