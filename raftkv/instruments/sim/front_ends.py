@@ -49,15 +49,17 @@ class _Door:
 
 
 class FrontEnd:
-    """Where plans are performed beside one life of a node's process."""
+    """Where plans are performed and changes told beside one life of a node's process."""
 
-    def __init__(self, cluster: SimulatedCluster, machine: SimulatedMachine, noted: list[Seen]) -> None:
+    def __init__(
+        self, cluster: SimulatedCluster, machine: SimulatedMachine, noted: list[Seen], limit_bytes: int
+    ) -> None:
         self.machine = machine
         self._schedule = cluster.schedule
         self._cluster = cluster
         self._noted = noted
         self.door = _Door(machine)
-        self.feed = Feed(self.door, now_s=machine.now_s, schedule=self.after)  # type: ignore[arg-type]
+        self.feed = Feed(self.door, now_s=machine.now_s, schedule=self.after, limit_bytes=limit_bytes)  # type: ignore[arg-type]
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later, unless the process has ended by then; not while it is paused."""
@@ -121,10 +123,14 @@ class FrontEnd:
 
 
 class FrontEnds:
-    """Those of all nodes, made when they are first needed; ``noted`` takes the requests of plans."""
+    """Those of all nodes, made when they are first needed; ``noted`` takes the requests of plans.
 
-    def __init__(self, cluster: SimulatedCluster, noted: list[Seen]) -> None:
+    ``limit_bytes`` is how much a feed reads at a time.
+    """
+
+    def __init__(self, cluster: SimulatedCluster, noted: list[Seen], *, limit_bytes: int) -> None:
         self._cluster = cluster
+        self._limit_bytes = limit_bytes
         self._noted = noted
         self._lives: dict[tuple[str, int], FrontEnd] = {}
 
@@ -134,5 +140,5 @@ class FrontEnds:
             return None
         life = (machine.name, machine.lives_count)
         if life not in self._lives:
-            self._lives[life] = FrontEnd(self._cluster, machine, self._noted)
+            self._lives[life] = FrontEnd(self._cluster, machine, self._noted, self._limit_bytes)
         return self._lives[life]

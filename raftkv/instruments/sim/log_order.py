@@ -222,20 +222,21 @@ def _comparable(outcome: Outcome | None) -> object:
 
 
 def _comparable_content(content: object, query: Query | LaterQuery) -> object:
-    """What of an answer to a read must be as in the model.
-
-    The past does not keep when keys were to expire. What time removes at one revision has no order among itself.
-    """
+    """What of an answer to a read must be as in the model: the past does not keep when keys were to expire."""
     if isinstance(content, ChangePage):
-        changes = [msgspec.structs.replace(one, previous=_ageless(one.previous)) for one in content.changes]
-        changes.sort(key=lambda one: (one.revision, one.key if one.expired else b""))
-        return msgspec.structs.replace(content, changes=tuple(changes))
+        return msgspec.structs.replace(content, changes=tuple(comparable_changes(content.changes)))
     if isinstance(query, Get | List) and query.revision:
         if isinstance(content, KeyPage):
             return msgspec.structs.replace(content, records=tuple(map(_ageless, content.records)))
         if isinstance(content, KeyRecord):
             return _ageless(content)
     return content
+
+
+def comparable_changes(changes: Iterable[Change]) -> list[Change]:
+    """What of ``changes`` must be as in the model: what time removes at one revision has no order among itself."""
+    found = [msgspec.structs.replace(one, previous=_ageless(one.previous)) for one in changes]
+    return sorted(found, key=lambda one: (one.revision, one.key if one.expired else b""))
 
 
 def _ageless(record: Any) -> Any:

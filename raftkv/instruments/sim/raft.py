@@ -277,7 +277,8 @@ class RaftMode(Observer):
             return False
         if self._is_astray and len({tuple(rows_of(replica.tables)) for replica in replicas}) > 1:
             return False
-        return len(replicas) == len(self._cluster.machines) and len(last) == 1 and applied == set(last)
+        is_level = len(replicas) == len(self._cluster.machines) and len(last) == 1 and applied == set(last)
+        return is_level and self._clients.watchers.have_seen(replicas[0].store.revision)
 
     def check_end(self) -> None:
         """See ``SimulatedMode``: the log explains what clients were told, and what every replica holds."""
@@ -286,6 +287,7 @@ class RaftMode(Observer):
         order = LogOrder(self.invariants.committed, self.invariants.commits)
         order.check(self._clients.noted)
         check_contention(order, self._clients.contenders.contended)
+        self._clients.watchers.check(order)
         (tables, *_) = [replica.tables for replica in self._replicas()]
         held = {key: layout.unpack_record(key, row) for key, row in tables.scan(layout.KEYS, b"", None) if key != STRAY}
         assert held == order.states[-1].keys, "the replicas hold what the log does not say"

@@ -21,6 +21,7 @@ from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.plan import COORDINATION, Plan
 from raftkv.instruments.sim.raft_operations import KINDS, OTHER
+from raftkv.instruments.sim.watchers import Watchers
 from raftkv.raft.standing.readmission import STOPPED
 
 PROBE: Final = b"probe"
@@ -42,7 +43,10 @@ class RaftClients(SimulatedClients):
         super().__init__(cluster, plan, plan.actions, dice="clients")
         self.noted: list[Seen] = []
         dice = random_module.Random(f"contenders {plan.seed}")
-        self.contenders = Contenders(cluster, FrontEnds(cluster, self.noted), dice, plan.pace_s)
+        limit_bytes = random_module.Random(f"front-ends {plan.seed}").choice((1, 300, 3_000, 1 << 18))
+        front_ends = FrontEnds(cluster, self.noted, limit_bytes=limit_bytes)
+        self.contenders = Contenders(cluster, front_ends, dice, plan.pace_s)
+        self.watchers = Watchers(cluster, front_ends, plan)
         self._names = plan.names
         self._parked: dict[str, list[tuple[SimulatedCall, int]]] = {}
 
@@ -52,6 +56,7 @@ class RaftClients(SimulatedClients):
         for client in self._clients:
             client.home = self._random.choice(self._names)
             self._rest(client)
+        self.watchers.begin(end_s)
 
     def audit(self) -> None:
         """See ``SimulatedClients``: it asks until it is told."""

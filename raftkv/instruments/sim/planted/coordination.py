@@ -1,4 +1,4 @@
-"""Planted bugs of history, transactions, leases and locks. Part of ``raftkv.instruments.sim.planted``."""
+"""Planted bugs of history, transactions, leases, locks and watching. Part of ``raftkv.instruments.sim.planted``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from unittest import mock
 import msgspec
 
 from raftkv.coordination import contention
+from raftkv.coordination.audience import Interest, ListenerGroup
+from raftkv.coordination.feed import Feed
 from raftkv.core.requests import FindLease, KeepAlive
-from raftkv.core.results import KeptAlive, LeaseRecord, Transacted
+from raftkv.core.results import Answer, ChangePage, HistoryGone, KeptAlive, LeaseRecord, Transacted
 from raftkv.formats import layout
 from raftkv.formats.commands import Transact
 from raftkv.instruments.sim import snapshots
@@ -127,6 +129,56 @@ def _entry_for_ever(entry: Any, self: Any) -> Any:
     return msgspec.structs.replace(transaction, success=(msgspec.structs.replace(put, lease=0), *more))
 
 
+def _kept_only(self: Any, revision: int) -> Any:
+    """What is kept is taken for all that there was."""
+    return [message for message in self._kept if message[0] > revision]
+
+
+def _listen_before(listen: Any, self: Any, interest: Any, tell: Any, after: int) -> Any:
+    """Who resumes begins with what it heard last."""
+    return listen(self, interest, tell, max(0, after - 1))
+
+
+def _tell_leaders(tell_rest: Any, self: Any, listener: Any, messages: Any, through: int) -> None:
+    """Who is ahead of the others hears what they hear."""
+    listener.at = 0 if messages else listener.at
+    tell_rest(self, listener, messages, through)
+
+
+def _skip_leaps(hear: Any, self: Any, shown: Any) -> None:
+    """Where the state leaps, as by a snapshot, the feed goes on from there as if all had been told."""
+    if shown is not None and self._through is not None and shown.revision > self._through + 5:
+        self._through = shown.revision
+    hear(self, shown)
+
+
+def _promise_newest(through_of: Any, self: Any, listener: Any) -> int:
+    through: int = through_of(self, listener)
+    return through if self._newest is None else max(through, self._newest)
+
+
+def _send_away_slow(caught_up: Any, self: Any, listener: Any, outcome: Any) -> None:
+    """Who is behind by more than one read is told that the rest is compacted."""
+    page = outcome.content if isinstance(outcome, Answer) else None
+    if isinstance(page, ChangePage) and not page.is_level:
+        outcome = msgspec.structs.replace(outcome, content=HistoryGone(compacted_revision=page.through))
+    caught_up(self, listener, outcome)
+
+
+def _go_on_after_gap(caught_up: Any, self: Any, listener: Any, outcome: Any) -> None:
+    """Whom compaction has overtaken goes on with what is kept."""
+    gone = outcome.content if isinstance(outcome, Answer) else None
+    if isinstance(gone, HistoryGone) and not listener.is_over:
+        listener.at = gone.compacted_revision
+        self._catch_up(listener)
+    else:
+        caught_up(self, listener, outcome)
+
+
+def _tell_in_halves(messages: Any, self: Any, changes: Any) -> Any:
+    return [told for change in changes for told in messages(self, [change])]
+
+
 COORDINATION: Final[dict[str, Remedy]] = {
     "whole transactions": rule(
         "a transaction is judged whole before any of it is done",
@@ -179,4 +231,15 @@ COORDINATION: Final[dict[str, Remedy]] = {
         "contenders have their turns as they came",
         instead(contention, "in_order", lambda found: sorted(found, key=lambda one: one.lease)),
     ),
+    "kept messages": rule("who is further behind than what is kept reads", instead(ListenerGroup, "since", _kept_only)),
+    "resumption": rule("who resumes hears nothing twice", around(Feed, "listen", _listen_before)),
+    "those ahead": rule("who is ahead of the others hears nothing twice", around(Feed, "_tell_rest", _tell_leaders)),
+    "watched leaps": rule(
+        "however far the state leaps, all that lies between is told", around(Feed, "_hear", _skip_leaps)
+    ),
+    "progress": rule("who waits has seen what was told", around(Feed, "through_of", _promise_newest)),
+    "sent away": rule("only whom compaction overtakes is sent away", around(Feed, "_caught_up", _send_away_slow)),
+    "gaps": rule("whom compaction overtakes is told so", around(Feed, "_caught_up", _go_on_after_gap)),
+    "whole messages": rule("a revision is told in one message", around(ListenerGroup, "messages", _tell_in_halves)),
+    "wanted kinds": rule("who wants one kind of changes hears no other", gives(Interest, "wants", value=True)),
 }
