@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
@@ -93,7 +94,7 @@ def repair(context: click.Context, /, node: str | None, *, as_json: bool, **give
     return exits.DONE if is_whole else exits.UNAVAILABLE
 
 
-def _repair(link: ConnectionOptions, server: str) -> tuple[dict[str, Any], RepairDone | None]:
+def _repair(link: ConnectionOptions, server: str) -> tuple[Mapping[str, object], RepairDone | None]:
     """What ``server`` did, as it came too, or why it did nothing."""
     from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
     from raftkv.core.errors import Code, RaftkvError  # noqa: PLC0415
@@ -117,7 +118,7 @@ def _told(result: RepairDone) -> str:
     return text + (f"; not reached: {', '.join(result.unreachable)}" if result.unreachable else "")
 
 
-def _print_members(content: dict[str, Any], *, as_json: bool, is_read: bool = False) -> None:
+def _print_members(content: Mapping[str, object], *, as_json: bool, is_read: bool = False) -> None:
     from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
 
     found = typed(content, MemberList, is_read=is_read)

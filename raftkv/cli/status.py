@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
@@ -61,7 +62,7 @@ def _follow(link: ConnectionOptions, *, as_json: bool) -> int:
     return exits.DONE
 
 
-def _line(content: dict[str, Any]) -> str:
+def _line(content: Mapping[str, object]) -> str:
     """A status, or why there is none, in one line."""
     from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
 

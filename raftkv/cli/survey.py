@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     status: NodeStatus | None = None
     proxied: ProxyStatus | None = None
-    content: dict[str, Any] = {}
+    content: Mapping[str, object] = {}
     staleness_ms: int | None = None
     error: str = ""
 

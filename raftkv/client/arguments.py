@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -111,11 +111,13 @@ def checked_timeout_s(timeout_s: float) -> float:
     raise UsageError(f"timeout_s: {timeout_s!r} is not a number of seconds {bounds}")
 
 
-def operation_of(one: Mapping[str, Any]) -> dict[str, Any]:
+def operation_of(one: Mapping[str, object]) -> dict[str, object]:
     """An operation of a batch in JSON."""
-    return {**one, "value": value_to_json(bytes_of(one["value"]))} if "value" in one else dict(one)
+    return {**one, "value": value_to_json(bytes_of(cast("Value", one["value"])))} if "value" in one else dict(one)
 
 
 def result_of(one: dict[str, Any]) -> dict[str, Any]:
-    """The result of an operation, its value as bytes."""
-    return {**one, "value": value_from_json(msgspec.convert(one["value"], JsonValue))} if "value" in one else one
+    """The result of an operation, what it read as bytes; what it counted to is a number."""
+    if "value" not in one or isinstance(one["value"], int):
+        return one
+    return {**one, "value": value_from_json(msgspec.convert(one["value"], JsonValue))}

@@ -6,27 +6,29 @@ This module must not import anything of the server.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Self, TypeVar, overload
 
-from raftkv.api import paths
 from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
+from raftkv.client.async_coordinating import AsyncCoordinatingClient
 from raftkv.client.async_exchange import AsyncExchange
-from raftkv.client.async_holding import AsyncElection, AsyncLease, AsyncLeases, AsyncLock
 from raftkv.client.async_transacting import AsyncTransaction
-from raftkv.client.async_watches import AsyncStream, AsyncWatch
-from raftkv.client.holds import LockTerms
-from raftkv.client.leases import HeldLease
-from raftkv.client.planned import PlannedClient
+from raftkv.client.contents import (
+    MembersContent,
+    RepairContent,
+    ResultContent,
+    StatusContent,
+    StatusOrProblem,
+    TransactionContent,
+)
 from raftkv.client.records import Page, Record
-from raftkv.client.watching import ChangeType, MirrorStream, WatchRange
 
 Default = TypeVar("Default")
 
 
-class AsyncClient(PlannedClient[AsyncExchange]):
+class AsyncClient(AsyncCoordinatingClient):
     """``Client`` for asyncio: the same arguments, calls, results, failures and rules, with ``await``.
 
     ``list`` and ``follow`` are iterated over by ``async for``. In place of the style of a mapping there is ``has``.
@@ -156,11 +158,11 @@ class AsyncClient(PlannedClient[AsyncExchange]):
             self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision)
         )
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> StatusContent:
         """How the asked node sees itself and its cluster, as ``GET /status`` says it."""
-        return await self._exchange.perform(self._plans.look(paths.STATUS))
+        return await self._exchange.perform(self._plans.status())
 
-    def follow(self) -> AsyncIterator[dict[str, Any]]:
+    def follow(self) -> AsyncIterator[StatusOrProblem]:
         """The status of the asked node, now and whenever it changes. See ``Client.follow``."""
         return self._exchange.each(self._plans.follow())
 
@@ -225,95 +227,34 @@ class AsyncClient(PlannedClient[AsyncExchange]):
         """Operations that are done together when its ``async with`` block is left; see ``Client.transaction``."""
         return AsyncTransaction(self._exchange, self._calls)
 
-    async def transact(self, content: Mapping[str, Any] | bytes) -> dict[str, Any]:
+    async def transact(self, content: Mapping[str, object] | bytes) -> TransactionContent:
         """Carry out a transaction in the form of ``POST /txn``, in JSON or what JSON is made of; returns its answer.
 
         Values are text, or ``{"base64": ...}``. See ``transaction`` for one that is written in Python.
         """
         return await self._exchange.perform(self._plans.transact(content))
 
-    async def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
+    async def batch(
+        self, operations: Sequence[Mapping[str, object]], *, acks: Acks | None = None
+    ) -> tuple[ResultContent, ...]:
         """Carry out independent operations in one step; returns one result each. See ``Client.batch``."""
         return await self._exchange.perform(self._plans.batch(operations, acks))
 
-    # -- coordination
-
-    def watch(
-        self,
-        key: Key | None = None,
-        *,
-        prefix: str | None = None,
-        start: str | None = None,
-        end: str | None = None,
-        from_revision: int | None = None,
-        previous: bool = False,
-        only: ChangeType | None = None,
-    ) -> AsyncWatch:
-        """Changes as they come, for ``async for``, until it is closed. See ``Client.watch``."""
-        watched = WatchRange(key=key, prefix=prefix, start=start, end=end, previous=previous, only=only)
-        return AsyncWatch(self._exchange, self._calls, watched, from_revision)
-
-    def mirror(self, prefix: str) -> AsyncStream[Mapping[str, bytes]]:
-        """All that is under ``prefix``, as a mapping: now, and again whenever it has changed. See ``Client.mirror``."""
-        return AsyncStream(self._exchange, MirrorStream(self._calls, prefix, self._plans.page_of))
-
-    def lease(self, ttl: float, *, on_lost: Callable[[], None] | None = None) -> AsyncLease:
-        """A lease, for an ``async with`` block: kept alive by a task, revoked at its end. See ``Client.lease``."""
-        return AsyncLease(self._exchange, self._calls, ttl, on_lost)
-
-    @property
-    def leases(self) -> AsyncLeases:
-        """Leases by number: grant, keep alive, find, list, revoke. See ``Client.leases``."""
-        return AsyncLeases(self._exchange, self._calls)
-
-    def lock(
-        self,
-        name: str,
-        *,
-        ttl: float = 10.0,
-        lease: HeldLease | None = None,
-        wait: float = 60.0,
-        holder: str = "",
-        on_lost: Callable[[], None] | None = None,
-    ) -> AsyncLock:
-        """A lock, held in an ``async with`` block, with a fencing ``token``. See ``Client.lock``."""
-        terms = LockTerms(name=name, wait=wait, holder=holder)
-        return AsyncLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
-
-    def semaphore(
-        self,
-        name: str,
-        permits: int,
-        *,
-        ttl: float = 10.0,
-        lease: HeldLease | None = None,
-        wait: float = 60.0,
-        holder: str = "",
-        on_lost: Callable[[], None] | None = None,
-    ) -> AsyncLock:
-        """As ``lock``, but ``permits`` may hold it at once. See ``Client.semaphore``."""
-        terms = LockTerms(name=name, wait=wait, holder=holder, permits=permits)
-        return AsyncLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
-
-    def election(self, name: str) -> AsyncElection:
-        """An election: ``campaign(value)`` leads, in turn, and ``leader()`` says who. See ``Client.election``."""
-        return AsyncElection(self._exchange, self._calls, name)
-
     # -- the cluster
 
-    async def members(self) -> dict[str, Any]:
+    async def members(self) -> MembersContent:
         """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
-        return await self._exchange.perform(self._plans.look(paths.MEMBERS))
+        return await self._exchange.perform(self._plans.members())
 
-    async def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
+    async def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> MembersContent:
         """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
         content = NewMember(id=node, http=http, peer=peer, zone=zone)
-        return await self._exchange.perform(self._plans.change("POST", paths.MEMBERS, content))
+        return await self._exchange.perform(self._plans.add_member(content))
 
-    async def remove_member(self, node: str) -> dict[str, Any]:
+    async def remove_member(self, node: str) -> MembersContent:
         """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
-        return await self._exchange.perform(self._plans.change("DELETE", paths.filled(paths.MEMBER, node)))
+        return await self._exchange.perform(self._plans.remove_member(node))
 
-    async def repair(self) -> dict[str, Any]:
+    async def repair(self) -> RepairContent:
         """Let the asked node compare its data with every replica of it; returns what that did."""
-        return await self._exchange.perform(self._plans.change("POST", paths.REPAIR))
+        return await self._exchange.perform(self._plans.repair())

@@ -49,9 +49,12 @@ class AsyncStream(Generic[Item]):
     ) -> None:
         await self.close()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {'closed' if self._is_over else 'open'}>"
+
 
 class AsyncWatch(AsyncStream[WatchedChange]):
-    """Changes, one by one; see ``Client.watch``. ``seen_revision``: nothing up to it will come any more."""
+    """Changes, one by one; see ``Client.watch``."""
 
     def __init__(
         self, exchange: AsyncExchange, calls: CallPlans, watched: WatchRange, from_revision: int | None
@@ -61,6 +64,7 @@ class AsyncWatch(AsyncStream[WatchedChange]):
 
     @property
     def seen_revision(self) -> int | None:
+        """Nothing up to this revision will come any more; ``None`` until that is known."""
         return self._revisions.seen_revision
 
     def revisions(self) -> AsyncStream[WatchedRevision]:

@@ -6,27 +6,29 @@ This module must not import anything of the server.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Self, TypeVar, overload
 
-from raftkv.api import paths
 from raftkv.api.bodies import NewMember
 from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
+from raftkv.client.contents import (
+    MembersContent,
+    RepairContent,
+    ResultContent,
+    StatusContent,
+    StatusOrProblem,
+    TransactionContent,
+)
+from raftkv.client.coordinating import CoordinatingClient
 from raftkv.client.exchange import Exchange
-from raftkv.client.holding import ClientElection, ClientLease, ClientLeases, ClientLock
-from raftkv.client.holds import LockTerms
-from raftkv.client.leases import HeldLease
-from raftkv.client.planned import PlannedClient
 from raftkv.client.records import Page, Record
 from raftkv.client.transacting import ClientTransaction
-from raftkv.client.watches import ClientStream, ClientWatch
-from raftkv.client.watching import ChangeType, MirrorStream, WatchRange
 
 Default = TypeVar("Default")
 
 
-class Client(PlannedClient[Exchange]):
+class Client(CoordinatingClient):
     """A key-value store as seen from Python. Values are bytes, keys are text (bytes are taken as UTF-8).
 
     ``servers`` is a list of addresses or a comma-separated string; by default ``RAFTKV_SERVERS``, then the embedded
@@ -177,11 +179,11 @@ class Client(PlannedClient[Exchange]):
             self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision)
         )
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusContent:
         """How the asked node sees itself and its cluster, as ``GET /status`` says it."""
-        return self._exchange.perform(self._plans.look(paths.STATUS))
+        return self._exchange.perform(self._plans.status())
 
-    def follow(self) -> Iterator[dict[str, Any]]:
+    def follow(self) -> Iterator[StatusOrProblem]:
         """The status of the asked node, now and whenever it changes, from one node for as long as it is taken.
 
         While the node's replica is away there is a problem instead, which has a ``code``. Raises ``DefiniteError`` when
@@ -264,14 +266,16 @@ class Client(PlannedClient[Exchange]):
         """
         return ClientTransaction(self._exchange, self._calls)
 
-    def transact(self, content: Mapping[str, Any] | bytes) -> dict[str, Any]:
+    def transact(self, content: Mapping[str, object] | bytes) -> TransactionContent:
         """Carry out a transaction in the form of ``POST /txn``, in JSON or what JSON is made of; returns its answer.
 
         Values are text, or ``{"base64": ...}``. See ``transaction`` for one that is written in Python.
         """
         return self._exchange.perform(self._plans.transact(content))
 
-    def batch(self, operations: Sequence[Mapping[str, Any]], *, acks: Acks | None = None) -> tuple[Any, ...]:
+    def batch(
+        self, operations: Sequence[Mapping[str, object]], *, acks: Acks | None = None
+    ) -> tuple[ResultContent, ...]:
         """Carry out independent operations, in order, in one step; returns one result each, as ``POST /batch`` does.
 
         An operation is ``{"op": "put", "key", "value", "if_revision", "ttl"}``, ``{"op": "delete", "key",
@@ -280,87 +284,6 @@ class Client(PlannedClient[Exchange]):
         not to wait.
         """
         return self._exchange.perform(self._plans.batch(operations, acks))
-
-    # -- coordination
-
-    def watch(
-        self,
-        key: Key | None = None,
-        *,
-        prefix: str | None = None,
-        start: str | None = None,
-        end: str | None = None,
-        from_revision: int | None = None,
-        previous: bool = False,
-        only: ChangeType | None = None,
-    ) -> ClientWatch:
-        """Changes of a key, of those with a prefix, or from ``start`` up to ``end``, as they come, until it is closed.
-
-        From now on, or from the revision ``from_revision``, which must be kept: else ``RevisionCompacted`` is raised.
-        ``previous``: with what was there before; ``only``: only what was put, or deleted. It goes on from node to node
-        by itself, without a gap, a repetition or a disorder; only its beginning must succeed within ``timeout_s``.
-        """
-        watched = WatchRange(key=key, prefix=prefix, start=start, end=end, previous=previous, only=only)
-        return ClientWatch(self._exchange, self._calls, watched, from_revision)
-
-    def mirror(self, prefix: str) -> ClientStream[Mapping[str, bytes]]:
-        """All that is under ``prefix``, as a mapping: as it stands, and again whenever it has changed.
-
-        What came together is shown at once. What a program needs that reloads its configuration.
-        """
-        return ClientStream(self._exchange, MirrorStream(self._calls, prefix, self._plans.page_of))
-
-    def lease(self, ttl: float, *, on_lost: Callable[[], None] | None = None) -> ClientLease:
-        """A lease of ``ttl`` seconds, for a ``with`` block: kept alive in the background, revoked at its end.
-
-        Keys that were set with it (``lease=``) go with it. It is lost when it could not be kept alive: ``is_lost`` says
-        so, and ``on_lost`` is called, before the cluster can have ended it. A forked process does not have it.
-        """
-        return ClientLease(self._exchange, self._calls, ttl, on_lost)
-
-    @property
-    def leases(self) -> ClientLeases:
-        """Leases by number: grant, keep alive, find, list, revoke; nobody keeps them alive in the background."""
-        return ClientLeases(self._exchange, self._calls)
-
-    def lock(
-        self,
-        name: str,
-        *,
-        ttl: float = 10.0,
-        lease: HeldLease | None = None,
-        wait: float = 60.0,
-        holder: str = "",
-        on_lost: Callable[[], None] | None = None,
-    ) -> ClientLock:
-        """A lock, held in a ``with`` block, with a fencing ``token`` that grows from grant to grant.
-
-        It waits its turn for ``wait`` seconds at most, and raises ``LockHeld`` then. The lock goes with a lease of its
-        own of ``ttl`` seconds, which is kept alive in the background, or with ``lease``. ``is_lost`` and ``on_lost``
-        tell that it is lost before another can hold it; leaving the block raises ``LockLost`` then. ``holder`` is shown
-        to others.
-        """
-        terms = LockTerms(name=name, wait=wait, holder=holder)
-        return ClientLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
-
-    def semaphore(
-        self,
-        name: str,
-        permits: int,
-        *,
-        ttl: float = 10.0,
-        lease: HeldLease | None = None,
-        wait: float = 60.0,
-        holder: str = "",
-        on_lost: Callable[[], None] | None = None,
-    ) -> ClientLock:
-        """As ``lock``, but ``permits`` may hold it at once; all must name the same number."""
-        terms = LockTerms(name=name, wait=wait, holder=holder, permits=permits)
-        return ClientLock(self._exchange, self._calls, terms, lease or ttl, on_lost)
-
-    def election(self, name: str) -> ClientElection:
-        """An election: ``with store.election(name).campaign(value) as lead`` leads, in turn; ``leader()`` says who."""
-        return ClientElection(self._exchange, self._calls, name)
 
     # -- in the style of a mapping
 
@@ -385,19 +308,19 @@ class Client(PlannedClient[Exchange]):
 
     # -- the cluster
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> MembersContent:
         """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
-        return self._exchange.perform(self._plans.look(paths.MEMBERS))
+        return self._exchange.perform(self._plans.members())
 
-    def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> dict[str, Any]:
+    def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> MembersContent:
         """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
         content = NewMember(id=node, http=http, peer=peer, zone=zone)
-        return self._exchange.perform(self._plans.change("POST", paths.MEMBERS, content))
+        return self._exchange.perform(self._plans.add_member(content))
 
-    def remove_member(self, node: str) -> dict[str, Any]:
+    def remove_member(self, node: str) -> MembersContent:
         """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
-        return self._exchange.perform(self._plans.change("DELETE", paths.filled(paths.MEMBER, node)))
+        return self._exchange.perform(self._plans.remove_member(node))
 
-    def repair(self) -> dict[str, Any]:
+    def repair(self) -> RepairContent:
         """Let the asked node compare its data with every replica of it; returns what that did."""
-        return self._exchange.perform(self._plans.change("POST", paths.REPAIR))
+        return self._exchange.perform(self._plans.repair())

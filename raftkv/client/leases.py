@@ -102,6 +102,7 @@ class HeldLease:
 
     @property
     def is_lost(self) -> bool:
+        """Was it granted, and has ended, or may have by now?"""
         return bool(self.id) and not self._is_revoked and self._term.is_over
 
     def left_s(self) -> float:

@@ -6,14 +6,24 @@ Pure: no socket, no clock. Any thread or task may call. This module must not imp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
-from raftkv.api.answers import CompactDone, Counted, KeysDeleted, KeyTouched
+from raftkv.api.answers import (
+    BatchDone,
+    CompactDone,
+    Counted,
+    KeysDeleted,
+    KeyTouched,
+    MemberList,
+    RepairDone,
+    TransactionDone,
+)
 from raftkv.api.bodies import CompactBody, IncrementBody, NewMember, TouchBody
+from raftkv.api.problems import Problem
 from raftkv.client.arguments import (
     Acks,
     Consistency,
@@ -26,6 +36,15 @@ from raftkv.client.arguments import (
     result_of,
 )
 from raftkv.client.calls import Call
+from raftkv.client.contents import (
+    MembersContent,
+    ProblemContent,
+    RepairContent,
+    ResultContent,
+    StatusContent,
+    StatusOrProblem,
+    TransactionContent,
+)
 from raftkv.client.errors import SiblingsFound, not_found
 from raftkv.client.events import LineReader
 from raftkv.client.http1 import HttpAnswer
@@ -39,6 +58,7 @@ from raftkv.client.records import (
     page_from_json,
     record_from_json,
     siblings_from_json,
+    status_from_json,
     typed,
 )
 from raftkv.client.requests import CallPlans, Query, must_exist
@@ -120,20 +140,31 @@ class KeyPlans:
 
         return Paged(page, "", limit)
 
-    def look(self, path: str) -> Plan[dict[str, Any]]:
-        """What ``GET path`` says in JSON."""
+    def status(self) -> Plan[StatusContent]:
+        """How the asked node, or a proxy, sees itself and its cluster."""
+        content = yield from self._look(paths.STATUS)
+        status_from_json(content)
+        return cast("StatusContent", content)
+
+    def members(self) -> Plan[MembersContent]:
+        """The members as the asked node knows them."""
+        content = yield from self._look(paths.MEMBERS)
+        typed(content, MemberList)
+        return cast("MembersContent", content)
+
+    def _look(self, path: str) -> Plan[dict[str, Any]]:
         answer = yield from self._requests.read(path, {})
         must_exist(answer)
         return json_from_body(answer.body)
 
-    def follow(self) -> AnswerStream[dict[str, Any]]:
+    def follow(self) -> AnswerStream[StatusOrProblem]:
         """The status of the asked node, now and whenever it changes."""
         accept = {"Accept": names.LINES}
         call = Call(method="GET", path=paths.STATUS, headers=accept, is_read=True, repeatable=True)
         split = LineReader().feed
 
-        def feed(piece: bytes) -> list[dict[str, Any]]:
-            return [json_from_body(line) for line in split(piece) if line]
+        def feed(piece: bytes) -> list[StatusOrProblem]:
+            return [_followed(line) for line in split(piece) if line]
 
         return AnswerStream(lambda: self._requests.begun(call), names.LINES, feed)
 
@@ -187,22 +218,41 @@ class KeyPlans:
         body = CompactBody(revision=revision)
         return (yield from self._requests.told_again("POST", paths.COMPACT, body, CompactDone)).compacted_revision
 
-    def batch(self, operations: Sequence[Mapping[str, Any]], acks: Acks | None) -> Plan[tuple[Any, ...]]:
+    def batch(self, operations: Sequence[Mapping[str, object]], acks: Acks | None) -> Plan[tuple[ResultContent, ...]]:
         """Carry out independent operations in one step: one result each."""
         body = msgspec.json.encode({"operations": [operation_of(one) for one in operations]})
         answer = yield from self._requests.write("POST", paths.BATCH, {"w": acks}, {"Content-Type": names.JSON}, body)
         must_exist(answer)
-        results = outcome_from_body(answer.body).get("results") or ()
-        return tuple([result_of(one) for one in results])
+        done = typed(outcome_from_body(answer.body), BatchDone, is_read=False)
+        return tuple([cast("ResultContent", result_of(one)) for one in done.results or ()])
 
-    def transact(self, content: Mapping[str, Any] | bytes) -> Plan[dict[str, Any]]:
+    def transact(self, content: Mapping[str, object] | bytes) -> Plan[TransactionContent]:
         """Carry out a transaction that is written down as the API has it: what came of it, likewise."""
         body = content if isinstance(content, bytes) else msgspec.json.encode(content)
         answer = yield from self._requests.write("POST", paths.TRANSACTION, {}, {"Content-Type": names.JSON}, body)
         must_exist(answer)
-        return outcome_from_body(answer.body)
+        done = outcome_from_body(answer.body)
+        typed(done, TransactionDone, is_read=False)
+        return cast("TransactionContent", done)
 
-    def change(self, method: str, path: str, content: NewMember | None = None) -> Plan[dict[str, Any]]:
+    # -- the cluster
+
+    def add_member(self, content: NewMember) -> Plan[MembersContent]:
+        """Let a node join."""
+        return cast("MembersContent", (yield from self._change("POST", paths.MEMBERS, MemberList, content)))
+
+    def remove_member(self, node: str) -> Plan[MembersContent]:
+        """Let a node leave."""
+        path = paths.filled(paths.MEMBER, node)
+        return cast("MembersContent", (yield from self._change("DELETE", path, MemberList)))
+
+    def repair(self) -> Plan[RepairContent]:
+        """Let the asked node compare its data with every replica of it."""
+        return cast("RepairContent", (yield from self._change("POST", paths.REPAIR, RepairDone)))
+
+    def _change(
+        self, method: str, path: str, kind: type[msgspec.Struct], content: NewMember | None = None
+    ) -> Plan[dict[str, Any]]:
         """A change of the cluster itself, which is sent once: what came of it."""
         call = Call(
             method=method,
@@ -216,7 +266,17 @@ class KeyPlans:
         answer = yield from self._requests.answer(call)
         if answer.status == 404:
             raise not_found(answer)
-        return outcome_from_body(answer.body)
+        done = outcome_from_body(answer.body)
+        typed(done, kind, is_read=False)
+        return done
+
+
+def _followed(line: bytes) -> StatusOrProblem:
+    content = json_from_body(line)
+    if typed(content, Problem).code:
+        return cast("ProblemContent", content)
+    status_from_json(content)
+    return cast("StatusContent", content)
 
 
 def _conditions(if_revision: int | None, context: str) -> dict[str, str]:

@@ -128,12 +128,12 @@ def in_doubt(error: DefiniteError) -> IndefiniteError:
     return IndefiniteError(error.code, f"{error.detail}; the write may have been applied")
 
 
-def status_from_json(content: dict[str, Any]) -> NodeStatus | ProxyStatus:
+def status_from_json(content: Mapping[str, object]) -> NodeStatus | ProxyStatus:
     """How a node, or a proxy, sees itself."""
     return typed(content, ProxyStatus) if content.get("role") == PROXY else typed(content, NodeStatus)
 
 
-def typed(content: dict[str, Any], kind: type[Answer], *, is_read: bool = True) -> Answer:
+def typed(content: Mapping[str, object], kind: type[Answer], *, is_read: bool = True) -> Answer:
     """The answer of ``kind`` in a JSON object; what it says beyond that is for newer clients.
 
     Raises ``DefiniteError`` when it is none, and ``IndefiniteError`` where a write is answered so.

@@ -49,9 +49,12 @@ class ClientStream(Generic[Item]):
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {'closed' if self._is_over else 'open'}>"
+
 
 class ClientWatch(ClientStream[WatchedChange]):
-    """Changes, one by one; see ``Client.watch``. ``seen_revision``: nothing up to it will come any more."""
+    """Changes, one by one; see ``Client.watch``."""
 
     def __init__(self, exchange: Exchange, calls: CallPlans, watched: WatchRange, from_revision: int | None) -> None:
         self._revisions = RevisionStream(calls, watched, from_revision)
@@ -59,6 +62,7 @@ class ClientWatch(ClientStream[WatchedChange]):
 
     @property
     def seen_revision(self) -> int | None:
+        """Nothing up to this revision will come any more; ``None`` until that is known."""
         return self._revisions.seen_revision
 
     def revisions(self) -> ClientStream[WatchedRevision]:

@@ -22,7 +22,6 @@ OTHERS = {
     "raftkv/cli/keys.py": {"if_revision", "deleted", "siblings"},  # an option, and what commands print as JSON
     "raftkv/cli/transactions.py": {"value"},  # what a command prints as JSON
     "raftkv/client/arguments.py": {"value"},  # of operations as callers of ``batch`` write them
-    "raftkv/client/plans.py": {"results"},  # of a write, which is done even if its answer says less
     "raftkv/client/records.py": {"role"},  # tells which type it is
     "bench/clusters.py": {"leader"},  # etcd's
     "bench/dialects.py": {"value", "op", "compare", "success", "target", "result"},  # likewise

@@ -144,7 +144,11 @@ def test_a_failed_precondition_says_where_the_key_stands_and_is_not_retried(clie
 
 def test_a_batch_carries_bytes_both_ways(client, serve):
     answer = {
-        "results": [{"op": "put", "status": 201}, {"op": "get", "status": 200, "value": {"base64": "AP8="}}],
+        "results": [
+            {"op": "put", "status": 201},
+            {"op": "get", "status": 200, "value": {"base64": "AP8="}},
+            {"op": "increment", "status": 200, "value": 8},
+        ],
         "revision": 3,
     }
     server = serve(json(answer))
@@ -152,6 +156,7 @@ def test_a_batch_carries_bytes_both_ways(client, serve):
 
     assert b'{"base64":"AP8="}' in server.asked[0].body
     assert results[1]["value"] == b"\x00\xff"
+    assert results[2]["value"] == 8
 
 
 def test_the_next_server_is_asked_when_one_is_down_and_is_stayed_with(client, serve):

@@ -116,11 +116,14 @@ def test_what_a_server_said_counts_for_more_than_one_that_is_gone(client, serve,
             assert failed.value.code == "quorum_unreachable"
 
 
+MEMBER = {"id": "n1", "http": "h:1", "peer": "h:2", "reachable": None, "of a newer server": 1}
+
+
 def test_members_come_and_go(client, serve):
-    members = json({"members": [{"id": "n1"}], "leader": None})
+    members = json({"members": [MEMBER], "leader": None})
     server = serve(members)
     with client(server) as store:
-        assert store.members()["members"] == [{"id": "n1"}]
+        assert store.members()["members"] == [MEMBER]
         store.add_member("n4", http="h:1", peer="h:2", zone="z")
         store.remove_member("n 4")
 

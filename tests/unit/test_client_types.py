@@ -19,6 +19,11 @@ with store as opened:
     page: Page = opened.page("prefix", limit=10)
     revision: int = opened.set("k", "v", ttl=60, acks="all")
     keys: list[str] = [one.key for one in opened.list(limit=3)]
+    leader: str | None = opened.status()["leader"]
+    for told in opened.follow():
+        line: str | None = told["detail"] if "code" in told else told["leader"]
+    statuses: list[int] = [one["status"] for one in opened.batch([{"op": "put", "key": "a", "value": b"1"}])]
+    members: list[str] = [one["http"] for one in opened.members()["members"]]
 
 
 async def awaiting(store: AsyncClient) -> None:
@@ -46,6 +51,7 @@ MISTAKES = {
     "store.set(7, b'')": 'incompatible type "int"',
     "store.set('k', b'', acks='most')": "incompatible type \"Literal['most']\"",
     "length: int = store.get('k')": "Incompatible types in assignment",
+    "store.status()['laeder']": 'has no key "laeder"',
     "store.gte('k')": '"Client" has no attribute "gte"',
 }
 
@@ -115,20 +121,35 @@ UNIX_ONLY = (
     "flask",
 )
 
+UNIX_CALLS = ("fork", "register_at_fork", "getuid", "setsid", "killpg", "pipe2", "sched_getaffinity", "mkfifo")
+UNIX_SIGNALS = ("SIGKILL", "SIGHUP", "SIGCHLD", "SIGUSR1", "pthread_sigmask")
+
 IMPORT = """
 import sys
 for name in {absent!r}:
     sys.modules[name] = None  # importing it fails
+import os, signal, socket
+for module, names in ((os, {calls!r}), (signal, {signals!r}), (socket, ("AF_UNIX", "SO_REUSEPORT"))):
+    for name in names:
+        vars(module).pop(name, None)
 import raftkv
 print("raftkv.client" in sys.modules)
 from raftkv import AsyncClient, Client
+import importlib, pkgutil, raftkv.client
+for found in pkgutil.iter_modules(raftkv.client.__path__):
+    importlib.import_module(f"raftkv.client.{{found.name}}")
+with Client("127.0.0.1:1", retry=False) as store:
+    try:
+        store.get("k")
+    except raftkv.DefiniteError:
+        print("asked")
 print(*sorted({{name.split(".")[1] for name in sys.modules if name.startswith("raftkv.")}}))
 """
 
 
 def test_the_clients_need_nothing_of_a_server_nor_of_one_operating_system_and_the_package_alone_not_even_them():
-    program = IMPORT.format(absent=UNIX_ONLY)
+    program = IMPORT.format(absent=UNIX_ONLY, calls=UNIX_CALLS, signals=UNIX_SIGNALS)
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert found.stderr == ""
-    assert found.stdout.splitlines() == ["False", "api client core"]
+    assert found.stdout.splitlines() == ["False", "asked", "api client core"]
