@@ -75,13 +75,12 @@ def bytes_of(value: Value) -> bytes:
 
 def query_of(arguments: Mapping[str, Any]) -> str:
     """The query string, without what is ``None``; a choice between yes and no is 1 or 0."""
-    return urlencode(
-        {
-            name: int(value) if isinstance(value, bool) else value
-            for name, value in arguments.items()
-            if value is not None
-        }
-    )
+    given = [
+        (name, int(value) if isinstance(value, bool) else value)
+        for name, value in arguments.items()
+        if value is not None
+    ]
+    return urlencode(given) if given else ""  # most calls choose nothing, and are not to pay for it
 
 
 def checked_acks(acks: Acks | None) -> Acks | None:
