@@ -219,3 +219,29 @@ def test_a_watch_goes_on_without_a_gap_while_each_node_is_killed_in_turn(tmp_pat
         watch.close()
 
     assert [int(value) for value in found] == list(range(31))
+
+
+@pytest.mark.parametrize("kind", [Client, Awaited], ids=["blocking", "asyncio"])
+def test_every_leader_is_observed_in_order_while_the_node_that_tells_of_it_and_leads_is_killed(tmp_path, kind):
+    with running(tmp_path) as cluster, kind(servers(cluster), timeout_s=30.0) as store:
+        store.set("begun", b"")
+        first = cluster.leader()
+        election, tokens = store.election("workers"), []
+        told = [cluster.url(node, "") for node in (first, *cluster.followers())]
+        with kind(told, timeout_s=30.0) as other, other.election("workers").observe() as observed:
+            assert next(observed) is None
+            for number in range(6):
+                if number == 3:
+                    cluster.kill(first)
+                with election.campaign(f"host-{number}") as lead:
+                    lead.proclaim(f"ready-{number}")
+                    tokens.append(lead.token)
+            found = [next(observed) for _ in range(18)]
+
+        shown = [None if one is None else (one.value.decode(), one.token) for one in found]
+        assert tokens == sorted(set(tokens))
+        assert shown == [
+            told
+            for number, token in enumerate(tokens)
+            for told in ((f"host-{number}", token), (f"ready-{number}", token), None)
+        ]
