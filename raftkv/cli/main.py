@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "increment": ("raftkv.cli.transactions", "increment"),
     "touch": ("raftkv.cli.transactions", "touch"),
     "txn": ("raftkv.cli.transactions", "txn"),
+    "watch": ("raftkv.cli.watch", "watch"),
+    "lease": ("raftkv.cli.leases", "lease"),
     "lock": ("raftkv.cli.locks", "lock"),
     "elect": ("raftkv.cli.locks", "elect"),
     "compact": ("raftkv.cli.transactions", "compact"),
@@ -50,6 +52,8 @@ ALIASES: Final = {
     **dict.fromkeys(("transaction", "tx", "multi"), "txn"),
     **dict.fromkeys(("campaign", "election", "leader"), "elect"),
     **dict.fromkeys(("mutex", "flock", "acquire"), "lock"),
+    **dict.fromkeys(("subscribe", "tail", "observe"), "watch"),
+    "leases": "lease",
     "compaction": "compact",
     "benchmark": "bench",
 }
