@@ -59,7 +59,6 @@ _STATUS_OF_CODE: Final = {
 _PARAMETERS: Final = {
     **{name: f"--{name}" for name in ("r", "n", "w", "consistency", "ttl", "limit", "timeout", "http", "peer", "zone")},
     "acks": "--w",
-    "from_revision": "--from",
     "timeout_s": "--timeout",
     "sloppy": "--sloppy/--strict",
 }

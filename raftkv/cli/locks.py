@@ -187,8 +187,8 @@ def _acquired(link: ConnectionOptions, make: Callable[[float], ClientHold], wait
 def _kept(held: ClientHold, lost: threading.Event, *, as_json: bool) -> int:
     """Hold it until somebody ends us, or it is lost."""
     told = LockGranted(name=held.name, lease=held.lease.id, token=held.token)
-    output.write(to_line(told) if as_json else b"%d\n" % held.token)
     try:
+        output.write(to_line(told) if as_json else b"%d\n" % held.token)
         lost.wait()
     except KeyboardInterrupt:
         return exits.DONE

@@ -1,9 +1,13 @@
 """``raftkv lock`` and ``elect``: what is asked of the cluster, what the command finds, and how it ends."""
 
+import signal
+import subprocess
+
 import msgspec
 import pytest
 
 from raftkv.cli import main
+from raftkv.process.command import module
 from tests.unit.fake_server import FakeServer, json, problem
 
 GRANTED = json({"id": 3, "ttl": 10.0}, 201)
@@ -108,3 +112,37 @@ def test_wrong_usage_is_one_line_and_asks_nobody(run, arguments):
 
     assert (status, out, asked) == (2, "", [])
     assert err.count("\n") == 1
+
+
+# -- without a command --------------------------------------------------------------------------------------------
+
+
+def holding(server, *options):
+    """A lock that a process of its own holds, once it has said so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore it
+    command = module("raftkv", "lock", "job", *options, "--server", server.url, "--timeout", "5")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, before)
+    return process, process.stdout.readline()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_a_command_the_token_is_printed_and_the_lock_held_until_somebody_ends_it(number):
+    with FakeServer(GRANTED, LOCKED, REVOKED) as server:
+        process, told = holding(server)
+        assert (told, process.poll()) == (b"17\n", None)
+        assert server.asked[-1].method == "POST"
+
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, b"", b"")
+    assert (server.asked[-1].method, server.asked[-1].target.partition("?")[0]) == ("DELETE", "/leases/3")
+
+
+def test_without_a_command_a_lock_that_is_lost_ends_it_with_doubt():
+    with FakeServer(json({"id": 3, "ttl": 2.0}, 201), LOCKED, problem(404, "lease_not_found", "no")) as server:
+        process, told = holding(server, "--ttl", "2", "--json")
+        out, err = process.communicate(timeout=30)
+
+    assert msgspec.json.decode(told) == {"name": "job", "lease": 3, "token": 17}
+    assert (process.returncode, out, err) == (4, b"", b"raftkv: job could not be kept\n")

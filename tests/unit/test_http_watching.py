@@ -225,8 +225,8 @@ def test_what_is_forgotten_is_410_at_the_beginning_and_an_end_with_the_problem_l
 @pytest.mark.parametrize(
     ("query", "headers", "said"),
     [
-        ("from_revision=9", {}, "the store is at 0"),
-        ("", {"last_event_id": "9"}, "the store is at 0"),
+        ("from_revision=9", {}, "the store is at revision 0"),
+        ("", {"last_event_id": "9"}, "the store is at revision 0"),
         ("from_revision=0", {}, "from_revision"),
         ("from_revision=x", {}, "from_revision"),
         ("", {"last_event_id": "1;2"}, "Last-Event-ID"),

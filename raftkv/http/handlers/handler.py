@@ -262,7 +262,7 @@ def one_read(shown: Callable[[Ask, KeyRecord, Headers, Context], HttpResponse]) 
 def out_of_history(content: HistoryGone | HistoryAhead, headers: Headers) -> HttpResponse:
     """What was asked for is forgotten, or not there yet."""
     if isinstance(content, HistoryAhead):
-        detail = f"revision: the store is at {content.revision}"
+        detail = f"the store is at revision {content.revision}, and no further"
         return problem(Code.BAD_REQUEST, detail, headers=headers, revision=content.revision)
     oldest = content.compacted_revision
     detail = f"the oldest revision that can be read is {oldest}"
