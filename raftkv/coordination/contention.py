@@ -24,7 +24,7 @@ from raftkv.coordination.names import (
     in_order,
 )
 from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, submitted
-from raftkv.core.errors import Code, Failure, Refused, Unknown
+from raftkv.core.errors import Code, Failure, Refused, Unknown, of_read
 from raftkv.core.requests import (
     AnyOperation,
     ComparedField,
@@ -378,9 +378,9 @@ def no_such_token(token: int) -> Refused:
 
 
 def read_failure(outcome: object) -> Refused:
-    """Why a read came to nothing: no outcome of a read is unknown."""
-    assert isinstance(outcome, Refused)
-    return outcome
+    """Why a read came to nothing: no outcome of a read is unknown, whatever it was told as."""
+    assert isinstance(outcome, Refused | Unknown)
+    return of_read(outcome)
 
 
 def result_of(outcome: object) -> AnyResult | Failure:

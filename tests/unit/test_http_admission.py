@@ -33,6 +33,7 @@ FORWARDED = [
 ]
 OF_DATA = ("/kv", "/kv/{key*}", "/batch", "/put", "/get", "/get/{key*}", "/delete", "/set", "/set/{key}/{value*}")
 OF_DATA += ("/kv/{key*}/increment", "/kv/{key*}/touch", "/txn", "/compact")
+OF_DATA += ("/locks/{name*}", *(f"/elections/{{name*}}/{what}" for what in ("campaign", "proclaim", "resign")))
 OF_DATA += ("/leases", "/leases/{id}", "/leases/{id}/keepalive", "/leases/keepalive")
 
 
