@@ -76,9 +76,9 @@ def _holding(command: Any) -> Any:
                 "--grace",
                 "grace_s",
                 type=DURATION,
-                default=GRACE_S,
+                default=None,
                 metavar="TIME",
-                help="From SIGTERM to SIGKILL.  [default: 2s]",
+                help="From SIGTERM to SIGKILL.  [default: 2s, or a quarter of --ttl]",
             ),
         )
     ):
@@ -141,10 +141,11 @@ def _hold(
     *,
     ttl: float,
     wait_s: float | None,
-    grace_s: float,
+    grace_s: float | None,
     as_json: bool,
     **given: Any,
 ) -> int:
+    grace_s = grace_of(ttl) if grace_s is None else grace_s
     if command and grace_s > ttl / 2:
         raise click.UsageError(f"--grace is at most half of --ttl, which is {ttl:g}s", context)
     link = connection.chosen(context, given)
@@ -164,6 +165,11 @@ def _hold(
             return status
         finally:
             _release(held)
+
+
+def grace_of(ttl_s: float) -> float:
+    """How much of a life is kept for ending: so little that a keep-alive may fail, and be tried again for a while."""
+    return min(GRACE_S, ttl_s / 4)
 
 
 def _acquired(link: ConnectionOptions, make: Callable[[float], ClientHold], wait_s: float | None) -> ClientHold:

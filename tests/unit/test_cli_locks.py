@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from raftkv.cli import main
+from raftkv.cli.locks import grace_of
+from raftkv.client.leases import CLOCK_DRIFT_MAX, EARLY_S, KEPT_IN_A_LIFE
 from raftkv.process.command import module
 from tests.unit.fake_server import FakeServer, json, problem
 
@@ -112,6 +114,13 @@ def test_wrong_usage_is_one_line_and_asks_nobody(run, arguments):
 
     assert (status, out, asked) == (2, "", [])
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("ttl_s", [1.0, 4.0, 10.0, 3600.0])
+def test_a_life_leaves_time_for_a_keep_alive_that_fails_before_a_command_is_ended(ttl_s):
+    certain_s = ttl_s * (1 - CLOCK_DRIFT_MAX) - EARLY_S
+
+    assert certain_s - grace_of(ttl_s) - ttl_s / KEPT_IN_A_LIFE > ttl_s / 5
 
 
 # -- without a command --------------------------------------------------------------------------------------------
