@@ -82,6 +82,13 @@ NO_ONE_ORDER: Final = Refused(
 )
 """What a leaderless cluster cannot do, and never approximates."""
 
+KEEPS_NO_HISTORY: Final = Refused(
+    code=Code.NOT_SUPPORTED,
+    detail="the cluster keeps no history yet, so it has no transactions, leases or watches: not all nodes can run them",
+    retry_after_s=1.0,
+)
+"""What a cluster answers until its leader has seen that every member can read the commands that this takes."""
+
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="unknown"):
     """An indefinite failure: the request may have been applied, or may still be."""

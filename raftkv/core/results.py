@@ -230,7 +230,10 @@ class ChangePage(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
 
 
 class HistoryGone(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="history_gone", gc=False):
-    """What was asked for is forgotten: the oldest that can be read is ``compacted_revision``."""
+    """What was asked for is forgotten: the oldest that can be read is ``compacted_revision``.
+
+    Where no history is kept, changes can be told after no revision that there is: the oldest is the one to come.
+    """
 
     compacted_revision: int
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from raftkv.core.errors import Code, Refused
+from raftkv.core.errors import KEEPS_NO_HISTORY, Refused
 from raftkv.core.pages import ANSWER_BYTES
 from raftkv.core.results import Compacted, Configured, HistoryAhead, HistoryGone, KeptAlive, Written
 from raftkv.formats import entries, layout
@@ -44,12 +44,6 @@ EXPIRIES_PER_COMMAND = 1_000
 """How many keys one command removes, give or take one lease's, so that applying stays short; the next goes on."""
 
 NEVER_MS = (1 << 64) - 1
-
-KEEPS_NO_HISTORY = Refused(
-    code=Code.NOT_SUPPORTED,
-    detail="the cluster keeps no history yet, and so has no transactions or leases: not all nodes can run them",
-    retry_after_s=1.0,
-)
 
 _pack = layout.pack_number
 

@@ -52,6 +52,9 @@ def _placed_after(reader: TableReader, revision: int) -> Iterator[tuple[Place, E
 
 def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | HistoryGone | HistoryAhead:
     """What ``query`` asks for, in this view."""
+    newest = layout.unpack_number(reader.get(layout.META, layout.REVISION))
+    if query.revision <= newest and not layout.unpack_history(reader.get(layout.META, layout.HISTORY)).events_max:
+        return HistoryGone(compacted_revision=newest + 1)  # what comes next will not be kept either
     refusal = gone_or_ahead(reader, query.revision)
     if refusal is not None:
         return refusal
@@ -66,7 +69,6 @@ def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | Hist
             changes.append(change)
             size_bytes += sum([size_of(one) for one in (change.record, change.previous) if one is not None])
         size_bytes += len(event.key) + EVENT_BYTES
-    newest = layout.unpack_number(reader.get(layout.META, layout.REVISION))
     return ChangePage(changes=tuple(changes), through=newest, is_level=True)
 
 

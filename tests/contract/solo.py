@@ -36,6 +36,7 @@ class SoloReplicator:
         offers: tuple[Consistency, ...] = ALL_LEVELS,
         node: str = "n1",
         now_ms: int = 1_000,
+        keeps_history: bool = True,
     ) -> None:
         self.tables = StateTables(MemoryEngine(layout.TABLES), layout.TABLES, Path("state"))
         self.machine = Machine(self.tables, RepeatLimits())
@@ -52,7 +53,8 @@ class SoloReplicator:
         self._queue: list[tuple[Request, float, Pending]] = []
         self._closed = False
         self.subscribers = Subscribers()
-        self._apply(AdoptCommand(100_000, 3_600_000, 16 << 20))
+        if keeps_history:
+            self._apply(AdoptCommand(100_000, 3_600_000, 16 << 20))
         self._show()
 
     def _show(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from raftkv.api.answers import ChangesTold
+from raftkv.core.errors import KEEPS_NO_HISTORY
 from raftkv.core.requests import Compact
 from raftkv.http.handlers import watching
 from raftkv.http.handlers.handler import begin, finish
@@ -251,5 +252,18 @@ def test_a_leaderless_cluster_refuses_with_a_sentence() -> None:
         response = await watch(LeaderlessNode(), "prefix=a")
         assert response.status == 400
         assert problem_of(response)["code"] == "not_supported"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("query", ["prefix=a", "prefix=a&from_revision=1", "prefix=a&from_revision=2"])
+def test_a_cluster_that_keeps_no_history_yet_says_so_instead_of_a_watch_that_would_end(query: str) -> None:
+    async def scenario() -> None:
+        node = Node(keeps_history=False)
+        await node.ask("PUT", "/kv/a", b"1")
+        response = await watch(node, query)
+        assert response.status == 400
+        assert problem_of(response)["code"] == "not_supported"
+        assert problem_of(response)["detail"] == KEEPS_NO_HISTORY.detail
 
     asyncio.run(scenario())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.core.errors import Code, Refused
+from raftkv.core.errors import KEEPS_NO_HISTORY, Code, Refused
 from raftkv.core.requests import (
     ChangesAfter,
     Compact,
@@ -47,7 +47,6 @@ from raftkv.formats import layout
 from raftkv.formats.commands import LeaseTimeCommand
 from raftkv.machine import lease_rows, operations, past, reading
 from raftkv.machine.conversion import command_of
-from raftkv.machine.machine import KEEPS_NO_HISTORY
 from raftkv.machine.repeats import REUSED_KEY
 from tests.unit.test_machine import Driver as PlainDriver
 from tests.unit.test_machine_history import Driver
@@ -643,6 +642,12 @@ def test_a_state_without_history_has_none_of_it():
     for change in (Write(operations=(Increment(key=b"a"),)), KeepAlive(leases=(1,)), Compact(revision=1)):
         assert driver.apply(change) == (KEEPS_NO_HISTORY,)
     assert driver.get(b"a").mod_revision == 2
+    for revision, answer in (
+        (0, HistoryGone(compacted_revision=3)),
+        (2, HistoryGone(compacted_revision=3)),
+        (3, HistoryAhead(revision=2)),
+    ):
+        assert reading.answer(driver.tables, ChangesAfter(revision=revision)) == answer
     assert list(driver.tables.scan(layout.EVENTS, b"", None)) == []
 
 

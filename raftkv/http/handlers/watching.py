@@ -20,15 +20,15 @@ from raftkv.api.headers import EVENTS
 from raftkv.api.values import value_to_json
 from raftkv.coordination.audience import Interest, Tell
 from raftkv.coordination.feed import ChangeListener, Heard
-from raftkv.core.errors import NO_ONE_ORDER, Code
-from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Get, Read, clients_span
+from raftkv.core.errors import KEEPS_NO_HISTORY, NO_ONE_ORDER, Code
+from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Read, clients_span
 from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord, Outcome
 from raftkv.http import events, parameters
 from raftkv.http.choices import Watching, form_of
 from raftkv.http.events import FORMS, EventForm
 from raftkv.http.handlers.handler import Ask, Context, Handler, out_of_history, read_headers, timeout_s
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, encode_json
-from raftkv.http.problems import refuse
+from raftkv.http.problems import failure, refuse
 
 PROGRESS_S: Final = 5.0
 """A watcher that is told nothing for so long is told how far it has seen, unless it wishes otherwise."""
@@ -37,11 +37,9 @@ PROGRESS_S: Final = 5.0
 def _parse(request: HttpRequest, chosen: Watching, context: Context) -> Ask:
     if context.sizes().is_leaderless:
         refuse(NO_ONE_ORDER.code, NO_ONE_ORDER.detail)
-    interest = _interest(chosen, context)
-    query: Get | ChangesAfter = Get(key=SYSTEM)  # there is no such key: what is asked is where the store stands
-    after = _after(chosen)
-    if after is not None:  # which must be a revision that has been, and is kept
-        query = ChangesAfter(revision=after, start=interest.start, end=interest.end, limit_bytes=0)
+    _interest(chosen, context)
+    # No key is there: what is asked is where the store stands, and whether ``after`` has been, and is kept.
+    query = ChangesAfter(revision=_after(chosen) or 0, start=SYSTEM, end=SYSTEM, limit_bytes=0)
     wanted = Read(query=query, consistency=Consistency.LINEARIZABLE)
     return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
 
@@ -66,11 +64,13 @@ def _after(chosen: Watching) -> int | None:
 
 def _render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(outcome, Answer)
-    headers = read_headers(outcome, context)
-    if isinstance(outcome.content, HistoryGone | HistoryAhead):
-        return out_of_history(outcome.content, headers)
+    headers, content = read_headers(outcome, context), outcome.content
+    if isinstance(content, HistoryGone) and content.compacted_revision > outcome.revision:
+        return failure(KEEPS_NO_HISTORY, headers)
     chosen: Watching = WATCH.form.read(ask.http, context.sizes)
     after = _after(chosen)
+    if after is not None and isinstance(content, HistoryGone | HistoryAhead):
+        return out_of_history(content, headers)
     stream = ChangeStream(event_form(ask.http), context, chosen.progress_s)
     chunks = _changes(stream, _interest(chosen, context), outcome.revision if after is None else after)
     return stream.response(chunks, headers)

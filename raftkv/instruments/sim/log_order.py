@@ -174,6 +174,8 @@ class LogOrder:
             return LeasePage(leases=tuple([state.leases[number] for number in numbers]), next_start=None)
         if query.revision > state.revision:
             return HistoryAhead(revision=state.revision)
+        if isinstance(query, ChangesAfter) and not state.keeps_history:
+            return HistoryGone(compacted_revision=state.revision + 1)
         if query.revision < state.compacted and (query.revision or isinstance(query, ChangesAfter)):
             return HistoryGone(compacted_revision=state.compacted)
         if isinstance(query, ChangesAfter):

@@ -94,6 +94,7 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: int = 0
     compacted: int = 0
+    keeps_history: bool = True
     clock_ms: int = 0
     change_count: int = 0
     keys: Mapping[bytes, KeyRecord] = {}
@@ -146,6 +147,7 @@ class ModelledStore:
         return StoreState(
             revision=self._revision,
             compacted=self._compacted if self._bounds else self._revision,
+            keeps_history=self._bounds is not None,
             clock_ms=self._clock_ms,
             change_count=len(self.changes),
             keys=dict(self._keys),
