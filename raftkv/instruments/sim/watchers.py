@@ -88,14 +88,14 @@ class Watcher:
         self._is_slow = random.random() < 0.4
         self._front_end: FrontEnd | None = None
         self._listener: ChangeListener | None = None
-        self._connection = 0
+        self._connection = self._on_the_way = 0
 
     def move(self) -> None:
         """Break off, if it listens anywhere, and go on at some node."""
         if self._front_end is not None and self._listener is not None:
             self._front_end.after(0.0, self._listener.end)
         self._connection += 1
-        connection, self._listener = self._connection, None
+        connection, self._listener, self._on_the_way = self._connection, None, 0
         machine = self._random.choice(list(self._cluster.machines.values()))
         front_end = self._front_end = self._watchers.front_ends.at(machine)
         if front_end is not None:
@@ -125,7 +125,7 @@ class Watcher:
     def see(self) -> int:
         """How far it has seen, as it is told while nothing is on its way to it."""
         listener = self._listener
-        if listener is not None and listener.hear is not None and self._is_served:
+        if listener is not None and listener.hear is not None and not self._on_the_way and self._is_served:
             self._saw(listener.through)
         return self.stretches[-1].through
 
@@ -141,18 +141,22 @@ class Watcher:
             self._ask(connection)
 
     def _ask(self, connection: int) -> None:
-        """Whoever breaks off never sees what is on its way to it."""
+        """Ask for what comes next, or, unless it is slow, for all that comes: it arrives in order."""
         if connection == self._connection and self._listener is not None:
             hop_s = self._random.random() * _HOP_S
 
-            def told(heard: Heard) -> None:
+            def told(heard: Heard) -> bool:
+                self._on_the_way += 1
                 self._cluster.schedule.after(hop_s, lambda: self._hear(connection, heard))
+                return not self._is_slow and not isinstance(heard, HistoryGone)
 
             self._listener.ask(told)
 
     def _hear(self, connection: int, heard: Heard) -> None:
+        """Whoever breaks off never sees what is on its way to it."""
         if connection != self._connection or self._front_end is None:
             return
+        self._on_the_way -= 1
         stretch = self.stretches[-1]
         self._cluster.note(self._name, f"hears after {stretch.through}: {heard}")
         if isinstance(heard, HistoryGone):
@@ -165,8 +169,9 @@ class Watcher:
         assert messages[-1][0] <= heard.through, f"{self._name} is told {messages} through {heard.through}"
         stretch.messages += messages
         self._saw(heard.through)
-        delay_s = self._watchers.pace_s * self._random.random() if self._is_slow else 0.0
-        self._front_end.after(delay_s, lambda: self._ask(connection))
+        if self._is_slow:
+            delay_s = self._watchers.pace_s * self._random.random()
+            self._front_end.after(delay_s, lambda: self._ask(connection))
 
 
 class Watchers:
