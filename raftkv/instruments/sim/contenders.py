@@ -64,7 +64,7 @@ class Contenders:
 
     def begin(self, client: SimulatedClient, kind: str, done: Callable[[], None]) -> None:
         """Let ``client`` do something of this ``kind``, through whatever node; it is over in time, or nobody knows."""
-        name = self._random.choice((b"a", b"b"))
+        name = self._random.choice((b"a", b"a", b"a", b"b"))
         queue = Queue(ELECTIONS if kind != "lock" else LOCKS, name)
         if kind == "observe":
             self._perform(client, Contended(client=client.number, what=kind, queue=queue, invoked_s=0.0), done)
@@ -133,7 +133,7 @@ class Contenders:
                 return proclaim(one.queue, one.token, one.content, timeout_s, circumstances)
             case "observe":
                 return leader(one.queue, timeout_s, circumstances)
-        lease = self._random.choice((0, 0, *client.leases[-1:]))
+        lease = self._random.choice((0, *client.leases[-2:]))
         attempt = Attempt(
             queue=one.queue,
             content=one.content,
