@@ -120,7 +120,9 @@ def test_a_transaction_is_done_wholly_or_not_at_all(ordered: Harness) -> None:
     assert isinstance(refused, Refused)
     assert refused.code is Code.NOT_AN_INTEGER
     assert after == Missing(key=b"a")
-    assert ordered.replicator.status().revision == before.revision
+    read = ordered.ask(Read(query=Get(key=b"a")))
+    assert isinstance(read, Answer)
+    assert read.revision == before.revision
 
 
 def test_a_key_written_twice_in_a_branch_is_refused_before_anything_is_done(ordered: Harness) -> None:

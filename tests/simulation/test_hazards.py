@@ -86,13 +86,14 @@ def test_a_stale_answer_of_an_earlier_term_commits_nothing_6():
     cluster = Cluster(5)
     first = cluster.elect()
     core = cluster.members[first].core
+    cluster.isolate(first)
+    held = core.last_index
+    cluster.put(first, b"alone")
+    cluster.run_until(lambda: core.last_index > held)
     # It speaks of an entry that stood at that index in an earlier term.
     stale = messages.AppendAnswer(
-        term=core.term - 1, sequence=1, next_index=core.last_index + 2, success=True, reset=False
+        term=core.term - 1, sequence=1, next_index=core.last_index + 1, success=True, reset=False
     )
-    cluster.isolate(first)
-    cluster.put(first, b"alone")
-    cluster.step()
 
     for other in cluster.others(first):
         cluster.members[first].replica.conversation.received(other, messages.encode(stale))
