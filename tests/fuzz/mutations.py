@@ -34,12 +34,16 @@ def numbers(known: Iterable[int]) -> st.SearchStrategy[int]:
 
 def values(kind: Any, number: st.SearchStrategy[int], data: st.SearchStrategy[bytes] = BYTES) -> st.SearchStrategy[Any]:
     """Values of the type ``kind``, with numbers and bytes that keep to none of its limits."""
-    return _values(inspect.type_info(kind), number, data)
+    return _values(inspect.type_info(kind), number, data, {})
+
+
+Known = dict[type, st.SearchStrategy[Any]]
 
 
 def _values(
-    info: inspect.Type, number: st.SearchStrategy[int], data: st.SearchStrategy[bytes]
+    info: inspect.Type, number: st.SearchStrategy[int], data: st.SearchStrategy[bytes], known: Known
 ) -> st.SearchStrategy[Any]:
+    """``known`` has the structs that are begun already: one may hold others of its own type."""
     if type(info) in SCALARS:
         found = SCALARS[type(info)]
     elif isinstance(info, inspect.IntType):
@@ -49,14 +53,19 @@ def _values(
     elif isinstance(info, inspect.EnumType):
         found = st.sampled_from(list(info.cls))
     elif isinstance(info, inspect.VarTupleType):
-        found = st.lists(_values(info.item_type, number, data), max_size=3).map(tuple)
+        found = st.lists(_values(info.item_type, number, data, known), max_size=3).map(tuple)
     elif isinstance(info, inspect.TupleType):
-        found = st.tuples(*(_values(item, number, data) for item in info.item_types))
+        found = st.tuples(*(_values(item, number, data, known) for item in info.item_types))
     elif isinstance(info, inspect.UnionType):
-        found = st.one_of([_values(one, number, data) for one in info.types])
+        found = st.one_of([_values(one, number, data, known) for one in info.types])
     else:
         assert isinstance(info, inspect.StructType), info
-        found = st.builds(info.cls, **{field.name: _values(field.type, number, data) for field in info.fields})
+        if info.cls not in known:
+            known[info.cls] = st.deferred(lambda: fields)
+            fields = st.builds(
+                info.cls, **{field.name: _values(field.type, number, data, known) for field in info.fields}
+            )
+        found = known[info.cls]
     return found
 
 
