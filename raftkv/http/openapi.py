@@ -207,7 +207,11 @@ def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
     for status, kinds in route.answers.items():
         content = {kind: schema for answer in kinds for kind, schema in _content(answer, schemas).items()}
         if route.endless:
-            content = {kind.decode(): schema for kind in FORMS for schema in content.values()}
+            (message,) = content.values()  # an event is more than its message
+            content = {
+                headers.EVENTS: {"schema": {"description": "events, as docs/http.rst says"}},
+                headers.LINES: message,
+            }
         elif route.events:
             content |= {kind.decode(): _EVENTS for kind in FORMS}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, **({"content": content} if content else {})}
