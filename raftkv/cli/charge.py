@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from raftkv.cli import exits
-from raftkv.process.guard import Guard, now_s
+from raftkv.process.clocks import lease_now_s
+from raftkv.process.guard import Guard
 
 TELL_S: Final = 0.1
 """How often the guard is told until when the command may run."""
@@ -49,7 +50,7 @@ def run_charged(
     """
 
     def until_s() -> float:
-        return now_s() + left_s() - grace_s
+        return lease_now_s() + left_s() - grace_s
 
     with Guard(grace_s) as guard, _signals() as forward_to:
         try:

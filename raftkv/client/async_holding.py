@@ -11,13 +11,13 @@ from typing import Self
 from raftkv.client.arguments import AnyLease, Value
 from raftkv.client.async_exchange import AsyncExchange
 from raftkv.client.async_watches import AsyncStream
-from raftkv.client.clocks import lease_now_s
 from raftkv.client.holds import ElectionPlans, HeldLead, HeldLock, HeldName, LeaderRecord, LeadTerms, LockTerms
 from raftkv.client.lease_plans import LeaseInfo, LeasePlans
 from raftkv.client.leases import HeldLease
 from raftkv.client.observing import LeaderStream
 from raftkv.client.requests import CallPlans
 from raftkv.core.errors import RaftkvError, UsageError
+from raftkv.process.clocks import lease_now_s
 
 
 class AsyncLease(HeldLease):
@@ -54,12 +54,10 @@ class AsyncLease(HeldLease):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        if error is None:
             await self.revoke()
-        except RaftkvError as failure:
-            if error is None:
-                raise
-            error.add_note(f"the lease {self.id} could not be revoked, and ends by itself: {failure}")
+        else:
+            await _ended(self, error)
 
 
 class AsyncLeases:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.client.arguments import AnyLease, Value
-from raftkv.client.clocks import lease_now_s
 from raftkv.client.exchange import Exchange
 from raftkv.client.holds import ElectionPlans, HeldLead, HeldLock, HeldName, LeaderRecord, LeadTerms, LockTerms
 from raftkv.client.lease_plans import LeaseInfo, LeasePlans
@@ -18,6 +17,7 @@ from raftkv.client.observing import LeaderStream
 from raftkv.client.requests import CallPlans
 from raftkv.client.watches import ClientStream
 from raftkv.core.errors import RaftkvError, UsageError
+from raftkv.process.clocks import lease_now_s
 
 
 class ClientLease(HeldLease):
@@ -54,12 +54,10 @@ class ClientLease(HeldLease):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        if error is None:
             self.revoke()
-        except RaftkvError as failure:
-            if error is None:
-                raise
-            error.add_note(f"the lease {self.id} could not be revoked, and ends by itself: {failure}")
+        else:
+            _ended(self, error)
 
 
 class ClientLeases:

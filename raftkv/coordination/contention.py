@@ -23,8 +23,8 @@ from raftkv.coordination.names import (
     encode_note,
     in_order,
 )
-from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, submitted
-from raftkv.core.errors import Code, Failure, Refused, Unknown, of_read
+from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, read_failure, submitted
+from raftkv.core.errors import Code, Failure, Refused, Unknown
 from raftkv.core.requests import (
     AnyOperation,
     ComparedField,
@@ -375,12 +375,6 @@ def no_such_token(token: int) -> Refused:
     """Nobody has it."""
     detail = f"nobody holds it with token {token}, nor waits to; it may have been let go"
     return Refused(code=Code.NOT_FOUND, detail=detail)
-
-
-def read_failure(outcome: object) -> Refused:
-    """Why a read came to nothing: no outcome of a read is unknown, whatever it was told as."""
-    assert isinstance(outcome, Refused | Unknown)
-    return of_read(outcome)
 
 
 def result_of(outcome: object) -> AnyResult | Failure:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.coordination.contention import look, read_failure, result_of
+from raftkv.coordination.contention import look, result_of
 from raftkv.coordination.names import Contender, ContenderNote, Queue, contender_of, encode_note
-from raftkv.coordination.steps import Circumstances, Plan, submitted
+from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.errors import Code, Failure, Refused, Unknown
 from raftkv.core.requests import ComparedField, Get, KeyComparison, Put, Read, Transaction, Write
 from raftkv.core.results import Answer, KeyRecord, PutDone, Transacted

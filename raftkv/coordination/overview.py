@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from raftkv.coordination.contention import PAGE_KEYS, PAGES_MAX, Look, look, read_failure
+from raftkv.coordination.contention import PAGE_KEYS, PAGES_MAX, Look, look
 from raftkv.coordination.names import Contender, Kind, Queue, contender_of, in_order
-from raftkv.coordination.steps import Circumstances, Plan, submitted
+from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import FindLease, List, Read
 from raftkv.core.results import Answer, KeyPage, LeaseRecord

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
+from raftkv.core.errors import Refused, Unknown, of_read
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
 
@@ -50,3 +51,9 @@ def submitted(request: Request, deadline_s: float) -> Plan[Outcome]:
     outcome = yield Submit(request, deadline_s)
     assert outcome is not None
     return outcome
+
+
+def read_failure(outcome: object) -> Refused:
+    """Why a read came to nothing: no outcome of a read is unknown, whatever it was told as."""
+    assert isinstance(outcome, Refused | Unknown)
+    return of_read(outcome)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from raftkv.coordination.contention import PAGE_KEYS, PAGES_MAX, read_failure
+from raftkv.coordination.contention import PAGE_KEYS, PAGES_MAX
 from raftkv.coordination.names import Queue, contender_of, in_order
-from raftkv.coordination.steps import Circumstances, Plan, submitted
+from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import ChangesAfter, Get, List, Query, Read
 from raftkv.core.results import Answer, Change, ChangePage, HistoryAhead, HistoryGone, KeyPage, KeyRecord

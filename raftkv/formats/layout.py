@@ -70,7 +70,7 @@ _LONG: Final = 1 << 63
 """What is added to the version in a row of ``keys`` with the longer header."""
 
 LEASE_MARK: Final = b"\xff"
-"""Stands before a lease's number in ``expiry``; keys are UTF-8 and never begin with it."""
+"""Stands before a lease's number in ``expiry``; only clients' keys expire, which are UTF-8 and never begin with it."""
 
 pack_number = landmarks.pack_number
 unpack_number = landmarks.unpack_number
@@ -79,7 +79,7 @@ pack_place = _PLACE.pack
 
 unpack_place = _PLACE.unpack
 pack_lease = _LEASE.pack
-"""``pack_lease(ttl_ms, expires_at_ms, queued_at_ms, key_count)``: the row of a lease."""
+"""``pack_lease(ttl_ms, ends_at_ms, queued_at_ms, key_count)``: the row of a lease."""
 
 unpack_lease = _LEASE.unpack
 

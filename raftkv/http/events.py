@@ -5,7 +5,7 @@ Server-sent events are those of the WHATWG's HTML standard, section 9.2. Knows n
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Final, Protocol
 
 import msgspec
@@ -68,29 +68,12 @@ def form_of(request: HttpRequest) -> EventForm | None:
     return None
 
 
-def response(
-    form: EventForm,
-    events: AsyncGenerator[bytes],
-    more: Headers,
-    *,
-    idle: bytes | Callable[[], bytes] = b"",
-    idle_s: float | None = None,
-    offer: Callable[[Callable[[bytes], bool]], None] | None = None,
-) -> HttpResponse:
-    """The response whose body is ``events``, framed by ``form`` already; ``more`` headers go with it.
-
-    For ``idle``, ``idle_s`` and ``offer`` see ``BodyStream``.
-    """
+def response(form: EventForm, body: BodyStream, more: Headers) -> HttpResponse:
+    """The response whose ``body`` has events, framed by ``form`` already; ``more`` headers go with it."""
     own = ((b"content-type", form.media_type), (b"cache-control", b"no-store"), (b"vary", b"Accept"))
-    return HttpResponse(status=200, headers=(*own, *more), body=stream(form, events, idle, idle_s, offer))
+    return HttpResponse(status=200, headers=(*own, *more), body=body)
 
 
-def stream(
-    form: EventForm,
-    chunks: AsyncGenerator[bytes],
-    idle: bytes | Callable[[], bytes] = b"",
-    idle_s: float | None = None,
-    offer: Callable[[Callable[[bytes], bool]], None] | None = None,
-) -> BodyStream:
+def stream(form: EventForm, chunks: AsyncGenerator[bytes]) -> BodyStream:
     """A body of events, which may come in pieces."""
-    return BodyStream(chunks=chunks, idle=idle or form.idle, idle_s=idle_s, between=form.end, offer=offer)
+    return BodyStream(chunks=chunks, idle=form.idle, between=form.end)

@@ -128,16 +128,16 @@ def _write(request: Write) -> Command | Refused:
     for operation in operations:
         if isinstance(operation, Put | Delete) and operation.match is not None and _is_negative(operation.match):
             return _refused("a revision cannot be negative")
+    converted = tuple([_OPERATIONS[type(one)](one) for one in operations])
     if not _needs_history(operations):
-        return WriteCommand(tuple([_OPERATIONS[type(one)](one) for one in operations]), request.idempotency_key)
-    command = OperateCommand(tuple([_OPERATIONS[type(one)](one) for one in operations]), request.idempotency_key)
-    if commands.depth(command.operations) > DEPTH_MAX:
+        return WriteCommand(converted, request.idempotency_key)
+    if commands.depth(converted) > DEPTH_MAX:
         return _refused(f"transactions stand more than {DEPTH_MAX} deep in each other")
-    for one in command.operations:
+    for one in converted:
         twice = _written_twice(one) if isinstance(one, Transact) else None
         if twice is not None:
             return _refused(f"a transaction writes the key {twice.decode(errors='replace')!r} twice in one branch")
-    return command
+    return OperateCommand(converted, request.idempotency_key)
 
 
 def _needs_history(operations: tuple[AnyOperation, ...]) -> bool:

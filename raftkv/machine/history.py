@@ -50,6 +50,9 @@ class ChangeHistory:
         self.is_kept = self.numbers.events_max > 0
         """Does this state keep history?"""
 
+        self.packed = layout.pack_history(self.numbers) if self.is_kept else b""
+        """What of it enters the hash of the state beside its rows, as of the last command."""
+
         self._recorded: list[bytes] = []
         self._recorded_count = self._recorded_bytes = 0
         self._chunk_count = 0
@@ -58,11 +61,6 @@ class ChangeHistory:
         self._oldest: _Oldest | None = None
         self._after = b""
         """No chunk has a key before this."""
-
-    @property
-    def packed(self) -> bytes:
-        """What of it enters the hash of the state beside its rows."""
-        return layout.pack_history(self.numbers) if self.is_kept else b""
 
     def adopt(self, revision: int, *, events_max: int, age_max_ms: int, bytes_max: int) -> None:
         """Keep history from ``revision`` on, or by other bounds than so far."""
@@ -109,6 +107,7 @@ class ChangeHistory:
                 self._forget_oldest()
                 if not self._is_beyond(now_ms, SLACK):
                     break
+        self.packed = layout.pack_history(self.numbers)
         self._tables.put(layout.META, layout.HISTORY, self.packed)
 
     def _close_chunk(self, now_ms: int) -> None:

@@ -150,10 +150,11 @@ class Machine:
             self.skip(index, term)
             return None
         now_ms, batch = decoded
-        changes, before_ms = self._changes, self.lease_ms
-        changes.clock_ms = max(changes.clock_ms, now_ms)
+        changes = self._changes
+        before_ms = changes.clock_ms
+        changes.clock_ms = max(before_ms, now_ms)
         if batch.commands and type(batch.commands[0]) is LeaseTimeCommand:
-            self._leases.leap(before_ms, batch.commands[0].lease_ms)
+            self._leases.leap(before_ms - self._leases.leapt_ms, batch.commands[0].lease_ms)
         self._room_bytes = room_bytes if told is None or told == batch.origin else 0
         self._expire()
         handlers = self._handlers

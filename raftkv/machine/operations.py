@@ -151,18 +151,16 @@ class Operations:
         return self.answers.found(operation.key, standing.row)
 
     def _put(self, operation: PutKey) -> AnyResult:
+        return self._store(operation, self._changes.clock_ms + operation.ttl_ms if operation.ttl_ms else 0, 0)
+
+    def _put_leased(self, operation: PutLeased) -> AnyResult:
+        return self._store(operation, 0, operation.lease)
+
+    def _store(self, operation: PutKey | PutLeased, expires_at_ms: int, lease: int) -> AnyResult:
         standing = self._changes.find(operation.key)
         if operation.match is not None and not _matches(operation.match, _revision(standing)):
             return Mismatch(revision=_revision(standing))
-        expires_at_ms = self._changes.clock_ms + operation.ttl_ms if operation.ttl_ms else 0
-        version, revision = self._changes.put(operation.key, standing, operation.value, expires_at_ms, 0)
-        return PutDone(version=version, revision=revision)
-
-    def _put_leased(self, operation: PutLeased) -> AnyResult:
-        standing = self._changes.find(operation.key)
-        if not _matches(operation.match, _revision(standing)):
-            return Mismatch(revision=_revision(standing))
-        version, revision = self._changes.put(operation.key, standing, operation.value, 0, operation.lease)
+        version, revision = self._changes.put(operation.key, standing, operation.value, expires_at_ms, lease)
         return PutDone(version=version, revision=revision)
 
     def _cannot_put(self, operation: PutLeased) -> Code | None:

@@ -42,12 +42,18 @@ def events_after(reader: TableReader, revision: int) -> Iterator[Event]:
 
 def _placed_after(reader: TableReader, revision: int) -> Iterator[tuple[Place, Event]]:
     for key, chunk in reader.scan(layout.EVENTS, layout.pack_place(revision + 1, 0), None):
-        start = layout.CHUNK_BYTES
-        while start < len(chunk):
-            event, end = layout.unpack_event(chunk, start)
+        for start, event in _events_of(chunk):
             if event.revision > revision:
                 yield (key, start), event
-            start = end
+
+
+def _events_of(chunk: bytes) -> Iterator[tuple[int, Event]]:
+    """The events of a chunk, and where each stands in it."""
+    start = layout.CHUNK_BYTES
+    while start < len(chunk):
+        event, end = layout.unpack_event(chunk, start)
+        yield start, event
+        start = end
 
 
 def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | HistoryGone | HistoryAhead:
@@ -121,19 +127,12 @@ class _Chunk:
         wanted = (revision, key)
         if wanted not in self._before:
             for _, chunk in self._reader.scan(layout.EVENTS, layout.pack_place(revision, 0), None):
-                self._before = {(one.revision, one.key): one.before for one in _events_of(chunk)}
+                self._before = {(one.revision, one.key): one.before for _, one in _events_of(chunk)}
                 if wanted in self._before:
                     break
         found = self._before[wanted]
         assert found != b""
         return found
-
-
-def _events_of(chunk: bytes) -> Iterator[Event]:
-    start = layout.CHUNK_BYTES
-    while start < len(chunk):
-        event, start = layout.unpack_event(chunk, start)
-        yield event
 
 
 def page_at(reader: TableReader, query: List) -> KeyPage | HistoryGone | HistoryAhead:

@@ -21,20 +21,14 @@ import sys
 import time
 from typing import Final, Self
 
+from raftkv.process.clocks import lease_now_s
 from raftkv.process.command import module
-
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the latter does so on macOS
 
 LOOK_S: Final = 1.0
 """Sleep of the machine is no part of any wait, so that the clock is looked at now and then."""
 
 POLL_S: Final = 0.02
 """How often a group that was told to end is looked at."""
-
-
-def now_s() -> float:
-    """The clock of guards."""
-    return time.clock_gettime(_CLOCK)
 
 
 class Guard:
@@ -81,7 +75,7 @@ def _run(grace_s: float) -> None:
         signal.signal(number, signal.SIG_IGN)  # the end of the input is the end of the watch
     group, until_s, part = 0, math.inf, b""
     while True:
-        left_s = until_s - now_s()
+        left_s = until_s - lease_now_s()
         if group and left_s <= 0:
             break
         if not select.select([0], [], [], max(0.0, min(left_s, LOOK_S)))[0]:

@@ -6,14 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from time import monotonic
 from typing import Any
 
 import msgspec
 import pytest
 
 from raftkv.api.answers import LeaderTold
-from raftkv.coordination.steps import Circumstances, Submit
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Compact, Get, Read
@@ -33,14 +31,7 @@ async def observe(node: Node, query: str = "", accept: str = LINES, **headers: s
     if isinstance(conversation, HttpResponse):
         return conversation
     assert isinstance(conversation, Conversation)
-    plan, outcome = conversation.plan(Circumstances(monotonic, lambda: False)), None
-    while True:
-        try:
-            step = plan.send(outcome)
-        except StopIteration as end:
-            return end.value
-        assert isinstance(step, Submit)
-        outcome = node.solo._carry_out(step.request)
+    return await node.application.conversations.carry(conversation, None)
 
 
 def body_of(response: HttpResponse) -> BodyStream:

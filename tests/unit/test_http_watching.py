@@ -15,7 +15,7 @@ from raftkv.api.answers import ChangesTold
 from raftkv.core.errors import KEEPS_NO_HISTORY
 from raftkv.core.requests import Compact
 from raftkv.http.handlers import watching
-from raftkv.http.handlers.handler import begin, finish
+from raftkv.http.handlers.handler import Conversation, begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node
@@ -28,13 +28,11 @@ async def watch(node: Node, query: str = "", accept: str = LINES, **headers: str
     request = HttpRequest(
         method="GET", path=b"/watch", query=query.encode(), headers={b"accept": accept.encode(), **names}
     )
-    context = node.application._context
-    ask = begin(watching.WATCH, request, context)
-    if isinstance(ask, HttpResponse):
-        return ask
-    asked = asyncio.get_running_loop().create_future()
-    node.submit(ask.request, 1e12).when_done(asked.set_result)
-    return finish(watching.WATCH, ask, await asked, context)
+    conversation = begin(watching.WATCH, request, node.application._context)
+    if isinstance(conversation, HttpResponse):
+        return conversation
+    assert isinstance(conversation, Conversation)
+    return await node.application.conversations.carry(conversation, None)
 
 
 def body_of(response: HttpResponse) -> BodyStream:

@@ -18,7 +18,6 @@ from raftkv.coordination.feed import Feed
 from raftkv.core.errors import Code
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
-from raftkv.core.results import Outcome
 from raftkv.http.app import create_app
 from raftkv.http.door import bridge
 from raftkv.http.door.browsers import BrowserGuard
@@ -39,6 +38,7 @@ from raftkv.http.door.carrying import (
 from raftkv.http.door.conversing import Caller, Conversations
 from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import LINE_KEY, Streams
+from raftkv.http.futures import outcome_of
 from raftkv.http.handlers.handler import Context, Conversation, begin, finish
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import Metrics
@@ -220,11 +220,7 @@ class Application(AsgiApplication):
         if isinstance(ask, Conversation):
             return await self.conversations.carry(ask, caller)
         pending = self._replicator.submit(ask.request, monotonic() + ask.timeout_s)
-        outcome = pending.outcome
-        if outcome is None:
-            future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            pending.when_done(lambda found: None if future.done() else future.set_result(found))
-            outcome = await future
+        outcome = pending.outcome or await outcome_of(pending)
         response = finish(route.handler, ask, outcome, self._context)
         if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
             return self._fitting(response, len(response.body), is_read=is_read(ask.request))

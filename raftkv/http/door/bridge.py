@@ -21,6 +21,7 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
 from raftkv.http.app import REQUEST_KEY, ROUTE_KEY, STREAM_KEY
+from raftkv.http.futures import settle
 from raftkv.http.messages import HttpRequest, HttpResponse
 
 UNROUTED = "(none)"
@@ -62,8 +63,7 @@ def _run(app: flask.Flask, request: HttpRequest, future: asyncio.Future[tuple[Ht
         if not future.done():
             future.set_exception(error)
         return
-    if not future.done():  # the client may have left meanwhile
-        future.set_result(answer)
+    settle(future, answer)
 
 
 def _call(app: flask.Flask, request: HttpRequest) -> tuple[HttpResponse, str]:

@@ -17,6 +17,7 @@ from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, Step, Su
 from raftkv.core.errors import Code
 from raftkv.core.replicator import Replicator
 from raftkv.core.results import Outcome
+from raftkv.http.futures import outcome_of
 from raftkv.http.handlers.handler import Conversation
 from raftkv.http.messages import HttpResponse
 from raftkv.http.problems import problem
@@ -127,18 +128,10 @@ class _Talk:
                 response: HttpResponse = end.value
                 return response
             if isinstance(step, Submit):
-                outcome = await self._submit(step)
+                outcome = await outcome_of(self._replicator.submit(step.request, step.deadline_s))
             else:
                 outcome = None
                 await self._wait(step)
-
-    async def _submit(self, step: Submit) -> Outcome:
-        pending = self._replicator.submit(step.request, step.deadline_s)
-        if pending.outcome is not None:
-            return pending.outcome
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        pending.when_done(lambda found: None if future.done() else future.set_result(found))
-        return await future
 
     async def _wait(self, step: AwaitChange) -> None:
         self._woken.clear()

@@ -188,9 +188,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         """See ``Line``. HTTP/1.0 knows the end of such a body by that of the connection (RFC 9112, section 6.3)."""
         if self._current_request.version < (1, 1):
             self._current_request.must_close = True
-        self._on_half_closed = half_closed
-        if self._all_is_sent:
-            self.worker.loop.call_soon(half_closed)
+        self.begin_wait(half_closed)
 
     def flush_head(self) -> None:
         """See ``Line``."""
@@ -217,9 +215,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         if self._flow_control is not None:
             await self._flow_control.drain()
 
-    def end_stream(self) -> None:
-        """See ``Line``."""
-        self._on_half_closed = None
+    end_stream = end_wait
 
     def cut(self) -> None:
         """See ``Line``: a chunked body lacks its end, any other needs a reset."""

@@ -34,7 +34,7 @@ def _parse(request: HttpRequest, chosen: Timed, context: Context) -> Ask | HttpR
         return cluster.STATUS.parse(request, chosen, context)
     if context.status() is None:
         return problem(Code.NO_LEADER, context.silence(), headers=context.node_header)
-    return events.response(form, _changes(form, context), context.node_header)
+    return events.response(form, events.stream(form, _changes(form, context)), context.node_header)
 
 
 async def _changes(form: events.EventForm, context: Context) -> AsyncGenerator[bytes]:

@@ -20,7 +20,7 @@ from raftkv.api.values import value_to_json
 from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.core.config import HttpSection, NodeSection
-from raftkv.core.errors import Code, DefiniteError, Refused, Unknown, of_read
+from raftkv.core.errors import NO_ONE_ORDER, Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
 from raftkv.core.requests import (
     AnyOperation,
@@ -171,6 +171,12 @@ def conversing(
 
 def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     raise AssertionError("a handler that makes its response itself has nothing to render")
+
+
+def check_order(context: Context) -> None:
+    """Refuse what needs one order of writes, where there is none."""
+    if context.sizes().is_leaderless:
+        refuse(NO_ONE_ORDER.code, NO_ONE_ORDER.detail)
 
 
 def timeout_s(chosen: Timed, context: Context) -> float:

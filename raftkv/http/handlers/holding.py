@@ -25,10 +25,18 @@ from raftkv.coordination import contention, elections, overview
 from raftkv.coordination.contention import Attempt, Busy
 from raftkv.coordination.names import ELECTIONS, LOCKS, Contender, Kind, Queue
 from raftkv.coordination.steps import Circumstances, Plan
-from raftkv.core.errors import NO_ONE_ORDER, Code, Refused, Unknown
+from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.http import bodies, parameters, problems
 from raftkv.http.choices import Acquiring, LockListing, Releasing, Timed
-from raftkv.http.handlers.handler import Context, Conversation, conversing, left_of, milliseconds, timeout_s
+from raftkv.http.handlers.handler import (
+    Context,
+    Conversation,
+    check_order,
+    conversing,
+    left_of,
+    milliseconds,
+    timeout_s,
+)
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
@@ -38,13 +46,8 @@ _LOCKS_LIMIT: Final = 100
 
 def queue_of(kind: Kind, request: HttpRequest, route: str, context: Context) -> Queue:
     """Which name it is about."""
-    _check_leader(context)
+    check_order(context)
     return Queue(kind, parameters.name_within_path(request.path, route, context.limits))
-
-
-def _check_leader(context: Context) -> None:
-    if context.sizes().is_leaderless:
-        refuse(NO_ONE_ORDER.code, NO_ONE_ORDER.detail)
 
 
 def _attempt(
@@ -138,7 +141,7 @@ def _holders(request: HttpRequest, chosen: Timed, context: Context) -> Conversat
 
 def _locks(_request: HttpRequest, chosen: LockListing, context: Context) -> Conversation:
     """``GET /locks``."""
-    _check_leader(context)
+    check_order(context)
     limit = min(chosen.limit, _LOCKS_LIMIT)
 
     def converse(circumstances: Circumstances) -> Plan[HttpResponse]:

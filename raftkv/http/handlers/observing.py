@@ -27,6 +27,7 @@ from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRe
 from raftkv.http import problems
 from raftkv.http.choices import Observing
 from raftkv.http.events import EventForm
+from raftkv.http.futures import settle
 from raftkv.http.handlers.handler import Context, Conversation, conversing, out_of_history, timeout_s
 from raftkv.http.handlers.holding import leader_shown, queue_of
 from raftkv.http.handlers.watching import ChangeStream, event_form
@@ -73,16 +74,11 @@ async def _found(feed: Feed, query: Get) -> KeyRecord | HistoryGone:
     """What was there then, which is shown already, or will be again."""
     while True:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        feed.read(query, partial(_resolve, future))
+        feed.read(query, partial(settle, future))
         outcome = await future
         if isinstance(outcome, Answer) and isinstance(outcome.content, KeyRecord | HistoryGone):
             return outcome.content
         await asyncio.sleep(RETRY_S)
-
-
-def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not future.done():
-        future.set_result(outcome)
 
 
 def _told(form: EventForm, accession: Accession, record: KeyRecord | None) -> bytes:

@@ -20,28 +20,51 @@ from raftkv.api.headers import EVENTS
 from raftkv.api.values import value_to_json
 from raftkv.coordination.audience import Interest, Tell
 from raftkv.coordination.feed import ChangeListener, Heard
-from raftkv.core.errors import KEEPS_NO_HISTORY, NO_ONE_ORDER, Code
-from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Read, clients_span
-from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord, Outcome
+from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
+from raftkv.core.errors import KEEPS_NO_HISTORY, Code
+from raftkv.core.requests import SYSTEM, ChangesAfter, Read, clients_span
+from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord
 from raftkv.http import events, parameters
-from raftkv.http.choices import Watching, form_of
+from raftkv.http.choices import Watching
 from raftkv.http.events import FORMS, EventForm
-from raftkv.http.handlers.handler import Ask, Context, Handler, out_of_history, read_headers, timeout_s
-from raftkv.http.messages import Headers, HttpRequest, HttpResponse, encode_json
+from raftkv.http.futures import settle
+from raftkv.http.handlers.handler import (
+    Context,
+    Conversation,
+    check_order,
+    conversing,
+    out_of_history,
+    read_headers,
+    timeout_s,
+)
+from raftkv.http.messages import BodyStream, Headers, HttpRequest, HttpResponse, encode_json
 from raftkv.http.problems import failure, refuse
 
 PROGRESS_S: Final = 5.0
 """A watcher that is told nothing for so long is told how far it has seen, unless it wishes otherwise."""
 
 
-def _parse(request: HttpRequest, chosen: Watching, context: Context) -> Ask:
-    if context.sizes().is_leaderless:
-        refuse(NO_ONE_ORDER.code, NO_ONE_ORDER.detail)
-    _interest(chosen, context)
+def _watch(request: HttpRequest, chosen: Watching, context: Context) -> Conversation:
+    """What is wrong with what was chosen is said before anything is asked."""
+    check_order(context)
+    interest, after = _interest(chosen, context), _after(chosen)
+    limit_s = timeout_s(chosen, context)
     # No key is there: what is asked is where the store stands, and whether ``after`` has been, and is kept.
-    query = ChangesAfter(revision=_after(chosen) or 0, start=SYSTEM, end=SYSTEM, limit_bytes=0)
-    wanted = Read(query=query, consistency=Consistency.LINEARIZABLE)
-    return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
+    query = ChangesAfter(revision=after or 0, start=SYSTEM, end=SYSTEM, limit_bytes=0)
+
+    def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
+        outcome = yield from submitted(Read(query=query), circumstances.now_s() + limit_s)
+        if not isinstance(outcome, Answer):
+            return failure(read_failure(outcome), context.node_header)
+        headers, content = read_headers(outcome, context), outcome.content
+        if isinstance(content, HistoryGone) and content.compacted_revision > outcome.revision:
+            return failure(KEEPS_NO_HISTORY, headers)
+        if after is not None and isinstance(content, HistoryGone | HistoryAhead):
+            return out_of_history(content, headers)
+        stream = ChangeStream(event_form(request), context, chosen.progress_s)
+        return stream.response(_changes(stream, interest, outcome.revision if after is None else after), headers)
+
+    return Conversation(plan=converse)
 
 
 def _interest(chosen: Watching, context: Context) -> Interest:
@@ -60,20 +83,6 @@ def _after(chosen: Watching) -> int | None:
     if chosen.last_event_id is not None:
         return chosen.last_event_id
     return None if chosen.from_revision is None else chosen.from_revision - 1
-
-
-def _render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
-    assert isinstance(outcome, Answer)
-    headers, content = read_headers(outcome, context), outcome.content
-    if isinstance(content, HistoryGone) and content.compacted_revision > outcome.revision:
-        return failure(KEEPS_NO_HISTORY, headers)
-    chosen: Watching = WATCH.form.read(ask.http, context.sizes)
-    after = _after(chosen)
-    if after is not None and isinstance(content, HistoryGone | HistoryAhead):
-        return out_of_history(content, headers)
-    stream = ChangeStream(event_form(ask.http), context, chosen.progress_s)
-    chunks = _changes(stream, _interest(chosen, context), outcome.revision if after is None else after)
-    return stream.response(chunks, headers)
 
 
 def event_form(request: HttpRequest) -> EventForm:
@@ -106,7 +115,7 @@ class ChangeStream:
         """What comes next; it is looked for now, when the reader has taken what was told last."""
         assert self._listener is not None
         heard: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
-        self._listener.ask(partial(_set, heard))
+        self._listener.ask(partial(settle, heard))
         return await heard
 
     async def next_chunk(self) -> bytes | HistoryGone:
@@ -159,9 +168,14 @@ class ChangeStream:
 
     def response(self, chunks: AsyncGenerator[bytes], headers: Headers) -> HttpResponse:
         """The response that is told in ``chunks``."""
-        return events.response(
-            self.form, chunks, headers, idle=self._idle, idle_s=self._progress_s, offer=self._write_by
+        body = BodyStream(
+            chunks=chunks,
+            idle=self._idle,
+            idle_s=self._progress_s,
+            between=self.form.end,
+            offer=self._write_by,
         )
+        return events.response(self.form, body, headers)
 
 
 async def _changes(stream: ChangeStream, interest: Interest, after: int) -> AsyncGenerator[bytes]:
@@ -176,11 +190,6 @@ async def _changes(stream: ChangeStream, interest: Interest, after: int) -> Asyn
 def _progress(form: EventForm, through: int) -> bytes:
     """Made once for all who are equally far."""
     return form.frame(b"progress", encode_json(ProgressTold(through)).rstrip(), through)
-
-
-def _set(future: asyncio.Future[Heard], heard: Heard) -> None:
-    if not future.done():
-        future.set_result(heard)
 
 
 # -- how changes are told ---------------------------------------------------------------------------------------------
@@ -224,4 +233,4 @@ def _previous_told(record: KeyRecord) -> PreviousTold:
     )
 
 
-WATCH: Final = Handler(_parse, _render, form_of(Watching))
+WATCH: Final = conversing(_watch, Watching)

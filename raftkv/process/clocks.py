@@ -1,4 +1,7 @@
-"""The clock by which a client counts what is left of a lease: it goes on while the machine sleeps, as clusters do."""
+"""The clock by which what is left of a lease is counted: it goes on while the machine sleeps, as clusters do.
+
+All processes of a machine share it. Any system; imports the standard library only.
+"""
 
 from __future__ import annotations
 
