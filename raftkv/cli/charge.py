@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from raftkv.cli import exits
-from raftkv.process.clocks import lease_now_s
+from raftkv.core.clocks import lease_now_s
 from raftkv.process.guard import Guard
 
 TELL_S: Final = 0.1
@@ -53,23 +53,23 @@ def run_charged(
         return lease_now_s() + left_s() - grace_s
 
     with Guard(grace_s) as guard, _signals() as forward_to:
+        guard.may_run(until_s())
         try:
-            process = subprocess.Popen(command, env={**os.environ, **more}, process_group=0)  # noqa: S603  as asked
+            process = subprocess.Popen(command, env={**os.environ, **more}, process_group=guard.group)  # noqa: S603  as asked
         except OSError as error:
             exits.complain(f"{command[0]}: {error.strerror}")
             return (NO_SUCH_COMMAND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE), False
-        guard.watch(process.pid, until_s())
-        forward_to(process.pid)
-        with _telling(lambda: guard.may_run(until_s()), process.pid), _terminal(process.pid) as resume:
+        forward_to(guard.group)
+        with _telling(lambda: guard.may_run(until_s()), guard.group), _terminal(guard.group) as resume:
             process.returncode = _awaited(process.pid, resume)
         was_ended = guard.end()
     return (process.returncode if process.returncode >= 0 else SIGNALLED - process.returncode), was_ended
 
 
-def _awaited(group: int, resume: Callable[[], None]) -> int:
+def _awaited(pid: int, resume: Callable[[], None]) -> int:
     """Wait until the command has ended; stopped from the terminal, it takes us with it, and goes on with us."""
     while True:
-        _, status = os.waitpid(group, os.WUNTRACED)
+        _, status = os.waitpid(pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             return os.waitstatus_to_exitcode(status)
         resume()

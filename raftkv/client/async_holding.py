@@ -17,7 +17,7 @@ from raftkv.client.leases import HeldLease
 from raftkv.client.observing import LeaderStream
 from raftkv.client.requests import CallPlans
 from raftkv.core.errors import RaftkvError, UsageError
-from raftkv.process.clocks import lease_now_s
+from raftkv.core.clocks import lease_now_s
 
 
 class AsyncLease(HeldLease):

@@ -4,7 +4,8 @@ Whoever runs a command that may go on only while something holds (a lock) starts
 own, which acts also when the other one is killed, stopped or stuck. The guard is told, again and again, until when the
 command may run; at that moment, or when whoever tells it is gone, it ends the command's whole process group: SIGTERM,
 and SIGKILL ``grace_s`` later. Moments are on a clock that all processes of a machine share, and that goes on while it
-sleeps.
+sleeps. The group is there before the command is, held by a process that does nothing: so there is no moment at which a
+command runs that no guard knows of.
 
 POSIX only. Imports the standard library and its neighbours only.
 """
@@ -21,8 +22,8 @@ import sys
 import time
 from typing import Final, Self
 
-from raftkv.process.clocks import lease_now_s
-from raftkv.process.command import module
+from raftkv.core.clocks import lease_now_s
+from raftkv.process.command import module, python
 
 LOOK_S: Final = 1.0
 """Sleep of the machine is no part of any wait, so that the clock is looked at now and then."""
@@ -31,26 +32,30 @@ POLL_S: Final = 0.02
 """How often a group that was told to end is looked at."""
 
 
+HOLD: Final = "import sys; sys.stdin.read()"
+"""The program that holds the group: it ends with whoever started it."""
+
+
 class Guard:
-    """Watches over one process group; ``end`` it once the command is over."""
+    """Watches over one process group; ``end`` it once the command is over.
+
+    Attributes:
+        group: The process group that the command is to be started in.
+    """
 
     def __init__(self, grace_s: float) -> None:
         """Start it before the command, as it takes a moment to come up."""
-        command = module("raftkv.process.guard", str(grace_s))
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True, bufsize=0)  # noqa: S603  our own
-
-    def watch(self, group: int, until_s: float) -> None:
-        """``group`` may run until ``until_s``; raises ``OSError`` when the guard is gone."""
-        self._tell(f"{group} {until_s}\n")
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        holding = python("-I", "-S", "-c", HOLD)
+        self._holder = subprocess.Popen(holding, stdin=pipe, stdout=null, stderr=null, process_group=0)  # noqa: S603  our own
+        self.group: Final = self._holder.pid  # nobody else's, until we have waited for it
+        guarding = module("raftkv.process.guard", str(self.group), str(grace_s))
+        self._process = subprocess.Popen(guarding, stdin=pipe, stdout=pipe, start_new_session=True, bufsize=0)  # noqa: S603  our own
 
     def may_run(self, until_s: float) -> None:
-        """The same of the group that is watched, whatever was said before."""
-        self._tell(f"{until_s}\n")
-
-    def _tell(self, line: str) -> None:
+        """The command may run until ``until_s``, whatever was said before; raises ``OSError`` when the guard is gone."""
         assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
+        self._process.stdin.write(f"{until_s}\n".encode())
 
     def end(self) -> bool:
         """The command is over: was it the guard who ended it? Then what is left of its group has ended now, too."""
@@ -58,6 +63,8 @@ class Guard:
         has_acted = bool(select.select([self._process.stdout], [], [], 0)[0])
         if not has_acted:
             self._process.kill()
+        self._holder.kill()
+        self._holder.communicate()
         self._process.communicate()
         return has_acted
 
@@ -65,30 +72,25 @@ class Guard:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
+        if self._holder.returncode is None:
             self.end()
 
 
-def _run(grace_s: float) -> None:
+def _run(group: int, grace_s: float) -> None:
     """Be a guard, of which standard input is told."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of the input is the end of the watch
-    group, until_s, part = 0, math.inf, b""
-    while True:
-        left_s = until_s - lease_now_s()
-        if group and left_s <= 0:
-            break
-        if not select.select([0], [], [], max(0.0, min(left_s, LOOK_S)))[0]:
+    until_s, part = math.inf, b""
+    while (left_s := until_s - lease_now_s()) > 0:
+        if not select.select([0], [], [], min(left_s, LOOK_S))[0]:
             continue
         heard = os.read(0, 1 << 16)
         if not heard:
             break
         *lines, part = (part + heard).split(b"\n")
-        for line in lines:
-            *first, moment = line.split()
-            group, until_s = int(first[0]) if first else group, float(moment)
-    if group:
-        _end(group, grace_s)
+        if lines:
+            until_s = float(lines[-1])
+    _end(group, grace_s)
 
 
 def _end(group: int, grace_s: float) -> None:
@@ -116,4 +118,4 @@ def _signal(group: int, number: int) -> bool:
 
 
 if __name__ == "__main__":
-    _run(float(sys.argv[1]))
+    _run(int(sys.argv[1]), float(sys.argv[2]))

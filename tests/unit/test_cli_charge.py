@@ -109,7 +109,6 @@ def test_it_ends_also_when_who_runs_it_is_killed_or_stopped(tmp_path, number):
     runner = process_of("bash", "-c", f"echo $BASHPID >{pid_path}; trap '' TERM; sleep 60; sleep 60", left_s=4.0)
     pid = pid_in(pid_path)
     assert is_alive(pid)
-    time.sleep(1.0)  # the guard is told of the command just after it has begun
     runner.send_signal(number)
 
     until(lambda: not is_alive(pid))

@@ -1,6 +1,6 @@
 """The clock by which what is left of a lease is counted: it goes on while the machine sleeps, as clusters do.
 
-All processes of a machine share it. Any system; imports the standard library only.
+All processes of a machine share it.
 """
 
 from __future__ import annotations
