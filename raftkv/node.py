@@ -38,6 +38,7 @@ from raftkv.experiment import Surroundings
 from raftkv.frontend.server import FrontendServer
 from raftkv.process import streams
 from raftkv.process.command import module
+from raftkv.process.garbage import collect_rarely
 from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.engines.port import DamagedState
@@ -45,9 +46,6 @@ from raftkv.storage.state.trust import distrust
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
-
-GARBAGE_THRESHOLD: Final = 20_000
-"""Objects between two searches for cycles, of which there are few here: rare enough not to be felt by requests."""
 
 CHILD_CHECK_S: Final = 0.5
 FRONTEND_GRACE_S: Final = 3.0
@@ -94,8 +92,7 @@ def run_node(
             home.chmod(0o700)  # what is stored is nobody else's to read, whatever the files below are made with
             lock = _lock(home)
         surroundings = surroundings or Surroundings()
-        gc.freeze()  # what was imported need not be looked through again and again
-        gc.set_threshold(GARBAGE_THRESHOLD)
+        collect_rarely()
         try:
             while True:
                 node = _Node(config, config_path, node_id, home=home, parent_fd=parent_fd, surroundings=surroundings)

@@ -16,8 +16,8 @@ from raftkv.client.leases import HeldLease
 from raftkv.client.observing import LeaderStream
 from raftkv.client.requests import CallPlans
 from raftkv.client.watches import ClientStream
-from raftkv.core.errors import RaftkvError, UsageError
 from raftkv.core.clocks import lease_now_s
+from raftkv.core.errors import RaftkvError, UsageError
 
 
 class ClientLease(HeldLease):

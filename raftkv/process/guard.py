@@ -41,6 +41,7 @@ class Guard:
 
     Attributes:
         group: The process group that the command is to be started in.
+
     """
 
     def __init__(self, grace_s: float) -> None:
@@ -53,7 +54,7 @@ class Guard:
         self._process = subprocess.Popen(guarding, stdin=pipe, stdout=pipe, start_new_session=True, bufsize=0)  # noqa: S603  our own
 
     def may_run(self, until_s: float) -> None:
-        """The command may run until ``until_s``, whatever was said before; raises ``OSError`` when the guard is gone."""
+        """The command may run until then, whatever was said before; raises ``OSError`` when the guard is gone."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{until_s}\n".encode())
 

@@ -28,6 +28,7 @@ from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Seat
 from raftkv.http.door.streaming import LINE_KEY
 from raftkv.http.messages import Headers, HttpResponse
 from raftkv.http.problems import internal_error, problem
+from raftkv.process.garbage import collect_rarely
 
 _CODES = {413: Code.VALUE_TOO_LARGE, 414: Code.KEY_TOO_LARGE, 431: Code.HEADERS_TOO_LARGE, 501: Code.NOT_IMPLEMENTED}
 HEAD_BYTES_MAX = 64 << 10
@@ -352,6 +353,11 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotat
         for status in HTTPStatus:
             protocol._REASON_PHRASES.setdefault(status.value, status.phrase)  # noqa: SLF001  there is no other way
         super().init_process()
+
+    def run(self) -> None:
+        """See gunicorn; the application is loaded by now."""
+        collect_rarely()
+        super().run()
 
     async def _shutdown(self) -> None:
         """Streams have no end to wait for, and who waits for others waits no longer."""
