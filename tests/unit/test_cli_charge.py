@@ -1,5 +1,6 @@
 """A command that runs while something is held: it has its own status, and never runs for longer, whoever is killed."""
 
+import contextlib
 import os
 import pty
 import select
@@ -140,6 +141,19 @@ def test_what_is_ignored_from_the_beginning_is_ignored_by_the_command(tmp_path):
     assert runner.communicate()[0] == b"status 4 False\n"
 
 
+def processes_of(session):
+    """Each with its state, its group and the group that has the terminal."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            _, _, stat = (path / "stat").read_text().rpartition(")")
+            state, _parent, group, its_session, _terminal, foreground = stat.split()[:6]
+            if int(its_session) == session:
+                command = (path / "cmdline").read_bytes().replace(b"\0", b" ")[-60:]
+                found.append((path.name, state, group, foreground, command))
+    return found
+
+
 def talk(command, *lines):
     """Run ``command`` in a terminal, and for each of ``lines`` wait for a text and then press keys."""
     pid, terminal = pty.fork()
@@ -152,7 +166,7 @@ def talk(command, *lines):
             while awaited not in shown and time.monotonic() < end_s:
                 if select.select([terminal], [], [], 0.1)[0]:
                     shown += os.read(terminal, 1 << 16)
-            assert awaited in shown, shown
+            assert awaited in shown, (shown, processes_of(pid))
             shown = shown.partition(awaited)[2]
             os.write(terminal, keys)
     finally:
