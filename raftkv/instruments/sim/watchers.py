@@ -148,7 +148,8 @@ class Watcher:
             hop_s = self._random.random() * _HOP_S
 
             def told(heard: Heard) -> bool:
-                self._on_the_way += 1
+                if connection == self._connection:  # what comes to one that broke off a moment ago is for nobody
+                    self._on_the_way += 1
                 self._cluster.schedule.after(hop_s, lambda: self._hear(connection, heard))
                 return not self._is_slow and not isinstance(heard, HistoryGone)
 
