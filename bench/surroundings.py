@@ -53,17 +53,22 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     load_average_1m: float
 
 
-def run_at(parent: Path | None, work: Callable[[Path], Coroutine[None, None, Result]]) -> Result:
+def in_new_folder(parent: Path | None, work: Callable[[Path], Result]) -> Result:
     """Do ``work`` in a temporary directory for data, which is removed at the end; failures are told as commands do."""
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="raftkv-bench-", dir=parent, ignore_cleanup_errors=True) as home:
-            return uvloop.run(work(Path(home)))
+            return work(Path(home))
     except (ClusterError, LoadError, OSError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         raise click.ClickException("broken off") from None
+
+
+def run_at(parent: Path | None, work: Callable[[Path], Coroutine[None, None, Result]]) -> Result:
+    """The same for what runs on a loop."""
+    return in_new_folder(parent, lambda home: uvloop.run(work(home)))
 
 
 def observe(home: Path) -> Surroundings:

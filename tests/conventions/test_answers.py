@@ -25,6 +25,7 @@ OTHERS = {
     "raftkv/client/records.py": {"role"},  # tells which type it is
     "bench/clusters.py": {"leader"},  # etcd's
     "bench/dialects.py": {"value", "op", "compare", "success", "target", "result"},  # likewise
+    "bench/user_programs.py": {"value", "succeeded", "result", "type"},  # likewise
     "bench/watch.py": {"value"},  # likewise
     "raftkv/instruments/load/dialect.py": {"value"},  # likewise
     "raftkv/instruments/lab/history.py": {"type"},  # which kind of line it is
