@@ -100,6 +100,7 @@ class Audience(Generic[Who]):
         self._by_range: list[ListenerGroup[Who]] = []
         self._prefix_lengths: dict[int, int] = {}
         self._hull: tuple[bytes, bytes, bool] | None = None
+        """Widened by who joins, and found anew when one has left on whom it rested."""
 
     def __iter__(self) -> Iterator[ListenerGroup[Who]]:
         return iter(self._groups.values())
@@ -126,7 +127,9 @@ class Audience(Generic[Who]):
         group = self._groups.get((interest, tell))
         if group is None:
             group = self._groups[interest, tell] = ListenerGroup(interest, tell)
-            self._hull = None
+            if self._hull is not None:
+                start, end, previous = self._hull
+                self._hull = min(start, interest.start), max(end, interest.end), previous or interest.previous
             self._table(interest).append(group)
             if self._is_prefix(interest):
                 length = len(interest.start)
@@ -141,7 +144,10 @@ class Audience(Generic[Who]):
             return
         interest = group.interest
         del self._groups[interest, tell]
-        self._hull = None
+        if self._hull is not None and (
+            interest.start == self._hull[0] or interest.end == self._hull[1] or interest.previous
+        ):
+            self._hull = None
         self._table(interest).remove(group)
         if self._is_prefix(interest):
             length = len(interest.start)

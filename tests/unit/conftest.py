@@ -4,6 +4,7 @@ import pytest
 
 from raftkv import Client
 from tests.unit.awaited import Awaited
+from tests.unit.driven_feed import Driven, Scripted, Solo
 from tests.unit.fake_server import FakeServer
 
 
@@ -35,3 +36,23 @@ def client(request):
         one.close()
         if isinstance(one, Awaited):
             one.stop()
+
+
+@pytest.fixture
+def solo() -> Solo:
+    return Solo()
+
+
+@pytest.fixture
+def driven(solo: Solo) -> Driven:
+    return Driven(solo)
+
+
+@pytest.fixture
+def scripted() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture
+def played(scripted: Scripted) -> Driven:
+    return Driven(scripted)
