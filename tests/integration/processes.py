@@ -12,6 +12,7 @@ import requests
 
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import loopback_sites
+from raftkv.instruments.local.processes import descendants, parents
 
 
 class RealCluster(LocalCluster):
@@ -81,3 +82,10 @@ def running(*where: Any, **kind: Any) -> Iterator[RealCluster]:
         cluster.start()
         cluster.wait_ready()
         yield cluster
+
+
+def workers(cluster: RealCluster, node: str) -> list[int]:
+    """The front-end's workers: grandchildren of the node, whose children are the arbiter and who writes snapshots."""
+    first = cluster.processes[node].pid
+    above = parents()
+    return [pid for pid in descendants(first) - {first} if above[pid] != first]

@@ -11,8 +11,7 @@ import pytest
 import requests
 
 from raftkv.instruments.local.nodes import wait_until
-from raftkv.instruments.local.processes import descendants
-from tests.integration.processes import RealCluster, running
+from tests.integration.processes import RealCluster, running, workers
 
 pytestmark = pytest.mark.integration
 
@@ -155,10 +154,3 @@ def test_who_waited_at_a_front_end_that_died_stays_until_its_lease_ends(tmp_path
 
         assert isinstance(answers[1], dict)
         assert answers[1]["token"] > held["token"]
-
-
-def workers(cluster: RealCluster, node: str) -> list[int]:
-    """The front-end's workers: the children of its arbiter, which a node starts."""
-    found = descendants(cluster.processes[node].pid)
-    parents = {pid: int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1]) for pid in found}  # noqa: PTH123, SIM115
-    return [pid for pid in found if parents[pid] in found]

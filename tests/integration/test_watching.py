@@ -17,8 +17,7 @@ import requests
 from raftkv import Client
 from raftkv.instruments.lab.lessons.plain_client import PlainClient
 from raftkv.instruments.local.nodes import wait_until
-from raftkv.instruments.local.processes import descendants, parents
-from tests.integration.processes import RealCluster
+from tests.integration.processes import RealCluster, workers
 from tests.integration.test_proxy import proxy_for
 
 pytestmark = pytest.mark.integration
@@ -168,13 +167,6 @@ def shown(cluster: RealCluster, node: str, revision: int) -> dict[str, tuple[str
         found |= {one["key"]: (one["value"], one["revision"]) for one in page["items"]}
         start = page["next"]
     return found
-
-
-def workers(cluster: RealCluster, node: str) -> list[int]:
-    """The front-end's workers: grandchildren of the node, whose children are the arbiter and who writes snapshots."""
-    first = cluster.processes[node].pid
-    above = parents()
-    return [pid for pid in descendants(first) - {first} if above[pid] != first]
 
 
 def count(writers: list[Writer]) -> int:
