@@ -6,14 +6,15 @@ so whoever follows the same changes names the same leaders in the same order, wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from raftkv.coordination.audience import Interest
 from raftkv.coordination.contention import PAGE_KEYS, PAGES_MAX
 from raftkv.coordination.names import Queue, contender_of, in_order
 from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import ChangesAfter, Get, List, Query, Read
+from raftkv.core.requests import ChangesAfter, Get, List, Query, Read, prefix_end
 from raftkv.core.results import Answer, Change, ChangePage, HistoryAhead, HistoryGone, KeyPage, KeyRecord
 
 _TOO_MANY: Final = Refused(code=Code.OVERLOADED, detail="too many contend for it to follow", retry_after_s=1.0)
@@ -67,6 +68,18 @@ class Succession:
             return None if before is None else Accession(revision, None)
         record = records.get(leader)
         return None if record is None and leader == before else Accession(revision, leader, record)
+
+    def accessions(self, revisions: Iterable[tuple[int, Sequence[Change]]]) -> Iterator[Accession]:
+        """What came of each of these ``revisions``, which are whole and in order."""
+        for revision, changes in revisions:
+            accession = self.follow(revision, changes)
+            if accession is not None:
+                yield accession
+
+
+def interest_in(queue: Queue) -> Interest:
+    """The changes that are to be followed."""
+    return Interest(start=queue.start, end=prefix_end(queue.start) or queue.end)
 
 
 class Beginning(NamedTuple):

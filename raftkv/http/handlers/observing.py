@@ -22,7 +22,7 @@ from raftkv.coordination.names import ELECTIONS, contender_of
 from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.coordination.succession import Accession, Beginning
 from raftkv.core.errors import Refused
-from raftkv.core.requests import Get, prefix_end
+from raftkv.core.requests import Get
 from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord, Outcome
 from raftkv.http import problems
 from raftkv.http.choices import Observing
@@ -44,7 +44,7 @@ def _observe(request: HttpRequest, chosen: Observing, context: Context) -> Conve
             return problems.failure(begun, context.node_header)
         if isinstance(begun, HistoryGone | HistoryAhead):
             return out_of_history(begun, context.node_header)
-        interest = Interest(start=queue.start, end=prefix_end(queue.start) or queue.end)
+        interest = succession.interest_in(queue)
         stream = ChangeStream(event_form(request), context, chosen.progress_s)
         return stream.response(_leaders(stream, interest, begun, context.feed), context.node_header)
 
@@ -57,10 +57,7 @@ async def _leaders(stream: ChangeStream, interest: Interest, begun: Beginning, f
         if begun.first is not None:
             yield stream.tells(_told(stream.form, begun.first, begun.first.record))
         while isinstance(heard := await stream.hear(), Portion):
-            for revision, changes in _changes_of(heard.content):
-                accession = begun.succession.follow(revision, changes)
-                if accession is None:
-                    continue
+            for accession in begun.succession.accessions(_changes_of(heard.content)):
                 query = accession.value_read
                 record = accession.record if query is None else await _found(feed, query)
                 if isinstance(record, HistoryGone):

@@ -158,13 +158,16 @@ class LogOrder:
         before, by = bisect.bisect_left(self._times, asked_s), bisect.bisect_right(self._times, told_s)
         return self._commits[before - 1] if before else 0, self._commits[by - 1] if by else 0
 
-    def _found(self, state: StoreState, one: Seen) -> object:  # noqa: PLR0911  one line for each kind
+    def _found(self, state: StoreState, one: Seen) -> object:
         """What there is in ``state`` of all that was asked for."""
         if isinstance(one.request, Write):
             gets = [operation for operation in one.request.operations if isinstance(operation, Get)]
             return tuple([state.keys.get(get.key) or Missing(key=get.key) for get in gets])
         assert isinstance(one.request, Read)
-        query = one.request.query
+        return self.found(state, one.request.query, one.answer.content if isinstance(one.answer, Answer) else None)
+
+    def found(self, state: StoreState, query: Query | LaterQuery, told: object) -> object:  # noqa: PLR0911  one line for each kind
+        """What there is in ``state`` of what ``query`` asks for; of changes as many as were ``told``."""
         if isinstance(query, FindLease):
             lease = state.leases.get(query.lease)
             attached = tuple(sorted(key for key, record in state.keys.items() if record.lease == query.lease))
@@ -179,8 +182,7 @@ class LogOrder:
         if query.revision < state.compacted and (query.revision or isinstance(query, ChangesAfter)):
             return HistoryGone(compacted_revision=state.compacted)
         if isinstance(query, ChangesAfter):
-            assert isinstance(one.answer, Answer)
-            return self._page_after(state, query, one.answer.content)
+            return self._page_after(state, query, told)
         keys = self._keys_at(query.revision) if query.revision else state.keys
         return page(keys, query) if isinstance(query, List) else keys.get(query.key) or Missing(key=query.key)
 

@@ -28,6 +28,7 @@ from raftkv.instruments.sim.invariants import Invariants
 from raftkv.instruments.sim.log_order import LogOrder
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 from raftkv.instruments.sim.mistakes import Copy
+from raftkv.instruments.sim.observers import check_elections
 from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
 from raftkv.instruments.sim.raft_clients import RaftClients
 from raftkv.instruments.sim.raft_replica import SimulatedReplica
@@ -287,6 +288,7 @@ class RaftMode(Observer):
         order = LogOrder(self.invariants.committed, self.invariants.commits)
         order.check(self._clients.noted)
         check_contention(order, self._clients.contenders.contended)
+        check_elections(order, random_module.Random(f"observers {self._seed}"))
         self._clients.watchers.check(order)
         (tables, *_) = [replica.tables for replica in self._replicas()]
         held = {key: layout.unpack_record(key, row) for key, row in tables.scan(layout.KEYS, b"", None) if key != STRAY}

@@ -7,10 +7,11 @@ from unittest import mock
 
 import msgspec
 
-from raftkv.coordination import contention
+from raftkv.coordination import contention, succession
 from raftkv.coordination.audience import Interest, ListenerGroup
 from raftkv.coordination.feed import Feed
-from raftkv.core.requests import FindLease, KeepAlive
+from raftkv.coordination.succession import Accession, Succession
+from raftkv.core.requests import FindLease, Get, KeepAlive
 from raftkv.core.results import Answer, ChangePage, HistoryGone, KeptAlive, LeaseRecord, Transacted
 from raftkv.formats import layout
 from raftkv.formats.commands import Transact
@@ -179,6 +180,24 @@ def _tell_in_halves(messages: Any, self: Any, changes: Any) -> Any:
     return [told for change in changes for told in messages(self, [change])]
 
 
+def _follow_the_leader(follow: Any, self: Any, revision: int, changes: Any) -> Any:
+    """Who goes while it waits is not noticed."""
+    return follow(self, revision, [one for one in changes if one.record is not None or one.key == self.leader_key])
+
+
+def _follow_who_only(follow: Any, self: Any, revision: int, changes: Any) -> Any:
+    """What a leader proclaims is not told."""
+    before = self.leader_key
+    accession = follow(self, revision, changes)
+    return None if self.leader_key == before else accession
+
+
+def _begin_with_the_leader(begin: Any, queue: Any, after: Any, *more: Any) -> Any:
+    """Who goes on elsewhere is told who leads now, as if it began."""
+    begun = yield from begin(queue, None if after else after, *more)
+    return begun
+
+
 COORDINATION: Final[dict[str, Remedy]] = {
     "whole transactions": rule(
         "a transaction is judged whole before any of it is done",
@@ -230,6 +249,17 @@ COORDINATION: Final[dict[str, Remedy]] = {
     "turns": rule(
         "contenders have their turns as they came",
         instead(contention, "in_order", lambda found: sorted(found, key=lambda one: one.lease)),
+    ),
+    "candidates who go": rule("who goes while it waits never leads", around(Succession, "follow", _follow_the_leader)),
+    "proclamations": rule("what a leader proclaims is told", around(Succession, "follow", _follow_who_only)),
+    "values of then": rule(
+        "a leader is told by the value that it was known by then",
+        instead(
+            Accession, "value_read", property(lambda self: Get(key=self.key) if self.key and not self.record else None)
+        ),
+    ),
+    "observers who move": rule(
+        "who goes on elsewhere is told what came meanwhile", around(succession, "begin", _begin_with_the_leader)
     ),
     "kept messages": rule("who is further behind than what is kept reads", instead(ListenerGroup, "since", _kept_only)),
     "resumption": rule("who resumes hears nothing twice", around(Feed, "listen", _listen_before)),
