@@ -9,7 +9,7 @@ table                 key                                       value
 ``leases``            number (8 bytes)                          ttl, end and queued end (ms), keys attached
 ``lease_keys``        number (8 bytes) + the client's key       empty
 ``outcomes``          idempotency key                           order number, fingerprint and outcome, msgpack
-``outcome_order``     order number (8 bytes)                    stamp (ms, 8 bytes) + idempotency key
+``outcome_order``     order number (8 bytes)                    lease time (ms, 8 bytes) + idempotency key
 ``meta``              name                                      8-byte numbers, big-endian; ``history`` has seven
 ====================  ========================================  ==================================================
 

@@ -159,7 +159,7 @@ class Machine:
         self._expire()
         handlers = self._handlers
         outcomes = tuple([handlers[type(one)](one) for one in batch.commands])
-        self._repeats.evict(changes.clock_ms)
+        self._repeats.evict(self.lease_ms)
         self.history.finish(changes.clock_ms)
         put, meta = self._tables.put, layout.META
         self.rows.store_sum()
@@ -234,7 +234,7 @@ class Machine:
             first = self._repeats.first_time(name, operations, self.revision)
             written = self._do_all(operations) if first is None else first
             if first is None:
-                self._repeats.keep(name, operations, written, self.clock_ms)
+                self._repeats.keep(name, operations, written, self.lease_ms)
         self._room_bytes -= answers.size_bytes
         return written
 

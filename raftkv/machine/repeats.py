@@ -1,6 +1,7 @@
 """What idempotent writes did, kept so that a repeat is told the same instead of being done again.
 
-How long and how many are kept is judged by the log alone. What reads found is not kept: a repeat reads anew.
+How long and how many are kept is judged by the log alone, and how long by lease time: when the clock leaps, whoever is
+about to repeat a write has not waited (docs/decisions/0004). What reads found is not kept: a repeat reads anew.
 """
 
 from __future__ import annotations
@@ -90,23 +91,23 @@ class Repeats:
             return Written(results=(), revision=revision, acks=0, refused=REUSED_KEY)
         return Written(results=self._told(operations, stored.written.results), revision=stored.written.revision, acks=0)
 
-    def keep(self, name: str, operations: tuple[AnyOperation, ...], written: Written, clock_ms: int) -> None:
-        """Keep what the write did, at the machine's time."""
+    def keep(self, name: str, operations: tuple[AnyOperation, ...], written: Written, lease_ms: int) -> None:
+        """Keep what the write did, at lease time."""
         results = tuple([_kept(*pair) for pair in zip(operations, written.results, strict=True)])
         kept = KeptOutcome(fingerprint_of(operations), KeptWrite(results, written.revision))
         encoded = name.encode()
         self._rows.put(layout.OUTCOMES, encoded, encode_outcome(kept))
-        self._rows.put(layout.OUTCOME_ORDER, _pack(self.next), _pack(clock_ms) + encoded)
+        self._rows.put(layout.OUTCOME_ORDER, _pack(self.next), _pack(lease_ms) + encoded)
         self.next += 1
         self._tables.put(layout.META, layout.OUTCOME_NEXT, _pack(self.next))
 
-    def evict(self, clock_ms: int) -> None:
-        """Forget the oldest outcomes beyond the window or the count."""
+    def evict(self, lease_ms: int) -> None:
+        """Forget the oldest outcomes beyond the window, at lease time, or the count."""
         forgotten = self.first
         while forgotten < self.next:
             row, part = self._tables.find(layout.OUTCOME_ORDER, _pack(forgotten))
             assert row is not None
-            age_ms = clock_ms - layout.unpack_number(row[: layout.NUMBER_BYTES])
+            age_ms = lease_ms - layout.unpack_number(row[: layout.NUMBER_BYTES])
             held = self.next - forgotten
             if held <= self._limits.idempotency_keys and age_ms <= self._limits.idempotency_window_ms:
                 break

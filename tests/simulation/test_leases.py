@@ -119,12 +119,28 @@ def all_clocks_leap_and_the_leader_dies():
     ends_in_time(cluster, since_s)
 
 
+def a_repeat_after_a_leap_is_told_the_same():
+    """Outcomes are kept for an hour: not for one that has not passed."""
+    cluster = a_cluster()
+    write = Write(operations=(Put(key=b"k", value=b"v"),), idempotency_key="once")
+    first = cluster.ask(cluster.leader(), write)
+    shift(cluster, 2 * HOUR_S, *cluster.members)
+    cluster.run(0.3)
+    cluster.ask(cluster.leader(), Write(operations=(Put(key=b"other", value=b"v"),)))
+
+    assert cluster.ask(cluster.leader(), write).results == first.results
+
+
 SCENARIOS = [a_clock_that_was_behind_is_set_right, all_clocks_leap, all_clocks_leap_and_the_leader_dies]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_leap_of_clocks_ends_no_lease(scenario):
     scenario()
+
+
+def test_a_leap_of_clocks_forgets_no_outcome():
+    a_repeat_after_a_leap_is_told_the_same()
 
 
 @pytest.mark.parametrize("kills", [1, 3])

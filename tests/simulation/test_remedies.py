@@ -83,6 +83,7 @@ TABLE = [
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
     *[("lease time", scenario) for scenario in leases.SCENARIOS],
     ("ticks", leases.while_no_node_runs_no_lease_ends),
+    ("time of outcomes", leases.a_repeat_after_a_leap_is_told_the_same),
     ("compared hashes", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),
     ("compared hashes", divergence.test_a_leader_that_is_wrong_stops_leading),
     ("stopped replicas", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),

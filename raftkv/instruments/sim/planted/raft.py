@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.formats import layout
 from raftkv.formats.peers import refused_by
 from raftkv.formats.raft_messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.instruments.sim import raft
@@ -167,6 +168,10 @@ def _serve_at_once(self: Any, position: Any, _now_s: float) -> None:
 def _offer_first(self: Any, peer: str, _message: Any) -> None:
     """The offer of a snapshot goes out before anything that says who leads."""
     self._peers[peer].outbox.sort(key=lambda one: not isinstance(one, SnapshotOffer))
+
+
+def _evict_by_the_clock(evict: Any, self: Any, _lease_ms: int) -> None:
+    evict(self, layout.unpack_number(self._tables.get(layout.META, layout.CLOCK_MS)))
 
 
 def _take_any_vote(self: Any, peer: str, vote: Any) -> None:
@@ -334,6 +339,9 @@ REMEDIES: Final[dict[str, Remedy]] = {
     ),
     "lease time": rule("leases end by lease time", gives(LeaseTime, "led")),
     "ticks": rule("where there are leases, time stands in the log", instead(proposing, "TICK_MS", 1 << 60)),
+    "time of outcomes": rule(
+        "outcomes for repeats are kept by lease time", around(Repeats, "evict", _evict_by_the_clock)
+    ),
     "kept log": rule(
         "the log is kept for followers that need it", instead(Transfers, "_needed", lambda _self, _now_s: [])
     ),
