@@ -129,6 +129,8 @@ class RaftClients(SimulatedClients):
     def _expect_outcome(self, machine: SimulatedMachine, pending: Pending, timeout_s: float) -> None:
         """A process that runs all the time gives every request an outcome by its deadline, or moments later."""
         process, grace_s = machine.process, GRACE_PACES * self._plan.pace_s
+        if process is None:  # it has ended by this very request, which found damage
+            return
 
         def check() -> None:
             if pending.outcome is None and machine.process is process and not machine.is_paused:
