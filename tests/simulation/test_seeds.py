@@ -66,6 +66,8 @@ FOUND = {
     "age of the log": 1,
     "keep-alives in the log": 8,
     "one life more": 14,
+    "what is due": 44,
+    "due for those before": 44,
     "keys of a lease": 7,
     "kept past": 7,
     "snapshots of history": 18,
@@ -130,6 +132,10 @@ def test_clients_can_ask_for_everything_that_a_plan_may_name():
 
     assert asked == {*plan.ACTIONS, *plan.COORDINATION}
     assert set(quorum_operations.KINDS) == set(quorum_plan.ACTIONS)
+
+
+def test_a_request_that_ends_its_node_is_not_a_forgotten_one():
+    assert not judge(957).failure
 
 
 def test_different_seeds_give_different_runs():

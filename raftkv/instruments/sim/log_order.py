@@ -87,13 +87,21 @@ class LogOrder:
             decoded = entries.decode(entry[1:]) if entry[:1] == REGULAR else None
             if decoded is not None:
                 stamp_ms, batch = decoded
-                committed_s = self._times[bisect.bisect_left(self._commits, index)]
+                committed_s = self.committed_s(index)
                 for command, outcome in zip(batch.commands, store.apply(stamp_ms, batch.commands), strict=True):
                     self._commands[encode_command(command)].append(Committed(committed_s, outcome))
             self.states.append(store.state if decoded is not None else self.states[-1])
         self._revisions = [state.revision for state in self.states]
         self.changes = store.changes
         self._change_revisions = [change.revision for change in self.changes]
+
+    def committed_s(self, index: int) -> float:
+        """When ``index`` was committed."""
+        return self._times[bisect.bisect_left(self._commits, index)]
+
+    def untold_s(self, at_s: float) -> float:
+        """For how long nothing had been committed at ``at_s``."""
+        return at_s - self._times[bisect.bisect_left(self._times, at_s) - 1]
 
     def check(self, seen: Iterable[Seen]) -> None:
         """Explain all that was ``seen``; raises ``AssertionError``."""

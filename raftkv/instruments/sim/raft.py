@@ -24,6 +24,7 @@ from raftkv.formats.identity import Identity, Standing
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.contenders import check_contention
 from raftkv.instruments.sim.disk import VirtualDisk
+from raftkv.instruments.sim.ends import LedTime, check_ends
 from raftkv.instruments.sim.invariants import Invariants
 from raftkv.instruments.sim.log_order import LogOrder
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
@@ -91,6 +92,7 @@ class RaftMode(Observer):
             "raft.idempotency_keys": 1,
             "raft.election_timeout_s": 0.9 * settings.election_timeout_s,
         }
+        self._led = LedTime(settings.heartbeat_s)
         self._on_copies: set[str] = set()
         self._has_strayed = False
 
@@ -105,7 +107,7 @@ class RaftMode(Observer):
 
         internals.use_sources(clock, random_module.Random(f"library {self._seed}"))
         self.invariants.watch(cluster)
-        cluster.observers.append(self)
+        cluster.observers += [self, self._led]
 
     def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``Observer``: of the applied state, what was committed outlives the process, but not the power."""
@@ -290,6 +292,8 @@ class RaftMode(Observer):
         check_contention(order, self._clients.contenders.contended)
         check_elections(order, random_module.Random(f"observers {self._seed}"))
         self._clients.watchers.check(order)
+        slowest = min(machine.rate for machine in self._cluster.machines.values())
+        check_ends(order, self._led, slowest=slowest, now_s=self._cluster.now_s)
         (tables, *_) = [replica.tables for replica in self._replicas()]
         held = {key: layout.unpack_record(key, row) for key, row in tables.scan(layout.KEYS, b"", None) if key != STRAY}
         assert held == order.states[-1].keys, "the replicas hold what the log does not say"

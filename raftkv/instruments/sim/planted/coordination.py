@@ -27,6 +27,7 @@ from raftkv.machine.operations import Operations
 from raftkv.machine.repeats import Repeats
 from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.requests import RaftRequests
+from raftkv.raft.writing.proposing import Proposing
 
 
 def _choose_only(self: Any, operation: Transact) -> None:
@@ -107,6 +108,12 @@ def _keep_alive_for_long(keep_alive: Any, self: Any, lease: int) -> Any:
     kept = keep_alive(self, lease)
     self._changes.clock_ms -= 1_000
     return kept
+
+
+def _expire_own(expire_keys: Any, self: Any, now_s: float) -> None:
+    """Whoever takes over leaves alone what is due."""
+    if self.core.term <= 1:
+        expire_keys(self, now_s)
 
 
 def _end_without_keys(end: Any, self: Any, lease: int, **why: Any) -> Any:
@@ -237,6 +244,8 @@ COORDINATION: Final[dict[str, Remedy]] = {
     "one life more": rule(
         "a lease lives for its time from a keep-alive on", around(Leases, "keep_alive", _keep_alive_for_long)
     ),
+    "what is due": rule("what is due is ended though nobody writes", gives(Proposing, "expire_keys")),
+    "due for those before": rule("whoever takes over ends what is due", around(Proposing, "expire_keys", _expire_own)),
     "keys of a lease": rule("a lease takes its keys with it", around(Leases, "end", _end_without_keys)),
     "kept past": rule(
         "what was is told as it was",

@@ -1,0 +1,132 @@
+"""How late leases and keys end: held against the time in which somebody led, as the clock of the simulation has it.
+
+That nothing ends early, and everything at the entry that is due, ``log_order`` shows. But time stands still for the
+store where no leader brings it into the log. Here is what may be lost of it, and no more:
+
+- *All time in which nobody led whom a majority followed.* Somebody led from one round that a majority confirmed until
+  the next one, if that began within ``ROUND_HEARTBEATS`` and all that the leader had appended by the first one was
+  committed by then. So elections count for nothing, nor does the time before they begin, nor what a majority without
+  room, or without the log, cannot commit.
+- *What slow clocks lose*: lease time goes by a monotonic clock that may be slow, at ``SLOWEST_RATE`` of that at least.
+- *What a leader takes to notice*: it looks once in a heartbeat, and commits within a few more (``LATE_HEARTBEATS``).
+- *What the log does not tell the next leader*: what passed since its newest entry. Where there are leases that is at
+  most a tick, and a few heartbeats, for each leader that came; other keys have no ticks.
+
+With the values that a node is configured with by default this is well within two seconds for one leader that goes.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from raftkv.instruments.sim.log_order import LogOrder
+from raftkv.instruments.sim.machines import Observer, SimulatedMachine
+from raftkv.instruments.sim.model import StoreState
+from raftkv.instruments.sim.raft_replica import SimulatedReplica
+from raftkv.raft.leadership.agreed_time import SLOWEST_RATE
+from raftkv.raft.writing.proposing import TICK_MS
+
+ROUND_HEARTBEATS: Final = 3
+LATE_HEARTBEATS: Final = 4
+
+
+class _Round(NamedTuple):
+    """The last confirmed round of a leader: in which life and term, when it began, and what was in the log then."""
+
+    life: int
+    term: int
+    began_s: float
+    last_index: int
+
+
+class LedTime(Observer):
+    """When somebody led. ``stretches`` are from and until when, ``came_s`` is when each leader was confirmed first."""
+
+    def __init__(self, heartbeat_s: float) -> None:
+        self.heartbeat_s = heartbeat_s
+        self.stretches: list[tuple[float, float]] = []
+        self.came_s: list[float] = []
+        self._rounds: dict[str, _Round] = {}
+
+    def worked(self, machine: SimulatedMachine) -> None:
+        """See ``Observer``."""
+        replica = machine.process
+        if not isinstance(replica, SimulatedReplica) or not replica.core.is_leader:
+            return
+        core = replica.core
+        began_s = replica.parts.rounds.confirmed_at_s(core.term)
+        last = self._rounds.get(machine.name)
+        if began_s < 0.0 or (last is not None and began_s == last.began_s):
+            return
+        self._rounds[machine.name] = _Round(machine.lives_count, core.term, began_s, core.last_index)
+        if last is None or (last.life, last.term) != (machine.lives_count, core.term):
+            self.came_s.append(began_s / machine.rate)
+        elif began_s - last.began_s <= ROUND_HEARTBEATS * self.heartbeat_s and core.commit_index >= last.last_index:
+            self.stretches.append((last.began_s / machine.rate, began_s / machine.rate))
+
+    def between(self, first_s: float, end_s: float) -> float:
+        """For how long somebody led between these times; never counted twice."""
+        led_s, seen_s = 0.0, first_s
+        for began_s, until_s in self.stretches[bisect.bisect_left(self.stretches, first_s, key=lambda one: one[1]) :]:
+            if began_s >= end_s:
+                break
+            led_s += max(0.0, min(until_s, end_s) - max(began_s, seen_s))
+            seen_s = max(seen_s, until_s)
+        return led_s
+
+
+class _Life(NamedTuple):
+    """A time that was given to a lease or a key at index ``since``; at index ``gone``, if at all, that was over."""
+
+    who: int | bytes
+    ttl_s: float
+    since: int
+    gone: int | None
+
+
+def check_ends(order: LogOrder, led: LedTime, *, slowest: float, now_s: float) -> None:
+    """Nothing lives on for longer than it may; ``slowest`` is the rate of the slowest clock; ``AssertionError``."""
+    led.stretches.sort()
+    late_s = LATE_HEARTBEATS * led.heartbeat_s / slowest
+    for life in _lives(order.states):
+        since_s = order.committed_s(life.since)
+        gone_s = now_s if life.gone is None else order.committed_s(life.gone)
+        if gone_s - since_s <= life.ttl_s:
+            continue
+        led_s = led.between(since_s, gone_s)
+        least_s = life.ttl_s / (SLOWEST_RATE * slowest) + late_s
+        came_s = [came_s for came_s in led.came_s if since_s < came_s < gone_s]
+        untold_s = [TICK_MS / 1000 + late_s if isinstance(life.who, int) else order.untold_s(one) for one in came_s]
+        assert led_s <= least_s + sum(untold_s), (
+            f"{life.who!r} was given {life.ttl_s} s at {since_s:.4f} s, "
+            f"and {'was there still' if life.gone is None else 'ended'} at {gone_s:.4f} s, though somebody led for "
+            f"{led_s:.4f} s of that; {len(came_s)} leaders came meanwhile"
+        )
+
+
+def _lives(states: Sequence[StoreState]) -> Iterator[_Life]:
+    """Every time that was given, in the order of their ends."""
+    given: dict[int | bytes, tuple[int, float, int]] = {}
+    for index, state in enumerate(states):
+        if index and state is states[index - 1]:
+            continue
+        at_ms: dict[int | bytes, int] = {lease: record.expires_at_ms for lease, record in state.leases.items()}
+        at_ms |= {key: record.expires_at_ms for key, record in state.keys.items()}
+        for who in [who for who in given if not at_ms.get(who)]:
+            _, ttl_s, since = given.pop(who)
+            yield _Life(who, ttl_s, since, index)
+        for who, ends_ms in at_ms.items():
+            left_ms = ends_ms - state.clock_ms
+            before = given.get(who)
+            is_given = (
+                left_ms == state.leases[who].ttl_ms if isinstance(who, int) else before is None or before[0] != ends_ms
+            )
+            if not ends_ms or not is_given:
+                continue
+            if before is not None:
+                yield _Life(who, before[1], before[2], index)
+            given[who] = (ends_ms, left_ms / 1000, index)
+    for who, (_, ttl_s, since) in given.items():
+        yield _Life(who, ttl_s, since, None)
