@@ -41,6 +41,7 @@ class Metrics:
 
     def __init__(self, context: Context, streams: Streams) -> None:
         self.in_flight = 0
+        self._context = context
         self._streams = streams
         self._tallies: dict[tuple[str, str], _Tally] = {}
         self._registry = CollectorRegistry()
@@ -80,6 +81,8 @@ class Metrics:
             "raftkv_http_in_flight", "Requests being worked on, open streams included.", value=float(self.in_flight)
         )
         yield GaugeMetricFamily("raftkv_http_streams", "Open streams.", value=float(self._streams.open_count))
+        listeners = float(self._context.feed.listener_count)
+        yield GaugeMetricFamily("raftkv_listeners", "Who hears of changes: watchers, and who waits.", value=listeners)
         ends = CounterMetricFamily("raftkv_http_streams_ended", "Streams that are over.", labels=("how",))
         for how, ended in self._streams.ended.items():
             ends.add_metric((how,), ended)

@@ -12,7 +12,7 @@ from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import Streams
 from raftkv.http.metrics import Metrics
 
-CONTEXT: Any = SimpleNamespace(status=lambda: None)
+CONTEXT: Any = SimpleNamespace(status=lambda: None, feed=SimpleNamespace(listener_count=0))
 STREAMS = Streams(HeldBytes(0, monotonic_s=monotonic), limit=1)
 LABELS = ("route", "method", "status", "le")
 NAME = "raftkv_http_request_duration_seconds"
@@ -58,3 +58,9 @@ def test_requests_being_worked_on_are_shown() -> None:
     metrics.in_flight += 2
 
     assert samples(metrics)["raftkv_http_in_flight",] == 2
+
+
+def test_who_hears_of_changes_is_counted() -> None:
+    context: Any = SimpleNamespace(status=lambda: None, feed=SimpleNamespace(listener_count=7))
+
+    assert samples(Metrics(context, STREAMS))["raftkv_listeners",] == 7
