@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
 import threading
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 import requests
 
+from raftkv import Client
 from raftkv.instruments.local.nodes import wait_until
 from tests.integration.processes import RealCluster, running, workers
 
@@ -22,12 +25,15 @@ VALUE = b"x" * 100_000
 PUTS = 300
 PASSING = 5_000
 AT_ONCE = 100
+BURST = 400
 
 
-def open_watch(cluster: RealCluster, version: str = "1.1", accept: str = "text/event-stream") -> socket.socket:
-    """A watcher of everything, whose request is sent."""
+def open_watch(
+    cluster: RealCluster, version: str = "1.1", accept: str = "text/event-stream", query: str = "prefix="
+) -> socket.socket:
+    """A watcher, whose request is sent; of everything, unless ``query`` says otherwise."""
     client = socket.create_connection(("127.0.0.1", cluster.http["n1"]), timeout=30)
-    client.sendall(f"GET /watch?prefix= HTTP/{version}\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode())
+    client.sendall(f"GET /watch?{query} HTTP/{version}\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode())
     return client
 
 
@@ -154,3 +160,31 @@ def test_who_closes_its_half_goes_on_hearing_and_is_missed_when_it_has_left(tmp_
         for client in clients:
             client.close()
         wait_until(lambda: none_left(cluster), "all to be gone, though nothing changes")
+
+
+def test_a_burst_while_no_quorum_answers_is_told_so_and_the_client_asks_again(tmp_path):
+    with running(tmp_path) as cluster:
+        assert cluster.put("n1", "first").ok
+        for node in ("n2", "n3"):
+            cluster.pause(node)
+        watch = Client(cluster.url("n1", ""), timeout_s=60).watch(prefix="", from_revision=1)
+        told: list[str] = []
+        watching = threading.Thread(target=lambda: told.append(next(iter(watch)).key), daemon=True)
+        watching.start()
+        clients = [open_watch(cluster, query="prefix=&timeout=1") for _ in range(BURST)]
+        for client in clients:
+            answer = HTTPResponse(client)
+            answer.begin()
+            refusal = json.loads(answer.read())
+            assert (answer.status, refusal["applied"]) == (503, "no"), refusal
+            assert refusal["code"] in ("no_leader", "quorum_unreachable")
+            assert answer.getheader("Retry-After")
+            client.close()
+        assert shown(cluster, "raftkv_listeners") == 0
+        assert told == []
+        for node in ("n2", "n3"):
+            cluster.resume(node)
+        watching.join(60)
+
+        assert told == ["first"]
+        watch.close()
