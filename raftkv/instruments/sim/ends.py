@@ -3,16 +3,18 @@
 That nothing ends early, and everything at the entry that is due, ``log_order`` shows. But time stands still for the
 store where no leader brings it into the log. Here is what may be lost of it, and no more:
 
-- *All time in which nobody led whom a majority followed.* Somebody led from one round that a majority confirmed until
-  the next one, if that began within ``ROUND_HEARTBEATS`` and all that the leader had appended by the first one was
-  committed by then. So elections count for nothing, nor does the time before they begin, nor what a majority without
-  room, or without the log, cannot commit.
+- *All time in which nobody led whom a majority followed.* Somebody led from when a majority had confirmed one round of
+  his until it had the next one, if that took ``ROUND_HEARTBEATS`` at most and all that he had appended by the first was
+  committed by the second. So elections count for nothing, nor does the time before they begin, nor a slow network, nor
+  what a majority without room, or without the log, cannot commit.
 - *What slow clocks lose*: lease time goes by a monotonic clock that may be slow, at ``SLOWEST_RATE`` of that at least.
-- *What a leader takes to notice*: it looks once in a heartbeat, and commits within a few more (``LATE_HEARTBEATS``).
+- *What a leader takes to notice*: it looks once in a heartbeat, and what it appends then is committed by the end of the
+  next time that counts, between two rounds like this (``LATE_HEARTBEATS``).
 - *What the log does not tell the next leader*: what passed since its newest entry. Where there are leases that is at
-  most a tick, and a few heartbeats, for each leader that came; other keys have no ticks.
+  most a tick, and as many heartbeats, for each leader that came; other keys have no ticks.
 
-With the values that a node is configured with by default this is well within two seconds for one leader that goes.
+With the heartbeat that a node has by default, 0.1 s, that is 0.5 s late, and 1.5 s more for each leader that came: two
+seconds for one of them.
 """
 
 from __future__ import annotations
@@ -28,21 +30,22 @@ from raftkv.instruments.sim.raft_replica import SimulatedReplica
 from raftkv.raft.leadership.agreed_time import SLOWEST_RATE
 from raftkv.raft.writing.proposing import TICK_MS
 
-ROUND_HEARTBEATS: Final = 3
-LATE_HEARTBEATS: Final = 4
+ROUND_HEARTBEATS: Final = 2
+LATE_HEARTBEATS: Final = 1 + 2 * ROUND_HEARTBEATS
 
 
 class _Round(NamedTuple):
-    """The last confirmed round of a leader: in which life and term, when it began, and what was in the log then."""
+    """The last confirmed round of a leader: in which life and term, and what was in the log when it was confirmed."""
 
     life: int
     term: int
-    began_s: float
+    began_at_s: float
+    confirmed_s: float
     last_index: int
 
 
 class LedTime(Observer):
-    """When somebody led. ``stretches`` are from and until when, ``came_s`` is when each leader was confirmed first."""
+    """When somebody led. ``stretches`` are from and until when, ``came_s`` is when each leader's first round began."""
 
     def __init__(self, heartbeat_s: float) -> None:
         self.heartbeat_s = heartbeat_s
@@ -55,16 +58,16 @@ class LedTime(Observer):
         replica = machine.process
         if not isinstance(replica, SimulatedReplica) or not replica.core.is_leader:
             return
-        core = replica.core
-        began_s = replica.parts.rounds.confirmed_at_s(core.term)
-        last = self._rounds.get(machine.name)
-        if began_s < 0.0 or (last is not None and began_s == last.began_s):
+        core, last = replica.core, self._rounds.get(machine.name)
+        began_at_s = replica.parts.rounds.confirmed_at_s(core.term)
+        if began_at_s < 0.0 or (last is not None and began_at_s == last.began_at_s):
             return
-        self._rounds[machine.name] = _Round(machine.lives_count, core.term, began_s, core.last_index)
+        now_s = machine.now_s() / machine.rate
+        self._rounds[machine.name] = _Round(machine.lives_count, core.term, began_at_s, now_s, core.last_index)
         if last is None or (last.life, last.term) != (machine.lives_count, core.term):
-            self.came_s.append(began_s / machine.rate)
-        elif began_s - last.began_s <= ROUND_HEARTBEATS * self.heartbeat_s and core.commit_index >= last.last_index:
-            self.stretches.append((last.began_s / machine.rate, began_s / machine.rate))
+            self.came_s.append(began_at_s / machine.rate)
+        elif now_s - last.confirmed_s <= ROUND_HEARTBEATS * self.heartbeat_s and core.commit_index >= last.last_index:
+            self.stretches.append((last.confirmed_s, now_s))
 
     def between(self, first_s: float, end_s: float) -> float:
         """For how long somebody led between these times; never counted twice."""
