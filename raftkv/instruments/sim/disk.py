@@ -189,6 +189,11 @@ class VirtualDisk:
         """Would everything that was written survive the loss of power?"""
         return not self._unsynced_names and all(inode.is_clean for inode in self.names.values())
 
+    @property
+    def is_sound(self) -> bool:
+        """Has it room, and no failure ahead?"""
+        return self.limit_bytes == UNLIMITED and self.crash_at is None and self.fail_at is None
+
     def tick(self) -> None:
         """One half step more; raises ``Crashed`` if it was to be the last."""
         self.steps += 1

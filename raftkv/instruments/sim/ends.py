@@ -6,7 +6,8 @@ store where no leader brings it into the log. Here is what may be lost of it, an
 - *All time in which nobody led whom a majority followed.* Somebody led from when a majority had confirmed one round of
   his until it had the next one, if that took ``ROUND_HEARTBEATS`` at most and all that he had appended by the first was
   committed by the second. So elections count for nothing, nor does the time before they begin, nor a slow network, nor
-  what a majority without room, or without the log, cannot commit.
+  what a majority without room, or without the log, cannot commit. But while a majority is up and connected, nothing is
+  slow, and no disk fails, somebody leads again within ``ELECTION_PACES`` election timeouts and ``OFFER_S``.
 - *What slow clocks lose*: lease time goes by a monotonic clock that may be slow, at ``SLOWEST_RATE`` of that at least.
 - *What a leader takes to notice*: it looks once in a heartbeat, and what it appends then is committed by the end of the
   next time that counts, between two rounds like this (``LATE_HEARTBEATS``).
@@ -21,7 +22,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from itertools import combinations
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from raftkv.instruments.sim.log_order import LogOrder
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
@@ -30,7 +32,16 @@ from raftkv.instruments.sim.raft_replica import SimulatedReplica
 from raftkv.raft.leadership.agreed_time import SLOWEST_RATE
 from raftkv.raft.writing.proposing import TICK_MS
 
+if TYPE_CHECKING:
+    from raftkv.instruments.sim.cluster import SimulatedCluster
+
 ROUND_HEARTBEATS: Final = 2
+ELECTION_PACES: Final = 10
+"""Elections take up to three or so; where votes are split again and again, longer, and ever less likely."""
+
+OFFER_S: Final = 6.0
+"""A snapshot without which nothing can be committed is offered again after five seconds."""
+
 LATE_HEARTBEATS: Final = 1 + 2 * ROUND_HEARTBEATS
 
 
@@ -47,14 +58,28 @@ class _Round(NamedTuple):
 class LedTime(Observer):
     """When somebody led. ``stretches`` are from and until when, ``came_s`` is when each leader's first round began."""
 
-    def __init__(self, heartbeat_s: float) -> None:
+    def __init__(self, heartbeat_s: float, election_timeout_s: float) -> None:
         self.heartbeat_s = heartbeat_s
         self.stretches: list[tuple[float, float]] = []
         self.came_s: list[float] = []
+        self._patience_s = ELECTION_PACES * election_timeout_s + OFFER_S
+        self._looked_s = self._excused_s = self._unled_s = 0.0
         self._rounds: dict[str, _Round] = {}
+        self._cluster: SimulatedCluster
+
+    def watch(self, cluster: SimulatedCluster) -> None:
+        """Begin."""
+        self._cluster, self._excused_s = cluster, cluster.now_s
+        cluster.observers.append(self)
+
+    def ending(self, machine: SimulatedMachine, *, power: bool) -> None:  # noqa: ARG002
+        """See ``Observer``."""
+        self._excused_s = self._cluster.now_s
 
     def worked(self, machine: SimulatedMachine) -> None:
-        """See ``Observer``."""
+        """See ``Observer``: looks now and then whether somebody should lead."""
+        if self._cluster.now_s - self._looked_s > 0.5 * self.heartbeat_s:
+            self._look(self._cluster.now_s)
         replica = machine.process
         if not isinstance(replica, SimulatedReplica) or not replica.core.is_leader:
             return
@@ -68,6 +93,20 @@ class LedTime(Observer):
             self.came_s.append(began_at_s / machine.rate)
         elif now_s - last.confirmed_s <= ROUND_HEARTBEATS * self.heartbeat_s and core.commit_index >= last.last_index:
             self.stretches.append((last.confirmed_s, now_s))
+            self._excused_s = now_s
+
+    def _look(self, now_s: float) -> None:
+        self._looked_s = now_s
+        network, machines = self._cluster.network, self._cluster.machines
+        up = [one.name for one in machines.values() if one.is_working and one.disk.is_sound and _counts(one)]
+        is_whole = all(network.is_up(one, other) for one, other in combinations(up, 2))
+        if network.is_troubled or not is_whole or 2 * len(up) <= len(machines):
+            self._excused_s = now_s
+        self._unled_s = max(self._unled_s, now_s - self._excused_s)
+
+    def check(self) -> None:
+        """Somebody led whenever somebody could; raises ``AssertionError``."""
+        assert self._unled_s <= self._patience_s, f"nobody led for {self._unled_s:.3f} s, though a majority was well"
 
     def between(self, first_s: float, end_s: float) -> float:
         """For how long somebody led between these times; never counted twice."""
@@ -78,6 +117,10 @@ class LedTime(Observer):
             led_s += max(0.0, min(until_s, end_s) - max(began_s, seen_s))
             seen_s = max(seen_s, until_s)
         return led_s
+
+
+def _counts(machine: SimulatedMachine) -> bool:
+    return isinstance(machine.process, SimulatedReplica) and machine.process.counts
 
 
 class _Life(NamedTuple):
@@ -91,6 +134,7 @@ class _Life(NamedTuple):
 
 def check_ends(order: LogOrder, led: LedTime, *, slowest: float, now_s: float) -> None:
     """Nothing lives on for longer than it may; ``slowest`` is the rate of the slowest clock; ``AssertionError``."""
+    led.check()
     led.stretches.sort()
     late_s = LATE_HEARTBEATS * led.heartbeat_s / slowest
     for life in _lives(order.states):

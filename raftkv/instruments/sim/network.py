@@ -88,7 +88,7 @@ class Network:
         silence_s: float,
         redial_s: tuple[float, float],
     ) -> None:
-        self.latency_s = latency_s
+        self.latency_s = self._usual_latency_s = latency_s
         self.straggler_rate = 0.0
         self.sent_count = 0
         self.on_sent: Callable[[str, str, bytes], None] | None = None
@@ -176,6 +176,12 @@ class Network:
         """Do both ends have the same connection?"""
         live = self._live.get((one, other))
         return live is not None and live is self._live.get((other, one))
+
+    @property
+    def is_troubled(self) -> bool:
+        """Is anything cut, or slower than usual?"""
+        is_slow = self.latency_s != self._usual_latency_s or self.straggler_rate > 0.0
+        return is_slow or bool(self._cut) or any(factor != 1.0 for factor in self._slow.values())
 
     # --- what becomes of machines
 

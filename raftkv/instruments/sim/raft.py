@@ -92,7 +92,7 @@ class RaftMode(Observer):
             "raft.idempotency_keys": 1,
             "raft.election_timeout_s": 0.9 * settings.election_timeout_s,
         }
-        self._led = LedTime(settings.heartbeat_s)
+        self._led = LedTime(settings.heartbeat_s, settings.election_timeout_s)
         self._on_copies: set[str] = set()
         self._has_strayed = False
 
@@ -107,7 +107,8 @@ class RaftMode(Observer):
 
         internals.use_sources(clock, random_module.Random(f"library {self._seed}"))
         self.invariants.watch(cluster)
-        cluster.observers += [self, self._led]
+        self._led.watch(cluster)
+        cluster.observers.append(self)
 
     def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``Observer``: of the applied state, what was committed outlives the process, but not the power."""
