@@ -127,7 +127,7 @@ class Machine:
         repeats = self._repeats
         numbers = (self.revision, self.clock_ms, repeats.first, repeats.next, *self.sizes)
         more = b""
-        if self.history.is_kept:
+        if self.history.is_kept or self._leases.leapt_ms:
             more = self.history.packed + _pack(self._lease_rows.next_lease) + _pack(self._leases.leapt_ms)
         return state_hash_of(self.rows.total, *numbers, more=more)
 

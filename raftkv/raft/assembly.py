@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from raftkv.core.errors import Refused
 from raftkv.core.voters import Voters
+from raftkv.formats.commands import HISTORY_FORMAT
 from raftkv.machine.machine import Machine
 from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.conversation import RaftConversation
@@ -135,6 +136,7 @@ def wire_raft(
         machine=lambda: parts.applied.machine,
         clock=world.clock,
         wall_ms=world.wall_ms,
+        all_read=lambda: all(world.reads(peer) >= HISTORY_FORMAT for peer in parts.electorate.others),
     )
     parts.applied = AppliedMachine(
         world.state,

@@ -56,6 +56,7 @@ FOUND = {
     "checked rows": 5,
     "rules": 2,
     "old copies": 90,
+    "leaps at the beginning": 441367,
     "whole transactions": 7,
     "state before": 41,
     "repeated transactions": 50,
@@ -134,8 +135,17 @@ def test_clients_can_ask_for_everything_that_a_plan_may_name():
     assert set(quorum_operations.KINDS) == set(quorum_plan.ACTIONS)
 
 
-def test_a_request_that_ends_its_node_is_not_a_forgotten_one():
-    assert not judge(957).failure
+@pytest.mark.parametrize(
+    "seed",
+    [
+        957,  # a request ends its own node, and is no forgotten one
+        420103,  # a watcher is told that no history is kept yet
+        422913,  # a watcher breaks off while something is on its way to it
+        424085,  # clocks leap by more than outcomes are kept, between a write and its repeat
+    ],
+)
+def test_what_long_runs_found_stays_found(seed):
+    assert not judge(seed).failure
 
 
 def test_different_seeds_give_different_runs():

@@ -39,9 +39,9 @@ _SPANS: Final = (
     (b"c1", b"k2"),
     (b"", SYSTEM),
     (b"", SYSTEM),
-    (SYSTEM + b"lock/", SYSTEM + b"lock0"),
+    (SYSTEM, SYSTEM + b"\xff"),
 )
-"""A key, prefixes, other ranges, and what contends for locks, which only the front-end itself listens to."""
+"""A key, prefixes, other ranges, and what contends for locks and elections, which only the front-end listens to."""
 
 _HOP_S: Final = 0.001
 _HEADER: Final = struct.Struct(">I")

@@ -21,6 +21,7 @@ class StampedLog(Protocol):
 
     term: int
     is_leader: bool
+    leads_committed_term: bool
 
     def append(self, *command: bytes) -> tuple[int, int]:
         """As leader, put the parts of a command into the log; returns its (index, term)."""
@@ -36,6 +37,8 @@ class Stamping:
     machine: Callable[[], Machine]
     clock: Callable[[], float]
     wall_ms: Callable[[], int]
+    all_read: Callable[[], bool]
+    """Is every member known to read that lease time has come less far?"""
 
     _said_term: int = field(default=0, init=False)
     _said_index: int = field(default=0, init=False)
@@ -50,10 +53,14 @@ class Stamping:
         if term == self._said_term and machine.applied_index < self._said_index:
             leapt_ms = self._said_leapt_ms
         lease_ms = self.lease_time.led(time_ms - leapt_ms, now_s)
-        if lease_ms is not None and machine.adopted.events:
-            self._said_leapt_ms = time_ms - lease_ms
-            entry = entries.encode(time_ms, LEADER_ORIGIN, 0, LeaseTimeCommand(lease_ms))
-            self._said_index, self._said_term = self.core.append(entry)
+        if lease_ms is None:
+            return time_ms
+        if not machine.adopted.events and not self.all_read():
+            # Whether members read it shows when all that was committed before is applied; a leap can wait until then.
+            return time_ms if self.core.leads_committed_term else lease_ms + leapt_ms
+        self._said_leapt_ms = time_ms - lease_ms
+        entry = entries.encode(time_ms, LEADER_ORIGIN, 0, LeaseTimeCommand(lease_ms))
+        self._said_index, self._said_term = self.core.append(entry)
         return time_ms
 
     def applied(self) -> None:

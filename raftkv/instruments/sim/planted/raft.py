@@ -48,6 +48,7 @@ from raftkv.raft.snapshots.transfer import Transfers, base_entries
 from raftkv.raft.writing import appends, proposals, proposing
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.raft.writing.proposing import Proposing
+from raftkv.raft.writing.stamping import Stamping
 from raftkv.storage.log.log import Log
 
 _LIBRARY: Final = next(kind for kind in internals.Core.__mro__ if kind.__name__ == "SyncObj")
@@ -172,6 +173,14 @@ def _offer_first(self: Any, peer: str, _message: Any) -> None:
 
 def _evict_by_the_clock(evict: Any, self: Any, _lease_ms: int) -> None:
     evict(self, layout.unpack_number(self._tables.get(layout.META, layout.CLOCK_MS)))
+
+
+def _leap_where_nothing_is_adopted(stamp: Any, self: Any) -> Any:
+    machine, now_s = self.machine(), self.clock()
+    if machine.adopted.events:
+        return stamp(self)
+    term, wall_ms = self.core.term, self.wall_ms()
+    return self.agreed_time.read(term=term, wall_ms=wall_ms, machine_ms=machine.clock_ms, now_s=now_s)
 
 
 def _take_any_vote(self: Any, peer: str, vote: Any) -> None:
@@ -341,6 +350,10 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "ticks": rule("where there are leases, time stands in the log", instead(proposing, "TICK_MS", 1 << 60)),
     "time of outcomes": rule(
         "outcomes for repeats are kept by lease time", around(Repeats, "evict", _evict_by_the_clock)
+    ),
+    "leaps at the beginning": rule(
+        "no stamp leaps before it shows whether members read that it did",
+        around(Stamping, "stamp_ms", _leap_where_nothing_is_adopted),
     ),
     "kept log": rule(
         "the log is kept for followers that need it", instead(Transfers, "_needed", lambda _self, _now_s: [])
