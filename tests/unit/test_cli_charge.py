@@ -25,6 +25,14 @@ print("status", status, was_ended)
 """
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_heard():
+    """As by a job of a terminal; whoever runs the tests may have begun with them ignored (nohup)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def charged(*command, left_s=60.0, grace_s=0.5, more=None):
     until_s = time.monotonic() + left_s
     return run_charged(command, more or {}, left_s=lambda: until_s - time.monotonic(), grace_s=grace_s)
