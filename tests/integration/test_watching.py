@@ -243,6 +243,8 @@ def test_every_watcher_is_told_the_store_s_history_whatever_happens_to_nodes(tmp
             for thread in (*watchers, client_watcher, *writers):
                 thread.start()
 
+            wait_until(lambda: all(watcher.connections for watcher in watchers), "all to listen", 60)
+
             def go_on(more: int) -> None:
                 enough = more + count(writers)
                 wait_until(lambda: any_failure(writers) or count(writers) >= enough, "writes to go on", 60)

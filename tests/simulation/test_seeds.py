@@ -141,6 +141,7 @@ def test_clients_can_ask_for_everything_that_a_plan_may_name():
         957,  # a request ends its own node, and is no forgotten one
         420103,  # a watcher is told that no history is kept yet
         422913,  # a watcher breaks off while something is on its way to it
+        456046,  # a lease is granted by one leader, and that committed by the next
         424085,  # clocks leap by more than outcomes are kept, between a write and its repeat
     ],
 )

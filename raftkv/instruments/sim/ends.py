@@ -21,13 +21,12 @@ seconds for one of them.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from raftkv.instruments.sim.log_order import LogOrder
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
-from raftkv.instruments.sim.model import StoreState
 from raftkv.instruments.sim.raft_replica import SimulatedReplica
 from raftkv.raft.leadership.agreed_time import SLOWEST_RATE
 from raftkv.raft.writing.proposing import TICK_MS
@@ -56,12 +55,12 @@ class _Round(NamedTuple):
 
 
 class LedTime(Observer):
-    """When somebody led. ``stretches`` are from and until when, ``came_s`` is when each leader's first round began."""
+    """When somebody led, in ``stretches`` from and until when; and when each leader ``came``, and in which term."""
 
     def __init__(self, heartbeat_s: float, election_timeout_s: float) -> None:
         self.heartbeat_s = heartbeat_s
         self.stretches: list[tuple[float, float]] = []
-        self.came_s: list[float] = []
+        self.came: list[tuple[float, int]] = []
         self._patience_s = ELECTION_PACES * election_timeout_s + OFFER_S
         self._looked_s = self._excused_s = self._unled_s = 0.0
         self._rounds: dict[str, _Round] = {}
@@ -90,7 +89,7 @@ class LedTime(Observer):
         now_s = machine.now_s() / machine.rate
         self._rounds[machine.name] = _Round(machine.lives_count, core.term, began_at_s, now_s, core.last_index)
         if last is None or (last.life, last.term) != (machine.lives_count, core.term):
-            self.came_s.append(began_at_s / machine.rate)
+            self.came.append((began_at_s / machine.rate, core.term))
         elif now_s - last.confirmed_s <= ROUND_HEARTBEATS * self.heartbeat_s and core.commit_index >= last.last_index:
             self.stretches.append((last.confirmed_s, now_s))
             self._excused_s = now_s
@@ -124,12 +123,16 @@ def _counts(machine: SimulatedMachine) -> bool:
 
 
 class _Life(NamedTuple):
-    """A time that was given to a lease or a key at index ``since``; at index ``gone``, if at all, that was over."""
+    """A time that was given to a lease or a key at index ``since``; at index ``gone``, if at all, that was over.
+
+    It was given in ``term`` first: where lease time stands still, a leap looks as if it were given anew.
+    """
 
     who: int | bytes
     ttl_s: float
     since: int
     gone: int | None
+    term: int
 
 
 def check_ends(order: LogOrder, led: LedTime, *, slowest: float, now_s: float) -> None:
@@ -137,14 +140,15 @@ def check_ends(order: LogOrder, led: LedTime, *, slowest: float, now_s: float) -
     led.check()
     led.stretches.sort()
     late_s = LATE_HEARTBEATS * led.heartbeat_s / slowest
-    for life in _lives(order.states):
+    for life in _lives(order):
         since_s = order.committed_s(life.since)
         gone_s = now_s if life.gone is None else order.committed_s(life.gone)
         if gone_s - since_s <= life.ttl_s:
             continue
         led_s = led.between(since_s, gone_s)
         least_s = life.ttl_s / (SLOWEST_RATE * slowest) + late_s
-        came_s = [came_s for came_s in led.came_s if since_s < came_s < gone_s]
+        # Those, too, who came between its entry and the commit of that.
+        came_s = [came_s for came_s, term in led.came if term > life.term and came_s < gone_s]
         untold_s = [TICK_MS / 1000 + late_s if isinstance(life.who, int) else order.untold_s(one) for one in came_s]
         assert led_s <= least_s + sum(untold_s), (
             f"{life.who!r} was given {life.ttl_s} s at {since_s:.4f} s, "
@@ -153,27 +157,31 @@ def check_ends(order: LogOrder, led: LedTime, *, slowest: float, now_s: float) -
         )
 
 
-def _lives(states: Sequence[StoreState]) -> Iterator[_Life]:
+def _lives(order: LogOrder) -> Iterator[_Life]:
     """Every time that was given, in the order of their ends."""
-    given: dict[int | bytes, tuple[int, float, int]] = {}
-    for index, state in enumerate(states):
-        if index and state is states[index - 1]:
+    given: dict[int | bytes, _Life] = {}
+    ends: dict[int | bytes, int] = {}
+    left_s: dict[int | bytes, float] = {}
+    for index, state in enumerate(order.states):
+        if index and state is order.states[index - 1]:
             continue
         at_ms: dict[int | bytes, int] = {lease: record.expires_at_ms for lease, record in state.leases.items()}
         at_ms |= {key: record.expires_at_ms for key, record in state.keys.items()}
         for who in [who for who in given if not at_ms.get(who)]:
-            _, ttl_s, since = given.pop(who)
-            yield _Life(who, ttl_s, since, index)
+            yield given.pop(who)._replace(gone=index)
         for who, ends_ms in at_ms.items():
-            left_ms = ends_ms - state.clock_ms
-            before = given.get(who)
+            ttl_s, before = (ends_ms - state.clock_ms) / 1000, given.get(who)
             is_given = (
-                left_ms == state.leases[who].ttl_ms if isinstance(who, int) else before is None or before[0] != ends_ms
+                ends_ms - state.clock_ms == state.leases[who].ttl_ms
+                if isinstance(who, int)
+                else before is None or ends[who] != ends_ms
             )
             if not ends_ms or not is_given:
                 continue
+            stands_still = before is not None and left_s[who] == ttl_s and isinstance(who, int)
+            term = before.term if before is not None and stands_still else order.terms[index]
             if before is not None:
-                yield _Life(who, before[1], before[2], index)
-            given[who] = (ends_ms, left_ms / 1000, index)
-    for who, (_, ttl_s, since) in given.items():
-        yield _Life(who, ttl_s, since, None)
+                yield before._replace(gone=index)
+            given[who], ends[who] = _Life(who, ttl_s, index, None, term), ends_ms
+        left_s = {who: (ends_ms - state.clock_ms) / 1000 for who, ends_ms in at_ms.items()}
+    yield from given.values()

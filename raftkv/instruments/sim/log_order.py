@@ -81,9 +81,13 @@ class LogOrder:
         self._times = [time_s for time_s, _ in commits]
         self._commits = [index for _, index in commits]
         self.states = [_NOTHING, _NOTHING]
+        self.terms = [0, 0]
+        """In which term each entry was appended, as ``states`` are what each came to."""
+
         self._commands: defaultdict[bytes, list[Committed]] = defaultdict(list)
         for index in range(2, max(committed, default=1) + 1):
-            entry, _ = committed[index]
+            entry, term = committed[index]
+            self.terms.append(term)
             decoded = entries.decode(entry[1:]) if entry[:1] == REGULAR else None
             if decoded is not None:
                 stamp_ms, batch = decoded
