@@ -2,6 +2,8 @@
 
 The same values travel over the front-end's socket and inside replicated commands, as msgpack arrays; a field may only
 be appended, with a default, never moved. Keys and values are bytes; keys are UTF-8 of 1 to ``max_key_bytes`` bytes.
+``caller`` is the client that asks; whoever judges rights takes ``None`` for a client that nobody knows, except in
+reads: those without a caller are the front-end's own, which judges what it gives to whom.
 What the machine could not carry out is no request: such bytes do not decode, wherever they come from. What a batch has
 very many of can be in no cycle, so Python is told (``gc``) not to look for any.
 
@@ -17,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.core.config import KEY_BYTES_MAX, AddressText, Zone
+from raftkv.core.rights import Caller
 
 ABSENT: Final = 0
 """``match`` value: the key must not exist."""
@@ -261,6 +264,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="wri
     acks: int = MAJORITY
     idempotency_key: Annotated[str, Meta(min_length=1)] | None = None
     placing: Placing | None = None
+    caller: Caller | None = None
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="read"):
@@ -270,6 +274,7 @@ class Read(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="read
     consistency: Consistency = Consistency.LINEARIZABLE
     r: int = DEFAULT
     placing: Placing | None = None
+    caller: Caller | None = None
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="barrier"):
@@ -288,18 +293,21 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     n: int = DEFAULT
     r: int = DEFAULT
     w: int = DEFAULT
+    caller: Caller | None = None
 
 
 class KeepAlive(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="keep_alive"):
     """Let each of ``leases`` live for its whole time again, from the command's time stamp on."""
 
     leases: tuple[LeaseNumber, ...]
+    caller: Caller | None = None
 
 
 class Compact(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="compact"):
     """Forget what was before ``revision``."""
 
     revision: Revision
+    caller: Caller | None = None
 
 
 class StoreHere(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="store_here"):
@@ -312,10 +320,13 @@ class StoreHere(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     value: bytes | None
     counter: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
     node: Annotated[str, Meta(max_length=63)] = ""
+    caller: Caller | None = None
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="repair"):
     """Let this node hold what others do: range by range, or, where there is a leader, all anew if it is wrong."""
+
+    caller: Caller | None = None
 
 
 class AddMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="add_member"):
@@ -325,12 +336,14 @@ class AddMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     http: AddressText
     peer: AddressText
     zone: Zone = ""
+    caller: Caller | None = None
 
 
 class RemoveMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="remove_member"):
     """Let a node leave: one that is alive hands its data over first."""
 
     id: str
+    caller: Caller | None = None
 
 
 Request = (

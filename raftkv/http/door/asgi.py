@@ -35,7 +35,7 @@ from raftkv.http.door.carrying import (
     send_response,
     turn_away,
 )
-from raftkv.http.door.conversing import Caller, Conversations
+from raftkv.http.door.conversing import Asker, Conversations
 from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import LINE_KEY, Streams
 from raftkv.http.futures import outcome_of
@@ -213,7 +213,7 @@ class Application(AsgiApplication):
     def _observe(self, name: str, method: str, response: HttpResponse, started_s: float) -> None:
         self._metrics.observe(name, method if method in _METHODS else "(other)", response.status, started_s)
 
-    async def _answer(self, route: Route, request: HttpRequest, caller: Caller | None) -> HttpResponse:
+    async def _answer(self, route: Route, request: HttpRequest, caller: Asker | None) -> HttpResponse:
         ask = begin(route.handler, request, self._context)
         if isinstance(ask, HttpResponse):
             return ask

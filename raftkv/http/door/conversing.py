@@ -26,7 +26,7 @@ LEAVING_S: Final = 0.25
 """How often it is tried whether a client that has closed its half has left."""
 
 
-class Caller(Protocol):
+class Asker(Protocol):
     """A client's connection, as far as a long conversation needs more than ASGI has."""
 
     def begin_wait(self, half_closed: Callable[[], None]) -> None:
@@ -53,7 +53,7 @@ class Conversations:
         """How many are under way."""
         return len(self._open)
 
-    async def carry(self, conversation: Conversation, caller: Caller | None) -> HttpResponse:
+    async def carry(self, conversation: Conversation, caller: Asker | None) -> HttpResponse:
         """The response; if this is cancelled, the plan hears that nobody waits for it."""
         if conversation.is_long and sum(talk.is_long for talk in self._open) >= self._limit:
             return problem(Code.OVERLOADED, f"{self._limit} requests wait for others already; try again later")
@@ -88,7 +88,7 @@ class Conversations:
 class _Probing:
     """Tries, again and again, whether a client that has closed its half has left."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Asker) -> None:
         self._caller = caller
         self._timer: asyncio.TimerHandle | None = None
 

@@ -171,18 +171,18 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         return scope
 
     def begin_wait(self, half_closed: Callable[[], None]) -> None:
-        """See ``Caller``."""
+        """See ``Asker``."""
         self._on_half_closed = half_closed
         if self._all_is_sent:
             self.worker.loop.call_soon(half_closed)
 
     def probe(self) -> None:
-        """See ``Caller``: an interim response, which clients pass over (RFC 9110, section 15.2); not in HTTP/1.0."""
+        """See ``Asker``: an interim response, which clients pass over (RFC 9110, section 15.2); not in HTTP/1.0."""
         if not self._closed and self._current_request is not None and self._current_request.version >= (1, 1):
             self._safe_write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def end_wait(self) -> None:
-        """See ``Caller``."""
+        """See ``Asker``."""
         self._on_half_closed = None
 
     def begin_stream(self, half_closed: Callable[[], None]) -> None:
