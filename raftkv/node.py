@@ -63,7 +63,7 @@ SOCKET_PATH_BYTES: Final = 100
 log_line = structlog.get_logger("raftkv.node")
 
 OPEN_TO_ALL = (
-    "NO AUTHENTICATION: whoever reaches this address reads and writes every key; "
+    "NO AUTHENTICATION (auth.open_to_anyone): whoever reaches this address reads and writes every key; "
     "let only trusted networks reach it, or listen on loopback"
 )
 

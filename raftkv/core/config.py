@@ -214,12 +214,16 @@ class DelaysSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[http]``: the front-end. ``tls_ca`` are the authorities that a node trusts when it asks another over https."""
+    """``[http]``: the front-end. ``tls_ca`` are the authorities that a node trusts when it asks another over https.
+
+    ``tls_client_ca`` are those whose certificates say who a client is, if it shows one.
+    """
 
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     tls_cert: str = ""
     tls_key: str = ""
     tls_ca: str = ""
+    tls_client_ca: str = ""
     max_value_bytes: Annotated[int, Meta(ge=1, le=16 << 20)] = 1 << 20
     max_key_bytes: Annotated[int, Meta(ge=1, le=KEY_BYTES_MAX)] = 1024
     max_batch_operations: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
@@ -229,6 +233,22 @@ class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     max_held_bytes: Annotated[int, Meta(ge=8 << 20, le=1 << 40)] = 256 << 20
+
+
+class AuthSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[auth]``: who may ask at all. Users and roles are not here: they are kept with the keys, for all nodes alike.
+
+    With ``enabled`` a node serves no client before the cluster's state says that authentication is on, and makes it so
+    with the root user's password from ``root_password_file`` where the state does not. ``open_to_anyone`` says in so
+    many words that whoever reaches a node may read and write every key.
+    """
+
+    enabled: bool = False
+    open_to_anyone: bool = False
+    root_password_file: str = ""
+    token_ttl_s: Annotated[float, Meta(gt=0, le=90 * 86_400)] = 3600.0
+    password_remembered_s: Annotated[float, Meta(ge=0, le=3600)] = 60.0
+    max_password_checks: Annotated[int, Meta(ge=1, le=64)] = 2
 
 
 class PeersSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -251,6 +271,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     history: HistorySection = HistorySection()
     delays: DelaysSection = DelaysSection()
     http: HttpSection = HttpSection()
+    auth: AuthSection = AuthSection()
     peers: PeersSection = PeersSection()
 
     def member(self, node_id: str) -> NodeSection:
@@ -270,6 +291,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "history": HistorySection,
     "delays": DelaysSection,
     "http": HttpSection,
+    "auth": AuthSection,
     "peers": PeersSection,
 }
 
@@ -303,6 +325,7 @@ def parse_config(text: str | bytes) -> ClusterConfig:
     _check_timing(config)
     _check_quorum(config)
     _check_tls(config)
+    _check_auth(config)
     return config
 
 
@@ -398,8 +421,32 @@ def _check_tls(config: ClusterConfig) -> None:
         raise ConfigError("http.tls_cert: tls_cert and tls_key come together")
     if http.tls_ca and not http.tls_cert:
         raise ConfigError("http.tls_ca: of no use without tls_cert, since all nodes of a cluster speak https or none")
+    if http.tls_client_ca and not http.tls_cert:
+        raise ConfigError(
+            "http.tls_client_ca: of no use without tls_cert, since only https has certificates of clients"
+        )
     if len({bool(peers.tls_cert), bool(peers.tls_key), bool(peers.tls_ca)}) != 1:
         raise ConfigError("peers.tls_cert: tls_cert, tls_key and tls_ca come together")
     loopback = all(node.peer_address.is_loopback and node.peer_listen.is_loopback for node in config.node)
     if not loopback and not config.cluster.secret_file:
         raise ConfigError("cluster.secret_file: required, because a peer address is not loopback")
+
+
+def _check_auth(config: ClusterConfig) -> None:
+    auth = config.auth
+    if auth.enabled and auth.open_to_anyone:
+        raise ConfigError("auth.open_to_anyone: with auth.enabled only users are let in; write one of the two")
+    if auth.enabled and config.cluster.mode == "quorum":
+        raise ConfigError('auth.enabled: a leaderless cluster (cluster.mode = "quorum") knows no users yet')
+    if auth.root_password_file and not auth.enabled:
+        raise ConfigError("auth.root_password_file: of no use without auth.enabled = true")
+    if auth.enabled or auth.open_to_anyone:
+        return
+    for position, node in enumerate(config.node):
+        for address in (parse_address(node.http), node.http_listen):
+            if not address.is_loopback:
+                raise ConfigError(
+                    f"auth.enabled: node[{position}] serves clients at {address}, which is not loopback: under [auth]"
+                    " write enabled = true and root_password_file, or open_to_anyone = true if whoever reaches it may"
+                    " read and write every key"
+                )

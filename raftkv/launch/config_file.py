@@ -18,13 +18,27 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.config import ClusterConfig, ConfigError, HttpSection, PeersSection, parse_address, parse_config
+from raftkv.core.config import (
+    AuthSection,
+    ClusterConfig,
+    ConfigError,
+    HttpSection,
+    PeersSection,
+    parse_address,
+    parse_config,
+)
 from raftkv.core.errors import StartupError
+from raftkv.core.passwords import password_in
 from raftkv.core.secret import weakness
 
 _GROUP: Final = 0o070
 """Held against files of our own only: where a container mounts one of root's, the group is how we may read it."""
 _OTHERS: Final = 0o007
+
+_TLS_FILES: Final = (
+    ("http", ("tls_cert", "tls_key", "tls_ca", "tls_client_ca")),
+    ("peers", ("tls_cert", "tls_key", "tls_ca")),
+)
 
 NAME_BYTES_MAX: Final = 255
 """The longest name of a file or directory (NAME_MAX of Linux)."""
@@ -65,10 +79,10 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
         return os.path.realpath(directory / text) if text else ""
 
     def certificates(section: str, given: HttpSection | PeersSection) -> dict[str, str]:
-        return {key: absolute(f"{section}.{key}", getattr(given, key)) for key in ("tls_cert", "tls_key", "tls_ca")}
+        return {key: absolute(f"{section}.{key}", getattr(given, key)) for key in dict(_TLS_FILES)[section]}
 
     replace = msgspec.structs.replace
-    cluster, http, peers = config.cluster, config.http, config.peers
+    cluster, http, auth, peers = config.cluster, config.http, config.auth, config.peers
     return replace(
         config,
         cluster=replace(
@@ -77,6 +91,7 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
             secret_file=absolute("cluster.secret_file", cluster.secret_file),
         ),
         http=replace(http, **certificates("http", http)),
+        auth=replace(auth, root_password_file=absolute("auth.root_password_file", auth.root_password_file)),
         peers=replace(peers, **certificates("peers", peers)),
     )
 
@@ -109,17 +124,29 @@ def _check_machine(config: ClusterConfig) -> None:
     if not config.cluster.data_dir:
         raise ConfigError("cluster.data_dir: must not be empty")
     _check_data_dir(Path(config.cluster.data_dir))
-    for section, keys in (("http", ("tls_cert", "tls_key", "tls_ca")), ("peers", ("tls_cert", "tls_key", "tls_ca"))):
+    for section, keys in _TLS_FILES:
         for key in keys:
             named = getattr(getattr(config, section), key)
             if named and key == "tls_key":
                 _read_own(f"{section}.{key}", Path(named))
             elif named:
                 _check_readable(f"{section}.{key}", Path(named))
+    _check_auth(config.auth)
     if config.cluster.secret_file:
         _check_secret("cluster.secret_file", config.cluster.secret_path)
     elif config.cluster.secret_path.exists():
         _check_secret("cluster.data_dir", config.cluster.secret_path)
+
+
+def _check_auth(auth: AuthSection) -> None:
+    if auth.root_password_file:
+        content = _read_own("auth.root_password_file", Path(auth.root_password_file))
+        try:
+            password_in(content)
+        except ValueError as error:
+            raise ConfigError(f"auth.root_password_file: {auth.root_password_file} {error}") from None
+    if auth.enabled:
+        raise ConfigError("auth.enabled: authentication is not built yet")
 
 
 def _check_data_dir(data_dir: Path) -> None:

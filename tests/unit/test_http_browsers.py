@@ -114,7 +114,7 @@ def test_hosts_of_strangers_are_not_kept_for_ever() -> None:
 def test_the_configuration_s_names_are_its_nodes_and_those_it_lists() -> None:
     config = parse_config(
         '[[node]]\nid = "n1"\nhttp = "db1:80"\npeer = "127.0.0.1:90"\nhttp_bind = "inside:80"\n'
-        '[http]\nhosts = ["front"]\n'
+        '[auth]\nopen_to_anyone = true\n[http]\nhosts = ["front"]\n'
     )
 
     assert names_of(config) == {"db1", "inside", "front"}

@@ -17,6 +17,7 @@ from raftkv.launch.config_file import embedded_config, ensure_secret, load_clust
 
 CONF = Path(__file__).parents[2] / "conf"
 NODES = '[[node]]\nid = "n1"\nhttp = "127.0.0.1:8001"\npeer = "127.0.0.1:9001"\n'
+AUTH = "[auth]\nenabled = true\n"
 
 
 def write(directory: Path, text: str) -> Path:
@@ -67,6 +68,14 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ('[http]\ntls_cert = "a"\ntls_key = "b"\n' + NODES, "http.tls_cert", "No such file"),
         ('[http]\ntls_ca = "a"\n' + NODES, "http.tls_ca", "of no use without tls_cert"),
         ('[peers]\ntls_cert = "a"\ntls_key = "b"\ntls_ca = "c"\n' + NODES, "peers.tls_cert", "No such file"),
+        ('[http]\ntls_client_ca = "a"\n' + NODES, "http.tls_client_ca", "of no use without tls_cert"),
+        (NODES.replace("127.0.0.1:8001", "10.0.0.1:8001"), "auth.enabled", "node[0] serves clients at 10.0.0.1:8001"),
+        (NODES.replace("127.0.0.1:8001", "n1:8001"), "auth.enabled", "or open_to_anyone = true if whoever reaches it"),
+        (NODES + 'http_bind = "*:8001"\n', "auth.enabled", "under [auth] write enabled = true and root_password_file"),
+        ("[auth]\nenabled = true\nopen_to_anyone = true\n" + NODES, "auth.open_to_anyone", "write one of the two"),
+        ('[cluster]\nmode = "quorum"\n[auth]\nenabled = true\n' + NODES, "auth.enabled", "knows no users yet"),
+        ('[auth]\nroot_password_file = "p"\n' + NODES, "auth.root_password_file", "of no use without auth.enabled"),
+        (AUTH + 'root_password_file = "p"\n' + NODES, "auth.root_password_file", "No such file"),
         ("", "node", "at least one"),
         ("[", "not valid TOML", ""),
     ],
@@ -119,6 +128,31 @@ def test_a_weak_or_open_secret_is_refused(tmp_path, content, mode, reason):
     (tmp_path / "s").chmod(mode)
 
     assert reason in refused(write(tmp_path, '[cluster]\nsecret_file = "s"\n' + NODES))
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [
+        (b"seven77\n", 0o600, "has 7 characters; a password has 8 at least"),
+        (b"xxxxxxxxxxxx", 0o600, "only one character, again and again"),
+        (b"two lines\nand more\n", 0o600, "more than one line"),
+        (b"\xff" * 10, 0o600, "is not UTF-8 text"),
+        (b"a" + b"b" * 512, 0o600, "more than 512 bytes"),
+        (b"tab\tulator", 0o600, "cannot be typed"),
+        (b"correct horse\n", 0o644, "chmod 600"),
+    ],
+)
+def test_a_weak_or_open_root_password_is_refused(tmp_path, content, mode, reason):
+    (tmp_path / "p").write_bytes(content)
+    (tmp_path / "p").chmod(mode)
+
+    assert reason in refused(write(tmp_path, AUTH + 'root_password_file = "p"\n' + NODES))
+
+
+def test_who_listens_beyond_loopback_says_who_may_ask(tmp_path):
+    path = write(tmp_path, "[auth]\nopen_to_anyone = true\n" + NODES.replace("127.0.0.1:8001", "10.0.0.1:8001"))
+
+    assert load_cluster(path).node[0].http == "10.0.0.1:8001"
 
 
 @pytest.mark.parametrize("section", ["http", "peers"])

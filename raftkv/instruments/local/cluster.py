@@ -59,6 +59,8 @@ class LocalCluster(LocalNodes):
         self._controls: dict[str, socket.socket] = {}
         self._data = Path(home, data)
         text = f'[cluster]\nname = "test"\nmode = "{mode}"\ndata_dir = "{data}"\nsecret_file = "secret"\n'
+        if "[auth]" not in sections and any(not site.http.is_loopback for site in [*sites, *newcomers]):
+            text += "[auth]\nopen_to_anyone = true\n"  # in namespaces, which only this machine reaches
         self.config.write_text(text + "".join(map(_node_section, sites)) + sections)
         for site in newcomers:
             self._own_config(site.id).write_text(text + _node_section(site) + sections)
