@@ -1,100 +1,128 @@
-"""What is counted, in plain numbers as it happens, and in the text format of Prometheus when somebody asks.
+"""The page ``/metrics``: what the workers of this front-end have counted, and what the replica said of itself last.
 
-A front-end worker counts for itself: with several workers, ``/metrics`` shows those of the one that answers.
+The numbers are kept as plain integers while things happen (``raftkv.http.counts``), and become the text format of
+Prometheus when somebody asks. Every name is of the list in ``raftkv.api.metrics``: another cannot be told.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import time
-from bisect import bisect_left
-from collections.abc import Iterable
-from itertools import accumulate
-from time import monotonic
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from raftkv.api import paths
+from raftkv.api.metrics import BY_NAME
 from raftkv.core.results import QuorumStatus, RaftStatus, Status
-from raftkv.http.door.streaming import Streams
+from raftkv.http.counts import BOUNDS, OTHER, UNROUTED, Counts
+from raftkv.http.door.streaming import ENDS, Streams
 from raftkv.http.handlers.cluster import unready
 from raftkv.http.handlers.handler import Context
+from raftkv.http.routes import ROUTES
 from raftkv.process.streams import lines_dropped
+from raftkv.process.usage import parent_of, usage
 
-_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_BOUNDS = (*(str(bound_s) for bound_s in _BUCKETS_S), "+Inf")
+METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
+_READS: Final = ("GET", "HEAD")
 
+REQUESTS: Final = (
+    *((route.name, method) for route in ROUTES for method in (_READS if route.method == "GET" else (route.method,))),
+    *((page, method) for page in (paths.OPENAPI, paths.DOCS, paths.METRICS) for method in _READS),
+    *((UNROUTED, method) for method in (*sorted(METHODS), OTHER)),
+)
+"""Everything that is counted by itself: the labels stay few, whatever clients ask for."""
 
-class _Tally:
-    """The answers of one route and method: how many of each status, and how long they took."""
-
-    __slots__ = ("answers", "durations", "total_s")
-
-    def __init__(self) -> None:
-        self.answers: dict[int, int] = {}
-        self.durations = [0] * (len(_BUCKETS_S) + 1)
-        self.total_s = 0.0
+Sample = tuple[tuple[str, ...], float]
 
 
 class Metrics:
-    """The counters of one worker; ``in_flight`` is how many requests are being worked on."""
+    """What one worker counts, and tells of all."""
 
-    def __init__(self, context: Context, streams: Streams) -> None:
-        self.in_flight = 0
+    def __init__(self, context: Context, streams: Streams, counts: Counts | None = None) -> None:
+        """``counts`` are shared with the other workers, where there are any."""
         self._context = context
         self._streams = streams
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._counts = Counts(REQUESTS) if counts is None else counts
+        self._published: dict[str, int] = {}
+        self.observe = self._counts.observe
+        self.in_flight = 0
+        """How many requests are being worked on here."""
+
         self._registry = CollectorRegistry()
-        self._registry.register(_StatusCollector(context))
-        self._registry.register(_RequestCollector(self))
+        self._registry.register(_Page(self))
 
-    def observe(self, route: str, method: str, status: int, started_s: float) -> None:
-        """Count one answer; ``route`` and ``method`` come from the list of routes, so that the labels stay few."""
-        tally = self._tallies.get((route, method))
-        if tally is None:
-            tally = self._tallies[route, method] = _Tally()
-        taken_s = monotonic() - started_s
-        tally.answers[status] = tally.answers.get(status, 0) + 1
-        tally.durations[bisect_left(_BUCKETS_S, taken_s)] += 1
-        tally.total_s += taken_s
-
-    def families(self) -> Iterable[Metric]:
-        """What was counted so far."""
-        count = CounterMetricFamily("raftkv_http_requests", "Requests answered.", labels=("route", "method", "status"))
-        latency = HistogramMetricFamily(
-            "raftkv_http_request_duration_seconds",
-            "From the request's last byte to its response.",
-            labels=("route", "method"),
-        )
-        for labels, tally in self._tallies.items():
-            classes: dict[str, int] = {}
-            for status, answers in tally.answers.items():
-                kind = f"{status // 100}xx"
-                classes[kind] = classes.get(kind, 0) + answers
-            for kind, answers in classes.items():
-                count.add_metric((*labels, kind), answers)
-            counts = accumulate(tally.durations)
-            latency.add_metric(labels, list(zip(_BOUNDS, counts, strict=True)), tally.total_s)
-        yield count
-        yield latency
-        yield GaugeMetricFamily(
-            "raftkv_http_in_flight", "Requests being worked on, open streams included.", value=float(self.in_flight)
-        )
-        yield GaugeMetricFamily("raftkv_http_streams", "Open streams.", value=float(self._streams.open_count))
-        listeners = float(self._context.feed.listener_count)
-        yield GaugeMetricFamily("raftkv_listeners", "Who hears of changes: watchers, and who waits.", value=listeners)
-        ends = CounterMetricFamily("raftkv_http_streams_ended", "Streams that are over.", labels=("how",))
-        for how, ended in self._streams.ended.items():
-            ends.add_metric((how,), ended)
-        yield ends
+    def publish(self) -> None:
+        """Let the other workers see what is counted here and not in what they share."""
+        counts, streams = self._counts, self._streams
+        counts.set("pid", os.getpid())
+        counts.set("in_flight", self.in_flight)
+        counts.set("streams", streams.open_count)
+        counts.set("listeners", self._context.feed.listener_count)
+        totals = {f"streams_{how}": streams.ended[how] for how in ENDS} | {"lines_dropped": lines_dropped()}
+        for name, total in totals.items():
+            counts.change(name, total - self._published.get(name, 0))
+        self._published = totals
 
     def text(self) -> bytes:
         """The page."""
+        self.publish()
         return generate_latest(self._registry)
 
+    def families(self) -> Iterator[Metric]:
+        """All there is to tell."""
+        counts, context = self._counts, self._context
+        status, known = context.status(), context.last_status()
+        mode = "" if known is None else known.mode
+        yield _family("raftkv_build_info", [((context.version, platform.python_version(), mode), 1)])
+        yield _single("raftkv_replica_up", status is not None)
+        yield _single("raftkv_ready", status is not None and unready(status, time.monotonic()) is None)
+        yield from self._of_requests()
+        yield _single("raftkv_http_in_flight", counts.sum("in_flight"))
+        yield _single("raftkv_http_streams", counts.sum("streams"))
+        yield _family("raftkv_http_streams_ended_total", [((how,), counts.sum(f"streams_{how}")) for how in ENDS])
+        yield _single("raftkv_http_workers", len(counts.pids()))
+        yield _single("raftkv_listeners", counts.sum("listeners"))
+        dropped: list[Sample] = [(("frontend",), counts.sum("lines_dropped"))]
+        if status is not None:
+            dropped.append((("replica",), status.log_lines_dropped))
+        yield _family("raftkv_log_lines_dropped_total", dropped)
+        if status is not None:
+            for name, value in _numbers(status):
+                yield _single(name, value)
+        yield from self._of_processes()
 
-class _RequestCollector(Collector):
-    """What one worker counted, made when somebody asks."""
+    def _of_requests(self) -> Iterator[Metric]:
+        answers = [((found.route, found.method, str(found.code)), found) for found in self._counts.answers()]
+        yield _family("raftkv_http_requests_total", [(labels, found.buckets[-1]) for labels, found in answers])
+        duration = _histogram("raftkv_http_request_duration_seconds")
+        for labels, found in answers:
+            duration.add_metric(labels, list(zip(BOUNDS, found.buckets, strict=True)), found.total_s)
+        yield duration
+
+    def _of_processes(self) -> Iterator[Metric]:
+        arbiter = os.getppid()
+        found = {
+            "replica": usage([parent_of(arbiter)]),
+            "frontend": usage([arbiter, *self._counts.pids()]),
+        }
+        fields = (
+            ("process_cpu_seconds_total", "cpu_s"),
+            ("process_resident_memory_bytes", "resident_bytes"),
+            ("process_open_fds", "open_fds"),
+            ("process_max_fds", "max_fds"),
+            ("process_start_time_seconds", "started_at_s"),
+        )
+        for name, field in fields:
+            yield _family(name, [((which,), getattr(one, field)) for which, one in found.items() if one is not None])
+
+
+class _Page(Collector):
+    """The families, made when somebody asks."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -103,44 +131,40 @@ class _RequestCollector(Collector):
         return self._metrics.families()
 
 
-class _StatusCollector(Collector):
-    """The replica's last status as gauges, made when somebody asks."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def collect(self) -> Iterable[Metric]:
-        status = self._context.status()
-        yield GaugeMetricFamily("raftkv_replica_up", "Does the replica answer?", value=float(status is not None))
-        ready = status is not None and unready(status, time.monotonic()) is None
-        yield GaugeMetricFamily("raftkv_ready", "Can this node serve?", value=float(ready))
-        dropped = CounterMetricFamily(
-            "raftkv_log_lines_dropped", "Lines of the log that nobody took.", labels=("process",)
-        )
-        dropped.add_metric(("frontend",), lines_dropped())
-        if status is not None:
-            dropped.add_metric(("replica",), status.log_lines_dropped)
-        yield dropped
-        if status is not None:
-            for name, what, value in _numbers(status):
-                yield GaugeMetricFamily(f"raftkv_{name}", what, value=float(value))
-
-
-def _numbers(status: Status) -> Iterable[tuple[str, str, float]]:
+def _numbers(status: Status) -> Iterator[tuple[str, float]]:
+    """The replica's word, where it is one number."""
+    yield "raftkv_can_write", status.can_write
+    yield "raftkv_has_room", status.has_room
+    yield "raftkv_cluster_size", status.cluster_size
+    yield "raftkv_peers_reachable", sum(peer.reachable for peer in status.peers)
+    yield "raftkv_revision", status.revision
     if isinstance(status, QuorumStatus):
-        yield "hints_pending", "Writes that this node keeps for others.", status.hints_pending
-        yield "repaired_keys", "Versions that repair brought to this node since it started.", status.repaired_keys
-    log = status if isinstance(status, RaftStatus) else None
-    yield from (
-        ("is_leader", "Is this node the leader?", status.leader == status.node),
-        ("has_leader", "Does this node know a leader?", status.leader is not None),
-        ("term", "The term.", 0 if log is None else log.term),
-        ("commit_index", "The commit index.", 0 if log is None else log.commit_index),
-        ("applied_index", "The applied index.", 0 if log is None else log.applied_index),
-        ("revision", "The store's revision.", status.revision),
-        ("cluster_size", "Replicas that vote.", status.cluster_size),
-        ("peers_reachable", "Peers with a live link.", sum(peer.reachable for peer in status.peers)),
-        ("can_write", "Are writes taken, as far as disks are concerned?", status.can_write),
-        ("diverged", "Did this node stop because its state differs from others'?", log is not None and log.diverged),
-        ("has_room", "Is there room on this node's disk for writes?", status.has_room),
-    )
+        yield "raftkv_hints_pending", status.hints_pending
+        yield "raftkv_repaired_keys_total", status.repaired_keys
+    if isinstance(status, RaftStatus):
+        yield "raftkv_has_leader", status.leader is not None
+        yield "raftkv_is_leader", status.leader == status.node
+        yield "raftkv_term", status.term
+        yield "raftkv_commit_index", status.commit_index
+        yield "raftkv_applied_index", status.applied_index
+        yield "raftkv_diverged", status.diverged
+
+
+def _histogram(name: str) -> HistogramMetricFamily:
+    meter = BY_NAME[name]
+    return HistogramMetricFamily(name, meter.means, labels=meter.labels)
+
+
+def _family(name: str, samples: Iterable[Sample]) -> Metric:
+    """A counter or a gauge with labels."""
+    meter = BY_NAME[name]
+    kind = CounterMetricFamily if meter.kind == "counter" else GaugeMetricFamily
+    family = kind(name, meter.means, labels=meter.labels)
+    for labels, value in samples:
+        family.add_metric(labels, float(value))
+    return family
+
+
+def _single(name: str, value: float) -> Metric:
+    """A counter or a gauge without."""
+    return _family(name, [((), value)])

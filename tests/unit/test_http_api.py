@@ -1078,13 +1078,13 @@ def test_metrics_count_by_route(node: Node) -> None:
 
     text = node("GET", "/metrics").body.decode()
 
-    assert 'raftkv_http_requests_total{method="PUT",route="/kv/{key}",status="2xx"} 1.0' in text
-    assert 'raftkv_http_requests_total{method="GET",route="/kv/{key}",status="4xx"} 1.0' in text
-    assert 'raftkv_http_requests_total{method="GET",route="(none)",status="4xx"} 1.0' in text
+    assert 'raftkv_http_requests_total{code="201",method="PUT",route="/kv/{key}"} 1.0' in text
+    assert 'raftkv_http_requests_total{code="404",method="GET",route="/kv/{key}"} 1.0' in text
+    assert 'raftkv_http_requests_total{code="404",method="GET",route="(none)"} 1.0' in text
     assert 'method="(other)"' in text
     assert "raftkv_is_leader 1.0" in text
     assert "raftkv_revision 1.0" in text
-    assert 'raftkv_http_request_duration_seconds_count{method="PUT",route="/kv/{key}"} 1.0' in text
+    assert 'raftkv_http_request_duration_seconds_count{code="201",method="PUT",route="/kv/{key}"} 1.0' in text
 
 
 def test_a_page_of_another_site_changes_nothing_and_curl_does(node: Node) -> None:

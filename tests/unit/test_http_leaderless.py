@@ -393,4 +393,4 @@ def test_metrics_tell_of_hints_and_repairs(node: LeaderlessNode) -> None:
     text = node("GET", "/metrics").body.decode()
 
     assert "raftkv_hints_pending 4.0" in text
-    assert "raftkv_repaired_keys 7.0" in text
+    assert "raftkv_repaired_keys_total 7.0" in text

@@ -19,6 +19,7 @@ from raftkv.core.errors import Code
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
 from raftkv.http.app import create_app
+from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door import bridge
 from raftkv.http.door.browsers import BrowserGuard
 from raftkv.http.door.carrying import (
@@ -41,7 +42,7 @@ from raftkv.http.door.streaming import LINE_KEY, Streams
 from raftkv.http.futures import outcome_of
 from raftkv.http.handlers.handler import Context, Conversation, begin, finish
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
-from raftkv.http.metrics import Metrics
+from raftkv.http.metrics import METHODS, Metrics
 from raftkv.http.problems import internal_error, problem
 from raftkv.http.routes import ROUTES, Route
 
@@ -51,7 +52,9 @@ BODY_SLACK_BYTES: Final = 1 << 20
 SMALL_BYTES: Final = 64 << 10
 """An answer up to this size waits in the socket, and is always given."""
 
-_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
+PUBLISH_S: Final = 0.25
+"""How old a worker's number of streams and listeners may be where another tells the sum."""
+
 log = logging.getLogger("raftkv.http")
 
 
@@ -104,7 +107,7 @@ def feed_on_loop(replicator: Replicator) -> Feed:
 class Application(AsgiApplication):
     """The ASGI application of one worker, which answers to the names ``hosts`` besides loopback names and addresses.
 
-    ``start`` runs before the first request, ``stop`` after the last.
+    ``counts`` are shared with other workers. ``start`` runs before the first request, ``stop`` after the last.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Application(AsgiApplication):
         context: Context,
         *,
         hosts: Iterable[str] = (),
+        counts: Counts | None = None,
         start: Callable[[], Awaitable[None]] | None = None,
         stop: Callable[[], None] | None = None,
     ) -> None:
@@ -125,7 +129,7 @@ class Application(AsgiApplication):
         self.room = HeldBytes(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
         self.streams = Streams(self.room, limit=max(1, context.limits.max_connections // 2))
         self.conversations = Conversations(replicator, context.feed, limit=max(1, context.limits.max_connections // 4))
-        self._metrics = Metrics(context, self.streams)
+        self._metrics = Metrics(context, self.streams, counts)
         self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._bodies = Bodies(self.room, monotonic_s=monotonic)
         self._browsers = BrowserGuard(hosts)
@@ -133,6 +137,7 @@ class Application(AsgiApplication):
 
     async def begin(self) -> None:
         """Call ``start``."""
+        self._publish()
         if self._start is not None:
             await self._start()
 
@@ -140,6 +145,10 @@ class Application(AsgiApplication):
         """Call ``stop``."""
         if self._stop is not None:
             self._stop()
+
+    def _publish(self) -> None:
+        self._metrics.publish()
+        asyncio.get_running_loop().call_later(PUBLISH_S, self._publish)
 
     def leave(self) -> None:
         """See ``AsgiApplication``."""
@@ -151,7 +160,7 @@ class Application(AsgiApplication):
         started_s = monotonic()
         method, path = scope["method"], normal_path(scope["raw_path"])
         route = self._hot.find(method, path)
-        name = bridge.UNROUTED if route is None else route.name
+        name = UNROUTED if route is None else route.name
         self._metrics.in_flight += 1
         held_bytes = 0
         try:
@@ -211,7 +220,8 @@ class Application(AsgiApplication):
             turn_away(self._browsers.refusal(scope["method"], path, headers, host_needed=host_needed))
 
     def _observe(self, name: str, method: str, response: HttpResponse, started_s: float) -> None:
-        self._metrics.observe(name, method if method in _METHODS else "(other)", response.status, started_s)
+        taken_s = monotonic() - started_s
+        self._metrics.observe(name, method if method in METHODS else OTHER, response.status, taken_s)
 
     async def _answer(self, route: Route, request: HttpRequest, caller: Asker | None) -> HttpResponse:
         ask = begin(route.handler, request, self._context)

@@ -21,10 +21,10 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
 from raftkv.http.app import REQUEST_KEY, ROUTE_KEY, STREAM_KEY
+from raftkv.http.counts import UNROUTED
 from raftkv.http.futures import settle
 from raftkv.http.messages import HttpRequest, HttpResponse
 
-UNROUTED = "(none)"
 log = logging.getLogger("raftkv.http")
 
 

@@ -30,11 +30,13 @@ from raftkv.core.proof import Verifier
 from raftkv.core.secret import read_key
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
+from raftkv.http.counts import Counts
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application, feed_on_loop
 from raftkv.http.door.browsers import names_of
 from raftkv.http.door.pinned import check_version
 from raftkv.http.handlers.handler import Context
+from raftkv.http.metrics import REQUESTS
 from raftkv.process import streams
 
 GRACE_S: Final = 2
@@ -43,6 +45,10 @@ GRACE_S: Final = 2
 KEEPALIVE_S: Final = 75
 SPARE_DESCRIPTORS: Final = 128
 """What a worker has open besides its clients: the replica's socket, the applied state, the standard library's own."""
+
+
+SLOTS_A_WORKER: Final = 2
+"""A new worker may be there before the one that it replaces has ended."""
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
@@ -64,7 +70,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
         return self._make()
 
 
-def make_application(config: ClusterConfig, node_id: str, replica_socket: str, secret: bytes) -> Application:
+def make_application(
+    config: ClusterConfig, node_id: str, replica_socket: str, secret: bytes, counts: Counts | None = None
+) -> Application:
     """The ASGI application of a worker, linked to its replica; ``secret`` is the cluster's key."""
     replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
     verifier = Verifier(secret, config.cluster.name, wall_ms=lambda: time.time_ns() // 1_000_000)
@@ -85,7 +93,7 @@ def make_application(config: ClusterConfig, node_id: str, replica_socket: str, s
         admission=Admission(verifier, is_open=not config.cluster.secret_file),
     )
     hosts = names_of(config)
-    return Application(replicator, context, hosts=hosts, start=replicator.start, stop=replicator.close)
+    return Application(replicator, context, hosts=hosts, counts=counts, start=replicator.start, stop=replicator.close)
 
 
 def request_line_limit(max_key_bytes: int) -> int:
@@ -196,7 +204,10 @@ def main(arguments: list[str]) -> int:
     directory = options.config.resolve().parent
     chosen = node_settings(config, options.node, listeners, directory)
     end_with_parent(options.parent_fd)
-    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret))
+    counts = Counts(REQUESTS, slots=SLOTS_A_WORKER * config.http.workers)
+    chosen["pre_fork"] = lambda _, worker: counts.give(worker)
+    chosen["child_exit"] = lambda _, worker: counts.take_back(worker)
+    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret, counts))
     return 0
 
 

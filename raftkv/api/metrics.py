@@ -1,0 +1,76 @@
+"""THE list of everything that ``/metrics`` tells: name, kind, what it means, in which mode, by which labels.
+
+The page, ``docs/monitoring.rst``, the dashboard and the alerts are held against it by tests. Names are as Prometheus
+wants them: base units, ``_total`` behind what only grows.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Meter(msgspec.Struct, frozen=True):
+    """One metric. ``modes`` has "raft" or "quorum" where only one of them has it."""
+
+    name: str
+    kind: Kind
+    means: str
+    labels: tuple[str, ...] = ()
+    mode: Literal["raft", "quorum", ""] = ""
+    is_occasional: bool = False
+    """Does it appear only once there is something to tell?"""
+
+
+_COUNTER: Final = "counter"
+_GAUGE: Final = "gauge"
+_HISTOGRAM: Final = "histogram"
+
+_OF_REQUESTS: Final = ("route", "method", "code")
+
+METERS: Final[tuple[Meter, ...]] = (
+    Meter("raftkv_build_info", _GAUGE, "Always 1; which version of what runs here.", ("version", "python", "mode")),
+    # whether it serves
+    Meter("raftkv_replica_up", _GAUGE, "Does the replica answer its front-end?"),
+    Meter("raftkv_ready", _GAUGE, "Can this node serve writes and reads as they are by default?"),
+    Meter("raftkv_can_write", _GAUGE, "Are writes taken, as far as disks are concerned?"),
+    Meter("raftkv_has_room", _GAUGE, "Is there room on this node's disk for writes?"),
+    Meter("raftkv_cluster_size", _GAUGE, "Replicas that vote."),
+    Meter("raftkv_peers_reachable", _GAUGE, "Peers with a live link."),
+    Meter("raftkv_revision", _GAUGE, "The store's revision; without a leader the newest stamp of this node."),
+    # requests
+    Meter("raftkv_http_requests_total", _COUNTER, "Requests answered.", _OF_REQUESTS),
+    Meter(
+        "raftkv_http_request_duration_seconds",
+        _HISTOGRAM,
+        "From the request's head to its answer, of a stream to its first byte.",
+        _OF_REQUESTS,
+    ),
+    Meter("raftkv_http_in_flight", _GAUGE, "Requests being worked on, open streams included."),
+    Meter("raftkv_http_streams", _GAUGE, "Open streams."),
+    Meter("raftkv_http_streams_ended_total", _COUNTER, "Streams that are over.", ("how",)),
+    Meter("raftkv_http_workers", _GAUGE, "Processes of the front-end that answer requests."),
+    Meter("raftkv_listeners", _GAUGE, "Who hears of changes: watchers, and who waits."),
+    # with a leader
+    Meter("raftkv_has_leader", _GAUGE, "Does this node know a leader?", mode="raft"),
+    Meter("raftkv_is_leader", _GAUGE, "Is this node the leader?", mode="raft"),
+    Meter("raftkv_term", _GAUGE, "The term.", mode="raft"),
+    Meter("raftkv_commit_index", _GAUGE, "The commit index.", mode="raft"),
+    Meter("raftkv_applied_index", _GAUGE, "The applied index.", mode="raft"),
+    Meter("raftkv_diverged", _GAUGE, "Did this node stop because its state differs from others'?", mode="raft"),
+    # without one
+    Meter("raftkv_hints_pending", _GAUGE, "Writes that this node keeps for others.", mode="quorum"),
+    Meter("raftkv_repaired_keys_total", _COUNTER, "Versions that repair brought to this node.", mode="quorum"),
+    # its processes
+    Meter("raftkv_log_lines_dropped_total", _COUNTER, "Lines of the log that nobody took.", ("process",)),
+    Meter("process_cpu_seconds_total", _COUNTER, "Processor time used, user and system.", ("process",)),
+    Meter("process_resident_memory_bytes", _GAUGE, "Memory held, shared pages counted by each process.", ("process",)),
+    Meter("process_open_fds", _GAUGE, "Open file descriptors.", ("process",)),
+    Meter("process_max_fds", _GAUGE, "How many there may be in each process.", ("process",)),
+    Meter("process_start_time_seconds", _GAUGE, "When it was started, since 1970.", ("process",)),
+)
+
+BY_NAME: Final = {meter.name: meter for meter in METERS}
