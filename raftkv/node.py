@@ -70,15 +70,16 @@ OPEN_TO_ALL = (
 
 def run_node(
     config: ClusterConfig,
-    config_path: Path,
+    config_path: Path | None,
     node_id: str,
     parent_fd: int | None,
     surroundings: Surroundings | None = None,
 ) -> int:
     """Run node ``node_id`` until SIGTERM, SIGINT or the end of ``parent_fd``; returns the exit status.
 
-    ``config`` has its paths resolved; ``config_path`` is what the front-end's process reads again. ``surroundings``
-    are the machine's own unless an experiment makes them faulty.
+    ``config`` has its paths resolved; ``config_path`` is the file, if any, that the front-end's process reads
+    again, with the same environment over it. ``surroundings`` are the machine's own unless an experiment makes them
+    faulty.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a log to say so in
     streams.lossy()
@@ -161,7 +162,7 @@ class _Node:
     def __init__(
         self,
         config: ClusterConfig,
-        config_path: Path,
+        config_path: Path | None,
         node_id: str,
         *,
         home: Path,
@@ -236,8 +237,10 @@ class _Node:
         now that the replica is there, so a client is refused, not left in doubt, while a large state is taken up.
         """
         reading, self._child_pipe = os.pipe()
-        command = module("raftkv.http.door.server", "--config", str(self._config_path))
-        command += ["--node", self._node_id, "--replica-socket", socket_path, "--parent-fd", str(reading)]
+        command = module("raftkv.http.door.server", "--node", self._node_id, "--replica-socket", socket_path)
+        command += ["--parent-fd", str(reading)]
+        if self._config_path is not None:
+            command += ["--config", str(self._config_path)]
         inherited = [listener.fileno() for listener in listeners]
         for descriptor in inherited:
             command += ["--listen-fd", str(descriptor)]

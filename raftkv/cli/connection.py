@@ -96,15 +96,9 @@ def _servers_of(path: Path) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> ClusterConfig:
-    from raftkv.core.config import ConfigError, parse_config  # noqa: PLC0415  commands load what they use
-    from raftkv.core.errors import StartupError  # noqa: PLC0415
+    from raftkv.core.environment import read_config  # noqa: PLC0415  commands load what they use
 
-    try:
-        return parse_config(path.read_bytes())
-    except OSError as error:
-        raise StartupError(f"{path}: {error.strerror}") from None
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise StartupError(f"{path}: {error}") from None
+    return read_config(path, os.environ)
 
 
 def options(command: Command, *, has_wait: bool = True) -> Command:

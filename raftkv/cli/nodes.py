@@ -36,16 +36,22 @@ def up(config: Path | None) -> int:
 
 
 @click.command("node", short_help="Run one node in the foreground.")
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option("--id", "node_id", required=True, help="Which node of CONFIG.")
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--id", "node_id", required=True, envvar="RAFTKV_ID", help="Which node of CONFIG; or set RAFTKV_ID.")
 @click.option(
     "--join", multiple=True, metavar="HOST:PORT", help="Ask this node of a running cluster to be let in; repeat."
 )
 @click.option("--parent-fd", type=click.IntRange(min=0), hidden=True, help="End when this descriptor is at its end.")
 @click.option("--experiment-fd", type=click.IntRange(min=0), hidden=True, help="Take orders to be faulty from here.")
-def node(config: Path, node_id: str, join: tuple[str, ...], parent_fd: int | None, experiment_fd: int | None) -> int:
-    """Run one node of CONFIG in the foreground until Ctrl-C or SIGTERM."""
-    from raftkv.core.config import ConfigError  # noqa: PLC0415  commands load what they use
+def node(
+    config: Path | None, node_id: str, join: tuple[str, ...], parent_fd: int | None, experiment_fd: int | None
+) -> int:
+    """Run one node of CONFIG in the foreground until Ctrl-C or SIGTERM.
+
+    Variables of the environment say otherwise for single keys (RAFTKV_HTTP__WORKERS=2), or, without CONFIG, say it all.
+    """
+    from raftkv.core import environment  # noqa: PLC0415  commands load what they use
+    from raftkv.core.config import ConfigError  # noqa: PLC0415
     from raftkv.core.errors import StartupError  # noqa: PLC0415
     from raftkv.launch import config_file  # noqa: PLC0415
 
@@ -53,10 +59,10 @@ def node(config: Path, node_id: str, join: tuple[str, ...], parent_fd: int | Non
     try:
         cluster.member(node_id)
     except ConfigError as error:
-        raise StartupError(f"{config}: {error}") from None
+        raise StartupError(f"{config or environment.NODES}: {error}") from None
     config_file.ensure_secret(cluster)
     from raftkv.experiment import Experiment  # noqa: PLC0415
     from raftkv.node import run_node  # noqa: PLC0415  only now: a refused start needs none of it
 
     experiment = None if experiment_fd is None else Experiment(experiment_fd)
-    return run_node(cluster, config.resolve(), node_id, parent_fd, experiment)
+    return run_node(cluster, config and config.resolve(), node_id, parent_fd, experiment)

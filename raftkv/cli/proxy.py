@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
     Every request goes to the node that is best placed for it, and to another one when that does no harm. Nodes that
     join later are found.
     """
-    from raftkv.core.config import parse_address, parse_config  # noqa: PLC0415  commands load what they use
+    from raftkv.core.config import parse_address  # noqa: PLC0415  commands load what they use
+    from raftkv.core.environment import read_config  # noqa: PLC0415
     from raftkv.http.door.browsers import names_of  # noqa: PLC0415
     from raftkv.proxy.server import run_proxy  # noqa: PLC0415
 
@@ -38,7 +40,7 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
         servers,
         timeout_s=link.timeout_s or DEFAULT_TIMEOUT_S,
         cacert=link.trusted(),
-        hosts=() if config_file is None else names_of(parse_config(config_file.read_bytes())),
+        hosts=() if config_file is None else names_of(read_config(config_file, os.environ)),
         announce=f"listening on http://{address} for {', '.join(servers)}",
     )
     return exits.DONE

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -302,7 +302,12 @@ def is_node_id(text: str) -> bool:
 
 
 def parse_config(text: str | bytes) -> ClusterConfig:
-    """Read TOML ``text``, as bytes UTF-8 whatever the locale says; raises ``ConfigError`` with the key and the reason.
+    """The configuration in TOML ``text``; raises ``ConfigError`` with the key and the reason."""
+    return config_of(read_document(text))
+
+
+def read_document(text: str | bytes) -> dict[str, Any]:
+    """What TOML ``text`` says, as bytes UTF-8 whatever the locale says; raises ``ConfigError``.
 
     A byte order mark, which some editors put first, is passed over.
     """
@@ -313,9 +318,13 @@ def parse_config(text: str | bytes) -> ClusterConfig:
             line = error.object.count(b"\n", 0, error.start) + 1
             raise ConfigError(f"not UTF-8 text (line {line})") from None
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from None
+
+
+def config_of(document: dict[str, Any]) -> ClusterConfig:
+    """The configuration that ``document`` describes; raises ``ConfigError`` with the key and the reason."""
     try:
         config = msgspec.convert(document, ClusterConfig)
     except msgspec.ValidationError as error:

@@ -25,8 +25,8 @@ from raftkv.core.config import (
     HttpSection,
     PeersSection,
     parse_address,
-    parse_config,
 )
+from raftkv.core.environment import read_config, refusal
 from raftkv.core.errors import StartupError
 from raftkv.core.passwords import password_in
 from raftkv.core.secret import weakness
@@ -47,26 +47,19 @@ PATH_BYTES_MAX: Final = 4096 - 512
 """The longest path of Linux (PATH_MAX), less what a node puts behind it."""
 
 
-def load_cluster(path: Path, *, seeds: tuple[str, ...] = ()) -> ClusterConfig:
-    """The cluster that ``path`` describes, all paths in it absolute; raises ``StartupError``.
+def load_cluster(path: Path | None, *, seeds: tuple[str, ...] = ()) -> ClusterConfig:
+    """The cluster that ``path`` and the environment describe, all paths in it absolute; raises ``StartupError``.
 
-    ``seeds`` are addresses of nodes to join, besides those of the file.
+    Without ``path`` the environment says it all. ``seeds`` are addresses of nodes to join, besides the configured.
     """
+    config = read_config(path, os.environ)
     try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise StartupError(f"{path}: {error.strerror}") from None
-    try:
-        config = _joining(_resolved(parse_config(text), path.resolve().parent), seeds)
+        config = _joining(_resolved(config, Path.cwd() if path is None else path.resolve().parent), seeds)
         _check_members(config)
         _check_machine(config)
     except ConfigError as error:
-        raise StartupError(f"{path}: {_one_line(str(error))}") from None
+        raise refusal(error, path, os.environ) from None
     return config
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:

@@ -23,7 +23,8 @@ from gunicorn.app.base import BaseApplication
 
 from raftkv import __version__
 from raftkv.api import headers
-from raftkv.core.config import ClusterConfig, ConfigError, parse_config
+from raftkv.core.config import ClusterConfig, ConfigError
+from raftkv.core.environment import read_config
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
 from raftkv.core.proof import Verifier
@@ -177,7 +178,7 @@ def main(arguments: list[str]) -> int:
     """Run until told to stop; the exit status is 2 when the front-end cannot start."""
     streams.lossy()  # gunicorn's loggers write to what they find as standard error
     parser = argparse.ArgumentParser(prog="raftkv.http.door.server", description="The front-end of one raftkv node.")
-    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--config", type=Path, help="none: the environment says it all")
     parser.add_argument("--node", required=True)
     parser.add_argument("--replica-socket", required=True)
     parser.add_argument("--parent-fd", required=True, type=int)
@@ -187,21 +188,15 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         check_version()
-        config = parse_config(options.config.read_bytes())
+        config = read_config(options.config, os.environ)
         listeners = options.listen_fd
         if not listeners:
             listeners = [bound.detach() for bound in listen(config.member(options.node).http_listen, "http")]
-        secret = read_key(options.config.resolve().parent / config.cluster.secret_path, config.cluster.name)
-    except OSError as error:
-        print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201  the command line's own voice
+        directory = Path.cwd() if options.config is None else options.config.resolve().parent
+        secret = read_key(directory / config.cluster.secret_path, config.cluster.name)
+    except (OSError, ConfigError, StartupError) as error:
+        print(error, file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
-    except ConfigError as error:
-        print(f"{options.config}: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except StartupError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 2
-    directory = options.config.resolve().parent
     chosen = node_settings(config, options.node, listeners, directory)
     end_with_parent(options.parent_fd)
     counts = Counts(REQUESTS, slots=SLOTS_A_WORKER * config.http.workers)

@@ -7,6 +7,7 @@ Rules. Whatever way the ``with`` block is left, every process has ended. Every w
 from __future__ import annotations
 
 import abc
+import os
 import random
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import msgspec
 from raftkv.client.channels import Channels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import Address
+from raftkv.core.environment import without_configuration
 from raftkv.instruments.local.processes import Part, Paused, alive, descendants, members
 
 READY_S: Final = 30.0
@@ -123,6 +125,7 @@ class LocalNodes(abc.ABC):
                 stdout=log,
                 stderr=log,
                 pass_fds=fds,
+                env=without_configuration(os.environ),  # what is measured is what its file says
                 process_group=0,  # Ctrl-C is for this program, which then ends the nodes
             )
 
