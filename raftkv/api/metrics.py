@@ -40,6 +40,8 @@ METERS: Final[tuple[Meter, ...]] = (
     Meter("raftkv_has_room", _GAUGE, "Is there room on this node's disk for writes?"),
     Meter("raftkv_cluster_size", _GAUGE, "Replicas that vote."),
     Meter("raftkv_peers_reachable", _GAUGE, "Peers with a live link."),
+    Meter("raftkv_disk_free_bytes", _GAUGE, "What is free where the data lies, as of the last look, within a second."),
+    Meter("raftkv_disk_reserve_bytes", _GAUGE, "Below so much free, writes that need room are refused."),
     Meter("raftkv_revision", _GAUGE, "The store's revision; without a leader the newest stamp of this node."),
     # requests
     Meter("raftkv_http_requests_total", _COUNTER, "Requests answered.", _OF_REQUESTS),
@@ -54,6 +56,33 @@ METERS: Final[tuple[Meter, ...]] = (
     Meter("raftkv_http_streams_ended_total", _COUNTER, "Streams that are over.", ("how",)),
     Meter("raftkv_http_workers", _GAUGE, "Processes of the front-end that answer requests."),
     Meter("raftkv_listeners", _GAUGE, "Who hears of changes: watchers, and who waits."),
+    # peers
+    Meter("raftkv_peer_reachable", _GAUGE, "Is there a live link to the peer?", ("peer",)),
+    Meter("raftkv_peer_outstanding_bytes", _GAUGE, "Sent to the peer and not yet taken by the network.", ("peer",)),
+    Meter(
+        "raftkv_peer_clock_ahead_seconds",
+        _GAUGE,
+        "How much later the peer's clock is than this node's; with a leader, only the leader asks.",
+        ("peer",),
+        is_occasional=True,
+    ),
+    Meter(
+        "raftkv_peer_match_index",
+        _GAUGE,
+        "Up to which log index the peer is known to hold the leader's log; told by the leader.",
+        ("peer",),
+        mode="raft",
+        is_occasional=True,
+    ),
+    Meter(
+        "raftkv_peer_lag_entries",
+        _GAUGE,
+        "How many committed entries the peer is not known to hold; told by the leader.",
+        ("peer",),
+        mode="raft",
+        is_occasional=True,
+    ),
+    Meter("raftkv_peer_hints", _GAUGE, "Writes that this node keeps for the peer.", ("peer",), mode="quorum"),
     # with a leader
     Meter("raftkv_has_leader", _GAUGE, "Does this node know a leader?", mode="raft"),
     Meter("raftkv_is_leader", _GAUGE, "Is this node the leader?", mode="raft"),
@@ -61,9 +90,60 @@ METERS: Final[tuple[Meter, ...]] = (
     Meter("raftkv_commit_index", _GAUGE, "The commit index.", mode="raft"),
     Meter("raftkv_applied_index", _GAUGE, "The applied index.", mode="raft"),
     Meter("raftkv_diverged", _GAUGE, "Did this node stop because its state differs from others'?", mode="raft"),
+    Meter("raftkv_leader_changes_total", _COUNTER, "How often this node came to know another leader.", mode="raft"),
+    Meter("raftkv_proposals_pending", _GAUGE, "Writes taken by this node and without an outcome.", mode="raft"),
+    Meter(
+        "raftkv_proposals_failed_total",
+        _COUNTER,
+        "Writes taken by this node that were not replicated in time, or not for all it knows.",
+        mode="raft",
+    ),
+    Meter(
+        "raftkv_proposal_duration_seconds",
+        _HISTOGRAM,
+        "From the proposal of an entry by this node until it was applied here.",
+        mode="raft",
+    ),
+    Meter(
+        "raftkv_log_flush_duration_seconds", _HISTOGRAM, "Writing and syncing a unit of the log (fsync).", mode="raft"
+    ),
+    Meter("raftkv_apply_duration_seconds", _HISTOGRAM, "Applying one entry to the state.", mode="raft"),
+    Meter(
+        "raftkv_state_commit_duration_seconds",
+        _HISTOGRAM,
+        "Making what was applied visible to readers, in one transaction of the state's tables.",
+        mode="raft",
+    ),
+    Meter("raftkv_snapshot_make_duration_seconds", _HISTOGRAM, "Writing a snapshot of the state.", mode="raft"),
+    Meter(
+        "raftkv_snapshot_install_duration_seconds",
+        _HISTOGRAM,
+        "From the first piece of a snapshot from the leader until it was in force.",
+        mode="raft",
+    ),
+    Meter("raftkv_snapshot_index", _GAUGE, "What the newest snapshot covers.", mode="raft"),
+    Meter("raftkv_log_entries", _GAUGE, "Entries held, those kept behind the newest snapshot included.", mode="raft"),
+    Meter("raftkv_log_bytes", _GAUGE, "The bytes of their commands.", mode="raft"),
+    Meter(
+        "raftkv_state_hash",
+        _GAUGE,
+        "52 bits of the hash of the state: equal on nodes with the same raftkv_applied_index.",
+        mode="raft",
+    ),
     # without one
     Meter("raftkv_hints_pending", _GAUGE, "Writes that this node keeps for others.", mode="quorum"),
     Meter("raftkv_repaired_keys_total", _COUNTER, "Versions that repair brought to this node.", mode="quorum"),
+    Meter("raftkv_operations_running", _GAUGE, "Reads and writes under way at this coordinator.", mode="quorum"),
+    Meter(
+        "raftkv_short_share_ratio", _GAUGE, "The part of all keys that cannot be read or written now.", mode="quorum"
+    ),
+    Meter("raftkv_clock_fault", _GAUGE, "Does this node stamp no writes because of the clocks?", mode="quorum"),
+    Meter(
+        "raftkv_store_commit_duration_seconds",
+        _HISTOGRAM,
+        "Making a batch of writes durable (fsync of the store's own log).",
+        mode="quorum",
+    ),
     # its processes
     Meter("raftkv_log_lines_dropped_total", _COUNTER, "Lines of the log that nobody took.", ("process",)),
     Meter("process_cpu_seconds_total", _COUNTER, "Processor time used, user and system.", ("process",)),

@@ -15,6 +15,7 @@ import msgspec
 
 from raftkv.core.config import Mode
 from raftkv.core.errors import Refused, Unknown
+from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
 from raftkv.core.voters import majority
 
@@ -296,13 +297,17 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="rea
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """How this node sees another: is its link up, and, on the leader, up to which log index it is known to match.
 
-    ``misfit`` is why it may not take part, if it was reached and does not fit.
+    ``misfit`` is why it may not take part, if it was reached and does not fit. ``outstanding_bytes`` were sent to it
+    and not yet taken by the network. ``clock_ahead_s`` is how much later its wall clock is than this node's; ``None``
+    if this node does not ask it.
     """
 
     id: str
     reachable: bool
     match_index: int | None = None
     misfit: str = ""
+    outstanding_bytes: int = 0
+    clock_ahead_s: float | None = None
 
 
 class MemberState(enum.StrEnum):
@@ -391,7 +396,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     because a disk is full, the leader's where there is one, and ``has_room`` while this node's is. ``state_path`` is
     where the front-end finds the applied state for its own reads, empty when there is none to share.
     ``log_lines_dropped`` counts the lines of the log that nobody took from the replica. ``misfit`` is why this node
-    itself takes no part, if it does not.
+    itself takes no part, if it does not. ``measures`` are what it has counted and timed.
     """
 
     node: str
@@ -412,6 +417,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     w: int = 0
     log_lines_dropped: int = 0
     misfit: str = ""
+    measures: Measured = Measured()
 
     @property
     def sizes(self) -> tuple[int, int, int]:

@@ -15,7 +15,8 @@ from http import HTTPStatus
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+from raftkv.core.measures import BUCKETS_S
+
 BOUNDS: Final = (*(str(bound_s) for bound_s in BUCKETS_S), "+Inf")
 
 LEVELS: Final = ("pid", "in_flight", "streams", "listeners")

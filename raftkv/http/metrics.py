@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -92,8 +93,7 @@ class Metrics:
             dropped.append((("replica",), status.log_lines_dropped))
         yield _family("raftkv_log_lines_dropped_total", dropped)
         if status is not None:
-            for name, value in _numbers(status):
-                yield _single(name, value)
+            yield from _of_replica(status)
         yield from self._of_processes()
 
     def _of_requests(self) -> Iterator[Metric]:
@@ -131,6 +131,42 @@ class _Page(Collector):
         return self._metrics.families()
 
 
+def _of_replica(status: Status) -> Iterator[Metric]:
+    """All that the replica told."""
+    for name, value in _numbers(status):
+        yield _single(name, value)
+    for name, value in status.measures.numbers.items():
+        yield _single(f"raftkv_{name}", value)
+    for name, found in status.measures.durations.items():
+        duration = _histogram(f"raftkv_{name}")
+        duration.add_metric((), list(zip(BOUNDS, accumulate(found.counts), strict=True)), found.total_s)
+        yield duration
+    for name, samples in _of_peers(status).items():
+        yield _family(name, samples)
+
+
+def _of_peers(status: Status) -> dict[str, list[Sample]]:
+    """By metric what is known of each peer."""
+    told: dict[str, list[Sample]] = {}
+
+    def tell(name: str, peer: str, value: float | None) -> None:
+        if value is not None:
+            told.setdefault(f"raftkv_peer_{name}", []).append(((peer,), value))
+
+    for peer in status.peers:
+        tell("reachable", peer.id, peer.reachable)
+        tell("outstanding_bytes", peer.id, peer.outstanding_bytes)
+        tell("clock_ahead_seconds", peer.id, peer.clock_ahead_s)
+        if isinstance(status, RaftStatus) and peer.match_index is not None:
+            tell("match_index", peer.id, peer.match_index)
+            tell("lag_entries", peer.id, max(0, status.commit_index - peer.match_index))
+    if isinstance(status, QuorumStatus):
+        for member in status.members:
+            if member.id != status.node:
+                tell("hints", member.id, member.hints)
+    return told
+
+
 def _numbers(status: Status) -> Iterator[tuple[str, float]]:
     """The replica's word, where it is one number."""
     yield "raftkv_can_write", status.can_write
@@ -141,6 +177,8 @@ def _numbers(status: Status) -> Iterator[tuple[str, float]]:
     if isinstance(status, QuorumStatus):
         yield "raftkv_hints_pending", status.hints_pending
         yield "raftkv_repaired_keys_total", status.repaired_keys
+        yield "raftkv_short_share_ratio", status.short_share
+        yield "raftkv_clock_fault", bool(status.clock_fault)
     if isinstance(status, RaftStatus):
         yield "raftkv_has_leader", status.leader is not None
         yield "raftkv_is_leader", status.leader == status.node

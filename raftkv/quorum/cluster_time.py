@@ -110,6 +110,11 @@ class ClusterTime:
         """How far ``counter`` is ahead of agreed time."""
         return (counter - self.now_us()) / 1e6
 
+    def ahead_s(self, member: str) -> float | None:
+        """How much later the clock of ``member`` is than this node's; ``None`` while that was not heard."""
+        reading = self._readings.get(member)
+        return None if reading is None else reading.ahead_us / 1e6 + self._now_s() - self._wall_us() / 1e6
+
     @property
     def fault(self) -> str:
         """Why nothing may be stamped now; empty when it may."""

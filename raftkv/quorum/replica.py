@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from raftkv.core.measures import Durations
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import QuorumStatus
@@ -57,6 +58,8 @@ class QuorumReplica:
         self._store = world.store
         self._clock = world.clock
         self._closed = False
+        self._link = world.link
+        self._store_commit = Durations()
         self.sent_ahead = False
 
         self.parts = wire_quorum(settings, own, configured, world, status=self.status)
@@ -120,6 +123,7 @@ class QuorumReplica:
     def _commit(self) -> None:
         parts = self.parts
         waiting = (parts.serving, parts.local, parts.anti_entropy, parts.upkeep)
+        begun_s = self._clock()
         try:
             self._store.commit()
         except DiskError as error:
@@ -131,6 +135,7 @@ class QuorumReplica:
         else:
             for one in waiting:
                 one.committed()
+            self._store_commit.observe(self._clock() - begun_s)
             self._tell_subscribers()
 
     def _tell_subscribers(self) -> None:
@@ -160,8 +165,15 @@ class QuorumReplica:
 
     def status(self) -> QuorumStatus:
         """See ``Replicator``."""
-        hints_pending, now_s = self._store.hints_pending, self._clock()
-        return status_of(self._settings, self.parts, self._misfits, hints_pending=hints_pending, now_s=now_s)
+        return status_of(
+            self._settings,
+            self.parts,
+            self._misfits,
+            hints_pending=self._store.hints_pending,
+            now_s=self._clock(),
+            outstanding_bytes=self._link.outstanding_bytes,
+            durations={"store_commit_duration_seconds": self._store_commit.so_far},
+        )
 
     def close(self) -> None:
         """See ``Replicator``."""

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import msgspec
+
+from raftkv.core.measures import DurationCounts, Measured
 from raftkv.core.results import QuorumStatus
 from raftkv.quorum.assembly import QuorumParts
 from raftkv.quorum.settings import OFFERS, QuorumSettings
 
 
 def status_of(
-    settings: QuorumSettings, parts: QuorumParts, misfits: Mapping[str, str], *, hints_pending: int, now_s: float
+    settings: QuorumSettings,
+    parts: QuorumParts,
+    misfits: Mapping[str, str],
+    *,
+    hints_pending: int,
+    now_s: float,
+    outstanding_bytes: Callable[[str], int],
+    durations: Mapping[str, DurationCounts],
 ) -> QuorumStatus:
-    """``misfits`` are the nodes that may not take part, with the reason."""
+    """``misfits`` are the nodes that may not take part, with the reason; ``outstanding_bytes`` is the link's."""
     n, r, w = parts.members.sizes
+    numbers = {
+        "operations_running": parts.coordination.size,
+        "disk_free_bytes": parts.upkeep.free_bytes,
+        "disk_reserve_bytes": settings.disk_reserve_bytes,
+    }
+    peers = [
+        msgspec.structs.replace(
+            peer, outstanding_bytes=outstanding_bytes(peer.id), clock_ahead_s=parts.time.ahead_s(peer.id)
+        )
+        for peer in parts.members.peers(misfits)
+    ]
     return QuorumStatus(
         node=settings.node_id,
         mode="quorum",
         role="replica",
         leader=None,
         revision=parts.stamps.last,
-        peers=parts.members.peers(misfits),
+        peers=tuple(peers),
         offers=OFFERS,
         cluster_size=len(parts.placement.nodes),
         can_read=parts.members.can_read,
@@ -39,4 +60,5 @@ def status_of(
         short_share=parts.placement.short_share(n, r, w, sloppy=settings.sloppy),
         misfit=misfits.get(settings.node_id, ""),
         clock_fault=parts.timeliness.fault,
+        measures=Measured(durations, numbers),
     )

@@ -13,6 +13,7 @@ from typing import Final
 from raftkv.core.replicator import Shown, Subscribers
 from raftkv.formats.entries import NO_OP
 from raftkv.machine.machine import Machine
+from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.ports import StatePort
 from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.standing.divergence import Divergence
@@ -40,6 +41,7 @@ class AppliedMachine:
         proposals: Proposals,
         stamped: Callable[[], None],
         clock: Callable[[], float],
+        measures: RaftMeasures,
     ) -> None:
         """``stamped`` is called when the state has come to another stamp."""
         self.state = state
@@ -51,13 +53,15 @@ class AppliedMachine:
         self._proposals = proposals
         self._stamped = stamped
         self._clock = clock
+        self._measures = measures
         self.subscribers = Subscribers()
         self._announce(machine.applied_index)
 
     def apply(self, index: int, term: int, entry: bytes) -> None:
         """Apply one committed entry; called by the engine, in log order."""
+        begun_s = self._clock()
         if self.uncommitted_since_s is None:
-            self.uncommitted_since_s = self._clock()
+            self.uncommitted_since_s = begun_s
         machine, proposals = self.machine, self._proposals
         proposals.entered_term(term)
         if entry[:1] == NO_OP:
@@ -69,8 +73,12 @@ class AppliedMachine:
         )
         self._stamped()
         self._divergence.applied(index, machine.state_hash)
+        now_s, measures = self._clock(), self._measures
+        measures.apply.observe(now_s - begun_s)
         if applied is not None:
-            proposals.applied(applied.origin, applied.sequence, applied.outcomes)
+            proposed_at_s = proposals.applied(applied.origin, applied.sequence, applied.outcomes)
+            if proposed_at_s is not None:
+                measures.proposal.observe(now_s - proposed_at_s)
 
     def commit(self, now_s: float, *, at_once: bool) -> bool:
         """Commit what was applied, ``at_once`` if somebody is about to be told of it; returns whether a peer waits."""
@@ -78,7 +86,9 @@ class AppliedMachine:
             return False
         is_awaited = self._visibility.awaited
         if is_awaited or at_once or now_s >= self.due_s:
+            begun_s = self._clock()
             self.state.tables.commit()
+            self._measures.state_commit.observe(self._clock() - begun_s)
             self.uncommitted_since_s = None
             self._show(self.machine.applied_index)
         return is_awaited

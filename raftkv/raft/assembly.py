@@ -26,6 +26,7 @@ from raftkv.raft.leadership.following import Following
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.lease_time import LeaseTime
 from raftkv.raft.leadership.voting import Voting
+from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.ports import RaftLink, Snapshots, StatePort
 from raftkv.raft.reading.confirming import Confirming
 from raftkv.raft.reading.eventual import EventualReads
@@ -69,6 +70,7 @@ class RaftParts:
     """What one replica consists of, each part once; ``wire_raft`` makes them in the order of what they need."""
 
     electorate: Electorate
+    measures: RaftMeasures
     core: Core
     transport: GuardedTransport
     applied: AppliedMachine
@@ -113,6 +115,7 @@ def wire_raft(
     now_s = world.clock()
     machine = Machine(world.state.tables, settings.limits, newest_format=settings.reads)
     parts.electorate = Electorate(settings.node_id, Voters.of(settings.members))
+    parts.measures = RaftMeasures()
     parts.room = DiskRoom(world.free_bytes, reserve_bytes=settings.disk_reserve_bytes)
     parts.delays = Delays(
         settings.delays,
@@ -147,6 +150,7 @@ def wire_raft(
         proposals=parts.proposals,
         stamped=parts.stamping.applied,
         clock=world.clock,
+        measures=parts.measures,
     )
     _wire_snapshots(parts, settings, world)
     _wire_leadership(parts, settings, world, now_s)
@@ -211,7 +215,9 @@ def _wire_books(
     parts.gate = ReadGate(
         parts.rounds, first_number=random.getrandbits(32), max_waiting=max_waiting, ask=parts.transport.post
     )
-    parts.proposals = Proposals(electorate, origin=random.getrandbits(63) + 1, max_waiting=max_waiting)
+    parts.proposals = Proposals(
+        electorate, origin=random.getrandbits(63) + 1, max_waiting=max_waiting, measures=parts.measures
+    )
     parts.eventual = EventualReads(first_number=random.getrandbits(32), max_waiting=max_waiting)
     parts.freshness = Freshness(life=random.getrandbits(62), started_at_s=now_s, shown_index=applied_index)
     parts.visibility = Visibility(parts.core, parts.readmission, applied_index)
@@ -230,6 +236,7 @@ def _wire_snapshots(parts: RaftParts, settings: ReplicaSettings, world: RaftWorl
         post=parts.transport.post,
         state_directory=lambda: state.directory,
         fresh_directory=state.fresh_directory,
+        measures=parts.measures,
     )
     parts.installing = Installing(
         electorate=parts.electorate,
@@ -301,6 +308,7 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
             parts.transport.forget_notices,
             parts.transfers.stop_sending,
         ),
+        measures=parts.measures,
     )
 
 

@@ -44,6 +44,7 @@ class RaftReplica:
         """
         self._settings = settings
         self._misfits = {} if misfits is None else misfits
+        self._world = world
         self._log, self._link, self._clock = world.log, world.link, world.clock
         self.parts = wire_raft(settings, world, memory=memory or Memory(), save=save or (lambda _memory: None))
         self.conversation = self.parts.conversation
@@ -100,7 +101,7 @@ class RaftReplica:
     def finish_work(self, now_s: float) -> float:
         """The second half of ``work``: flush, send, commit, answer, in this order; returns as ``work`` does."""
         parts = self.parts
-        self._log.flush()
+        self._flush()
         if parts.delays.active:
             self._send_late(now_s)
         self._send(parts.transport.drain())
@@ -123,7 +124,7 @@ class RaftReplica:
 
     def status(self) -> RaftStatus:
         """See ``Replicator``."""
-        return status_of(self._settings, self.parts, self._misfits, self._clock())
+        return status_of(self._settings, self.parts, self._misfits, self._world)
 
     @property
     def state_path(self) -> str:
@@ -159,6 +160,12 @@ class RaftReplica:
         self.parts.readmission.met(peer, is_blank=is_blank, knew_another_disk=knew_another_disk)
 
     # --- what leaves
+
+    def _flush(self) -> None:
+        if self._log.dirty:
+            begun_s = self._clock()
+            self._log.flush()
+            self.parts.measures.log_flush.observe(self._clock() - begun_s)
 
     def _send(self, outboxes: Iterator[tuple[str, list[messages.Message]]]) -> bool:
         """Send what the outboxes hold; was there anything?"""

@@ -34,14 +34,18 @@ class DiskRoom:
 
     def __init__(self, free_bytes: Callable[[], int], *, reserve_bytes: int) -> None:
         self.is_full = self.is_low = self.is_gone = False
-        self._free_bytes = free_bytes
-        self._reserve_bytes = reserve_bytes
+        self._look = free_bytes
+        self.free_bytes = 0
+        """At the last look."""
+
+        self.reserve_bytes = reserve_bytes
         self.due_s = float("-inf")
         """When it is time to look again."""
 
     def check(self, now_s: float) -> None:
         """Look at the disk."""
-        free_bytes, reserve_bytes, was_full = self._free_bytes(), self._reserve_bytes, self.is_full
+        self.free_bytes = free_bytes = self._look()
+        reserve_bytes, was_full = self.reserve_bytes, self.is_full
         self.is_full = free_bytes < reserve_bytes + (reserve_bytes // 8 if was_full else 0)
         self.is_low = free_bytes < reserve_bytes // 2
         self.is_gone = free_bytes < reserve_bytes // 4

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
 from raftkv.core.results import PeerStatus, RaftStatus
-from raftkv.raft.assembly import RaftParts
+from raftkv.raft.assembly import RaftParts, RaftWorld
 from raftkv.raft.settings import ReplicaSettings
+from raftkv.storage.log.log import Log
+
+EXACT_MASK: Final = (1 << 52) - 1
+"""Metrics are numbers of double precision: so many bits of a hash are told exactly."""
 
 OFFERS: Final = (Consistency.LINEARIZABLE, Consistency.LEASE, Consistency.LOCAL, Consistency.EVENTUAL)
 
 
-def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str, str], now_s: float) -> RaftStatus:
+def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str, str], world: RaftWorld) -> RaftStatus:
     """``misfits`` are the nodes that may not take part, with the reason."""
+    now_s, wall_ms = world.clock(), world.wall_ms()
     core, handover, readmission = parts.core, parts.handover, parts.readmission
     machine, size = parts.applied.machine, parts.electorate.size
     leading, level_at_s = core.is_leader, parts.freshness.level_at_s
@@ -35,6 +41,8 @@ def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str,
                 reachable=parts.transport.is_up(peer),
                 match_index=core.match_index(peer) if leading else None,
                 misfit=misfits.get(peer, ""),
+                outstanding_bytes=world.link.outstanding_bytes(peer),
+                clock_ahead_s=parts.agreed_time.ahead_s(peer, wall_ms, now_s) if leading else None,
             )
             for peer in parts.electorate.others
         ),
@@ -49,7 +57,23 @@ def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str,
         w=machine.sizes[1],
         misfit=misfits.get(settings.node_id, "") or readmission.reason,
         diverged=readmission.is_stopped,
+        measures=Measured(parts.measures.durations, _numbers(parts, world.log)),
     )
+
+
+def _numbers(parts: RaftParts, log: Log) -> dict[str, float]:
+    machine, measures = parts.applied.machine, parts.measures
+    return {
+        "leader_changes_total": measures.leader_changes_count,
+        "proposals_pending": parts.proposals.waiting_count,
+        "proposals_failed_total": measures.failed_writes_count,
+        "log_bytes": log.size_bytes,
+        "log_entries": len(log),
+        "snapshot_index": parts.transfers.newest_index,
+        "disk_free_bytes": parts.room.free_bytes,
+        "disk_reserve_bytes": parts.room.reserve_bytes,
+        "state_hash": machine.state_hash & EXACT_MASK,
+    }
 
 
 def state_path(parts: RaftParts) -> str:

@@ -10,6 +10,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from raftkv.api.metrics import METERS
 from raftkv.instruments.local.nodes import wait_until
 from tests.integration.processes import RealCluster, running, workers
 
@@ -57,3 +58,55 @@ def test_every_worker_tells_the_sum_over_all_and_none_goes_back_when_one_is_repl
 
         assert {value(samples(cluster), "raftkv_http_requests_total", **PUT) for _ in range(3 * WORKERS)} == {90}
         wait_until(lambda: value(samples(cluster), "raftkv_http_in_flight") == 1, "the others to tell that they rest")
+
+
+def family_names(cluster: RealCluster, node: str) -> set[str]:
+    """The metrics that the node tells of, by the names of the list."""
+    page = requests.get(cluster.url(node, "/metrics"), timeout=10).text
+    return {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in text_string_to_metric_families(page)
+    }
+
+
+@pytest.mark.parametrize("mode", ["raft", "quorum"])
+def test_nodes_tell_all_that_the_list_has_for_their_mode_and_nothing_else(tmp_path, mode) -> None:
+    expected = {meter.name for meter in METERS if meter.mode in {"", mode}}
+    always = {meter.name for meter in METERS if meter.mode in {"", mode} and not meter.is_occasional}
+    with running(tmp_path, 3, mode=mode) as cluster:
+        for key in range(5):
+            assert cluster.put("n1", f"k{key}").ok
+        wait_until(lambda: set.union(*(family_names(cluster, node) for node in cluster.nodes)) == expected, "all names")
+        told = {node: family_names(cluster, node) for node in cluster.nodes}
+        flush = "raftkv_log_flush_duration_seconds" if mode == "raft" else "raftkv_store_commit_duration_seconds"
+        found = samples(cluster)
+
+    assert all(always <= names <= expected for names in told.values())
+    assert value(found, f"{flush}_count") >= 1
+    assert value(found, f"{flush}_bucket", le="+Inf") == value(found, f"{flush}_count")
+    assert value(found, f"{flush}_sum") > 0
+    assert {value(found, "raftkv_peer_reachable", peer=peer) for peer in ("n2", "n3")} == {1}
+    if mode == "raft":
+        assert value(found, "raftkv_proposal_duration_seconds_count") >= 1
+        assert value(found, "raftkv_leader_changes_total") >= 1
+
+
+def test_a_leader_tells_how_far_behind_a_stopped_follower_is_and_writes_without_a_majority_fail(tmp_path) -> None:
+    with running(tmp_path, 3) as cluster:
+        leader = wait_until(cluster.leader_now, "a leader")
+        first, second = (node for node in cluster.nodes if node != leader)
+        cluster.processes[first].send_signal(signal.SIGSTOP)
+        for key in range(20):
+            assert cluster.put(leader, f"k{key}").ok
+        wait_until(lambda: value(samples(cluster, leader), "raftkv_peer_lag_entries", peer=first) >= 20, "its lag")
+        lagging = samples(cluster, leader)
+        cluster.processes[second].send_signal(signal.SIGSTOP)
+        failed = cluster.put(leader, "in-vain", params={"timeout": "0.5"})
+        after = samples(cluster, leader)
+        for node in (first, second):
+            cluster.processes[node].send_signal(signal.SIGCONT)
+        wait_until(lambda: value(samples(cluster, leader), "raftkv_proposals_pending") == 0, "an outcome")
+
+    assert value(lagging, "raftkv_peer_lag_entries", peer=second) <= 1
+    assert not failed.ok
+    assert value(after, "raftkv_proposals_failed_total") >= 1 > value(lagging, "raftkv_proposals_failed_total")

@@ -16,6 +16,7 @@ from raftkv.machine.conversion import proposal_of
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
+from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.standing.divergence import Divergence, StateJudgement
 from raftkv.raft.standing.readmission import Memory, Readmission
@@ -108,7 +109,7 @@ def test_a_cluster_is_founded_by_who_votes(electorate):
 
 
 def test_writes_count_as_committed_by_who_votes(electorate):
-    proposals = Proposals(electorate, origin=1, max_waiting=10)
+    proposals = Proposals(electorate, origin=1, max_waiting=10, measures=RaftMeasures())
     pending = Pending()
     write = proposal_of(Write(operations=(Put(key=b"k", value=b"v"),)))
     proposals.add(write, acks=2, deadline_s=10.0, pending=pending)

@@ -17,6 +17,7 @@ from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.voting import Voting
+from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.reading.rounds import ReadRounds
 from raftkv.raft.room import DiskRoom
 from raftkv.raft.standing.divergence import Divergence, StateJudgement
@@ -201,6 +202,7 @@ def test_what_was_applied_is_shown_sooner_while_somebody_wants_to_hear_of_it():
         proposals=SimpleNamespace(entered_term=nothing),
         stamped=nothing,
         clock=lambda: now_s[0],
+        measures=RaftMeasures(),
     )
 
     def shown_after(index):

@@ -52,6 +52,8 @@ class Upkeep:
         self._purging: bytes | None = None
         self._purging_hints: bytes | None = None
         self._is_let_in = False
+        self.free_bytes = 0
+        """At the last look at the disk."""
 
     @property
     def is_full(self) -> bool:
@@ -107,7 +109,8 @@ class Upkeep:
     def work(self, now_s: float) -> None:
         """Do what is due at ``now_s``. Raises ``StartupError`` as ``let_in`` does."""
         self.let_in(now_s)
-        free_bytes, reserve_bytes = self._free_bytes(), self._settings.disk_reserve_bytes
+        self.free_bytes = free_bytes = self._free_bytes()
+        reserve_bytes = self._settings.disk_reserve_bytes
         self._is_full = free_bytes < reserve_bytes
         self._is_low = free_bytes < reserve_bytes // 2
         self._store.keep_clock_mark(self._stamps.last)

@@ -40,6 +40,11 @@ class AgreedTime:
             self._enter(term, now_s)
             self._ahead_ms[peer] = wall_ms - now_s * 1000
 
+    def ahead_s(self, peer: str, wall_ms: int, now_s: float) -> float | None:
+        """How much later the clock of ``peer`` is than this node's, give or take a ping; ``None`` if nobody knows."""
+        ahead_ms = self._ahead_ms.get(peer)
+        return None if ahead_ms is None else (ahead_ms + now_s * 1000 - wall_ms) / 1000
+
     def read(self, *, term: int, wall_ms: int, machine_ms: int, now_s: float) -> int:
         """What the leader of ``term`` stamps with now; its own wall clock counts as one of the members'."""
         self._enter(term, now_s)

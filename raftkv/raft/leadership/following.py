@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from raftkv.raft.leadership.elections import Elections
+from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.ports import Leading, Outgoing
 from raftkv.raft.settings import LEADERLESS_TIMEOUTS
 
@@ -36,15 +37,18 @@ class Following:
         election_timeout_s: float,
         started_at_s: float,
         on_change: Sequence[Callable[[], None]],
+        measures: RaftMeasures,
     ) -> None:
         """``on_change``, in this order, is done when another leads, or in another term."""
         self._core = core
         self._elections = elections
         self._outgoing = outgoing
         self._on_change = on_change
+        self._measures = measures
         self.leader_takes_writes = True
         self._patience_s = LEADERLESS_TIMEOUTS * election_timeout_s
         self._followed: tuple[int, str | None] = (0, None)
+        self._last = ""
         self._leaderless_since_s: float | None = started_at_s
 
     def leader(self, now_s: float) -> str | None:
@@ -77,6 +81,8 @@ class Following:
         if leader is None:
             log_line.info("no leader is known", term=self._core.term, role=self._core.role)
         else:
+            self._measures.leader_changes_count += leader != self._last
+            self._last = leader
             log_line.info("leader", term=self._core.term, leader=leader, role=self._core.role)
 
     def leaderless_too_long(self, now_s: float) -> bool:

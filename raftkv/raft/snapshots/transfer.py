@@ -20,6 +20,7 @@ import structlog
 from raftkv.formats.entries import NO_OP
 from raftkv.formats.raft_messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.formats.snapshots import Manifest
+from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.ports import Receiving, Snapshots
 from raftkv.raft.snapshots.retention import Retention
 from raftkv.storage.disk import DiskError
@@ -87,6 +88,7 @@ class Transfers:
         post: Callable[[str, Message], None],
         state_directory: Callable[[], Path],
         fresh_directory: Callable[[], Path],
+        measures: RaftMeasures,
     ) -> None:
         self._snapshots = snapshots
         self._log = log
@@ -98,7 +100,10 @@ class Transfers:
         self._post = post
         self._state_directory = state_directory
         self._fresh_directory = fresh_directory
+        self._measures = measures
         self._writing = False
+        self._writing_since_s = 0.0
+        self._receiving_since_s: float | None = None
         self._write_not_before_s = 0.0
         self._sending: dict[str, _Sending] = {}
         self._kept_for_followers = False
@@ -106,6 +111,12 @@ class Transfers:
         self._incoming: _Incoming | None = None
         self._loading: tuple[Manifest, Path] | None = None
         self.recount()
+
+    @property
+    def newest_index(self) -> int:
+        """The index of the newest snapshot, 0 while there is none."""
+        newest = self._snapshots.newest
+        return 0 if newest is None else newest.index
 
     # --- taking snapshots
 
@@ -121,11 +132,16 @@ class Transfers:
                 self._write_failed(error, now_s)
             else:
                 self._writing = True
+                self._writing_since_s = now_s
         if self._kept_for_followers and now_s >= self._cut_at_s + CUT_AGAIN_S:
             self._cut(now_s)
-        return self._finish_load()
+        return self._finish_load(now_s)
 
-    def _finish_load(self) -> tuple[Manifest, Path] | None:
+    def _finish_load(self, now_s: float) -> tuple[Manifest, Path] | None:
+        if self._loading is None and self._incoming is None:
+            self._receiving_since_s = None
+        elif self._receiving_since_s is None:
+            self._receiving_since_s = now_s
         if self._loading is None:
             return None
         try:
@@ -137,6 +153,8 @@ class Transfers:
             self._loading = None
             return None
         loaded, self._loading = self._loading, None
+        if self._receiving_since_s is not None:
+            self._measures.snapshot_install.observe(now_s - self._receiving_since_s)
         return loaded
 
     def _due(self, applied_index: int) -> bool:
@@ -166,6 +184,7 @@ class Transfers:
         command, _, term = self._log.entry(written.index)
         assert term == written.term, "the state and the log disagree about a term"
         self._snapshots.publish(written, previous_term=previous_term, last_command=command, members=self._members)
+        self._measures.snapshot_make.observe(now_s - self._writing_since_s)
         self._cut(now_s)
 
     def _write_failed(self, error: Exception, now_s: float) -> None:

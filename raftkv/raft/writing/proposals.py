@@ -30,6 +30,7 @@ from raftkv.machine.conversion import Proposal
 from raftkv.machine.machine import CommandOutcome
 from raftkv.machine.reading import RECORD_BYTES
 from raftkv.raft.electorate import Electorate
+from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.settings import SHUTTING_DOWN
 from raftkv.raft.writing.visibility import shown_from
 
@@ -106,16 +107,19 @@ class Proposals:
     ``settled`` gathers outcomes; the replica hands them out once what they rest on is durable and visible.
     """
 
-    def __init__(self, electorate: Electorate, *, origin: int, max_waiting: int) -> None:
+    def __init__(self, electorate: Electorate, *, origin: int, max_waiting: int, measures: RaftMeasures) -> None:
         """``origin`` is random: news of an earlier life's commands, by their sequence, must not meet this one's."""
         self.origin = origin
         self._electorate = electorate
         self._max_waiting = max_waiting
+        self._measures = measures
         self._queue: deque[_Waiting] = deque()
         self._batches: dict[int, ProposedBatch] = {}
         self._current: ProposedBatch | None = None
         self._sequence = origin & SEQUENCE_MASK
-        self._waiting_count = 0
+        self.waiting_count = 0
+        """Writes without an outcome."""
+
         self._earliest_s = float("inf")
         self._applied_term = 0
         self._sorts = False
@@ -142,9 +146,9 @@ class Proposals:
 
     def add(self, proposal: Proposal, *, acks: int, deadline_s: float, pending: Pending) -> bool:
         """Queue a write; false when too many wait already."""
-        if self._waiting_count >= self._max_waiting:
+        if self.waiting_count >= self._max_waiting:
             return False
-        self._waiting_count += 1
+        self.waiting_count += 1
         self._earliest_s = min(self._earliest_s, deadline_s)
         self._queue.append(_Waiting(proposal=proposal, acks=acks, deadline_s=deadline_s, pending=pending))
         return True
@@ -193,10 +197,10 @@ class Proposals:
             self._requeue(batch)
         elif reason.code is Code.DISK_FULL and not batch.makes_room:
             self._sorts = True
-            self._settle_each((waiting, reason) for waiting in batch.writes if not waiting.proposal.makes_room)
+            self._fail((waiting for waiting in batch.writes if not waiting.proposal.makes_room), reason)
             self._requeue(batch)
         else:
-            self._settle(batch, [reason] * len(batch.writes))
+            self._fail(batch.writes, reason)
             self._forget(batch)
         return batch.term
 
@@ -213,8 +217,8 @@ class Proposals:
                 self._current = None  # its clients go on, so later writes must not wait for its commit
         self._settle_if_complete(batch)
 
-    def applied(self, origin: int, sequence: int, outcomes: tuple[CommandOutcome, ...]) -> None:
-        """A command was applied; if it is this node's, its writes have outcomes."""
+    def applied(self, origin: int, sequence: int, outcomes: tuple[CommandOutcome, ...]) -> float | None:
+        """A command was applied; if it is this node's, its writes have outcomes. Returns when it was proposed then."""
         batch = self._batches.get(sequence) if origin == self.origin else None
         if batch is not None:
             assert len(outcomes) == len(batch.writes)
@@ -225,6 +229,7 @@ class Proposals:
             if batch is self._current:
                 self._current = None
             self._settle_if_complete(batch)
+        return None if batch is None else batch.proposed_at_s
 
     def entered_term(self, term: int) -> None:
         """An entry of ``term`` was applied: unapplied commands for earlier terms are in no log that counts."""
@@ -238,7 +243,7 @@ class Proposals:
         """A snapshot was installed: what it holds of this node's commands cannot be told any more."""
         for batch in list(self._batches.values()):
             if not batch.outcomes:
-                self._settle(batch, [Unknown(detail="a snapshot overtook the write")] * len(batch.writes))
+                self._fail(batch.writes, Unknown(detail="a snapshot overtook the write"))
                 self._forget(batch)
 
     def release(self, *, proposed_before_s: float = float("inf")) -> None:
@@ -253,10 +258,10 @@ class Proposals:
         late = [waiting for waiting in self._queue if waiting.deadline_s <= now_s]
         if late:
             self._queue = deque(waiting for waiting in self._queue if waiting.deadline_s > now_s)
-            self._settle_each((waiting, reason) for waiting in late)
+            self._fail(late, reason)
         for batch in list(self._batches.values()):
             overdue = [waiting for waiting in batch.writes if waiting.deadline_s <= now_s]
-            self._settle_each((waiting, DEADLINE_PASSED) for waiting in overdue)
+            self._fail(overdue, DEADLINE_PASSED)
             if all(waiting.settled for waiting in batch.writes) and len(overdue) == len(batch.writes):
                 self._forget(batch)
         remaining = [waiting.deadline_s for waiting in self._queue]
@@ -268,20 +273,20 @@ class Proposals:
         """Turn away every write that was not proposed yet, except perhaps those that only delete."""
         late = [waiting for waiting in self._queue if not (but_deletions and waiting.proposal.makes_room)]
         self._queue = deque(waiting for waiting in self._queue if but_deletions and waiting.proposal.makes_room)
-        self._settle_each((waiting, reason) for waiting in late)
+        self._fail(late, reason)
 
     def abandon(self, reason: Refused = SHUTTING_DOWN) -> None:
         """The node ends, or stops serving: what was not proposed is refused, the rest is unknown."""
         self.refuse_queued(reason)
         for batch in list(self._batches.values()):
-            self._settle(batch, [Unknown(detail=f"while it was replicated: {reason.detail}")] * len(batch.writes))
+            self._fail(batch.writes, Unknown(detail=f"while it was replicated: {reason.detail}"))
             self._forget(batch)
 
     def _requeue(self, batch: ProposedBatch) -> None:
         self._forget(batch)
         again = [waiting for waiting in batch.writes if not waiting.settled]
         self._queue.extendleft(reversed(again))
-        self._waiting_count += len(again)
+        self.waiting_count += len(again)
 
     def _settle_if_complete(self, batch: ProposedBatch) -> None:
         if not batch.outcomes:
@@ -300,16 +305,22 @@ class Proposals:
     def _settle(self, batch: ProposedBatch, outcomes: Iterable[Outcome]) -> None:
         self._settle_each(zip(batch.writes, outcomes, strict=True))
 
+    def _fail(self, writes: Iterable[_Waiting], outcome: Refused | Unknown) -> None:
+        """Replication has failed ``writes``, as far as this node can tell."""
+        failed = [waiting for waiting in writes if not waiting.settled]
+        self._measures.failed_writes_count += len(failed)
+        self._settle_each((waiting, outcome) for waiting in failed)
+
     def _settle_each(self, pairs: Iterable[tuple[_Waiting, Outcome]]) -> None:
         for waiting, outcome in pairs:
             if not waiting.settled:
                 waiting.settled = True
-                self._waiting_count -= 1
+                self.waiting_count -= 1
                 self.settled.append((waiting.pending, outcome))
 
     def _forget(self, batch: ProposedBatch) -> None:
         """``batch`` needs no more attention; writes of it without an outcome are the caller's again."""
-        self._waiting_count -= sum(1 for waiting in batch.writes if not waiting.settled)
+        self.waiting_count -= sum(1 for waiting in batch.writes if not waiting.settled)
         del self._batches[batch.sequence]
         if batch is self._current:
             self._current = None
