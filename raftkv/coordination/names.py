@@ -14,36 +14,30 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from raftkv.core.requests import SYSTEM
+from raftkv.core.requests import ELECTION_KEYS, END_OF_NAME, LOCK_KEYS, SYSTEM
 from raftkv.core.results import KeyRecord
 
 NAME_BYTES_MAX: Final = 1024
 PERMITS_MAX: Final = 100
 """A contender waits for as many keys, and there are as many to show."""
 
-END_OF_NAME: Final = b"\x00"
 _DIGITS: Final = 4 + 16
 
 
 class Kind(NamedTuple):
-    """Locks, or elections: their name among the keys, and whether whoever looks reads the notes, which are short."""
+    """Locks, or elections: where their keys begin, and whether whoever looks reads the notes, which are short."""
 
-    word: bytes
+    start: bytes
     has_short_notes: bool
-
-    @property
-    def start(self) -> bytes:
-        """Where all keys of the kind begin."""
-        return SYSTEM + self.word + b"\xff"
 
     @property
     def end(self) -> bytes:
         """Where they end."""
-        return SYSTEM + self.word + b"\xff\xff"
+        return self.start + b"\xff"
 
 
-LOCKS: Final = Kind(b"lock", has_short_notes=True)
-ELECTIONS: Final = Kind(b"election", has_short_notes=False)
+LOCKS: Final = Kind(LOCK_KEYS, has_short_notes=True)
+ELECTIONS: Final = Kind(ELECTION_KEYS, has_short_notes=False)
 
 
 class Queue(NamedTuple):

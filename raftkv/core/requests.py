@@ -61,6 +61,13 @@ SYSTEM: Final = b"\xff\xff"
 What clients list, delete, compare or watch ends here.
 """
 
+LOCK_KEYS: Final = SYSTEM + b"lock\xff"
+ELECTION_KEYS: Final = SYSTEM + b"election\xff"
+"""Before the names of locks and elections in the keys of their contenders (``raftkv.coordination.names``)."""
+
+END_OF_NAME: Final = b"\x00"
+"""Behind the name in such a key; no name has one."""
+
 
 class Consistency(enum.StrEnum):
     """What a read promises.

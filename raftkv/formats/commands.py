@@ -25,6 +25,9 @@ FORMAT: Final = 2
 HISTORY_FORMAT: Final = 3
 """The first that has history, transactions and leases."""
 
+CALLERS_FORMAT: Final = 4
+"""The first that says who asks."""
+
 MATCHES_MAX: Final = 64
 
 CommandKey = Annotated[bytes, Meta(min_length=1, max_length=4096)]
@@ -211,15 +214,19 @@ class ConfigureCommand(msgspec.Struct, frozen=True, array_like=True, tag=1, forb
     w: Annotated[int, Meta(ge=0, le=1 << 16)]
 
 
-Command = (
-    WriteCommand
-    | ConfigureCommand
-    | OperateCommand
-    | KeepAliveCommand
-    | CompactCommand
-    | AdoptCommand
-    | LeaseTimeCommand
-)
+AskedCommand = WriteCommand | ConfigureCommand | OperateCommand | KeepAliveCommand | CompactCommand
+"""What clients ask for; the others are the leader's own."""
+
+
+class CallersCommand(msgspec.Struct, frozen=True, array_like=True, tag=7, forbid_unknown_fields=True):
+    """Do ``command`` if the user has the rights to it where it is applied, and is still of that generation."""
+
+    user: Annotated[str, Meta(max_length=64)]
+    generation: Annotated[int, Meta(ge=0, le=1 << 62)]
+    command: AskedCommand
+
+
+Command = AskedCommand | AdoptCommand | LeaseTimeCommand | CallersCommand
 
 LEAST_FORMATS: Final[dict[type[Command], int]] = {
     WriteCommand: 2,
@@ -229,6 +236,7 @@ LEAST_FORMATS: Final[dict[type[Command], int]] = {
     CompactCommand: HISTORY_FORMAT,
     AdoptCommand: HISTORY_FORMAT,
     LeaseTimeCommand: HISTORY_FORMAT,
+    CallersCommand: CALLERS_FORMAT,
 }
 """Which formats have an arm: this one and all after it."""
 
@@ -261,7 +269,8 @@ def decode_batch(body: memoryview, command_format: int) -> CommandBatch:
     for command in batch.commands:
         if LEAST_FORMATS[type(command)] > command_format:
             raise ValueError("a command that its format does not have")
-        if isinstance(command, OperateCommand) and depth(command.operations) > DEPTH_MAX:
+        asked = command.command if isinstance(command, CallersCommand) else command
+        if isinstance(asked, OperateCommand) and depth(asked.operations) > DEPTH_MAX:
             raise ValueError("transactions that stand too deep in each other")
     return batch
 

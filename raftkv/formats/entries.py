@@ -31,6 +31,7 @@ _READERS: Final[Mapping[int, Callable[[memoryview, int], CommandBatch]]] = {
     1: commands_1.decode_batch,
     2: commands.decode_batch,
     3: commands.decode_batch,
+    4: commands.decode_batch,
 }
 
 NEWEST: Final = max(_READERS)

@@ -56,6 +56,9 @@ HISTORY: Final = b"history"
 LEASE_NEXT: Final = b"lease_next"
 LEASE_LEAPT: Final = b"lease_leapt"
 
+RIGHTS: Final = b"rights"
+"""The revision of the last change of users and roles (``raftkv.formats.rights``), for who keeps them in memory."""
+
 _HEADER = struct.Struct(">QQQQ")
 _LONG_HEADER = struct.Struct(">QQQQQ")
 _TAIL = struct.Struct(">Q")

@@ -1,12 +1,12 @@
 """What the machine keeps of an idempotent write, so that a repeat returns the same: rows of the table ``outcomes``.
 
-A row is msgpack ``[fingerprint, ["written", [result, ...], revision, 0, true, nil, [], 0]]``. The fingerprint is
-blake2b (16 bytes) of the operations as commands of format 1 wrote them, so that a write is known again whichever format
-its repeat comes in; with operations that came later, of all as they are now. What reads found is not kept:
-``["missing", ""]`` stands in its place. Frozen, the constants too: rows are compared between replicas, which may have
-written them with different versions.
+A row is msgpack ``[fingerprint, ["written", [result, ...], revision, 0, true, nil, [], 0]]``, under the idempotency
+key; a user's under ``0xff user 0xff key``. The fingerprint is blake2b (16 bytes) of the operations as commands of
+format 1 wrote them, so that a write is known again whichever format its repeat comes in; with operations that came
+later, of all as they are now. What reads found is not kept: ``["missing", ""]`` stands in its place. Frozen, the
+constants too: rows are compared between replicas, which may have written them with different versions.
 
-This module imports the standard library, msgspec and its neighbours.
+This module imports the standard library, msgspec, ``core`` and its neighbours.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from raftkv.core.rights import NOBODY, Caller
 from raftkv.formats import commands_1
 from raftkv.formats.commands import AnyOperation, DeleteKey, GetKey, PutKey
 
@@ -133,6 +134,13 @@ class KeptOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 encode_outcome = msgspec.msgpack.Encoder().encode
 decode_outcome = msgspec.msgpack.Decoder(KeptOutcome).decode
+
+
+def name_of(caller: Caller, key: str) -> bytes:
+    """By which the outcome of the write of this idempotency key is kept: 0xff stands in no key, and in no user."""
+    if caller == NOBODY:
+        return key.encode()
+    return b"\xff".join((b"", caller.user.encode(), key.encode()))
 
 
 def fingerprint_of(operations: tuple[AnyOperation, ...]) -> bytes:

@@ -242,6 +242,25 @@ class RecordAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     view: AppliedView
 
 
+class AskRecordFor(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=35):
+    """The same for a user of that generation, who must be allowed to read it; only where all read commands of format 4.
+
+    It is answered by a ``RecordAnswer`` or, where the user has no right to it, by a ``RecordForbidden``.
+    """
+
+    request: Number
+    key: bytes
+    user: Annotated[str, Meta(max_length=64)]
+    generation: Number
+
+
+class RecordForbidden(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=36):
+    """The user of ``request`` may not read the key, in my state at ``applied_index``."""
+
+    request: Number
+    applied_index: Number
+
+
 class Level(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=21):
     """All that had been committed anywhere when you took ``reading`` is within ``index``, whatever your term is now."""
 
@@ -311,6 +330,8 @@ Message = (
     | AppliedShown
     | AskRecord
     | RecordAnswer
+    | AskRecordFor
+    | RecordForbidden
     | Level
     | HandOver
     | AskTerm

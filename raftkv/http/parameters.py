@@ -14,10 +14,10 @@ from typing import Final, Literal
 from urllib.parse import unquote_to_bytes
 
 from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, LAST_EVENT_ID
-from raftkv.coordination.names import END_OF_NAME, NAME_BYTES_MAX
+from raftkv.coordination.names import NAME_BYTES_MAX
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code, DefiniteError
-from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Consistency, Match
+from raftkv.core.requests import ABSENT, ANY, END_OF_NAME, MATCHES_MAX, Consistency, Match
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
 

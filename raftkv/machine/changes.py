@@ -8,6 +8,7 @@ next. States that keep no history are of an older rule, by which every change ha
 from __future__ import annotations
 
 from raftkv.formats import layout
+from raftkv.formats.rights import AUTH, AUTH_END
 from raftkv.machine.history import ChangeHistory
 from raftkv.machine.lease_rows import LeaseRows
 from raftkv.machine.rows import StandingRow, SummedRows
@@ -31,6 +32,9 @@ class Changes:
 
         self._found: tuple[bytes, StandingRow | None] | None = None
         """What was found last, until anything changes: what an operation hangs on is mostly what it then changes."""
+
+        self.has_changed_rights = False
+        """Have users or roles changed since somebody set this back?"""
 
         self._changed: set[bytes] = set()
         self._has_begun = False
@@ -121,6 +125,8 @@ class Changes:
             self._has_begun = True
             self._changed.clear()
         self._changed.add(key)
+        if key >= AUTH:  # no client's key is
+            self.has_changed_rights = self.has_changed_rights or key < AUTH_END
         return self.revision
 
     def _expire_at(self, key: bytes, expires_at_ms: int) -> None:

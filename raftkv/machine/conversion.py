@@ -37,10 +37,12 @@ from raftkv.core.requests import (
 )
 from raftkv.formats import commands
 from raftkv.formats.commands import (
+    CALLERS_FORMAT,
     DEPTH_MAX,
     LEAST_FORMATS,
     OVERHEAD_BYTES,
-    Command,
+    AskedCommand,
+    CallersCommand,
     CompactCommand,
     CompareKey,
     CompareRange,
@@ -92,15 +94,20 @@ def proposal_of(request: Change) -> Proposal | Refused:
     command = command_of(request)
     if isinstance(command, Refused):
         return command
+    if isinstance(command, CallersCommand):
+        return Proposal(encode_command(command), CALLERS_FORMAT, *_weight(command.command))
     return Proposal(encode_command(command), LEAST_FORMATS[type(command)], *_weight(command))
 
 
-def command_of(request: Change) -> Command | Refused:
-    """``request`` as a command, not encoded yet."""
-    return _CONVERSIONS[type(request)](request)
+def command_of(request: Change) -> AskedCommand | CallersCommand | Refused:
+    """``request`` as a command, not encoded yet; with its caller, if it has one."""
+    command, caller = _CONVERSIONS[type(request)](request), request.caller
+    if caller is None or isinstance(command, Refused):
+        return command
+    return CallersCommand(caller.user, caller.generation, command)
 
 
-def _weight(command: Command) -> tuple[int, bool]:
+def _weight(command: AskedCommand) -> tuple[int, bool]:
     """How many operations it counts for, and does it only delete?"""
     if isinstance(command, WriteCommand):
         return len(command.operations) or 1, makes_room(command.operations)
@@ -123,7 +130,7 @@ def makes_room(operations: tuple[commands.AnyOperation, ...]) -> bool:
     return bool(operations)
 
 
-def _write(request: Write) -> Command | Refused:
+def _write(request: Write) -> AskedCommand | Refused:
     operations = request.operations
     for operation in operations:
         if isinstance(operation, Put | Delete) and operation.match is not None and _is_negative(operation.match):
@@ -151,7 +158,7 @@ def _refused(detail: str) -> Refused:
     return Refused(code=Code.BAD_REQUEST, detail=detail)
 
 
-_CONVERSIONS: Final[Mapping[type[Change], Callable[[Any], Command | Refused]]] = {
+_CONVERSIONS: Final[Mapping[type[Change], Callable[[Any], AskedCommand | Refused]]] = {
     Write: _write,
     Configure: lambda request: ConfigureCommand(request.r, request.w),
     KeepAlive: lambda request: KeepAliveCommand(request.leases),

@@ -5,7 +5,8 @@ must stop); it does not commit the tables, its caller does; applying an index a 
 because the tables already carry the index they stand at. What a command reads is told to nobody but its proposer, up
 to a number of bytes, and changes nothing: no command, of this log or an older one, makes a node build more than that.
 Every change of a row goes through ``raftkv.machine.rows``, which keeps the sum by which replicas are compared; every
-change of a key through ``raftkv.machine.changes``.
+change of a key through ``raftkv.machine.changes``. While authentication is on, what a client asks for is done only if
+the command says who asks, and ``raftkv.machine.judging`` finds nothing against it; else all of it is refused.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from typing import Any
 import msgspec
 
 from raftkv.core.errors import KEEPS_NO_HISTORY, Refused
+from raftkv.core.judgement import of_caller
 from raftkv.core.pages import ANSWER_BYTES
 from raftkv.core.results import Compacted, Configured, HistoryAhead, HistoryGone, KeptAlive, Written
+from raftkv.core.rights import NOBODY, Caller, Rights
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import (
     AdoptCommand,
     AnyOperation,
+    CallersCommand,
     Command,
     CompactCommand,
     ConfigureCommand,
@@ -30,9 +34,11 @@ from raftkv.formats.commands import (
     OperateCommand,
     WriteCommand,
 )
+from raftkv.formats.outcomes import name_of
 from raftkv.formats.seals import state_hash_of
 from raftkv.machine.changes import Changes
 from raftkv.machine.history import ChangeHistory
+from raftkv.machine.judging import Judge
 from raftkv.machine.lease_rows import LeaseRows
 from raftkv.machine.leases import Leases, lease_of
 from raftkv.machine.operations import Operations
@@ -48,6 +54,7 @@ NEVER_MS = (1 << 64) - 1
 _pack = layout.pack_number
 
 CommandOutcome = Written | Configured | KeptAlive | Compacted | HistoryGone | HistoryAhead | Refused
+Handlers = Mapping[type[Command], Callable[[Any], CommandOutcome]]
 
 
 class AppliedCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,24 +84,34 @@ class Machine:
         self._leases = Leases(tables, self._lease_rows, self._changes)
         self._operations = Operations(tables, self._changes, self._leases)
         self._repeats = Repeats(tables, self.rows, limits, read=self._operations.do)
+        self._judge = Judge(tables)
         self.applied_index = self._number(layout.APPLIED_INDEX)
         self.applied_term = self._number(layout.APPLIED_TERM)
         self._room_bytes = 0
         self.sizes = (self._number(layout.READ_SIZE), self._number(layout.WRITE_SIZE))
         """R and W of requests that name none; 0 where nobody has ever set it."""
-        self._handlers: Mapping[type[Command], Callable[[Any], CommandOutcome]] = {
+        self._asked: Handlers = {
             WriteCommand: self._write,
             ConfigureCommand: self._configure,
             OperateCommand: self._operate,
             KeepAliveCommand: self._keep_alive,
             CompactCommand: self._compact,
+        }
+        self._own: Handlers = {
             AdoptCommand: self._adopt,
             LeaseTimeCommand: self._leapt,
+            CallersCommand: self._judged,
         }
+        self._handlers = self._all_handlers()
 
     def over(self, tables: StateTables) -> Machine:
         """A machine like this one, over other tables."""
         return Machine(tables, self._limits, newest_format=self._newest_format)
+
+    @property
+    def rights(self) -> Rights:
+        """Who may do what in this state."""
+        return self._judge.rights
 
     @property
     def revision(self) -> int:
@@ -157,8 +174,11 @@ class Machine:
             self._leases.leap(before_ms - self._leases.leapt_ms, batch.commands[0].lease_ms)
         self._room_bytes = room_bytes if told is None or told == batch.origin else 0
         self._expire()
-        handlers = self._handlers
-        outcomes = tuple([handlers[type(one)](one) for one in batch.commands])
+        outcomes = []
+        for one in batch.commands:
+            outcomes.append(self._handlers[type(one)](one))
+            if changes.has_changed_rights:
+                self._learn_rights()
         self._repeats.evict(self.lease_ms)
         self.history.finish(changes.clock_ms)
         put, meta = self._tables.put, layout.META
@@ -166,7 +186,7 @@ class Machine:
         put(meta, layout.REVISION, _pack(changes.revision))
         put(meta, layout.CLOCK_MS, _pack(changes.clock_ms))
         self.skip(index, term)
-        return AppliedCommand(origin=batch.origin, sequence=batch.sequence, outcomes=outcomes)
+        return AppliedCommand(origin=batch.origin, sequence=batch.sequence, outcomes=tuple(outcomes))
 
     def skip(self, index: int, term: int) -> None:
         """Pass over an entry that is no command of ours (an election's no-op)."""
@@ -213,6 +233,30 @@ class Machine:
             assert standing is not None
             changes.remove(key, standing, expired=True)
 
+    def _learn_rights(self) -> None:
+        """Judge what comes next by what the state says now, and let readers know that it has changed."""
+        self._changes.has_changed_rights = False
+        self._judge.learn()
+        self._handlers = self._all_handlers()
+        self._tables.put(layout.META, layout.RIGHTS, _pack(self.revision))
+
+    def _all_handlers(self) -> Handlers:
+        """Once authentication is on, nothing that a client asks for is done without a word of who asks."""
+        asked = dict.fromkeys(self._asked, self._unsaid) if self.rights.enabled else self._asked
+        return {**asked, **self._own}
+
+    def _unsaid(self, _command: Command) -> CommandOutcome:
+        refusal = of_caller(self.rights, NOBODY)
+        assert refusal is not None
+        return refusal
+
+    def _judged(self, command: CallersCommand) -> CommandOutcome:
+        caller, asked = Caller(command.user, command.generation), command.command
+        refusal = self._judge.refusal(caller, asked)
+        if isinstance(asked, WriteCommand | OperateCommand) and asked.idempotency_key is not None:
+            return self._write_once(asked, asked.idempotency_key, caller, refusal)
+        return self._asked[type(asked)](asked) if refusal is None else refusal
+
     def _configure(self, command: ConfigureCommand) -> Configured:
         """How many replicas there are is no affair of the machine: ``n`` is told as 0."""
         self.sizes = (command.r, command.w)
@@ -220,27 +264,43 @@ class Machine:
         self._tables.put(layout.META, layout.WRITE_SIZE, _pack(command.w))
         return Configured(n=0, r=command.r, w=command.w)
 
-    def _operate(self, command: OperateCommand) -> Written | Refused:
+    def _operate(self, command: OperateCommand) -> CommandOutcome:
         return self._write(command) if self.history.is_kept else KEEPS_NO_HISTORY
 
-    def _write(self, command: WriteCommand | OperateCommand) -> Written:
-        answers = self._operations.answers
-        answers.begin(min(ANSWER_BYTES, self._room_bytes))
-        self._operations.begin()
-        name, operations = command.idempotency_key, command.operations
-        if name is None:
-            written = self._do_all(operations)
-        else:
-            first = self._repeats.first_time(name, operations, self.revision)
-            written = self._do_all(operations) if first is None else first
-            if first is None:
-                self._repeats.keep(name, operations, written, self.lease_ms)
-        self._room_bytes -= answers.size_bytes
+    def _write(self, command: WriteCommand | OperateCommand) -> CommandOutcome:
+        if command.idempotency_key is not None:
+            return self._write_once(command, command.idempotency_key, NOBODY, None)
+        self._begin_write()
+        return self._do_all(command.operations)
+
+    def _write_once(
+        self, command: WriteCommand | OperateCommand, key: str, caller: Caller, refusal: Refused | None
+    ) -> CommandOutcome:
+        """Whoever has lost a right is still told what it did by it, but nothing else."""
+        if isinstance(command, OperateCommand) and not self.history.is_kept:
+            return KEEPS_NO_HISTORY
+        if refusal is not None and not self.rights.knows(caller):
+            return refusal
+        self._begin_write()
+        name, operations, may_read = name_of(caller, key), command.operations, refusal is None
+        first = self._repeats.first_time(name, operations, self.revision, may_read=may_read)
+        if refusal is not None and (first is None or first.refused is not None):
+            return refusal
+        if first is not None:
+            self._room_bytes -= self._operations.answers.size_bytes
+            return first
+        written = self._do_all(operations)
+        self._repeats.keep(name, operations, written, self.lease_ms)
         return written
+
+    def _begin_write(self) -> None:
+        self._operations.answers.begin(min(ANSWER_BYTES, self._room_bytes))
+        self._operations.begin()
 
     def _do_all(self, operations: tuple[AnyOperation, ...]) -> Written:
         do = self._operations.do
         results = tuple([do(operation) for operation in operations])
+        self._room_bytes -= self._operations.answers.size_bytes
         return Written(results=results, revision=self.revision, acks=0)
 
     def _keep_alive(self, command: KeepAliveCommand) -> KeptAlive | Refused:

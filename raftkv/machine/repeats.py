@@ -2,6 +2,7 @@
 
 How long and how many are kept is judged by the log alone, and how long by lease time: when the clock leaps, whoever is
 about to repeat a write has not waited (docs/decisions/0004). What reads found is not kept: a repeat reads anew.
+The keys of each user are his own: nobody is told what another did by the same key.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from raftkv.core.results import (
     SpanDeleted,
     Touched,
     Transacted,
+    Withheld,
     Written,
 )
 from raftkv.formats import layout
@@ -77,13 +79,20 @@ class Repeats:
         self._rows = rows
         self._limits = limits
         self._read = read
+        self._may_read = True
         self.first = layout.unpack_number(tables.get(layout.META, layout.OUTCOME_FIRST))
         self.next = layout.unpack_number(tables.get(layout.META, layout.OUTCOME_NEXT))
         """The numbers of the oldest outcome that is kept, and of the one to come."""
 
-    def first_time(self, name: str, operations: tuple[AnyOperation, ...], revision: int) -> Written | None:
-        """What the write of this idempotency key did; ``None`` if it was not done yet. ``revision`` is the store's."""
-        row = self._tables.get(layout.OUTCOMES, name.encode())
+    def first_time(
+        self, name: bytes, operations: tuple[AnyOperation, ...], revision: int, *, may_read: bool
+    ) -> Written | None:
+        """What the write of this name did; ``None`` if it was not done yet. ``revision`` is the store's.
+
+        What its reads find now is withheld unless it ``may_read``.
+        """
+        self._may_read = may_read
+        row = self._tables.get(layout.OUTCOMES, name)
         if row is None:
             return None
         stored = decode_outcome(row)
@@ -91,13 +100,12 @@ class Repeats:
             return Written(results=(), revision=revision, acks=0, refused=REUSED_KEY)
         return Written(results=self._told(operations, stored.written.results), revision=stored.written.revision, acks=0)
 
-    def keep(self, name: str, operations: tuple[AnyOperation, ...], written: Written, lease_ms: int) -> None:
+    def keep(self, name: bytes, operations: tuple[AnyOperation, ...], written: Written, lease_ms: int) -> None:
         """Keep what the write did, at lease time."""
         results = tuple([_kept(*pair) for pair in zip(operations, written.results, strict=True)])
         kept = KeptOutcome(fingerprint_of(operations), KeptWrite(results, written.revision))
-        encoded = name.encode()
-        self._rows.put(layout.OUTCOMES, encoded, encode_outcome(kept))
-        self._rows.put(layout.OUTCOME_ORDER, _pack(self.next), _pack(lease_ms) + encoded)
+        self._rows.put(layout.OUTCOMES, name, encode_outcome(kept))
+        self._rows.put(layout.OUTCOME_ORDER, _pack(self.next), _pack(lease_ms) + name)
         self.next += 1
         self._tables.put(layout.META, layout.OUTCOME_NEXT, _pack(self.next))
 
@@ -123,7 +131,9 @@ class Repeats:
 
     def _told_of(self, operation: AnyOperation, kept: KeptResult) -> AnyResult:
         if isinstance(operation, GetKey | ListRange):
-            return self._read(operation)
+            if self._may_read:
+                return self._read(operation)
+            return Withheld(key=operation.key if isinstance(operation, GetKey) else operation.start)
         if isinstance(kept, KeptTransaction):
             assert isinstance(operation, Transact)
             branch = operation.success if kept.succeeded else operation.failure

@@ -352,6 +352,7 @@ def _wire_reading(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld)
         readmission=parts.readmission,
         state=world.state,
         usual_r=lambda: parts.applied.machine.sizes[0],
+        rights=lambda: parts.applied.machine.rights,
         clock=world.clock,
     )
     parts.confirming = Confirming(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.judgement import of_operator
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
     DEFAULT,
@@ -54,7 +55,7 @@ class RaftRequests:
         if isinstance(request, Inspect):
             pending.resolve(status())
         elif isinstance(request, Repair):
-            pending.resolve(self.participation.repair())
+            pending.resolve(of_operator(self.machine().rights, request.caller) or self.participation.repair())
         elif self.readmission.is_stopped:
             pending.resolve(out_of_service(self.readmission.reason))
         elif isinstance(request, Write):
@@ -88,13 +89,15 @@ class RaftRequests:
                 msgspec.structs.replace(outcome, n=size) if isinstance(outcome, Configured) else outcome
             )
         )
-        self._propose(Configure(r=r, w=w), majority, deadline_s, changed)
+        self._propose(Configure(r=r, w=w, caller=request.caller), majority, deadline_s, changed)
 
     def _write(self, write: Write, deadline_s: float, pending: Pending) -> None:
         size, majority, usual_w = self.electorate.size, self.electorate.majority, self.machine().sizes[1]
         acks = usual_w if write.acks == MAJORITY and usual_w != majority else write.acks
-        if 0 < acks < majority and not all(isinstance(one, Operation) for one in write.operations):
-            acks = majority  # what a count, a lease or a transaction came to is known only when it is committed
+        is_plain = write.caller is None and all(isinstance(one, Operation) for one in write.operations)
+        if 0 < acks < majority and not is_plain:
+            # What a count, a lease or a transaction came to, and what a user may do, is known only at the commit.
+            acks = majority
         if not 0 <= acks <= size:
             pending.resolve(Refused(code=Code.BAD_REQUEST, detail=f"w={acks}, but the cluster has {size} nodes"))
         elif write.placing is not None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.rights import Caller
 from raftkv.formats import (
     commands,
     commands_1,
@@ -14,12 +15,14 @@ from raftkv.formats import (
     layout,
     outcomes,
     quorum_messages,
+    rights,
     rows,
     seals,
     segments,
 )
 from raftkv.formats.commands import (
     AdoptCommand,
+    CallersCommand,
     CompactCommand,
     CompareKey,
     CompareRange,
@@ -132,6 +135,18 @@ LAYOUTS = {
         CompactCommand(7),
         AdoptCommand(100_000, 3_600_000, 1 << 24),
     ),
+    "command of format 4": lambda: entries.encode(
+        1_000,
+        1,
+        2,
+        CallersCommand("ann", 7, WriteCommand(OPERATIONS, "once")),
+        CallersCommand("ann", 258, OperateCommand(LATER, None)),
+        CallersCommand("\0cluster", 0, KeepAliveCommand((9, 258))),
+    ),
+    "keys of rights": lambda: b" ".join(
+        (rights.AUTH, rights.AUTH_END, rights.ENABLED, rights.user_key("ann"), rights.role_key("shop"))
+    ),
+    "name of the outcome of a user's write": lambda: outcomes.name_of(Caller("ann", 7), "once"),
     "command without arms": lambda: entries.encode(1_000, 0, 0),
     "stamp": lambda: entries.stamp(2, 1_000),
     "batch": lambda: b"".join(commands.batch_parts(1, 2, [b"\x90"])),
@@ -161,6 +176,7 @@ LAYOUTS = {
             layout.HISTORY,
             layout.LEASE_NEXT,
             layout.LEASE_LEAPT,
+            layout.RIGHTS,
             *layout.TABLES,
         )
     ),
@@ -200,6 +216,19 @@ GOLDEN = {
         "c400ff009503c4016bc40176920003099504c40169fec0cf40000000000000009305c40174cdea609306c40161c401629507"
         "c4016cc005c3940a9090919202c4016e90a46f6e636592039209cd01029204079405ce000186a0ce0036ee80ce01000000"
     ),
+    "command of format 4": (
+        "0400000000000003e893cf0000000000000001cf0000000000000002dc00039407a3616e6e079300949500c4016bc4017607"
+        "cdea609301c401649200039202c401679500c40170c400ff00a46f6e63659407a3616e6ecd01029302989503c4016bc40176"
+        "920003099504c40169fec0cf40000000000000009305c40174cdea609306c40161c401629507c4016cc005c3930800cd2710"
+        "920909940a929500c4016b0003c401769601c40161c401620201f99a9500c4016bc4017607cdea609301c401649200039202"
+        "c401679500c40170c400ff009503c4016bc40176920003099504c40169fec0cf40000000000000009305c40174cdea609306"
+        "c40161c401629507c4016cc005c3940a9090919202c4016e90c09407a800636c75737465720092039209cd0102"
+    ),
+    "keys of rights": (
+        "ffff617574682f20ffff617574683020ffff617574682f656e61626c656420ffff617574682f757365722f616e6e20ffff61"
+        "7574682f726f6c652f73686f70"
+    ),
+    "name of the outcome of a user's write": "ff616e6eff6f6e6365",
     "command without arms": "0200000000000003e893cf0000000000000000cf0000000000000000dc0000",
     "stamp": "0200000000000003e8",
     "batch": "93cf0000000000000001cf0000000000000002dc000190",
@@ -226,8 +255,8 @@ GOLDEN = {
     "names of meta": (
         "6170706c6965645f696e646578206170706c6965645f7465726d207265766973696f6e20636c6f636b5f6d73206f7574636f"
         "6d655f6669727374206f7574636f6d655f6e65787420726561645f73697a652077726974655f73697a6520686973746f7279"
-        "206c656173655f6e657874206c656173655f6c65617074206b65797320657870697279206f7574636f6d6573206f7574636f6d655f6f7264657220657665"
-        "6e7473206c6561736573206c656173655f6b657973206d657461"
+        "206c656173655f6e657874206c656173655f6c6561707420726967687473206b65797320657870697279206f7574636f6d65"
+        "73206f7574636f6d655f6f72646572206576656e7473206c6561736573206c656173655f6b657973206d657461"
     ),
     "segment header": (
         "524146544b564c31000000601a0cfed588a6666f726d617401a873657175656e636502a473616c74c4080001020304050607"

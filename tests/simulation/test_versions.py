@@ -166,7 +166,9 @@ def test_what_a_member_does_not_read_is_refused_by_its_name_until_it_is_upgraded
         for refusal in refusals:
             assert isinstance(refusal, Refused)
             assert refusal.code is Code.NOT_SUPPORTED
-            assert refusal.detail.startswith("node n3 reads commands up to format 3, this one has format 4")
+            assert refusal.detail.startswith(
+                f"node n3 reads commands up to format {entries.NEWEST}, this one has format {LATER}"
+            )
         cluster.kill("n3")
         cluster.machines["n3"].reads = LATER
         cluster.restart("n3")

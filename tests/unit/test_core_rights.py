@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from raftkv.core.requests import prefix_end
 from raftkv.core.rights import CLUSTER, NOBODY, ROOT, Access, Caller, Name, Permission, Rights, Role, User
+from raftkv.formats import rights as rows
 
 ANN = Caller("ann", 7)
 
@@ -116,3 +117,37 @@ def test_names_are_text(name):
 def test_control_characters_make_no_name(name):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(name, Name)
+
+
+def test_rows_hold_rights():
+    user = User(roles=("r", ROOT), password="$argon2id$...", generation=7)
+    role = Role(permissions=(Permission(access=Access.BOTH, start=b"a", end=None),))
+    stored = [
+        (rows.ENABLED, b""),
+        (rows.role_key("r"), rows.encode_role(role)),
+        (rows.user_key("ann"), rows.encode_user(user)),
+    ]
+    rights = rows.rights_of(stored)
+
+    assert (rights.enabled, rights.users, rights.roles) == (True, {"ann": user}, {"r": role})
+    assert stored == sorted(stored)
+    assert all(rows.AUTH <= key < rows.AUTH_END for key, _ in stored)
+    assert not rows.rights_of([]).enabled
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (rows.user_key("ann"), b"\xc1"),
+        (rows.user_key("ann"), rows.encode_role(Role())),
+        (rows.user_key("a\n"), rows.encode_user(User(generation=1))),
+        (rows.user_key("ann") + b"\xff", rows.encode_user(User(generation=1))),
+        (rows.role_key(ROOT), rows.encode_role(Role())),
+        (rows.AUTH + b"else", rows.encode_role(Role())),
+    ],
+)
+def test_a_row_that_means_nothing_is_no_user_and_no_role(key, value):
+    rights = rows.rights_of([(key, value)])
+
+    assert rows.decoded(key, value) is None
+    assert (rights.users, rights.roles) == ({}, {})

@@ -69,7 +69,7 @@ class Driver:
         assert numbers.key_bytes == sum(len(row) for _, row in self.tables.scan(layout.KEYS, b"", None))
         assert numbers.compacted <= self.machine.revision
         for lease_row, packed in self.tables.scan(layout.LEASES, b"", None):
-            keys = list(self.tables.scan(layout.LEASE_KEYS, lease_row, lease_row + b"\xff"))
+            keys = list(self.tables.scan(layout.LEASE_KEYS, lease_row, lease_row + b"\xff" * 3))
             assert layout.unpack_lease(packed)[3] == len(keys)
 
     def get(self, key, revision=0):

@@ -43,11 +43,14 @@ from raftkv.core.results import (
     SpanDeleted,
     Touched,
     Transacted,
+    Withheld,
     Written,
 )
 from raftkv.formats.commands import (
     AdoptCommand,
     AnyOperation,
+    AskedCommand,
+    CallersCommand,
     Command,
     CompactCommand,
     CompareKey,
@@ -69,9 +72,12 @@ from raftkv.formats.commands import (
     Transact,
     WriteCommand,
 )
+from raftkv.instruments.sim.modelled_rights import ModelledRights
 
 HISTORY_SLACK: Final = 16
 """What is beyond a bound is forgotten down to this part of it below."""
+
+FORBIDDEN: Final = Refused(code=Code.FORBIDDEN, detail="")
 
 _OPERATORS: Final[Mapping[int, Callable[[Any, Any], bool]]] = {
     Operator.EQUAL: operator.eq,
@@ -127,7 +133,9 @@ class ModelledStore:
         self._bounds: AdoptCommand | None = None
         self._kept: deque[_EntryChanges] = deque()
         self._leapt_ms = 0
-        self._told: dict[str, Written] = {}
+        self._told: dict[tuple[str, str], Written] = {}
+        """By the user and his idempotency key."""
+
         self._changed: set[bytes] | None = None
 
     def apply(self, stamp_ms: int, commands: Sequence[Command]) -> list[Outcome]:
@@ -201,12 +209,8 @@ class ModelledStore:
 
     # --- commands
 
-    def _do(self, command: Command) -> Outcome:  # noqa: PLR0911  one line for each kind
+    def _do(self, command: Command) -> Outcome:
         match command:
-            case WriteCommand():
-                return self._write(command)
-            case ConfigureCommand():
-                return Configured(n=0, r=command.r, w=command.w)
             case AdoptCommand():
                 if self._bounds is None:
                     self._compacted = self._revision
@@ -214,11 +218,32 @@ class ModelledStore:
                 return Compacted(compacted_revision=self._compacted)
             case LeaseTimeCommand():
                 return Compacted(compacted_revision=self._compacted)
+            case CallersCommand():
+                return self._judged(command)
+        return FORBIDDEN if ModelledRights(self._keys).enabled else self._asked(command)
+
+    def _judged(self, command: CallersCommand) -> Outcome:
+        rights, asked = ModelledRights(self._keys), command.command
+        if not rights.forbids(command):
+            return self._asked(asked, command.user)
+        if rights.forbids_the_unknown(command) or not isinstance(asked, WriteCommand | OperateCommand):
+            return FORBIDDEN
+        name = asked.idempotency_key
+        if name is None or (command.user, name) not in self._told:
+            return FORBIDDEN
+        return self._write(asked, command.user, may_read=False)
+
+    def _asked(self, command: AskedCommand, user: str = "") -> Outcome:
+        match command:
+            case WriteCommand():
+                return self._write(command, user)
+            case ConfigureCommand():
+                return Configured(n=0, r=command.r, w=command.w)
         if self._bounds is None:
             return Refused(code=Code.NOT_SUPPORTED, detail="")
         match command:
             case OperateCommand():
-                return self._write(command)
+                return self._write(command, user)
             case KeepAliveCommand():
                 return KeptAlive(leases=tuple([self._keep_alive(lease) for lease in command.leases]))
             case CompactCommand():
@@ -239,25 +264,29 @@ class ModelledStore:
         self._leases[lease] = msgspec.structs.replace(record, expires_at_ms=self._clock_ms + record.ttl_ms)
         return self._leases[lease]
 
-    def _write(self, command: WriteCommand | OperateCommand) -> Written:
+    def _write(self, command: WriteCommand | OperateCommand, user: str, *, may_read: bool = True) -> Written:
         self._changed, name = None, command.idempotency_key
-        first = None if name is None else self._told.get(name)
+        first = None if name is None else self._told.get((user, name))
         if first is not None:
-            results = tuple([self._again(*pair) for pair in zip(command.operations, first.results, strict=True)])
+            pairs = zip(command.operations, first.results, strict=True)
+            results = tuple([self._again(*pair, may_read=may_read) for pair in pairs])
             return Written(results=results, revision=first.revision, acks=0)
         results = tuple([self._try(one) for one in command.operations])
         written = Written(results=results, revision=self._revision, acks=0)
         if name is not None:
-            self._told[name] = written
+            self._told[user, name] = written
         return written
 
-    def _again(self, one: AnyOperation, result: AnyResult) -> AnyResult:
+    def _again(self, one: AnyOperation, result: AnyResult, *, may_read: bool) -> AnyResult:
         """What a repeat is told: what was done the first time, and what there is to be read now."""
         if isinstance(one, GetKey | ListRange):
-            return self._carry_out(one)
+            if may_read:
+                return self._carry_out(one)
+            return Withheld(key=one.key if isinstance(one, GetKey) else one.start)
         if isinstance(one, Transact) and isinstance(result, Transacted):
             branch = one.success if result.succeeded else one.failure
-            results = tuple([self._again(*pair) for pair in zip(branch, result.results, strict=True)])
+            pairs = zip(branch, result.results, strict=True)
+            results = tuple([self._again(*pair, may_read=may_read) for pair in pairs])
             return Transacted(succeeded=result.succeeded, results=results)
         return result
 

@@ -2,13 +2,16 @@
 
 Every applied state is a prefix of the same log, so of several views the one with the highest applied index is the
 newest in every respect: no other has a later change of any key, and a key that is missing in it was deleted, or never
-written. The asked node's own view counts, and all reachable peers are asked at once: the first answers win, so a
-replica that hangs delays nobody.
+written. It is the newest as to rights, too: a caller who may not read the key in that state is told nothing. The asked
+node's own view counts, and all reachable peers are asked at once: the first answers win, so a replica that hangs delays
+nobody.
 
 The coordinator is arithmetic: add, enough, answer. Time enters as a value.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 
@@ -16,7 +19,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Answer, KeyRecord, Missing, Outcome
-from raftkv.formats.raft_messages import AppliedView, SeenLeasedRecord, SeenRecord
+from raftkv.formats.raft_messages import AppliedView, RecordForbidden, SeenLeasedRecord, SeenRecord
 
 
 class _Poll(msgspec.Struct, kw_only=True):
@@ -26,7 +29,7 @@ class _Poll(msgspec.Struct, kw_only=True):
     needed: int
     deadline_s: float
     pending: Pending
-    views: dict[str, AppliedView]
+    views: dict[str, AppliedView | RecordForbidden]
 
 
 class EventualReads:
@@ -49,8 +52,8 @@ class EventualReads:
         self._polls[self._number] = _Poll(key=key, needed=needed, deadline_s=deadline_s, pending=pending, views={})
         return self._number
 
-    def answered(self, number: int, node: str, view: AppliedView) -> None:
-        """``node`` showed its view for question ``number``."""
+    def answered(self, number: int, node: str, view: AppliedView | RecordForbidden) -> None:
+        """``node`` showed its view for question ``number``, or that the caller may not see it."""
         poll = self._polls.get(number)
         if poll is None:
             return
@@ -58,6 +61,9 @@ class EventualReads:
         if len(poll.views) >= poll.needed:
             del self._polls[number]
             newest = max(poll.views.values(), key=lambda view: view.applied_index)
+            if isinstance(newest, RecordForbidden):
+                self.settled.append((poll.pending, FORBIDDEN))
+                return
             answer = Answer(
                 content=Missing(key=poll.key) if newest.record is None else _record(newest.record),
                 consistency=Consistency.EVENTUAL,
@@ -80,6 +86,11 @@ class EventualReads:
         """The node ends: turn everyone away."""
         self.settled += [(poll.pending, reason) for poll in self._polls.values()]
         self._polls.clear()
+
+
+FORBIDDEN: Final = Refused(
+    code=Code.FORBIDDEN, detail="the user may not read the key, by the newest state that was read"
+)
 
 
 def too_few(count: int, needed: int) -> Refused:

@@ -12,10 +12,20 @@ from typing import Protocol
 import msgspec
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
-from raftkv.core.results import Answer, KeyRecord, Outcome, Ready, Written
-from raftkv.formats.raft_messages import AppliedView, AskRecord, RecordAnswer, SeenLeasedRecord, SeenRecord
+from raftkv.core.results import Answer, KeyRecord, Missing, Outcome, Ready, Written
+from raftkv.core.rights import Caller, Rights
+from raftkv.formats.raft_messages import (
+    AppliedView,
+    AskRecord,
+    AskRecordFor,
+    RecordAnswer,
+    RecordForbidden,
+    SeenLeasedRecord,
+    SeenRecord,
+)
 from raftkv.machine import reading
 from raftkv.raft.delays import Delays
 from raftkv.raft.electorate import Electorate
@@ -59,11 +69,19 @@ class Readers:
     usual_r: Callable[[], int]
     """Tells the R of eventual reads that name none; 0 stands for a majority."""
 
+    rights: Callable[[], Rights]
+    """Who may do what in the applied state."""
+
     clock: Callable[[], float]
 
     def handlers(self) -> Handlers:
         """See ``Part``."""
-        return {AskRecord: self._on_ask_record, RecordAnswer: self._on_record_answer}
+        return {
+            AskRecord: self._on_ask_record,
+            AskRecordFor: self._on_ask_record,
+            RecordAnswer: self._on_record_answer,
+            RecordForbidden: self._on_record_forbidden,
+        }
 
     def submit(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:
         """Take a request in; its outcome may be there at once, or come through the gate or the eventual reads."""
@@ -74,7 +92,7 @@ class Readers:
             self._pass_on(request, deadline_s, pending)
         elif needed > 1:
             assert isinstance(request.query, Get)
-            self._ask_replicas(request.query.key, needed, deadline_s, pending)
+            self._ask_replicas(request.query.key, request.caller, needed, deadline_s, pending)
         else:
             self._begin(request, deadline_s, pending)
 
@@ -89,6 +107,10 @@ class Readers:
             if not isinstance(outcome, Ready):
                 pending.resolve(outcome)
                 return
+            refusal = self._refusal_of_each(write)
+            if refusal is not None:
+                pending.resolve(refusal)
+                return
             tables = self.state.tables
             results = reading.several(tables, write.operations)
             pending.resolve(Written(results=results, revision=reading.revision(tables), acks=self.electorate.majority))
@@ -96,14 +118,25 @@ class Readers:
         reached.when_done(answer)
         self._begin(Barrier(), deadline_s, reached)
 
-    def _on_ask_record(self, peer: str, ask: AskRecord, _now_s: float) -> None:
+    def _on_ask_record(self, peer: str, ask: AskRecord | AskRecordFor, _now_s: float) -> None:
         """``peer`` wants to know what is here: nothing, as long as what was here is lost or wrong."""
         if self.readmission.is_recovering or self.readmission.is_stopped:
             return
-        self._after_delay(lambda: self.outgoing.post(peer, RecordAnswer(request=ask.request, view=self._view(ask.key))))
+        caller = Caller(ask.user, ask.generation) if isinstance(ask, AskRecordFor) else None
+
+        def tell() -> None:
+            view = self._view(ask.request, ask.key, caller)
+            self.outgoing.post(
+                peer, view if isinstance(view, RecordForbidden) else RecordAnswer(request=ask.request, view=view)
+            )
+
+        self._after_delay(tell)
 
     def _on_record_answer(self, peer: str, answer: RecordAnswer, _now_s: float) -> None:
         self.eventual.answered(answer.request, peer, answer.view)
+
+    def _on_record_forbidden(self, peer: str, forbidden: RecordForbidden, _now_s: float) -> None:
+        self.eventual.answered(forbidden.request, peer, forbidden)
 
     def answer(self, pending: Pending, request: Read | Barrier) -> None:
         """Answer from the applied state, as it is now."""
@@ -112,9 +145,15 @@ class Readers:
             return
         tables = self.state.tables
         level_at_s = self.freshness.level_at_s
+        content = reading.answer(tables, request.query)
+        caller = request.caller
+        refusal = None if caller is None else of_query(self.rights(), caller, request.query, content)
+        if refusal is not None:
+            pending.resolve(refusal)
+            return
         pending.resolve(
             Answer(
-                content=reading.answer(tables, request.query),
+                content=content,
                 consistency=request.consistency,
                 revision=reading.revision(tables),
                 level_at_s=None if level_at_s == float("-inf") else level_at_s,
@@ -166,7 +205,9 @@ class Readers:
         elif not self.gate.add(request, deadline_s, pending):
             pending.resolve(overloaded("reads"))
 
-    def _ask_replicas(self, key: bytes, needed: int, deadline_s: float, pending: Pending) -> None:
+    def _ask_replicas(
+        self, key: bytes, caller: Caller | None, needed: int, deadline_s: float, pending: Pending
+    ) -> None:
         reachable = [peer for peer in self.electorate.others if self.outgoing.is_up(peer)]
         if len(reachable) + 1 < needed:
             pending.resolve(too_few(len(reachable) + 1, needed))
@@ -175,9 +216,13 @@ class Readers:
         if number is None:
             pending.resolve(overloaded("reads"))
             return
+        ask: AskRecord | AskRecordFor = AskRecord(request=number, key=key)
+        if caller is not None:
+            ask = AskRecordFor(request=number, key=key, user=caller.user, generation=caller.generation)
         for peer in reachable:
-            self.outgoing.post(peer, AskRecord(request=number, key=key))
-        self._after_delay(lambda: self.eventual.answered(number, self.settings.node_id, self._view(key)))
+            self.outgoing.post(peer, ask)
+        own = self.settings.node_id
+        self._after_delay(lambda: self.eventual.answered(number, own, self._view(number, key, caller)))
 
     def _after_delay(self, action: Callable[[], None]) -> bool:
         """Do ``action`` now, or once a follower's artificial delay has passed; false when too many wait."""
@@ -186,10 +231,23 @@ class Readers:
             return True
         return self.delays.before_read(action, self.clock())
 
-    def _view(self, key: bytes) -> AppliedView:
-        """What the applied state holds under ``key``."""
+    def _refusal_of_each(self, write: Write) -> Refused | None:
+        """Why the gets of ``write`` may not be answered, if they may not."""
+        if write.caller is None:
+            return None
+        for one in write.operations:
+            assert isinstance(one, Get)
+            refusal = of_query(self.rights(), write.caller, one, Missing(key=one.key))
+            if refusal is not None:
+                return refusal
+        return None
+
+    def _view(self, number: int, key: bytes, caller: Caller | None) -> AppliedView | RecordForbidden:
+        """What the applied state holds under ``key``, if ``caller`` may read it."""
         tables = self.state.tables
         content = reading.answer(tables, Get(key=key))
+        if caller is not None and of_query(self.rights(), caller, Get(key=key), content) is not None:
+            return RecordForbidden(request=number, applied_index=self.core.applied_index)
         return AppliedView(
             applied_index=self.core.applied_index,
             revision=reading.revision(tables),

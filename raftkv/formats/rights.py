@@ -1,0 +1,133 @@
+"""Users, roles and whether authentication is on, as keys of the cluster's own: how rights lie in a state.
+
+===================  ===============================================================
+key                  value
+===================  ===============================================================
+``auth/enabled``     empty; authentication is on while the key is there
+``auth/user/NAME``   ``[[role, ...], password's hash, generation]``
+``auth/role/NAME``   ``[[[access, start, end or nil], ...]]``, access 1 read, 2 write, 3 both
+===================  ===============================================================
+
+All of them stand behind ``requests.SYSTEM``, where no client's key can be, so that they are replicated, compared, kept
+in history and snapshots as any key is. A row that means nothing counts as no such user or role: it allows nothing.
+This module imports msgspec and ``core``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from raftkv.core.requests import SYSTEM
+from raftkv.core.rights import RIGHTS_BYTES_MAX, ROLES_MAX, ROOT, USERS_MAX, Access, Permission, Rights, Role, User
+
+AUTH: Final = SYSTEM + b"auth/"
+"""Where the keys of rights begin; they end at ``AUTH_END``."""
+
+AUTH_END: Final = SYSTEM + b"auth0"
+ENABLED: Final = AUTH + b"enabled"
+_USERS: Final = AUTH + b"user/"
+_ROLES: Final = AUTH + b"role/"
+
+RowBound = Annotated[bytes, Meta(max_length=4097)]
+RowName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+
+
+class PermissionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A permission; access is 1 to read, 2 to write, 3 for both."""
+
+    access: Annotated[int, Meta(ge=1, le=3)]
+    start: RowBound
+    end: RowBound | None
+
+
+class RoleRow(msgspec.Struct, frozen=True, array_like=True):
+    """A role."""
+
+    permissions: Annotated[tuple[PermissionRow, ...], Meta(max_length=100)]
+
+
+class UserRow(msgspec.Struct, frozen=True, array_like=True):
+    """A user."""
+
+    roles: Annotated[tuple[RowName, ...], Meta(max_length=100)]
+    password: Annotated[str, Meta(max_length=512)]
+    generation: Annotated[int, Meta(ge=0, le=1 << 62)]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_user = msgspec.msgpack.Decoder(UserRow).decode
+_decode_role = msgspec.msgpack.Decoder(RoleRow).decode
+
+
+def user_key(name: str) -> bytes:
+    """Where a user is stored."""
+    return _USERS + name.encode()
+
+
+def role_key(name: str) -> bytes:
+    """Where a role is stored."""
+    return _ROLES + name.encode()
+
+
+def encode_user(user: User) -> bytes:
+    """The value under its key."""
+    return _encode(UserRow(user.roles, user.password, user.generation))
+
+
+def encode_role(role: Role) -> bytes:
+    """The value under its key."""
+    return _encode(RoleRow(tuple([PermissionRow(one.access, one.start, one.end) for one in role.permissions])))
+
+
+def rights_of(rows: Iterable[tuple[bytes, bytes]]) -> Rights:
+    """What the keys from ``AUTH`` to ``AUTH_END``, and their values, say."""
+    users: dict[str, User] = {}
+    roles: dict[str, Role] = {}
+    enabled = False
+    for key, value in rows:
+        if key == ENABLED:
+            enabled = True
+            continue
+        found = decoded(key, value)
+        if found is not None:
+            name, what = found
+            if isinstance(what, User):
+                users[name] = what
+            else:
+                roles[name] = what
+    return Rights(enabled=enabled, users=users, roles=roles)
+
+
+def are_bounded(sizes: Mapping[bytes, int]) -> bool:
+    """May there be rows of these keys, of so many bytes each?"""
+    users, roles = (sum(key.startswith(start) for key in sizes) for start in (_USERS, _ROLES))
+    return users <= USERS_MAX and roles <= ROLES_MAX and sum(sizes.values()) <= RIGHTS_BYTES_MAX
+
+
+def decoded(key: bytes, value: bytes) -> tuple[str, User | Role] | None:
+    """The name, and the user or role of that key and value; ``None`` if they mean nothing."""
+    try:
+        if key.startswith(_USERS):
+            user: UserRow = _decode_user(value)
+            return _name(key, _USERS), User(roles=user.roles, password=user.password, generation=user.generation)
+        if key.startswith(_ROLES):
+            role: RoleRow = _decode_role(value)
+            name = _name(key, _ROLES)
+            return None if name == ROOT else (name, Role(permissions=tuple(map(_permission, role.permissions))))
+    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors, as is text that is not UTF-8
+        pass
+    return None
+
+
+def _permission(row: PermissionRow) -> Permission:
+    return Permission(access=Access(row.access), start=row.start, end=row.end)
+
+
+def _name(key: bytes, start: bytes) -> str:
+    """Raises ``ValueError`` for what is no name."""
+    name: str = msgspec.convert(key[len(start) :].decode(), RowName)
+    return name
