@@ -31,7 +31,7 @@ _HISTOGRAM: Final = "histogram"
 
 _OF_REQUESTS: Final = ("route", "method", "code")
 
-METERS: Final[tuple[Meter, ...]] = (
+_OWN: Final = (
     Meter("raftkv_build_info", _GAUGE, "Always 1; which version of what runs here.", ("version", "python", "mode")),
     # whether it serves
     Meter("raftkv_replica_up", _GAUGE, "Does the replica answer its front-end?"),
@@ -124,6 +124,7 @@ METERS: Final[tuple[Meter, ...]] = (
     Meter("raftkv_snapshot_index", _GAUGE, "What the newest snapshot covers.", mode="raft"),
     Meter("raftkv_log_entries", _GAUGE, "Entries held, those kept behind the newest snapshot included.", mode="raft"),
     Meter("raftkv_log_bytes", _GAUGE, "The bytes of their commands.", mode="raft"),
+    Meter("raftkv_state_bytes", _GAUGE, "What the applied state takes up on the disk.", mode="raft"),
     Meter(
         "raftkv_state_hash",
         _GAUGE,
@@ -151,6 +152,31 @@ METERS: Final[tuple[Meter, ...]] = (
     Meter("process_open_fds", _GAUGE, "Open file descriptors.", ("process",)),
     Meter("process_max_fds", _GAUGE, "How many there may be in each process.", ("process",)),
     Meter("process_start_time_seconds", _GAUGE, "When it was started, since 1970.", ("process",)),
+)
+
+ALIASES: Final = {
+    "etcd_server_has_leader": "raftkv_has_leader",
+    "etcd_server_is_leader": "raftkv_is_leader",
+    "etcd_server_leader_changes_seen_total": "raftkv_leader_changes_total",
+    "etcd_server_proposals_committed_total": "raftkv_commit_index",
+    "etcd_server_proposals_applied_total": "raftkv_applied_index",
+    "etcd_server_proposals_pending": "raftkv_proposals_pending",
+    "etcd_server_proposals_failed_total": "raftkv_proposals_failed_total",
+    "etcd_disk_wal_fsync_duration_seconds": "raftkv_log_flush_duration_seconds",
+    "etcd_disk_backend_commit_duration_seconds": "raftkv_state_commit_duration_seconds",
+    "etcd_mvcc_db_total_size_in_bytes": "raftkv_state_bytes",
+}
+"""What dashboards made for etcd read, where ours says the same; what has no true counterpart here is left out."""
+
+
+def _alias(name: str, of: Meter) -> Meter:
+    kind: Kind = "counter" if name.endswith("_total") else of.kind
+    return Meter(name, kind, f"{of.name}, as etcd names it.", mode=of.mode)
+
+
+METERS: Final[tuple[Meter, ...]] = (
+    *_OWN,
+    *(_alias(name, of) for name, source in ALIASES.items() for of in _OWN if of.name == source),
 )
 
 BY_NAME: Final = {meter.name: meter for meter in METERS}

@@ -6,11 +6,13 @@ Prometheus when somebody asks. Every name is of the list in ``raftkv.api.metrics
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from raftkv.api import paths
-from raftkv.api.metrics import BY_NAME
+from raftkv.api.metrics import ALIASES, BY_NAME
 from raftkv.core.results import QuorumStatus, RaftStatus, Status
 from raftkv.http.counts import BOUNDS, OTHER, UNROUTED, Counts
 from raftkv.http.door.streaming import ENDS, Streams
@@ -75,7 +77,15 @@ class Metrics:
         return generate_latest(self._registry)
 
     def families(self) -> Iterator[Metric]:
-        """All there is to tell."""
+        """All there is to tell; what has another name in etcd by both."""
+        own = {family.name: family for family in self._own_families()}
+        yield from own.values()
+        for alias, source in ALIASES.items():
+            family = own.get(source.removesuffix("_total"))
+            if family is not None:
+                yield _renamed(family, source, alias)
+
+    def _own_families(self) -> Iterator[Metric]:
         counts, context = self._counts, self._context
         status, known = context.status(), context.last_status()
         mode = "" if known is None else known.mode
@@ -121,6 +131,13 @@ class Metrics:
             yield _family(name, [((which,), getattr(one, field)) for which, one in found.items() if one is not None])
 
 
+def _bytes_below(directory: Path) -> int:
+    """What the files in ``directory`` take up on the disk; one that goes away while it is looked at takes nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        return sum(file.stat().st_blocks * 512 for file in directory.iterdir())
+    return 0
+
+
 class _Page(Collector):
     """The families, made when somebody asks."""
 
@@ -143,6 +160,8 @@ def _of_replica(status: Status) -> Iterator[Metric]:
         yield duration
     for name, samples in _of_peers(status).items():
         yield _family(name, samples)
+    if status.state_path:
+        yield _single("raftkv_state_bytes", _bytes_below(Path(status.state_path)))
 
 
 def _of_peers(status: Status) -> dict[str, list[Sample]]:
@@ -201,6 +220,15 @@ def _family(name: str, samples: Iterable[Sample]) -> Metric:
     for labels, value in samples:
         family.add_metric(labels, float(value))
     return family
+
+
+def _renamed(family: Metric, source: str, alias: str) -> Metric:
+    """``family`` of the metric ``source`` as ``alias``, which may be a counter where that is a gauge."""
+    meter = BY_NAME[alias]
+    renamed = Metric(alias.removesuffix("_total"), meter.means, meter.kind)
+    for sample in family.samples:
+        renamed.add_sample(alias + sample.name.removeprefix(source), sample.labels, sample.value)
+    return renamed
 
 
 def _single(name: str, value: float) -> Metric:

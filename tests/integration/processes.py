@@ -88,4 +88,4 @@ def workers(cluster: RealCluster, node: str) -> list[int]:
     """The front-end's workers: grandchildren of the node, whose children are the arbiter and who writes snapshots."""
     first = cluster.processes[node].pid
     above = parents()
-    return [pid for pid in descendants(first) - {first} if above[pid] != first]
+    return [pid for pid in descendants(first) - {first} if above.get(pid, first) != first]
