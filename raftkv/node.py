@@ -39,6 +39,7 @@ from raftkv.frontend.server import FrontendServer
 from raftkv.process import streams
 from raftkv.process.command import module
 from raftkv.process.garbage import collect_rarely
+from raftkv.process.notify import ServiceManager, standing
 from raftkv.replicas import build
 from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.engines.port import DamagedState
@@ -85,6 +86,7 @@ def run_node(
     streams.lossy()
     _say_what_kills()
     _configure_logging(node_id)
+    manager = ServiceManager(os.environ)
     try:
         config.member(node_id)
         home = Path(config.cluster.data_dir) / node_id
@@ -96,7 +98,15 @@ def run_node(
         collect_rarely()
         try:
             while True:
-                node = _Node(config, config_path, node_id, home=home, parent_fd=parent_fd, surroundings=surroundings)
+                node = _Node(
+                    config,
+                    config_path,
+                    node_id,
+                    home=home,
+                    parent_fd=parent_fd,
+                    surroundings=surroundings,
+                    manager=manager,
+                )
                 status = uvloop.run(node.run())
                 if not node.rebuilds:
                     return status
@@ -105,6 +115,7 @@ def run_node(
         finally:
             os.close(lock)
     except StartupError as error:
+        manager.status(str(error))
         streams.last_words(f"raftkv: {node_id}: {error}\n")
         return 2
 
@@ -168,6 +179,7 @@ class _Node:
         home: Path,
         parent_fd: int | None,
         surroundings: Surroundings,
+        manager: ServiceManager,
     ) -> None:
         self._config = config
         self._config_path = config_path
@@ -175,6 +187,8 @@ class _Node:
         self._home = home
         self._parent_fd = parent_fd
         self._surroundings = surroundings
+        self._manager = manager
+        self._is_ready = False
         self._monotonic_s = surroundings.monotonic_s
         self._scheduled = False
         self._flushing = False
@@ -199,6 +213,7 @@ class _Node:
         self._surroundings.attach(self._loop)
         own = self._config.member(self._node_id)
         listeners = bind(own.http_listen, "http")
+        self._manager.building()
         try:
             with _signals_interrupt():
                 built = build(self._config, self._node_id, self._home, events=self, surroundings=self._surroundings)
@@ -317,6 +332,17 @@ class _Node:
         self._pushed, self._pushed_at_s = status, now_s
         if self._frontend is not None:
             self._frontend.push(self._pushed)
+        self._tell_manager(status, now_s)
+
+    def _tell_manager(self, status: ModeStatus, now_s: float) -> None:
+        """Started is a node that clients can ask, quorum or none: nodes are started one by one, and none may wait."""
+        if not self._is_ready:
+            if self._frontend is None or not self._frontend.has_workers:
+                return
+            self._is_ready = True
+            self._manager.ready()
+        self._manager.alive(now_s)
+        self._manager.status(standing(status))
 
     async def _serve(self, child: subprocess.Popen[bytes]) -> int:
         """Wait for the end; returns the exit status."""
@@ -327,6 +353,7 @@ class _Node:
                 if child.poll() is not None:
                     log_line.error("the front-end ended", status=child.returncode)  # noqa: TRY400  the timeout is no error
                     return 2 if child.returncode == 2 else 1
+        self._manager.stopping()
         await self._end_frontend(child)
         return self._explain_failure()
 
