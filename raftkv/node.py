@@ -48,6 +48,11 @@ from raftkv.storage.state.trust import distrust
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
 
+MAKE_WAY_S: Final = 5.0
+"""How long a node that is asked to end lets others take over from it, at most."""
+
+MAKE_WAY_LOOK_S: Final = 0.005
+
 CHILD_CHECK_S: Final = 0.5
 FRONTEND_GRACE_S: Final = 3.0
 """How long requests under way may take to finish when the node is asked to stop."""
@@ -354,8 +359,16 @@ class _Node:
                     log_line.error("the front-end ended", status=child.returncode)  # noqa: TRY400  the timeout is no error
                     return 2 if child.returncode == 2 else 1
         self._manager.stopping()
+        await self._make_way()
         await self._end_frontend(child)
         return self._explain_failure()
+
+    async def _make_way(self) -> None:
+        """While clients are served still, let others take over what they would otherwise wait for."""
+        until_s = self._monotonic_s() + MAKE_WAY_S
+        while self._failure is None and (now_s := self._monotonic_s()) < until_s and not self._replica.make_way(now_s):
+            self.wake()
+            await asyncio.sleep(MAKE_WAY_LOOK_S)
 
     async def _end_frontend(self, child: subprocess.Popen[bytes]) -> None:
         """Let requests under way finish while the replica still works, then insist."""

@@ -67,6 +67,12 @@ class DrivenReplica(SharedReplicator, Protocol):
     def finish_work(self, now_s: float) -> float:
         """The second half."""
 
+    def make_way(self, now_s: float) -> bool:
+        """Before the end, again and again until it is true: has this node nothing to do that another could take over?
+
+        It works on meanwhile. Whatever becomes of it, it is true within an election timeout or so.
+        """
+
     def position(self) -> tuple[str, str | None, int, str]:
         """Role, leader, term and place of the applied state: what the front-end must hear of at once."""
 

@@ -175,6 +175,10 @@ class QuorumReplica:
             durations={"store_commit_duration_seconds": self._store_commit.so_far},
         )
 
+    def make_way(self, _now_s: float) -> bool:
+        """See ``DrivenReplica``: all others do already what this node does."""
+        return True
+
     def close(self) -> None:
         """See ``Replicator``."""
         parts = self.parts

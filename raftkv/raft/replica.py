@@ -136,6 +136,11 @@ class RaftReplica:
         core, leader = self.parts.core, self.parts.following.leader(self._clock())
         return core.role, leader, core.term, self.state_path
 
+    def make_way(self, now_s: float) -> bool:
+        """See ``DrivenReplica``: a leader hands over, if there is anybody who could lead."""
+        handover = self.parts.handover
+        return not (self.parts.core.is_leader and (handover.under_way or handover.hand_over(None, now_s)))
+
     def close(self) -> None:
         """See ``Replicator``; a second call does nothing."""
         if self._closed:

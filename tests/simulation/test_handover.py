@@ -15,7 +15,7 @@ RESERVE_BYTES = 64_000
 
 def full(cluster, *nodes, free_bytes=RESERVE_BYTES - 1):
     for node in nodes:
-        cluster.members[node].replica.parts.room._free_bytes = lambda: free_bytes
+        cluster.members[node].replica.parts.room._look = lambda: free_bytes
 
 
 def emptied(cluster, *nodes):
@@ -237,3 +237,40 @@ def test_a_leader_that_has_room_again_is_a_member_like_any_other():
     assert hand_over(cluster, new, old)
     cluster.run_until(lambda: cluster.leader() == old)
     assert cluster.put_now(old, b"k").committed
+
+
+def test_a_leader_that_is_to_end_makes_way_and_no_write_is_refused(cluster):
+    old = cluster.leader()
+    replica = cluster.members[old].replica
+    pendings = []
+    for number in range(200):
+        pendings.append(cluster.put(list(cluster.members)[number % 3], b"k%d" % number))
+        has_made_way = replica.make_way(cluster.machines[old].now_s())
+        cluster.step()
+    cluster.run(1.0)
+
+    assert has_made_way
+    assert cluster.leader() not in (old, None)
+    assert all(isinstance(pending.outcome, Written) for pending in pendings)
+
+
+def test_whoever_does_not_lead_or_leads_nobody_who_could_lead_ends_at_once(cluster):
+    old = cluster.leader()
+
+    def may_end(node):
+        return cluster.members[node].replica.make_way(cluster.machines[node].now_s())
+
+    assert all(may_end(node) for node in cluster.others(old))
+    for node in cluster.others(old):
+        cluster.disconnect(old, node)
+    assert cluster.members[old].core.is_leader
+    assert may_end(old)
+
+
+def test_a_leader_whose_word_comes_to_nothing_ends_all_the_same(cluster):
+    old = cluster.leader()
+    cluster.cut([old], cluster.others(old), both=False)
+    replica = cluster.members[old].replica
+
+    assert not replica.make_way(cluster.machines[old].now_s())
+    cluster.run_until(lambda: replica.make_way(cluster.machines[old].now_s()))

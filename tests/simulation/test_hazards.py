@@ -653,7 +653,7 @@ def test_where_every_disk_is_nearly_full_writes_are_refused_and_reads_go_on():
     leader = cluster.elect()
     cluster.put_now(leader, b"k")
     for member in cluster.members.values():
-        member.replica.parts.room._free_bytes = lambda: 63_999
+        member.replica.parts.room._look = lambda: 63_999
     cluster.run(1.1)
 
     for node in cluster.members:
