@@ -304,6 +304,7 @@ def test_a_node_joins_over_https_and_one_that_was_removed_while_away_learns_it(t
         cluster.put("n1", "k", "v")
         cluster.start("n4")
         wait_until(lambda: states() == dict.fromkeys(["n1", "n2", "n3", "n4"], "up"), "n4 to be in")
+        cluster.wait_ready("n4")
         read = cluster.get("n4", "k")
         cluster.stop("n2")
         cluster.request("DELETE", "n1", "/cluster/members/n2")
