@@ -17,6 +17,7 @@ import faulthandler
 import fcntl
 import gc
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -30,13 +31,14 @@ import msgspec
 import structlog
 import uvloop
 
+from raftkv import __version__
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.listening import bind, close
 from raftkv.core.results import ModeStatus
 from raftkv.experiment import Surroundings
 from raftkv.frontend.server import FrontendServer
-from raftkv.process import streams
+from raftkv.process import logs, streams
 from raftkv.process.command import module
 from raftkv.process.garbage import collect_rarely
 from raftkv.process.notify import ServiceManager, standing
@@ -90,7 +92,7 @@ def run_node(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a log to say so in
     streams.lossy()
     _say_what_kills()
-    _configure_logging(node_id)
+    logs.configure(config.log, node=node_id, process="replica")
     manager = ServiceManager(os.environ)
     try:
         config.member(node_id)
@@ -100,6 +102,7 @@ def run_node(
             home.chmod(0o700)  # what is stored is nobody else's to read, whatever the files below are made with
             lock = _lock(home)
         surroundings = surroundings or Surroundings()
+        _say_what_starts(config, node_id, home)
         collect_rarely()
         try:
             while True:
@@ -125,18 +128,19 @@ def run_node(
         return 2
 
 
-def _configure_logging(node_id: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "node", "event"]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+def _say_what_starts(config: ClusterConfig, node_id: str, home: Path) -> None:
+    own = config.member(node_id)
+    log_line.info(
+        "starting",
+        version=__version__,
+        cluster=config.cluster.name,
+        mode=config.cluster.mode,
+        data=str(home),
+        pid=os.getpid(),
+        http=str(own.http_listen),
+        peer=str(own.peer_listen),
+        python=platform.python_version(),
     )
-    structlog.contextvars.bind_contextvars(node=node_id)
 
 
 def _say_what_kills() -> None:

@@ -251,6 +251,14 @@ class AuthSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_password_checks: Annotated[int, Meta(ge=1, le=64)] = 2
 
 
+class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[log]``: what a node says on standard error. ``access``: a line for each request, without key or value."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["logfmt", "json"] = "logfmt"
+    access: bool = False
+
+
 class PeersSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[peers]``: the node-to-node link. With TLS, every node shows a certificate signed by ``tls_ca``."""
 
@@ -272,6 +280,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     delays: DelaysSection = DelaysSection()
     http: HttpSection = HttpSection()
     auth: AuthSection = AuthSection()
+    log: LogSection = LogSection()
     peers: PeersSection = PeersSection()
 
     def member(self, node_id: str) -> NodeSection:
@@ -292,6 +301,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "delays": DelaysSection,
     "http": HttpSection,
     "auth": AuthSection,
+    "log": LogSection,
     "peers": PeersSection,
 }
 

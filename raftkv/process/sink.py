@@ -14,6 +14,7 @@ import os
 import select
 import threading
 import weakref
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, NamedTuple
 
@@ -33,6 +34,11 @@ class _Line(NamedTuple):
     """How many lines before it found no room."""
 
 
+def told_plainly(count: int) -> bytes:
+    """The line that says that ``count`` are missing, unless a log has another shape."""
+    return f"raftkv: {count} line{' was' if count == 1 else 's were'} dropped here\n".encode()
+
+
 class Sink:
     """Lines on their way to ``descriptor``; any thread may write."""
 
@@ -41,6 +47,9 @@ class Sink:
         self.descriptor = descriptor
         self._queue_bytes = queue_bytes
         self._tells = tells
+        self.missing: Callable[[int], bytes] = told_plainly
+        """The line that says how many are missing."""
+
         self.begin()
         _sinks.add(self)
 
@@ -126,7 +135,7 @@ class Sink:
         if self._untold == 0 or not self._tells:
             return True
         count = self._untold
-        if not self._put(f"raftkv: {count} line{' was' if count == 1 else 's were'} dropped here\n".encode()):
+        if not self._put(self.missing(count)):
             return False
         self._untold = 0
         return True

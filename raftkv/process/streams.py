@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, Literal
 
 from raftkv.process.sink import DRAIN_S, Sink
@@ -107,6 +108,12 @@ def lossy(*names: Literal["stdout", "stderr"]) -> None:
         stream = LineStream(sink, encoding=getattr(given, "encoding", None) or "utf-8")
         _installed.append(stream)
         setattr(sys, name, stream)
+
+
+def say_missing(line: Callable[[int], bytes]) -> None:
+    """Let ``line`` say how many lines are missing, where that is said at all; any thread may call it."""
+    for stream in _installed:
+        stream.sink.missing = line
 
 
 def lines_dropped() -> int:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from raftkv import __version__
-from raftkv.core.config import Address, HttpSection
+from raftkv.core.config import Address, HttpSection, LogSection
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
 from raftkv.http.door.pinned import check_version
 from raftkv.http.door.server import serve, settings
-from raftkv.process import streams
+from raftkv.process import logs, streams
 from raftkv.proxy.application import ProxyApplication
 from raftkv.proxy.cluster import Cluster
 
@@ -40,6 +40,7 @@ def run_proxy(
     names = {listen_at.host, *hosts, *[seed.host for seed in seeds]}
     listeners = listen(listen_at, "proxy")
     streams.lossy()
+    logs.configure(LogSection(), process="proxy")
     print(announce, flush=True)  # noqa: T201  the command line's own voice; who does not read it is served all the same
 
     def make() -> ProxyApplication:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import monotonic
 from typing import Final
 
@@ -21,6 +21,7 @@ from raftkv.core.requests import is_read
 from raftkv.http.app import create_app
 from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door import bridge
+from raftkv.http.door.access import Exchanged, Hears
 from raftkv.http.door.browsers import BrowserGuard
 from raftkv.http.door.carrying import (
     AsgiApplication,
@@ -107,7 +108,8 @@ def feed_on_loop(replicator: Replicator) -> Feed:
 class Application(AsgiApplication):
     """The ASGI application of one worker, which answers to the names ``hosts`` besides loopback names and addresses.
 
-    ``counts`` are shared with other workers. ``start`` runs before the first request, ``stop`` after the last.
+    ``counts`` are shared with other workers. Who ``hears`` is told of every request.
+    ``start`` runs before the first, ``stop`` after the last.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Application(AsgiApplication):
         *,
         hosts: Iterable[str] = (),
         counts: Counts | None = None,
+        hears: Sequence[Hears] = (),
         start: Callable[[], Awaitable[None]] | None = None,
         stop: Callable[[], None] | None = None,
     ) -> None:
@@ -124,6 +127,7 @@ class Application(AsgiApplication):
         self._context = context
         self._start = start
         self._stop = stop
+        self._hears = tuple(hears)
         self._hot = HotRoutes(ROUTES)
         self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
         self.room = HeldBytes(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
@@ -163,6 +167,7 @@ class Application(AsgiApplication):
         name = UNROUTED if route is None else route.name
         self._metrics.in_flight += 1
         held_bytes = 0
+        request: HttpRequest | None = None
         try:
             headers = join_headers(scope["headers"])
             self._check(scope, path, headers)
@@ -191,7 +196,7 @@ class Application(AsgiApplication):
             if isinstance(response.body, BodyStream):
                 self.room.held_bytes -= held_bytes
                 held_bytes = 0
-                self._observe(name, method, response, started_s)
+                self._observe(name, response, request, scope, started_s)
                 await self.streams.carry(response, scope, send)
                 return
             await send_response(response, method, send)
@@ -207,7 +212,7 @@ class Application(AsgiApplication):
         finally:
             self._metrics.in_flight -= 1
             self.room.held_bytes -= held_bytes
-        self._observe(name, method, response, started_s)
+        self._observe(name, response, request, scope, started_s)
 
     def _check(self, scope: Message, path: bytes, headers: dict[bytes, bytes]) -> None:
         """Is the request to be heard at all? Raises ``IncompleteError``."""
@@ -219,9 +224,28 @@ class Application(AsgiApplication):
             host_needed = scope["http_version"] == "1.1"
             turn_away(self._browsers.refusal(scope["method"], path, headers, host_needed=host_needed))
 
-    def _observe(self, name: str, method: str, response: HttpResponse, started_s: float) -> None:
+    def _observe(
+        self, name: str, response: HttpResponse, request: HttpRequest | None, scope: Message, started_s: float
+    ) -> None:
+        """Count an answer, and tell of it; ``request`` is none where it was refused before it had come whole."""
         taken_s = monotonic() - started_s
-        self._metrics.observe(name, method if method in METHODS else OTHER, response.status, taken_s)
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        self._metrics.observe(name, method, response.status, taken_s)
+        if self._hears:
+            client = scope.get("client")
+            exchanged = Exchanged(
+                method=method,
+                route=name,
+                status=response.status,
+                taken_s=taken_s,
+                taken_bytes=0 if request is None else len(request.body),
+                sent_bytes=len(response.body) if isinstance(response.body, bytes) else 0,
+                client=client[0] if client else "",
+                user="",
+                headers=dict(scope["headers"]) if request is None else request.headers,
+            )
+            for hear in self._hears:
+                hear(exchanged)
 
     async def _answer(self, route: Route, request: HttpRequest, caller: Asker | None) -> HttpResponse:
         ask = begin(route.handler, request, self._context)

@@ -32,13 +32,14 @@ from raftkv.core.secret import read_key
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.counts import Counts
+from raftkv.http.door import access
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application, feed_on_loop
 from raftkv.http.door.browsers import names_of
 from raftkv.http.door.pinned import check_version
 from raftkv.http.handlers.handler import Context
 from raftkv.http.metrics import REQUESTS
-from raftkv.process import streams
+from raftkv.process import logs, streams
 
 GRACE_S: Final = 2
 """How long a worker may take to finish what it has begun when the node stops."""
@@ -93,8 +94,16 @@ def make_application(
         node_header=((headers.NODE.raw, node_id.encode()),),
         admission=Admission(verifier, is_open=not config.cluster.secret_file),
     )
-    hosts = names_of(config)
-    return Application(replicator, context, hosts=hosts, counts=counts, start=replicator.start, stop=replicator.close)
+    hears = [access.tell] if config.log.access else []
+    return Application(
+        replicator,
+        context,
+        hosts=names_of(config),
+        counts=counts,
+        hears=hears,
+        start=replicator.start,
+        stop=replicator.close,
+    )
 
 
 def request_line_limit(max_key_bytes: int) -> int:
@@ -135,6 +144,7 @@ def settings(
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
         "loglevel": "error",
+        "logconfig_dict": logs.foreign(),
         "proc_name": name,
     }
 
@@ -176,7 +186,7 @@ def end_with_parent(parent_fd: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run until told to stop; the exit status is 2 when the front-end cannot start."""
-    streams.lossy()  # gunicorn's loggers write to what they find as standard error
+    streams.lossy()  # before anybody takes standard error as it is
     parser = argparse.ArgumentParser(prog="raftkv.http.door.server", description="The front-end of one raftkv node.")
     parser.add_argument("--config", type=Path, help="none: the environment says it all")
     parser.add_argument("--node", required=True)
@@ -197,6 +207,7 @@ def main(arguments: list[str]) -> int:
     except (OSError, ConfigError, StartupError) as error:
         print(error, file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
+    logs.configure(config.log, node=options.node, process="frontend")
     chosen = node_settings(config, options.node, listeners, directory)
     end_with_parent(options.parent_fd)
     counts = Counts(REQUESTS, slots=SLOTS_A_WORKER * config.http.workers)

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from raftkv.core.errors import Code
+from raftkv.core.measures import Measured
 from raftkv.core.results import QuorumStatus, RaftStatus, Status
 from raftkv.http import events
 from raftkv.http.choices import Timed, form_of
@@ -62,8 +63,8 @@ async def _changes(form: events.EventForm, context: Context) -> AsyncGenerator[b
 def _standing(status: Status, context: Context) -> object:
     """What of ``status`` is worth an event."""
     replace = msgspec.structs.replace
-    peers = tuple([replace(peer, match_index=None) for peer in status.peers])
-    lasting = replace(status, peers=peers, level_at_s=None, log_lines_dropped=0)
+    peers = tuple([replace(peer, match_index=None, outstanding_bytes=0, clock_ahead_s=None) for peer in status.peers])
+    lasting = replace(status, peers=peers, level_at_s=None, log_lines_dropped=0, measures=Measured())
     if isinstance(lasting, RaftStatus):
         lasting = replace(lasting, commit_index=0, applied_index=0)
     elif isinstance(lasting, QuorumStatus):
