@@ -387,17 +387,25 @@ class RepairDone(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Another node as this one sees it; ``misfit`` says why it takes no part, if it does not."""
+    """Another node as this one sees it; ``misfit`` says why it takes no part, if it does not.
+
+    ``clock_ahead_s`` is how much later its clock is than this node's, if this node asks it.
+    """
 
     id: str
     http: str | None
     reachable: bool
     match_index: int | None = None
     misfit: str | None = None
+    clock_ahead_s: float | None = None
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
-    """A node's view of itself and its cluster; ``reason`` says why it is not ready, ``misfit`` why it takes no part."""
+    """A node's view of itself and its cluster; ``reason`` says why it is not ready, ``misfit`` why it takes no part.
+
+    ``staleness_ms`` is how stale its own copy is at most, ``None`` if it cannot tell. With less than
+    ``disk_reserve_bytes`` free it takes no writes that need room.
+    """
 
     node: str
     mode: Mode
@@ -419,6 +427,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
     n: int = 0
     r: int = 0
     w: int = 0
+    staleness_ms: int | None = None
+    disk_free_bytes: int | None = None
+    disk_reserve_bytes: int | None = None
     ring: str | msgspec.UnsetType = msgspec.UNSET
     vnodes: int | msgspec.UnsetType = msgspec.UNSET
     conflicts: str | msgspec.UnsetType = msgspec.UNSET

@@ -1,7 +1,7 @@
 """What the nodes' own words, put together, mean for somebody who runs the cluster: can it serve, can it bear more?
 
-``remark`` is pure. ``explaining`` looks at every node when a request was refused for lack of a majority, because the
-node that refused it knows only that nobody answers it.
+``remark``, ``health`` and ``hints`` are pure. ``explaining`` looks at every node when a request was refused for lack of
+a majority, because the node that refused it knows only that nobody answers it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ from raftkv.cli.survey import Surveyed
 from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.voters import majority
 
+NEARLY_FULL: Final = 2
+"""A disk with less free than so many times the reserve is told of."""
+
+APART_S: Final = 1.0
+"""Clocks further apart than this are told of; nothing is refused for it yet."""
+
+_WORDS: Final = {0: "no", 1: "one", 2: "two", 3: "three"}
 _FOR_LACK_OF_NODES: Final = frozenset({Code.NO_LEADER, Code.QUORUM_UNREACHABLE})
 
 
@@ -32,12 +39,64 @@ def remark(nodes: Sequence[Surveyed]) -> str:
     if any(status.ring for status in answered) or (spare < 0 and is_served):
         return f"degraded: {told}"
     if spare < 0:
-        return f"{told}: no writes, no linearizable reads; --consistency local answers"
+        return f"{told}: no writes, no linearizable reads; local reads answer (--consistency local)"
     amiss = _told_unready(answered)
     if amiss:  # then the count says nothing of what can be borne: one of them may take no part at all
         return f"degraded: {told}; {'; '.join(amiss)}"
     more = f"{spare} further failure{'' if spare == 1 else 's'}" if spare else "no further failure"
     return f"degraded: {told}; {more} can be borne"
+
+
+def health(answered: Sequence[NodeStatus]) -> str:
+    """What can be borne, where ``remark`` has nothing to say."""
+    newest = _newest(answered)
+    if newest.ring:
+        return f"healthy: of the {newest.n} replicas of each key {_failures(newest.n - max(newest.r, newest.w))}"
+    size = _size(answered)
+    return f"healthy: {_failures(size - majority(size))}"
+
+
+def unserved(answered: Sequence[NodeStatus]) -> str:
+    """Why nobody is served though all nodes answer."""
+    reason = next((status.reason for status in answered if status.reason), "no node is ready")
+    is_ordered = not any(status.ring for status in answered)
+    return f"{reason}: no writes, no linearizable reads" if is_ordered else reason
+
+
+def _failures(count: int) -> str:
+    return f"{_WORDS.get(count, str(count))} failure{'' if count in {0, 1} else 's'} can be borne"
+
+
+def hints(answered: Sequence[NodeStatus]) -> list[str]:
+    """What may become trouble, and is none yet."""
+    return [*_disks(answered), *_clocks(answered), *_versions(answered)]
+
+
+def _disks(answered: Sequence[NodeStatus]) -> Iterator[str]:
+    for status in answered:
+        free, reserve = status.disk_free_bytes, status.disk_reserve_bytes
+        if free is not None and reserve and status.has_room and free < NEARLY_FULL * reserve:
+            yield f"{status.node}: {free >> 20} MiB of disk are free; below {reserve >> 20} MiB writes are refused"
+
+
+def _clocks(answered: Sequence[NodeStatus]) -> Iterator[str]:
+    told: set[frozenset[str]] = set()
+    for status in answered:
+        for peer in status.peers:
+            apart_s, pair = peer.clock_ahead_s or 0.0, frozenset((status.node, peer.id))
+            if abs(apart_s) >= APART_S and pair not in told:
+                told.add(pair)
+                way = "ahead of" if apart_s > 0 else "behind"
+                yield f"the clock of {peer.id} is {abs(apart_s):.1f} s {way} that of {status.node}"
+
+
+def _versions(answered: Sequence[NodeStatus]) -> Iterator[str]:
+    by_version: dict[str, list[str]] = {}
+    for status in answered:
+        by_version.setdefault(status.version, []).append(status.node)
+    if len(by_version) > 1:
+        told = "; ".join(f"{version}: {', '.join(names)}" for version, names in sorted(by_version.items()))
+        yield f"versions differ: {told}"
 
 
 def _unready(answered: Sequence[NodeStatus]) -> str:
@@ -52,10 +111,14 @@ def _told_unready(answered: Sequence[NodeStatus]) -> list[str]:
 
 def _size(answered: Sequence[NodeStatus]) -> int:
     """How many nodes there are, as the node that applied most knows it; in a ring, those that have not left."""
-    newest = max(answered, key=lambda status: status.applied_index)
+    newest = _newest(answered)
     if newest.members:
         return sum(member.state != "left" for member in newest.members)
     return newest.cluster_size or len(newest.peers) + 1
+
+
+def _newest(answered: Sequence[NodeStatus]) -> NodeStatus:
+    return max(answered, key=lambda status: status.applied_index)
 
 
 def _reasons(nodes: Sequence[Surveyed]) -> str:

@@ -28,7 +28,8 @@ SHOWN_MS_MAX: Final = 1000
 def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: Any) -> int:
     """Show every node of the cluster. Exit status 3 when none can serve writes and reads as they are by default.
 
-    A line on standard error says when nodes are missing, and how many more may fail.
+    The last line says how many failures can be borne; on standard error if nodes are missing. It takes a second at
+    most, whatever is dead, unless --timeout says more.
     """
     link = connection.chosen(context, given)
     if follow:
@@ -37,7 +38,12 @@ def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: A
     told = advice.remark(nodes)
     answered = [node.status for node in nodes if node.status is not None]
     if as_json:
-        content = {"nodes": [node.shown for node in nodes], "remark": told or None}
+        content = {
+            "nodes": [node.shown for node in nodes],
+            "remark": told or None,
+            "health": told or advice.health(answered),
+            "hints": advice.hints(answered),
+        }
         output.write(msgspec.json.encode(content) + b"\n")
     elif any(status.ring for status in answered):
         print_table(ring.COLUMNS, ring.table(nodes))
@@ -45,13 +51,16 @@ def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: A
     else:
         cells = [row(node) for node in nodes]
         print_table(COLUMNS, [(line, _style(line[1])) for line in cells])
-    if any(status.ready for status in answered):
-        if told:
-            exits.complain(told)
-        return exits.DONE
-    reason = next((status.reason for status in answered if status.reason), "no node is ready")
-    exits.complain(told or reason)
-    return exits.UNAVAILABLE
+    for hint in advice.hints(answered):
+        exits.complain(f"note: {hint}")
+    if not any(status.ready for status in answered):
+        exits.complain(told or advice.unserved(answered))
+        return exits.UNAVAILABLE
+    if told:
+        exits.complain(told)
+    elif not as_json:
+        output.write(f"{advice.health(answered)}\n".encode())
+    return exits.DONE
 
 
 def _follow(link: ConnectionOptions, *, as_json: bool) -> int:
@@ -91,7 +100,7 @@ def row(node: Surveyed) -> tuple[str, ...]:
         found.leader or "none",
         *numbers,
         _reached(found),
-        _stale(node.staleness_ms),
+        _stale(found.staleness_ms),
         node.server,
     )
 

@@ -1,9 +1,14 @@
-"""Every node of a cluster asked at the same time: what each says of itself, or why it says nothing."""
+"""Every node of a cluster asked at the same time: what each says of itself, or why it says nothing.
+
+Whatever is dead, hangs or is cut off, the survey is over after ``ANSWER_S``, unless more time was asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +16,8 @@ import msgspec
 from raftkv.api.answers import NodeStatus, ProxyStatus
 from raftkv.cli.connection import ConnectionOptions
 
-ANSWER_S: Final = 2.0
-"""How long a node may take: a person waits, and a node that hangs is what they want to see."""
+ANSWER_S: Final = 0.6
+"""How long all of them may take together: a person waits, and a node that hangs is what they want to see."""
 
 MAX_NODES: Final = 64
 
@@ -20,8 +25,7 @@ MAX_NODES: Final = 64
 class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
     """Who was asked at ``server``: a node's ``status``, or what a proxy told of those behind it, or the ``error``.
 
-    ``node`` is empty when nobody knows who is there. ``content`` is the status as it came, and ``staleness_ms`` how
-    stale the node's own copy is, ``None`` when it cannot tell.
+    ``node`` is empty when nobody knows who is there. ``content`` is the status as it came.
     """
 
     server: str
@@ -29,7 +33,6 @@ class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
     status: NodeStatus | None = None
     proxied: ProxyStatus | None = None
     content: Mapping[str, object] = {}
-    staleness_ms: int | None = None
     error: str = ""
 
     @property
@@ -42,44 +45,69 @@ class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
         """The same in JSON."""
         if self.status is None:
             return {"server": self.server, "error": self.error, "node": self.node or None}
-        return {**self.content, "server": self.server, "staleness_ms": self.staleness_ms}
+        return {**self.content, "server": self.server}
 
 
 def survey(link: ConnectionOptions) -> list[Surveyed]:
-    """Ask the given servers, then the peers that they name and that were not asked yet."""
+    """Ask the given servers, and the peers that they name as soon as they are named."""
+    limit_s = link.timeout_s or ANSWER_S
     servers = link.servers()
-    with ThreadPoolExecutor(min(len(servers), MAX_NODES)) as pool:
-        nodes = list(pool.map(lambda server: _ask(link, server), servers))
-        known = {one.node for one in nodes}
-        more = [url for node, url in _urls(nodes).items() if node not in known and url not in servers]
-        nodes += pool.map(lambda server: _ask(link, server), more[:MAX_NODES])
-    names = {url: node for node, url in _urls(nodes).items()}
-    nodes = [msgspec.structs.replace(one, node=one.node or names.get(one.server, "")) for one in nodes]
-    unique = {one.name: one for one in reversed(nodes) if one.proxied is None}  # a proxy has told who is behind it
+    told: SimpleQueue[Surveyed | Exception] = SimpleQueue()
+    nodes: dict[str, Surveyed] = {}
+    end_s = monotonic() + limit_s
+
+    def ask(urls: Iterable[str]) -> None:
+        for url in urls:
+            if url not in nodes and len(nodes) < MAX_NODES:
+                nodes[url] = Surveyed(server=url, error=f"{url} did not answer within {limit_s:g} s")
+                left_s = max(end_s - monotonic(), 0.001)
+                # Nobody waits for it to end: names are looked up by the operating system, at its leisure.
+                Thread(target=_tell, args=(told, link, url, left_s), daemon=True).start()
+
+    ask(servers)
+    answered: set[str] = set()
+    while len(answered) < len(nodes):
+        try:
+            one = told.get(timeout=max(0.0, end_s - monotonic()))
+        except Empty:
+            break
+        if isinstance(one, Exception):
+            raise one
+        nodes[one.server] = one
+        answered.add(one.server)
+        known = {node.node for node in nodes.values()}
+        ask(url for node, url in _urls(servers[0], [one]).items() if node not in known)
+    names = {url: node for node, url in _urls(servers[0], nodes.values()).items()}
+    found = [msgspec.structs.replace(one, node=one.node or names.get(one.server, "")) for one in nodes.values()]
+    unique = {one.name: one for one in reversed(found) if one.proxied is None}  # a proxy has told who is behind it
     return sorted(unique.values(), key=lambda one: one.node or "~" + one.server)
 
 
-def _urls(nodes: list[Surveyed]) -> dict[str, str]:
+def _urls(like: str, nodes: Iterable[Surveyed]) -> dict[str, str]:
     """Where everybody is whom ``nodes`` name; all nodes of a cluster speak the same."""
-    scheme = nodes[0].server.partition("://")[0]
+    scheme = like.partition("://")[0]
     told = [one.status or one.proxied for one in nodes]
     return {peer.id: f"{scheme}://{peer.http}" for one in told if one is not None for peer in one.peers if peer.http}
 
 
-def _ask(link: ConnectionOptions, server: str) -> Surveyed:
+def _tell(told: SimpleQueue[Surveyed | Exception], link: ConnectionOptions, server: str, limit_s: float) -> None:
+    """Ask ``server``, and put into ``told`` what comes of it, whatever it is."""
+    try:
+        told.put(_ask(link, server, limit_s))
+    except Exception as error:  # noqa: BLE001  it is raised where it is waited for
+        told.put(error)
+
+
+def _ask(link: ConnectionOptions, server: str, limit_s: float) -> Surveyed:
     from raftkv.client.records import status_from_json  # noqa: PLC0415  commands load what they use
     from raftkv.core.errors import RaftkvError  # noqa: PLC0415
 
-    limit_s = min(link.timeout_s or ANSWER_S, ANSWER_S)
     with link.client((server,), timeout_s=limit_s, retry=False) as client:
         try:
             content = client.status()
             status = status_from_json(content)
-            if isinstance(status, ProxyStatus):
-                return Surveyed(server=server, proxied=status)
-            stale_ms = None
-            if not status.ring:
-                stale_ms = client.page(limit=1, keys_only=True, consistency="local").staleness_ms
         except RaftkvError as error:
             return Surveyed(server=server, error=error.detail)
-    return Surveyed(server=server, node=status.node, status=status, content=content, staleness_ms=stale_ms)
+    if isinstance(status, ProxyStatus):
+        return Surveyed(server=server, proxied=status)
+    return Surveyed(server=server, node=status.node, status=status, content=content)

@@ -20,6 +20,7 @@ STATUS: dict[str, Any] = {
     "version": "1.0",
     "ready": True,
     "reason": None,
+    "staleness_ms": 4,
 }
 
 

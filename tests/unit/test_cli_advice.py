@@ -3,9 +3,9 @@
 import pytest
 
 from raftkv.cli import main
-from raftkv.cli.advice import remark
+from raftkv.cli.advice import health, hints, remark, unserved
 from tests.unit.fake_server import FakeServer, json, problem, unused_url
-from tests.unit.statuses import STATUS, silent, surveyed
+from tests.unit.statuses import STATUS, node_status, silent, surveyed
 from tests.unit.test_cli_commands import PAGE
 from tests.unit.test_cli_leaderless import member
 
@@ -26,7 +26,7 @@ def nodes(answering, size, *, ready=True, ring=False, reason=None):
         (nodes(4, 5), "degraded: 4 of 5 nodes answer; 1 further failure can be borne"),
         (
             nodes(1, 3, ready=False),
-            "1 of 3 nodes answers: no writes, no linearizable reads; --consistency local answers",
+            "1 of 3 nodes answers: no writes, no linearizable reads; local reads answer (--consistency local)",
         ),
         (nodes(1, 3), "degraded: 1 of 3 nodes answers"),  # that we do not reach others does not mean that it does not
         (nodes(2, 3, ring=True), "degraded: 2 of 3 nodes answer"),
@@ -78,3 +78,45 @@ def test_nodes_that_answer_and_take_no_part_are_named_before_anything_is_said_of
         "degraded: 2 of 3 nodes answer; n1 is not ready: no quorum: 1 of 3; "
         "n3 is not ready: this node takes no part: its data is a copy"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        (1, "healthy: no failure can be borne"),
+        (2, "healthy: no failure can be borne"),
+        (3, "healthy: one failure can be borne"),
+        (5, "healthy: two failures can be borne"),
+        (9, "healthy: 4 failures can be borne"),
+    ],
+)
+def test_a_cluster_that_lacks_nothing_says_what_it_can_bear(size, told):
+    assert health([node.status for node in nodes(size, size)]) == told
+
+
+def test_a_ring_says_it_of_the_replicas_of_a_key():
+    ring = [node_status(node=f"n{number}", ring="abc", n=3, r=2, w=2) for number in range(5)]
+
+    assert health(ring) == "healthy: of the 3 replicas of each key one failure can be borne"
+
+
+def test_why_nobody_is_served_is_told_with_what_that_means():
+    assert unserved([node_status(ready=False, reason="no leader")]) == "no leader: no writes, no linearizable reads"
+    assert unserved([node_status(ready=False, reason="no clocks", ring="abc")]) == "no clocks"
+
+
+def test_what_may_become_trouble_is_told_before_it_is():
+    peers = [{"id": "n2", "http": None, "reachable": True, "clock_ahead_s": 12.34}]
+    other = [{"id": "n1", "http": None, "reachable": True, "clock_ahead_s": -12.34}]
+    room = {"disk_free_bytes": 800 << 20, "disk_reserve_bytes": 512 << 20}
+
+    assert hints([node_status(peers=peers), node_status(node="n2", peers=other)]) == [
+        "the clock of n2 is 12.3 s ahead of that of n1"
+    ]
+    assert hints([node_status(**room)]) == ["n1: 800 MiB of disk are free; below 512 MiB writes are refused"]
+    assert hints([node_status(**room, has_room=False)]) == []  # of which its reason speaks
+    assert hints([node_status(**room | {"disk_free_bytes": 2 << 30})]) == []
+    assert hints([node_status(), node_status(node="n2", version="1.1"), node_status(node="n3")]) == [
+        "versions differ: 1.0: n1, n3; 1.1: n2"
+    ]
+    assert hints([node_status(), node_status(node="n2")]) == []

@@ -211,7 +211,7 @@ def test_status_exits_3_and_says_why_when_nobody_can_serve(run):
     lost = {**STATUS, "role": "follower", "leader": None, "ready": False, "reason": "no quorum: 1 of 2", "peers": []}
     status, out, err, _ = run("status", answers=[json(lost), PAGE])
 
-    assert (status, err) == (3, "raftkv: no quorum: 1 of 2\n")
+    assert (status, err) == (3, "raftkv: no quorum: 1 of 2: no writes, no linearizable reads\n")
     assert b"none" in out
 
 

@@ -65,8 +65,8 @@ NODE = Surveyed(
         applied_index=1234567,
         revision=123456,
         peers=[{"id": "n2", "http": "h:1", "reachable": True}, {"id": "n3", "http": "h:2", "reachable": False}],
+        staleness_ms=331_636,
     ),
-    staleness_ms=331_636,
 )
 
 

@@ -5,6 +5,7 @@ Pure functions. What a node says of a ring is in its status where there is one; 
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
@@ -81,15 +82,27 @@ def _render_status(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse
     return json_response(200, node_status(outcome, context), context.node_header)
 
 
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
+
+
 def node_status(status: Status, context: Context) -> answers.NodeStatus:
     """The body of ``GET /status``."""
+    now_s, numbers = context.monotonic_s(), status.measures.numbers
     addresses = {member.id: member.http for member in context.members}
     if isinstance(status, QuorumStatus):
         addresses.update({member.id: member.http for member in status.members})
-    reason = unready(status, context.monotonic_s())
+    reason = unready(status, now_s)
     n, r, w = status.sizes
     peers = [
-        answers.Peer(peer.id, addresses.get(peer.id), peer.reachable, peer.match_index, peer.misfit or None)
+        answers.Peer(
+            id=peer.id,
+            http=addresses.get(peer.id),
+            reachable=peer.reachable,
+            match_index=peer.match_index,
+            misfit=peer.misfit or None,
+            clock_ahead_s=peer.clock_ahead_s,
+        )
         for peer in status.peers
     ]
     shown = answers.NodeStatus(
@@ -113,6 +126,9 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
         n=n,
         r=r,
         w=w,
+        staleness_ms=None if status.level_at_s is None else max(0, math.ceil((now_s - status.level_at_s) * 1000)),
+        disk_free_bytes=_whole(numbers.get("disk_free_bytes")),
+        disk_reserve_bytes=_whole(numbers.get("disk_reserve_bytes")),
     )
     if isinstance(status, RaftStatus):
         log = {"term": status.term, "commit_index": status.commit_index, "applied_index": status.applied_index}
