@@ -42,7 +42,7 @@ from raftkv.process import logs, streams
 from raftkv.process.command import module
 from raftkv.process.garbage import collect_rarely
 from raftkv.process.notify import ServiceManager, standing
-from raftkv.replicas import build
+from raftkv.replicas import build, renew_certificates
 from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.state.trust import distrust
@@ -160,11 +160,6 @@ def _lock(home: Path) -> int:
     return lock
 
 
-def _on_hangup() -> None:
-    """A terminal that closes, or somebody who asks for a reload, must not end a node."""
-    log_line.info("SIGHUP is ignored: a changed configuration is read when the node starts again")
-
-
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """Let signals raise ``KeyboardInterrupt``: who asks a cluster to be let in waits, and the loop waits with it."""
@@ -208,6 +203,7 @@ class _Node:
         self._failure: BaseException | None = None
         self._closed = False
         self._frontend: FrontendServer | None = None
+        self._frontend_process: subprocess.Popen[bytes] | None = None
         self._child_pipe: int | None = None
         self._home_fd: int | None = None
         self.rebuilds = False
@@ -237,7 +233,7 @@ class _Node:
             )
             await self._frontend.start()
             self.wake()
-            child = self._start_frontend(socket_path, listeners)
+            child = self._frontend_process = self._start_frontend(socket_path, listeners)
             log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
             if not own.http_listen.is_loopback:
                 log_line.warning(OPEN_TO_ALL, http=str(own.http_listen))
@@ -426,9 +422,24 @@ class _Node:
     def _watch_for_the_end(self) -> None:
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, self._stopping.set)
-        self._loop.add_signal_handler(signal.SIGHUP, _on_hangup)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         if self._parent_fd is not None:
             self._loop.add_reader(self._parent_fd, self._on_parent)
+
+    def _on_hangup(self) -> None:
+        """Take up certificates that were renewed; a terminal that closes ends no node."""
+        if self._frontend is None or not self._frontend.has_workers or self._frontend_process is None:
+            log_line.info("SIGHUP is ignored while the node starts")
+            return
+        try:
+            renewed = renew_certificates(self._config, self._link)
+        except StartupError as error:
+            log_line.error("SIGHUP: the certificates stay as they are", reason=str(error))  # noqa: TRY400  one line
+            return
+        if renewed:
+            self._frontend_process.send_signal(signal.SIGHUP)
+        read = "the certificates" if renewed else "nothing: there are no certificates"
+        log_line.info("SIGHUP: the configuration itself is read when the node starts again", read_anew=read)
 
     def _on_parent(self) -> None:
         assert self._parent_fd is not None

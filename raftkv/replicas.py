@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
+from raftkv.core.certificates import serving_clients
 from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.errors import StartupError
 from raftkv.core.rules import rules_of
@@ -130,6 +131,19 @@ def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings:
         random=random.Random(),  # noqa: S311  jitter, not secrets
         faults=surroundings.faults,
     )
+
+
+def renew_certificates(config: ClusterConfig, link: PeerLink) -> bool:
+    """Let ``link`` show what the files hold now; is there any certificate? The front-end renews its own by itself.
+
+    Raises ``StartupError`` and changes nothing if any of the files will not do, those of the front-end among them.
+    """
+    http, peers = config.http, config.peers
+    if http.tls_cert:
+        serving_clients(http.tls_cert, http.tls_key, http.tls_client_ca)
+    if peers.tls_cert:
+        link.renew_tls(peer_tls(peers.tls_cert, peers.tls_key, peers.tls_ca))
+    return bool(http.tls_cert or peers.tls_cert)
 
 
 # -- raft -------------------------------------------------------------------------------------------------------------

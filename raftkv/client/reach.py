@@ -161,9 +161,15 @@ def _no_handshake(error: OSError | UnicodeError) -> UnopenedError:
     return UnopenedError(f"ends the connection during the TLS handshake ({getattr(error, 'strerror', None) or error})")
 
 
+_OUT_OF_TIME: Final = {9: "is not valid yet", 10: "has expired"}
+"""By OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
+
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
     if "mismatch" in error.verify_message or "not valid for" in error.verify_message:
         return f"shows a certificate of another host: {error.verify_message}"
+    if error.verify_code in _OUT_OF_TIME:
+        return f"shows a certificate that {_OUT_OF_TIME[error.verify_code]}, if the clock here is right"
     return (
         f"shows a certificate that is not trusted ({error.verify_message}): name the authority that signed it "
         "by --cacert FILE, tls_ca=FILE or RAFTKV_CACERT"

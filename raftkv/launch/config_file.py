@@ -65,14 +65,18 @@ def load_cluster(path: Path | None, *, seeds: tuple[str, ...] = ()) -> ClusterCo
 def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
     """``config`` with its paths, which are relative to the file, made absolute."""
 
-    def absolute(key: str, text: str) -> str:
+    def absolute(key: str, text: str, *, follows: bool = True) -> str:
         if "\0" in text:
             raise ConfigError(f"{key}: no path holds the character NUL")
         # A name that is too long for the file system is refused where the path is looked at, with its key.
-        return os.path.realpath(directory / text) if text else ""
+        follow = os.path.realpath if follows else os.path.abspath
+        return follow(directory / text) if text else ""
 
+    # Certificates are read anew while the node runs, often through links that lead elsewhere by then: not followed.
     def certificates(section: str, given: HttpSection | PeersSection) -> dict[str, str]:
-        return {key: absolute(f"{section}.{key}", getattr(given, key)) for key in dict(_TLS_FILES)[section]}
+        return {
+            key: absolute(f"{section}.{key}", getattr(given, key), follows=False) for key in dict(_TLS_FILES)[section]
+        }
 
     replace = msgspec.structs.replace
     cluster, http, auth, peers = config.cluster, config.http, config.auth, config.peers

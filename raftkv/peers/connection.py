@@ -8,7 +8,7 @@ neighbours only.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from raftkv.formats.frames import FrameError
 from raftkv.peers.faults import NO_FAULT, Direction, Fault, FaultGate, LinkFaults
@@ -65,6 +65,11 @@ class Connection(asyncio.Protocol):
         """The other side's host, as long as there is a connection."""
         name = None if self.transport is None else self.transport.get_extra_info("peername")
         return str(name[0]) if name else None
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What the other side has shown, as ``ssl.SSLSocket.getpeercert`` tells it; ``None``: no TLS is spoken."""
+        return None if self.transport is None else self.transport.get_extra_info("peercert")
 
     # What asyncio calls.
 

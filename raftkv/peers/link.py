@@ -30,7 +30,7 @@ from raftkv.peers.handshake import Acceptor, Dialer
 from raftkv.peers.listener import HANDSHAKE_TIMEOUT_S, Listener
 from raftkv.peers.notices import Notices
 from raftkv.peers.session import PeerSession
-from raftkv.peers.tls import PeerTls
+from raftkv.peers.tls import PeerTls, misnamed
 
 REDIAL_MIN_S = 0.05
 REDIAL_MAX_S = 1.0
@@ -155,6 +155,11 @@ class PeerLink:
         if self._running:
             self._dial_members()
 
+    def renew_tls(self, tls: PeerTls) -> None:
+        """Make connections with ``tls`` from now on; those that there are go on. Only for a link that speaks TLS."""
+        assert self._tls is not None
+        self._tls = tls
+
     def send(self, peer: str, payload: bytes) -> bool:
         """Send ``payload`` if there is a live connection, else return ``False``; never blocks.
 
@@ -200,6 +205,9 @@ class PeerLink:
         """See ``ConnectionOwner``: the new connection supersedes the old one."""
         peer = connection.session.peer
         assert peer is not None
+        if (reason := misnamed(connection.certificate, peer, self._members.get(peer))) is not None:
+            self.misbehaved(connection, reason)
+            return
         old = self._live.get(peer)
         overtaken = old is not None and old.generation > connection.generation
         if overtaken or (self._faults is not None and self._faults.is_cut(peer)):

@@ -1,18 +1,23 @@
-"""TLS for the peer link: both sides show a certificate signed by the cluster's own authority.
+"""TLS for the peer link: both sides show a certificate that the cluster's own authority signed and that names them.
 
-The host name is not checked: who a node is, is proven by the authority's signature together with the shared-secret
-handshake inside the channel, and addresses behind NAT or in containers rarely match a certificate. Imports the standard
-library and ``raftkv.core`` only.
+A certificate names a node by its id or by the host of its peer address: as a DNS name, where one ``*`` may stand for
+the first label, or as an IP address. So whoever stole one node's certificate and the secret is still no other node.
+Imports the standard library and
+``raftkv.core`` only.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from raftkv.core.errors import StartupError
+from raftkv.core.certificates import context_of
+from raftkv.core.config import Address
 
 
 class PeerTls(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,35 +29,33 @@ class PeerTls(msgspec.Struct, frozen=True, kw_only=True):
 
 def peer_tls(cert: str | Path, key: str | Path, ca: str | Path) -> PeerTls:
     """Build both contexts from PEM files; raises ``StartupError``, one line naming the file and the reason."""
-    for setting, path in (("tls_cert", cert), ("tls_key", key), ("tls_ca", ca)):
-        try:
-            with Path(path).open("rb"):
-                pass
-        except OSError as error:
-            raise StartupError(f"peers.{setting}: cannot read {path}: {error.strerror}") from None
-    server = _context(ssl.PROTOCOL_TLS_SERVER, cert, key, ca)
+    server = context_of(ssl.PROTOCOL_TLS_SERVER, "peers", cert=cert, key=key, ca=ca)
+    client = context_of(ssl.PROTOCOL_TLS_CLIENT, "peers", cert=cert, key=key, ca=ca)
+    server.verify_mode = client.verify_mode = ssl.CERT_REQUIRED
     # Sessions are never resumed (each connection proves itself anew), so no tickets are sent.
     server.num_tickets = 0
     server.options |= ssl.OP_NO_RENEGOTIATION
-    return PeerTls(server=server, client=_context(ssl.PROTOCOL_TLS_CLIENT, cert, key, ca))
+    return PeerTls(server=server, client=client)
 
 
-def _context(protocol: ssl._SSLMethod, cert: str | Path, key: str | Path, ca: str | Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED
+def misnamed(certificate: Mapping[str, Any] | None, peer: str, address: Address | None) -> str | None:
+    """Why ``certificate`` (as ``getpeercert`` tells it; ``None``: no TLS is spoken) is not that of ``peer``, if so."""
+    if certificate is None:
+        return None
+    names = [_plain(name) for kind, name in certificate.get("subjectAltName", ()) if kind in {"DNS", "IP Address"}]
+    wanted = [peer] if address is None else [peer, address.host]
+    if any(_is_among(names, _plain(name)) for name in wanted):
+        return None
+    return f"its certificate names {', '.join(names) or 'nobody'}, and neither {' nor '.join(wanted)}"
+
+
+def _is_among(names: Sequence[str], wanted: str) -> bool:
+    first, dot, rest = wanted.partition(".")
+    return wanted in names or bool(first and dot and rest and f"*.{rest}" in names)
+
+
+def _plain(name: str) -> str:
     try:
-        # An encrypted key would make OpenSSL ask on the terminal; the empty password makes it fail instead.
-        context.load_cert_chain(cert, key, password="")
-    except (ssl.SSLError, ValueError) as error:
-        raise StartupError(f"peers.tls_cert: {cert} and {key} are no certificate with its key: {_why(error)}") from None
-    try:
-        context.load_verify_locations(ca)
-    except (ssl.SSLError, ValueError) as error:
-        raise StartupError(f"peers.tls_ca: {ca} is no certificate authority: {_why(error)}") from None
-    return context
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "reason", None) or str(error)
+        return str(ip_address(name))
+    except ValueError:
+        return name.lower().rstrip(".")

@@ -6,12 +6,14 @@ import socket
 import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
 
 from raftkv import Client, DefiniteError, IndefiniteError
 from raftkv.cli import main
+from raftkv.client.reach import Host, unopened
 from raftkv.client.servers import REFUSED_ROUNDS_MAX
 from tests.unit.fake_server import CUT, FakeServer, Told, problem, unused_url
 
@@ -103,6 +105,24 @@ def test_a_certificate_of_another_host_is_told_apart(failure, authority, trusted
     url = tls_server.url.replace("127.0.0.1", "localhost")
 
     assert "certificate of another host" in failure(DefiniteError, url, tls_ca=trusted)
+
+
+@pytest.mark.parametrize(("code", "said"), [(9, "is not valid yet"), (10, "has expired")])
+def test_a_certificate_out_of_its_time_is_no_matter_of_trust(code, said):
+    error = ssl.SSLCertVerificationError("certificate verify failed")
+    error.verify_code, error.verify_message = code, "certificate has expired"
+    failed = unopened(error, Host("h", 1, is_tls=True), in_handshake=True)
+
+    assert f"shows a certificate that {said}, if the clock here is right" in str(failed)
+    assert failed.is_final
+
+
+def test_a_certificate_that_has_expired_is_told_so(failure, authority, trusted, tls_server):
+    late = datetime.now(UTC) - timedelta(days=1)
+    issued = authority.issue_cert("127.0.0.1", not_after=late)
+    issued.configure_cert(tls_server._server.socket.context)
+
+    assert "has expired" in failure(DefiniteError, tls_server.url, tls_ca=trusted)
 
 
 @pytest.mark.parametrize("call", ["get", "set"])

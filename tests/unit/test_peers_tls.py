@@ -5,10 +5,13 @@ import contextlib
 import ssl
 
 import pytest
+import structlog
 import trustme
 
+from raftkv.core.config import Address
 from raftkv.core.errors import StartupError
-from raftkv.peers.tls import peer_tls
+from raftkv.instruments.local.nodes import free_ports
+from raftkv.peers.tls import misnamed, peer_tls
 from tests.unit.test_peers_link import Puppet, play, still_works, until
 
 __all__ = ["play"]  # the fixture
@@ -17,13 +20,14 @@ __all__ = ["play"]  # the fixture
 class Authority:
     """A certificate authority and one node certificate of it, as PEM files."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *names):
         folder.mkdir()
         self.ca = trustme.CA()
-        issued = self.ca.issue_cert("node.invalid")
+        issued = self.ca.issue_cert(*names)
         self.cert, self.key, self.root = folder / "cert.pem", folder / "key.pem", folder / "ca.pem"
         self.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         self.key.write_bytes(issued.private_key_pem.bytes())
+        self.serial = ssl._ssl._test_decode_cert(str(self.cert))["serialNumber"]
         self.root.write_bytes(self.ca.cert_pem.bytes())
 
     def tls(self):
@@ -32,12 +36,12 @@ class Authority:
 
 @pytest.fixture
 def authority(tmp_path):
-    return Authority(tmp_path / "right")
+    return Authority(tmp_path / "right", "127.0.0.1")
 
 
 @pytest.fixture
 def stranger(tmp_path):
-    return Authority(tmp_path / "wrong")
+    return Authority(tmp_path / "wrong", "127.0.0.1")
 
 
 def test_nodes_of_one_authority_meet_and_talk(play, authority):
@@ -174,3 +178,64 @@ def test_bad_files_are_refused_in_one_line_that_names_them(authority, broken, ho
 def test_a_key_of_another_certificate_is_refused(authority, stranger):
     with pytest.raises(StartupError, match="no certificate with its key"):
         peer_tls(authority.cert, stranger.key, authority.root)
+
+
+@pytest.mark.parametrize("names", [["n1", "n2"], ["127.0.0.1"], ["N1", "n2.", "other"]])
+def test_a_certificate_names_a_node_by_its_id_or_its_host(play, tmp_path, names):
+    async def scenario(stage):
+        await stage.pair(tls=Authority(tmp_path / "named", *names).tls())
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("host", "alternatives", "is_named"),
+    [
+        ("n1.raftkv.internal", [("DNS", "*.raftkv.internal")], True),
+        ("raftkv.internal", [("DNS", "*.raftkv.internal")], False),
+        ("a.n1.raftkv.internal", [("DNS", "*.raftkv.internal")], False),
+        ("::1", [("IP Address", "0:0:0:0:0:0:0:1")], True),
+        ("10.0.0.1", [("DNS", "10.0.0.2"), ("URI", "n1"), ("email", "n1")], False),
+        ("10.0.0.1", [], False),
+    ],
+)
+def test_one_star_stands_for_a_first_label_and_addresses_are_compared_as_such(host, alternatives, is_named):
+    reason = misnamed({"subjectAltName": alternatives}, "n1", Address(host, 1))
+
+    assert (reason is None) == is_named
+
+
+def test_a_certificate_of_another_node_is_refused_by_both_sides(play, tmp_path):
+    """The hazard: who holds the certificate of any node, and the secret, passes for every other."""
+
+    async def scenario(stage):
+        with structlog.testing.capture_logs() as logs:
+            tls = Authority(tmp_path / "named", "n2", "elsewhere").tls()
+            await stage.add("n2", tls=tls)
+            stage.members["n1"] = Address("127.0.0.9", free_ports(1)[0])
+            await stage.add("n1", tls=tls)
+            await until(lambda: any("neither n1 nor 127.0.0.9" in line.get("reason", "") for line in logs))
+
+        assert not stage.links["n2"].is_up("n1")
+        assert stage.recorders["n2"].events == []
+
+    play(scenario)
+
+
+def test_renewed_certificates_are_for_new_connections(play, tmp_path):
+    async def scenario(stage):
+        old, new = Authority(tmp_path / "old", "n1", "n2"), Authority(tmp_path / "new", "n1", "n2")
+        first, second = await stage.pair(tls=old.tls())
+        for link in (first, second):
+            link.renew_tls(new.tls())
+        first.send("n2", b"over what there is")
+        await until(lambda: stage.recorders["n2"].payloads == [b"over what there is"])
+        assert stage.recorders["n1"].changes("n2") == ["up"]
+        first.close_peer("n2")
+        await until(lambda: first.is_up("n2") and second.is_up("n1"))
+
+        shown = first._live["n2"].certificate
+        assert shown["serialNumber"] == new.serial
+        assert shown["serialNumber"] != old.serial
+
+    play(scenario)

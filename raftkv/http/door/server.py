@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from raftkv import __version__
 from raftkv.api import headers
+from raftkv.core.certificates import Renewing, serving_clients
 from raftkv.core.config import ClusterConfig, ConfigError
 from raftkv.core.environment import read_config
 from raftkv.core.errors import StartupError
@@ -56,10 +58,13 @@ SLOTS_A_WORKER: Final = 2
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
     """The gunicorn application, told everything by us: no configuration file, no environment, no command line."""
 
-    def __init__(self, settings: dict[str, Any], make: Callable[[], object]) -> None:
+    def __init__(
+        self, settings: dict[str, Any], make: Callable[[], object], certificates: Renewing | None = None
+    ) -> None:
         """``make`` builds the ASGI application; it is called in each worker, after the fork."""
         self._settings = settings
         self._make = make
+        self._certificates = certificates
         super().__init__()
 
     def load_config(self) -> None:
@@ -70,6 +75,30 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
     def load(self) -> object:
         """See gunicorn."""
         return self._make()
+
+    def run(self) -> None:
+        """See gunicorn."""
+        try:
+            _Arbiter(self).run()
+        except RuntimeError as error:
+            sys.exit(f"{error}")
+
+    def renew_certificates(self) -> None:
+        """Let handshakes be made with what the files hold now; those of before stay if they will not do."""
+        try:
+            if self._certificates is not None:
+                self._certificates.renew()
+        except StartupError as error:
+            print(f"the certificates stay as they are: {error}", file=sys.stderr)  # noqa: T201  its own voice
+
+
+class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
+    """gunicorn's, which starts new workers on SIGHUP and ends the old ones: here they go on with new certificates."""
+
+    def handle_hup(self) -> None:
+        """See gunicorn. Workers that are forked later have the certificates from here."""
+        self.app.renew_certificates()
+        self.kill_workers(signal.SIGHUP)
 
 
 def make_application(
@@ -165,6 +194,15 @@ def node_settings(config: ClusterConfig, node_id: str, listeners: Sequence[int],
     return chosen
 
 
+def certificates_of(config: ClusterConfig, directory: Path) -> Renewing | None:
+    """What the front-end shows its clients; ``None``: it speaks no TLS. Raises ``StartupError``."""
+    http = config.http
+    if not http.tls_cert:
+        return None
+    client_ca = directory / http.tls_client_ca if http.tls_client_ca else ""
+    return Renewing(lambda: serving_clients(directory / http.tls_cert, directory / http.tls_key, client_ca))
+
+
 def end_with_parent(parent_fd: int) -> None:
     """End this process, the arbiter, and its workers when the other end of ``parent_fd`` closes.
 
@@ -204,6 +242,7 @@ def main(arguments: list[str]) -> int:
             listeners = [bound.detach() for bound in listen(config.member(options.node).http_listen, "http")]
         directory = Path.cwd() if options.config is None else options.config.resolve().parent
         secret = read_key(directory / config.cluster.secret_path, config.cluster.name)
+        certificates = certificates_of(config, directory)
     except (OSError, ConfigError, StartupError) as error:
         print(error, file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
@@ -213,16 +252,18 @@ def main(arguments: list[str]) -> int:
     counts = Counts(REQUESTS, slots=SLOTS_A_WORKER * config.http.workers)
     chosen["pre_fork"] = lambda _, worker: counts.give(worker)
     chosen["child_exit"] = lambda _, worker: counts.take_back(worker)
-    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret, counts))
+    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret, counts), certificates)
     return 0
 
 
-def serve(chosen: dict[str, Any], make: Callable[[], object]) -> None:
+def serve(chosen: dict[str, Any], make: Callable[[], object], certificates: Renewing | None = None) -> None:
     """Serve the ASGI application that ``make`` builds in each worker, until told to stop."""
+    if certificates is not None:
+        chosen["ssl_context"] = lambda _, __: certificates.context
     # gunicorn keeps settings from such variables in reserve; nothing but our own counts.
     for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "GUNICORN_PID", "GUNICORN_FD", "LISTEN_FDS", "LISTEN_PID"):
         os.environ.pop(name, None)
-    Server(chosen, make).run()
+    Server(chosen, make, certificates).run()
 
 
 if __name__ == "__main__":

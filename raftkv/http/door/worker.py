@@ -11,6 +11,7 @@ after health.
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import struct
 from collections.abc import Callable
@@ -353,6 +354,11 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotat
         for status in HTTPStatus:
             protocol._REASON_PHRASES.setdefault(status.value, status.phrase)  # noqa: SLF001  there is no other way
         super().init_process()
+
+    def init_signals(self) -> None:
+        """See gunicorn."""
+        super().init_signals()
+        self.loop.add_signal_handler(signal.SIGHUP, self.app.renew_certificates)
 
     def run(self) -> None:
         """See gunicorn; the application is loaded by now."""
