@@ -13,7 +13,7 @@ This module imports nothing but the standard library, msgspec and its neighbours
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -366,6 +366,16 @@ def is_read(request: Request) -> bool:
         if not isinstance(operation, Get):
             return False
     return True
+
+
+AnyRequest = TypeVar("AnyRequest", bound=Request)
+
+
+def on_behalf(request: AnyRequest, caller: Caller | None) -> AnyRequest:
+    """``request`` as ``caller`` asks for it; what tells nothing of keys, as it is."""
+    if caller is None or isinstance(request, Barrier | Inspect):
+        return request
+    return msgspec.structs.replace(request, caller=caller)
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

@@ -99,6 +99,9 @@ Spans = tuple[tuple[bytes, ...], tuple[bytes | None, ...]]
 """Where keys begin that may be accessed, in order, and where each such span ends."""
 
 
+_CLUSTER: Final = User(roles=(ROOT,), generation=0)
+
+
 class Rights:
     """Who may do what as of one state; it never changes."""
 
@@ -114,27 +117,37 @@ class Rights:
 
     def knows(self, caller: Caller) -> bool:
         """Is ``caller`` who it says, as of this state? While authentication is off, everybody is."""
-        if not self.enabled or caller == CLUSTER:
-            return True
-        user = self.users.get(caller.user)
-        return user is not None and user.generation == caller.generation
+        return not self.enabled or self._user(caller) is not None
 
     def is_root(self, caller: Caller) -> bool:
         """May ``caller`` do everything?"""
-        if not self.enabled or caller == CLUSTER:
+        if not self.enabled:
             return True
-        return self.knows(caller) and ROOT in self.users[caller.user].roles
+        user = self._user(caller)
+        return user is not None and ROOT in user.roles
 
     def may(self, caller: Caller, access: Access, start: bytes, end: bytes | None) -> bool:
         """Has ``caller`` that access to every key with ``start`` <= key < ``end`` (``None``: to the last)?"""
-        if self.is_root(caller):
+        if not self.enabled:
             return True
-        if not self.knows(caller):
+        user = self._user(caller)
+        if user is None:
             return False
+        if ROOT in user.roles:
+            return True
         allowed = self._allowed.get(caller.user)
         if allowed is None:
-            allowed = self._allowed[caller.user] = self._allowed_to(self.users[caller.user])
-        return all(_cover(allowed[one], start, end) for one in (Access.READ, Access.WRITE) if access & one)
+            allowed = self._allowed[caller.user] = self._allowed_to(user)
+        if access is Access.BOTH:
+            return _cover(allowed[Access.READ], start, end) and _cover(allowed[Access.WRITE], start, end)
+        return _cover(allowed[access], start, end)
+
+    def _user(self, caller: Caller) -> User | None:
+        """Who asks, if it is who it says."""
+        user = self.users.get(caller.user)
+        if user is None:
+            return _CLUSTER if caller == CLUSTER else None
+        return user if user.generation == caller.generation else None
 
     def _allowed_to(self, user: User) -> Mapping[Access, Spans]:
         roles = [self.roles[name] for name in user.roles if name in self.roles]

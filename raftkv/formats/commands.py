@@ -218,7 +218,7 @@ AskedCommand = WriteCommand | ConfigureCommand | OperateCommand | KeepAliveComma
 """What clients ask for; the others are the leader's own."""
 
 
-class CallersCommand(msgspec.Struct, frozen=True, array_like=True, tag=7, forbid_unknown_fields=True):
+class CallersCommand(msgspec.Struct, frozen=True, array_like=True, tag=7, forbid_unknown_fields=True, gc=False):
     """Do ``command`` if the user has the rights to it where it is applied, and is still of that generation."""
 
     user: Annotated[str, Meta(max_length=64)]

@@ -17,6 +17,7 @@ from tests.simulation import test_hazards as hazards
 from tests.simulation import test_leases as leases
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_retention as retention
+from tests.simulation import test_rights as rights
 from tests.simulation import test_versions as versions
 from tests.unit import test_peers_greeting as greeting
 
@@ -93,6 +94,12 @@ TABLE = [
     ("givers", divergence.test_a_repair_waits_for_a_node_that_fetches_its_own_data),
     ("ties", divergence.test_in_a_tie_both_stop),
     ("durable standing", divergence.test_whoever_was_wrong_still_is_after_a_restart),
+    ("judged where it is applied", rights.test_a_write_through_a_node_that_knows_of_no_revocation_is_refused_by_all),
+    ("rights of a snapshot", rights.test_a_snapshot_brings_the_rights_by_which_what_follows_is_judged),
+    ("generations", rights.test_rights_outlive_the_loss_of_power_everywhere),
+    ("nobody's commands", rights.test_rights_outlive_the_loss_of_power_everywhere),
+    ("names of outcomes", rights.test_the_idempotency_keys_of_each_user_are_his_own),
+    ("judged reads", rights.test_reads_are_judged_by_the_state_that_answers_them),
 ]
 
 

@@ -21,17 +21,19 @@ from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
+from raftkv.core.rights import Caller
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
 from raftkv.instruments.sim.notes import FAILED, UNKNOWN, Note, Seen
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.schedule import ScheduledEvent
+from raftkv.instruments.sim.users import SimulatedUsers
 
 
 class SimulatedClient:
     """``known`` is what this client was told of each key and needs again: value and revision, or a context.
 
-    In raft mode it was also granted ``leases``, and told of the store's ``revision``.
+    In raft mode it was also granted ``leases``, told of the store's ``revision``, and may ask as one of ``users``.
     """
 
     def __init__(self, number: int, plan: Plan, random: random_module.Random) -> None:
@@ -42,7 +44,12 @@ class SimulatedClient:
         self.known: dict[bytes, Any] = {}
         self.leases: list[int] = []
         self.revision = 0
+        self.users: SimulatedUsers | None = None
         self._written_count = 0
+
+    def asks_as(self) -> Caller | None:
+        """Who asks now, if anybody says so."""
+        return None if self.users is None else self.users.caller(self.number)
 
     def new_value(self) -> bytes:
         """A value that nobody has written yet."""

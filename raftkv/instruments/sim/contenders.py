@@ -24,7 +24,7 @@ from raftkv.coordination.elections import leader, proclaim
 from raftkv.coordination.names import ELECTIONS, LOCKS, Contender, Queue, contender_of
 from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.core.errors import Refused, Unknown
-from raftkv.core.requests import SYSTEM
+from raftkv.core.requests import ELECTION_KEYS, LOCK_KEYS
 from raftkv.core.results import KeyRecord
 from raftkv.instruments.sim.clients import SimulatedClient
 from raftkv.instruments.sim.cluster import SimulatedCluster
@@ -149,7 +149,7 @@ class Contenders:
 def check_contention(order: LogOrder, contended: list[Contended]) -> None:
     """Hold what clients were told about names against the log; raises ``AssertionError``."""
     for change in order.changes:
-        if change.record is not None and change.key.startswith(SYSTEM):
+        if change.record is not None and change.key.startswith((LOCK_KEYS, ELECTION_KEYS)):
             lease = int(change.key[-16:], 16)
             assert change.record.lease == lease, f"a contender without its lease: {change}"
     told = [one for one in contended if one.returned_s is not None and not isinstance(one.result, Refused | Unknown)]

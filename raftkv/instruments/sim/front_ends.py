@@ -14,8 +14,9 @@ from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Plan, Submit
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Subscription
-from raftkv.core.requests import SYSTEM, Request
+from raftkv.core.requests import SYSTEM, Request, on_behalf
 from raftkv.core.results import Outcome
+from raftkv.core.rights import Caller
 from raftkv.instruments.sim.clients import SimulatedClient
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import SimulatedMachine
@@ -52,12 +53,18 @@ class FrontEnd:
     """Where plans are performed and changes told beside one life of a node's process."""
 
     def __init__(
-        self, cluster: SimulatedCluster, machine: SimulatedMachine, noted: list[Seen], limit_bytes: int
+        self,
+        cluster: SimulatedCluster,
+        machine: SimulatedMachine,
+        noted: list[Seen],
+        limit_bytes: int,
+        caller: Caller | None,
     ) -> None:
         self.machine = machine
         self._schedule = cluster.schedule
         self._cluster = cluster
         self._noted = noted
+        self._caller = caller
         self.door = _Door(machine)
         self.feed = Feed(self.door, now_s=machine.now_s, schedule=self.after, limit_bytes=limit_bytes)  # type: ignore[arg-type]
 
@@ -107,7 +114,8 @@ class FrontEnd:
         seen = Seen(
             client=client.number, key=SYSTEM, kind="other", invoked_s=now_s, note="step", node=self.machine.name
         )
-        seen.request = step.request  # type: ignore[assignment]
+        request = on_behalf(step.request, self._caller)
+        seen.request = request  # type: ignore[assignment]
         self._noted.append(seen)
 
         def told(outcome: Outcome) -> None:
@@ -118,19 +126,22 @@ class FrontEnd:
                 seen.outcome, seen.answer = OK, outcome  # type: ignore[assignment]
             go_on(outcome)
 
-        pending = self.door.submit(step.request, step.deadline_s)
+        pending = self.door.submit(request, step.deadline_s)
         pending.when_done(lambda outcome: self.after(0.0, lambda: told(outcome)))
 
 
 class FrontEnds:
     """Those of all nodes, made when they are first needed; ``noted`` takes the requests of plans.
 
-    ``limit_bytes`` is how much a feed reads at a time.
+    ``limit_bytes`` is how much a feed reads at a time, ``caller`` for whom plans are performed.
     """
 
-    def __init__(self, cluster: SimulatedCluster, noted: list[Seen], *, limit_bytes: int) -> None:
+    def __init__(
+        self, cluster: SimulatedCluster, noted: list[Seen], *, limit_bytes: int, caller: Caller | None
+    ) -> None:
         self._cluster = cluster
         self._limit_bytes = limit_bytes
+        self._caller = caller
         self._noted = noted
         self._lives: dict[tuple[str, int], FrontEnd] = {}
 
@@ -140,5 +151,5 @@ class FrontEnds:
             return None
         life = (machine.name, machine.lives_count)
         if life not in self._lives:
-            self._lives[life] = FrontEnd(self._cluster, machine, self._noted, self._limit_bytes)
+            self._lives[life] = FrontEnd(self._cluster, machine, self._noted, self._limit_bytes, self._caller)
         return self._lives[life]

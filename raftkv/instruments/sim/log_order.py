@@ -7,6 +7,8 @@ comes to and how the store stands after each entry. So nothing is searched for, 
   after it was asked for and before it was answered; so what began after another was answered comes later.
 - Each answer to a read is what a state of the revision that it names holds. That state has all that was committed
   before the read was asked for (not for local reads), and nothing that was committed after it was answered.
+- Who is told something may be told it by the rights in that very state. Who was refused for want of a right had none
+  where the command stands in the log, or in a state that the read could have been answered from.
 - What was refused is not in the log, and nothing is there more often than it was asked for. An unknown write may be,
   wholly, or not; later answers then tell.
 
@@ -23,7 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.core.errors import Refused
+from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import (
     ChangesAfter,
     Consistency,
@@ -54,7 +56,8 @@ from raftkv.core.results import (
 from raftkv.formats import entries
 from raftkv.formats.commands import encode_command
 from raftkv.formats.entries import REGULAR
-from raftkv.instruments.sim.model import ModelledStore, StoreState, in_span, page
+from raftkv.instruments.sim.model import FORBIDDEN, ModelledStore, StoreState, in_span, page
+from raftkv.instruments.sim.modelled_rights import READ, ModelledRights, Need
 from raftkv.instruments.sim.notes import FAILED, OK, Seen
 from raftkv.machine.conversion import command_of
 
@@ -112,9 +115,12 @@ class LogOrder:
         asked: Counter[bytes] = Counter()
         for one in sorted(seen, key=lambda one: (one.returned_s or 0.0, one.invoked_s)):
             request = one.request
+            is_forbidden = one.outcome == FAILED and one.note.endswith(f": {Code.FORBIDDEN}")
             if isinstance(request, Read) or (isinstance(request, Write) and is_read(request)):
                 if one.outcome == OK:
                     self._check_read(one)
+                elif is_forbidden:
+                    self._check_forbidden_read(one)
                 continue
             assert request is not None
             command = command_of(request)
@@ -125,6 +131,9 @@ class LogOrder:
             asked[encoded] += REPEATS_MAX if one.is_repeatable else one.outcome != FAILED
             if one.outcome == OK:
                 self._claim(one, self._commands[encoded])
+            elif is_forbidden:
+                judged = [command.outcome for command in self._commands[encoded] if _is_in_time(one, command)]
+                assert FORBIDDEN in judged, f"nothing forbade it: {one.story()}"
         for encoded, count in asked.items():
             done = [one for one in self._commands[encoded] if not isinstance(one.outcome, Refused)]
             assert len(done) <= count, f"{len(done)} times in the log, asked for {count} times: {encoded!r}"
@@ -135,8 +144,8 @@ class LogOrder:
         """Find the command of the log that ``one`` was told of."""
         told = _comparable(one.answer)
         for command in commands:
-            is_in_time = one.invoked_s <= command.committed_s <= (one.returned_s or 0.0)
-            if is_in_time and told == _comparable(command.outcome) and not command.is_claimed:
+            is_told = told == _comparable(command.outcome) and not command.is_claimed
+            if is_told and _is_in_time(one, command):
                 command.is_claimed = not one.is_repeatable
                 return
         outcomes = [(command.committed_s, command.outcome) for command in commands]
@@ -152,7 +161,7 @@ class LogOrder:
         first = 0 if is_local else first
         begin = bisect.bisect_left(self._revisions, answer.revision, first, last + 1)
         end = bisect.bisect_right(self._revisions, answer.revision, first, last + 1)
-        found = [self._found(state, one) for state in self.states[begin:end]]
+        found = [self._found(state, one) for state in self.states[begin:end] if not _forbids(state, one)]
         told: object
         if isinstance(request, Read) and isinstance(answer, Answer):
             told = _comparable_content(answer.content, request.query)
@@ -164,6 +173,13 @@ class LogOrder:
             f"unexplained: {one.story()}\ntold {answer}\nof entries {first} to {last} those from {begin} until {end} "
             f"are at that revision, and the last of them holds\n{found[-1:]}"
         )
+
+    def _check_forbidden_read(self, one: Seen) -> None:
+        """Which state it was judged by, the refusal does not say."""
+        first, last = self.window(one.invoked_s, one.returned_s or 0.0)
+        first = 0 if isinstance(one.request, Read) and one.request.consistency is Consistency.LOCAL else first
+        states = self.states[first : last + 1]
+        assert any(_forbids(state, one) for state in states), f"nothing forbade it: {one.story()}"
 
     def window(self, asked_s: float, told_s: float) -> tuple[int, int]:
         """What was committed before somebody asked, and the last that was when he was told: indexes."""
@@ -227,6 +243,34 @@ class LogOrder:
         ]
         is_level = told.through == state.revision
         return ChangePage(changes=tuple(changes), through=told.through, is_level=is_level)
+
+
+def _forbids(state: StoreState, one: Seen) -> bool:
+    """May who asked not be told what there is in ``state``?"""
+    request = one.request
+    assert isinstance(request, Read | Write)
+    if request.caller is None:
+        return False
+    queries = [request.query] if isinstance(request, Read) else request.operations
+    needs = [need for query in queries for need in _needs(state, query)]
+    return ModelledRights(state.keys).forbids_reading(request.caller, needs)
+
+
+def _needs(state: StoreState, query: Any) -> list[Need]:
+    match query:
+        case Get():
+            return [Need(READ, query.key, query.key + b"\0")]
+        case List() | ChangesAfter():
+            return [Need(READ, query.start, query.end)]
+        case FindLease():
+            keys = [key for key, record in state.keys.items() if record.lease == query.lease]
+            return [Need(READ, key, key + b"\0") for key in keys]
+    return []
+
+
+def _is_in_time(one: Seen, command: Committed) -> bool:
+    """Was it committed between the question and the answer?"""
+    return one.invoked_s <= command.committed_s <= (one.returned_s or 0.0)
 
 
 def _comparable(outcome: Outcome | None) -> object:

@@ -1,8 +1,8 @@
 """What callers may do, as plainly as can be: the model's counterpart of the rights in the machine. Pure.
 
 It looks at the model's keys anew for every command, and knows of rights what ``docs/formats.rst`` says of their rows.
-It must never import what judges in a replica: ``raftkv.machine``, ``raftkv.core.judgement``, or ``rights`` of
-``raftkv.core`` and ``raftkv.formats``.
+It must never import what judges in a replica: ``raftkv.machine``, ``raftkv.core.judgement``, or more of
+``raftkv.core.rights`` than who asks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 from raftkv.core.requests import ELECTION_KEYS, LOCK_KEYS, SYSTEM
 from raftkv.core.results import KeyRecord
+from raftkv.core.rights import Caller
 from raftkv.formats.commands import (
     AnyOperation,
     AskedCommand,
@@ -61,12 +62,10 @@ class ModelledRights:
     def forbids(self, command: CallersCommand) -> bool:
         """May the caller not ask for ``command``?"""
         user = self._user(command)
-        if not self.enabled or command.user == "\0cluster":
+        if not self.enabled or (user is not None and "root" in user[0]):
             return False
         if user is None:
             return True
-        if "root" in user[0]:
-            return False
         asked, permissions = command.command, self._permissions(user)
         if isinstance(asked, WriteCommand | OperateCommand):
             return not all(self._may(permissions, one) for one in asked.operations)
@@ -74,14 +73,21 @@ class ModelledRights:
             return not all(self._may_use(permissions, lease) for lease in asked.leases)
         return True
 
-    def _user(self, command: CallersCommand) -> Any:
-        if command.user == "\0cluster":
-            return ((), "", command.generation)
-        record = self._keys.get(_AUTH + b"user/" + command.user.encode())
+    def forbids_reading(self, caller: Caller, needs: Iterable[Need]) -> bool:
+        """May the caller not be told what takes those ``needs``?"""
+        user = self._user(caller)
+        if not self.enabled or (user is not None and "root" in user[0]):
+            return False
+        return user is None or not all(_is_allowed(self._permissions(user), need) for need in needs)
+
+    def _user(self, who: CallersCommand | Caller) -> Any:
+        if who.user == "\0cluster":
+            return (("root",), "", 0)
+        record = self._keys.get(_AUTH + b"user/" + who.user.encode())
         if record is None:
             return None
         user = msgspec.msgpack.decode(record.value)
-        return user if user[2] == command.generation else None
+        return user if user[2] == who.generation else None
 
     def _permissions(self, user: Any) -> list[Need]:
         records = [self._keys.get(_AUTH + b"role/" + role.encode()) for role in user[0]]

@@ -81,6 +81,9 @@ COORDINATION: Final = (
 )
 """What else is asked for in every second seed; ``past``: at an earlier revision."""
 
+RIGHTS: Final = ("change rights",)
+"""In every third seed clients ask as users, whose rights change."""
+
 _READS: Final = ("get", "lease get", "barrier get")
 
 
@@ -107,6 +110,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fault_every_s: float
     fault_lasts_s: tuple[float, float]
     aimed: float
+    has_users: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,6 +132,7 @@ def draw(seed: int) -> Plan:
     operations = dice.randint(40, 200)
     low_s = dice.choice((0.0002, 0.001, 0.005))
     is_steady = dice.random() < 0.4
+    has_users = random_module.Random(f"rights {seed}").random() < 1 / 3
     return Plan(
         seed=seed,
         size=size,
@@ -145,11 +150,13 @@ def draw(seed: int) -> Plan:
         timeout_s=(0.3 * pace_s, pace_s * dice.choice((1.0, 3.0, 6.0))),
         value_bytes=dice.choice(((1,), (1, 200), (1, 3000))),
         actions=_actions(seed, mixture(dice, ACTIONS, at_least=("put", dice.choice(_READS)), share=0.5))
-        | _coordination(seed),
+        | _coordination(seed)
+        | (dict.fromkeys(RIGHTS, 2.0) if has_users else {}),
         faults=mixture(dice, FAULTS, at_least=(dice.choice(FAULTS),), share=0.3) | _apart(seed),
         fault_every_s=pace_s * dice.choice((0.3, 1.0, 2.0)),
         fault_lasts_s=(0.05 * pace_s, pace_s * dice.choice((0.5, 2.0, 4.0))),
         aimed=dice.choice((0.0, 0.5, 0.9)),
+        has_users=has_users,
     )
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from raftkv.core.config import DelaysSection, HistorySection
 from raftkv.core.requests import Repair
+from raftkv.core.rights import CLUSTER
 from raftkv.core.rules import Rule
 from raftkv.core.voters import Voters
 from raftkv.formats import layout
@@ -234,7 +235,7 @@ class RaftMode(Observer):
             )
             if is_wrong and machine.is_working:
                 self._cluster.note(machine.name, "is told to repair itself")
-                machine.submit(Repair(), 1.0)
+                machine.submit(Repair(caller=CLUSTER), 1.0)
 
     def copied(self, machine: SimulatedMachine) -> MemorySnapshots | None:
         """See ``MendingMode``: the applied state is a cache, which is made anew."""

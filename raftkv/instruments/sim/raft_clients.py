@@ -21,6 +21,7 @@ from raftkv.instruments.sim.machines import SimulatedMachine
 from raftkv.instruments.sim.notes import Seen
 from raftkv.instruments.sim.plan import COORDINATION, Plan
 from raftkv.instruments.sim.raft_operations import KINDS, OTHER
+from raftkv.instruments.sim.users import SimulatedUsers
 from raftkv.instruments.sim.watchers import Watchers
 from raftkv.raft.standing.readmission import STOPPED
 
@@ -44,7 +45,11 @@ class RaftClients(SimulatedClients):
         self.noted: list[Seen] = []
         dice = random_module.Random(f"contenders {plan.seed}")
         limit_bytes = random_module.Random(f"front-ends {plan.seed}").choice((1, 300, 3_000, 1 << 18))
-        front_ends = FrontEnds(cluster, self.noted, limit_bytes=limit_bytes)
+        users = SimulatedUsers(random_module.Random(f"users {plan.seed}"), is_used=plan.has_users)
+        self._operator = users.operator
+        for client in self._clients if plan.has_users else ():
+            client.users = users
+        front_ends = FrontEnds(cluster, self.noted, limit_bytes=limit_bytes, caller=users.operator)
         self.contenders = Contenders(cluster, front_ends, dice, plan.pace_s)
         self.watchers = Watchers(cluster, front_ends, plan)
         self._names = plan.names
@@ -65,7 +70,7 @@ class RaftClients(SimulatedClients):
 
     def probe(self, node: str) -> Pending:
         """See ``SimulatedClients``."""
-        write = Write(operations=(Put(key=PROBE, value=node.encode()),))
+        write = Write(operations=(Put(key=PROBE, value=node.encode()),), caller=self._operator)
         return self._cluster.machines[node].submit(write, 4 * self._plan.pace_s)
 
     # --- ``Observer``: a process that ends breaks its clients' connections

@@ -38,6 +38,7 @@ from raftkv.core.requests import (
     Transaction,
     Write,
     is_read,
+    on_behalf,
 )
 from raftkv.core.results import (
     Answer,
@@ -76,6 +77,8 @@ class StoreOperation(Operation):
         *,
         noted: Read | None = None,
     ) -> None:
+        if not isinstance(request, Barrier) and request.caller is None:
+            request = on_behalf(request, client.asks_as())
         super().__init__(client, request, seen)
         self.seen = seen
         self.is_repeatable = not isinstance(request, Write) or request.idempotency_key is not None or is_read(request)
@@ -358,6 +361,11 @@ def _changes(client: SimulatedClient, seen: Seen) -> StoreOperation:
     return _asked(client, seen, Read(query=query, consistency=_level(is_local=client.random.random() < 0.7)))
 
 
+def _change_rights(client: SimulatedClient, seen: Seen) -> StoreOperation:
+    assert client.users is not None
+    return _asked(client, seen, Write(operations=client.users.change(), caller=client.users.operator))
+
+
 KINDS: Final[dict[str, Callable[[SimulatedClient, Seen], StoreOperation]]] = {
     "get": _read,
     "lease get": partial(_read, consistency=Consistency.LEASE),
@@ -396,4 +404,5 @@ KINDS: Final[dict[str, Callable[[SimulatedClient, Seen], StoreOperation]]] = {
     "past list": partial(_list, is_past=True),
     "changes": _changes,
     "leases": _of_lease,
+    "change rights": _change_rights,
 }

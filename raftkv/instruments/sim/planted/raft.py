@@ -14,6 +14,7 @@ from raftkv.formats.peers import refused_by
 from raftkv.formats.raft_messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.planted.coordination import COORDINATION
+from raftkv.instruments.sim.planted.rights import RIGHTS
 from raftkv.instruments.sim.planted.standing import STANDING
 from raftkv.instruments.sim.planted.swaps import (
     Remedy,
@@ -414,5 +415,6 @@ REMEDIES: Final[dict[str, Remedy]] = {
     ),
     **STANDING,
     **COORDINATION,
+    **RIGHTS,
     "batching": remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
 }
