@@ -144,12 +144,13 @@ class RaftSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Elections start after a random wait between one and two election timeouts without a leader. ``clock_drift_bound`` is
     the assumption under ``consistency=lease``: within one election timeout, no two nodes' clocks drift apart by more
-    than this fraction of it.
+    than this fraction of it. ``preferred_leader`` is the node that is to lead whenever it is well; empty for any.
     """
 
     election_timeout_s: Seconds = 1.0
     heartbeat_s: Seconds = 0.1
     clock_drift_bound: Annotated[float, Meta(ge=0, lt=0.5)] = 0.1
+    preferred_leader: str = ""
     snapshot_entries: Annotated[int, Meta(ge=10)] = 100_000
     snapshot_log_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20
     trailing_entries: Annotated[int, Meta(ge=0)] = 5_000
@@ -342,6 +343,7 @@ def config_of(document: dict[str, Any]) -> ClusterConfig:
         raise ConfigError(message + _hint(message)) from None
     _check_nodes(config)
     _check_timing(config)
+    _check_preferred_leader(config)
     _check_quorum(config)
     _check_tls(config)
     _check_auth(config)
@@ -416,6 +418,12 @@ def _check_timing(config: ClusterConfig) -> None:
         raise ConfigError("raft.election_timeout_s: must be more than three times raft.heartbeat_s")
     if config.peers.silence_timeout_s < 2 * raft.election_timeout_s:
         raise ConfigError("peers.silence_timeout_s: must be at least twice raft.election_timeout_s")
+
+
+def _check_preferred_leader(config: ClusterConfig) -> None:
+    name = config.raft.preferred_leader
+    if name and all(node.id != name for node in config.node):
+        raise ConfigError(f"raft.preferred_leader: there is no [[node]] with the id {name!r}")
 
 
 def _check_quorum(config: ClusterConfig) -> None:

@@ -57,6 +57,7 @@ OWN: Final = {
     "raft.trailing_entries": "likewise",
     "raft.segment_bytes": "files of a node",
     "raft.disk_reserve_bytes": "a node's own disk",
+    "raft.preferred_leader": "each node says for itself whether it wants to lead; who does makes way for nobody",
     "quorum.sloppy": "a coordinator's choice, which each request may make for itself",
     "quorum.seeds": "whom a node asks to be let in",
     "quorum.gossip_s": "how often a node speaks",

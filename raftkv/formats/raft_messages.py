@@ -274,6 +274,12 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=2
     term: Number
 
 
+class WantToLead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=40):
+    """Leader of ``term``: I am configured to lead, and could. Only to who reads commands of format 4."""
+
+    term: Number
+
+
 class AskTerm(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=30):
     """My disk was emptied: what is your term? See ``raftkv.raft.standing.readmission``."""
 
@@ -334,6 +340,7 @@ Message = (
     | RecordForbidden
     | Level
     | HandOver
+    | WantToLead
     | AskTerm
     | TermAnswer
     | AskReadmission

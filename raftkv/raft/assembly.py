@@ -25,6 +25,7 @@ from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.following import Following
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.lease_time import LeaseTime
+from raftkv.raft.leadership.preference import Preference
 from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.ports import RaftLink, Snapshots, StatePort
@@ -88,6 +89,7 @@ class RaftParts:
     voting: Voting
     following: Following
     handover: Handover
+    preference: Preference
     # reading
     rounds: ReadRounds
     gate: ReadGate
@@ -295,6 +297,17 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
         held_bytes=settings.largest_command_bytes,
         forswear=parts.rounds.forswear,
     )
+    parts.preference = Preference(
+        is_preferred=settings.preferred_leader == settings.node_id,
+        electorate=parts.electorate,
+        core=parts.core,
+        outgoing=parts.transport,
+        handover=parts.handover,
+        readmission=parts.readmission,
+        room=parts.room,
+        reads=world.reads,
+        election_timeout_s=settings.election_timeout_s,
+    )
     parts.following = Following(
         core=parts.core,
         elections=parts.elections,
@@ -382,6 +395,7 @@ def _wire_conversation(parts: RaftParts, world: RaftWorld) -> None:
             parts.transport,
             parts.participation,
             parts.voting,
+            parts.preference,
             parts.confirming,
             parts.freshness,
             parts.readers,
@@ -399,6 +413,7 @@ def _wire_conversation(parts: RaftParts, world: RaftWorld) -> None:
             parts.visibility.lost,
             parts.delays.link_down,
             parts.handover.lost,
+            parts.preference.lost,
             parts.divergence.lost,
             parts.proposing.lost,
         ),

@@ -88,6 +88,7 @@ class RaftReplica:
         parts.following.work(now_s)
         if now_s >= parts.room.due_s:
             parts.room.check(now_s)
+        parts.preference.work(now_s)
         if parts.handover.is_due:
             parts.handover.work(now_s)
             parts.proposing.take_up_held(now_s)

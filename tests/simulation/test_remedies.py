@@ -15,6 +15,7 @@ from tests.simulation import test_freshness as freshness
 from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
 from tests.simulation import test_leases as leases
+from tests.simulation import test_preference as preference
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_retention as retention
 from tests.simulation import test_rights as rights
@@ -62,6 +63,12 @@ TABLE = [
     ("proposals held", handover.test_when_nothing_comes_of_it_the_leader_goes_on),
     ("whose word", handover.test_a_word_of_an_earlier_term_or_of_another_member_moves_nobody),
     ("votes for the chosen", handover.test_it_takes_no_election_timeout),
+    ("preferred leader", preference.test_no_write_is_refused_or_in_doubt_while_leadership_goes_to_the_preferred_one),
+    ("well for a while", preference.test_who_comes_and_goes_does_not_lead),
+    ("keeping up", preference.test_who_does_not_keep_up_does_not_lead),
+    ("connections kept", preference.test_who_comes_and_goes_does_not_lead),
+    ("who wants to lead", preference.test_leadership_does_not_go_to_and_fro_where_files_differ),
+    ("longer each time", preference.test_each_attempt_that_comes_to_nothing_is_farther_from_the_one_before),
     ("standing back", handover.test_a_node_without_room_leaves_it_to_others_to_stand),
     (
         "reserve for deletions",

@@ -56,6 +56,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ('[raft]\nheartbeat_s = "x"\n' + NODES, "raft.heartbeat_s", "Expected `float`"),
         ('[cluster]\nmode = "quorum"\n' + NODES, "quorum.n", "3 replicas need as many nodes, but there are 1"),
         (NODES + NODES, "node[1].id", "used twice"),
+        ('[raft]\npreferred_leader = "n9"\n' + NODES, "raft.preferred_leader", "there is no [[node]] with the id 'n9'"),
         (NODES + NODES.replace("n1", "n2"), "node[1].http", "address 127.0.0.1:8001 is also node[0].http"),
         (NODES.replace("127.0.0.1:9001", "10.0.0.1:9001"), "cluster.secret_file", "required"),
         ('[cluster]\nsecret_file = "s"\n' + NODES, "cluster.secret_file", "No such file"),

@@ -34,10 +34,12 @@ from raftkv.raft.engine import guards, internals, transport
 from raftkv.raft.engine.guards import Inbound
 from raftkv.raft.engine.journal import LogJournal
 from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.leadership import preference
 from raftkv.raft.leadership.agreed_time import AgreedTime
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.leadership.lease_time import LeaseTime
+from raftkv.raft.leadership.preference import Preference
 from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.reading.freshness import Freshness
 from raftkv.raft.reading.gate import ReadGate
@@ -217,6 +219,13 @@ def _stand_on_any_word(self: Any, _peer: str, _word: Any, _now_s: float) -> None
 def _hide_the_hand_over(take: Any, self: Any, peer: str, request: Any, now_s: float) -> None:
     """Nobody sees that a request for votes comes of a hand-over."""
     take(self, peer, msgspec.structs.replace(request, handed_over=False), now_s)
+
+
+def _prefer_whoever_wants_to(take: Any, self: Any, peer: str, wish: Any, now_s: float) -> None:
+    """A leader makes way for whoever wants to lead, though it wants to lead itself."""
+    wants, self.is_preferred = self.is_preferred, False
+    take(self, peer, wish, now_s)
+    self.is_preferred = wants
 
 
 REMEDIES: Final[dict[str, Remedy]] = {
@@ -402,6 +411,20 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "21",
         "votes are not withheld from the chosen member",
         around(Voting, "_on_request_vote", _hide_the_hand_over),
+    ),
+    "preferred leader": rule("a leader makes way for who is configured to lead", gives(Preference, "work")),
+    "well for a while": rule("and only once that has been well for a while", instead(preference, "WELL_TIMES", 1)),
+    "keeping up": rule(
+        "who does not keep up is not well",
+        instead(Preference, "_well_count", lambda _self, _peer, before, _now_s: before.well_count + 1 if before else 0),
+    ),
+    "connections kept": rule("nor who comes and goes", gives(Preference, "lost")),
+    "who wants to lead": rule(
+        "who is configured to lead makes way for nobody",
+        around(Preference, "_on_want_to_lead", _prefer_whoever_wants_to),
+    ),
+    "longer each time": rule(
+        "attempts that come to nothing become seldom", instead(preference, "WELL_TIMES_MAX", preference.WELL_TIMES)
     ),
     "standing back": rule("who has no room leaves it to others to stand", gives(Elections, "yields", value=False)),
     "reserve for deletions": rule(
