@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from raftkv.api.bodies import PermissionBody
 from raftkv.api.values import Value, value_from_json
 from raftkv.core.config import Mode
 
@@ -504,3 +505,45 @@ class MemberList(msgspec.Struct, frozen=True):
     ring: str | msgspec.UnsetType = msgspec.UNSET
     vnodes: int | msgspec.UnsetType = msgspec.UNSET
     n: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class AuthStatus(msgspec.Struct, frozen=True):
+    """Is authentication on, and as whom does this client ask?"""
+
+    enabled: bool
+    user: str | None
+    roles: list[str]
+
+
+class LoggedIn(msgspec.Struct, frozen=True):
+    """A token, to be shown as ``Authorization: Bearer``, and for how many seconds it is good."""
+
+    token: str
+    user: str
+    expires_in: float
+
+
+class UserShown(msgspec.Struct, frozen=True):
+    """A user."""
+
+    name: str
+    roles: list[str]
+
+
+class UserList(msgspec.Struct, frozen=True):
+    """All users, by name."""
+
+    users: list[UserShown]
+
+
+class RoleShown(msgspec.Struct, frozen=True):
+    """A role."""
+
+    name: str
+    permissions: list[PermissionBody]
+
+
+class RoleList(msgspec.Struct, frozen=True):
+    """All roles, by name, save ``root``, which is built in."""
+
+    roles: list[RoleShown]

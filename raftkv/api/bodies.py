@@ -252,3 +252,43 @@ class InternalWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     value: Value | None
     timestamp: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
     node: str = ""
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /auth/login``."""
+
+    user: str
+    password: str
+
+
+class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``PUT /auth/users/{name}``; what is left out stays as it is."""
+
+    password: str | None = None
+    roles: Annotated[list[str], Meta(max_length=100)] | None = None
+
+
+class NewPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /auth/users/{name}/password``; who sets its own says the ``old`` one."""
+
+    password: str
+    old: str | None = None
+
+
+AccessWord = Literal["read", "write", "both"]
+
+
+class PermissionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Access to one key, to those with a prefix, or to those from ``start`` up to ``end``, which may be left open."""
+
+    access: AccessWord
+    key: str | None = None
+    prefix: str | None = None
+    start: str | None = None
+    end: str | None = None
+
+
+class RoleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``PUT /auth/roles/{name}``."""
+
+    permissions: Annotated[list[PermissionBody], Meta(max_length=100)] = []

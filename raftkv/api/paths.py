@@ -55,6 +55,18 @@ PROCLAIM: Final = "/elections/{name*}/proclaim"
 RESIGN: Final = "/elections/{name*}/resign"
 OBSERVE: Final = "/elections/{name*}/observe"
 
+AUTH: Final = "/auth"
+LOGIN: Final = "/auth/login"
+ENABLE: Final = "/auth/enable"
+DISABLE: Final = "/auth/disable"
+USERS: Final = "/auth/users"
+USER: Final = "/auth/users/{name}"
+USER_ROLE: Final = "/auth/users/{name}/roles/{role}"
+USER_SETS: Final = "/auth/users/{name}/password"
+ROLES: Final = "/auth/roles"
+ROLE: Final = "/auth/roles/{name}"
+ROLE_PERMISSIONS: Final = "/auth/roles/{name}/permissions"
+
 # Not built yet.
 WATCH: Final = "/watch"
 TRANSFER: Final = "/cluster/transfer"

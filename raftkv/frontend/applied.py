@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from raftkv.core.errors import Refused
+from raftkv.core.judgement import of_query
 from raftkv.core.requests import LaterQuery, Query
 from raftkv.core.results import Found
+from raftkv.core.rights import Caller, Rights
+from raftkv.formats import layout
 from raftkv.machine import reading
+from raftkv.machine.judging import stored_rights
 from raftkv.storage.engines.lmdb import LmdbReader
 from raftkv.storage.state.sealed import SealedRows
 
@@ -21,11 +26,32 @@ class AppliedState:
         """Raises ``DiskError`` when there is no state at ``path``, or not yet."""
         self._reader = LmdbReader(Path(path))
         self._rows = SealedRows(self._reader, self._reader.directory)
+        self._rights_mark: bytes | None = None
+        self.rights = Rights()
+        """Who may do what, as of the newest view."""
 
-    def read(self, query: Query | LaterQuery) -> tuple[Found, int]:
-        """The answer of ``query`` in a fresh view, and the store's revision there."""
         with self._reader:
-            return reading.answer(self._rows, query), reading.revision(self._rows)
+            self._look_at_rights()
+
+    def read(self, query: Query | LaterQuery, caller: Caller | None) -> tuple[Found | Refused, int]:
+        """The answer of ``query`` in a fresh view, and the store's revision there; see ``StateReader``."""
+        rows = self._rows
+        with self._reader:
+            self._look_at_rights()
+            found = reading.answer(rows, query)
+            refusal = None if caller is None else of_query(self.rights, caller, query, found)
+            return refusal or found, reading.revision(rows)
+
+    def look(self) -> None:
+        """See ``StateReader``."""
+        with self._reader:
+            self._look_at_rights()
+
+    def _look_at_rights(self) -> None:
+        mark = self._rows.get(layout.META, layout.RIGHTS)
+        if mark != self._rights_mark:
+            self.rights = stored_rights(self._rows)
+            self._rights_mark = mark
 
     def close(self) -> None:
         """Let go of the map."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from raftkv.core.errors import Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, LaterQuery, Query, Read
 from raftkv.core.results import Found
+from raftkv.core.rights import Caller, Rights
 from raftkv.frontend.deadlines import Bucket
 
 ROUNDS_IN_FLIGHT: Final = 2
@@ -20,10 +22,21 @@ ROUNDS_IN_FLIGHT: Final = 2
 
 
 class StateReader(Protocol):
-    """The applied state as the front-end sees it. One thread owns it; a read takes microseconds and does not block."""
+    """The applied state as the front-end sees it. One thread owns it; a read takes microseconds and does not block.
 
-    def read(self, query: Query | LaterQuery) -> tuple[Found, int]:
-        """The answer of ``query`` in a fresh view, and the store's revision there; raises when the state is gone."""
+    ``rights`` are those of the newest view. ``read`` and ``look`` raise when the state is gone.
+    """
+
+    rights: Rights
+
+    def read(self, query: Query | LaterQuery, caller: Caller | None) -> tuple[Found | Refused, int]:
+        """The answer of ``query`` in a fresh view, and the store's revision there.
+
+        It is refused if ``caller`` (``None``: the front-end itself) has no right to it, by what that very view says.
+        """
+
+    def look(self) -> None:
+        """Let ``rights`` be those of now."""
 
     def close(self) -> None:
         """Let go of the state."""

@@ -1,7 +1,8 @@
 """Reads that a front-end serves from the applied state: local ones at once, the others after a barrier.
 
-Rules: a barrier's readers read in a fresh view that is opened after it was passed; what cannot be read here is asked of
-the replica; what one turn of the loop reads is bounded in bytes. Must not import ``raft`` or ``http``.
+Rules: what a client asks for is judged by the rights of the very view that it is read in; a barrier's readers read in a
+fresh view that is opened after it was passed; what cannot be read here is asked of the replica; what one turn of the
+loop reads is bounded in bytes. Must not import ``raft`` or ``http``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from raftkv.core.pages import size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read
 from raftkv.core.results import Answer, KeyPage, KeyRecord, Outcome, Ready
+from raftkv.core.rights import Rights
 from raftkv.frontend.outstanding import LATE_READ, Outstanding
 from raftkv.frontend.readers import BarrierRounds, Reader, StateReader
 from raftkv.frontend.replica import KnownReplica
+from raftkv.frontend.rights import KnownRights
 
 TURN_BYTES: Final = 4 << 20
 """What readers of one barrier are given in one turn of the loop: their answers leave before more are read."""
+
+NO_USERS: Final = Rights()
+"""Of a replica that shares no state: a leaderless one, which knows no users yet."""
 
 
 class StateReads:
@@ -36,6 +42,7 @@ class StateReads:
         self._open_state = open_state
         self._rounds = {level: BarrierRounds(level) for level in (Consistency.LINEARIZABLE, Consistency.LEASE)}
         self._state: StateReader | None = None
+        self.rights = KnownRights()
         outstanding.gather = self._send_rounds
 
     def __len__(self) -> int:
@@ -49,9 +56,23 @@ class StateReads:
     def open(self, path: str) -> None:
         """The state lies at ``path`` now, which is empty where there is none to share."""
         self.close()
-        if path:
-            with contextlib.suppress(OSError, StartupError):
-                self._state = self._open_state(path)
+        if not path:
+            self.rights.learn(NO_USERS)
+            return
+        with contextlib.suppress(OSError, StartupError):
+            self._state = self._open_state(path)
+            self.rights.learn(self._state.rights)
+
+    def look_at_rights(self) -> None:
+        """Learn what the state says now of who may do what."""
+        if self._state is None:
+            return
+        try:
+            self._state.look()
+        except (OSError, StartupError):
+            self.close()
+        else:
+            self.rights.learn(self._state.rights)
 
     def close(self) -> None:
         """Let go of the state."""
@@ -70,10 +91,15 @@ class StateReads:
         status = self._replica.status
         level_at_s = None if status is None else status.level_at_s
         try:
-            content, revision = state.read(read.query)
+            content, revision = state.read(read.query, read.caller)
         except (OSError, StartupError):
             self.close()
             return False
+        if state.rights is not self.rights.current:
+            self.rights.learn(state.rights)
+        if isinstance(content, Refused):
+            pending.resolve(content)
+            return True
         answer = Answer(content=content, consistency=read.consistency, revision=revision, level_at_s=level_at_s)
         pending.resolve(answer)
         return True

@@ -22,6 +22,7 @@ from raftkv.frontend.outstanding import Outstanding
 from raftkv.frontend.readers import StateReader
 from raftkv.frontend.reading import StateReads
 from raftkv.frontend.replica import NOT_RUNNING, OVERLOADED, KnownReplica
+from raftkv.frontend.rights import KnownRights
 
 _RECONNECT_FIRST_S: Final = 0.02
 _RECONNECT_LIMIT_S: Final = 0.5
@@ -61,6 +62,11 @@ class RemoteReplicator:
         While somebody subscribed, its revision is the one that was announced last.
         """
         return self._replica.pulse
+
+    @property
+    def rights(self) -> KnownRights:
+        """Who may do what, as far as it is known here: as of the last pulse, or of what was read since."""
+        return self._reads.rights
 
     @property
     def silence(self) -> str:
@@ -165,6 +171,8 @@ class RemoteReplicator:
         else:
             if self._replica.heard(message.status) or not self._reads.is_open:
                 self._reads.open(message.status.state_path)
+            else:
+                self._reads.look_at_rights()
             self._replica.subscribers.tell(self._replica.subscribers.latest)
 
 

@@ -34,6 +34,9 @@ ROUTE_KEY: Final = "raftkv.route"
 STREAM_KEY: Final = "raftkv.stream"
 """Where the view leaves a body that is a stream: no thread carries it on as WSGI would."""
 
+PAGES: Final = (paths.OPENAPI, paths.DOCS, paths.METRICS)
+"""What is served besides the list of routes; whoever reaches the node may see it."""
+
 Wait = Callable[[Request, float], Outcome]
 
 _REST: Final = re.compile(r"{(\w+)\*}")

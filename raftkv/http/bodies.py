@@ -17,13 +17,18 @@ from raftkv.api.bodies import (
     KeyAndValue,
     LeaseIds,
     LockBody,
+    Login,
     NewLease,
     NewMember,
+    NewPassword,
     NewSizes,
+    PermissionBody,
     ProclaimBody,
     ResignBody,
+    RoleBody,
     TouchBody,
     TransactionBody,
+    UserBody,
 )
 from raftkv.core.errors import Code
 from raftkv.http.messages import JSON, HttpRequest
@@ -54,6 +59,11 @@ decode_resign: Final = msgspec.json.Decoder(ResignBody)
 decode_compact: Final = msgspec.json.Decoder(CompactBody)
 decode_new_sizes: Final = msgspec.json.Decoder(NewSizes)
 decode_new_member: Final = msgspec.json.Decoder(NewMember)
+decode_login: Final = msgspec.json.Decoder(Login)
+decode_user: Final = msgspec.json.Decoder(UserBody)
+decode_new_password: Final = msgspec.json.Decoder(NewPassword)
+decode_role: Final = msgspec.json.Decoder(RoleBody)
+decode_permission: Final = msgspec.json.Decoder(PermissionBody)
 decode_internal_write: Final = msgspec.json.Decoder(InternalWrite)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from raftkv.api.bodies import AccessWord
 from raftkv.api.headers import CONTEXT, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, LAST_EVENT_ID, Header
 from raftkv.core.requests import DEFAULT, LATEST, MAJORITY, Consistency, Match, Placing
 from raftkv.http import parameters, replicas
@@ -179,6 +180,16 @@ class Putting(Writing, frozen=True, kw_only=True):
         return 0 if self.ttl is None else max(1, round(self.ttl * 1000))
 
 
+class PermissionNaming(Timed, frozen=True, kw_only=True):
+    """Which permission of a role is meant."""
+
+    access: AccessWord | None = None
+    key: str | None = None
+    prefix: bytes | None = None
+    start: bytes | None = None
+    end: bytes | None = None
+
+
 class KeyWriting(Writing, frozen=True, kw_only=True):
     """A write whose key is a parameter."""
 
@@ -208,6 +219,7 @@ _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "keys_only": lambda found, _: flag(found, "keys_only"),
     "from_revision": lambda found, _: parameters.from_revision_of(found),
     "previous": lambda found, _: flag(found, "previous"),
+    "access": lambda found, _: parameters.access_of(found["access"]),
     "only": lambda found, _: parameters.only_of(found["only"]),
     "progress_s": lambda found, _: seconds(found, "progress_s", parameters.MAX_PROGRESS_S),
 }

@@ -1,6 +1,6 @@
 """HTTP requests and responses as small frozen values; knows neither Flask nor ASGI.
 
-This module imports nothing but msgspec and the names of the API.
+This module imports nothing but msgspec, ``core`` and the names of the API.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import headers
+from raftkv.core.rights import NOBODY, Caller
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -28,7 +29,8 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a client sent. ``path`` is raw: percent-encoded, without the query; header names are lower case.
 
     A header that came several times has its values joined by commas (RFC 9110, section 5.3). ``client`` is the address
-    that the connection came from, without the port; empty when the carrier cannot tell.
+    that the connection came from, without the port; empty when the carrier cannot tell. ``caller`` is who asks,
+    as the door found out where that matters.
     """
 
     method: str
@@ -37,6 +39,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[bytes, bytes]
     body: bytes = b""
     client: str = ""
+    caller: Caller = NOBODY
 
 
 class StreamCutError(Exception):

@@ -132,6 +132,10 @@ def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]
             {"type": "integer", "minimum": 1},
         ),
         "previous": ("1: with what was there before", _FLAG),
+        "access": (
+            "what the permission allows; missing, it is refused",
+            {"type": "string", "enum": ["read", "write", "both"]},
+        ),
         "only": ("changes of this kind only", {"type": "string", "enum": ["put", "delete"]}),
         "progress_s": (
             "after how many quiet seconds it is told how far it has seen: 5 if it is not said",

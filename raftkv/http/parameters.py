@@ -10,14 +10,18 @@ import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
+from raftkv.api.bodies import AccessWord
 from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, LAST_EVENT_ID
 from raftkv.coordination.names import NAME_BYTES_MAX
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.requests import ABSENT, ANY, END_OF_NAME, MATCHES_MAX, Consistency, Match
+from raftkv.core.rights import NAME_CHARACTERS_MAX, Name
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
 
@@ -81,6 +85,17 @@ def name_within_path(path: bytes, route: str, limits: HttpSection) -> bytes:
     if END_OF_NAME in name:
         refuse(Code.BAD_REQUEST, "name: has a NUL")
     return name
+
+
+def name_in_path(path: bytes, route: str, place: str) -> str:
+    """The name of a user or a role in the segment of ``path`` that stands for ``place`` in ``route``."""
+    segment = path.split(b"/")[route.split("/").index(f"{{{place}}}")]
+    try:
+        return msgspec.convert(unescape(segment, place).decode(), Name)
+    except UnicodeDecodeError:
+        refuse(Code.BAD_REQUEST, f"{place}: not valid UTF-8")
+    except msgspec.ValidationError:
+        refuse(Code.BAD_REQUEST, f"{place}: must be 1 to {NAME_CHARACTERS_MAX} characters, none of them a control one")
 
 
 def _within(path: bytes, route: str) -> bytes:
@@ -222,6 +237,14 @@ def only_of(text: str) -> Literal["put", "delete"]:
     if text not in ("put", "delete"):
         refuse(Code.BAD_REQUEST, f"only: {text[:100]!r} is neither put nor delete")
     return "put" if text == "put" else "delete"
+
+
+def access_of(text: str) -> AccessWord:
+    """What a permission allows."""
+    words: dict[str, AccessWord] = {word: word for word in get_args(AccessWord)}
+    if text not in words:
+        refuse(Code.BAD_REQUEST, f"access: {text[:100]!r} is none of {', '.join(words)}")
+    return words[text]
 
 
 def last_event_id(headers: dict[bytes, bytes]) -> int | None:

@@ -23,6 +23,7 @@ from raftkv.http.handlers import (
     kv,
     observing,
     reference,
+    users,
     watching,
 )
 from raftkv.http.handlers.cluster import not_built
@@ -265,6 +266,66 @@ _COORDINATION: Final = (
     ),
 )
 
+_hot_get: Final = partial(_get, hot=True)
+
+_AUTH: Final = (
+    _hot_get(paths.AUTH, users.STATUS, "Is authentication on, and who asks?", answers.AuthStatus),
+    _write("POST", paths.LOGIN, users.LOGIN, "A token, for a password", answers.LoggedIn, body=bodies.Login),
+    _write("POST", paths.ENABLE, users.ENABLE, "Let only users ask, from now on", answers.AuthStatus),
+    _write("POST", paths.DISABLE, users.DISABLE, "Let everybody ask, from now on", answers.AuthStatus),
+    _hot_get(paths.USERS, users.USERS, "All users", answers.UserList),
+    _hot_get(paths.USER, users.USER, "A user", answers.UserShown),
+    _write(
+        "PUT",
+        paths.USER,
+        users.PUT_USER,
+        "Let there be a user, or change one",
+        answers.UserShown,
+        200,
+        201,
+        body=bodies.UserBody,
+    ),
+    _write("DELETE", paths.USER, users.DELETE_USER, "Remove a user", answers.KeysDeleted),
+    _write("PUT", paths.USER_ROLE, users.GRANT_ROLE, "Give a user a role", answers.UserShown),
+    _write("DELETE", paths.USER_ROLE, users.REVOKE_ROLE, "Take a role from a user", answers.UserShown),
+    _write(
+        "POST",
+        paths.USER_SETS,
+        users.SET_PASSWORD,
+        "Set a password; whoever sets its own says the old one",
+        answers.UserShown,
+        body=bodies.NewPassword,
+    ),
+    _hot_get(paths.ROLES, users.ROLES, "All roles", answers.RoleList),
+    _hot_get(paths.ROLE, users.ROLE, "A role", answers.RoleShown),
+    _write(
+        "PUT",
+        paths.ROLE,
+        users.PUT_ROLE,
+        "Let there be a role, or let it have other permissions",
+        answers.RoleShown,
+        200,
+        201,
+        body=bodies.RoleBody,
+    ),
+    _write("DELETE", paths.ROLE, users.DELETE_ROLE, "Remove a role, also from all users", answers.KeysDeleted),
+    _write(
+        "POST",
+        paths.ROLE_PERMISSIONS,
+        users.GRANT_PERMISSION,
+        "Let a role have one more permission",
+        answers.RoleShown,
+        body=bodies.PermissionBody,
+    ),
+    _write(
+        "DELETE",
+        paths.ROLE_PERMISSIONS,
+        users.REVOKE_PERMISSION,
+        "Take a permission from a role: the one that the query says",
+        answers.RoleShown,
+    ),
+)
+
 _TRANSFER = "leadership cannot be transferred on request yet"
 _BACKUP = (
     "backup and restore are not built yet; read the keys page by page (GET /kv) to keep a copy, and never put a copied"
@@ -279,4 +340,4 @@ _LATER: Final = (
     _later("GET", paths.CONSOLE, _UI),
 )
 
-ROUTES: Final[tuple[Route, ...]] = (*_KV, *_COORDINATION, *_REFERENCE, *_CLUSTER, *_LATER)
+ROUTES: Final[tuple[Route, ...]] = (*_KV, *_COORDINATION, *_REFERENCE, *_CLUSTER, *_AUTH, *_LATER)

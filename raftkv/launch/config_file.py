@@ -28,7 +28,8 @@ from raftkv.core.config import (
 )
 from raftkv.core.environment import read_config, refusal
 from raftkv.core.errors import StartupError
-from raftkv.core.passwords import password_in
+from raftkv.core.passwords import VARIABLE, password_in
+from raftkv.core.passwords import weakness as weakness_of_password
 from raftkv.core.secret import weakness
 
 _GROUP: Final = 0o070
@@ -142,8 +143,8 @@ def _check_auth(auth: AuthSection) -> None:
             password_in(content)
         except ValueError as error:
             raise ConfigError(f"auth.root_password_file: {auth.root_password_file} {error}") from None
-    if auth.enabled:
-        raise ConfigError("auth.enabled: authentication is not built yet")
+    if auth.enabled and VARIABLE in os.environ and (reason := weakness_of_password(os.environ[VARIABLE])) is not None:
+        raise StartupError(f"{VARIABLE} {reason}")
 
 
 def _check_data_dir(data_dir: Path) -> None:

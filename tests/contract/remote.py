@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from raftkv.core.judgement import of_query
 from raftkv.core.requests import Query
+from raftkv.core.rights import Caller, Rights
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import FrontendServer
 from raftkv.machine import reading
@@ -21,9 +23,18 @@ class SharedTables:
         self._solo = solo
         self.closed = False
 
-    def read(self, query: Query) -> Any:
+    @property
+    def rights(self) -> Rights:
+        return self._solo.machine.rights
+
+    def read(self, query: Query, caller: Caller | None) -> Any:
         assert not self.closed
-        return reading.answer(self._solo.tables, query), reading.revision(self._solo.tables)
+        found = reading.answer(self._solo.tables, query)
+        refusal = None if caller is None else of_query(self.rights, caller, query, found)
+        return refusal or found, reading.revision(self._solo.tables)
+
+    def look(self) -> None:
+        assert not self.closed
 
     def close(self) -> None:
         self.closed = True

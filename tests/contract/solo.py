@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Compact, Consistency, Inspect, KeepAlive, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, RaftStatus, Ready, Written
@@ -126,6 +127,10 @@ class SoloReplicator:
         if isinstance(request, Read):
             content = reading.answer(self.tables, request.query)
             revision = reading.revision(self.tables)
+            caller = request.caller
+            refusal = None if caller is None else of_query(self.machine.rights, caller, request.query, content)
+            if refusal is not None:
+                return refusal
             return Answer(
                 content=content, consistency=request.consistency, revision=revision, level_at_s=self.level_at_s
             )

@@ -135,7 +135,8 @@ class LeaderlessReplicator:
             case Repair():
                 return Repaired(peers=("n2",), unreachable=("n3",), ranges=8, differing=2, received=3, sent=1)
             case AddMember():
-                added = MemberStatus(**msgspec.structs.asdict(request), state=MemberState.JOINING)
+                about = {"id": request.id, "http": request.http, "peer": request.peer, "zone": request.zone}
+                added = MemberStatus(**about, state=MemberState.JOINING)
                 return MembersChanged(members=(*self.status().members, added))
             case RemoveMember(id="n9"):
                 return Refused(code=Code.NOT_FOUND, detail="there is no member n9")

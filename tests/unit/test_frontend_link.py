@@ -16,6 +16,7 @@ from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Pending, Shown
 from raftkv.core.requests import Barrier, Consistency, Get, Inspect, List, Put, Query, Read, Write
 from raftkv.core.results import Answer, Missing, RaftStatus, Ready, Written
+from raftkv.core.rights import Caller
 from raftkv.frontend import reading, replica, wire
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import BEHIND, FrontendServer
@@ -214,7 +215,7 @@ def test_a_new_place_of_the_state_is_known_before_any_outcome_that_rests_on_it(t
 
 def test_a_state_that_cannot_be_read_is_read_by_the_replica(tmp_path: Path) -> None:
     class Broken(SharedTables):
-        def read(self, query: Query) -> Any:
+        def read(self, query: Query, caller: Caller | None) -> Any:
             raise StartupError("the map is gone")
 
     async def scenario(link: Link) -> None:

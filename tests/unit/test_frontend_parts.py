@@ -12,6 +12,7 @@ from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unkno
 from raftkv.core.replicator import Pending, Shown
 from raftkv.core.requests import Barrier, Consistency, Get, Put, Read, Write
 from raftkv.core.results import Answer, Missing, Ready, Written
+from raftkv.core.rights import Rights
 from raftkv.frontend import replica, wire
 from raftkv.frontend.connection import WireConnection
 from raftkv.frontend.outstanding import Outstanding
@@ -85,11 +86,15 @@ class State:
     def __init__(self) -> None:
         self.is_gone = False
         self.closed = False
+        self.rights = Rights()
 
-    def read(self, query: Any) -> Any:
+    def read(self, query: Any, caller: Any) -> Any:
         if self.is_gone:
             raise StartupError("the map is gone")
         return Missing(key=query.key), 7
+
+    def look(self) -> None:
+        self.read(Get(key=b"k"), None)
 
     def close(self) -> None:
         self.closed = True

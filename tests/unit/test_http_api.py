@@ -11,12 +11,18 @@ import msgspec
 import pytest
 
 from raftkv.api.problems import TABLE
-from raftkv.core.config import HttpSection, NodeSection
+from raftkv.core.config import AuthSection, HttpSection, NodeSection
 from raftkv.core.proof import Verifier
 from raftkv.core.requests import Configure, Consistency, Read, Write
+from raftkv.core.rights import Rights
+from raftkv.formats.tokens import Tokens
 from raftkv.frontend.remote import NOT_RUNNING
+from raftkv.frontend.rights import KnownRights
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application, feed_on_loop
+from raftkv.http.door.callers import Callers
+from raftkv.http.door.passwords import Passwords
+from raftkv.http.door.streaming import CERTIFICATE_KEY
 from raftkv.http.handlers.handler import Context
 from raftkv.http.routes import ROUTES
 from tests.contract.solo import SoloReplicator
@@ -47,6 +53,13 @@ class Node:
         self.replica_is_up = True
         self.now_s: float | None = None
         self.solo.level_at_s = time.monotonic()
+        self.known = KnownRights(Rights())
+        self.callers = Callers(
+            self.known,
+            Tokens(b"key", "test", wall_ms=lambda: time.time_ns() // 1_000_000, ttl_ms=60_000),
+            Passwords(AuthSection(), monotonic_s=time.monotonic),
+            freshen=self.freshen,
+        )
         context = Context(
             node="n1",
             version="1",
@@ -62,9 +75,11 @@ class Node:
             wall_s=lambda: 0.0,
             node_header=((b"raftkv-node", b"n1"),),
             admission=Admission(Verifier(b"key", "test", wall_ms=lambda: 0), is_open=True),
+            callers=self.callers,
         )
         self.reachable_peers = 2
         self.client = "127.0.0.1"
+        self.certificate = ""
         self.application = Application(self, context)
 
     def status(self) -> Any:
@@ -77,6 +92,10 @@ class Node:
             PeerStatus(id=f"n{2 + position}", reachable=position < self.reachable_peers) for position in range(2)
         )
         return msgspec.structs.replace(status, peers=peers)
+
+    async def freshen(self) -> None:
+        """What is known of users is what the solo's machine says, as of each request."""
+        self.known.learn(self.solo.machine.rights)
 
     def submit(self, request: Any, deadline_s: float) -> Any:
         pending = self.solo.submit(request, deadline_s)
@@ -100,6 +119,7 @@ class Node:
     async def ask(
         self, method: str, target: str, body: bytes | list[bytes] = b"", *, length: bool = True, **headers: str
     ) -> Answer:
+        await self.freshen()
         path, _, query = target.partition("?")
         coding = headers.pop("transfer_encoding", "chunked")
         pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -118,6 +138,7 @@ class Node:
             "query_string": query.encode(),
             "headers": pairs,
             "client": (self.client, 50_000),
+            "extensions": {CERTIFICATE_KEY: self.certificate} if self.certificate else {},
         }
         sent: list[Any] = []
 

@@ -33,6 +33,7 @@ TRANSACTION = {
     ],
 }
 SET = {"key": "s", "value": "v"}
+OPEN = {"access": "both", "start": "b"}
 RAW = {"key": "r", "value": {"base64": "/w=="}}
 
 # Together these see every described status of every route; each runs on a node of its own where "k" stands already,
@@ -85,6 +86,25 @@ REQUESTS: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("GET", "/cluster/members", "/cluster/members", b"", {}),
     ("GET", "/livez", "/livez", b"", {}),
     ("GET", "/readyz", "/readyz", b"", {}),
+    ("GET", "/auth", "/auth", b"", {}),
+    ("POST", "/auth/enable", "/auth/enable", b"", {}),
+    ("POST", "/auth/disable", "/auth/disable", b"", {}),
+    ("GET", "/auth/users", "/auth/users", b"", {}),
+    ("GET", "/auth/users/{name}", "/auth/users/root", b"", {}),
+    ("PUT", "/auth/users/{name}", "/auth/users/new", {"password": "new to this"}, {}),
+    ("PUT", "/auth/users/{name}", "/auth/users/root", {"roles": ["root", "ro"]}, {}),
+    ("DELETE", "/auth/users/{name}", "/auth/users/root", b"", {}),
+    ("PUT", "/auth/users/{name}/roles/{role}", "/auth/users/root/roles/ro", b"", {}),
+    ("DELETE", "/auth/users/{name}/roles/{role}", "/auth/users/root/roles/root", b"", {}),
+    ("POST", "/auth/users/{name}/password", "/auth/users/root/password", {"password": "another one"}, {}),
+    ("GET", "/auth/roles", "/auth/roles", b"", {}),
+    ("GET", "/auth/roles/{name}", "/auth/roles/ro", b"", {}),
+    ("PUT", "/auth/roles/{name}", "/auth/roles/new", {"permissions": [OPEN]}, {}),
+    ("PUT", "/auth/roles/{name}", "/auth/roles/ro", {}, {}),
+    ("DELETE", "/auth/roles/{name}", "/auth/roles/ro", b"", {}),
+    ("POST", "/auth/roles/{name}/permissions", "/auth/roles/ro/permissions", OPEN, {}),
+    ("DELETE", "/auth/roles/{name}/permissions", "/auth/roles/ro/permissions?access=read&prefix=a", b"", {}),
+    ("POST", "/auth/login", "/auth/login", {"user": "root", "password": "correct horse"}, {}),
 ]
 NEW_MEMBER = {"id": "n4", "http": "127.0.0.1:8004", "peer": "127.0.0.1:9004", "zone": "z"}
 CONCURRENT: list[tuple[str, str, str, Any, dict[str, str]]] = [
@@ -143,6 +163,11 @@ def ask(
         assert node("POST", "/locks/held", {"lease": 5}).json["token"] == 2
         assert node("POST", "/elections/led/campaign", {"lease": 5}).json["token"] == 3
         uncommitted(node)
+        if path.startswith("/auth"):
+            assert node("PUT", "/auth/roles/ro", {"permissions": [{"access": "read", "prefix": "a"}]}).status == 201
+            assert node("PUT", "/auth/users/root", {"password": "correct horse", "roles": ["root"]}).status == 201
+        if path == "/auth/login":
+            assert node("POST", "/auth/enable").status == 200
     return route_of(method, path), node(method, target, body, **headers)
 
 

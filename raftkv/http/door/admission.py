@@ -8,6 +8,7 @@ whatever its address looks like: it needs the proof too. This module must not im
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Final
 
 from raftkv.core.errors import Code
@@ -39,9 +40,7 @@ class Admission:
 
     def refusal(self, request: HttpRequest, headers: Headers) -> HttpResponse | None:
         """Why ``request`` may not do what it asks for; ``None`` when it may."""
-        target = request.path + (b"?" + request.query if request.query else b"")
-        shown = request.headers.get(b"authorization", b"")
-        verdict = self._verifier.judge(shown, request.method, target, request.body)
+        verdict = self._verdict(request)
         if verdict is Verdict.GOOD:
             return None
         if verdict is Verdict.MISSING:
@@ -52,10 +51,28 @@ class Admission:
             code, detail = _REASONS[verdict]
         return problem(code, detail, headers=(*headers, (b"www-authenticate", self._verifier.challenge)))
 
+    def unproven(self, request: HttpRequest, headers: Headers) -> HttpResponse | None:
+        """Why ``request``, which is to prove that the cluster itself asks, does not; ``None`` when it does."""
+        verdict = self._verdict(request)
+        if verdict is Verdict.GOOD:
+            return None
+        code, detail = _REASONS.get(verdict, (Code.UNAUTHENTICATED, "Authorization: this is no proof"))
+        return problem(code, detail, headers=(*headers, (b"www-authenticate", self._verifier.challenge)))
+
+    def _verdict(self, request: HttpRequest) -> Verdict:
+        target = request.path + (b"?" + request.query if request.query else b"")
+        shown = request.headers.get(b"authorization", b"")
+        return self._verifier.judge(shown, request.method, target, request.body)
+
     def _wanted(self, request: HttpRequest) -> str:
         if self._is_open and _is_loopback(request.client):
             return f"a request that was forwarded needs a proof of the cluster's secret ({HOW_TO})"
         return f"this needs a proof of the cluster's secret ({HOW_TO})"
+
+
+def is_proof(headers: Mapping[bytes, bytes]) -> bool:
+    """Does a request with these headers claim to prove that its sender holds the secret?"""
+    return headers.get(b"authorization", b"")[:7].lower() == b"raftkv "
 
 
 def _is_carried(request: HttpRequest) -> bool:

@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Final
 
+from raftkv.api import paths
 from raftkv.api.paths import READ_METHODS
 from raftkv.coordination.feed import Feed
-from raftkv.core.errors import Code
+from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
-from raftkv.http.app import create_app
+from raftkv.core.rights import CLUSTER, NOBODY, Caller
+from raftkv.http.app import PAGES, create_app
 from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door import bridge
 from raftkv.http.door.access import Exchanged, Hears
+from raftkv.http.door.admission import is_proof
 from raftkv.http.door.browsers import BrowserGuard
+from raftkv.http.door.callers import UnauthenticatedError, unauthenticated
 from raftkv.http.door.carrying import (
     AsgiApplication,
     Bodies,
@@ -38,13 +44,15 @@ from raftkv.http.door.carrying import (
     turn_away,
 )
 from raftkv.http.door.conversing import Asker, Conversations
+from raftkv.http.door.founding import Founding
 from raftkv.http.door.room import HeldBytes
-from raftkv.http.door.streaming import LINE_KEY, Streams
+from raftkv.http.door.streaming import CERTIFICATE_KEY, LINE_KEY, Streams
 from raftkv.http.futures import outcome_of
 from raftkv.http.handlers.handler import Context, Conversation, begin, finish
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import METHODS, Metrics
-from raftkv.http.problems import internal_error, problem
+from raftkv.http.needs import Needs
+from raftkv.http.problems import internal_error, mistake, problem
 from raftkv.http.routes import ROUTES, Route
 
 BODY_SLACK_BYTES: Final = 1 << 20
@@ -68,6 +76,9 @@ class HotRoutes:
         self._around: dict[tuple[str, bytes], list[tuple[bytes, Route]]] = {}
         """By what stands before the place in a path: what stands after it, and the route."""
 
+        self._deep: dict[tuple[str, bytes], list[tuple[re.Pattern[bytes], Route]]] = {}
+        """By the first segment: those whose places come later."""
+
         for route in routes:
             if not route.hot:
                 continue
@@ -75,7 +86,10 @@ class HotRoutes:
             after = rest.partition("}")[2]
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 place = method, stem.encode()
-                if after and "{" not in after:
+                if brace and stem.count("/") > 2:
+                    first = stem[: stem.index("/", 1) + 1].encode()
+                    self._deep.setdefault((method, first), []).append((_pattern(route.path), route))
+                elif after and "{" not in after:
                     self._around.setdefault(place, []).append((after.encode(), route))
                 else:
                     (self._below if brace else self._exact)[place] = route
@@ -89,7 +103,19 @@ class HotRoutes:
         for after, route in self._around.get((method, stem), ()):
             if path.endswith(after):
                 return route
+        for pattern, route in self._deep.get((method, stem), ()):
+            if pattern.fullmatch(path) is not None:
+                return route
         return self._below.get((method, stem))
+
+
+def _pattern(path: str) -> re.Pattern[bytes]:
+    """What raw paths are of ``path``, whose places are one segment each."""
+    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)).encode())
+
+
+ANONYMOUS_PATHS: Final = paths.raw(*PAGES, *(one.path for one in ROUTES if one.handler.needs is Needs.NOTHING))
+"""Where nobody is asked who he is, whatever he says of that."""
 
 
 def feed_on_loop(replicator: Replicator) -> Feed:
@@ -110,6 +136,7 @@ class Application(AsgiApplication):
 
     ``counts`` are shared with other workers. Who ``hears`` is told of every request.
     ``start`` runs before the first, ``stop`` after the last.
+    ``root_password`` is that of the first root user, if there is to be one.
     """
 
     def __init__(
@@ -122,6 +149,7 @@ class Application(AsgiApplication):
         hears: Sequence[Hears] = (),
         start: Callable[[], Awaitable[None]] | None = None,
         stop: Callable[[], None] | None = None,
+        root_password: str = "",
     ) -> None:
         self._replicator = replicator
         self._context = context
@@ -133,6 +161,7 @@ class Application(AsgiApplication):
         self.room = HeldBytes(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
         self.streams = Streams(self.room, limit=max(1, context.limits.max_connections // 2))
         self.conversations = Conversations(replicator, context.feed, limit=max(1, context.limits.max_connections // 4))
+        self._founding = Founding(context, root_password, partial(self.conversations.carry, asker=None, caller=CLUSTER))
         self._metrics = Metrics(context, self.streams, counts)
         self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
         self._bodies = Bodies(self.room, monotonic_s=monotonic)
@@ -144,9 +173,11 @@ class Application(AsgiApplication):
         self._publish()
         if self._start is not None:
             await self._start()
+        self._founding.start()
 
     def end(self) -> None:
         """Call ``stop``."""
+        self._founding.end()
         if self._stop is not None:
             self._stop()
 
@@ -171,20 +202,13 @@ class Application(AsgiApplication):
         try:
             headers = join_headers(scope["headers"])
             self._check(scope, path, headers)
-            is_value = route is not None and route.body is bytes
-            limit = self._value_limit if is_value else self._body_limit
+            is_asked = self._context.callers.is_asked and path not in ANONYMOUS_PATHS
+            caller = await self._caller(scope, headers) if is_asked else NOBODY
+            limit = self._value_limit if route is not None and route.body is bytes else self._body_limit
             body = await self._bodies.read(headers, receive, limit)
             held_bytes = len(body)
             self.room.held_bytes += held_bytes
-            client = scope.get("client")
-            request = HttpRequest(
-                method=method,
-                path=path,
-                query=scope["query_string"],
-                headers=headers,
-                body=body,
-                client=client[0] if client else "",
-            )
+            request = self._request(scope, path, headers, body, caller)
             if route is not None:
                 response = await self._answer(route, request, scope.get("extensions", {}).get(LINE_KEY))
             else:
@@ -224,6 +248,41 @@ class Application(AsgiApplication):
             host_needed = scope["http_version"] == "1.1"
             turn_away(self._browsers.refusal(scope["method"], path, headers, host_needed=host_needed))
 
+    def _request(
+        self, scope: Message, path: bytes, headers: dict[bytes, bytes], body: bytes, caller: Caller
+    ) -> HttpRequest:
+        """The request; raises ``IncompleteError`` where it does not prove to be the cluster's own, as it claims."""
+        client = scope.get("client")
+        request = HttpRequest(
+            method=scope["method"],
+            path=path,
+            query=scope["query_string"],
+            headers=headers,
+            body=body,
+            client=client[0] if client else "",
+            caller=caller,
+        )
+        if caller is CLUSTER:
+            turn_away(self._context.admission.unproven(request, self._context.node_header))
+        return request
+
+    async def _caller(self, scope: Message, headers: dict[bytes, bytes]) -> Caller:
+        """Who asks; the cluster itself has still to prove it, by the body. Raises ``IncompleteError`` for nobody."""
+        context = self._context
+        if is_proof(headers):
+            return CLUSTER
+        client = scope.get("client")
+        certificate = scope.get("extensions", {}).get(CERTIFICATE_KEY, "")
+        caller, refusal = NOBODY, None
+        try:
+            caller = await context.callers.find(headers, certificate, client[0] if client else "")
+        except UnauthenticatedError as error:
+            refusal = unauthenticated(error.detail, context.node_header, is_of_token=error.is_of_token)
+        except DefiniteError as error:
+            refusal = mistake(error)
+        turn_away(refusal or context.callers.refusal(Needs.USER, caller, context.node_header))
+        return caller
+
     def _observe(
         self, name: str, response: HttpResponse, request: HttpRequest | None, scope: Message, started_s: float
     ) -> None:
@@ -241,18 +300,18 @@ class Application(AsgiApplication):
                 taken_bytes=0 if request is None else len(request.body),
                 sent_bytes=len(response.body) if isinstance(response.body, bytes) else 0,
                 client=client[0] if client else "",
-                user="",
+                user="" if request is None else request.caller.user.replace("\0cluster", "(cluster)"),
                 headers=dict(scope["headers"]) if request is None else request.headers,
             )
             for hear in self._hears:
                 hear(exchanged)
 
-    async def _answer(self, route: Route, request: HttpRequest, caller: Asker | None) -> HttpResponse:
+    async def _answer(self, route: Route, request: HttpRequest, asker: Asker | None) -> HttpResponse:
         ask = begin(route.handler, request, self._context)
         if isinstance(ask, HttpResponse):
             return ask
         if isinstance(ask, Conversation):
-            return await self.conversations.carry(ask, caller)
+            return await self.conversations.carry(ask, asker, request.caller)
         pending = self._replicator.submit(ask.request, monotonic() + ask.timeout_s)
         outcome = pending.outcome or await outcome_of(pending)
         response = finish(route.handler, ask, outcome, self._context)

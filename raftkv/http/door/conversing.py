@@ -8,17 +8,17 @@ import Flask.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol
 
 from raftkv.coordination.feed import Feed
-from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, Step, Submit
+from raftkv.coordination.steps import AwaitChange, Circumstances, Submit
 from raftkv.core.errors import Code
-from raftkv.core.replicator import Replicator
-from raftkv.core.results import Outcome
+from raftkv.core.replicator import Pending, Replicator
+from raftkv.core.rights import NOBODY, Caller
 from raftkv.http.futures import outcome_of
-from raftkv.http.handlers.handler import Conversation
+from raftkv.http.handlers.handler import Conversation, asked_by
 from raftkv.http.messages import HttpResponse
 from raftkv.http.problems import problem
 
@@ -53,23 +53,23 @@ class Conversations:
         """How many are under way."""
         return len(self._open)
 
-    async def carry(self, conversation: Conversation, caller: Asker | None) -> HttpResponse:
-        """The response; if this is cancelled, the plan hears that nobody waits for it."""
+    async def carry(self, conversation: Conversation, asker: Asker | None, caller: Caller = NOBODY) -> HttpResponse:
+        """The response; if this is cancelled, the plan hears that nobody waits for it. ``caller`` is who asks."""
         if conversation.is_long and sum(talk.is_long for talk in self._open) >= self._limit:
             return problem(Code.OVERLOADED, f"{self._limit} requests wait for others already; try again later")
-        talk = _Talk(conversation, self._replicator, self._feed)
+        talk = _Talk(conversation, self._replicator, self._feed, caller)
         self._open[talk] = None
         task = asyncio.get_running_loop().create_task(talk.run())
         task.add_done_callback(lambda _: self._open.pop(talk))
-        if caller is None or not conversation.is_long:
+        if asker is None or not conversation.is_long:
             return await self._heard(talk, task)
-        probing = _Probing(caller)
-        caller.begin_wait(probing.begin)
+        probing = _Probing(asker)
+        asker.begin_wait(probing.begin)
         try:
             return await self._heard(talk, task)
         finally:
             probing.end()
-            caller.end_wait()
+            asker.end_wait()
 
     @staticmethod
     async def _heard(talk: _Talk, task: asyncio.Task[HttpResponse]) -> HttpResponse:
@@ -88,12 +88,12 @@ class Conversations:
 class _Probing:
     """Tries, again and again, whether a client that has closed its half has left."""
 
-    def __init__(self, caller: Asker) -> None:
-        self._caller = caller
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        self._caller.probe()
+        self._asker.probe()
         self._timer = asyncio.get_running_loop().call_later(LEAVING_S, self.begin)
 
     def end(self) -> None:
@@ -104,13 +104,14 @@ class _Probing:
 class _Talk:
     """One plan on its way."""
 
-    def __init__(self, conversation: Conversation, replicator: Replicator, feed: Feed) -> None:
+    def __init__(self, conversation: Conversation, replicator: Replicator, feed: Feed, caller: Caller) -> None:
         self.is_long = conversation.is_long
         self._replicator = replicator
         self._feed = feed
+        self._caller = caller
         self._has_left = False
         self._woken = asyncio.Event()
-        self._plan: Plan[HttpResponse] = conversation.plan(Circumstances(monotonic, lambda: self._has_left))
+        self._plan = conversation.plan(Circumstances(monotonic, lambda: self._has_left))
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
@@ -119,19 +120,26 @@ class _Talk:
 
     async def run(self) -> HttpResponse:
         """Perform it."""
-        plan: Generator[Step, Outcome | None, HttpResponse] = self._plan
-        outcome: Outcome | None = None
+        plan, came, failed = self._plan, None, None
         while True:
             try:
-                step = plan.send(outcome)
+                step = plan.send(came) if failed is None else plan.throw(failed)
             except StopIteration as end:
                 response: HttpResponse = end.value
                 return response
+            came, failed = None, None
             if isinstance(step, Submit):
-                outcome = await outcome_of(self._replicator.submit(step.request, step.deadline_s))
-            else:
-                outcome = None
+                came = await outcome_of(self._submit(step))
+            elif isinstance(step, AwaitChange):
                 await self._wait(step)
+            else:
+                try:
+                    came = await step.work()
+                except Exception as error:  # noqa: BLE001  whatever it is, it is the plan's to know what it means
+                    failed = error
+
+    def _submit(self, step: Submit) -> Pending:
+        return self._replicator.submit(asked_by(self._caller, step.request), step.deadline_s)
 
     async def _wait(self, step: AwaitChange) -> None:
         self._woken.clear()

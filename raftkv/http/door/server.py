@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,8 +30,10 @@ from raftkv.core.config import ClusterConfig, ConfigError
 from raftkv.core.environment import read_config
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
+from raftkv.core.passwords import root_password
 from raftkv.core.proof import Verifier
 from raftkv.core.secret import read_key
+from raftkv.formats.tokens import Tokens
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.counts import Counts
@@ -38,6 +41,8 @@ from raftkv.http.door import access
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application, feed_on_loop
 from raftkv.http.door.browsers import names_of
+from raftkv.http.door.callers import Callers, freshened
+from raftkv.http.door.passwords import Passwords
 from raftkv.http.door.pinned import check_version
 from raftkv.http.handlers.handler import Context
 from raftkv.http.metrics import REQUESTS
@@ -101,12 +106,25 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
         self.kill_workers(signal.SIGHUP)
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def make_application(
-    config: ClusterConfig, node_id: str, replica_socket: str, secret: bytes, counts: Counts | None = None
+    config: ClusterConfig,
+    node_id: str,
+    replica_socket: str,
+    secret: bytes,
+    *,
+    counts: Counts | None = None,
+    first_password: str = "",
 ) -> Application:
-    """The ASGI application of a worker, linked to its replica; ``secret`` is the cluster's key."""
+    """The ASGI application of a worker, linked to its replica.
+
+    ``secret`` is the cluster's key, ``first_password`` that of the first root user, if there is to be one.
+    """
     replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
-    verifier = Verifier(secret, config.cluster.name, wall_ms=lambda: time.time_ns() // 1_000_000)
+    verifier = Verifier(secret, config.cluster.name, wall_ms=_wall_ms)
     context = Context(
         node=node_id,
         version=__version__,
@@ -122,6 +140,13 @@ def make_application(
         wall_s=time.time,
         node_header=((headers.NODE.raw, node_id.encode()),),
         admission=Admission(verifier, is_open=not config.cluster.secret_file),
+        callers=Callers(
+            replicator.rights,
+            Tokens(secret, config.cluster.name, wall_ms=_wall_ms, ttl_ms=round(config.auth.token_ttl_s * 1000)),
+            Passwords(config.auth, monotonic_s=time.monotonic),
+            freshen=lambda: freshened(replicator),
+            is_demanded=config.auth.enabled,
+        ),
     )
     hears = [access.tell] if config.log.access else []
     return Application(
@@ -132,6 +157,7 @@ def make_application(
         hears=hears,
         start=replicator.start,
         stop=replicator.close,
+        root_password=first_password,
     )
 
 
@@ -191,6 +217,8 @@ def node_settings(config: ClusterConfig, node_id: str, listeners: Sequence[int],
     if config.http.tls_cert:
         chosen["certfile"] = str(directory / config.http.tls_cert)
         chosen["keyfile"] = str(directory / config.http.tls_key)
+        if http.tls_client_ca:
+            chosen["ca_certs"] = str(directory / http.tls_client_ca)
     return chosen
 
 
@@ -243,6 +271,7 @@ def main(arguments: list[str]) -> int:
         directory = Path.cwd() if options.config is None else options.config.resolve().parent
         secret = read_key(directory / config.cluster.secret_path, config.cluster.name)
         certificates = certificates_of(config, directory)
+        first_password = root_password(config.auth, directory, os.environ)
     except (OSError, ConfigError, StartupError) as error:
         print(error, file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
@@ -252,7 +281,8 @@ def main(arguments: list[str]) -> int:
     counts = Counts(REQUESTS, slots=SLOTS_A_WORKER * config.http.workers)
     chosen["pre_fork"] = lambda _, worker: counts.give(worker)
     chosen["child_exit"] = lambda _, worker: counts.take_back(worker)
-    serve(chosen, lambda: make_application(config, options.node, options.replica_socket, secret, counts), certificates)
+    make = partial(make_application, config, options.node, options.replica_socket, secret)
+    serve(chosen, partial(make, counts=counts, first_password=first_password), certificates)
     return 0
 
 

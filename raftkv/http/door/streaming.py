@@ -23,6 +23,9 @@ from raftkv.http.problems import problem
 LINE_KEY: Final = "raftkv.line"
 """The ASGI extension by which our worker gives the client's connection to the application."""
 
+CERTIFICATE_KEY: Final = "raftkv.certificate"
+"""The one by which it gives the name in that connection's certificate, if it has shown one."""
+
 IDLE_S: Final = 5.0
 """A stream that had nothing to say for this long says so."""
 

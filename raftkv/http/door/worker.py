@@ -14,7 +14,7 @@ import asyncio
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -26,7 +26,7 @@ from gunicorn.workers import gasgi
 from raftkv.core.errors import Code
 from raftkv.http.door.carrying import HEALTH_PATHS
 from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Seats
-from raftkv.http.door.streaming import LINE_KEY
+from raftkv.http.door.streaming import CERTIFICATE_KEY, LINE_KEY
 from raftkv.http.messages import Headers, HttpResponse
 from raftkv.http.problems import internal_error, problem
 from raftkv.process.garbage import collect_rarely
@@ -169,6 +169,8 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
     def _build_http_scope(self, request: object, sockname: object, peername: object) -> dict[str, Any]:
         scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
         scope["extensions"] = {LINE_KEY: self}
+        if self._is_ssl and self.cfg.ca_certs:
+            scope["extensions"][CERTIFICATE_KEY] = common_name(self.transport.get_extra_info("peercert"))
         return scope
 
     def begin_wait(self, half_closed: Callable[[], None]) -> None:
@@ -342,6 +344,13 @@ class _Loop(uvloop.Loop):
         if more.get("ssl") is not None:
             more["ssl_handshake_timeout"] = HANDSHAKE_WITHIN_S
         return await super().create_server(*arguments, **more)
+
+
+def common_name(certificate: Mapping[str, Any] | None) -> str:
+    """The one common name of a certificate's subject, as OpenSSL tells it; empty if there is none, or several."""
+    subject = () if certificate is None else certificate.get("subject", ())
+    names = [value for part in subject for kind, value in part if kind == "commonName"]
+    return names[0] if len(names) == 1 else ""
 
 
 class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotations

@@ -20,6 +20,7 @@ from raftkv.http import bodies, parameters
 from raftkv.http.choices import Anything, Nothing, Timed, form_of
 from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
+from raftkv.http.needs import Needs
 from raftkv.http.problems import problem, refuse
 
 _MEMBER: Final = paths.stem(paths.MEMBER)
@@ -237,6 +238,8 @@ def _readyz(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResp
     reason = unready(status, context.monotonic_s())
     if reason is not None:
         return problem(*reason, headers=context.node_header)
+    if context.callers.missing:
+        return problem(Code.NO_LEADER, context.callers.missing, headers=context.node_header)
     return json_response(200, answers.Alive("ready"), context.node_header)
 
 
@@ -247,8 +250,8 @@ def not_built(sentence: str) -> Handler:
 
 STATUS = Handler(_parse_status, _render_status, form_of(Timed))
 MEMBERS = at_once(_members, Timed)
-ADD_MEMBER = Handler(_parse_new_member, _render_new_member, form_of(Timed), needs_proof=True)
-REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving, form_of(Timed), needs_proof=True)
-REPAIR = Handler(_parse_repair, _render_repair, form_of(Timed), needs_proof=True)
-LIVEZ = at_once(_livez)
-READYZ = at_once(_readyz)
+ADD_MEMBER = Handler(_parse_new_member, _render_new_member, form_of(Timed), needs=Needs.OPERATOR)
+REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving, form_of(Timed), needs=Needs.OPERATOR)
+REPAIR = Handler(_parse_repair, _render_repair, form_of(Timed), needs=Needs.OPERATOR)
+LIVEZ = at_once(_livez, needs=Needs.NOTHING)
+READYZ = at_once(_readyz, needs=Needs.NOTHING)

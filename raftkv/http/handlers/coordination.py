@@ -55,6 +55,7 @@ from raftkv.http.handlers.handler import (
 )
 from raftkv.http.handlers.operations import OperationReader, branch_shown
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
+from raftkv.http.needs import Needs
 
 LEASES_LIMIT: Final = 1_000
 """Leases on one page."""
@@ -206,4 +207,4 @@ KEEP_ALIVE = Handler(parse_keep_alive, render_keep_alive, form_of(Timed))
 KEEP_ALIVES = Handler(parse_keep_alives, render_keep_alives, form_of(Timed))
 LEASE = Handler(parse_lease, render_lease, form_of(Reading))
 LEASES = Handler(parse_leases, render_lease, form_of(LeaseListing))
-COMPACT = Handler(parse_compact, render_compact, form_of(Timed))
+COMPACT = Handler(parse_compact, render_compact, form_of(Timed), needs=Needs.ROOT)

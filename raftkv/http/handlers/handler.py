@@ -8,8 +8,8 @@ what comes out, and gives the outcome to ``finish``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -18,14 +18,16 @@ from raftkv.api import headers as names
 from raftkv.api.answers import Sibling, SiblingsAnswer, TtlLeft
 from raftkv.api.values import value_to_json
 from raftkv.coordination.feed import Feed
-from raftkv.coordination.steps import Circumstances, Plan
+from raftkv.coordination.steps import Circumstances, Step
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import NO_ONE_ORDER, Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
 from raftkv.core.requests import (
     AnyOperation,
+    Barrier,
     Consistency,
     Get,
+    Inspect,
     LaterQuery,
     List,
     Query,
@@ -54,10 +56,13 @@ from raftkv.core.results import (
     Status,
     Written,
 )
+from raftkv.core.rights import NOBODY, Caller
 from raftkv.http import problems, replicas
 from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, form_of
 from raftkv.http.door.admission import Admission
+from raftkv.http.door.callers import Callers
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
+from raftkv.http.needs import Needs
 from raftkv.http.problems import problem, refuse
 
 _STAMPED = StampedPut | StampedDelete | StampedRecord
@@ -69,7 +74,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status`` is the replica's last status while it is alive, ``silence`` why there is none, ``last_status`` the last
     one ever heard; ``subscribe`` is the replicator's, and ``feed`` what changes, for all who watch here.
-    ``admission`` judges who may change the cluster, or ask this one replica past the others.
+    ``callers`` are who may ask; while authentication is off, ``admission`` judges who may change the cluster, or ask
+    this one replica past the others.
     """
 
     node: str
@@ -88,6 +94,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """``Raftkv-Node``, ready made."""
 
     admission: Admission
+    callers: Callers
 
     @property
     def cluster_size(self) -> int:
@@ -109,13 +116,23 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     subject: bytes = b""
 
 
+class Aside(NamedTuple):
+    """A step of a plan that the replica has no part in: gives what ``work`` comes to, or raises what it raises."""
+
+    work: Callable[[], Awaitable[Any]]
+
+
+HttpPlan = Generator[Step | Aside, Any, HttpResponse]
+"""A plan that may step aside."""
+
+
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """Several requests for the replica, one after another: ``plan`` makes them, and the response in the end.
 
-    ``is_long``: it waits for others, and so takes a seat of those that are kept for that.
+    They are ``caller``'s. ``is_long``: it waits for others, and so takes a seat of those that are kept for that.
     """
 
-    plan: Callable[[Circumstances], Plan[HttpResponse]]
+    plan: Callable[[Circumstances], HttpPlan]
     is_long: bool = False
 
 
@@ -126,26 +143,44 @@ Done = PutDone | DeleteDone | None
 class Handler(msgspec.Struct, frozen=True):
     """``parse`` raises ``DefiniteError`` for a client's mistake; ``render`` never sees a failure.
 
-    What ``needs_proof`` is for who holds the cluster's secret: it changes the cluster, or asks one replica alone.
+    ``needs`` is what whoever asks has to show.
     """
 
     parse: Callable[[HttpRequest, Any, Context], Ask | HttpResponse | Conversation]
     render: Render
     form: Form
-    needs_proof: bool = False
+    needs: Needs = Needs.USER
 
 
 def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse | Conversation:
-    """What to submit, or what to converse about, or the response when there is nothing to."""
-    if handler.needs_proof:
+    """What to submit, or what to converse about, or the response when there is nothing to.
+
+    The one place where it is judged whether whoever asks may ask for that at all.
+    """
+    refusal = None
+    if context.callers.is_asked:
+        refusal = context.callers.refusal(handler.needs, request.caller, context.node_header)
+    elif handler.needs in (Needs.OPERATOR, Needs.OWNER):
         refusal = context.admission.refusal(request, context.node_header)
-        if refusal is not None:
-            return refusal
+    if refusal is not None:
+        return refusal
     try:
         chosen = handler.form.read(request, context.sizes)
-        return handler.parse(request, chosen, context)
+        begun = handler.parse(request, chosen, context)
     except DefiniteError as error:
         return problems.mistake(error)
+    if request.caller is NOBODY or not isinstance(begun, Ask):
+        return begun
+    return msgspec.structs.replace(begun, request=asked_by(request.caller, begun.request))
+
+
+def asked_by(caller: Caller, request: Request) -> Request:
+    """``request``, with who asks, unless it says so itself. A write of nobody's is one that does not say it."""
+    if isinstance(request, Barrier | Inspect) or request.caller is not None:
+        return request
+    if caller is NOBODY and not isinstance(request, Read):
+        return request
+    return msgspec.structs.replace(request, caller=caller)
 
 
 def finish(handler: Handler, ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -156,17 +191,23 @@ def finish(handler: Handler, ask: Ask, outcome: Outcome, context: Context) -> Ht
 
 
 def at_once(
-    answer: Callable[[HttpRequest, Any, Context], HttpResponse], choices: type[msgspec.Struct] = Nothing
+    answer: Callable[[HttpRequest, Any, Context], HttpResponse],
+    choices: type[msgspec.Struct] = Nothing,
+    *,
+    needs: Needs = Needs.USER,
 ) -> Handler:
     """A handler that needs no replica."""
-    return Handler(answer, _never, form_of(choices))
+    return Handler(answer, _never, form_of(choices), needs)
 
 
 def conversing(
-    converse: Callable[[HttpRequest, Any, Context], Conversation | HttpResponse], choices: type[msgspec.Struct]
+    converse: Callable[[HttpRequest, Any, Context], Conversation | HttpResponse],
+    choices: type[msgspec.Struct],
+    *,
+    needs: Needs = Needs.USER,
 ) -> Handler:
     """A handler that asks the replica several things, and makes the response itself."""
-    return Handler(converse, _never, form_of(choices))
+    return Handler(converse, _never, form_of(choices), needs)
 
 
 def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
@@ -197,9 +238,9 @@ def read(query: Query | LaterQuery, chosen: Reading, request: HttpRequest, conte
     status = context.last_status()
     level = _level(chosen, None if status is None else status.offers)
     if level is Consistency.EVENTUAL:
-        wanted = Read(query=query, consistency=level, r=chosen.r, placing=chosen.placing)
+        wanted = Read(query=query, consistency=level, r=chosen.r, placing=chosen.placing, caller=request.caller)
     else:
-        wanted = Read(query=query, consistency=level)
+        wanted = Read(query=query, consistency=level, caller=request.caller)
     return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
 
 
@@ -223,7 +264,7 @@ def _level(chosen: Reading, offers: tuple[Consistency, ...] | None) -> Consisten
 
 def local_read(key: bytes, chosen: Timed, request: HttpRequest, context: Context) -> Ask:
     """A read of what this node has."""
-    wanted = Read(query=Get(key=key), consistency=Consistency.LOCAL)
+    wanted = Read(query=Get(key=key), consistency=Consistency.LOCAL, caller=request.caller)
     return Ask(request=wanted, timeout_s=timeout_s(chosen, context), http=request)
 
 

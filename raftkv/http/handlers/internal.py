@@ -18,6 +18,7 @@ from raftkv.http.handlers.handler import Ask, Context, Handler, local_read, time
 from raftkv.http.handlers.operations import checked
 from raftkv.http.handlers.reference import GET
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
+from raftkv.http.needs import Needs
 from raftkv.http.problems import refuse
 
 
@@ -50,5 +51,5 @@ def _parse_read(request: HttpRequest, chosen: LocalReading, context: Context) ->
     return local_read(key, chosen, request, context)
 
 
-WRITE = Handler(_parse_write, _render_stored, form_of(Timed), needs_proof=True)
-READ = Handler(_parse_read, GET.render, form_of(LocalReading), needs_proof=True)
+WRITE = Handler(_parse_write, _render_stored, form_of(Timed), needs=Needs.OPERATOR)
+READ = Handler(_parse_read, GET.render, form_of(LocalReading), needs=Needs.OPERATOR)

@@ -17,7 +17,7 @@ from raftkv.api import paths
 from raftkv.api.answers import LeaderTold
 from raftkv.coordination import succession
 from raftkv.coordination.audience import Interest
-from raftkv.coordination.feed import RETRY_S, Feed, Portion
+from raftkv.coordination.feed import RETRY_S, Feed
 from raftkv.coordination.names import ELECTIONS, contender_of
 from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.coordination.succession import Accession, Beginning
@@ -45,7 +45,7 @@ def _observe(request: HttpRequest, chosen: Observing, context: Context) -> Conve
         if isinstance(begun, HistoryGone | HistoryAhead):
             return out_of_history(begun, context.node_header)
         interest = succession.interest_in(queue)
-        stream = ChangeStream(event_form(request), context, chosen.progress_s)
+        stream = ChangeStream(event_form(request), context, chosen.progress_s, request.caller)
         return stream.response(_leaders(stream, interest, begun, context.feed), context.node_header)
 
     return Conversation(plan=converse)
@@ -56,8 +56,8 @@ async def _leaders(stream: ChangeStream, interest: Interest, begun: Beginning, f
     with stream.listening(interest, _lines, begun.revision):
         if begun.first is not None:
             yield stream.tells(_told(stream.form, begun.first, begun.first.record))
-        while isinstance(heard := await stream.hear(), Portion):
-            for accession in begun.succession.accessions(_changes_of(heard.content)):
+        while isinstance(heard := await stream.hear(), bytes):
+            for accession in begun.succession.accessions(_changes_of(heard)):
                 query = accession.value_read
                 record = accession.record if query is None else await _found(feed, query)
                 if isinstance(record, HistoryGone):

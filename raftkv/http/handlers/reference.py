@@ -32,6 +32,7 @@ from raftkv.http.handlers.handler import (
 )
 from raftkv.http.handlers.operations import checked
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
+from raftkv.http.needs import Needs
 from raftkv.http.problems import refuse
 
 LITERAL: Final = b"key="
@@ -149,6 +150,6 @@ GET = Handler(_parse_get, one_read(_found), form_of(KeyReading))
 GET_PATH = Handler(_parse_path_get, one_read(_found), form_of(Reading))
 LOCAL_READ = Handler(_parse_local_read, one_read(_found), form_of(LocalReading))
 DELETE = Handler(_parse_delete, one_write(_deleted), form_of(KeyWriting))
-HEALTH = at_once(_health)
+HEALTH = at_once(_health, needs=Needs.NOTHING)
 CONFIG = Handler(_parse_config, _render_config, form_of(Timed))
-CHANGE_CONFIG = Handler(_parse_new_config, _render_config, form_of(Timed), needs_proof=True)
+CHANGE_CONFIG = Handler(_parse_new_config, _render_config, form_of(Timed), needs=Needs.OPERATOR)

@@ -2,7 +2,8 @@
 
 It begins with a linearizable read: what was acknowledged before lies behind the watcher, what comes after will be told.
 From there on the feed of this front-end tells it what the node's own state comes to show. While nothing that it wants
-changes, a watcher is told how far it has seen. Must not import Flask.
+changes, a watcher is told how far it has seen. Whoever loses the right to read all that it watches is told that, and
+nothing more. Must not import Flask.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from raftkv.api.values import value_to_json
 from raftkv.coordination.audience import Interest, Tell
 from raftkv.coordination.feed import ChangeListener, Heard
 from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
-from raftkv.core.errors import KEEPS_NO_HISTORY, Code
+from raftkv.core.errors import KEEPS_NO_HISTORY, Code, Refused
+from raftkv.core.judgement import of_span
 from raftkv.core.requests import SYSTEM, ChangesAfter, Read, clients_span
 from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord
+from raftkv.core.rights import CLUSTER, Access, Caller
 from raftkv.http import events, parameters
 from raftkv.http.choices import Watching
 from raftkv.http.events import FORMS, EventForm
@@ -40,6 +43,9 @@ from raftkv.http.handlers.handler import (
 from raftkv.http.messages import BodyStream, Headers, HttpRequest, HttpResponse, encode_json
 from raftkv.http.problems import failure, refuse
 
+Ending = HistoryGone | Refused
+"""Why nothing more can be told."""
+
 PROGRESS_S: Final = 5.0
 """A watcher that is told nothing for so long is told how far it has seen, unless it wishes otherwise."""
 
@@ -53,7 +59,7 @@ def _watch(request: HttpRequest, chosen: Watching, context: Context) -> Conversa
     query = ChangesAfter(revision=after or 0, start=SYSTEM, end=SYSTEM, limit_bytes=0)
 
     def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
-        outcome = yield from submitted(Read(query=query), circumstances.now_s() + limit_s)
+        outcome = yield from submitted(Read(query=query, caller=CLUSTER), circumstances.now_s() + limit_s)
         if not isinstance(outcome, Answer):
             return failure(read_failure(outcome), context.node_header)
         headers, content = read_headers(outcome, context), outcome.content
@@ -61,7 +67,10 @@ def _watch(request: HttpRequest, chosen: Watching, context: Context) -> Conversa
             return failure(KEEPS_NO_HISTORY, headers)
         if after is not None and isinstance(content, HistoryGone | HistoryAhead):
             return out_of_history(content, headers)
-        stream = ChangeStream(event_form(request), context, chosen.progress_s)
+        refused = forbidden(context, request.caller, interest)
+        if refused is not None:
+            return failure(refused, headers)
+        stream = ChangeStream(event_form(request), context, chosen.progress_s, request.caller)
         return stream.response(_changes(stream, interest, outcome.revision if after is None else after), headers)
 
     return Conversation(plan=converse)
@@ -90,40 +99,64 @@ def event_form(request: HttpRequest) -> EventForm:
     return events.form_of(request) or FORMS[EVENTS.encode()]
 
 
+def forbidden(context: Context, caller: Caller, interest: Interest) -> Refused | None:
+    """Why ``caller`` may not watch that, by the rights of the newest state that was read here, if it may not."""
+    rights = context.callers.known.current
+    return None if rights is None else of_span(rights, caller, Access.READ, interest.start, interest.end)
+
+
 class ChangeStream:
     """What one stream hears of changes, and how it says how far the reader has seen: every ``progress_s`` seconds."""
 
-    def __init__(self, form: EventForm, context: Context, progress_s: float | None) -> None:
+    def __init__(self, form: EventForm, context: Context, progress_s: float | None, caller: Caller) -> None:
         self.form = form
+        self._caller = caller
+        self._refusal: Refused | None = None
         self._progress_s = progress_s or PROGRESS_S
         self._context = context
         self._listener: ChangeListener | None = None
         self._told_s = context.monotonic_s()
         self._write: Callable[[bytes], bool] | None = None
-        self._awaited: asyncio.Future[bytes | HistoryGone] | None = None
+        self._awaited: asyncio.Future[bytes | Ending] | None = None
 
     @contextmanager
     def listening(self, interest: Interest, tell: Tell, after: int) -> Generator[None]:
         """See ``Feed.listen``."""
+        known = self._context.callers.known
         self._listener = self._context.feed.listen(interest, tell, after)
+        judging = known.listen(lambda: self._judge(interest))
+        self._judge(interest)
         try:
             yield
         finally:
+            judging.end()
             self._listener.end()
 
-    async def hear(self) -> Heard:
-        """What comes next; it is looked for now, when the reader has taken what was told last."""
-        assert self._listener is not None
-        heard: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
-        self._listener.ask(partial(settle, heard))
-        return await heard
+    def _judge(self, interest: Interest) -> None:
+        """End, if the right to all of this is gone, before anything is told of the state that says so."""
+        self._refusal = forbidden(self._context, self._caller, interest)
+        if self._refusal is not None and self._awaited is not None:
+            settle(self._awaited, self._refusal)
 
-    async def next_chunk(self) -> bytes | HistoryGone:
-        """The messages that the reader is told next, save those that its connection takes meanwhile just so."""
+    async def hear(self) -> bytes | Ending:
+        """What comes next; it is looked for now, when the reader has taken what was told last."""
+        return await self._await(self._hear)
+
+    def _hear(self, heard: Heard) -> None:
+        assert self._awaited is not None
+        settle(self._awaited, heard if isinstance(heard, HistoryGone) else heard.content)
+
+    async def _await(self, hear: Callable[[Heard], bool | None]) -> bytes | Ending:
         assert self._listener is not None
+        if self._refusal is not None:
+            return self._refusal
         self._awaited = asyncio.get_running_loop().create_future()
-        self._listener.ask(self._take)
-        found = await self._awaited
+        self._listener.ask(hear)
+        return await self._awaited
+
+    async def next_chunk(self) -> bytes | Ending:
+        """The messages that the reader is told next, save those that its connection takes meanwhile just so."""
+        found = await self._await(self._take)
         self._told_s = self._context.monotonic_s()
         return found
 
@@ -152,9 +185,10 @@ class ChangeStream:
         self._told_s = self._context.monotonic_s()
         return chunk
 
-    def farewell(self, gone: HistoryGone) -> bytes:
-        """How it ends when history does not reach back any more."""
-        body = out_of_history(gone, ()).body
+    def farewell(self, ending: Ending) -> bytes:
+        """How it ends when history does not reach back any more, or the right to it is gone."""
+        response = failure(ending) if isinstance(ending, Refused) else out_of_history(ending, ())
+        body = response.body
         assert isinstance(body, bytes)
         return self.form.frame(b"end", body.rstrip())
 
