@@ -405,7 +405,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """A node's view of itself and its cluster; ``reason`` says why it is not ready, ``misfit`` why it takes no part.
 
     ``staleness_ms`` is how stale its own copy is at most, ``None`` if it cannot tell. With less than
-    ``disk_reserve_bytes`` free it takes no writes that need room.
+    ``disk_reserve_bytes`` free it takes no writes that need room. ``certificate_ends_in_s`` is of that of its
+    certificates which ends first.
     """
 
     node: str
@@ -431,6 +432,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     staleness_ms: int | None = None
     disk_free_bytes: int | None = None
     disk_reserve_bytes: int | None = None
+    certificate_ends_in_s: int | None = None
     ring: str | msgspec.UnsetType = msgspec.UNSET
     vnodes: int | msgspec.UnsetType = msgspec.UNSET
     conflicts: str | msgspec.UnsetType = msgspec.UNSET

@@ -147,6 +147,13 @@ _OWN: Final = (
     ),
     # its processes
     Meter("raftkv_log_lines_dropped_total", _COUNTER, "Lines of the log that nobody took.", ("process",)),
+    Meter(
+        "raftkv_certificate_end_timestamp_seconds",
+        _GAUGE,
+        "When the certificate that is shown to clients (http) or peers ends, since 1970.",
+        ("certificate",),
+        is_occasional=True,
+    ),
     Meter("process_cpu_seconds_total", _COUNTER, "Processor time used, user and system.", ("process",)),
     Meter("process_resident_memory_bytes", _GAUGE, "Memory held, shared pages counted by each process.", ("process",)),
     Meter("process_open_fds", _GAUGE, "Open file descriptors.", ("process",)),

@@ -18,6 +18,9 @@ from raftkv.core.voters import majority
 NEARLY_FULL: Final = 2
 """A disk with less free than so many times the reserve is told of."""
 
+ENDS_SOON_S: Final = 14 * 86_400
+"""Certificates are told of so long before they end."""
+
 APART_S: Final = 1.0
 """Clocks further apart than this are told of; nothing is refused for it yet."""
 
@@ -69,7 +72,7 @@ def _failures(count: int) -> str:
 
 def hints(answered: Sequence[NodeStatus]) -> list[str]:
     """What may become trouble, and is none yet."""
-    return [*_disks(answered), *_clocks(answered), *_versions(answered)]
+    return [*_disks(answered), *_certificates(answered), *_clocks(answered), *_versions(answered)]
 
 
 def _disks(answered: Sequence[NodeStatus]) -> Iterator[str]:
@@ -77,6 +80,15 @@ def _disks(answered: Sequence[NodeStatus]) -> Iterator[str]:
         free, reserve = status.disk_free_bytes, status.disk_reserve_bytes
         if free is not None and reserve and status.has_room and free < NEARLY_FULL * reserve:
             yield f"{status.node}: {free >> 20} MiB of disk are free; below {reserve >> 20} MiB writes are refused"
+
+
+def _certificates(answered: Sequence[NodeStatus]) -> Iterator[str]:
+    for status in answered:
+        left_s = status.certificate_ends_in_s
+        if left_s is not None and left_s < ENDS_SOON_S:
+            days = left_s // 86_400
+            told = "has ended" if left_s < 0 else f"ends in {days} day{'' if days == 1 else 's'}"
+            yield f"{status.node}: a certificate {told}"
 
 
 def _clocks(answered: Sequence[NodeStatus]) -> Iterator[str]:

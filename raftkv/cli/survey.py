@@ -16,7 +16,7 @@ import msgspec
 from raftkv.api.answers import NodeStatus, ProxyStatus
 from raftkv.cli.connection import ConnectionOptions
 
-ANSWER_S: Final = 0.6
+ANSWER_S: Final = 0.5
 """How long all of them may take together: a person waits, and a node that hangs is what they want to see."""
 
 MAX_NODES: Final = 64

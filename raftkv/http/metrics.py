@@ -105,6 +105,11 @@ class Metrics:
         if status is not None:
             yield from _of_replica(status)
         yield from self._of_processes()
+        ends = context.certificate_ends()
+        if ends:
+            yield _family(
+                "raftkv_certificate_end_timestamp_seconds", [((name,), end_s) for name, end_s in ends.items()]
+            )
 
     def _of_requests(self) -> Iterator[Metric]:
         answers = [((found.route, found.method, str(found.code)), found) for found in self._counts.answers()]

@@ -120,3 +120,5 @@ def test_what_may_become_trouble_is_told_before_it_is():
         "versions differ: 1.0: n1, n3; 1.1: n2"
     ]
     assert hints([node_status(), node_status(node="n2")]) == []
+    ends = [node_status(certificate_ends_in_s=left_s) for left_s in (-1, 86_400, 10 * 86_400, 30 * 86_400)]
+    assert hints(ends) == [f"n1: a certificate {told}" for told in ("has ended", "ends in 1 day", "ends in 10 days")]

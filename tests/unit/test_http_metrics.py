@@ -19,7 +19,11 @@ from raftkv.http.door.streaming import Streams
 from raftkv.http.metrics import REQUESTS, Metrics
 
 CONTEXT: Any = SimpleNamespace(
-    status=lambda: None, last_status=lambda: None, version="1", feed=SimpleNamespace(listener_count=0)
+    status=lambda: None,
+    last_status=lambda: None,
+    version="1",
+    certificate_ends=lambda: {"http": 5.0},
+    feed=SimpleNamespace(listener_count=0),
 )
 STREAMS = Streams(HeldBytes(0, monotonic_s=monotonic), limit=1)
 LABELS = ("route", "method", "code", "how", "process", "le")

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
@@ -33,6 +34,7 @@ from raftkv.core.listening import listen
 from raftkv.core.passwords import root_password
 from raftkv.core.proof import Verifier
 from raftkv.core.secret import read_key
+from raftkv.core.validity import Certificates
 from raftkv.formats.tokens import Tokens
 from raftkv.frontend.applied import AppliedState
 from raftkv.frontend.remote import RemoteReplicator
@@ -55,6 +57,8 @@ KEEPALIVE_S: Final = 75
 SPARE_DESCRIPTORS: Final = 128
 """What a worker has open besides its clients: the replica's socket, the applied state, the standard library's own."""
 
+
+log_line = structlog.get_logger("raftkv.http")
 
 SLOTS_A_WORKER: Final = 2
 """A new worker may be there before the one that it replaces has ended."""
@@ -94,7 +98,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
             if self._certificates is not None:
                 self._certificates.renew()
         except StartupError as error:
-            print(f"the certificates stay as they are: {error}", file=sys.stderr)  # noqa: T201  its own voice
+            log_line.error("the certificates stay as they are", reason=str(error))  # noqa: TRY400  one line
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
@@ -116,13 +120,17 @@ def make_application(
     replica_socket: str,
     secret: bytes,
     *,
-    counts: Counts | None = None,
+    counts: Counts,
+    directory: Path,
     first_password: str = "",
 ) -> Application:
     """The ASGI application of a worker, linked to its replica.
 
-    ``secret`` is the cluster's key, ``first_password`` that of the first root user, if there is to be one.
+    ``secret`` is the cluster's key, ``first_password`` that of the first root user, if there is to be one. Paths in the
+    configuration are relative to ``directory``.
     """
+    shown = {"http": config.http.tls_cert, "peers": config.peers.tls_cert}
+    paths = {name: directory / path for name, path in shown.items() if path}
     replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
     verifier = Verifier(secret, config.cluster.name, wall_ms=_wall_ms)
     context = Context(
@@ -147,6 +155,7 @@ def make_application(
             freshen=lambda: freshened(replicator),
             is_demanded=config.auth.enabled,
         ),
+        certificate_ends=Certificates(paths, monotonic_s=time.monotonic).ends,
     )
     hears = [access.tell] if config.log.access else []
     return Application(
@@ -282,7 +291,7 @@ def main(arguments: list[str]) -> int:
     chosen["pre_fork"] = lambda _, worker: counts.give(worker)
     chosen["child_exit"] = lambda _, worker: counts.take_back(worker)
     make = partial(make_application, config, options.node, options.replica_socket, secret)
-    serve(chosen, partial(make, counts=counts, first_password=first_password), certificates)
+    serve(chosen, partial(make, counts=counts, directory=directory, first_password=first_password), certificates)
     return 0
 
 

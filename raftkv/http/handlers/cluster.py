@@ -90,6 +90,7 @@ def _whole(number: float | None) -> int | None:
 def node_status(status: Status, context: Context) -> answers.NodeStatus:
     """The body of ``GET /status``."""
     now_s, numbers = context.monotonic_s(), status.measures.numbers
+    ends_s = min(context.certificate_ends().values(), default=None)
     addresses = {member.id: member.http for member in context.members}
     if isinstance(status, QuorumStatus):
         addresses.update({member.id: member.http for member in status.members})
@@ -130,6 +131,7 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
         staleness_ms=None if status.level_at_s is None else max(0, math.ceil((now_s - status.level_at_s) * 1000)),
         disk_free_bytes=_whole(numbers.get("disk_free_bytes")),
         disk_reserve_bytes=_whole(numbers.get("disk_reserve_bytes")),
+        certificate_ends_in_s=None if ends_s is None else int(ends_s - context.wall_s()),
     )
     if isinstance(status, RaftStatus):
         log = {"term": status.term, "commit_index": status.commit_index, "applied_index": status.applied_index}

@@ -8,7 +8,7 @@ what comes out, and gives the outcome to ``finish``.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -95,6 +95,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     admission: Admission
     callers: Callers
+    certificate_ends: Callable[[], Mapping[str, float]] = dict
+    """When this node's certificates end, by what they are for (seconds since 1970)."""
 
     @property
     def cluster_size(self) -> int:
