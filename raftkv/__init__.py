@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SiblingsFound,
         WatchedChange,
         WatchedRevision,
+        traced,
     )
 
     __version__: str
@@ -61,6 +62,7 @@ __all__ = [
     "WatchedChange",
     "WatchedRevision",
     "__version__",
+    "traced",
 ]
 
 

@@ -15,10 +15,11 @@ _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a
 
 
 class TraceParent(NamedTuple):
-    """Which trace, and which span of it asks; both in lower-case hexadecimal."""
+    """Which trace, and which span of it asks; both in lower-case hexadecimal. Bit 0 of ``flags``: it is recorded."""
 
     trace_id: str
     parent_id: str
+    flags: int
 
 
 def trace_parent(text: str) -> TraceParent | None:
@@ -26,7 +27,7 @@ def trace_parent(text: str) -> TraceParent | None:
     found = _PARENT.fullmatch(text)
     if found is None:
         return None
-    version, trace_id, parent_id, _, more = found.groups()
+    version, trace_id, parent_id, flags, more = found.groups()
     if version == "ff" or (version == "00" and more) or not (trace_id.strip("0") and parent_id.strip("0")):
         return None
-    return TraceParent(trace_id, parent_id)
+    return TraceParent(trace_id, parent_id, int(flags, 16))

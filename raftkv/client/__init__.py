@@ -21,6 +21,7 @@ from raftkv.client.errors import (
 from raftkv.client.holds import LeaderRecord
 from raftkv.client.lease_plans import LeaseInfo
 from raftkv.client.records import Page, Record
+from raftkv.client.traces import traced
 from raftkv.client.transactions import OperationResult
 from raftkv.client.watching import WatchedChange, WatchedRevision
 from raftkv.core.errors import DefiniteError, IndefiniteError, RaftkvError
@@ -48,6 +49,7 @@ __all__ = [
     "SiblingsFound",
     "WatchedChange",
     "WatchedRevision",
+    "traced",
 ]
 
 if not TYPE_CHECKING:

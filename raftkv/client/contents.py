@@ -25,6 +25,7 @@ class PeerContent(TypedDict):
     misfit: NotRequired[str | None]
     state: NotRequired[str | None]
     connections: NotRequired[int]
+    clock_ahead_s: NotRequired[float | None]
 
 
 class MovingContent(TypedDict):
@@ -87,6 +88,10 @@ class StatusContent(TypedDict):
     n: NotRequired[int | None]
     r: NotRequired[int]
     w: NotRequired[int]
+    staleness_ms: NotRequired[int | None]
+    disk_free_bytes: NotRequired[int | None]
+    disk_reserve_bytes: NotRequired[int | None]
+    certificate_ends_in_s: NotRequired[int | None]
     ring: NotRequired[str | None]
     vnodes: NotRequired[int]
     conflicts: NotRequired[str]

@@ -22,6 +22,7 @@ from raftkv.client.errors import not_found
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.records import outcome_from_body, typed
 from raftkv.client.steps import AnswerBody, Plan
+from raftkv.client.traces import within_trace
 from raftkv.core.errors import Code, DefiniteError, RaftkvError
 
 Query = Mapping[str, Any]
@@ -52,11 +53,13 @@ class CallPlans:
 
     def answer(self, call: Call, deadline_s: float | None = None) -> Plan[HttpAnswer]:
         """See ``Attempts``."""
-        return self._attempts.answer(call, self.deadline_s(call.wait_s) if deadline_s is None else deadline_s)
+        until_s = self.deadline_s(call.wait_s) if deadline_s is None else deadline_s
+        return within_trace(call, lambda call: self._attempts.answer(call, until_s))
 
     def begun(self, call: Call, deadline_s: float | None = None) -> Plan[AnswerBody]:
         """See ``Attempts``."""
-        return self._attempts.begun(call, self.deadline_s() if deadline_s is None else deadline_s)
+        until_s = self.deadline_s() if deadline_s is None else deadline_s
+        return within_trace(call, lambda call: self._attempts.begun(call, until_s))
 
     def read(self, path: str, query: Query, *, accept: str = "*/*") -> Plan[HttpAnswer]:
         """What ``GET path`` answers."""
@@ -118,7 +121,7 @@ class CallPlans:
 
     def _written(self, call: Call, deadline_s: float) -> Plan[HttpAnswer]:
         try:
-            answer = yield from self._attempts.answer(call, deadline_s)
+            answer = yield from self.answer(call, deadline_s)
         except DefiniteError as error:
             if not error.detail.startswith("w: "):
                 raise

@@ -253,11 +253,15 @@ class AuthSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[log]``: what a node says on standard error. ``access``: a line for each request, without key or value."""
+    """``[log]``: what a node says on standard error. ``access``: a line for each request, without key or value.
+
+    ``otlp`` is a collector of OpenTelemetry, which is told of each request as a span.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["logfmt", "json"] = "logfmt"
     access: bool = False
+    otlp: str = ""
 
 
 class PeersSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

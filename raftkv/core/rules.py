@@ -94,6 +94,7 @@ OWN: Final = {
     "log.level": "what a node says",
     "log.format": "likewise",
     "log.access": "likewise",
+    "log.otlp": "likewise",
     "peers.tls_cert": "how a node shows who it is on a link",
     "peers.tls_key": "likewise",
     "peers.tls_ca": "whom a node trusts on a link; who does not trust each other does not link up",

@@ -91,7 +91,14 @@ def code_of(body):
 def test_a_request_and_its_answer_pass_unchanged(serve):
     server = serve(FINE)
     status, headers, body = Proxy(server)(
-        "PUT", "/kv/a%2Fb?w=2", b"\x00\xff", if_match='"7"', idempotency_key="once", authorization="Bearer x"
+        "PUT",
+        "/kv/a%2Fb?w=2",
+        b"\x00\xff",
+        if_match='"7"',
+        idempotency_key="once",
+        authorization="Bearer x",
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        tracestate="vendor=1",
     )
     asked = server.asked[0]
 
@@ -101,6 +108,8 @@ def test_a_request_and_its_answer_pass_unchanged(serve):
     assert asked.headers["if-match"] == '"7"'
     assert asked.headers["idempotency-key"] == "once"
     assert asked.headers["authorization"] == "Bearer x"
+    assert asked.headers["traceparent"].startswith("00-4bf92f35")
+    assert asked.headers["tracestate"] == "vendor=1"
 
 
 def test_what_belongs_to_one_connection_does_not_pass(serve):

@@ -13,7 +13,7 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     "text", [f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00", f"cc-{TRACE}-{PARENT}-01-what-the-future-will-bring"]
 )
 def test_a_trace_and_who_asks_are_found(text: str) -> None:
-    assert trace_parent(text) == TraceParent(TRACE, PARENT)
+    assert trace_parent(text) == TraceParent(TRACE, PARENT, int(text[53:55], 16))
 
 
 @pytest.mark.parametrize(

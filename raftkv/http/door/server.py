@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import signal
 import sys
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,6 +112,16 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
         self.kill_workers(signal.SIGHUP)
 
 
+def check_otlp(collector: str) -> None:
+    """Can requests be told to ``collector``, if one is named? Raises ``StartupError``."""
+    if not collector:
+        return
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", collector):
+        raise StartupError(f"log.otlp: {collector!r} is no base URL, as http://127.0.0.1:4318 is")
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+        raise StartupError("log.otlp: OpenTelemetry is not installed here: pip install 'raftkv[otel]'")
+
+
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -157,7 +169,11 @@ def make_application(
         ),
         certificate_ends=Certificates(paths, monotonic_s=time.monotonic).ends,
     )
-    hears = [access.tell] if config.log.access else []
+    hears: list[access.Hears] = [access.tell] if config.log.access else []
+    if config.log.otlp:
+        from raftkv.http.door.spans import spans_to  # noqa: PLC0415  only where it is wanted is it installed
+
+        hears.append(spans_to(config.log.otlp, node=node_id, version=__version__))
     return Application(
         replicator,
         context,
@@ -278,6 +294,7 @@ def main(arguments: list[str]) -> int:
         if not listeners:
             listeners = [bound.detach() for bound in listen(config.member(options.node).http_listen, "http")]
         directory = Path.cwd() if options.config is None else options.config.resolve().parent
+        check_otlp(config.log.otlp)
         secret = read_key(directory / config.cluster.secret_path, config.cluster.name)
         certificates = certificates_of(config, directory)
         first_password = root_password(config.auth, directory, os.environ)
