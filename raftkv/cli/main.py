@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "up": ("raftkv.cli.nodes", "up"),
     "node": ("raftkv.cli.nodes", "node"),
     "proxy": ("raftkv.cli.proxy", "proxy"),
+    "config": ("raftkv.cli.config", "config"),
     "get": ("raftkv.cli.keys", "get"),
     "set": ("raftkv.cli.keys", "set_"),
     "delete": ("raftkv.cli.keys", "delete"),

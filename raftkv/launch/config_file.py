@@ -13,6 +13,8 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -53,14 +55,22 @@ def load_cluster(path: Path | None, *, seeds: tuple[str, ...] = ()) -> ClusterCo
 
     Without ``path`` the environment says it all. ``seeds`` are addresses of nodes to join, besides the configured.
     """
-    config = read_config(path, os.environ)
+    config = resolved(path, seeds=seeds)
     try:
-        config = _joining(_resolved(config, Path.cwd() if path is None else path.resolve().parent), seeds)
-        _check_members(config)
-        _check_machine(config)
+        for check in checks(config):
+            check()
     except ConfigError as error:
         raise refusal(error, path, os.environ) from None
     return config
+
+
+def resolved(path: Path | None, *, seeds: tuple[str, ...] = ()) -> ClusterConfig:
+    """As ``load_cluster``, before anything is held against the machine."""
+    config = read_config(path, os.environ)
+    try:
+        return _joining(_resolved(config, Path.cwd() if path is None else path.resolve().parent), seeds)
+    except ConfigError as error:
+        raise refusal(error, path, os.environ) from None
 
 
 def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
@@ -118,22 +128,20 @@ def _check_members(config: ClusterConfig) -> None:
         raise ConfigError(f"quorum.n: {quorum.n} replicas need as many nodes, but there are {size} ({hint})")
 
 
-def _check_machine(config: ClusterConfig) -> None:
-    if not config.cluster.data_dir:
-        raise ConfigError("cluster.data_dir: must not be empty")
-    _check_data_dir(Path(config.cluster.data_dir))
+def checks(config: ClusterConfig) -> Iterator[Callable[[], None]]:
+    """What is looked at before a start: each raises ``ConfigError`` if something is wrong, and creates nothing."""
+    yield partial(_check_members, config)
+    yield partial(_check_data_dir, config.cluster.data_dir)
     for section, keys in _TLS_FILES:
         for key in keys:
             named = getattr(getattr(config, section), key)
-            if named and key == "tls_key":
-                _read_own(f"{section}.{key}", Path(named))
-            elif named:
-                _check_readable(f"{section}.{key}", Path(named))
-    _check_auth(config.auth)
+            if named:
+                yield partial(_check_own if key == "tls_key" else _check_readable, f"{section}.{key}", Path(named))
+    yield partial(_check_auth, config.auth)
     if config.cluster.secret_file:
-        _check_secret("cluster.secret_file", config.cluster.secret_path)
-    elif config.cluster.secret_path.exists():
-        _check_secret("cluster.data_dir", config.cluster.secret_path)
+        yield partial(_check_secret, "cluster.secret_file", config.cluster.secret_path)
+    elif config.cluster.data_dir and config.cluster.secret_path.exists():
+        yield partial(_check_secret, "cluster.data_dir", config.cluster.secret_path)
 
 
 def _check_auth(auth: AuthSection) -> None:
@@ -147,8 +155,11 @@ def _check_auth(auth: AuthSection) -> None:
         raise StartupError(f"{VARIABLE} {reason}")
 
 
-def _check_data_dir(data_dir: Path) -> None:
+def _check_data_dir(named: str) -> None:
     """Could the data directory, or the way to it, be made? Asked of the nearest directory that exists."""
+    if not named:
+        raise ConfigError("cluster.data_dir: must not be empty")
+    data_dir = Path(named)
     if len(os.fsencode(data_dir)) > PATH_BYTES_MAX:
         raise ConfigError(f"cluster.data_dir: the path has more than {PATH_BYTES_MAX} bytes")
     existing = data_dir
@@ -184,6 +195,10 @@ def _check_readable(key: str, path: Path) -> None:
             file.read(1)
     except OSError as error:
         raise ConfigError(f"{key}: {path}: {error.strerror}") from None
+
+
+def _check_own(key: str, path: Path) -> None:
+    _read_own(key, path)
 
 
 def _check_secret(key: str, path: Path) -> None:
