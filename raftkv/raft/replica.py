@@ -149,6 +149,7 @@ class RaftReplica:
         self._closed = True
         self.parts.proposals.abandon()
         self.parts.readers.abandon()
+        self.parts.participation.abandon()
         self.finish_work(self._clock())
         self.parts.transfers.close()
         self._log.close()

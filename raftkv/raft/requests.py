@@ -55,7 +55,11 @@ class RaftRequests:
         if isinstance(request, Inspect):
             pending.resolve(status())
         elif isinstance(request, Repair):
-            pending.resolve(of_operator(self.machine().rights, request.caller) or self.participation.repair())
+            refusal = of_operator(self.machine().rights, request.caller)
+            if refusal is None:
+                self.participation.repair(pending, deadline_s)
+            else:
+                pending.resolve(refusal)
         elif self.readmission.is_stopped:
             pending.resolve(out_of_service(self.readmission.reason))
         elif isinstance(request, Write):

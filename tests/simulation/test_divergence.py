@@ -143,8 +143,8 @@ def test_replicas_that_hold_the_same_never_stop():
 
 def repair(cluster: Cluster, name: str) -> None:
     """Tell ``name`` to repair itself, and start it again, as its process does."""
-    pending = cluster.submit(name, Repair())
-    assert isinstance(pending.outcome, Repaired), pending.outcome
+    outcome = cluster.ask(name, Repair())
+    assert isinstance(outcome, Repaired), outcome
     cluster.run_until(lambda: cluster.machines[name].process is None)
     cluster.restart(name)
 
@@ -167,7 +167,7 @@ def test_a_repair_of_one_ends_a_tie_for_the_other():
     cluster.put_now(leader, b"another")
     for one in (leader, name):
         cluster.run_until(lambda one=one: standing(cluster, one) is Standing.DISPUTED, 20)
-    assert isinstance(cluster.submit(name, Repair()).outcome, Refused), "nobody could give it back what it threw away"
+    assert isinstance(cluster.ask(name, Repair()), Refused), "nobody could give it back what it threw away"
     cluster.restart(third)
     cluster.run(0.5)
     repair(cluster, name)
@@ -179,7 +179,7 @@ def test_a_repair_of_one_ends_a_tie_for_the_other():
 
 def test_a_node_that_is_right_is_not_repaired():
     cluster = Cluster(3)
-    outcome = cluster.submit(cluster.elect(), Repair()).outcome
+    outcome = cluster.ask(cluster.elect(), Repair())
 
     assert isinstance(outcome, Refused)
     assert "nothing to repair" in outcome.detail
@@ -213,10 +213,46 @@ def test_a_repair_waits_for_a_node_that_fetches_its_own_data():
     cluster.restart(third)
     links = cluster.members[name].replica.parts.transport
     cluster.run_until(lambda: links.is_up(third) and links.is_up(leader))
-    outcome = cluster.submit(name, Repair()).outcome
+    outcome = cluster.ask(name, Repair())
 
     assert isinstance(outcome, Refused), "two of three threw their data away"
     assert outcome.detail.endswith(f"{third} may not have all of its own yet")
+
+
+def all_three_differ() -> tuple[Cluster, list[str]]:
+    cluster, one = flipped("follower")
+    other = next(name for name in cluster.members if name != one)
+    assert flip_row(cluster.members[other].replica, layout.KEYS, b"k2")
+    cluster.put(other, b"another", timeout_s=5.0)
+    cluster.run_until(lambda: all(standing(cluster, name) is Standing.DIVERGED for name in cluster.members))
+    return cluster, [one, other]
+
+
+def test_of_two_that_are_told_to_repair_themselves_at_once_one_does_at_most():
+    cluster, both = all_three_differ()
+    pendings = [cluster.submit(name, Repair()) for name in both]
+    for pending in pendings:
+        cluster.await_outcome(pending)
+    cluster.run(1.0)
+
+    assert sum(isinstance(pending.outcome, Repaired) for pending in pendings) < 2, "two of three threw their data away"
+    assert sum(standing(cluster, name) is Standing.DIVERGED for name in cluster.members) >= 2
+
+
+def test_who_was_not_let_to_repair_itself_may_be_told_again():
+    cluster, (one, other) = all_three_differ()
+    cluster.cut(one, other)
+    pending = cluster.submit(one, Repair(), timeout_s=0.5)
+    again = cluster.ask(one, Repair())
+    assert isinstance(again, Refused)
+    assert "has begun" in again.detail
+    cluster.await_outcome(pending)
+    assert isinstance(pending.outcome, Refused)
+    assert pending.outcome.detail.startswith(f"{other} did not answer")
+    cluster.heal()
+    cluster.run(5.0)
+
+    assert isinstance(cluster.ask(one, Repair()), Repaired)
 
 
 def test_a_difference_that_a_rebuild_has_ended_stops_nobody():

@@ -99,6 +99,7 @@ TABLE = [
     ("repaired replicas", divergence.test_a_repaired_replica_does_not_count_before_it_has_all_again),
     ("ended differences", divergence.test_a_difference_that_a_rebuild_has_ended_stops_nobody),
     ("givers", divergence.test_a_repair_waits_for_a_node_that_fetches_its_own_data),
+    ("one repair at a time", divergence.test_of_two_that_are_told_to_repair_themselves_at_once_one_does_at_most),
     ("ties", divergence.test_in_a_tie_both_stop),
     ("durable standing", divergence.test_whoever_was_wrong_still_is_after_a_restart),
     ("judged where it is applied", rights.test_a_write_through_a_node_that_knows_of_no_revocation_is_refused_by_all),

@@ -6,11 +6,12 @@ import random
 from types import SimpleNamespace
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.replicator import Pending
 from raftkv.core.results import KeyPage, KeyRecord, Transacted, Written
 from raftkv.core.voters import Voters
 from raftkv.formats.entries import NO_OP
 from raftkv.formats.identity import Standing
-from raftkv.formats.raft_messages import HandOver, PreVote, PreVoteAnswer, RequestVote, Vote
+from raftkv.formats.raft_messages import AskTerm, HandOver, PreVote, PreVoteAnswer, RequestVote, TermAnswer, Vote
 from raftkv.raft.applied import COMMIT_DELAY_S, HEARD_DELAY_S, AppliedMachine
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.agreed_time import AgreedTime
@@ -164,7 +165,11 @@ def repair(*, standing, up):
         divergence=divergence,
         turn_away=lambda _refusal: None,
     )
-    return participation.repair(), participation.discards
+    pending = Pending()
+    participation.repair(pending, 5.0)
+    for peer, ask in [posted for posted in engine.posted if isinstance(posted[1], AskTerm)]:
+        participation.handlers()[TermAnswer](peer, TermAnswer(nonce=ask.nonce, term=3), 1.0)
+    return pending.outcome, participation.discards
 
 
 def test_only_a_node_that_is_wrong_is_repaired_and_only_when_all_others_are_there():

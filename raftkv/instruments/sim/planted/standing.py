@@ -53,6 +53,10 @@ def _remember_the_lost(lost: Any, self: Any, peer: str) -> None:
         self._voices[peer] = voice
 
 
+def _tell_hashes_only(news_for: Any, self: Any, peer: str, **_said: bool) -> Any:
+    return news_for(self, peer, has_say=True)
+
+
 def _stands_though_stopped(work: Any, self: Any, now_s: float) -> None:
     if self.readmission.counts:
         work(self, now_s)
@@ -133,6 +137,9 @@ STANDING: Final[dict[str, Remedy]] = {
         "a difference ends with the life that had it", around(Divergence, "lost", _remember_the_lost)
     ),
     "givers": rule("a repair waits for who fetches its own data", instead(Divergence, "without_say", lambda _self: [])),
+    "one repair at a time": rule(
+        "of two that are to be repaired one waits", around(Divergence, "news_for", _tell_hashes_only)
+    ),
     "checked rows": rule(
         "a row is checked when it is read", instead(sealed, "opened", lambda _table, _key, row: row[8:])
     ),
