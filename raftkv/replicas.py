@@ -277,5 +277,6 @@ def _quorum(  # noqa: PLR0917
         wall_us=lambda: surroundings.wall_ms() * 1000,
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
+        reads=greeter.reads,
     )
     return QuorumReplica(quorum_settings(config, node_id), own, entries.values(), world, misfits=greeter.misfits)

@@ -25,6 +25,7 @@ from raftkv.core.config import KEY_BYTES_MAX, LIST_LIMIT_MAX, is_node_id
 from raftkv.formats.fingerprint import FINGERPRINT_BYTES
 from raftkv.formats.gossip import Delta, GossipMessage
 from raftkv.formats.peers import MalformedMessageError, Refusal
+from raftkv.formats.rights import MARK_BYTES, Document, check_document
 from raftkv.formats.rows import POSITION_BYTES, OrderKey, RowKey
 from raftkv.formats.versions import Actor, Counter, Expiry, Stamp, decode_context, decode_state, is_actor
 
@@ -34,6 +35,8 @@ ENTRIES_PER_PAGE: Final = 1024
 ROWS_PER_STORE: Final = 1024
 LOOKED_AT_PER_PAGE: Final = 4 * ENTRIES_PER_PAGE
 """So many keys at most are looked at for one returned page, and come back in it."""
+
+ROWS_PER_DOCUMENT: Final = 1 << 14
 
 LEAVES: Final = 64
 HASH_BYTES: Final = FINGERPRINT_BYTES
@@ -50,6 +53,8 @@ Rows = tuple[tuple[RowKey, bytes], ...]
 
 Until = Annotated[bytes, Meta(max_length=POSITION_BYTES + KEY_BYTES_MAX)]
 """An order key, or empty."""
+
+UserText = Annotated[str, Meta(max_length=64)]
 
 Fingerprint = Annotated[bytes, Meta(max_length=16)]
 Bound = Annotated[bytes, Meta(max_length=1 << 16)]
@@ -265,11 +270,45 @@ class ShowClock(Said, frozen=True, tag=16):
     wall_us: Counter
 
 
+class StoreRowsFor(StoreRows, frozen=True, tag=17):
+    """``StoreRows``, if the user has the rights to write them by what you know of rights; else decline it.
+
+    Only to those who read commands of format 4.
+    """
+
+    user: UserText = ""
+    generation: Number = 0
+
+
+class WriteEventFor(WriteEvent, frozen=True, tag=18):
+    """``WriteEvent``, likewise."""
+
+    user: UserText = ""
+    generation: Number = 0
+
+
+class RightsMark(Said, frozen=True, tag=19):
+    """All that I know of rights, and have on my disk, comes to this mark."""
+
+    mark: Annotated[bytes, Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
+
+
+class RightsTold(Said, frozen=True, tag=20):
+    """Take what is newer of all that I know of rights, and have on my disk."""
+
+    document: Annotated[Document, Meta(max_length=ROWS_PER_DOCUMENT)]
+
+    def check(self) -> None:
+        """See ``Said``."""
+        check_document(self.document)
+
+
 Exchanged = Compare | Compared | OfferPage | ReturnPage
 Answer = StoreDone | EventDone | Fetched | FetchedPage | QuestionDeclined | Unsettled
-Question = StoreRows | WriteEvent | Fetch | FetchPage
+Question = StoreRows | WriteEvent | StoreRowsFor | WriteEventFor | Fetch | FetchPage
+RightsMessage = RightsMark | RightsTold
 ClockMessage = AskClock | ShowClock
-Message = Question | Answer | Gossip | Exchanged | ClockMessage
+Message = Question | Answer | Gossip | Exchanged | ClockMessage | RightsMessage
 
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Annotated[tuple[Message, ...], Meta(max_length=MESSAGES_PER_FRAME)]).decode

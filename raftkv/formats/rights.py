@@ -8,14 +8,17 @@ key                  value
 ``auth/role/NAME``   ``[[[access, start, end or nil], ...]]``, access 1 read, 2 write, 3 both
 ===================  ===============================================================
 
-All of them stand behind ``requests.SYSTEM``, where no client's key can be, so that they are replicated, compared, kept
-in history and snapshots as any key is. A row that means nothing counts as no such user or role: it allows nothing.
+In raft mode all of them stand behind ``requests.SYSTEM``, where no client's key can be, so that they are replicated,
+compared, kept in history and snapshots as any key is. A leaderless cluster's nodes have them as one document of
+``StampedRow``, each with the stamp of its last change, which they tell each other whole; what was deleted stays in it
+without a value. A row that means nothing counts as no such user or role: it allows nothing.
 This module imports msgspec and ``core``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Annotated, Final
 
 import msgspec
@@ -58,7 +61,30 @@ class UserRow(msgspec.Struct, frozen=True, array_like=True):
     generation: Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
+class StampedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What stands under one key, as of the change that ``node`` has stamped ``counter``; ``None``: nothing any more."""
+
+    key: Annotated[bytes, Meta(min_length=1, max_length=512)]
+    value: bytes | None
+    counter: Annotated[int, Meta(ge=1, le=1 << 53)]
+    node: Annotated[str, Meta(min_length=1, max_length=63)]
+
+    @property
+    def stamp(self) -> tuple[int, str]:
+        """What orders changes of one key."""
+        return self.counter, self.node
+
+
+Document = tuple[StampedRow, ...]
+"""All rows of a leaderless cluster, in the order of their keys."""
+
+DOCUMENT_BYTES_MAX: Final = 2 * RIGHTS_BYTES_MAX
+"""Of keys and values, those of deleted users and roles among them."""
+
+MARK_BYTES: Final = 16
+
 _encode = msgspec.msgpack.Encoder().encode
+_decode_document = msgspec.msgpack.Decoder(Document).decode
 _decode_user = msgspec.msgpack.Decoder(UserRow).decode
 _decode_role = msgspec.msgpack.Decoder(RoleRow).decode
 
@@ -121,6 +147,39 @@ def decoded(key: bytes, value: bytes) -> tuple[str, User | Role] | None:
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors, as is text that is not UTF-8
         pass
     return None
+
+
+def encode_document(document: Document) -> bytes:
+    """A document at rest."""
+    return _encode(document)
+
+
+def decode_document(data: bytes) -> Document:
+    """Read it; raises ``ValueError``."""
+    document: Document = _decode_document(data)
+    check_document(document)
+    return document
+
+
+def check_document(document: Document) -> None:
+    """Raise ``ValueError`` for what no honest node has for one."""
+    keys = [row.key for row in document]
+    if keys != sorted(set(keys)) or size_of(document) > DOCUMENT_BYTES_MAX:
+        raise ValueError("rights in no order, or too many")
+    for key, value in [(row.key, row.value) for row in document]:
+        is_known = key == ENABLED or (key.startswith((_USERS, _ROLES)) if value is None else decoded(key, value))
+        if not is_known:
+            raise ValueError("rights that mean nothing")
+
+
+def size_of(document: Document) -> int:
+    """Of its keys and values, in bytes."""
+    return sum([len(row.key) + len(row.value or b"") for row in document])
+
+
+def mark_of(document: Document) -> bytes:
+    """What stands for a document where documents are compared."""
+    return blake2b(encode_document(document), digest_size=MARK_BYTES).digest()
 
 
 def _permission(row: PermissionRow) -> Permission:

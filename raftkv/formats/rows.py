@@ -50,7 +50,10 @@ CONFLICTS: Final = b"conflicts"
 MEMBERS: Final = b"members"
 """``Remembered`` of ``raftkv.formats.gossip``."""
 
-META_NAMES: Final = (CLOCK, ALIVE, UNPROVEN, ACTOR, CONFLICTS, MEMBERS)
+RIGHTS: Final = b"rights"
+"""A document of ``raftkv.formats.rights``."""
+
+META_NAMES: Final = (CLOCK, ALIVE, UNPROVEN, ACTOR, CONFLICTS, MEMBERS, RIGHTS)
 
 POSITION_BYTES: Final = FINGERPRINT_BYTES
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from raftkv.core.results import QuorumStatus
 from raftkv.formats import quorum_messages
+from raftkv.formats.commands import CALLERS_FORMAT
 from raftkv.formats.gossip import MemberEntry
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
@@ -23,6 +24,7 @@ from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.delivery import Delivery
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
+from raftkv.quorum.membership.rights import SharedRights
 from raftkv.quorum.outbox import Outbox, QuorumLink
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.repair.handoff import Handoff
@@ -43,6 +45,8 @@ class QuorumWorld(NamedTuple):
     wall_us: Callable[[], int]
     free_bytes: Callable[[], int]
     random: random_module.Random
+    reads: Callable[[str], int]
+    """Tells the newest format of commands that a peer is known to read: who reads that of callers judges rights."""
 
 
 class QuorumParts:
@@ -57,6 +61,7 @@ class QuorumParts:
     upkeep: Upkeep
     timeliness: Timeliness
     members: Members
+    rights: SharedRights
     intake: Intake
     serving: Serving
     coordination: Coordination
@@ -92,6 +97,16 @@ def wire_quorum(
         is_up=parts.conversation.is_up,
         now_s=now_s,
         random=world.random,
+    )
+    parts.rights = SharedRights(
+        node_id=settings.node_id,
+        store=world.store,
+        outbox=parts.outbox,
+        members=lambda: parts.members.ids,
+        is_up=parts.conversation.is_up,
+        reads=world.reads,
+        next_stamp=parts.stamps.next,
+        gossip_s=settings.gossip_s,
     )
     dispatch = _wire_data(parts, settings, world)
     parts.coordination = Coordination(dispatch)
@@ -167,6 +182,8 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
         now_ms=now_ms,
         actor=actor,
         can_read=lambda: parts.members.can_read,
+        rights=lambda: parts.rights.rights,
+        tell_rights=parts.rights.tell,
     )
     parts.local = Local(
         settings.node_id, store=store, intake=parts.intake, clock=parts.stamps, conflicts=conflicts, now_ms=now_ms
@@ -182,6 +199,7 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
         now_ms=now_ms,
         last_id=random.getrandbits(62) + 1,
         unanswered=parts.conversation.unanswered,
+        judges=lambda node: node == settings.node_id or world.reads(node) >= CALLERS_FORMAT,
     )
 
 
@@ -200,6 +218,7 @@ def _wire_inside(
         anti_entropy=parts.anti_entropy,
         handoff=parts.handoff,
         members=parts.members,
+        rights=parts.rights,
         time=parts.time,
         upkeep=parts.upkeep,
         clock=world.clock,
@@ -210,6 +229,7 @@ def _wire_inside(
         local=parts.local,
         anti_entropy=parts.anti_entropy,
         members=parts.members,
+        rights=parts.rights,
         placement=parts.placement,
         timeliness=parts.timeliness,
         stamps=parts.stamps,

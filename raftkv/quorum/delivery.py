@@ -15,6 +15,7 @@ from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.coordination import Coordination
 from raftkv.quorum.data.upkeep import Upkeep
 from raftkv.quorum.membership.members import Members
+from raftkv.quorum.membership.rights import SharedRights
 from raftkv.quorum.outbox import Outbox, QuorumLink
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.repair.handoff import Handoff
@@ -37,6 +38,7 @@ class Delivery:
     anti_entropy: AntiEntropy
     handoff: Handoff
     members: Members
+    rights: SharedRights
     time: ClusterTime
     upkeep: Upkeep
     clock: Callable[[], float]
@@ -49,7 +51,7 @@ class Delivery:
                 return
             self.take(here, own.popleft())
 
-    def take(self, node: str, message: quorum_messages.Message) -> None:
+    def take(self, node: str, message: quorum_messages.Message) -> None:  # noqa: C901  one line for each kind
         """``node`` sent ``message``."""
         if isinstance(message, quorum_messages.Question):
             if self.timeliness.is_in_service:
@@ -64,6 +66,8 @@ class Delivery:
                 self.anti_entropy.take(node, message, self.clock())
         elif isinstance(message, quorum_messages.Gossip):
             self.members.heard(node, message.message, self.clock())
+        elif isinstance(message, quorum_messages.RightsMessage):
+            self.rights.heard(node, message)
         elif isinstance(message, quorum_messages.ClockMessage):
             self.time.take(node, message, self.clock())
             self.upkeep.let_in(self.clock())
@@ -87,6 +91,7 @@ class Delivery:
         if up:
             self.time.ask(peer, self.clock())
             self.members.link_up(peer, self.clock())
+            self.rights.meet(peer)
         else:
             self.time.lost(peer)
             self.coordination.lost(peer)

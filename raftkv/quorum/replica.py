@@ -96,6 +96,7 @@ class QuorumReplica:
             parts.timeliness.look(now_s)
             self._look_at_disk("less is free than quorum.disk_reserve_bytes")
             parts.members.work(now_s)
+            parts.rights.work(now_s)
         if parts.upkeep.is_in_service(now_s):
             parts.handoff.work(now_s)
             parts.anti_entropy.work(now_s)
@@ -114,6 +115,7 @@ class QuorumReplica:
             self._commit()
             parts.delivery.answer_own()
         parts.members.speak()
+        parts.rights.speak()
         parts.outbox.flush()
         if self._store.has_staged or parts.outbox.own or parts.coordination.has_gathered:
             return now_s
@@ -122,7 +124,7 @@ class QuorumReplica:
 
     def _commit(self) -> None:
         parts = self.parts
-        waiting = (parts.serving, parts.local, parts.anti_entropy, parts.upkeep)
+        waiting = (parts.serving, parts.local, parts.anti_entropy, parts.upkeep, parts.rights)
         begun_s = self._clock()
         try:
             self._store.commit()
@@ -184,5 +186,6 @@ class QuorumReplica:
         parts = self.parts
         self._closed = True
         parts.coordination.close()
+        parts.rights.close()
         parts.anti_entropy.close()
         self._store.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raftkv.core.errors import NO_ONE_ORDER, Code, Refused
+from raftkv.core.judgement import of_caller, of_operator, of_query, of_span
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
     AS_CONFIGURED,
@@ -29,12 +30,14 @@ from raftkv.core.requests import (
     StoreHere,
     Write,
 )
-from raftkv.core.results import Configured, QuorumStatus
+from raftkv.core.results import Configured, Missing, QuorumStatus
+from raftkv.core.rights import NOBODY, Access, Caller, Rights
 from raftkv.formats.versions import MalformedStateError, decode_context
 from raftkv.quorum.coordination.coordination import Coordination
 from raftkv.quorum.data.versions import HybridClock
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
+from raftkv.quorum.membership.rights import SharedRights, is_of_rights
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.serving.local import Local
 from raftkv.quorum.settings import (
@@ -61,6 +64,7 @@ class QuorumRequests:
     local: Local
     anti_entropy: AntiEntropy
     members: Members
+    rights: SharedRights
     placement: Placement
     timeliness: Timeliness
     stamps: HybridClock
@@ -69,11 +73,38 @@ class QuorumRequests:
 
     def submit(self, request: Request, deadline_s: float, pending: Pending) -> None:
         """Begin to do what ``request`` asks, or say why it cannot be done."""
-        refusal = self._refusal(request)
+        if isinstance(request, Write | Read) and is_of_rights(request):
+            self._begin_of_rights(request, deadline_s, pending)
+            return
+        refusal = self._forbidden(request) or self._refusal(request)
         if refusal is not None:
             pending.resolve(refusal)
         else:
             self._begin(request, deadline_s, pending)
+
+    def _begin_of_rights(self, request: Write | Read, deadline_s: float, pending: Pending) -> None:
+        if isinstance(request, Read):
+            pending.resolve(self.rights.read(request))
+        elif not self.timeliness.is_in_service:
+            pending.resolve(untimely(self.timeliness.fault))
+        else:
+            self.rights.write(request, deadline_s, pending)
+
+    def _forbidden(self, request: Request) -> Refused | None:
+        """Why who asks has no right to it, by what is known here."""
+        rights = self.rights.rights
+        if not rights.enabled:
+            return None
+        if isinstance(request, Configure | Repair | AddMember | RemoveMember):
+            return of_operator(rights, request.caller)
+        if isinstance(request, Write):
+            return _of_write(rights, request.caller or NOBODY, request)
+        if isinstance(request, StoreHere):
+            return of_span(rights, request.caller or NOBODY, Access.WRITE, request.key, request.key + b"\0")
+        if isinstance(request, Read) and request.caller is not None:
+            key = request.query.key if isinstance(request.query, Get) else b""
+            return of_query(rights, request.caller, request.query, Missing(key=key))
+        return None
 
     def _begin(self, request: Request, deadline_s: float, pending: Pending) -> None:
         match request:
@@ -178,6 +209,17 @@ class QuorumRequests:
     @property
     def _keeps_siblings(self) -> bool:
         return self.settings.conflicts == "siblings"
+
+
+def _of_write(rights: Rights, caller: Caller, write: Write) -> Refused | None:
+    """What means something only in one order is refused anyhow."""
+    for one in write.operations:
+        if isinstance(one, Put | Delete | Get):
+            access = Access.READ if isinstance(one, Get) else Access.WRITE
+            refusal = of_span(rights, caller, access, one.key, one.key + b"\0")
+            if refusal is not None:
+                return refusal
+    return of_caller(rights, caller)
 
 
 def _needs_one_order(operation: AnyOperation) -> bool:

@@ -9,6 +9,7 @@ import random
 import time
 from collections import defaultdict, deque
 
+from raftkv.formats.entries import NEWEST
 from raftkv.formats.gossip import MemberEntry
 from raftkv.formats.rows import TABLES
 from raftkv.quorum.assembly import QuorumWorld
@@ -87,6 +88,7 @@ class QuorumSubject:
                     wall_us=lambda: time.time_ns() // 1000,
                     free_bytes=lambda: 1 << 40,
                     random=random.Random(number),
+                    reads=lambda _: NEWEST,
                 ),
             )
             for number, node in enumerate(NODES)

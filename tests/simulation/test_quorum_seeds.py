@@ -11,6 +11,7 @@ import pytest
 from raftkv.instruments.sim import promises
 from raftkv.instruments.sim.planted import REMEDIES, without
 from raftkv.instruments.sim.run import simulate
+from tests.simulation import test_quorum_rights as rights
 from tests.simulation import test_quorum_scenarios as scenarios
 from tests.simulation import test_quorum_time as times
 from tests.simulation.test_seeds import is_broken_promise
@@ -78,6 +79,10 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "stamping in a leap": times.test_while_agreed_time_leaps_nobody_stamps_what_another_declines,
     "first clock believed": times.test_a_node_that_has_heard_no_majority_of_clocks_refuses_and_shows_only_its_own_copy,
     "done before durable": test_quorum_exchange.test_a_session_goes_on_only_when_what_came_in_is_durable,
+    "judging replicas": rights.test_a_replica_that_knows_of_a_revocation_refuses_though_the_coordinator_does_not,
+    "row by row": rights.test_what_two_change_at_once_is_both_done,
+    "most members": rights.test_a_change_that_most_members_do_not_hear_of_in_time_is_unknown,
+    "deleted rights": rights.test_who_was_deleted_does_not_come_back_by_a_node_that_was_away,
 }
 
 

@@ -59,6 +59,7 @@ class Node:
                 now_ms=lambda: 1_000,
                 last_id=100,
                 unanswered=lambda _node: None,
+                judges=lambda _node: True,
             )
         )
 

@@ -241,6 +241,7 @@ class QuorumMode(StruckMode):
                 wall_us=machine.wall_us,
                 free_bytes=machine.free_bytes,
                 random=random_module.Random(machine.random.getrandbits(64)),
+                reads=port.reads,
             ),
             misfits=port.misfits,
         )

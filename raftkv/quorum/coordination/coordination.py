@@ -19,6 +19,7 @@ from raftkv.core.errors import Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import AS_CONFIGURED, Consistency, Delete, Get, List, Placing, Put, Read, Write
 from raftkv.core.results import Answer, KeyRecord, Missing, Siblings, StampedAnswer
+from raftkv.core.rights import Caller
 from raftkv.formats import quorum_messages
 from raftkv.formats.quorum_messages import ROWS_PER_STORE, Unsettled
 from raftkv.quorum.coordination.operations import Dispatch, Group
@@ -42,6 +43,7 @@ class _Kind(NamedTuple):
     """A full disk takes deletions, and what else travels with them must not keep it from that."""
 
     attempt: WriteAttempt
+    caller: Caller | None
 
 
 class Coordination:
@@ -101,7 +103,8 @@ class Coordination:
                     self._begin_with_siblings(Wanted(operation, group, position))
                 else:
                     replicas = self._dispatch.placement.replicas(operation.key, group.n)
-                    kind = _Kind(replicas, group.n, group.w, group.sloppy, isinstance(operation, Delete), attempt)
+                    is_delete, caller = isinstance(operation, Delete), group.write.caller
+                    kind = _Kind(replicas, group.n, group.w, group.sloppy, is_delete, attempt, caller)
                     together.setdefault(kind, []).append(Wanted(operation, group, position))
             for kind, writes in together.items():
                 for some in _portions(writes):

@@ -67,6 +67,9 @@ class Dispatch:
     unanswered: Callable[[str], None]
     """Is told who left a question unanswered for too long."""
 
+    judges: Callable[[str], bool]
+    """Does a node judge for whom it is asked to write?"""
+
     running: dict[int, Running] = field(default_factory=dict, init=False)
 
     def start(self, running: Running) -> int:

@@ -14,12 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from raftkv.core.errors import Refused, Unknown
+from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import Delete, Put
 from raftkv.core.results import Missing, OperationResult, StampedDelete, StampedPut
 from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError, refused_by
-from raftkv.formats.quorum_messages import EventDone, QuestionDeclined, Rows, StoreDone, StoreRows, WriteEvent
+from raftkv.formats.quorum_messages import (
+    EventDone,
+    QuestionDeclined,
+    Rows,
+    StoreDone,
+    StoreRows,
+    StoreRowsFor,
+    WriteEvent,
+    WriteEventFor,
+)
 from raftkv.formats.versions import Stamp, Version, encode_state
 from raftkv.quorum.coordination.operations import LATE, LOST, SILENT, Dispatch, Group
 from raftkv.quorum.coordination.targets import Target, Targets
@@ -79,6 +88,7 @@ class _Spreading:
         self._dispatch = dispatch
         self._wanted: dict[int, Wanted] = dict(enumerate(wanted))
         """What has no outcome yet, by its number in the messages."""
+        self._caller = next(iter(self._wanted.values())).group.write.caller  # writes of one caller travel together
         self._targets = targets
         self._id = 0
         self._author = ""
@@ -104,7 +114,10 @@ class _Spreading:
             self._dispatch.end(self._id)
 
     def _store(self, target: Target) -> StoreRows:
-        return StoreRows(self._id, self._rows, target.stands_for)
+        caller = self._caller
+        if caller is None or not self._dispatch.judges(target.node):
+            return StoreRows(self._id, self._rows, target.stands_for)
+        return StoreRowsFor(self._id, self._rows, target.stands_for, caller.user, caller.generation)
 
     def _take_place(self, node: str, substitute: Target | None) -> None:
         """``substitute`` is asked in place of ``node``; without one, this node owes it the hints."""
@@ -121,8 +134,20 @@ class _Spreading:
         self._end_if_over()
 
     def _declined(self, node: str, refusal: Refused) -> None:
-        if self._coordinator.awaits(node):
-            self._gone(node, self._coordinator.declined(node, refusal))
+        if not self._coordinator.awaits(node):
+            return
+        substitute = self._coordinator.declined(node, refusal)
+        if refusal.code is Code.FORBIDDEN and self._wanted:
+            self._forbidden(node, refusal)
+        else:
+            self._gone(node, substitute)
+
+    def _forbidden(self, node: str, refusal: Refused) -> None:
+        """Nobody else is asked to take what one that knows more must not; but who was asked may have taken it."""
+        nobody_took_it = self._coordinator.is_complete and not self._coordinator.acknowledged
+        self._dispatch.end(self._id)
+        in_doubt = Unknown(detail=f"{node} knows that it is forbidden, but others may have taken it: {refusal.detail}")
+        self._fail(tuple(self._wanted), refusal if nobody_took_it else in_doubt)
 
     def _stored(self, node: str, replaced: Sequence[bool], newer: Iterable[tuple[int, Stamp]] = ()) -> bool:
         """``node`` holds the states; is this the answer that makes W?"""
@@ -379,7 +404,7 @@ class RunningEvent(_Spreading):
         waiting, here = self._coordinator.waiting, self._dispatch.settings.node_id
         self._origin = here if here in waiting else waiting[0]
         operation = self._operation
-        event = WriteEvent(
+        asked = (
             self._id,
             operation.key,
             value_of(operation),
@@ -387,12 +412,15 @@ class RunningEvent(_Spreading):
             self._context,
             self._targets.asked[self._origin].stands_for,
         )
+        caller, event = self._caller, WriteEvent(*asked)
+        if caller is not None and self._dispatch.judges(self._origin):
+            event = WriteEventFor(*asked, caller.user, caller.generation)
         self._dispatch.ask((Target(self._origin),), lambda _target: event)
 
     def _origin_declined(self, refusal: Refused) -> None:
         """Another origin may be asked, because this one has done nothing."""
         self._coordinator.declined(self._origin, refusal)
-        if self._coordinator.is_hopeless:
+        if self._coordinator.is_hopeless or refusal.code is Code.FORBIDDEN:
             self._dispatch.end(self._id)
             self._fail(tuple(self._wanted), refusal)
         else:

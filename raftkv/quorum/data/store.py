@@ -22,6 +22,7 @@ from raftkv.formats.rows import (
     META,
     ORDER,
     POSITION_BYTES,
+    RIGHTS,
     UNPROVEN,
     OrderKey,
     decode_number,
@@ -127,6 +128,15 @@ class Store:
     def keep_members(self, encoded: bytes) -> None:
         """Remember the members; durable with the next commit."""
         self._stage_meta(MEMBERS, encoded)
+
+    @property
+    def rights(self) -> bytes | None:
+        """What was last known of rights."""
+        return self._engine.get(META, RIGHTS)
+
+    def keep_rights(self, encoded: bytes) -> None:
+        """Remember the rights; durable with the next commit."""
+        self._stage_meta(RIGHTS, encoded)
 
     def prove(self) -> None:
         """All that this node is to have is here; remembered with the next commit."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raftkv.core.errors import Refused
+from raftkv.core.judgement import of_span
+from raftkv.core.rights import Access, Caller, Rights
 from raftkv.formats import quorum_messages
 from raftkv.formats.peers import refusal_of
 from raftkv.formats.quorum_messages import (
@@ -23,8 +25,10 @@ from raftkv.formats.quorum_messages import (
     QuestionDeclined,
     StoreDone,
     StoreRows,
+    StoreRowsFor,
     Unsettled,
     WriteEvent,
+    WriteEventFor,
 )
 from raftkv.formats.versions import KeyState, Version, decode_context, decode_state, encode_state
 from raftkv.quorum.data.intake import Intake
@@ -52,6 +56,11 @@ class Serving:
     """Names this node's data in version vectors: another after its disk was lost."""
 
     can_read: Callable[[], bool]
+    rights: Callable[[], Rights]
+    """Tells who may do what, as far as it is known here."""
+
+    tell_rights: Callable[[str], None]
+    """Lets a node know of rights what this one knows."""
 
     _acknowledgements: list[tuple[str, StoreDone | EventDone]] = field(default_factory=list, init=False)
     repaired_count: int = field(default=0, init=False)
@@ -84,6 +93,12 @@ class Serving:
             self.outbox.post(node, Unsettled(message.id))
 
     def _answer(self, node: str, question: quorum_messages.Question) -> None:
+        if isinstance(question, StoreRowsFor | WriteEventFor):
+            refusal = self._forbidden(question)
+            if refusal is not None:
+                self._decline(node, question.id, refusal)
+                self.tell_rights(node)
+                return
         match question:
             case WriteEvent():
                 self._make_event(node, question)
@@ -99,6 +114,13 @@ class Serving:
     def _may_acknowledge(self) -> bool:
         """An acknowledgement also says what newer stamp is held here, which who lost its data does not know."""
         return self.can_read()
+
+    def _forbidden(self, question: StoreRowsFor | WriteEventFor) -> Refused | None:
+        """Why the user may not write that, by what is known here, though the coordinator let it through."""
+        keys = [key for key, _ in question.rows] if isinstance(question, StoreRowsFor) else [question.key]
+        rights, caller = self.rights(), Caller(question.user, question.generation)
+        refusals = (of_span(rights, caller, Access.WRITE, key, key + b"\0") for key in keys)
+        return next((refusal for refusal in refusals if refusal is not None), None)
 
     def _decline(self, node: str, operation_id: int, refusal: Refused) -> None:
         if operation_id != NO_ANSWER:

@@ -13,6 +13,7 @@ from raftkv.core.voters import Voters
 from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.rows import Held
 from raftkv.formats.versions import KeyState, Seen, Stamp, Version
+from raftkv.instruments.sim.planted.rights import OF_QUORUM
 from raftkv.instruments.sim.planted.standing import COMMON
 from raftkv.instruments.sim.planted.swaps import Remedy, Swap, always, around, gives, instead, rule, then
 from raftkv.peers import acquaintance
@@ -243,4 +244,5 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "what was fetched counts once it is durable",
         then(exchange.ExchangeSession, "take", lambda self, *_: self.committed()),
     ),
+    **OF_QUORUM,
 }

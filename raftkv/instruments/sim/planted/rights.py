@@ -11,6 +11,9 @@ from raftkv.machine import machine
 from raftkv.machine.conversion import command_of
 from raftkv.machine.judging import Judge
 from raftkv.machine.machine import Machine
+from raftkv.quorum.membership import rights
+from raftkv.quorum.membership.rights import SharedRights
+from raftkv.quorum.serving.serving import Serving
 from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.reading.readers import Readers
 from raftkv.raft.requests import RaftRequests
@@ -101,5 +104,32 @@ RIGHTS: Final[dict[str, Remedy]] = {
     "both branches": rule(
         "a transaction is judged by both of its branches, and by what it compares",
         instead(Judge, "_of_transaction", _first_branch_only),
+    ),
+}
+
+
+def _whole_document(_merge: Any, rows: Any, others: Any) -> Any:
+    """Of two documents the one that was changed last."""
+    held = tuple(rows.values())
+    return max(held, others, key=lambda document: max([row.stamp for row in document], default=(0, "")))
+
+
+def _forget_the_deleted(take: Any, self: Any, document: Any) -> None:
+    take(self, tuple(row for row in document if row.value is not None))
+
+
+OF_QUORUM: Final[dict[str, Remedy]] = {
+    "judging replicas": rule(
+        "a replica judges, too, what a coordinator asks it to write", gives(Serving, "_forbidden")
+    ),
+    "row by row": rule(
+        "of rights that two have changed at once each row stands by itself",
+        around(rights, "_merged", _whole_document),
+    ),
+    "most members": rule(
+        "a change of rights is done when most members have it", instead(rights, "majority", lambda _size: 1)
+    ),
+    "deleted rights": rule(
+        "of a deleted user it stays known that it is", around(SharedRights, "_take", _forget_the_deleted)
     ),
 }

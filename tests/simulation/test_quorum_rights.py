@@ -1,0 +1,284 @@
+"""Rights in a leaderless cluster: told to all, durable before they count, judged by everybody with what he knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.requests import (
+    ComparedField,
+    Configure,
+    Consistency,
+    Delete,
+    Get,
+    KeyComparison,
+    List,
+    Operator,
+    Put,
+    Read,
+    Repair,
+    StoreHere,
+    Transaction,
+    Write,
+    prefix_end,
+)
+from raftkv.core.results import Configured, KeyPage, Missing, StoredVersion, Transacted, Written
+from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User
+from raftkv.formats import rights as rows
+from raftkv.formats.commands import CALLERS_FORMAT
+from raftkv.instruments.sim.disk import UNLIMITED
+from raftkv.quorum.membership.rights import BAD_CHANGE, TOO_MUCH
+from tests.simulation.leaderless import Leaderless
+
+ANN = Caller("ann", 1)
+BOTH = Permission(access=Access.BOTH, start=b"a/", end=prefix_end(b"a/"))
+
+
+def put_user(*roles, name="ann", generation=1):
+    return Put(key=rows.user_key(name), value=rows.encode_user(User(roles=roles, generation=generation)))
+
+
+ON = (
+    Put(key=rows.role_key("r"), value=rows.encode_role(Role(permissions=(BOTH,)))),
+    put_user("r"),
+    Put(key=rows.ENABLED, value=b""),
+)
+
+
+def write(caller, *operations, **options):
+    return Write(operations=operations, caller=caller, **options)
+
+
+def put(value=b"v", key=b"a/1"):
+    return Put(key=key, value=value)
+
+
+def get(key=b"a/1", caller=ANN, consistency=Consistency.EVENTUAL):
+    return Read(query=Get(key=key), consistency=consistency, caller=caller)
+
+
+def is_forbidden(outcome):
+    return isinstance(outcome, Refused) and outcome.code is Code.FORBIDDEN
+
+
+def with_rights(size=3, **settings):
+    cluster = Leaderless(size, **settings)
+    assert isinstance(cluster.ask("n1", write(CLUSTER, *ON)), Written)
+    cluster.run(5.0)
+    return cluster
+
+
+def rights_at(cluster, name):
+    return cluster.replica(name).parts.rights.rights
+
+
+def roles_at(cluster, name):
+    user = rights_at(cluster, name).users.get("ann")
+    return None if user is None else user.roles
+
+
+@pytest.mark.parametrize("conflicts", ["lww", "siblings"])
+def test_every_node_judges_what_it_is_asked(conflicts):
+    cluster = with_rights(conflicts=conflicts)
+
+    for name in cluster.machines:
+        assert isinstance(cluster.ask(name, write(ANN, put())), Written)
+        assert cluster.ask(name, get()).content
+        for caller in (ANN, NOBODY, None, Caller("ann", 2), Caller("eve", 1)):
+            assert is_forbidden(cluster.ask(name, write(caller, put(key=b"b"))))
+        assert is_forbidden(cluster.ask(name, write(None, put())))
+        assert is_forbidden(cluster.ask(name, write(ANN, Delete(key=b"b"))))
+        assert is_forbidden(cluster.ask(name, write(ANN, Get(key=b"b"))))
+        assert is_forbidden(cluster.ask(name, get(b"b")))
+        assert is_forbidden(cluster.ask(name, get(b"b", consistency=Consistency.LOCAL)))
+        whole = Read(query=List(start=b"", end=b"z", limit=5), consistency=Consistency.EVENTUAL, caller=ANN)
+        assert is_forbidden(cluster.ask(name, whole))
+
+
+def test_operators_acts_are_roots():
+    cluster = with_rights()
+
+    for request in (Configure(r=1), Repair()):
+        assert is_forbidden(cluster.ask("n1", request))
+    assert is_forbidden(cluster.ask("n1", Configure(r=1, caller=ANN)))
+    assert isinstance(cluster.ask("n1", Configure(r=1, caller=CLUSTER)), Configured)
+    assert is_forbidden(cluster.ask("n1", StoreHere(key=b"a/1", value=b"v")))
+    assert isinstance(cluster.ask("n1", StoreHere(key=b"a/1", value=b"v", caller=ANN)), StoredVersion)
+
+
+def test_a_change_is_done_once_most_members_have_it_and_reaches_the_others():
+    cluster = with_rights()
+    cluster.isolate("n3")
+    done = cluster.ask("n1", write(CLUSTER, put_user()))
+
+    assert done.replicas == ("n1", "n2")
+    assert [roles_at(cluster, name) for name in ("n1", "n2", "n3")] == [(), (), ("r",)]
+    cluster.heal()
+    cluster.run(10.0)
+    assert roles_at(cluster, "n3") == ()
+
+
+def test_a_change_that_most_members_do_not_hear_of_in_time_is_unknown():
+    cluster = with_rights()
+    cluster.isolate("n1")
+    outcome = cluster.ask("n1", write(CLUSTER, put_user()))
+
+    assert isinstance(outcome, Unknown)
+    cluster.heal()
+    cluster.run(10.0)
+    assert [roles_at(cluster, name) for name in cluster.machines] == [()] * 3
+
+
+def test_what_two_change_at_once_is_both_done():
+    cluster = with_rights()
+    both = [cluster.submit(f"n{n}", write(CLUSTER, put_user("r", name=f"u{n}"))) for n in (1, 2)]
+    for pending in both:
+        assert isinstance(cluster.await_outcome(pending), Written)
+    cluster.run(10.0)
+
+    for name in cluster.machines:
+        assert set(rights_at(cluster, name).users) == {"ann", "u1", "u2"}
+
+
+def test_who_was_deleted_does_not_come_back_by_a_node_that_was_away():
+    cluster = with_rights()
+    cluster.kill("n3")
+    assert isinstance(cluster.ask("n1", write(CLUSTER, Delete(key=rows.user_key("ann")))), Written)
+    cluster.restart("n3")
+    cluster.run(10.0)
+
+    assert [roles_at(cluster, name) for name in cluster.machines] == [None] * 3
+
+
+def test_rights_are_on_the_disk_before_they_are_acknowledged():
+    cluster = with_rights(flush_s=0.01)
+    assert isinstance(cluster.ask("n1", write(CLUSTER, put_user())), Written)
+    for name in cluster.machines:
+        cluster.kill(name, power=True)
+    for name in cluster.machines:
+        cluster.restart(name)
+    cluster.run(5.0)
+
+    assert [roles_at(cluster, name) for name in cluster.machines] == [()] * 3
+    assert all(rights_at(cluster, name).enabled for name in cluster.machines)
+
+
+def with_one_that_knows_more():
+    """The third node has heard that ann has no rights any more; the others cannot have."""
+    cluster = with_rights(n=3, w=3, r=1)
+    cluster.isolate("n3")
+    pending = cluster.submit("n3", write(CLUSTER, put_user()), 0.5)
+    cluster.run(1.0)
+    assert isinstance(pending.outcome, Unknown)
+    return cluster
+
+
+def test_a_replica_that_knows_of_a_revocation_refuses_though_the_coordinator_does_not():
+    cluster = with_one_that_knows_more()
+    rights = [cluster.replica(name).parts.rights for name in ("n1", "n2")]
+    for one in rights:
+        one._take = lambda document: None  # word of it does not come in time
+    cluster.heal()
+    cluster.run(5.0)
+    outcome = cluster.ask("n1", write(ANN, put(b"late")))
+
+    assert isinstance(outcome, Unknown)
+    assert "n3 knows that it is forbidden" in outcome.detail
+    assert b"a/1" not in cluster.held("n3")
+
+
+def test_who_is_refused_by_a_replica_learns_why():
+    cluster = with_one_that_knows_more()
+    cluster.heal()
+    cluster.run_until(lambda: roles_at(cluster, "n1") == ())
+
+    assert is_forbidden(cluster.ask("n1", write(ANN, put(b"late"))))
+
+
+def test_what_is_of_the_past_is_exchanged_whatever_rights_are_now():
+    cluster = with_rights()
+    cluster.isolate("n3")
+    assert isinstance(cluster.ask("n1", write(ANN, put(b"hers"))), Written)
+    assert isinstance(cluster.ask("n1", write(CLUSTER, put_user())), Written)
+    cluster.heal()
+    cluster.run_until_level()
+
+    assert cluster.held("n3")[b"a/1"] == b"hers"
+
+
+def test_nothing_is_turned_on_before_every_node_judges():
+    cluster = Leaderless(3)
+    cluster.kill("n3")
+    cluster.machines["n3"].reads = CALLERS_FORMAT - 1
+    cluster.restart("n3")
+    cluster.run(5.0)
+    refusal = cluster.ask("n1", write(CLUSTER, *ON))
+
+    assert refusal.code is Code.NOT_SUPPORTED
+    assert refusal.detail.startswith("node n3 is not known to judge rights")
+    assert isinstance(cluster.ask("n1", write(None, put())), Written)
+
+
+def test_users_and_roles_are_read_and_changed_by_what_they_were():
+    cluster = with_rights()
+    page = cluster.ask("n2", Read(query=List(start=rows.AUTH, end=rows.AUTH_END, limit=10), caller=CLUSTER))
+    assert isinstance(page.content, KeyPage)
+    assert [record.key for record in page.content.records] == [rows.ENABLED, rows.role_key("r"), rows.user_key("ann")]
+    assert rows.rights_of((one.key, one.value) for one in page.content.records).users["ann"].roles == ("r",)
+
+    untouched = KeyComparison(
+        start=rows.AUTH,
+        end=rows.AUTH_END,
+        several=True,
+        target=ComparedField.REVISION,
+        operator=Operator.LESS,
+        operand=page.revision + 1,
+    )
+    absent = KeyComparison(start=rows.user_key("bob"), target=ComparedField.REVISION, operand=0)
+    change = write(CLUSTER, Transaction(comparisons=(untouched, absent), success=(put_user(name="bob"),)))
+    first, second = cluster.ask("n2", change), cluster.ask("n2", change)
+
+    assert isinstance(first.results[0], Transacted)
+    assert [one.results[0].succeeded for one in (first, second)] == [True, False]
+    assert is_forbidden(cluster.ask("n1", get(rows.user_key("ann"))))
+    assert isinstance(cluster.ask("n1", get(rows.user_key("eve"), CLUSTER)).content, Missing)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Put(key=rows.user_key("eve"), value=b"\xc1"),
+        Put(key=rows.role_key("root"), value=rows.encode_role(Role())),
+        Put(key=rows.AUTH + b"else", value=b""),
+        Put(key=rows.ENABLED, value=b"", ttl_ms=5),
+        Put(key=rows.ENABLED, value=b"", match=0),
+        Transaction(success=(put(),), failure=(put_user(),)),
+    ],
+)
+def test_what_means_nothing_is_not_taken(operation):
+    cluster = with_rights()
+
+    assert cluster.ask("n1", write(CLUSTER, operation)) == BAD_CHANGE
+    assert cluster.ask("n1", write(CLUSTER, put_user(), put())) == BAD_CHANGE
+
+
+def test_only_root_changes_rights_and_not_too_many():
+    cluster = with_rights()
+
+    for caller in (ANN, NOBODY, None):
+        assert is_forbidden(cluster.ask("n1", write(caller, put_user("root"))))
+    many = [put_user(name=f"u{number}") for number in range(1001)]
+    assert cluster.ask("n1", write(CLUSTER, *many)) == TOO_MUCH
+
+
+def test_a_full_disk_acknowledges_no_change():
+    cluster = with_rights()
+    for name in ("n2", "n3"):
+        cluster.machines[name].disk.limit_bytes = 1
+    outcome = cluster.ask("n1", write(CLUSTER, put_user()))
+    assert isinstance(outcome, Unknown)
+    for name in ("n2", "n3"):
+        cluster.machines[name].disk.limit_bytes = UNLIMITED
+    cluster.run(10.0)
+
+    assert [roles_at(cluster, name) for name in cluster.machines] == [()] * 3
