@@ -23,7 +23,9 @@ from raftkv.core.config import Address, ClusterConfig, ConfigError, NodeSection,
 from raftkv.core.environment import refusal
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import bind, close
+from raftkv.core.rules import rules_of
 from raftkv.launch.config_file import checks, resolved
+from raftkv.storage.identity import held_identity
 
 ENDS_SOON_S: Final = 30 * 86_400
 """Certificates with less than a month left are worth a word."""
@@ -56,6 +58,7 @@ def inspect(path: Path | None, node_id: str | None) -> Iterator[Finding]:
     yield from _certificates(config, nodes)
     yield from _names(config)
     for node in nodes:
+        yield from _held(config, node.id)
         yield from _addresses(node, is_asked_for=node_id is not None)
     yield from _descriptors(config)
 
@@ -83,6 +86,19 @@ def _files(config: ClusterConfig) -> Iterator[Finding]:
     secret = config.cluster.secret_path
     kept = "is kept and hard to guess" if secret.exists() else "is made at the first start"
     yield Finding("ok", f"cluster.secret_file: {secret} {kept}")
+
+
+def _held(config: ClusterConfig, node_id: str) -> Iterator[Finding]:
+    """Is what lies in the node's directory its own, of a cluster with these rules?"""
+    home = Path(config.cluster.data_dir) / node_id
+    if not config.cluster.data_dir or not home.is_dir():
+        return
+    try:
+        held_identity(home, node_id, rules_of(config), is_alone=len(config.node) == 1)
+    except StartupError as error:
+        yield Finding("error", f"{node_id}: {error}")
+    else:
+        yield Finding("ok", f"{node_id}: {home} is its own")
 
 
 def _certificates(config: ClusterConfig, nodes: tuple[NodeSection, ...]) -> Iterator[Finding]:

@@ -48,8 +48,22 @@ def begin_life(
 ) -> IdentityFile:
     """Take up the identity in ``home`` for ``node``, or make one, and number this start durably.
 
-    ``is_alone``: it makes a cluster by itself. Any other node has promised nothing before it met a peer, and only by
-    then its rules are fixed: a first start with a mistake in them costs no directory.
+    ``is_alone``: it makes a cluster by itself. Raises as ``held_identity``.
+    """
+    held = held_identity(home, node, rules, is_alone=is_alone)
+    disk = held.disk or random_bytes(NONCE_BYTES).hex()
+    identity = started(msgspec.structs.replace(held, disk=disk), random_bytes(NONCE_BYTES).hex())
+    file = IdentityFile(home / NAME, identity)
+    # Of two nodes with one name the later start is the right one, so it is counted before anybody hears of it.
+    file.save(msgspec.structs.replace(identity, rules=dict(rules.always)))
+    return file
+
+
+def held_identity(home: Path, node: str, rules: Rules, *, is_alone: bool) -> Identity:
+    """The identity that ``node`` would take up in ``home``; creates nothing.
+
+    A node that does not make a cluster by itself has promised nothing before it met a peer, and only by then its rules
+    are fixed: a first start with a mistake in them costs no directory.
 
     Raises ``StartupError`` when the directory holds the data of another node, of a cluster with other rules, or data
     and no identity, which every version has written before anything else.
@@ -73,12 +87,7 @@ def begin_life(
             f"{home}: holds the data of another node, or of a cluster with other rules: {differing}; go back to those,"
             " or name another cluster.data_dir on every node"
         )
-    disk = held.disk or random_bytes(NONCE_BYTES).hex()
-    identity = started(msgspec.structs.replace(held, disk=disk), random_bytes(NONCE_BYTES).hex())
-    file = IdentityFile(path, identity)
-    # Of two nodes with one name the later start is the right one, so it is counted before anybody hears of it.
-    file.save(msgspec.structs.replace(identity, rules=dict(rules.always)))
-    return file
+    return held
 
 
 def _read(path: Path, text: bytes) -> Identity:

@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from raftkv.cli.main import cli
 from raftkv.core.config import parse_config
 from raftkv.core.environment import read_config
+from raftkv.core.rules import rules_of
 from raftkv.instruments.local.nodes import loopback_sites
 from raftkv.launch import settings
 from raftkv.launch.inspection import inspect
+from raftkv.storage.identity import begin_life
 
 
 def run(*arguments):
@@ -163,3 +165,19 @@ def test_a_secret_is_not_shown_and_the_name_of_its_file_is(key):
     assert settings._SECRET.search(key)
     assert not settings._SECRET.search(f"{key}_file")
     assert not settings._SECRET.search("token_ttl_s")
+
+
+def test_data_that_is_not_the_nodes_own_is_an_error(path):
+    home = path.parent / "data" / "n1"
+    home.mkdir(parents=True)
+    rules = rules_of(parse_config(path.read_text()))
+    begin_life(home, "n1", rules, os.urandom, is_alone=True)
+
+    assert f"n1: {home} is its own" in found(path, level="ok")
+    home.rename(home.with_name("n2"))
+    (error,) = found(path, level="error")
+    assert "holds the data of another node" in error
+    (home.with_name("n2") / "identity.json").unlink()
+    (home.with_name("n2") / "log").touch()
+    (error,) = found(path, level="error")
+    assert "missing, though there is data beside it" in error
