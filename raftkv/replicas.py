@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
+from raftkv import __version__
 from raftkv.core.certificates import serving_clients
 from raftkv.core.config import Address, ClusterConfig, parse_address
 from raftkv.core.errors import StartupError
@@ -160,6 +161,8 @@ def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
         largest_command_bytes=_largest_command_bytes(config),
         max_waiting=config.http.max_pending,
         delays=config.delays,
+        export=("raftkv.storage.backups.export",),
+        export_arguments=(config.cluster.name, node_id, __version__),
     )
 
 
@@ -224,6 +227,8 @@ def quorum_settings(config: ClusterConfig, node_id: str) -> QuorumSettings:
         window_bytes=config.peers.window_bytes,
         max_waiting=config.http.max_pending,
         delays=config.delays,
+        export=("raftkv.quorum.data.export",),
+        export_arguments=(config.cluster.name, node_id, __version__, config.quorum.conflicts),
     )
 
 
@@ -278,5 +283,6 @@ def _quorum(  # noqa: PLR0917
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
         reads=greeter.reads,
+        store_path=str(home / "store"),
     )
     return QuorumReplica(quorum_settings(config, node_id), own, entries.values(), world, misfits=greeter.misfits)

@@ -35,6 +35,8 @@ COMMANDS: Final = {
     "status": ("raftkv.cli.status", "status"),
     "members": ("raftkv.cli.members", "members"),
     "repair": ("raftkv.cli.members", "repair"),
+    "backup": ("raftkv.cli.backup", "backup"),
+    "restore": ("raftkv.cli.backup", "restore"),
     "bench": ("raftkv.cli.bench", "bench"),
     "lab": ("raftkv.cli.lab", "lab"),
 }

@@ -37,6 +37,9 @@ AnyLease = int | HasId
 Consistency = Literal["linearizable", "lease", "eventual", "local"]
 """What a read promises; see ``docs/http.rst``."""
 
+BackupLevel = Literal["linearizable", "local"]
+"""Whether a backup has all that was acknowledged before, or what one node has applied."""
+
 Acks = Literal["leader", "majority", "all"] | int
 """How many replicas must hold a write before its answer."""
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar, overload
 
 from raftkv.api.bodies import NewMember
-from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
+from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of
 from raftkv.client.async_coordinating import AsyncCoordinatingClient
 from raftkv.client.async_exchange import AsyncExchange
 from raftkv.client.async_transacting import AsyncTransaction
@@ -254,6 +254,10 @@ class AsyncClient(AsyncCoordinatingClient):
     async def remove_member(self, node: str) -> MembersContent:
         """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
         return await self._exchange.perform(self._plans.remove_member(node))
+
+    def backup(self, consistency: BackupLevel | None = None) -> AsyncIterator[bytes]:
+        """All that the asked node holds, as a file, piece by piece. See ``Client.backup``."""
+        return self._exchange.each(self._plans.backup(consistency))
 
     async def repair(self) -> RepairContent:
         """Let the asked node compare its data with every replica of it; returns what that did."""

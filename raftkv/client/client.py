@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar, overload
 
 from raftkv.api.bodies import NewMember
-from raftkv.client.arguments import Acks, AnyLease, Consistency, Key, Value, lease_of
+from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of
 from raftkv.client.contents import (
     MembersContent,
     RepairContent,
@@ -320,6 +320,15 @@ class Client(CoordinatingClient):
     def remove_member(self, node: str) -> MembersContent:
         """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
         return self._exchange.perform(self._plans.remove_member(node))
+
+    def backup(self, consistency: BackupLevel | None = None) -> Iterator[bytes]:
+        """All that the asked node holds, as a file that ``raftkv restore`` takes, piece by piece, while writes go on.
+
+        With a leader it is one state, and has all that was acknowledged before; ``"local"``: what that node has
+        applied. Without one it is what that node holds: ``raftkv backup`` gathers the rest. A file that breaks off is
+        none; then this raises ``DefiniteError``.
+        """
+        return self._exchange.each(self._plans.backup(consistency))
 
     def repair(self) -> RepairContent:
         """Let the asked node compare its data with every replica of it; returns what that did."""

@@ -6,7 +6,7 @@ Pure: no socket, no clock. Any thread or task may call. This module must not imp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ from raftkv.api.bodies import CompactBody, IncrementBody, NewMember, TouchBody
 from raftkv.api.problems import Problem
 from raftkv.client.arguments import (
     Acks,
+    BackupLevel,
     Consistency,
     Key,
     Value,
@@ -33,6 +34,7 @@ from raftkv.client.arguments import (
     checked_ttl,
     operation_of,
     path_of,
+    query_of,
     result_of,
 )
 from raftkv.client.calls import Call
@@ -66,6 +68,9 @@ from raftkv.client.steps import Plan
 from raftkv.core.errors import UsageError
 
 Default = TypeVar("Default")
+
+BACKUP_SILENCE_S: Final = 60.0
+"""A node that makes a backup reads its disk for it, with less right to that than its replica."""
 
 
 class KeyPlans:
@@ -249,6 +254,18 @@ class KeyPlans:
     def repair(self) -> Plan[RepairContent]:
         """Let the asked node compare its data with every replica of it."""
         return cast("RepairContent", (yield from self._change("POST", paths.REPAIR, RepairDone)))
+
+    def backup(self, consistency: BackupLevel | None) -> AnswerStream[bytes]:
+        """All that the asked node holds, as a file, piece by piece."""
+        call = Call(
+            method="GET",
+            path=paths.BACKUP,
+            query=query_of({"consistency": consistency}),
+            is_read=True,
+            repeatable=True,
+            needs_proof=True,
+        )
+        return AnswerStream(lambda: self._requests.begun(call), names.BYTES, lambda piece: [piece], BACKUP_SILENCE_S)
 
     def _change(
         self, method: str, path: str, kind: type[msgspec.Struct], content: NewMember | None = None

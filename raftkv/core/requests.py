@@ -336,6 +336,16 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="re
     caller: Caller | None = None
 
 
+class HoldState(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="hold_state"):
+    """Let all that this node holds be written out, as it is now, for a backup.
+
+    Where there is a leader all is in it that was acknowledged before, unless ``is_local``.
+    """
+
+    is_local: bool = False
+    caller: Caller | None = None
+
+
 class AddMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="add_member"):
     """Let a node join; ``http`` and ``peer`` are its advertised addresses (``host:port``)."""
 
@@ -354,14 +364,25 @@ class RemoveMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
 
 
 Request = (
-    Write | Read | Barrier | Inspect | Configure | KeepAlive | Compact | StoreHere | Repair | AddMember | RemoveMember
+    Write
+    | Read
+    | Barrier
+    | Inspect
+    | Configure
+    | KeepAlive
+    | Compact
+    | StoreHere
+    | Repair
+    | HoldState
+    | AddMember
+    | RemoveMember
 )
 
 
 def is_read(request: Request) -> bool:
     """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
     if not isinstance(request, Write):
-        return isinstance(request, Read | Barrier | Inspect)
+        return isinstance(request, Read | Barrier | Inspect | HoldState)
     for operation in request.operations:  # noqa: SIM110  all() takes twice as long, and this is asked of every write
         if not isinstance(operation, Get):
             return False

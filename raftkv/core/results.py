@@ -379,6 +379,12 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     sent: int
 
 
+class StateHeld(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="state_held"):
+    """``command`` is the module of raftkv, and its arguments, that writes a backup of the state to standard output."""
+
+    command: tuple[str, ...]
+
+
 class MembersChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="membership"):
     """The members after a change was accepted; it spreads from here."""
 
@@ -472,6 +478,7 @@ Outcome = (
     | HistoryAhead
     | StoredVersion
     | Repaired
+    | StateHeld
     | MembersChanged
     | Refused
     | Unknown

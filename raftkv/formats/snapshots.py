@@ -74,13 +74,13 @@ def decode_chunk(head: bytes, payload: bytes) -> tuple[bytes, list[bytes]]:
 def encode_manifest(manifest: Manifest) -> bytes:
     """What the file of a manifest holds."""
     line = msgspec.json.encode(manifest)
-    return line + _seal(line)
+    return line + seal(line)
 
 
 def decode_manifest(content: bytes) -> Manifest:
     """Read it. Raises ``ValueError`` with what is wrong, as a sentence."""
     line, _, rest = content.partition(b"\n")
-    if b"\n" + rest != _seal(line):
+    if b"\n" + rest != seal(line):
         raise ValueError("the manifest is damaged")
     try:
         manifest = _decode_manifest(line)
@@ -91,5 +91,6 @@ def decode_manifest(content: bytes) -> Manifest:
     return manifest
 
 
-def _seal(line: bytes) -> bytes:
+def seal(line: bytes) -> bytes:
+    """The line behind a manifest's first: a checksum, for people to see as well."""
     return b"\ncrc32 %08x\n" % zlib.crc32(line)

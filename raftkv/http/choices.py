@@ -111,6 +111,12 @@ class Observing(Timed, frozen=True, kw_only=True):
     progress_s: float | None = None
 
 
+class BackingUp(Timed, frozen=True, kw_only=True):
+    """How new what is backed up must be; ``None``: as new as the mode can give."""
+
+    consistency: Consistency | None = None
+
+
 class Batching(Placed, frozen=True, kw_only=True):
     """How writes are made, whatever they are about; see ``raftkv.core.requests.Write``."""
 

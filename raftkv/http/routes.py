@@ -14,6 +14,7 @@ import msgspec
 
 from raftkv.api import answers, bodies, paths
 from raftkv.http.handlers import (
+    backup,
     batch,
     cluster,
     coordination,
@@ -171,6 +172,14 @@ _CLUSTER: Final = (
         "Let a node leave (leaderless clusters); one that is alive hands its data over first",
         answers.MemberList,
     ),
+    Route(
+        method="GET",
+        path=paths.BACKUP,
+        handler=backup.BACKUP,
+        summary="All that this node holds, as a file that raftkv restore takes: one state, made while writes go on",
+        answers={200: (bytes,)},
+        hot=True,
+    ),
     _change(
         "POST",
         paths.REPAIR,
@@ -327,16 +336,16 @@ _AUTH: Final = (
 )
 
 _TRANSFER = "leadership cannot be transferred on request yet"
-_BACKUP = (
-    "backup and restore are not built yet; read the keys page by page (GET /kv) to keep a copy, and never put a copied"
-    " data directory back: it lacks what was acknowledged since"
-)
 _UI = "the console is not built yet; see /docs and /status"
 
 _LATER: Final = (
     _later("POST", paths.TRANSFER, _TRANSFER),
-    _later("GET", paths.BACKUP, _BACKUP),
-    _later("POST", paths.RESTORE, _BACKUP),
+    Route(
+        method="POST",
+        path=paths.RESTORE,
+        handler=not_built(backup.RESTORE_INSTEAD),
+        summary="Refused: a backup makes a new cluster, by raftkv restore",
+    ),
     _later("GET", paths.CONSOLE, _UI),
 )
 

@@ -47,6 +47,7 @@ class QuorumWorld(NamedTuple):
     random: random_module.Random
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read: who reads that of callers judges rights."""
+    store_path: str = ""
 
 
 class QuorumParts:
@@ -233,6 +234,7 @@ def _wire_inside(
         placement=parts.placement,
         timeliness=parts.timeliness,
         stamps=parts.stamps,
+        store_path=world.store_path,
         status=status,
         clock=world.clock,
     )

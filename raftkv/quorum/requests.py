@@ -18,6 +18,7 @@ from raftkv.core.requests import (
     Consistency,
     Delete,
     Get,
+    HoldState,
     Inspect,
     KeepAlive,
     Placing,
@@ -30,7 +31,7 @@ from raftkv.core.requests import (
     StoreHere,
     Write,
 )
-from raftkv.core.results import Configured, Missing, QuorumStatus
+from raftkv.core.results import Configured, Missing, QuorumStatus, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
 from raftkv.formats.versions import MalformedStateError, decode_context
 from raftkv.quorum.coordination.coordination import Coordination
@@ -68,6 +69,7 @@ class QuorumRequests:
     placement: Placement
     timeliness: Timeliness
     stamps: HybridClock
+    store_path: str
     status: Callable[[], QuorumStatus]
     clock: Callable[[], float]
 
@@ -95,7 +97,7 @@ class QuorumRequests:
         rights = self.rights.rights
         if not rights.enabled:
             return None
-        if isinstance(request, Configure | Repair | AddMember | RemoveMember):
+        if isinstance(request, Configure | Repair | HoldState | AddMember | RemoveMember):
             return of_operator(rights, request.caller)
         if isinstance(request, Write):
             return _of_write(rights, request.caller or NOBODY, request)
@@ -124,6 +126,9 @@ class QuorumRequests:
                 self.anti_entropy.repair(pending, deadline_s)
             case AddMember() | RemoveMember():
                 pending.resolve(self.members.change(request, self.clock()))
+            case HoldState():
+                settings = self.settings
+                pending.resolve(StateHeld(command=(*settings.export, self.store_path, *settings.export_arguments)))
             case Inspect():
                 pending.resolve(self.status())
 

@@ -16,6 +16,10 @@ class QuorumSettings(QuorumSection, frozen=True, kw_only=True):
     window_bytes: int
     max_waiting: int
     delays: DelaysSection = DelaysSection()
+    export: tuple[str, ...] = ()
+    """The module that writes a backup of a store; where that lies, and ``export_arguments``, are added."""
+
+    export_arguments: tuple[str, ...] = ()
 
     @property
     def silence_s(self) -> float:

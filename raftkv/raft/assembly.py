@@ -167,6 +167,7 @@ def wire_raft(
         readmission=parts.readmission,
         participation=parts.participation,
         machine=lambda: parts.applied.machine,
+        state_path=lambda: str(parts.applied.state.directory),
         reads=world.reads,
     )
     return parts

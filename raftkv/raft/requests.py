@@ -16,6 +16,8 @@ from raftkv.core.requests import (
     Barrier,
     Compact,
     Configure,
+    Consistency,
+    HoldState,
     Inspect,
     KeepAlive,
     Operation,
@@ -25,7 +27,7 @@ from raftkv.core.requests import (
     Write,
     is_read,
 )
-from raftkv.core.results import Configured, RaftStatus
+from raftkv.core.results import Configured, Outcome, RaftStatus, Ready, StateHeld
 from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
@@ -47,6 +49,7 @@ class RaftRequests:
     readmission: Readmission
     participation: Participation
     machine: Callable[[], Machine]
+    state_path: Callable[[], str]
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read."""
 
@@ -68,10 +71,28 @@ class RaftRequests:
             self.readers.submit(request, deadline_s, pending)
         elif isinstance(request, Configure):
             self._configure(request, deadline_s, pending)
+        elif isinstance(request, HoldState):
+            self._hold_state(request, deadline_s, pending)
         elif isinstance(request, KeepAlive | Compact):
             self._propose(request, self.electorate.majority, deadline_s, pending)
         else:
             pending.resolve(NOT_OF_RAFT)
+
+    def _hold_state(self, request: HoldState, deadline_s: float, pending: Pending) -> None:
+        """Where the state lies once it is fit to be read, which is then as new as any linearizable read."""
+        refusal = of_operator(self.machine().rights, request.caller)
+        if refusal is not None:
+            pending.resolve(refusal)
+            return
+        settings, reached = self.settings, Pending()
+
+        def held(outcome: Outcome) -> None:
+            command = (*settings.export, self.state_path(), *settings.export_arguments)
+            pending.resolve(StateHeld(command=command) if isinstance(outcome, Ready) else outcome)
+
+        reached.when_done(held)
+        level = Consistency.LOCAL if request.is_local else Consistency.LINEARIZABLE
+        self.readers.submit(Barrier(consistency=level), deadline_s, reached)
 
     def _configure(self, request: Configure, deadline_s: float, pending: Pending) -> None:
         """Set R and W of requests that name none, through the log, so that every node has the same."""

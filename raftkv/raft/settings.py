@@ -25,6 +25,10 @@ class ReplicaSettings(RaftSection, frozen=True, kw_only=True):
     reads: int = entries.NEWEST
     history: HistorySection = HistorySection()
     delays: DelaysSection = DelaysSection()
+    export: tuple[str, ...] = ()
+    """The module that writes a backup of a state; where that lies, and ``export_arguments``, are added."""
+
+    export_arguments: tuple[str, ...] = ()
 
     @property
     def adoption(self) -> AdoptCommand:

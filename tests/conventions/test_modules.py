@@ -18,6 +18,8 @@ DOCUMENTS = [*sorted(ROOT.glob("*.rst")), *sorted((ROOT / "docs").glob("*.rst"))
 STARTED_BY_NAME = {
     "raftkv.__main__": "python -m raftkv",
     "raftkv.http.door.worker": "gunicorn, by its name in the settings",
+    "raftkv.quorum.data.export": "the front-end, by what a replica says",
+    "raftkv.storage.backups.export": "likewise",
     "raftkv.instruments.lab.seeds": "python -m raftkv.instruments.lab.seeds, which tox -e sim runs",
 }
 """Modules that nothing imports, and who starts them."""

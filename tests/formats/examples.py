@@ -25,7 +25,12 @@ OTHERWISE = {
 }
 """Those that are bases of others only, or are packed by hand, which ``test_layouts`` pins."""
 
-JSON = {"raftkv.formats.identity.Identity", "raftkv.formats.identity.Identity1"}
+JSON = {
+    "raftkv.formats.backups.BackupManifest",
+    "raftkv.formats.backups.RestoredFrom",
+    "raftkv.formats.identity.Identity",
+    "raftkv.formats.identity.Identity1",
+}
 """The others are msgpack."""
 
 

@@ -17,7 +17,7 @@ from compose_spec import PyCompose
 from raftkv.core.environment import read_config
 from raftkv.instruments.lab.namespaces import Namespaces, why_unavailable
 from raftkv.instruments.local.nodes import wait_until
-from tests.packaging.containers import contained, first_process, ready
+from raftkv.process.command import module
 
 HOME = Path(__file__).parents[2] / "packaging"
 COMPOSE = HOME / "compose.yaml"
@@ -102,12 +102,7 @@ def test_the_cluster_of_the_compose_file_in_namespaces(tmp_path):
         urls, nodes = {}, {}
         for site in net.sites:
             urls[site.id] = f"http://{site.http}"
-            paths = {
-                "RAFTKV_CLUSTER__DATA_DIR": str(tmp_path / site.id),
-                "RAFTKV_CLUSTER__SECRET_FILE": str(tmp_path / "etc" / "secret"),
-            }
-            container = contained(site, told(site.id) | paths, tmp_path / "hosts", tmp_path / f"{site.id}.log")
-            nodes[site.id] = ends.enter_context(container)
+            nodes[site.id] = ends.enter_context(contained(site, tmp_path))
         for node, url in urls.items():
             wait_until(lambda url=url: ready(url), f"{node} to be ready", 90)
         for number, node in enumerate(NODES):
@@ -122,6 +117,35 @@ def test_the_cluster_of_the_compose_file_in_namespaces(tmp_path):
         os.kill(stopped, signal.SIGTERM)
         assert nodes["n1"].wait(30) == 0
         wait_until(lambda: requests.put(f"{urls['n2']}/kv/after", data=b"v", timeout=10).ok, "the other two to go on")
+
+
+@contextlib.contextmanager
+def contained(site, home):
+    """A service of the compose file, without an engine."""
+    paths = {
+        "RAFTKV_CLUSTER__DATA_DIR": str(home / site.id),
+        "RAFTKV_CLUSTER__SECRET_FILE": str(home / "etc" / "secret"),
+    }
+    hosts = f'mount --bind {home}/hosts /etc/hosts && exec unshare --pid --fork --kill-child --mount-proc "$@"'
+    command = [*site.under, "unshare", "--mount", "sh", "-c", hosts, "-", *module("raftkv", "node")]
+    with (home / f"{site.id}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=os.environ | told(site.id) | paths, cwd=home, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def first_process(unshare):
+    (child,) = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
+    return int(child)
+
+
+def ready(url):
+    with contextlib.suppress(requests.ConnectionError):
+        return requests.get(f"{url}/readyz", timeout=5).status_code == 200
+    return False
 
 
 def test_the_image_asks_after_the_health_of_its_node_by_what_it_has():

@@ -1,24 +1,15 @@
 """The chart: rendered by Helm's own library, held against Kubernetes' schemas, and read as a node would read it."""
 
-import base64
-import contextlib
 import itertools
 import json
-import os
-import shutil
-import signal
 from pathlib import Path
 
 import helm_python as helm
 import kubernetes_validate
 import pytest
-import requests
 import yaml
 
 from raftkv.core.environment import read_config
-from raftkv.instruments.lab.namespaces import Namespaces, why_unavailable
-from raftkv.instruments.local.nodes import wait_until
-from tests.packaging.containers import contained, first_process, ready
 
 CHART = Path(__file__).parents[2] / "packaging" / "helm" / "raftkv"
 KUBERNETES = ("1.27.0", "1.33.0")
@@ -157,43 +148,3 @@ def test_another_name_gives_other_names_and_a_long_one_is_cut():
     assert max(map(len, names)) <= 52
     assert not names & {one["metadata"]["name"] for one in rendered({})}
     assert json.dumps(rendered({"replicas": 1})).count("9001") >= 2
-
-
-@pytest.mark.skipif(why_unavailable() is not None, reason=why_unavailable() or "")
-def test_the_cluster_of_the_chart_in_namespaces_asks_for_users_and_lets_a_pod_with_an_empty_volume_in_again(tmp_path):
-    """As pods would be told, with the paths of this machine; Secrets are files, and volumes directories."""
-    manifests = rendered({})
-    pods = [f"kv-raftkv-{number}" for number in range(3)]
-    for secret in only(manifests, "Secret"):
-        for key, content in secret["data"].items():
-            (tmp_path / key).touch(mode=0o600)
-            (tmp_path / key).write_bytes(base64.b64decode(content))
-    paths = {
-        "RAFTKV_CLUSTER__SECRET_FILE": str(tmp_path / "secret"),
-        "RAFTKV_AUTH__ROOT_PASSWORD_FILE": str(tmp_path / "password"),
-    }
-    root = ("root", (tmp_path / "password").read_text())
-    with Namespaces(3) as net, contextlib.ExitStack() as ends:
-        hosts = tmp_path / "hosts"
-        names = zip(net.sites, pods, strict=True)
-        hosts.write_text("".join(f"{site.http.host} {pod}.kv-raftkv.stores.svc.cluster.local\n" for site, pod in names))
-        urls = [f"http://{site.http}" for site in net.sites]
-
-        def start(number):
-            own = {"RAFTKV_CLUSTER__DATA_DIR": str(tmp_path / pods[number])}
-            told = environment(manifests, pods[number]) | paths | own
-            return ends.enter_context(contained(net.sites[number], told, hosts, tmp_path / f"{pods[number]}.log"))
-
-        containers = [start(number) for number in range(3)]
-        for url in urls:
-            wait_until(lambda url=url: ready(url), f"{url} to be ready", 90)
-        assert requests.put(f"{urls[0]}/kv/k", data=b"v", timeout=10).status_code == 401
-        assert requests.put(f"{urls[0]}/kv/k", data=b"v", auth=root, timeout=10).status_code == 201
-
-        os.kill(first_process(containers[2]), signal.SIGTERM)
-        assert containers[2].wait(60) == 0
-        shutil.rmtree(tmp_path / pods[2])
-        start(2)
-        wait_until(lambda: ready(urls[2]), "the wiped one to be ready", 90)
-        found = requests.get(f"{urls[2]}/kv/k?consistency=local", auth=root, timeout=10)
-        assert found.content == b"v"

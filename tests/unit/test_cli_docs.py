@@ -14,7 +14,7 @@ from raftkv.http.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
-NOT_BUILT_YET = {"transfer", "backup", "restore"}
+NOT_BUILT_YET = {"transfer"}
 
 
 def typed_commands():

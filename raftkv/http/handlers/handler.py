@@ -61,6 +61,7 @@ from raftkv.http import problems, replicas
 from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, form_of
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.callers import Callers
+from raftkv.http.exports import Exports
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.needs import Needs
 from raftkv.http.problems import problem, refuse
@@ -75,7 +76,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     ``status`` is the replica's last status while it is alive, ``silence`` why there is none, ``last_status`` the last
     one ever heard; ``subscribe`` is the replicator's, and ``feed`` what changes, for all who watch here.
     ``callers`` are who may ask; while authentication is off, ``admission`` judges who may change the cluster, or ask
-    this one replica past the others.
+    this one replica past the others. ``exports`` are the backups that are made here.
     """
 
     node: str
@@ -97,6 +98,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     callers: Callers
     certificate_ends: Callable[[], Mapping[str, float]] = dict
     """When this node's certificates end, by what they are for (seconds since 1970)."""
+
+    exports: Exports = msgspec.field(default_factory=Exports)
 
     @property
     def cluster_size(self) -> int:

@@ -59,35 +59,11 @@ INFO_LOG_BYTES: Final = 1 << 20
 FULL_REASONS: Final = ("No space left on device", "Disk quota exceeded", "Space limit reached")
 
 
-class RocksEngine:
-    """Implements ``Engine`` in one directory, made if it is missing; raises ``DiskError`` when it cannot be opened."""
+class _RocksTables:
+    """The reading half of an opened database."""
 
-    is_durable = True
-    keeps_scans = True
-    longest_key_bytes = 1 << 16
-
-    def __init__(self, directory: Path, tables: Iterable[bytes]) -> None:
-        self._directory = directory
-        RealDisk().make_directory(directory)
-        cache = Cache(BLOCK_CACHE_BYTES)
-        names = {table: table.decode() for table in tables}
-        try:
-            self._db = Rdict(
-                str(directory),
-                options=_options(cache),
-                column_families={name: _options(cache) for name in names.values()},
-                access_type=AccessType.read_write(),
-            )
-            self._tables: dict[bytes, Rdict] = {
-                table: self._db.get_column_family(name) for table, name in names.items()
-            }
-            self._handles: dict[bytes, ColumnFamily] = {
-                table: self._db.get_column_family_handle(name) for table, name in names.items()
-            }
-        except Exception as error:
-            raise self._disk_error(error) from error
-        self._durably = WriteOptions()
-        self._durably.sync = True
+    _directory: Path
+    _tables: dict[bytes, Rdict]
 
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """See ``TableReader``."""
@@ -96,21 +72,6 @@ class RocksEngine:
         except Exception as error:
             raise self._disk_error(error) from error
         return found
-
-    def commit(self, batch: Batch) -> None:
-        """See ``StorageEngine``."""
-        rows, handles = WriteBatch(raw_mode=True), self._handles
-        if not handles:
-            raise DiskError(f"{self._directory}: the engine is closed")
-        for table, key, value in batch:
-            if value is None:
-                rows.delete(key, handles[table])
-            else:
-                rows.put(key, value, handles[table])
-        try:
-            self._db.write(rows, self._durably)
-        except Exception as error:
-            raise self._disk_error(error) from error
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
         """See ``TableReader``."""
@@ -123,15 +84,6 @@ class RocksEngine:
         except Exception as error:
             raise self._disk_error(error) from error
         return self._rest(rows, options, end)
-
-    def close(self) -> None:
-        """See ``StorageEngine``."""
-        try:
-            self._tables.clear()
-            self._handles.clear()
-            self._db.close()
-        except Exception as error:
-            raise self._disk_error(error) from error
 
     def _rest(self, rows: RdictIter, options: ReadOptions, end: bytes | None) -> Iterator[Row]:
         # RocksDB reads its bound from memory that ``options`` owns: it must live as long as the iterator. The bound is
@@ -154,6 +106,93 @@ class RocksEngine:
             return DiskError(f"{self._directory}: the engine is closed")
         text = " ".join(str(error).split())
         return DiskError(f"{self._directory}: {text}", full=any(reason in text for reason in FULL_REASONS))
+
+
+class RocksEngine(_RocksTables):
+    """Implements ``Engine`` in one directory, made if it is missing; raises ``DiskError`` when it cannot be opened."""
+
+    is_durable = True
+    keeps_scans = True
+    longest_key_bytes = 1 << 16
+
+    def __init__(self, directory: Path, tables: Iterable[bytes]) -> None:
+        self._directory = directory
+        RealDisk().make_directory(directory)
+        cache = Cache(BLOCK_CACHE_BYTES)
+        names = {table: table.decode() for table in tables}
+        try:
+            self._db = Rdict(
+                str(directory),
+                options=_options(cache),
+                column_families={name: _options(cache) for name in names.values()},
+                access_type=AccessType.read_write(),
+            )
+            self._tables = {table: self._db.get_column_family(name) for table, name in names.items()}
+            self._handles: dict[bytes, ColumnFamily] = {
+                table: self._db.get_column_family_handle(name) for table, name in names.items()
+            }
+        except Exception as error:
+            raise self._disk_error(error) from error
+        self._durably = WriteOptions()
+        self._durably.sync = True
+
+    def commit(self, batch: Batch) -> None:
+        """See ``StorageEngine``."""
+        rows, handles = WriteBatch(raw_mode=True), self._handles
+        if not handles:
+            raise DiskError(f"{self._directory}: the engine is closed")
+        for table, key, value in batch:
+            if value is None:
+                rows.delete(key, handles[table])
+            else:
+                rows.put(key, value, handles[table])
+        try:
+            self._db.write(rows, self._durably)
+        except Exception as error:
+            raise self._disk_error(error) from error
+
+    def close(self) -> None:
+        """See ``StorageEngine``."""
+        try:
+            self._tables.clear()
+            self._handles.clear()
+            self._db.close()
+        except Exception as error:
+            raise self._disk_error(error) from error
+
+
+class RocksReader(_RocksTables):
+    """A ``TableReader`` of what another process writes: all that was durable when it was made, for as long as it lasts.
+
+    ``scratch`` is a new directory for what RocksDB says of itself. Raises ``DiskError``, also where a file went while
+    it was opened; then it may be tried again.
+    """
+
+    def __init__(self, directory: Path, tables: Iterable[bytes], scratch: Path) -> None:
+        self._directory = directory
+        cache = Cache(BLOCK_CACHE_BYTES)
+        names = {table: table.decode() for table in tables}
+        try:
+            self._db = Rdict(
+                str(directory),
+                options=_reading_options(cache),
+                column_families={name: _reading_options(cache) for name in names.values()},
+                access_type=AccessType.secondary(str(scratch)),
+            )
+            self._tables = {table: self._db.get_column_family(name) for table, name in names.items()}
+        except Exception as error:
+            raise self._disk_error(error) from error
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._tables.clear()
+        self._db.close()
+
+
+def _reading_options(cache: Cache) -> Options:
+    options = _options(cache)
+    options.set_max_open_files(-1)  # all at once: what is open stays readable when its writer removes it
+    return options
 
 
 def _options(cache: Cache) -> Options:

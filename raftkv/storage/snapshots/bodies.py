@@ -46,24 +46,65 @@ class BodySummary(msgspec.Struct, frozen=True, kw_only=True):
     sum: int
 
 
+class OutgoingBody:
+    """All rows of ``tables`` as ``view`` shows them, as the bytes of a body: gone through once, then summed up."""
+
+    def __init__(self, view: TableReader, tables: Iterable[bytes]) -> None:
+        self._view = view
+        self._names = sorted(tables, key=lambda name: (name == META, name))
+        self._size = self._checksum = self._total = 0
+        self.rows: dict[bytes, int] = dict.fromkeys(self._names, 0)
+        """How many rows of each table have gone out."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._passed(MAGIC)
+        for table, flat in _chunks(self._view, self._names):
+            if table:
+                self.rows[table] += len(flat) // 2
+                self._total += _sum_of(table, flat)
+            for part in encode_chunk(table, flat):
+                yield self._passed(part)
+
+    def _passed(self, part: bytes) -> bytes:
+        self._checksum = zlib.crc32(part, self._checksum)
+        self._size += len(part)
+        return part
+
+    def summary(self) -> BodySummary:
+        """What has gone out."""
+        numbers = [
+            _number(self._view.get(META, key)) if META in self.rows else 0 for key in (APPLIED_INDEX, APPLIED_TERM)
+        ]
+        return BodySummary(
+            index=numbers[0],
+            term=numbers[1],
+            rows=sum(self.rows.values()),
+            body_bytes=self._size,
+            body_crc=self._checksum,
+            sum=self._total & SUM_MASK,
+        )
+
+
 def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySummary:
     """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably."""
-    rows, size, checksum, total = 0, len(MAGIC), zlib.crc32(MAGIC), 0
+    body = OutgoingBody(view, tables)
     with translated(path), path.open("xb") as file:
-        file.write(MAGIC)
-        for table, flat in _chunks(view, sorted(tables, key=lambda name: (name == META, name))):
-            head, payload = encode_chunk(table, flat)
-            file.write(head)
-            file.write(payload)
-            checksum = zlib.crc32(payload, zlib.crc32(head, checksum))
-            size += len(head) + len(payload)
-            if table:
-                rows += len(flat) // 2
-                total += _sum_of(table, flat)
+        for part in body:
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
-    index, term = (_number(view.get(META, key)) for key in (APPLIED_INDEX, APPLIED_TERM))
-    return BodySummary(index=index, term=term, rows=rows, body_bytes=size, body_crc=checksum, sum=total & SUM_MASK)
+    return body.summary()
+
+
+def chunks_of(path: Path, file: BinaryIO, end: int) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Each chunk of the body in ``file``, which ends at ``end``: its table and flat rows, the names of tables first."""
+    if file.read(len(MAGIC)) != MAGIC:
+        raise CorruptBody(f"{path}: this is not a snapshot body")
+    while file.tell() < end:
+        table, flat, _ = _read_chunk(path, file, file.read(HEAD_BYTES))
+        yield table, flat
+    if file.tell() != end:
+        raise CorruptBody(f"{path}: the body does not end where it says")
 
 
 def read_table_names(path: Path) -> tuple[bytes, ...]:
