@@ -124,6 +124,9 @@ _OWN: Final = (
     Meter("raftkv_snapshot_index", _GAUGE, "What the newest snapshot covers.", mode="raft"),
     Meter("raftkv_log_entries", _GAUGE, "Entries held, those kept behind the newest snapshot included.", mode="raft"),
     Meter("raftkv_log_bytes", _GAUGE, "The bytes of their commands.", mode="raft"),
+    Meter("raftkv_keys", _GAUGE, "Keys in the applied state, those of users and locks included.", mode="raft"),
+    Meter("raftkv_leases", _GAUGE, "Leases that live.", mode="raft"),
+    Meter("raftkv_events", _GAUGE, "Changes of the past that are kept, for who watches or reads it.", mode="raft"),
     Meter("raftkv_state_bytes", _GAUGE, "What the applied state takes up on the disk.", mode="raft"),
     Meter(
         "raftkv_state_hash",

@@ -5,7 +5,9 @@ Must not import ``raft`` or ``http``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from raftkv.core.errors import Refused
 from raftkv.core.judgement import of_query
@@ -17,6 +19,9 @@ from raftkv.machine import reading
 from raftkv.machine.judging import stored_rights
 from raftkv.storage.engines.lmdb import LmdbReader
 from raftkv.storage.state.sealed import SealedRows
+
+COUNTED: Final = {"keys": layout.KEYS, "leases": layout.LEASES, "events": layout.EVENTS}
+"""The tables whose rows are told of."""
 
 
 class AppliedState:
@@ -46,6 +51,11 @@ class AppliedState:
         """See ``StateReader``."""
         with self._reader:
             self._look_at_rights()
+
+    def counted(self) -> Mapping[str, int]:
+        """See ``StateReader``."""
+        with self._reader as reader:
+            return {name: reader.row_count(table) for name, table in COUNTED.items()}
 
     def _look_at_rights(self) -> None:
         mark = self._rows.get(layout.META, layout.RIGHTS)

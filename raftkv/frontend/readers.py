@@ -8,6 +8,7 @@ import ``raft`` or ``http``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from raftkv.core.errors import Refused
@@ -24,7 +25,7 @@ ROUNDS_IN_FLIGHT: Final = 2
 class StateReader(Protocol):
     """The applied state as the front-end sees it. One thread owns it; a read takes microseconds and does not block.
 
-    ``rights`` are those of the newest view. ``read`` and ``look`` raise when the state is gone.
+    ``rights`` are those of the newest view. The others raise when the state is gone.
     """
 
     rights: Rights
@@ -37,6 +38,9 @@ class StateReader(Protocol):
 
     def look(self) -> None:
         """Let ``rights`` be those of now."""
+
+    def counted(self) -> Mapping[str, int]:
+        """How many keys, leases and events of the past there are."""
 
     def close(self) -> None:
         """Let go of the state."""

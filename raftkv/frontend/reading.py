@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -73,6 +73,13 @@ class StateReads:
             self.close()
         else:
             self.rights.learn(self._state.rights)
+
+    def counted(self) -> Mapping[str, int]:
+        """See ``StateReader``; nothing where there is no state to read."""
+        if self._state is not None:
+            with contextlib.suppress(OSError, StartupError):
+                return self._state.counted()
+        return {}
 
     def close(self) -> None:
         """Let go of the state."""

@@ -8,7 +8,7 @@ import ``raft`` or ``http``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from raftkv.core.errors import Code, Refused
@@ -67,6 +67,10 @@ class RemoteReplicator:
     def rights(self) -> KnownRights:
         """Who may do what, as far as it is known here: as of the last pulse, or of what was read since."""
         return self._reads.rights
+
+    def counted(self) -> Mapping[str, int]:
+        """What there is in the applied state, by its kind, where that can be read here."""
+        return self._reads.counted()
 
     @property
     def silence(self) -> str:

@@ -104,6 +104,8 @@ class Metrics:
         yield _family("raftkv_log_lines_dropped_total", dropped)
         if status is not None:
             yield from _of_replica(status)
+        for name, count in context.counted().items():
+            yield _single(f"raftkv_{name}", count)
         yield from self._of_processes()
         ends = context.certificate_ends()
         if ends:

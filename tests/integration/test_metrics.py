@@ -78,6 +78,8 @@ def test_nodes_tell_all_that_the_list_has_for_their_mode_and_nothing_else(tmp_pa
     expected = {meter.name for meter in METERS if meter.mode in {"", mode}} - OF_TLS
     always = {meter.name for meter in METERS if meter.mode in {"", mode} and not meter.is_occasional}
     with running(tmp_path, 3, mode=mode) as cluster:
+        if mode == "raft":
+            assert cluster.request("POST", "n1", "/leases", json={"ttl": 600}).ok
         for key in range(5):
             assert cluster.put("n1", f"k{key}").ok
         wait_until(lambda: set.union(*(family_names(cluster, node) for node in cluster.nodes)) == expected, "all names")
@@ -94,6 +96,8 @@ def test_nodes_tell_all_that_the_list_has_for_their_mode_and_nothing_else(tmp_pa
         assert value(found, "raftkv_proposal_duration_seconds_count") >= 1
         assert value(found, "raftkv_leader_changes_total") >= 1
         assert value(found, "raftkv_state_bytes") > 0
+        assert (value(found, "raftkv_keys"), value(found, "raftkv_leases")) == (5, 1)
+        assert value(found, "raftkv_events") >= 5
         for alias, source in ALIASES.items():
             for suffix in ("_count", "_sum") if BY_NAME[source].kind == "histogram" else ("",):
                 assert value(found, alias + suffix) == value(found, source + suffix)

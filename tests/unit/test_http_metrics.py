@@ -23,6 +23,7 @@ CONTEXT: Any = SimpleNamespace(
     last_status=lambda: None,
     version="1",
     certificate_ends=lambda: {"http": 5.0},
+    counted=dict,
     feed=SimpleNamespace(listener_count=0),
 )
 STREAMS = Streams(HeldBytes(0, monotonic_s=monotonic), limit=1)

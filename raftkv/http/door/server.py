@@ -167,6 +167,7 @@ def make_application(
             freshen=lambda: freshened(replicator),
             is_demanded=config.auth.enabled,
         ),
+        counted=replicator.counted,
         certificate_ends=Certificates(paths, monotonic_s=time.monotonic).ends,
     )
     hears: list[access.Hears] = [access.tell] if config.log.access else []

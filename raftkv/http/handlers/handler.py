@@ -96,6 +96,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     admission: Admission
     callers: Callers
+    counted: Callable[[], Mapping[str, int]] = dict
+    """How many keys, leases and events of the past are in the applied state, where that can be read here."""
+
     certificate_ends: Callable[[], Mapping[str, float]] = dict
     """When this node's certificates end, by what they are for (seconds since 1970)."""
 

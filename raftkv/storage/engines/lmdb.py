@@ -211,6 +211,14 @@ class LmdbReader:
         assert self._view is not None
         return _rows(self.directory, self._view, self._tables[table], start, end)
 
+    def row_count(self, table: bytes) -> int:
+        """How many rows are in ``table``; LMDB keeps the number."""
+        assert self._view is not None
+        try:
+            return int(self._view.stat(self._tables[table])["entries"])
+        except lmdb.Error as error:
+            raise DamagedState(self.directory, str(error)) from error
+
     def close(self) -> None:
         """Let go of the map."""
         self._environment.close()
