@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -146,3 +147,13 @@ def test_commands_refuse_a_wrong_variable_with_status_2(path, command):
     assert ended.returncode == 2
     assert "RAFTKV_HTTP__WORKER: there is no such key; did you mean RAFTKV_HTTP__WORKERS?" in ended.stderr
     assert sorted(path.parent.iterdir()) == [path]
+
+
+def test_the_example_in_the_documents_starts():
+    text = (Path(__file__).parents[2] / "docs" / "configuration.rst").read_text()
+    lines = re.findall(r"^   (RAFTKV_\w+)=(.*)$", text, flags=re.MULTILINE)
+    example = {name: value.replace(", ...]", "]") for name, value in lines}
+    config = read_config(None, example)
+
+    assert config.auth.enabled
+    assert [node.id for node in config.node] == ["n1", "n2"]
