@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,9 @@ def backup(
 ) -> int:
     """Write all that the cluster holds into FILE, while it goes on; - is standard output.
 
-    In raft mode it is one state, in which is all that was acknowledged before. FILE gets its name once it is whole and
-    proved to be. `backup verify FILE` proves that again, and says what is in it, without a cluster.
+    In raft mode it is one state, in which is all that was acknowledged before. A leaderless cluster's is gathered from
+    its nodes into FILE; - or --consistency local is what the asked one holds. FILE gets its name once it is proved.
+    `backup verify FILE` proves that again, and says what is in it, without a cluster.
     """
     link = connection.chosen(context, given)
     if words[0] == "verify" and len(words) == 2:
@@ -53,12 +55,14 @@ def backup(
         return exits.DONE
     if len(words) != 1:
         raise click.UsageError("it takes FILE, or - for standard output, or verify FILE", context)
-    if words[0] == "-":
+    manifest = _gathered(link, Path(words[0])) if words[0] != "-" and consistency is None else None
+    if manifest is None and words[0] == "-":
         _write(_pieces(link, consistency))
         return exits.DONE
-    from raftkv.backup.fetching import fetch  # noqa: PLC0415
+    if manifest is None:
+        from raftkv.backup.fetching import fetch  # noqa: PLC0415
 
-    manifest = fetch(lambda: _pieces(link, consistency), Path(words[0]))
+        manifest = fetch(lambda: _pieces(link, consistency), Path(words[0]))
     _tell(manifest, words[0], as_json=as_json)
     return exits.DONE
 
@@ -114,8 +118,37 @@ def restore(
     return exits.DONE
 
 
-def _pieces(link: ConnectionOptions, consistency: BackupLevel | None) -> Iterable[bytes]:
-    return link.client(proves=True).backup(consistency)
+def _pieces(
+    link: ConnectionOptions, consistency: BackupLevel | None, servers: tuple[str, ...] | None = None
+) -> Iterable[bytes]:
+    return link.client(servers, proves=True).backup(consistency)
+
+
+def _gathered(link: ConnectionOptions, target: Path) -> BackupManifest | None:
+    """The backup of all nodes, where there is no leader; ``None`` where there is one."""
+    from raftkv.api.answers import MemberList, NodeStatus  # noqa: PLC0415  commands load what they use
+    from raftkv.client.records import typed  # noqa: PLC0415
+
+    status = typed(link.client().status(), NodeStatus)
+    if status.mode != "quorum":
+        return None
+    from raftkv.backup.gathering import AskedNode, gather  # noqa: PLC0415
+    from raftkv.core.errors import RaftkvError  # noqa: PLC0415
+
+    scheme = link.servers()[0].partition("://")[0]
+    nodes: dict[str, AskedNode | None] = {}
+    for member in typed(link.client().members(), MemberList).members:
+        if member.state == "left":
+            continue
+        server = (f"{scheme}://{member.http}",)
+        try:
+            seen = typed(link.client(server, retry=False).status(), NodeStatus)
+        except RaftkvError:
+            nodes[member.id] = None
+            continue
+        is_moving = bool(seen.hints_pending) or bool(seen.transfer)
+        nodes[member.id] = AskedNode(is_moving=is_moving, pieces=partial(_pieces, link, None, server))
+    return gather(nodes, status.w, target)
 
 
 def _write(pieces: Iterable[bytes]) -> None:

@@ -136,3 +136,47 @@ def test_nothing_is_restored_over_data(tmp_path: Path) -> None:
         assert status == 2
         assert "nothing is restored over data" in said
         assert cluster.is_ready("n1")
+
+
+def test_without_one_each_acknowledged_write_is_in_what_is_gathered_though_a_node_is_away(tmp_path: Path) -> None:
+    """Two are away at the time of the last writes, so fallbacks keep some; then one of them alone is missing."""
+    file, sections = tmp_path / "backup", "[quorum]\nn = 3\nr = 2\nw = 2\n"
+    with RealCluster(tmp_path, 5, sections, mode="quorum") as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        acknowledged: dict[str, bytes] = {}
+        with client_of(cluster) as client:
+
+            def write(first: int) -> None:
+                for number in range(first, first + 60):
+                    client.set(f"k{number}", f"v{number}")
+                    acknowledged[f"k{number}"] = f"v{number}".encode()
+
+            write(0)
+            client.delete("k7")
+            del acknowledged["k7"]
+            cluster.kill("n4", "n5")
+            write(60)
+            cluster.start("n4")
+            cluster.wait_ready("n4")
+        status, said = raftkv(cluster, "backup", str(file), "--timeout", "30")
+        assert status == 0, said
+        manifest = verify(file)
+        assert manifest.nodes == ("n1", "n2", "n3", "n4")
+        cluster.kill("n3")
+        refused, said = raftkv(cluster, "backup", str(tmp_path / "less"), "--timeout", "30")
+        assert refused == 3, said
+        assert "2 of 5 nodes cannot be backed up" in said
+        assert not (tmp_path / "less").exists()
+
+    (tmp_path / "new").mkdir()
+    with RealCluster(tmp_path / "new", 4, sections, mode="quorum") as cluster:
+        status, said = raftkv(cluster, "restore", str(file))
+        assert status == 0, said
+        cluster.start()
+        cluster.wait_ready()
+        with client_of(cluster) as client:
+            assert {key: client.get(key) for key in acknowledged} == acknowledged
+            assert client.get("k7", None) is None
+            assert client.set("k1", "later") > manifest.revision
+            assert client.get("k1") == b"later"
