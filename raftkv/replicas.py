@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,6 +22,7 @@ from raftkv.core.rules import rules_of
 from raftkv.core.secret import read_key
 from raftkv.experiment import Surroundings
 from raftkv.formats import entries
+from raftkv.formats.configurations import ConfiguredMember
 from raftkv.formats.gossip import MemberEntry
 from raftkv.formats.identity import Standing
 from raftkv.formats.rows import TABLES
@@ -99,7 +101,7 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
         leaderless = _quorum(config, node_id, home, link, greeter, surroundings)
         greeter.attach(leaderless.conversation)
         return Built(leaderless, link, greeter)
-    replica = _raft(config, node_id, home, greeter, identity, surroundings)
+    replica = _raft(config, node_id, home, link, greeter, identity, surroundings)
     greeter.attach(replica.conversation, replica)
     return Built(replica, link, greeter)
 
@@ -156,7 +158,10 @@ def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
         history=config.history,
         **msgspec.structs.asdict(config.raft),
         node_id=node_id,
-        members=tuple(sorted(node.id for node in config.node)),
+        members=tuple(
+            ConfiguredMember(node.id, node.http, node.peer, node.zone)
+            for node in sorted(config.node, key=lambda node: node.id)
+        ),
         window_bytes=config.peers.window_bytes,
         largest_command_bytes=_largest_command_bytes(config),
         max_waiting=config.http.max_pending,
@@ -170,6 +175,7 @@ def _raft(  # noqa: PLR0917
     config: ClusterConfig,
     node_id: str,
     home: Path,
+    link: PeerLink,
     greeter: Greeter,
     identity: IdentityFile,
     surroundings: Surroundings,
@@ -195,6 +201,8 @@ def _raft(  # noqa: PLR0917
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
         reads=greeter.reads,
+        disk_of=lambda peer: identity.identity.disk if peer == node_id else greeter.disk(peer),
+        reach=_Reach(link, greeter).set_members,
     )
     return RaftReplica(
         raft_settings(config, node_id),
@@ -242,14 +250,14 @@ class _Reach:
         self.outstanding_bytes = greeter.outstanding_bytes
         self.close_peer = greeter.close_peer
 
-    def set_members(self, addresses: dict[str, str]) -> None:
+    def set_members(self, addresses: Mapping[str, str]) -> None:
         """See ``QuorumLink``."""
         members: dict[str, Address] = {}
         for node, address in addresses.items():
             try:
                 members[node] = parse_address(address)
             except ValueError as error:
-                # It came by gossip, and must not keep this node from the others.
+                # It came by gossip, or by the log, and must not keep this node from the others.
                 log_line.warning("member without an address", member=node, reason=str(error))
         self._link.set_members(members)
 

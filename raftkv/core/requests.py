@@ -363,19 +363,34 @@ class RemoveMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     caller: Caller | None = None
 
 
+class PromoteMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="promote_member"):
+    """Let a node that only learns vote, once it has caught up; raft mode, where the leader does it by itself."""
+
+    id: str
+    caller: Caller | None = None
+
+
+class ChangeMember(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="change_member"):
+    """Let a member have other addresses (``host:port``) from now on."""
+
+    id: str
+    http: AddressText
+    peer: AddressText
+    caller: Caller | None = None
+
+
+class TransferLeadership(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="transfer_leadership"):
+    """Let the node ``to`` lead."""
+
+    to: str
+    caller: Caller | None = None
+
+
+MembersRequest = AddMember | RemoveMember | PromoteMember | ChangeMember | TransferLeadership
+"""Who belongs to the cluster, and who leads it."""
+
 Request = (
-    Write
-    | Read
-    | Barrier
-    | Inspect
-    | Configure
-    | KeepAlive
-    | Compact
-    | StoreHere
-    | Repair
-    | HoldState
-    | AddMember
-    | RemoveMember
+    Write | Read | Barrier | Inspect | Configure | KeepAlive | Compact | StoreHere | Repair | HoldState | MembersRequest
 )
 
 

@@ -311,13 +311,16 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class MemberState(enum.StrEnum):
-    """What a node knows of a member whose life it follows.
+    """What a node knows of a member.
 
+    Where there is a leader: a ``voter`` decides, a ``learner`` catches up before it does. Where there is none:
     ``joining``: takes writes of its future ranges while its data moves in; ``leaving``: serves until it has handed its
     data over; ``suspect``: alive until lately, silent now; ``down``: silent for long. ``left`` is remembered for a
     while, so that old gossip does not bring it back.
     """
 
+    VOTER = "voter"
+    LEARNER = "learner"
     JOINING = "joining"
     UP = "up"
     SUSPECT = "suspect"
@@ -391,6 +394,13 @@ class MembersChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True,
     members: tuple[MemberStatus, ...]
 
 
+class LeaderChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="leader_changed"):
+    """Another node leads now, in that term, or the same one still."""
+
+    leader: str
+    term: int
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One node's view of itself and its cluster.
 
@@ -433,12 +443,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class RaftStatus(Status, frozen=True, kw_only=True, array_like=True, tag="raft_status"):
-    """Where a node stands in a log; ``diverged``: it takes no part because its state differs from others'."""
+    """Where a node stands in a log; ``diverged``: it takes no part because its state differs from others'.
+
+    ``members`` are those of the configuration in force here, which stands at ``configuration_index`` of the log, or is
+    that of the nodes' files (0).
+    """
 
     term: int
     commit_index: int
     applied_index: int
     diverged: bool = False
+    members: tuple[MemberStatus, ...] = ()
+    configuration_index: int = 0
 
 
 class QuorumStatus(Status, frozen=True, kw_only=True, array_like=True, tag="quorum_status"):
@@ -480,6 +496,7 @@ Outcome = (
     | Repaired
     | StateHeld
     | MembersChanged
+    | LeaderChanged
     | Refused
     | Unknown
 )

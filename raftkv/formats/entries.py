@@ -2,7 +2,8 @@
 
 ::
 
-    entry    kind u8 (0 a command, 1 the engine's no-op after an election: nothing follows) | command
+    entry    kind u8 (0 a command, 1 the engine's no-op after an election: nothing follows, 16 a configuration:
+             ``raftkv.formats.configurations``) | command
     command  format u8 | stamp u64, ms since the epoch | body
 
 The node that proposes encodes the body, the leader stamps it. Formats are only ever added, and every one is read for
@@ -21,7 +22,11 @@ from raftkv.formats.commands import Command, CommandBatch
 
 REGULAR: Final = b"\x00"
 NO_OP: Final = b"\x01"
+MEMBERS: Final = b"\x10"
 """The kinds of entries."""
+
+MEMBERS_FORMAT: Final = 4
+"""Whoever reads commands of this format knows the last kind."""
 
 _STAMP: Final = struct.Struct(">BQ")
 _LATEST_MS: Final = 1 << 62

@@ -1,9 +1,9 @@
 """Greetings: what nodes say on each new connection before anything else, and what they then make of each other.
 
-A greeting is msgpack ``["greeting", node, disk, [start, nonce], rules, is_blank, others, [oldest, newest], reads]``.
-The verdict that follows it is a text, empty if the other fits. The greeting is the one message that every version must
-understand of every other: fields are only ever appended, each with what it means not to send it. This module imports
-msgspec, from ``core`` what a rule's value may be, and its neighbours.
+A greeting is msgpack ``["greeting", node, disk, [start, nonce], rules, is_blank, others, [oldest, newest], reads,
+configured]``. The verdict that follows it is a text, empty if the other fits. The greeting is the one message that
+every version must understand of every other: fields are only ever appended, each with what it means not to send it.
+This module imports msgspec, from ``core`` what a rule's value may be, and its neighbours.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
 
     ``is_blank``: it has never voted nor held an entry. ``others`` is whom it remembers, the one it greets among them.
     ``protocols`` are the oldest and the newest that it speaks, ``reads`` the newest format of commands that it reads.
+    ``configured``: its log says who the members are, or will, and not its file.
     """
 
     node: str
@@ -45,6 +46,7 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
     others: Mapping[str, Lives]
     protocols: tuple[int, int] = PROTOCOLS_BEFORE
     reads: int = COMMANDS_BEFORE
+    configured: bool = False
 
 
 encode_greeting = encode_verdict = msgspec.msgpack.Encoder().encode

@@ -18,11 +18,13 @@ from raftkv.core.rules import MEMBERS, NAMED, Rule
 class Standing(enum.StrEnum):
     """A raft node's among its peers: new, making good what its disk lost, or a member that counts.
 
+    Or let in by others (``joining``), and waiting for them to send it the list of members.
     Or one whose state differs from others', in a tie (``disputed``) or outnumbered (``diverged``), so that it stopped;
     and that was then told to throw its data away (``discarding``), which its next start does.
     """
 
     NEW = "new"
+    JOINING = "joining"
     RECOVERING = "recovering"
     MEMBER = "member"
     DISPUTED = "disputed"
@@ -52,7 +54,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a data directory says of itself: whose it is, its starts, oldest first, and the lives met of each peer.
 
     ``standing``, ``voteless_through_term`` and ``difference`` are raft mode's (``raftkv.raft.standing.readmission``).
-    ``reads`` is up to which format each peer reads commands, by what it said last.
+    ``reads`` is up to which format each peer reads commands, by what it said last; ``configured``: the members have
+    changed since the cluster was founded, so that no file says who they are.
     """
 
     node: str
@@ -64,6 +67,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     voteless_through_term: int = 0
     difference: str = ""
     reads: Mapping[str, int] = {}
+    configured: bool = False
 
     @property
     def life(self) -> Life:

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from raftkv.formats.configurations import Configuration
 from raftkv.formats.peers import MalformedMessageError, Refusal
 from raftkv.formats.snapshots import Manifest
 
@@ -280,6 +281,41 @@ class WantToLead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     term: Number
 
 
+MemberWord = Annotated[str, Meta(max_length=300)]
+
+
+class AskChange(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=37):
+    """Leader, do to the member ``node`` what ``act`` says, for an operator who asked me; only to who reads format 4.
+
+    Acts: 0 let it in, 1 remove it, 2 let it vote, 3 give it these addresses, 4 let it lead.
+    """
+
+    number: Number
+    act: Annotated[int, Meta(ge=0, le=255)]
+    node: MemberWord
+    http: MemberWord = ""
+    peer: MemberWord = ""
+    zone: MemberWord = ""
+
+
+class ChangeAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=38):
+    """What came of it: a refusal, nobody knows (``in_doubt``), or it is done: these are the members, or who leads."""
+
+    number: Number
+    refusal: Refusal | None = None
+    in_doubt: MemberWord = ""
+    configuration: Configuration | None = None
+    leader: MemberWord = ""
+    term: Number = 0
+
+
+class Farewell(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=39):
+    """You were removed, by the entry at ``index``, which is committed: end."""
+
+    term: Number
+    index: Number
+
+
 class AskTerm(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=30):
     """My disk was emptied: what is your term? See ``raftkv.raft.standing.readmission``."""
 
@@ -341,6 +377,9 @@ Message = (
     | Level
     | HandOver
     | WantToLead
+    | AskChange
+    | ChangeAnswer
+    | Farewell
     | AskTerm
     | TermAnswer
     | AskReadmission

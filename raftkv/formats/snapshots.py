@@ -8,7 +8,7 @@
     manifest  a line of JSON for people and programs, and a line "crc32 " with its checksum in hexadecimal
 
 Rows stand in key order, and the table ``meta`` stands last (``raftkv.storage.snapshots.bodies``). Pure: bytes in,
-values out. This module imports nothing but the standard library and msgspec.
+values out. This module imports nothing but the standard library, msgspec and its neighbours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import zlib
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
+
+from raftkv.formats.configurations import Configuration
 
 FORMAT: Final = 1
 MAGIC: Final = b"RAFTKVS1"
@@ -30,7 +32,10 @@ Number = Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot covers: the last entry it includes, the term of the one before, and the members at that point."""
+    """What a snapshot covers: the last entry it includes, the term of the one before, and the members at that point.
+
+    ``configuration`` is what was in force there, and where it stood in the log, once members have changed.
+    """
 
     index: Number
     term: Number
@@ -41,6 +46,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     body_crc: Number
     rows: Number
     format: Number = FORMAT
+    configuration: Configuration | UnsetType = UNSET
+    configuration_index: Number | UnsetType = UNSET
 
 
 _encode_chunk = msgspec.msgpack.Encoder().encode

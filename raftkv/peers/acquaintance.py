@@ -18,9 +18,9 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.rules import Rule, differences
+from raftkv.core.rules import MEMBERS, Rule, differences
 from raftkv.formats.greetings import COMMANDS_OF_PROTOCOL, PROTOCOLS, Greeting
-from raftkv.formats.identity import Identity, Life, Lives, Met
+from raftkv.formats.identity import Identity, Life, Lives, Met, Standing
 
 DISKS_MAX: Final = 16
 """Disks that are remembered of one node; replaced ones are forgotten first, those that were met first before others."""
@@ -33,7 +33,28 @@ def greeting_of(
     identity: Identity, rules: Mapping[str, Rule], *, is_blank: bool, reads: int = COMMANDS_OF_PROTOCOL
 ) -> Greeting:
     """How the node greets."""
-    return Greeting(identity.node, identity.disk, identity.life, rules, is_blank, identity.others, PROTOCOLS, reads)
+    return Greeting(
+        identity.node,
+        identity.disk,
+        identity.life,
+        rules,
+        is_blank,
+        identity.others,
+        PROTOCOLS,
+        reads,
+        is_configured(identity),
+    )
+
+
+def is_configured(identity: Identity) -> bool:
+    """Does the node's log say who the members are, or will, as it was let in by others?"""
+    return identity.configured or identity.standing is Standing.JOINING
+
+
+def disk_of(identity: Identity, peer: str) -> str:
+    """The disk by which ``peer`` was met last; empty if it never was."""
+    known = identity.others.get(peer, {})
+    return next((disk for disk, met in known.items() if not met.is_replaced), "")
 
 
 def _version_fault(greeting: Greeting) -> str:
@@ -51,7 +72,12 @@ def misfit(identity: Identity, rules: Mapping[str, Rule], greeting: Greeting) ->
     fault = _version_fault(greeting)
     if fault:
         return fault
-    differing = differences(greeting.rules, rules)
+    theirs, ours = dict(greeting.rules), dict(rules)
+    if greeting.configured or is_configured(identity):
+        # The logs say who the members are; what the files do is what it was once.
+        theirs.pop(MEMBERS, None)
+        ours.pop(MEMBERS, None)
+    differing = differences(theirs, ours)
     if differing:
         return f"{greeting.node} has other rules: {differing}"
     known = identity.others.get(greeting.node, {})

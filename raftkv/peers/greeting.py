@@ -26,7 +26,7 @@ from raftkv.formats.greetings import (
 )
 from raftkv.formats.identity import Identity
 from raftkv.formats.peers import MalformedMessageError
-from raftkv.peers.acquaintance import greeting_of, is_replaced, misfit, own_fault, with_met
+from raftkv.peers.acquaintance import disk_of, greeting_of, is_replaced, misfit, own_fault, with_met
 from raftkv.peers.notices import Notices
 
 REASON_CHARACTERS_MAX: Final = 500
@@ -120,6 +120,10 @@ class Greeter:
     def reads(self, peer: str) -> int:
         """The newest format of commands that ``peer`` is known to read: by what it said last, in whichever life."""
         return self._store.identity.reads.get(peer, COMMANDS_OF_PROTOCOL)
+
+    def disk(self, peer: str) -> str:
+        """The disk by which ``peer`` was met last; empty if it never was."""
+        return disk_of(self._store.identity, peer)
 
     def send(self, peer: str, payload: bytes) -> bool:
         """Send, if ``peer`` was met on the present connection."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from raftkv.core.replicator import Shown, Subscribers
-from raftkv.formats.entries import NO_OP
+from raftkv.formats.entries import REGULAR
 from raftkv.machine.machine import Machine
 from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.ports import StatePort
@@ -64,7 +64,7 @@ class AppliedMachine:
             self.uncommitted_since_s = begun_s
         machine, proposals = self.machine, self._proposals
         proposals.entered_term(term)
-        if entry[:1] == NO_OP:
+        if entry[:1] != REGULAR:  # of the engine, or of the members: nothing for the store
             machine.skip(index, term)
             self._divergence.applied(index, machine.state_hash)
             return

@@ -6,11 +6,10 @@ Chance is drawn in the order of these lines: a simulated run is the same again o
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from raftkv.core.errors import Refused
-from raftkv.core.voters import Voters
 from raftkv.formats.commands import HISTORY_FORMAT
 from raftkv.machine.machine import Machine
 from raftkv.raft.applied import AppliedMachine
@@ -28,6 +27,8 @@ from raftkv.raft.leadership.lease_time import LeaseTime
 from raftkv.raft.leadership.preference import Preference
 from raftkv.raft.leadership.voting import Voting
 from raftkv.raft.measures import RaftMeasures
+from raftkv.raft.membership.changes import MemberChanges
+from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.ports import RaftLink, Snapshots, StatePort
 from raftkv.raft.reading.confirming import Confirming
 from raftkv.raft.reading.eventual import EventualReads
@@ -66,10 +67,17 @@ class RaftWorld(NamedTuple):
     reads: Callable[[str], int]
     """The newest format of commands that a peer is known to read."""
 
+    disk_of: Callable[[str], str] = lambda _peer: ""
+    """The disk by which a node was met last, this one's own under its own name."""
+
+    reach: Callable[[Mapping[str, str]], None] = lambda _addresses: None
+    """Told who is to be linked to from now on, this node included, and where: their peer addresses, by id."""
+
 
 class RaftParts:
     """What one replica consists of, each part once; ``wire_raft`` makes them in the order of what they need."""
 
+    configurations: Configurations
     electorate: Electorate
     measures: RaftMeasures
     core: Core
@@ -83,6 +91,7 @@ class RaftParts:
     readmission: Readmission
     divergence: Divergence
     participation: Participation
+    changes: MemberChanges
     # who leads
     elections: Elections
     agreed_time: AgreedTime
@@ -116,7 +125,10 @@ def wire_raft(
     parts = RaftParts()
     now_s = world.clock()
     machine = Machine(world.state.tables, settings.limits, newest_format=settings.reads)
-    parts.electorate = Electorate(settings.node_id, Voters.of(settings.members))
+    entries = world.log.entries
+    parts.configurations = Configurations(settings.founding, world.snapshots.newest, entries)
+    configuration = parts.configurations.newest
+    parts.electorate = Electorate(settings.node_id, configuration.voters, configuration.learners)
     parts.measures = RaftMeasures()
     parts.room = DiskRoom(world.free_bytes, reserve_bytes=settings.disk_reserve_bytes)
     parts.delays = Delays(
@@ -126,12 +138,17 @@ def wire_raft(
         max_waiting=settings.max_waiting,
     )
     parts.readmission = Readmission(
-        parts.electorate, memory, nonce=world.random.getrandbits(62), heartbeat_s=settings.heartbeat_s, save=save
+        parts.electorate,
+        memory,
+        nonce=world.random.getrandbits(62),
+        heartbeat_s=settings.heartbeat_s,
+        save=save,
+        disk=world.disk_of(settings.node_id),
     )
     parts.divergence = Divergence(parts.electorate, heartbeat_s=settings.heartbeat_s)
     parts.divergence.applied(machine.applied_index, machine.state_hash)
     _wire_core(parts, settings, world, machine.applied_index)
-    if not parts.electorate.others:
+    if parts.electorate.is_alone:
         parts.core.election_deadline_s = now_s
     _wire_books(parts, settings, world, machine.applied_index, now_s)
     parts.stamping = Stamping(
@@ -141,7 +158,7 @@ def wire_raft(
         machine=lambda: parts.applied.machine,
         clock=world.clock,
         wall_ms=world.wall_ms,
-        all_read=lambda: all(world.reads(peer) >= HISTORY_FORMAT for peer in parts.electorate.others),
+        all_read=lambda: all(world.reads(peer) >= HISTORY_FORMAT for peer in parts.electorate.other_voters),
     )
     parts.applied = AppliedMachine(
         world.state,
@@ -169,8 +186,37 @@ def wire_raft(
         machine=lambda: parts.applied.machine,
         state_path=lambda: str(parts.applied.state.directory),
         reads=world.reads,
+        changes=parts.changes,
+        clock=world.clock,
     )
+    _wire_membership(parts, world)
     return parts
+
+
+def _wire_membership(parts: RaftParts, world: RaftWorld) -> None:
+    """Whatever comes into force reaches the engine, the link and all who count, at once."""
+
+    def link() -> None:
+        members = [*parts.configurations.newest.members, *[member for member, _ in parts.changes.leaving.values()]]
+        world.reach({member.id: member.peer for member in members})
+        parts.core.set_peers(parts.electorate.other_voters, [*_learners(parts), *parts.changes.leaving])
+
+    def changed() -> None:
+        configuration = parts.configurations.newest
+        parts.electorate.put(configuration.voters, configuration.learners)
+        if parts.configurations.newest_index:
+            parts.readmission.configured(configuration)
+        link()
+
+    parts.configurations.changed, parts.changes.told = changed, link
+    if parts.configurations.newest_index:
+        parts.readmission.configured(parts.configurations.newest)
+        link()
+
+
+def _learners(parts: RaftParts) -> list[str]:
+    electorate = parts.electorate
+    return [peer for peer in electorate.others if peer not in electorate.other_voters]
 
 
 def _wire_core(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, applied_index: int) -> None:
@@ -191,6 +237,7 @@ def _wire_core(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, ap
         settings,
         parts.electorate,
         world.log,
+        parts.configurations,
         applied_index=applied_index,
         apply=apply,
         counts=lambda: parts.readmission.counts,
@@ -231,7 +278,7 @@ def _wire_snapshots(parts: RaftParts, settings: ReplicaSettings, world: RaftWorl
     parts.transfers = Transfers(
         snapshots=world.snapshots,
         log=world.log,
-        members=settings.members,
+        configurations=parts.configurations,
         entries_between=settings.snapshot_entries,
         log_bytes=settings.snapshot_log_bytes,
         trailing_entries=settings.trailing_entries,
@@ -242,7 +289,7 @@ def _wire_snapshots(parts: RaftParts, settings: ReplicaSettings, world: RaftWorl
         measures=parts.measures,
     )
     parts.installing = Installing(
-        electorate=parts.electorate,
+        configurations=parts.configurations,
         core=parts.core,
         outgoing=parts.transport,
         log=world.log,
@@ -291,6 +338,7 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
         election_timeout_s=settings.election_timeout_s,
     )
     parts.handover = Handover(
+        electorate=parts.electorate,
         core=parts.core,
         outgoing=parts.transport,
         room=parts.room,
@@ -308,6 +356,17 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
         room=parts.room,
         reads=world.reads,
         election_timeout_s=settings.election_timeout_s,
+    )
+    parts.changes = MemberChanges(
+        electorate=parts.electorate,
+        core=parts.core,
+        configurations=parts.configurations,
+        outgoing=parts.transport,
+        handover=parts.handover,
+        reads=world.reads,
+        disk_of=world.disk_of,
+        election_timeout_s=settings.election_timeout_s,
+        heartbeat_s=settings.heartbeat_s,
     )
     parts.following = Following(
         core=parts.core,
@@ -395,6 +454,7 @@ def _wire_conversation(parts: RaftParts, world: RaftWorld) -> None:
         (
             parts.transport,
             parts.participation,
+            parts.changes,
             parts.voting,
             parts.preference,
             parts.confirming,
@@ -417,6 +477,7 @@ def _wire_conversation(parts: RaftParts, world: RaftWorld) -> None:
             parts.preference.lost,
             parts.divergence.lost,
             parts.proposing.lost,
+            parts.changes.lost,
         ),
         link=world.link,
         clock=clock,

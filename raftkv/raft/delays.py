@@ -73,8 +73,11 @@ class Delays:
     def __init__(self, section: DelaysSection, *, peers: Sequence[str], limit_bytes: int, max_waiting: int) -> None:
         """``limit_bytes`` bounds what waits in each direction for each peer, ``max_waiting`` the reads."""
         step_s = section.leader_after_message_s
-        self._leaving = {peer: AppendLine(place * step_s, limit_bytes) for place, peer in enumerate(peers)}
-        self._arriving = {peer: AppendLine(section.follower_update_s, limit_bytes) for peer in peers}
+        self._step_s, self._update_s, self._limit_bytes = step_s, section.follower_update_s, limit_bytes
+        self._leaving: dict[str, AppendLine] = {}
+        self._arriving: dict[str, AppendLine] = {}
+        for peer in peers:
+            self._add(peer)
         self._reads: deque[tuple[float, Callable[[], None]]] = deque()
         self._max_waiting = max_waiting
         self.read_s = section.follower_read_s
@@ -87,18 +90,27 @@ class Delays:
         next_read_s = self._reads[0][0] if self._reads else float("inf")
         return min([next_read_s, *[line.next_s for line in lines]])
 
+    def _add(self, peer: str) -> None:
+        """Members that came later are behind the others."""
+        self._leaving[peer] = AppendLine(len(self._leaving) * self._step_s, self._limit_bytes)
+        self._arriving[peer] = AppendLine(self._update_s, self._limit_bytes)
+
     def leaving(self, peer: str) -> AppendLine:
         """What this node, as leader, sends to ``peer``."""
+        if peer not in self._leaving:
+            self._add(peer)
         return self._leaving[peer]
 
     def arriving(self, peer: str) -> AppendLine:
         """What ``peer``, as leader, sent to this node."""
+        if peer not in self._arriving:
+            self._add(peer)
         return self._arriving[peer]
 
     def link_down(self, peer: str) -> None:
         """The connection to ``peer`` is gone."""
-        self._leaving[peer].clear()
-        self._arriving[peer].clear()
+        self.leaving(peer).clear()
+        self.arriving(peer).clear()
 
     def before_read(self, action: Callable[[], None], now_s: float) -> bool:
         """Do ``action`` once a follower's reads may be answered; false when too many wait."""

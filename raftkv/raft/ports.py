@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from raftkv.formats.configurations import Configuration
 from raftkv.formats.raft_messages import Message
 from raftkv.formats.snapshots import Manifest
 from raftkv.storage.snapshots.files import WrittenBody
@@ -121,9 +122,15 @@ class Snapshots(Protocol):
         """The written body, once it is done."""
 
     def publish(
-        self, written: WrittenBody, *, previous_term: int, last_command: bytes, members: tuple[str, ...]
+        self,
+        written: WrittenBody,
+        *,
+        previous_term: int,
+        last_command: bytes,
+        members: tuple[str, ...],
+        configured: tuple[int, Configuration] | None,
     ) -> Manifest:
-        """Make a written body the newest snapshot."""
+        """Make a written body the newest snapshot; ``configured`` is who the members were there, once they changed."""
 
     def read_body(self, manifest: Manifest, offset: int, size: int) -> bytes:
         """A piece of a body, for sending."""

@@ -14,8 +14,9 @@ invariant or a failed disk, and whoever drives it must end the node. Which parts
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
-from raftkv.core.errors import DataDiscarded
+from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import RaftStatus
@@ -24,6 +25,9 @@ from raftkv.raft.assembly import RaftWorld, wire_raft
 from raftkv.raft.settings import SHUTTING_DOWN, ReplicaSettings
 from raftkv.raft.standing.readmission import Memory
 from raftkv.raft.status import state_path, status_of
+
+FAREWELL_S: Final = 0.5
+"""How long a node that was removed goes on: somebody may wait at it for that very answer."""
 
 
 class RaftReplica:
@@ -67,7 +71,9 @@ class RaftReplica:
         return self.finish_work(now_s)
 
     def begin_work(self, now_s: float) -> None:
-        """The first half of ``work``: everything but the disk. Raises ``DataDiscarded`` after a repair was asked for.
+        """The first half of ``work``: everything but the disk.
+
+        Raises ``DataDiscarded`` after a repair was asked for, and ``StartupError`` when the node was removed.
 
         ``sent_ahead`` says whether appends were sent that the network should take before ``finish_work`` waits for the
         disk. Between the halves peers' messages may come in, and requests be submitted; no other work may be done.
@@ -75,7 +81,9 @@ class RaftReplica:
         parts = self.parts
         if parts.participation.discards:
             raise DataDiscarded("the data of this node is thrown away and fetched anew, as it was told to repair")
-        core, transport = parts.core, parts.transport
+        core, transport, changes = parts.core, parts.transport, parts.changes
+        if changes.removed_at_s is not None and now_s - changes.removed_at_s > FAREWELL_S:
+            raise StartupError("this node was removed from the cluster; its data directory is of no use any more")
         if parts.delays.active:
             parts.arrivals.take_late(now_s, self.conversation.refuse)
             parts.readers.release(now_s)
@@ -92,6 +100,8 @@ class RaftReplica:
         if parts.handover.is_due:
             parts.handover.work(now_s)
             parts.proposing.take_up_held(now_s)
+        if changes.is_due:
+            changes.work(now_s)
         parts.proposing.work(now_s)
         parts.confirming.work(now_s)
         parts.proposing.expire_keys(now_s)
@@ -110,7 +120,7 @@ class RaftReplica:
         moved = parts.applied.commit(now_s, at_once=is_awaited)
         self._hand_out()
         core = parts.core
-        if not parts.electorate.others and core.is_leader and core.commit_index < core.last_index:
+        if parts.electorate.is_alone and core.is_leader and core.commit_index < core.last_index:
             return now_s  # alone, the next round commits what this one appended
         if moved:
             return now_s  # the next round tells who waits for what can be read here now
@@ -148,6 +158,7 @@ class RaftReplica:
             return
         self._closed = True
         self.parts.proposals.abandon()
+        self.parts.changes.abandon()
         self.parts.readers.abandon()
         self.parts.participation.abandon()
         self.finish_work(self._clock())

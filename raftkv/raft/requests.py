@@ -20,6 +20,7 @@ from raftkv.core.requests import (
     HoldState,
     Inspect,
     KeepAlive,
+    MembersRequest,
     Operation,
     Read,
     Repair,
@@ -31,6 +32,7 @@ from raftkv.core.results import Configured, Outcome, RaftStatus, Ready, StateHel
 from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
+from raftkv.raft.membership.changes import MemberChanges
 from raftkv.raft.reading.readers import Readers
 from raftkv.raft.settings import NOT_OF_RAFT, ReplicaSettings, not_read, out_of_service, overloaded
 from raftkv.raft.standing.participation import Participation
@@ -50,6 +52,8 @@ class RaftRequests:
     participation: Participation
     machine: Callable[[], Machine]
     state_path: Callable[[], str]
+    changes: MemberChanges
+    clock: Callable[[], float]
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read."""
 
@@ -58,11 +62,7 @@ class RaftRequests:
         if isinstance(request, Inspect):
             pending.resolve(status())
         elif isinstance(request, Repair):
-            refusal = of_operator(self.machine().rights, request.caller)
-            if refusal is None:
-                self.participation.repair(pending, deadline_s)
-            else:
-                pending.resolve(refusal)
+            self._operate(request, deadline_s, pending)
         elif self.readmission.is_stopped:
             pending.resolve(out_of_service(self.readmission.reason))
         elif isinstance(request, Write):
@@ -71,19 +71,27 @@ class RaftRequests:
             self.readers.submit(request, deadline_s, pending)
         elif isinstance(request, Configure):
             self._configure(request, deadline_s, pending)
-        elif isinstance(request, HoldState):
-            self._hold_state(request, deadline_s, pending)
+        elif isinstance(request, HoldState | MembersRequest):
+            self._operate(request, deadline_s, pending)
         elif isinstance(request, KeepAlive | Compact):
             self._propose(request, self.electorate.majority, deadline_s, pending)
         else:
             pending.resolve(NOT_OF_RAFT)
 
-    def _hold_state(self, request: HoldState, deadline_s: float, pending: Pending) -> None:
-        """Where the state lies once it is fit to be read, which is then as new as any linearizable read."""
+    def _operate(self, request: Repair | HoldState | MembersRequest, deadline_s: float, pending: Pending) -> None:
+        """Do what only an operator may ask."""
         refusal = of_operator(self.machine().rights, request.caller)
         if refusal is not None:
             pending.resolve(refusal)
-            return
+        elif isinstance(request, Repair):
+            self.participation.repair(pending, deadline_s)
+        elif isinstance(request, HoldState):
+            self._hold_state(request, deadline_s, pending)
+        else:
+            self.changes.submit(request, deadline_s, pending, self.clock())
+
+    def _hold_state(self, request: HoldState, deadline_s: float, pending: Pending) -> None:
+        """Where the state lies once it is fit to be read, which is then as new as any linearizable read."""
         settings, reached = self.settings, Pending()
 
         def held(outcome: Outcome) -> None:
@@ -147,7 +155,7 @@ class RaftRequests:
 
     def _not_read(self, command_format: int) -> Refused | None:
         """Why a command may not be proposed now: a member that does not read it would have to stop."""
-        for peer in self.electorate.others:
+        for peer in self.electorate.other_voters:
             reads = self.reads(peer)
             if reads < command_format:
                 return not_read(peer, command_format, reads)

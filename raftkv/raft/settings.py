@@ -8,17 +8,20 @@ from raftkv.core.config import DelaysSection, HistorySection, RaftSection
 from raftkv.core.errors import Code, Refused
 from raftkv.formats import entries
 from raftkv.formats.commands import AdoptCommand
+from raftkv.formats.configurations import Configuration, ConfiguredMember
 from raftkv.machine.repeats import RepeatLimits
 
 
 class ReplicaSettings(RaftSection, frozen=True, kw_only=True):
-    """The settings of one replica: its section, and more. ``members`` are all nodes of the cluster, this one included.
+    """The settings of one replica: its section, and more.
 
+    ``members`` are all nodes that found the cluster, this one included, by name or with all that is known of them; none
+    where the node was let in by others.
     ``reads`` is the newest format of commands that it reads: as new as this version, but where tests run an older one.
     """
 
     node_id: str
-    members: tuple[str, ...]
+    members: tuple[str | ConfiguredMember, ...]
     window_bytes: int
     largest_command_bytes: int
     max_waiting: int
@@ -29,6 +32,12 @@ class ReplicaSettings(RaftSection, frozen=True, kw_only=True):
     """The module that writes a backup of a state; where that lies, and ``export_arguments``, are added."""
 
     export_arguments: tuple[str, ...] = ()
+
+    @property
+    def founding(self) -> Configuration:
+        """Who belongs to the cluster until that is changed."""
+        members = [ConfiguredMember(one) if isinstance(one, str) else one for one in self.members]
+        return Configuration(tuple(members))
 
     @property
     def adoption(self) -> AdoptCommand:

@@ -9,6 +9,7 @@ from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
 from raftkv.core.results import PeerStatus, RaftStatus
 from raftkv.raft.assembly import RaftParts, RaftWorld
+from raftkv.raft.membership.changes import shown
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.log.log import Log
 
@@ -57,6 +58,8 @@ def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str,
         w=machine.sizes[1],
         misfit=misfits.get(settings.node_id, "") or readmission.reason,
         diverged=readmission.is_stopped,
+        members=shown(parts.configurations.newest),
+        configuration_index=parts.configurations.newest_index,
         measures=Measured(parts.measures.durations, _numbers(parts, world.log)),
     )
 

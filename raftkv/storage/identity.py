@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 
 from raftkv.core.errors import StartupError
-from raftkv.core.rules import NAMED, Rule, Rules, differences
-from raftkv.formats.identity import Identity, Life, decode_identity, encode_identity
+from raftkv.core.rules import MEMBERS, NAMED, Rule, Rules, differences
+from raftkv.formats.identity import Identity, Life, Standing, decode_identity, encode_identity
 from raftkv.storage.disk import replace_file, translated
 
 NAME: Final = "identity.json"
@@ -44,19 +44,34 @@ class IdentityFile:
 
 
 def begin_life(
-    home: Path, node: str, rules: Rules, random_bytes: Callable[[int], bytes], *, is_alone: bool
+    home: Path,
+    node: str,
+    rules: Rules,
+    random_bytes: Callable[[int], bytes],
+    *,
+    is_alone: bool,
+    is_joining: bool = False,
 ) -> IdentityFile:
     """Take up the identity in ``home`` for ``node``, or make one, and number this start durably.
 
-    ``is_alone``: it makes a cluster by itself. Raises as ``held_identity``.
+    ``is_alone``: it makes a cluster by itself. ``is_joining``: it was let in by the members of a running cluster with a
+    leader, and founds none. Raises as ``held_identity``.
     """
     held = held_identity(home, node, rules, is_alone=is_alone)
+    if is_joining and held.standing is Standing.NEW and not held.starts:
+        held = msgspec.structs.replace(held, standing=Standing.JOINING)
     disk = held.disk or random_bytes(NONCE_BYTES).hex()
     identity = started(msgspec.structs.replace(held, disk=disk), random_bytes(NONCE_BYTES).hex())
     file = IdentityFile(home / NAME, identity)
     # Of two nodes with one name the later start is the right one, so it is counted before anybody hears of it.
-    file.save(msgspec.structs.replace(identity, rules=dict(rules.always)))
+    file.save(msgspec.structs.replace(identity, rules=_always(identity, rules)))
     return file
+
+
+def _always(identity: Identity, rules: Rules) -> dict[str, Rule]:
+    """Its rules for the life of the cluster; once members have changed the log says who they are, and no file."""
+    is_by_log = identity.configured or identity.standing is Standing.JOINING
+    return {name: value for name, value in rules.always.items() if not (is_by_log and name == MEMBERS)}
 
 
 def held_identity(home: Path, node: str, rules: Rules, *, is_alone: bool) -> Identity:
@@ -81,7 +96,7 @@ def held_identity(home: Path, node: str, rules: Rules, *, is_alone: bool) -> Ide
     held = Identity(node=node, disk="", starts=(), rules={}) if text is None else _read(path, text)
     if held.starts and not held.others and not is_alone:
         held = msgspec.structs.replace(held, rules={name: held.rules[name] for name in NAMED if name in held.rules})
-    differing = unlike(held, node, rules.always)
+    differing = unlike(held, node, _always(held, rules))
     if differing:
         raise StartupError(
             f"{home}: holds the data of another node, or of a cluster with other rules: {differing}; go back to those,"

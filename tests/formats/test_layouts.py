@@ -42,7 +42,7 @@ from raftkv.formats.commands import (
     Transact,
     WriteCommand,
 )
-from raftkv.formats.entries import NO_OP, REGULAR
+from raftkv.formats.entries import MEMBERS, NO_OP, REGULAR
 from raftkv.formats.frames import FrameEncoder, plain_frame
 from raftkv.formats.identity import Identity, Life, encode_identity
 from raftkv.formats.peers import Refusal, refusal_of, refused_by
@@ -122,7 +122,7 @@ def parts_of(event):
 
 
 LAYOUTS = {
-    "kinds of entries": lambda: REGULAR + NO_OP,
+    "kinds of entries": lambda: REGULAR + NO_OP + MEMBERS,
     "command": lambda: entries.encode(
         1_000, 1 << 62, 9, WriteCommand(OPERATIONS, "once"), WriteCommand((), None), ConfigureCommand(1, 3)
     ),
@@ -204,7 +204,7 @@ LAYOUTS = {
 }
 
 GOLDEN = {
-    "kinds of entries": "0001",
+    "kinds of entries": "000110",
     "command": (
         "0200000000000003e893cf4000000000000000cf0000000000000009dc00039300949500c4016bc4017607cdea609301c401"
         "649200039202c401679500c40170c400ff00a46f6e6365930090c093010103"
@@ -288,7 +288,8 @@ GOLDEN = {
         "7b0a20226e6f6465223a20226e31222c0a20226469736b223a202264222c0a2022737461727473223a205b0a20205b0a2020"
         "20312c0a2020202261220a20205d0a205d2c0a202272756c6573223a207b0a20202272223a20310a207d2c0a20226f746865"
         "7273223a207b7d2c0a20227374616e64696e67223a20226e6577222c0a2022766f74656c6573735f7468726f7567685f7465"
-        "726d223a20302c0a2022646966666572656e6365223a2022222c0a20227265616473223a207b7d0a7d0a"
+        "726d223a20302c0a2022646966666572656e6365223a2022222c0a20227265616473223a207b7d2c0a2022636f6e66696775"
+        "726564223a2066616c73650a7d0a"
     ),
     "plain frame": "0000000568656c6c6f",
     "tagged frames": "000000036f6e656bf30915f0cc72818e9f39a0f9ccfce80000000374776f47564c24595de6878023e340551ab27d",

@@ -45,11 +45,14 @@ class Member:
 
 
 class Cluster(Scenario):
-    def __init__(self, size: int, *, seed: int = 0, start_s: float = 1000.0, begins: bool = True, **settings) -> None:
-        names = tuple(f"n{number}" for number in range(1, size + 1))
+    def __init__(
+        self, size: int, *, joining: int = 0, seed: int = 0, start_s: float = 1000.0, begins: bool = True, **settings
+    ) -> None:
+        """Beside ``size`` nodes that found the cluster, ``joining`` ones that wait to be let in."""
+        names = tuple(f"n{number}" for number in range(1, size + joining + 1))
         super().__init__(
             names,
-            raft.RaftMode(raft.raft_settings(names, **settings), seed=seed),
+            raft.RaftMode(raft.raft_settings(names[:size], **settings), seed=seed, joining=names[size:]),
             start_s=start_s,
             seed=seed,
             begins=begins,

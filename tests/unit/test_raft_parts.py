@@ -136,6 +136,7 @@ def test_a_leader_without_room_tells_the_member_with_room_that_lacks_nothing():
     engine = Engine(is_leader=True, matches={"b": 4, "c": 10})
     setting, forsworn = Setting(engine, free_bytes=10), []
     handover = Handover(
+        electorate=Electorate("a", Voters.of(["a", "b", "c"])),
         core=engine,
         outgoing=engine,
         room=setting.room,

@@ -69,7 +69,10 @@ class _Watched:
 
 
 class Invariants(Observer):
-    """Watches a cluster; also counts the ``elections`` that somebody won."""
+    """Watches a cluster; also counts the ``elections`` that somebody won.
+
+    Durable on a majority means: of those by whom the leader that committed it counted.
+    """
 
     def __init__(self, voters: Voters) -> None:
         self.counts: Counter[str] = Counter()
@@ -147,6 +150,8 @@ class Invariants(Observer):
         self._look_at_disk(machine, log)
         commit_index = core.commit_index
         if commit_index != watched.commit_index:
+            if role == "leader":
+                self._voters = replica.parts.electorate.voters
             self._check_commit(machine.name, log.entries, watched, commit_index)
         applied_index = core.applied_index
         if applied_index != watched.applied_index:
@@ -161,8 +166,8 @@ class Invariants(Observer):
             f"{machine.name} shows {tables.shown_index} and has announced {heard.applied_index}"
         )
         assert role != "leader" or not replica.is_stopped, f"{machine.name} leads although its state differs"
-        if role == "leader" and len(self._watched) > 1:
-            self._check_lives(machine, watched, replica.patience_s)
+        if role == "leader" and not replica.parts.electorate.is_alone:
+            self._check_lives(machine, watched, replica.patience_s, replica.parts.electorate.voters)
 
     def _check_role(
         self, machine: SimulatedMachine, replica: SimulatedReplica, watched: _Watched, term: int, role: str
@@ -199,11 +204,11 @@ class Invariants(Observer):
         assert not is_back, f"{name} announces {shown} after {before}"
         watched.heard = shown
 
-    def _check_lives(self, machine: SimulatedMachine, watched: _Watched, patience_s: float) -> None:
+    def _check_lives(self, machine: SimulatedMachine, watched: _Watched, patience_s: float, voters: Voters) -> None:
         """A leader that a majority has not been heard by for long must have stepped down (Raft thesis, section 6.2)."""
         now_s = machine.now_s()
         heard_s = {name: watched.heard_s.setdefault(name, now_s) for name in self._watched if name != machine.name}
-        last_s = self._voters.reached({**heard_s, machine.name: now_s}) or 0.0
+        last_s = voters.reached({**heard_s, machine.name: now_s}) or 0.0
         patience_s *= STEPPING_DOWN_PACES
         assert now_s - last_s <= patience_s, f"{machine.name} leads and heard no majority for {now_s - last_s:.3f} s"
 

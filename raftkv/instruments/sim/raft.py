@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random as random_module
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,6 @@ from raftkv.core.config import DelaysSection, HistorySection
 from raftkv.core.requests import Repair
 from raftkv.core.rights import CLUSTER
 from raftkv.core.rules import Rule
-from raftkv.core.voters import Voters
 from raftkv.formats import layout
 from raftkv.formats.identity import Identity, Standing
 from raftkv.instruments.sim.cluster import SimulatedCluster
@@ -78,9 +77,12 @@ class RaftMode(Observer):
         segment_bytes: int = SEGMENT_BYTES,
         snapshot_s: float = 0.05,
         snapshot_failure_rate: float = 0.0,
+        joining: Collection[str] = (),
     ) -> None:
-        self.invariants = Invariants(Voters.of(settings.members))
+        """Machines of ``joining`` found no cluster; they wait to be let in."""
+        self.invariants = Invariants(settings.founding.voters)
         self._settings = settings
+        self._joining = frozenset(joining)
         self._seed = seed
         self._segment_bytes = segment_bytes
         self._snapshot_s = snapshot_s
@@ -124,6 +126,8 @@ class RaftMode(Observer):
             machine.save(discarded(_identity(machine)))
             self.invariants.emptied(machine.name)
             self.invariants.counts["states repaired"] += 1
+        if machine.name in self._joining and _identity(machine).standing is Standing.NEW:
+            machine.save(msgspec.structs.replace(_identity(machine), standing=Standing.JOINING))
         if machine.keeps is None:
             machine.keeps = MemorySnapshots(
                 machine.random, machine.now_s, busy_s=self._snapshot_s, failure_rate=self._snapshot_failure_rate
@@ -148,6 +152,7 @@ class RaftMode(Observer):
                 free_bytes=machine.free_bytes,
                 random=random_module.Random(machine.random.getrandbits(64)),
                 reads=port.reads,
+                disk_of=lambda peer: _identity(machine).disk if peer == machine.name else port.disk(peer),
             ),
             misfits=port.misfits,
             memory=memory_of(_identity(machine), log.term),
@@ -160,7 +165,10 @@ class RaftMode(Observer):
     def _settings_of(self, machine: SimulatedMachine) -> ReplicaSettings:
         """As its configuration says, which may have other rules."""
         rules = {name.removeprefix("raft."): rule for name, rule in machine.rules.items() if name in self.rules}
-        return msgspec.structs.replace(self._settings, node_id=machine.name, reads=machine.reads, **rules)
+        members = () if machine.name in self._joining else self._settings.members
+        return msgspec.structs.replace(
+            self._settings, node_id=machine.name, reads=machine.reads, members=members, **rules
+        )
 
     # --- operators
 

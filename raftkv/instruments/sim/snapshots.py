@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from raftkv.core.requests import SYSTEM
 from raftkv.formats import layout
+from raftkv.formats.configurations import Configuration
 from raftkv.formats.snapshots import Manifest
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.port import DamagedState, Row, RowChange, TableReader
@@ -185,7 +187,13 @@ class MemorySnapshots:
         return self._written[0]
 
     def publish(
-        self, written: WrittenBody, *, previous_term: int, last_command: bytes, members: tuple[str, ...]
+        self,
+        written: WrittenBody,
+        *,
+        previous_term: int,
+        last_command: bytes,
+        members: tuple[str, ...],
+        configured: tuple[int, Configuration] | None = None,
     ) -> Manifest:
         """See ``Snapshots``."""
         assert self._written is not None
@@ -198,6 +206,8 @@ class MemorySnapshots:
             body_bytes=written.body_bytes,
             body_crc=written.body_crc,
             rows=written.rows,
+            configuration=UNSET if configured is None else configured[1],
+            configuration_index=UNSET if configured is None else configured[0],
         )
         self.published_count += 1
         self._publish(manifest, self._written[1])

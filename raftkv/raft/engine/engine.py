@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.engine.internals import Core, StableNode
+from raftkv.raft.engine.internals import Core, Nodes
 from raftkv.raft.engine.journal import LogJournal
 from raftkv.raft.engine.transport import GuardedTransport
+from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.log.log import Log
 
@@ -28,6 +29,7 @@ def wire_engine(
     settings: ReplicaSettings,
     electorate: Electorate,
     log: Log,
+    configurations: Configurations,
     *,
     applied_index: int,
     apply: Callable[[int, int, bytes], None],
@@ -42,7 +44,7 @@ def wire_engine(
     ``counts``: does what this node acknowledges count? ``has_room``: may so many more bytes go to that peer?
     ``needs_snapshot`` is told who lacks more than the log has.
     """
-    nodes = {peer: StableNode(peer) for peer in electorate.others}
+    nodes = Nodes()
     transport = GuardedTransport(
         nodes,
         counts=counts,
@@ -54,8 +56,10 @@ def wire_engine(
     )
     core = Core(
         node_id=settings.node_id,
-        peers=nodes,
-        journal=LogJournal(log),
+        nodes=nodes,
+        voters=electorate.other_voters,
+        learners=[peer for peer in electorate.others if peer not in electorate.other_voters],
+        journal=LogJournal(log, configurations),
         transport=transport,
         election_timeout_s=settings.election_timeout_s,
         heartbeat_s=settings.heartbeat_s,

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import msgspec
 
-from raftkv.formats.entries import NO_OP, REGULAR
+from raftkv.formats.configurations import decode_configuration
+from raftkv.formats.entries import MEMBERS, NO_OP, REGULAR
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.raft_messages import Append, AppendAnswer, ContradictionError, Entry, NewerTerm
 
@@ -102,7 +103,13 @@ def _check_shape(append: Append) -> None:
     for command, entry_index, entry_term in append.entries:
         if entry_index != index + 1 or not term <= entry_term <= append.term:
             raise MalformedMessageError("entries out of order")
-        if command[:1] not in (REGULAR, NO_OP):
+        kind = command[:1]
+        if kind == MEMBERS:
+            try:
+                decode_configuration(memoryview(command)[1:])
+            except ValueError as error:
+                raise MalformedMessageError(f"an entry that is no configuration: {error}") from None
+        elif kind not in (REGULAR, NO_OP):
             raise MalformedMessageError("an entry of unknown kind")
         index, term = entry_index, entry_term
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random as random_module
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import pysyncobj
@@ -26,7 +26,7 @@ from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
 from raftkv.core.errors import StartupError
-from raftkv.formats.entries import REGULAR
+from raftkv.formats.entries import MEMBERS, REGULAR
 
 PINNED_VERSION = "0.3.17"
 FOREVER = 10**12
@@ -46,6 +46,9 @@ PRIVATE_NAMES = (
     "_SyncObj__raftMatchIndex",
     "_SyncObj__serializer",
     "_SyncObj__noopIDx",
+    "_SyncObj__otherNodes",
+    "_SyncObj__readonlyNodes",
+    "_SyncObj__lastResponseTime",
     "_SyncObj__sendAppendEntries",
 )
 
@@ -64,6 +67,14 @@ class StableNode(Node):  # type: ignore[misc]
 
     def __hash__(self) -> int:
         return zlib.crc32(self.id.encode())
+
+
+class Nodes(dict[str, StableNode]):
+    """The library's objects for nodes, by id; made when one is first heard of."""
+
+    def __missing__(self, peer: str) -> StableNode:
+        node = self[peer] = StableNode(peer)
+        return node
 
 
 class _IdlePoller:
@@ -107,7 +118,9 @@ class Core(SyncObj):  # type: ignore[misc]
         self,
         *,
         node_id: str,
-        peers: Mapping[str, StableNode],
+        nodes: Nodes,
+        voters: Iterable[str],
+        learners: Iterable[str],
         journal: Journal,
         transport: Transport,
         election_timeout_s: float,
@@ -118,7 +131,7 @@ class Core(SyncObj):  # type: ignore[misc]
     ) -> None:
         check_version()
         self.apply_entry = apply
-        self._peers = peers
+        self._peers = nodes
         self._is_up = is_up
         conf = SyncObjConf(
             autoTick=False,
@@ -135,12 +148,30 @@ class Core(SyncObj):  # type: ignore[misc]
             logCompactionMinTime=FOREVER,
             useFork=False,
         )
-        super().__init__(StableNode(node_id), list(peers.values()), conf, transport=transport)
+        super().__init__(StableNode(node_id), [nodes[peer] for peer in voters], conf, transport=transport)
         missing = [name for name in PRIVATE_NAMES if not hasattr(self, name)]
         if missing:
             raise StartupError(f"pysyncobj {VERSION} lacks {', '.join(missing)}")
         self._poller = _IdlePoller()
         self._SyncObj__serializer = _IdleSerializer()
+        self.set_peers(voters, learners)
+
+    def set_peers(self, voters: Iterable[str], learners: Iterable[str]) -> None:
+        """From now on ``voters``, with this node, decide; both they and ``learners`` are sent what they lack.
+
+        A learner is what the library calls a readonly node: it is sent everything and counts nowhere.
+        """
+        before: set[StableNode] = self.otherNodes | self.readonlyNodes
+        self._SyncObj__otherNodes = {self._peers[peer] for peer in voters}
+        self._SyncObj__readonlyNodes = {self._peers[peer] for peer in learners}
+        for node in (self.otherNodes | self.readonlyNodes) - before:
+            self._SyncObj__raftNextIndex[node] = self.last_index + 1
+            self._SyncObj__raftMatchIndex[node] = 0
+            self._SyncObj__lastResponseTime[node] = syncobj.monotonicTime()
+
+    def answered_at_s(self, peer: str) -> float:
+        """On the leader: when ``peer`` last acknowledged anything, by the clock that the engine was given."""
+        return float(self._SyncObj__lastResponseTime.get(self._peers[peer], float("-inf")))
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802  replaces the library's method of that name
         index = self._SyncObj__raftLastApplied + 1
@@ -207,7 +238,10 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def match_indexes(self) -> dict[str, int]:
         """The same of every follower that is connected; empty if this node does not lead."""
-        return {peer: self.match_index(peer) for peer in self._peers if self._is_up(peer)} if self.is_leader else {}
+        if not self.is_leader:
+            return {}
+        members = sorted(node.id for node in self.otherNodes | self.readonlyNodes)
+        return {peer: self.match_index(peer) for peer in members if self._is_up(peer)}
 
     def forget_match(self, peer: str) -> None:
         """On the leader: nothing is known to be on the disk of ``peer`` any more."""
@@ -240,9 +274,16 @@ class Core(SyncObj):  # type: ignore[misc]
 
     def append(self, *command: bytes) -> tuple[int, int]:
         """As leader, put the parts of a command into the log and towards the peers; returns its (index, term)."""
+        return self._append(b"".join((REGULAR, *command)))
+
+    def append_configuration(self, body: bytes) -> int:
+        """As leader, put a configuration into the log, where it is in force at once; returns its index."""
+        return self._append(MEMBERS + body)[0]
+
+    def _append(self, entry: bytes) -> tuple[int, int]:
         assert self.is_leader
         before = self.last_index
-        self._applyCommand(b"".join((REGULAR, *command)), None)
+        self._applyCommand(entry, None)
         while self.last_index == before:  # the library gives up a round when time passes in the middle of it
             self._checkCommandsToApply()
         assert self.last_index == before + 1

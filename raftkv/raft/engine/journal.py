@@ -1,29 +1,37 @@
 """The journal that PySyncObj sees: its interface in the library's words, answered by ``raftkv.storage.log.log.Log``.
 
-Nothing is decided here and nothing is flushed here: the replica flushes the log before anything leaves the node.
+Nothing is decided here and nothing is flushed here: the replica flushes the log before anything leaves the node. What
+comes and goes of configurations is told at once, since they are in force as long as they stand in the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raftkv.formats.entries import MEMBERS
 from raftkv.formats.raft_messages import Entry
+from raftkv.raft.membership.configurations import Configurations
 from raftkv.storage.log.log import Log
 
 
 class LogJournal:
     """Adapts ``Log`` to PySyncObj's ``Journal``; positions count from the first entry held."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, configurations: Configurations) -> None:
         self._log = log
+        self._configurations = configurations
 
     def add(self, command: bytes, idx: int, term: int) -> None:
         """Append one entry."""
         self._log.append(command, idx, term)
+        if command[:1] == MEMBERS:
+            self._configurations.appended(idx, command)
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
         """Drop the entries from position ``entryFrom`` on."""
-        self._log.truncate_from(self._log.first_index + entryFrom)
+        index = self._log.first_index + entryFrom
+        self._log.truncate_from(index)
+        self._configurations.truncated(index)
 
     def __getitem__(self, item: int | slice) -> Entry | Sequence[Entry]:
         return self._log.entries[item]

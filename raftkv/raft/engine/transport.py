@@ -10,7 +10,7 @@ disconnected, and told in ``resume_peers`` that it is back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,7 @@ from pysyncobj.transport import Transport
 
 from raftkv.formats.raft_messages import Append, AppendAnswer, Message, NewerTerm, RequestVote, Vote
 from raftkv.raft.engine.guards import admit_answer, admit_append
-from raftkv.raft.engine.internals import Core, StableNode
+from raftkv.raft.engine.internals import Core, Nodes, StableNode
 from raftkv.raft.ports import Handlers
 
 NOTICE_DELAY_S: Final = 0.01
@@ -58,12 +58,20 @@ class _PeerState:
         self.paused = False
 
 
+class _PeerStates(dict[str, _PeerState]):
+    """By peer; members come and go, and a node that is let in may speak before it is known to be one."""
+
+    def __missing__(self, peer: str) -> _PeerState:
+        state = self[peer] = _PeerState()
+        return state
+
+
 class GuardedTransport(Transport):  # type: ignore[misc]
     """PySyncObj's transport, whose messages wait in outboxes until ``drain``."""
 
     def __init__(
         self,
-        peers: Mapping[str, StableNode],
+        nodes: Nodes,
         *,
         has_room: Callable[[str, int], bool],
         needs_snapshot: Callable[[str], None],
@@ -74,8 +82,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]
     ) -> None:
         super().__init__(None, None, None)
         self._counts = counts
-        self._nodes = dict(peers)
-        self._peers = {peer: _PeerState() for peer in peers}
+        self._nodes = nodes
+        self._peers = _PeerStates()
         self._has_room = has_room
         self._needs_snapshot = needs_snapshot
         self._heartbeat_s = heartbeat_s
@@ -252,6 +260,10 @@ class GuardedTransport(Transport):  # type: ignore[misc]
     def is_up(self, peer: str) -> bool:
         """Is there a connection to ``peer``?"""
         return self._peers[peer].connected
+
+    def forget(self, peer: str) -> None:
+        """``peer`` is no member any more: what was to be said to it is not said."""
+        self._peers.pop(peer, None)
 
     def take_append(self, peer: str, append: Append, now_s: float) -> bool:
         """Hand an append to PySyncObj as far as the guards let it; false when it belongs to an older term."""

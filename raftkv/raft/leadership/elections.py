@@ -49,7 +49,7 @@ class Elections:
         self._granted: set[str] | None = None
         self._refused: set[str] = set()
         # A node that restarts may have promised a leader not to vote.
-        self.heard_at_s = started_at_s if electorate.others else started_at_s - election_timeout_s
+        self.heard_at_s = started_at_s if not electorate.is_alone else started_at_s - election_timeout_s
 
     def heard(self, now_s: float) -> None:
         """The leader of the current term was heard from."""

@@ -27,6 +27,7 @@ import msgspec
 import structlog
 
 from raftkv.formats.raft_messages import HandOver, Propose
+from raftkv.raft.electorate import Electorate
 from raftkv.raft.ports import Leading, Outgoing
 from raftkv.raft.room import DiskRoom
 
@@ -66,6 +67,7 @@ class Handover:
     def __init__(
         self,
         *,
+        electorate: Electorate,
         core: LedLog,
         outgoing: Outgoing,
         room: DiskRoom,
@@ -74,6 +76,7 @@ class Handover:
         forswear: Callable[[int], None],
     ) -> None:
         """``forswear`` gives up the lease of a term for good; ``held_bytes`` bounds the proposals that are held."""
+        self._electorate = electorate
         self._core = core
         self._outgoing = outgoing
         self._room = room
@@ -115,12 +118,18 @@ class Handover:
         if word is not None:
             self._outgoing.post(*word)
 
-    def hand_over(self, target: str | None, now_s: float) -> bool:
-        """As leader, begin to hand over to ``target``, or to whoever has room and lacks least; did it begin?"""
+    def hand_over(self, target: str | None, now_s: float, *, asked: bool = False) -> bool:
+        """As leader, begin to hand over to ``target``, or to whoever has room and lacks least; did it begin?
+
+        ``asked``: by a person, who need not wait because this was tried a moment ago.
+        """
         core = self._core
         if not core.leads_committed_term:
             return False
-        matches = core.match_indexes()
+        voters = self._electorate.other_voters
+        matches = {peer: index for peer, index in core.match_indexes().items() if peer in voters}
+        if asked and self._attempt is None:
+            self._rested_at_s = now_s
         target = self.choose(matches) if target is None else target
         if target not in matches or not self.begin(target, term=core.term, now_s=now_s):
             return False
@@ -130,6 +139,10 @@ class Handover:
     def told(self, peer: str, *, has_room: bool) -> None:
         """``peer`` said whether its disk has room."""
         self._has_room[peer] = has_room
+
+    def has_room(self, peer: str) -> bool:
+        """May ``peer`` have room for what a leader writes: it has not said otherwise since it was connected?"""
+        return self._has_room.get(peer, True)
 
     def lost(self, peer: str) -> None:
         """The connection to ``peer`` is gone."""

@@ -69,7 +69,9 @@ class Voting:
     def work(self, now_s: float) -> None:
         """Ask the others before standing for election; stand when a majority would vote for this node."""
         core, elections = self.core, self.elections
-        if not self.readmission.counts:  # or not any more: whoever would have voted for it knows nothing of that
+        # A node that does not count, or not any more: whoever would have voted for it knows nothing of that. And none
+        # that is no voter by its own log stands, though it votes: others may have the entry that makes it one.
+        if not self.readmission.counts or not self.electorate.votes:
             elections.close_round()
             core.election_deadline_s = elections.next_deadline_s(now_s)
             return
@@ -106,7 +108,7 @@ class Voting:
         self.ballots.take_vote_request(peer, request)
 
     def _on_vote(self, peer: str, vote: Vote, now_s: float) -> None:
-        if vote.term == self.core.term and self.readmission.counts:
+        if vote.term == self.core.term and self.readmission.counts and peer in self.electorate.other_voters:
             self.agreed_time.told(term=vote.term, peer=peer, wall_ms=vote.wall_ms, now_s=now_s)
             self.ballots.take_vote(peer, vote)
 

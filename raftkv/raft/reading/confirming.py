@@ -94,7 +94,7 @@ class Confirming:
         if ping is not None:
             for peer in peers:
                 self.outgoing.post(peer, ping)
-        elif not peers:
+        elif self.electorate.is_alone:
             gate.step(position, now_s)
         if self.rounds.confirmed is not None:
             self._vouch(now_s)

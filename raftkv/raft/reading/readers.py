@@ -208,7 +208,7 @@ class Readers:
     def _ask_replicas(
         self, key: bytes, caller: Caller | None, needed: int, deadline_s: float, pending: Pending
     ) -> None:
-        reachable = [peer for peer in self.electorate.others if self.outgoing.is_up(peer)]
+        reachable = [peer for peer in self.electorate.other_voters if self.outgoing.is_up(peer)]
         if len(reachable) + 1 < needed:
             pending.resolve(too_few(len(reachable) + 1, needed))
             return

@@ -15,7 +15,7 @@ from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.raft_messages import AppendAnswer, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.formats.snapshots import Manifest
 from raftkv.raft.applied import AppliedMachine
-from raftkv.raft.electorate import Electorate
+from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.ports import Handlers, Leading, Outgoing
 from raftkv.raft.snapshots.transfer import Transfers, base_entries, holds
 from raftkv.raft.writing.proposals import Proposals
@@ -39,7 +39,7 @@ class ReplaceableLog(Leading, Protocol):
 class Installing:
     """One node's part in moving snapshots."""
 
-    electorate: Electorate
+    configurations: Configurations
     core: ReplaceableLog
     outgoing: Outgoing
     log: Log
@@ -63,6 +63,7 @@ class Installing:
             return
         previous, last = base_entries(manifest)
         self.log.reset(previous, last)
+        self.configurations.installed(manifest)
         self.transfers.recount()
         core.jump(manifest.index)
         self.applied.take_over(directory, manifest.index)
@@ -85,7 +86,8 @@ class Installing:
         if offer.term != self.core.term or self.core.leader_id != peer:
             return
         manifest = offer.manifest
-        if manifest.members != self.electorate.voters.names:
+        founding = self.configurations.founding.voters.names
+        if not manifest.configuration and founding and manifest.members != founding:
             raise MalformedMessageError("a snapshot of another membership")
         common = self.common_with(manifest)
         if manifest.index <= common:

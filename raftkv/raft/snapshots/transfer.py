@@ -21,6 +21,7 @@ from raftkv.formats.entries import NO_OP
 from raftkv.formats.raft_messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.formats.snapshots import Manifest
 from raftkv.raft.measures import RaftMeasures
+from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.ports import Receiving, Snapshots
 from raftkv.raft.snapshots.retention import Retention
 from raftkv.storage.disk import DiskError
@@ -80,7 +81,7 @@ class Transfers:
         *,
         snapshots: Snapshots,
         log: Log,
-        members: tuple[str, ...],
+        configurations: Configurations,
         entries_between: int,
         log_bytes: int,
         trailing_entries: int,
@@ -92,7 +93,7 @@ class Transfers:
     ) -> None:
         self._snapshots = snapshots
         self._log = log
-        self._members = members
+        self._configurations = configurations
         self._entries_between = entries_between
         self._log_bytes = log_bytes
         self._retention = Retention(log, trailing_entries=trailing_entries, snapshot_log_bytes=log_bytes)
@@ -183,7 +184,14 @@ class Transfers:
         previous_term = self._log.entry(written.index - 1)[2]
         command, _, term = self._log.entry(written.index)
         assert term == written.term, "the state and the log disagree about a term"
-        self._snapshots.publish(written, previous_term=previous_term, last_command=command, members=self._members)
+        place, configuration = self._configurations.at(written.index)
+        self._snapshots.publish(
+            written,
+            previous_term=previous_term,
+            last_command=command,
+            members=configuration.voters.names,
+            configured=(place, configuration) if place else None,
+        )
         self._measures.snapshot_make.observe(now_s - self._writing_since_s)
         self._cut(now_s)
 

@@ -55,8 +55,8 @@ class Divergence:
         self._newest = (0, 0)
         self._awaited: dict[str, tuple[int, int]] = {}
         self._voices: dict[str, _Voice] = {}
-        self._lacking = set(electorate.others)
-        """Those that said nothing since they were connected, or that they fetch their state themselves."""
+        self._said: set[str] = set()
+        """Those that said something since they were connected, and not that they fetch their state themselves."""
         self._since_s: float | None = None
         self._told: dict[str, tuple[int, int]] = {}
         self.due_s = float("-inf")
@@ -86,21 +86,21 @@ class Divergence:
         """
         self._told.pop(peer, None)
         self._awaited.pop(peer, None)
-        self._lacking.add(peer)
+        self._said.discard(peer)
         voice = self._voices.get(peer)
         if voice is not None and not voice.agrees:
             del self._voices[peer]
 
     def without_say(self) -> list[str]:
         """Peers that have told nothing since they were connected, or that fetch their state themselves."""
-        return sorted(self._lacking)
+        return sorted(set(self._electorate.others) - self._said)
 
     def told(self, peer: str, index: int, state_hash: int) -> None:
         """``peer`` says what its state was at ``index``, which may be 0, or that it has no say."""
-        self._lacking.discard(peer)
+        self._said.add(peer)
         if not index:
             if (index, state_hash) == NO_SAY:
-                self._lacking.add(peer)
+                self._said.discard(peer)
             self._awaited.pop(peer, None)
             self._voices[peer] = _Voice(0, None)
             return
@@ -120,6 +120,8 @@ class Divergence:
     def judge(self, now_s: float) -> StateJudgement | None:
         """What follows from what was heard; ``None``: nothing yet. The next time is a heartbeat later."""
         self.due_s = now_s + self._heartbeat_s
+        for gone in self._voices.keys() - set(self._electorate.others):
+            del self._voices[gone]
         differ = sorted(peer for peer, voice in self._voices.items() if voice.agrees is False)
         if not differ:
             self._since_s = None

@@ -164,6 +164,9 @@ class Participation:
         """Ask for what a node whose disk was emptied must know before it counts; all applied entries are flushed."""
         readmission, core = self.readmission, self.core
         readmission.found(now_s)
+        highest = readmission.all_told()
+        if highest is not None and highest > core.term and self.electorate.others:
+            core.adopt_term(self.electorate.others[0], highest)
         if readmission.caught_up(core.applied_index) or not readmission.due(now_s):
             return
         for peer in readmission.unheard:

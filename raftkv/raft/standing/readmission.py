@@ -31,6 +31,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from raftkv.formats.configurations import Configuration
 from raftkv.formats.identity import Identity, Standing
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.standing.divergence import StateJudgement
@@ -48,18 +49,25 @@ log_line = structlog.get_logger("raftkv.raft")
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """What must outlive the process: the standing, through which term votes may be forgotten, how the state differs."""
+    """What must outlive the process: the standing, through which term votes may be forgotten, how the state differs.
+
+    ``configured``: the members have changed since the cluster was founded.
+    """
 
     standing: Standing = Standing.MEMBER
     voteless_through_term: int = 0
     difference: str = ""
+    configured: bool = False
 
 
 def memory_of(identity: Identity, term: int) -> Memory:
     """What ``identity`` remembers; a disk of the version before says nothing, but a log that knows a ``term`` does."""
     standing = Standing.MEMBER if identity.standing is Standing.NEW and term else identity.standing
     return Memory(
-        standing=standing, voteless_through_term=identity.voteless_through_term, difference=identity.difference
+        standing=standing,
+        voteless_through_term=identity.voteless_through_term,
+        difference=identity.difference,
+        configured=identity.configured,
     )
 
 
@@ -75,6 +83,7 @@ def with_memory(identity: Identity, memory: Memory) -> Identity:
         standing=memory.standing,
         voteless_through_term=memory.voteless_through_term,
         difference=memory.difference,
+        configured=memory.configured,
     )
 
 
@@ -88,10 +97,21 @@ class Readmission:
     is_stopped = False
 
     def __init__(
-        self, electorate: Electorate, memory: Memory, *, nonce: int, heartbeat_s: float, save: Callable[[Memory], None]
+        self,
+        electorate: Electorate,
+        memory: Memory,
+        *,
+        nonce: int,
+        heartbeat_s: float,
+        save: Callable[[Memory], None],
+        disk: str = "",
     ) -> None:
-        """``nonce`` is random, so that no answer to an earlier life counts; ``save`` makes the memory durable."""
+        """``nonce`` is random, so that no answer to an earlier life counts; ``save`` makes the memory durable.
+
+        ``disk`` is the number of this node's disk.
+        """
         self._electorate = electorate
+        self._disk = disk
         self._take(memory)
         self._save = save
         self._nonce = nonce
@@ -102,7 +122,7 @@ class Readmission:
         self._blank: set[str] = set()
         self._terms: dict[str, int] = {}
         self._index: int | None = None
-        if not electorate.others and memory.standing is not Standing.MEMBER:
+        if electorate.is_alone and memory.standing is not Standing.MEMBER:
             self._become(Standing.MEMBER)
 
     @property
@@ -113,7 +133,7 @@ class Readmission:
     @property
     def has_say(self) -> bool:
         """Does this node hold all that it ever promised, so that its state can be compared with others'?"""
-        return self._memory.standing not in (Standing.NEW, Standing.RECOVERING)
+        return self._memory.standing not in (Standing.NEW, Standing.JOINING, Standing.RECOVERING)
 
     def judged(self, judgement: StateJudgement) -> None:
         """The replicas were compared. Whoever was outnumbered once stays so until it is repaired."""
@@ -142,11 +162,17 @@ class Readmission:
             return ""
         if self.is_stopped:
             return f"{self._memory.difference}; raftkv repair lets this node fetch the state of the others anew"
-        if not self.is_recovering:
-            found = len(self._blank) + 1
-            return (
-                f"it is new and has met {found} of the {self._electorate.majority} new nodes that can found a cluster"
-            )
+        return self._reason_of_newcomer if not self.is_recovering else self._reason_of_emptied
+
+    @property
+    def _reason_of_newcomer(self) -> str:
+        if self._memory.standing is Standing.JOINING:
+            return "it was let in, and waits for the leader to send it what the others have"
+        found = len(self._blank) + 1
+        return f"it is new and has met {found} of the {self._electorate.majority} new nodes that can found a cluster"
+
+    @property
+    def _reason_of_emptied(self) -> str:
         silent = sorted(self.unheard)
         if silent:
             return f"its data was lost; it waits to hear from {', '.join(silent)}"
@@ -192,7 +218,7 @@ class Readmission:
 
     def due(self, now_s: float) -> bool:
         """Is it time to ask (again)? Then ``unheard`` are to be asked for their terms, or else the leader."""
-        if not self.is_recovering or now_s - self._asked_at_s < self._ask_every_s:
+        if not self._can_ask or now_s - self._asked_at_s < self._ask_every_s:
             return False
         self._asked_at_s = now_s
         return True
@@ -209,28 +235,57 @@ class Readmission:
 
     def told_term(self, peer: str, nonce: int, term: int) -> int | None:
         """``peer`` told its term; the highest of all once it was the last to be heard, to be adopted by the node."""
-        if not self.is_recovering or nonce != self._nonce or peer in self._terms:
+        if not self._can_ask or nonce != self._nonce or peer in self._terms:
             return None
         self._terms[peer] = term
-        if self.unheard:
+        return self.all_told()
+
+    def all_told(self) -> int | None:
+        """The highest term, once every other member has told its own, to be adopted; ``None`` if nothing follows.
+
+        Members may come and go meanwhile: who came is heard as well, and who went is not waited for.
+        """
+        if not self._can_ask or self.unheard or not self._terms:
             return None
         highest = max(self._terms.values())
+        if highest <= self._memory.voteless_through_term:
+            return None
         self._remember(msgspec.structs.replace(self._memory, voteless_through_term=highest))
         return highest
 
+    @property
+    def _can_ask(self) -> bool:
+        """Who was let in knows whom to ask only once it has been sent the members."""
+        return self.is_recovering and self._electorate.size > 0
+
+    def configured(self, configuration: Configuration) -> None:
+        """These are the members from now on, by an entry of the log.
+
+        Who was let in counts from here on, as a learner, who has promised nothing. But if it was a member before, or
+        votes by another disk than its own, it may have, and goes the way of an emptied one.
+        """
+        own = configuration.find(self._electorate.node_id)
+        if not self._memory.configured:
+            self._remember(msgspec.structs.replace(self._memory, configured=True))
+        if self._memory.standing is Standing.JOINING and own is not None:
+            has_promised = own.id in configuration.former or (own.votes and own.disk != self._disk)
+            self._become(Standing.RECOVERING if has_promised else Standing.MEMBER)
+        if self.is_recovering and self.unheard:
+            self._index = None
+
     def told_index(self, nonce: int, index: int) -> None:
         """A confirmed leader told how far the node must come; 0 if it does not lead any more."""
-        if self.is_recovering and nonce == self._nonce and not self.unheard and index:
+        if self._can_ask and nonce == self._nonce and not self.unheard and index:
             self._index = index if self._index is None else self._index
 
     @property
     def awaits_index(self) -> bool:
         """Is a leader to be asked how far the node must come?"""
-        return self.is_recovering and not self.unheard and self._index is None
+        return self._can_ask and not self.unheard and self._index is None
 
     def caught_up(self, durable_index: int) -> bool:
         """The node holds all up to ``durable_index`` on its disk; is it a member again by that?"""
-        if not self.is_recovering or self._index is None or durable_index < self._index:
+        if not self._can_ask or self.unheard or self._index is None or durable_index < self._index:
             return False
         log_line.warning("all that was lost is here again: this node counts from now on", index=self._index)
         self._become(Standing.MEMBER)

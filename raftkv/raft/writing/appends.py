@@ -73,7 +73,7 @@ class Appends:
         A majority is not asked about: whether there is one is for elections to find out.
         """
         electorate = self.electorate
-        connected = 1 + sum(self.outgoing.is_up(peer) for peer in electorate.others)
+        connected = 1 + sum(self.outgoing.is_up(peer) for peer in electorate.other_voters)
         if acks <= max(connected, electorate.majority):
             return None
         detail = f"w={acks}, but the leader reaches only {connected} of {electorate.size} nodes, itself included"
@@ -97,7 +97,7 @@ class Appends:
         if not self._watches:
             return
         now_s = self.clock()
-        matches = sorted((self.core.match_index(peer) for peer in self.electorate.others), reverse=True)
+        matches = sorted((self.core.match_index(peer) for peer in self.electorate.other_voters), reverse=True)
         held, shown = [self.core.last_index, *matches], self.visibility.indexes()
         from_shown = shown_from(self.electorate)
         waiting = []

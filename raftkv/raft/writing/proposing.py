@@ -130,7 +130,7 @@ class Proposing:
             return
         if core.applied_index < self._adopt_index <= core.last_index or not self.room.takes(makes_room=False):
             return
-        if all(self.reads(peer) >= HISTORY_FORMAT for peer in self.electorate.others):
+        if all(self.reads(peer) >= HISTORY_FORMAT for peer in self.electorate.other_voters):
             self._adopt_index, _ = core.append(entries.encode(self.stamp_ms(), LEADER_ORIGIN, 0, wanted))
 
     def _propose_next(self, leader: str, now_s: float) -> None:

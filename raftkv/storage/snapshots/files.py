@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from raftkv.core.errors import StartupError
+from raftkv.formats.configurations import Configuration
 from raftkv.formats.snapshots import FORMAT, Manifest, decode_manifest, encode_manifest
 from raftkv.process.command import module
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
@@ -96,7 +98,13 @@ class SnapshotFiles:
         )
 
     def publish(
-        self, written: WrittenBody, *, previous_term: int, last_command: bytes, members: tuple[str, ...]
+        self,
+        written: WrittenBody,
+        *,
+        previous_term: int,
+        last_command: bytes,
+        members: tuple[str, ...],
+        configured: tuple[int, Configuration] | None = None,
     ) -> Manifest:
         """Make a written body the newest snapshot, durably, and delete the one before."""
         manifest = Manifest(
@@ -108,6 +116,8 @@ class SnapshotFiles:
             body_bytes=written.body_bytes,
             body_crc=written.body_crc,
             rows=written.rows,
+            configuration=UNSET if configured is None else configured[1],
+            configuration_index=UNSET if configured is None else configured[0],
         )
         self.publish_file(written.path, manifest)
         return manifest

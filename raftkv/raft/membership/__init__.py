@@ -1,0 +1,1 @@
+"""Who belongs to the cluster: the configuration in force, and changes of it."""
