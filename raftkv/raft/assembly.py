@@ -387,7 +387,6 @@ def _wire_leadership(parts: RaftParts, settings: ReplicaSettings, world: RaftWor
 
 def _wire_writing(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, now_s: float) -> None:
     parts.arrivals = Arrivals(
-        electorate=parts.electorate,
         engine=parts.transport,
         elections=parts.elections,
         delays=parts.delays,

@@ -90,6 +90,11 @@ class Delays:
         next_read_s = self._reads[0][0] if self._reads else float("inf")
         return min([next_read_s, *[line.next_s for line in lines]])
 
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Those between whom and this node anything may wait; a node that is let in knows the members only later."""
+        return tuple(self._leaving)
+
     def _add(self, peer: str) -> None:
         """Members that came later are behind the others."""
         self._leaving[peer] = AppendLine(len(self._leaving) * self._step_s, self._limit_bytes)

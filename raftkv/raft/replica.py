@@ -90,6 +90,7 @@ class RaftReplica:
         transport.resume_peers()
         parts.participation.work(now_s)
         parts.voting.work(now_s)
+        self._flush_if_alone()
         core.tick()
         transport.handed_over_term = None  # the word counts once
         transport.send_notices(now_s)
@@ -179,6 +180,14 @@ class RaftReplica:
 
     # --- what leaves
 
+    def _flush_if_alone(self) -> None:
+        """Before the engine counts: where this node alone decides, its own copy is counted in this very turn.
+
+        There may be something to flush only if there are learners, which send proposals between the turns.
+        """
+        if self.parts.electorate.is_alone:
+            self._flush()
+
     def _flush(self) -> None:
         if self._log.dirty:
             begun_s = self._clock()
@@ -200,7 +209,7 @@ class RaftReplica:
 
     def _send_late(self, now_s: float) -> None:
         """Send the appends that artificial delays have held until now."""
-        for peer in self.parts.electorate.others:
+        for peer in self.parts.delays.peers:
             for append in self.parts.delays.leaving(peer).due(now_s):
                 self._link.send(peer, messages.encode(append))
 

@@ -15,6 +15,8 @@ from tests.simulation import test_freshness as freshness
 from tests.simulation import test_handover as handover
 from tests.simulation import test_hazards as hazards
 from tests.simulation import test_leases as leases
+from tests.simulation import test_member_cases as cases
+from tests.simulation import test_members as members
 from tests.simulation import test_preference as preference
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_retention as retention
@@ -75,6 +77,28 @@ TABLE = [
         handover.test_where_nobody_has_room_writes_are_refused_deletions_taken_and_everybody_says_so,
     ),
     ("last room", handover.test_a_follower_without_any_room_takes_no_entries_and_catches_up_when_it_has_some),
+    ("own term before a change", cases.test_a_member_comes_and_another_goes_in_two_terms),
+    ("own term before a change", cases.test_two_members_come_in_two_terms),
+    ("own term before a change", cases.test_two_members_go_in_two_terms),
+    ("one change at a time", members.test_there_is_one_change_at_a_time),
+    ("learning first", cases.test_a_new_node_that_nobody_reaches_costs_no_quorum_while_a_member_is_down),
+    ("catching up", cases.test_who_has_not_caught_up_is_not_let_vote_by_request),
+    ("promotion", members.test_a_node_that_is_let_in_learns_and_then_votes_by_itself),
+    ("in force when appended", members.test_a_change_that_was_not_committed_is_undone_with_its_entry),
+    ("undone with its entry", members.test_a_change_that_was_not_committed_is_undone_with_its_entry),
+    ("undone with its entry", cases.test_a_leader_that_is_cut_off_with_a_new_node_changes_nothing),
+    ("members before votes", members.test_what_is_in_force_is_what_was_appended_last_also_after_a_restart_of_all),
+    ("members of the snapshot", cases.test_a_snapshot_does_not_carry_members_that_come_after_it),
+    ("learners do not stand", cases.test_who_only_learns_never_leads),
+    ("living quorum", members.test_what_would_cost_the_quorum_is_refused),
+    ("leaders removed", members.test_a_leader_that_is_removed_hands_over_first_and_ends),
+    ("farewells", members.test_a_leader_that_is_removed_hands_over_first_and_ends),
+    ("former members", members.test_a_member_that_was_removed_comes_back_as_one_that_lost_its_disk),
+    (
+        "flush of the only voter",
+        cases.test_the_only_voter_commits_nothing_of_a_learner_before_it_is_flushed,
+    ),
+    ("leaders by request", cases.test_leadership_moves_as_often_as_it_is_asked_for),
     ("emptied disks", readmission.test_an_emptied_node_elects_nobody_who_lacks_what_it_had_acknowledged),
     ("uncounted answers", readmission.test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts),
     ("uncounted pongs", readmission.test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts),

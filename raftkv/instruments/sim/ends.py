@@ -99,9 +99,15 @@ class LedTime(Observer):
         network, machines = self._cluster.network, self._cluster.machines
         up = [one.name for one in machines.values() if one.is_working and one.disk.is_sound and _counts(one)]
         is_whole = all(network.is_up(one, other) for one, other in combinations(up, 2))
-        if network.is_troubled or not is_whole or 2 * len(up) <= len(machines):
+        if network.is_troubled or not is_whole or not self._could_decide(up):
             self._excused_s = now_s
         self._unled_s = max(self._unled_s, now_s - self._excused_s)
+
+    def _could_decide(self, up: list[str]) -> bool:
+        """Do these agree who the members are, and are they a majority of those?"""
+        replicas = [self._cluster.machines[name].process for name in up]
+        electorates = {one.parts.electorate.voters for one in replicas if isinstance(one, SimulatedReplica)}
+        return len(electorates) == 1 and electorates.pop().won(set(up))
 
     def check(self) -> None:
         """Somebody led whenever somebody could; raises ``AssertionError``."""

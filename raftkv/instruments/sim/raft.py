@@ -28,6 +28,7 @@ from raftkv.instruments.sim.ends import LedTime, check_ends
 from raftkv.instruments.sim.invariants import Invariants
 from raftkv.instruments.sim.log_order import LogOrder
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
+from raftkv.instruments.sim.members import MembersOperator, founders
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.observers import check_elections
 from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
@@ -97,6 +98,8 @@ class RaftMode(Observer):
         }
         self._led = LedTime(settings.heartbeat_s, settings.election_timeout_s)
         self._on_copies: set[str] = set()
+        self._members = tuple([member.id for member in settings.founding.members])
+        self._operator: MembersOperator | None = None
         self._has_strayed = False
 
     def attach(self, cluster: SimulatedCluster) -> None:
@@ -160,6 +163,7 @@ class RaftMode(Observer):
         )
         replica.log, replica.name = log, machine.name
         replica.bound_outboxes()
+        replica.on_flush = lambda: self.invariants.flushed(machine)
         return replica
 
     def _settings_of(self, machine: SimulatedMachine) -> ReplicaSettings:
@@ -184,7 +188,12 @@ class RaftMode(Observer):
         return self._has_strayed
 
     def can_lose(self, name: str) -> bool:
-        """Would the loss of what ``name`` holds be borne now? By the others, which must all be there and count."""
+        """Would the loss of what ``name`` holds be borne now? By the others, which must all be there and count.
+
+        Not where members change: who counts may be others a moment later.
+        """
+        if self._operator is not None:
+            return False
         others = [machine for machine in self._cluster.machines.values() if machine.name != name]
         running = [machine.process for machine in others if isinstance(machine.process, SimulatedReplica)]
         counting = [replica for replica in running if replica.counts and replica.name not in self._on_copies]
@@ -270,11 +279,19 @@ class RaftMode(Observer):
     def clients(self, cluster: SimulatedCluster, plan: Plan) -> RaftClients:
         """See ``SimulatedMode``."""
         self._clients = RaftClients(cluster, plan)
+        if self._joining:
+            self._operator = MembersOperator(cluster, plan, self.useful)
+            self._operator.begin()
         return self._clients
 
     def useful(self) -> tuple[str, ...]:
-        """See ``SimulatedMode``: everybody."""
-        return tuple(self._cluster.machines)
+        """See ``SimulatedMode``: every member, as the leader has it, or whoever led last."""
+        leader = self.leader()
+        if leader is not None:
+            replica = self._cluster.machines[leader].process
+            assert isinstance(replica, SimulatedReplica)
+            self._members = tuple([member.id for member in replica.parts.configurations.newest.members])
+        return self._members
 
     def leader(self) -> str | None:
         """See ``SimulatedMode``: the leader of the highest term that somebody leads."""
@@ -283,19 +300,27 @@ class RaftMode(Observer):
 
     def is_level(self) -> bool:
         """See ``SimulatedMode``."""
-        replicas = self._replicas()
+        members = self.useful()
+        if len(members) < len(self._cluster.machines):
+            return False
+        replicas = [replica for replica in self._replicas() if replica.name in members]
         last = [replica.core.last_index for replica in replicas if replica.core.is_leader]
+        if any(replica.parts.electorate.learners for replica in replicas):
+            return False
         applied = {replica.core.applied_index for replica in replicas}
         if not all(replica.counts for replica in replicas):
             return False
         if self._is_astray and len({tuple(rows_of(replica.tables)) for replica in replicas}) > 1:
             return False
-        is_level = len(replicas) == len(self._cluster.machines) and len(last) == 1 and applied == set(last)
+        is_level = len(replicas) == len(members) and len(last) == 1 and applied == set(last)
         return is_level and self._clients.watchers.have_seen(replicas[0].store.revision)
 
     def check_end(self) -> None:
         """See ``SimulatedMode``: the log explains what clients were told, and what every replica holds."""
-        states = [rows_of(replica.tables) for replica in self._replicas()]
+        members = [replica for replica in self._replicas() if replica.name in self.useful()]
+        configurations = {replica.parts.configurations.newest for replica in members}
+        assert len(configurations) == 1, f"members disagree about who they are: {configurations}"
+        states = [rows_of(replica.tables) for replica in members]
         assert all(state == states[0] for state in states), "the replicas differ"
         order = LogOrder(self.invariants.committed, self.invariants.commits)
         order.check(self._clients.noted)
@@ -304,7 +329,7 @@ class RaftMode(Observer):
         self._clients.watchers.check(order)
         slowest = min(machine.rate for machine in self._cluster.machines.values())
         check_ends(order, self._led, slowest=slowest, now_s=self._cluster.now_s)
-        (tables, *_) = [replica.tables for replica in self._replicas()]
+        tables = members[0].tables
         held = {key: layout.unpack_record(key, row) for key, row in tables.scan(layout.KEYS, b"", None) if key != STRAY}
         assert held == order.states[-1].keys, "the replicas hold what the log does not say"
 
@@ -317,13 +342,15 @@ class RaftMode(Observer):
                 found["snapshots taken"] += machine.keeps.published_count
                 found["snapshots received"] += machine.keeps.received_count
         found["entries committed"] += self.invariants.committed_index
+        if self._operator is not None:
+            found.update(self._operator.counts)
         return found
 
 
 def drawn(plan: Plan) -> RaftMode:
     """The mode of one seed's run: what concerns raft is drawn here."""
     dice = random_module.Random(f"raft {plan.seed}")
-    members = plan.names
+    members = founders(plan)
     snapshot_entries = dice.choice((5, 20, 60, 10**9))
     delays = DelaysSection()
     if dice.random() < 0.1:
@@ -351,6 +378,7 @@ def drawn(plan: Plan) -> RaftMode:
         segment_bytes=dice.choice((1 << 11, 1 << 13, 1 << 16)),
         snapshot_s=plan.pace_s * dice.choice((0.0, 0.2, 3.0)),
         snapshot_failure_rate=dice.choice((0.0, 0.0, 0.2)),
+        joining=plan.names[len(members) :],
     )
 
 

@@ -22,6 +22,7 @@ class SimulatedReplica(RaftReplica):
     name: str
     moment_s = float("-inf")
     posted_count = 0
+    on_flush: Callable[[], None] = staticmethod(lambda: None)
 
     @property
     def core(self) -> internals.Core:
@@ -73,6 +74,11 @@ class SimulatedReplica(RaftReplica):
     def committed_tables(self) -> ShownTables | None:
         """The applied state, if all of it is committed."""
         return self.tables if self.parts.applied.uncommitted_since_s is None else None
+
+    def _flush(self) -> None:
+        super()._flush()
+        if self.parts.electorate.is_alone:
+            self.on_flush()  # it may do more in this turn, and commit what was flushed
 
     def bound_outboxes(self) -> None:
         """On a clock that stands still, PySyncObj's sending can go round for ever; end it before memory does."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from raftkv.core.voters import Voters
 from raftkv.formats.configurations import Configuration, decode_configuration
 from raftkv.formats.entries import MEMBERS
 from raftkv.formats.raft_messages import Entry
@@ -51,6 +52,11 @@ class Configurations:
     def newest_index(self) -> int:
         """Where it stands in the log; 0 while it is the one that the cluster was founded with."""
         return self._indexes[-1]
+
+    @property
+    def last_two(self) -> tuple[Voters, ...]:
+        """By whom is counted, and was before, if that is known."""
+        return tuple([one.voters for one in self._held[-2:]])
 
     def at(self, index: int) -> tuple[int, Configuration]:
         """The one that was in force at ``index``, and where it stands."""

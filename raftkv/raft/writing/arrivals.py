@@ -12,7 +12,6 @@ from typing import Protocol
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.raft_messages import Append
 from raftkv.raft.delays import Delays
-from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.ports import Handlers
 from raftkv.raft.room import DiskRoom
@@ -29,7 +28,6 @@ class FollowedLog(Protocol):
 class Arrivals:
     """Appends on their way from the connection into the engine."""
 
-    electorate: Electorate
     engine: FollowedLog
     elections: Elections
     delays: Delays
@@ -41,7 +39,7 @@ class Arrivals:
 
     def take_late(self, now_s: float, refuse: Callable[[str, MalformedMessageError], None]) -> None:
         """Take in the appends that artificial delays have held until now."""
-        for peer in self.electorate.others:
+        for peer in self.delays.peers:
             try:
                 for append in self.delays.arriving(peer).due(now_s):
                     self._take(peer, append, now_s)

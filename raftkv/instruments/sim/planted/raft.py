@@ -14,6 +14,7 @@ from raftkv.formats.peers import refused_by
 from raftkv.formats.raft_messages import Append, AppendAnswer, SnapshotOffer
 from raftkv.instruments.sim import raft
 from raftkv.instruments.sim.planted.coordination import COORDINATION
+from raftkv.instruments.sim.planted.members import MEMBERS
 from raftkv.instruments.sim.planted.rights import RIGHTS
 from raftkv.instruments.sim.planted.standing import STANDING
 from raftkv.instruments.sim.planted.swaps import (
@@ -436,6 +437,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "a follower's last room is kept for terms and votes",
         then(DiskRoom, "check", lambda self, _now_s: setattr(self, "is_gone", False)),
     ),
+    **MEMBERS,
     **STANDING,
     **COORDINATION,
     **RIGHTS,

@@ -1,0 +1,90 @@
+"""The operator of a simulated raft cluster: lets members in, removes and moves them, and asks for other leaders.
+
+Whatever is asked for is asked of any node that runs, whether it makes sense now or not: what may not be done is the
+leader's to refuse. Who was removed is started again, like everybody who ends, and may be let in again. When all
+faults are over, every machine is, since clients ask them all.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from raftkv.core.errors import Refused
+from raftkv.core.replicator import Pending
+from raftkv.core.requests import (
+    AddMember,
+    ChangeMember,
+    MembersRequest,
+    PromoteMember,
+    RemoveMember,
+    TransferLeadership,
+)
+from raftkv.core.results import LeaderChanged, MembersChanged
+from raftkv.core.rights import CLUSTER
+from raftkv.instruments.sim.plan import Plan, mixture
+
+if TYPE_CHECKING:
+    from raftkv.instruments.sim.cluster import SimulatedCluster
+
+_ACTS: Final[dict[str, Callable[[str], MembersRequest]]] = {
+    "add": lambda name: AddMember(id=name, http=f"{name}:1", peer=f"{name}:2", caller=CLUSTER),
+    "remove": lambda name: RemoveMember(id=name, caller=CLUSTER),
+    "promote": lambda name: PromoteMember(id=name, caller=CLUSTER),
+    "move": lambda name: ChangeMember(id=name, http=f"{name}:3", peer=f"{name}:4", caller=CLUSTER),
+    "transfer": lambda name: TransferLeadership(to=name, caller=CLUSTER),
+}
+
+
+def founders(plan: Plan) -> tuple[str, ...]:
+    """The machines that found the cluster of this seed; in every third one the others are let in later, or never."""
+    dice = random_module.Random(f"members {plan.seed}")
+    if plan.size < 2 or dice.random() > 1 / 3:
+        return plan.names
+    return plan.names[: dice.randint(1, plan.size)]
+
+
+class MembersOperator:
+    """One run's operator; ``counts`` is what came of what it asked for."""
+
+    def __init__(self, cluster: SimulatedCluster, plan: Plan, members: Callable[[], tuple[str, ...]]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._cluster = cluster
+        self._members = members
+        self._random = random_module.Random(f"operator {plan.seed}")
+        acts = mixture(self._random, tuple(_ACTS), at_least=("add", "remove"), share=0.6)
+        self._kinds, self._weights = list(acts), list(acts.values())
+        self._every_s = plan.pace_s * self._random.choice((0.3, 1.0, 3.0))
+        self._patience_s = 4 * plan.pace_s
+        self._end_s = cluster.now_s + plan.faulty_s
+
+    def begin(self) -> None:
+        """Ask now and then."""
+        self._cluster.schedule.after(self._random.expovariate(1.0) * self._every_s, self._ask)
+
+    def _ask(self) -> None:
+        names = list(self._cluster.machines)
+        kind = self._random.choices(self._kinds, self._weights)[0]
+        if self._cluster.now_s >= self._end_s:
+            members = self._members()
+            names, kind = [name for name in names if name not in members], "add"
+            if not names:
+                return
+        via, name = self._random.choice(list(self._cluster.machines)), self._random.choice(names)
+        machine = self._cluster.machines[via]
+        if machine.is_working:
+            self._cluster.note(via, f"is told to {kind} {name}")
+            self._count(kind, via, machine.submit(_ACTS[kind](name), self._patience_s))
+        self.begin()
+
+    def _count(self, kind: str, via: str, pending: Pending) -> None:
+        def count(outcome: object) -> None:
+            self._cluster.note(via, f"says to {kind}: {getattr(outcome, 'detail', 'done')}")
+            is_done = isinstance(outcome, MembersChanged | LeaderChanged)
+            self.counts[
+                f"{kind} {'done' if is_done else 'refused' if isinstance(outcome, Refused) else 'in doubt'}"
+            ] += 1
+
+        pending.when_done(count)

@@ -1,0 +1,104 @@
+"""Planted bugs in changes of members: when they are in force, who counts meanwhile, and what they may cost.
+
+Part of ``raftkv.instruments.sim.planted``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.instruments.sim.planted.swaps import Remedy, around, called_with, gives, instead, rule, then
+from raftkv.raft.electorate import Electorate
+from raftkv.raft.leadership.handover import Handover
+from raftkv.raft.membership import changes
+from raftkv.raft.membership.changes import MemberChanges
+from raftkv.raft.membership.configurations import Configurations
+from raftkv.raft.replica import RaftReplica
+from raftkv.raft.standing.readmission import Readmission
+
+
+class _Unconfirmed:
+    """The engine, which says of a leader that it has committed something in its term as soon as it leads."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, "is_leader" if name == "leads_committed_term" else name)
+
+
+def _votes_at_once(added: Any, before: Any, request: Any, member: Any) -> Any:
+    """Whoever is let in votes before it has anything."""
+    after = added(before, request, member)
+    if not hasattr(after, "members"):
+        return after
+    members = [msgspec.structs.replace(one, votes=one.votes or one.id == request.id) for one in after.members]
+    return msgspec.structs.replace(after, members=tuple(members))
+
+
+def _two_at_once(obstacle: Any, self: Any) -> Any:
+    refusal = obstacle(self)
+    return None if refusal is not None and "under way" in refusal.detail + "not committed yet" else refusal
+
+
+def _of_the_file(init: Any, self: Any, founding: Any, manifest: Any, _entries: Any) -> None:
+    """A node that starts takes its members from its file and from snapshots, and reads its log later."""
+    init(self, founding, manifest, ())
+
+
+def _promised_nothing(configured: Any, self: Any, configuration: Any) -> None:
+    """Whoever is let in again has promised nothing before."""
+    configured(self, msgspec.structs.replace(configuration, former=()))
+
+
+def _remove_itself(self: Any, asked: Any, now_s: float) -> None:
+    self._append(asked.request, asked.reply, now_s)
+
+
+def _vote(self: Any, *_members: Any) -> None:
+    self.votes = True
+
+
+MEMBERS: Final[dict[str, Remedy]] = {
+    "own term before a change": rule(
+        "members change only once the leader has committed an entry of its term",
+        then(MemberChanges, "__init__", lambda self, **_: setattr(self, "_core", _Unconfirmed(self._core))),
+    ),
+    "one change at a time": rule(
+        "one change of members is under way at most", around(MemberChanges, "_obstacle", _two_at_once)
+    ),
+    "learning first": rule("who is let in learns before it votes", around(changes, "_added", _votes_at_once)),
+    "catching up": rule("and votes only once it has caught up", gives(MemberChanges, "_not_level")),
+    "promotion": rule("who has caught up votes by itself", gives(MemberChanges, "_watch_learners")),
+    "in force when appended": rule(
+        "members count as soon as their entry is appended",
+        instead(Configurations, "appended", lambda self, index, command: self._add(index, command)),
+    ),
+    "undone with its entry": rule("a change is undone with its entry", gives(Configurations, "truncated")),
+    "members before votes": rule(
+        "a node knows its members before it votes", around(Configurations, "__init__", _of_the_file)
+    ),
+    "members of the snapshot": rule(
+        "a snapshot carries the members of its index",
+        instead(Configurations, "at", lambda self, _index: (self.newest_index, self.newest)),
+    ),
+    "learners do not stand": rule("who only learns does not stand", then(Electorate, "put", _vote)),
+    "living quorum": rule("no change costs the quorum of those who answer", gives(MemberChanges, "_costs_quorum")),
+    "leaders removed": rule(
+        "a leader hands over before it is removed", instead(MemberChanges, "_remove_self", _remove_itself)
+    ),
+    "farewells": rule("who was removed is told so, and ends", gives(MemberChanges, "_on_farewell")),
+    "former members": rule(
+        "a member that comes back may have promised something",
+        around(Readmission, "configured", _promised_nothing),
+        gives(Readmission, "met"),
+    ),
+    "flush of the only voter": rule(
+        "what the only voter is sent by learners is flushed before it counts", gives(RaftReplica, "_flush_if_alone")
+    ),
+    "leaders by request": rule(
+        "who asks for a leader need not wait for the last hand-over", called_with(Handover, "hand_over", asked=False)
+    ),
+}
