@@ -132,7 +132,7 @@ def draw(seed: int) -> Plan:
     operations = dice.randint(40, 200)
     low_s = dice.choice((0.0002, 0.001, 0.005))
     is_steady = dice.random() < 0.4
-    has_users = random_module.Random(f"rights {seed}").random() < 1 / 3
+    has_users = random_module.Random(f"askers {seed}").random() < 1 / 3
     return Plan(
         seed=seed,
         size=size,
