@@ -113,5 +113,5 @@ def test_every_route_that_is_not_of_data_only_looks_or_needs_the_proof() -> None
     proven = {(route.method, route.path) for route in ROUTES if route.handler.needs in (Needs.OPERATOR, Needs.OWNER)}
 
     assert changing <= proven
-    shown = ("/auth/users", "/auth/users/{name}", "/auth/roles", "/auth/roles/{name}")
+    shown = ("/backup", "/auth/users", "/auth/users/{name}", "/auth/roles", "/auth/roles/{name}")
     assert proven - changing == {("GET", "/internal/read"), *(("GET", path) for path in shown)}

@@ -30,7 +30,7 @@ from raftkv import __version__
 from raftkv.api import headers
 from raftkv.core.certificates import Renewing, serving_clients
 from raftkv.core.config import ClusterConfig, ConfigError
-from raftkv.core.environment import read_config
+from raftkv.core.environment import read_config, refusal
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
 from raftkv.core.passwords import root_password
@@ -300,7 +300,8 @@ def main(arguments: list[str]) -> int:
         certificates = certificates_of(config, directory)
         first_password = root_password(config.auth, directory, os.environ)
     except (OSError, ConfigError, StartupError) as error:
-        print(error, file=sys.stderr)  # noqa: T201  the command line's own voice
+        told = refusal(error, options.config, os.environ) if isinstance(error, ConfigError) else error
+        print(told, file=sys.stderr)  # noqa: T201  the command line's own voice
         return 2
     logs.configure(config.log, node=options.node, process="frontend")
     chosen = node_settings(config, options.node, listeners, directory)
