@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from raftkv.client.client import Client
 from raftkv.client.errors import (
+    Forbidden,
     LeaseLost,
     LockHeld,
     LockLost,
@@ -17,6 +18,7 @@ from raftkv.client.errors import (
     RequirementFailed,
     RevisionCompacted,
     SiblingsFound,
+    Unauthenticated,
 )
 from raftkv.client.holds import LeaderRecord
 from raftkv.client.lease_plans import LeaseInfo
@@ -33,6 +35,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "DefiniteError",
+    "Forbidden",
     "IndefiniteError",
     "LeaderRecord",
     "LeaseInfo",
@@ -47,6 +50,7 @@ __all__ = [
     "RequirementFailed",
     "RevisionCompacted",
     "SiblingsFound",
+    "Unauthenticated",
     "WatchedChange",
     "WatchedRevision",
     "traced",

@@ -11,6 +11,8 @@ starts is waited for or a write is in doubt, which a node that comes back can se
 A first request that is met by a close without a word is looked into: whoever does that to the next connection too, or
 takes a TLS handshake, is no server of ours at an http:// address, while one that was just killed refuses.
 
+A server that wants to know who asks is told, by ``credentials``, and asked once more.
+
 Clock and chance are handed in. Calls of several threads or tasks share nothing but who answered last. Imports nothing
 of a server.
 """
@@ -25,6 +27,7 @@ import msgspec
 
 from raftkv.api import paths
 from raftkv.client.calls import Call, learns, request_of
+from raftkv.client.credentials import Credentials
 from raftkv.client.errors import UNREACHABLE, Setback, judge, not_found
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.reach import CONNECT_TIMEOUT_S, Host, UnheardError, UnopenedError, host_of
@@ -56,6 +59,7 @@ class Attempts:
         now_s: Callable[[], float],
         await_start: bool = False,
         prover: Prover | None = None,
+        credentials: Credentials | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """``retry=False`` asks every server once at most; ``chance`` gives numbers from 0 to 1.
@@ -69,6 +73,7 @@ class Attempts:
         self._retry = retry
         self._await_start = await_start
         self._prover = prover
+        self._credentials = credentials or Credentials()
         self._preferred = 0
         self._chance = chance
 
@@ -122,10 +127,15 @@ class Attempts:
 
     def _whole(self, call: Call, host: Host, timeout_s: float) -> Plan[HttpAnswer | Setback]:
         until_s = self.now_s() + timeout_s
-        heard = yield AskWhole(host, call.method, request_of(call, host, timeout_s, self._prover), timeout_s)
-        if isinstance(heard, HttpAnswer) and learns(call, heard, self._prover):
-            request = request_of(call, host, timeout_s, self._prover)
-            heard = yield AskWhole(host, call.method, request, until_s - self.now_s())
+        shown = yield from self._shown(host, until_s)
+        heard = yield AskWhole(host, call.method, request_of(call, host, timeout_s, self._prover, shown), timeout_s)
+        if isinstance(heard, HttpAnswer) and heard.status == 401:
+            setback = yield from self._let_in(call, host, heard, shown, until_s)
+            if setback is not None:
+                return setback
+            left_s = until_s - self.now_s()
+            request = request_of(call, host, left_s, self._prover, self._credentials.token)
+            heard = yield AskWhole(host, call.method, request, left_s)
         if isinstance(heard, UnopenedError | UnheardError):
             return (yield from self._unreached(heard, call, host, until_s))
         assert isinstance(heard, HttpAnswer)
@@ -133,7 +143,23 @@ class Attempts:
 
     def _head(self, call: Call, host: Host, timeout_s: float) -> Plan[AnswerBody | Setback]:
         until_s = self.now_s() + timeout_s
-        begun = yield AskHead(host, call.method, request_of(call, host, timeout_s, self._prover), timeout_s)
+        shown = yield from self._shown(host, until_s)
+        begun = yield from self._begun_once(call, host, shown, until_s)
+        if isinstance(begun, HttpAnswer) and begun.status == 401:
+            setback = yield from self._let_in(call, host, begun, shown, until_s)
+            if setback is not None:
+                return setback
+            begun = yield from self._begun_once(call, host, self._credentials.token, until_s)
+        if isinstance(begun, HttpAnswer):
+            return _judged(begun, host, is_read=call.is_read) or Setback(error=not_found(begun), retriable=False)
+        return begun
+
+    def _begun_once(
+        self, call: Call, host: Host, token: str, until_s: float
+    ) -> Plan[AnswerBody | HttpAnswer | Setback]:
+        """The stream that was asked for, or the whole answer that says why it is none."""
+        left_s = until_s - self.now_s()
+        begun = yield AskHead(host, call.method, request_of(call, host, left_s, self._prover, token), left_s)
         if isinstance(begun, UnopenedError | UnheardError):
             return (yield from self._unreached(begun, call, host, until_s))
         assert begun is not None
@@ -152,9 +178,31 @@ class Attempts:
                 body += piece
         finally:
             begun.end()
-        answer = msgspec.structs.replace(begun.head, body=body)
-        setback = _judged(answer, host, is_read=call.is_read)
-        return setback or Setback(error=not_found(answer), retriable=False)
+        return msgspec.structs.replace(begun.head, body=body)
+
+    # -- who asks
+
+    def _shown(self, host: Host, until_s: float) -> Plan[str]:
+        """The token to show, which is replaced before it ends if that can be."""
+        token = self._credentials.token
+        if self._credentials.is_due(self.now_s()):
+            yield from self._credentials.renew(host, token, until_s, self.now_s)
+        return self._credentials.token
+
+    def _let_in(self, call: Call, host: Host, answer: HttpAnswer, shown: str, until_s: float) -> Plan[Setback | None]:
+        """What to do about a 401: ``None`` says that the same call may fare better now."""
+        refused = _judged(answer, host, is_read=call.is_read)
+        if call.needs_proof and self._prover is not None:
+            return None if learns(call, answer, self._prover) else refused
+        if not self._credentials.can_log_in:
+            return refused
+        heard = yield from self._credentials.renew(host, shown, until_s, self.now_s)
+        if isinstance(heard, UnopenedError | UnheardError):
+            login = Call(method="POST", path="", is_read=True, repeatable=True)  # it changes nothing
+            return (yield from self._unreached(heard, login, host, until_s))
+        if isinstance(heard, HttpAnswer):
+            return _judged(heard, host, is_read=True) or refused
+        return None
 
     def _unreached(
         self, failure: UnopenedError | UnheardError, call: Call, host: Host, until_s: float

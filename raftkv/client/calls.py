@@ -28,8 +28,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     wait_s: float = 0.0
 
 
-def request_of(call: Call, host: Host, timeout_s: float, prover: Prover | None) -> bytes:
-    """The request; raises ``UsageError`` when it cannot be one.
+def request_of(call: Call, host: Host, timeout_s: float, prover: Prover | None, token: str = "") -> bytes:
+    """The request; raises ``UsageError`` when it cannot be one. ``token`` says who asks, unless a proof says more.
 
     The server is told to give up a little earlier than we do, so that it is the one to say what became of a write.
     """
@@ -42,6 +42,8 @@ def request_of(call: Call, host: Host, timeout_s: float, prover: Prover | None) 
         headers.append((name, value))
     if prover is not None and call.needs_proof:
         headers.append(("Authorization", prover.authorization(call.method, target, call.body)))
+    elif token:
+        headers.append(("Authorization", f"Bearer {token}"))
     return RequestForm(call.method, headers).request(target, call.body)
 
 

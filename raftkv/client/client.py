@@ -36,9 +36,12 @@ class Client(CoordinatingClient):
     ``timeout_s`` bounds each call as a whole. ``idempotent=False`` sends writes without an ``Idempotency-Key``: then an
     indefinite failure is raised at once. ``retry=False`` asks every server once at most. Where every server refuses
     connections a call ends after about a second, unless ``await_start=True`` waits for a cluster that will start.
-    ``tls_ca`` is a file of certificates to trust, by default ``RAFTKV_CACERT``, then the system's. ``secret_file``
-    holds the secret of the cluster named ``cluster``: what changes the cluster needs a proof of it wherever the nodes'
-    configuration names one; reads and writes of data never do.
+    ``auth`` says who asks where the cluster wants to know: the name of a user and its password, ``("alice", "...")``,
+    for which the client gets tokens by itself, or a token; by default ``RAFTKV_USER`` and ``RAFTKV_PASSWORD``, or
+    ``RAFTKV_TOKEN``. ``cert`` is the file of a certificate of our own, with its key in it, or ``(certificate, key)``:
+    it may name a user. ``tls_ca`` is a file of certificates to trust, by default ``RAFTKV_CACERT``, then the system's.
+    ``secret_file`` holds the secret of the cluster named ``cluster``: what changes the cluster needs a proof of it
+    wherever the nodes' configuration names one; reads and writes of data never do.
 
     In a leaderless cluster ``r``, ``acks`` (W) and ``n`` say how many replicas must answer a read, must have a write on
     disk, and hold the key; ``sloppy`` whether others may stand in for those that cannot be reached. ``None``: as the

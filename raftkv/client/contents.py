@@ -23,6 +23,7 @@ class PeerContent(TypedDict):
     reachable: bool
     match_index: NotRequired[int | None]
     misfit: NotRequired[str | None]
+    clock_ahead_s: NotRequired[float | None]
     state: NotRequired[str | None]
     connections: NotRequired[int]
     clock_ahead_s: NotRequired[float | None]
@@ -85,6 +86,9 @@ class StatusContent(TypedDict):
     ready: NotRequired[bool]
     reason: NotRequired[str | None]
     misfit: NotRequired[str | None]
+    staleness_ms: NotRequired[int | None]
+    disk_free_bytes: NotRequired[int | None]
+    disk_reserve_bytes: NotRequired[int | None]
     n: NotRequired[int | None]
     r: NotRequired[int]
     w: NotRequired[int]

@@ -5,6 +5,8 @@
     RaftkvError                  code, detail, retry_after_s
      +-- DefiniteError           it was not applied and never will be
      |    +-- PreconditionFailed revision: where the key stands now, 0 when it does not exist
+     |    +-- Unauthenticated    the cluster wants to know who asks, and does not by what it was shown
+     |    +-- Forbidden          whoever asks may not do that
      |    +-- SiblingsFound      records: the values of a key whose writers did not know of each other
      |    +-- RequirementFailed  the transaction was not done: what it requires does not hold
      |    +-- RevisionCompacted  oldest: the oldest revision that can still be read
@@ -52,6 +54,20 @@ class PreconditionFailed(DefiniteError):  # noqa: N818  named as RFC 9110 and th
     def __init__(self, detail: str, revision: int) -> None:
         super().__init__(Code.PRECONDITION_FAILED, detail)
         self.revision = revision
+
+
+class Unauthenticated(DefiniteError):  # noqa: N818  as above
+    """The cluster wants to know who asks: nothing said so, or it was the wrong password, or a token that has ended."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.UNAUTHENTICATED, detail)
+
+
+class Forbidden(DefiniteError):  # noqa: N818  as above
+    """Whoever asks may not do that."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.FORBIDDEN, detail)
 
 
 class SiblingsFound(DefiniteError):  # noqa: N818  as above
@@ -141,8 +157,7 @@ def judge(answer: HttpAnswer, *, is_read: bool) -> Setback | None:
         return Setback(error=decided, retriable=False, settled=True)
     retriable = answer.status in _RETRIED or answer.status >= 500
     if is_read or _is_definite(answer.status, problem):
-        error_code = code or UNREACHABLE
-        return Setback(error=DefiniteError(error_code, detail, retry_after_s=retry_after_s), retriable=retriable)
+        return Setback(error=_definite(code, detail, retry_after_s), retriable=retriable)
     unknown = IndefiniteError(code or Code.OUTCOME_UNKNOWN, detail, retry_after_s=retry_after_s)
     return Setback(error=unknown, retriable=True)
 
@@ -156,6 +171,21 @@ def _decision(status: int, code: str, detail: str, problem: Problem) -> Definite
     if code == Code.HELD:
         return LockHeld(detail, tuple(problem.holders or ()))
     return DefiniteError(code, detail) if code in _DECIDED else None
+
+
+def _definite(code: str, detail: str, retry_after_s: float | None = None) -> DefiniteError:
+    if code == Code.UNAUTHENTICATED:
+        return Unauthenticated(detail)
+    if code == Code.FORBIDDEN:
+        return Forbidden(detail)
+    return DefiniteError(code or UNREACHABLE, detail, retry_after_s=retry_after_s)
+
+
+def failure_of(problem: Problem) -> DefiniteError:
+    """What ended a stream."""
+    if problem.code == Code.COMPACTED:
+        return RevisionCompacted(problem.detail, problem.compacted_revision or 0)
+    return _definite(problem.code, problem.detail)
 
 
 def not_found(answer: HttpAnswer) -> DefiniteError:

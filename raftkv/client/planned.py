@@ -16,8 +16,9 @@ from typing import Generic, TypeVar
 
 from raftkv.client.arguments import checked_timeout_s
 from raftkv.client.attempts import Attempts
+from raftkv.client.credentials import Auth, credentials_of
 from raftkv.client.plans import KeyPlans
-from raftkv.client.reach import trusting_as_told
+from raftkv.client.reach import Cert, trusting_as_told
 from raftkv.client.requests import CallPlans
 from raftkv.client.servers import parse_servers
 from raftkv.client.steps import Performer
@@ -39,20 +40,27 @@ class PlannedClient(ABC, Generic[Exchanging]):
         idempotent: bool = True,
         retry: bool = True,
         await_start: bool = False,
+        auth: Auth = None,
         tls_ca: str | None = None,
+        cert: Cert = None,
         secret_file: str | os.PathLike[str] | None = None,
         cluster: str = ClusterSection().name,
     ) -> None:
-        """Make no connection yet; raises ``UsageError`` when an address, a time or ``tls_ca`` makes no sense.
+        """Make no connection yet; raises ``UsageError`` when an address, a time, ``auth`` or a file makes no sense.
 
         Raises ``StartupError`` when ``secret_file`` holds no secret.
         """
-        self._exchange = self._exchanging(trusting_as_told(tls_ca))
+        self._exchange = self._exchanging(trusting_as_told(tls_ca, cert))
         prover = None
         if secret_file is not None:
             prover = Prover(read_key(Path(secret_file), cluster), cluster, wall_ms=lambda: time.time_ns() // 1_000_000)
         self._attempts = Attempts(
-            parse_servers(servers), retry=retry, await_start=await_start, prover=prover, now_s=self._exchange.now_s
+            parse_servers(servers),
+            retry=retry,
+            await_start=await_start,
+            prover=prover,
+            credentials=credentials_of(auth, os.environ),
+            now_s=self._exchange.now_s,
         )
         self._calls = CallPlans(self._attempts, timeout_s=checked_timeout_s(timeout_s), idempotent=idempotent)
         self._plans = KeyPlans(self._calls)

@@ -176,8 +176,30 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
     )
 
 
-def trusting(tls_ca: str | None) -> ssl.SSLContext:
-    """Who is trusted: the certificates in the file ``tls_ca``, or the system's; raises ``UsageError``."""
+Cert = str | tuple[str, str] | None
+"""The file of our own certificate, with its key in it, or in a file of its own."""
+
+
+def trusting(tls_ca: str | None, cert: Cert = None) -> ssl.SSLContext:
+    """Who is trusted: the certificates in the file ``tls_ca``, or the system's; ``cert`` is shown to who asks for one.
+
+    Raises ``UsageError``.
+    """
+    context = _trusting(tls_ca)
+    if cert is not None:
+        shown, key = (cert, None) if isinstance(cert, str) else cert
+        try:
+            # An encrypted key would make OpenSSL ask on the terminal; the empty password makes it fail instead.
+            context.load_cert_chain(shown, key, password="")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+            raise UsageError(
+                f"{' and '.join([shown, *([key] if key else [])])}: no certificate with its key: {reason}"
+            ) from None
+    return context
+
+
+def _trusting(tls_ca: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=tls_ca)
     except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
@@ -185,7 +207,7 @@ def trusting(tls_ca: str | None) -> ssl.SSLContext:
         raise UsageError(f"{tls_ca}: not a file of certificates to trust: {reason}") from None
 
 
-def trusting_as_told(tls_ca: str | None) -> ssl.SSLContext | None:
+def trusting_as_told(tls_ca: str | None, cert: Cert = None) -> ssl.SSLContext | None:
     """Who is trusted by the argument, else by ``RAFTKV_CACERT``; ``None``: whom the system trusts, to be seen later."""
     named = tls_ca or os.environ.get(TRUST_ENVIRONMENT) or None
-    return None if named is None else trusting(named)
+    return None if named is None and cert is None else trusting(named, cert)

@@ -14,10 +14,10 @@ from typing import ClassVar, Final, Generic, TypeVar
 import msgspec
 
 from raftkv.api import headers as names
-from raftkv.api.problems import Problem, read_problem
+from raftkv.api.problems import read_problem
 from raftkv.client.arguments import query_of
 from raftkv.client.calls import Call
-from raftkv.client.errors import UNREACHABLE, RevisionCompacted
+from raftkv.client.errors import UNREACHABLE, failure_of
 from raftkv.client.events import EventReader, ServerSentEvent
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.portions import SILENCE_S
@@ -26,7 +26,7 @@ from raftkv.client.records import not_raftkv
 from raftkv.client.requests import CallPlans, Query
 from raftkv.client.servers import FIRST_WAIT_S
 from raftkv.client.steps import AnswerBody, Plan, TakePiece, Wait
-from raftkv.core.errors import Code, DefiniteError, RaftkvError
+from raftkv.core.errors import Code, RaftkvError
 
 Told = TypeVar("Told")
 
@@ -150,10 +150,3 @@ class ResumedStream(ABC, Generic[Told]):
             return None  # progress that says nothing new
         self.seen_revision = revision
         return told
-
-
-def failure_of(problem: Problem) -> RaftkvError:
-    """What ended a stream."""
-    if problem.code == Code.COMPACTED:
-        return RevisionCompacted(problem.detail, problem.compacted_revision or 0)
-    return DefiniteError(problem.code or UNREACHABLE, problem.detail)

@@ -57,7 +57,8 @@ def _base_url(text: str) -> str:
         raise UsageError(f"{text!r} is not {_LIKE}") from None
     if "@" in parts.netloc:
         # Not shown: it may hold a password.
-        raise UsageError(f"the address of a server with a name or password before @ is not {_LIKE}")
+        said = "auth=(name, password), --user and RAFTKV_USER say who asks"
+        raise UsageError(f"the address of a server has no name or password before @: {said}")
     if parts.scheme not in ("http", "https") or not host or port == 0 or not _PLAIN.fullmatch(host):
         raise UsageError(f"{text!r} is not {_LIKE}")
     if host.isdigit():
