@@ -235,7 +235,7 @@ class _Node:
             self.wake()
             child = self._frontend_process = self._start_frontend(socket_path, listeners)
             log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
-            if not own.http_listen.is_loopback:
+            if not (own.http_listen.is_loopback or self._config.auth.enabled):
                 log_line.warning(OPEN_TO_ALL, http=str(own.http_listen))
             status = await self._serve(child)
         finally:

@@ -16,6 +16,7 @@ from raftkv.http import parameters
 from raftkv.http.events import FORMS
 from raftkv.http.handlers.handler import Context
 from raftkv.http.messages import encode_json
+from raftkv.http.needs import Needs
 from raftkv.http.routes import ROUTES, Route
 
 PAGE_HEADERS: Final = (
@@ -58,6 +59,14 @@ _PAGES: Final = (
     (paths.OPENAPI, "This", headers.JSON),
     (paths.DOCS, "For people", "text/html"),
 )
+_SCHEMES: Final = {
+    "token": {"type": "http", "scheme": "bearer", "description": "of POST /auth/login"},
+    "password": {"type": "http", "scheme": "basic"},
+    "certificate": {"type": "mutualTLS", "description": "its common name is the user"},
+}
+_SHOWN: Final = [*[{name: []} for name in _SCHEMES], {}]
+"""One of them, or, while authentication is off, nothing."""
+
 _PROBLEM: Final = {headers.PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: Final = {str(kind.status): {"$ref": f"#/components/responses/{kind.status}"} for kind in TABLE.values()}
 """Every problem there is, by status; a 500 is a defect, and therefore not among them."""
@@ -72,12 +81,17 @@ def describe(context: Context) -> tuple[bytes, bytes]:
         found.setdefault(route.name, {})[route.method.lower()] = _operation(route, schemas, parameters)
     for path, what, kind in _PAGES:
         answer = {"description": "the page", "content": {kind: {}}}
-        found[path] = {"get": {"summary": what, "responses": {"200": answer, **_PROBLEMS}}}
+        found[path] = {"get": {"summary": what, "responses": {"200": answer, **_PROBLEMS}, "security": []}}
     document = {
         "openapi": "3.1.0",
         "info": {"title": _TITLE, "version": context.version},
         "paths": found,
-        "components": {"schemas": {**components, "Problem": _problem_schema()}, "responses": _problem_responses()},
+        "components": {
+            "schemas": {**components, "Problem": _problem_schema()},
+            "responses": _problem_responses(),
+            "securitySchemes": _SCHEMES,
+        },
+        "security": _SHOWN,
     }
     return encode_json(document), _page(found).encode()
 
@@ -188,6 +202,10 @@ def _operation(
         "parameters": described,
         "responses": _responses(route, schemas),
     }
+    if route.handler.needs is Needs.NOTHING:
+        operation["security"] = []
+    elif route.handler.needs in (Needs.ROOT, Needs.OPERATOR):
+        operation["description"] = "for users with the role root, or who proves to hold the cluster's secret"
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": _content(route.body, schemas)}
     return operation

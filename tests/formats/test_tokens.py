@@ -114,3 +114,12 @@ def test_what_another_version_may_sign_is_none_here(tokens, content):
 
 def test_the_bytes_of_a_token_stay(tokens):
     assert tokens.make(ALICE) == "rkv1.k6VhbGljZQfOABAsoA.rBGNsDHOou11NAeVx_2dMAZGqdTZkRVAu2nILmZe47U"
+
+
+def test_only_what_was_signed_here_is_remembered(tokens):
+    for number in range(5_000):
+        assert tokens.read(b"rkv1.AAAAAAAA%08d.%043d" % (number, number)) is TokenFlaw.FOREIGN
+
+    assert tokens._signed.cache_info().currsize == 0
+    assert tokens.read(tokens.make(ALICE).encode())
+    assert tokens._signed.cache_info().currsize == 1

@@ -21,9 +21,9 @@ from raftkv.http.app import PAGES
 from raftkv.http.door import passwords
 from raftkv.http.door.asgi import ANONYMOUS_PATHS
 from raftkv.http.door.passwords import hashed
-from raftkv.http.handlers import watching
+from raftkv.http.handlers import following, watching
 from raftkv.http.handlers.handler import Conversation, begin
-from raftkv.http.messages import BodyStream, HttpRequest
+from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
 from raftkv.http.needs import Needs
 from raftkv.http.routes import ROUTES
 from tests.unit.test_http_api import Answer, Node, is_problem
@@ -531,3 +531,31 @@ def test_a_watch_ends_before_anything_is_told_that_came_after_the_right_to_it(no
         assert node.application._context.feed.listener_count == 0
 
     asyncio.run(scenario())
+
+
+def test_a_status_that_is_followed_ends_with_its_user(node: GuardedNode) -> None:
+    async def scenario() -> None:
+        headers = {b"accept": b"application/x-ndjson"}
+        request = HttpRequest(method="GET", path=b"/status", headers=headers, caller=Caller("alice", 2))
+        response = begin(following.STATUS, request, node.application._context)
+        assert isinstance(response, HttpResponse)
+        assert isinstance(response.body, BodyStream)
+        async with aclosing(response.body.chunks) as chunks:
+            assert json.loads(await asyncio.wait_for(anext(chunks), 5))["node"] == "n1"
+            waiting = asyncio.ensure_future(anext(chunks))
+            assert (await node.by("root").ask("DELETE", "/auth/users/alice")).status == 200
+            assert json.loads(await asyncio.wait_for(waiting, 5))["code"] == "forbidden"
+
+    asyncio.run(scenario())
+
+
+def test_the_description_says_what_each_route_needs(walked: GuardedNode) -> None:
+    document = walked.by(None)("GET", "/openapi.json").json
+
+    assert {} in document["security"]
+    assert {name for one in document["security"] for name in one} == set(document["components"]["securitySchemes"])
+    anonymous = {
+        path for path, methods in document["paths"].items() for told in methods.values() if told.get("security") == []
+    }
+    assert anonymous == ANONYMOUS
+    assert "role root" in document["paths"]["/compact"]["post"]["description"]

@@ -14,14 +14,16 @@ from typing import Final
 import msgspec
 
 from raftkv.core.errors import Code
+from raftkv.core.judgement import of_caller
 from raftkv.core.measures import Measured
 from raftkv.core.results import QuorumStatus, RaftStatus, Status
+from raftkv.core.rights import Caller
 from raftkv.http import events
 from raftkv.http.choices import Timed, form_of
 from raftkv.http.handlers import cluster
 from raftkv.http.handlers.handler import Ask, Context, Conversation, Handler
 from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
-from raftkv.http.problems import problem
+from raftkv.http.problems import failure, problem
 
 EVENT_S: Final = 0.1
 LOOK_S: Final = 1.0
@@ -35,16 +37,20 @@ def _parse(request: HttpRequest, chosen: Timed, context: Context) -> Ask | HttpR
         return cluster.STATUS.parse(request, chosen, context)
     if context.status() is None:
         return problem(Code.NO_LEADER, context.silence(), headers=context.node_header)
-    return events.response(form, events.stream(form, _changes(form, context)), context.node_header)
+    return events.response(form, events.stream(form, _changes(form, request.caller, context)), context.node_header)
 
 
-async def _changes(form: events.EventForm, context: Context) -> AsyncGenerator[bytes]:
+async def _changes(form: events.EventForm, caller: Caller, context: Context) -> AsyncGenerator[bytes]:
     changed = asyncio.Event()
     subscription = context.subscribe(lambda _shown: changed.set())
     told: object = changed  # which no status equals
     try:
         while True:
             changed.clear()
+            gone = _forbidden(caller, context)
+            if gone is not None:
+                yield form.frame(b"end", gone)
+                return
             status = context.status()
             standing = None if status is None else _standing(status, context)
             if standing != told:
@@ -58,6 +64,17 @@ async def _changes(form: events.EventForm, context: Context) -> AsyncGenerator[b
                 continue
     finally:
         subscription.end()
+
+
+def _forbidden(caller: Caller, context: Context) -> bytes | None:
+    """The problem, once ``caller`` is no user any more."""
+    rights = context.callers.known.current
+    refusal = None if rights is None else of_caller(rights, caller)
+    if refusal is None:
+        return None
+    body = failure(refusal).body
+    assert isinstance(body, bytes)
+    return body.rstrip()
 
 
 def _standing(status: Status, context: Context) -> object:
