@@ -17,6 +17,7 @@ import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
+from raftkv.api.bodies import Login
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.client.steps import AskWhole, Plan, Wait
@@ -113,7 +114,7 @@ class Credentials:
 
     def _login(self, host: Host) -> bytes:
         headers = (("User-Agent", "raftkv-client"), ("Content-Type", names.JSON))
-        body = msgspec.json.encode({"user": self._user, "password": self._password})
+        body = msgspec.json.encode(Login(user=self._user, password=self._password))
         return host.form("POST", headers).request(paths.LOGIN, body)
 
 
