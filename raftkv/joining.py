@@ -1,6 +1,6 @@
-"""How a node that is new to a running leaderless cluster gets in: it asks one of the cluster's nodes, over HTTP.
+"""How a node that is new to a running cluster gets in, and whether one still belongs to it: it asks, over HTTP.
 
-The node that was asked lets the new one in as a joining member and tells who the others are; all else is gossip.
+The node that was asked lets the new one in and tells who the others are; all else is gossip, or comes with the log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from raftkv.api.answers import Member, MemberList
+from raftkv.api.answers import Member, MemberList, NodeStatus
 from raftkv.client.client import Client
 from raftkv.client.records import typed
 from raftkv.core.config import ClusterSection, HttpSection, NodeSection
@@ -66,6 +66,26 @@ def check_still_member(node: NodeSection, entries: Iterable[MemberEntry], http: 
     if node.id not in {member.id for member in members}:
         raise StartupError(
             "this node was removed from the cluster; to join again, it starts with an empty data directory"
+        )
+
+
+def check_not_removed(
+    node: NodeSection, others: Sequence[str], configuration_index: int, http: HttpSection, cluster: ClusterSection
+) -> None:
+    """Raise ``StartupError`` when a node at one of ``others`` knows that ``node`` was removed while it was away.
+
+    It must know so by no older configuration than this node, which has that at ``configuration_index``, and by one that
+    is committed. When nobody answers, the cluster is starting, and what this node knows holds.
+    """
+    with _client(others, http, timeout_s=CHECK_S, secret_file=cluster.secret_path, cluster=cluster.name) as client:
+        try:
+            found = typed(client.status(), NodeStatus)
+        except RaftkvError:
+            return
+    theirs = found.configuration_index or 0
+    if configuration_index <= theirs <= found.commit_index and node.id not in {one.id for one in found.members or ()}:
+        raise StartupError(
+            "this node was removed from the cluster; to join again, it starts with an empty data directory and --join"
         )
 
 

@@ -5,9 +5,10 @@ Everything real is put in here: disks, sockets, clocks. Whatever comes out is dr
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -27,7 +28,7 @@ from raftkv.formats.gossip import MemberEntry
 from raftkv.formats.identity import Standing
 from raftkv.formats.rows import TABLES
 from raftkv.frontend.server import SharedReplicator
-from raftkv.joining import check_still_member, join
+from raftkv.joining import check_not_removed, check_still_member, join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
@@ -46,7 +47,7 @@ from raftkv.raft.snapshots.recovery import discard_data, recover_log, recover_st
 from raftkv.raft.standing.readmission import discarded, memory_of, with_memory
 from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.engines.rocks import RocksEngine
-from raftkv.storage.identity import IdentityFile, begin_life
+from raftkv.storage.identity import IdentityFile, begin_life, exists, founders_in
 from raftkv.storage.log.log import Log
 from raftkv.storage.snapshots.files import SnapshotFiles
 
@@ -92,8 +93,12 @@ class Built(msgspec.Struct, frozen=True):
 def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents, surroundings: Surroundings) -> Built:
     """The replica of ``node_id``. ``events`` are told of the link's, and pass them on. Raises ``StartupError``."""
     rules = rules_of(config)
-    identity = begin_life(home, node_id, rules, os.urandom, is_alone=len(config.node) == 1)
     link = _link(config, node_id, events, surroundings)
+    is_joining = config.cluster.mode == "raft" and bool(config.raft.seeds) and not exists(home)
+    if is_joining:
+        _let_in(config, node_id, link)
+    is_alone = len(config.node) == 1 and not is_joining
+    identity = begin_life(home, node_id, rules, os.urandom, is_alone=is_alone, is_joining=is_joining)
     greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s, reads=entries.NEWEST)
     if config.cluster.mode == "quorum":
         if identity.identity.others:
@@ -101,7 +106,10 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
         leaderless = _quorum(config, node_id, home, link, greeter, surroundings)
         greeter.attach(leaderless.conversation)
         return Built(leaderless, link, greeter)
+    if config.raft.seeds and not is_joining and identity.identity.standing is Standing.JOINING:
+        _let_in(config, node_id, link)  # again: it has not heard from the others yet, and they may have moved
     replica = _raft(config, node_id, home, link, greeter, identity, surroundings)
+    _check_belongs(config, node_id, replica)
     greeter.attach(replica.conversation, replica)
     return Built(replica, link, greeter)
 
@@ -152,16 +160,28 @@ def renew_certificates(config: ClusterConfig, link: PeerLink) -> bool:
 # -- raft -------------------------------------------------------------------------------------------------------------
 
 
-def raft_settings(config: ClusterConfig, node_id: str) -> ReplicaSettings:
-    """What the configuration means for one raft replica."""
+def _let_in(config: ClusterConfig, node_id: str, link: PeerLink) -> None:
+    """Ask the seeds to be let in; the members that they tell of are those to be linked to."""
+    members = join(config.member(node_id), config.raft.seeds, config.http, config.cluster)
+    link.set_members({member.id: parse_address(member.peer) for member in members})
+
+
+def _check_belongs(config: ClusterConfig, node_id: str, replica: RaftReplica) -> None:
+    """Nobody links to a node that was removed, so it would not hear of it: where members have changed, it asks."""
+    configurations = replica.parts.configurations
+    others = [member.http for member in configurations.newest.members if member.id != node_id and member.http]
+    if configurations.newest_index and others:
+        check_not_removed(config.member(node_id), others, configurations.newest_index, config.http, config.cluster)
+
+
+def raft_settings(config: ClusterConfig, node_id: str, founders: Collection[str]) -> ReplicaSettings:
+    """What the configuration means for one raft replica of a cluster that ``founders`` began."""
+    known = {node.id: ConfiguredMember(node.id, node.http, node.peer, node.zone) for node in config.node}
     return ReplicaSettings(
         history=config.history,
         **msgspec.structs.asdict(config.raft),
         node_id=node_id,
-        members=tuple(
-            ConfiguredMember(node.id, node.http, node.peer, node.zone)
-            for node in sorted(config.node, key=lambda node: node.id)
-        ),
+        members=tuple([known.get(name, ConfiguredMember(name)) for name in sorted(founders)]),
         window_bytes=config.peers.window_bytes,
         largest_command_bytes=_largest_command_bytes(config),
         max_waiting=config.http.max_pending,
@@ -191,6 +211,12 @@ def _raft(  # noqa: PLR0917
     snapshots = SnapshotFiles(home / "snapshots")
     recover_log(log, snapshots.newest)
     state = recover_state(home / "state", log, snapshots)
+    reach, loop = _Reach(link, greeter), asyncio.get_running_loop()
+
+    def later(addresses: Mapping[str, str]) -> None:
+        """The engine is at work while it tells this, and a link that closes is told to it."""
+        loop.call_soon(reach.set_members, addresses)
+
     world = RaftWorld(
         log=log,
         state=state,
@@ -202,10 +228,10 @@ def _raft(  # noqa: PLR0917
         random=random.SystemRandom(),
         reads=greeter.reads,
         disk_of=lambda peer: identity.identity.disk if peer == node_id else greeter.disk(peer),
-        reach=_Reach(link, greeter).set_members,
+        reach=later,
     )
     return RaftReplica(
-        raft_settings(config, node_id),
+        raft_settings(config, node_id, founders_in(identity.identity)),
         world,
         misfits=greeter.misfits,
         memory=memory_of(identity.identity, log.term),

@@ -440,6 +440,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     repaired_keys: int | msgspec.UnsetType = msgspec.UNSET
     transfer: Moving | msgspec.UnsetType | None = msgspec.UNSET
     members: list[Member] | msgspec.UnsetType = msgspec.UNSET
+    configuration_index: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProxiedNode(msgspec.Struct, frozen=True):
@@ -484,6 +485,7 @@ class Moving(msgspec.Struct, frozen=True):
 class Member(msgspec.Struct, frozen=True):
     """A member; ``reachable`` is null when this node cannot tell.
 
+    ``state`` is, where there is a leader, ``voter``, or ``learner`` of one that catches up before it votes.
     ``share`` is the part of all keys, 0 to 1, that it is the first replica of; ``heard_ago_ms`` how long ago it gave a
     sign of life; ``hints`` how many writes the asked node keeps for it.
     """
@@ -499,14 +501,25 @@ class Member(msgspec.Struct, frozen=True):
     hints: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class LeaderNow(msgspec.Struct, frozen=True):
+    """Who leads now, and in which term."""
+
+    leader: str
+    term: int
+
+
 class MemberList(msgspec.Struct, frozen=True):
-    """The members, and who leads them, or how keys are placed on them."""
+    """The members, and who leads them, or how keys are placed on them.
+
+    ``configuration_index`` is where the log says so; 0 while it is as in the nodes' files.
+    """
 
     members: list[Member]
     leader: str | None
     ring: str | msgspec.UnsetType = msgspec.UNSET
     vnodes: int | msgspec.UnsetType = msgspec.UNSET
     n: int | msgspec.UnsetType = msgspec.UNSET
+    configuration_index: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class AuthStatus(msgspec.Struct, frozen=True):

@@ -242,6 +242,19 @@ class NewMember(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     zone: Zone = ""
 
 
+class NewAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``PUT /cluster/members/{id}``: where clients (``http``) and nodes (``peer``) reach it from now on."""
+
+    http: str
+    peer: str
+
+
+class NewLeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``POST /cluster/transfer``: who is to lead."""
+
+    to: str
+
+
 class InternalWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A version for one replica; a null value deletes.
 

@@ -17,6 +17,8 @@ BATCH: Final = "/batch"
 STATUS: Final = "/status"
 MEMBERS: Final = "/cluster/members"
 MEMBER: Final = "/cluster/members/{id}"
+PROMOTE: Final = "/cluster/members/{id}/promote"
+TRANSFER: Final = "/cluster/transfer"
 REPAIR: Final = "/cluster/repair"
 
 LIVEZ: Final = "/livez"
@@ -69,7 +71,6 @@ ROLE_PERMISSIONS: Final = "/auth/roles/{name}/permissions"
 
 # Not built yet.
 WATCH: Final = "/watch"
-TRANSFER: Final = "/cluster/transfer"
 BACKUP: Final = "/backup"
 RESTORE: Final = "/restore"
 CONSOLE: Final = "/ui"

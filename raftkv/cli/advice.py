@@ -34,7 +34,7 @@ def remark(nodes: Sequence[Surveyed]) -> str:
     if not answered:
         return f"no node answers: {_reasons(nodes)}"
     size = _size(answered)
-    count = min(len(answered), size)
+    count = min(sum([not learns(status) for status in answered]), size)
     if count == size:
         return _unready(answered)
     told = f"{count} of {size} nodes answer{'s' if count == 1 else ''}"
@@ -121,10 +121,15 @@ def _told_unready(answered: Sequence[NodeStatus]) -> list[str]:
     return [f"{status.node} is not ready: {status.reason}" for status in answered if status.reason]
 
 
+def learns(status: NodeStatus) -> bool:
+    """Does the node catch up before it votes? It decides nothing, and its failure costs nothing."""
+    return any(member.id == status.node and member.state == "learner" for member in status.members or ())
+
+
 def _size(answered: Sequence[NodeStatus]) -> int:
     """How many nodes there are, as the node that applied most knows it; in a ring, those that have not left."""
     newest = _newest(answered)
-    if newest.members:
+    if newest.ring and newest.members:
         return sum(member.state != "left" for member in newest.members)
     return newest.cluster_size or len(newest.peers) + 1
 

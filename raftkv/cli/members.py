@@ -1,21 +1,35 @@
-"""``raftkv members`` and ``raftkv repair``: who belongs to the cluster, and do they hold the same?"""
+"""``raftkv members``, ``transfer`` and ``repair``: who belongs to the cluster, who leads, do all hold the same?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
-from raftkv.api.answers import Member, MemberList, NodeStatus, RepairDone
+from raftkv.api.answers import LeaderNow, Member, MemberList, NodeStatus, RepairDone
 from raftkv.cli import connection, exits, output
 from raftkv.cli.connection import ConnectionOptions
+from raftkv.cli.kinds import TIMEOUT
 from raftkv.cli.tables import print_table
 
+if TYPE_CHECKING:
+    from raftkv.client import Client
+
+_OF_A_LEADER: Final = frozenset({"voter", "learner"})
 COLUMNS: Final = ("node", "state", "zone", "share", "reached", "http", "peer")
 REPAIR_S: Final = 60.0
 """A repair compares everything: unless told otherwise, a node may take as long as a server lets any request take."""
+
+CHANGE_S: Final = 15.0
+"""A change of the members waits for the one before it to be settled, and for its own entry."""
+
+REPLACE_S: Final = 3600.0
+"""Whoever replaces a node waits until the new one has all data; the cluster serves meanwhile."""
+
+LOOK_S: Final = 0.5
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -44,8 +58,12 @@ def list_(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
 @connection.options
 @click.pass_context
 def add(context: click.Context, /, node: str, *, as_json: bool, http: str, peer: str, zone: str, **given: Any) -> int:
-    """Let NODE join, as `raftkv node --join` asks for by itself. Data moves in afterwards; `raftkv status` shows it."""
-    client = connection.chosen(context, given).client(proves=True)
+    """Let NODE join, as `raftkv node --join` asks for by itself. Data moves in afterwards; `raftkv status` shows it.
+
+    In raft mode it is a learner first, and votes by itself once it has caught up. One that is a member already, at the
+    same addresses, stays as it is.
+    """
+    client = _changing(connection.chosen(context, given))
     _print_members(client.add_member(node, http=http, peer=peer, zone=zone), as_json=as_json)
     return exits.DONE
 
@@ -56,8 +74,107 @@ def add(context: click.Context, /, node: str, *, as_json: bool, http: str, peer:
 @connection.options
 @click.pass_context
 def remove(context: click.Context, /, node: str, *, as_json: bool, **given: Any) -> int:
-    """Let NODE leave. One that is alive hands its data over first, as `raftkv status` shows."""
-    _print_members(connection.chosen(context, given).client(proves=True).remove_member(node), as_json=as_json)
+    """Let NODE leave. It ends by itself when it hears of it.
+
+    Without a leader one that is alive hands its data over first, as `raftkv status` shows. A leader hands over first.
+    """
+    _print_members(_changing(connection.chosen(context, given)).remove_member(node), as_json=as_json)
+    return exits.DONE
+
+
+@members.command("promote", short_help="Let a learner vote now.")
+@click.argument("node")
+@json_option
+@connection.options
+@click.pass_context
+def promote(context: click.Context, /, node: str, *, as_json: bool, **given: Any) -> int:
+    """Let NODE vote, if it has caught up. In raft mode, where a learner is promoted by itself a moment later."""
+    _print_members(_changing(connection.chosen(context, given)).promote_member(node), as_json=as_json)
+    return exits.DONE
+
+
+@members.command("move", short_help="Let a node have other addresses.")
+@click.argument("node")
+@click.option("--http", required=True, metavar="HOST:PORT", help="Where clients reach it from now on.")
+@click.option("--peer", required=True, metavar="HOST:PORT", help="Where the other nodes reach it from now on.")
+@json_option
+@connection.options
+@click.pass_context
+def move(context: click.Context, /, node: str, *, as_json: bool, http: str, peer: str, **given: Any) -> int:
+    """Let NODE have other addresses, in raft mode. Its own file has to say the same when it starts there."""
+    _print_members(
+        _changing(connection.chosen(context, given)).move_member(node, http=http, peer=peer), as_json=as_json
+    )
+    return exits.DONE
+
+
+@members.command("replace", short_help="Let one node take the place of another.")
+@click.argument("old")
+@click.argument("new")
+@click.option("--http", required=True, metavar="HOST:PORT", help="Where clients reach NEW.")
+@click.option("--peer", required=True, metavar="HOST:PORT", help="Where the other nodes reach NEW.")
+@click.option("--zone", default="", metavar="ZONE", help="Its rack or room.")
+@click.option(
+    "--within", "within_s", type=TIMEOUT, default=REPLACE_S, metavar="TIME", help="Wait so long.  [default: 1h]"
+)
+@json_option
+@connection.options
+@click.pass_context
+def replace(
+    context: click.Context,
+    /,
+    old: str,
+    new: str,
+    *,
+    as_json: bool,
+    http: str,
+    peer: str,
+    zone: str,
+    within_s: float,
+    **given: Any,
+) -> int:
+    """Add NEW, wait until it votes, remove OLD, which may be lost. In raft mode; asked again, it goes on.
+
+    OLD stays if NEW does not vote in time: exit status 3. A node that comes back under its own name with an empty disk
+    needs none of this: it is given its data anew.
+    """
+    if old == new:
+        raise click.UsageError("a node that has only lost its disk starts with an empty one, and is not replaced")
+    client = _changing(connection.chosen(context, given))
+    found = _told_members(client.add_member(new, http=http, peer=peer, zone=zone))
+    if not any(member.state in _OF_A_LEADER for member in found.members):
+        raise click.UsageError(f"without a leader nobody has to wait: add {new}, then remove {old}")
+    exits.complain(f"{new} was let in; it is given the data")
+    end_s = monotonic() + within_s
+    while not any(member.id == new and member.state == "voter" for member in found.members):
+        if monotonic() >= end_s:
+            exits.complain(f"{new} has not caught up in time; {old} is still a member")
+            return exits.UNAVAILABLE
+        sleep(LOOK_S)
+        found = _told_members(client.members(), is_read=True)
+    exits.complain(f"{new} votes")
+    if any(member.id == old for member in found.members):
+        content = client.remove_member(old)
+        exits.complain(f"{old} was removed")
+    else:
+        content = client.members()
+    _print_members(content, as_json=as_json)
+    return exits.DONE
+
+
+@click.command("transfer", short_help="Let another node lead.")
+@click.argument("node")
+@json_option
+@connection.options
+@click.pass_context
+def transfer(context: click.Context, /, node: str, *, as_json: bool, **given: Any) -> int:
+    """Let NODE lead, in raft mode. Clients wait for a moment; no write is lost, and none is left in doubt by it."""
+    from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
+
+    content = _changing(connection.chosen(context, given)).transfer(node)
+    led = typed(content, LeaderNow, is_read=False)
+    told = msgspec.json.encode(content) if as_json else f"{led.leader} leads in term {led.term}".encode()
+    output.write(told + b"\n")
     return exits.DONE
 
 
@@ -94,6 +211,11 @@ def repair(context: click.Context, /, node: str | None, *, as_json: bool, **give
     return exits.DONE if is_whole else exits.UNAVAILABLE
 
 
+def _changing(link: ConnectionOptions) -> Client:
+    """Who changes the cluster proves that they may, and waits for what is under way."""
+    return link.client(timeout_s=link.timeout_s or CHANGE_S, proves=True)
+
+
 def _repair(link: ConnectionOptions, server: str) -> tuple[Mapping[str, object], RepairDone | None]:
     """What ``server`` did, as it came too, or why it did nothing."""
     from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
@@ -118,10 +240,14 @@ def _told(result: RepairDone) -> str:
     return text + (f"; not reached: {', '.join(result.unreachable)}" if result.unreachable else "")
 
 
-def _print_members(content: Mapping[str, object], *, as_json: bool, is_read: bool = False) -> None:
+def _told_members(content: Mapping[str, object], *, is_read: bool = False) -> MemberList:
     from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
 
-    found = typed(content, MemberList, is_read=is_read)
+    return typed(content, MemberList, is_read=is_read)
+
+
+def _print_members(content: Mapping[str, object], *, as_json: bool, is_read: bool = False) -> None:
+    found = _told_members(content, is_read=is_read)
     if as_json:
         output.write(msgspec.json.encode(content) + b"\n")
         return
@@ -130,6 +256,6 @@ def _print_members(content: Mapping[str, object], *, as_json: bool, is_read: boo
 
 def _row(member: Member, leader: str | None) -> tuple[str, ...]:
     reached = "?" if member.reachable is None else "yes" if member.reachable else "no"
-    state = member.state or ("leader" if member.id == leader else "member")
+    state = "leader" if member.id == leader and member.state in {"voter", msgspec.UNSET} else member.state or "member"
     share = "all" if member.share is msgspec.UNSET else f"{member.share:.1%}"
     return member.id, state, member.zone or "-", share, reached, member.http, member.peer

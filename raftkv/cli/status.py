@@ -11,6 +11,7 @@ import msgspec
 from raftkv.api.answers import NodeStatus
 from raftkv.api.problems import Problem
 from raftkv.cli import advice, connection, exits, output, ring
+from raftkv.cli.advice import learns
 from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.survey import Surveyed, survey
 from raftkv.cli.tables import print_table
@@ -95,7 +96,7 @@ def row(node: Surveyed) -> tuple[str, ...]:
     numbers = [str(number) for number in (found.commit_index, found.applied_index, found.revision)]
     return (
         found.node,
-        found.role,
+        "learner" if learns(found) else found.role,
         str(found.term),
         found.leader or "none",
         *numbers,

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
-from raftkv.api.bodies import NewMember
+from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
 from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of
 from raftkv.client.contents import (
+    LedContent,
     MembersContent,
     RepairContent,
     ResultContent,
@@ -316,13 +317,29 @@ class Client(CoordinatingClient):
         return self._exchange.perform(self._plans.members())
 
     def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> MembersContent:
-        """Let a node join a leaderless cluster; returns the members. Its data moves in afterwards."""
+        """Let a node join; returns the members. Its data moves in afterwards.
+
+        Where there is a leader it is a ``learner`` first, and a ``voter`` by itself once it has caught up.
+        """
         content = NewMember(id=node, http=http, peer=peer, zone=zone)
         return self._exchange.perform(self._plans.add_member(content))
 
     def remove_member(self, node: str) -> MembersContent:
-        """Let a node leave a leaderless cluster; returns the members. Its data moves out first, if it lives."""
+        """Let a node leave; returns the members. In a leaderless cluster its data moves out first, if it lives."""
         return self._exchange.perform(self._plans.remove_member(node))
+
+    def promote_member(self, node: str) -> MembersContent:
+        """Let a node vote that only learns, if it has caught up, before it does by itself; returns the members."""
+        return self._exchange.perform(self._plans.promote_member(node))
+
+    def move_member(self, node: str, *, http: str, peer: str) -> MembersContent:
+        """Let a member of a cluster with a leader have other addresses; returns the members."""
+        content = NewAddresses(http=http, peer=peer)
+        return self._exchange.perform(self._plans.move_member(node, content))
+
+    def transfer(self, node: str) -> LedContent:
+        """Let ``node`` lead; returns who leads, and in which term. Clients wait meanwhile, and lose nothing."""
+        return self._exchange.perform(self._plans.transfer(NewLeader(to=node)))
 
     def backup(self, consistency: BackupLevel | None = None) -> Iterator[bytes]:
         """All that the asked node holds, as a file that ``raftkv restore`` takes, piece by piece, while writes go on.

@@ -26,7 +26,6 @@ class PeerContent(TypedDict):
     clock_ahead_s: NotRequired[float | None]
     state: NotRequired[str | None]
     connections: NotRequired[int]
-    clock_ahead_s: NotRequired[float | None]
 
 
 class MovingContent(TypedDict):
@@ -60,6 +59,14 @@ class MembersContent(TypedDict):
     ring: NotRequired[str]
     vnodes: NotRequired[int]
     n: NotRequired[int]
+    configuration_index: NotRequired[int]
+
+
+class LedContent(TypedDict):
+    """Who leads; see ``LeaderNow``."""
+
+    leader: str
+    term: int
 
 
 @final
@@ -100,6 +107,7 @@ class StatusContent(TypedDict):
     repaired_keys: NotRequired[int]
     transfer: NotRequired[MovingContent | None]
     members: NotRequired[list[MemberContent]]
+    configuration_index: NotRequired[int]
     learned_ago_ms: NotRequired[int | None]
     ring_agreed: NotRequired[bool]
     requests_waiting: NotRequired[int]

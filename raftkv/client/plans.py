@@ -18,11 +18,12 @@ from raftkv.api.answers import (
     Counted,
     KeysDeleted,
     KeyTouched,
+    LeaderNow,
     MemberList,
     RepairDone,
     TransactionDone,
 )
-from raftkv.api.bodies import CompactBody, IncrementBody, NewMember, TouchBody
+from raftkv.api.bodies import CompactBody, IncrementBody, NewAddresses, NewLeader, NewMember, TouchBody
 from raftkv.api.problems import Problem
 from raftkv.client.arguments import (
     Acks,
@@ -39,6 +40,7 @@ from raftkv.client.arguments import (
 )
 from raftkv.client.calls import Call
 from raftkv.client.contents import (
+    LedContent,
     MembersContent,
     ProblemContent,
     RepairContent,
@@ -158,7 +160,10 @@ class KeyPlans:
         return cast("MembersContent", content)
 
     def _look(self, path: str) -> Plan[dict[str, Any]]:
-        answer = yield from self._requests.read(path, {})
+        # Whoever holds the cluster's secret needs no user.
+        headers = {"Accept": "*/*"}
+        call = Call(method="GET", path=path, headers=headers, is_read=True, repeatable=True, needs_proof=True)
+        answer = yield from self._requests.answer(call)
         must_exist(answer)
         return json_from_body(answer.body)
 
@@ -251,6 +256,20 @@ class KeyPlans:
         path = paths.filled(paths.MEMBER, node)
         return cast("MembersContent", (yield from self._change("DELETE", path, MemberList)))
 
+    def promote_member(self, node: str) -> Plan[MembersContent]:
+        """Let a node vote that only learns."""
+        path = paths.filled(paths.PROMOTE, node)
+        return cast("MembersContent", (yield from self._change("POST", path, MemberList)))
+
+    def move_member(self, node: str, content: NewAddresses) -> Plan[MembersContent]:
+        """Let a member have other addresses."""
+        path = paths.filled(paths.MEMBER, node)
+        return cast("MembersContent", (yield from self._change("PUT", path, MemberList, content)))
+
+    def transfer(self, content: NewLeader) -> Plan[LedContent]:
+        """Let another node lead."""
+        return cast("LedContent", (yield from self._change("POST", paths.TRANSFER, LeaderNow, content)))
+
     def repair(self) -> Plan[RepairContent]:
         """Let the asked node compare its data with every replica of it."""
         return cast("RepairContent", (yield from self._change("POST", paths.REPAIR, RepairDone)))
@@ -268,7 +287,7 @@ class KeyPlans:
         return AnswerStream(lambda: self._requests.begun(call), names.BYTES, lambda piece: [piece], BACKUP_SILENCE_S)
 
     def _change(
-        self, method: str, path: str, kind: type[msgspec.Struct], content: NewMember | None = None
+        self, method: str, path: str, kind: type[msgspec.Struct], content: msgspec.Struct | None = None
     ) -> Plan[dict[str, Any]]:
         """A change of the cluster itself, which is sent once: what came of it."""
         call = Call(

@@ -145,12 +145,14 @@ class RaftSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Elections start after a random wait between one and two election timeouts without a leader. ``clock_drift_bound`` is
     the assumption under ``consistency=lease``: within one election timeout, no two nodes' clocks drift apart by more
     than this fraction of it. ``preferred_leader`` is the node that is to lead whenever it is well; empty for any.
+    ``seeds`` are HTTP addresses of nodes of a running cluster, which a node that is new to it asks to be let in.
     """
 
     election_timeout_s: Seconds = 1.0
     heartbeat_s: Seconds = 0.1
     clock_drift_bound: Annotated[float, Meta(ge=0, lt=0.5)] = 0.1
     preferred_leader: str = ""
+    seeds: tuple[str, ...] = ()
     snapshot_entries: Annotated[int, Meta(ge=10)] = 100_000
     snapshot_log_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20
     trailing_entries: Annotated[int, Meta(ge=0)] = 5_000
@@ -288,6 +290,11 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     log: LogSection = LogSection()
     peers: PeersSection = PeersSection()
 
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """Whom a node that is new to a running cluster asks to be let in, in either mode."""
+        return self.raft.seeds if self.cluster.mode == "raft" else self.quorum.seeds
+
     def member(self, node_id: str) -> NodeSection:
         """The section of ``node_id``; raises ``ConfigError`` when there is none."""
         for node in self.node:
@@ -348,6 +355,7 @@ def config_of(document: dict[str, Any]) -> ClusterConfig:
     _check_nodes(config)
     _check_timing(config)
     _check_preferred_leader(config)
+    _check_seeds(config)
     _check_quorum(config)
     _check_tls(config)
     _check_auth(config)
@@ -430,15 +438,19 @@ def _check_preferred_leader(config: ClusterConfig) -> None:
         raise ConfigError(f"raft.preferred_leader: there is no [[node]] with the id {name!r}")
 
 
+def _check_seeds(config: ClusterConfig) -> None:
+    mode = config.cluster.mode
+    for position, seed in enumerate(config.seeds):
+        try:
+            parse_address(seed)
+        except ValueError as error:
+            raise ConfigError(f"{mode}.seeds[{position}]: {error}") from None
+
+
 def _check_quorum(config: ClusterConfig) -> None:
     if config.cluster.mode != "quorum":
         return
     quorum = config.quorum
-    for position, seed in enumerate(quorum.seeds):
-        try:
-            parse_address(seed)
-        except ValueError as error:
-            raise ConfigError(f"quorum.seeds[{position}]: {error}") from None
     for key in ("r", "w"):
         if getattr(quorum, key) > quorum.n:
             raise ConfigError(f"quorum.{key}: {getattr(quorum, key)} is more than quorum.n, which is {quorum.n}")

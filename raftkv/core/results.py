@@ -441,6 +441,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         usual = majority(self.cluster_size)
         return self.n or self.cluster_size, self.r or usual, self.w or usual
 
+    @property
+    def learners(self) -> frozenset[str]:
+        """Nodes of the cluster that decide nothing yet."""
+        return frozenset()
+
+    @property
+    def reached_count(self) -> int:
+        """How many of those who decide this node reaches, itself included if it is one."""
+        learners = self.learners
+        return (self.node not in learners) + sum(peer.reachable and peer.id not in learners for peer in self.peers)
+
 
 class RaftStatus(Status, frozen=True, kw_only=True, array_like=True, tag="raft_status"):
     """Where a node stands in a log; ``diverged``: it takes no part because its state differs from others'.
@@ -455,6 +466,11 @@ class RaftStatus(Status, frozen=True, kw_only=True, array_like=True, tag="raft_s
     diverged: bool = False
     members: tuple[MemberStatus, ...] = ()
     configuration_index: int = 0
+
+    @property
+    def learners(self) -> frozenset[str]:
+        """See ``Status``."""
+        return frozenset([member.id for member in self.members if member.state is MemberState.LEARNER])
 
 
 class QuorumStatus(Status, frozen=True, kw_only=True, array_like=True, tag="quorum_status"):

@@ -59,6 +59,7 @@ OWN: Final = {
     "raft.disk_reserve_bytes": "a node's own disk",
     "raft.preferred_leader": "each node says for itself whether it wants to lead; who does makes way for nobody",
     "quorum.sloppy": "a coordinator's choice, which each request may make for itself",
+    "raft.seeds": "whom a node asks to be let in",
     "quorum.seeds": "whom a node asks to be let in",
     "quorum.gossip_s": "how often a node speaks",
     "quorum.suspect_after_s": "when a node thinks ill of another",

@@ -18,6 +18,8 @@ from raftkv.api.bodies import (
     LeaseIds,
     LockBody,
     Login,
+    NewAddresses,
+    NewLeader,
     NewLease,
     NewMember,
     NewPassword,
@@ -64,6 +66,8 @@ decode_user: Final = msgspec.json.Decoder(UserBody)
 decode_new_password: Final = msgspec.json.Decoder(NewPassword)
 decode_role: Final = msgspec.json.Decoder(RoleBody)
 decode_permission: Final = msgspec.json.Decoder(PermissionBody)
+decode_new_addresses: Final = msgspec.json.Decoder(NewAddresses)
+decode_new_leader: Final = msgspec.json.Decoder(NewLeader)
 decode_internal_write: Final = msgspec.json.Decoder(InternalWrite)
 
 

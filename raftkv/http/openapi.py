@@ -64,7 +64,7 @@ _SCHEMES: Final = {
     "password": {"type": "http", "scheme": "basic"},
     "certificate": {"type": "mutualTLS", "description": "its common name is the user"},
 }
-_SHOWN: Final[list[dict[str, list[str]]]] = [*[{name: []} for name in _SCHEMES], {}]
+_SHOWN: Final[tuple[dict[str, list[str]], ...]] = (*({name: []} for name in _SCHEMES), {})
 """One of them, or, while authentication is off, nothing."""
 
 _PROBLEM: Final = {headers.PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}

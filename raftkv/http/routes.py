@@ -160,7 +160,7 @@ _CLUSTER: Final = (
         "POST",
         paths.MEMBERS,
         cluster.ADD_MEMBER,
-        "Let a node join (leaderless clusters); its data moves in after the answer",
+        "Let a node join; where there is a leader it learns first, and votes by itself once it has caught up",
         answers.MemberList,
         201,
         body=bodies.NewMember,
@@ -169,7 +169,7 @@ _CLUSTER: Final = (
         "DELETE",
         paths.MEMBER,
         cluster.REMOVE_MEMBER,
-        "Let a node leave (leaderless clusters); one that is alive hands its data over first",
+        "Let a node leave; in a leaderless cluster one that is alive hands its data over first",
         answers.MemberList,
     ),
     Route(
@@ -179,6 +179,29 @@ _CLUSTER: Final = (
         summary="All that this node holds, as a file that raftkv restore takes: one state, made while writes go on",
         answers={200: (bytes,)},
         hot=True,
+    ),
+    _change(
+        "PUT",
+        paths.MEMBER,
+        cluster.MOVE_MEMBER,
+        "Let a member have other addresses (raft mode)",
+        answers.MemberList,
+        body=bodies.NewAddresses,
+    ),
+    _change(
+        "POST",
+        paths.PROMOTE,
+        cluster.PROMOTE_MEMBER,
+        "Let a node that has caught up vote (raft mode); it does by itself soon after",
+        answers.MemberList,
+    ),
+    _change(
+        "POST",
+        paths.TRANSFER,
+        cluster.TRANSFER,
+        "Let another node lead (raft mode)",
+        answers.LeaderNow,
+        body=bodies.NewLeader,
     ),
     _change(
         "POST",
@@ -335,11 +358,9 @@ _AUTH: Final = (
     ),
 )
 
-_TRANSFER = "leadership cannot be transferred on request yet"
 _UI = "the console is not built yet; see /docs and /status"
 
 _LATER: Final = (
-    _later("POST", paths.TRANSFER, _TRANSFER),
     Route(
         method="POST",
         path=paths.RESTORE,

@@ -108,16 +108,16 @@ def _joining(config: ClusterConfig, seeds: tuple[str, ...]) -> ClusterConfig:
     """``config`` with more ``seeds``."""
     if not seeds:
         return config
-    if config.cluster.mode != "quorum":
-        raise ConfigError('--join: only a leaderless cluster (cluster.mode = "quorum") lets nodes join')
     for seed in seeds:
         try:
             parse_address(seed)
         except ValueError as error:
             raise ConfigError(f"--join: {error}") from None
-    quorum = config.quorum
-    joined = msgspec.structs.replace(quorum, seeds=tuple(dict.fromkeys((*quorum.seeds, *seeds))))
-    return msgspec.structs.replace(config, quorum=joined)
+    joined = tuple(dict.fromkeys((*config.seeds, *seeds)))
+    replace = msgspec.structs.replace
+    if config.cluster.mode == "raft":
+        return replace(config, raft=replace(config.raft, seeds=joined))
+    return replace(config, quorum=replace(config.quorum, seeds=joined))
 
 
 def _check_members(config: ClusterConfig) -> None:

@@ -70,8 +70,7 @@ class ServiceManager:
 
 def standing(status: ModeStatus) -> str:
     """How a node stands, for the one line that a service manager shows."""
-    here = 1 + sum(peer.reachable for peer in status.peers)
-    seen = f"sees {here} of {status.cluster_size} nodes"
+    seen = f"sees {status.reached_count} of {status.cluster_size} nodes"
     if status.misfit:
         return f"takes no part: {status.misfit}"
     if not isinstance(status, RaftStatus):

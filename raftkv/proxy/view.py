@@ -17,8 +17,11 @@ from raftkv.core.config import Address, parse_address
 from raftkv.quorum.membership.ring import Ring, position
 
 _AWAY: Final = frozenset({"suspect", "down"})
-BELIEVED: Final = frozenset({"up", ""})
-"""Only who is in, and not about to leave, says who the others are; in raft mode nobody says of nodes how they are."""
+BELIEVED: Final = frozenset({"up", "voter", ""})
+"""Only who is in, and not about to leave, says who the others are."""
+
+_ON_THEIR_WAY: Final = frozenset({"joining", "learner", "left"})
+"""They may have next to nothing of the data."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +62,7 @@ def read_view(body: bytes) -> ClusterView:
         told = msgspec.json.decode(body, type=MemberList)
     except msgspec.DecodeError as error:
         raise ValueError(f"its members: {error}") from None
-    members = [member for member in told.members if member.state not in ("left", "joining")]
+    members = [member for member in told.members if member.state not in _ON_THEIR_WAY]
     if not members:
         raise ValueError("a cluster without members")
     nodes = tuple([Node(id=one.id, http=parse_address(one.http), state=one.state or "") for one in members])

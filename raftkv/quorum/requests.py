@@ -13,6 +13,7 @@ from raftkv.core.requests import (
     AddMember,
     AnyOperation,
     Barrier,
+    ChangeMember,
     Compact,
     Configure,
     Consistency,
@@ -22,6 +23,7 @@ from raftkv.core.requests import (
     Inspect,
     KeepAlive,
     Placing,
+    PromoteMember,
     Put,
     Query,
     Read,
@@ -29,6 +31,7 @@ from raftkv.core.requests import (
     Repair,
     Request,
     StoreHere,
+    TransferLeadership,
     Write,
 )
 from raftkv.core.results import Configured, Missing, QuorumStatus, StateHeld
@@ -44,6 +47,7 @@ from raftkv.quorum.serving.local import Local
 from raftkv.quorum.settings import (
     NO_BARRIER,
     NO_IDEMPOTENCY,
+    NO_LEADER_HERE,
     NO_LEVEL,
     NO_MATCH,
     NOT_KEPT,
@@ -149,6 +153,8 @@ class QuorumRequests:
             refusal = NOT_KEPT_ALONE if self._keeps_siblings else None
         elif isinstance(request, Barrier):
             refusal = NO_BARRIER
+        elif isinstance(request, PromoteMember | ChangeMember | TransferLeadership):
+            refusal = NO_LEADER_HERE
         return refusal
 
     def _is_of_one_order(self, request: Request) -> bool:

@@ -55,6 +55,10 @@ NO_IDEMPOTENCY: Final = Refused(
     detail="a leaderless cluster cannot promise that a retry with an Idempotency-Key is applied once; leave it out",
 )
 NO_BARRIER: Final = Refused(code=Code.NOT_SUPPORTED, detail="a leaderless cluster has no applied state to wait for")
+NO_LEADER_HERE: Final = Refused(
+    code=Code.NOT_SUPPORTED,
+    detail="a leaderless cluster has no leader and no learners; a member has the addresses that its own file says",
+)
 STRANGE_RANGE: Final = Refused(
     code=Code.NOT_SUPPORTED, detail="the ring is another here; it will be the same once gossip has gone round"
 )

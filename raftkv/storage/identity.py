@@ -30,6 +30,12 @@ _DATA: Final = ("log", "snapshots", "state", "store", "raft.meta")
 """What either mode keeps; its directories are made after the identity."""
 
 
+def exists(home: Path) -> bool:
+    """Has a node begun in ``home`` before?"""
+    with translated(home):
+        return (home / NAME).exists()
+
+
 class IdentityFile:
     """The identity of one data directory; see ``IdentityStore`` of ``raftkv.peers.greeting``."""
 
@@ -64,7 +70,8 @@ def begin_life(
     identity = started(msgspec.structs.replace(held, disk=disk), random_bytes(NONCE_BYTES).hex())
     file = IdentityFile(home / NAME, identity)
     # Of two nodes with one name the later start is the right one, so it is counted before anybody hears of it.
-    file.save(msgspec.structs.replace(identity, rules=_always(identity, rules)))
+    founders = {MEMBERS: held.rules[MEMBERS]} if MEMBERS in held.rules else {}
+    file.save(msgspec.structs.replace(identity, rules=founders | _always(identity, rules)))
     return file
 
 
@@ -103,6 +110,12 @@ def held_identity(home: Path, node: str, rules: Rules, *, is_alone: bool) -> Ide
             " or name another cluster.data_dir on every node"
         )
     return held
+
+
+def founders_in(identity: Identity) -> tuple[str, ...]:
+    """Who founded the cluster of a raft node; nobody, as far as it knows, where it was let in later."""
+    names = identity.rules.get(MEMBERS)
+    return tuple(str(names).split("+")) if names else ()
 
 
 def _read(path: Path, text: bytes) -> Identity:

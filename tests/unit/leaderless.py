@@ -10,22 +10,26 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import (
     AddMember,
+    ChangeMember,
     Configure,
     Consistency,
     Delete,
     Get,
     Inspect,
+    PromoteMember,
     Put,
     Read,
     RemoveMember,
     Repair,
     StoreHere,
+    TransferLeadership,
     Write,
 )
 from raftkv.core.results import (
     Answer,
     Configured,
     KeyPage,
+    LeaderChanged,
     MembersChanged,
     MemberState,
     MemberStatus,
@@ -140,7 +144,9 @@ class LeaderlessReplicator:
                 return MembersChanged(members=(*self.status().members, added))
             case RemoveMember(id="n9"):
                 return Refused(code=Code.NOT_FOUND, detail="there is no member n9")
-            case RemoveMember():
+            case TransferLeadership():  # as where there is a leader; here only the answer's form is tried
+                return LeaderChanged(leader=request.to, term=4)
+            case RemoveMember() | PromoteMember() | ChangeMember():
                 return MembersChanged(members=self.status().members)
             case Inspect():
                 return self.status()

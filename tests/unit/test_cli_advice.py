@@ -122,3 +122,10 @@ def test_what_may_become_trouble_is_told_before_it_is():
     assert hints([node_status(), node_status(node="n2")]) == []
     ends = [node_status(certificate_ends_in_s=left_s) for left_s in (-1, 86_400, 10 * 86_400, 30 * 86_400)]
     assert hints(ends) == [f"n1: a certificate {told}" for told in ("has ended", "ends in 1 day", "ends in 10 days")]
+
+
+def test_a_learner_that_answers_bears_no_failure():
+    learner = {"id": "n3", "http": "h:1", "peer": "h:2", "reachable": True, "state": "learner"}
+    nodes = [surveyed(node=name, cluster_size=2, members=[learner]) for name in ("n1", "n3")]
+
+    assert "1 of 2 nodes answers" in remark(nodes)

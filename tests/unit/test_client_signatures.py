@@ -39,6 +39,7 @@ STRUCTS = {
     contents.HolderContent: (answers.LockContender,),
     contents.ItemContent: (answers.Item,),
     contents.MemberContent: (answers.Member,),
+    contents.LedContent: (answers.LeaderNow,),
     contents.MembersContent: (answers.MemberList,),
     contents.MovingContent: (answers.Moving,),
     contents.PeerContent: (answers.Peer, answers.ProxiedNode),

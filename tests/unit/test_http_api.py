@@ -920,7 +920,6 @@ def test_readiness_says_why_not(node: Node) -> None:
     [
         ("DELETE", "/cluster/members/n3"),
         ("POST", "/cluster/repair"),
-        ("POST", "/cluster/transfer"),
         ("POST", "/restore"),
         ("GET", "/ui"),
         ("POST", "/internal/write"),

@@ -9,14 +9,17 @@ import pytest
 from raftkv.core.requests import (
     MAJORITY,
     AddMember,
+    ChangeMember,
     Configure,
     Consistency,
     Inspect,
     Placing,
+    PromoteMember,
     Read,
     RemoveMember,
     Repair,
     StoreHere,
+    TransferLeadership,
     Write,
 )
 from raftkv.core.results import Missing, QuorumWritten
@@ -373,6 +376,16 @@ def test_a_node_leaves(node: LeaderlessNode) -> None:
     assert node("DELETE", "/cluster/members/n3").status == 200
     assert last(node, RemoveMember) == RemoveMember(id="n3")
     assert is_problem(node("DELETE", "/cluster/members/n9"), 404, "not_found")
+
+
+def test_what_an_operator_of_a_leader_asks_reaches_the_replica(node: LeaderlessNode) -> None:
+    assert node("PUT", "/cluster/members/n%203", {"http": "h:1", "peer": "h:2"}).status == 200
+    assert last(node, ChangeMember) == ChangeMember(id="n 3", http="h:1", peer="h:2")
+    assert node("POST", "/cluster/members/n3/promote").status == 200
+    assert last(node, PromoteMember) == PromoteMember(id="n3")
+    assert node("POST", "/cluster/transfer", {"to": "n2"}).json == {"leader": "n2", "term": 4}
+    assert last(node, TransferLeadership) == TransferLeadership(to="n2")
+    assert is_problem(node("PUT", "/cluster/members/n3", {"http": "h", "peer": "h:2"}), 400, "bad_request", "http: ")
 
 
 def test_repair_says_what_it_did(node: LeaderlessNode) -> None:

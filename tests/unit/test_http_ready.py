@@ -4,7 +4,7 @@ import pytest
 
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency
-from raftkv.core.results import PeerStatus, QuorumStatus, RaftStatus
+from raftkv.core.results import MemberState, MemberStatus, PeerStatus, QuorumStatus, RaftStatus
 from raftkv.http.handlers.cluster import LEVEL_WITHIN_S, unready
 
 
@@ -101,3 +101,11 @@ def test_where_no_writes_are_taken_for_want_of_room_a_node_is_not_ready():
 
 def test_a_follower_without_room_serves_as_long_as_the_leader_has_some():
     assert unready(status(has_room=False), 100.0) is None
+
+
+def test_who_only_learns_counts_for_no_quorum():
+    learner = MemberStatus(id="n2", http="h:1", peer="h:2", state=MemberState.LEARNER)
+
+    reason = unready(status(members=(learner,)), 100.0)
+
+    assert reason == (Code.QUORUM_UNREACHABLE, "no quorum: 1 of 3")

@@ -129,6 +129,9 @@ CONCURRENT: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("GET", "/cluster/members", "/cluster/members", b"", {}),
     ("POST", "/cluster/members", "/cluster/members", NEW_MEMBER, {}),
     ("DELETE", "/cluster/members/{id}", "/cluster/members/n3", b"", {}),
+    ("PUT", "/cluster/members/{id}", "/cluster/members/n3", {"http": "h:1", "peer": "h:2"}, {}),
+    ("POST", "/cluster/members/{id}/promote", "/cluster/members/n3/promote", b"", {}),
+    ("POST", "/cluster/transfer", "/cluster/transfer", {"to": "n2"}, {}),
     ("POST", "/cluster/repair", "/cluster/repair", b"", {}),
 ]
 

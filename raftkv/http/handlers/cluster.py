@@ -1,4 +1,4 @@
-"""The cluster as clients see it: status, members, repair, health for machines, and what is not built yet.
+"""The cluster as clients see it: status, members, who leads, repair, health for machines, and what is not built yet.
 
 Pure functions. What a node says of a ring is in its status where there is one; no mode is asked for here.
 """
@@ -11,11 +11,29 @@ from typing import Final
 import msgspec
 
 from raftkv.api import answers, paths
-from raftkv.api.bodies import NewMember
+from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
 from raftkv.core.config import is_node_id, parse_address
 from raftkv.core.errors import Code
-from raftkv.core.requests import AddMember, Consistency, Inspect, RemoveMember, Repair
-from raftkv.core.results import MembersChanged, MemberStatus, Outcome, QuorumStatus, RaftStatus, Repaired, Status
+from raftkv.core.requests import (
+    AddMember,
+    ChangeMember,
+    Consistency,
+    Inspect,
+    PromoteMember,
+    RemoveMember,
+    Repair,
+    TransferLeadership,
+)
+from raftkv.core.results import (
+    LeaderChanged,
+    MembersChanged,
+    MemberStatus,
+    Outcome,
+    QuorumStatus,
+    RaftStatus,
+    Repaired,
+    Status,
+)
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import Anything, Nothing, Timed, form_of
 from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s
@@ -24,6 +42,7 @@ from raftkv.http.needs import Needs
 from raftkv.http.problems import problem, refuse
 
 _MEMBER: Final = paths.stem(paths.MEMBER)
+_PROMOTE: Final = b"/promote"
 
 LEVEL_WITHIN_S: Final = 5.0
 """A follower that was not level with its leader for this long is catching up, and sends its readers waiting."""
@@ -60,7 +79,7 @@ def _quorum_lack(status: Status) -> str:
     """What keeps a quorum from being there, members or the data of this one; empty when nothing does."""
     if status.misfit:
         return f"this node takes no part: {status.misfit}"
-    reachable = 1 + sum(peer.reachable for peer in status.peers)
+    reachable = status.reached_count
     _, r, w = status.sizes
     misfits = [peer.misfit for peer in status.peers if peer.misfit]
     if reachable < max(r, w):
@@ -91,9 +110,7 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
     """The body of ``GET /status``."""
     now_s, numbers = context.monotonic_s(), status.measures.numbers
     ends_s = min(context.certificate_ends().values(), default=None)
-    addresses = {member.id: member.http for member in context.members}
-    if isinstance(status, QuorumStatus):
-        addresses.update({member.id: member.http for member in status.members})
+    addresses = context.addresses()
     reason = unready(status, now_s)
     n, r, w = status.sizes
     peers = [
@@ -134,8 +151,14 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
         certificate_ends_in_s=None if ends_s is None else int(ends_s - context.wall_s()),
     )
     if isinstance(status, RaftStatus):
-        log = {"term": status.term, "commit_index": status.commit_index, "applied_index": status.applied_index}
-        return msgspec.structs.replace(shown, **log)
+        return msgspec.structs.replace(
+            shown,
+            term=status.term,
+            commit_index=status.commit_index,
+            applied_index=status.applied_index,
+            members=_voters(status) or msgspec.UNSET,
+            configuration_index=status.configuration_index,
+        )
     return _with_ring(shown, status, _reachable(status)) if isinstance(status, QuorumStatus) else shown
 
 
@@ -172,13 +195,32 @@ def _reachable(status: Status) -> dict[str, bool]:
     return {status.node: True, **{peer.id: peer.reachable for peer in status.peers}}
 
 
+def _voters(raft: RaftStatus) -> list[answers.Member]:
+    """The members of the configuration in force: every one of them has all keys."""
+    reachable = _reachable(raft)
+    return [
+        answers.Member(
+            id=member.id,
+            http=member.http,
+            peer=member.peer,
+            reachable=reachable.get(member.id),
+            state=member.state.value,
+            zone=member.zone,
+        )
+        for member in raft.members
+    ]
+
+
 def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
-    """The members that gossip knows of, or those of the configuration. At once, whatever ``timeout`` says."""
+    """The members that the log or gossip knows of, or those of the file. At once, whatever ``timeout`` says."""
     status = context.status()
     reachable = {} if status is None else _reachable(status)
     if isinstance(status, QuorumStatus):
         members = [_member(member, reachable.get(member.id)) for member in status.members]
         shown = answers.MemberList(members, None, status.ring, status.vnodes, status.sizes[0])
+        return json_response(200, shown, context.node_header)
+    if isinstance(status, RaftStatus) and status.members:
+        shown = answers.MemberList(_voters(status), status.leader, configuration_index=status.configuration_index)
         return json_response(200, shown, context.node_header)
     members = [
         answers.Member(member.id, member.http, member.peer, reachable.get(member.id)) for member in context.members
@@ -189,15 +231,19 @@ def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpRespo
 
 def _parse_new_member(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     body: NewMember = bodies.body_of(request, bodies.decode_new_member)
+    _check_addresses(body)
+    if not is_node_id(body.id):
+        refuse(Code.BAD_REQUEST, "id: must be 1 to 63 letters, digits, '_', '.' or '-'")
+    change = AddMember(id=body.id, http=body.http, peer=body.peer, zone=body.zone)
+    return Ask(request=change, timeout_s=timeout_s(chosen, context), http=request)
+
+
+def _check_addresses(body: NewMember | NewAddresses) -> None:
     for name, text in (("http", body.http), ("peer", body.peer)):
         try:
             parse_address(text)
         except ValueError as error:
             refuse(Code.BAD_REQUEST, f"{name}: {error}")
-    if not is_node_id(body.id):
-        refuse(Code.BAD_REQUEST, "id: must be 1 to 63 letters, digits, '_', '.' or '-'")
-    change = AddMember(id=body.id, http=body.http, peer=body.peer, zone=body.zone)
-    return Ask(request=change, timeout_s=timeout_s(chosen, context), http=request)
 
 
 def _render_new_member(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
@@ -205,19 +251,47 @@ def _render_new_member(ask: Ask, outcome: Outcome, context: Context) -> HttpResp
 
 
 def _parse_leaving(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
-    node = parameters.unescape(request.path.removeprefix(_MEMBER), "id").decode("utf-8", "replace")
-    return Ask(request=RemoveMember(id=node), timeout_s=timeout_s(chosen, context), http=request)
+    return Ask(request=RemoveMember(id=_named(request)), timeout_s=timeout_s(chosen, context), http=request)
 
 
-def _render_leaving(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
+def _parse_promoted(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
+    return Ask(request=PromoteMember(id=_named(request)), timeout_s=timeout_s(chosen, context), http=request)
+
+
+def _parse_moved(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
+    body: NewAddresses = bodies.body_of(request, bodies.decode_new_addresses)
+    _check_addresses(body)
+    change = ChangeMember(id=_named(request), http=body.http, peer=body.peer)
+    return Ask(request=change, timeout_s=timeout_s(chosen, context), http=request)
+
+
+def _named(request: HttpRequest) -> str:
+    """The member in the path."""
+    raw = request.path.removeprefix(_MEMBER).removesuffix(_PROMOTE)
+    return parameters.unescape(raw, "id").decode("utf-8", "replace")
+
+
+def _render_changed(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     return _render_change(ask, outcome, context, 200)
 
 
 def _render_change(ask: Ask, outcome: Outcome, context: Context, status: int) -> HttpResponse:  # noqa: ARG001
-    """The members as they are from here on; the change spreads, and data moves, after this answer."""
+    """The members as they are from here on. Without a leader the change spreads, and data moves, after this answer."""
     assert isinstance(outcome, MembersChanged)
+    last = context.last_status()
     members = [_member(member, None) for member in outcome.members]
-    return json_response(status, answers.MemberList(members, None), context.node_header)
+    changed = answers.MemberList(members, None if last is None else last.leader)
+    return json_response(status, changed, context.node_header)
+
+
+def _parse_transfer(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
+    body: NewLeader = bodies.body_of(request, bodies.decode_new_leader)
+    return Ask(request=TransferLeadership(to=body.to), timeout_s=timeout_s(chosen, context), http=request)
+
+
+def _render_transfer(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
+    assert isinstance(outcome, LeaderChanged)
+    return json_response(200, answers.LeaderNow(outcome.leader, outcome.term), context.node_header)
 
 
 def _parse_repair(request: HttpRequest, chosen: Timed, context: Context) -> Ask:  # noqa: ARG001  a handler's signature
@@ -253,7 +327,10 @@ def not_built(sentence: str) -> Handler:
 STATUS = Handler(_parse_status, _render_status, form_of(Timed))
 MEMBERS = at_once(_members, Timed)
 ADD_MEMBER = Handler(_parse_new_member, _render_new_member, form_of(Timed), needs=Needs.OPERATOR)
-REMOVE_MEMBER = Handler(_parse_leaving, _render_leaving, form_of(Timed), needs=Needs.OPERATOR)
+REMOVE_MEMBER = Handler(_parse_leaving, _render_changed, form_of(Timed), needs=Needs.OPERATOR)
+PROMOTE_MEMBER = Handler(_parse_promoted, _render_changed, form_of(Timed), needs=Needs.OPERATOR)
+MOVE_MEMBER = Handler(_parse_moved, _render_changed, form_of(Timed), needs=Needs.OPERATOR)
+TRANSFER = Handler(_parse_transfer, _render_transfer, form_of(Timed), needs=Needs.OPERATOR)
 REPAIR = Handler(_parse_repair, _render_repair, form_of(Timed), needs=Needs.OPERATOR)
 LIVEZ = at_once(_livez, needs=Needs.NOTHING)
 READYZ = at_once(_readyz, needs=Needs.NOTHING)

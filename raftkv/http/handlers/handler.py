@@ -47,7 +47,9 @@ from raftkv.core.results import (
     Missing,
     Outcome,
     PutDone,
+    QuorumStatus,
     QuorumWritten,
+    RaftStatus,
     Siblings,
     StampedAnswer,
     StampedDelete,
@@ -103,6 +105,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """When this node's certificates end, by what they are for (seconds since 1970)."""
 
     exports: Exports = msgspec.field(default_factory=Exports)
+
+    def addresses(self) -> dict[str, str]:
+        """Where clients reach each node: as the members in force have it, else as the configuration does."""
+        status = self.last_status()
+        told = status.members if isinstance(status, RaftStatus | QuorumStatus) else ()
+        return {node.id: node.http for node in self.members} | {
+            member.id: member.http for member in told if member.http
+        }
 
     @property
     def cluster_size(self) -> int:
@@ -420,12 +430,12 @@ def _redirect(request: HttpRequest, context: Context) -> HttpResponse | None:
     status = context.status()
     if status is None or status.leader is None or status.leader == context.node:
         return None
-    for member in context.members:
-        if member.id == status.leader:
-            target = request.path + (b"?" + request.query if request.query else b"")
-            location = f"{context.scheme}://{member.http}".encode() + target
-            return HttpResponse(status=307, headers=((b"location", location), *context.node_header))
-    return None
+    address = context.addresses().get(status.leader)
+    if address is None:
+        return None
+    target = request.path + (b"?" + request.query if request.query else b"")
+    location = f"{context.scheme}://{address}".encode() + target
+    return HttpResponse(status=307, headers=((b"location", location), *context.node_header))
 
 
 def durability(ask: Ask, written: Written, context: Context) -> Headers:
