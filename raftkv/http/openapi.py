@@ -64,7 +64,8 @@ _SCHEMES: Final = {
     "password": {"type": "http", "scheme": "basic"},
     "certificate": {"type": "mutualTLS", "description": "its common name is the user"},
 }
-_SHOWN: Final[tuple[dict[str, list[str]], ...]] = (*({name: []} for name in _SCHEMES), {})
+_NO_SCOPES: Final[list[str]] = []
+_SHOWN: Final[tuple[dict[str, list[str]], ...]] = (*({name: _NO_SCOPES} for name in _SCHEMES), {})
 """One of them, or, while authentication is off, nothing."""
 
 _PROBLEM: Final = {headers.PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
