@@ -27,6 +27,7 @@ from raftkv.core.requests import (
 from raftkv.core.results import (
     LeaderChanged,
     MembersChanged,
+    MemberState,
     MemberStatus,
     Outcome,
     QuorumStatus,
@@ -177,17 +178,17 @@ def _with_ring(shown: answers.NodeStatus, quorum: QuorumStatus, reachable: dict[
 
 
 def _member(member: MemberStatus, reachable: bool | None) -> answers.Member:  # noqa: FBT001  as JSON has it
-    return answers.Member(
+    shown = answers.Member(
         id=member.id,
         http=member.http,
         peer=member.peer,
         reachable=reachable,
         state=member.state.value,
         zone=member.zone,
-        share=member.share,
-        heard_ago_ms=member.heard_ago_ms,
-        hints=member.hints,
     )
+    if member.state in (MemberState.VOTER, MemberState.LEARNER):  # each has all keys
+        return shown
+    return msgspec.structs.replace(shown, share=member.share, heard_ago_ms=member.heard_ago_ms, hints=member.hints)
 
 
 def _reachable(status: Status) -> dict[str, bool]:
@@ -196,19 +197,9 @@ def _reachable(status: Status) -> dict[str, bool]:
 
 
 def _voters(raft: RaftStatus) -> list[answers.Member]:
-    """The members of the configuration in force: every one of them has all keys."""
+    """The members of the configuration in force."""
     reachable = _reachable(raft)
-    return [
-        answers.Member(
-            id=member.id,
-            http=member.http,
-            peer=member.peer,
-            reachable=reachable.get(member.id),
-            state=member.state.value,
-            zone=member.zone,
-        )
-        for member in raft.members
-    ]
+    return [_member(member, reachable.get(member.id)) for member in raft.members]
 
 
 def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
