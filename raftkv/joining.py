@@ -83,7 +83,8 @@ def check_not_removed(
         except RaftkvError:
             return
     theirs = found.configuration_index or 0
-    if configuration_index <= theirs <= found.commit_index and node.id not in {one.id for one in found.members or ()}:
+    is_newer = 0 < theirs <= found.commit_index and configuration_index <= theirs
+    if is_newer and node.id not in {one.id for one in found.members or ()}:
         raise StartupError(
             "this node was removed from the cluster; to join again, it starts with an empty data directory and --join"
         )

@@ -167,10 +167,10 @@ def _let_in(config: ClusterConfig, node_id: str, link: PeerLink) -> None:
 
 
 def _check_belongs(config: ClusterConfig, node_id: str, replica: RaftReplica) -> None:
-    """Nobody links to a node that was removed, so it would not hear of it: where members have changed, it asks."""
+    """Nobody links to a node that was removed, so it would not hear of it: one that held anything asks."""
     configurations = replica.parts.configurations
     others = [member.http for member in configurations.newest.members if member.id != node_id and member.http]
-    if configurations.newest_index and others:
+    if others and not replica.is_blank:
         check_not_removed(config.member(node_id), others, configurations.newest_index, config.http, config.cluster)
 
 

@@ -49,3 +49,21 @@ def test_a_cluster_of_one_becomes_one_of_three_and_one_again(tmp_path):
         assert states(cluster, "n1") == {"n1": "voter"}
         assert cluster.put("n1", "after").status_code == 201
         assert cluster.get("n1", "through-n3").status_code == 200
+
+
+def test_a_founder_that_was_removed_while_it_was_away_learns_it_when_it_starts(tmp_path):
+    with running(tmp_path) as cluster:
+        cluster.put("n1", "k")
+        gone = cluster.followers()[0]
+        cluster.kill(gone)
+        (asked, _) = [node for node in cluster.nodes if node != gone]
+        wait_until(
+            lambda: cluster.request("DELETE", asked, f"/cluster/members/{gone}").status_code in (200, 404),
+            "the removal",
+            JOINED_S,
+        )
+
+        status, said = cluster.run_to_the_end(gone)
+
+        assert status == 2
+        assert "was removed from the cluster" in said.splitlines()[-1]
