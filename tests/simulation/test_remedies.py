@@ -23,6 +23,7 @@ from tests.simulation import test_retention as retention
 from tests.simulation import test_rights as rights
 from tests.simulation import test_versions as versions
 from tests.unit import test_peers_greeting as greeting
+from tests.unit import test_raft_stamping as stamping
 
 TABLE = [
     ("flush", hazards.test_power_loss_of_all_nodes_keeps_every_acknowledged_write_1),
@@ -58,6 +59,7 @@ TABLE = [
     ("own reading", freshness.test_a_value_is_as_old_as_its_way_here_was_long),
     ("confirmed level", freshness.test_a_leader_that_was_deposed_vouches_for_nobody),
     ("lives of readings", freshness.test_a_reading_of_an_earlier_life_says_nothing),
+    ("leaps at the beginning", stamping.test_it_waits_as_long_as_the_state_may_tell_yet_that_they_do),
     ("handing over", handover.test_a_leader_without_room_hands_over_and_no_write_is_refused),
     ("chosen member", handover.test_the_member_that_lacks_least_and_has_room_is_chosen),
     ("level before the word", handover.test_a_member_that_is_not_level_is_not_told_to_stand),

@@ -56,7 +56,6 @@ FOUND = {
     "checked rows": 5,
     "rules": 2,
     "old copies": 24,
-    "leaps at the beginning": 441367,
     "whole transactions": 7,
     "state before": 41,
     "repeated transactions": 50,
