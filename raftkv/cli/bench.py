@@ -7,7 +7,6 @@ import csv
 import gc
 import os
 import shlex
-import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,16 +117,19 @@ def _run(plan: LoadPlan, link: ConnectionOptions, *, etcd: bool) -> Result:
     try:
         import uvloop  # noqa: PLC0415  commands load what they use
 
+        from raftkv.client.reach import trusting  # noqa: PLC0415
         from raftkv.instruments.load.dialect import EtcdDialect, RaftkvDialect  # noqa: PLC0415
         from raftkv.instruments.load.run import run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.UsageError(MISSING.format(error.name)) from None
-    dialect = EtcdDialect(plan) if etcd else RaftkvDialect(plan)
     urls = ETCD_SERVERS if etcd and not link.server and link.config is None else link.servers()
     servers = [_server(url) for url in urls]
-    tls = ssl.create_default_context(cafile=link.trusted()) if any(server.tls for server in servers) else None
+    tls = trusting(link.trusted(), link.certificate()) if any(server.tls for server in servers) else None
     gc.freeze()  # what was imported need not be looked through again and again while latencies are measured
     print_text(_heading(plan, link, urls, etcd=etcd))
+    # If the cluster wanted to know who asks, there is a token since then.
+    known = None if etcd else link.credentials()
+    dialect = EtcdDialect(plan) if etcd else RaftkvDialect(plan, known.token if known is not None else "")
     reached: Progress | None = None
     try:
         with _watching() as watch:

@@ -1,11 +1,14 @@
-"""The cluster a command talks to: ``--server``, ``--config``, ``--timeout``, ``--wait``, ``--cacert``.
+"""The cluster a command talks to, and as whom: ``--server``, ``--config``, ``--user``, ``--cacert`` and the like.
 
 Before the command's name or after it.
 """
 
 from __future__ import annotations
 
+import functools
+import getpass
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +20,10 @@ from raftkv.cli.kinds import TIMEOUT
 
 if TYPE_CHECKING:
     from raftkv.client import Client
+    from raftkv.client.credentials import Auth, Credentials
+    from raftkv.client.reach import Cert
     from raftkv.core.config import ClusterConfig
+    from raftkv.core.proof import Prover
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,6 +38,9 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     wait: bool = False
     cacert: Path | None = None
+    user: str | None = None
+    cert: Path | None = None
+    cert_key: Path | None = None
 
     def over(self, outer: ConnectionOptions) -> ConnectionOptions:
         """These choices, and where there are none, those of ``outer``."""
@@ -41,6 +50,9 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
             timeout_s=self.timeout_s or outer.timeout_s,
             wait=self.wait or outer.wait,
             cacert=self.cacert or outer.cacert,
+            user=self.user or outer.user,
+            cert=self.cert or outer.cert,
+            cert_key=self.cert_key or outer.cert_key,
         )
 
     def patient(self) -> ConnectionOptions:
@@ -66,26 +78,88 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
         named = _read(self.config).http.tls_ca
         return str(self.config.resolve().parent / named) if named else None
 
+    def credentials(self) -> Credentials | None:
+        """Who asks, the same for all clients of a command; asks for a password that is missing at the terminal.
+
+        Raises ``UsageError``.
+        """
+        return _credentials(self.user)
+
+    def certificate(self) -> Cert:
+        """Our own certificate, if one was given; raises ``UsageError``."""
+        if self.cert is None:
+            if self.cert_key is not None:
+                raise click.UsageError("--cert-key: it is of no use without --cert")
+            return None
+        return str(self.cert) if self.cert_key is None else (str(self.cert), str(self.cert_key))
+
+    def secret(self) -> tuple[Path, str] | None:
+        """The file of the cluster's secret, and its name, unless it was said as which user to ask."""
+        if self.config is None or self.user is not None:
+            return None
+        cluster = _read(self.config).cluster
+        path = self.config.resolve().parent / cluster.secret_path
+        # A secret that the file does not name is asked for by no server on this machine.
+        return (path, cluster.name) if cluster.secret_file or os.access(path, os.R_OK) else None
+
+    def prover(self) -> Prover | None:
+        """What proves that we hold the secret; raises ``StartupError``."""
+        from raftkv.core.proof import Prover  # noqa: PLC0415  commands load what they use
+        from raftkv.core.secret import read_key  # noqa: PLC0415
+
+        secret = self.secret()
+        if secret is None:
+            return None
+        return Prover(read_key(*secret), secret[1], wall_ms=lambda: time.time_ns() // 1_000_000)
+
     def client(
         self,
         servers: tuple[str, ...] | None = None,
         *,
         timeout_s: float | None = None,
         proves: bool = False,
+        auth: Auth = None,
         **more: Any,
     ) -> Client:
-        """A client of ``servers``, or of those that were given; ``proves``: with the secret that the file names."""
+        """A client of ``servers``, or of those that were given; ``proves``: with the secret that the file names.
+
+        Whoever said as which user it asks proves nothing by the secret. ``auth`` goes before what was given.
+        """
         from raftkv.client import Client  # noqa: PLC0415  it takes longer to import than a command to run
 
         limit_s = timeout_s or self.timeout_s or DEFAULT_TIMEOUT_S
-        if proves and self.config is not None:
-            cluster = _read(self.config).cluster
-            path = self.config.resolve().parent / cluster.secret_path
-            # A secret that the file does not name is asked for by no server on this machine.
-            if cluster.secret_file or os.access(path, os.R_OK):
-                more |= {"secret_file": path, "cluster": cluster.name}
+        if proves and (secret := self.secret()) is not None:
+            more |= {"secret_file": secret[0], "cluster": secret[1]}
         given = servers or self.servers()
-        return Client(given, timeout_s=limit_s, await_start=self.wait, tls_ca=self.trusted(), **more)
+        more |= {"auth": auth or self.credentials(), "cert": self.certificate(), "tls_ca": self.trusted()}
+        return Client(given, timeout_s=limit_s, await_start=self.wait, **more)
+
+
+@functools.cache
+def _credentials(user: str | None) -> Credentials | None:
+    """What ``--user`` says, else the environment; once in a process, so that a password is asked for once."""
+    from raftkv.client import credentials as known  # noqa: PLC0415  commands load what they use
+
+    environment = dict(os.environ)
+    if user is not None:
+        name, colon, password = user.partition(":")
+        environment[known.USER_ENVIRONMENT] = name
+        environment.pop(known.TOKEN_ENVIRONMENT, None)
+        if colon:
+            environment[known.PASSWORD_ENVIRONMENT] = password
+    name = environment.get(known.USER_ENVIRONMENT, "")
+    if name and not (environment.get(known.PASSWORD_ENVIRONMENT) or environment.get(known.TOKEN_ENVIRONMENT)):
+        check_terminal(f"{known.PASSWORD_ENVIRONMENT} gives the password of {name}")
+        environment[known.PASSWORD_ENVIRONMENT] = getpass.getpass(f"password of {name}: ")
+    return known.credentials_of(None, environment)
+
+
+def check_terminal(otherwise: str) -> None:
+    """Is there somebody to ask for a password? Raises ``UsageError`` that says what to do ``otherwise``."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        raise click.UsageError(f"there is no terminal to ask for a password: {otherwise}") from None
 
 
 def _servers_of(path: Path) -> tuple[str, ...]:
@@ -102,7 +176,7 @@ def _read(path: Path) -> ClusterConfig:
 
 
 def options(command: Command, *, has_wait: bool = True) -> Command:
-    """Give ``command`` the five options, as one ``connection`` argument; not ``--wait`` where it has its own."""
+    """Give ``command`` these options, as one ``connection`` argument; not ``--wait`` where it has its own."""
     waiting = click.option("--wait", is_flag=True, help="Wait for servers that do not listen yet, until --timeout.")
     for option in reversed(
         (
@@ -118,6 +192,11 @@ def options(command: Command, *, has_wait: bool = True) -> Command:
             ),
             *((waiting,) if has_wait else ()),
             click.option("--cacert", type=click.Path(path_type=Path), metavar="FILE", help="Certificates to trust."),
+            click.option("--user", metavar="NAME[:PASSWORD]", help="Ask as NAME; else RAFTKV_USER, or RAFTKV_TOKEN."),
+            click.option("--cert", type=click.Path(path_type=Path), metavar="FILE", help="A certificate of our own."),
+            click.option(
+                "--cert-key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, if not in FILE too."
+            ),
         )
     ):
         command = option(command)
@@ -126,6 +205,6 @@ def options(command: Command, *, has_wait: bool = True) -> Command:
 
 def chosen(context: click.Context, given: dict[str, Any]) -> ConnectionOptions:
     """The connection of a command: what it was given over what ``raftkv`` was given; takes it out of ``given``."""
-    names = ("server", "config", "timeout_s", "wait", "cacert")
+    names = ConnectionOptions.__struct_fields__
     own = ConnectionOptions(**{name: given.pop(name) for name in names if name in given})
     return own.over(context.obj) if isinstance(context.obj, ConnectionOptions) else own

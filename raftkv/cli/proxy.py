@@ -23,7 +23,8 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
     """Pass requests on to the nodes of CONFIG, or of --server, until Ctrl-C.
 
     Every request goes to the node that is best placed for it, and to another one when that does no harm. Nodes that
-    join later are found.
+    join later are found. Where authentication is on, requests speak for whoever sent them; the proxy itself asks
+    who belongs to the cluster by the secret of CONFIG, or as --user.
     """
     from raftkv.core.config import parse_address  # noqa: PLC0415  commands load what they use
     from raftkv.core.environment import read_config  # noqa: PLC0415
@@ -35,11 +36,15 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
         given["config"] = config_file
     link: ConnectionOptions = connection.chosen(context, given)
     servers = link.servers()
+    if link.certificate() is not None:
+        raise click.UsageError("--cert: whoever asks through the proxy would be taken for whom it names; use --user")
     run_proxy(
         address,
         servers,
         timeout_s=link.timeout_s or DEFAULT_TIMEOUT_S,
         cacert=link.trusted(),
+        credentials=link.credentials(),
+        prover=link.prover(),
         hosts=() if config_file is None else names_of(read_config(config_file, os.environ)),
         announce=f"listening on http://{address} for {', '.join(servers)}",
     )

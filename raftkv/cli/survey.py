@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from raftkv.api.answers import NodeStatus, ProxyStatus
 from raftkv.cli.connection import ConnectionOptions
+
+if TYPE_CHECKING:
+    from raftkv.client.credentials import Auth
 
 ANSWER_S: Final = 0.5
 """How long all of them may take together: a person waits, and a node that hangs is what they want to see."""
@@ -52,6 +55,7 @@ def survey(link: ConnectionOptions) -> list[Surveyed]:
     """Ask the given servers, and the peers that they name as soon as they are named."""
     limit_s = link.timeout_s or ANSWER_S
     servers = link.servers()
+    credentials = link.credentials()
     told: SimpleQueue[Surveyed | Exception] = SimpleQueue()
     nodes: dict[str, Surveyed] = {}
     end_s = monotonic() + limit_s
@@ -62,7 +66,9 @@ def survey(link: ConnectionOptions) -> list[Surveyed]:
                 nodes[url] = Surveyed(server=url, error=f"{url} did not answer within {limit_s:g} s")
                 left_s = max(end_s - monotonic(), 0.001)
                 # Nobody waits for it to end: names are looked up by the operating system, at its leisure.
-                Thread(target=_tell, args=(told, link, url, left_s), daemon=True).start()
+                # Whoever was only told of by a server never sees a password.
+                auth: Auth = credentials if url in servers or credentials is None else credentials.token or None
+                Thread(target=_tell, args=(told, link, url, left_s, auth), daemon=True).start()
 
     ask(servers)
     answered: set[str] = set()
@@ -90,19 +96,21 @@ def _urls(like: str, nodes: Iterable[Surveyed]) -> dict[str, str]:
     return {peer.id: f"{scheme}://{peer.http}" for one in told if one is not None for peer in one.peers if peer.http}
 
 
-def _tell(told: SimpleQueue[Surveyed | Exception], link: ConnectionOptions, server: str, limit_s: float) -> None:
+def _tell(
+    told: SimpleQueue[Surveyed | Exception], link: ConnectionOptions, server: str, limit_s: float, auth: Auth
+) -> None:
     """Ask ``server``, and put into ``told`` what comes of it, whatever it is."""
     try:
-        told.put(_ask(link, server, limit_s))
+        told.put(_ask(link, server, limit_s, auth))
     except Exception as error:  # noqa: BLE001  it is raised where it is waited for
         told.put(error)
 
 
-def _ask(link: ConnectionOptions, server: str, limit_s: float) -> Surveyed:
+def _ask(link: ConnectionOptions, server: str, limit_s: float, auth: Auth) -> Surveyed:
     from raftkv.client.records import status_from_json  # noqa: PLC0415  commands load what they use
     from raftkv.core.errors import RaftkvError  # noqa: PLC0415
 
-    with link.client((server,), timeout_s=limit_s, retry=False) as client:
+    with link.client((server,), timeout_s=limit_s, retry=False, proves=True, auth=auth) as client:
         try:
             content = client.status()
             status = status_from_json(content)

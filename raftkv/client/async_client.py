@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
+import msgspec
+
 from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
 from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of
 from raftkv.client.async_coordinating import AsyncCoordinatingClient
@@ -246,6 +248,12 @@ class AsyncClient(AsyncCoordinatingClient):
     async def members(self) -> MembersContent:
         """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
         return await self._exchange.perform(self._plans.members())
+
+    async def ask(
+        self, method: str, path: str, content: Mapping[str, object] | msgspec.Struct | None = None
+    ) -> Mapping[str, object]:
+        """See ``Client``."""
+        return await self._exchange.perform(self._plans.ask(method, path, content))
 
     async def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> MembersContent:
         """Let a node join; returns the members. Its data moves in afterwards.

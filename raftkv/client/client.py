@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
+import msgspec
+
 from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
 from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of
 from raftkv.client.contents import (
@@ -315,6 +317,16 @@ class Client(CoordinatingClient):
     def members(self) -> MembersContent:
         """The members as the asked node knows them, as ``GET /cluster/members`` says it."""
         return self._exchange.perform(self._plans.members())
+
+    def ask(
+        self, method: str, path: str, content: Mapping[str, object] | msgspec.Struct | None = None
+    ) -> Mapping[str, object]:
+        """What the API says to a request about the cluster for which there is no method here: JSON to JSON.
+
+        ``path`` is percent-encoded, and may have a query. It is asked by the secret, if there is one. What is no GET is
+        sent once; raises as other writes do.
+        """
+        return self._exchange.perform(self._plans.ask(method, path, content))
 
     def add_member(self, node: str, *, http: str, peer: str, zone: str = "") -> MembersContent:
         """Let a node join; returns the members. Its data moves in afterwards.

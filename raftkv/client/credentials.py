@@ -17,6 +17,7 @@ import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
+from raftkv.api.answers import LoggedIn
 from raftkv.api.bodies import Login
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.reach import Host, UnheardError, UnopenedError
@@ -38,11 +39,6 @@ LOOK_S: Final = 0.02
 
 AGAIN_S: Final = 5.0
 """A token that could not be replaced in good time is kept, and this long not tried to be replaced."""
-
-
-class _LoggedIn(msgspec.Struct, frozen=True):
-    token: str
-    expires_in: float
 
 
 class Credentials:
@@ -68,6 +64,16 @@ class Credentials:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials are not pickled")
+
+    @property
+    def user(self) -> str:
+        """Who asks; empty where only a token says so."""
+        return self._user
+
+    @property
+    def password(self) -> str:
+        """For who is to show it in another way than by logging in."""
+        return self._password
 
     @property
     def token(self) -> str:
@@ -102,7 +108,7 @@ class Credentials:
                 self._due_s = now_s() + AGAIN_S
             return heard
         try:
-            told = msgspec.json.decode(heard.body, type=_LoggedIn)
+            told = msgspec.json.decode(heard.body, type=LoggedIn)
             Credentials(token=told.token)
         except (msgspec.DecodeError, UsageError):
             return UnheardError("answers a login with what is no token")

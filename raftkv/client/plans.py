@@ -160,10 +160,7 @@ class KeyPlans:
         return cast("MembersContent", content)
 
     def _look(self, path: str) -> Plan[dict[str, Any]]:
-        # Whoever holds the cluster's secret needs no user.
-        headers = {"Accept": "*/*"}
-        call = Call(method="GET", path=path, headers=headers, is_read=True, repeatable=True, needs_proof=True)
-        answer = yield from self._requests.answer(call)
+        answer = yield from self._requests.read(path, {}, needs_proof=True)
         must_exist(answer)
         return json_from_body(answer.body)
 
@@ -289,22 +286,28 @@ class KeyPlans:
     def _change(
         self, method: str, path: str, kind: type[msgspec.Struct], content: msgspec.Struct | None = None
     ) -> Plan[dict[str, Any]]:
-        """A change of the cluster itself, which is sent once: what came of it."""
+        done = yield from self.ask(method, path, content)
+        typed(done, kind, is_read=False)
+        return done
+
+    def ask(self, method: str, path: str, content: object = None) -> Plan[dict[str, Any]]:
+        """A question about the cluster itself, or a change of it, which is sent once: what came of it."""
+        path, _, query = path.partition("?")
+        is_read = method == "GET"
         call = Call(
             method=method,
             path=path,
+            query=query,
             headers={} if content is None else {"Content-Type": names.JSON},
             body=b"" if content is None else msgspec.json.encode(content),
-            is_read=False,
-            repeatable=False,
+            is_read=is_read,
+            repeatable=is_read,
             needs_proof=True,
         )
         answer = yield from self._requests.answer(call)
         if answer.status == 404:
             raise not_found(answer)
-        done = outcome_from_body(answer.body)
-        typed(done, kind, is_read=False)
-        return done
+        return json_from_body(answer.body) if is_read else outcome_from_body(answer.body)
 
 
 def _followed(line: bytes) -> StatusOrProblem:

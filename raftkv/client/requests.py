@@ -61,10 +61,16 @@ class CallPlans:
         until_s = self.deadline_s() if deadline_s is None else deadline_s
         return within_trace(call, lambda call: self._attempts.begun(call, until_s))
 
-    def read(self, path: str, query: Query, *, accept: str = "*/*") -> Plan[HttpAnswer]:
-        """What ``GET path`` answers."""
+    def read(self, path: str, query: Query, *, accept: str = "*/*", needs_proof: bool = False) -> Plan[HttpAnswer]:
+        """What ``GET path`` answers; see ``Call``."""
         call = Call(
-            method="GET", path=path, query=query_of(query), headers={"Accept": accept}, is_read=True, repeatable=True
+            method="GET",
+            path=path,
+            query=query_of(query),
+            headers={"Accept": accept},
+            is_read=True,
+            repeatable=True,
+            needs_proof=needs_proof,
         )
         return self.answer(call)
 

@@ -14,6 +14,7 @@ import signal
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,8 @@ from raftkv.client.channels import Channels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
+from raftkv.core.proof import Prover
+from raftkv.core.secret import read_key
 from raftkv.process.command import module
 
 POLL_S: Final = 1.0
@@ -121,6 +124,9 @@ class StatusPoll:
         self._host = Host(name, address.port, is_tls=bool(config.http.tls_cert))
         # What comes back is shown and nothing else; the names in the certificate are those that clients use.
         self._channels = Channels(tls=ssl._create_unverified_context() if self._host.is_tls else None)  # noqa: S323, SLF001
+        # Where authentication is on, this says that the cluster itself asks.
+        key = read_key(config.cluster.secret_path, config.cluster.name)
+        self._prover = Prover(key, config.cluster.name, wall_ms=lambda: time.time_ns() // 1_000_000)
         self._stop = threading.Event()
         threading.Thread(target=self._run, name=f"status of {node_id}", daemon=True).start()
 
@@ -140,7 +146,8 @@ class StatusPoll:
 
     def _ask(self) -> NodeStatus | None:
         try:
-            answer = self._channels.exchange(self._host, "GET", _TARGET, timeout_s=ANSWER_TIMEOUT_S)
+            shown = [("Authorization", self._prover.authorization("GET", _TARGET, b""))]
+            answer = self._channels.exchange(self._host, "GET", _TARGET, headers=shown, timeout_s=ANSWER_TIMEOUT_S)
             return msgspec.json.decode(answer.body, type=NodeStatus) if answer.status == 200 else None
         except (UnopenedError, UnheardError, msgspec.DecodeError):
             return None

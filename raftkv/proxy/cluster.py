@@ -2,13 +2,15 @@
 
 The seeds are asked first, always: who they are was said by whoever started the proxy, and no answer can take it away.
 Only when none of them answers, the members that are up are asked, so that a cluster whose every node was replaced since
-the proxy started is still found. A node that failed lately is avoided for a while, and why is kept and logged. One
-event loop owns all of this.
+the proxy started is still found. A node that failed lately is avoided for a while, and why is kept and logged. Where
+the nodes want to know who asks, the proxy shows a proof of the secret or logs in as a user of its own, for this alone:
+requests that it passes on speak for whoever sent them. One event loop owns all of this.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import ssl
@@ -17,10 +19,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from raftkv.api import headers, paths
+from raftkv.api.problems import read_problem
 from raftkv.client.async_channels import AsyncChannels
+from raftkv.client.async_exchange import AsyncExchange
+from raftkv.client.credentials import Credentials
+from raftkv.client.http1 import HttpAnswer
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.client.servers import told_together
 from raftkv.core.config import Address, HttpSection
+from raftkv.core.proof import Prover
 from raftkv.proxy.view import BELIEVED, ClusterView, Node, order, read_view, unknown
 
 REFRESH_S: Final = 2.0
@@ -53,10 +60,19 @@ class Cluster:
     """What is known of the nodes, and the way to them. ``seeds`` are where to begin; ``tls`` is set for https."""
 
     def __init__(
-        self, seeds: Sequence[Address], *, tls: ssl.SSLContext | None, monotonic_s: Callable[[], float]
+        self,
+        seeds: Sequence[Address],
+        *,
+        tls: ssl.SSLContext | None,
+        monotonic_s: Callable[[], float],
+        credentials: Credentials | None = None,
+        prover: Prover | None = None,
     ) -> None:
         self._seeds = tuple(seeds)
         self._tls = tls
+        self._credentials = credentials or Credentials()
+        self._prover = prover
+        self._logins = AsyncExchange(tls=tls)
         self._monotonic_s = monotonic_s
         self._channels: dict[tuple[Address, bool], AsyncChannels] = {}
         self._avoided: dict[str, float] = {}
@@ -121,10 +137,13 @@ class Cluster:
         """The connections to ``address``."""
         channels = self._channels.get((address, for_streams))
         if channels is None:
-            host = Host(address.host, address.port, is_tls=self._tls is not None)
-            channels = AsyncChannels(host, tls=self._tls, limit=STREAMS_MAX if for_streams else CONNECTIONS_MAX)
+            limit = STREAMS_MAX if for_streams else CONNECTIONS_MAX
+            channels = AsyncChannels(self._host(address), tls=self._tls, limit=limit)
             self._channels[address, for_streams] = channels
         return channels
+
+    def _host(self, address: Address) -> Host:
+        return Host(address.host, address.port, is_tls=self._tls is not None)
 
     async def keep_fresh(self) -> None:
         """Ask for the view every ``REFRESH_S``, until cancelled."""
@@ -153,13 +172,39 @@ class Cluster:
         """Close the idle connections."""
         for channels in self._channels.values():
             channels.close()
+        self._logins.close()
 
     async def _ask(self, address: Address) -> ClusterView:
-        asked = [("accept", headers.JSON)]
-        answer = await self.channels(address).exchange("GET", paths.MEMBERS, headers=asked, timeout_s=ASK_S)
+        if self._credentials.is_due(self._monotonic_s()):
+            with contextlib.suppress(UnopenedError, UnheardError, ValueError):  # what there is may still do
+                await self._log_in(address)
+        answer = await self._members(address)
+        if answer.status == 401 and await self._log_in(address):
+            answer = await self._members(address)
         if answer.status != 200:
-            raise ValueError(f"status {answer.status}")
+            raise ValueError(read_problem(answer.body).detail or f"status {answer.status}")
         return read_view(answer.body)
+
+    async def _members(self, address: Address) -> HttpAnswer:
+        asked = [("accept", headers.JSON)]
+        if self._prover is not None:
+            asked.append(("authorization", self._prover.authorization("GET", paths.MEMBERS, b"")))
+        elif self._credentials.token:
+            asked.append(("authorization", f"Bearer {self._credentials.token}"))
+        return await self.channels(address).exchange("GET", paths.MEMBERS, headers=asked, timeout_s=ASK_S)
+
+    async def _log_in(self, address: Address) -> bool:
+        """Have another token: is there one? Raises what ``refresh`` notes."""
+        if self._prover is not None or not self._credentials.can_log_in:
+            return False
+        host, until_s = self._host(address), self._monotonic_s() + ASK_S
+        refused = self._credentials.token
+        failed = await self._logins.perform(self._credentials.renew(host, refused, until_s, self._monotonic_s))
+        if isinstance(failed, HttpAnswer):
+            raise ValueError(read_problem(failed.body).detail or f"status {failed.status}")  # noqa: TRY004  no type is wrong
+        if failed is not None:
+            raise failed
+        return True
 
     def _drop_unused(self) -> None:
         used = {node.http for node in self.view.nodes} | set(self._seeds)

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from raftkv import __version__
+from raftkv.client.credentials import Credentials
 from raftkv.core.config import Address, HttpSection, LogSection
 from raftkv.core.errors import StartupError
 from raftkv.core.listening import listen
+from raftkv.core.proof import Prover
 from raftkv.http.door.pinned import check_version
 from raftkv.http.door.server import serve, settings
 from raftkv.process import logs, streams
@@ -29,8 +31,12 @@ def run_proxy(
     cacert: str | None,
     announce: str,
     hosts: Iterable[str] = (),
+    credentials: Credentials | None = None,
+    prover: Prover | None = None,
 ) -> None:
     """Serve at ``listen_at`` for the nodes at ``servers`` (base URLs) until a signal; prints ``announce`` once bound.
+
+    ``credentials`` or ``prover`` say who asks where the proxy itself asks.
 
     ``hosts`` are names that it answers to besides its own and those of the servers.
     Raises ``StartupError`` when the address is taken or the servers make no sense.
@@ -44,7 +50,7 @@ def run_proxy(
     print(announce, flush=True)  # noqa: T201  the command line's own voice; who does not read it is served all the same
 
     def make() -> ProxyApplication:
-        cluster = Cluster(seeds, tls=tls, monotonic_s=time.monotonic)
+        cluster = Cluster(seeds, tls=tls, monotonic_s=time.monotonic, credentials=credentials, prover=prover)
         return ProxyApplication(
             cluster, timeout_s=timeout_s, version=__version__, monotonic_s=time.monotonic, hosts=names
         )

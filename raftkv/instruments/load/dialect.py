@@ -62,9 +62,11 @@ def json_post(target: str, document: object) -> bytes:
 class RaftkvDialect:
     """raftkv's native resource interface."""
 
-    def __init__(self, plan: LoadPlan) -> None:
+    def __init__(self, plan: LoadPlan, token: str = "") -> None:
+        """``token`` says who asks, where that matters."""
+        shown = [("Authorization", f"Bearer {token}")] if token else []
         shared = {"timeout": f"{plan.timeout_s:g}"} if plan.timeout_s != LoadPlan().timeout_s else {}
-        self._put, self._get, self._delete = form("PUT"), form("GET"), form("DELETE")
+        self._put, self._get, self._delete = [form(method, *shown) for method in ("PUT", "GET", "DELETE")]
         self._write_query = _query({**shared, "w": plan.w})
         self._delete_query = _query(shared)
         self._read_query = _query({**shared, "consistency": plan.consistency, "r": plan.r})
