@@ -6,9 +6,10 @@ argument, which every process of the machine could see.
 
 from __future__ import annotations
 
+import functools
 import getpass
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import click
@@ -286,62 +287,41 @@ def _permission(access: AccessWord, named: Mapping[str, str | None]) -> Permissi
     return PermissionBody(access, **given)
 
 
-def _naming_keys(command: Any) -> Any:
-    for option in reversed(_KEYS):
-        command = option(command)
-    return command
+def _permitting(command: Callable[..., int]) -> Callable[..., int]:
+    """Let ``command`` take what is permitted as one, said by an access and by which keys."""
+
+    @functools.wraps(command)
+    def permitted(*args: Any, access: AccessWord, **given: Any) -> int:
+        named = {name: given.pop(name) for name in ("key", "prefix", "start", "end")}
+        return command(*args, permission=_permission(access, named), **given)
+
+    for option in reversed((click.argument("access", type=ACCESS), *_KEYS)):
+        permitted = option(permitted)
+    return permitted
 
 
 @role.command("grant", short_help="Let a role do more.")
 @click.argument("name")
-@click.argument("access", type=ACCESS)
-@_naming_keys
+@_permitting
 @json_option
 @connection.options
 @click.pass_context
-def grant(
-    context: click.Context,
-    /,
-    name: str,
-    access: AccessWord,
-    *,
-    key: str | None,
-    prefix: str | None,
-    start: str | None,
-    end: str | None,
-    as_json: bool,
-    **given: Any,
-) -> int:
+def grant(context: click.Context, /, name: str, *, permission: PermissionBody, as_json: bool, **given: Any) -> int:
     """Let the role NAME read, write or do both with a key, those with a prefix or those of a range."""
-    permission = _permission(access, {"key": key, "prefix": prefix, "start": start, "end": end})
     path = paths.filled(paths.ROLE_PERMISSIONS, name)
     return _done(_ask(connection.chosen(context, given), "POST", path, permission), as_json=as_json)
 
 
 @role.command("revoke", short_help="Let a role do less.")
 @click.argument("name")
-@click.argument("access", type=ACCESS)
-@_naming_keys
+@_permitting
 @json_option
 @connection.options
 @click.pass_context
-def revoke(
-    context: click.Context,
-    /,
-    name: str,
-    access: AccessWord,
-    *,
-    key: str | None,
-    prefix: str | None,
-    start: str | None,
-    end: str | None,
-    as_json: bool,
-    **given: Any,
-) -> int:
+def revoke(context: click.Context, /, name: str, *, permission: PermissionBody, as_json: bool, **given: Any) -> int:
     """Take from the role NAME what was granted in just these words."""
     from raftkv.client.arguments import query_of  # noqa: PLC0415  commands load what they use
 
-    permission = _permission(access, {"key": key, "prefix": prefix, "start": start, "end": end})
     path = f"{paths.filled(paths.ROLE_PERMISSIONS, name)}?{query_of(msgspec.to_builtins(permission))}"
     return _done(_ask(connection.chosen(context, given), "DELETE", path), as_json=as_json)
 

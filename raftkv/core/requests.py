@@ -386,7 +386,10 @@ class TransferLeadership(msgspec.Struct, frozen=True, kw_only=True, array_like=T
     caller: Caller | None = None
 
 
-MembersRequest = AddMember | RemoveMember | PromoteMember | ChangeMember | TransferLeadership
+Amendment = AddMember | RemoveMember | PromoteMember | ChangeMember
+"""Who belongs to the cluster."""
+
+MembersRequest = Amendment | TransferLeadership
 """Who belongs to the cluster, and who leads it."""
 
 Request = (

@@ -2,8 +2,8 @@
 
 A certificate names a node by its id or by the host of its peer address: as a DNS name, where one ``*`` may stand for
 the first label, or as an IP address. So whoever stole one node's certificate and the secret is still no other node.
-Imports the standard library and
-``raftkv.core`` only.
+Imports
+the standard library and ``raftkv.core`` only.
 """
 
 from __future__ import annotations

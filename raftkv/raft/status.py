@@ -9,7 +9,7 @@ from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
 from raftkv.core.results import PeerStatus, RaftStatus
 from raftkv.raft.assembly import RaftParts, RaftWorld
-from raftkv.raft.membership.changes import shown
+from raftkv.raft.membership.amending import shown
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.storage.log.log import Log
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.core.requests import Configure, Inspect, Put, Request, Write
+from raftkv.core.requests import Configure, Inspect, MembersRequest, Put, Request, Write
 from raftkv.frontend import wire
 from raftkv.instruments.local.processes import descendants
 from tests.fuzz.budget import made_up
@@ -81,9 +81,9 @@ def submitted(request: Request) -> bytes:
 
 
 def reconfigures(body: bytes) -> bool:
-    """Is this a wish, and a well-formed one, to have the cluster answer by other rules from now on?"""
+    """Is this a wish, and a well-formed one, to have the cluster answer by other rules, or be of other members?"""
     try:
-        return any(isinstance(one.request, Configure) for one in wire.decode_submissions(body))
+        return any(isinstance(one.request, Configure | MembersRequest) for one in wire.decode_submissions(body))
     except wire.WireError:
         return False
 

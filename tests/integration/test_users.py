@@ -239,7 +239,7 @@ def _own_terminal():
     os.close(os.open(os.ttyname(0), os.O_RDWR))
 
 
-def test_up_stays_one_command_where_authentication_is_on(cluster):
+def test_status_answers_by_the_secret_where_authentication_is_on(cluster):
     """What it shows of its nodes it asks by the cluster's secret."""
     file = str(cluster.config)
     found = cluster.typed("status", "--config", file, "--json", user=None)

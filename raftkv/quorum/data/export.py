@@ -45,12 +45,8 @@ class JoinedStates:
         self._conflicts = conflicts
         self.newest = 0
 
-    def get(self, table: bytes, key: bytes) -> bytes | None:
-        """See ``TableReader``; nothing is asked for by key."""
-        raise NotImplementedError
-
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
-        """See ``TableReader``: all there is, once."""
+        """See ``TableScanner``: all there is, once."""
         assert (table, start, end) == (DATA, b"", None)
         for key, rows in groupby(heapq.merge(*self._sources, key=itemgetter(0)), key=itemgetter(0)):
             state: KeyState | None = None

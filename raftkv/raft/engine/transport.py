@@ -261,10 +261,6 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         """Is there a connection to ``peer``?"""
         return self._peers[peer].connected
 
-    def forget(self, peer: str) -> None:
-        """``peer`` is no member any more: what was to be said to it is not said."""
-        self._peers.pop(peer, None)
-
     def take_append(self, peer: str, append: Append, now_s: float) -> bool:
         """Hand an append to PySyncObj as far as the guards let it; false when it belongs to an older term."""
         state = self._peers[peer]

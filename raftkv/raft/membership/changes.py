@@ -1,6 +1,6 @@
 """Changing the members, one at a time, and who leads them: asked anywhere, decided and carried out by the leader.
 
-A change is a new configuration in the log (``configurations``), of one voter more or less at most, so that any majority
+A change is a new configuration in the log (``amending``), of one voter more or less at most, so that any majority
 of the one and any of the other share a member. It is begun only when the one before is committed, and an entry of the
 leader's own term is (Raft thesis, section 4.1, and its author's correction of 2015): else two leaders of two terms
 could each change another old configuration, and count by majorities that share nobody.
@@ -16,34 +16,22 @@ Bookkeeping without a clock of its own: time enters as a value (seconds, monoton
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import (
-    AddMember,
-    ChangeMember,
-    MembersRequest,
-    PromoteMember,
-    RemoveMember,
-    TransferLeadership,
-)
-from raftkv.core.results import LeaderChanged, MembersChanged, MemberState, MemberStatus, Outcome
-from raftkv.formats.configurations import (
-    FORMER_MAX,
-    MEMBERS_MAX,
-    Configuration,
-    ConfiguredMember,
-    encode_configuration,
-)
+from raftkv.core.requests import Amendment, MembersRequest, PromoteMember, RemoveMember, TransferLeadership
+from raftkv.core.results import LeaderChanged, MembersChanged, Outcome
+from raftkv.formats.configurations import Configuration, ConfiguredMember, encode_configuration
 from raftkv.formats.entries import MEMBERS_FORMAT
-from raftkv.formats.peers import refusal_of, refused_by
 from raftkv.formats.raft_messages import AskChange, ChangeAnswer, Farewell
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.handover import Handover
+from raftkv.raft.membership.amending import amended, names, shown
+from raftkv.raft.membership.asking import answer_of, message_of, outcome_of, request_of
 from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.ports import Handlers, Outgoing
 from raftkv.raft.settings import NO_LEADER, SHUTTING_DOWN, not_read, overloaded
@@ -59,8 +47,6 @@ PATIENCE_TIMEOUTS: Final = 1
 
 WAITING_MAX: Final = 100
 """Requests of operators at one node; there is one change at a time."""
-
-_ACTS: Final = (AddMember, RemoveMember, PromoteMember, ChangeMember, TransferLeadership)
 
 log_line = structlog.get_logger("raftkv.raft")
 
@@ -113,75 +99,6 @@ class _Asked(msgspec.Struct, frozen=True):
     patient_s: float
     is_ours: bool
     reply: Reply
-
-
-def shown(configuration: Configuration) -> tuple[MemberStatus, ...]:
-    """The members, for people and programs."""
-    return tuple(
-        MemberStatus(
-            id=member.id,
-            http=member.http,
-            peer=member.peer,
-            zone=member.zone,
-            state=MemberState.VOTER if member.votes else MemberState.LEARNER,
-        )
-        for member in configuration.members
-    )
-
-
-def changed(before: Configuration, request: MembersRequest, *, disk: str = "") -> Configuration | Refused:
-    """``before`` as ``request`` wants it, or why not; ``before`` itself where it is so already.
-
-    ``disk`` is that of a member that comes to vote.
-    """
-    member = before.find(request.to if isinstance(request, TransferLeadership) else request.id)
-    if isinstance(request, AddMember):
-        return _added(before, request, member)
-    if member is None or isinstance(request, TransferLeadership):
-        return Refused(code=Code.NOT_FOUND, detail=f"there is no member {getattr(request, 'id', '')}")
-    rest = tuple([other for other in before.members if other.id != member.id])
-    if isinstance(request, RemoveMember):
-        if not any(other.votes for other in rest):
-            return Refused(code=Code.BAD_REQUEST, detail=f"{member.id} is the last member that votes")
-        former = (*[name for name in before.former if name != member.id], member.id)[-FORMER_MAX:]
-        return Configuration(rest, former)
-    if isinstance(request, PromoteMember):
-        after = member if member.votes else msgspec.structs.replace(member, votes=True, disk=disk)
-    else:
-        taken = _taken(rest, request.http, request.peer)
-        if taken is not None:
-            return taken
-        after = msgspec.structs.replace(member, http=request.http, peer=request.peer)
-    return before if after == member else Configuration(_sorted((*rest, after)), before.former)
-
-
-def _added(before: Configuration, request: AddMember, member: ConfiguredMember | None) -> Configuration | Refused:
-    if member is not None:
-        if (member.http, member.peer) == (request.http, request.peer):
-            return before
-        detail = (
-            f"{member.id} is a member already, at {member.http} and {member.peer}: move it to other addresses instead"
-        )
-        return Refused(code=Code.BAD_REQUEST, detail=detail)
-    if len(before.members) >= MEMBERS_MAX:
-        return Refused(code=Code.BAD_REQUEST, detail=f"a cluster has {MEMBERS_MAX} members at most")
-    taken = _taken(before.members, request.http, request.peer)
-    if taken is not None:
-        return taken
-    learner = ConfiguredMember(request.id, request.http, request.peer, request.zone, votes=False)
-    return Configuration(_sorted((*before.members, learner)), before.former)
-
-
-def _taken(members: tuple[ConfiguredMember, ...], *addresses: str) -> Refused | None:
-    for member in members:
-        for address in addresses:
-            if address and address in (member.http, member.peer):
-                return Refused(code=Code.BAD_REQUEST, detail=f"{address} is the address of {member.id}")
-    return None
-
-
-def _sorted(members: tuple[ConfiguredMember, ...]) -> tuple[ConfiguredMember, ...]:
-    return tuple(sorted(members, key=lambda member: member.id))
 
 
 class MemberChanges:
@@ -286,23 +203,14 @@ class MemberChanges:
         pending.when_done(asked.reply)
         self._number += 1
         self._asked[self._number] = (pending, asked.until_s, leader)
-        self._outgoing.post(leader, _message_of(self._number, asked.request))
+        self._outgoing.post(leader, message_of(self._number, asked.request))
 
     def _on_answer(self, peer: str, answer: ChangeAnswer, _now_s: float) -> None:
         asked = self._asked.get(answer.number)
         if asked is None or asked[2] != peer:
             return
         del self._asked[answer.number]
-        outcome: Outcome
-        if answer.refusal is not None:
-            outcome = refused_by(answer.refusal)
-        elif answer.in_doubt:
-            outcome = Unknown(detail=answer.in_doubt)
-        elif answer.configuration is not None:
-            outcome = MembersChanged(members=shown(answer.configuration))
-        else:
-            outcome = LeaderChanged(leader=answer.leader, term=answer.term)
-        asked[0].resolve(outcome)
+        asked[0].resolve(outcome_of(answer))
 
     def lost(self, peer: str) -> None:
         """The connection to ``peer`` is gone, and what it would have answered."""
@@ -324,7 +232,8 @@ class MemberChanges:
         self._todo, self._later, self._led = [], [], None
 
     def _on_farewell(self, peer: str, word: Farewell, now_s: float) -> None:
-        if word.term >= self._core.term and self.removed_at_s is None:
+        is_leaders = peer == self._core.leader_id and word.term == self._core.term
+        if is_leaders and self.removed_at_s is None:
             log_line.warning("this node was removed from the cluster", by=peer, index=word.index)
             self.removed_at_s = now_s
 
@@ -332,9 +241,9 @@ class MemberChanges:
 
     def _on_ask(self, peer: str, ask: AskChange, now_s: float) -> None:
         def reply(outcome: Outcome) -> None:
-            self._outgoing.post(peer, _answer_of(ask.number, outcome, self._configurations.newest))
+            self._outgoing.post(peer, answer_of(ask.number, outcome, self._configurations.newest))
 
-        request = _request_of(ask)
+        request = request_of(ask)
         if request is None:
             reply(Refused(code=Code.NOT_SUPPORTED, detail="the leader runs a version that does not know this change"))
         else:
@@ -345,7 +254,7 @@ class MemberChanges:
         if isinstance(asked.request, TransferLeadership):
             self._transfer(asked.request.to, asked, now_s)
         elif isinstance(asked.request, RemoveMember) and asked.request.id == self._electorate.node_id:
-            self._remove_self(asked, now_s)
+            self._remove_self(asked, asked.request, now_s)
         else:
             self._append(asked.request, asked.reply, now_s)
 
@@ -364,13 +273,13 @@ class MemberChanges:
                 return not_read(peer, MEMBERS_FORMAT, self._reads(peer))
         return None
 
-    def _append(self, request: MembersRequest, reply: Reply, now_s: float) -> None:
+    def _append(self, request: Amendment, reply: Reply, now_s: float) -> None:
         before = self._configurations.newest
         if isinstance(request, PromoteMember) and (refusal := self._not_level(before.find(request.id))) is not None:
             reply(refusal)
             return
         disk = self._disk_of(request.id) if isinstance(request, PromoteMember) else ""
-        after = changed(before, request, disk=disk)
+        after = amended(before, request, disk=disk)
         if isinstance(after, Refused):
             reply(after)
             return
@@ -385,7 +294,7 @@ class MemberChanges:
         for member in gone:
             self.leaving[member.id] = (member, float("inf"))
         index = self._core.append_configuration(encode_configuration(after))
-        log_line.info("members change", index=index, members=_names(after))
+        log_line.info("members change", index=index, members=names(after))
         self._change = _Change(index, self._core.term, reply)
 
     def _costs_quorum(self, after: Configuration, now_s: float) -> Refused | None:
@@ -406,9 +315,9 @@ class MemberChanges:
         known = f"lacks {lacking} entries" if self._core.match_index(member.id) else "has not said what it holds"
         return Refused(code=Code.OVERLOADED, detail=f"{member.id} has not caught up: it {known}", retry_after_s=1.0)
 
-    def _remove_self(self, asked: _Asked, now_s: float) -> None:
+    def _remove_self(self, asked: _Asked, request: RemoveMember, now_s: float) -> None:
         """Hand over; whoever leads then is asked to do it."""
-        refusal = changed(self._configurations.newest, asked.request)
+        refusal = amended(self._configurations.newest, request)
         if isinstance(refusal, Refused):
             asked.reply(refusal)
         elif self._handover.hand_over(None, now_s):
@@ -476,7 +385,7 @@ class MemberChanges:
 
     def _committed(self, change: _Change, now_s: float) -> None:
         configuration = self._configurations.newest
-        log_line.info("members changed", index=change.index, members=_names(configuration))
+        log_line.info("members changed", index=change.index, members=names(configuration))
         self._farewell_index = change.index
         for name, (member, _) in list(self.leaving.items()):
             self.leaving[name] = (member, now_s + LEAVING_TIMEOUTS * self._timeout_s)
@@ -533,36 +442,3 @@ class MemberChanges:
 
 def _nobody(_outcome: Outcome) -> None:
     """Nobody asked for it."""
-
-
-def _names(configuration: Configuration) -> str:
-    return ",".join([member.id if member.votes else f"{member.id}(learns)" for member in configuration.members])
-
-
-def _message_of(number: int, request: MembersRequest) -> AskChange:
-    node = request.to if isinstance(request, TransferLeadership) else request.id
-    said: dict[str, Any] = {name: getattr(request, name) for name in ("http", "peer", "zone") if hasattr(request, name)}
-    return AskChange(number=number, act=_ACTS.index(type(request)), node=node, **said)
-
-
-def _request_of(ask: AskChange) -> MembersRequest | None:
-    if ask.act >= len(_ACTS):
-        return None
-    kind = _ACTS[ask.act]
-    if kind is AddMember:
-        return AddMember(id=ask.node, http=ask.http, peer=ask.peer, zone=ask.zone)
-    if kind is ChangeMember:
-        return ChangeMember(id=ask.node, http=ask.http, peer=ask.peer)
-    if kind is TransferLeadership:
-        return TransferLeadership(to=ask.node)
-    return RemoveMember(id=ask.node) if kind is RemoveMember else PromoteMember(id=ask.node)
-
-
-def _answer_of(number: int, outcome: Outcome, configuration: Configuration) -> ChangeAnswer:
-    if isinstance(outcome, Refused):
-        return ChangeAnswer(number=number, refusal=refusal_of(outcome))
-    if isinstance(outcome, Unknown):
-        return ChangeAnswer(number=number, in_doubt=outcome.detail[:300])
-    if isinstance(outcome, LeaderChanged):
-        return ChangeAnswer(number=number, leader=outcome.leader, term=outcome.term)
-    return ChangeAnswer(number=number, configuration=configuration)

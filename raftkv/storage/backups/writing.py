@@ -13,14 +13,14 @@ from typing import Final
 import msgspec
 
 from raftkv.formats.backups import BackupManifest, encode_ending
-from raftkv.storage.engines.port import TableReader
+from raftkv.storage.engines.port import TableScanner
 from raftkv.storage.snapshots.bodies import BodySummary, OutgoingBody
 
 DIGEST_BYTES: Final = 32
 
 
 def write_backup(
-    view: TableReader,
+    view: TableScanner,
     tables: Iterable[bytes],
     head: Callable[[], BackupManifest],
     write: Callable[[bytes], object],

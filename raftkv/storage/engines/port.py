@@ -32,17 +32,21 @@ class DamagedState(DiskError):  # noqa: N818  the name says what is wrong; it is
         super().__init__(f"{directory}: the applied state is damaged ({detail})")
 
 
-class TableReader(Protocol):
-    """A view of ordered tables: the reading half of the port. One thread owns it. A read raises ``DiskError``.
+class TableScanner(Protocol):
+    """A view of ordered tables that is gone through. One thread owns it. A read raises ``DiskError``."""
+
+    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
+        """The rows with ``start`` <= key < ``end`` in bytewise order (``None``: to the last), as they are now."""
+
+
+class TableReader(TableScanner, Protocol):
+    """A view of ordered tables: the reading half of the port.
 
     A key has 1 to ``longest_key_bytes`` bytes, a value any number, none included.
     """
 
     def get(self, table: bytes, key: bytes) -> bytes | None:
         """The value under ``key``, or ``None``."""
-
-    def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
-        """The rows with ``start`` <= key < ``end`` in bytewise order (``None``: to the last), as they are now."""
 
 
 class StorageEngine(TableReader, Protocol):

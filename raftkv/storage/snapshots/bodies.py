@@ -24,7 +24,7 @@ from raftkv.formats.landmarks import APPLIED_INDEX, APPLIED_TERM, META, SUM, pac
 from raftkv.formats.seals import SUM_MASK, part_of, sealed
 from raftkv.formats.snapshots import HEAD_BYTES, MAGIC, decode_chunk, encode_chunk, payload_bytes
 from raftkv.storage.disk import translated
-from raftkv.storage.engines.port import Batch, StorageEngine, TableReader
+from raftkv.storage.engines.port import Batch, StorageEngine, TableScanner
 
 _CHUNK_BYTES: Final = 1 << 20
 # Rows are committed in portions of this size, far below what one transaction may hold.
@@ -49,8 +49,9 @@ class BodySummary(msgspec.Struct, frozen=True, kw_only=True):
 class OutgoingBody:
     """All rows of ``tables`` as ``view`` shows them, as the bytes of a body: gone through once, then summed up."""
 
-    def __init__(self, view: TableReader, tables: Iterable[bytes]) -> None:
+    def __init__(self, view: TableScanner, tables: Iterable[bytes]) -> None:
         self._view = view
+        self._landmarks: dict[bytes, bytes] = {}
         self._names = sorted(tables, key=lambda name: (name == META, name))
         self._size = self._checksum = self._total = 0
         self.rows: dict[bytes, int] = dict.fromkeys(self._names, 0)
@@ -62,6 +63,8 @@ class OutgoingBody:
             if table:
                 self.rows[table] += len(flat) // 2
                 self._total += _sum_of(table, flat)
+            if table == META:
+                self._landmarks.update(zip(flat[::2], flat[1::2], strict=True))
             for part in encode_chunk(table, flat):
                 yield self._passed(part)
 
@@ -72,9 +75,7 @@ class OutgoingBody:
 
     def summary(self) -> BodySummary:
         """What has gone out."""
-        numbers = [
-            _number(self._view.get(META, key)) if META in self.rows else 0 for key in (APPLIED_INDEX, APPLIED_TERM)
-        ]
+        numbers = [_number(self._landmarks.get(key)) for key in (APPLIED_INDEX, APPLIED_TERM)]
         return BodySummary(
             index=numbers[0],
             term=numbers[1],
@@ -85,7 +86,7 @@ class OutgoingBody:
         )
 
 
-def write_body(view: TableReader, tables: Iterable[bytes], path: Path) -> BodySummary:
+def write_body(view: TableScanner, tables: Iterable[bytes], path: Path) -> BodySummary:
     """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably."""
     body = OutgoingBody(view, tables)
     with translated(path), path.open("xb") as file:
@@ -178,7 +179,7 @@ def verify_body(path: Path, body_bytes: int, body_crc: int) -> None:
         raise CorruptBody(f"{path}: the checksum is wrong")
 
 
-def _chunks(view: TableReader, tables: list[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+def _chunks(view: TableScanner, tables: list[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
     yield b"", tables
     for table in tables:
         for flat in _portions(view.scan(table, b"", None)):

@@ -12,7 +12,7 @@ import msgspec
 from raftkv.instruments.sim.planted.swaps import Remedy, around, called_with, gives, instead, rule, then
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.handover import Handover
-from raftkv.raft.membership import changes
+from raftkv.raft.membership import amending
 from raftkv.raft.membership.changes import MemberChanges
 from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.replica import RaftReplica
@@ -53,8 +53,8 @@ def _promised_nothing(configured: Any, self: Any, configuration: Any) -> None:
     configured(self, msgspec.structs.replace(configuration, former=()))
 
 
-def _remove_itself(self: Any, asked: Any, now_s: float) -> None:
-    self._append(asked.request, asked.reply, now_s)
+def _remove_itself(self: Any, asked: Any, request: Any, now_s: float) -> None:
+    self._append(request, asked.reply, now_s)
 
 
 def _vote(self: Any, *_members: Any) -> None:
@@ -69,7 +69,7 @@ MEMBERS: Final[dict[str, Remedy]] = {
     "one change at a time": rule(
         "one change of members is under way at most", around(MemberChanges, "_obstacle", _two_at_once)
     ),
-    "learning first": rule("who is let in learns before it votes", around(changes, "_added", _votes_at_once)),
+    "learning first": rule("who is let in learns before it votes", around(amending, "_added", _votes_at_once)),
     "catching up": rule("and votes only once it has caught up", gives(MemberChanges, "_not_level")),
     "promotion": rule("who has caught up votes by itself", gives(MemberChanges, "_watch_learners")),
     "in force when appended": rule(
