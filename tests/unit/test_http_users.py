@@ -559,3 +559,9 @@ def test_the_description_says_what_each_route_needs(walked: GuardedNode) -> None
     }
     assert anonymous == ANONYMOUS
     assert "role root" in document["paths"]["/compact"]["post"]["description"]
+
+
+def test_who_lets_authentication_be_on_where_it_is_already_changes_nothing(node: GuardedNode) -> None:
+    before = node.by("root")("PUT", "/kv/k", b"v").json["revision"]
+    assert node("POST", "/auth/enable").json == {"enabled": True, "user": None, "roles": []}
+    assert node("PUT", "/kv/k", b"v").json["revision"] == before + 1

@@ -5,10 +5,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import termios
 import time
 
 import pytest
 
+from raftkv.instruments.local.nodes import wait_until
 from raftkv.process.command import python
 from raftkv.process.sink import ENTRY_BYTES, Sink, _sinks
 from raftkv.process.streams import LineStream
@@ -27,6 +30,11 @@ def pipe():
     for sink in list(_sinks):
         assert sink.drain(10)
     os.close(writing)
+
+
+def waiting_in(descriptor):
+    """How many bytes a read would find."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
 def read_all(descriptor, until):
@@ -157,6 +165,7 @@ def test_a_child_writes_its_own_lines_and_not_those_that_wait_in_its_parent(pipe
     sink = Sink(pipe["writing"], queue_bytes=1 << 14)
     for number in range(200):
         sink.write(b"parent %091d\n" % number)
+    wait_until(lambda: waiting_in(pipe["reading"]) > PIPE_BYTES - 99, "the parent's own lines to leave no room")
     child = os.fork()
     if child == 0:
         sink.write(b"child %092d\n" % 0)

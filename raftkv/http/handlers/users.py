@@ -122,12 +122,15 @@ def _enable(
             refuse(Code.FORBIDDEN, "there is no user with the role root, so nobody could undo it; make one first")
         shown = AuthStatus(enabled=True, user=None, roles=[])
         return Amendment(
-            (Put(key=ENABLED, value=b""),),
-            lambda _: json_response(200, shown, context.node_header),
-            (user_key(roots[0]),),
+            _enabling(read), lambda _: json_response(200, shown, context.node_header), (user_key(roots[0]),)
         )
 
     return amended(amend, limit_s, circumstances)
+
+
+def _enabling(read: Roster) -> tuple[AnyOperation, ...]:
+    """Nothing where it is on: of several that found, only the first costs a revision."""
+    return () if read.rights.enabled else (Put(key=ENABLED, value=b""),)
 
 
 def _disable(
@@ -160,7 +163,7 @@ def founding(password: str, context: Context) -> Conversation:
 
         def amend(read: Roster) -> Amendment:
             roots = _roots(read)
-            operations: tuple[AnyOperation, ...] = (Put(key=ENABLED, value=b""),)
+            operations = _enabling(read)
             if not roots:
                 if new is None:
                     refuse(Code.NOT_SUPPORTED, "the last user with the role root was removed meanwhile")
