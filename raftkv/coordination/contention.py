@@ -325,7 +325,8 @@ class _Acquisition:
             )
             if is_done:
                 return why
-            if self._surroundings.now_s() + PAUSE_S >= ends_s:
+            has_no_right = isinstance(result, Refused) and result.code in (Code.FORBIDDEN, Code.UNAUTHENTICATED)
+            if has_no_right or self._surroundings.now_s() + PAUSE_S >= ends_s:
                 return Unknown(detail="it waits on, or holds, until its lease ends: it could not be taken back")
             yield AwaitChange((), 0, self._surroundings.now_s() + PAUSE_S)
 

@@ -194,6 +194,22 @@ def test_whose_wait_is_over_hears_who_holds_and_leaves_nothing_behind():
     assert store.write(Revoke(lease=holder + 1)).code is Code.LEASE_NOT_FOUND
 
 
+@pytest.mark.parametrize("code", [Code.FORBIDDEN, Code.UNAUTHENTICATED])
+def test_whose_right_is_gone_is_told_at_once_that_its_place_could_not_be_taken_back(code):
+    store = Store()
+    wanting(store, lease=store.lease(), content=b"holder").run()
+    waiting = wanting(store, ttl_ms=60_000, wait_s=1.0)
+    waiting.run()
+    store.pass_time(1.1)
+    waiting._send(None)
+    while isinstance(waiting.step.request, Read):
+        waiting.go_on()
+
+    waiting._send(Refused(code=code, detail="not any more"))
+    assert isinstance(waiting.result, Unknown)
+    assert len(store.contenders()) == 2
+
+
 def test_who_does_not_wait_writes_nothing_where_it_is_held():
     store = Store()
     wanting(store, lease=store.lease()).run()
