@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from raftkv import Client, Unauthenticated
 from raftkv.instruments.local.nodes import wait_until
 from tests.integration.processes import RealCluster
 
@@ -312,6 +313,15 @@ def test_a_certificate_of_the_named_authority_is_a_user(tmp_path):
 
         assert shown(clients, "alice").json() == {"enabled": True, "user": "alice", "roles": ["root"]}
         assert shown(clients, "mallory").status_code == 401
+        authority, node = str(tmp_path / "ca.pem"), cluster.url("n1", "")
+        with Client([node], cert=str(tmp_path / "alice.pem"), tls_ca=authority) as store:
+            store["k"] = "of alice"
+            assert store["k"] == b"of alice"
+        with (
+            Client([node], cert=str(tmp_path / "mallory.pem"), tls_ca=authority) as store,
+            pytest.raises(Unauthenticated),
+        ):
+            store.get("k")
         with pytest.raises(Exception, match=r"(?i)ssl|tls|reset|aborted|eof"):
             shown(others, "alice")
         assert ask(cluster, "GET", "n1", "/auth", None).status_code == 401
