@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from raftkv.core.errors import Refused
 from raftkv.core.judgement import of_query
@@ -25,7 +25,7 @@ COUNTED: Final = {"keys": layout.KEYS, "leases": layout.LEASES, "events": layout
 
 
 class AppliedState:
-    """Answers queries from the state in one directory, each from a fresh view (see ``readers.StateReader``)."""
+    """Answers queries from the state in one directory, in views of it (see ``readers.StateReader``)."""
 
     def __init__(self, path: str) -> None:
         """Raises ``DiskError`` when there is no state at ``path``, or not yet."""
@@ -33,31 +33,35 @@ class AppliedState:
         self._rows = SealedRows(self._reader, self._reader.directory)
         self._rights_mark: bytes | None = None
         self.rights = Rights()
-        """Who may do what, as of the newest view."""
+        self.revision = 0
 
-        with self._reader:
-            self._look_at_rights()
+        with self:
+            pass
 
-    def read(self, query: Query | LaterQuery, caller: Caller | None) -> tuple[Found | Refused, int]:
-        """The answer of ``query`` in a fresh view, and the store's revision there; see ``StateReader``."""
-        rows = self._rows
-        with self._reader:
-            self._look_at_rights()
-            found = reading.answer(rows, query)
-            refusal = None if caller is None else of_query(self.rights, caller, query, found)
-            return refusal or found, reading.revision(rows)
+    def __enter__(self) -> Self:
+        self._reader.__enter__()
+        try:
+            self._look()
+        except BaseException:
+            self._reader.__exit__(None, None, None)
+            raise
+        return self
 
-    def look(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._reader.__exit__(None, None, None)
+
+    def read(self, query: Query | LaterQuery, caller: Caller | None) -> Found | Refused:
         """See ``StateReader``."""
-        with self._reader:
-            self._look_at_rights()
+        found = reading.answer(self._rows, query)
+        refusal = None if caller is None else of_query(self.rights, caller, query, found)
+        return found if refusal is None else refusal
 
     def counted(self) -> Mapping[str, int]:
         """See ``StateReader``."""
-        with self._reader as reader:
-            return {name: reader.row_count(table) for name, table in COUNTED.items()}
+        return {name: self._reader.row_count(table) for name, table in COUNTED.items()}
 
-    def _look_at_rights(self) -> None:
+    def _look(self) -> None:
+        self.revision = reading.revision(self._rows)
         mark = self._rows.get(layout.META, layout.RIGHTS)
         if mark != self._rights_mark:
             self.rights = stored_rights(self._rows)

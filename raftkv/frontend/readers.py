@@ -9,7 +9,7 @@ import ``raft`` or ``http``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from raftkv.core.errors import Refused
 from raftkv.core.replicator import Pending
@@ -25,19 +25,22 @@ ROUNDS_IN_FLIGHT: Final = 2
 class StateReader(Protocol):
     """The applied state as the front-end sees it. One thread owns it; a read takes microseconds and does not block.
 
-    ``rights`` are those of the newest view. The others raise when the state is gone.
+    It is read within a ``with`` statement, which sees what was applied before it began, and nothing after. ``rights``
+    and ``revision`` are those of the newest such view. All of it raises when the state is gone.
     """
 
     rights: Rights
+    revision: int
 
-    def read(self, query: Query | LaterQuery, caller: Caller | None) -> tuple[Found | Refused, int]:
-        """The answer of ``query`` in a fresh view, and the store's revision there.
+    def __enter__(self) -> Self: ...
 
-        It is refused if ``caller`` (``None``: the front-end itself) has no right to it, by what that very view says.
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, query: Query | LaterQuery, caller: Caller | None) -> Found | Refused:
+        """The answer of ``query``.
+
+        It is refused if ``caller`` (``None``: the front-end itself) has no right to it, by what this very view says.
         """
-
-    def look(self) -> None:
-        """Let ``rights`` be those of now."""
 
     def counted(self) -> Mapping[str, int]:
         """How many keys, leases and events of the past there are."""

@@ -1,7 +1,7 @@
 """Reads that a front-end serves from the applied state: local ones at once, the others after a barrier.
 
-Rules: what a client asks for is judged by the rights of the very view that it is read in; a barrier's readers read in a
-fresh view that is opened after it was passed; what cannot be read here is asked of the replica; what one turn of the
+Rules: what a client asks for is judged by the rights of the very view that it is read in; a barrier's readers share a
+view that is opened after it was passed; what cannot be read here is asked of the replica; what one turn of the
 loop reads is bounded in bytes. Must not import ``raft`` or ``http``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -17,7 +17,7 @@ from raftkv.core.errors import Refused, StartupError
 from raftkv.core.pages import size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read
-from raftkv.core.results import Answer, KeyPage, KeyRecord, Outcome, Ready
+from raftkv.core.results import Answer, Found, KeyPage, KeyRecord, Outcome, Ready
 from raftkv.core.rights import Rights
 from raftkv.frontend.outstanding import LATE_READ, Outstanding
 from raftkv.frontend.readers import BarrierRounds, Reader, StateReader
@@ -67,18 +67,13 @@ class StateReads:
         """Learn what the state says now of who may do what."""
         if self._state is None:
             return
-        try:
-            self._state.look()
-        except (OSError, StartupError):
-            self.close()
-        else:
-            self.rights.learn(self._state.rights)
+        self._in_one_view(())
 
     def counted(self) -> Mapping[str, int]:
         """See ``StateReader``; nothing where there is no state to read."""
         if self._state is not None:
-            with contextlib.suppress(OSError, StartupError):
-                return self._state.counted()
+            with contextlib.suppress(OSError, StartupError), self._state as state:
+                return state.counted()
         return {}
 
     def close(self) -> None:
@@ -88,28 +83,45 @@ class StateReads:
             state.close()
 
     def at_once(self, read: Read, pending: Pending) -> bool:
-        """Read the applied state; false when it cannot be read, which the next pulse may mend.
-
-        Its age is what was known before it was read: a pulse that comes in later speaks of a newer state.
-        """
-        state = self._state
-        if state is None or read.r != DEFAULT:
+        """Read the applied state; false when it cannot be read, which the next pulse may mend."""
+        if read.r != DEFAULT:
             return False
-        status = self._replica.status
+        answers = self._in_one_view((read,))
+        if answers:
+            pending.resolve(answers[0])
+        return bool(answers)
+
+    def _in_one_view(self, reads: Sequence[Read]) -> list[Answer | Refused]:
+        """The answers of ``reads``, or of those that come before ``TURN_BYTES`` are reached or the state is gone.
+
+        Their age is what was known before they were read: a pulse that comes in later speaks of a newer state.
+        """
+        state, status = self._state, self._replica.status
+        answers: list[Answer | Refused] = []
+        if state is None:
+            return answers
         level_at_s = None if status is None else status.level_at_s
+        read_bytes = 0
         try:
-            content, revision = state.read(read.query, read.caller)
+            with state:
+                revision = state.revision
+                for read in reads:
+                    if read_bytes > TURN_BYTES:
+                        break
+                    content = state.read(read.query, read.caller)
+                    if isinstance(content, Refused):
+                        answers.append(content)
+                        continue
+                    read_bytes += _held_bytes(content)
+                    answers.append(
+                        Answer(content=content, consistency=read.consistency, revision=revision, level_at_s=level_at_s)
+                    )
         except (OSError, StartupError):
             self.close()
-            return False
-        if state.rights is not self.rights.current:
-            self.rights.learn(state.rights)
-        if isinstance(content, Refused):
-            pending.resolve(content)
-            return True
-        answer = Answer(content=content, consistency=read.consistency, revision=revision, level_at_s=level_at_s)
-        pending.resolve(answer)
-        return True
+        else:
+            if state.rights is not self.rights.current:
+                self.rights.learn(state.rights)
+        return answers
 
     def after_barrier(self, read: Read, deadline_s: float, pending: Pending) -> bool:
         """Let ``read`` wait for a barrier; false when only the replica can serve it."""
@@ -141,22 +153,25 @@ class StateReads:
         if self._replica.connection is not None:
             self._outstanding.expect()
 
-    def _serve(self, readers: list[Reader], outcome: Outcome, start: int = 0) -> None:
-        """Serve ``readers`` from ``start`` on; after ``TURN_BYTES`` the rest wait until those answers are sent."""
-        read_bytes = 0
-        for position in range(start, len(readers)):
-            if read_bytes > TURN_BYTES:
-                asyncio.get_running_loop().call_soon(self._serve, readers, outcome, position)
-                return
-            reader = readers[position]
-            if reader.pending.outcome is not None:
-                continue
+    def _serve(self, readers: list[Reader], outcome: Outcome) -> None:
+        """Serve ``readers``; after ``TURN_BYTES`` the rest wait until those answers are sent."""
+        readers = [reader for reader in readers if reader.pending.outcome is None]
+        answers: Sequence[Answer | Refused]
+        if isinstance(outcome, Ready):
+            answers = self._in_one_view([reader.read for reader in readers])
+        else:
+            answers = [outcome if isinstance(outcome, Refused) else LATE_READ] * len(readers)
+        for reader, answer in zip(readers, answers, strict=False):
+            if reader.pending.outcome is None:  # as before, whatever was done for the others meanwhile
+                reader.due.pop(reader.pending, None)
+                reader.pending.resolve(answer)
+        rest = readers[len(answers) :]
+        if rest and self._state is not None:
+            asyncio.get_running_loop().call_soon(self._serve, rest, outcome)
+            return
+        for reader in [reader for reader in rest if reader.pending.outcome is None]:
             reader.due.pop(reader.pending, None)
-            if not isinstance(outcome, Ready):
-                reader.pending.resolve(outcome if isinstance(outcome, Refused) else LATE_READ)
-            elif not self.at_once(reader.read, reader.pending):
-                self._outstanding.send(reader.read, reader.deadline_s, reader.pending)
-            read_bytes += _held_bytes(reader.pending.outcome)
+            self._outstanding.send(reader.read, reader.deadline_s, reader.pending)
 
     def lose(self, reason: Refused) -> None:
         """Nobody will pass a barrier any more."""
@@ -166,9 +181,8 @@ class StateReads:
                     reader.pending.resolve(reason)
 
 
-def _held_bytes(outcome: Outcome | None) -> int:
-    """How large a page or a value is; other outcomes are small."""
-    content = outcome.content if isinstance(outcome, Answer) else None
+def _held_bytes(content: Found) -> int:
+    """How large a page or a value is; other content is small."""
     if isinstance(content, KeyRecord):
         return size_of(content)
     return sum(map(size_of, content.records)) if isinstance(content, KeyPage) else 0

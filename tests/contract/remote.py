@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from raftkv.core.judgement import of_query
 from raftkv.core.requests import Query
@@ -27,14 +27,20 @@ class SharedTables:
     def rights(self) -> Rights:
         return self._solo.machine.rights
 
-    def read(self, query: Query, caller: Caller | None) -> Any:
+    @property
+    def revision(self) -> int:
+        return reading.revision(self._solo.tables)
+
+    def __enter__(self) -> Self:
         assert not self.closed
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, query: Query, caller: Caller | None) -> Any:
         found = reading.answer(self._solo.tables, query)
         refusal = None if caller is None else of_query(self.rights, caller, query, found)
-        return refusal or found, reading.revision(self._solo.tables)
-
-    def look(self) -> None:
-        assert not self.closed
+        return refusal or found
 
     def close(self) -> None:
         self.closed = True

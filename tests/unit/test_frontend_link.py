@@ -633,9 +633,9 @@ def test_readers_of_one_barrier_are_given_their_answers_in_turns(
         turns: list[int] = []
         serve = link.remote._reads._serve
 
-        def serve_and_count(readers: Any, outcome: Any, start: int = 0) -> None:
+        def serve_and_count(readers: Any, outcome: Any) -> None:
             before = sum(reader.pending.outcome is not None for reader in readers)
-            serve(readers, outcome, start)
+            serve(readers, outcome)
             turns.append(sum(reader.pending.outcome is not None for reader in readers) - before)
 
         link.remote._reads._serve = serve_and_count  # type: ignore[method-assign]

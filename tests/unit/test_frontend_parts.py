@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -87,14 +87,17 @@ class State:
         self.is_gone = False
         self.closed = False
         self.rights = Rights()
+        self.revision = 7
 
-    def read(self, query: Any, caller: Any) -> Any:
+    def __enter__(self) -> Self:
         if self.is_gone:
             raise StartupError("the map is gone")
-        return Missing(key=query.key), 7
+        return self
 
-    def look(self) -> None:
-        self.read(Get(key=b"k"), None)
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, query: Any, caller: Any) -> Any:
+        return Missing(key=query.key)
 
     def close(self) -> None:
         self.closed = True
