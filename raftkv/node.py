@@ -32,6 +32,7 @@ import structlog
 import uvloop
 
 from raftkv import __version__
+from raftkv.backup.keeper import ScheduledBackups
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.listening import bind, close
@@ -204,6 +205,7 @@ class _Node:
         self._closed = False
         self._frontend: FrontendServer | None = None
         self._frontend_process: subprocess.Popen[bytes] | None = None
+        self._backups: ScheduledBackups | None = None
         self._child_pipe: int | None = None
         self._home_fd: int | None = None
         self.rebuilds = False
@@ -234,6 +236,8 @@ class _Node:
             await self._frontend.start()
             self.wake()
             child = self._frontend_process = self._start_frontend(socket_path, listeners)
+            self._backups = ScheduledBackups(self._config, self._node_id, self._loop)
+            self._backups.start()
             log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
             if not (own.http_listen.is_loopback or self._config.auth.enabled):
                 log_line.warning(OPEN_TO_ALL, http=str(own.http_listen))
@@ -333,7 +337,10 @@ class _Node:
         if position == self._position and now_s - self._pushed_at_s < PULSE_S:
             return
         self._position = position
-        status = msgspec.structs.replace(self._replica.status(), log_lines_dropped=streams.lines_dropped())
+        status = self._replica.status()
+        if self._backups is not None:
+            status = msgspec.structs.replace(status, measures=status.measures.with_numbers(self._backups.numbers))
+        status = msgspec.structs.replace(status, log_lines_dropped=streams.lines_dropped())
         self._pushed, self._pushed_at_s = status, now_s
         if self._frontend is not None:
             self._frontend.push(self._pushed)
@@ -470,6 +477,8 @@ class _Node:
         await self._link.stop()
         if self._frontend is not None:
             await self._frontend.stop()
+        if self._backups is not None:
+            await self._backups.end()
         if self._child_pipe is not None:
             os.close(self._child_pipe)
         if self._home_fd is not None:

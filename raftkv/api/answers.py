@@ -406,7 +406,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
 
     ``staleness_ms`` is how stale its own copy is at most, ``None`` if it cannot tell. With less than
     ``disk_reserve_bytes`` free it takes no writes that need room. ``certificate_ends_in_s`` is of that of its
-    certificates which ends first.
+    certificates which ends first. Where backups are made on a schedule, that is every ``backup_interval_s``, and the
+    newest that this node knows of was made ``backup_age_s`` ago.
     """
 
     node: str
@@ -433,6 +434,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     disk_free_bytes: int | None = None
     disk_reserve_bytes: int | None = None
     certificate_ends_in_s: int | None = None
+    backup_interval_s: int | None = None
+    backup_age_s: int | None = None
     ring: str | msgspec.UnsetType = msgspec.UNSET
     vnodes: int | msgspec.UnsetType = msgspec.UNSET
     conflicts: str | msgspec.UnsetType = msgspec.UNSET

@@ -148,6 +148,27 @@ _OWN: Final = (
         "Making a batch of writes durable (fsync of the store's own log).",
         mode="quorum",
     ),
+    # scheduled backups
+    Meter(
+        "raftkv_backup_interval_seconds",
+        _GAUGE,
+        "How often a backup is made, if there is a schedule.",
+        is_occasional=True,
+    ),
+    Meter(
+        "raftkv_backup_last_success_timestamp_seconds",
+        _GAUGE,
+        "When the newest backup was made of those where this node keeps them, since 1970.",
+        is_occasional=True,
+    ),
+    Meter("raftkv_backup_last_size_bytes", _GAUGE, "How large it is.", is_occasional=True),
+    Meter(
+        "raftkv_backup_last_duration_seconds",
+        _GAUGE,
+        "How long it took, proved and put where it is kept, if this node made it since it started.",
+        is_occasional=True,
+    ),
+    Meter("raftkv_backup_failures_total", _COUNTER, "Backups that this node could not make.", is_occasional=True),
     # its processes
     Meter("raftkv_log_lines_dropped_total", _COUNTER, "Lines of the log that nobody took.", ("process",)),
     Meter(

@@ -1,32 +1,80 @@
 """A backup on its way from a cluster into a file: atomically, and proved before the file has its name.
 
-Rule: a file that has its name is whole. What was there before stays until then; what was not finished is removed.
+Rule: a file that has its name is whole. What was there before stays until then; what was not finished is removed, by
+who began it or, if that was killed, by who comes next. Until then it lies in a directory whose name begins with a dot.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from raftkv.formats.backups import BackupManifest
 from raftkv.storage.backups.reading import verify
 from raftkv.storage.disk import RealDisk, translated
 
+WORKING: Final = ".tmp"
+
+
+@contextlib.contextmanager
+def workspace(directory: Path, stem: str) -> Iterator[Path]:
+    """A directory of our own in ``directory``, which is there as long as this lasts.
+
+    Those of processes that were killed over the same ``stem`` are removed: one that lives holds a lock on its own.
+    Raises ``DiskError``.
+    """
+    with translated(directory):
+        for left in sorted(directory.glob(f".{glob.escape(stem)}.*{WORKING}")):
+            _remove_left(left)
+        # It gets the name by which it may be removed once it is locked.
+        made = Path(tempfile.mkdtemp(prefix=f".{stem}.", dir=directory))
+        lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with translated(made):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            made = made.rename(made.with_name(made.name + WORKING))
+        yield made
+    finally:
+        try:
+            shutil.rmtree(made, ignore_errors=True)
+        except BaseException:  # a signal that ends the process while this goes on already
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+        finally:
+            os.close(lock)
+
+
+def _remove_left(left: Path) -> None:
+    with contextlib.suppress(OSError):  # somebody else's, or in use: it is none of our business
+        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left)
+        finally:
+            os.close(lock)
+
 
 @contextlib.contextmanager
 def drafted(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` to write to, which becomes ``target``, durably, unless something is raised."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    """A place to write to, which becomes ``target``, durably, unless something is raised."""
+    with workspace(target.parent, target.name) as work:
+        draft = work / "draft"
         yield draft
-        disk = RealDisk()
-        disk.rename(draft, target)
-        disk.sync_directory(target.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        publish(draft, target)
+
+
+def publish(draft: Path, target: Path) -> None:
+    """Give ``draft``, which is durable, its name ``target``, durably."""
+    disk = RealDisk()
+    disk.rename(draft, target)
+    disk.sync_directory(target.parent)
 
 
 def store(pieces: Iterable[bytes], path: Path) -> BackupManifest:
@@ -38,9 +86,3 @@ def store(pieces: Iterable[bytes], path: Path) -> BackupManifest:
         file.flush()
         os.fsync(file.fileno())
     return verify(path)
-
-
-def fetch(pieces: Callable[[], Iterable[bytes]], target: Path) -> BackupManifest:
-    """Store a backup at ``target``, which is replaced. Raises ``StartupError``, and what ``pieces`` raise."""
-    with drafted(target) as draft:
-        return store(pieces(), draft)

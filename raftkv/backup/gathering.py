@@ -1,9 +1,9 @@
-"""A backup of a leaderless cluster: what its nodes hold, gathered beside the target and joined by stamps.
+"""A backup of a leaderless cluster: what its nodes hold, gathered beside the draft and joined by stamps.
 
 A write that W nodes have acknowledged is on one of those that are asked, as long as fewer than W are not. While
 fallbacks give back what they keep for others, or data moves to other nodes, it may leave a node that has not been asked
 yet for one that has; so then all are asked once more, and what is found twice is one. It holds one file of each node on
-the disk beside the target until it is done, and no more in memory than a chunk of each.
+the disk beside the draft until it is done, and no more in memory than a chunk of each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from raftkv.backup.fetching import drafted, store
+from raftkv.backup.fetching import store
 from raftkv.core.errors import Code, DefiniteError, RaftkvError
 from raftkv.formats.backups import BackupManifest
 from raftkv.formats.rows import DATA
@@ -35,9 +35,9 @@ class AskedNode(msgspec.Struct, frozen=True, kw_only=True):
     pieces: Callable[[], Iterable[bytes]]
 
 
-def gather(nodes: Mapping[str, AskedNode | None], w: int, target: Path) -> BackupManifest:
-    """Back up ``nodes``, of which ``None`` cannot be asked, to ``target``. Raises ``RaftkvError``, ``StartupError``."""
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+def gather(nodes: Mapping[str, AskedNode | None], w: int, draft: Path) -> BackupManifest:
+    """Back up ``nodes``, of which ``None`` cannot be asked, to ``draft``. Raises ``RaftkvError``, ``StartupError``."""
+    with translated(draft), tempfile.TemporaryDirectory(dir=draft.parent) as scratch:
         rounds = 1 + any(node is not None and node.is_moving for node in nodes.values())
         away: dict[str, str] = {name: "is not reached" for name, node in nodes.items() if node is None}
         found: list[tuple[Path, BackupManifest]] = []
@@ -51,9 +51,8 @@ def gather(nodes: Mapping[str, AskedNode | None], w: int, target: Path) -> Backu
                 except RaftkvError as error:
                     away[name] = error.detail
             _check_enough(away, len(nodes), w)
-        with drafted(target) as draft:
-            _join(found, draft)
-            return verify(draft)
+        _join(found, draft)
+    return verify(draft)
 
 
 def _check_enough(away: Mapping[str, str], size: int, w: int) -> None:

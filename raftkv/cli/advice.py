@@ -24,6 +24,9 @@ ENDS_SOON_S: Final = 14 * 86_400
 APART_S: Final = 1.0
 """Clocks further apart than this are told of; nothing is refused for it yet."""
 
+OVERDUE: Final = 2
+"""Intervals without a backup that are told of."""
+
 _WORDS: Final = {0: "no", 1: "one", 2: "two", 3: "three"}
 _FOR_LACK_OF_NODES: Final = frozenset({Code.NO_LEADER, Code.QUORUM_UNREACHABLE})
 
@@ -72,7 +75,13 @@ def _failures(count: int) -> str:
 
 def hints(answered: Sequence[NodeStatus]) -> list[str]:
     """What may become trouble, and is none yet."""
-    return [*_disks(answered), *_certificates(answered), *_clocks(answered), *_versions(answered)]
+    return [
+        *_disks(answered),
+        *_certificates(answered),
+        *_clocks(answered),
+        *_versions(answered),
+        *_backups(answered),
+    ]
 
 
 def _disks(answered: Sequence[NodeStatus]) -> Iterator[str]:
@@ -109,6 +118,25 @@ def _versions(answered: Sequence[NodeStatus]) -> Iterator[str]:
     if len(by_version) > 1:
         told = "; ".join(f"{version}: {', '.join(names)}" for version, names in sorted(by_version.items()))
         yield f"versions differ: {told}"
+
+
+def _backups(answered: Sequence[NodeStatus]) -> Iterator[str]:
+    """The newest of all nodes counts, since each keeps what it made itself."""
+    interval_s = min((one.backup_interval_s for one in answered if one.backup_interval_s is not None), default=None)
+    age_s = min((one.backup_age_s for one in answered if one.backup_age_s is not None), default=None)
+    if interval_s is None:
+        return
+    if age_s is None:
+        yield f"no backup is known, though one is to be made every {_span(interval_s)}"
+    elif age_s > OVERDUE * interval_s:
+        yield f"the newest backup is {_span(age_s)} old, though one is to be made every {_span(interval_s)}"
+
+
+def _span(span_s: int) -> str:
+    for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if span_s >= 2 * unit_s:
+            return f"{span_s // unit_s} {unit}"
+    return f"{span_s} s"
 
 
 def _unready(answered: Sequence[NodeStatus]) -> str:

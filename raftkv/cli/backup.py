@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +53,15 @@ def backup(
         return exits.DONE
     if len(words) != 1:
         raise click.UsageError("it takes FILE, or - for standard output, or verify FILE", context)
-    manifest = _gathered(link, Path(words[0])) if words[0] != "-" and consistency is None else None
-    if manifest is None and words[0] == "-":
-        _write(_pieces(link, consistency))
+    if words[0] == "-":
+        _write(link, consistency)
         return exits.DONE
-    if manifest is None:
-        from raftkv.backup.fetching import fetch  # noqa: PLC0415
+    from raftkv.backup.fetching import drafted  # noqa: PLC0415
+    from raftkv.backup.taking import take  # noqa: PLC0415
 
-        manifest = fetch(lambda: _pieces(link, consistency), Path(words[0]))
+    scheme = link.servers()[0].partition("://")[0]
+    with drafted(Path(words[0])) as draft:
+        manifest = take(link.client, draft, scheme=scheme, level=consistency)
     _tell(manifest, words[0], as_json=as_json)
     return exits.DONE
 
@@ -118,44 +117,12 @@ def restore(
     return exits.DONE
 
 
-def _pieces(
-    link: ConnectionOptions, consistency: BackupLevel | None, servers: tuple[str, ...] | None = None
-) -> Iterable[bytes]:
-    return link.client(servers, proves=True).backup(consistency)
-
-
-def _gathered(link: ConnectionOptions, target: Path) -> BackupManifest | None:
-    """The backup of all nodes, where there is no leader; ``None`` where there is one."""
-    from raftkv.api.answers import MemberList, NodeStatus  # noqa: PLC0415  commands load what they use
-    from raftkv.client.records import typed  # noqa: PLC0415
-
-    status = typed(link.client().status(), NodeStatus)
-    if status.mode != "quorum":
-        return None
-    from raftkv.backup.gathering import AskedNode, gather  # noqa: PLC0415
-    from raftkv.core.errors import RaftkvError  # noqa: PLC0415
-
-    scheme = link.servers()[0].partition("://")[0]
-    nodes: dict[str, AskedNode | None] = {}
-    for member in typed(link.client().members(), MemberList).members:
-        if member.state == "left":
-            continue
-        server = (f"{scheme}://{member.http}",)
-        try:
-            seen = typed(link.client(server, retry=False).status(), NodeStatus)
-        except RaftkvError:
-            nodes[member.id] = None
-            continue
-        is_moving = bool(seen.hints_pending) or bool(seen.transfer)
-        nodes[member.id] = AskedNode(is_moving=is_moving, pieces=partial(_pieces, link, None, server))
-    return gather(nodes, status.w, target)
-
-
-def _write(pieces: Iterable[bytes]) -> None:
+def _write(link: ConnectionOptions, level: BackupLevel | None) -> None:
     if os.isatty(sys.stdout.fileno()):
         raise click.UsageError("a backup is not for a terminal: name a FILE, or pipe it on")
-    for piece in pieces:
-        output.write(piece)
+    with link.client(proves=True) as client:
+        for piece in client.backup(level):
+            output.write(piece)
 
 
 def _tell(manifest: BackupManifest, name: str, *, as_json: bool) -> None:

@@ -100,6 +100,8 @@ class StatusContent(TypedDict):
     r: NotRequired[int]
     w: NotRequired[int]
     certificate_ends_in_s: NotRequired[int | None]
+    backup_interval_s: NotRequired[int | None]
+    backup_age_s: NotRequired[int | None]
     ring: NotRequired[str | None]
     vnodes: NotRequired[int]
     conflicts: NotRequired[str]

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from raftkv.core.backups import BackupSection
+
 EVERYWHERE = "*"
 """As the host of a ``*_bind`` address: every address of this machine, of IPv4 and of IPv6."""
 
@@ -287,6 +289,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     delays: DelaysSection = DelaysSection()
     http: HttpSection = HttpSection()
     auth: AuthSection = AuthSection()
+    backup: BackupSection = BackupSection()
     log: LogSection = LogSection()
     peers: PeersSection = PeersSection()
 
@@ -313,6 +316,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "delays": DelaysSection,
     "http": HttpSection,
     "auth": AuthSection,
+    "backup": BackupSection,
     "log": LogSection,
     "peers": PeersSection,
 }
@@ -359,6 +363,8 @@ def config_of(document: dict[str, Any]) -> ClusterConfig:
     _check_quorum(config)
     _check_tls(config)
     _check_auth(config)
+    for fault in config.backup.faults({node.id for node in config.node}):
+        raise ConfigError(fault)
     return config
 
 

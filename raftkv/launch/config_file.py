@@ -15,6 +15,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -90,7 +91,7 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
         }
 
     replace = msgspec.structs.replace
-    cluster, http, auth, peers = config.cluster, config.http, config.auth, config.peers
+    cluster, http, auth, peers, backup = config.cluster, config.http, config.auth, config.peers, config.backup
     return replace(
         config,
         cluster=replace(
@@ -99,6 +100,7 @@ def _resolved(config: ClusterConfig, directory: Path) -> ClusterConfig:
             secret_file=absolute("cluster.secret_file", cluster.secret_file),
         ),
         http=replace(http, **certificates("http", http)),
+        backup=replace(backup, directory=absolute("backup.directory", backup.directory)),
         auth=replace(auth, root_password_file=absolute("auth.root_password_file", auth.root_password_file)),
         peers=replace(peers, **certificates("peers", peers)),
     )
@@ -131,7 +133,10 @@ def _check_members(config: ClusterConfig) -> None:
 def checks(config: ClusterConfig) -> Iterator[Callable[[], None]]:
     """What is looked at before a start: each raises ``ConfigError`` if something is wrong, and creates nothing."""
     yield partial(_check_members, config)
-    yield partial(_check_data_dir, config.cluster.data_dir)
+    yield partial(_check_directory, "cluster.data_dir", config.cluster.data_dir)
+    if config.backup.interval_s:
+        yield partial(_check_directory, "backup.directory", config.backup.directory)
+        yield partial(_check_bucket, config.backup.s3_bucket)
     for section, keys in _TLS_FILES:
         for key in keys:
             named = getattr(getattr(config, section), key)
@@ -155,23 +160,28 @@ def _check_auth(auth: AuthSection) -> None:
         raise StartupError(f"{VARIABLE} {reason}")
 
 
-def _check_data_dir(named: str) -> None:
-    """Could the data directory, or the way to it, be made? Asked of the nearest directory that exists."""
+def _check_directory(key: str, named: str) -> None:
+    """Could the directory, or the way to it, be made? Asked of the nearest directory that exists."""
     if not named:
-        raise ConfigError("cluster.data_dir: must not be empty")
-    data_dir = Path(named)
-    if len(os.fsencode(data_dir)) > PATH_BYTES_MAX:
-        raise ConfigError(f"cluster.data_dir: the path has more than {PATH_BYTES_MAX} bytes")
-    existing = data_dir
+        raise ConfigError(f"{key}: must not be empty")
+    directory = Path(named)
+    if len(os.fsencode(directory)) > PATH_BYTES_MAX:
+        raise ConfigError(f"{key}: the path has more than {PATH_BYTES_MAX} bytes")
+    existing = directory
     while not os.path.lexists(existing) and existing != existing.parent:
         if len(os.fsencode(existing.name)) > NAME_BYTES_MAX:
-            raise ConfigError(f"cluster.data_dir: {existing.name[:20]}... has more than {NAME_BYTES_MAX} bytes")
+            raise ConfigError(f"{key}: {existing.name[:20]}... has more than {NAME_BYTES_MAX} bytes")
         existing = existing.parent
     if not existing.is_dir():
-        raise ConfigError(f"cluster.data_dir: {existing} is not a directory")
+        raise ConfigError(f"{key}: {existing} is not a directory")
     reason = _why_unwritable(existing)
     if reason is not None:
-        raise ConfigError(f"cluster.data_dir: {existing} cannot be written: {reason}")
+        raise ConfigError(f"{key}: {existing} cannot be written: {reason}")
+
+
+def _check_bucket(name: str) -> None:
+    if name and find_spec("boto3") is None:
+        raise ConfigError("backup.s3_bucket: needs boto3, which is not installed: pip install 'raftkv[s3]'")
 
 
 def _why_unwritable(directory: Path) -> str | None:

@@ -17,6 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 DOCUMENTS = [*sorted(ROOT.glob("*.rst")), *sorted((ROOT / "docs").glob("*.rst"))]
 STARTED_BY_NAME = {
     "raftkv.__main__": "python -m raftkv",
+    "raftkv.backup.scheduled": "a node whose configuration has a schedule",
     "raftkv.http.door.worker": "gunicorn, by its name in the settings",
     "raftkv.quorum.data.export": "the front-end, by what a replica says",
     "raftkv.storage.backups.export": "likewise",

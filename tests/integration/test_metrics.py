@@ -77,7 +77,7 @@ def family_names(cluster: RealCluster, node: str) -> set[str]:
 def test_nodes_tell_all_that_the_list_has_for_their_mode_and_nothing_else(tmp_path, mode) -> None:
     expected = {meter.name for meter in METERS if meter.mode in {"", mode}} - OF_TLS
     always = {meter.name for meter in METERS if meter.mode in {"", mode} and not meter.is_occasional}
-    with running(tmp_path, 3, mode=mode) as cluster:
+    with running(tmp_path, 3, "[backup]\ninterval_s = 1.0\n", mode=mode) as cluster:
         if mode == "raft":
             assert cluster.request("POST", "n1", "/leases", json={"ttl": 600}).ok
         for key in range(5):

@@ -129,3 +129,13 @@ def test_a_learner_that_answers_bears_no_failure():
     nodes = [surveyed(node=name, cluster_size=2, members=[learner]) for name in ("n1", "n3")]
 
     assert "1 of 2 nodes answers" in remark(nodes)
+
+
+def test_of_backups_the_newest_of_all_nodes_counts_once_two_intervals_have_passed():
+    def told(*ages_s: int | None) -> list[str]:
+        return hints([node_status(backup_interval_s=3600, backup_age_s=age_s) for age_s in ages_s])
+
+    assert told(None, None) == ["no backup is known, though one is to be made every 60 min"]
+    assert told(10_000, None, 7200) == []
+    assert told(10_000, 7201) == ["the newest backup is 2 h old, though one is to be made every 60 min"]
+    assert hints([node_status(backup_age_s=10**9)]) == []

@@ -111,6 +111,9 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
     """The body of ``GET /status``."""
     now_s, numbers = context.monotonic_s(), status.measures.numbers
     ends_s = min(context.certificate_ends().values(), default=None)
+    pushed = context.last_status()  # only the node's process, beside its replica, knows of backups
+    backups = {} if pushed is None else pushed.measures.numbers
+    backed_up_s = backups.get("backup_last_success_timestamp_seconds")
     addresses = context.addresses()
     reason = unready(status, now_s)
     n, r, w = status.sizes
@@ -150,6 +153,8 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
         disk_free_bytes=_whole(numbers.get("disk_free_bytes")),
         disk_reserve_bytes=_whole(numbers.get("disk_reserve_bytes")),
         certificate_ends_in_s=None if ends_s is None else int(ends_s - context.wall_s()),
+        backup_interval_s=_whole(backups.get("backup_interval_seconds")),
+        backup_age_s=None if backed_up_s is None else max(0, int(context.wall_s() - backed_up_s)),
     )
     if isinstance(status, RaftStatus):
         return msgspec.structs.replace(

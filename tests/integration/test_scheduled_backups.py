@@ -1,0 +1,137 @@
+"""Backups that a running cluster makes of itself: by one node at a time, while it is written to, and after kill -9."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from raftkv.backup.keeping import made_s_in
+from raftkv.core.errors import StartupError
+from raftkv.instruments.local.nodes import wait_until
+from raftkv.instruments.local.processes import descendants, send
+from raftkv.storage.backups.reading import verify
+from tests.integration.processes import RealCluster, running
+
+pytestmark = pytest.mark.integration
+
+
+def held(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("*") if made_s_in(path.name, "test") is not None)
+
+
+def metrics(cluster: RealCluster, node: str) -> dict[str, float]:
+    lines = cluster.request("GET", node, "/metrics").text.splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("raftkv_backup_"))
+    return {name.removeprefix("raftkv_backup_"): float(number) for name, number in found.items()}
+
+
+def maker(cluster: RealCluster, node: str) -> int:
+    """The process that makes the backups of ``node``."""
+    for pid in descendants(cluster.processes[node].pid):
+        if b"raftkv.backup.scheduled" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise LookupError(node)
+
+
+def test_the_leader_makes_them_and_who_follows_it_goes_on_where_it_ended(tmp_path):
+    backups = tmp_path / "backups"
+    with running(tmp_path, sections="[backup]\ninterval_s = 1.0\nkeep = 2\n") as cluster:
+        assert cluster.put("n1", "k", b"v").status_code == 201
+        leader = cluster.leader()
+        wait_until(lambda: len(held(backups)) == 2 and verify(held(backups)[0]).revision >= 1, "two backups")
+        assert {verify(path).nodes for path in held(backups)} == {(leader,)}
+        found = wait_until(
+            lambda: "last_duration_seconds" in (told := metrics(cluster, leader)) and told, "its numbers"
+        )
+        assert found["interval_seconds"] == 1.0
+        assert found["failures_total"] == 0
+        assert found["last_success_timestamp_seconds"] == pytest.approx(time.time(), abs=60)
+        assert found["last_size_bytes"] == held(backups)[-1].stat().st_size
+        status = cluster.request("GET", leader, "/status").json()
+        assert status["backup_interval_s"] == 1
+        assert status["backup_age_s"] < 60
+
+        cluster.kill(leader)
+        new = wait_until(lambda: (now := cluster.leader_now()) != leader and now, "another leader")
+        wait_until(lambda: {path.name.endswith(f"-{new}.backup") for path in held(backups)} == {True}, "its backups")
+        assert len(held(backups)) <= 3
+
+
+def test_without_a_leader_one_node_gathers_them_of_all(tmp_path):
+    backups = tmp_path / "backups"
+    with running(tmp_path, sections="[backup]\ninterval_s = 1.0\nkeep = 2\n", mode="quorum") as cluster:
+        assert cluster.put("n2", "k", b"v").status_code in (200, 201)
+
+        wait_until(lambda: held(backups) and verify(held(backups)[-1]).tables.get("data") == 1, "a backup with the key")
+        assert verify(held(backups)[-1]).nodes == ("n1", "n2", "n3")
+        assert held(backups)[-1].name.endswith("-n1.backup")
+
+
+def test_kill_9_in_the_middle_leaves_nothing_that_looks_like_a_backup(tmp_path):
+    """Of the process that makes it, of the node alone, and of all at once, as when a machine loses power."""
+    backups = tmp_path / "backups"
+    section = "[backup]\ninterval_s = 1.0\nkeep = 100\nbytes_per_s = 3000000\n"
+    with running(tmp_path, 1, section) as cluster:
+        for number in range(12):
+            assert cluster.put("n1", f"k{number}", os.urandom(900_000)).status_code == 201
+
+        ended: list[Path] = []
+
+        def under_way() -> Path | None:
+            drafts = [path for path in backups.glob(".*.tmp/draft") if path not in ended]
+            return next((path for path in drafts if path.stat().st_size > 2_000_000), None)
+
+        def until_the_middle() -> list[Path]:
+            draft = wait_until(under_way, "a backup under way", 60)
+            ended.append(draft)
+            with pytest.raises(StartupError):
+                verify(draft)
+            return held(backups)
+
+        before = until_the_middle()
+        os.kill(maker(cluster, "n1"), signal.SIGKILL)
+        wait_until(lambda: metrics(cluster, "n1")["failures_total"] == 1, "the failure to be counted")
+        assert cluster.put("n1", "later", b"v").status_code == 201, "the node goes on without it"
+
+        before = until_the_middle()
+        cluster.kill("n1")
+        assert list(backups.glob(".*")) == [], "it cleans up when its node is gone"
+        assert held(backups) == before
+        cluster.start()
+        cluster.wait_ready()
+
+        before = until_the_middle()
+        send(signal.SIGKILL, descendants(cluster.processes["n1"].pid))
+        cluster.kill("n1")
+        (left,) = backups.glob(".*.tmp/draft")
+        with pytest.raises(StartupError):
+            verify(left)
+        assert held(backups) == before
+        cluster.start()
+        cluster.wait_ready()
+
+        wait_until(lambda: len(held(backups)) > len(before), "a backup", 60)
+        assert verify(held(backups)[-1]).tables["keys"] == 13
+        assert not left.exists(), "what was left over is removed by who comes next"
+        pid = maker(cluster, "n1")
+        assert cluster.stop("n1") == 0
+        assert not Path(f"/proc/{pid}").exists()
+        assert list(backups.glob(".*")) == []
+
+
+def test_a_directory_that_is_none_any_more_is_told_of_and_hinders_nobody(tmp_path):
+    with running(tmp_path, 1, "[backup]\ninterval_s = 1.0\n") as cluster:
+        wait_until(lambda: held(tmp_path / "backups"), "a backup")
+        (tmp_path / "backups").rename(tmp_path / "elsewhere")
+        (tmp_path / "backups").touch()
+
+        wait_until(lambda: metrics(cluster, "n1")["failures_total"] >= 2, "failures")
+        assert cluster.put("n1", "k", b"v").status_code == 201
+        (line, *_) = [line for line in cluster.log("n1").splitlines() if "backup failed" in line]
+        assert f"{tmp_path / 'backups'}: not a directory" in line
+        assert "Traceback" not in cluster.log("n1")
+
+        (tmp_path / "backups").unlink()
+        wait_until(lambda: held(tmp_path / "backups"), "a backup again")
