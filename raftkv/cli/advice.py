@@ -35,7 +35,8 @@ def remark(nodes: Sequence[Surveyed]) -> str:
     """What is amiss with the cluster, in one sentence; empty when nothing is."""
     answered = [node.status for node in nodes if node.status is not None]
     if not answered:
-        return f"no node answers: {_reasons(nodes)}"
+        what = "no node tells how it is" if any(node.is_refused for node in nodes) else "no node answers"
+        return f"{what}: {_reasons(nodes)}"
     size = _size(answered)
     count = min(sum([not learns(status) for status in answered]), size)
     if count == size:

@@ -67,6 +67,10 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
             return parse_servers(self.server)
         return parse_servers(None) if self.config is None else _servers_of(self.config)
 
+    def named(self) -> dict[str, str]:
+        """Who is at which address, as far as the configuration says so."""
+        return {} if self.server or self.config is None else dict(_sites_of(self.config))
+
     def trusted(self) -> str | None:
         """The file of certificates to trust: what was given, or ``RAFTKV_CACERT``, or what the configuration names."""
         from raftkv.client.servers import TRUST_ENVIRONMENT  # noqa: PLC0415  commands load what they use
@@ -164,9 +168,14 @@ def check_terminal(otherwise: str) -> None:
 
 def _servers_of(path: Path) -> tuple[str, ...]:
     """The addresses in a configuration file. Its text is enough: its paths need not exist on a client's machine."""
+    return tuple([url for url, _ in _sites_of(path)])
+
+
+def _sites_of(path: Path) -> list[tuple[str, str]]:
+    """Each node's address there, and its id."""
     config = _read(path)
     scheme = "https" if config.http.tls_cert else "http"
-    return tuple([f"{scheme}://{node.http}" for node in config.node])
+    return [(f"{scheme}://{node.http}", node.id) for node in config.node]
 
 
 def _read(path: Path) -> ClusterConfig:

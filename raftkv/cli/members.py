@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 _OF_A_LEADER: Final = frozenset({"voter", "learner"})
 COLUMNS: Final = ("node", "state", "zone", "share", "reached", "http", "peer")
+_NOWHERE, _WHOLE, _UNTOLD = "-", "all", "?"
+_NOTHING: Final = ("", "", _NOWHERE, _WHOLE, _UNTOLD, "", "")
+"""What says nothing in these columns: one of nothing else is left out."""
+
 REPAIR_S: Final = 60.0
 """A repair compares everything: unless told otherwise, a node may take as long as a server lets any request take."""
-
-CHANGE_S: Final = 15.0
-"""A change of the members waits for the one before it to be settled, and for its own entry."""
 
 REPLACE_S: Final = 3600.0
 """Whoever replaces a node waits until the new one has all data; the cluster serves meanwhile."""
@@ -45,7 +46,7 @@ def members() -> None:
 @click.pass_context
 def list_(context: click.Context, /, *, as_json: bool, **given: Any) -> int:
     """Show the members as the asked node knows them."""
-    _print_members(connection.chosen(context, given).client().members(), as_json=as_json, is_read=True)
+    _print_members(connection.chosen(context, given).client(proves=True).members(), as_json=as_json, is_read=True)
     return exits.DONE
 
 
@@ -193,12 +194,13 @@ def repair(context: click.Context, /, node: str | None, *, as_json: bool, **give
     from raftkv.client.records import typed  # noqa: PLC0415  commands load what they use
 
     link = connection.chosen(context, given)
-    found = typed(link.client().members(), MemberList)
+    client = link.client(proves=True)
+    found = typed(client.members(), MemberList)
     scheme = link.servers()[0].partition("://")[0]
     asked = {one.id: f"{scheme}://{one.http}" for one in found.members if one.state != "left"}
     if node is not None and node not in asked:
         raise click.UsageError(f"there is no member {node}; there are {', '.join(asked)}")
-    if node is None and typed(link.client().status(), NodeStatus).mode == "raft":
+    if node is None and typed(client.status(), NodeStatus).mode == "raft":
         raise click.UsageError("in raft mode a repair throws a node's data away: name the node that is to have others'")
     asked = asked if node is None else {node: asked[node]}
     done = {name: _repair(link, server) for name, server in asked.items()}
@@ -212,8 +214,8 @@ def repair(context: click.Context, /, node: str | None, *, as_json: bool, **give
 
 
 def _changing(link: ConnectionOptions) -> Client:
-    """Who changes the cluster proves that they may, and waits for what is under way."""
-    return link.client(timeout_s=link.timeout_s or CHANGE_S, proves=True)
+    """Who changes the cluster proves that they may."""
+    return link.client(proves=True)
 
 
 def _repair(link: ConnectionOptions, server: str) -> tuple[Mapping[str, object], RepairDone | None]:
@@ -251,11 +253,13 @@ def _print_members(content: Mapping[str, object], *, as_json: bool, is_read: boo
     if as_json:
         output.write(msgspec.json.encode(content) + b"\n")
         return
-    print_table(COLUMNS, [(_row(member, found.leader), "") for member in found.members])
+    rows = [_row(member, found.leader) for member in found.members]
+    told = [place for place in range(len(COLUMNS)) if any(row[place] != _NOTHING[place] for row in rows)]
+    print_table([COLUMNS[place] for place in told], [(tuple([row[place] for place in told]), "") for row in rows])
 
 
 def _row(member: Member, leader: str | None) -> tuple[str, ...]:
-    reached = "?" if member.reachable is None else "yes" if member.reachable else "no"
+    reached = _UNTOLD if member.reachable is None else "yes" if member.reachable else "no"
     state = "leader" if member.id == leader and member.state in {"voter", msgspec.UNSET} else member.state or "member"
-    share = "all" if member.share is msgspec.UNSET else f"{member.share:.1%}"
-    return member.id, state, member.zone or "-", share, reached, member.http, member.peer
+    share = _WHOLE if member.share is msgspec.UNSET else f"{member.share:.1%}"
+    return member.id, state, member.zone or _NOWHERE, share, reached, member.http, member.peer

@@ -23,7 +23,7 @@ _STYLES: Final = {"up": "green", "joining": "yellow", "leaving": "yellow", "susp
 def table(nodes: Sequence[Surveyed]) -> list[Row]:
     """One row for each node that answered or that another one knows of."""
     answered = {node.node: node.status for node in nodes if node.status is not None and node.status.ring}
-    addresses = {node.name: node.server for node in nodes}
+    addresses = {node.name: node.server.partition("://")[2] for node in nodes}
     views: dict[str, list[Member]] = {}
     for status in answered.values():
         for member in status.members or ():

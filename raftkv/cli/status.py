@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import click
@@ -16,7 +16,9 @@ from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.survey import Surveyed, survey
 from raftkv.cli.tables import print_table
 
-COLUMNS: Final = ("node", "role", "term", "leader", "commit", "applied", "revision", "peers", "stale", "address")
+COLUMNS: Final = ("node", "role", "term", "leader", "applied", "revision", "peers", "stale", "address")
+"""They fit into 80 columns, where addresses are those of IPv4."""
+
 SHOWN_MS_MAX: Final = 1000
 """From here on staleness is shown in seconds, so that the table keeps its width."""
 
@@ -30,7 +32,7 @@ def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: A
     """Show every node of the cluster. Exit status 3 when none can serve writes and reads as they are by default.
 
     The last line says how many failures can be borne; on standard error if nodes are missing. It takes a second at
-    most, whatever is dead, unless --timeout says more.
+    most, whatever is dead, unless --timeout says more. The address of a node is shown without http:// or https://.
     """
     link = connection.chosen(context, given)
     if follow:
@@ -50,7 +52,8 @@ def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: A
         print_table(ring.COLUMNS, ring.table(nodes))
         output.write(f"{ring.summary(answered)}\n".encode())
     else:
-        cells = [row(node) for node in nodes]
+        known = {member.id for status in answered for member in status.members or ()}
+        cells = [row(node, known) for node in nodes]
         print_table(COLUMNS, [(line, _style(line[1])) for line in cells])
     for hint in advice.hints(answered):
         exits.complain(f"note: {hint}")
@@ -66,7 +69,7 @@ def status(context: click.Context, /, *, as_json: bool, follow: bool, **given: A
 
 def _follow(link: ConnectionOptions, *, as_json: bool) -> int:
     """Print a line for each status of the first server that answers, until the stream breaks off."""
-    with link.client() as client:
+    with link.client(proves=True) as client:
         for found in client.follow():
             output.write((msgspec.json.encode(found) if as_json else _line(found).encode()) + b"\n")
     return exits.DONE
@@ -88,21 +91,24 @@ def _line(content: Mapping[str, object]) -> str:
     return output.printable("  ".join(parts))
 
 
-def row(node: Surveyed) -> tuple[str, ...]:
-    """A node as the table shows it."""
-    found = node.status
+def row(node: Surveyed, known: Collection[str] = ()) -> tuple[str, ...]:
+    """A node as the table shows it; ``known`` are the members, if somebody names them."""
+    found, address = node.status, node.server.partition("://")[2]
     if found is None:
-        return (node.node or "?", "no answer", *["-"] * 7, node.server)
-    numbers = [str(number) for number in (found.commit_index, found.applied_index, found.revision)]
+        is_gone = known and node.node and node.node not in known
+        told = "refuses" if node.is_refused else ring.NO_MEMBER if is_gone else "no answer"
+        return (node.node or "?", told, *["-"] * (len(COLUMNS) - 3), address)
+    behind = found.commit_index > found.applied_index
     return (
         found.node,
         "learner" if learns(found) else found.role,
         str(found.term),
         found.leader or "none",
-        *numbers,
+        f"{found.applied_index} of {found.commit_index}" if behind else str(found.applied_index),
+        str(found.revision),
         _reached(found),
         _stale(found.staleness_ms),
-        node.server,
+        address,
     )
 
 
@@ -113,7 +119,7 @@ def _reached(found: NodeStatus) -> str:
 def _stale(staleness_ms: int | None) -> str:
     if staleness_ms is None:
         return "?"
-    return f"{staleness_ms} ms" if staleness_ms < SHOWN_MS_MAX else f"{staleness_ms // 1000} s"
+    return f"{staleness_ms}ms" if staleness_ms < SHOWN_MS_MAX else f"{staleness_ms // 1000}s"
 
 
 def _style(role: str) -> str:

@@ -1,6 +1,7 @@
 """Every node of a cluster asked at the same time: what each says of itself, or why it says nothing.
 
-Whatever is dead, hangs or is cut off, the survey is over after ``ANSWER_S``, unless more time was asked for.
+Whatever is dead, hangs or is cut off, the survey is over after ``ANSWER_S``, unless more time was asked for, and
+after ``MISSED_S`` where only those are silent whom all others miss too.
 """
 
 from __future__ import annotations
@@ -22,13 +23,19 @@ if TYPE_CHECKING:
 ANSWER_S: Final = 0.5
 """How long all of them may take together: a person waits, and a node that hangs is what they want to see."""
 
+MISSED_S: Final = 0.3
+"""How long to wait for a node that none of those who answered reaches either."""
+
 MAX_NODES: Final = 64
+
+_REFUSALS: Final = frozenset({"unauthenticated", "forbidden"})
 
 
 class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
     """Who was asked at ``server``: a node's ``status``, or what a proxy told of those behind it, or the ``error``.
 
-    ``node`` is empty when nobody knows who is there. ``content`` is the status as it came.
+    ``node`` is empty when nobody knows who is there. ``content`` is the status as it came. ``is_refused``: it
+    answered, and does not tell us.
     """
 
     server: str
@@ -37,6 +44,7 @@ class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
     proxied: ProxyStatus | None = None
     content: Mapping[str, object] = {}
     error: str = ""
+    is_refused: bool = False
 
     @property
     def name(self) -> str:
@@ -72,10 +80,15 @@ def survey(link: ConnectionOptions) -> list[Surveyed]:
 
     ask(servers)
     answered: set[str] = set()
-    while len(answered) < len(nodes):
+    while silent := nodes.keys() - answered:
+        is_missed = link.timeout_s is None and all(_is_missed(url, nodes.values()) for url in silent)
+        until_s = end_s - is_missed * (limit_s - MISSED_S)
         try:
-            one = told.get(timeout=max(0.0, end_s - monotonic()))
+            one = told.get(timeout=max(0.0, until_s - monotonic()))
         except Empty:
+            if is_missed:
+                error = f"did not answer within {MISSED_S:g} s, and no other node reaches it"
+                nodes |= {url: Surveyed(server=url, error=f"{url} {error}") for url in silent}
             break
         if isinstance(one, Exception):
             raise one
@@ -83,10 +96,18 @@ def survey(link: ConnectionOptions) -> list[Surveyed]:
         answered.add(one.server)
         known = {node.node for node in nodes.values()}
         ask(url for node, url in _urls(servers[0], [one]).items() if node not in known)
-    names = {url: node for node, url in _urls(servers[0], nodes.values()).items()}
+    names = link.named() | {url: node for node, url in _urls(servers[0], nodes.values()).items()}
     found = [msgspec.structs.replace(one, node=one.node or names.get(one.server, "")) for one in nodes.values()]
-    unique = {one.name: one for one in reversed(found) if one.proxied is None}  # a proxy has told who is behind it
+    found.sort(key=lambda one: one.status is not None)  # of two addresses of a node, that which answers
+    unique = {one.name: one for one in found if one.proxied is None}  # a proxy has told who is behind it
     return sorted(unique.values(), key=lambda one: one.node or "~" + one.server)
+
+
+def _is_missed(url: str, nodes: Iterable[Surveyed]) -> bool:
+    """Has somebody who answered told of the node at ``url``, and nobody reaches it?"""
+    address = url.partition("://")[2]
+    told = [peer.reachable for one in nodes if one.status for peer in one.status.peers if peer.http == address]
+    return bool(told) and not any(told)
 
 
 def _urls(like: str, nodes: Iterable[Surveyed]) -> dict[str, str]:
@@ -115,7 +136,7 @@ def _ask(link: ConnectionOptions, server: str, limit_s: float, auth: Auth) -> Su
             content = client.status()
             status = status_from_json(content)
         except RaftkvError as error:
-            return Surveyed(server=server, error=error.detail)
+            return Surveyed(server=server, error=error.detail, is_refused=error.code in _REFUSALS)
     if isinstance(status, ProxyStatus):
         return Surveyed(server=server, proxied=status)
     return Surveyed(server=server, node=status.node, status=status, content=content)

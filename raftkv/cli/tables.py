@@ -52,7 +52,7 @@ def print_figures(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Print ``rows`` under ``columns``; a terminal too narrow for them gets addresses without ``http://`` and folds."""
+    """Print ``rows`` under ``columns``; on a terminal too narrow for them cells fold."""
     rows = [(tuple(map(printable, cells)), style) for cells, style in rows]
     lines = [tuple(columns), *(cells for cells, _ in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
@@ -71,6 +71,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
     for name in columns:
         table.add_column(name, overflow="fold")
     for cells, style in rows:
-        shown = [cell.removeprefix("http://") if is_tight else cell for cell in cells]
-        table.add_row(*[Text(cell, style) for cell in shown])
+        table.add_row(*[Text(cell, style) for cell in cells])
     console.print(table)

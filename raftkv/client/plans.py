@@ -167,7 +167,7 @@ class KeyPlans:
     def follow(self) -> AnswerStream[StatusOrProblem]:
         """The status of the asked node, now and whenever it changes."""
         accept = {"Accept": names.LINES}
-        call = Call(method="GET", path=paths.STATUS, headers=accept, is_read=True, repeatable=True)
+        call = Call(method="GET", path=paths.STATUS, headers=accept, is_read=True, repeatable=True, needs_proof=True)
         split = LineReader().feed
 
         def feed(piece: bytes) -> list[StatusOrProblem]:

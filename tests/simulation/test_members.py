@@ -143,6 +143,28 @@ def test_a_leader_that_is_removed_hands_over_first_and_ends():
     cluster.put_now(cluster.others(old)[0], b"k")
 
 
+def test_a_follower_that_was_asked_to_have_the_leader_removed_learns_what_came_of_it_from_the_log():
+    """The old leader may be gone before it has passed on what the new one told it."""
+    cluster = made(joining=0)
+    old = cluster.leader()
+    asked, new = cluster.others(old)
+
+    pending = cluster.submit(asked, RemoveMember(id=old))
+    cluster.run_until(lambda: old not in voters(cluster, new))
+    cluster.kill(old)
+    removed = states(cluster.await_outcome(pending))
+
+    assert set(removed) == {asked, new}
+
+
+def test_to_remove_who_is_no_member_is_refused_wherever_it_is_asked():
+    cluster = made(joining=0)
+    leader = cluster.leader()
+    outcomes = [cluster.ask(node, RemoveMember(id="n9")) for node in (leader, *cluster.others(leader))]
+
+    assert [isinstance(outcome, Refused) and outcome.code for outcome in outcomes] == [Code.NOT_FOUND] * 3
+
+
 def test_a_learner_that_cannot_be_reached_does_not_vote_and_costs_nothing():
     cluster = made(size=1, joining=1)
     cluster.kill("n2")

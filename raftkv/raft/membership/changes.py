@@ -101,6 +101,15 @@ class _Asked(msgspec.Struct, frozen=True):
     reply: Reply
 
 
+class _Waiting(msgspec.Struct, frozen=True):
+    """Who waits, until when, for what ``leader`` says; ``removes`` names the member that is to go, if one is."""
+
+    removes: str
+    pending: Pending
+    until_s: float
+    leader: str
+
+
 class MemberChanges:
     """One node's part in changes: as the one that is asked, and as the leader. ``removed``: by the leader's word."""
 
@@ -130,8 +139,8 @@ class MemberChanges:
         self.told: Callable[[], None] = lambda: None
         """Called when somebody of ``leaving`` was told, and is let go."""
         self._number = 0
-        self._asked: dict[int, tuple[Pending, float, str]] = {}
-        """What this node has asked the leader: who waits, until when, and whom it asked."""
+        self._asked: dict[int, _Waiting] = {}
+        """What this node has asked the leader."""
         self._todo: list[_Asked] = []
         """What is to be done in the next turn: not sooner, as a leader's own copy counts only once it is flushed."""
         self._change: _Change | None = None
@@ -202,31 +211,39 @@ class MemberChanges:
         pending = Pending()
         pending.when_done(asked.reply)
         self._number += 1
-        self._asked[self._number] = (pending, asked.until_s, leader)
+        named = asked.request.id if isinstance(asked.request, RemoveMember) else ""
+        removes = named if self._configurations.newest.find(named) else ""
+        self._asked[self._number] = _Waiting(removes, pending, asked.until_s, leader)
         self._outgoing.post(leader, message_of(self._number, asked.request))
 
     def _on_answer(self, peer: str, answer: ChangeAnswer, _now_s: float) -> None:
         asked = self._asked.get(answer.number)
-        if asked is None or asked[2] != peer:
+        if asked is None or asked.leader != peer:
             return
         del self._asked[answer.number]
-        asked[0].resolve(outcome_of(answer))
+        asked.pending.resolve(outcome_of(answer))
 
     def lost(self, peer: str) -> None:
         """The connection to ``peer`` is gone, and what it would have answered."""
-        for number, (pending, _, leader) in list(self._asked.items()):
-            if leader == peer:
+        for number, waiting in list(self._asked.items()):
+            # A leader that was asked to remove itself may be gone before it has said so: the log says it as well.
+            if waiting.leader == peer and not self._is_out(waiting.removes):
                 del self._asked[number]
-                pending.resolve(Unknown(detail=f"the leader, {peer}, was lost before it said what came of the change"))
+                detail = f"the leader, {peer}, was lost before it said what came of the change"
+                waiting.pending.resolve(Unknown(detail=detail))
+
+    def _is_out(self, name: str) -> bool:
+        """Is it no member of the configuration in force, which may not be committed yet?"""
+        return bool(name) and self._configurations.newest.find(name) is None
 
     def abandon(self) -> None:
         """The node ends: nobody will hear what came of anything."""
         asked, self._asked = self._asked, {}
-        for pending, _, _ in asked.values():
-            pending.resolve(Unknown(detail="this node ended before the leader said what came of the change"))
+        for waiting in asked.values():
+            waiting.pending.resolve(Unknown(detail="this node ended before the leader said what came of the change"))
         self._give_up("this node ended before the change was committed")
-        for waiting in (*self._todo, *self._later):
-            waiting.reply(SHUTTING_DOWN)
+        for undone in (*self._todo, *self._later):
+            undone.reply(SHUTTING_DOWN)
         if self._led is not None:
             self._led.reply(Unknown(detail="this node ended before anybody else led"))
         self._todo, self._later, self._led = [], [], None
@@ -311,6 +328,9 @@ class MemberChanges:
     def _not_level(self, member: ConfiguredMember | None) -> Refused | None:
         if member is None or member.votes or self._level.get(member.id, 0) > 0:
             return None
+        if not self._outgoing.is_up(member.id):
+            detail = f"{member.id} has not caught up: it does not answer the leader; once it has, it votes by itself"
+            return Refused(code=Code.BAD_REQUEST, detail=detail)
         lacking = self._core.last_index - self._core.match_index(member.id)
         known = f"lacks {lacking} entries" if self._core.match_index(member.id) else "has not said what it holds"
         return Refused(code=Code.OVERLOADED, detail=f"{member.id} has not caught up: it {known}", retry_after_s=1.0)
@@ -349,10 +369,14 @@ class MemberChanges:
 
     def work(self, now_s: float) -> None:
         """Go on with what is under way."""
-        for number, (pending, deadline_s, _) in list(self._asked.items()):
-            if now_s >= deadline_s:
+        for number, waiting in list(self._asked.items()):
+            if self._is_out(waiting.removes) and self._core.commit_index >= self._configurations.newest_index:
                 del self._asked[number]
-                pending.resolve(Unknown(detail="the deadline passed before the leader said what came of the change"))
+                waiting.pending.resolve(MembersChanged(members=shown(self._configurations.newest)))
+            elif now_s >= waiting.until_s:
+                del self._asked[number]
+                detail = "the deadline passed before the leader said what came of the change"
+                waiting.pending.resolve(Unknown(detail=detail))
         self._settle(now_s)
         todo, self._todo = self._todo, []
         for asked in todo:
