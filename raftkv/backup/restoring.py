@@ -78,21 +78,30 @@ def write_node(  # noqa: PLR0917  what a node is made of
     replace_file(draft / NAME, encode_identity(identity))
 
 
+def check_free(home: Path) -> None:
+    """Raise ``StartupError`` where there is any data."""
+    if names := _names(home):
+        raise StartupError(
+            f"{home}: holds data ({', '.join(names)}), and nothing is restored over data: move it away, or name another"
+            " cluster.data_dir"
+        )
+
+
+def _names(home: Path) -> list[str]:
+    with translated(home):
+        return sorted(path.name for path in home.iterdir() if path.name != LOCK) if home.exists() else []
+
+
 def _is_made(home: Path, origin: RestoredFrom) -> bool:
     """Was this done already? Raises ``StartupError`` where there is any other data."""
-    with translated(home):
-        names = sorted(path.name for path in home.iterdir()) if home.exists() else []
-    if not [name for name in names if name != LOCK]:
-        return False
-    if ORIGIN in names and decode_origin((home / ORIGIN).read_bytes()) == origin:
+    if ORIGIN in _names(home):
         with translated(home):
+            is_the_same = decode_origin((home / ORIGIN).read_bytes()) == origin
             identity = decode_identity((home / NAME).read_bytes())
-        if not identity.starts:
+        if is_the_same and not identity.starts:
             return True
-    raise StartupError(
-        f"{home}: holds data ({', '.join(names)}), and nothing is restored over data: move it away, or name another"
-        " cluster.data_dir"
-    )
+    check_free(home)
+    return False
 
 
 def _make(home: Path, origin: RestoredFrom, write: Callable[[Path], None]) -> None:

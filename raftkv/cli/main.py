@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "repair": ("raftkv.cli.members", "repair"),
     "backup": ("raftkv.cli.backup", "backup"),
     "restore": ("raftkv.cli.backup", "restore"),
+    "recover": ("raftkv.cli.recover", "recover"),
     "bench": ("raftkv.cli.bench", "bench"),
     "lab": ("raftkv.cli.lab", "lab"),
 }

@@ -63,6 +63,11 @@ class RepeatLimits(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_window_ms: int = 3_600_000
     idempotency_keys: int = 100_000
 
+    @classmethod
+    def by(cls, window_s: float, keys: int) -> RepeatLimits:
+        """What the keys of the configuration mean."""
+        return cls(idempotency_window_ms=int(window_s * 1000), idempotency_keys=keys)
+
 
 class Repeats:
     """The outcomes that one state keeps. ``read`` reads for a repeat what an operation asks for."""

@@ -198,7 +198,8 @@ def _wire_membership(parts: RaftParts, world: RaftWorld) -> None:
 
     def link() -> None:
         members = [*parts.configurations.newest.members, *[member for member, _ in parts.changes.leaving.values()]]
-        world.reach({member.id: member.peer for member in members})
+        if members:  # else a snapshot of before any change came to a node that was let in: it knows none but by word
+            world.reach({member.id: member.peer for member in members})
         parts.core.set_peers(parts.electorate.other_voters, [*_learners(parts), *parts.changes.leaving])
 
     def changed() -> None:

@@ -48,9 +48,7 @@ class ReplicaSettings(RaftSection, frozen=True, kw_only=True):
     @property
     def limits(self) -> RepeatLimits:
         """What the machine remembers of idempotency keys."""
-        return RepeatLimits(
-            idempotency_window_ms=int(self.idempotency_window_s * 1000), idempotency_keys=self.idempotency_keys
-        )
+        return RepeatLimits.by(self.idempotency_window_s, self.idempotency_keys)
 
 
 LEADERLESS_TIMEOUTS: Final = 2

@@ -30,10 +30,11 @@ class RealCluster(LocalCluster):
         data: str = "data",
         *,
         mode: str = "raft",
+        name: str = "test",
         newcomers: int = 0,
     ) -> None:
         sites = loopback_sites(size + newcomers)
-        super().__init__(home, sites[:size], sections, mode=mode, data=data, newcomers=sites[size:])
+        super().__init__(home, sites[:size], sections, mode=mode, name=name, data=data, newcomers=sites[size:])
         self.scheme = scheme
         self.verify: str | bool = True
         self.http = {node: site.http.port for node, site in self.sites.items()}

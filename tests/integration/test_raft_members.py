@@ -51,6 +51,20 @@ def test_a_cluster_of_one_becomes_one_of_three_and_one_again(tmp_path):
         assert cluster.get("n1", "through-n3").status_code == 200
 
 
+def test_a_node_is_let_in_though_what_it_is_sent_is_a_snapshot_of_before_any_change(tmp_path):
+    """Such a snapshot does not say who the members are, and the node must stay linked until the log has told it."""
+    sections = "[raft]\nsnapshot_entries = 50\ntrailing_entries = 1\nsegment_bytes = 65536\n"
+    with running(tmp_path, size=1, newcomers=1, sections=sections) as cluster:
+        for number in range(120):
+            cluster.put("n1", f"k{number}", b"v" * 1000)
+        wait_until(lambda: any((cluster.data_dir("n1") / "snapshots").glob("*.manifest")), "a snapshot")
+
+        let_join(cluster, "n2")
+
+        assert "snapshot installed" in cluster.log("n2")
+        assert cluster.get("n2", "k0").status_code == 200
+
+
 def test_a_founder_that_was_removed_while_it_was_away_learns_it_when_it_starts(tmp_path):
     with running(tmp_path) as cluster:
         cluster.put("n1", "k")

@@ -19,6 +19,7 @@ from tests.simulation import test_member_cases as cases
 from tests.simulation import test_members as members
 from tests.simulation import test_preference as preference
 from tests.simulation import test_readmission as readmission
+from tests.simulation import test_recovery as recovery
 from tests.simulation import test_retention as retention
 from tests.simulation import test_rights as rights
 from tests.simulation import test_versions as versions
@@ -132,6 +133,8 @@ TABLE = [
     ("rights of a snapshot", rights.test_a_snapshot_brings_the_rights_by_which_what_follows_is_judged),
     ("generations", rights.test_rights_outlive_the_loss_of_power_everywhere),
     ("nobody's commands", rights.test_rights_outlive_the_loss_of_power_everywhere),
+    ("entries of a survivor", recovery.test_what_the_survivor_was_sent_is_there_though_it_never_heard_of_the_commit),
+    ("longest log", recovery.test_of_several_survivors_the_one_that_is_chosen_has_what_any_of_them_had_acknowledged),
     ("names of outcomes", rights.test_the_idempotency_keys_of_each_user_are_his_own),
     ("judged reads", rights.test_reads_are_judged_by_the_state_that_answers_them),
 ]

@@ -47,6 +47,7 @@ class LocalCluster(LocalNodes):
         sections: str = "",
         *,
         mode: str = "raft",
+        name: str = "test",
         data: str = "data",
         newcomers: Sequence[Site] = (),
         obedient: bool = True,
@@ -58,17 +59,17 @@ class LocalCluster(LocalNodes):
         self._is_obedient = obedient
         self._controls: dict[str, socket.socket] = {}
         self._data = Path(home, data)
-        text = f'[cluster]\nname = "test"\nmode = "{mode}"\ndata_dir = "{data}"\nsecret_file = "secret"\n'
+        text = f'[cluster]\nname = "{name}"\nmode = "{mode}"\ndata_dir = "{data}"\nsecret_file = "secret"\n'
         if "[auth]" not in sections and any(not site.http.is_loopback for site in [*sites, *newcomers]):
             text += "[auth]\nopen_to_anyone = true\n"  # in namespaces, which only this machine reaches
         self.config.write_text(text + "".join(map(_node_section, sites)) + sections)
         for site in newcomers:
             self._own_config(site.id).write_text(text + _node_section(site) + sections)
         secret = home / "secret"
-        key = os.urandom(32).hex().encode()
+        key = secret.read_bytes() if secret.exists() else os.urandom(32).hex().encode()
         secret.write_bytes(key)
         secret.chmod(0o600)
-        self.prover = Prover(key, "test", wall_ms=lambda: time.time_ns() // 1_000_000)
+        self.prover = Prover(key, name, wall_ms=lambda: time.time_ns() // 1_000_000)
         self._watched, self._held = os.pipe()
 
     def __exit__(self, *error: object) -> None:

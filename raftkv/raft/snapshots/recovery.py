@@ -9,12 +9,14 @@ and cutting the other (11). Whatever contradicts itself is refused, never repair
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
 from raftkv.core.errors import StartupError
 from raftkv.formats import layout
+from raftkv.formats.segments import Entry
 from raftkv.formats.snapshots import Manifest
 from raftkv.raft.snapshots.transfer import base_entries, holds
 from raftkv.storage.disk import RealDisk, remove_file, translated
@@ -22,6 +24,7 @@ from raftkv.storage.engines.lmdb import LmdbEngine
 from raftkv.storage.engines.port import DamagedState, TableReader
 from raftkv.storage.log import extent
 from raftkv.storage.log.log import Log
+from raftkv.storage.log.recovery import Recovered
 from raftkv.storage.snapshots.files import SnapshotFiles
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, distrust, is_trustworthy, open_state
@@ -79,17 +82,37 @@ def discard_data(home: Path) -> None:
 
 def recover_log(log: Log, newest: Manifest | None) -> None:
     """Make the log begin no later than the newest snapshot ends; raises ``StartupError`` on a gap."""
-    if len(log) == 0 and newest is None:
-        return
+    if not goes_on(log.entries, newest):
+        assert newest is not None
+        log.reset(*base_entries(newest))
+
+
+def goes_on(entries: Sequence[Entry], newest: Manifest | None) -> bool:
+    """Do the entries of a log go on from its newest snapshot, or does that stand for all of them?
+
+    Raises ``StartupError`` when some between the two are missing.
+    """
+    if not entries:
+        return newest is None
+    first_index, last_index = entries[0][1], entries[-1][1]
     if newest is None:
-        if log.first_index > 1:
-            raise StartupError(f"the log begins at entry {log.first_index}, but there is no snapshot before it")
-        return
-    if holds(log, newest.index, newest.term):
-        return
-    if len(log) and log.first_index > newest.index:
-        raise StartupError(f"the log begins at entry {log.first_index}, but the newest snapshot ends at {newest.index}")
-    log.reset(*base_entries(newest))
+        if first_index > 1:
+            raise StartupError(f"the log begins at entry {first_index}, but there is no snapshot before it")
+        return True
+    if first_index > newest.index:
+        raise StartupError(f"the log begins at entry {first_index}, but the newest snapshot ends at {newest.index}")
+    return newest.index <= last_index and entries[newest.index - first_index][2] == newest.term
+
+
+def behind(log: Recovered, newest: Manifest | None) -> Sequence[Entry]:
+    """The entries to apply on top of the newest snapshot where nobody is left to say which of them are committed: all.
+
+    What was committed a node hears only later from its leader (Raft, section 5.3), so ``log.commit_index`` says nothing
+    of the entries beyond it: any of them may have been acknowledged. Raises as ``goes_on``.
+    """
+    if not goes_on(log.entries, newest):
+        return ()
+    return log.entries if newest is None else log.entries[newest.index - log.entries[0][1] + 1 :]
 
 
 def recover_state(home: Path, log: Log, snapshots: SnapshotFiles) -> AppliedGeneration:
@@ -127,7 +150,7 @@ def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbEngine | 
     try:
         if is_on_the_line(tables, log, newest):
             return engine
-        check_end(tables, log)
+        check_end(tables, log.last_index)
     except DamagedState as error:
         log_line.warning("state rebuilt", reason=str(error))
     except StartupError:
@@ -137,16 +160,16 @@ def _usable(directory: Path, log: Log, newest: Manifest | None) -> LmdbEngine | 
     return None
 
 
-def check_end(tables: TableReader, log: Log) -> None:
+def check_end(tables: TableReader, last_index: int) -> None:
     """Raise ``StartupError`` if entries that were applied are gone from the end of the log.
 
     An entry is flushed before it is applied, and a snapshot that is ahead of the log replaced it before this is asked:
     so no crash explains it.
     """
     applied_index = layout.unpack_number(tables.get(layout.META, layout.APPLIED_INDEX))
-    if applied_index > log.last_index:
+    if applied_index > last_index:
         raise StartupError(
-            f"the log ends at entry {log.last_index}, but entry {applied_index} was applied: its end is lost, and votes"
+            f"the log ends at entry {last_index}, but entry {applied_index} was applied: its end is lost, and votes"
             " with it; put the log back, or move the whole data directory away"
         )
 

@@ -18,7 +18,7 @@ import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -33,6 +33,7 @@ from raftkv.storage.snapshots.bodies import load_body, verify_body
 from raftkv.storage.snapshots.helper import Report
 
 _NAME: Final = re.compile(r"([0-9]{16})\.(manifest|body)")
+_KINDS: Final[tuple[Literal["manifest", "body"], ...]] = ("manifest", "body")
 # Bodies kept open for peers that still receive them while newer snapshots replace them; a cluster has few laggards.
 _OPEN_BODIES: Final = 4
 
@@ -50,6 +51,41 @@ class WrittenBody(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int
     body_crc: int
     path: Path
+
+
+def path_of(directory: Path, sequence: int, kind: Literal["manifest", "body"]) -> Path:
+    """Where a part of a snapshot lies."""
+    return directory / f"{sequence:016d}.{kind}"
+
+
+def newest_in(directory: Path) -> tuple[int, Manifest] | None:
+    """The number and the manifest of the newest snapshot in ``directory``, verified; nothing is changed there.
+
+    Raises ``StartupError`` when it does not check out.
+    """
+    disk = RealDisk()
+    found = [match for name in disk.list(directory) if (match := _NAME.fullmatch(name))]
+    sequence = max([int(match[1]) for match in found if match[2] == "manifest"], default=0)
+    if not sequence:
+        return None
+    path = path_of(directory, sequence, "manifest")
+    content = disk.read(path)
+    try:
+        manifest = decode_manifest(content)
+    except ValueError as error:
+        raise StartupError(f"{path}: {error}") from None
+    try:
+        verify_body(path_of(directory, sequence, "body"), manifest.body_bytes, manifest.body_crc)
+    except DiskError as error:
+        raise StartupError(f"snapshot of {path}: {error}") from error
+    return sequence, manifest
+
+
+def load_all(body: Path, manifest: Manifest, engine: StorageEngine) -> None:
+    """Load the body of ``manifest`` into an empty ``engine``. Raises ``StartupError`` when rows are missing."""
+    rows = load_body(body, engine)
+    if rows != manifest.rows:
+        raise StartupError(f"{body}: has {rows} rows instead of {manifest.rows}")
 
 
 class SnapshotFiles:
@@ -179,10 +215,7 @@ class SnapshotFiles:
     def load_now(self, manifest: Manifest, engine: StorageEngine) -> None:
         """Load the newest snapshot, which must be ``manifest``, into an empty ``engine``."""
         assert manifest == self.newest
-        path = self._path(self._sequence, "body")
-        rows = load_body(path, engine)
-        if rows != manifest.rows:
-            raise StartupError(f"{path}: has {rows} rows instead of {manifest.rows}")
+        load_all(self._path(self._sequence, "body"), manifest, engine)
 
     def close(self) -> None:
         """End helpers, drop what is half done, release files."""
@@ -204,30 +237,19 @@ class SnapshotFiles:
         if self._receiver is receiver:
             self._receiver = None
 
-    def _path(self, sequence: int, kind: str) -> Path:
-        return self.directory / f"{sequence:016d}.{kind}"
+    def _path(self, sequence: int, kind: Literal["manifest", "body"]) -> Path:
+        return path_of(self.directory, sequence, kind)
 
     def _load_newest(self) -> None:
         disk = RealDisk()
         disk.make_directory(self.directory)
         names = disk.list(self.directory)
-        manifests = [int(match[1]) for name in names if (match := _NAME.fullmatch(name)) and match[2] == "manifest"]
-        if manifests:
-            self._sequence = max(manifests)
-            path = self._path(self._sequence, "manifest")
-            content = disk.read(path)
-            try:
-                manifest = decode_manifest(content)
-            except ValueError as error:
-                raise StartupError(f"{path}: {error}") from None
-            try:
-                verify_body(self._path(self._sequence, "body"), manifest.body_bytes, manifest.body_crc)
-            except DiskError as error:
-                raise StartupError(f"snapshot of {path}: {error}") from error
-            self.newest = manifest
+        found = newest_in(self.directory)
+        if found is not None:
+            self._sequence, self.newest = found
         # The names must be durable before what they replace is deleted.
         disk.sync_directory(self.directory)
-        kept = {self._path(self._sequence, kind).name for kind in ("manifest", "body")}
+        kept = {self._path(self._sequence, kind).name for kind in _KINDS}
         for name in sorted(names, reverse=True):  # a manifest goes before its body
             if name not in kept and (name.endswith(".tmp") or _NAME.fullmatch(name)):
                 disk.remove(self.directory / name)

@@ -11,6 +11,7 @@ from unittest import mock
 
 import msgspec
 
+from raftkv.backup import recovering
 from raftkv.core.rules import Rule
 from raftkv.formats.greetings import Greeting
 from raftkv.formats.identity import Identity, Standing
@@ -55,6 +56,10 @@ def _remember_the_lost(lost: Any, self: Any, peer: str) -> None:
 
 def _tell_hashes_only(news_for: Any, self: Any, peer: str, **_said: bool) -> Any:
     return news_for(self, peer, has_say=True)
+
+
+def _committed_as_far_as_it_knows(behind: Any, log: Any, newest: Any) -> Any:
+    return [entry for entry in behind(log, newest) if entry[1] <= log.commit_index]
 
 
 def _stands_though_stopped(work: Any, self: Any, now_s: float) -> None:
@@ -144,4 +149,12 @@ STANDING: Final[dict[str, Remedy]] = {
         "a row is checked when it is read", instead(sealed, "opened", lambda _table, _key, row: row[8:])
     ),
     "ties": rule("in a tie all that differ stop", around(Divergence, "judge", _only_the_outnumbered)),
+    "entries of a survivor": rule(
+        "all that a survivor's log holds is recovered, whatever it knows to be committed",
+        around(recovering, "behind", _committed_as_far_as_it_knows),
+    ),
+    "longest log": rule(
+        "of several survivors that of the latest term is chosen, and only then the longest",
+        instead(recovering, "longest", lambda summaries: max(summaries, key=lambda one: one.last_index)),
+    ),
 }
