@@ -333,6 +333,8 @@ class _Node:
 
     def _pulse(self, now_s: float) -> None:
         """Tell the front-end how this node stands, ten times a second and whenever who leads changes."""
+        if self._frontend is not None:
+            self._frontend.tell_rights()
         position = self._replica.position()
         if position == self._position and now_s - self._pushed_at_s < PULSE_S:
             return

@@ -170,7 +170,8 @@ class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ``seeds`` are HTTP addresses of nodes of a running cluster, which a node that is new to it asks to be let in.
     A replica that has not answered within ``replica_timeout_s`` is not counted on, and a fallback asked if ``sloppy``.
     A deletion is remembered for ``tombstone_grace_s``; a node that was away for longer is not let back with its old
-    data, and hints are kept no longer than that.
+    data, and hints are kept no longer than that. With authentication on, a node that has not heard from a majority for
+    ``rights_validity_s`` what rights there are lets nobody in.
     """
 
     n: Annotated[int, Meta(ge=1, le=15)] = 3
@@ -191,6 +192,7 @@ class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     clock_ahead_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)] = 300.0
     max_siblings: Annotated[int, Meta(ge=2, le=1000)] = 64
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
+    rights_validity_s: Annotated[float, Meta(ge=1, le=86_400)] = 10.0
 
 
 class HistorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -485,8 +487,6 @@ def _check_auth(config: ClusterConfig) -> None:
     auth = config.auth
     if auth.enabled and auth.open_to_anyone:
         raise ConfigError("auth.open_to_anyone: with auth.enabled only users are let in; write one of the two")
-    if auth.enabled and config.cluster.mode == "quorum":
-        raise ConfigError('auth.enabled: a leaderless cluster (cluster.mode = "quorum") knows no users yet')
     if auth.root_password_file and not auth.enabled:
         raise ConfigError("auth.root_password_file: of no use without auth.enabled = true")
     if auth.enabled or auth.open_to_anyone:

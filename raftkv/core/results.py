@@ -479,7 +479,8 @@ class QuorumStatus(Status, frozen=True, kw_only=True, array_like=True, tag="quor
     ``ring`` is a digest of the ring: equal on nodes that agree about it. ``repaired_keys`` counts the versions that
     read repair and range exchanges (anti-entropy, repair, data on the move) brought to this node since it started,
     whoever began them. ``short_share`` is the part of all keys, 0 to 1, that cannot be written or read now by the
-    cluster's own numbers. ``clock_fault`` is why this node stamps no writes, when the members' clocks are the reason.
+    cluster's own numbers. ``clock_fault`` is why this node stamps no writes, when the members' clocks are the reason;
+    ``rights_fault`` why it lets no user in.
     """
 
     ring: str
@@ -491,6 +492,7 @@ class QuorumStatus(Status, frozen=True, kw_only=True, array_like=True, tag="quor
     repaired_keys: int = 0
     short_share: float = 0.0
     clock_fault: str = ""
+    rights_fault: str = ""
 
 
 ModeStatus = RaftStatus | QuorumStatus

@@ -69,6 +69,7 @@ OWN: Final = {
     "quorum.max_hints": "what a node keeps for others",
     "quorum.transfer_bytes_per_s": "how fast a node sends",
     "quorum.disk_reserve_bytes": "a node's own disk",
+    "quorum.rights_validity_s": "for how long a node goes by what it has heard of rights",
     "history.events": "what is in force goes through the log: the leader's; nodes before it greet without such a rule",
     "history.age_s": "likewise",
     "history.size_bytes": "likewise",

@@ -287,15 +287,43 @@ class WriteEventFor(WriteEvent, frozen=True, tag=18):
     generation: Number = 0
 
 
-class RightsMark(Said, frozen=True, tag=19):
-    """All that I know of rights, and have on my disk, comes to this mark."""
+class AskRights(Said, frozen=True, tag=19):
+    """What do you know of rights, if it does not come to ``mark``?
 
+    With a ``promise`` that is not 0: and do not take what another proposes, unless with a later stamp than this counter
+    and my name.
+    """
+
+    id: Number
     mark: Annotated[bytes, Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
+    promise: Counter = 0
 
 
-class RightsTold(Said, frozen=True, tag=20):
-    """Take what is newer of all that I know of rights, and have on my disk."""
+class ShowRights(Said, frozen=True, tag=20):
+    """All that I know of rights, and have on my disk; ``None`` if it comes to your mark.
 
+    ``counts``: I count in a majority, since I have all that I ever promised and took. ``is_promised``: your promise is
+    given, and on my disk. ``promised`` is the counter of the latest that I have given.
+    """
+
+    id: Number
+    counts: bool
+    is_promised: bool
+    promised: Counter
+    document: Annotated[Document, Meta(max_length=ROWS_PER_DOCUMENT)] | None
+
+    def check(self) -> None:
+        """See ``Said``."""
+        check_document(self.document or ())
+
+
+class TakeRights(Said, frozen=True, tag=21):
+    """Take this in place of what you know of rights, if it is newer.
+
+    With an ``id``: I propose it; take it only if you have promised nobody a later stamp, and say whether you have.
+    """
+
+    id: Number
     document: Annotated[Document, Meta(max_length=ROWS_PER_DOCUMENT)]
 
     def check(self) -> None:
@@ -303,10 +331,17 @@ class RightsTold(Said, frozen=True, tag=20):
         check_document(self.document)
 
 
+class TookRights(Said, frozen=True, tag=22):
+    """I have taken what you proposed in ``id``, and have it on my disk; or I have not."""
+
+    id: Number
+    is_taken: bool
+
+
 Exchanged = Compare | Compared | OfferPage | ReturnPage
 Answer = StoreDone | EventDone | Fetched | FetchedPage | QuestionDeclined | Unsettled
 Question = StoreRows | WriteEvent | StoreRowsFor | WriteEventFor | Fetch | FetchPage
-RightsMessage = RightsMark | RightsTold
+RightsMessage = AskRights | ShowRights | TakeRights | TookRights
 ClockMessage = AskClock | ShowClock
 Message = Question | Answer | Gossip | Exchanged | ClockMessage | RightsMessage
 

@@ -10,8 +10,9 @@ key                  value
 
 In raft mode all of them stand behind ``requests.SYSTEM``, where no client's key can be, so that they are replicated,
 compared, kept in history and snapshots as any key is. A leaderless cluster's nodes have them as one document of
-``StampedRow``, each with the stamp of its last change, which they tell each other whole; what was deleted stays in it
-without a value. A row that means nothing counts as no such user or role: it allows nothing.
+``StampedRow``, each with the stamp of its last change, which they tell each other whole; what the last change deleted
+stays in it without a value, so that the newest stamp is that of the document. A row that means nothing counts as no
+such user or role: it allows nothing.
 This module imports msgspec and ``core``.
 """
 
@@ -24,7 +25,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from raftkv.core.requests import SYSTEM
+from raftkv.core.requests import SYSTEM, AnyOperation, Delete, Get, List, Put, Read, Transaction, Write
 from raftkv.core.rights import RIGHTS_BYTES_MAX, ROLES_MAX, ROOT, USERS_MAX, Access, Permission, Rights, Role, User
 
 AUTH: Final = SYSTEM + b"auth/"
@@ -70,21 +71,28 @@ class StampedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     node: Annotated[str, Meta(min_length=1, max_length=63)]
 
     @property
-    def stamp(self) -> tuple[int, str]:
-        """What orders changes of one key."""
+    def stamp(self) -> Stamp:
+        """What orders changes."""
         return self.counter, self.node
 
+
+Stamp = tuple[Annotated[int, Meta(ge=0, le=1 << 53)], Annotated[str, Meta(max_length=63)]]
+"""A counter, and the node that has given it."""
+
+NEVER: Final[Stamp] = (0, "")
+"""Before all others."""
 
 Document = tuple[StampedRow, ...]
 """All rows of a leaderless cluster, in the order of their keys."""
 
 DOCUMENT_BYTES_MAX: Final = 2 * RIGHTS_BYTES_MAX
-"""Of keys and values, those of deleted users and roles among them."""
+"""Of keys and values, those among them that the last change has deleted."""
 
 MARK_BYTES: Final = 16
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_document = msgspec.msgpack.Decoder(Document).decode
+_decode_stamp = msgspec.msgpack.Decoder(Stamp).decode
 _decode_user = msgspec.msgpack.Decoder(UserRow).decode
 _decode_role = msgspec.msgpack.Decoder(RoleRow).decode
 
@@ -149,6 +157,14 @@ def decoded(key: bytes, value: bytes) -> tuple[str, User | Role] | None:
     return None
 
 
+def document_of(rights: Rights) -> Document:
+    """What says so, with stamps that mean nothing."""
+    rows = {user_key(name): encode_user(user) for name, user in rights.users.items()}
+    rows |= {role_key(name): encode_role(role) for name, role in rights.roles.items()}
+    rows |= {ENABLED: b""} if rights.enabled else {}
+    return tuple([StampedRow(key, value, 1, "-") for key, value in sorted(rows.items())])
+
+
 def encode_document(document: Document) -> bytes:
     """A document at rest."""
     return _encode(document)
@@ -170,6 +186,35 @@ def check_document(document: Document) -> None:
         is_known = key == ENABLED or (key.startswith((_USERS, _ROLES)) if value is None else decoded(key, value))
         if not is_known:
             raise ValueError("rights that mean nothing")
+
+
+def encode_stamp(stamp: Stamp) -> bytes:
+    """A promise at rest."""
+    return _encode(stamp)
+
+
+def decode_stamp(data: bytes) -> Stamp:
+    """Read it; raises ``ValueError``."""
+    stamp: Stamp = _decode_stamp(data)
+    return stamp
+
+
+def is_of_rights(request: Write | Read) -> bool:
+    """Is it about users and roles, and not about clients' keys? In either mode these are read as they are now."""
+    if isinstance(request, Read):
+        query = request.query
+        start = query.key if isinstance(query, Get) else query.start if isinstance(query, List) else b""
+        return start >= AUTH
+    return any(map(_is_of_rights, request.operations))
+
+
+def _is_of_rights(operation: AnyOperation) -> bool:
+    if isinstance(operation, Transaction):
+        compared = [one.start for one in operation.comparisons]
+        return any(start >= AUTH for start in compared) or any(
+            map(_is_of_rights, (*operation.success, *operation.failure))
+        )
+    return isinstance(operation, Put | Delete | Get) and operation.key >= AUTH
 
 
 def size_of(document: Document) -> int:

@@ -53,7 +53,10 @@ MEMBERS: Final = b"members"
 RIGHTS: Final = b"rights"
 """A document of ``raftkv.formats.rights``."""
 
-META_NAMES: Final = (CLOCK, ALIVE, UNPROVEN, ACTOR, CONFLICTS, MEMBERS, RIGHTS)
+PROMISED: Final = b"promised"
+"""A stamp of ``raftkv.formats.rights``: no change of rights with an earlier one is taken."""
+
+META_NAMES: Final = (CLOCK, ALIVE, UNPROVEN, ACTOR, CONFLICTS, MEMBERS, RIGHTS, PROMISED)
 
 POSITION_BYTES: Final = FINGERPRINT_BYTES
 

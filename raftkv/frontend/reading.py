@@ -18,7 +18,7 @@ from raftkv.core.pages import size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read
 from raftkv.core.results import Answer, Found, KeyPage, KeyRecord, Outcome, Ready
-from raftkv.core.rights import Rights
+from raftkv.formats.rights import decode_document, rights_of
 from raftkv.frontend.outstanding import LATE_READ, Outstanding
 from raftkv.frontend.readers import BarrierRounds, Reader, StateReader
 from raftkv.frontend.replica import KnownReplica
@@ -26,9 +26,6 @@ from raftkv.frontend.rights import KnownRights
 
 TURN_BYTES: Final = 4 << 20
 """What readers of one barrier are given in one turn of the loop: their answers leave before more are read."""
-
-NO_USERS: Final = Rights()
-"""Of a replica that shares no state: a leaderless one, which knows no users yet."""
 
 
 class StateReads:
@@ -57,11 +54,15 @@ class StateReads:
         """The state lies at ``path`` now, which is empty where there is none to share."""
         self.close()
         if not path:
-            self.rights.learn(NO_USERS)
             return
         with contextlib.suppress(OSError, StartupError):
             self._state = self._open_state(path)
             self.rights.learn(self._state.rights)
+
+    def told_rights(self, document: bytes) -> None:
+        """The replica says who may do what, because it shares no state that does. Raises ``ValueError``."""
+        rows = decode_document(document)
+        self.rights.learn(rights_of((row.key, row.value) for row in rows if row.value is not None))
 
     def look_at_rights(self) -> None:
         """Learn what the state says now of who may do what."""

@@ -15,6 +15,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Hear, Pending, Shown, Subscription
 from raftkv.core.requests import Consistency, Read, Request
 from raftkv.core.results import ModeStatus
+from raftkv.formats.rights import is_of_rights
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection
 from raftkv.frontend.deadlines import SWEEP_S
@@ -98,7 +99,8 @@ class RemoteReplicator:
             return pending
         replica, reads = self._replica, self._reads
         if isinstance(request, Read):
-            if replica.status is not None and request.consistency not in replica.status.offers:
+            is_offered = replica.status is None or request.consistency in replica.status.offers
+            if not is_offered and not is_of_rights(request):
                 detail = f"this node cannot give {request.consistency} reads now"
                 pending.resolve(Refused(code=Code.NOT_SUPPORTED, detail=detail))
                 return pending
@@ -170,6 +172,8 @@ class RemoteReplicator:
         """Outcomes, a pulse, or what is shown."""
         if isinstance(message, wire.Replies):
             self._outstanding.answered(message.replies)
+        elif isinstance(message, wire.RightsHeld):
+            self._reads.told_rights(message.document)
         elif isinstance(message, wire.Announcement):
             self._replica.announced(Shown(revision=message.revision, applied_index=message.applied_index))
         else:

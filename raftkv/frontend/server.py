@@ -51,6 +51,13 @@ class SharedReplicator(Replicator, Protocol):
     def state_path(self) -> str:
         """``status().state_path`` without the rest, for who asks before every answer."""
 
+    @property
+    def rights(self) -> bytes | None:
+        """Who may do what, as a document of ``formats.rights``: another object once it is another.
+
+        ``None`` where the applied state says so.
+        """
+
 
 class FrontendServer:
     """Serves ``replicator`` to front-end workers at the Unix socket ``path``.
@@ -67,6 +74,7 @@ class FrontendServer:
         self._connections: set[_WorkerConnection] = set()
         self._server: asyncio.Server | None = None
         self._pushed: ModeStatus | None = None
+        self._told_rights: bytes | None = None
         self._hearing: set[_WorkerConnection] = set()
         self._subscription: Subscription | None = None
         self._shown: Shown | None = None
@@ -99,7 +107,16 @@ class FrontendServer:
     def push(self, status: ModeStatus) -> None:
         """Tell every worker the status."""
         self._pushed = status
-        frame = wire.pulse_frame(status)
+        self._tell_all(wire.pulse_frame(status))
+
+    def tell_rights(self) -> None:
+        """Tell every worker who may do what, if that has changed: before any answer that rests on it."""
+        rights = self._replicator.rights
+        if rights is not None and rights is not self._told_rights:
+            self._told_rights = rights
+            self._tell_all(wire.rights_frame(rights))
+
+    def _tell_all(self, frame: bytes) -> None:
         for connection in tuple(self._connections):
             if connection.is_known:
                 connection.write(frame)
@@ -116,6 +133,9 @@ class FrontendServer:
     def known(self, connection: _WorkerConnection) -> None:
         """A worker turned out to be of this build: it learns the status at once."""
         connection.write(wire.pulse_frame(self._replicator.status()))
+        rights = self._replicator.rights
+        if rights is not None:
+            connection.write(wire.rights_frame(rights))
 
     def left(self, connection: _WorkerConnection) -> None:
         """A worker is gone."""
@@ -269,4 +289,5 @@ class _WorkerConnection(WireConnection[wire.ToReplica]):
         if self._holds_ready:
             self._holds_ready = False
             self._server.before_reading()
+        self._server.tell_rights()
         self.write(wire.reply_frames(replies))

@@ -6,7 +6,8 @@ package that is upgraded under a running node starts newer workers beside an old
 lists of ``[id, deadline_s, request]``; ids are its own and never repeat on a connection; deadlines are on the monotonic
 clock, which all processes of a machine share. It sends ``true`` to hear from then on what readers of the applied state
 are shown, ``false`` to hear it no more. The replica sends ``[0, [[id, outcome], ...]]`` in any order of ids, ``[1,
-status]``, the pulse, and to who wants to hear it ``[2, revision, applied_index]``.
+status]``, the pulse, to who wants to hear it ``[2, revision, applied_index]``, and where no state is shared that says
+so ``[3, document]``, who may do what, whenever that changes.
 
 Rules: no input or output here; a frame above ``MAX_FRAME_BYTES`` or one that does not decode is a broken peer, and the
 connection ends. This module imports nothing but msgspec, ``core`` and the version of the package.
@@ -81,6 +82,12 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, tag=1):
     status: ModeStatus
 
 
+class RightsHeld(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A document of ``formats.rights``: who may do what, where no state is shared that says so."""
+
+    document: bytes
+
+
 class Announcement(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """What readers of the applied state are shown now (``core.replicator.Shown``)."""
 
@@ -91,7 +98,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True, tag=2):
 ToReplica = tuple[Submission, ...] | bool
 """Requests, or whether to announce what is shown."""
 
-ToFrontend = Replies | Pulse | Announcement
+ToFrontend = Replies | Pulse | Announcement | RightsHeld
 """What the replica says."""
 
 _encoder = msgspec.msgpack.Encoder()
@@ -150,6 +157,11 @@ def pulse_frame(status: ModeStatus) -> bytes:
     return _whole(Pulse(status))
 
 
+def rights_frame(document: bytes) -> bytes:
+    """The frame of who may do what."""
+    return _whole(RightsHeld(document))
+
+
 def announcement_frame(shown: Shown) -> bytes:
     """The frame of what is shown."""
     return _whole(Announcement(shown.revision, shown.applied_index))
@@ -160,7 +172,7 @@ def wish_frame(*, to_hear: bool) -> bytes:
     return _whole(to_hear)
 
 
-def _whole(content: Build | Pulse | Announcement | bool) -> bytes:  # noqa: FBT001  that is all there is to say
+def _whole(content: Build | Pulse | Announcement | RightsHeld | bool) -> bytes:  # noqa: FBT001  that is all there is to say
     body = _encoder.encode(content)
     return _LENGTH.pack(len(body)) + body
 

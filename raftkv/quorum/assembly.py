@@ -12,7 +12,7 @@ from typing import NamedTuple
 from raftkv.core.results import QuorumStatus
 from raftkv.formats import quorum_messages
 from raftkv.formats.commands import CALLERS_FORMAT
-from raftkv.formats.gossip import MemberEntry
+from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.coordination import Coordination
@@ -22,6 +22,7 @@ from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.upkeep import Upkeep
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.delivery import Delivery
+from raftkv.quorum.membership.changes import RightsChanges
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.membership.rights import SharedRights
@@ -63,6 +64,7 @@ class QuorumParts:
     timeliness: Timeliness
     members: Members
     rights: SharedRights
+    changes: RightsChanges
     intake: Intake
     serving: Serving
     coordination: Coordination
@@ -106,8 +108,19 @@ def wire_quorum(
         members=lambda: parts.members.ids,
         is_up=parts.conversation.is_up,
         reads=world.reads,
-        next_stamp=parts.stamps.next,
+        has_its_data=lambda: parts.members.can_read,
+        has_lost_data=lambda: parts.members.has_lost_data,
+        is_founder=world.store.is_unproven and own.phase is Phase.UP,
+        clock=world.clock,
         gossip_s=settings.gossip_s,
+        validity_s=settings.rights_validity_s,
+    )
+    parts.changes = RightsChanges(
+        shared=parts.rights,
+        timers=parts.timers,
+        random=world.random,
+        next_stamp=parts.stamps.next,
+        fault=lambda: "" if parts.timeliness.is_in_service else parts.timeliness.fault or "not in service",
     )
     dispatch = _wire_data(parts, settings, world)
     parts.coordination = Coordination(dispatch)
@@ -231,6 +244,7 @@ def _wire_inside(
         anti_entropy=parts.anti_entropy,
         members=parts.members,
         rights=parts.rights,
+        changes=parts.changes,
         placement=parts.placement,
         timeliness=parts.timeliness,
         stamps=parts.stamps,

@@ -94,6 +94,7 @@ class Delivery:
             self.rights.meet(peer)
         else:
             self.time.lost(peer)
+            self.rights.lost(peer)
             self.coordination.lost(peer)
             self.handoff.lost(peer)
             self.anti_entropy.lost(peer)

@@ -97,6 +97,7 @@ class QuorumReplica:
             self._look_at_disk("less is free than quorum.disk_reserve_bytes")
             parts.members.work(now_s)
             parts.rights.work(now_s)
+            parts.changes.work(now_s)
         if parts.upkeep.is_in_service(now_s):
             parts.handoff.work(now_s)
             parts.anti_entropy.work(now_s)
@@ -115,7 +116,9 @@ class QuorumReplica:
             self._commit()
             parts.delivery.answer_own()
         parts.members.speak()
-        parts.rights.speak()
+        if parts.rights.speak():
+            parts.changes.speak()
+            parts.rights.speak()
         parts.outbox.flush()
         if self._store.has_staged or parts.outbox.own or parts.coordination.has_gathered:
             return now_s
@@ -157,6 +160,11 @@ class QuorumReplica:
         """Empty: the state is the replica's alone."""
         return ""
 
+    @property
+    def rights(self) -> bytes:
+        """See ``SharedReplicator``."""
+        return self.parts.rights.encoded
+
     def position(self) -> tuple[str, str | None, int, str]:
         """What the front-end must hear of at once: role, leader, term and place of the applied state."""
         return "replica", None, 0, self.state_path
@@ -187,5 +195,6 @@ class QuorumReplica:
         self._closed = True
         parts.coordination.close()
         parts.rights.close()
+        parts.changes.close()
         parts.anti_entropy.close()
         self._store.close()

@@ -36,12 +36,14 @@ from raftkv.core.requests import (
 )
 from raftkv.core.results import Configured, Missing, QuorumStatus, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
+from raftkv.formats.rights import is_of_rights
 from raftkv.formats.versions import MalformedStateError, decode_context
 from raftkv.quorum.coordination.coordination import Coordination
 from raftkv.quorum.data.versions import HybridClock
+from raftkv.quorum.membership.changes import RightsChanges
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
-from raftkv.quorum.membership.rights import SharedRights, is_of_rights
+from raftkv.quorum.membership.rights import SharedRights
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.serving.local import Local
 from raftkv.quorum.settings import (
@@ -59,6 +61,9 @@ from raftkv.quorum.settings import (
 )
 from raftkv.quorum.timeliness import Timeliness
 
+OperatorsRequest = Configure | Repair | HoldState | AddMember | RemoveMember
+_Judged = Write | Read | StoreHere | OperatorsRequest
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class QuorumRequests:
@@ -70,6 +75,7 @@ class QuorumRequests:
     anti_entropy: AntiEntropy
     members: Members
     rights: SharedRights
+    changes: RightsChanges
     placement: Placement
     timeliness: Timeliness
     stamps: HybridClock
@@ -90,27 +96,24 @@ class QuorumRequests:
 
     def _begin_of_rights(self, request: Write | Read, deadline_s: float, pending: Pending) -> None:
         if isinstance(request, Read):
-            pending.resolve(self.rights.read(request))
+            self.rights.read(request, deadline_s, pending)
         elif not self.timeliness.is_in_service:
             pending.resolve(untimely(self.timeliness.fault))
         else:
-            self.rights.write(request, deadline_s, pending)
+            self.changes.write(request, deadline_s, pending)
 
     def _forbidden(self, request: Request) -> Refused | None:
         """Why who asks has no right to it, by what is known here."""
         rights = self.rights.rights
-        if not rights.enabled:
+        if not rights.enabled or not isinstance(request, _Judged):
             return None
-        if isinstance(request, Configure | Repair | HoldState | AddMember | RemoveMember):
-            return of_operator(rights, request.caller)
-        if isinstance(request, Write):
-            return _of_write(rights, request.caller or NOBODY, request)
-        if isinstance(request, StoreHere):
-            return of_span(rights, request.caller or NOBODY, Access.WRITE, request.key, request.key + b"\0")
-        if isinstance(request, Read) and request.caller is not None:
+        if isinstance(request, Read):
+            if request.caller is None:
+                return None
             key = request.query.key if isinstance(request.query, Get) else b""
-            return of_query(rights, request.caller, request.query, Missing(key=key))
-        return None
+            refusal = of_query(rights, request.caller, request.query, Missing(key=key))
+            return refusal if request.consistency is Consistency.LOCAL else self.rights.doubt(request.caller) or refusal
+        return self.rights.doubt(request.caller) or _of_change(rights, request)
 
     def _begin(self, request: Request, deadline_s: float, pending: Pending) -> None:
         match request:
@@ -220,6 +223,15 @@ class QuorumRequests:
     @property
     def _keeps_siblings(self) -> bool:
         return self.settings.conflicts == "siblings"
+
+
+def _of_change(rights: Rights, request: Write | StoreHere | OperatorsRequest) -> Refused | None:
+    caller = request.caller or NOBODY
+    if isinstance(request, Write):
+        return _of_write(rights, caller, request)
+    if isinstance(request, StoreHere):
+        return of_span(rights, caller, Access.WRITE, request.key, request.key + b"\0")
+    return of_operator(rights, caller)
 
 
 def _of_write(rights: Rights, caller: Caller, write: Write) -> Refused | None:

@@ -60,5 +60,6 @@ def status_of(
         short_share=parts.placement.short_share(n, r, w, sloppy=settings.sloppy),
         misfit=misfits.get(settings.node_id, ""),
         clock_fault=parts.timeliness.fault,
+        rights_fault=parts.rights.fault,
         measures=Measured(durations, numbers),
     )

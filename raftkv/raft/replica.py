@@ -20,7 +20,9 @@ from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import RaftStatus
+from raftkv.core.rights import Rights
 from raftkv.formats import raft_messages as messages
+from raftkv.formats.rights import document_of, encode_document
 from raftkv.raft.assembly import RaftWorld, wire_raft
 from raftkv.raft.settings import SHUTTING_DOWN, ReplicaSettings
 from raftkv.raft.standing.readmission import Memory
@@ -53,6 +55,8 @@ class RaftReplica:
         self.parts = wire_raft(settings, world, memory=memory or Memory(), save=save or (lambda _memory: None))
         self.conversation = self.parts.conversation
         self._closed = self.sent_ahead = False
+        self._rights: Rights | None = None
+        self._encoded_rights: bytes | None = None
 
     # --- Replicator
 
@@ -142,6 +146,16 @@ class RaftReplica:
     def state_path(self) -> str:
         """Where the front-end finds the applied state; empty while it must not read it."""
         return state_path(self.parts)
+
+    @property
+    def rights(self) -> bytes | None:
+        """See ``SharedReplicator``: the state that is shared says so itself."""
+        if self.state_path:
+            return None
+        rights = self.parts.applied.machine.rights
+        if rights is not self._rights:
+            self._rights, self._encoded_rights = rights, encode_document(document_of(rights))
+        return self._encoded_rights
 
     def position(self) -> tuple[str, str | None, int, str]:
         """Role, leader, term and where the state lies: what the front-end must learn without delay when it changes."""

@@ -17,6 +17,7 @@ from raftkv.core.requests import Barrier, Compact, Consistency, Inspect, KeepAli
 from raftkv.core.results import Answer, Outcome, RaftStatus, Ready, Written
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import AdoptCommand, Command
+from raftkv.formats.rights import encode_document
 from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import AppliedCommand, Machine
@@ -46,6 +47,7 @@ class SoloReplicator:
         self.leader: str | None = node
         self.cluster_size = 1
         self.state_path = ""
+        self.rights = encode_document(())
         self.level_at_s: float | None = 0.0
         self.now_ms = now_ms
         self.held = False

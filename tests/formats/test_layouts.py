@@ -185,6 +185,7 @@ LAYOUTS = {
     "seal": lambda: b"|".join(sealed(b"keys", b"k", b"v", part_of(b"keys", b"k", b"v"))),
     "seal of a long key": lambda: b"|".join(sealed(b"keys", LONG, b"v", 0))[480:],
     "names of the leaderless store": lambda: b" ".join((*rows.TABLES, *rows.META_NAMES)),
+    "promise of meta": lambda: rights.encode_stamp((258, "n1")),
     "number of meta": lambda: rows.encode_number(258),
     "state hash": lambda: layout.pack_number(seals.state_hash_of(1, 2, 3, 4, 5, 6, 7)),
     "state hash with history": lambda: layout.pack_number(seals.state_hash_of(1, 2, 3, 4, 5, 6, 7, more=b"more")),
@@ -272,7 +273,9 @@ GOLDEN = {
     "names of the leaderless store": (
         "64617461206f726465722068696e7473206d65746120636c6f636b20616c6976655f6d7320756e70726f76656e206163746f"
         "7220636f6e666c69637473206d656d6265727320726967687473"
+        "2070726f6d69736564"
     ),
+    "promise of meta": "92cd0102a26e31",
     "number of meta": "323538",
     "state hash": "18f01cd38ecb4024",
     "state hash with history": "1b03a582e0950308",

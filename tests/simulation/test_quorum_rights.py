@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from raftkv.core.errors import Code, Refused, Unknown
@@ -27,7 +29,8 @@ from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role
 from raftkv.formats import rights as rows
 from raftkv.formats.commands import CALLERS_FORMAT
 from raftkv.instruments.sim.disk import UNLIMITED
-from raftkv.quorum.membership.rights import BAD_CHANGE, TOO_MUCH
+from raftkv.quorum.membership.changes import BAD_CHANGE, TOO_MUCH
+from raftkv.quorum.membership.rights import NO_MAJORITY, NOT_HEARD
 from tests.simulation.leaderless import Leaderless
 
 ANN = Caller("ann", 1)
@@ -118,15 +121,41 @@ def test_a_change_is_done_once_most_members_have_it_and_reaches_the_others():
     assert roles_at(cluster, "n3") == ()
 
 
-def test_a_change_that_most_members_do_not_hear_of_in_time_is_unknown():
+def test_a_change_that_no_majority_hears_of_is_refused_and_never_made():
     cluster = with_rights()
     cluster.isolate("n1")
-    outcome = cluster.ask("n1", write(CLUSTER, put_user()))
 
-    assert isinstance(outcome, Unknown)
+    assert cluster.ask("n1", write(CLUSTER, put_user())) == NO_MAJORITY
     cluster.heal()
     cluster.run(10.0)
-    assert [roles_at(cluster, name) for name in cluster.machines] == [()] * 3
+    assert [roles_at(cluster, name) for name in cluster.machines] == [("r",)] * 3
+
+
+def test_a_change_that_was_made_but_not_heard_of_in_time_is_unknown():
+    cluster = with_rights()
+    pending = cluster.submit("n1", write(CLUSTER, put_user()), 2.0)
+    cluster.run_until(lambda: roles_at(cluster, "n1") == ())
+    cluster.isolate("n1")
+
+    assert isinstance(cluster.await_outcome(pending), Unknown)
+    cluster.heal()
+    cluster.run(10.0)
+    assert len({roles_at(cluster, name) for name in cluster.machines}) == 1
+
+
+def test_a_change_is_made_of_what_a_dead_one_left_behind():
+    """n1 dies when only n2 has taken what it proposed; n3 meets that in its majority and builds on it."""
+    cluster = with_rights()
+    cluster.cut(["n1"], ["n3"])
+    cluster.run(1.0)
+    cluster.submit("n1", write(CLUSTER, put_user()), 2.0)
+    cluster.run_until(lambda: roles_at(cluster, "n2") == ())
+    cluster.kill("n1")
+    assert roles_at(cluster, "n3") == ("r",)
+    assert isinstance(cluster.ask("n3", write(CLUSTER, put_user("r", name="bob"))), Written)
+
+    assert roles_at(cluster, "n3") == ()
+    assert set(rights_at(cluster, "n3").users) == {"ann", "bob"}
 
 
 def test_what_two_change_at_once_is_both_done():
@@ -163,36 +192,113 @@ def test_rights_are_on_the_disk_before_they_are_acknowledged():
     assert all(rights_at(cluster, name).enabled for name in cluster.machines)
 
 
-def with_one_that_knows_more():
-    """The third node has heard that ann has no rights any more; the others cannot have."""
-    cluster = with_rights(n=3, w=3, r=1)
-    cluster.isolate("n3")
-    pending = cluster.submit("n3", write(CLUSTER, put_user()), 0.5)
-    cluster.run(1.0)
-    assert isinstance(pending.outcome, Unknown)
-    return cluster
-
-
 def test_a_replica_that_knows_of_a_revocation_refuses_though_the_coordinator_does_not():
-    cluster = with_one_that_knows_more()
-    rights = [cluster.replica(name).parts.rights for name in ("n1", "n2")]
-    for one in rights:
-        one._take = lambda document: None  # word of it does not come in time
+    cluster = with_rights()
+    cluster.isolate("n1")
+    assert isinstance(cluster.ask("n2", write(CLUSTER, put_user())), Written)
+    cluster.replica("n1").parts.rights._learn = lambda document: True  # word of it does not come in time
     cluster.heal()
-    cluster.run(5.0)
+    cluster.run(1.0)
     outcome = cluster.ask("n1", write(ANN, put(b"late")))
 
     assert isinstance(outcome, Unknown)
-    assert "n3 knows that it is forbidden" in outcome.detail
-    assert b"a/1" not in cluster.held("n3")
+    assert "knows that it is forbidden" in outcome.detail
+    assert all(b"a/1" not in cluster.held(name) for name in ("n2", "n3"))
 
 
-def test_who_is_refused_by_a_replica_learns_why():
-    cluster = with_one_that_knows_more()
+def test_who_is_cut_off_lets_nobody_in_once_what_it_has_heard_of_rights_is_old():
+    cluster = with_rights(size=5, w=1, r=1, rights_validity_s=3.0)
+    cluster.isolate("n1", "n2")
+    assert isinstance(cluster.ask("n3", write(CLUSTER, put_user())), Written)
+    cluster.run(4.0)
+
+    for name in ("n1", "n2"):
+        assert roles_at(cluster, name) == ("r",)
+        for request in (write(ANN, put()), get(), Configure(r=1, caller=ANN)):
+            refusal = cluster.ask(name, request)
+            assert refusal == NOT_HEARD, request
+        assert cluster.replica(name).status().rights_fault == NOT_HEARD.detail
+        assert not isinstance(cluster.ask(name, get(consistency=Consistency.LOCAL)), Refused)
+        assert isinstance(cluster.ask(name, write(CLUSTER, put(key=b"b"))), Written)
     cluster.heal()
-    cluster.run_until(lambda: roles_at(cluster, "n1") == ())
+    cluster.run(5.0)
+    for name in cluster.machines:
+        assert cluster.replica(name).status().rights_fault == ""
+        assert is_forbidden(cluster.ask(name, write(ANN, put())))
 
-    assert is_forbidden(cluster.ask("n1", write(ANN, put(b"late"))))
+
+def test_who_reads_users_misses_nothing_that_was_done():
+    cluster = with_rights()
+    cluster.isolate("n1")
+    assert isinstance(cluster.ask("n2", write(CLUSTER, put_user("r", name="bob"))), Written)
+    refusal = cluster.ask("n1", get(rows.user_key("bob"), CLUSTER))
+    assert refusal == NO_MAJORITY
+    cluster.heal()
+    cluster.run_until(lambda: cluster.replica("n1").parts.conversation.is_up("n2"))
+
+    assert not isinstance(cluster.ask("n1", get(rows.user_key("bob"), CLUSTER)).content, Missing)
+
+
+def test_of_many_that_change_the_same_at_once_none_undoes_what_another_did():
+    for seed in range(4):
+        let_many_change_one_user(with_rights(size=5, seed=seed), random.Random(seed))
+
+
+def let_many_change_one_user(cluster, dice):
+    """Each gives ann a role more, if her roles are as it has read them."""
+    granted = set()
+
+    def roles_read(name):
+        page = cluster.ask(name, Read(query=List(start=rows.AUTH, end=rows.AUTH_END, limit=100), caller=CLUSTER))
+        found = rows.rights_of((record.key, record.value) for record in page.content.records)
+        return page.revision, found.users["ann"].roles
+
+    for turn in range(3):
+        read = {name: roles_read(name) for name in cluster.machines}
+        under_way = {}
+        cluster.network.slow("n1", "n2", dice.choice((1.0, 5.0)))
+        for name, (revision, roles) in read.items():
+            new = f"{name}-{turn}"
+            change = Transaction(comparisons=(untouched_since(revision),), success=(put_user(*roles, new),))
+            under_way[new] = cluster.submit(name, write(CLUSTER, change), 20.0)
+            cluster.run(dice.choice((0.0, 0.002, 0.01)))
+        for new, pending in under_way.items():
+            outcome = cluster.await_outcome(pending)
+            if isinstance(outcome, Written) and outcome.results[0].succeeded:
+                granted.add(new)
+    cluster.run(10.0)
+
+    assert len({roles_at(cluster, name) for name in cluster.machines}) == 1
+    assert granted <= set(roles_at(cluster, "n1"))
+
+
+def untouched_since(revision):
+    return KeyComparison(
+        start=rows.AUTH,
+        end=rows.AUTH_END,
+        several=True,
+        target=ComparedField.REVISION,
+        operator=Operator.LESS,
+        operand=revision + 1,
+    )
+
+
+def test_who_has_lost_its_disk_counts_once_most_others_have_said_what_they_know():
+    cluster = with_rights()
+    cluster.isolate("n3")
+    assert isinstance(cluster.ask("n1", write(CLUSTER, put_user())), Written)
+    cluster.heal()
+    cluster.isolate("n1")
+    cluster.lose_disk("n2")
+    cluster.run(5.0)
+    refusal = cluster.ask("n3", write(CLUSTER, put_user("r", name="bob")))
+    assert refusal == NO_MAJORITY
+    cluster.heal()
+    cluster.run(10.0)
+
+    assert [roles_at(cluster, name) for name in cluster.machines] == [()] * 3
+    assert isinstance(cluster.ask("n3", write(CLUSTER, put_user("r", name="bob"))), Written)
+    assert [roles_at(cluster, name) for name in ("n1", "n3")] == [()] * 2
 
 
 def test_what_is_of_the_past_is_exchanged_whatever_rights_are_now():
@@ -226,14 +332,7 @@ def test_users_and_roles_are_read_and_changed_by_what_they_were():
     assert [record.key for record in page.content.records] == [rows.ENABLED, rows.role_key("r"), rows.user_key("ann")]
     assert rows.rights_of((one.key, one.value) for one in page.content.records).users["ann"].roles == ("r",)
 
-    untouched = KeyComparison(
-        start=rows.AUTH,
-        end=rows.AUTH_END,
-        several=True,
-        target=ComparedField.REVISION,
-        operator=Operator.LESS,
-        operand=page.revision + 1,
-    )
+    untouched = untouched_since(page.revision)
     absent = KeyComparison(start=rows.user_key("bob"), target=ComparedField.REVISION, operand=0)
     change = write(CLUSTER, Transaction(comparisons=(untouched, absent), success=(put_user(name="bob"),)))
     first, second = cluster.ask("n2", change), cluster.ask("n2", change)
@@ -275,10 +374,9 @@ def test_a_full_disk_acknowledges_no_change():
     cluster = with_rights()
     for name in ("n2", "n3"):
         cluster.machines[name].disk.limit_bytes = 1
-    outcome = cluster.ask("n1", write(CLUSTER, put_user()))
-    assert isinstance(outcome, Unknown)
+    assert cluster.ask("n1", write(CLUSTER, put_user())) == NO_MAJORITY
     for name in ("n2", "n3"):
         cluster.machines[name].disk.limit_bytes = UNLIMITED
     cluster.run(10.0)
 
-    assert [roles_at(cluster, name) for name in cluster.machines] == [()] * 3
+    assert isinstance(cluster.ask("n1", write(CLUSTER, put_user())), Written)

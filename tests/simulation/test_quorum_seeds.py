@@ -80,9 +80,12 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "first clock believed": times.test_a_node_that_has_heard_no_majority_of_clocks_refuses_and_shows_only_its_own_copy,
     "done before durable": test_quorum_exchange.test_a_session_goes_on_only_when_what_came_in_is_durable,
     "judging replicas": rights.test_a_replica_that_knows_of_a_revocation_refuses_though_the_coordinator_does_not,
-    "row by row": rights.test_what_two_change_at_once_is_both_done,
-    "most members": rights.test_a_change_that_most_members_do_not_hear_of_in_time_is_unknown,
-    "deleted rights": rights.test_who_was_deleted_does_not_come_back_by_a_node_that_was_away,
+    "promises of rights": rights.test_of_many_that_change_the_same_at_once_none_undoes_what_another_did,
+    "latest rights": rights.test_a_change_is_made_of_what_a_dead_one_left_behind,
+    "most members": rights.test_a_change_that_no_majority_hears_of_is_refused_and_never_made,
+    "rights heard lately": rights.test_who_is_cut_off_lets_nobody_in_once_what_it_has_heard_of_rights_is_old,
+    "rights read anew": rights.test_who_reads_users_misses_nothing_that_was_done,
+    "who counts": rights.test_who_has_lost_its_disk_counts_once_most_others_have_said_what_they_know,
 }
 
 

@@ -74,7 +74,6 @@ def test_paths_are_relative_to_the_file(tmp_path):
         (NODES.replace("127.0.0.1:8001", "n1:8001"), "auth.enabled", "or open_to_anyone = true if whoever reaches it"),
         (NODES + 'http_bind = "*:8001"\n', "auth.enabled", "under [auth] write enabled = true and root_password_file"),
         ("[auth]\nenabled = true\nopen_to_anyone = true\n" + NODES, "auth.open_to_anyone", "write one of the two"),
-        ('[cluster]\nmode = "quorum"\n[auth]\nenabled = true\n' + NODES, "auth.enabled", "knows no users yet"),
         ('[auth]\nroot_password_file = "p"\n' + NODES, "auth.root_password_file", "of no use without auth.enabled"),
         (AUTH + 'root_password_file = "p"\n' + NODES, "auth.root_password_file", "No such file"),
         ("", "node", "at least one"),

@@ -96,7 +96,7 @@ class Callers:
         rights = self.known.current
         if not self.is_demanded or rights is None or rights.enabled:
             return ""
-        return f"{NO_ROOT_YET}: {self.lack or 'the leader has not made it yet'}"
+        return f"{NO_ROOT_YET}: {self.lack or 'nobody has made it yet'}"
 
     async def find(self, headers: Mapping[bytes, bytes], certificate: str, client: str) -> Caller:
         """Who asks, ``NOBODY`` if it does not say.

@@ -91,6 +91,8 @@ def _quorum_lack(status: Status) -> str:
         return "; ".join([detail, *misfits])
     if isinstance(status, QuorumStatus) and status.clock_fault:
         return "; ".join([status.clock_fault, *misfits])
+    if isinstance(status, QuorumStatus) and status.rights_fault:
+        return status.rights_fault
     return "" if status.can_read else "the data of this node is being fetched from the others"
 
 

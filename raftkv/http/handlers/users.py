@@ -32,7 +32,6 @@ from raftkv.http.handlers.handler import (
     Conversation,
     Handler,
     HttpPlan,
-    check_order,
     conversing,
     timeout_s,
 )
@@ -42,7 +41,7 @@ from raftkv.http.needs import Needs
 from raftkv.http.problems import refuse
 
 _GENERATION_BITS: Final = 62
-HOW_TO: Final = "name auth.root_password_file, or set RAFTKV_ROOT_PASSWORD, and start the leader again"
+HOW_TO: Final = "name auth.root_password_file, or set RAFTKV_ROOT_PASSWORD, and start the node again"
 
 Planning = Callable[[HttpRequest, Any, Context, Circumstances, float], HttpPlan]
 
@@ -51,7 +50,6 @@ def _handler(planning: Planning, choices: type[msgspec.Struct] = Timed, *, needs
     """A handler that performs what ``planning`` makes, which may raise ``DefiniteError`` at any time."""
 
     def converse(request: HttpRequest, chosen: Any, context: Context) -> Conversation:
-        check_order(context)
         limit_s = timeout_s(chosen, context)
         return Conversation(
             plan=lambda circumstances: told(partial(planning, request, chosen, context, circumstances, limit_s))

@@ -22,6 +22,7 @@ from raftkv.formats.rows import (
     META,
     ORDER,
     POSITION_BYTES,
+    PROMISED,
     RIGHTS,
     UNPROVEN,
     OrderKey,
@@ -137,6 +138,15 @@ class Store:
     def keep_rights(self, encoded: bytes) -> None:
         """Remember the rights; durable with the next commit."""
         self._stage_meta(RIGHTS, encoded)
+
+    @property
+    def promised(self) -> bytes | None:
+        """With what stamp a change of rights was promised to be waited for; ``None`` for a new directory."""
+        return self._engine.get(META, PROMISED)
+
+    def keep_promise(self, encoded: bytes) -> None:
+        """Remember the promise; durable with the next commit."""
+        self._stage_meta(PROMISED, encoded)
 
     def prove(self) -> None:
         """All that this node is to have is here; remembered with the next commit."""

@@ -101,6 +101,8 @@ class Members:
         self._unsaid: list[tuple[str, GossipMessage]] = []
         self.is_lacking = False
         """Did this node have data, under another directory, that has not been fetched from the others yet?"""
+        self.has_lost_data = False
+        """Did it, whether or not it was fetched since this process began?"""
         remembered = remembered_members(store)
         sizes = AgreedSizes(0, "", settings.n, settings.r, settings.w)
         self._membership = Membership(
@@ -315,7 +317,7 @@ class Members:
         own = self._membership.own
         told = next((generation for member, generation, *_ in digest.marks if member == own.id), 0)
         if told not in (0, own.generation):
-            self.is_lacking = True
+            self.is_lacking = self.has_lost_data = True
             log_line.warning("data lost: no reads are answered before the others have given it back")
         elif self._is_in(peer):
             self._store.prove()

@@ -1,112 +1,104 @@
 """Users and roles of a leaderless cluster: one document, which every node has on its disk and judges by.
 
-Its rows have a stamp each, and of two that stand under one key the later stands, so all orders of merging come to the
-same: whoever changes different users at the same time loses nothing, and of two changes of one user the later holds. A
-node that knows of a change has it on its disk before it says so. A change is acknowledged once a majority of all
-members has said so; it reaches the others with the next word of each with any that has it.
+Documents follow one another: each is made of the one before and has a later stamp, as ``changes`` sees to. Of two, the
+later stands, so who meets somebody that knows a later one takes it. A change is done once a majority of the members
+has it on their disks.
 
-What is promised: a write of a user is refused by its coordinator and by every replica that knows that the user has no
-right to it; and whoever revokes a right is told that it is done only when most members know. What is not: a write goes
-through while all that it asks know nothing of the revocation yet. Pure but for the disk; time enters as a value.
+A node that has not heard for ``validity_s`` from a majority how things stand judges nobody: it lets no user in. Who
+asked a majority later than a change was done has met a node that has it. So nobody goes by a right that was taken away
+longer than that ago, whatever the network does: it is refused, or this node says that it does not know. A replica
+judges, too, what a coordinator asks it to write, by what it knows. Who reads users and roles waits for such a round of
+questions, so nothing that was done before he asked is missing.
+
+Who has lost its disk, or has just been let in, counts in no majority before it has heard from most others. Pure but for
+the disk; clocks only measure how long ago something was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from raftkv.core.errors import Code, Refused, StartupError, Unknown
+from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.core.judgement import of_operator
 from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import (
-    AnyOperation,
-    ComparedField,
-    Delete,
-    Get,
-    KeyComparison,
-    List,
-    Operator,
-    Put,
-    Read,
-    Transaction,
-    Write,
-)
-from raftkv.core.results import (
-    Answer,
-    AnyResult,
-    KeyPage,
-    Missing,
-    QuorumWritten,
-    StampedDelete,
-    StampedPut,
-    StampedRecord,
-    Transacted,
-)
-from raftkv.core.rights import Rights
+from raftkv.core.requests import Get, List, Read
+from raftkv.core.results import Answer, KeyPage, Missing, StampedRecord
+from raftkv.core.rights import CLUSTER, Caller, Rights
 from raftkv.core.voters import majority
 from raftkv.formats.commands import CALLERS_FORMAT
-from raftkv.formats.quorum_messages import RightsMark, RightsMessage, RightsTold
+from raftkv.formats.quorum_messages import (
+    NO_ANSWER,
+    AskRights,
+    RightsMessage,
+    ShowRights,
+    TakeRights,
+    TookRights,
+)
 from raftkv.formats.rights import (
-    AUTH,
-    AUTH_END,
-    DOCUMENT_BYTES_MAX,
-    ENABLED,
+    NEVER,
     Document,
+    Stamp,
     StampedRow,
-    are_bounded,
     decode_document,
-    decoded,
+    decode_stamp,
     encode_document,
+    encode_stamp,
     mark_of,
     rights_of,
-    size_of,
 )
 from raftkv.quorum.data.store import Store
+from raftkv.quorum.membership.amending import is_in, record_of
 from raftkv.quorum.outbox import Outbox
 
-BAD_CHANGE: Final = Refused(
-    code=Code.BAD_REQUEST,
-    detail="users, roles and whether authentication is on are only put, as such, deleted and compared, by themselves",
+ASKS_PER_VALIDITY: Final = 4
+"""How often a node asks how things stand in the time for which it may go by it."""
+
+LOST_S: Final = 1.0
+"""A question without an answer for so long is asked again."""
+
+WAITING_MAX: Final = 1_000
+"""So many read users and roles, or change them, at a time."""
+
+NOT_HEARD: Final = Refused(
+    code=Code.QUORUM_UNREACHABLE,
+    detail="this node has not heard lately from a majority of the members what rights there are, so it lets nobody in",
+    retry_after_s=1.0,
 )
-TOO_MUCH: Final = Refused(code=Code.BAD_REQUEST, detail="there are too many users and roles, or they are too large")
-LATE: Final = Unknown(detail="the deadline passed before a majority of the members knew of the change")
+NO_MAJORITY: Final = Refused(
+    code=Code.QUORUM_UNREACHABLE,
+    detail="no majority of the members said in time what users and roles there are",
+    retry_after_s=1.0,
+)
+Word = TypeVar("Word")
+
+BUSY: Final = Refused(code=Code.OVERLOADED, detail="too many look at users and roles", retry_after_s=1.0)
 
 
-def is_of_rights(request: Write | Read) -> bool:
-    """Is it about users and roles, and not about clients' keys?"""
-    if isinstance(request, Read):
-        query = request.query
-        start = query.key if isinstance(query, Get) else query.start if isinstance(query, List) else b""
-        return start >= AUTH
-    return any(map(_is_of_rights, request.operations))
+class _Asked(msgspec.Struct, frozen=True):
+    """A question that is under way."""
+
+    id: int
+    sent_s: float
+    promise: int
 
 
-def _is_of_rights(operation: AnyOperation) -> bool:
-    if isinstance(operation, Transaction):
-        compared = [one.start for one in operation.comparisons]
-        return any(start >= AUTH for start in compared) or any(
-            map(_is_of_rights, (*operation.success, *operation.failure))
-        )
-    return isinstance(operation, Put | Delete | Get) and operation.key >= AUTH
+class _Reader(msgspec.Struct):
+    """Who waits for what is not older than ``since_s``."""
 
-
-class _Change(msgspec.Struct, kw_only=True):
-    """A change that is on this node's disk, or about to be; ``held_by`` are the members that are known to have it."""
-
-    pending: Pending
+    read: Read
+    since_s: float
     deadline_s: float
-    results: tuple[AnyResult, ...]
-    counter: int
-    held_by: set[str]
+    pending: Pending
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SharedRights:
-    """What this node knows of rights. ``rights`` are those that it judges by."""
+    """What this node knows of rights. ``rights`` are those that it judges by, ``encoded`` those on its disk."""
 
     node_id: str
     store: Store
@@ -116,114 +108,151 @@ class SharedRights:
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read."""
 
-    next_stamp: Callable[[], int]
+    has_its_data: Callable[[], bool]
+    """Has this node all that it ever acknowledged?"""
+
+    has_lost_data: Callable[[], bool]
+    """Has somebody said since this node started that it had data, under another directory?"""
+
+    is_founder: bool
+    """Is its directory new, and was it a member from the start, so that it counts unless it has lost an earlier one?"""
+
+    clock: Callable[[], float]
     gossip_s: float
+    validity_s: float
 
     rights: Rights = field(init=False)
-    _rows: Mapping[bytes, StampedRow] = field(init=False)
+    rows: Mapping[bytes, StampedRow] = field(init=False)
+    encoded: bytes = field(init=False)
+    promised: Stamp = field(init=False)
+    """This node takes no change with an earlier stamp."""
+
+    counts: bool = field(init=False)
+    """Does it count in a majority?"""
+
+    proposal: int = field(default=0, init=False)
+    """With what counter this node asks for promises; 0 while it does not."""
+
+    hear: Callable[[str, ShowRights | TookRights, int], None] = field(init=False)
+    """Is told of answers, with the counter for which a promise was asked."""
+
     _mark: bytes = field(init=False)
     _is_durable: bool = field(default=True, init=False)
-    _has_news: bool = field(default=False, init=False)
-    _changes: list[_Change] = field(default_factory=list, init=False)
-    _answers: dict[str, bool] = field(default_factory=dict, init=False)
-    """Whom to answer, and whether with all that is known."""
+    _readers: list[_Reader] = field(default_factory=list, init=False)
+    _confirmed_s: dict[str, float] = field(default_factory=dict, init=False)
+    """When a question was sent that a peer has answered, which counts."""
 
+    _heard: set[str] = field(default_factory=set, init=False)
+    _asked: dict[str, _Asked] = field(default_factory=dict, init=False)
+    _to_ask: set[str] = field(default_factory=set, init=False)
+    _to_answer: dict[str, tuple[AskRights, bool]] = field(default_factory=dict, init=False)
+    _to_tell: dict[str, int] = field(default_factory=dict, init=False)
+    """To whom to tell all, and as which proposal."""
+
+    _to_confirm: dict[str, TookRights] = field(default_factory=dict, init=False)
+    _last_id: int = field(default=0, init=False)
     _next_tick_s: float = field(default=0.0, init=False)
     _turn: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        data = self.store.rights
+        data, promise = self.store.rights, self.store.promised
         try:
             document = () if data is None else decode_document(data)
+            self.promised = NEVER if promise is None else decode_stamp(promise)
         except ValueError as error:
             raise StartupError(f"what this node remembers of rights does not decode: {error}") from None
+        self.counts = promise is not None
         self._hold(document)
 
     # -- clients
 
-    def read(self, read: Read) -> Answer | Refused:
-        """What stands here under keys of rights, to root."""
-        refusal = None if read.caller is None else of_operator(self.rights, read.caller)
-        if refusal is not None:
-            return refusal
-        query = read.query
-        content: Missing | StampedRecord | KeyPage
-        if isinstance(query, Get):
-            row = self._rows.get(query.key)
-            content = Missing(key=query.key) if row is None or row.value is None else _record(row)
-        else:
-            assert isinstance(query, List)
-            found = [row for row in self._rows.values() if row.value is not None and _is_in(row.key, query)]
-            content = page_of(query, map(_record, found))
-        return Answer(content=content, consistency=read.consistency, revision=self._newest, replicas=(self.node_id,))
+    def doubt(self, caller: Caller | None) -> Refused | None:
+        """Why ``caller`` cannot be judged here now, if so; the cluster itself need not be."""
+        return None if caller == CLUSTER or not self.fault else NOT_HEARD
 
-    def write(self, write: Write, deadline_s: float, pending: Pending) -> None:
-        """Change rights; the outcome comes once a majority has it."""
-        refusal = of_operator(self.rights, write.caller) or self._not_read()
-        if refusal is not None:
-            pending.resolve(refusal)
+    @property
+    def fault(self) -> str:
+        """Why no user can be judged here now; empty if a majority has said lately how things stand."""
+        is_current = not self.rights.enabled or self._since_s + self.validity_s > self.clock()
+        return "" if is_current else NOT_HEARD.detail
+
+    def read(self, read: Read, deadline_s: float, pending: Pending) -> None:
+        """What stands under keys of rights, to root, once a majority has said how things stand now."""
+        if len(self._readers) >= WAITING_MAX:
+            pending.resolve(BUSY)
             return
-        counter = max(self.next_stamp(), self._newest + 1)
-        attempt = _Attempt(self._rows, counter, self.node_id)
-        results = attempt.do_all(write.operations)
-        document = attempt.document
-        if results is None or size_of(document) > DOCUMENT_BYTES_MAX or not are_bounded(_sizes(document)):
-            pending.resolve(BAD_CHANGE if results is None else TOO_MUCH)
-            return
-        change = _Change(
-            pending=pending, deadline_s=deadline_s, results=results, counter=counter, held_by={self.node_id}
-        )
-        if document == self._document:
-            pending.resolve(self._written(change))
-            return
-        self._changes.append(change)
-        self._take(document)
-        self._has_news = True
+        self._readers.append(_Reader(read, self.clock(), deadline_s, pending))
+        self.ask_all()
 
     def work(self, now_s: float) -> None:
-        """Let one member after another compare; whose deadline has come is told that nobody knows what comes of it."""
-        if now_s >= self._next_tick_s:
+        """Ask whose word is getting old, and one member after another; whose deadline has come is refused."""
+        self._see_whether_it_counts()
+        others = self.others
+        if self.rights.enabled or self._readers:
+            age_s = self.validity_s / ASKS_PER_VALIDITY
+            self._to_ask.update(peer for peer in others if self._confirmed_s.get(peer, 0.0) + age_s <= now_s)
+        if now_s >= self._next_tick_s and others:
             self._next_tick_s = now_s + self.gossip_s
-            others = sorted(set(self.members()) - {self.node_id})
             self._turn += 1
-            if others:
-                self.meet(others[self._turn % len(others)])
-        for change in [one for one in self._changes if one.deadline_s <= now_s]:
-            self._changes.remove(change)
-            change.pending.resolve(LATE)
+            self._to_ask.add(others[self._turn % len(others)])
+        for reader in [one for one in self._readers if one.deadline_s <= now_s]:
+            self._readers.remove(reader)
+            reader.pending.resolve(NO_MAJORITY)
 
     def close(self) -> None:
         """The node ends."""
-        self._changes, changes = [], self._changes
-        for change in changes:
-            change.pending.resolve(LATE)
+        self._readers, readers = [], self._readers
+        for reader in readers:
+            reader.pending.resolve(NO_MAJORITY)
 
     # -- members
 
     def meet(self, peer: str) -> None:
-        """Let ``peer`` compare: it has just been connected, or it is its turn."""
-        if self._may_hear(peer):
-            self._answers.setdefault(peer, False)
+        """``peer`` has just been connected."""
+        self._to_ask.add(peer)
 
-    def tell(self, peer: str) -> None:
-        """``peer`` has asked for something that it should have known to be forbidden."""
-        if self._may_hear(peer):
-            self._answers[peer] = True
+    def lost(self, peer: str) -> None:
+        """The connection to ``peer`` is gone: nothing that it was asked will be answered."""
+        self._asked.pop(peer, None)
+
+    def tell(self, peer: str, proposal: int = NO_ANSWER) -> None:
+        """Tell ``peer`` all that is known here: because it should have known it, or as a proposal."""
+        self._to_tell[peer] = proposal or self._to_tell.get(peer, NO_ANSWER)
+
+    def ask_all(self) -> None:
+        """Ask everybody how things stand."""
+        self._to_ask.update(self.others)
 
     def heard(self, peer: str, message: RightsMessage) -> None:
-        """``peer`` says what it knows."""
-        if isinstance(message, RightsMark):
-            if message.mark == self._mark:
-                self._is_held_by(peer)
-            else:
-                self._answers[peer] = True
-            return
-        merged = _merged(self._rows, message.document)
-        self._answers[peer] = self._answers.get(peer, False) or merged != message.document
-        if merged == message.document:
-            self._is_held_by(peer)
-        if merged != self._document:
-            self._take(merged)
+        """``peer`` asks, or says what it knows."""
+        match message:
+            case AskRights():
+                stamp = (message.promise, peer)
+                is_promised = message.promise > 0 and self.counts and stamp >= self.promised
+                if is_promised:
+                    self.promise(stamp)
+                self._to_answer[peer] = message, is_promised
+            case ShowRights():
+                self._shown(peer, message)
+            case TakeRights():
+                is_taken = self._offered(peer, message)
+                if message.id != NO_ANSWER and self.counts:
+                    self._to_confirm[peer] = TookRights(message.id, is_taken)
+            case TookRights():
+                self.hear(peer, message, message.id)
+
+    def promise(self, stamp: Stamp) -> None:
+        """Take nothing with an earlier stamp from now on."""
+        if stamp > self.promised:
+            self.promised = stamp
+            self._is_durable = False
+            self.store.keep_promise(encode_stamp(stamp))
+
+    def take(self, document: Document) -> None:
+        """Judge by ``document`` from now on, which is newer."""
+        self._hold(document)
+        self._is_durable = False
+        self.store.keep_rights(self.encoded)
 
     def committed(self) -> None:
         """Everything staged is durable."""
@@ -232,175 +261,145 @@ class SharedRights:
     def commit_failed(self) -> None:
         """There was no room; what was staged waits for the next commit that finds some."""
 
-    def speak(self) -> None:
-        """Say what is to be said, unless it is not on the disk yet."""
+    def speak(self) -> bool:
+        """Say what is to be said; false if what would be said is not on the disk yet."""
         if not self._is_durable:
-            return
-        if self._has_news:
-            self._has_news = False
-            for peer in self.members():
-                if peer != self.node_id and self._may_hear(peer):
-                    self._answers[peer] = True
-        answers, self._answers = self._answers, {}
-        for peer, wants_all in answers.items():
-            self.outbox.post(peer, RightsTold(self._document) if wants_all else RightsMark(self._mark))
-        self._settle()
+            return False
+        for peer, (question, is_promised) in self._flushed(self._to_answer):
+            document = None if question.mark == self._mark else self.document
+            self.outbox.post(peer, ShowRights(question.id, self.counts, is_promised, self.promised[0], document))
+        for peer, proposal in self._flushed(self._to_tell):
+            self.outbox.post(peer, TakeRights(proposal, self.document))
+        for peer, answer in self._flushed(self._to_confirm):
+            self.outbox.post(peer, answer)
+        self._ask()
+        self._serve_readers()
+        return True
+
+    @property
+    def document(self) -> Document:
+        """All that is known here."""
+        return tuple(self.rows.values())
+
+    @property
+    def newest(self) -> Stamp:
+        """The stamp of the document."""
+        return _stamp_of(self.document)
+
+    @property
+    def others(self) -> list[str]:
+        """The other members."""
+        return sorted(set(self.members()) - {self.node_id})
+
+    def is_most(self, nodes: set[str]) -> bool:
+        """Are ``nodes``, and this one if it counts, a majority of the members?"""
+        members = set(self.members())
+        found = (nodes & members) | ({self.node_id} if self.counts else set())
+        return len(found) >= majority(len(members))
 
     # -- within
 
     @property
-    def _document(self) -> Document:
-        return tuple(self._rows.values())
+    def _since_s(self) -> float:
+        """As of when what is known here misses nothing that was done."""
+        members = set(self.members())
+        times = sorted([self._confirmed_s.get(peer, float("-inf")) for peer in members - {self.node_id}], reverse=True)
+        wanted = majority(len(members)) - self.counts
+        return times[wanted - 1] if 0 < wanted <= len(times) else (float("-inf") if wanted else self.clock())
 
-    @property
-    def _newest(self) -> int:
-        return max((row.counter for row in self._rows.values()), default=0)
+    def _flushed(self, words: dict[str, Word]) -> list[tuple[str, Word]]:
+        found = [(peer, word) for peer, word in words.items() if self._may_hear(peer)]
+        words.clear()
+        return found
+
+    def _ask(self) -> None:
+        now_s = self.clock()
+        for peer in sorted(self._to_ask):
+            asked = self._asked.get(peer)
+            if not self._may_hear(peer):
+                self._to_ask.discard(peer)
+            elif asked is None or asked.sent_s + LOST_S <= now_s:
+                self._to_ask.discard(peer)
+                self._last_id += 1
+                self._asked[peer] = _Asked(self._last_id, now_s, self.proposal)
+                self.outbox.post(peer, AskRights(self._last_id, self._mark, self.proposal))
+
+    def _serve_readers(self) -> None:
+        if not self._readers:
+            return
+        since_s = self._since_s
+        for reader in [one for one in self._readers if one.since_s <= since_s]:
+            self._readers.remove(reader)
+            reader.pending.resolve(self._found(reader.read))
+
+    def _found(self, read: Read) -> Answer | Refused:
+        refusal = None if read.caller is None else of_operator(self.rights, read.caller)
+        if refusal is not None:
+            return refusal
+        query = read.query
+        content: Missing | StampedRecord | KeyPage
+        if isinstance(query, Get):
+            row = self.rows.get(query.key)
+            content = Missing(key=query.key) if row is None or row.value is None else record_of(row)
+        else:
+            assert isinstance(query, List)
+            found = [row for row in self.rows.values() if row.value is not None and is_in(row.key, query)]
+            content = page_of(query, map(record_of, found))
+        return Answer(content=content, consistency=read.consistency, revision=self.newest[0], replicas=(self.node_id,))
+
+    def _shown(self, peer: str, message: ShowRights) -> None:
+        asked = self._asked.get(peer)
+        if asked is None or asked.id != message.id:
+            return
+        del self._asked[peer]
+        self._heard.add(peer)
+        if message.document is not None and not self._learn(message.document):
+            self.tell(peer)
+        if message.counts:
+            self._confirmed_s[peer] = asked.sent_s
+        if asked.promise:
+            self.hear(peer, message, asked.promise)
+
+    def _offered(self, peer: str, message: TakeRights) -> bool:
+        """Is what ``peer`` proposes taken here?"""
+        stamp = _stamp_of(message.document)
+        if message.id == NO_ANSWER or not self.counts:
+            self._learn(message.document)
+            return False
+        if stamp != (message.id, peer) or stamp < self.promised or stamp < self.newest:
+            return False
+        self.promise(stamp)
+        self._learn(message.document)
+        return True
+
+    def _learn(self, document: Document) -> bool:
+        """Take ``document`` if it is not older; is it not?
+
+        Not even a promise forbids that: who was promised to has heard of all that a majority had taken by then.
+        """
+        stamp, newest = _stamp_of(document), self.newest
+        if stamp > newest:
+            self.take(document)
+        return stamp >= newest
+
+    def _see_whether_it_counts(self) -> None:
+        if self.counts or not self.has_its_data():
+            return
+        others = self.others
+        most = min(majority(len(others) + 1), len(others))
+        if (self.is_founder and not self.has_lost_data()) or len(self._heard.intersection(others)) >= most:
+            self.counts, self._is_durable = True, False
+            self.store.keep_promise(encode_stamp(self.promised))
 
     def _may_hear(self, peer: str) -> bool:
         return self.is_up(peer) and self.reads(peer) >= CALLERS_FORMAT
 
-    def _not_read(self) -> Refused | None:
-        """Nothing changes before every node judges: who does not would let everybody in."""
-        for peer in self.members():
-            if peer != self.node_id and self.reads(peer) < CALLERS_FORMAT:
-                detail = f"node {peer} is not known to judge rights: every node must run a version that does"
-                return Refused(code=Code.NOT_SUPPORTED, detail=detail)
-        return None
-
     def _hold(self, document: Document) -> None:
-        self._rows = {row.key: row for row in document}
+        self.rows = {row.key: row for row in document}
+        self.encoded = encode_document(document)
         self._mark = mark_of(document)
         self.rights = rights_of((row.key, row.value) for row in document if row.value is not None)
 
-    def _take(self, document: Document) -> None:
-        self._hold(document)
-        self._is_durable = False
-        self.store.keep_rights(encode_document(document))
 
-    def _is_held_by(self, peer: str) -> None:
-        for change in self._changes:
-            change.held_by.add(peer)
-
-    def _settle(self) -> None:
-        """Tell those whose change a majority has."""
-        members = set(self.members())
-        for change in list(self._changes):
-            if len(change.held_by & members) >= majority(len(members)):
-                self._changes.remove(change)
-                change.pending.resolve(self._written(change))
-
-    def _written(self, change: _Change) -> QuorumWritten:
-        held_by = tuple(sorted(change.held_by))
-        return QuorumWritten(
-            results=change.results, revision=change.counter, acks=len(held_by), replicas=held_by, hinted=0
-        )
-
-
-class _Attempt:
-    """Operations on a document: none of them is to be seen unless all could be done."""
-
-    def __init__(self, rows: Mapping[bytes, StampedRow], counter: int, node: str) -> None:
-        self._before = rows
-        self._rows = dict(rows)
-        self._counter, self._node = counter, node
-
-    @property
-    def document(self) -> Document:
-        """What comes of it."""
-        return tuple(row for _, row in sorted(self._rows.items()))
-
-    def do_all(self, operations: Iterable[AnyOperation]) -> tuple[AnyResult, ...] | None:
-        """The results; ``None`` where one of the operations cannot be done to rights."""
-        results: list[AnyResult] = []
-        for one in operations:
-            result = self._do(one)
-            if result is None:
-                return None
-            results.append(result)
-        return tuple(results)
-
-    def _do(self, one: AnyOperation) -> AnyResult | None:  # noqa: PLR0911  one line for each way out
-        if isinstance(one, Transaction):
-            if not all(AUTH <= each.start < AUTH_END for each in one.comparisons):
-                return None
-            succeeded = all(map(self._holds, one.comparisons))
-            results = self.do_all(one.success if succeeded else one.failure)
-            return None if results is None else Transacted(succeeded=succeeded, results=results)
-        if not isinstance(one, Put | Delete | Get) or not AUTH <= one.key < AUTH_END:
-            return None
-        row = self._rows.get(one.key)
-        standing = None if row is None or row.value is None else row
-        if isinstance(one, Get):
-            return Missing(key=one.key) if standing is None else _record(standing)
-        if one.match is not None or (isinstance(one, Put) and not _is_meaningful(one)):
-            return None
-        if isinstance(one, Delete) and standing is None:
-            return Missing(key=one.key)
-        self._rows[one.key] = StampedRow(
-            one.key, one.value if isinstance(one, Put) else None, self._counter, self._node
-        )
-        if isinstance(one, Delete):
-            return StampedDelete(revision=self._counter, node=self._node)
-        return StampedPut(version=self._counter, revision=self._counter, node=self._node, replaced=standing is not None)
-
-    def _holds(self, one: KeyComparison) -> bool:
-        """All comparisons see the document as it was before."""
-        if one.several:
-            rows = [row for row in self._before.values() if row.value is not None and _is_in(row.key, one)]
-            return all(_compare(one, row) for row in rows)
-        row = self._before.get(one.start)
-        return _compare(one, None if row is None or row.value is None else row)
-
-
-def _compare(one: KeyComparison, row: StampedRow | None) -> bool:
-    found: int | bytes | None = 0 if row is None else row.counter
-    if one.target is ComparedField.VALUE:
-        found = None if row is None else row.value
-    elif one.target is ComparedField.EXISTS:
-        found = int(row is not None)
-    if found is None or type(found) is not type(one.operand):
-        return False
-    match one.operator:
-        case Operator.EQUAL:
-            return found == one.operand
-        case Operator.UNEQUAL:
-            return found != one.operand
-        case Operator.LESS:
-            return found < one.operand  # type: ignore[operator]
-        case Operator.GREATER:
-            return found > one.operand  # type: ignore[operator]
-
-
-def _is_meaningful(put: Put) -> bool:
-    is_plain = not put.ttl_ms and not put.lease
-    return is_plain and (put.key == ENABLED or decoded(put.key, put.value) is not None)
-
-
-def _is_in(key: bytes, span: List | KeyComparison) -> bool:
-    return span.start <= key and (span.end is None or key < span.end)
-
-
-def _record(row: StampedRow) -> StampedRecord:
-    counter = row.counter
-    return StampedRecord(
-        key=row.key,
-        value=row.value or b"",
-        version=counter,
-        create_revision=counter,
-        mod_revision=counter,
-        node=row.node,
-    )
-
-
-def _merged(rows: Mapping[bytes, StampedRow], others: Document) -> Document:
-    """Of each key the row with the later stamp."""
-    merged = dict(rows)
-    for row in others:
-        held = merged.get(row.key)
-        if held is None or (row.stamp, row.value or b"") > (held.stamp, held.value or b""):
-            merged[row.key] = row
-    return tuple(row for _, row in sorted(merged.items()))
-
-
-def _sizes(document: Document) -> dict[bytes, int]:
-    return {row.key: len(row.key) + len(row.value) for row in document if row.value is not None}
+def _stamp_of(document: Document) -> Stamp:
+    return max([row.stamp for row in document], default=NEVER)

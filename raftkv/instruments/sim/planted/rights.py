@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from raftkv.core.rights import Caller, Rights
 from raftkv.formats import commands
+from raftkv.formats.rights import NEVER
 from raftkv.instruments.sim.planted.swaps import Remedy, around, gives, instead, rule, then
 from raftkv.machine import machine
 from raftkv.machine.conversion import command_of
 from raftkv.machine.judging import Judge
 from raftkv.machine.machine import Machine
-from raftkv.quorum.membership import rights
 from raftkv.quorum.membership.rights import SharedRights
 from raftkv.quorum.serving.serving import Serving
 from raftkv.raft.applied import AppliedMachine
@@ -108,28 +110,48 @@ RIGHTS: Final[dict[str, Remedy]] = {
 }
 
 
-def _whole_document(_merge: Any, rows: Any, others: Any) -> Any:
-    """Of two documents the one that was changed last."""
-    held = tuple(rows.values())
-    return max(held, others, key=lambda document: max([row.stamp for row in document], default=(0, "")))
+def _forget_the_promise(offered: Any, self: Any, *more: Any) -> Any:
+    self.promised = NEVER
+    return offered(self, *more)
 
 
-def _forget_the_deleted(take: Any, self: Any, document: Any) -> None:
-    take(self, tuple(row for row in document if row.value is not None))
+def _learn_nothing(shown: Any, self: Any, peer: str, message: Any) -> None:
+    shown(self, peer, msgspec.structs.replace(message, document=None))
+
+
+def _serve_at_once(serve: Any, self: Any) -> None:
+    for reader in self._readers:
+        reader.since_s = float("-inf")
+    serve(self)
+
+
+def _count_at_once(self: Any) -> None:
+    self.counts = True
 
 
 OF_QUORUM: Final[dict[str, Remedy]] = {
     "judging replicas": rule(
         "a replica judges, too, what a coordinator asks it to write", gives(Serving, "_forbidden")
     ),
-    "row by row": rule(
-        "of rights that two have changed at once each row stands by itself",
-        around(rights, "_merged", _whole_document),
+    "promises of rights": rule(
+        "who has promised to wait for a change of rights takes no earlier one",
+        around(SharedRights, "_offered", _forget_the_promise),
+    ),
+    "latest rights": rule(
+        "a change of rights is made of the latest that a majority shows",
+        around(SharedRights, "_shown", _learn_nothing),
     ),
     "most members": rule(
-        "a change of rights is done when most members have it", instead(rights, "majority", lambda _size: 1)
+        "a change of rights is done when most members have it", gives(SharedRights, "is_most", value=True)
     ),
-    "deleted rights": rule(
-        "of a deleted user it stays known that it is", around(SharedRights, "_take", _forget_the_deleted)
+    "rights heard lately": rule(
+        "who has not heard lately from a majority what rights there are lets nobody in", gives(SharedRights, "doubt")
+    ),
+    "rights read anew": rule(
+        "who reads users waits for the word of a majority", around(SharedRights, "_serve_readers", _serve_at_once)
+    ),
+    "who counts": rule(
+        "who has lost its disk counts for rights once most others have said what they know",
+        instead(SharedRights, "_see_whether_it_counts", _count_at_once),
     ),
 }
