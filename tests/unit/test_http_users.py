@@ -311,7 +311,7 @@ def test_a_node_that_has_read_nothing_yet_or_whose_file_demands_more_serves_nobo
     plain = Node()
     plain.callers.is_demanded = True
     for method, target in (("GET", "/kv/k"), ("PUT", "/kv/k"), ("GET", "/status"), ("POST", "/auth/enable")):
-        assert is_problem(plain(method, target), 503, "no_leader", "there is no root user yet: the leader has not made")
+        assert is_problem(plain(method, target), 503, "no_leader", "there is no root user yet: nobody has made")
     assert is_problem(plain("GET", "/readyz"), 503, "no_leader", "authentication is on, but there is no root user yet")
     assert is_problem(
         plain("POST", "/auth/login", {"user": "a", "password": "b"}), 503, "no_leader", "no root user yet"
