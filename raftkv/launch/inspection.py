@@ -78,7 +78,7 @@ def _files(config: ClusterConfig) -> Iterator[Finding]:
         existing = existing.parent
     free_bytes = shutil.disk_usage(existing).free
     mode = config.raft if config.cluster.mode == "raft" else config.quorum
-    told = f"cluster.data_dir: {config.cluster.data_dir} can be written, {free_bytes / (1 << 30):.1f} GiB free"
+    told = f"cluster.data_dir: {config.cluster.data_dir} can be written, {free_bytes >> 20} MiB free"
     if free_bytes < mode.disk_reserve_bytes:
         yield Finding("warning", f"{told}: less than disk_reserve_bytes, so writes are refused")
     else:
@@ -121,6 +121,8 @@ def _certificate(section: str, cert: str, key: str, ca: str, hosts: list[str]) -
     except ssl.SSLCertVerificationError as error:
         yield Finding("error", f"{path}: {error.verify_message}")
         return
+    except FileNotFoundError:
+        return  # every file that is named and missing was told of
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         yield Finding("error", f"{path}: {reason}")

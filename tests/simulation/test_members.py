@@ -143,6 +143,26 @@ def test_a_leader_that_is_removed_hands_over_first_and_ends():
     cluster.put_now(cluster.others(old)[0], b"k")
 
 
+def test_who_answers_and_has_no_room_for_entries_is_not_counted_on():
+    """A majority of the living that can write nothing is none."""
+    cluster = made(joining=0)
+    leader, full, up = cluster.leader(), *cluster.others(cluster.leader())
+    room = cluster.members[full].replica.parts.room
+    room._look = lambda: room.reserve_bytes // 4 - 1
+    cluster.run(2.0)
+    cluster.put_now(leader, b"k")
+
+    refused = cluster.ask(leader, RemoveMember(id=up))
+    cluster.put_now(leader, b"k")
+    room._look = lambda: 10 * room.reserve_bytes
+    cluster.run(5.0)
+    removed = cluster.ask(leader, RemoveMember(id=up))
+
+    assert isinstance(refused, Refused)
+    assert refused.detail == "only 1 of the 2 members that would vote take entries: no majority, and so no writes"
+    assert set(states(removed)) == {leader, full}
+
+
 def test_a_follower_that_was_asked_to_have_the_leader_removed_learns_what_came_of_it_from_the_log():
     """The old leader may be gone before it has passed on what the new one told it."""
     cluster = made(joining=0)

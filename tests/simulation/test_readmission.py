@@ -252,7 +252,7 @@ def test_a_new_node_alone_founds_nothing():
     cluster.run(5.0)
 
     assert not counts(cluster, "n1")
-    reason = "it is new and has met 1 of the 2 new nodes that can found a cluster"
+    reason = "it is new and has met 1 of the 2 new nodes that can found a cluster (to join one: --join)"
     assert cluster.members["n1"].replica.status().misfit == reason
 
 

@@ -94,6 +94,7 @@ TABLE = [
     ("members of the snapshot", cases.test_a_snapshot_does_not_carry_members_that_come_after_it),
     ("learners do not stand", cases.test_who_only_learns_never_leads),
     ("living quorum", members.test_what_would_cost_the_quorum_is_refused),
+    ("entries taken", members.test_who_answers_and_has_no_room_for_entries_is_not_counted_on),
     ("leaders removed", members.test_a_leader_that_is_removed_hands_over_first_and_ends),
     ("farewells", members.test_a_leader_that_is_removed_hands_over_first_and_ends),
     ("former members", members.test_a_member_that_was_removed_comes_back_as_one_that_lost_its_disk),

@@ -126,6 +126,14 @@ def test_a_certificate_that_will_not_do_is_an_error(path, tmp_path, spoil, reaso
     assert all(reason in text or "[SSL]" in text or "PEM" in text for text in told)
 
 
+def test_a_certificate_that_is_missing_is_told_once(path):
+    path.write_text('[http]\ntls_cert = "node.pem"\ntls_key = "node.key"\n' + path.read_text())
+    told = [line for line in found(path, level="error") if "node.pem" in line]
+
+    assert len(told) == 1
+    assert told[0].endswith("No such file or directory")
+
+
 def test_names_that_nobody_knows_are_a_warning_and_other_machines_are_no_error(path):
     path.write_text(path.read_text().replace("127.0.0.1", "no-such-host.invalid"))
     path.write_text('[auth]\nopen_to_anyone = true\n[cluster]\nsecret_file = "s"\n' + path.read_text())

@@ -92,13 +92,17 @@ class _Led(msgspec.Struct, frozen=True):
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """A request of a client here (``is_ours``) or elsewhere; for what is in its way it waits until ``patient_s``."""
+    """A request of a client here (``is_ours``) or elsewhere; for what is in its way it waits until ``patient_s``.
+
+    ``since_index`` was committed when it came.
+    """
 
     request: MembersRequest
     until_s: float
     patient_s: float
     is_ours: bool
     reply: Reply
+    since_index: int
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -176,24 +180,24 @@ class MemberChanges:
 
     def submit(self, request: MembersRequest, deadline_s: float, pending: Pending, now_s: float) -> None:
         """Do it as leader, or have the leader do it."""
-        self._take(_Asked(request, deadline_s, self._patient_s(deadline_s, now_s), True, pending.resolve))  # noqa: FBT003
+        self._take(request, deadline_s, now_s, pending.resolve, is_ours=True)
 
     def _patient_s(self, until_s: float, now_s: float) -> float:
         return min(until_s, now_s + PATIENCE_TIMEOUTS * self._timeout_s)
 
-    def _take(self, asked: _Asked) -> None:
+    def _take(self, request: MembersRequest, until_s: float, now_s: float, reply: Reply, *, is_ours: bool) -> None:
         if len(self._asked) + len(self._todo) + len(self._later) >= WAITING_MAX:
-            asked.reply(overloaded("changes"))
-        else:
-            self._todo.append(asked)
+            reply(overloaded("changes"))
+            return
+        patient_s = self._patient_s(until_s, now_s)
+        self._todo.append(_Asked(request, until_s, patient_s, is_ours, reply, self._core.commit_index))
 
     def _begin(self, asked: _Asked, now_s: float) -> None:
         """Begin to do it, or wait a little for what is in the way."""
         core, leader = self._core, self._core.leader_id
         if core.is_leader:
-            obstacle = self._obstacle()
+            obstacle = self._obstacle() or self._carry_out(asked, now_s)
             if obstacle is None:
-                self._carry_out(asked, now_s)
                 return
         elif not asked.is_ours or leader is None or not self._outgoing.is_up(leader):
             obstacle = NO_LEADER
@@ -226,8 +230,8 @@ class MemberChanges:
     def lost(self, peer: str) -> None:
         """The connection to ``peer`` is gone, and what it would have answered."""
         for number, waiting in list(self._asked.items()):
-            # A leader that was asked to remove itself may be gone before it has said so: the log says it as well.
-            if waiting.leader == peer and not self._is_out(waiting.removes):
+            # A leader that was asked to remove itself may be gone before it has said so: the log will say it as well.
+            if waiting.leader == peer and waiting.removes != peer and not self._is_out(waiting.removes):
                 del self._asked[number]
                 detail = f"the leader, {peer}, was lost before it said what came of the change"
                 waiting.pending.resolve(Unknown(detail=detail))
@@ -264,16 +268,17 @@ class MemberChanges:
         if request is None:
             reply(Refused(code=Code.NOT_SUPPORTED, detail="the leader runs a version that does not know this change"))
         else:
-            until_s = now_s + LEAVING_TIMEOUTS * self._timeout_s
-            self._take(_Asked(request, until_s, self._patient_s(until_s, now_s), False, reply))  # noqa: FBT003
+            self._take(request, now_s + LEAVING_TIMEOUTS * self._timeout_s, now_s, reply, is_ours=False)
 
-    def _carry_out(self, asked: _Asked, now_s: float) -> None:
+    def _carry_out(self, asked: _Asked, now_s: float) -> Refused | None:
+        """Do it, unless something is in its way."""
         if isinstance(asked.request, TransferLeadership):
             self._transfer(asked.request.to, asked, now_s)
         elif isinstance(asked.request, RemoveMember) and asked.request.id == self._electorate.node_id:
             self._remove_self(asked, asked.request, now_s)
         else:
-            self._append(asked.request, asked.reply, now_s)
+            return self._append(asked.request, asked.reply, asked.since_index, now_s)
+        return None
 
     def _obstacle(self) -> Refused | None:
         """Why nothing can be changed now, if so."""
@@ -290,40 +295,47 @@ class MemberChanges:
                 return not_read(peer, MEMBERS_FORMAT, self._reads(peer))
         return None
 
-    def _append(self, request: Amendment, reply: Reply, now_s: float) -> None:
+    def _append(self, request: Amendment, reply: Reply, since_index: int, now_s: float) -> Refused | None:
+        """Put it into the log, unless that would cost the quorum."""
         before = self._configurations.newest
         if isinstance(request, PromoteMember) and (refusal := self._not_level(before.find(request.id))) is not None:
             reply(refusal)
-            return
+            return None
         disk = self._disk_of(request.id) if isinstance(request, PromoteMember) else ""
         after = amended(before, request, disk=disk)
         if isinstance(after, Refused):
             reply(after)
-            return
+            return None
         if after == before:
             reply(MembersChanged(members=shown(before)))
-            return
-        refusal = self._costs_quorum(after, now_s)
+            return None
+        refusal = self._costs_quorum(after, since_index, now_s)
         if refusal is not None:
-            reply(refusal)
-            return
+            return refusal
         gone = [member for member in before.members if after.find(member.id) is None]
         for member in gone:
             self.leaving[member.id] = (member, float("inf"))
         index = self._core.append_configuration(encode_configuration(after))
         log_line.info("members change", index=index, members=names(after))
         self._change = _Change(index, self._core.term, reply)
+        return None
 
-    def _costs_quorum(self, after: Configuration, now_s: float) -> Refused | None:
-        """Could those who answer now not decide anything any more?"""
-        heard_since_s = now_s - self._timeout_s
-        answering = [peer for peer in self._electorate.others if self._core.answered_at_s(peer) >= heard_since_s]
-        if after.voters.won({self._electorate.node_id, *answering}):
+    def _costs_quorum(self, after: Configuration, since_index: int, now_s: float) -> Refused | None:
+        """Could those who answer now not decide anything any more?
+
+        Who answers and does not take entries, as its disk is full or it fetches its data, decides nothing either. It is
+        waited for until it has those up to ``since_index``.
+        """
+        core, own, voters = self._core, self._electorate.node_id, after.voters
+        answering = {peer for peer in self._electorate.others if core.answered_at_s(peer) >= now_s - self._timeout_s}
+        level = {peer for peer in answering if core.match_index(peer) >= since_index}
+        if voters.won({own, *level}):
             return None
-        voters = after.voters.names
-        count = len({self._electorate.node_id, *answering} & set(voters))
-        detail = f"only {count} of the {len(voters)} members that would vote answer: no majority, and so no writes"
-        return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail)
+        can_wait = voters.won({own, *answering})
+        count, size = len({own, *(level if can_wait else answering)} & set(voters.names)), len(voters.names)
+        what = "take entries" if can_wait else "answer"
+        detail = f"only {count} of the {size} members that would vote {what}: no majority, and so no writes"
+        return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0 if can_wait else None)
 
     def _not_level(self, member: ConfiguredMember | None) -> Refused | None:
         if member is None or member.votes or self._level.get(member.id, 0) > 0:
@@ -428,8 +440,7 @@ class MemberChanges:
             if is_led or now_s >= asked.until_s:
                 self._later.remove(asked)
                 if is_led:
-                    patient_s = self._patient_s(asked.until_s, now_s)
-                    self._take(_Asked(asked.request, asked.until_s, patient_s, True, asked.reply))  # noqa: FBT003
+                    self._take(asked.request, asked.until_s, now_s, asked.reply, is_ours=True)
                 else:
                     detail = "the leader is to be removed, and could not hand over in time"
                     asked.reply(Refused(code=Code.NO_LEADER, detail=detail, retry_after_s=1.0))
@@ -446,7 +457,7 @@ class MemberChanges:
             has_kept_up = marked > 0 and self._core.match_index(name) >= marked
             self._level[name] = self._level.get(name, 0) + 1 if has_kept_up else 0
             if self._level[name] >= LEVEL_HEARTBEATS and self._obstacle() is None:
-                self._append(PromoteMember(id=name), _nobody, now_s)
+                self._append(PromoteMember(id=name), _nobody, marked, now_s)
 
     def _say_farewell(self, now_s: float) -> None:
         """Until they are gone, or have been told for long enough; then nothing is kept of them."""

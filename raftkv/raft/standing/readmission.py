@@ -169,7 +169,8 @@ class Readmission:
         if self._memory.standing is Standing.JOINING:
             return "it was let in, and waits for the leader to send it what the others have"
         found = len(self._blank) + 1
-        return f"it is new and has met {found} of the {self._electorate.majority} new nodes that can found a cluster"
+        needed = self._electorate.majority
+        return f"it is new and has met {found} of the {needed} new nodes that can found a cluster (to join one: --join)"
 
     @property
     def _reason_of_emptied(self) -> str:

@@ -54,7 +54,11 @@ def _promised_nothing(configured: Any, self: Any, configuration: Any) -> None:
 
 
 def _remove_itself(self: Any, asked: Any, request: Any, now_s: float) -> None:
-    self._append(request, asked.reply, now_s)
+    self._append(request, asked.reply, asked.since_index, now_s)
+
+
+def _whoever_answers(costs: Any, self: Any, after: Any, _since_index: int, now_s: float) -> Any:
+    return costs(self, after, 0, now_s)
 
 
 def _vote(self: Any, *_members: Any) -> None:
@@ -86,6 +90,9 @@ MEMBERS: Final[dict[str, Remedy]] = {
     ),
     "learners do not stand": rule("who only learns does not stand", then(Electorate, "put", _vote)),
     "living quorum": rule("no change costs the quorum of those who answer", gives(MemberChanges, "_costs_quorum")),
+    "entries taken": rule(
+        "nor counts on who answers and takes no entries", around(MemberChanges, "_costs_quorum", _whoever_answers)
+    ),
     "leaders removed": rule(
         "a leader hands over before it is removed", instead(MemberChanges, "_remove_self", _remove_itself)
     ),
