@@ -50,6 +50,12 @@ def memory(pid: int) -> Memory:
     )
 
 
+def own_and_peak_kib(pid: int) -> tuple[int, int]:
+    """Its anonymous memory now, and the most that was ever resident; quick, and raises ``OSError`` when it is gone."""
+    status = _fields(Path(f"/proc/{pid}/status"))
+    return status.get("RssAnon", 0), status.get("VmHWM", 0)
+
+
 def _fields(path: Path) -> dict[str, int]:
     lines = [line.split() for line in path.read_text().splitlines()]
     return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}

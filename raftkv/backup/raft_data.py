@@ -60,10 +60,11 @@ def write_raft(draft: Path, path: Path, manifest: BackupManifest, config: Cluste
 def _body(path: Path, manifest: BackupManifest, advance: int, size: int) -> Iterator[bytes]:
     yield MAGIC
     for table, flat in chunks(path, manifest):
-        yield from encode_chunk(table, _moved_on(flat, advance, size) if table == META else flat)
+        yield from encode_chunk(table, moved_on(flat, advance, size) if table == META else flat)
 
 
-def _moved_on(flat: list[bytes], advance: int, size: int) -> list[bytes]:
+def moved_on(flat: list[bytes], advance: int, size: int) -> list[bytes]:
+    """The rows of the table ``meta`` as a new cluster of ``size`` nodes has them: names and values in turn."""
     rows = dict(zip(flat[::2], flat[1::2], strict=True))
     if REVISION in rows:
         rows[REVISION] = pack_number(unpack_number(rows[REVISION]) + advance)

@@ -28,6 +28,8 @@ from raftkv.storage.identity import NAME, NONCE_BYTES
 ORIGIN: Final = "restored.json"
 LOCK: Final = "lock"
 
+_ORIGIN_CHARACTERS: Final = 32
+
 ADVANCE: Final = 1_000_000
 """How many revisions are passed over: more than a cluster came to between its last backup and its end, it is hoped, so
 that no revision, and no fencing token, is given for a second time."""
@@ -68,13 +70,12 @@ def write_node(  # noqa: PLR0917  what a node is made of
     """All data of ``node`` into the new directory ``draft``."""
     if manifest.mode == "raft":
         write_raft(draft, path, manifest, config, advance)
-        standing = Standing.MEMBER
+        identity = raft_identity(node, manifest.digest, advance, os.urandom)
     else:
         from raftkv.backup.quorum_data import write_quorum  # noqa: PLC0415  RocksDB takes a while to load
 
         write_quorum(draft, path, manifest, config, node)
-        standing = Standing.NEW
-    identity = Identity(node=node, disk=os.urandom(NONCE_BYTES).hex(), starts=(), rules={}, standing=standing)
+        identity = Identity(node=node, disk=os.urandom(NONCE_BYTES).hex(), starts=(), rules={})
     replace_file(draft / NAME, encode_identity(identity))
 
 
@@ -90,6 +91,17 @@ def check_free(home: Path) -> None:
 def _names(home: Path) -> list[str]:
     with translated(home):
         return sorted(path.name for path in home.iterdir() if path.name != LOCK) if home.exists() else []
+
+
+def raft_identity(node: str, digest: str, advance: int, random_bytes: Callable[[int], bytes]) -> Identity:
+    """That of ``node`` in a cluster with a leader that is made of the backup with ``digest``.
+
+    What its nodes say they come from is another thing than what those of the cluster before say, or of one that was
+    made with another ``advance``: two such would give the same revisions, or lack each other's writes.
+    """
+    origin = f"{digest[:_ORIGIN_CHARACTERS]}+{advance}"
+    disk = random_bytes(NONCE_BYTES).hex()
+    return Identity(node=node, disk=disk, starts=(), rules={}, standing=Standing.MEMBER, origin=origin)
 
 
 def _is_made(home: Path, origin: RestoredFrom) -> bool:

@@ -1,8 +1,9 @@
 """Greetings: what nodes say on each new connection before anything else, and what they then make of each other.
 
 A greeting is msgpack ``["greeting", node, disk, [start, nonce], rules, is_blank, others, [oldest, newest], reads,
-configured]``. The verdict that follows it is a text, empty if the other fits. The greeting is the one message that
-every version must understand of every other: fields are only ever appended, each with what it means not to send it.
+configured, origin]``. The verdict that follows it is a text, empty if the other fits. The greeting is the one message
+that every version must understand of every other: fields are only ever appended, each with what it means not to send
+it.
 This module imports msgspec, from ``core`` what a rule's value may be, and its neighbours.
 """
 
@@ -35,7 +36,8 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
 
     ``is_blank``: it has never voted nor held an entry. ``others`` is whom it remembers, the one it greets among them.
     ``protocols`` are the oldest and the newest that it speaks, ``reads`` the newest format of commands that it reads.
-    ``configured``: its log says who the members are, or will, and not its file.
+    ``configured``: its log says who the members are, or will, and not its file. ``origin`` is what its cluster was
+    restored from.
     """
 
     node: str
@@ -47,6 +49,7 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, tag="greeting"):
     protocols: tuple[int, int] = PROTOCOLS_BEFORE
     reads: int = COMMANDS_BEFORE
     configured: bool = False
+    origin: str = ""
 
 
 encode_greeting = encode_verdict = msgspec.msgpack.Encoder().encode

@@ -55,7 +55,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     ``standing``, ``voteless_through_term`` and ``difference`` are raft mode's (``raftkv.raft.standing.readmission``).
     ``reads`` is up to which format each peer reads commands, by what it said last; ``configured``: the members have
-    changed since the cluster was founded, so that no file says who they are.
+    changed since the cluster was founded, so that no file says who they are. ``origin``: which backup the cluster was
+    restored from, empty for one that never was.
     """
 
     node: str
@@ -68,6 +69,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     difference: str = ""
     reads: Mapping[str, int] = {}
     configured: bool = False
+    origin: str = ""
 
     @property
     def life(self) -> Life:

@@ -7,6 +7,9 @@ the same number with another nonce, and the directory itself does not remember t
 emptied directory is known by its new disk number. What a peer remembers of third nodes is taken over, so that one who
 was away does not take an old copy for good.
 
+A cluster that was restored from a backup is another one than that which the backup is of, whatever its name: nodes of
+the two do not take part in one. A node that never held anything becomes one of the cluster that it meets.
+
 Pure: what is remembered is a value (``raftkv.formats.identity``), and its owner makes it durable. Imports
 ``raftkv.core`` and ``raftkv.formats`` only.
 """
@@ -24,6 +27,8 @@ from raftkv.formats.identity import Identity, Life, Lives, Met, Standing
 
 DISKS_MAX: Final = 16
 """Disks that are remembered of one node; replaced ones are forgotten first, those that were met first before others."""
+
+_EMPTIED: Final = "move its data directory away, and let it start with an empty one"
 
 NODES_MAX: Final = 1_000
 """Nodes that are remembered; more names than that are no cluster's."""
@@ -43,6 +48,7 @@ def greeting_of(
         PROTOCOLS,
         reads,
         is_configured(identity),
+        identity.origin,
     )
 
 
@@ -67,9 +73,24 @@ def _version_fault(greeting: Greeting) -> str:
     return f"{greeting.node} runs {which} version of raftkv: it speaks {spoken}"
 
 
-def misfit(identity: Identity, rules: Mapping[str, Rule], greeting: Greeting) -> str:
-    """Why the sender of ``greeting`` and this node cannot take part in one cluster; empty if they can."""
-    fault = _version_fault(greeting)
+def other_origin(identity: Identity, greeting: Greeting, *, is_blank: bool) -> str:
+    """Why this node, which is blank or not, and the sender are not of one cluster, though they share all rules."""
+    if greeting.origin == identity.origin:
+        return ""
+    if (is_blank and not identity.origin) or (greeting.is_blank and not greeting.origin):
+        return ""
+    old, new = (greeting.node, "this one") if identity.origin else ("this node", greeting.node)
+    if not (greeting.origin and identity.origin):
+        return f"{old} is of the cluster as it was before {new} was restored from a backup: {_EMPTIED}"
+    return f"{greeting.node} is of a cluster that was restored from another backup, or with another --advance"
+
+
+def misfit(identity: Identity, rules: Mapping[str, Rule], greeting: Greeting, *, is_blank: bool = False) -> str:
+    """Why the sender of ``greeting`` and this node cannot take part in one cluster; empty if they can.
+
+    ``is_blank``: this node never held anything.
+    """
+    fault = _version_fault(greeting) or other_origin(identity, greeting, is_blank=is_blank)
     if fault:
         return fault
     theirs, ours = dict(greeting.rules), dict(rules)
@@ -115,8 +136,11 @@ def _copied(known: Lives, disk: str, life: Life) -> str:
     return ""
 
 
-def with_met(identity: Identity, greeting: Greeting) -> Identity:
-    """``identity`` that remembers the sender, and whom the sender knows; the same object if nothing is new."""
+def with_met(identity: Identity, greeting: Greeting, *, is_blank: bool = False) -> Identity:
+    """``identity`` that remembers the sender, and whom the sender knows; the same object if nothing is new.
+
+    A node that ``is_blank`` becomes one of the sender's cluster.
+    """
     others = dict(identity.others)
     for node, known in greeting.others.items():
         if node != identity.node and (node in others or len(others) < NODES_MAX):
@@ -124,9 +148,10 @@ def with_met(identity: Identity, greeting: Greeting) -> Identity:
     sender = {disk: Met(met.life, is_replaced=True) for disk, met in others.get(greeting.node, {}).items()}
     others[greeting.node] = _merged({**sender, greeting.disk: Met(greeting.life)}, {})
     reads = {**identity.reads, greeting.node: greeting.reads}
-    if (others, reads) == (identity.others, identity.reads):
+    origin = identity.origin or (greeting.origin if is_blank else "")
+    if (others, reads, origin) == (identity.others, identity.reads, identity.origin):
         return identity
-    return msgspec.structs.replace(identity, others=others, reads=reads)
+    return msgspec.structs.replace(identity, others=others, reads=reads, origin=origin)
 
 
 def _merged(ours: Lives, theirs: Lives) -> Lives:

@@ -129,14 +129,19 @@ class Greeter:
         """Send, if ``peer`` was met on the present connection."""
         return peer in self._met and self._link.send(peer, payload)
 
+    @property
+    def _is_blank(self) -> bool:
+        """Has this node never held anything? Only one that knows may say so."""
+        return self._newcomers is not None and self._newcomers.is_blank
+
     # --- the link's events
 
     def link_up(self, peer: str) -> None:
         """A connection stands: say who this is, and at once that it does not fit if that is known."""
         identity = self._store.identity
         self._greeted[peer] = None
-        is_blank = self._newcomers is not None and self._newcomers.is_blank
-        self._link.send(peer, encode_greeting(greeting_of(identity, self._rules, is_blank=is_blank, reads=self._reads)))
+        greeting = greeting_of(identity, self._rules, is_blank=self._is_blank, reads=self._reads)
+        self._link.send(peer, encode_greeting(greeting))
         if identity.node in self.misfits:
             self._refuse_as_copy(peer)
 
@@ -172,7 +177,7 @@ class Greeter:
             for each in (*self._met, *self._greeted):
                 self._refuse_as_copy(each)
             return
-        reason = misfit(identity, self._rules, greeting)
+        reason = misfit(identity, self._rules, greeting, is_blank=self._is_blank)
         if greeting.node != peer:
             reason = "it greets in another's name"
         self._link.send(peer, encode_verdict(reason[:REASON_CHARACTERS_MAX]))
@@ -192,13 +197,15 @@ class Greeter:
             self._refuse(peer, verdict)
             return
         identity = self._store.identity
-        if self._is_outdated(greeting, judged_by):
+        if self._is_outdated(greeting, judged_by) or identity.origin != judged_by.origin:
             del self._greeted[peer]
             self._link.dismiss(peer)  # if it lives, it greets anew
             return
-        remembered = with_met(identity, greeting)
+        remembered = with_met(identity, greeting, is_blank=self._is_blank)
         if remembered is not identity:
             self._store.save(remembered)
+        if remembered.origin != identity.origin:
+            self._greet_anew()
         self.misfits.pop(peer, None)
         del self._greeted[peer]
         self._met.add(peer)
@@ -206,6 +213,11 @@ class Greeter:
             knew_another = is_replaced(identity, greeting)
             self._newcomers.met(peer, is_blank=greeting.is_blank, knew_another_disk=knew_another)
         self._listener.link_up(peer)
+
+    def _greet_anew(self) -> None:
+        """Now that this node is one of a restored cluster, whoever it met before may be of another."""
+        for peer in tuple(self._met):
+            self._link.dismiss(peer)
 
     def _refuse(self, peer: str, reason: str) -> None:
         """Part from ``peer``."""

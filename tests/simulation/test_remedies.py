@@ -20,6 +20,7 @@ from tests.simulation import test_members as members
 from tests.simulation import test_preference as preference
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_recovery as recovery
+from tests.simulation import test_restored as restored
 from tests.simulation import test_retention as retention
 from tests.simulation import test_rights as rights
 from tests.simulation import test_versions as versions
@@ -115,6 +116,7 @@ TABLE = [
     ("outdated greetings", greeting.test_a_greeting_from_a_life_that_is_over_undoes_nothing_that_was_learnt_since),
     ("own memory", readmission.test_an_old_copy_of_a_disk_takes_no_part_and_says_why),
     ("rules", readmission.test_nodes_with_other_rules_take_no_part_and_both_say_which),
+    ("restored clusters", restored.test_a_node_of_the_old_cluster_takes_no_part_in_the_restored_one),
     ("read by all", versions.test_what_a_member_does_not_read_is_refused_by_its_name_until_it_is_upgraded),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
     *[("lease time", scenario) for scenario in leases.SCENARIOS],

@@ -144,7 +144,7 @@ def test_a_greeting_without_versions_is_of_a_version_before_and_one_with_more_fi
     greeting = greets(begin(disk("n1", 1)))
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(greeting))
 
-    before = msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:-3]), type=Greeting)
+    before = msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:-4]), type=Greeting)
     later = msgspec.msgpack.decode(msgspec.msgpack.encode([*fields, "more"]), type=Greeting)
 
     assert (before.protocols, before.reads) == (PROTOCOLS_BEFORE, 1)

@@ -63,10 +63,10 @@ def greets(identity) -> Greeting:
     return greeting_of(identity, RULES, is_blank=False)
 
 
-def made():
-    link, listener, store = Link(), Listener(), Store(node("n2", "disk"))
+def made(newcomers=None, **known):
+    link, listener, store = Link(), Listener(), Store(msgspec.structs.replace(node("n2", "disk"), **known))
     greeter = Greeter(store, RULES, link=link, clock=lambda: 0.0)
-    greeter.attach(listener)
+    greeter.attach(listener, newcomers)
     return greeter, link, listener, store
 
 
@@ -108,3 +108,44 @@ def test_who_hears_of_a_node_from_others_what_it_says_itself_meets_it():
     assert listener.up == ["n1", "n3"]
     assert not link.closed
     assert store.identity.others["n3"]["disk"].life == n3.life
+
+
+class Blank:
+    is_blank = True
+
+    def met(self, peer, **_said):
+        pass
+
+
+def restored(identity):
+    return msgspec.structs.replace(identity, origin="backup")
+
+
+def test_a_node_of_a_restored_cluster_refuses_one_of_the_cluster_before_and_the_other_way_round():
+    for origin, met in (
+        ("backup", node("n1", "a")),
+        ("", restored(node("n1", "a"))),
+        ("another", restored(node("n1", "a"))),
+    ):
+        greeter, link, listener, store = made(origin=origin)
+        say(greeter, met, None)
+
+        assert link.closed == ["n1"]
+        assert listener.up == []
+        assert "restored from" in greeter.misfits["n1"]
+        assert store.identity.others == {}
+
+
+def test_a_blank_node_becomes_one_of_the_restored_cluster_and_parts_from_whom_it_met_before():
+    greeter, link, listener, store = made(Blank())
+    say(greeter, node("n1", "a"))
+    assert listener.up == ["n1"]
+
+    say(greeter, restored(node("n3", "c")))
+
+    assert store.identity.origin == "backup"
+    assert link.closed == ["n1"]
+    greeter.link_down("n1")
+    say(greeter, node("n1", "a"), None)
+    assert listener.up == ["n3"]
+    assert "n1 is of the cluster as it was before this one was restored" in greeter.misfits["n1"]

@@ -354,3 +354,26 @@ def test_a_full_disk_refuses_commits_goes_on_reading_and_takes_commits_again_onc
     assert int(lines[0].split()[0]) > 100
     assert lines[0].split()[1] == "1"
     assert lines[1:] == ["1 1 None", "b'1'"]
+
+
+def test_who_reads_everything_once_does_not_come_to_hold_the_whole_map(directory):
+    engine = opened("lmdb", directory)
+    for start in range(0, 16_000, 1000):
+        engine.commit([(b"data", b"%06d" % number, b"v" * 10_000) for number in range(start, start + 1000)])
+    engine.close()
+
+    def file_pages_mib():
+        (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile")]
+        return int(line.split()[1]) >> 10
+
+    def most(reads_once):
+        reader, before = LmdbReader(directory, reads_once=reads_once), file_pages_mib()
+        with reader:
+            rows = enumerate(reader.scan(b"data", b"", None))
+            held = [file_pages_mib() - before for number, _ in rows if number % 1000 == 0]
+        reader.close()
+        assert len(held) == 16
+        return max(held)
+
+    assert most(reads_once=False) > 120
+    assert most(reads_once=True) < 80

@@ -87,6 +87,7 @@ class Invariants(Observer):
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._states: dict[int, tuple[int, int, bytes]] = {}
         self._watched: dict[str, _Watched] = {}
+        self._strangers: set[str] = set()
         self._cluster: SimulatedCluster
 
     def watch(self, cluster: SimulatedCluster) -> None:
@@ -97,6 +98,8 @@ class Invariants(Observer):
 
     def started(self, machine: SimulatedMachine) -> None:
         """A life began: what was committed and durable here must be there."""
+        if machine.name in self._strangers:
+            return
         replica = _replica(machine)
         watched = self._watched[machine.name]
         watched.heard_s.clear()
@@ -113,6 +116,14 @@ class Invariants(Observer):
                 break
         self.worked(machine)
 
+    def restored(self, name: str, entries: Sequence[Entry]) -> None:
+        """The disk of machine ``name`` was made of a backup: its log begins with these."""
+        self._watched[name].durable = entries
+
+    def stranger(self, name: str) -> None:
+        """Machine ``name`` has the disk of another cluster: what it holds and commits is of that one's log."""
+        self._strangers.add(name)
+
     def emptied(self, name: str, *, is_copy: bool = False) -> None:
         """The disk of machine ``name`` was emptied, or has an old copy of what it held."""
         watched = self._watched[name]
@@ -123,7 +134,7 @@ class Invariants(Observer):
     def ending(self, machine: SimulatedMachine, *, power: bool) -> None:
         """See ``Observer``: what ends a process in the middle of a turn may come after it has told what it flushed."""
         replica = machine.process
-        if replica is not None and not power:
+        if replica is not None and not power and machine.name not in self._strangers:
             self._look_at_disk(machine, _replica(machine).log)
 
     def resumed(self, machine: SimulatedMachine) -> None:
@@ -133,7 +144,7 @@ class Invariants(Observer):
     def worked(self, machine: SimulatedMachine) -> None:
         """A machine did something."""
         replica = machine.process
-        if replica is None:
+        if replica is None or machine.name in self._strangers:
             return
         replica = _replica(machine)
         core, log, watched = replica.core, replica.log, self._watched[machine.name]
@@ -235,6 +246,8 @@ class Invariants(Observer):
 
     def flushed(self, machine: SimulatedMachine) -> None:
         """In the middle of a turn."""
+        if machine.name in self._strangers:
+            return
         self._look_at_disk(machine, _replica(machine).log)
 
     def _look_at_disk(self, machine: SimulatedMachine, log: WatchedLog) -> None:

@@ -22,7 +22,7 @@ from raftkv.storage.state.sums import stored_sum
 
 def export(state: Path, cluster: str, node: str, version: str) -> None:
     """Write one view of ``state``."""
-    growth, reader = Growth(state / DATA), LmdbReader(state)
+    growth, reader = Growth(state / DATA), LmdbReader(state, reads_once=True)
     rows = SealedRows(reader, state)
 
     def write(piece: bytes) -> None:

@@ -19,6 +19,7 @@ from typing import Final, Self
 import lmdb
 
 from raftkv.storage.disk import DiskError, RealDisk, disk_error
+from raftkv.storage.engines.mapped import forget_pages
 from raftkv.storage.engines.port import Batch, DamagedState, Row
 
 DATA: Final = "data.mdb"
@@ -32,6 +33,8 @@ _COMMITS_BETWEEN_READER_CHECKS: Final = 1000
 _NO_ROOM_BYTES: Final = 1 << 20
 # The writer may grow the map again while a reader adopts the last size; it cannot double many times in a row.
 _RESIZE_ATTEMPTS: Final = 64
+# What a process that reads everything once holds of the map; so much is let go in well under a millisecond.
+_KEPT_BYTES: Final = 32 << 20
 _DAMAGE: Final = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 
 
@@ -155,9 +158,13 @@ class LmdbReader:
     again while it lasts, so it should be short.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Raises ``DiskError`` when there is nothing in ``directory``, or not yet."""
+    def __init__(self, directory: Path, *, reads_once: bool = False) -> None:
+        """Raises ``DiskError`` when there is nothing in ``directory``, or not yet.
+
+        Who ``reads_once`` reads much, and nothing twice: pages that were read are let go.
+        """
         self.directory = directory
+        self._reads_once = reads_once
         self._view: lmdb.Transaction[bytes] | None = None
         with _read_errors(directory):
             # The spare transaction makes a view cheap: LMDB renews and resets it instead of taking a new reader's slot.
@@ -209,7 +216,17 @@ class LmdbReader:
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
         """See ``TableReader``."""
         assert self._view is not None
-        return _rows(self.directory, self._view, self._tables[table], start, end)
+        rows = _rows(self.directory, self._view, self._tables[table], start, end)
+        return self._letting_go(rows) if self._reads_once else rows
+
+    def _letting_go(self, rows: Iterator[Row]) -> Iterator[Row]:
+        size = 0
+        for row in rows:
+            yield row
+            size += len(row[0]) + len(row[1])
+            if size >= _KEPT_BYTES:
+                forget_pages(self.directory / DATA)
+                size = 0
 
     def row_count(self, table: bytes) -> int:
         """How many rows are in ``table``; LMDB keeps the number."""

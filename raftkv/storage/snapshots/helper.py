@@ -46,7 +46,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(state: Path, body: Path) -> Report:
     """Write a body from one consistent view of the live state."""
-    reader = LmdbReader(state)
+    reader = LmdbReader(state, reads_once=True)
     rows = SealedRows(reader, state)
     try:
         with reader:

@@ -38,8 +38,10 @@ def _met_as_if_blank(met: Any, self: Any, peer: str, **said: bool) -> None:
     met(self, peer, is_blank=True, knew_another_disk=said["knew_another_disk"])
 
 
-def _disks_not_looked_at(original: Any, ours: Identity, rules: Mapping[str, Rule], theirs: Greeting) -> Any:
-    return original(ours, rules, msgspec.structs.replace(theirs, disk=""))
+def _disks_not_looked_at(
+    original: Any, ours: Identity, rules: Mapping[str, Rule], theirs: Greeting, *, is_blank: bool
+) -> Any:
+    return original(ours, rules, msgspec.structs.replace(theirs, disk=""), is_blank=is_blank)
 
 
 def _only_the_outnumbered(judge: Any, self: Any, now_s: float) -> StateJudgement | None:
@@ -93,6 +95,9 @@ COMMON: Final[dict[str, Remedy]] = {
 
 STANDING: Final[dict[str, Remedy]] = {
     **COMMON,
+    "restored clusters": rule(
+        "a restored cluster is another one than that which the backup is of", gives(acquaintance, "other_origin", "")
+    ),
     "read by all": rule("only what every member reads is proposed", gives(RaftRequests, "_not_read")),
     "emptied disks": rule(
         "a node with an emptied disk does not count",
