@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -20,10 +21,17 @@ def typed_commands():
     """Every line that a reader would type which runs raftkv."""
     for page in PAGES:
         for line in re.findall(r"^ +\$ (.*)$", page.read_text(), re.MULTILINE):
-            for part in line.split("&&"):
-                words = shlex.split(part)
+            for words in simple_commands(line):
                 if words and words[0].rpartition("/")[2] == "raftkv":
-                    yield pytest.param(words[1:], id=f"{page.name}: {part.strip()}")
+                    yield pytest.param(words[1:], id=f"{page.name}: {shlex.join(words)}")
+
+
+def simple_commands(line):
+    """The words of each command in a line of a shell."""
+    words = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+    words.whitespace_split, words.commenters = True, ""
+    parts = groupby(words, lambda word: set(word) <= set("|&;"))
+    return [list(part) for is_between, part in parts if not is_between]
 
 
 @pytest.mark.parametrize("words", list(typed_commands()))
