@@ -33,7 +33,7 @@ from raftkv.instruments.sim.users import SimulatedUsers
 class SimulatedClient:
     """``known`` is what this client was told of each key and needs again: value and revision, or a context.
 
-    In raft mode it was also granted ``leases``, told of the store's ``revision``, and may ask as one of ``users``.
+    It may ask as one of ``users``. In raft mode it was also granted ``leases`` and told of the store's ``revision``.
     """
 
     def __init__(self, number: int, plan: Plan, random: random_module.Random) -> None:

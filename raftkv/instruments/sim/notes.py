@@ -8,6 +8,7 @@ import msgspec
 
 from raftkv.core.requests import Compact, KeepAlive, Read, Write
 from raftkv.core.results import Answer, Compacted, HistoryAhead, HistoryGone, KeptAlive, Written
+from raftkv.core.rights import Caller
 
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
 
@@ -60,13 +61,15 @@ class Seen(Note, kw_only=True):
 class Asked(Note, kw_only=True):
     """In the leaderless mode, for ``promises``.
 
-    ``context`` is what a write was given, or a read gave; ``found`` are the values that a read showed.
+    ``context`` is what a write was given, or a read gave; ``found`` are the values that a read showed; ``caller`` is as
+    whom the client asked.
     """
 
     n: int
     r: int
     w: int
     is_strict: bool = False
+    caller: Caller | None = None
     context: bytes = b""
     stamp: tuple[int, str] = (0, "")
     found: tuple[bytes, ...] = ()

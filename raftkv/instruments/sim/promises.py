@@ -3,7 +3,7 @@
 The promises are those of ``docs/quorum.rst``. A stamp is (counter, node), a dot of a sibling as well.
 
 1. Once everything is healed, all owners of a key hold the same state, nobody else holds it, no hint is left, all nodes
-   place keys alike, and all answer reads.
+   place keys alike, know the same rights, and answer reads.
 2. Nothing acknowledged is lost. Last writer wins: what is held at the end has a stamp as high as that of every
    acknowledged write of the key. Siblings: every acknowledged version is held, or was covered by the context of some
    later write, or may have been read by a delete without one. Of writes that were acknowledged by no more replicas than
@@ -44,6 +44,8 @@ class Replica(Protocol):
     @property
     def sizes(self) -> tuple[int, int, int]: ...
     @property
+    def rights(self) -> bytes: ...
+    @property
     def store(self) -> Any: ...
     @property
     def entries(self) -> Mapping[str, Any]: ...
@@ -68,7 +70,7 @@ def check_replicas(replicas: Sequence[Replica]) -> str:
     return ""
 
 
-def _agreement(replicas: Sequence[Replica]) -> str:
+def _agreement(replicas: Sequence[Replica]) -> str:  # noqa: PLR0911  one line for each thing
     if not replicas:
         return "nobody runs"
     first = replicas[0]
@@ -76,6 +78,8 @@ def _agreement(replicas: Sequence[Replica]) -> str:
         changing = [entry.id for entry in replica.entries.values() if entry.phase not in ("up", "left")]
         if changing:
             return f"{replica.name} sees members on their way: {changing}"
+        if replica.rights != first.rights:
+            return f"{replica.name} and {first.name} know other rights"
         if replica.view != first.view or replica.sizes != first.sizes:
             return f"{replica.name} places keys by {replica.view} and {replica.sizes}, {first.name} by {first.view}"
         if replica.store.is_unproven:

@@ -19,6 +19,7 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request
 from raftkv.core.rules import Rule
 from raftkv.formats.gossip import MemberEntry, Phase
+from raftkv.formats.rights import Document
 from raftkv.formats.versions import KeyState
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.machines import SimulatedMachine
@@ -30,12 +31,14 @@ from raftkv.instruments.sim.quorum_clients import QuorumClients
 from raftkv.instruments.sim.quorum_engine import SimulatedEngine
 from raftkv.instruments.sim.quorum_plan import AHEAD_S, QuorumPlan
 from raftkv.instruments.sim.quorum_plan import draw as draw_quorum
+from raftkv.instruments.sim.rights_history import RightsHistory
 from raftkv.peers.greeting import Greeter
 from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.membership.gossip import CHANGING
 from raftkv.quorum.membership.members import remembered_members
+from raftkv.quorum.membership.rights import SharedRights
 from raftkv.quorum.membership.ring import position
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
@@ -184,6 +187,8 @@ class QuorumMode(StruckMode):
         self.settings = settings
         self.members_first = members
         self._plan = plan
+        self.rights = RightsHistory()
+        self.rights.validity_s = settings.rights_validity_s
         self._looked_s = float("-inf")
         self._pace_s = 0.0
         self.rules: Mapping[str, Rule] = {
@@ -246,7 +251,18 @@ class QuorumMode(StruckMode):
             misfits=port.misfits,
         )
         replica.name = machine.name
+        self._watch(replica.parts.rights)
         return replica
+
+    def _watch(self, shared: SharedRights) -> None:
+        """Hear of every document of rights that is judged by."""
+        take = shared.take
+
+        def watched(document: Document) -> None:
+            self.rights.taken(document, self.cluster.now_s)
+            take(document)
+
+        shared.take = watched  # type: ignore[method-assign]
 
     def _was_removed(self, name: str) -> bool:
         """What a node that starts asks of those that run (``raftkv.joining``).

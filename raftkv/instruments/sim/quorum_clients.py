@@ -6,13 +6,14 @@ leave, lose disks, change sizes and ask for repairs. The judging is done in ``pr
 
 from __future__ import annotations
 
+import random as random_module
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from raftkv.core.errors import Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import AddMember, Configure, Put, RemoveMember, Repair, Request, Write
-from raftkv.core.results import MembersChanged, Outcome
+from raftkv.core.results import MembersChanged, Outcome, Written
 from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.formats.versions import KeyState
 from raftkv.instruments.sim.clients import Operation, SimulatedCall, SimulatedClient, SimulatedClients
@@ -22,7 +23,8 @@ from raftkv.instruments.sim.notes import Asked
 from raftkv.instruments.sim.plan import Plan
 from raftkv.instruments.sim.promises import Promises, check_history
 from raftkv.instruments.sim.quorum_operations import KINDS, PASSING, Asking, get
-from raftkv.instruments.sim.quorum_plan import QuorumPlan
+from raftkv.instruments.sim.quorum_plan import CHANGE_RIGHTS, QuorumPlan
+from raftkv.instruments.sim.users import SimulatedUsers
 
 if TYPE_CHECKING:
     from raftkv.instruments.sim.quorum import QuorumMode
@@ -40,6 +42,9 @@ class QuorumClients(SimulatedClients):
         self._quorum = quorum
         self._mode = mode
         self._probes_count = 0
+        self._users = SimulatedUsers(random_module.Random(f"users {plan.seed}"), is_used=plan.has_users)
+        for client in self._clients if plan.has_users else ():
+            client.users = self._users
 
     def begin(self, end_s: float) -> None:
         """See ``SimulatedClients``; operators act meanwhile."""
@@ -56,7 +61,11 @@ class QuorumClients(SimulatedClients):
         """See ``SimulatedClients``."""
         self._probes_count += 1
         put = Put(key=b"probe %d" % self._probes_count, value=node.encode())
-        write = Write(operations=(put,), acks=min(self._quorum.settings["w"], len(self._mode.useful())))
+        write = Write(
+            operations=(put,),
+            caller=self._users.operator,
+            acks=min(self._quorum.settings["w"], len(self._mode.useful())),
+        )
         return self._cluster.machines[node].submit(write, 4 * self._plan.pace_s)
 
     def check_end(self) -> None:
@@ -71,6 +80,9 @@ class QuorumClients(SimulatedClients):
             reads_meet_writes=not self._mode.losses or len(self._quorum.sizes) == 1,
         )
         check_history([one for one in self.asked if one.key != PASSING], final, promises)
+        found = {value for one in self.asked for value in one.found}
+        found |= {version.value for state in final.values() for version in state.versions if version.value is not None}
+        self._mode.rights.check([one for one in self.asked if one.caller is not None], found, promises.losses)
 
     # --- ``Observer``
 
@@ -133,17 +145,20 @@ class QuorumClients(SimulatedClients):
 
     def _do(self, deed: str, via: str, running: list[str]) -> None:
         others = self._mode.strangers(via)
+        operator = self._users.operator
         request: Request | None = None
         if deed == "join" and others:
             name = self._random.choice(others)
-            request = AddMember(id=name, http=f"{name}:1", peer=f"{name}:2")
+            request = AddMember(id=name, http=f"{name}:1", peer=f"{name}:2", caller=operator)
         elif deed == "leave" and not self._mode.is_changing and len(running) > self._quorum.settings["n"]:
-            request = RemoveMember(id=self._random.choice(running))
+            request = RemoveMember(id=self._random.choice(running), caller=operator)
         elif deed == "sizes":
             n, r, w = self._random.choice(self._quorum.sizes)
-            request = Configure(n=n, r=r, w=w)
+            request = Configure(n=n, r=r, w=w, caller=operator)
         elif deed == "repair":
-            request = Repair()
+            request = Repair(caller=operator)
+        elif deed == CHANGE_RIGHTS:
+            request = Write(operations=self._users.change(), caller=operator)
         elif deed == "lose disk" and self._mode.losses < self._quorum.losses:
             self._mode.lose_disk(via)
         elif deed == "set clocks":
@@ -160,6 +175,8 @@ class QuorumClients(SimulatedClients):
         if isinstance(outcome, Refused):
             return
         self.events[deed] += 1
+        if isinstance(request, Write) and isinstance(outcome, Written):
+            self._mode.rights.acknowledged(outcome.revision, outcome.acks, self._cluster.now_s)
         if isinstance(request, AddMember) and isinstance(outcome, MembersChanged):
             entries = tuple(
                 MemberEntry(one.id, one.http, one.peer, phase=Phase.JOINING if one.id == request.id else Phase.UP)

@@ -12,6 +12,7 @@ from typing import Final
 from raftkv.core.errors import Refused
 from raftkv.core.requests import Consistency, Delete, Get, List, Placing, Put, Read, Write
 from raftkv.core.results import Answer, KeyPage, KeyRecord, Outcome, QuorumWritten, Siblings, StampedAnswer
+from raftkv.core.rights import NOBODY
 from raftkv.instruments.sim.clients import Operation, SimulatedClient
 from raftkv.instruments.sim.notes import FAILED, OK, Asked
 from raftkv.instruments.sim.quorum_plan import QuorumPlan
@@ -25,12 +26,14 @@ class Asking:
 
     def __init__(self, client: SimulatedClient, quorum: QuorumPlan, keys: Sequence[bytes], now_s: float) -> None:
         self.client, self.quorum, self.keys, self.now_s = client, quorum, keys, now_s
+        self.caller = None if client.users is None else client.asks_as() or NOBODY
         self.keeps_siblings = quorum.settings["conflicts"] == "siblings"
 
     def note(self, key: bytes, kind: str) -> Asked:
         """A note, with sizes and strictness as they fall."""
         n, r, w = self.client.random.choice(self.quorum.sizes)
         asked = Asked(client=self.client.number, key=key, kind=kind, n=n, r=r, w=w, invoked_s=self.now_s)
+        asked.caller = self.caller
         asked.is_strict = self.client.random.random() < self.quorum.strict
         if kind == "put":
             asked.value = self.client.new_value()
@@ -81,14 +84,16 @@ def get(asking: Asking, key: bytes) -> AskedOperation:
     """A read of ``key``."""
     asked = asking.note(key, "get")
     placing = Placing(n=asked.n, sloppy=False if asked.is_strict else None)
-    read = Read(query=Get(key=key), consistency=Consistency.EVENTUAL, r=asked.r, placing=placing)
+    read = Read(query=Get(key=key), consistency=Consistency.EVENTUAL, r=asked.r, placing=placing, caller=asking.caller)
     return AskedOperation(asking.client, read, asked)
 
 
 def _list(asking: Asking, _key: bytes) -> AskedOperation:
     asked = asking.note(b"", "list")
     query = List(start=b"k", end=b"l", limit=asking.client.random.choice((1, 2, 100)))
-    read = Read(query=query, consistency=Consistency.EVENTUAL, r=asked.r, placing=Placing(n=asked.n))
+    read = Read(
+        query=query, consistency=Consistency.EVENTUAL, r=asked.r, placing=Placing(n=asked.n), caller=asking.caller
+    )
     return AskedOperation(asking.client, read, asked)
 
 
@@ -108,7 +113,7 @@ def _write(asking: Asking, _key: bytes, kind: str) -> AskedOperation:
     for one in written:
         one.n, one.w, one.is_strict, one.context = first.n, first.w, first.is_strict, context
     placing = Placing(n=first.n, sloppy=False if first.is_strict else None, context=context)
-    write = Write(operations=operations, acks=first.w, placing=placing)
+    write = Write(operations=operations, acks=first.w, placing=placing, caller=asking.caller)
     return AskedOperation(client, write, *written, names_dots=asking.keeps_siblings)
 
 

@@ -15,6 +15,9 @@ ACTIONS: Final = ("get", "put", "delete", "list", "put blindly", "passing put", 
 """``blindly``: without the context of what was read; ``passing``: with a lifetime."""
 
 DEEDS: Final = ("join", "leave", "lose disk", "sizes", "repair")
+"""What operators do; where clients ask as users they also ``CHANGE_RIGHTS``."""
+
+CHANGE_RIGHTS: Final = "change rights"
 AHEAD_S: Final = 12_000.0
 """How far all clocks are set ahead at once, in some runs, and right again (the deed "set clocks")."""
 
@@ -57,6 +60,9 @@ def draw(plan: Plan) -> QuorumPlan:
         sizes = sizes[:1]  # data moves by the cluster's own sizes
     if not is_mostly_right and random_module.Random(f"clocks {plan.seed}").random() < 0.3:
         deeds = deeds | {"set clocks": 1.0}
+    deed_every_s = plan.faulty_s / dice.choice((2, 5, 12))
+    if plan.has_users:
+        deeds, deed_every_s = deeds | {CHANGE_RIGHTS: 2.0 + sum(deeds.values())}, plan.faulty_s / 40
     settings: dict[str, Any] = {
         "n": n,
         "r": sizes[0][1],
@@ -77,6 +83,7 @@ def draw(plan: Plan) -> QuorumPlan:
         "max_siblings": dice.choice((3, 64, 64)),
         "max_waiting": dice.choice((5, 10_000, 10_000)),
         "disk_reserve_bytes": dice.choice((0, 0, 5000)),
+        "rights_validity_s": max(0.6, pace_s * random_module.Random(f"rights {plan.seed}").choice((0.5, 2.0))),
     }
     if dice.random() < 0.1:
         settings["delays"] = DelaysSection(
@@ -89,6 +96,6 @@ def draw(plan: Plan) -> QuorumPlan:
         strict=dice.choice((0.0, 0.5, 1.0)),
         actions=mixture(dice, ACTIONS, at_least=("put", "get"), share=0.5),
         deeds=deeds,
-        deed_every_s=plan.faulty_s / dice.choice((2, 5, 12)),
+        deed_every_s=deed_every_s,
         losses=max(dice.choice((0, 1)) if "lose disk" in deeds else 0, "old copy" in plan.faults),
     )

@@ -1,4 +1,4 @@
-"""Users of a simulated raft cluster: which of them clients ask as, and how their rights change while they do.
+"""Users of a simulated cluster: which of them clients ask as, and how their rights change while they do.
 
 Rules: a generation is never used twice. Clients know of a change as soon as somebody asks for it, before it is done and
 though it may never be; and some ask on with what a user was before.

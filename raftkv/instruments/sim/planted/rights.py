@@ -15,6 +15,7 @@ from raftkv.machine.conversion import command_of
 from raftkv.machine.judging import Judge
 from raftkv.machine.machine import Machine
 from raftkv.quorum.membership.rights import SharedRights
+from raftkv.quorum.requests import QuorumRequests
 from raftkv.quorum.serving.serving import Serving
 from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.reading.readers import Readers
@@ -130,6 +131,7 @@ def _count_at_once(self: Any) -> None:
 
 
 OF_QUORUM: Final[dict[str, Remedy]] = {
+    "judged requests": rule("a node judges what it is asked", gives(QuorumRequests, "_forbidden")),
     "judging replicas": rule(
         "a replica judges, too, what a coordinator asks it to write", gives(Serving, "_forbidden")
     ),
