@@ -23,13 +23,18 @@ ATTEMPT_S: Final = 5.0
 PAUSE_S: Final = 1.0
 CHECK_S: Final = 1.0
 
+FINAL: Final = frozenset({Code.FORBIDDEN, Code.UNAUTHENTICATED, Code.BAD_REQUEST})
+"""Refusals that stay as long as nobody changes anything: to ask again is to wait for nothing."""
+
 log_line = structlog.get_logger("raftkv.joining")
 
 
 def join(
     node: NodeSection, seeds: Sequence[str], http: HttpSection, cluster: ClusterSection
 ) -> tuple[MemberEntry, ...]:
-    """Ask ``seeds`` to let ``node`` in; returns the members. Raises ``StartupError`` when none does within 30 s.
+    """Ask ``seeds`` to let ``node`` in; returns the members.
+
+    Raises ``StartupError`` when none does within 30 s, or one says that it never will.
 
     It is asked with a proof of the secret of ``cluster``: a node without it could never link to the others.
     """
@@ -41,7 +46,7 @@ def join(
                 content = client.add_member(node.id, http=node.http, peer=node.peer, zone=node.zone)
                 members = typed(content, MemberList).members
             except RaftkvError as error:
-                if error.code in (Code.FORBIDDEN, Code.UNAUTHENTICATED) or time.monotonic() + PAUSE_S >= deadline_s:
+                if error.code in FINAL or time.monotonic() + PAUSE_S >= deadline_s:
                     asked = ", ".join(seeds)
                     raise StartupError(f"no node of {asked} lets this node in: {error.detail}") from None
                 time.sleep(PAUSE_S)

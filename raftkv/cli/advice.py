@@ -66,8 +66,8 @@ def health(answered: Sequence[NodeStatus]) -> str:
 def unserved(answered: Sequence[NodeStatus]) -> str:
     """Why nobody is served though all nodes answer."""
     reason = next((status.reason for status in answered if status.reason), "no node is ready")
-    is_ordered = not any(status.ring for status in answered)
-    return f"{reason}: no writes, no linearizable reads" if is_ordered else reason
+    is_about_leaders = not any(status.ring for status in answered) and any(status.has_room for status in answered)
+    return f"{reason}: no writes, no linearizable reads" if is_about_leaders else reason
 
 
 def _failures(count: int) -> str:

@@ -219,6 +219,14 @@ def test_a_disk_fills(tmp_path, small_disk):
         fill = f"fallocate -l $(($(df --output=avail -B1 data | tail -1) - {6 * MIB})) data/ballast"
         assert cluster.type(fill) == ("", 0)
         cluster.says(section, "disk full: as a leader, this node hands over or refuses writes", "n1")
+        cluster.kill("n1")
+        cluster.type("head -c 64M /dev/zero > data/rest")
+        said, status = cluster.type("raftkv node cluster.toml --id n1")
+        assert (status, "``no space left on the device``" in SECTIONS[section]) == (2, True)
+        assert said.endswith("no space left on the device\n")
+        cluster.type("rm data/rest")
+        cluster.start("n1")
+        wait_until(lambda: cluster.ask("n1", "/livez"), "n1 to answer")
         cluster.follow(section)
         cluster.says(section, "disk has room again", "n1")
 

@@ -103,6 +103,8 @@ def test_a_ring_says_it_of_the_replicas_of_a_key():
 def test_why_nobody_is_served_is_told_with_what_that_means():
     assert unserved([node_status(ready=False, reason="no leader")]) == "no leader: no writes, no linearizable reads"
     assert unserved([node_status(ready=False, reason="no clocks", ring="abc")]) == "no clocks"
+    full = node_status(ready=False, has_room=False, reason="the disk is full: reads go on")
+    assert unserved([full]) == "the disk is full: reads go on"
 
 
 def test_what_may_become_trouble_is_told_before_it_is():
