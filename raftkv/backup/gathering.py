@@ -18,8 +18,9 @@ import msgspec
 
 from raftkv.backup.fetching import store
 from raftkv.core.errors import Code, DefiniteError, RaftkvError
+from raftkv.core.voters import majority
 from raftkv.formats.backups import BackupManifest
-from raftkv.formats.rows import DATA
+from raftkv.formats.rows import DATA, META, RIGHTS
 from raftkv.formats.versions import KeyState, decode_state
 from raftkv.quorum.data.export import JoinedStates
 from raftkv.quorum.data.versions import CONFLICTS
@@ -41,6 +42,7 @@ def gather(nodes: Mapping[str, AskedNode | None], w: int, draft: Path) -> Backup
         rounds = 1 + any(node is not None and node.is_moving for node in nodes.values())
         away: dict[str, str] = {name: "is not reached" for name, node in nodes.items() if node is None}
         found: list[tuple[Path, BackupManifest]] = []
+        rights: list[bytes] = []
         for number in range(rounds):
             for name, node in nodes.items():
                 if node is None or name in away:
@@ -50,23 +52,31 @@ def gather(nodes: Mapping[str, AskedNode | None], w: int, draft: Path) -> Backup
                     found.append((path, store(node.pieces(), path)))
                 except RaftkvError as error:
                     away[name] = error.detail
-            _check_enough(away, len(nodes), w)
-        _join(found, draft)
+                else:
+                    rights += _rights(*found[-1])
+            _check_enough(away, len(nodes), w, has_rights=bool(rights))
+        _join(found, rights, draft)
     return verify(draft)
 
 
-def _check_enough(away: Mapping[str, str], size: int, w: int) -> None:
-    """Raise ``DefiniteError`` unless every write that w nodes have acknowledged is on one that was asked."""
-    if len(away) >= min(w, size):
+def _check_enough(away: Mapping[str, str], size: int, w: int, *, has_rights: bool) -> None:
+    """Raise ``DefiniteError`` unless every write that w nodes have acknowledged is on one that was asked.
+
+    Where there are users and roles, every change of them, too: a majority of the members has it.
+    """
+    missing = "writes" if len(away) >= min(w, size) else ""
+    if not missing and has_rights and size - len(away) <= size - majority(size):
+        missing = "changes of users and roles"
+    if missing:
         told = "; ".join([f"{name} {reason}" for name, reason in away.items()])
-        detail = f"{len(away)} of {size} nodes cannot be backed up, and w is {w}, so writes may be missing: {told}"
+        detail = f"{len(away)} of {size} nodes cannot be backed up, and w is {w}, so {missing} may be missing: {told}"
         raise DefiniteError(Code.QUORUM_UNREACHABLE, detail)
 
 
-def _join(found: Sequence[tuple[Path, BackupManifest]], draft: Path) -> None:
+def _join(found: Sequence[tuple[Path, BackupManifest]], rights: Sequence[bytes], draft: Path) -> None:
     manifests = [manifest for _, manifest in found]
     first = manifests[0]
-    joined = JoinedStates([_states(*one) for one in found], CONFLICTS[first.conflicts])
+    joined = JoinedStates([_states(*one) for one in found], CONFLICTS[first.conflicts], rights)
 
     def head() -> BackupManifest:
         return blank_manifest(
@@ -81,7 +91,7 @@ def _join(found: Sequence[tuple[Path, BackupManifest]], draft: Path) -> None:
 
     with translated(draft), draft.open("wb") as file:
         os.fchmod(file.fileno(), 0o600)
-        write_backup(joined, (DATA,), head, file.write)
+        write_backup(joined, joined.tables, head, file.write)
         file.flush()
         os.fsync(file.fileno())
 
@@ -89,5 +99,18 @@ def _join(found: Sequence[tuple[Path, BackupManifest]], draft: Path) -> None:
 def _states(path: Path, manifest: BackupManifest) -> Iterator[tuple[bytes, KeyState]]:
     for table, flat in chunks(path, manifest):
         if table == DATA:
-            for key, encoded in zip(flat[::2], flat[1::2], strict=True):
+            for key, encoded in _pairs(flat):
                 yield key, decode_state(encoded)
+
+
+def _rights(path: Path, manifest: BackupManifest) -> list[bytes]:
+    """Users and roles as the node knew them, if there are any. They stand behind all keys, which are read for that."""
+    if not manifest.tables.get(META.decode()):
+        return []
+    return [
+        row for table, flat in chunks(path, manifest) if table == META for key, row in _pairs(flat) if key == RIGHTS
+    ]
+
+
+def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -22,6 +22,7 @@ from raftkv.formats.rows import (
     MEMBERS,
     META,
     ORDER,
+    RIGHTS,
     TABLES,
     UNPROVEN,
     encode_number,
@@ -50,9 +51,12 @@ def write_quorum(draft: Path, path: Path, manifest: BackupManifest, config: Clus
 
 
 def _batches(path: Path, manifest: BackupManifest, config: ClusterConfig, node: str) -> Iterator[list[RowChange]]:
+    """Keys of which ``node`` is a replica, and users and roles, which every node has."""
     ring = Ring({one.id: one.zone for one in config.node}, config.quorum.vnodes)
     n, batch, size = config.quorum.n, list[RowChange](), 0
     for table, flat in chunks(path, manifest):
+        if table == META:
+            yield [(META, key, row) for key, row in zip(flat[::2], flat[1::2], strict=True) if key == RIGHTS]
         if table != DATA:
             continue
         for key, encoded in zip(flat[::2], flat[1::2], strict=True):

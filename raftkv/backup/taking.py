@@ -29,7 +29,7 @@ class ClientOf(Protocol):
     """Makes clients of ``servers``, or of those that are asked by default."""
 
     def __call__(
-        self, servers: tuple[str, ...] | None = None, *, proves: bool = False, retry: bool = True
+        self, servers: tuple[str, ...] | None = None, *, proves: bool = True, retry: bool = True
     ) -> Client: ...
 
 
@@ -44,7 +44,7 @@ def take(
     def pieces(servers: tuple[str, ...] | None = None) -> Iterable[bytes]:
         return passing(_pieces(client_of, servers, level))
 
-    with client_of() as client:
+    with client_of(proves=True) as client:
         status = typed(client.status(), NodeStatus)
         if status.mode != "quorum" or level is not None:
             return store(pieces(), draft)
@@ -57,7 +57,7 @@ def take(
             continue
         server = (f"{scheme}://{member.http}",)
         try:
-            with client_of(server, retry=False) as client:
+            with client_of(server, proves=True, retry=False) as client:
                 seen = typed(client.status(), NodeStatus)
         except RaftkvError:
             nodes[member.id] = None

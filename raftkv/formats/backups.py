@@ -6,7 +6,8 @@
     manifest  a line of JSON for people and programs, and a line "crc32 " with its checksum in hexadecimal
 
 What stands last is known last, as a backup is written while it is read: so a file that was cut short has no end, and is
-none. The leaderless mode's body has the table ``data`` alone, whose values are states (``raftkv.formats.versions``).
+none. The leaderless mode's body has the tables ``data``, whose values are states (``raftkv.formats.versions``), and
+``meta``, which has users and roles (``raftkv.formats.rights``) if there are any; of earlier builds ``data`` alone.
 Pure: bytes in, values out. This module imports nothing but the standard library, msgspec and its neighbour.
 """
 

@@ -188,6 +188,11 @@ def check_document(document: Document) -> None:
             raise ValueError("rights that mean nothing")
 
 
+def stamp_of(document: Document) -> Stamp:
+    """That of the change by which it became what it is: of two documents the later stands."""
+    return max([row.stamp for row in document], default=NEVER)
+
+
 def encode_stamp(stamp: Stamp) -> bytes:
     """A promise at rest."""
     return _encode(stamp)

@@ -1,7 +1,9 @@
 """Backups that a running cluster makes of itself: by one node at a time, while it is written to, and after kill -9."""
 
 import os
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from raftkv.backup.keeping import made_s_in
 from raftkv.core.errors import StartupError
 from raftkv.instruments.local.nodes import wait_until
 from raftkv.instruments.local.processes import descendants, send
+from raftkv.process.command import module
 from raftkv.storage.backups.reading import verify
 from tests.integration.processes import RealCluster, running
 
@@ -67,6 +70,38 @@ def test_without_a_leader_one_node_gathers_them_of_all(tmp_path):
         wait_until(lambda: held(backups) and verify(held(backups)[-1]).tables.get("data") == 1, "a backup with the key")
         assert verify(held(backups)[-1]).nodes == ("n1", "n2", "n3")
         assert held(backups)[-1].name.endswith("-n1.backup")
+
+
+@pytest.mark.parametrize("mode", ["raft", "quorum"])
+def test_with_users_they_are_made_all_the_same_and_users_are_in_them(tmp_path, mode):
+    backups, alice = tmp_path / "backups", ("alice", "correct horse battery")
+    (tmp_path / "root").write_text("the first password of all")
+    (tmp_path / "root").chmod(0o600)
+    sections = "[auth]\nenabled = true\nroot_password_file = 'root'\n[backup]\ninterval_s = 1.0\nkeep = 2\n"
+    with running(tmp_path, 3, sections, mode=mode) as cluster:
+
+        def asked(method: str, path: str, auth=("root", "the first password of all"), **options) -> int:
+            return cluster.request(method, "n1", path, auth=auth, **options).status_code
+
+        role = {"permissions": [{"access": "both", "prefix": "a/"}]}
+        assert asked("PUT", "/auth/roles/a", json=role) == 201
+        assert asked("PUT", "/auth/users/alice", json={"password": alice[1], "roles": ["a"]}) == 201
+        assert asked("PUT", "/kv/a%2Fk", auth=alice, data=b"v") in (200, 201)
+        known = set(held(backups))
+        wait_until(lambda: len(set(held(backups)) - known) >= 2, "two backups that began later")
+        cluster.kill(*cluster.nodes)
+        for node in cluster.nodes:
+            shutil.rmtree(cluster.data_dir(node))
+        command = module("raftkv", "restore", str(held(backups)[-1]), "--config", str(cluster.config))
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        (tmp_path / "root").write_text("another password, which is of no use")
+        cluster.start()
+        cluster.wait_ready()
+
+        wait_until(lambda: asked("GET", "/kv/a%2Fk", auth=alice) == 200, "alice to be known")
+        assert asked("GET", "/kv/b", auth=alice) == 403
+        assert asked("GET", "/auth/users") == 200
+        assert asked("GET", "/auth/users", auth=("root", "another password, which is of no use")) == 401
 
 
 def test_kill_9_in_the_middle_leaves_nothing_that_looks_like_a_backup(tmp_path):

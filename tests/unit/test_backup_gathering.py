@@ -6,20 +6,23 @@ import pytest
 
 from raftkv.backup.gathering import AskedNode, gather
 from raftkv.core.errors import Code, DefiniteError
-from raftkv.formats.rows import DATA
+from raftkv.formats.rights import ENABLED, StampedRow, decode_document, encode_document, stamp_of
+from raftkv.formats.rows import DATA, META, RIGHTS
 from raftkv.formats.versions import KeyState, Version, decode_state, encode_state
 from raftkv.storage.backups.reading import chunks
 from raftkv.storage.backups.writing import blank_manifest, write_backup
 from raftkv.storage.engines.memory import MemoryEngine
 
 
-def held(*versions):
-    """A node's backup that holds ``versions``: (key, counter, value)."""
-    engine = MemoryEngine([DATA])
+def held(*versions, rights=None):
+    """A node's backup that holds ``versions``, (key, counter, value), and users and roles as of that change."""
+    engine = MemoryEngine([DATA, META])
     engine.commit([(DATA, key, encode_state(KeyState((Version(at, "n1", value),)))) for key, at, value in versions])
     head = blank_manifest(cluster="c", mode="quorum", nodes=("n",), revision=0, made_ms=1, version="1", conflicts="lww")
     out = io.BytesIO()
-    write_backup(engine, [DATA], lambda: head, out.write)
+    if rights is not None:
+        engine.commit([(META, RIGHTS, encode_document((StampedRow(ENABLED, b"", rights, "n1"),)))])
+    write_backup(engine, [DATA, META], lambda: head, out.write)
     return [out.getvalue()]
 
 
@@ -32,7 +35,7 @@ def node(*answers, is_moving=False):
 def rows(path, manifest):
     found = {}
     for table, flat in chunks(path, manifest):
-        if table:
+        if table == DATA:
             found.update(zip(flat[::2], flat[1::2], strict=True))
     return {key: decode_state(row).versions[-1].value for key, row in found.items()}
 
@@ -73,3 +76,19 @@ def test_fewer_than_w_may_be_missing(tmp_path, away, w, is_enough):
         assert raised.value.code == Code.QUORUM_UNREACHABLE
 
     assert [path.name for path in tmp_path.iterdir()] == (["all"] if is_enough else [])
+
+
+def test_users_and_roles_are_those_of_the_last_change_and_a_majority_must_be_asked_for_them(tmp_path):
+    nodes = {
+        f"n{number}": node(held((b"k", 1, b"1"), rights=rights)) for number, rights in ((1, 7), (2, 12), (3, None))
+    }
+
+    manifest = gather(nodes, 3, tmp_path / "all")
+
+    (flat,) = [flat for table, flat in chunks(tmp_path / "all", manifest) if table == META]
+    assert flat[0] == RIGHTS
+    assert stamp_of(decode_document(flat[1])) == (12, "n1")
+    away = {"n1": node(held((b"k", 1, b"1"), rights=7)), "n2": None, "n3": None}
+    with pytest.raises(DefiniteError, match="changes of users and roles may be missing"):
+        gather(away, 3, tmp_path / "less")
+    gather({**away, "n1": node(held((b"k", 1, b"1")))}, 3, tmp_path / "nobody")

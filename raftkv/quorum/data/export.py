@@ -1,8 +1,9 @@
 """The process that writes a backup of a leaderless node's store: ``STORE CLUSTER NODE VERSION CONFLICTS``.
 
 What the node holds of each key, for itself and for others (hints), is joined and written in the order of keys,
-tombstones included: so backups of several nodes can be merged. The store is opened as a second instance, which sees all
-that was durable when it was opened and costs its replica nothing. ``raftkv.storage.backups.exporting`` has the rules.
+tombstones included: so backups of several nodes can be merged. Users and roles follow, if there are any. The store is
+opened as a second instance, which sees all that was durable when it was opened and costs its replica nothing.
+``raftkv.storage.backups.exporting`` has the rules.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from raftkv.formats.backups import BackupManifest
-from raftkv.formats.rows import DATA, HINTS, TABLES
+from raftkv.formats.rights import decode_document, encode_document, stamp_of
+from raftkv.formats.rows import DATA, HINTS, META, RIGHTS, TABLES
 from raftkv.formats.versions import KeyState, encode_state
 from raftkv.quorum.data.staged import state_in
 from raftkv.quorum.data.versions import CONFLICTS, Conflicts
@@ -35,19 +37,28 @@ StateRow = tuple[bytes, KeyState]
 
 
 class JoinedStates:
-    """A view of one table, ``data``: the states of ``sources``, each in the order of keys, joined.
+    """A view of two tables: ``data``, the states of ``sources``, each in the order of keys, joined; and ``meta``.
 
-    ``newest`` is the highest counter of a stamp that was read so far.
+    Of what sources have in ``meta`` it has users and roles, as the latest of ``rights``. ``newest`` is the highest
+    counter of a stamp that was read so far.
     """
 
-    def __init__(self, sources: Iterable[Iterator[StateRow]], conflicts: Conflicts) -> None:
+    tables = (DATA, META)
+
+    def __init__(
+        self, sources: Iterable[Iterator[StateRow]], conflicts: Conflicts, rights: Iterable[bytes] = ()
+    ) -> None:
         self._sources = sources
         self._conflicts = conflicts
+        self._rights = max([decode_document(one) for one in rights], key=stamp_of, default=())
         self.newest = 0
 
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
         """See ``TableScanner``: all there is, once."""
-        assert (table, start, end) == (DATA, b"", None)
+        assert (start, end) == (b"", None)
+        if table == META:
+            yield from [(RIGHTS, encode_document(self._rights))] if self._rights else []
+            return
         for key, rows in groupby(heapq.merge(*self._sources, key=itemgetter(0)), key=itemgetter(0)):
             state: KeyState | None = None
             for _, one in rows:
@@ -89,7 +100,8 @@ def export(store: Path, cluster: str, node: str, version: str, conflicts: str) -
     """Write all that ``store`` holds."""
     with tempfile.TemporaryDirectory(prefix="raftkv-export-") as scratch:
         reader = _opened(store, Path(scratch))
-        joined = JoinedStates(sources_of(reader), CONFLICTS[conflicts])
+        rights = reader.get(META, RIGHTS)
+        joined = JoinedStates(sources_of(reader), CONFLICTS[conflicts], [] if rights is None else [rights])
 
         def head() -> BackupManifest:
             return blank_manifest(
@@ -102,7 +114,7 @@ def export(store: Path, cluster: str, node: str, version: str, conflicts: str) -
                 conflicts=conflicts,
             )
 
-        write_backup(joined, (DATA,), head, send)
+        write_backup(joined, joined.tables, head, send)
         reader.close()
 
 

@@ -50,6 +50,7 @@ from raftkv.formats.rights import (
     encode_stamp,
     mark_of,
     rights_of,
+    stamp_of,
 )
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.membership.amending import is_in, record_of
@@ -284,7 +285,7 @@ class SharedRights:
     @property
     def newest(self) -> Stamp:
         """The stamp of the document."""
-        return _stamp_of(self.document)
+        return stamp_of(self.document)
 
     @property
     def others(self) -> list[str]:
@@ -362,7 +363,7 @@ class SharedRights:
 
     def _offered(self, peer: str, message: TakeRights) -> bool:
         """Is what ``peer`` proposes taken here?"""
-        stamp = _stamp_of(message.document)
+        stamp = stamp_of(message.document)
         if message.id == NO_ANSWER or not self.counts:
             self._learn(message.document)
             return False
@@ -377,7 +378,7 @@ class SharedRights:
 
         Not even a promise forbids that: who was promised to has heard of all that a majority had taken by then.
         """
-        stamp, newest = _stamp_of(document), self.newest
+        stamp, newest = stamp_of(document), self.newest
         if stamp > newest:
             self.take(document)
         return stamp >= newest
@@ -399,7 +400,3 @@ class SharedRights:
         self.encoded = encode_document(document)
         self._mark = mark_of(document)
         self.rights = rights_of((row.key, row.value) for row in document if row.value is not None)
-
-
-def _stamp_of(document: Document) -> Stamp:
-    return max([row.stamp for row in document], default=NEVER)
