@@ -127,6 +127,14 @@ def begun(cluster):
     return cluster
 
 
+def test_the_alerts_that_it_names_are_there():
+    alerts = (PAGE.parents[1] / "packaging" / "prometheus" / "alerts.yml").read_text()
+    named = set(re.findall(r"``(Raftkv[A-Za-z]+)``", PAGE.read_text()))
+
+    assert len(named) > 5
+    assert named <= set(re.findall(r"alert: (\w+)", alerts))
+
+
 def test_the_first_look_and_a_clock_that_is_wrong(tmp_path):
     with Operated(tmp_path) as cluster:
         begun(cluster).follow("")
