@@ -73,10 +73,7 @@ def _refused(check: Callable[[], None]) -> ConfigError | None:
 
 def _files(config: ClusterConfig) -> Iterator[Finding]:
     """Of a data directory that may be used and a secret that is one."""
-    existing = Path(config.cluster.data_dir)
-    while not existing.exists():
-        existing = existing.parent
-    free_bytes = shutil.disk_usage(existing).free
+    free_bytes = _free_bytes(config.cluster.data_dir)
     mode = config.raft if config.cluster.mode == "raft" else config.quorum
     told = f"cluster.data_dir: {config.cluster.data_dir} can be written, {free_bytes >> 20} MiB free"
     if free_bytes < mode.disk_reserve_bytes:
@@ -86,6 +83,18 @@ def _files(config: ClusterConfig) -> Iterator[Finding]:
     secret = config.cluster.secret_path
     kept = "is kept and hard to guess" if secret.exists() else "is made at the first start"
     yield Finding("ok", f"cluster.secret_file: {secret} {kept}")
+    backup = config.backup
+    if backup.interval_s:
+        room = f"{_free_bytes(backup.directory) / (1 << 30):.1f} GiB free"
+        yield Finding("ok", f"backup.directory: {backup.directory} can be written, {room}")
+
+
+def _free_bytes(directory: str) -> int:
+    """Where it lies, or will."""
+    existing = Path(directory)
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
 
 
 def _held(config: ClusterConfig, node_id: str) -> Iterator[Finding]:

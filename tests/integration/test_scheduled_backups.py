@@ -104,6 +104,40 @@ def test_with_users_they_are_made_all_the_same_and_users_are_in_them(tmp_path, m
         assert asked("GET", "/auth/users", auth=("root", "another password, which is of no use")) == 401
 
 
+def test_into_a_bucket_they_go_whole_and_the_log_has_no_credentials(tmp_path, monkeypatch):
+    moto_server, boto3 = pytest.importorskip("moto.server"), pytest.importorskip("boto3")
+    secret = "a-key-that-must-not-be-told"
+    for name, value in {"ACCESS_KEY_ID": "who", "SECRET_ACCESS_KEY": secret, "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    bucket = boto3.session.Session().resource("s3", endpoint_url=endpoint).Bucket("backups")
+
+    def objects():
+        return sorted(one.key for one in bucket.objects.all())
+
+    section = (
+        f"[backup]\ninterval_s = 1.0\nkeep = 2\ns3_bucket = 'backups'\ns3_prefix = 'a/'\ns3_endpoint = '{endpoint}'\n"
+    )
+    try:
+        with running(tmp_path, 1, section) as cluster:
+            wait_until(lambda: "NoSuchBucket" in cluster.log("n1"), "the missing bucket to be told of")
+            bucket.create()
+            assert cluster.put("n1", "k", os.urandom(100_000)).status_code == 201
+            first = wait_until(objects, "a backup")[0]
+            wait_until(lambda: first not in objects() and len(objects()) == 2, "the first to be removed")
+            assert held(tmp_path / "backups") == []
+            bucket.download_file(objects()[-1], str(tmp_path / "fetched"))
+            assert verify(tmp_path / "fetched").tables["keys"] == 1
+            assert metrics(cluster, "n1")["last_size_bytes"] > 100_000
+            assert secret not in cluster.log("n1")
+            assert "Traceback" not in cluster.log("n1")
+    finally:
+        server.stop()
+
+
 def test_kill_9_in_the_middle_leaves_nothing_that_looks_like_a_backup(tmp_path):
     """Of the process that makes it, of the node alone, and of all at once, as when a machine loses power."""
     backups = tmp_path / "backups"
