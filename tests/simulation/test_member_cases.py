@@ -16,6 +16,7 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import AddMember, PromoteMember, RemoveMember, TransferLeadership
 from raftkv.core.results import LeaderChanged, MembersChanged, Written
 from tests.simulation.cluster import Cluster
+from tests.simulation.test_readmission import counts, emptied
 
 
 def add(node):
@@ -256,3 +257,63 @@ def test_a_node_is_let_in_where_appends_are_delayed_on_purpose():
     assert isinstance(cluster.ask("n1", add("n2")), MembersChanged)
 
     cluster.run_until(lambda: voters(cluster, "n2") == {"n1", "n2"})
+
+
+def test_a_leader_that_has_only_just_been_elected_takes_nobody_for_alive():
+    """Of three, one fetches its data anew and counts for nothing: the second one is not to be removed."""
+    cluster = made(joining=0)
+    old = cluster.leader()
+    lost, target = cluster.others(old)
+    emptied(cluster, lost)
+    cluster.cut(lost, old)  # it hears no term of one member, and does not count
+    cluster.restart(lost)
+    cluster.run(0.5)
+    cluster.submit(old, TransferLeadership(to=target))
+    cluster.run_until(lambda: cluster.members[target].core.leads_committed_term)
+    refused = cluster.ask(target, RemoveMember(id=old), timeout_s=0.3)
+    cluster.settle()
+
+    assert isinstance(refused, Refused)
+    assert refused.code is Code.QUORUM_UNREACHABLE
+
+
+def test_a_voter_that_was_let_in_and_lost_its_disk_counts_no_sooner_than_any_other():
+    """Nobody it meets knew its other disk, and by the first entries that it is sent it is a learner."""
+    cluster = Cluster(3, joining=1, begins=False)
+    for node in ("n1", "n2", "n3"):
+        cluster.machines[node].start()
+    old = cluster.elect()
+    near = cluster.others(old, "n4")[0]
+    cluster.run(0.5)
+    cluster.cut(near, "n4")  # these never meet, and nobody greets the one anew who has met the other
+    cluster.machines["n4"].start()
+    assert isinstance(cluster.ask(old, add("n4")), MembersChanged)
+    cluster.run_until(lambda: voters(cluster, old) == {"n1", "n2", "n3", "n4"})
+    cluster.run(1.0)
+    emptied(cluster, "n4")
+    assert isinstance(cluster.ask(old, TransferLeadership(to=near)), LeaderChanged)
+    cluster.cut("n4", set(cluster.others("n4")))
+    cluster.network.heal([(near, "n4"), ("n4", near)])
+    cluster.restart("n4")
+    cluster.run_until(lambda: voters(cluster, "n4") == {"n1", "n2", "n3", "n4"})
+    counted = counts(cluster, "n4")
+    cluster.heal()
+    cluster.run_until(lambda: counts(cluster, "n4"), 60)
+    cluster.settle()
+
+    assert not counted
+
+
+def test_a_write_for_all_of_more_members_than_there_are_now_is_refused():
+    """Whom it is asked of has not heard yet that one is removed."""
+    cluster = made(joining=0)
+    leader = cluster.leader()
+    gone, asked = cluster.others(leader)
+    cluster.network.latency_s = (0.02, 0.02)
+    removed = cluster.submit(leader, RemoveMember(id=gone))
+    cluster.run_until(lambda: gone not in voters(cluster, leader))
+    written = cluster.await_outcome(cluster.put(asked, b"k", acks=3))
+
+    assert isinstance(cluster.await_outcome(removed), MembersChanged)
+    assert isinstance(written, Refused)
+    assert written.detail == "w=3, but the leader reaches only 2 of 2 nodes, itself included"

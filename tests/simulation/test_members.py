@@ -256,3 +256,24 @@ def test_leadership_is_transferred_to_whom_it_was_asked_for(loaded):
         assert outcome == LeaderChanged(leader=target, term=cluster.members[target].core.term)
         for pending in pendings:
             cluster.await_outcome(pending)
+
+
+def test_who_founded_the_cluster_alone_and_repairs_itself_does_not_found_it_again():
+    """By its file it is the only member; that it is not any more outlives its data."""
+    cluster = made(size=1, joining=2)
+    cluster.put_now("n1", b"k")
+    for node in ("n2", "n3"):
+        cluster.ask("n1", add(node))
+        await_voters(cluster, *[f"n{number}" for number in range(1, int(node[1]) + 1)])
+    cluster.members["n1"].replica.parts.readmission.discard()
+    cluster.kill("n1")
+    cluster.isolate("n1")
+    cluster.restart("n1")
+    cluster.run(3.0)
+    role = cluster.members["n1"].core.role
+    cluster.heal()
+    cluster.run_until(lambda: cluster.members["n1"].replica.counts)
+
+    assert role == "follower"
+    assert cluster.get_now("n1", b"k") == b"v"
+    cluster.settle()

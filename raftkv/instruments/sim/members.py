@@ -1,4 +1,4 @@
-"""The operator of a simulated raft cluster: lets members in, removes and moves them, and asks for other leaders.
+"""The operator of a simulated raft cluster: lets members in, removes, replaces and moves them, asks for other leaders.
 
 Whatever is asked for is asked of any node that runs, whether it makes sense now or not: what may not be done is the
 leader's to refuse. Who was removed is started again, like everybody who ends, and may be let in again. When all
@@ -38,6 +38,10 @@ _ACTS: Final[dict[str, Callable[[str], MembersRequest]]] = {
 }
 
 
+_OF_VOTERS: Final = ("add", "remove", "replace")
+"""What comes to another number of voters."""
+
+
 def founders(plan: Plan) -> tuple[str, ...]:
     """The machines that found the cluster of this seed; in every third one the others are let in later, or never."""
     dice = random_module.Random(f"members {plan.seed}")
@@ -49,12 +53,21 @@ def founders(plan: Plan) -> tuple[str, ...]:
 class MembersOperator:
     """One run's operator; ``counts`` is what came of what it asked for."""
 
-    def __init__(self, cluster: SimulatedCluster, plan: Plan, members: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        plan: Plan,
+        members: Callable[[], tuple[str, ...]],
+        may_change_voters: Callable[[], bool],
+    ) -> None:
+        """Whether he asks for members to come and go, ``may_change_voters`` says at each time."""
         self.counts: Counter[str] = Counter()
         self._cluster = cluster
         self._members = members
+        self._may_change_voters = may_change_voters
+        self._waits: list[tuple[Pending, float]] = []
         self._random = random_module.Random(f"operator {plan.seed}")
-        acts = mixture(self._random, tuple(_ACTS), at_least=("add", "remove"), share=0.6)
+        acts = mixture(self._random, (*_ACTS, "replace"), at_least=("add", "remove"), share=0.6)
         self._kinds, self._weights = list(acts), list(acts.values())
         self._every_s = plan.pace_s * self._random.choice((0.3, 1.0, 3.0))
         self._patience_s = 4 * plan.pace_s
@@ -64,6 +77,15 @@ class MembersOperator:
         """Ask now and then."""
         self._cluster.schedule.after(self._random.expovariate(1.0) * self._every_s, self._ask)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Has anything been asked for that may come about yet? Whoever was asked may be no more."""
+        now_s = self._cluster.now_s
+        self._waits = [
+            (pending, until_s) for pending, until_s in self._waits if not pending.outcome and now_s < until_s
+        ]
+        return bool(self._waits)
+
     def _ask(self) -> None:
         names = list(self._cluster.machines)
         kind = self._random.choices(self._kinds, self._weights)[0]
@@ -71,20 +93,36 @@ class MembersOperator:
             members = self._members()
             names, kind = [name for name in names if name not in members], "add"
             if not names:
+                self.begin()  # without a leader, who the members are is what was known last
                 return
-        via, name = self._random.choice(list(self._cluster.machines)), self._random.choice(names)
-        machine = self._cluster.machines[via]
-        if machine.is_working:
-            self._cluster.note(via, f"is told to {kind} {name}")
-            self._count(kind, via, machine.submit(_ACTS[kind](name), self._patience_s))
+        self._tell(kind, self._random.choice(names))
         self.begin()
 
-    def _count(self, kind: str, via: str, pending: Pending) -> None:
-        def count(outcome: object) -> None:
-            self._cluster.note(via, f"says to {kind}: {getattr(outcome, 'detail', 'done')}")
-            is_done = isinstance(outcome, MembersChanged | LeaderChanged)
-            self.counts[
-                f"{kind} {'done' if is_done else 'refused' if isinstance(outcome, Refused) else 'in doubt'}"
-            ] += 1
+    def _tell(self, kind: str, name: str) -> None:
+        if kind in _OF_VOTERS and not self._may_change_voters():
+            return
+        via = self._random.choice(list(self._cluster.machines))
+        machine = self._cluster.machines[via]
+        if not machine.is_working:
+            return
+        asked = "add" if kind == "replace" else kind
+        self._cluster.note(via, f"is told to {asked} {name}")
+        pending = machine.submit(_ACTS[asked](name), self._patience_s)
+        self._waits.append((pending, self._cluster.now_s + 2 * self._patience_s))
+        pending.when_done(lambda outcome: self._told(kind, via, name, outcome))
 
-        pending.when_done(count)
+    def _remove_another(self, name: str, outcome: object) -> None:
+        """The second half of a replacement: somebody goes once ``name`` has had time to come to vote."""
+        others = [other for other in self._members() if other != name]
+        if isinstance(outcome, MembersChanged) and others:
+            old = self._random.choice(others)
+            self._cluster.schedule.after(
+                self._patience_s, lambda: self._cluster.now_s < self._end_s and self._tell("remove", old)
+            )
+
+    def _told(self, kind: str, via: str, name: str, outcome: object) -> None:
+        self._cluster.note(via, f"says to {kind}: {getattr(outcome, 'detail', 'done')}")
+        is_done = isinstance(outcome, MembersChanged | LeaderChanged)
+        self.counts[f"{kind} {'done' if is_done else 'refused' if isinstance(outcome, Refused) else 'in doubt'}"] += 1
+        if kind == "replace":
+            self._remove_another(name, outcome)

@@ -37,6 +37,10 @@ class MendingMode(Protocol):
     rules: Mapping[str, Rule]
     other_rules: Mapping[str, Rule]
 
+    def can_copy(self, machine: SimulatedMachine) -> bool:  # noqa: ARG002
+        """Would a copy of what ``machine`` has now be found out?"""
+        return True
+
     def copied(self, machine: SimulatedMachine) -> Any:
         """What ``machine``, which has stopped, ``keeps``, as a copy."""
 
@@ -99,7 +103,7 @@ class Mistakes(Observer):
     def old_copy(self, machine: SimulatedMachine) -> None:
         """Copy the disk of ``machine``, which stops for that, and try to put it back later."""
         name = machine.name
-        if name in self._old or name in self._copies or machine.identity is None:
+        if name in self._old or name in self._copies or machine.identity is None or not self._mode.can_copy(machine):
             return
         self._cluster.kill(name)
         self._cluster.note(name, "has its disk copied")

@@ -20,6 +20,7 @@ from raftkv.core.requests import Repair
 from raftkv.core.rights import CLUSTER
 from raftkv.core.rules import Rule
 from raftkv.formats import layout
+from raftkv.formats.configurations import Configuration
 from raftkv.formats.identity import Identity, Standing
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.contenders import check_contention
@@ -83,7 +84,7 @@ class RaftMode(Observer):
         """Machines of ``joining`` found no cluster; they wait to be let in."""
         self.invariants = Invariants(settings.founding.voters)
         self._settings = settings
-        self._joining = frozenset(joining)
+        self._joining = set(joining)
         self._seed = seed
         self._segment_bytes = segment_bytes
         self._snapshot_s = snapshot_s
@@ -101,6 +102,7 @@ class RaftMode(Observer):
         self._members = tuple([member.id for member in settings.founding.members])
         self._operator: MembersOperator | None = None
         self._has_strayed = False
+        self._lost_at_s = float("-inf")
 
     def attach(self, cluster: SimulatedCluster) -> None:
         """See ``Mode``."""
@@ -180,8 +182,7 @@ class RaftMode(Observer):
     def _is_astray(self) -> bool:
         """Is there a stray row anywhere still, if only where nothing runs now?"""
         if self._has_strayed:
-            processes = [machine.process for machine in self._cluster.machines.values()]
-            replicas = [process for process in processes if isinstance(process, SimulatedReplica)]
+            replicas = self._running()
             kept = [machine.keeps for machine in self._cluster.machines.values() if machine.keeps is not None]
             in_states = any(STRAY in replica.tables.keys(layout.KEYS) for replica in replicas)
             self._has_strayed = in_states or any(snapshots.holds(STRAY) for snapshots in kept)
@@ -190,15 +191,52 @@ class RaftMode(Observer):
     def can_lose(self, name: str) -> bool:
         """Would the loss of what ``name`` holds be borne now? By the others, which must all be there and count.
 
-        Not where members change: who counts may be others a moment later.
+        Where members change, by the members that all who vote agree on, while no operator waits for another change.
         """
-        if self._operator is not None:
+        if name in self._on_copies or self._is_astray:
             return False
-        others = [machine for machine in self._cluster.machines.values() if machine.name != name]
-        running = [machine.process for machine in others if isinstance(machine.process, SimulatedReplica)]
-        counting = [replica for replica in running if replica.counts and replica.name not in self._on_copies]
-        is_borne = len(others) >= 2 and len(counting) == len(others) and name not in self._on_copies
-        return is_borne and not self._is_astray
+        others, voters = set(self._cluster.machines) - {name}, set(self._cluster.machines) - {name}
+        if self._operator is not None:
+            agreed = None if self._operator.is_waiting else self._agreed()
+            if agreed is None:
+                return False
+            others, voters = {one.id for one in agreed.members} - {name}, set(agreed.voters.names) - {name}
+        counting = {replica.name for replica in self._running() if replica.counts} - self._on_copies
+        return len(voters) >= 2 and others <= counting
+
+    def _agreed(self) -> Configuration | None:
+        """Who the members are, if every one of them that votes has the leader's word for it, and it is committed."""
+        running = {replica.name: replica for replica in self._running()}
+        leader = running.get(self.leader() or "")
+        if leader is None or leader.parts.configurations.newest_index > leader.core.commit_index:
+            return None
+        newest = leader.parts.configurations.newest
+        voters = [running.get(voter) for voter in newest.voters.names]
+        known = [voter is not None and voter.parts.configurations.newest == newest for voter in voters]
+        return newest if all(known) else None
+
+    def _running(self) -> list[SimulatedReplica]:
+        processes = [machine.process for machine in self._cluster.machines.values()]
+        return [process for process in processes if isinstance(process, SimulatedReplica)]
+
+    def may_change_voters(self) -> bool:
+        """May an operator let members in or out now?
+
+        He sees a disk that was lost before the leader misses its node; and leaves states that differ to be repaired.
+        """
+        strayed = {STRAY in replica.tables.keys(layout.KEYS) for replica in self._replicas() if replica.counts}
+        is_torn = self._is_astray and (len(strayed) > 1 or any(replica.is_stopped for replica in self._replicas()))
+        return not is_torn and self._cluster.now_s - self._lost_at_s > 2 * self._settings.election_timeout_s
+
+    def _lost(self, name: str, *, is_copy: bool = False) -> None:
+        """What ``name`` held is gone. Who is no member any more, or founded the cluster alone, is told to join it."""
+        self._lost_at_s = self._cluster.now_s
+        self.invariants.counts["old copies put back" if is_copy else "disks lost"] += 1
+        agreed = self._agreed()
+        is_out = len(self._settings.members) == 1 or (agreed is not None and agreed.find(name) is None)
+        if self._operator is not None and is_out:
+            self._joining.add(name)
+        self.invariants.emptied(name, is_copy=is_copy)
 
     def empty_disk(self, name: str) -> bool:
         """The machine stops, and has an empty disk at its next start, if the cluster can bear that now; was it done?
@@ -207,13 +245,13 @@ class RaftMode(Observer):
         """
         if not self.can_lose(name):
             return False
+        self._lost(name)
         machine = self._cluster.machines[name]
         self._cluster.note(name, "has its disk emptied")
         if machine.process is not None:
             machine.end(power=True)
         machine.disk, machine.keeps, machine.identity = VirtualDisk(), None, None
         machine.rules = dict(self.rules)
-        self.invariants.emptied(name)
         return True
 
     def flip_row(self, name: str, random: random_module.Random) -> bool:
@@ -232,6 +270,8 @@ class RaftMode(Observer):
         replica = self._cluster.machines[name].process
         if not isinstance(replica, SimulatedReplica) or not replica.counts or not self.can_lose(name):
             return False
+        if replica.parts.electorate.learners or not replica.parts.electorate.votes:
+            return False
         known = next(iter(replica.tables.shown.values()), None)
         if known is None:
             return False
@@ -240,6 +280,7 @@ class RaftMode(Observer):
         replica.store.rows.put(layout.KEYS, STRAY, known, replaced=replaced)
         replica.store.rows.store_sum()
         self._has_strayed = True
+        self.invariants.counts["states that differ"] += 1
         return True
 
     def look_after(self) -> None:
@@ -254,6 +295,11 @@ class RaftMode(Observer):
                 self._cluster.note(machine.name, "is told to repair itself")
                 machine.submit(Repair(caller=CLUSTER), 1.0)
 
+    def can_copy(self, machine: SimulatedMachine) -> bool:
+        """See ``MendingMode``: who is the only voter by its copy leads before it meets anybody who knows better."""
+        replica = machine.process
+        return isinstance(replica, SimulatedReplica) and not replica.parts.electorate.is_alone
+
     def copied(self, machine: SimulatedMachine) -> MemorySnapshots | None:
         """See ``MendingMode``: the applied state is a cache, which is made anew."""
         return None if machine.keeps is None else machine.keeps.copied()
@@ -262,13 +308,13 @@ class RaftMode(Observer):
         """See ``MendingMode``."""
         self._cluster.machines[name].keeps = copy.keeps
         self._on_copies.add(name)
-        self.invariants.emptied(name, is_copy=True)
+        self._lost(name, is_copy=True)
 
     def begin_anew(self, name: str) -> None:
         """See ``MendingMode``."""
         self._cluster.machines[name].keeps = None
         self._on_copies.discard(name)
-        self.invariants.emptied(name)
+        self._lost(name)
 
     # --- what a whole run asks for
 
@@ -280,7 +326,7 @@ class RaftMode(Observer):
         """See ``SimulatedMode``."""
         self._clients = RaftClients(cluster, plan)
         if self._joining:
-            self._operator = MembersOperator(cluster, plan, self.useful)
+            self._operator = MembersOperator(cluster, plan, self.useful, self.may_change_voters)
             self._operator.begin()
         return self._clients
 

@@ -122,7 +122,8 @@ class Readmission:
         self._blank: set[str] = set()
         self._terms: dict[str, int] = {}
         self._index: int | None = None
-        if electorate.is_alone and memory.standing is not Standing.MEMBER:
+        self._learns = False
+        if electorate.is_alone and memory.standing is not Standing.MEMBER and not memory.configured:
             self._become(Standing.MEMBER)
 
     @property
@@ -199,7 +200,8 @@ class Readmission:
             log_line.info("the cluster was founded before: this node catches up before it counts")
             self._become(Standing.RECOVERING)
             return
-        self._blank.add(peer)
+        if peer in self._peers:  # not one that waits to be let in later
+            self._blank.add(peer)
         if self._blank == self._peers:
             self._become(Standing.MEMBER)
 
@@ -263,14 +265,19 @@ class Readmission:
         """These are the members from now on, by an entry of the log.
 
         Who was let in counts from here on, as a learner, who has promised nothing. But if it was a member before, or
-        votes by another disk than its own, it may have, and goes the way of an emptied one.
+        votes by another disk than its own, it may have, and goes the way of an emptied one; also if it learns only from
+        a later entry that it does.
         """
         own = configuration.find(self._electorate.node_id)
+        is_by_other_disk = own is not None and own.votes and own.disk != self._disk
+        has_learned, self._learns = self._learns, own is not None and not own.votes
         if not self._memory.configured:
             self._remember(msgspec.structs.replace(self._memory, configured=True))
         if self._memory.standing is Standing.JOINING and own is not None:
-            has_promised = own.id in configuration.former or (own.votes and own.disk != self._disk)
+            has_promised = own.id in configuration.former or is_by_other_disk
             self._become(Standing.RECOVERING if has_promised else Standing.MEMBER)
+        elif self._memory.standing is Standing.MEMBER and has_learned and is_by_other_disk:
+            self._become(Standing.RECOVERING)
         if self.is_recovering and self.unheard:
             self._index = None
 

@@ -170,8 +170,6 @@ class Proposing:
             refusal = overloaded("writes")
         elif not self.room.takes(makes_room=proposal.makes_room):
             refusal = DISK_FULL
-        elif not 0 <= proposal.acks <= self.electorate.size:
-            raise MalformedMessageError("a proposal for more replicas than there are")
         elif len(proposal.body) > self.settings.largest_command_bytes - BATCH_OVERHEAD_BYTES:
             raise MalformedMessageError("a proposal beyond the size limit")
         else:

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from raftkv.formats.identity import Standing
 from raftkv.instruments.sim.planted.swaps import Remedy, around, called_with, gives, instead, rule, then
 from raftkv.raft.electorate import Electorate
+from raftkv.raft.engine import internals
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.membership import amending
 from raftkv.raft.membership.changes import MemberChanges
@@ -53,6 +55,19 @@ def _promised_nothing(configured: Any, self: Any, configuration: Any) -> None:
     configured(self, msgspec.structs.replace(configuration, former=()))
 
 
+def _forget_to_learn(configured: Any, self: Any, configuration: Any) -> None:
+    """Whoever is a learner by one entry asks no more by which disk it votes in the next."""
+    configured(self, configuration)
+    self._learns = False
+
+
+def _founds_again(init: Any, self: Any, electorate: Any, memory: Any, **more: Any) -> None:
+    """Who is the only member by its file counts, whatever it remembers."""
+    init(self, electorate, memory, **more)
+    if electorate.is_alone:
+        self._become(Standing.MEMBER)
+
+
 def _remove_itself(self: Any, asked: Any, request: Any, now_s: float) -> None:
     self._append(request, asked.reply, asked.since_index, now_s)
 
@@ -65,10 +80,19 @@ def _vote(self: Any, *_members: Any) -> None:
     self.votes = True
 
 
+_ANSWERED_WHEN_ELECTED: Final = instead(
+    internals.Core,
+    "answered_at_s",
+    lambda self, peer: self._SyncObj__lastResponseTime.get(self._peers[peer], float("-inf")),
+)
+"""To be elected is taken for an answer of everybody, as the library does."""
+
+
 MEMBERS: Final[dict[str, Remedy]] = {
     "own term before a change": rule(
         "members change only once the leader has committed an entry of its term",
         then(MemberChanges, "__init__", lambda self, **_: setattr(self, "_core", _Unconfirmed(self._core))),
+        _ANSWERED_WHEN_ELECTED,
     ),
     "one change at a time": rule(
         "one change of members is under way at most", around(MemberChanges, "_obstacle", _two_at_once)
@@ -101,6 +125,17 @@ MEMBERS: Final[dict[str, Remedy]] = {
         "a member that comes back may have promised something",
         around(Readmission, "configured", _promised_nothing),
         gives(Readmission, "met"),
+    ),
+    "founded once": rule(
+        "who has had other members founds nothing by its file", around(Readmission, "__init__", _founds_again)
+    ),
+    "disk that caught up": rule(
+        "who votes by another disk than its own may have promised something",
+        around(Readmission, "configured", _forget_to_learn),
+    ),
+    "answers of this term": rule(
+        "who has acknowledged nothing to this leader does not count as living",
+        _ANSWERED_WHEN_ELECTED,
     ),
     "flush of the only voter": rule(
         "what the only voter is sent by learners is flushed before it counts", gives(RaftReplica, "_flush_if_alone")
