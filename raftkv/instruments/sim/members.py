@@ -43,11 +43,17 @@ _OF_VOTERS: Final = ("add", "remove", "replace")
 
 
 def founders(plan: Plan) -> tuple[str, ...]:
-    """The machines that found the cluster of this seed; in every third one the others are let in later, or never."""
-    dice = random_module.Random(f"members {plan.seed}")
-    if plan.size < 2 or dice.random() > 1 / 3:
-        return plan.names
-    return plan.names[: dice.randint(1, plan.size)]
+    """The machines that found the cluster of this seed; the others are let in later, or never."""
+    return (
+        plan.names[: random_module.Random(f"founders {plan.seed}").randint(1, plan.size)]
+        if changes(plan)
+        else plan.names
+    )
+
+
+def changes(plan: Plan) -> bool:
+    """Do members come and go? In every third seed."""
+    return plan.size > 1 and random_module.Random(f"members {plan.seed}").random() <= 1 / 3
 
 
 class MembersOperator:

@@ -29,7 +29,7 @@ from raftkv.instruments.sim.ends import LedTime, check_ends
 from raftkv.instruments.sim.invariants import Invariants
 from raftkv.instruments.sim.log_order import LogOrder
 from raftkv.instruments.sim.machines import Observer, SimulatedMachine
-from raftkv.instruments.sim.members import MembersOperator, founders
+from raftkv.instruments.sim.members import MembersOperator, changes, founders
 from raftkv.instruments.sim.mistakes import Copy
 from raftkv.instruments.sim.observers import check_elections
 from raftkv.instruments.sim.plan import DRIFT_BOUND, Plan
@@ -80,8 +80,9 @@ class RaftMode(Observer):
         snapshot_s: float = 0.05,
         snapshot_failure_rate: float = 0.0,
         joining: Collection[str] = (),
+        has_operator: bool = False,
     ) -> None:
-        """Machines of ``joining`` found no cluster; they wait to be let in."""
+        """Machines of ``joining`` found no cluster; they wait to be let in. An operator changes who the members are."""
         self.invariants = Invariants(settings.founding.voters)
         self._settings = settings
         self._joining = set(joining)
@@ -100,6 +101,7 @@ class RaftMode(Observer):
         self._led = LedTime(settings.heartbeat_s, settings.election_timeout_s)
         self._on_copies: set[str] = set()
         self._members = tuple([member.id for member in settings.founding.members])
+        self._has_operator = has_operator
         self._operator: MembersOperator | None = None
         self._has_strayed = False
         self._lost_at_s = float("-inf")
@@ -325,7 +327,7 @@ class RaftMode(Observer):
     def clients(self, cluster: SimulatedCluster, plan: Plan) -> RaftClients:
         """See ``SimulatedMode``."""
         self._clients = RaftClients(cluster, plan)
-        if self._joining:
+        if self._has_operator:
             self._operator = MembersOperator(cluster, plan, self.useful, self.may_change_voters)
             self._operator.begin()
         return self._clients
@@ -425,6 +427,7 @@ def drawn(plan: Plan) -> RaftMode:
         snapshot_s=plan.pace_s * dice.choice((0.0, 0.2, 3.0)),
         snapshot_failure_rate=dice.choice((0.0, 0.0, 0.2)),
         joining=plan.names[len(members) :],
+        has_operator=changes(plan),
     )
 
 
