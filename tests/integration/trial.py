@@ -110,7 +110,7 @@ def run_trial(home: Path, name: str, disturb: Callable[[Stage], None], *, may_di
     found = audit(trial.history, trial.copies)
     report(name, checked_s=round(time.monotonic() - began_s, 2), audited_keys=found.acknowledged_count)
 
-    assert isinstance(verdict, checker.Linearizable), _told(verdict, home)
+    assert isinstance(verdict, checker.Linearizable), told(verdict, home)
     assert not found, found
     assert may_die or not trial.died, f"nodes ended by themselves: {trial.died}"
 
@@ -179,7 +179,7 @@ def leftovers(home: Path) -> list[str]:
     return found + [str(path) for path in Path("/sys/class/net").glob(f"rk{os.getpid()}*")]
 
 
-def _told(verdict: checker.Verdict, home: Path) -> str:
+def told(verdict: checker.Verdict, home: Path) -> str:
     story = render(verdict.witness) if isinstance(verdict, checker.NotLinearizable) else repr(verdict)
     return f"{story}\nthe whole history: {home / 'history.jsonl'}"
 
