@@ -228,6 +228,8 @@ def _wire_core(parts: RaftParts, settings: ReplicaSettings, world: RaftWorld, ap
         parts.applied.apply(index, term, entry)
 
     def has_room(peer: str, queued_bytes: int) -> bool:
+        if parts.changes.withholds(peer):
+            return False
         queued_bytes += parts.delays.leaving(peer).waiting_bytes
         return link.outstanding_bytes(peer) + queued_bytes < settings.window_bytes
 

@@ -317,3 +317,20 @@ def test_a_write_for_all_of_more_members_than_there_are_now_is_refused():
     assert isinstance(cluster.await_outcome(removed), MembersChanged)
     assert isinstance(written, Refused)
     assert written.detail == "w=3, but the leader reaches only 2 of 2 nodes, itself included"
+
+
+def test_a_member_that_is_being_removed_elects_the_other_when_the_leader_is_gone():
+    """Only it could have heard of its removal, and would neither stand by that nor vote for who lacks the entry."""
+    cluster = made(joining=0)
+    leader = cluster.leader()
+    gone, rest = cluster.others(leader)
+    cluster.cut(leader, rest)
+    cluster.submit(leader, RemoveMember(id=gone))
+    cluster.run_until(lambda: gone not in voters(cluster, leader))
+    cluster.run(0.3)
+    cluster.kill(leader)
+    new = cluster.elect(gone, rest)
+    cluster.put_now(new, b"k")
+    cluster.settle()
+
+    assert voters(cluster, new) == {"n1", "n2", "n3"}

@@ -120,11 +120,15 @@ class MembersOperator:
     def _remove_another(self, name: str, outcome: object) -> None:
         """The second half of a replacement: somebody goes once ``name`` has had time to come to vote."""
         others = [other for other in self._members() if other != name]
-        if isinstance(outcome, MembersChanged) and others:
-            old = self._random.choice(others)
-            self._cluster.schedule.after(
-                self._patience_s, lambda: self._cluster.now_s < self._end_s and self._tell("remove", old)
-            )
+        if not isinstance(outcome, MembersChanged) or not others:
+            return
+        old = self._random.choice(others)
+
+        def remove() -> None:
+            if self._cluster.now_s < self._end_s:
+                self._tell("remove", old)
+
+        self._cluster.schedule.after(self._patience_s, remove)
 
     def _told(self, kind: str, via: str, name: str, outcome: object) -> None:
         self._cluster.note(via, f"says to {kind}: {getattr(outcome, 'detail', 'done')}")

@@ -176,6 +176,13 @@ class MemberChanges:
             or self._electorate.learners
         )
 
+    def withholds(self, peer: str) -> bool:
+        """As leader: is ``peer`` removed by an entry that is not committed yet? Then it must not hold that entry.
+
+        It would stand no more, and vote for nobody who lacks the entry; but until the commit it may be needed for both.
+        """
+        return peer in self.leaving and self.leaving[peer][1] == float("inf")
+
     # --- asked
 
     def submit(self, request: MembersRequest, deadline_s: float, pending: Pending, now_s: float) -> None:

@@ -126,6 +126,9 @@ MEMBERS: Final[dict[str, Remedy]] = {
         around(Readmission, "configured", _promised_nothing),
         gives(Readmission, "met"),
     ),
+    "removal withheld": rule(
+        "who is removed is sent that entry only once it is committed", gives(MemberChanges, "withholds", value=False)
+    ),
     "founded once": rule(
         "who has had other members founds nothing by its file", around(Readmission, "__init__", _founds_again)
     ),
