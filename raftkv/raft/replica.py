@@ -96,6 +96,7 @@ class RaftReplica:
         parts.voting.work(now_s)
         self._flush_if_alone()
         core.tick()
+        self._flush_if_alone()
         transport.handed_over_term = None  # the word counts once
         transport.send_notices(now_s)
         parts.following.work(now_s)
@@ -195,9 +196,10 @@ class RaftReplica:
     # --- what leaves
 
     def _flush_if_alone(self) -> None:
-        """Before the engine counts: where this node alone decides, its own copy is counted in this very turn.
+        """Before and after the engine counts: where this node alone decides, its own copy counts in this very turn.
 
-        There may be something to flush only if there are learners, which send proposals between the turns.
+        There may be something to flush before only if there are learners, which send proposals between the turns; and
+        after only if it came to lead, when its first entry is committed at once, which learners must not hear sooner.
         """
         if self.parts.electorate.is_alone:
             self._flush()

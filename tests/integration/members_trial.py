@@ -71,11 +71,13 @@ class ChangingCluster(LocalCluster):
         self.away.add(node)
 
     def members(self) -> dict[str, str]:
-        """The state of every member, as the first node says that answers."""
+        """The state of every member, as a node says that knows it; one that waits to be let in does not."""
         for node in self.processes:
             answer = self.ask(node, "/cluster/members")
             if answer is not None and answer[0] == 200:
-                return {one["id"]: one["state"] for one in json.loads(answer[1])["members"]}
+                found = {one["id"]: one.get("state", "") for one in json.loads(answer[1])["members"]}
+                if found.get(node):
+                    return found
         return {}
 
 

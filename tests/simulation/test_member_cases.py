@@ -241,6 +241,18 @@ def test_the_only_voter_commits_nothing_of_a_learner_before_it_is_flushed():
         assert isinstance(cluster.await_outcome(pending), Written)
 
 
+def test_the_only_voter_that_leads_again_commits_nothing_before_it_is_flushed():
+    cluster = made(1, joining=1)
+    let_learn(cluster, "n2")
+    cluster.members["n1"].replica.parts.changes._watch_learners = lambda _now_s: None
+    core = cluster.members["n1"].core
+    term = core.term + 1
+    core.adopt_term("n2", term)
+    cluster.run_until(lambda: core.term > term and core.leads_committed_term)
+
+    cluster.put_now("n2", b"k")
+
+
 def test_who_has_not_caught_up_is_not_let_vote_by_request():
     cluster = made(joining=1)
     cluster.kill("n4")

@@ -107,6 +107,10 @@ TABLE = [
         "flush of the only voter",
         cases.test_the_only_voter_commits_nothing_of_a_learner_before_it_is_flushed,
     ),
+    (
+        "flush of the only voter",
+        cases.test_the_only_voter_that_leads_again_commits_nothing_before_it_is_flushed,
+    ),
     ("leaders by request", cases.test_leadership_moves_as_often_as_it_is_asked_for),
     ("emptied disks", readmission.test_an_emptied_node_elects_nobody_who_lacks_what_it_had_acknowledged),
     ("uncounted answers", readmission.test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts),
