@@ -346,3 +346,37 @@ def test_a_member_that_is_being_removed_elects_the_other_when_the_leader_is_gone
     cluster.settle()
 
     assert voters(cluster, new) == {"n1", "n2", "n3"}
+
+
+def test_a_member_that_was_removed_and_has_not_heard_of_it_disturbs_nobody():
+    """It was away, and asks for votes ever after."""
+    cluster = made(joining=0)
+    leader = cluster.leader()
+    gone = cluster.others(leader)[0]
+    cluster.isolate(gone)
+    cluster.run(2.0)
+    assert isinstance(cluster.ask(leader, RemoveMember(id=gone)), MembersChanged)
+    cluster.run(4.0)  # nobody tells it any more
+    term = cluster.members[leader].core.term
+    cluster.heal()
+    for number in range(20):
+        cluster.run(1.0)
+        cluster.put_now(leader, b"k%d" % number)
+
+    assert cluster.machines[gone].process is not None
+    assert (cluster.leader(), cluster.members[leader].core.term) == (leader, term)
+
+
+def test_a_new_member_that_lacks_everything_costs_the_leader_nothing():
+    """It is given a snapshot and a long log while clients write."""
+    cluster = made(joining=1, snapshot_entries=200, window_bytes=4000)
+    leader = cluster.leader()
+    cluster.fill(leader, 300, b"v" * 1000)
+    term = cluster.members[leader].core.term
+    assert isinstance(cluster.ask(leader, add("n4")), MembersChanged)
+    for number in range(100):
+        cluster.put_now(leader, b"l%d" % number)
+    cluster.run_until(lambda: voters(cluster, leader) == {"n1", "n2", "n3", "n4"})
+
+    assert cluster.members["n4"].snapshots.received_count > 0
+    assert (cluster.leader(), cluster.members[leader].core.term) == (leader, term)

@@ -99,6 +99,8 @@ TABLE = [
     ("leaders removed", members.test_a_leader_that_is_removed_hands_over_first_and_ends),
     ("farewells", members.test_a_leader_that_is_removed_hands_over_first_and_ends),
     ("former members", members.test_a_member_that_was_removed_comes_back_as_one_that_lost_its_disk),
+    ("pre-vote", cases.test_a_member_that_was_removed_and_has_not_heard_of_it_disturbs_nobody),
+    ("pauses", cases.test_a_new_member_that_lacks_everything_costs_the_leader_nothing),
     ("removal withheld", cases.test_a_member_that_is_being_removed_elects_the_other_when_the_leader_is_gone),
     ("founded once", members.test_who_founded_the_cluster_alone_and_repairs_itself_does_not_found_it_again),
     ("disk that caught up", cases.test_a_voter_that_was_let_in_and_lost_its_disk_counts_no_sooner_than_any_other),
