@@ -104,7 +104,6 @@ TABLE = [
     ("removal withheld", cases.test_a_member_that_is_being_removed_elects_the_other_when_the_leader_is_gone),
     ("founded once", members.test_who_founded_the_cluster_alone_and_repairs_itself_does_not_found_it_again),
     ("disk that caught up", cases.test_a_voter_that_was_let_in_and_lost_its_disk_counts_no_sooner_than_any_other),
-    ("answers of this term", cases.test_a_leader_that_has_only_just_been_elected_takes_nobody_for_alive),
     (
         "flush of the only voter",
         cases.test_the_only_voter_commits_nothing_of_a_learner_before_it_is_flushed,
@@ -113,6 +112,7 @@ TABLE = [
         "flush of the only voter",
         cases.test_the_only_voter_that_leads_again_commits_nothing_before_it_is_flushed,
     ),
+    ("entries taken", cases.test_a_leader_that_has_only_just_been_elected_takes_nobody_for_alive),
     ("leaders by request", cases.test_leadership_moves_as_often_as_it_is_asked_for),
     ("emptied disks", readmission.test_an_emptied_node_elects_nobody_who_lacks_what_it_had_acknowledged),
     ("uncounted answers", readmission.test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts),

@@ -170,12 +170,8 @@ class Core(SyncObj):  # type: ignore[misc]
             self._SyncObj__lastResponseTime[node] = syncobj.monotonicTime()
 
     def answered_at_s(self, peer: str) -> float:
-        """On the leader: when ``peer`` last acknowledged anything, by the clock that the engine was given.
-
-        The library takes being elected for an answer of everybody; who has acknowledged nothing since has not answered.
-        """
-        has_answered = self.match_index(peer) > 0
-        return float(self._SyncObj__lastResponseTime[self._peers[peer]]) if has_answered else float("-inf")
+        """On the leader: when ``peer`` last acknowledged anything, by the clock that the engine was given."""
+        return float(self._SyncObj__lastResponseTime.get(self._peers[peer], float("-inf")))
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802  replaces the library's method of that name
         index = self._SyncObj__raftLastApplied + 1

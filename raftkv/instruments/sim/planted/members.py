@@ -12,7 +12,6 @@ import msgspec
 from raftkv.formats.identity import Standing
 from raftkv.instruments.sim.planted.swaps import Remedy, around, called_with, gives, instead, rule, then
 from raftkv.raft.electorate import Electorate
-from raftkv.raft.engine import internals
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.membership import amending
 from raftkv.raft.membership.changes import MemberChanges
@@ -80,19 +79,10 @@ def _vote(self: Any, *_members: Any) -> None:
     self.votes = True
 
 
-_ANSWERED_WHEN_ELECTED: Final = instead(
-    internals.Core,
-    "answered_at_s",
-    lambda self, peer: self._SyncObj__lastResponseTime.get(self._peers[peer], float("-inf")),
-)
-"""To be elected is taken for an answer of everybody, as the library does."""
-
-
 MEMBERS: Final[dict[str, Remedy]] = {
     "own term before a change": rule(
         "members change only once the leader has committed an entry of its term",
         then(MemberChanges, "__init__", lambda self, **_: setattr(self, "_core", _Unconfirmed(self._core))),
-        _ANSWERED_WHEN_ELECTED,
     ),
     "one change at a time": rule(
         "one change of members is under way at most", around(MemberChanges, "_obstacle", _two_at_once)
@@ -135,10 +125,6 @@ MEMBERS: Final[dict[str, Remedy]] = {
     "disk that caught up": rule(
         "who votes by another disk than its own may have promised something",
         around(Readmission, "configured", _forget_to_learn),
-    ),
-    "answers of this term": rule(
-        "who has acknowledged nothing to this leader does not count as living",
-        _ANSWERED_WHEN_ELECTED,
     ),
     "flush of the only voter": rule(
         "what the only voter is sent by learners is flushed before it counts", gives(RaftReplica, "_flush_if_alone")
