@@ -81,7 +81,8 @@ class MembersOperator:
 
     def begin(self) -> None:
         """Ask now and then."""
-        self._cluster.schedule.after(self._random.expovariate(1.0) * self._every_s, self._ask)
+        every_s = self._every_s if self._cluster.now_s < self._end_s else self._patience_s / 4
+        self._cluster.schedule.after(self._random.expovariate(1.0) * every_s, self._ask)
 
     @property
     def is_waiting(self) -> bool:
@@ -93,21 +94,20 @@ class MembersOperator:
         return bool(self._waits)
 
     def _ask(self) -> None:
-        names = list(self._cluster.machines)
+        asked = names = list(self._cluster.machines)
         kind = self._random.choices(self._kinds, self._weights)[0]
         if self._cluster.now_s >= self._end_s:
             members = self._members()
-            names, kind = [name for name in names if name not in members], "add"
+            asked, names, kind = list(members), [name for name in names if name not in members], "add"
             if not names:
                 self.begin()  # without a leader, who the members are is what was known last
                 return
-        self._tell(kind, self._random.choice(names))
+        self._tell(self._random.choice(asked), kind, self._random.choice(names))
         self.begin()
 
-    def _tell(self, kind: str, name: str) -> None:
+    def _tell(self, via: str, kind: str, name: str) -> None:
         if kind in _OF_VOTERS and not self._may_change_voters():
             return
-        via = self._random.choice(list(self._cluster.machines))
         machine = self._cluster.machines[via]
         if not machine.is_working:
             return
@@ -126,7 +126,7 @@ class MembersOperator:
 
         def remove() -> None:
             if self._cluster.now_s < self._end_s:
-                self._tell("remove", old)
+                self._tell(self._random.choice(list(self._cluster.machines)), "remove", old)
 
         self._cluster.schedule.after(self._patience_s, remove)
 
