@@ -112,6 +112,7 @@ def wire_quorum(
         has_lost_data=lambda: parts.members.has_lost_data,
         is_founder=world.store.is_unproven and own.phase is Phase.UP,
         clock=world.clock,
+        is_too_far_ahead=parts.stamps.is_too_far_ahead,
         gossip_s=settings.gossip_s,
         validity_s=settings.rights_validity_s,
     )

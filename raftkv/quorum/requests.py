@@ -88,7 +88,7 @@ class QuorumRequests:
         if isinstance(request, Write | Read) and is_of_rights(request):
             self._begin_of_rights(request, deadline_s, pending)
             return
-        refusal = self._forbidden(request) or self._refusal(request)
+        refusal = self._forbidden(request) or self._refusal(request) or self._doubted(request)
         if refusal is not None:
             pending.resolve(refusal)
         else:
@@ -112,8 +112,13 @@ class QuorumRequests:
                 return None
             key = request.query.key if isinstance(request.query, Get) else b""
             refusal = of_query(rights, request.caller, request.query, Missing(key=key))
-            return refusal if request.consistency is Consistency.LOCAL else self.rights.doubt(request.caller) or refusal
-        return self.rights.doubt(request.caller) or _of_change(rights, request)
+            return self._doubted(request) or refusal
+        return self._doubted(request) or _of_change(rights, request)
+
+    def _doubted(self, request: Request) -> Refused | None:
+        """Why it is not known well enough what rights there are; what is here is shown by what was heard of them."""
+        is_own_copy = isinstance(request, Read) and (request.consistency is Consistency.LOCAL or request.caller is None)
+        return self.rights.doubt(request.caller) if isinstance(request, _Judged) and not is_own_copy else None
 
     def _begin(self, request: Request, deadline_s: float, pending: Pending) -> None:
         match request:

@@ -227,6 +227,19 @@ def test_who_is_cut_off_lets_nobody_in_once_what_it_has_heard_of_rights_is_old()
         assert is_forbidden(cluster.ask(name, write(ANN, put())))
 
 
+def test_who_starts_anew_lets_nobody_in_before_a_majority_has_said_whether_authentication_is_on():
+    cluster = with_rights(w=1, r=1)
+    cluster.lose_disk("n1")
+    shared = cluster.replica("n1").parts.rights
+    shared._ask, shared._offered = lambda: None, lambda peer, message: False  # it hears of clocks and data before this
+    cluster.run(3.0)
+    assert not shared.rights.enabled
+
+    for request in (write(NOBODY, put(b"anybody's")), write(None, put(b"anybody's")), get(caller=NOBODY)):
+        assert cluster.ask("n1", request) == NOT_HEARD
+    assert cluster.replica("n1").status().rights_fault == NOT_HEARD.detail
+
+
 def test_who_reads_users_misses_nothing_that_was_done():
     cluster = with_rights()
     cluster.isolate("n1")

@@ -3,12 +3,24 @@
 import msgspec
 import pytest
 
-from raftkv.core.requests import Consistency, List, Read, Repair
+from raftkv.core.requests import Consistency, List, Put, Read, Repair, Write
 from raftkv.core.results import Repaired, Written
+from raftkv.core.rights import CLUSTER, User
 from raftkv.formats import quorum_messages
+from raftkv.formats import rights as rows
 from raftkv.formats.gossip import NUMBER_MAX, AgreedSizes, Delta, Phase
 from raftkv.formats.peers import Refusal
-from raftkv.formats.quorum_messages import FetchedPage, Gossip, OfferPage, QuestionDeclined, StoreDone
+from raftkv.formats.quorum_messages import (
+    AskRights,
+    FetchedPage,
+    Gossip,
+    OfferPage,
+    QuestionDeclined,
+    ShowRights,
+    StoreDone,
+    TakeRights,
+    TookRights,
+)
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.quorum.membership.ring import POSITIONS
@@ -55,6 +67,33 @@ def test_numbers_at_their_end_stop_nobody():
 
     assert isinstance(written, Written)
     assert cluster.get("n3", b"k", r=2) == b"value"
+
+
+LAST = (1 << 53) - 1
+FAR = (rows.StampedRow(rows.ENABLED, b"", LAST, "n1"),)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        AskRights(1, b"m" * rows.MARK_BYTES, LAST),
+        TakeRights(0, FAR),
+        TakeRights(LAST, FAR),
+        *[ShowRights(number, True, False, LAST, FAR) for number in range(9)],
+        *[TookRights(number, False) for number in range(3)],
+    ],
+)
+def test_rights_of_the_far_future_are_taken_by_nobody(said):
+    cluster = Leaderless(3)
+    for _ in range(3):
+        say(cluster, "n1", "n2", said)
+        cluster.run(0.3)
+    user = Put(key=rows.user_key("ann"), value=rows.encode_user(User(generation=1)))
+    outcome = cluster.ask("n2", Write(operations=(user,), caller=CLUSTER))
+
+    assert isinstance(outcome, Written)
+    assert cluster.replica("n2").parts.rights.promised[0] < LAST
+    assert not cluster.replica("n3").parts.rights.rights.enabled
 
 
 def test_a_cluster_that_is_said_to_have_no_members_is_waited_out():

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, Protocol
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import Delete, Put
 from raftkv.core.results import Missing, OperationResult, StampedDelete, StampedPut
+from raftkv.core.rights import NOBODY
 from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError, refused_by
 from raftkv.formats.quorum_messages import (
@@ -114,8 +115,8 @@ class _Spreading:
             self._dispatch.end(self._id)
 
     def _store(self, target: Target) -> StoreRows:
-        caller = self._caller
-        if caller is None or not self._dispatch.judges(target.node):
+        caller = self._caller or NOBODY
+        if not self._dispatch.judges(target.node):
             return StoreRows(self._id, self._rows, target.stands_for)
         return StoreRowsFor(self._id, self._rows, target.stands_for, caller.user, caller.generation)
 

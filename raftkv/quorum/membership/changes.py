@@ -162,7 +162,8 @@ class RightsChanges:
         if isinstance(answer, TookRights):
             is_due, is_agreed = change.stage is ChangeStage.TELLING, answer.is_taken
         else:
-            self._beyond = max(self._beyond, answer.promised)
+            if not self.shared.is_too_far_ahead(answer.promised):
+                self._beyond = max(self._beyond, answer.promised)
             is_due, is_agreed = change.stage is ChangeStage.ASKING, answer.is_promised
         if not is_due:
             return

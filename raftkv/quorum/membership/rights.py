@@ -119,6 +119,9 @@ class SharedRights:
     """Is its directory new, and was it a member from the start, so that it counts unless it has lost an earlier one?"""
 
     clock: Callable[[], float]
+    is_too_far_ahead: Callable[[int], bool]
+    """Is a counter further ahead than any stamp should be? No promise is given to it, and nothing with it taken."""
+
     gossip_s: float
     validity_s: float
 
@@ -151,6 +154,7 @@ class SharedRights:
     """To whom to tell all, and as which proposal."""
 
     _to_confirm: dict[str, TookRights] = field(default_factory=dict, init=False)
+    _has_heard_once: bool = field(default=False, init=False)
     _last_id: int = field(default=0, init=False)
     _next_tick_s: float = field(default=0.0, init=False)
     _turn: int = field(default=0, init=False)
@@ -173,9 +177,22 @@ class SharedRights:
 
     @property
     def fault(self) -> str:
-        """Why no user can be judged here now; empty if a majority has said lately how things stand."""
-        is_current = not self.rights.enabled or self._since_s + self.validity_s > self.clock()
-        return "" if is_current else NOT_HEARD.detail
+        """Why nobody can be judged here now; empty if a majority has said lately how things stand."""
+        is_on = self.rights.enabled
+        is_known = self._since_s + self.validity_s > self.clock() if is_on else self._has_heard()
+        return "" if is_known else NOT_HEARD.detail
+
+    def _has_heard(self) -> bool:
+        """Have so many said since this node started how things stand that it is one of a majority?
+
+        Before, authentication may be on; it cannot be where a member does not judge.
+        """
+        if not self._has_heard_once:
+            others = self.others
+            strangers = [peer for peer in others if self.is_up(peer) and self.reads(peer) < CALLERS_FORMAT]
+            heard_count = 1 + len(self._heard.intersection(others))
+            self._has_heard_once = bool(strangers) or heard_count >= majority(1 + len(others))
+        return self._has_heard_once
 
     def read(self, read: Read, deadline_s: float, pending: Pending) -> None:
         """What stands under keys of rights, to root, once a majority has said how things stand now."""
@@ -189,9 +206,13 @@ class SharedRights:
         """Ask whose word is getting old, and one member after another; whose deadline has come is refused."""
         self._see_whether_it_counts()
         others = self.others
-        if self.rights.enabled or self._readers:
+        if self.fault:
+            self.ask_all()
+        elif self.rights.enabled:
             age_s = self.validity_s / ASKS_PER_VALIDITY
             self._to_ask.update(peer for peer in others if self._confirmed_s.get(peer, 0.0) + age_s <= now_s)
+        if self._readers:
+            self.ask_all()
         if now_s >= self._next_tick_s and others:
             self._next_tick_s = now_s + self.gossip_s
             self._turn += 1
@@ -230,6 +251,7 @@ class SharedRights:
             case AskRights():
                 stamp = (message.promise, peer)
                 is_promised = message.promise > 0 and self.counts and stamp >= self.promised
+                is_promised = is_promised and not self.is_too_far_ahead(message.promise)
                 if is_promised:
                     self.promise(stamp)
                 self._to_answer[peer] = message, is_promised
@@ -353,6 +375,8 @@ class SharedRights:
         if asked is None or asked.id != message.id:
             return
         del self._asked[peer]
+        if message.document is not None and self.is_too_far_ahead(stamp_of(message.document)[0]):
+            return
         self._heard.add(peer)
         if message.document is not None and not self._learn(message.document):
             self.tell(peer)
@@ -364,6 +388,8 @@ class SharedRights:
     def _offered(self, peer: str, message: TakeRights) -> bool:
         """Is what ``peer`` proposes taken here?"""
         stamp = stamp_of(message.document)
+        if self.is_too_far_ahead(stamp[0]):
+            return False
         if message.id == NO_ANSWER or not self.counts:
             self._learn(message.document)
             return False
