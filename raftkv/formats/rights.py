@@ -10,9 +10,9 @@ key                  value
 
 In raft mode all of them stand behind ``requests.SYSTEM``, where no client's key can be, so that they are replicated,
 compared, kept in history and snapshots as any key is. A leaderless cluster's nodes have them as one document of
-``StampedRow``, each with the stamp of its last change, which they tell each other whole; what the last change deleted
-stays in it without a value, so that the newest stamp is that of the document. A row that means nothing counts as no
-such user or role: it allows nothing.
+``StampedRow``, each with the stamp of its last change, which they tell each other whole; the newest is that of the
+document. What was deleted last stays in it without a value. A row that means nothing counts as no such user or role: it
+allows nothing.
 This module imports msgspec and ``core``.
 """
 
@@ -86,7 +86,7 @@ Document = tuple[StampedRow, ...]
 """All rows of a leaderless cluster, in the order of their keys."""
 
 DOCUMENT_BYTES_MAX: Final = 2 * RIGHTS_BYTES_MAX
-"""Of keys and values, those among them that the last change has deleted."""
+"""Of keys and values, those among them that were deleted last."""
 
 MARK_BYTES: Final = 16
 

@@ -29,6 +29,7 @@ from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role
 from raftkv.formats import rights as rows
 from raftkv.formats.commands import CALLERS_FORMAT
 from raftkv.instruments.sim.disk import UNLIMITED
+from raftkv.quorum.membership.amending import DELETED_KEPT, came_to_be
 from raftkv.quorum.membership.changes import BAD_CHANGE, TOO_MUCH
 from raftkv.quorum.membership.rights import NO_MAJORITY, NOT_HEARD
 from tests.simulation.leaderless import Leaderless
@@ -283,6 +284,34 @@ def let_many_change_one_user(cluster, dice):
 
     assert len({roles_at(cluster, name) for name in cluster.machines}) == 1
     assert granted <= set(roles_at(cluster, "n1"))
+
+
+def rows_of(*stamped):
+    return {key: rows.StampedRow(key, value, counter, "n1") for key, value, counter in stamped}
+
+
+def test_what_is_stamped_tells_whether_something_came_to_be():
+    ann, bob = rows.user_key("ann"), rows.user_key("bob")
+    mine = (5, "n1")
+    assert came_to_be(rows_of((ann, b"", 5), (bob, b"", 7)), mine, [ann]) is True
+    assert came_to_be(rows_of((ann, b"", 4), (bob, b"", 7)), mine, [ann]) is False
+    assert came_to_be(rows_of((bob, b"", 7)), mine, [ann]) is False
+    assert came_to_be(rows_of((ann, None, 7)), mine, [ann]) is None
+    assert came_to_be(rows_of((ann, b"", 7), (bob, b"", 4)), mine, [ann, bob]) is False
+    many = [(rows.user_key(f"u{number}"), None, 100 + number) for number in range(DELETED_KEPT)]
+    assert came_to_be(rows_of(*many), mine, [ann]) is None
+    assert came_to_be(rows_of((bob, None, 3), *many[1:]), mine, [ann]) is False
+
+
+def test_of_the_deleted_only_the_last_are_remembered():
+    cluster = with_rights()
+    for number in range(DELETED_KEPT + 5):
+        assert isinstance(cluster.ask("n1", write(CLUSTER, put_user(name=f"u{number}"))), Written)
+        assert isinstance(cluster.ask("n1", write(CLUSTER, Delete(key=rows.user_key(f"u{number}")))), Written)
+    found = rows.decode_document(cluster.replica("n1").rights)
+
+    assert sum(row.value is None for row in found) == DELETED_KEPT
+    assert set(rights_at(cluster, "n1").users) == {"ann"}
 
 
 def untouched_since(revision):

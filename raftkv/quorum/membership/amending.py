@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from raftkv.core.requests import (
     AnyOperation,
@@ -16,7 +17,10 @@ from raftkv.core.requests import (
     Transaction,
 )
 from raftkv.core.results import AnyResult, Missing, StampedDelete, StampedPut, StampedRecord, Transacted
-from raftkv.formats.rights import AUTH, AUTH_END, ENABLED, Document, Stamp, StampedRow, decoded
+from raftkv.formats.rights import AUTH, AUTH_END, ENABLED, NEVER, Document, Stamp, StampedRow, decoded
+
+DELETED_KEPT: Final = 100
+"""So that whoever changed something at the same time can tell whether that was undone or never came to be."""
 
 
 class Amending:
@@ -29,9 +33,11 @@ class Amending:
 
     @property
     def document(self) -> Document:
-        """What comes of it: of what was deleted before, nothing stays."""
+        """What comes of it: of what was deleted, the last ``DELETED_KEPT`` stay without a value."""
         rows = [row for _, row in sorted(self._rows.items())]
-        return tuple([row for row in rows if row.value is not None or row.stamp == self._stamp])
+        deleted = sorted([row.stamp for row in rows if row.value is None])[-DELETED_KEPT:]
+        oldest = deleted[0] if deleted else self._stamp
+        return tuple([row for row in rows if row.value is not None or row.stamp >= oldest])
 
     def do_all(self, operations: Iterable[AnyOperation]) -> tuple[AnyResult, ...] | None:
         """The results; ``None`` where one of the operations cannot be done to rights."""
@@ -73,6 +79,24 @@ class Amending:
             return all(_compare(one, row) for row in rows)
         row = self._before.get(one.start)
         return _compare(one, None if row is None or row.value is None else row)
+
+
+def confirmed(rows: Mapping[bytes, StampedRow], stamp: Stamp) -> Document:
+    """The same with a later ``stamp``: that of its latest change."""
+    latest = max(rows.values(), key=lambda row: row.stamp)
+    counter, node = stamp
+    again = StampedRow(latest.key, latest.value, counter, node)
+    return tuple([again if key == latest.key else row for key, row in sorted(rows.items())])
+
+
+def came_to_be(rows: Mapping[bytes, StampedRow], stamp: Stamp, keys: Iterable[bytes]) -> bool | None:
+    """Are ``rows`` made of what had that ``stamp``, at ``keys``? ``None``: it cannot be told any more."""
+    standing = [rows[key].stamp if key in rows else NEVER for key in keys]
+    if stamp in standing:
+        return True
+    deleted = sorted([row.stamp for row in rows.values() if row.value is None])
+    is_remembered = len(deleted) < DELETED_KEPT or deleted[0] < stamp
+    return False if any(found < stamp and (found != NEVER or is_remembered) for found in standing) else None
 
 
 def _compare(one: KeyComparison, row: StampedRow | None) -> bool:

@@ -8,8 +8,9 @@ change users at once the second sees what the first has done, and of several tha
 
 A stamp that somebody has promised past is worth nothing: its change begins anew, after a pause by chance, so that two
 do not keep each other from ending. What a change had made by then may have been taken by some. If it is the latest that
-a majority shows, the change goes on from what it was made of; if something else is, nobody knows whether that was made
-of it. Pure: time enters as a value, the disk and the others by ``SharedRights``.
+a majority shows, the change goes on from what it was made of; if something else is, what is stamped there tells whether
+that was made of it. Either way a majority takes the latest once more before anything is said. Pure: time enters as a
+value, the disk and the others by ``SharedRights``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from raftkv.core.results import AnyResult, QuorumWritten
 from raftkv.formats.commands import CALLERS_FORMAT
 from raftkv.formats.quorum_messages import ShowRights, TookRights
 from raftkv.formats.rights import DOCUMENT_BYTES_MAX, Document, Stamp, StampedRow, are_bounded, rights_of, size_of
-from raftkv.quorum.membership.amending import Amending
+from raftkv.quorum.membership.amending import Amending, came_to_be, confirmed
 from raftkv.quorum.membership.rights import BUSY, NO_MAJORITY, WAITING_MAX, SharedRights
 from raftkv.quorum.timers import Timers
 
@@ -56,8 +57,16 @@ class ChangeStage(Enum):
     TELLING = auto()
 
 
+class _Made(msgspec.Struct, frozen=True):
+    """What was proposed: of what, at which keys, and what is told once it is done."""
+
+    rows: Mapping[bytes, StampedRow]
+    keys: tuple[bytes, ...]
+    outcome: Refused | tuple[AnyResult, ...]
+
+
 class _Change(msgspec.Struct):
-    """A change; ``agreed`` are the others that have promised, or taken it. ``made``: by stamp, of what, with what."""
+    """A change; ``agreed`` are the others that have promised, or taken it. ``made`` is what was proposed, by stamp."""
 
     write: Write
     deadline_s: float
@@ -66,7 +75,7 @@ class _Change(msgspec.Struct):
     stamp: Stamp = (0, "")
     pause_s: float = PAUSE_S
     agreed: set[str] = msgspec.field(default_factory=set)
-    made: dict[Stamp, tuple[Mapping[bytes, StampedRow], tuple[AnyResult, ...]]] = msgspec.field(default_factory=dict)
+    made: dict[Stamp, _Made] = msgspec.field(default_factory=dict)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -118,7 +127,8 @@ class RightsChanges:
             if change.stage is ChangeStage.WAITING or not (shared.counts and shared.is_most(change.agreed)):
                 return
             if change.stage is ChangeStage.TELLING:
-                self._end(change, self._written(change, change.made[change.stamp][1]))
+                outcome = change.made[change.stamp].outcome
+                self._end(change, outcome if isinstance(outcome, Refused) else self._written(change, outcome))
                 for peer in shared.others:
                     shared.tell(peer)
             elif not self._decide(change):
@@ -184,36 +194,46 @@ class RightsChanges:
         if shared.promised != change.stamp or shared.newest > change.stamp:
             self._pause(change)
             return False
-        if change.made:
-            if shared.newest in change.made:
-                rows = change.made[shared.newest][0]
-            else:
-                self._end(change, self._overtaken(change))
+        if shared.newest in change.made:
+            rows = change.made[shared.newest].rows
+        elif change.made:
+            known = [came_to_be(rows, stamp, one.keys) for stamp, one in change.made.items()]
+            if True in known:
+                done = list(change.made.values())[known.index(True)]
+                return self._propose(change, rows, confirmed(rows, change.stamp), done.outcome)
+            if None in known:
+                self._end(change, OVERTAKEN)
                 return True
         rights = rights_of((row.key, row.value) for row in rows.values() if row.value is not None)
         refusal = of_operator(rights, change.write.caller)
-        made = Amending(rows, change.stamp)
-        results = None if refusal else made.do_all(change.write.operations)
-        refusal = refusal or self._refusal(results, made.document, is_on=rights.enabled)
-        if refusal is not None or results is None:
-            self._end(change, refusal or BAD_CHANGE)
-            return True
-        if not any(row.stamp == change.stamp for row in made.document) and not change.made:
-            self._end(change, self._written(change, results))
-            return True
-        change.made[change.stamp] = rows, results
-        change.stage, shared.proposal = ChangeStage.TELLING, 0
+        amending = Amending(rows, change.stamp)
+        results = None if refusal else amending.do_all(change.write.operations)
+        refusal = refusal or self._refusal(results, amending.document, is_on=rights.enabled)
+        outcome = refusal or results or ()
+        document = amending.document
+        if refusal is not None or not any(row.stamp == change.stamp for row in document):
+            if not change.made:
+                self._end(change, refusal or self._written(change, results or ()))
+                return True
+            # What it made before must not come back after it was said that it did not come to be.
+            document = confirmed(rows, change.stamp)
+        return self._propose(change, rows, document, outcome)
+
+    def _propose(
+        self,
+        change: _Change,
+        rows: Mapping[bytes, StampedRow],
+        document: Document,
+        outcome: Refused | tuple[AnyResult, ...],
+    ) -> bool:
+        """Let a majority take ``document``, which is made of ``rows``; ``outcome`` is what is told then."""
+        keys = tuple([row.key for row in document if row.stamp == change.stamp])
+        change.made[change.stamp] = _Made(rows, keys, outcome)
+        change.stage, self.shared.proposal = ChangeStage.TELLING, 0
         change.agreed.clear()
-        shared.take(made.document)
+        self.shared.take(document)
         self._tell(change)
         return False
-
-    def _overtaken(self, change: _Change) -> QuorumWritten | Unknown:
-        """Something else is the latest: what this change has made is in it for sure only if a row of it stands."""
-        for stamp, (_, results) in change.made.items():
-            if any(row.stamp == stamp for row in self.shared.rows.values()):
-                return self._written(change, results)
-        return OVERTAKEN
 
     def _refusal(self, results: tuple[AnyResult, ...] | None, document: Document, *, is_on: bool) -> Refused | None:
         if results is None:
