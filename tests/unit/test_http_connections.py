@@ -31,6 +31,9 @@ class App:
         self._application = application
         self.room = room
 
+    def answer(self, *_: object) -> bool:
+        return False
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self._application(scope, receive, send)
 

@@ -21,6 +21,7 @@ from raftkv.coordination.feed import Feed
 from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
+from raftkv.core.results import Outcome
 from raftkv.core.rights import CLUSTER, NOBODY, Caller
 from raftkv.http.app import PAGES, create_app
 from raftkv.http.counts import OTHER, UNROUTED, Counts
@@ -45,10 +46,11 @@ from raftkv.http.door.carrying import (
 )
 from raftkv.http.door.conversing import Asker, Conversations
 from raftkv.http.door.founding import Founding
+from raftkv.http.door.plain import PlainRequest
 from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import CERTIFICATE_KEY, LINE_KEY, Streams
 from raftkv.http.futures import outcome_of
-from raftkv.http.handlers.handler import Context, Conversation, begin, finish
+from raftkv.http.handlers.handler import Ask, Context, Conversation, begin, finish
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import METHODS, Metrics
 from raftkv.http.needs import Needs
@@ -116,6 +118,23 @@ def _pattern(path: str) -> re.Pattern[bytes]:
 
 ANONYMOUS_PATHS: Final = paths.raw(*PAGES, *(one.path for one in ROUTES if one.handler.needs is Needs.NOTHING))
 """Where nobody is asked who he is, whatever he says of that."""
+
+
+def _unread(scope: Message) -> HttpRequest:
+    """What is known of a request that was refused before it had come whole."""
+    client = scope.get("client")
+    return HttpRequest(
+        method=scope["method"],
+        path=scope["raw_path"],
+        headers=dict(scope["headers"]),
+        client=client[0] if client else "",
+    )
+
+
+def _defect(method: str, name: str, error: Exception) -> HttpResponse:
+    """The response to what should not have happened, of which only the log is told more."""
+    log.error("defect in %s %s: %s: %s", method, name, type(error).__name__, error)
+    return internal_error(method)
 
 
 def feed_on_loop(replicator: Replicator) -> Feed:
@@ -190,6 +209,63 @@ class Application(AsgiApplication):
         self.streams.end()
         self.conversations.end()
 
+    def answer(self, request: PlainRequest, client: str, respond: Callable[[HttpResponse], None]) -> bool:
+        """See ``AsgiApplication``: here are the routes that ask the replica one thing, of whom is known already."""
+        started_s = monotonic()
+        path = normal_path(request.path)
+        route = self._hot.find(request.method, path)
+        headers, callers = request.headers, self._context.callers
+        if route is None or not route.handler.asks_once or self.room.is_full or not self._browsers.is_plain(headers):
+            return False
+        if len(request.body) > (self._value_limit if route.body is bytes else self._body_limit):
+            return False
+        caller = callers.known_by_token(headers) if callers.is_asked else NOBODY
+        if caller is None:
+            return False
+        http = HttpRequest(
+            method=request.method,
+            path=path,
+            query=request.query,
+            headers=headers,
+            body=request.body,
+            client=client,
+            caller=caller,
+        )
+        self._metrics.in_flight += 1
+        self.room.held_bytes += len(http.body)
+        respond_and_count = partial(self._end, route, http, started_s, respond)
+        try:
+            begun = begin(route.handler, http, self._context)
+            assert not isinstance(begun, Conversation)
+            if isinstance(begun, Ask):
+                pending = self._replicator.submit(begun.request, started_s + begun.timeout_s)
+                pending.when_done(partial(self._finish, route, begun, respond_and_count))
+                return True
+        except Exception as error:  # noqa: BLE001  as in ``serve``
+            begun = _defect(request.method, route.name, error)
+        respond_and_count(begun)
+        return True
+
+    def _finish(self, route: Route, ask: Ask, respond: Callable[[HttpResponse], None], outcome: Outcome) -> None:
+        try:
+            response = self._rendered(route, ask, outcome)
+        except Exception as error:  # noqa: BLE001  as in ``serve``
+            response = _defect(ask.http.method, route.name, error)
+        respond(response)
+
+    def _end(
+        self,
+        route: Route,
+        request: HttpRequest,
+        started_s: float,
+        respond: Callable[[HttpResponse], None],
+        response: HttpResponse,
+    ) -> None:
+        self._metrics.in_flight -= 1
+        self.room.held_bytes -= len(request.body)
+        self._observe(route.name, response, request, started_s)
+        respond(response)
+
     async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
         """See ``AsgiApplication``."""
         started_s = monotonic()
@@ -220,7 +296,7 @@ class Application(AsgiApplication):
             if isinstance(response.body, BodyStream):
                 self.room.held_bytes -= held_bytes
                 held_bytes = 0
-                self._observe(name, response, request, scope, started_s)
+                self._observe(name, response, request or _unread(scope), started_s)
                 await self.streams.carry(response, scope, send)
                 return
             await send_response(response, method, send)
@@ -230,13 +306,12 @@ class Application(AsgiApplication):
             if incomplete.drain:
                 await drain(receive, 4 * self._body_limit)
         except Exception as error:  # noqa: BLE001  the one place where a defect becomes a 500
-            log.error("defect in %s %s: %s: %s", method, name, type(error).__name__, error)  # noqa: TRY400  one line
-            response = internal_error(method)
+            response = _defect(method, name, error)
             await send_response(response, method, send)
         finally:
             self._metrics.in_flight -= 1
             self.room.held_bytes -= held_bytes
-        self._observe(name, response, request, scope, started_s)
+        self._observe(name, response, request or _unread(scope), started_s)
 
     def _check(self, scope: Message, path: bytes, headers: dict[bytes, bytes]) -> None:
         """Is the request to be heard at all? Raises ``IncompleteError``."""
@@ -283,25 +358,22 @@ class Application(AsgiApplication):
         turn_away(refusal or context.callers.refusal(Needs.USER, caller, context.node_header))
         return caller
 
-    def _observe(
-        self, name: str, response: HttpResponse, request: HttpRequest | None, scope: Message, started_s: float
-    ) -> None:
-        """Count an answer, and tell of it; ``request`` is none where it was refused before it had come whole."""
+    def _observe(self, name: str, response: HttpResponse, request: HttpRequest, started_s: float) -> None:
+        """Count an answer, and tell of it."""
         taken_s = monotonic() - started_s
-        method = scope["method"] if scope["method"] in METHODS else OTHER
+        method = request.method if request.method in METHODS else OTHER
         self._metrics.observe(name, method, response.status, taken_s)
         if self._hears:
-            client = scope.get("client")
             exchanged = Exchanged(
                 method=method,
                 route=name,
                 status=response.status,
                 taken_s=taken_s,
-                taken_bytes=0 if request is None else len(request.body),
+                taken_bytes=len(request.body),
                 sent_bytes=len(response.body) if isinstance(response.body, bytes) else 0,
-                client=client[0] if client else "",
-                user="" if request is None else request.caller.user.replace("\0cluster", "(cluster)"),
-                headers=dict(scope["headers"]) if request is None else request.headers,
+                client=request.client,
+                user=request.caller.user.replace("\0cluster", "(cluster)"),
+                headers=request.headers,
             )
             for hear in self._hears:
                 hear(exchanged)
@@ -313,7 +385,9 @@ class Application(AsgiApplication):
         if isinstance(ask, Conversation):
             return await self.conversations.carry(ask, asker, request.caller)
         pending = self._replicator.submit(ask.request, monotonic() + ask.timeout_s)
-        outcome = pending.outcome or await outcome_of(pending)
+        return self._rendered(route, ask, pending.outcome or await outcome_of(pending))
+
+    def _rendered(self, route: Route, ask: Ask, outcome: Outcome) -> HttpResponse:
         response = finish(route.handler, ask, outcome, self._context)
         if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
             return self._fitting(response, len(response.body), is_read=is_read(ask.request))

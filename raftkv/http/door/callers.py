@@ -22,7 +22,7 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.requests import Get, Read
 from raftkv.core.rights import CLUSTER, NOBODY, Caller, User
 from raftkv.formats.rights import ENABLED
-from raftkv.formats.tokens import TokenFlaw, Tokens
+from raftkv.formats.tokens import Bearer, TokenFlaw, Tokens
 from raftkv.frontend.rights import KnownRights
 from raftkv.http.door.passwords import Passwords
 from raftkv.http.futures import outcome_of
@@ -114,6 +114,14 @@ class Callers:
             case b"basic":
                 return await self._by_basic(credentials.strip(), client)
         raise UnauthenticatedError("Authorization: only Bearer and Basic, one of them once, say who a user is")
+
+    def known_by_token(self, headers: Mapping[bytes, bytes]) -> Caller | None:
+        """The user who shows a good token, if that is how it says who it is and nothing need be looked up for it."""
+        shown = headers.get(b"authorization", b"")
+        if shown[:7].lower() != b"bearer ":
+            return None
+        found = self.tokens.read(shown[7:].strip())
+        return found.caller if isinstance(found, Bearer) and self._knows(found.caller) else None
 
     async def by_password(self, name: str, password: str, client: str) -> Caller:
         """The user ``name``, who has that ``password``; raises as ``find`` does."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from raftkv.api import paths
 from raftkv.core.errors import Code
+from raftkv.http.door.plain import PlainRequest
 from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, HeldBytes, Holding
 from raftkv.http.messages import HttpResponse
 from raftkv.http.problems import problem
@@ -59,6 +60,13 @@ class AsgiApplication(ABC):
     @abstractmethod
     def end(self) -> None:
         """Give back what was taken."""
+
+    def answer(self, request: PlainRequest, client: str, respond: Callable[[HttpResponse], None]) -> bool:  # noqa: ARG002
+        """Answer ``request`` of ``client`` by one call of ``respond``, now or later, and never raise.
+
+        False: nothing was done, and it is for ``serve``.
+        """
+        return False
 
     @abstractmethod
     async def serve(self, scope: Message, receive: Receive, send: Send) -> None:

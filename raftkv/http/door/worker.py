@@ -5,12 +5,13 @@ answers take the form that every other error has. A client that has sent all it 
 connection is still answered, what it asked before that included. A stream reaches its connection here (``Line``). What
 connections hold, and how many there are, is
 counted by ``room``, which gunicorn leaves to whoever writes the worker: one too many is answered 429 unless it asks
-after health.
+after health. Before gunicorn's parser sees anything, ``plain`` answers what it knows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import struct
@@ -24,6 +25,7 @@ from gunicorn.asgi import protocol
 from gunicorn.workers import gasgi
 
 from raftkv.core.errors import Code
+from raftkv.http.door import plain
 from raftkv.http.door.carrying import HEALTH_PATHS
 from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, Holding, Seats
 from raftkv.http.door.streaming import CERTIFICATE_KEY, LINE_KEY
@@ -53,6 +55,7 @@ _OF_AN_OPEN_CONNECTION = (
     "_current_request",
     "_body_receiver",
     "_flow_control",
+    "_plain",
 )
 
 
@@ -79,9 +82,14 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
     _incoming: Holding | None = None
     _unread: Holding | None = None
     _on_half_closed: Callable[[], None] | None = None
+    _answered_s = -math.inf
+    """When something was last answered before gunicorn saw it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """See asyncio."""
+        peer = transport.get_extra_info("peername")
+        self._client = peer[0] if peer else ""
+        self._plain = plain.PlainConnection(self)
         self._is_spare = not self.worker.seats.enter(self)
         super().connection_made(transport)
         self._silence = self.worker.loop.call_later(HEADERS_WITHIN_S, self._close_if_silent)
@@ -91,6 +99,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio. Nothing outlives its connection: no timer, and no cycle that only a full collection finds."""
         self.worker.seats.leave(self)
+        self._plain.close()
         for timer in (self._silence, self._reading):
             if timer is not None:
                 timer.cancel()
@@ -111,15 +120,15 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
 
     def idle_since_s(self) -> float | None:
         """See ``Seated``."""
-        if self._current_request is not None:
+        if self._current_request is not None or self._plain.is_busy:
             return None
         if self._keepalive_handle is not None:
-            return float(self._keepalive_handle.when()) - self._keepalive
+            return max(float(self._keepalive_handle.when()) - self._keepalive, self._answered_s)
         return None if self._silence is None else float(self._silence.when()) - HEADERS_WITHIN_S
 
     def give_way(self) -> None:
         """See ``Seated``."""
-        self._keepalive_timeout()
+        self._close_idle()
 
     def _abandon(self) -> None:
         """End at once, whatever is still to be sent."""
@@ -142,6 +151,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
+        self._plain.go_on()
 
     def _end_if_not_read(self) -> None:
         assert self._unread is not None
@@ -153,12 +163,93 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
 
     def _close_if_silent(self) -> None:
         self._silence = None
-        if self.req_count <= 1 and self._current_request is None and not self._closed:
-            self._keepalive_timeout()
+        is_known = self.req_count > 1 or self._answered_s > -math.inf
+        if not is_known and not self._plain.is_busy and self._current_request is None and not self._closed:
+            self._close_idle()
+
+    def _keepalive_timeout(self) -> None:
+        """Called when gunicorn has asked nothing of this connection for long; ``plain`` may have."""
+        left_s = self._answered_s + self._keepalive - self.worker.loop.time()
+        if self._plain.is_busy or left_s > 0:
+            self._keepalive_handle = self.worker.loop.call_later(max(left_s, 1.0), self._keepalive_timeout)
+        else:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        super()._keepalive_timeout()
+
+    # --- what is answered before gunicorn sees it: see ``plain.Carrier``
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        self._plain.received(data)
+
+    @property
+    def may_answer(self) -> bool:
+        """See ``Carrier``."""
+        return (
+            self._current_request is None
+            and not self._head_bytes
+            and not self._is_spare
+            and not self._closed
+            and bool(self.worker.alive)
+        )
+
+    def take(self, request: plain.PlainRequest, respond: Callable[[HttpResponse], None]) -> bool:
+        """See ``Carrier``."""
+        return bool(self.app.answer(request, self._client, respond))
+
+    def write(self, response: HttpResponse, method: str) -> None:
+        """See ``Carrier``: as gunicorn writes an answer, its own fields last."""
+        is_last = not self.worker.alive
+        closing = protocol._CACHED_SERVER_HEADER + protocol._get_cached_date_header()  # noqa: SLF001  the very same
+        closing += b"Connection: close\r\n\r\n" if is_last else b"\r\n"
+        try:
+            head, body = plain.written(response, method, closing)
+        except ValueError as error:
+            self.log.error("defect in an answer to %s: %s", method, error)  # noqa: TRY400  one line
+            head, body = plain.written(internal_error(method), method, closing)
+        if len(body) < plain.WHOLE_BYTES:
+            self._safe_write(head + body)
+        else:
+            self._safe_write(head)
+            self._safe_write(body)
+        self._answered_s = self.worker.loop.time()
+        if is_last:
+            self._close_idle()
+        elif self._all_is_sent:
+            self.worker.loop.call_soon(self._close_if_done)
+        elif self._keepalive_handle is None:
+            self._arm_keepalive_timer()
+
+    def hold(self, size_bytes: int) -> None:
+        """See ``Carrier``."""
+        if size_bytes:
+            self._pause_reading()
+        else:
+            self._resume_reading()
+        if size_bytes or self._incoming is not None:
+            self._count(size_bytes)
+
+    def pass_on(self, data: bytes) -> None:
+        """See ``Carrier``."""
+        super().data_received(data)
+        self._close_if_done()
+
+    def go_on_later(self) -> None:
+        """See ``Carrier``."""
+        self.worker.loop.call_soon(self._plain.go_on)
+
+    def _close_if_done(self) -> None:
+        """Nothing more can come, and nothing of what came is under way."""
+        if self._all_is_sent and self._plain is not None and not self._plain.is_busy and self._current_request is None:
+            self._close_idle()
+
+    # --- the rest of gunicorn's
 
     def eof_received(self) -> bool:
         """See asyncio: true keeps the connection open for answers; TLS has no such thing as half a connection."""
-        if self._is_ssl or self._current_request is None:
+        if self._is_ssl or (self._current_request is None and not self._plain.is_busy):
             return False
         self._all_is_sent = True
         self._end_a_body_cut_short()
@@ -241,7 +332,7 @@ class Protocol(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has no 
     def _arm_keepalive_timer(self) -> None:
         """Called when everything that was asked is answered: nothing more can come from who has sent it all."""
         if self._all_is_sent:
-            self._keepalive_timeout()
+            self._close_if_done()
         else:
             super()._arm_keepalive_timer()
 

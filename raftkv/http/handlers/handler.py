@@ -169,6 +169,11 @@ class Handler(msgspec.Struct, frozen=True):
     form: Form
     needs: Needs = Needs.USER
 
+    @property
+    def asks_once(self) -> bool:
+        """Is it one request for the replica, or none, and its answer no stream?"""
+        return self.render is not _never
+
 
 def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse | Conversation:
     """What to submit, or what to converse about, or the response when there is nothing to.
