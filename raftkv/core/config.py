@@ -170,8 +170,7 @@ class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ``seeds`` are HTTP addresses of nodes of a running cluster, which a node that is new to it asks to be let in.
     A replica that has not answered within ``replica_timeout_s`` is not counted on, and a fallback asked if ``sloppy``.
     A deletion is remembered for ``tombstone_grace_s``; a node that was away for longer is not let back with its old
-    data, and hints are kept no longer than that. With authentication on, a node that has not heard from a majority for
-    ``rights_validity_s`` what rights there are lets nobody in.
+    data, and hints are kept no longer than that. A node goes by what it has heard of rights for ``rights_validity_s``.
     """
 
     n: Annotated[int, Meta(ge=1, le=15)] = 3
