@@ -214,8 +214,8 @@ def repair(context: click.Context, /, node: str | None, *, as_json: bool, **give
 
 
 def _changing(link: ConnectionOptions) -> Client:
-    """Who changes the cluster proves that they may."""
-    return link.client(proves=True)
+    """Who changes the cluster proves that they may. Nodes wait for what passes by themselves; a refusal is told."""
+    return link.client(proves=True, retry=False)
 
 
 def _repair(link: ConnectionOptions, server: str) -> tuple[Mapping[str, object], RepairDone | None]:

@@ -98,13 +98,13 @@ def row(node: Surveyed, known: Collection[str] = ()) -> tuple[str, ...]:
         is_gone = known and node.node and node.node not in known
         told = "refuses" if node.is_refused else ring.NO_MEMBER if is_gone else "no answer"
         return (node.node or "?", told, *["-"] * (len(COLUMNS) - 3), address)
-    behind = found.commit_index > found.applied_index
+    behind = found.commit_index - found.applied_index
     return (
         found.node,
         "learner" if learns(found) else found.role,
         str(found.term),
         found.leader or "none",
-        f"{found.applied_index} of {found.commit_index}" if behind else str(found.applied_index),
+        f"{found.applied_index}+{behind}" if behind > 0 else str(found.applied_index),
         str(found.revision),
         _reached(found),
         _stale(found.staleness_ms),
