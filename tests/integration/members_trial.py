@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -37,7 +38,7 @@ REMOVED = "was removed from the cluster"
 SECTIONS = "[raft]\nsnapshot_entries = 200\ntrailing_entries = 20\nsegment_bytes = 262144\n"
 SETTLED_S = 120.0
 WITHIN_S = 20
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 class ChangingCluster(LocalCluster):
@@ -189,7 +190,7 @@ class Changes:
             self._typed = None
             self.counts[f"{what}: {'done' if process.returncode == 0 else 'not done'}"] += 1
 
-    def until(self, condition, what: str, limit_s: float = WAIT_S) -> None:
+    def until(self, condition: Callable[[], object], what: str, limit_s: float = WAIT_S) -> None:
         """Look until ``condition`` holds."""
 
         def is_reached() -> bool:
@@ -198,16 +199,19 @@ class Changes:
 
         wait_until(is_reached, what, limit_s)
 
-    def storm(self, seconds: float) -> None:
-        """Changes and faults at random."""
+    def storm(self, seconds: float, progress: Callable[[int], None]) -> None:
+        """Changes at random, faults while they are under way, and mostly some operations before the next."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             self.look()
             if not self.is_typing:
                 self._change()
-            if self._random.random() < 0.4:
+            for _ in range(self._random.choice((0, 1, 1, 2))):
+                time.sleep(self._random.uniform(0.05, 1.5))
+                self.look()
                 self._fault()
-            time.sleep(self._random.uniform(0.1, 1.2))
+            if self._random.random() < 0.8:
+                progress(self._random.randrange(5, 100))
 
     def _change(self) -> None:
         members = self._cluster.members()
@@ -231,7 +235,7 @@ class Changes:
         running, dice = sorted(self._cluster.processes), self._random.random()
         if not running:
             return
-        lasts_s = self._random.uniform(0.1, 4.0)
+        lasts_s = self._random.uniform(0.1, 3.0)
         if dice < 0.05:
             self.kill(*running, for_s=0.5)
         elif dice < 0.6:
@@ -256,7 +260,9 @@ class Changes:
         return all(map(self._cluster.is_ready, members))
 
 
-def run_members_trial(home: Path, name: str, disturb, *, clients: int = 12) -> Counter[str]:
+def run_members_trial(
+    home: Path, name: str, disturb: Callable[[Changes, Callable[[int], None]], None], *, clients: int = 12
+) -> Counter[str]:
     """Let ``disturb(changes, progress)`` do its worst, and assert that all is well; returns what happened."""
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(ChangingCluster(home))

@@ -42,6 +42,6 @@ def test_members_change_while_clients_ask_and_nodes_are_killed(tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(int(2 * SOAK_S) + 400)
+@pytest.mark.timeout(int(2 * SOAK_S) + 600)
 def test_members_change_at_random_while_clients_ask_and_nodes_are_killed(tmp_path):
-    run_members_trial(tmp_path, "members", lambda changes, _progress: changes.storm(SOAK_S))
+    run_members_trial(tmp_path, "members", lambda changes, progress: changes.storm(SOAK_S, progress))
