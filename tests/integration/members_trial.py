@@ -9,7 +9,6 @@ but those that were removed.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import subprocess
 import time
@@ -20,7 +19,8 @@ from random import Random
 
 import msgspec
 
-from raftkv.core.config import Address
+from raftkv.api.answers import Member
+from raftkv.core.config import Address, parse_address
 from raftkv.instruments.lab import checker
 from raftkv.instruments.lab.history import Outcome
 from raftkv.instruments.lab.run import last_look
@@ -38,6 +38,7 @@ REMOVED = "was removed from the cluster"
 SECTIONS = "[raft]\nsnapshot_entries = 200\ntrailing_entries = 20\nsegment_bytes = 262144\n"
 SETTLED_S = 120.0
 WITHIN_S = 20
+FOLLOW_S = 1.0
 WAIT_S = 120.0
 
 
@@ -71,15 +72,16 @@ class ChangingCluster(LocalCluster):
         self._own_config(node).write_text(head + section + sections)
         self.away.add(node)
 
-    def members(self) -> dict[str, str]:
-        """The state of every member, as a node says that knows it; one that waits to be let in does not."""
-        for node in self.processes:
-            answer = self.ask(node, "/cluster/members")
-            if answer is not None and answer[0] == 200:
-                found = {one["id"]: one.get("state", "") for one in json.loads(answer[1])["members"]}
-                if found.get(node):
-                    return found
-        return {}
+    def members(self) -> dict[str, Member]:
+        """The members, as the node says that knows their newest change; one that waits to be let in knows nobody."""
+        statuses = [self.status(node) for node in tuple(self.processes)]
+        known = [status for status in statuses if status is not None and status.members]
+        newest = max(known, key=lambda status: status.configuration_index or 0, default=None)
+        return {} if newest is None else {member.id: member for member in newest.members}
+
+    def voters(self) -> list[str]:
+        """Those of them that vote."""
+        return sorted(node for node, member in self.members().items() if member.state == "voter")
 
 
 class Changes:
@@ -94,6 +96,7 @@ class Changes:
         self._typed: tuple[str, subprocess.Popen[bytes]] | None = None
         self._due: dict[str, tuple[float, str]] = {}
         """When a node that is down is started, or one that is stopped goes on."""
+        self._followed_s = 0.0
 
     def close(self) -> None:
         """End the operator's command."""
@@ -133,14 +136,9 @@ class Changes:
         self.type("members", "replace", old, new, *self._at(new), f"--within={WITHIN_S}s")
 
     def move(self, node: str) -> None:
-        """The machine goes down, and comes back at another port for its peers."""
+        """To another port for its peers; the machine follows once the members say so, see ``look``."""
         (port,) = free_ports(1)
-        self.kill(node, for_s=2.0)
-        before = self._cluster.sites[node]
-        self._cluster.move(node, Address("127.0.0.1", port))
-        self.type("members", "move", node, *self._at(node))
-        if self._typed is None:
-            self._cluster.move(node, before.peer)
+        self.type("members", "move", node, f"--http={self._cluster.sites[node].http}", f"--peer=127.0.0.1:{port}")
 
     def transfer(self, node: str) -> None:
         self.type("transfer", node)
@@ -169,7 +167,7 @@ class Changes:
     # --- time passes
 
     def look(self) -> None:
-        """Undo what is due, empty the disks of those that were removed, and hear what came of the command."""
+        """Undo what is due, empty the disks of those that were removed, hear of the command, and follow it."""
         now_s = time.monotonic()
         for node, (at_s, what) in list(self._due.items()):
             if now_s >= at_s:
@@ -189,6 +187,17 @@ class Changes:
             what, process = self._typed
             self._typed = None
             self.counts[f"{what}: {'done' if process.returncode == 0 else 'not done'}"] += 1
+        if self._typed is None and now_s >= self._followed_s + FOLLOW_S:
+            self._followed_s = now_s
+            self._follow_moves()
+
+    def _follow_moves(self) -> None:
+        """Start machines again at the ports that the members know them by, whatever the command said came of it."""
+        for node, member in self._cluster.members().items():
+            if member.peer and member.peer != str(self._cluster.sites[node].peer):
+                self.counts["moved"] += 1
+                self.kill(node, for_s=0.0)
+                self._cluster.move(node, parse_address(member.peer))
 
     def until(self, condition: Callable[[], object], what: str, limit_s: float = WAIT_S) -> None:
         """Look until ``condition`` holds."""
@@ -253,7 +262,7 @@ class Changes:
 
     def _agreed(self) -> bool:
         members = self._cluster.members()
-        if not members or set(members.values()) != {"voter"}:
+        if not members or len(self._cluster.voters()) < len(members):
             return False
         for node in sorted(members.keys() - self._cluster.processes.keys()):
             self._cluster.start(node)

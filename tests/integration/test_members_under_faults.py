@@ -16,7 +16,7 @@ def short(changes, progress):
     cluster = changes._cluster
     changes.join("n4")
     changes.kill(cluster.leader(), for_s=0.3)
-    changes.until(lambda: cluster.members().get("n4") == "voter", "n4 to vote")
+    changes.until(lambda: "n4" in cluster.voters(), "n4 to vote")
     changes.transfer("n4")
     changes.stop("n1", for_s=0.5)
     changes.until(lambda: not changes.is_typing, "the transfer")
@@ -25,7 +25,8 @@ def short(changes, progress):
     progress(20)
     changes.until(lambda: not changes.is_typing and "n2" not in cluster.members(), "the replacement")
     changes.move("n3")
-    changes.until(lambda: not changes.is_typing and "n3" in cluster.processes, "n3 to be back")
+    changes.until(lambda: changes.counts["moved"] and "n3" in cluster.processes, "n3 to be back")
+    progress(20)
     changes.remove(cluster.leader())
     changes.kill("n3", for_s=0.3)
     changes.until(lambda: not changes.is_typing, "the removal")
