@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import Consistency
+from raftkv.core.requests import Consistency, TransferLeadership
 from raftkv.core.results import Answer, Missing, Written
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.entries import REGULAR
@@ -769,3 +769,23 @@ def test_a_follower_that_has_just_started_takes_the_first_snapshot_offered_23():
 
     # An offer that is not taken is repeated after five seconds.
     cluster.run_until(lambda: cluster.members[away].snapshots.received_count > 0, limit_s=3.0)
+
+
+def test_a_lease_is_over_before_those_whose_clocks_run_faster_elect_another_22():
+    cluster = Cluster(3, begins=False)
+    for name, machine in cluster.machines.items():
+        machine.rate = 0.951 if name == "n1" else 1.049
+        machine.start()
+    if cluster.elect() != "n1":
+        cluster.ask("n1", TransferLeadership(to="n1"))
+    cluster.elect("n1")
+    cluster.run(0.5)
+    cluster.get_now("n1", b"k")  # by a round that begins now
+    cluster.isolate("n1")
+    for name in ("n2", "n3"):
+        cluster.members[name].core.election_deadline_s = cluster.machines[name].now_s() + 1.01
+    cluster.run_until(lambda: cluster.leader() in {"n2", "n3"})  # the invariants look who holds a lease then
+    new = cluster.elect("n2", "n3")
+    cluster.put_now(new, b"k", b"new")
+
+    assert not isinstance(cluster.await_outcome(cluster.get("n1", b"k", Consistency.LEASE, timeout_s=0.3)), Answer)

@@ -51,6 +51,7 @@ TABLE = [
     ("lease", hazards.test_a_paused_leader_never_answers_a_lease_read_with_old_state_22),
     ("read round", hazards.test_a_paused_leader_never_answers_a_lease_read_with_old_state_22),
     ("start hold-off", hazards.test_a_node_that_has_just_started_ends_no_lease_that_it_may_have_granted_22),
+    ("drift bound", hazards.test_a_lease_is_over_before_those_whose_clocks_run_faster_elect_another_22),
     ("lease's beginning", hazards.test_a_lease_is_no_longer_when_its_confirmation_is_slow_22),
     ("needless snapshots", hazards.test_an_offered_snapshot_does_not_replace_what_a_follower_holds_already_11),
     ("pauses", hazards.test_a_follower_that_waits_for_a_snapshot_is_not_flooded_23),
