@@ -104,6 +104,8 @@ class ModelledRights:
     def _may(self, permissions: list[Need], one: AnyOperation) -> bool:
         if isinstance(one, PutLeased) and not self._may_use(permissions, one.lease):
             return False
+        if isinstance(one, Transact) and not all(self._may(permissions, each) for each in (*one.success, *one.failure)):
+            return False
         return all(_is_allowed(permissions, need) for need in self._needs(one))
 
     def _needs(self, one: AnyOperation) -> Iterable[Need]:  # noqa: PLR0911  one line for each kind
@@ -121,11 +123,10 @@ class ModelledRights:
             case RevokeLease():
                 return [_one(WRITE, key) for key in self._of_lease(one.lease)]
             case Transact():
-                compared = [
+                return [
                     _one(READ, each.key) if isinstance(each, CompareKey) else Need(READ, each.start, each.end)
                     for each in one.comparisons
                 ]
-                return compared + [need for each in (*one.success, *one.failure) for need in self._needs(each)]
             case _:
                 return [_one(WRITE, one.key)]
 

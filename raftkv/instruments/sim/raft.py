@@ -274,6 +274,8 @@ class RaftMode(Observer):
             return False
         if replica.parts.electorate.learners or not replica.parts.electorate.votes:
             return False
+        if not replica.store.history.is_kept:  # when it begins, all rows are counted, and this one would be
+            return False
         known = next(iter(replica.tables.shown.values()), None)
         if known is None:
             return False
