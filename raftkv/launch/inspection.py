@@ -85,7 +85,7 @@ def _files(config: ClusterConfig) -> Iterator[Finding]:
     yield Finding("ok", f"cluster.secret_file: {secret} {kept}")
     backup = config.backup
     if backup.interval_s:
-        room = f"{_free_bytes(backup.directory) / (1 << 30):.1f} GiB free"
+        room = f"{_free_bytes(backup.directory) >> 20} MiB free"
         yield Finding("ok", f"backup.directory: {backup.directory} can be written, {room}")
 
 
