@@ -6,11 +6,12 @@ Chance is drawn in the order of these lines: a simulated run is the same again o
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from raftkv.core.errors import Refused
 from raftkv.formats.commands import HISTORY_FORMAT
+from raftkv.formats.configurations import ConfiguredMember
 from raftkv.machine.machine import Machine
 from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.conversation import RaftConversation
@@ -198,8 +199,7 @@ def _wire_membership(parts: RaftParts, world: RaftWorld) -> None:
 
     def link() -> None:
         members = [*parts.configurations.newest.members, *[member for member, _ in parts.changes.leaving.values()]]
-        if members:  # else a snapshot of before any change came to a node that was let in: it knows none but by word
-            world.reach({member.id: member.peer for member in members})
+        _reach(world, members)
         parts.core.set_peers(parts.electorate.other_voters, [*_learners(parts), *parts.changes.leaving])
 
     def changed() -> None:
@@ -213,6 +213,16 @@ def _wire_membership(parts: RaftParts, world: RaftWorld) -> None:
     if parts.configurations.newest_index:
         parts.readmission.configured(parts.configurations.newest)
         link()
+
+
+def _reach(world: RaftWorld, members: Sequence[ConfiguredMember]) -> None:
+    """Link to these; where there are none, as before.
+
+    A snapshot of before any change does not say who the members are: a node that was let in and is sent one knows them
+    by word alone, until the log has come that far.
+    """
+    if members:
+        world.reach({member.id: member.peer for member in members})
 
 
 def _learners(parts: RaftParts) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import UNSET
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import AddMember, ChangeMember, PromoteMember, RemoveMember, TransferLeadership
@@ -213,6 +214,20 @@ def test_a_member_that_was_removed_comes_back_as_one_that_lost_its_disk():
     cluster.run_until(lambda: cluster.machines["n4"].identity.standing is Standing.RECOVERING)
     await_voters(cluster, "n1", "n2", "n3", "n4", at=["n1", "n2", "n3"])
     cluster.run_until(lambda: cluster.members["n4"].replica.counts)
+
+
+def test_a_node_is_let_in_by_a_snapshot_of_before_any_change():
+    cluster = made(size=1, snapshot_entries=20, trailing_entries=1)
+    for number in range(60):
+        cluster.put_now("n1", b"k%d" % number)
+        cluster.step()  # who is alone takes no time at all
+    cluster.run_until(lambda: cluster.members["n1"].log.first_index > 20)
+
+    cluster.ask("n1", add("n2"))
+    await_voters(cluster, "n1", "n2")
+
+    assert cluster.members["n2"].snapshots.newest.configuration is UNSET, "the scenario is not what it says"
+    assert cluster.get_now("n2", b"k0") == b"v"
 
 
 def test_a_snapshot_carries_the_members_of_its_index():

@@ -114,6 +114,7 @@ TABLE = [
         cases.test_the_only_voter_that_leads_again_commits_nothing_before_it_is_flushed,
     ),
     ("entries taken", cases.test_a_leader_that_has_only_just_been_elected_takes_nobody_for_alive),
+    ("links by word", members.test_a_node_is_let_in_by_a_snapshot_of_before_any_change),
     ("leaders by request", cases.test_leadership_moves_as_often_as_it_is_asked_for),
     ("emptied disks", readmission.test_an_emptied_node_elects_nobody_who_lacks_what_it_had_acknowledged),
     ("uncounted answers", readmission.test_an_emptied_node_acknowledges_and_confirms_nothing_that_counts),

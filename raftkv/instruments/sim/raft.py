@@ -10,6 +10,7 @@ from __future__ import annotations
 import random as random_module
 from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,6 +161,7 @@ class RaftMode(Observer):
                 random=random_module.Random(machine.random.getrandbits(64)),
                 reads=port.reads,
                 disk_of=lambda peer: _identity(machine).disk if peer == machine.name else port.disk(peer),
+                reach=partial(_check_reach, machine.name),
             ),
             misfits=port.misfits,
             memory=memory_of(_identity(machine), log.term),
@@ -454,6 +456,11 @@ def flip_row(replica: SimulatedReplica, table: bytes, key: bytes) -> bool:
 def _identity(machine: SimulatedMachine) -> Identity:
     assert machine.identity is not None
     return machine.identity
+
+
+def _check_reach(name: str, addresses: Mapping[str, str]) -> None:
+    """A real link closes what it is not told of, and here all connections stay: so it must never be all of them."""
+    assert addresses, f"{name} is to link to nobody"
 
 
 def _recovered_tables(snapshots: MemorySnapshots, log: Log) -> ShownTables:

@@ -11,6 +11,7 @@ import msgspec
 
 from raftkv.formats.identity import Standing
 from raftkv.instruments.sim.planted.swaps import Remedy, around, called_with, gives, instead, rule, then
+from raftkv.raft import assembly
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.membership import amending
@@ -131,5 +132,9 @@ MEMBERS: Final[dict[str, Remedy]] = {
     ),
     "leaders by request": rule(
         "who asks for a leader need not wait for the last hand-over", called_with(Handover, "hand_over", asked=False)
+    ),
+    "links by word": rule(
+        "who was let in stays linked though its snapshot is older than any change",
+        instead(assembly, "_reach", lambda world, members: world.reach({one.id: one.peer for one in members})),
     ),
 }
