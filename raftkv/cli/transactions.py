@@ -133,7 +133,7 @@ def touch(context: click.Context, /, key: str, *, ttl: float, as_json: bool, **g
 def compact(context: click.Context, /, revision: int, *, as_json: bool, **given: Any) -> int:
     """Forget what the store was before revision N."""
     link = connection.chosen(context, given)
-    client = link.client()
+    client = link.client(proves=True)
     with explaining(lambda: survey(link.patient())):
         oldest = client.compact(revision)
     output.confirm(to_line({"compacted_revision": oldest}) if as_json else b"OK\n")

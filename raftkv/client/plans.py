@@ -223,7 +223,8 @@ class KeyPlans:
     def compact(self, revision: int) -> Plan[int]:
         """Forget what was before ``revision``: the oldest that can be read."""
         body = CompactBody(revision=revision)
-        return (yield from self._requests.told_again("POST", paths.COMPACT, body, CompactDone)).compacted_revision
+        told = yield from self._requests.told_again("POST", paths.COMPACT, body, CompactDone, needs_proof=True)
+        return told.compacted_revision
 
     def batch(self, operations: Sequence[Mapping[str, object]], acks: Acks | None) -> Plan[tuple[ResultContent, ...]]:
         """Carry out independent operations in one step: one result each."""

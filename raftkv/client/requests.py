@@ -84,7 +84,9 @@ class CallPlans:
         must_exist(answer)
         return typed(outcome_from_body(answer.body), kind, is_read=False)
 
-    def told_again(self, method: str, path: str, content: msgspec.Struct, kind: type[Told]) -> Plan[Told]:
+    def told_again(
+        self, method: str, path: str, content: msgspec.Struct, kind: type[Told], *, needs_proof: bool = False
+    ) -> Plan[Told]:
         """As ``told``, of what is as good twice as once, and so needs no key."""
         call = Call(
             method=method,
@@ -93,6 +95,7 @@ class CallPlans:
             body=msgspec.json.encode(content),
             is_read=False,
             repeatable=True,
+            needs_proof=needs_proof,
         )
         answer = yield from self.answer(call)
         must_exist(answer)

@@ -79,7 +79,9 @@ def test_a_node_that_answers_and_tells_nothing_is_not_called_silent(serve, capfd
     assert told.err == f"raftkv: no node tells how it is: {server.url} it is unauthenticated\n"
 
 
-@pytest.mark.parametrize("command", [["members", "list"], ["status"], ["status", "--follow"], ["backup", "b"]])
+@pytest.mark.parametrize(
+    "command", [["members", "list"], ["status"], ["status", "--follow"], ["backup", "b"], ["compact", "9"]]
+)
 def test_who_has_the_secret_looks_with_it(serve, config, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     server = serve(json({**STATUS, "peers": [], "members": [], "leader": None}))

@@ -24,7 +24,7 @@ EXAMPLES = {
     "/internal/read": "/internal/read?key=a",
     "/leases/{id}": "/leases/1",
 }
-OF_A_LEADER = ("/locks", "/elections", "/watch", "/auth")
+OF_A_LEADER = ("/locks", "/elections", "/watch")
 """What a leaderless cluster refuses without asking its replica."""
 
 AT_ONCE = {"/health", "/livez", "/readyz", "/cluster/members"}

@@ -16,6 +16,7 @@ from raftkv.core.errors import StartupError
 PINNED_VERSION: Final = "27.0.1"
 
 PRIVATE_NAMES: Final = (
+    "_CACHED_SERVER_HEADER",
     "_REASON_PHRASES",
     "_arm_keepalive_timer",
     "_body_receiver",
@@ -28,13 +29,16 @@ PRIVATE_NAMES: Final = (
     "_current_request",
     "_feed_callback_parser",
     "_flow_control",
+    "_get_cached_date_header",
     "_is_ssl",
     "_is_websocket_upgrade",
     "_keepalive",
     "_keepalive_handle",
     "_keepalive_timeout",
     "_on_headers_complete",
+    "_pause_reading",
     "_response_buffer",
+    "_resume_reading",
     "_safe_write",
     "_send_error_response",
     "_task",
