@@ -251,15 +251,15 @@ class QuorumMode(StruckMode):
             misfits=port.misfits,
         )
         replica.name = machine.name
-        self._watch(replica.parts.rights)
+        self._watch(machine.name, replica.parts.rights)
         return replica
 
-    def _watch(self, shared: SharedRights) -> None:
+    def _watch(self, node: str, shared: SharedRights) -> None:
         """Hear of every document of rights that is judged by."""
         take = shared.take
 
         def watched(document: Document) -> None:
-            self.rights.taken(document, self.cluster.now_s)
+            self.rights.taken(node, document, self.cluster.now_s)
             take(document)
 
         shared.take = watched  # type: ignore[method-assign]

@@ -4,7 +4,8 @@ All documents of rights that any replica ever held are known here, with the time
 is when a change was acknowledged. What is asked at some time is judged by one of those documents that is not older than
 the latest change that was acknowledged ``validity_s`` before. So whatever was done must be allowed by one of these, and
 who was refused for want of a right must lack it by one. No two documents have one stamp. Of changes that no more
-members had than disks were lost, nothing is promised.
+members had than disks were lost, nothing is promised; and a node that knows authentication to be off lets everybody in
+until it hears otherwise, since nobody's file says here that it is on.
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ class RightsHistory:
         self.validity_s = 0.0
         self._held: dict[Stamp, _Held] = {NEVER: _Held(0.0, Rights(), encode_document(()))}
         self._acknowledged: list[tuple[float, int, int]] = []
+        self._taken: dict[str, list[tuple[float, Stamp]]] = {}
+        """What each node has judged by, and since when."""
 
-    def taken(self, document: Document, now_s: float) -> None:
-        """A replica judges by ``document`` from now on."""
+    def taken(self, node: str, document: Document, now_s: float) -> None:
+        """The replica ``node`` judges by ``document`` from now on."""
         stamp = max([row.stamp for row in document], default=NEVER)
+        self._taken.setdefault(node, [(0.0, NEVER)]).append((now_s, stamp))
         held, encoded = self._held.get(stamp), encode_document(document)
         if held is None:
             rights = rights_of((row.key, row.value) for row in document if row.value is not None)
@@ -68,8 +72,11 @@ class RightsHistory:
         assert one.returned_s is not None
         heard_s = one.invoked_s - self.validity_s
         oldest = max([counter for time_s, counter, _ in self._acknowledged if time_s <= heard_s], default=0)
+        own = [stamp for since_s, stamp in self._taken.get(one.node, [(0.0, NEVER)]) if since_s <= one.invoked_s]
         return [
-            held.rights for stamp, held in self._held.items() if stamp[0] >= oldest and held.since_s <= one.returned_s
+            held.rights
+            for stamp, held in self._held.items()
+            if held.since_s <= one.returned_s and (stamp[0] >= oldest or (stamp == own[-1] and not held.rights.enabled))
         ]
 
     @staticmethod
