@@ -330,11 +330,17 @@ class MemberChanges:
     def _costs_quorum(self, after: Configuration, since_index: int, now_s: float) -> Refused | None:
         """Could those who answer now not decide anything any more?
 
+        Whose link is known to be broken is not waited for: it may have answered a moment ago, and be gone.
         Who answers and does not take entries, as its disk is full or it fetches its data, decides nothing either. It is
         waited for until it has those up to ``since_index``.
         """
         core, own, voters = self._core, self._electorate.node_id, after.voters
-        answering = {peer for peer in self._electorate.others if core.answered_at_s(peer) >= now_s - self._timeout_s}
+        since_s = now_s - self._timeout_s
+        answering = {
+            peer
+            for peer in self._electorate.others
+            if core.answered_at_s(peer) >= since_s and self._outgoing.is_up(peer)
+        }
         level = {peer for peer in answering if core.match_index(peer) >= since_index}
         if voters.won({own, *level}):
             return None
