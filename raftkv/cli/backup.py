@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from raftkv.cli import connection, exits, output
-from raftkv.cli.keys import json_option
+from raftkv.cli.keys import advance_option, json_option
 
 if TYPE_CHECKING:
     from raftkv.cli.connection import ConnectionOptions
@@ -69,12 +69,7 @@ def backup(
 @click.command("restore", short_help="Make a new cluster of a backup.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--id", "node", metavar="NODE", help="Only this node's data, on its machine; the others do the same.")
-@click.option(
-    "--advance",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="How many revisions to pass over.  [default: 1000000]",
-)
+@advance_option
 @json_option
 @connection.options
 @click.pass_context

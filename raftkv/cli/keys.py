@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 CONSISTENCIES: Final = ("linearizable", "lease", "eventual", "local")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+advance_option = click.option(
+    "--advance",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How many revisions to pass over.  [default: 1000000]",
+)
 consistency_option = click.option("--consistency", type=click.Choice(CONSISTENCIES), help="What the read promises.")
 w_option = click.option(
     "--w", "acks", type=REPLICAS, metavar="leader|majority|all|N", help="How many replicas must hold the write."

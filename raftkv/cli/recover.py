@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from raftkv.cli import connection, exits, output
-from raftkv.cli.keys import json_option
+from raftkv.cli.keys import advance_option, json_option
 
 if TYPE_CHECKING:
     from raftkv.backup.recovering import Survivor, SurvivorSummary
@@ -31,12 +31,7 @@ if TYPE_CHECKING:
     help="A survivor's data directory, the one named after its node. Repeat it to compare several.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@click.option(
-    "--advance",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="How many revisions to pass over.  [default: 1000000]",
-)
+@advance_option
 @json_option
 @connection.options
 @click.pass_context

@@ -66,8 +66,6 @@ class StateReads:
 
     def look_at_rights(self) -> None:
         """Learn what the state says now of who may do what."""
-        if self._state is None:
-            return
         self._in_one_view(())
 
     def counted(self) -> Mapping[str, int]:
