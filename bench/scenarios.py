@@ -62,7 +62,28 @@ THROUGHPUT = (
     Scenario(name="get", title="linearizable get", raftkv="get", etcd="get", target=1.0, stretch=2.8, leaderless=0.8),
     Scenario(name="local-get", title="local get", raftkv="local-get", etcd="local-get", target=1.1, stretch=4.3),
     Scenario(
-        name="put-one", title="put, one connection", raftkv="put", etcd="put", connections=1, target=0.75, stretch=1.0
+        name="put-one", title="put, one connection", raftkv="put", etcd="put", connections=1, target=1.0, stretch=1.2
+    ),
+    Scenario(
+        name="get-one",
+        title="linearizable get, one connection",
+        raftkv="get",
+        etcd="get",
+        connections=1,
+        target=1.0,
+        stretch=1.5,
+    ),
+    Scenario(
+        name="put-128", title="put, 128 connections", raftkv="put", etcd="put", connections=128, target=1.0, stretch=1.6
+    ),
+    Scenario(
+        name="get-128",
+        title="linearizable get, 128 connections",
+        raftkv="get",
+        etcd="get",
+        connections=128,
+        target=1.0,
+        stretch=3.0,
     ),
     Scenario(
         name="batch", title="/batch of 100 puts against single puts", raftkv="batch", etcd="put", target=5, stretch=10
