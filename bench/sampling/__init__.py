@@ -1,0 +1,1 @@
+"""What is put into measured processes, to see what they do."""
