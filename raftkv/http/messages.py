@@ -15,6 +15,9 @@ from raftkv.core.rights import NOBODY, Caller
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
+NO_BODY: Final = (204, 304)
+"""The statuses whose answers end with their head."""
+
 JSON: Final = (b"content-type", headers.JSON.encode())
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -74,6 +77,17 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Headers = ()
     body: bytes | BodyStream = b""
+
+
+def framed(response: HttpResponse) -> Headers:
+    """Its headers, the length of its body among them, where a body may be (RFC 9110, section 8.6)."""
+    if response.status in NO_BODY:
+        return response.headers
+    for name, _ in response.headers:
+        if name == b"content-length":
+            return response.headers
+    assert isinstance(response.body, bytes)
+    return (*response.headers, (b"content-length", b"%d" % len(response.body)))
 
 
 def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

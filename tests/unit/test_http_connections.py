@@ -17,9 +17,10 @@ import pytest
 import uvloop
 from gunicorn.config import Config
 
+from raftkv.http.door.general import CHUNK_BYTES_MAX, HEAD_BYTES_MAX
 from raftkv.http.door.room import SHORT_PATIENCE_S, SPARE_CONNECTIONS, HeldBytes, Seats
 from raftkv.http.door.server import settings
-from raftkv.http.door.worker import CHUNK_BYTES_MAX, HEAD_BYTES_MAX, Protocol
+from raftkv.http.door.worker import Protocol
 
 GET = b"GET /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

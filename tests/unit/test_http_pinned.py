@@ -11,12 +11,12 @@ import pytest
 from gunicorn.asgi import protocol
 
 from raftkv.core.errors import StartupError
-from raftkv.http.door import pinned, worker
+from raftkv.http.door import general, pinned, worker
 
 
 def names_of_gunicorn_in_the_worker() -> set[str]:
     """Every private name that the worker defines, reads or lists and that gunicorn's protocol has, too."""
-    tree = ast.parse(Path(worker.__file__).read_text())
+    tree = ast.parse("".join(Path(module.__file__).read_text() for module in (general, worker)))
     found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     found |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}

@@ -16,7 +16,7 @@ from raftkv.api import paths
 from raftkv.core.errors import Code
 from raftkv.http.door.plain import PlainRequest
 from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, HeldBytes, Holding
-from raftkv.http.messages import HttpResponse
+from raftkv.http.messages import HttpResponse, framed
 from raftkv.http.problems import problem
 
 Message = MutableMapping[str, Any]
@@ -208,13 +208,6 @@ async def drain(receive: Receive, limit: int) -> None:
 
 async def send_response(response: HttpResponse, method: str, send: Send) -> None:
     """Send ``response``, whose body is bytes, to a request of ``method``; a stream is for ``streaming``."""
-    headers, body = list(response.headers), response.body
-    assert isinstance(body, bytes)
-    if response.status != 304:
-        for name, _ in headers:
-            if name == b"content-length":
-                break
-        else:
-            headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+    body = b"" if method == "HEAD" else response.body
+    await send({"type": "http.response.start", "status": response.status, "headers": list(framed(response))})
+    await send({"type": "http.response.body", "body": body})

@@ -1,8 +1,9 @@
-"""Which gunicorn this is written for: the version, and those of its private names that ``door.worker`` touches.
+"""Which gunicorn this is written for: the version, and those of its private names that our worker touches.
 
-gunicorn has no interface for what that worker needs, so it replaces and looks at what is private, which any release may
-change without a word. Therefore the version is pinned exactly and checked at start, as PySyncObj's is; whoever moves
-the pin looks at these names first. A test holds the list together with what the worker uses.
+gunicorn has no interface for what that worker needs, so it (``door.general``, ``door.worker``) replaces and looks at
+what is private, which any release may change without a word. Therefore the version is pinned exactly and checked at
+start, as PySyncObj's is; whoever moves the pin looks at these names first. A test holds the list together with what the
+worker uses.
 """
 
 from __future__ import annotations
