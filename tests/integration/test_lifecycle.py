@@ -1,11 +1,14 @@
 """Starting, stopping, restarting and refusing to start, as a person or a service manager would see it."""
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,39 @@ def test_the_end_of_the_parent_ends_the_node(tmp_path):
         assert process.wait(20) == 0
         assert len(family) >= 3
         wait_until(lambda: not any(descendants(pid) for pid in family), "the family to end")
+
+
+@pytest.mark.parametrize("mode", ["raft", "quorum"])
+def test_a_node_that_starts_again_refuses_connections_until_it_answers(tmp_path, mode):
+    def write_until_answered(node):
+        """What writing came to while ``node`` started, the first answer last."""
+        seen = []
+        while not seen or seen[-1] == "refused":
+            connection = HTTPConnection("127.0.0.1", cluster.http[node], timeout=60)
+            try:
+                connection.request("PUT", f"/kv/{node}", b"v")
+                answer = connection.getresponse()
+                seen.append("stored" if answer.status < 300 else json.loads(answer.read())["applied"])
+            except ConnectionRefusedError:
+                seen.append("refused")
+                time.sleep(0.005)
+            finally:
+                connection.close()
+        return seen
+
+    with running(tmp_path, mode=mode) as cluster:
+        for node in cluster.nodes:
+            cluster.kill(node)
+        with ThreadPoolExecutor(len(cluster.nodes)) as pool:
+            writing = [pool.submit(write_until_answered, node) for node in cluster.nodes]
+            cluster.start()
+            for each in writing:
+                seen = each.result()
+
+                assert "refused" in seen
+                assert seen[-1] in {"stored", "no"}
+        cluster.wait_ready()
+        assert all(cluster.put(node, "k", "w").ok for node in cluster.nodes)
 
 
 def test_a_data_directory_too_deep_for_a_socket_serves_and_leaves_nothing_elsewhere(tmp_path, monkeypatch):

@@ -1,34 +1,38 @@
-"""The private names of gunicorn that the worker rests on are listed, there, and checked by version at start."""
+"""The private names of gunicorn that the front-end rests on are listed, there, and checked by version at start."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import gunicorn
 import pytest
+from gunicorn import sock
 from gunicorn.asgi import protocol
 
 from raftkv.core.errors import StartupError
-from raftkv.http.door import general, pinned, worker
+from raftkv.http.door import general, pinned, server, worker
 
 
-def names_of_gunicorn_in_the_worker() -> set[str]:
-    """Every private name that the worker defines, reads or lists and that gunicorn's protocol has, too."""
-    tree = ast.parse("".join(Path(module.__file__).read_text() for module in (general, worker)))
+def names_of_gunicorn_in(gunicorns: ModuleType, *ours: ModuleType) -> set[str]:
+    """Every private name that ``ours`` define, read or list and that ``gunicorns`` has, too."""
+    tree = ast.parse("".join(Path(str(module.__file__)).read_text() for module in ours))
     found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     found |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     private = {name for name in found if name.startswith("_") and not name.startswith("__") and name.isidentifier()}
-    theirs = ast.parse(inspect.getsource(protocol))
+    theirs = ast.parse(inspect.getsource(gunicorns))
     known = {node.attr for node in ast.walk(theirs) if isinstance(node, ast.Attribute)}
     known |= {node.name for node in ast.walk(theirs) if isinstance(node, ast.FunctionDef)}
-    return private & (known | set(vars(protocol)))
+    return private & (known | set(vars(gunicorns)))
 
 
 def test_every_private_name_in_use_is_listed_and_no_other():
-    assert set(pinned.PRIVATE_NAMES) == names_of_gunicorn_in_the_worker()
+    in_use = names_of_gunicorn_in(protocol, general, worker) | names_of_gunicorn_in(sock, server)
+
+    assert set(pinned.PRIVATE_NAMES) == in_use
 
 
 def test_the_version_in_the_environment_is_the_pinned_one_and_the_only_one_that_may_be_installed():

@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from raftkv.instruments.local.nodes import free_ports
-from raftkv.process.command import module
+from raftkv.process.command import module, python
 
 pytestmark = pytest.mark.integration
 
@@ -379,6 +379,75 @@ def test_a_taken_port_is_named_in_one_line(make: Callable[..., FrontEnd], tmp_pa
 
     assert (second.returncode, second.stdout) == (2, "")
     assert second.stderr == f"http: cannot listen on 127.0.0.1:{front_end.port}: Address already in use\n"
+
+
+def bound_twice() -> tuple[socket.socket, socket.socket]:
+    """Two sockets at one address, as is possible while nobody listens there."""
+    sockets = socket.socket(), socket.socket()
+    for each in sockets:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind(sockets[0].getsockname() if each is sockets[1] else ("127.0.0.1", 0))
+    return sockets
+
+
+def test_a_port_at_which_somebody_else_came_to_listen_first_is_named(tmp_path: Path) -> None:
+    front_end = FrontEnd(tmp_path)
+    ours, theirs = bound_twice()
+    with ours, theirs:
+        theirs.listen()
+        command = module("raftkv.http.door.server", "--config", str(front_end.config), "--node", "n1")
+        command += ["--replica-socket", front_end.socket, "--parent-fd", str(front_end.read_end)]
+        command += ["--listen-fd", str(ours.fileno())]
+        inherited = [ours.fileno(), front_end.read_end]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=20, pass_fds=inherited, check=False)
+        port = theirs.getsockname()[1]
+    front_end.stop()
+
+    assert second.stderr.startswith(f"http: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+    assert second.returncode == 2
+
+
+SLOW_TO_START = """
+import sys
+from raftkv.http.door.server import serve, settings
+
+def make():
+    open(sys.argv[2]).read()
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+
+    return application
+
+serve(settings([int(sys.argv[1])], name="slow", workers=1, max_key_bytes=100, max_connections=100), make)
+"""
+
+
+def test_who_comes_before_a_worker_can_answer_is_refused_for_certain(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        command = python("-c", SLOW_TO_START, str(bound.fileno()), str(gate))
+        server = subprocess.Popen(command, pass_fds=[bound.fileno()])
+        address = bound.getsockname()
+    try:
+        with gate.open("w"):  # which waits until the worker has come as far
+            for _ in range(3):
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(address, timeout=5)
+
+        def connects() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(address) == 0
+
+        until(connects)
+    finally:
+        server.terminate()
+        assert server.wait(10) == 0
 
 
 @pytest.mark.parametrize(

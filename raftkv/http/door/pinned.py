@@ -1,9 +1,9 @@
-"""Which gunicorn this is written for: the version, and those of its private names that our worker touches.
+"""Which gunicorn this is written for: the version, and those of its private names that our front-end touches.
 
-gunicorn has no interface for what that worker needs, so it (``door.general``, ``door.worker``) replaces and looks at
-what is private, which any release may change without a word. Therefore the version is pinned exactly and checked at
-start, as PySyncObj's is; whoever moves the pin looks at these names first. A test holds the list together with what the
-worker uses.
+gunicorn has no interface for what our worker (``door.general``, ``door.worker``) and arbiter (``door.server``) need, so
+they replace and look at what is private, which any release may change without a word. Therefore the version is pinned
+exactly and checked at start, as PySyncObj's is; whoever moves the pin looks at these names first. A test holds the list
+together with what they use.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ PRIVATE_NAMES: Final = (
     "_feed_callback_parser",
     "_flow_control",
     "_get_cached_date_header",
+    "_is_listening",
     "_is_ssl",
     "_is_websocket_upgrade",
     "_keepalive",

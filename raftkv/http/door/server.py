@@ -1,8 +1,9 @@
 """The front-end: ``python -P -m raftkv.http.door.server --config FILE --node ID --replica-socket PATH --parent-fd N``.
 
 gunicorn's arbiter with one or more ASGI workers, each with its own link to the replica. Rules: the address is bound
-once, before anything else, and a taken one ends the process with one line and exit status 2; when the other end of
-``--parent-fd`` closes, however that came to be, the whole front-end ends, so that none outlives its node; nothing is
+once, before anything else, and a taken one ends the process with one line and exit status 2; nobody listens there
+before a worker can answer, so whoever comes too early is refused, and knows that nothing was done; when the other end
+of ``--parent-fd`` closes, however that came to be, the whole front-end ends, so that none outlives its node; nothing is
 written to the standard streams unless something is wrong.
 """
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from gunicorn import sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
@@ -32,7 +34,7 @@ from raftkv.core.certificates import Renewing, serving_clients
 from raftkv.core.config import ClusterConfig, ConfigError
 from raftkv.core.environment import read_config, refusal
 from raftkv.core.errors import StartupError
-from raftkv.core.listening import listen
+from raftkv.core.listening import bind
 from raftkv.core.passwords import root_password
 from raftkv.core.proof import Verifier
 from raftkv.core.secret import read_key
@@ -104,7 +106,16 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's, which starts new workers on SIGHUP and ends the old ones: here they go on with new certificates."""
+    """gunicorn's, but it does not listen itself, and SIGHUP ends no worker: they go on with new certificates."""
+
+    def start(self) -> None:
+        """See gunicorn, whose arbiter would listen long before a worker answers; each does so when it begins to."""
+        sock.BaseSocket._is_listening = staticmethod(lambda _: True)  # noqa: SLF001  what it asks before it listens
+        super().start()
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """See gunicorn, which ends with a status of its own where no worker can start."""
+        super().halt(reason, 2 if exit_status == self.WORKER_BOOT_ERROR else exit_status)
 
     def handle_hup(self) -> None:
         """See gunicorn. Workers that are forked later have the certificates from here."""
@@ -205,7 +216,7 @@ def room_for(connections: int) -> int:
 def settings(
     listeners: Sequence[int], *, name: str, workers: int, max_key_bytes: int, max_connections: int
 ) -> dict[str, Any]:
-    """Settings of gunicorn for whatever of ours listens at the descriptors ``listeners``."""
+    """Settings of gunicorn for whatever of ours listens at the descriptors ``listeners``, which are bound."""
     return {
         "bind": [f"fd://{listener}" for listener in listeners],
         "workers": workers,
@@ -285,7 +296,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--replica-socket", required=True)
     parser.add_argument("--parent-fd", required=True, type=int)
     parser.add_argument(
-        "--listen-fd", action="append", type=int, help="a listening socket to take over, of possibly several"
+        "--listen-fd", action="append", type=int, help="a bound socket to listen at, of possibly several"
     )
     options = parser.parse_args(arguments)
     try:
@@ -293,7 +304,7 @@ def main(arguments: list[str]) -> int:
         config = read_config(options.config, os.environ)
         listeners = options.listen_fd
         if not listeners:
-            listeners = [bound.detach() for bound in listen(config.member(options.node).http_listen, "http")]
+            listeners = [bound.detach() for bound in bind(config.member(options.node).http_listen, "http")]
         directory = Path.cwd() if options.config is None else options.config.resolve().parent
         check_otlp(config.log.otlp)
         secret = read_key(directory / config.cluster.secret_path, config.cluster.name)

@@ -15,12 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 import uvloop
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers import gasgi
 
+from raftkv.core.config import Address
+from raftkv.core.listening import BACKLOG
 from raftkv.http.door import plain
 from raftkv.http.door.general import GeneralConnection
 from raftkv.http.door.room import Seats
 from raftkv.http.messages import HttpResponse
+from raftkv.process import streams
 from raftkv.process.garbage import collect_rarely
 
 HANDSHAKE_WITHIN_S = 5.0
@@ -206,13 +210,20 @@ class Protocol(GeneralConnection):
 
 
 class _Loop(uvloop.Loop):
-    """uvloop's loop, in which a listener waits for TLS handshakes no longer than it must."""
+    """uvloop's loop, in which a listener waits for TLS handshakes no longer than it must, and has room for a crowd."""
 
     async def create_server(self, *arguments: Any, **more: Any) -> Any:
-        """See asyncio."""
+        """See asyncio. Here the worker begins to listen: the application has started by now."""
+        listener = more["sock"]
+        try:
+            listener.listen(BACKLOG)  # uvloop does so as well, but keeps to itself that it could not
+        except OSError as error:  # another is bound there too, as is possible until one listens, and was first
+            address = Address(*listener.getsockname()[:2])
+            streams.last_words(f"http: cannot listen on {address}: {error.strerror}\n")
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
         if more.get("ssl") is not None:
             more["ssl_handshake_timeout"] = HANDSHAKE_WITHIN_S
-        return await super().create_server(*arguments, **more)
+        return await super().create_server(*arguments, **more, backlog=BACKLOG)
 
 
 class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotations
