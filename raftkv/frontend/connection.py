@@ -19,7 +19,7 @@ Heard = TypeVar("Heard")
 class WireConnection(asyncio.Protocol, Generic[Heard]):
     """One connection; ``decode`` is how the other side's frames are read."""
 
-    def __init__(self, decode: Callable[[bytes], Heard]) -> None:
+    def __init__(self, decode: Callable[[bytes | memoryview], Heard]) -> None:
         self._decode = decode
         self._frames = wire.FrameReader()
         self.transport: asyncio.Transport | None = None

@@ -1,7 +1,7 @@
 """Requests on their way to the replica, until each has its outcome.
 
 Rules: everything sent in one turn of the event loop leaves in one write; every request has an outcome by its deadline,
-give or take ``SWEEP_S``, whatever the replica does; when the replica is gone, what was never written to the socket is
+give or take ``GRACE_S``, whatever the replica does; when the replica is gone, what was never written to the socket is
 refused, what was written is refused if it is a read and *unknown* if it is a write; nothing is ever sent twice. Must
 not import ``raft`` or ``http``.
 """
@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Request, is_read
+from raftkv.core.results import Outcome
 from raftkv.frontend import wire
-from raftkv.frontend.deadlines import SWEEP_S, Bucket, Deadlines
 from raftkv.frontend.replica import KnownReplica
+
+SWEEP_S: Final = 0.05
+"""How often deadlines are looked at: all of them by one timer. The replica knows them too and is to answer first."""
+
+GRACE_S: Final = 2 * SWEEP_S
+"""How long the replica's own verdict, which knows more, is waited for beyond the deadline."""
 
 LATE_READ: Final = Refused(
     code=Code.QUORUM_UNREACHABLE,
@@ -34,16 +40,17 @@ _LOST_READ: Final = Refused(code=Code.NO_LEADER, detail=_LOST, retry_after_s=1.0
 _LOST_WRITE: Final = Unknown(detail=f"{_LOST}; it may have been applied")
 
 
-class _Waiting:
-    """A request without an outcome; ``sent`` once its bytes were handed to the socket."""
+class Waiting:
+    """A request without an outcome; ``is_sent`` once it, or the barrier it waits for, was handed to the socket."""
 
-    __slots__ = ("due", "is_write", "pending", "sent")
+    __slots__ = ("deadline_s", "id", "is_sent", "pending", "request")
 
-    def __init__(self, pending: Pending, due: Bucket, *, is_write: bool) -> None:
+    def __init__(self, request_id: int, request: Request, deadline_s: float, pending: Pending) -> None:
+        self.id = request_id
+        self.request = request
+        self.deadline_s = deadline_s
         self.pending = pending
-        self.due = due
-        self.is_write = is_write
-        self.sent = False
+        self.is_sent = False
 
 
 class Outstanding:
@@ -57,11 +64,9 @@ class Outstanding:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._next_id = 1
-        self._waiting: dict[int, _Waiting] = {}
-        self._outgoing: list[tuple[int, bytes]] = []
+        self._waiting: dict[int, Waiting] = {}
+        self._outgoing: list[tuple[Waiting, bytes]] = []
         self._flushing = False
-        self.deadlines = Deadlines()
-        """Also of those who wait for something that was sent; who adds one calls ``expect``."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -70,65 +75,73 @@ class Outstanding:
         """Everything happens on ``loop`` from now on."""
         self._loop = loop
 
-    def send(self, request: Request, deadline_s: float, pending: Pending) -> None:
-        """Send ``request`` at the end of this turn."""
+    def add(self, request: Request, deadline_s: float, pending: Pending) -> Waiting:
+        """Watch over ``request`` from now on; at the end of this turn there is a write, which it may join."""
         request_id = self._next_id
         self._next_id += 1
-        is_write = not is_read(request)
-        due = self.deadlines.add(deadline_s, pending, is_write=is_write, request_id=request_id)
-        self._waiting[request_id] = _Waiting(pending, due, is_write=is_write)
-        self._outgoing.append((request_id, wire.encode_item(wire.Submission(request_id, deadline_s, request))))
-        self.expect()
+        waiting = self._waiting[request_id] = Waiting(request_id, request, deadline_s, pending)
+        if not self._flushing:
+            self.expect()
+        return waiting
+
+    def send(self, waiting: Waiting) -> None:
+        """Send the request at the end of this turn."""
+        item = wire.encode_item(wire.Submission(waiting.id, waiting.deadline_s, waiting.request))
+        self._outgoing.append((waiting, item))
 
     def expect(self) -> None:
         """Write at the end of this turn, and look at the deadlines from now on."""
+        assert self._loop is not None
         if not self._flushing:
-            assert self._loop is not None
             self._flushing = True
             self._loop.call_soon(self._flush)
         if self._sweeper is None:
-            assert self._loop is not None
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _flush(self) -> None:
         self.gather()  # what it sends joins this very write
         self._flushing = False
-        # What has an outcome already, because this process was held up past its deadline, must not happen any more.
-        outgoing = [(request_id, item) for request_id, item in self._outgoing if request_id in self._waiting]
-        self._outgoing.clear()
+        outgoing, self._outgoing = self._outgoing, []
         if self._replica.connection is None or not outgoing:
             return
-        for request_id, _ in outgoing:
-            self._waiting[request_id].sent = True
-        self._replica.connection.write(wire.submission_frames([item for _, item in outgoing]))
+        items = []
+        for waiting, item in outgoing:
+            # What has an outcome already, because this process was held up past its deadline, must not happen any more.
+            if waiting.pending.outcome is None:
+                waiting.is_sent = True
+                items.append(item)
+        if items:
+            self._replica.connection.write(wire.submission_frames(items))
 
-    def answered(self, replies: tuple[wire.Reply, ...]) -> None:
+    def answered(self, replies: Iterable[wire.Reply]) -> None:
         """The replica gave these outcomes."""
         for reply in replies:
             waiting = self._waiting.pop(reply.id, None)
-            if waiting is None:
-                continue
-            waiting.due.pop(waiting.pending, None)
-            if waiting.pending.outcome is None:
+            if waiting is not None:
                 waiting.pending.resolve(reply.outcome)
+
+    def settle(self, waiting: Waiting, outcome: Outcome) -> None:
+        """``waiting``, which has no outcome yet, has this one, without an answer."""
+        self._waiting.pop(waiting.id, None)
+        waiting.pending.resolve(outcome)
 
     def _sweep(self) -> None:
         self._sweeper = None
         self.expire(time.monotonic())
-        if self.deadlines and self._sweeper is None:
+        if self._waiting and self._sweeper is None:
             assert self._loop is not None
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     def expire(self, now_s: float) -> None:
         """Give what is due its outcome."""
-        for pending, is_write, request_id in self.deadlines.due(now_s):
-            if pending.outcome is not None:
-                continue  # resolved by an entry before it in this very sweep
-            waiting = self._waiting.pop(request_id, None)
-            if not is_write:
-                pending.resolve(LATE_READ)
+        due_s = now_s - GRACE_S
+        for one in [waiting for waiting in self._waiting.values() if waiting.deadline_s <= due_s]:
+            if one.pending.outcome is not None:
+                continue  # resolved by one before it in this very sweep
+            if is_read(one.request):
+                self.settle(one, LATE_READ)
             else:
-                pending.resolve(_UNSENT_WRITE if waiting is not None and not waiting.sent else _LATE_WRITE)
+                self.settle(one, _LATE_WRITE if one.is_sent else _UNSENT_WRITE)
 
     def lose(self, reason: Refused | None) -> None:
         """Nobody will answer any more, for ``reason`` if this side ends it."""
@@ -136,11 +149,11 @@ class Outstanding:
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             if one.pending.outcome is not None:
-                continue
-            if one.sent:
-                one.pending.resolve(_LOST_WRITE if one.is_write else (reason or _LOST_READ))
-            else:
+                continue  # as above
+            if not one.is_sent:
                 one.pending.resolve(reason or self._replica.absent)
+            else:
+                one.pending.resolve((reason or _LOST_READ) if is_read(one.request) else _LOST_WRITE)
 
     def close(self) -> None:
         """No timer stays."""

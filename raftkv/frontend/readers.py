@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from typing import Final, Protocol, Self
 
 from raftkv.core.errors import Refused
-from raftkv.core.replicator import Pending
-from raftkv.core.requests import Consistency, LaterQuery, Query, Read
+from raftkv.core.requests import Barrier, Consistency, LaterQuery, Query
 from raftkv.core.results import Found
 from raftkv.core.rights import Caller, Rights
-from raftkv.frontend.deadlines import Bucket
+from raftkv.frontend.outstanding import Waiting
 
 ROUNDS_IN_FLIGHT: Final = 2
 """Barriers of one level under way at a time: the second keeps late readers from waiting for all of the first."""
@@ -49,36 +48,19 @@ class StateReader(Protocol):
         """Let go of the state."""
 
 
-class Reader:
-    """One read under way; ``pending`` may have its outcome already, when its deadline came first."""
-
-    __slots__ = ("deadline_s", "due", "pending", "read")
-
-    def __init__(self, read: Read, deadline_s: float, pending: Pending, due: Bucket) -> None:
-        self.read = read
-        self.deadline_s = deadline_s
-        self.pending = pending
-        self.due = due
-
-
 class BarrierRounds:
     """The barriers of one level: who waits for the next, and how many are under way."""
 
     def __init__(self, consistency: Consistency) -> None:
-        self.consistency = consistency
-        self._waiting: list[Reader] = []
+        self.barrier = Barrier(consistency=consistency)
+        self._waiting: list[Waiting] = []
         self._in_flight = 0
-        self._in_flight_readers = 0
 
-    def __len__(self) -> int:
-        """How many readers wait, for a barrier to be sent or to be answered."""
-        return len(self._waiting) + self._in_flight_readers
-
-    def add(self, reader: Reader) -> None:
+    def add(self, reader: Waiting) -> None:
         """``reader`` waits for a barrier that is still to be sent."""
         self._waiting.append(reader)
 
-    def next_round(self) -> list[Reader]:
+    def next_round(self) -> list[Waiting]:
         """The readers of a barrier to send now; empty when nobody waits or enough barriers are under way."""
         if not self._waiting or self._in_flight >= ROUNDS_IN_FLIGHT:
             return []
@@ -86,16 +68,13 @@ class BarrierRounds:
         self._waiting = []
         if readers:
             self._in_flight += 1
-            self._in_flight_readers += len(readers)
         return readers
 
-    def finished(self, readers: list[Reader]) -> None:
-        """The barrier that ``readers`` shared was answered, refused or lost."""
+    def finished(self) -> None:
+        """A barrier was answered, refused or lost."""
         assert self._in_flight > 0
         self._in_flight -= 1
-        self._in_flight_readers -= len(readers)
 
-    def abandon(self) -> list[Reader]:
-        """The readers that still wait, who will not be served."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+    def forget(self) -> None:
+        """Those who still wait have their outcome."""
+        self._waiting = []

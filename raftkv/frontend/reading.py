@@ -16,11 +16,11 @@ from typing import Final
 from raftkv.core.errors import Refused, StartupError
 from raftkv.core.pages import size_of
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import DEFAULT, Barrier, Consistency, Read
+from raftkv.core.requests import DEFAULT, Consistency, Read, Request
 from raftkv.core.results import Answer, Found, KeyPage, KeyRecord, Outcome, Ready
 from raftkv.formats.rights import decode_document, rights_of
-from raftkv.frontend.outstanding import LATE_READ, Outstanding
-from raftkv.frontend.readers import BarrierRounds, Reader, StateReader
+from raftkv.frontend.outstanding import LATE_READ, Outstanding, Waiting
+from raftkv.frontend.readers import BarrierRounds, StateReader
 from raftkv.frontend.replica import KnownReplica
 from raftkv.frontend.rights import KnownRights
 
@@ -41,9 +41,6 @@ class StateReads:
         self._state: StateReader | None = None
         self.rights = KnownRights()
         outstanding.gather = self._send_rounds
-
-    def __len__(self) -> int:
-        return sum(map(len, self._rounds.values()))
 
     @property
     def is_open(self) -> bool:
@@ -90,7 +87,7 @@ class StateReads:
             pending.resolve(answers[0])
         return bool(answers)
 
-    def _in_one_view(self, reads: Sequence[Read]) -> list[Answer | Refused]:
+    def _in_one_view(self, reads: Sequence[Request]) -> list[Answer | Refused]:
         """The answers of ``reads``, or of those that come before ``TURN_BYTES`` are reached or the state is gone.
 
         Their age is what was known before they were read: a pulse that comes in later speaks of a newer state.
@@ -107,6 +104,7 @@ class StateReads:
                 for read in reads:
                     if read_bytes > TURN_BYTES:
                         break
+                    assert isinstance(read, Read)
                     content = state.read(read.query, read.caller)
                     if isinstance(content, Refused):
                         answers.append(content)
@@ -122,17 +120,15 @@ class StateReads:
                 self.rights.learn(state.rights)
         return answers
 
-    def after_barrier(self, read: Read, deadline_s: float, pending: Pending) -> bool:
-        """Let ``read`` wait for a barrier; false when only the replica can serve it."""
-        if self._state is None or read.r != DEFAULT:
+    def after_barrier(self, reader: Waiting) -> bool:
+        """Let a read wait for a barrier; false when only the replica can serve it."""
+        read = reader.request
+        if self._state is None or not isinstance(read, Read) or read.r != DEFAULT:
             return False
         rounds = self._rounds.get(read.consistency)
         if rounds is None:
             return False
-        outstanding = self._outstanding
-        due = outstanding.deadlines.add(deadline_s, pending, is_write=False)
-        rounds.add(Reader(read, deadline_s, pending, due))
-        outstanding.expect()
+        rounds.add(reader)
         return True
 
     def _send_rounds(self) -> None:
@@ -141,43 +137,42 @@ class StateReads:
             if not readers:
                 continue
             barrier = Pending()
-            deadline_s = max([reader.deadline_s for reader in readers])
             barrier.when_done(partial(self._round_done, rounds, readers))
-            self._outstanding.send(Barrier(consistency=rounds.consistency), deadline_s, barrier)
+            deadline_s = max([reader.deadline_s for reader in readers])
+            self._outstanding.send(self._outstanding.add(rounds.barrier, deadline_s, barrier))
+            for reader in readers:
+                reader.is_sent = True
 
-    def _round_done(self, rounds: BarrierRounds, readers: list[Reader], outcome: Outcome) -> None:
+    def _round_done(self, rounds: BarrierRounds, readers: list[Waiting], outcome: Outcome) -> None:
         """A barrier has its outcome: its readers read, or share its failure."""
-        rounds.finished(readers)
+        rounds.finished()
         self._serve(readers, outcome)
         if self._replica.connection is not None:
             self._outstanding.expect()
 
-    def _serve(self, readers: list[Reader], outcome: Outcome) -> None:
+    def _serve(self, readers: list[Waiting], outcome: Outcome) -> None:
         """Serve ``readers``; after ``TURN_BYTES`` the rest wait until those answers are sent."""
         readers = [reader for reader in readers if reader.pending.outcome is None]
         answers: Sequence[Answer | Refused]
         if isinstance(outcome, Ready):
-            answers = self._in_one_view([reader.read for reader in readers])
+            answers = self._in_one_view([reader.request for reader in readers])
         else:
             answers = [outcome if isinstance(outcome, Refused) else LATE_READ] * len(readers)
         for reader, answer in zip(readers, answers, strict=False):
             if reader.pending.outcome is None:  # as before, whatever was done for the others meanwhile
-                reader.due.pop(reader.pending, None)
-                reader.pending.resolve(answer)
+                self._outstanding.settle(reader, answer)
         rest = readers[len(answers) :]
         if rest and self._state is not None:
             asyncio.get_running_loop().call_soon(self._serve, rest, outcome)
             return
         for reader in [reader for reader in rest if reader.pending.outcome is None]:
-            reader.due.pop(reader.pending, None)
-            self._outstanding.send(reader.read, reader.deadline_s, reader.pending)
+            self._outstanding.send(reader)
+            self._outstanding.expect()
 
-    def lose(self, reason: Refused) -> None:
-        """Nobody will pass a barrier any more."""
+    def forget(self) -> None:
+        """Nobody will pass a barrier any more, and who waited for one knows it."""
         for rounds in self._rounds.values():
-            for reader in rounds.abandon():
-                if reader.pending.outcome is None:
-                    reader.pending.resolve(reason)
+            rounds.forget()
 
 
 def _held_bytes(content: Found) -> int:

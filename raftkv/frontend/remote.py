@@ -18,8 +18,7 @@ from raftkv.core.results import ModeStatus
 from raftkv.formats.rights import is_of_rights
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection
-from raftkv.frontend.deadlines import SWEEP_S
-from raftkv.frontend.outstanding import Outstanding
+from raftkv.frontend.outstanding import SWEEP_S, Outstanding
 from raftkv.frontend.readers import StateReader
 from raftkv.frontend.reading import StateReads
 from raftkv.frontend.replica import NOT_RUNNING, OVERLOADED, KnownReplica
@@ -107,12 +106,14 @@ class RemoteReplicator:
             if request.consistency is Consistency.LOCAL and reads.at_once(request, pending):
                 return pending
         refusal = replica.refusal()
-        if refusal is None and len(self._outstanding) + len(reads) >= self._max_pending:
+        if refusal is None and len(self._outstanding) >= self._max_pending:
             refusal = OVERLOADED
         if refusal is not None:
             pending.resolve(refusal)
-        elif not (isinstance(request, Read) and reads.after_barrier(request, deadline_s, pending)):
-            self._outstanding.send(request, deadline_s, pending)
+            return pending
+        waiting = self._outstanding.add(request, deadline_s, pending)
+        if not reads.after_barrier(waiting):
+            self._outstanding.send(waiting)
         return pending
 
     def work(self, now_s: float) -> float:
@@ -134,8 +135,7 @@ class RemoteReplicator:
     def _lose_all(self, reason: Refused | None) -> None:
         """Give everything that waits its outcome, because nobody will answer it any more."""
         self._outstanding.lose(reason)
-        self._reads.lose(reason or self._replica.absent)
-        self._outstanding.deadlines.clear()
+        self._reads.forget()
 
     async def _keep_connecting(self, loop: asyncio.AbstractEventLoop) -> None:
         pause_s = _RECONNECT_FIRST_S

@@ -119,7 +119,7 @@ def build() -> Build:
     return Build(__version__, blake2b(told.encode(), digest_size=16).digest())
 
 
-def decode_build(body: bytes) -> Build | None:
+def decode_build(body: bytes | memoryview) -> Build | None:
     """Decode the body of the first frame; ``None`` when it is no build (as from versions that did not tell)."""
     try:
         return _decode_build(body)
@@ -127,19 +127,19 @@ def decode_build(body: bytes) -> Build | None:
         return None
 
 
-def decode_submissions(body: bytes) -> ToReplica:
+def decode_submissions(body: bytes | memoryview) -> ToReplica:
     """Decode the body of a frame to the replica; raises ``WireError``."""
     found: ToReplica = _decoded(_decode_submissions, body)
     return found
 
 
-def decode_message(body: bytes) -> ToFrontend:
+def decode_message(body: bytes | memoryview) -> ToFrontend:
     """Decode the body of a frame to the front-end; raises ``WireError``."""
     message: ToFrontend = _decoded(_decode_message, body)
     return message
 
 
-def _decoded(decode: Callable[[bytes], Body], body: bytes) -> Body:
+def _decoded(decode: Callable[[bytes | memoryview], Body], body: bytes | memoryview) -> Body:
     # msgspec's own errors are ValueErrors, as is what it raises for text that is not UTF-8; and it recurses.
     try:
         return decode(body)
@@ -210,23 +210,37 @@ class FrameReader:
     """Cuts a stream of bytes into the bodies of frames."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._part = bytearray()
+        """What has come of a frame that is not whole, and how much of it there must be to go on."""
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take ``data``, return the bodies completed by it; raises ``WireError`` for a frame that is too large."""
-        buffer = self._buffer
-        buffer += data
-        bodies: list[bytes] = []
-        position, end = 0, len(buffer)
+        self._needed_bytes = _LENGTH.size
+
+    def feed(self, data: bytes) -> list[memoryview]:
+        """Take ``data``, return the bodies completed by it; raises ``WireError`` for a frame that is too large.
+
+        Bodies are parts of what came, so that nothing is copied but what comes in pieces.
+        """
+        whole: bytes | bytearray = data
+        if self._part:
+            self._part += data
+            if len(self._part) < self._needed_bytes:
+                return []
+            whole, self._part = self._part, bytearray()
+        view = memoryview(whole)
+        bodies: list[memoryview] = []
+        position, end = 0, len(whole)
         while end - position >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(buffer, position)
+            (length,) = _LENGTH.unpack_from(whole, position)
             if length > MAX_FRAME_BYTES:
                 raise WireError(f"a frame of {length} bytes")
-            if end - position - _LENGTH.size < length:
+            body_at = position + _LENGTH.size
+            if end - body_at < length:
+                self._needed_bytes = _LENGTH.size + length
                 break
-            position += _LENGTH.size
-            bodies.append(bytes(buffer[position : position + length]))
-            position += length
-        if position:
-            del buffer[:position]
+            position = body_at + length
+            bodies.append(view[body_at:position])
+        else:
+            self._needed_bytes = _LENGTH.size
+        if position < end:
+            self._part += view[position:]
         return bodies

@@ -169,9 +169,9 @@ class Writing(Batching, frozen=True, kw_only=True):
     @property
     def placing(self) -> Placing | None:
         """See ``Placed``."""
-        if self.context:
+        if self.context or self.n or self.sloppy is not None:
             return Placing(n=self.n, sloppy=self.sloppy, context=self.context)
-        return super().placing
+        return None
 
 
 class Putting(Writing, frozen=True, kw_only=True):

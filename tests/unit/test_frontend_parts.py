@@ -194,10 +194,10 @@ def test_why_a_replica_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_sent_in_one_turn_leaves_in_one_write_with_what_was_to_join_it() -> None:
     outstanding, loop, transport = asking()
     barrier = Pending()
-    outstanding.gather = lambda: outstanding.send(Barrier(consistency=Consistency.LEASE), 9.0, barrier)
+    outstanding.gather = lambda: outstanding.send(outstanding.add(Barrier(consistency=Consistency.LEASE), 9.0, barrier))
     pendings = [Pending() for _ in range(3)]
     for pending in pendings:
-        outstanding.send(WRITE, 9.0, pending)
+        outstanding.send(outstanding.add(WRITE, 9.0, pending))
     assert not transport.written
     loop.turn()
     assert len(transport.written) == 1
@@ -205,7 +205,7 @@ def test_what_is_sent_in_one_turn_leaves_in_one_write_with_what_was_to_join_it()
     outstanding.answered(tuple([wire.Reply(one, DONE) for one in (*ids, 99)]))
 
     assert [pending.outcome for pending in (*pendings, barrier)] == [DONE] * 4
-    assert len(outstanding) == len(outstanding.deadlines) == 0
+    assert len(outstanding) == 0
 
 
 def test_a_deadline_and_a_loss_are_definite_only_for_what_never_left_or_is_a_read() -> None:
@@ -213,10 +213,10 @@ def test_a_deadline_and_a_loss_are_definite_only_for_what_never_left_or_is_a_rea
     kinds = []
     for end in (lambda: outstanding.expire(99.0), lambda: outstanding.lose(None)):
         early, late, read = Pending(), Pending(), Pending()
-        outstanding.send(WRITE, 9.0, early)
-        outstanding.send(READ, 9.0, read)
+        outstanding.send(outstanding.add(WRITE, 9.0, early))
+        outstanding.send(outstanding.add(READ, 9.0, read))
         loop.turn()
-        outstanding.send(WRITE, 9.0, late)
+        outstanding.send(outstanding.add(WRITE, 9.0, late))
         end()
         loop.turn()
         kinds.append([type(pending.outcome) for pending in (early, read, late)])
@@ -227,13 +227,12 @@ def test_a_deadline_and_a_loss_are_definite_only_for_what_never_left_or_is_a_rea
 
 def test_deadlines_are_looked_at_for_as_long_as_any_are_left() -> None:
     outstanding, loop, _ = asking()
-    outstanding.send(WRITE, float(10**9), Pending())
-    outstanding.send(WRITE, float(10**9), Pending())
+    outstanding.send(outstanding.add(WRITE, float(10**9), Pending()))
+    outstanding.send(outstanding.add(WRITE, float(10**9), Pending()))
     assert len(loop.timers) == 1
     loop.timers[0].call()
     assert len(loop.timers) == 2
     outstanding.lose(NOT_RUNNING)
-    outstanding.deadlines.clear()
     loop.timers[1].call()
 
     assert len(loop.timers) == 2
@@ -253,16 +252,16 @@ def reading() -> tuple[StateReads, Outstanding, Loop, Transport, list[State]]:
 def test_a_read_after_a_barrier_is_made_here_and_one_that_cannot_be_goes_to_the_replica() -> None:
     reads, outstanding, loop, transport, (state,) = reading()
     first, second = Pending(), Pending()
-    assert reads.after_barrier(READ, 9.0, first)
+    assert reads.after_barrier(outstanding.add(READ, 9.0, first))
     loop.turn()
     (barrier,) = sent(transport)
-    assert len(reads) == 1
+    assert len(outstanding) == 2
     outstanding.answered((wire.Reply(barrier.id, Ready(applied_index=1)),))
     assert isinstance(first.outcome, Answer)
     assert first.outcome.revision == 7
-    assert len(reads) == 0
+    assert len(outstanding) == 0
 
-    assert reads.after_barrier(READ, 9.0, second)
+    assert reads.after_barrier(outstanding.add(READ, 9.0, second))
     loop.turn()
     state.is_gone = True
     outstanding.answered((wire.Reply(sent(transport)[-1].id, Ready(applied_index=1)),))
@@ -271,30 +270,30 @@ def test_a_read_after_a_barrier_is_made_here_and_one_that_cannot_be_goes_to_the_
     assert sent(transport)[-1].request == READ
     assert state.closed
     assert not reads.is_open
-    assert not reads.after_barrier(READ, 9.0, Pending())
+    assert not reads.after_barrier(outstanding.add(READ, 9.0, Pending()))
 
 
 def test_who_waits_for_a_barrier_that_is_refused_or_lost_is_told_so() -> None:
     reads, outstanding, loop, transport, _ = reading()
     refused = Refused(code=Code.NO_LEADER, detail="none")
     asked, waiting = Pending(), Pending()
-    assert reads.after_barrier(READ, 9.0, asked)
+    assert reads.after_barrier(outstanding.add(READ, 9.0, asked))
     loop.turn()
-    assert reads.after_barrier(READ, 9.0, waiting)
+    assert reads.after_barrier(outstanding.add(READ, 9.0, waiting))
     outstanding.answered((wire.Reply(sent(transport)[0].id, refused),))
     assert asked.outcome == refused
-    reads.lose(NOT_RUNNING)
+    outstanding.lose(NOT_RUNNING)
 
     assert waiting.outcome is NOT_RUNNING
 
 
 def test_reads_of_so_many_replicas_or_of_other_levels_are_the_replicas() -> None:
-    reads, _, _, _, _ = reading()
+    reads, outstanding, _, _, _ = reading()
     eventual = Read(query=Get(key=b"a"), consistency=Consistency.EVENTUAL)
     several = Read(query=Get(key=b"a"), consistency=Consistency.EVENTUAL, r=2)
 
-    assert not reads.after_barrier(eventual, 9.0, Pending())
-    assert not reads.after_barrier(several, 9.0, Pending())
+    assert not reads.after_barrier(outstanding.add(eventual, 9.0, Pending()))
+    assert not reads.after_barrier(outstanding.add(several, 9.0, Pending()))
     assert not reads.at_once(several, Pending())
 
 

@@ -78,10 +78,11 @@ def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpRespon
     if done is None:
         return json_response(202, Stored(key, None, None), headers)
     assert isinstance(done, PutDone)
+    node = writer(done)
     return HttpResponse(
         status=201 if done.created else 200,
-        headers=(JSON, (_ETAG, names.tag(done.revision, writer(done)).encode()), *headers),
-        body=encode_json(Stored(key, done.version, done.revision, writer(done) or UNSET)),
+        headers=(JSON, (_ETAG, names.tag(done.revision, node).encode()), *headers),
+        body=encode_json(Stored(key, done.version, done.revision, node or UNSET)),
     )
 
 
