@@ -17,6 +17,7 @@ from raftkv.core.requests import (
     LOCK_KEYS,
     SYSTEM,
     ChangesAfter,
+    CountKeys,
     FindLeases,
     Get,
     LaterQuery,
@@ -68,7 +69,7 @@ def of_query(rights: Rights, caller: Caller, query: Query | LaterQuery, found: F
     """Why ``caller`` may not be told what ``query`` has ``found`` in the state of ``rights``, if it may not."""
     if isinstance(query, Get):
         return of_span(rights, caller, Access.READ, query.key, query.key + b"\0")
-    if isinstance(query, List | ChangesAfter):
+    if isinstance(query, List | CountKeys | ChangesAfter):
         return of_span(rights, caller, Access.READ, query.start, query.end)
     if isinstance(query, FindLeases) or not isinstance(found, LeaseRecord):
         return of_caller(rights, caller)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import List
-from raftkv.core.results import KeyPage, KeyRecord
+from raftkv.core.requests import CountKeys, List
+from raftkv.core.results import KeyCount, KeyPage, KeyRecord
 
 ANSWER_BYTES: Final = 8 << 20
 """An answer ends once its keys and values pass this size: it holds at most one value more."""
@@ -35,3 +35,13 @@ def page_of(query: List, found: Iterable[KeyRecord], limit_bytes: int | None = N
         records.append(record)
         size_bytes += size_of(record)
     return KeyPage(records=tuple(records), next_start=None)
+
+
+def count_of(query: CountKeys, rows: Iterable[tuple[bytes, object]]) -> KeyCount:
+    """How many ``rows`` there are, in key order, as far as ``query`` looks."""
+    count = 0
+    for key, _ in rows:
+        if count == query.limit:
+            return KeyCount(count=count, next_start=key)
+        count += 1
+    return KeyCount(count=count)

@@ -89,6 +89,8 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put",
     ``match`` is the precondition: ``None`` for none, ``ABSENT``, ``ANY``, the exact modification revision the key
     must have, or several of which it must have one (``ABSENT`` may be among them). ``ttl_ms`` > 0 lets the key expire
     that many milliseconds after the command's time stamp; one with a ``lease`` goes when that ends. Not both.
+    ``keeps_value``: the value that is there stays, and ``value`` is empty; ``keeps_lease``: its lease and its expiry
+    stay, and none is named. Either takes a key that is there, and no ``match``.
     """
 
     key: Key
@@ -96,6 +98,8 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="put",
     match: Match | None = None
     ttl_ms: Milliseconds = 0
     lease: LeaseNumber = 0
+    keeps_value: bool = False
+    keeps_lease: bool = False
 
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="delete", gc=False):
@@ -122,6 +126,19 @@ class List(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="list
     end: bytes | None
     limit: int
     keys_only: bool = False
+    revision: Revision = LATEST
+
+
+class CountKeys(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="count_keys", gc=False):
+    """Ask how many keys there are with ``start`` <= key < ``end``; ``end`` ``None`` is open.
+
+    A query looks at ``limit`` keys at most, and at the store as it stood at ``revision``; an operation at all, as they
+    are.
+    """
+
+    start: bytes
+    end: bytes | None
+    limit: int = 10_000
     revision: Revision = LATEST
 
 
@@ -188,7 +205,10 @@ class Operator(enum.IntEnum):
 
 
 class KeyComparison(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """One comparison: of the key ``start``, or, as ``several``, of each with ``start`` <= key < ``end``."""
+    """One comparison: of the key ``start``, or, as ``several``, of each with ``start`` <= key < ``end``.
+
+    Where there is none of several, it holds; ``of_none``: it holds there if it does of a key that does not exist.
+    """
 
     start: bytes
     end: bytes | None = None
@@ -196,6 +216,7 @@ class KeyComparison(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     target: ComparedField
     operator: Operator = Operator.EQUAL
     operand: Integer | bytes
+    of_none: bool = False
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="transaction"):
@@ -236,12 +257,12 @@ class ChangesAfter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
 
 
 Operation = Put | Delete | Get
-LaterOperation = List | Increment | Touch | DeleteSpan | Grant | Revoke | Transaction
+LaterOperation = List | CountKeys | Increment | Touch | DeleteSpan | Grant | Revoke | Transaction
 """What leaderless clusters cannot do."""
 
 AnyOperation = Operation | LaterOperation
 Query = Get | List
-LaterQuery = FindLease | FindLeases | ChangesAfter
+LaterQuery = CountKeys | FindLease | FindLeases | ChangesAfter
 
 
 class Placing(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -173,7 +173,14 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="p
     next_start: bytes | None
 
 
-LaterResult = Incremented | Touched | SpanDeleted | Granted | Revoked | Transacted | KeyPage | Refused
+class KeyCount(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="key_count", gc=False):
+    """So many keys there are; ``next_start`` is where those begin that were not looked at, ``None`` if all were."""
+
+    count: int
+    next_start: bytes | None = None
+
+
+LaterResult = Incremented | Touched | SpanDeleted | Granted | Revoked | Transacted | KeyPage | KeyCount | Refused
 """``Refused``: this operation was not done, nor was anything of the transaction that it stands in."""
 
 AnyResult = OperationResult | LaterResult
@@ -258,7 +265,18 @@ class Siblings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     records: tuple[StampedRecord, ...]
 
 
-Found = KeyRecord | Missing | KeyPage | LeaseRecord | NoLease | LeasePage | ChangePage | HistoryGone | HistoryAhead
+Found = (
+    KeyRecord
+    | Missing
+    | KeyPage
+    | KeyCount
+    | LeaseRecord
+    | NoLease
+    | LeasePage
+    | ChangePage
+    | HistoryGone
+    | HistoryAhead
+)
 """What one state has to say to a query."""
 
 Content = Found | StampedRecord | Siblings

@@ -4,10 +4,10 @@ An entry's body (``raftkv.formats.entries``) is a batch, msgpack ``[origin, sequ
 proposes in one group commit. A command is ``[tag, ...]``, one arm of the union for each thing a log can do. ``origin``
 and ``sequence`` name the batch, so that whoever proposed it knows its own when it is applied.
 
-Rules. A struct that was released never changes: what is new is a new arm or operation with a new tag, and has its
-format in ``LEAST_FORMATS``. A batch goes out in the least format that has all of its commands, so that nodes which know
-no later one read it. Bytes that mean nothing here mean nothing on any node: they are skipped alike. This module imports
-nothing but the standard library and msgspec.
+Rules. A struct that was released never changes: what is new is a new arm, operation or comparison with a new tag, and
+has its format in ``LEAST_FORMATS`` or ``LATER_FORMATS``. A batch goes out in the least format that has all of its
+commands, so that nodes which know no later one read it. Bytes that mean nothing here mean nothing on any node: they are
+skipped alike. This module imports nothing but the standard library and msgspec.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ HISTORY_FORMAT: Final = 3
 
 CALLERS_FORMAT: Final = 4
 """The first that says who asks."""
+
+KEEPING_FORMAT: Final = 5
+"""The first whose puts may keep the value or the lease that is there, and that counts keys."""
 
 MATCHES_MAX: Final = 64
 
@@ -128,6 +131,24 @@ class RevokeLease(msgspec.Struct, frozen=True, array_like=True, tag=9, forbid_un
     lease: CommandLease
 
 
+class PutKept(msgspec.Struct, frozen=True, array_like=True, tag=11, forbid_unknown_fields=True, gc=False):
+    """Write the key, which must be there, anew: its value stays where ``value`` is nil.
+
+    ``lease`` 0 is none; nil keeps lease and expiry.
+    """
+
+    key: CommandKey
+    value: bytes | None
+    lease: Annotated[int, Meta(ge=0, le=1 << 62)] | None
+
+
+class CountRange(msgspec.Struct, frozen=True, array_like=True, tag=12, forbid_unknown_fields=True, gc=False):
+    """Tell the proposer how many keys there are in the range in between."""
+
+    start: bytes
+    end: bytes | None
+
+
 class Transact(msgspec.Struct, frozen=True, array_like=True, tag=10, forbid_unknown_fields=True):
     """If all comparisons hold, apply ``success``, else ``failure``: all of it or nothing."""
 
@@ -159,8 +180,20 @@ class CompareRange(msgspec.Struct, frozen=True, array_like=True, tag=1, forbid_u
     operand: CommandInteger | bytes
 
 
-Comparison = CompareKey | CompareRange
-BranchOperation = KeyOperation | PutLeased | IncrementKey | TouchKey | DeleteRange | ListRange | Transact
+class CompareSpan(msgspec.Struct, frozen=True, array_like=True, tag=2, forbid_unknown_fields=True, gc=False):
+    """As ``CompareRange``; where there is none, as ``CompareKey`` of a key that does not exist."""
+
+    start: bytes
+    end: bytes | None
+    target: Annotated[int, Meta(ge=0, le=5)]
+    operator: Annotated[int, Meta(ge=0, le=3)]
+    operand: CommandInteger | bytes
+
+
+Comparison = CompareKey | CompareRange | CompareSpan
+BranchOperation = (
+    KeyOperation | PutLeased | IncrementKey | TouchKey | DeleteRange | ListRange | Transact | PutKept | CountRange
+)
 AnyOperation = BranchOperation | GrantLease | RevokeLease
 
 
@@ -240,6 +273,13 @@ LEAST_FORMATS: Final[dict[type[Command], int]] = {
 }
 """Which formats have an arm: this one and all after it."""
 
+LATER_FORMATS: Final[dict[type[BranchOperation | Comparison], int]] = {
+    PutKept: KEEPING_FORMAT,
+    CountRange: KEEPING_FORMAT,
+    CompareSpan: KEEPING_FORMAT,
+}
+"""The same of operations and comparisons that came after their arm."""
+
 
 class CommandBatch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Commands that one node proposed together."""
@@ -267,12 +307,30 @@ def decode_batch(body: memoryview, command_format: int) -> CommandBatch:
     """Read a body of ``command_format``. Raises ``ValueError`` or ``RecursionError`` for what is none."""
     batch: CommandBatch = _decode(body)
     for command in batch.commands:
-        if LEAST_FORMATS[type(command)] > command_format:
+        if least_format(command) > command_format:
             raise ValueError("a command that its format does not have")
         asked = command.command if isinstance(command, CallersCommand) else command
         if isinstance(asked, OperateCommand) and depth(asked.operations) > DEPTH_MAX:
             raise ValueError("transactions that stand too deep in each other")
     return batch
+
+
+def least_format(command: Command) -> int:
+    """The least format that has ``command`` and all that is in it."""
+    least = LEAST_FORMATS[type(command)]
+    if isinstance(command, CallersCommand):
+        return max(least, least_format(command.command))
+    return max(least, _least_of(command.operations)) if isinstance(command, OperateCommand) else least
+
+
+def _least_of(several: Iterable[AnyOperation | Comparison]) -> int:
+    least = 0
+    for one in several:
+        if isinstance(one, Transact):
+            least = max(least, _least_of(one.comparisons), _least_of(one.success), _least_of(one.failure))
+        else:
+            least = max(least, LATER_FORMATS.get(type(one), 0))  # type: ignore[arg-type]  # grants and revocations
+    return least
 
 
 def depth(operations: Iterable[AnyOperation]) -> int:

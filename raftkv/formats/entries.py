@@ -37,6 +37,7 @@ _READERS: Final[Mapping[int, Callable[[memoryview, int], CommandBatch]]] = {
     2: commands.decode_batch,
     3: commands.decode_batch,
     4: commands.decode_batch,
+    5: commands.decode_batch,
 }
 
 NEWEST: Final = max(_READERS)
@@ -53,7 +54,7 @@ stamp = _STAMP.pack
 
 def encode(now_ms: int, origin: int, sequence: int, *several: Command) -> bytes:
     """A whole command, by a node that is proposer and leader in one."""
-    least = max([commands.LEAST_FORMATS[type(command)] for command in several], default=commands.FORMAT)
+    least = max(map(commands.least_format, several), default=commands.FORMAT)
     parts = commands.batch_parts(origin, sequence, list(map(commands.encode_command, several)))
     return b"".join((stamp(least, now_ms), *parts))
 

@@ -20,6 +20,7 @@ from raftkv.core.requests import (
     AnyOperation,
     Compact,
     Configure,
+    CountKeys,
     Delete,
     DeleteSpan,
     Get,
@@ -37,17 +38,17 @@ from raftkv.core.requests import (
 )
 from raftkv.formats import commands
 from raftkv.formats.commands import (
-    CALLERS_FORMAT,
     DEPTH_MAX,
-    LEAST_FORMATS,
     OVERHEAD_BYTES,
     AskedCommand,
     CallersCommand,
     CompactCommand,
     CompareKey,
     CompareRange,
+    CompareSpan,
     Comparison,
     ConfigureCommand,
+    CountRange,
     DeleteKey,
     DeleteRange,
     GetKey,
@@ -56,6 +57,7 @@ from raftkv.formats.commands import (
     KeepAliveCommand,
     ListRange,
     OperateCommand,
+    PutKept,
     PutKey,
     PutLeased,
     RevokeLease,
@@ -63,6 +65,7 @@ from raftkv.formats.commands import (
     Transact,
     WriteCommand,
     encode_command,
+    least_format,
 )
 
 Change = Write | Configure | KeepAlive | Compact
@@ -94,9 +97,8 @@ def proposal_of(request: Change) -> Proposal | Refused:
     command = command_of(request)
     if isinstance(command, Refused):
         return command
-    if isinstance(command, CallersCommand):
-        return Proposal(encode_command(command), CALLERS_FORMAT, *_weight(command.command))
-    return Proposal(encode_command(command), LEAST_FORMATS[type(command)], *_weight(command))
+    asked = command.command if isinstance(command, CallersCommand) else command
+    return Proposal(encode_command(command), least_format(command), *_weight(asked))
 
 
 def command_of(request: Change) -> AskedCommand | CallersCommand | Refused:
@@ -149,7 +151,9 @@ def _write(request: Write) -> AskedCommand | Refused:
 
 def _needs_history(operations: tuple[AnyOperation, ...]) -> bool:
     for operation in operations:  # as in makes_room
-        if isinstance(operation, _LATER) or (isinstance(operation, Put) and operation.lease):
+        if isinstance(operation, _LATER):
+            return True
+        if isinstance(operation, Put) and (operation.lease or operation.keeps_value or operation.keeps_lease):
             return True
     return False
 
@@ -166,7 +170,9 @@ _CONVERSIONS: Final[Mapping[type[Change], Callable[[Any], AskedCommand | Refused
 }
 
 
-def _put(put: Put) -> PutKey | PutLeased:
+def _put(put: Put) -> PutKey | PutLeased | PutKept:
+    if put.keeps_value or put.keeps_lease:
+        return PutKept(put.key, None if put.keeps_value else put.value, None if put.keeps_lease else put.lease)
     if put.lease:
         return PutLeased(put.key, put.value, put.match, put.lease)
     return PutKey(put.key, put.value, put.match, put.ttl_ms)
@@ -182,6 +188,8 @@ def _transaction(transaction: Transaction) -> Transact:
 
 def _comparison(one: KeyComparison) -> Comparison:
     if one.several:
+        if one.of_none:
+            return CompareSpan(one.start, one.end, one.target, one.operator, one.operand)
         return CompareRange(one.start, one.end, one.target, one.operator, one.operand)
     return CompareKey(one.start, one.target, one.operator, one.operand)
 
@@ -191,6 +199,7 @@ _OPERATIONS: Final[Mapping[type[AnyOperation], Callable[[Any], Any]]] = {
     Delete: lambda one: DeleteKey(one.key, one.match),
     Get: lambda one: GetKey(one.key),
     List: lambda one: ListRange(one.start, one.end, one.limit, one.keys_only),
+    CountKeys: lambda one: CountRange(one.start, one.end),
     Increment: lambda one: IncrementKey(one.key, one.by, one.minimum, one.maximum),
     Touch: lambda one: TouchKey(one.key, one.ttl_ms),
     DeleteSpan: lambda one: DeleteRange(one.start, one.end),
@@ -198,7 +207,7 @@ _OPERATIONS: Final[Mapping[type[AnyOperation], Callable[[Any], Any]]] = {
     Revoke: lambda one: RevokeLease(one.lease),
     Transaction: _transaction,
 }
-_LATER: Final = (List, Increment, Touch, DeleteSpan, Grant, Revoke, Transaction)
+_LATER: Final = (List, CountKeys, Increment, Touch, DeleteSpan, Grant, Revoke, Transaction)
 
 
 def _written_twice(transaction: Transact) -> bytes | None:
@@ -232,7 +241,7 @@ class _Writes:
                 self._take(success.keys | failure.keys, success.ranges + failure.ranges)
             elif isinstance(one, DeleteRange):
                 self._take(set(), [one])
-            elif not isinstance(one, GetKey | ListRange):
+            elif not isinstance(one, GetKey | ListRange | CountRange):
                 self._take({one.key}, [])
         return self
 

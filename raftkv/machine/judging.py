@@ -19,6 +19,7 @@ from raftkv.formats.commands import (
     AnyOperation,
     AskedCommand,
     CompareKey,
+    CountRange,
     DeleteKey,
     DeleteRange,
     GetKey,
@@ -27,6 +28,7 @@ from raftkv.formats.commands import (
     KeepAliveCommand,
     ListRange,
     OperateCommand,
+    PutKept,
     PutKey,
     PutLeased,
     RevokeLease,
@@ -42,7 +44,7 @@ from raftkv.storage.engines.port import TableReader
 LEASE_KEYS_LOOKED_AT: Final = 10_000
 """Keys of leases that one command has judged at most, so that applying it stays short."""
 
-KeyWriting = PutKey | DeleteKey | TouchKey | PutLeased | IncrementKey
+KeyWriting = PutKey | DeleteKey | TouchKey | PutLeased | PutKept | IncrementKey
 
 _MEANINGLESS: Final = Refused(
     code=Code.BAD_REQUEST, detail="users, roles and whether authentication is on are only put, as such, and deleted"
@@ -86,6 +88,8 @@ class Judge:
             GrantLease: lambda _caller, _grant: None,
             RevokeLease: lambda caller, one: of_keys(self.rights, caller, Access.WRITE, self._keys_of(one.lease)),
             Transact: self._of_transaction,
+            PutKept: self._of_put_kept,
+            CountRange: lambda caller, one: of_span(self.rights, caller, Access.READ, one.start, one.end),
         }
         self.learn()
 
@@ -132,12 +136,18 @@ class Judge:
         """It tells what the key holds."""
         return self._of_write(caller, operation, Access.BOTH)
 
-    def _of_put_leased(self, caller: Caller, operation: PutLeased) -> Refused | None:
+    def _of_put_leased(self, caller: Caller, operation: PutLeased | PutKept) -> Refused | None:
         """Else a stranger, by a key of his own, could keep the lease of others alive."""
         refusal = self._of_write(caller, operation)
-        if refusal is None and not may_write_one(self.rights, caller, self._keys_of(operation.lease)):
+        if refusal is None and not may_write_one(self.rights, caller, self._keys_of(operation.lease or 0)):
             return not_of_lease(caller)
         return refusal
+
+    def _of_put_kept(self, caller: Caller, operation: PutKept) -> Refused | None:
+        """What it keeps is told to nobody."""
+        if not operation.lease:
+            return self._of_write(caller, operation)
+        return self._of_put_leased(caller, operation)
 
     def _of_transaction(self, caller: Caller, operation: Transact) -> Refused | None:
         for one in operation.comparisons:

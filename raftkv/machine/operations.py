@@ -19,6 +19,7 @@ from raftkv.core.results import (
     AnyResult,
     DeleteDone,
     Incremented,
+    KeyCount,
     Mismatch,
     Missing,
     PutDone,
@@ -32,13 +33,16 @@ from raftkv.formats import layout
 from raftkv.formats.commands import (
     AnyOperation,
     CompareKey,
+    CompareSpan,
     Comparison,
+    CountRange,
     DeleteKey,
     DeleteRange,
     GetKey,
     GrantLease,
     IncrementKey,
     ListRange,
+    PutKept,
     PutKey,
     PutLeased,
     RevokeLease,
@@ -63,6 +67,7 @@ INTEGER_LIMITS: Final = (-(1 << 63), (1 << 63) - 1)
 _INTEGER: Final = re.compile(rb"-?[0-9]{1,19}", re.ASCII)
 
 _SENTENCES: Final = {
+    Code.NOT_FOUND: "there is no such key",
     Code.LEASE_NOT_FOUND: "there is no such lease; it may have ended",
     Code.LEASE_EXISTS: "there is a lease of this number already",
     Code.NOT_AN_INTEGER: "the value of the key is no integer of 64 bits in decimal digits",
@@ -112,6 +117,8 @@ class Operations:
             GrantLease: self._grant,
             RevokeLease: self._revoke,
             Transact: self._transact,
+            PutKept: self._put_kept,
+            CountRange: self._count,
         }
         # What stands in the way of each, and how many keys it removes or attaches is part of that.
         self._obstacles: Mapping[type[Any], Callable[[Any], Code | None]] = {
@@ -121,6 +128,7 @@ class Operations:
             GrantLease: self._cannot_grant,
             RevokeLease: self._cannot_revoke,
             Transact: self._cannot_transact,
+            PutKept: self._cannot_put_kept,
         }
 
     def begin(self) -> None:
@@ -164,6 +172,25 @@ class Operations:
         return PutDone(version=version, revision=revision)
 
     def _cannot_put(self, operation: PutLeased) -> Code | None:
+        self._attached[operation.lease] += 1
+        return self._leases.cannot_attach(operation.lease, self._attached[operation.lease])
+
+    def _put_kept(self, operation: PutKept) -> AnyResult:
+        standing = self._changes.find(operation.key)
+        assert standing is not None
+        value = layout.value_of(standing.row) if operation.value is None else operation.value
+        expires_at_ms, lease = 0, operation.lease
+        if lease is None:
+            expires_at_ms, lease = standing.expires_at_ms, standing.lease
+        version, revision = self._changes.put(operation.key, standing, value, expires_at_ms, lease)
+        return PutDone(version=version, revision=revision)
+
+    def _cannot_put_kept(self, operation: PutKept) -> Code | None:
+        standing = self._changes.find(operation.key)
+        if standing is None or standing.is_over:
+            return Code.NOT_FOUND
+        if not operation.lease:
+            return None
         self._attached[operation.lease] += 1
         return self._leases.cannot_attach(operation.lease, self._attached[operation.lease])
 
@@ -221,6 +248,10 @@ class Operations:
         standing = ((key, row) for key, row in rows if not self._is_over(row))
         return self.answers.page(standing, operation.limit, keys_only=operation.keys_only)
 
+    def _count(self, operation: CountRange) -> AnyResult:
+        rows = self._tables.scan(layout.KEYS, operation.start, operation.end)
+        return KeyCount(count=sum([not self._is_over(row) for _, row in rows]))
+
     def _is_over(self, row: bytes) -> bool:
         return 0 < layout.unpack_header(row)[3] <= self._changes.clock_ms
 
@@ -266,12 +297,16 @@ class Operations:
         if isinstance(comparison, CompareKey):
             standing = self._changes.find(comparison.key)
             return _compare(comparison, None if standing is None or standing.is_over else standing.row)
+        is_any = False
         for _, row in self._tables.scan(layout.KEYS, comparison.start, comparison.end):
             if not self._compared.takes(row):
                 return Code.TOO_MANY_CHANGES
-            if not self._is_over(row) and not _compare(comparison, row):
+            if self._is_over(row):
+                continue
+            is_any = True
+            if not _compare(comparison, row):
                 return False
-        return True
+        return is_any or not isinstance(comparison, CompareSpan) or _compare(comparison, None)
 
 
 class _Ranges:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from raftkv.core.pages import page_of, size_of
-from raftkv.core.requests import ChangesAfter, Get, List
-from raftkv.core.results import Change, ChangePage, HistoryAhead, HistoryGone, KeyPage, KeyRecord, Missing
+from raftkv.core.pages import count_of, page_of, size_of
+from raftkv.core.requests import ChangesAfter, CountKeys, Get, List
+from raftkv.core.results import Change, ChangePage, HistoryAhead, HistoryGone, KeyCount, KeyPage, KeyRecord, Missing
 from raftkv.formats import layout
 from raftkv.formats.layout import Event
 from raftkv.storage.engines.port import TableReader
@@ -140,18 +140,26 @@ def page_at(reader: TableReader, query: List) -> KeyPage | HistoryGone | History
     refusal = gone_or_ahead(reader, query.revision)
     if refusal is not None:
         return refusal
+    records = (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in _rows_at(reader, query))
+    return page_of(query, records)
+
+
+def count_at(reader: TableReader, query: CountKeys) -> KeyCount | HistoryGone | HistoryAhead:
+    """How many keys there were at the revision of ``query``."""
+    return gone_or_ahead(reader, query.revision) or count_of(query, _rows_at(reader, query))
+
+
+def _rows_at(reader: TableReader, query: List | CountKeys) -> Iterator[tuple[bytes, bytes]]:
+    """The rows in the range of ``query`` as they were at its revision, in order."""
     changed: dict[bytes, Place] = {}
     for place, event in _placed_after(reader, query.revision):
         key = event.key
         if key not in changed and key >= query.start and (query.end is None or key < query.end):
             changed[key] = place
-    records = (
-        layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in _undone(reader, query, changed)
-    )
-    return page_of(query, records)
+    return _undone(reader, query, changed)
 
 
-def _undone(reader: TableReader, query: List, changed: dict[bytes, Place]) -> Iterator[tuple[bytes, bytes]]:
+def _undone(reader: TableReader, query: List | CountKeys, changed: dict[bytes, Place]) -> Iterator[tuple[bytes, bytes]]:
     """The rows in the range of ``query``, with what ``changed`` since as it was before that change."""
     older = iter(sorted(changed))
     key_before = next(older, None)

@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from raftkv.core.pages import ANSWER_BYTES, page_of
-from raftkv.core.requests import AnyOperation, ChangesAfter, FindLease, FindLeases, Get, LaterQuery, List, Query
+from raftkv.core.pages import ANSWER_BYTES, count_of, page_of
+from raftkv.core.requests import (
+    AnyOperation,
+    ChangesAfter,
+    CountKeys,
+    FindLease,
+    FindLeases,
+    Get,
+    LaterQuery,
+    List,
+    Query,
+)
 from raftkv.core.results import (
     Found,
     KeyPage,
@@ -87,6 +97,10 @@ def answer(reader: TableReader, query: Query | LaterQuery) -> Found:  # noqa: PL
         return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))
     if isinstance(query, ChangesAfter):
         return past.changes_after(reader, query)
+    if isinstance(query, CountKeys):
+        if query.revision:
+            return past.count_at(reader, query)
+        return count_of(query, reader.scan(layout.KEYS, query.start, query.end))
     return _lease(reader, query.lease) if isinstance(query, FindLease) else _leases(reader, query)
 
 

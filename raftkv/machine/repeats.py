@@ -28,7 +28,7 @@ from raftkv.core.results import (
     Written,
 )
 from raftkv.formats import layout
-from raftkv.formats.commands import AnyOperation, GetKey, ListRange, Transact
+from raftkv.formats.commands import AnyOperation, CountRange, GetKey, ListRange, Transact
 from raftkv.formats.outcomes import (
     KeptDelete,
     KeptGrant,
@@ -135,7 +135,7 @@ class Repeats:
         return tuple([self._told_of(*pair) for pair in zip(operations, kept, strict=True)])
 
     def _told_of(self, operation: AnyOperation, kept: KeptResult) -> AnyResult:
-        if isinstance(operation, GetKey | ListRange):
+        if isinstance(operation, GetKey | ListRange | CountRange):
             if self._may_read:
                 return self._read(operation)
             return Withheld(key=operation.key if isinstance(operation, GetKey) else operation.start)

@@ -61,6 +61,8 @@ FOUND = {
     "repeated transactions": 50,
     "own revision": 3,
     "one revision": 4,
+    "kept leases": 1,
+    "none of several": 1,
     "bounds of sums": 1,
     "time of the log": 13,
     "age of the log": 1,

@@ -29,6 +29,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import (
     ChangesAfter,
     Consistency,
+    CountKeys,
     FindLease,
     FindLeases,
     Get,
@@ -45,6 +46,7 @@ from raftkv.core.results import (
     ChangePage,
     HistoryAhead,
     HistoryGone,
+    KeyCount,
     KeyPage,
     KeyRecord,
     LeasePage,
@@ -212,6 +214,9 @@ class LogOrder:
         if isinstance(query, ChangesAfter):
             return self._page_after(state, query, told)
         keys = self._keys_at(query.revision) if query.revision else state.keys
+        if isinstance(query, CountKeys):
+            found = [*in_span(keys, query.start, query.end), None]
+            return KeyCount(count=min(query.limit, len(found) - 1), next_start=(found[: query.limit + 1])[-1])
         return page(keys, query) if isinstance(query, List) else keys.get(query.key) or Missing(key=query.key)
 
     def _keys_at(self, revision: int) -> dict[bytes, KeyRecord]:
@@ -260,7 +265,7 @@ def _needs(state: StoreState, query: Any) -> list[Need]:
     match query:
         case Get():
             return [Need(READ, query.key, query.key + b"\0")]
-        case List() | ChangesAfter():
+        case List() | CountKeys() | ChangesAfter():
             return [Need(READ, query.start, query.end)]
         case FindLease():
             keys = [key for key, record in state.keys.items() if record.lease == query.lease]

@@ -31,6 +31,7 @@ from raftkv.core.results import (
     HistoryGone,
     Incremented,
     KeptAlive,
+    KeyCount,
     KeyPage,
     KeyRecord,
     LeaseRecord,
@@ -54,8 +55,10 @@ from raftkv.formats.commands import (
     Command,
     CompactCommand,
     CompareKey,
+    CompareSpan,
     Comparison,
     ConfigureCommand,
+    CountRange,
     DeleteKey,
     DeleteRange,
     GetKey,
@@ -65,6 +68,7 @@ from raftkv.formats.commands import (
     LeaseTimeCommand,
     ListRange,
     OperateCommand,
+    PutKept,
     PutKey,
     PutLeased,
     RevokeLease,
@@ -279,7 +283,7 @@ class ModelledStore:
 
     def _again(self, one: AnyOperation, result: AnyResult, *, may_read: bool) -> AnyResult:
         """What a repeat is told: what was done the first time, and what there is to be read now."""
-        if isinstance(one, GetKey | ListRange):
+        if isinstance(one, GetKey | ListRange | CountRange):
             if may_read:
                 return self._carry_out(one)
             return Withheld(key=one.key if isinstance(one, GetKey) else one.start)
@@ -297,7 +301,7 @@ class ModelledStore:
         code = self._obstacle(one, taken)
         return self._carry_out(one, taken) if code is None else Refused(code=code, detail="")
 
-    def _obstacle(self, one: AnyOperation, taken: dict[int, bool]) -> Code | None:
+    def _obstacle(self, one: AnyOperation, taken: dict[int, bool]) -> Code | None:  # noqa: PLR0911  one line for each kind
         """Why ``one`` cannot be done. Which branches are ``taken``, by identity, the state before it decides."""
         match one:
             case Transact():
@@ -307,6 +311,10 @@ class ModelledStore:
             case IncrementKey():
                 total = self._sum(one)
                 return total if isinstance(total, Code) else None
+            case PutKept():
+                if one.key not in self._keys:
+                    return Code.NOT_FOUND
+                return None if not one.lease or one.lease in self._leases else Code.LEASE_NOT_FOUND
             case PutLeased() | RevokeLease():
                 return None if one.lease in self._leases else Code.LEASE_NOT_FOUND
             case GrantLease():
@@ -316,14 +324,21 @@ class ModelledStore:
     def _holds(self, one: Comparison) -> bool:
         if isinstance(one, CompareKey):
             return _compare(one, self._keys.get(one.key))
-        return all(_compare(one, self._keys[key]) for key in in_span(self._keys, one.start, one.end))
+        keys = in_span(self._keys, one.start, one.end)
+        if isinstance(one, CompareSpan) and not keys:
+            return _compare(one, None)
+        return all(_compare(one, self._keys[key]) for key in keys)
 
-    def _carry_out(self, one: AnyOperation, taken: Mapping[int, bool] | None = None) -> AnyResult:  # noqa: C901, PLR0911  one line for each kind
+    def _carry_out(self, one: AnyOperation, taken: Mapping[int, bool] | None = None) -> AnyResult:  # noqa: C901, PLR0911, PLR0912  one line for each kind
         match one:
             case GetKey():
                 return self._keys.get(one.key) or Missing(key=one.key)
             case ListRange():
                 return page(self._keys, one)
+            case CountRange():
+                return KeyCount(count=len(in_span(self._keys, one.start, one.end)))
+            case PutKept():
+                return self._put_kept(one)
             case PutKey() | PutLeased():
                 return self._put_if(one)
             case DeleteKey():
@@ -354,6 +369,15 @@ class ModelledStore:
             record = self._put(one.key, one.value, lease=one.lease)
         else:
             record = self._put(one.key, one.value, expires_at_ms=one.ttl_ms and self._clock_ms + one.ttl_ms)
+        return PutDone(version=record.version, revision=record.mod_revision)
+
+    def _put_kept(self, one: PutKept) -> PutDone:
+        before = self._keys[one.key]
+        value = before.value if one.value is None else one.value
+        if one.lease is None:
+            record = self._put(one.key, value, expires_at_ms=before.expires_at_ms, lease=before.lease)
+        else:
+            record = self._put(one.key, value, lease=one.lease)
         return PutDone(version=record.version, revision=record.mod_revision)
 
     def _delete_if(self, one: DeleteKey) -> AnyResult:

@@ -20,6 +20,7 @@ from raftkv.formats.commands import (
     AskedCommand,
     CallersCommand,
     CompareKey,
+    CountRange,
     DeleteRange,
     GetKey,
     GrantLease,
@@ -27,6 +28,7 @@ from raftkv.formats.commands import (
     KeepAliveCommand,
     ListRange,
     OperateCommand,
+    PutKept,
     PutLeased,
     RevokeLease,
     Transact,
@@ -102,7 +104,7 @@ class ModelledRights:
         return [key for key, record in self._keys.items() if record.lease == lease]
 
     def _may(self, permissions: list[Need], one: AnyOperation) -> bool:
-        if isinstance(one, PutLeased) and not self._may_use(permissions, one.lease):
+        if isinstance(one, PutLeased | PutKept) and one.lease and not self._may_use(permissions, one.lease):
             return False
         if isinstance(one, Transact) and not all(self._may(permissions, each) for each in (*one.success, *one.failure)):
             return False
@@ -112,7 +114,7 @@ class ModelledRights:
         match one:
             case GetKey():
                 return [_one(READ, one.key)]
-            case ListRange():
+            case ListRange() | CountRange():
                 return [Need(READ, one.start, one.end)]
             case DeleteRange():
                 return [Need(WRITE, one.start, one.end)]

@@ -68,6 +68,8 @@ COORDINATION: Final = (
     "leased put",
     "compact",
     "list",
+    "count",
+    "keeping put",
     "several gets",
     "local get",
     "local list",

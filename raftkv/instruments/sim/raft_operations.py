@@ -20,6 +20,7 @@ from raftkv.core.requests import (
     Compact,
     ComparedField,
     Consistency,
+    CountKeys,
     Delete,
     DeleteSpan,
     FindLease,
@@ -269,9 +270,17 @@ def _increment(client: SimulatedClient) -> Increment:
 
 def _put_of(client: SimulatedClient, key: bytes) -> Put:
     """For ever, for a while, or for as long as a lease."""
-    lease = {"lease": _lease(client)} if client.leases else {}
-    lasts = client.random.choice(({}, {"ttl_ms": _ttl_ms(client)}, lease))
-    return Put(key=key, value=client.new_value(), **lasts)
+    lease = _lease(client) if client.leases else 0
+    ttl_ms, lease = client.random.choice(((0, 0), (_ttl_ms(client), 0), (0, lease)))
+    return Put(key=key, value=client.new_value(), ttl_ms=ttl_ms, lease=lease)
+
+
+def _keeping(client: SimulatedClient, key: bytes) -> Put:
+    """A put that leaves the value, or the lease, or both as they are."""
+    keeps_value, keeps_lease = client.random.choice(((True, False), (False, True), (True, True)))
+    lease = _lease(client) if client.leases and not keeps_lease and client.random.random() < 0.5 else 0
+    value = b"" if keeps_value else client.new_value()
+    return Put(key=key, value=value, lease=lease, keeps_value=keeps_value, keeps_lease=keeps_lease)
 
 
 def _comparison(client: SimulatedClient) -> KeyComparison:
@@ -290,7 +299,10 @@ def _comparison(client: SimulatedClient) -> KeyComparison:
     )
     how = client.random.choice((Operator.EQUAL, Operator.EQUAL, *Operator))
     if client.random.random() < 0.2:
-        return KeyComparison(start=b"k", end=b"l", several=True, target=target, operator=how, operand=operand)
+        start, of_none = client.random.choice(((b"k", False), (b"k", True), (key, True), (b"kk", True)))
+        return KeyComparison(
+            start=start, end=b"l", several=True, of_none=of_none, target=target, operator=how, operand=operand
+        )
     return KeyComparison(start=key, target=target, operator=how, operand=operand)
 
 
@@ -309,6 +321,8 @@ def _in_branch(client: SimulatedClient, key: bytes, depth: int) -> AnyOperation:
             Delete(key=key),
             Touch(key=key, ttl_ms=_ttl_ms(client)),
             List(start=b"", end=SYSTEM, limit=3),
+            CountKeys(start=b"", end=SYSTEM),
+            _keeping(client, key),
             DeleteSpan(start=key, end=key + b"~"),
         )
     )
@@ -343,6 +357,13 @@ def _list(client: SimulatedClient, seen: Seen, *, is_past: bool = False, is_loca
     revision, limit = _past(client) if is_past else 0, client.random.choice((1, 3, 100))
     query = List(start=start, end=end, limit=limit, keys_only=client.random.random() < 0.2, revision=revision)
     return _asked(client, seen, Read(query=query, consistency=_level(is_local=is_local)))
+
+
+def _count(client: SimulatedClient, seen: Seen) -> StoreOperation:
+    start, end = _span(client)
+    is_past, limit = client.random.random() < 0.5, client.random.choice((1, 3, 100))
+    query = CountKeys(start=start, end=end, limit=limit, revision=_past(client) if is_past else 0)
+    return _asked(client, seen, Read(query=query, consistency=_level(is_local=client.random.random() < 0.3)))
 
 
 def _get(client: SimulatedClient, seen: Seen, *, is_past: bool = False, is_local: bool = False) -> StoreOperation:
@@ -397,6 +418,8 @@ KINDS: Final[dict[str, Callable[[SimulatedClient, Seen], StoreOperation]]] = {
     ),
     "compact": lambda client, seen: _asked(client, seen, Compact(revision=_past(client))),
     "list": _list,
+    "count": _count,
+    "keeping put": lambda client, seen: _writes(client, seen, _keeping(client, seen.key)),
     "several gets": lambda client, seen: _writes(client, seen, *[Get(key=key) for key in _keys(client)]),
     "local get": partial(_get, is_local=True),
     "local list": partial(_list, is_local=True),

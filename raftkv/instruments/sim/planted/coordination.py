@@ -14,7 +14,7 @@ from raftkv.coordination.succession import Accession, Succession
 from raftkv.core.requests import FindLease, Get, KeepAlive
 from raftkv.core.results import Answer, ChangePage, HistoryGone, KeptAlive, LeaseRecord, Transacted
 from raftkv.formats import layout
-from raftkv.formats.commands import Transact
+from raftkv.formats.commands import CompareSpan, Transact
 from raftkv.instruments.sim import snapshots
 from raftkv.instruments.sim.planted.swaps import Remedy, around, gives, instead, rule
 from raftkv.machine import past, reading
@@ -55,6 +55,19 @@ def _delete_one_by_one(delete: Any, self: Any, operation: Any) -> Any:
 
 def _increment_beyond(increment: Any, self: Any, operation: Any) -> Any:
     return increment(self, msgspec.structs.replace(operation, minimum=None, maximum=None))
+
+
+def _keep_no_lease(put: Any, self: Any, operation: Any) -> Any:
+    """A put that leaves the lease as it is takes the key out of it."""
+    return put(self, msgspec.structs.replace(operation, lease=operation.lease or 0))
+
+
+def _none_is_all(holds: Any, self: Any, comparison: Any) -> Any:
+    """Of several keys of which there is none, anything holds."""
+    is_empty = isinstance(comparison, CompareSpan) and not any(
+        True for _ in self._tables.scan(layout.KEYS, comparison.start, comparison.end)
+    )
+    return is_empty or holds(self, comparison)
 
 
 def _begin_with_the_entry(expire: Any, self: Any) -> None:
@@ -223,6 +236,11 @@ COORDINATION: Final[dict[str, Remedy]] = {
         gives(Operations, "begin"),
     ),
     "one revision": rule("a span goes at one revision", around(Operations, "_delete_range", _delete_one_by_one)),
+    "kept leases": rule("a put may keep the lease that is there", around(Operations, "_put_kept", _keep_no_lease)),
+    "none of several": rule(
+        "several keys of which there is none compare as one that does not exist",
+        around(Operations, "_holds", _none_is_all),
+    ),
     "bounds of sums": rule(
         "a sum out of bounds changes nothing",
         around(Operations, "_increment", _increment_beyond),
