@@ -19,7 +19,7 @@ from typing import Final
 from gunicorn.config import Config
 
 from bench.counting import Counted, Counting
-from raftkv.core.config import config_of
+from raftkv.core.config import ClusterConfig, ClusterSection, NodeSection
 from raftkv.core.replicator import Hear, Pending, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Consistency, Get, Put, Read, Request, Write
 from raftkv.core.results import Answer, PutDone, RaftStatus, Ready, Written
@@ -160,8 +160,8 @@ def _request(kind: str, number: int) -> bytes:
 
 async def _front(home: Path) -> dict[str, Counted]:
     replicator = _AtOnce(str(home / "state"), *_fill(home / "state"))
-    node = {"id": "n1", "http": "127.0.0.1:8001", "peer": "127.0.0.1:9001"}
-    config = config_of({"cluster": {"name": "counted"}, "node": [node]})
+    node = NodeSection(id="n1", http="127.0.0.1:8001", peer="127.0.0.1:9001")
+    config = ClusterConfig(cluster=ClusterSection(name="counted"), node=(node,))
     path = str(home / "s")
     server = FrontendServer(replicator, path=path, wake=lambda: None, max_pending=1000)
     await server.start()
