@@ -127,7 +127,7 @@ def _operation_weight(operation: commands.AnyOperation) -> int:
 def makes_room(operations: tuple[commands.AnyOperation, ...]) -> bool:
     """Does a write of ``operations`` only delete?"""
     for operation in operations:  # all() with a generator takes twice as long, and this is asked of every write
-        if not isinstance(operation, DeleteKey | DeleteRange | RevokeLease):
+        if type(operation) not in _REMOVING:
             return False
     return bool(operations)
 
@@ -135,7 +135,7 @@ def makes_room(operations: tuple[commands.AnyOperation, ...]) -> bool:
 def _write(request: Write) -> AskedCommand | Refused:
     operations = request.operations
     for operation in operations:
-        if isinstance(operation, Put | Delete) and operation.match is not None and _is_negative(operation.match):
+        if type(operation) in _MATCHING and operation.match is not None and _is_negative(operation.match):  # type: ignore[union-attr]
             return _refused("a revision cannot be negative")
     converted = tuple([_OPERATIONS[type(one)](one) for one in operations])
     if not _needs_history(operations):
@@ -151,7 +151,7 @@ def _write(request: Write) -> AskedCommand | Refused:
 
 def _needs_history(operations: tuple[AnyOperation, ...]) -> bool:
     for operation in operations:  # as in makes_room
-        if isinstance(operation, _LATER):
+        if type(operation) not in _FIRST:
             return True
         if isinstance(operation, Put) and (operation.lease or operation.keeps_value or operation.keeps_lease):
             return True
@@ -207,7 +207,10 @@ _OPERATIONS: Final[Mapping[type[AnyOperation], Callable[[Any], Any]]] = {
     Revoke: lambda one: RevokeLease(one.lease),
     Transaction: _transaction,
 }
-_LATER: Final = (List, CountKeys, Increment, Touch, DeleteSpan, Grant, Revoke, Transaction)
+# Every write is asked what it is of, and to look a type up takes a tenth of what ``isinstance`` takes to say no.
+_FIRST: Final = frozenset({Put, Delete, Get})
+_MATCHING: Final = frozenset({Put, Delete})
+_REMOVING: Final = frozenset({DeleteKey, DeleteRange, RevokeLease})
 
 
 def _written_twice(transaction: Transact) -> bytes | None:

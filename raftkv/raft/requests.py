@@ -59,19 +59,17 @@ class RaftRequests:
 
     def submit(self, request: Request, deadline_s: float, pending: Pending, status: Callable[[], RaftStatus]) -> None:
         """Begin to do what ``request`` asks."""
-        if isinstance(request, Inspect):
-            pending.resolve(status())
-        elif isinstance(request, Repair):
-            self._operate(request, deadline_s, pending)
-        elif self.readmission.is_stopped:
+        if self.readmission.is_stopped and not isinstance(request, Inspect | Repair):
             pending.resolve(out_of_service(self.readmission.reason))
         elif isinstance(request, Write):
             self._write(request, deadline_s, pending)
         elif isinstance(request, Read | Barrier):
             self.readers.submit(request, deadline_s, pending)
+        elif isinstance(request, Inspect):
+            pending.resolve(status())
         elif isinstance(request, Configure):
             self._configure(request, deadline_s, pending)
-        elif isinstance(request, HoldState | MembersRequest):
+        elif isinstance(request, Repair | HoldState | MembersRequest):
             self._operate(request, deadline_s, pending)
         elif isinstance(request, KeepAlive | Compact):
             self._propose(request, self.electorate.majority, deadline_s, pending)
@@ -127,8 +125,7 @@ class RaftRequests:
     def _write(self, write: Write, deadline_s: float, pending: Pending) -> None:
         size, majority, usual_w = self.electorate.size, self.electorate.majority, self.machine().sizes[1]
         acks = usual_w if write.acks == MAJORITY and usual_w != majority else write.acks
-        is_plain = write.caller is None and all(isinstance(one, Operation) for one in write.operations)
-        if 0 < acks < majority and not is_plain:
+        if 0 < acks < majority and not _is_plain(write):
             # What a count, a lease or a transaction came to, and what a user may do, is known only at the commit.
             acks = majority
         if not 0 <= acks <= size:
@@ -160,3 +157,8 @@ class RaftRequests:
             if reads < command_format:
                 return not_read(peer, command_format, reads)
         return None
+
+
+def _is_plain(write: Write) -> bool:
+    """Is nothing of it known only at the commit?"""
+    return write.caller is None and all(isinstance(one, Operation) for one in write.operations)

@@ -52,6 +52,9 @@ ANSWERS_BYTES: Final = 64 << 20
 SEQUENCE_MASK: Final = 0xFFFF_FFFF
 """Sequences begin at the origin's last bits, which is less to write than all of them."""
 
+_READING: Final = frozenset({KeyRecord, KeyPage, Transacted})
+"""Results that tell what was read; in this mode records have no other type."""
+
 DEADLINE_PASSED = Unknown(detail="the deadline passed while the write was being replicated")
 
 
@@ -92,6 +95,8 @@ def answers_bytes(outcomes: Iterable[CommandOutcome]) -> int:
 def _read_bytes(results: Iterable[AnyResult]) -> int:
     total = 0
     for result in results:
+        if type(result) not in _READING:
+            continue
         if isinstance(result, KeyRecord):
             total += RECORD_BYTES + size_of(result)
         elif isinstance(result, KeyPage):
