@@ -72,7 +72,8 @@ _STAMPED: Final = frozenset({StampedPut, StampedDelete, StampedRecord})
 _FAILURES: Final = frozenset({Refused, Unknown})
 _LOOKING: Final = frozenset({Get, List})
 # Most outcomes are none of these, and to look a type up takes a tenth of what ``isinstance`` does.
-_CONSISTENCY, _REVISION, _DURABILITY = names.CONSISTENCY.raw, names.REVISION.raw, names.DURABILITY.raw
+_REVISION, _DURABILITY = names.REVISION.raw, names.DURABILITY.raw
+_LEVELS: Final = {level: (names.CONSISTENCY.raw, level.value.encode()) for level in Consistency}
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,7 +301,7 @@ def read_headers(answer: Answer, context: Context) -> Headers:
     stamped = answer if isinstance(answer, StampedAnswer) else None
     headers = (
         *context.node_header,
-        (_CONSISTENCY, answer.consistency.value.encode()),
+        _LEVELS[answer.consistency],
         (_REVISION, names.stamp(answer.revision, "" if stamped is None else stamped.node).encode()),
     )
     if answer.replicas:
@@ -321,14 +322,14 @@ def one_read(shown: Callable[[Ask, KeyRecord, Headers, Context], HttpResponse]) 
     def render(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
         assert isinstance(outcome, Answer)
         headers, content = read_headers(outcome, context), outcome.content
+        if isinstance(content, KeyRecord):
+            return shown(ask, content, headers, context)
         if isinstance(content, Missing):
             return not_found(content.key, headers, outcome.consistency)
         if isinstance(content, HistoryGone | HistoryAhead):
             return out_of_history(content, headers)
-        if isinstance(content, Siblings):
-            return siblings(content, headers, context)
-        assert isinstance(content, KeyRecord)
-        return shown(ask, content, headers, context)
+        assert isinstance(content, Siblings)
+        return siblings(content, headers, context)
 
     return render
 
