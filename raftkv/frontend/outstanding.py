@@ -40,16 +40,16 @@ _LOST_READ: Final = Refused(code=Code.NO_LEADER, detail=_LOST, retry_after_s=1.0
 _LOST_WRITE: Final = Unknown(detail=f"{_LOST}; it may have been applied")
 
 
-class Waiting:
+class Waiting(Pending):
     """A request without an outcome; ``is_sent`` once it, or the barrier it waits for, was handed to the socket."""
 
-    __slots__ = ("deadline_s", "id", "is_sent", "pending", "request")
+    __slots__ = ("deadline_s", "id", "is_sent", "request")
 
-    def __init__(self, request_id: int, request: Request, deadline_s: float, pending: Pending) -> None:
-        self.id = request_id
+    def __init__(self, request: Request, deadline_s: float) -> None:
+        super().__init__()
         self.request = request
         self.deadline_s = deadline_s
-        self.pending = pending
+        self.id = 0
         self.is_sent = False
 
 
@@ -75,14 +75,13 @@ class Outstanding:
         """Everything happens on ``loop`` from now on."""
         self._loop = loop
 
-    def add(self, request: Request, deadline_s: float, pending: Pending) -> Waiting:
-        """Watch over ``request`` from now on; at the end of this turn there is a write, which it may join."""
-        request_id = self._next_id
+    def add(self, waiting: Waiting) -> None:
+        """Watch over ``waiting`` from now on; at the end of this turn there is a write, which it may join."""
+        waiting.id = self._next_id
         self._next_id += 1
-        waiting = self._waiting[request_id] = Waiting(request_id, request, deadline_s, pending)
+        self._waiting[waiting.id] = waiting
         if not self._flushing:
             self.expect()
-        return waiting
 
     def send(self, waiting: Waiting) -> None:
         """Send the request at the end of this turn."""
@@ -107,7 +106,7 @@ class Outstanding:
         items = []
         for waiting, item in outgoing:
             # What has an outcome already, because this process was held up past its deadline, must not happen any more.
-            if waiting.pending.outcome is None:
+            if waiting.outcome is None:
                 waiting.is_sent = True
                 items.append(item)
         if items:
@@ -118,12 +117,12 @@ class Outstanding:
         for reply in replies:
             waiting = self._waiting.pop(reply.id, None)
             if waiting is not None:
-                waiting.pending.resolve(reply.outcome)
+                waiting.resolve(reply.outcome)
 
     def settle(self, waiting: Waiting, outcome: Outcome) -> None:
         """``waiting``, which has no outcome yet, has this one, without an answer."""
         self._waiting.pop(waiting.id, None)
-        waiting.pending.resolve(outcome)
+        waiting.resolve(outcome)
 
     def _sweep(self) -> None:
         self._sweeper = None
@@ -136,7 +135,7 @@ class Outstanding:
         """Give what is due its outcome."""
         due_s = now_s - GRACE_S
         for one in [waiting for waiting in self._waiting.values() if waiting.deadline_s <= due_s]:
-            if one.pending.outcome is not None:
+            if one.outcome is not None:
                 continue  # resolved by one before it in this very sweep
             if is_read(one.request):
                 self.settle(one, LATE_READ)
@@ -148,12 +147,12 @@ class Outstanding:
         self._outgoing.clear()
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
-            if one.pending.outcome is not None:
+            if one.outcome is not None:
                 continue  # as above
             if not one.is_sent:
-                one.pending.resolve(reason or self._replica.absent)
+                one.resolve(reason or self._replica.absent)
             else:
-                one.pending.resolve((reason or _LOST_READ) if is_read(one.request) else _LOST_WRITE)
+                one.resolve((reason or _LOST_READ) if is_read(one.request) else _LOST_WRITE)
 
     def close(self) -> None:
         """No timer stays."""

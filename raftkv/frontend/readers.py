@@ -64,7 +64,7 @@ class BarrierRounds:
         """The readers of a barrier to send now; empty when nobody waits or enough barriers are under way."""
         if not self._waiting or self._in_flight >= ROUNDS_IN_FLIGHT:
             return []
-        readers = [reader for reader in self._waiting if reader.pending.outcome is None]
+        readers = [reader for reader in self._waiting if reader.outcome is None]
         self._waiting = []
         if readers:
             self._in_flight += 1

@@ -136,10 +136,10 @@ class StateReads:
             readers = rounds.next_round()
             if not readers:
                 continue
-            barrier = Pending()
+            barrier = Waiting(rounds.barrier, max([reader.deadline_s for reader in readers]))
             barrier.when_done(partial(self._round_done, rounds, readers))
-            deadline_s = max([reader.deadline_s for reader in readers])
-            self._outstanding.send(self._outstanding.add(rounds.barrier, deadline_s, barrier))
+            self._outstanding.add(barrier)
+            self._outstanding.send(barrier)
             for reader in readers:
                 reader.is_sent = True
 
@@ -152,20 +152,20 @@ class StateReads:
 
     def _serve(self, readers: list[Waiting], outcome: Outcome) -> None:
         """Serve ``readers``; after ``TURN_BYTES`` the rest wait until those answers are sent."""
-        readers = [reader for reader in readers if reader.pending.outcome is None]
+        readers = [reader for reader in readers if reader.outcome is None]
         answers: Sequence[Answer | Refused]
         if isinstance(outcome, Ready):
             answers = self._in_one_view([reader.request for reader in readers])
         else:
             answers = [outcome if isinstance(outcome, Refused) else LATE_READ] * len(readers)
         for reader, answer in zip(readers, answers, strict=False):
-            if reader.pending.outcome is None:  # as before, whatever was done for the others meanwhile
+            if reader.outcome is None:  # as before, whatever was done for the others meanwhile
                 self._outstanding.settle(reader, answer)
         rest = readers[len(answers) :]
         if rest and self._state is not None:
             asyncio.get_running_loop().call_soon(self._serve, rest, outcome)
             return
-        for reader in [reader for reader in rest if reader.pending.outcome is None]:
+        for reader in [reader for reader in rest if reader.outcome is None]:
             self._outstanding.send(reader)
             self._outstanding.expect()
 

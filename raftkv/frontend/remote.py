@@ -18,7 +18,7 @@ from raftkv.core.results import ModeStatus
 from raftkv.formats.rights import is_of_rights
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection
-from raftkv.frontend.outstanding import SWEEP_S, Outstanding
+from raftkv.frontend.outstanding import SWEEP_S, Outstanding, Waiting
 from raftkv.frontend.readers import StateReader
 from raftkv.frontend.reading import StateReads
 from raftkv.frontend.replica import NOT_RUNNING, OVERLOADED, KnownReplica
@@ -92,29 +92,29 @@ class RemoteReplicator:
 
     def submit(self, request: Request, deadline_s: float) -> Pending:
         """See ``Replicator``."""
-        pending = Pending()
+        waiting = Waiting(request, deadline_s)
         if self._closed:
-            pending.resolve(_CLOSED)
-            return pending
+            waiting.resolve(_CLOSED)
+            return waiting
         replica, reads = self._replica, self._reads
         if isinstance(request, Read):
             is_offered = replica.status is None or request.consistency in replica.status.offers
             if not is_offered and not is_of_rights(request):
                 detail = f"this node cannot give {request.consistency} reads now"
-                pending.resolve(Refused(code=Code.NOT_SUPPORTED, detail=detail))
-                return pending
-            if request.consistency is Consistency.LOCAL and reads.at_once(request, pending):
-                return pending
+                waiting.resolve(Refused(code=Code.NOT_SUPPORTED, detail=detail))
+                return waiting
+            if request.consistency is Consistency.LOCAL and reads.at_once(request, waiting):
+                return waiting
         refusal = replica.refusal()
         if refusal is None and len(self._outstanding) >= self._max_pending:
             refusal = OVERLOADED
         if refusal is not None:
-            pending.resolve(refusal)
-            return pending
-        waiting = self._outstanding.add(request, deadline_s, pending)
+            waiting.resolve(refusal)
+            return waiting
+        self._outstanding.add(waiting)
         if not reads.after_barrier(waiting):
             self._outstanding.send(waiting)
-        return pending
+        return waiting
 
     def work(self, now_s: float) -> float:
         """See ``Replicator``; the front-end's own timer calls it."""

@@ -633,9 +633,9 @@ def test_readers_of_one_barrier_are_given_their_answers_in_turns(
         serve = link.remote._reads._serve
 
         def serve_and_count(readers: Any, outcome: Any) -> None:
-            before = sum(reader.pending.outcome is not None for reader in readers)
+            before = sum(reader.outcome is not None for reader in readers)
             serve(readers, outcome)
-            turns.append(sum(reader.pending.outcome is not None for reader in readers) - before)
+            turns.append(sum(reader.outcome is not None for reader in readers) - before)
 
         link.remote._reads._serve = serve_and_count  # type: ignore[method-assign]
         pages = Read(query=List(start=b"", end=None, limit=10))

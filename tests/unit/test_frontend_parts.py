@@ -10,12 +10,12 @@ import pytest
 
 from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unknown
 from raftkv.core.replicator import Pending, Shown
-from raftkv.core.requests import Barrier, Consistency, Get, Put, Read, Write
+from raftkv.core.requests import Barrier, Consistency, Get, Put, Read, Request, Write
 from raftkv.core.results import Answer, Missing, Ready, Written
 from raftkv.core.rights import Rights
 from raftkv.frontend import replica, wire
 from raftkv.frontend.connection import WireConnection
-from raftkv.frontend.outstanding import Outstanding
+from raftkv.frontend.outstanding import Outstanding, Waiting
 from raftkv.frontend.reading import StateReads
 from raftkv.frontend.replica import NOT_RUNNING, OVERLOADED, KnownReplica
 from tests.contract.solo import SoloReplicator
@@ -127,6 +127,18 @@ def asking() -> tuple[Outstanding, Loop, Transport]:
     return outstanding, loop, transport
 
 
+def asks(outstanding: Outstanding, request: Request, deadline_s: float = 9.0) -> Waiting:
+    waiting = Waiting(request, deadline_s)
+    outstanding.add(waiting)
+    return waiting
+
+
+def send(outstanding: Outstanding, request: Request, deadline_s: float = 9.0) -> Waiting:
+    waiting = asks(outstanding, request, deadline_s)
+    outstanding.send(waiting)
+    return waiting
+
+
 # -- what is known
 
 
@@ -193,18 +205,16 @@ def test_why_a_replica_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_is_sent_in_one_turn_leaves_in_one_write_with_what_was_to_join_it() -> None:
     outstanding, loop, transport = asking()
-    barrier = Pending()
-    outstanding.gather = lambda: outstanding.send(outstanding.add(Barrier(consistency=Consistency.LEASE), 9.0, barrier))
-    pendings = [Pending() for _ in range(3)]
-    for pending in pendings:
-        outstanding.send(outstanding.add(WRITE, 9.0, pending))
+    joining = []
+    outstanding.gather = lambda: joining.append(send(outstanding, Barrier(consistency=Consistency.LEASE)))
+    asked = [send(outstanding, WRITE) for _ in range(3)]
     assert not transport.written
     loop.turn()
     assert len(transport.written) == 1
     ids = [submission.id for submission in sent(transport)]
     outstanding.answered(tuple([wire.Reply(one, DONE) for one in (*ids, 99)]))
 
-    assert [pending.outcome for pending in (*pendings, barrier)] == [DONE] * 4
+    assert [pending.outcome for pending in asked + joining] == [DONE] * 4
     assert len(outstanding) == 0
 
 
@@ -212,11 +222,9 @@ def test_a_deadline_and_a_loss_are_definite_only_for_what_never_left_or_is_a_rea
     outstanding, loop, transport = asking()
     kinds = []
     for end in (lambda: outstanding.expire(99.0), lambda: outstanding.lose(None)):
-        early, late, read = Pending(), Pending(), Pending()
-        outstanding.send(outstanding.add(WRITE, 9.0, early))
-        outstanding.send(outstanding.add(READ, 9.0, read))
+        early, read = send(outstanding, WRITE), send(outstanding, READ)
         loop.turn()
-        outstanding.send(outstanding.add(WRITE, 9.0, late))
+        late = send(outstanding, WRITE)
         end()
         loop.turn()
         kinds.append([type(pending.outcome) for pending in (early, read, late)])
@@ -227,8 +235,8 @@ def test_a_deadline_and_a_loss_are_definite_only_for_what_never_left_or_is_a_rea
 
 def test_deadlines_are_looked_at_for_as_long_as_any_are_left() -> None:
     outstanding, loop, _ = asking()
-    outstanding.send(outstanding.add(WRITE, float(10**9), Pending()))
-    outstanding.send(outstanding.add(WRITE, float(10**9), Pending()))
+    send(outstanding, WRITE, float(10**9))
+    send(outstanding, WRITE, float(10**9))
     assert len(loop.timers) == 1
     loop.timers[0].call()
     assert len(loop.timers) == 2
@@ -251,8 +259,8 @@ def reading() -> tuple[StateReads, Outstanding, Loop, Transport, list[State]]:
 
 def test_a_read_after_a_barrier_is_made_here_and_one_that_cannot_be_goes_to_the_replica() -> None:
     reads, outstanding, loop, transport, (state,) = reading()
-    first, second = Pending(), Pending()
-    assert reads.after_barrier(outstanding.add(READ, 9.0, first))
+    first = asks(outstanding, READ)
+    assert reads.after_barrier(first)
     loop.turn()
     (barrier,) = sent(transport)
     assert len(outstanding) == 2
@@ -261,7 +269,8 @@ def test_a_read_after_a_barrier_is_made_here_and_one_that_cannot_be_goes_to_the_
     assert first.outcome.revision == 7
     assert len(outstanding) == 0
 
-    assert reads.after_barrier(outstanding.add(READ, 9.0, second))
+    second = asks(outstanding, READ)
+    assert reads.after_barrier(second)
     loop.turn()
     state.is_gone = True
     outstanding.answered((wire.Reply(sent(transport)[-1].id, Ready(applied_index=1)),))
@@ -270,16 +279,16 @@ def test_a_read_after_a_barrier_is_made_here_and_one_that_cannot_be_goes_to_the_
     assert sent(transport)[-1].request == READ
     assert state.closed
     assert not reads.is_open
-    assert not reads.after_barrier(outstanding.add(READ, 9.0, Pending()))
+    assert not reads.after_barrier(asks(outstanding, READ))
 
 
 def test_who_waits_for_a_barrier_that_is_refused_or_lost_is_told_so() -> None:
     reads, outstanding, loop, transport, _ = reading()
     refused = Refused(code=Code.NO_LEADER, detail="none")
-    asked, waiting = Pending(), Pending()
-    assert reads.after_barrier(outstanding.add(READ, 9.0, asked))
+    asked, waiting = asks(outstanding, READ), asks(outstanding, READ)
+    assert reads.after_barrier(asked)
     loop.turn()
-    assert reads.after_barrier(outstanding.add(READ, 9.0, waiting))
+    assert reads.after_barrier(waiting)
     outstanding.answered((wire.Reply(sent(transport)[0].id, refused),))
     assert asked.outcome == refused
     outstanding.lose(NOT_RUNNING)
@@ -292,8 +301,8 @@ def test_reads_of_so_many_replicas_or_of_other_levels_are_the_replicas() -> None
     eventual = Read(query=Get(key=b"a"), consistency=Consistency.EVENTUAL)
     several = Read(query=Get(key=b"a"), consistency=Consistency.EVENTUAL, r=2)
 
-    assert not reads.after_barrier(outstanding.add(eventual, 9.0, Pending()))
-    assert not reads.after_barrier(outstanding.add(several, 9.0, Pending()))
+    assert not reads.after_barrier(asks(outstanding, eventual))
+    assert not reads.after_barrier(asks(outstanding, several))
     assert not reads.at_once(several, Pending())
 
 
