@@ -191,9 +191,10 @@ class Machine:
     def skip(self, index: int, term: int) -> None:
         """Pass over an entry that is no command of ours (an election's no-op)."""
         assert index == self.applied_index + 1 or self.applied_index == 0
-        self.applied_index, self.applied_term = index, term
+        if term != self.applied_term:
+            self._tables.put(layout.META, layout.APPLIED_TERM, _pack(term))
         self._tables.put(layout.META, layout.APPLIED_INDEX, _pack(index))
-        self._tables.put(layout.META, layout.APPLIED_TERM, _pack(term))
+        self.applied_index, self.applied_term = index, term
 
     def next_expiry_ms(self) -> int | None:
         """When a key or lease comes due next, in ms since the epoch; the leader then proposes an empty command."""
