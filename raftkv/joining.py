@@ -9,14 +9,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import structlog
-
 from raftkv.api.answers import Member, MemberList, NodeStatus
 from raftkv.client.client import Client
 from raftkv.client.records import typed
 from raftkv.core.config import ClusterSection, HttpSection, NodeSection
 from raftkv.core.errors import Code, RaftkvError, StartupError
 from raftkv.formats.gossip import MemberEntry, Phase
+from raftkv.process.loggers import get_logger
 
 JOIN_TIMEOUT_S: Final = 30.0
 ATTEMPT_S: Final = 5.0
@@ -26,7 +25,7 @@ CHECK_S: Final = 1.0
 FINAL: Final = frozenset({Code.FORBIDDEN, Code.UNAUTHENTICATED, Code.BAD_REQUEST})
 """Refusals that stay as long as nobody changes anything: to ask again is to wait for nothing."""
 
-log_line = structlog.get_logger("raftkv.joining")
+log_line = get_logger("raftkv.joining")
 
 
 def join(
@@ -82,7 +81,8 @@ def check_not_removed(
     It must know so by no older configuration than this node, which has that at ``configuration_index``, and by one that
     is committed. When nobody answers, the cluster is starting, and what this node knows holds.
     """
-    with _client(others, http, timeout_s=CHECK_S, secret_file=cluster.secret_path, cluster=cluster.name) as client:
+    choices = {"secret_file": cluster.secret_path, "cluster": cluster.name}
+    with _client(others, http, timeout_s=CHECK_S, retry=False, **choices) as client:
         try:
             found = typed(client.status(), NodeStatus)
         except RaftkvError:

@@ -25,14 +25,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import structlog
 import uvloop
 
 from raftkv import __version__
-from raftkv.backup.keeper import ScheduledBackups
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.listening import bind, close
@@ -42,11 +40,15 @@ from raftkv.frontend.server import FrontendServer
 from raftkv.process import logs, streams
 from raftkv.process.command import module
 from raftkv.process.garbage import collect_rarely
+from raftkv.process.loggers import get_logger
 from raftkv.process.notify import ServiceManager, standing
 from raftkv.replicas import build, renew_certificates
 from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.state.trust import distrust
+
+if TYPE_CHECKING:
+    from raftkv.backup.keeper import ScheduledBackups
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
@@ -69,7 +71,7 @@ SOCKET_NAME: Final = "replica.sock"
 SOCKET_PATH_BYTES: Final = 100
 """Unix socket paths are limited to about 107 bytes."""
 
-log_line = structlog.get_logger("raftkv.node")
+log_line = get_logger("raftkv.node")
 
 OPEN_TO_ALL = (
     "NO AUTHENTICATION (auth.open_to_anyone): whoever reaches this address reads and writes every key; "
@@ -236,8 +238,11 @@ class _Node:
             await self._frontend.start()
             self.wake()
             child = self._frontend_process = self._start_frontend(socket_path, listeners)
-            self._backups = ScheduledBackups(self._config, self._node_id, self._loop)
-            self._backups.start()
+            if self._config.backup.interval_s > 0:
+                from raftkv.backup.keeper import ScheduledBackups  # noqa: PLC0415  it needs the client, and few want it
+
+                self._backups = ScheduledBackups(self._config, self._node_id, self._loop)
+                self._backups.start()
             log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
             if not (own.http_listen.is_loopback or self._config.auth.enabled):
                 log_line.warning(OPEN_TO_ALL, http=str(own.http_listen))

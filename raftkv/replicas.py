@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from raftkv import __version__
 from raftkv.core.certificates import serving_clients
@@ -32,6 +31,7 @@ from raftkv.joining import check_not_removed, check_still_member, join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
 from raftkv.peers.tls import peer_tls
+from raftkv.process.loggers import get_logger
 from raftkv.quorum.assembly import QuorumWorld
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
@@ -51,7 +51,7 @@ from raftkv.storage.identity import IdentityFile, begin_life, exists, founders_i
 from raftkv.storage.log.log import Log
 from raftkv.storage.snapshots.files import SnapshotFiles
 
-log_line = structlog.get_logger("raftkv.replicas")
+log_line = get_logger("raftkv.replicas")
 
 
 class DrivenReplica(SharedReplicator, Protocol):

@@ -13,22 +13,22 @@ import subprocess
 from typing import Final
 
 import msgspec
-import structlog
 
 from raftkv.backup.schedule import BackupReport
 from raftkv.client.credentials import PASSWORD_ENVIRONMENT, TOKEN_ENVIRONMENT, USER_ENVIRONMENT
 from raftkv.core.config import ClusterConfig
 from raftkv.process.command import module
+from raftkv.process.loggers import get_logger
 
 RESTART_S: Final = 60.0
 ENDING_S: Final = 8.0
 _REPORT_BYTES_MAX: Final = 1 << 16
 
-log_line = structlog.get_logger("raftkv.backup")
+log_line = get_logger("raftkv.backup")
 
 
 class ScheduledBackups:
-    """The backups that the node ``node_id`` makes on a schedule, if the configuration has one."""
+    """The backups that the node ``node_id`` makes on the schedule that the configuration has."""
 
     def __init__(self, config: ClusterConfig, node_id: str, loop: asyncio.AbstractEventLoop) -> None:
         own = config.member(node_id)
@@ -41,15 +41,8 @@ class ScheduledBackups:
         self._failures_before = 0
 
     @property
-    def is_wanted(self) -> bool:
-        """Is there a schedule?"""
-        return self._config.backup.interval_s > 0
-
-    @property
     def numbers(self) -> dict[str, float]:
         """What ``/metrics`` tells of it, without ``raftkv_``."""
-        if not self.is_wanted:
-            return {}
         told = {
             "backup_interval_seconds": self._config.backup.interval_s,
             "backup_failures_total": self._failures_before + self._report.failures,
@@ -62,10 +55,8 @@ class ScheduledBackups:
         return told
 
     def start(self) -> None:
-        """Start the process, if there is a schedule."""
+        """Start the process."""
         self._timer = None
-        if not self.is_wanted:
-            return
         # It shows the cluster's secret, and nothing else that the node's environment has for other commands.
         credentials = {USER_ENVIRONMENT, PASSWORD_ENVIRONMENT, TOKEN_ENVIRONMENT}
         environment = {name: value for name, value in os.environ.items() if name not in credentials}

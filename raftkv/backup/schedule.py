@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from raftkv.api.answers import NodeStatus
 from raftkv.backup.fetching import workspace
@@ -25,6 +24,7 @@ from raftkv.core.backups import BackupSection
 from raftkv.core.errors import RaftkvError, StartupError
 from raftkv.core.results import MemberState
 from raftkv.formats.backups import BackupManifest
+from raftkv.process.loggers import get_logger
 from raftkv.storage.disk import RealDisk
 
 LOOK_S: Final = 5.0
@@ -33,7 +33,7 @@ LOOK_S: Final = 5.0
 SILENT_S: Final = 60.0
 """How long a node may not say how it stands before that is a failure."""
 
-log_line = structlog.get_logger("raftkv.backup")
+log_line = get_logger("raftkv.backup")
 
 
 class BackupPlace(Protocol):

@@ -18,7 +18,7 @@ from raftkv.api import paths
 from raftkv.core.errors import Code
 from raftkv.core.requests import Request
 from raftkv.core.results import Outcome
-from raftkv.http import openapi
+from raftkv.http import exposition, openapi
 from raftkv.http.handlers.handler import Ask, Context, begin, finish
 from raftkv.http.messages import JSON, BodyStream, HttpRequest, HttpResponse
 from raftkv.http.metrics import Metrics
@@ -33,9 +33,6 @@ ROUTE_KEY: Final = "raftkv.route"
 
 STREAM_KEY: Final = "raftkv.stream"
 """Where the view leaves a body that is a stream: no thread carries it on as WSGI would."""
-
-PAGES: Final = (paths.OPENAPI, paths.DOCS, paths.METRICS)
-"""What is served besides the list of routes; whoever reaches the node may see it."""
 
 Wait = Callable[[Request, float], Outcome]
 
@@ -64,7 +61,7 @@ def create_app(context: Context, wait: Wait, metrics: Metrics) -> flask.Flask:
 
     def show_metrics() -> flask.Response:
         flask.request.environ[ROUTE_KEY] = paths.METRICS
-        return flask.Response(metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return flask.Response(exposition.text(metrics), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     app.add_url_rule(paths.METRICS, paths.METRICS, show_metrics, methods=["GET"])
     app.register_error_handler(HTTPException, _http_error)

@@ -14,10 +14,9 @@ import subprocess
 from collections.abc import AsyncGenerator
 from typing import Final
 
-import structlog
-
 from raftkv.http.messages import StreamCutError
 from raftkv.process.command import module
+from raftkv.process.loggers import get_logger
 
 LIMIT: Final = 2
 PIECE_BYTES: Final = 256 << 10
@@ -25,7 +24,7 @@ _PIPE_BYTES: Final = 1 << 20
 _ENDED_WITHIN_S: Final = 10.0
 _LOOK_S: Final = 0.01
 
-log_line = structlog.get_logger("raftkv.backup")
+log_line = get_logger("raftkv.backup")
 
 
 class Exports:

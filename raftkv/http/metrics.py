@@ -1,34 +1,19 @@
-"""The page ``/metrics``: what the workers of this front-end have counted, and what the replica said of itself last.
+"""What the workers of a front-end count, while things happen: plain integers (``raftkv.http.counts``), shared by all.
 
-The numbers are kept as plain integers while things happen (``raftkv.http.counts``), and become the text format of
-Prometheus when somebody asks. Every name is of the list in ``raftkv.api.metrics``: another cannot be told.
+``raftkv.http.exposition`` makes a page of them when somebody asks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
-import time
-from collections.abc import Iterable, Iterator
-from itertools import accumulate
-from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from raftkv.api import paths
-from raftkv.api.metrics import ALIASES, BY_NAME
-from raftkv.core.results import QuorumStatus, RaftStatus, Status
-from raftkv.http.counts import BOUNDS, OTHER, UNROUTED, Counts
+from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door.streaming import ENDS, Streams
-from raftkv.http.handlers.cluster import unready
 from raftkv.http.handlers.handler import Context
 from raftkv.http.routes import ROUTES
 from raftkv.process.streams import lines_dropped
-from raftkv.process.usage import parent_of, usage
 
 METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 _READS: Final = ("GET", "HEAD")
@@ -40,204 +25,28 @@ REQUESTS: Final = (
 )
 """Everything that is counted by itself: the labels stay few, whatever clients ask for."""
 
-Sample = tuple[tuple[str, ...], float]
-
 
 class Metrics:
-    """What one worker counts, and tells of all."""
+    """What one worker counts, and what all have counted (``counts``)."""
 
     def __init__(self, context: Context, streams: Streams, counts: Counts | None = None) -> None:
         """``counts`` are shared with the other workers, where there are any."""
-        self._context = context
+        self.context = context
         self._streams = streams
-        self._counts = Counts(REQUESTS) if counts is None else counts
+        self.counts = Counts(REQUESTS) if counts is None else counts
         self._published: dict[str, int] = {}
-        self.observe = self._counts.observe
+        self.observe = self.counts.observe
         self.in_flight = 0
         """How many requests are being worked on here."""
 
-        self._registry = CollectorRegistry()
-        self._registry.register(_Page(self))
-
     def publish(self) -> None:
         """Let the other workers see what is counted here and not in what they share."""
-        counts, streams = self._counts, self._streams
+        counts, streams = self.counts, self._streams
         counts.set("pid", os.getpid())
         counts.set("in_flight", self.in_flight)
         counts.set("streams", streams.open_count)
-        counts.set("listeners", self._context.feed.listener_count)
+        counts.set("listeners", self.context.feed.listener_count)
         totals = {f"streams_{how}": streams.ended[how] for how in ENDS} | {"lines_dropped": lines_dropped()}
         for name, total in totals.items():
             counts.change(name, total - self._published.get(name, 0))
         self._published = totals
-
-    def text(self) -> bytes:
-        """The page."""
-        self.publish()
-        return generate_latest(self._registry)
-
-    def families(self) -> Iterator[Metric]:
-        """All there is to tell; what has another name in etcd by both."""
-        own = {family.name: family for family in self._own_families()}
-        yield from own.values()
-        for alias, source in ALIASES.items():
-            family = own.get(source.removesuffix("_total"))
-            if family is not None:
-                yield _renamed(family, source, alias)
-
-    def _own_families(self) -> Iterator[Metric]:
-        counts, context = self._counts, self._context
-        status, known = context.status(), context.last_status()
-        mode = "" if known is None else known.mode
-        yield _family("raftkv_build_info", [((context.version, platform.python_version(), mode), 1)])
-        yield _single("raftkv_replica_up", status is not None)
-        yield _single("raftkv_ready", status is not None and unready(status, time.monotonic()) is None)
-        yield from self._of_requests()
-        yield _single("raftkv_http_in_flight", counts.sum("in_flight"))
-        yield _single("raftkv_http_streams", counts.sum("streams"))
-        yield _family("raftkv_http_streams_ended_total", [((how,), counts.sum(f"streams_{how}")) for how in ENDS])
-        yield _single("raftkv_http_workers", len(counts.pids()))
-        yield _single("raftkv_listeners", counts.sum("listeners"))
-        dropped: list[Sample] = [(("frontend",), counts.sum("lines_dropped"))]
-        if status is not None:
-            dropped.append((("replica",), status.log_lines_dropped))
-        yield _family("raftkv_log_lines_dropped_total", dropped)
-        if status is not None:
-            yield from _of_replica(status)
-        for name, count in context.counted().items():
-            yield _single(f"raftkv_{name}", count)
-        yield from self._of_processes()
-        ends = context.certificate_ends()
-        if ends:
-            yield _family(
-                "raftkv_certificate_end_timestamp_seconds", [((name,), end_s) for name, end_s in ends.items()]
-            )
-
-    def _of_requests(self) -> Iterator[Metric]:
-        answers = [((found.route, found.method, str(found.code)), found) for found in self._counts.answers()]
-        yield _family("raftkv_http_requests_total", [(labels, found.buckets[-1]) for labels, found in answers])
-        duration = _histogram("raftkv_http_request_duration_seconds")
-        for labels, found in answers:
-            duration.add_metric(labels, list(zip(BOUNDS, found.buckets, strict=True)), found.total_s)
-        yield duration
-
-    def _of_processes(self) -> Iterator[Metric]:
-        arbiter = os.getppid()
-        found = {
-            "replica": usage([parent_of(arbiter)]),
-            "frontend": usage([arbiter, *self._counts.pids()]),
-        }
-        fields = (
-            ("process_cpu_seconds_total", "cpu_s"),
-            ("process_resident_memory_bytes", "resident_bytes"),
-            ("process_open_fds", "open_fds"),
-            ("process_max_fds", "max_fds"),
-            ("process_start_time_seconds", "started_at_s"),
-        )
-        for name, field in fields:
-            yield _family(name, [((which,), getattr(one, field)) for which, one in found.items() if one is not None])
-
-
-def _bytes_below(directory: Path) -> int:
-    """What the files in ``directory`` take up on the disk; one that goes away while it is looked at takes nothing."""
-    with contextlib.suppress(FileNotFoundError):
-        return sum(file.stat().st_blocks * 512 for file in directory.iterdir())
-    return 0
-
-
-class _Page(Collector):
-    """The families, made when somebody asks."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics.families()
-
-
-def _of_replica(status: Status) -> Iterator[Metric]:
-    """All that the replica told."""
-    for name, value in _numbers(status):
-        yield _single(name, value)
-    for name, value in status.measures.numbers.items():
-        yield _single(f"raftkv_{name}", value)
-    for name, found in status.measures.durations.items():
-        duration = _histogram(f"raftkv_{name}")
-        duration.add_metric((), list(zip(BOUNDS, accumulate(found.counts), strict=True)), found.total_s)
-        yield duration
-    for name, samples in _of_peers(status).items():
-        yield _family(name, samples)
-    if status.state_path:
-        yield _single("raftkv_state_bytes", _bytes_below(Path(status.state_path)))
-
-
-def _of_peers(status: Status) -> dict[str, list[Sample]]:
-    """By metric what is known of each peer."""
-    told: dict[str, list[Sample]] = {}
-
-    def tell(name: str, peer: str, value: float | None) -> None:
-        if value is not None:
-            told.setdefault(f"raftkv_peer_{name}", []).append(((peer,), value))
-
-    for peer in status.peers:
-        tell("reachable", peer.id, peer.reachable)
-        tell("outstanding_bytes", peer.id, peer.outstanding_bytes)
-        tell("clock_ahead_seconds", peer.id, peer.clock_ahead_s)
-        if isinstance(status, RaftStatus) and peer.match_index is not None:
-            tell("match_index", peer.id, peer.match_index)
-            tell("lag_entries", peer.id, max(0, status.commit_index - peer.match_index))
-    if isinstance(status, QuorumStatus):
-        for member in status.members:
-            if member.id != status.node:
-                tell("hints", member.id, member.hints)
-    return told
-
-
-def _numbers(status: Status) -> Iterator[tuple[str, float]]:
-    """The replica's word, where it is one number."""
-    yield "raftkv_can_write", status.can_write
-    yield "raftkv_has_room", status.has_room
-    yield "raftkv_cluster_size", status.cluster_size
-    yield "raftkv_peers_reachable", sum(peer.reachable for peer in status.peers)
-    yield "raftkv_revision", status.revision
-    if isinstance(status, QuorumStatus):
-        yield "raftkv_hints_pending", status.hints_pending
-        yield "raftkv_repaired_keys_total", status.repaired_keys
-        yield "raftkv_short_share_ratio", status.short_share
-        yield "raftkv_clock_fault", bool(status.clock_fault)
-    if isinstance(status, RaftStatus):
-        yield "raftkv_has_leader", status.leader is not None
-        yield "raftkv_is_leader", status.leader == status.node
-        yield "raftkv_term", status.term
-        yield "raftkv_commit_index", status.commit_index
-        yield "raftkv_applied_index", status.applied_index
-        yield "raftkv_diverged", status.diverged
-
-
-def _histogram(name: str) -> HistogramMetricFamily:
-    meter = BY_NAME[name]
-    return HistogramMetricFamily(name, meter.means, labels=meter.labels)
-
-
-def _family(name: str, samples: Iterable[Sample]) -> Metric:
-    """A counter or a gauge with labels."""
-    meter = BY_NAME[name]
-    kind = CounterMetricFamily if meter.kind == "counter" else GaugeMetricFamily
-    family = kind(name, meter.means, labels=meter.labels)
-    for labels, value in samples:
-        family.add_metric(labels, float(value))
-    return family
-
-
-def _renamed(family: Metric, source: str, alias: str) -> Metric:
-    """``family`` of the metric ``source`` as ``alias``, which may be a counter where that is a gauge."""
-    meter = BY_NAME[alias]
-    renamed = Metric(alias.removesuffix("_total"), meter.means, meter.kind)
-    for sample in family.samples:
-        renamed.add_sample(alias + sample.name.removeprefix(source), sample.labels, sample.value)
-    return renamed
-
-
-def _single(name: str, value: float) -> Metric:
-    """A counter or a gauge without."""
-    return _family(name, [((), value)])

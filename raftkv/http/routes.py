@@ -125,7 +125,7 @@ _REFERENCE: Final = (
     _write("POST", paths.SET_KEY, reference.SET_PATH, "Store a value", answers.Created, 201),
     _write("POST", paths.SET, reference.SET, "Store a value", answers.Created, 201, body=bodies.KeyAndValue),
     _get(paths.LOCAL_READ, reference.LOCAL_READ, "This node's own copy", answers.Found, hot=True),
-    _get(paths.HEALTH, reference.HEALTH, "Is the front-end alive?", answers.Health),
+    _get(paths.HEALTH, reference.HEALTH, "Is the front-end alive?", answers.Health, hot=True),
     _get(paths.CONFIG, reference.CONFIG, "Replicas, and how many of them reads and writes need", answers.QuorumSizes),
     _change(
         "POST",
@@ -153,9 +153,10 @@ _CLUSTER: Final = (
         following.STATUS,
         "This node's view of itself and its cluster; as a stream, now and whenever it changes",
         answers.NodeStatus,
+        hot=True,
         events=True,
     ),
-    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.MemberList),
+    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.MemberList, hot=True),
     _change(
         "POST",
         paths.MEMBERS,
@@ -210,12 +211,13 @@ _CLUSTER: Final = (
         "Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
         answers.RepairDone,
     ),
-    _get(paths.LIVEZ, cluster.LIVEZ, "Is the front-end alive?", answers.Alive),
+    _get(paths.LIVEZ, cluster.LIVEZ, "Is the front-end alive?", answers.Alive, hot=True),
     _get(
         paths.READYZ,
         cluster.READYZ,
         "Can this node serve writes and reads as they are by default? If not, why?",
         answers.Alive,
+        hot=True,
     ),
 )
 
@@ -371,3 +373,6 @@ _LATER: Final = (
 )
 
 ROUTES: Final[tuple[Route, ...]] = (*_KV, *_COORDINATION, *_REFERENCE, *_CLUSTER, *_AUTH, *_LATER)
+
+PAGES: Final = (paths.OPENAPI, paths.DOCS, paths.METRICS)
+"""What is served besides the list of routes; whoever reaches the node may see it."""

@@ -1,16 +1,16 @@
 """One log line where a stranger could cause thousands: each kind of notice is written at most once per interval.
 
 What a notice is about comes from a fixed set (events and reasons of ours, ids of members), never from what a stranger
-sent, so the table of notices stays small. Imports structlog and the standard library only.
+sent, so the table of notices stays small. Imports its logger and nothing else.
 """
 
 from __future__ import annotations
 
-import structlog
+from raftkv.process.loggers import get_logger
 
 NOTICE_INTERVAL_S = 10.0
 
-_log = structlog.get_logger("raftkv.peers")
+_log = get_logger("raftkv.peers")
 
 
 class Notices:

@@ -16,11 +16,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import structlog
-from structlog.typing import EventDict
-
 from raftkv.core.config import LogSection
 from raftkv.process import streams
+from raftkv.process.loggers import structlog
 
 ORDER: Final = ("timestamp", "level", "node", "process", "event")
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -74,14 +72,14 @@ class ForeignLines(logging.Handler):
         structlog.get_logger().log(level, record.getMessage(), logger=record.name, **more)
 
 
-def _renderer(form: str) -> Callable[[EventDict], str]:
+def _renderer(form: str) -> Callable[[structlog.typing.EventDict], str]:
     """Makes text of a line."""
     if form == "json":
         render: Callable[..., str | bytes] = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     else:
         render = structlog.processors.LogfmtRenderer()
 
-    def in_order(line: EventDict) -> str:
+    def in_order(line: structlog.typing.EventDict) -> str:
         return str(render(None, "", {name: line[name] for name in ORDER if name in line} | dict(line)))
 
     return in_order

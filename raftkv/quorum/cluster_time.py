@@ -20,10 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-import structlog
-
 from raftkv.core.voters import Voters
 from raftkv.formats.quorum_messages import AskClock, ShowClock
+from raftkv.process.loggers import get_logger
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.settings import QuorumSettings
 
@@ -36,7 +35,7 @@ ASKED_AT_ONCE: Final = 8
 SETTLING_PERIODS: Final = 4
 """After a leap nobody stamps for the time in which every member is asked this often."""
 
-log_line = structlog.get_logger("raftkv.quorum")
+log_line = get_logger("raftkv.quorum")
 
 
 class _Reading(NamedTuple):

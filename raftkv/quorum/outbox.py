@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
-import structlog
-
 from raftkv.formats import quorum_messages
+from raftkv.process.loggers import get_logger
 from raftkv.quorum.settings import PAGE_BYTES
 
 UNSENT_LIMIT_BYTES: Final = 64 << 20
 """Who asks for more than this in one turn loses the connection: as much unread would end it in any case."""
 
-log_line = structlog.get_logger("raftkv.quorum")
+log_line = get_logger("raftkv.quorum")
 
 
 class QuorumLink(Protocol):

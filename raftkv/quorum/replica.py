@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import structlog
-
 from raftkv.core.measures import Durations
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import QuorumStatus
 from raftkv.formats.gossip import MemberEntry
+from raftkv.process.loggers import get_logger
 from raftkv.quorum.assembly import QuorumWorld, wire_quorum
 from raftkv.quorum.settings import SHUTTING_DOWN, QuorumSettings
 from raftkv.quorum.status import status_of
@@ -32,7 +31,7 @@ UPKEEP_S: Final = 0.25
 ROUNDS_COUNT: Final = 8
 """Rounds of answering oneself in one turn; what is left then waits for the next."""
 
-log_line = structlog.get_logger("raftkv.quorum")
+log_line = get_logger("raftkv.quorum")
 
 
 class QuorumReplica:

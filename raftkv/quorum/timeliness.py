@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
+from raftkv.process.loggers import get_logger
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.data.upkeep import Upkeep
 from raftkv.quorum.data.versions import HybridClock
@@ -15,7 +14,7 @@ from raftkv.quorum.settings import QuorumSettings
 UNTIMELY_S: Final = 1.0
 """How long nothing is stamped before it is logged: a node that starts needs a moment to hear the others' clocks."""
 
-log_line = structlog.get_logger("raftkv.quorum")
+log_line = get_logger("raftkv.quorum")
 
 
 class Timeliness:

@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import structlog
+from raftkv.process.loggers import get_logger
 
 CHECK_S: Final = 1.0
 CHECK_FULL_S: Final = 0.1
 """How often the disk is looked at, and how often while it is full."""
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class DiskRoom:

@@ -1018,19 +1018,15 @@ def test_views_wait_side_by_side_on_one_thread() -> None:
     node = Node()
     node.solo.held = True
 
-    async def run() -> tuple[list[Answer], float]:
-        started_s = time.monotonic()
+    async def run() -> list[Answer]:
         asked = [asyncio.create_task(node.ask("GET", "/kv")) for _ in range(200)]
-        await asyncio.sleep(0.2)
-        assert len(node.solo.submitted) == 200
+        while len(node.solo.submitted) < 200:  # noqa: ASYNC110  what is waited for tells nobody
+            await asyncio.sleep(0.01)
         node.solo.held = False
         node.solo.work(time.monotonic())
-        return await asyncio.gather(*asked), time.monotonic() - started_s
+        return await asyncio.gather(*asked)
 
-    answers, took_s = asyncio.run(run())
-
-    assert {answer.status for answer in answers} == {200}
-    assert took_s < 5
+    assert {answer.status for answer in asyncio.run(run())} == {200}
 
 
 def test_a_client_that_leaves_harms_nobody(node: Node) -> None:

@@ -16,6 +16,7 @@ from raftkv.api.metrics import BY_NAME, METERS
 from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import Streams
+from raftkv.http.exposition import text
 from raftkv.http.metrics import REQUESTS, Metrics
 
 CONTEXT: Any = SimpleNamespace(
@@ -33,7 +34,7 @@ NAME = "raftkv_http_request_duration_seconds"
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     """Every sample of the page by its name and the values of its labels."""
-    families = text_string_to_metric_families(metrics.text().decode())
+    families = text_string_to_metric_families(text(metrics).decode())
     return {
         (one.name, *(one.labels[name] for name in LABELS if name in one.labels)): one.value
         for family in families
@@ -153,7 +154,7 @@ def test_counts_are_shared_with_processes_that_are_forked() -> None:
 
 
 def test_no_name_is_told_that_the_list_lacks() -> None:
-    for family in text_string_to_metric_families(Metrics(CONTEXT, STREAMS).text().decode()):
+    for family in text_string_to_metric_families(text(Metrics(CONTEXT, STREAMS)).decode()):
         meter = BY_NAME.get(family.name) or BY_NAME[f"{family.name}_total"]
 
         assert meter.kind == family.type

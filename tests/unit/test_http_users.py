@@ -17,7 +17,6 @@ from raftkv.core.proof import Prover
 from raftkv.core.requests import Put, Write
 from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User
 from raftkv.formats.rights import ENABLED, encode_role, encode_user, role_key, user_key
-from raftkv.http.app import PAGES
 from raftkv.http.door import passwords
 from raftkv.http.door.asgi import ANONYMOUS_PATHS
 from raftkv.http.door.passwords import hashed
@@ -25,7 +24,7 @@ from raftkv.http.handlers import following, watching
 from raftkv.http.handlers.handler import Conversation, begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
 from raftkv.http.needs import Needs
-from raftkv.http.routes import ROUTES
+from raftkv.http.routes import PAGES, ROUTES
 from tests.unit.test_http_api import Answer, Node, is_problem
 
 ROOT_PASSWORD = "correct horse"

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import structlog
-
 from raftkv.api.traces import TRACEPARENT, TraceParent, trace_parent
+from raftkv.process.loggers import get_logger
 
-log_line = structlog.get_logger("raftkv.access")
+log_line = get_logger("raftkv.access")
 
 
 class Exchanged(NamedTuple):

@@ -23,9 +23,7 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
 from raftkv.core.results import Outcome
 from raftkv.core.rights import CLUSTER, NOBODY, Caller
-from raftkv.http.app import PAGES, create_app
 from raftkv.http.counts import OTHER, UNROUTED, Counts
-from raftkv.http.door import bridge
 from raftkv.http.door.access import Exchanged, Hears
 from raftkv.http.door.admission import is_proof
 from raftkv.http.door.browsers import BrowserGuard
@@ -49,13 +47,14 @@ from raftkv.http.door.founding import Founding
 from raftkv.http.door.plain import PlainRequest
 from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import CERTIFICATE_KEY, LINE_KEY, Streams
+from raftkv.http.door.views import Views
 from raftkv.http.futures import outcome_of
 from raftkv.http.handlers.handler import Ask, Context, Conversation, begin, finish
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, join_headers
 from raftkv.http.metrics import METHODS, Metrics
 from raftkv.http.needs import Needs
 from raftkv.http.problems import internal_error, mistake, problem
-from raftkv.http.routes import ROUTES, Route
+from raftkv.http.routes import PAGES, ROUTES, Route
 
 BODY_SLACK_BYTES: Final = 1 << 20
 """What JSON around values may add, beyond the third that base64 adds."""
@@ -182,7 +181,7 @@ class Application(AsgiApplication):
         self.conversations = Conversations(replicator, context.feed, limit=max(1, context.limits.max_connections // 4))
         self._founding = Founding(context, root_password, partial(self.conversations.carry, asker=None, caller=CLUSTER))
         self._metrics = Metrics(context, self.streams, counts)
-        self._flask = create_app(context, bridge.greenlet_wait(replicator), self._metrics)
+        self._views = Views(replicator, context, self._metrics)
         self._bodies = Bodies(self.room, monotonic_s=monotonic)
         self._browsers = BrowserGuard(hosts)
         self._value_limit = context.limits.max_value_bytes
@@ -288,7 +287,7 @@ class Application(AsgiApplication):
             if route is not None:
                 response = await self._answer(route, request, scope.get("extensions", {}).get(LINE_KEY))
             else:
-                response, name = await bridge.respond(self._flask, request)
+                response, name = await self._views.respond(request)
                 if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
                     response = self._fitting(response, len(response.body), is_read=method in READ_METHODS)
             if isinstance(response.body, BodyStream):

@@ -23,7 +23,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 from gunicorn import sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -53,6 +52,7 @@ from raftkv.http.door.pinned import check_version
 from raftkv.http.handlers.handler import Context
 from raftkv.http.metrics import REQUESTS
 from raftkv.process import logs, streams
+from raftkv.process.loggers import get_logger
 
 GRACE_S: Final = 2
 """How long a worker may take to finish what it has begun when the node stops."""
@@ -62,7 +62,7 @@ SPARE_DESCRIPTORS: Final = 128
 """What a worker has open besides its clients: the replica's socket, the applied state, the standard library's own."""
 
 
-log_line = structlog.get_logger("raftkv.http")
+log_line = get_logger("raftkv.http")
 
 SLOTS_A_WORKER: Final = 2
 """A new worker may be there before the one that it replaces has ended."""

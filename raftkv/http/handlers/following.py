@@ -97,4 +97,4 @@ def _event(form: events.EventForm, status: Status | None, context: Context) -> b
     return form.frame(b"problem", silent.rstrip())
 
 
-STATUS = Handler(_parse, cluster.STATUS.render, form_of(Timed))
+STATUS = Handler(_parse, cluster.STATUS.render, form_of(Timed), streams=True)

@@ -172,11 +172,13 @@ class Handler(msgspec.Struct, frozen=True):
     render: Render
     form: Form
     needs: Needs = Needs.USER
+    streams: bool = False
+    """May the answer be a stream, where the client wishes so?"""
 
     @property
     def asks_once(self) -> bool:
         """Is it one request for the replica, or none, and its answer no stream?"""
-        return self.render is not _never
+        return self.render is not _never and not self.streams
 
 
 def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse | Conversation:

@@ -30,8 +30,6 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
-import structlog
-
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.core.requests import AddMember, RemoveMember
 from raftkv.core.results import MembersChanged as MembershipResult
@@ -48,6 +46,7 @@ from raftkv.formats.gossip import (
     encode_remembered,
 )
 from raftkv.formats.quorum_messages import Gossip
+from raftkv.process.loggers import get_logger
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.membership.gossip import Membership, readdressed
 from raftkv.quorum.membership.placement import Placement
@@ -63,7 +62,7 @@ INVITED_MAX: Final = 16
 FAREWELL_S: Final = 2.0
 """How long a node that has left stays to say so."""
 
-log_line = structlog.get_logger("raftkv.quorum")
+log_line = get_logger("raftkv.quorum")
 
 
 class Members:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import structlog
-
+from raftkv.process.loggers import get_logger
 from raftkv.raft.leadership.elections import Elections
 from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.ports import Leading, Outgoing
 from raftkv.raft.settings import LEADERLESS_TIMEOUTS
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class Leader(Leading, Protocol):

@@ -24,9 +24,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from raftkv.formats.raft_messages import HandOver, Propose
+from raftkv.process.loggers import get_logger
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.ports import Leading, Outgoing
 from raftkv.raft.room import DiskRoom
@@ -38,7 +38,7 @@ REST_TIMEOUTS: Final = 2
 """So many election timeouts after one attempt comes the next."""
 
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class LedLog(Leading, Protocol):

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Pending
@@ -28,6 +27,7 @@ from raftkv.core.results import LeaderChanged, MembersChanged, Outcome
 from raftkv.formats.configurations import Configuration, ConfiguredMember, encode_configuration
 from raftkv.formats.entries import MEMBERS_FORMAT
 from raftkv.formats.raft_messages import AskChange, ChangeAnswer, Farewell
+from raftkv.process.loggers import get_logger
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.leadership.handover import Handover
 from raftkv.raft.membership.amending import amended, names, shown
@@ -48,7 +48,7 @@ PATIENCE_TIMEOUTS: Final = 1
 WAITING_MAX: Final = 100
 """Requests of operators at one node; there is one change at a time."""
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class ChangingCore(Protocol):

@@ -15,15 +15,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from raftkv.core.voters import Voters
 from raftkv.formats.configurations import Configuration, decode_configuration
 from raftkv.formats.entries import MEMBERS
 from raftkv.formats.raft_messages import Entry
 from raftkv.formats.snapshots import Manifest
+from raftkv.process.loggers import get_logger
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class Configurations:

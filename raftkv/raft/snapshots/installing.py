@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.raft_messages import AppendAnswer, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.formats.snapshots import Manifest
+from raftkv.process.loggers import get_logger
 from raftkv.raft.applied import AppliedMachine
 from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.ports import Handlers, Leading, Outgoing
@@ -21,7 +20,7 @@ from raftkv.raft.snapshots.transfer import Transfers, base_entries, holds
 from raftkv.raft.writing.proposals import Proposals
 from raftkv.storage.log.log import Log
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class ReplaceableLog(Leading, Protocol):

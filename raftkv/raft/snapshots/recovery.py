@@ -12,12 +12,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
-
 from raftkv.core.errors import StartupError
 from raftkv.formats import layout
 from raftkv.formats.segments import Entry
 from raftkv.formats.snapshots import Manifest
+from raftkv.process.loggers import get_logger
 from raftkv.raft.snapshots.transfer import base_entries, holds
 from raftkv.storage.disk import RealDisk, remove_file, translated
 from raftkv.storage.engines.lmdb import LmdbEngine
@@ -29,7 +28,7 @@ from raftkv.storage.snapshots.files import SnapshotFiles
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, distrust, is_trustworthy, open_state
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class AppliedGeneration:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 
 from raftkv.formats.entries import NO_OP
 from raftkv.formats.raft_messages import Entry, Message, SnapshotChunk, SnapshotOffer, SnapshotProgress
 from raftkv.formats.snapshots import Manifest
+from raftkv.process.loggers import get_logger
 from raftkv.raft.measures import RaftMeasures
 from raftkv.raft.membership.configurations import Configurations
 from raftkv.raft.ports import Receiving, Snapshots
@@ -44,7 +44,7 @@ ABSENT_S: Final = 30.0
 CUT_AGAIN_S: Final = 1.0
 """How often to see whether entries that were kept for a follower may go."""
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class _Sending(msgspec.Struct, kw_only=True):

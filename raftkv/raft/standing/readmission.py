@@ -29,10 +29,10 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-import structlog
 
 from raftkv.formats.configurations import Configuration
 from raftkv.formats.identity import Identity, Standing
+from raftkv.process.loggers import get_logger
 from raftkv.raft.electorate import Electorate
 from raftkv.raft.standing.divergence import StateJudgement
 
@@ -45,7 +45,7 @@ FOUNDING_HEARTBEATS: Final = 50
 STOPPED: Final = (Standing.DISPUTED, Standing.DIVERGED, Standing.DISCARDING)
 """The standings of a node that serves nobody, because its state differs."""
 
-log_line = structlog.get_logger("raftkv.raft")
+log_line = get_logger("raftkv.raft")
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
