@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from tests.fuzz.budget import EXAMPLES, SEED
+from tests.fuzz.http_talk import WAYS
 from tests.fuzz.siege import TRAITOR, Siege
 from tests.integration.processes import RealCluster
 
@@ -58,6 +59,12 @@ def certified(home: Path) -> str:
     authority.cert_pem.write_to_path(str(home / "ca.pem"))
     names = 'tls_cert = "cert.pem"\ntls_key = "key.pem"\ntls_ca = "ca.pem"\n'
     return f"[http]\n{names}[peers]\n{names}"
+
+
+@pytest.fixture(params=WAYS.values(), ids=WAYS)
+def before(request: pytest.FixtureRequest) -> bytes:
+    """What is sent first so that requests go either way."""
+    return request.param
 
 
 @pytest.fixture

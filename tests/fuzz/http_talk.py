@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import time
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -14,8 +15,15 @@ from tests.fuzz.siege import Siege
 ANSWER_S = 20.0
 """Within this time every conversation must have come to its end."""
 
+PIECE_S = 0.002
+"""Between pieces, so that they are mostly read as such."""
+
 STATUSES = {200, 201, 202, 304, 307} | {kind.status for kind in TABLE.values()}
 """Every status that is documented; 500 is not."""
+
+WAYS = {"plain": b"", "general": b"\r\n"}
+"""What is sent first so that what follows goes either way, if it is plain: an empty line before a request means nothing
+(RFC 9112, section 2.2), and only the general way knows that."""
 
 PROBLEM = "application/problem+json"
 
@@ -49,25 +57,41 @@ def connect(siege: Siege, node: str) -> socket.socket:
 
 def finish(client: socket.socket) -> bytes:
     """Say that nothing more will come, and take what comes until the server closes; a server that does not, fails."""
+    return _finish(client)[0]
+
+
+def _finish(client: socket.socket) -> tuple[bytes, bool]:
     received = b""
     with suppress(OSError):  # it may be closed already
         client.shutdown(socket.SHUT_WR)
     try:
         while chunk := client.recv(1 << 16):
             received += chunk
-    except ConnectionResetError:
-        pass  # it was closed with something of ours unread
+    except ConnectionResetError:  # it was closed with something of ours unread
+        return received, False
     except TimeoutError:
         raise AssertionError("the server neither answers nor closes") from None
-    return received
+    return received, True
 
 
 def converse(siege: Siege, node: str, data: bytes) -> bytes:
     """Send ``data``, and take what comes back."""
+    return converse_in_pieces(siege, node, [data])[0]
+
+
+def converse_in_pieces(siege: Siege, node: str, pieces: list[bytes]) -> tuple[bytes, bool]:
+    """Send ``pieces``, one after another; what comes back, and whether that is certainly all that was said."""
     with connect(siege, node) as client:
-        with suppress(ConnectionError):
-            client.sendall(data)
-        return finish(client)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        is_whole = True
+        try:
+            for place, piece in enumerate(pieces):
+                time.sleep(PIECE_S if place else 0)
+                client.sendall(piece)
+        except ConnectionError:
+            is_whole = False
+        received, is_all = _finish(client)
+        return received, is_whole and is_all
 
 
 def answers(received: bytes, method: str = "GET") -> list[Answer]:

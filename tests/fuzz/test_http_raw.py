@@ -1,4 +1,4 @@
-"""The HTTP port under what no client sends: broken, contradictory, oversized and endless requests."""
+"""The HTTP port under what no client sends: broken, contradictory, oversized and endless requests, by both ways."""
 
 from __future__ import annotations
 
@@ -103,8 +103,10 @@ REFUSED_JSON = {
 
 
 @pytest.mark.parametrize("request_bytes", REFUSED.values(), ids=REFUSED)
-def test_a_broken_request_is_refused_and_nothing_behind_it_is_heard(siege: Siege, request_bytes: bytes) -> None:
-    found = answers(converse(siege, NODE, request_bytes))
+def test_a_broken_request_is_refused_and_nothing_behind_it_is_heard(
+    siege: Siege, before: bytes, request_bytes: bytes
+) -> None:
+    found = answers(converse(siege, NODE, before + request_bytes))
     smuggled = siege.cluster.get(NODE, "smuggled")
 
     check_answers(found)
@@ -113,8 +115,8 @@ def test_a_broken_request_is_refused_and_nothing_behind_it_is_heard(siege: Siege
 
 
 @pytest.mark.parametrize("body", REFUSED_JSON.values(), ids=REFUSED_JSON)
-def test_json_that_is_none_is_refused(siege: Siege, body: bytes) -> None:
-    found = answers(converse(siege, NODE, json_request(body)))
+def test_json_that_is_none_is_refused(siege: Siege, before: bytes, body: bytes) -> None:
+    found = answers(converse(siege, NODE, before + json_request(body)))
 
     check_answers(found)
     assert [answer.status for answer in found] == [400]
@@ -124,9 +126,9 @@ def test_json_that_is_none_is_refused(siege: Siege, body: bytes) -> None:
     ("length", "body", "kept"), [(b"1", b"xyz", b"x"), (b"0", b"xyz", b""), (b"003", b"xyz", b"xyz")]
 )
 def test_what_follows_the_announced_length_is_another_request(
-    siege: Siege, length: bytes, body: bytes, kept: bytes
+    siege: Siege, before: bytes, length: bytes, body: bytes, kept: bytes
 ) -> None:
-    found = answers(converse(siege, NODE, PUT + b"Content-Length: " + length + b"\r\n\r\n" + body))
+    found = answers(converse(siege, NODE, before + PUT + b"Content-Length: " + length + b"\r\n\r\n" + body))
 
     check_answers(found)
     assert found[0].status in (200, 201)
@@ -175,8 +177,10 @@ def bent(draw: st.DrawFn) -> bytes:
 
 @made_up
 @given(data=bent() | BYTES | st.binary(max_size=2000))
-def test_whatever_bytes_arrive_the_conversation_ends_with_documented_answers(siege: Siege, data: bytes) -> None:
-    received = converse(siege, NODE, data)
+def test_whatever_bytes_arrive_the_conversation_ends_with_documented_answers(
+    siege: Siege, before: bytes, data: bytes
+) -> None:
+    received = converse(siege, NODE, before + data)
 
     assert siege.stands()
     assert not received or received.startswith(b"HTTP/1."), received
@@ -197,7 +201,7 @@ def test_a_slow_body_beyond_the_limit_is_answered_before_it_ends(siege: Siege) -
     assert [answer.status for answer in found] == [413]
 
 
-def test_large_bodies_that_never_end_hold_a_bounded_amount(siege: Siege) -> None:
+def test_large_bodies_that_never_end_hold_a_bounded_amount(siege: Siege, before: bytes) -> None:
     head = (
         b"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n"
     )
@@ -205,7 +209,7 @@ def test_large_bodies_that_never_end_hold_a_bounded_amount(siege: Siege) -> None
         clients = [stack.enter_context(connect(siege, NODE)) for _ in range(100)]
         for client in clients:
             with suppress(ConnectionError):
-                client.sendall(head + bytes(2_900_000))
+                client.sendall(before + head + bytes(2_900_000))
         siege.serves_soon()
         siege.check_memory(HttpSection().max_held_bytes + len(clients) * CONNECTION_BYTES)
         found = [answers(finish(client)) for client in clients]
@@ -215,17 +219,17 @@ def test_large_bodies_that_never_end_hold_a_bounded_amount(siege: Siege) -> None
     assert statuses <= {400, 429}
 
 
-def test_a_flood_of_requests_in_one_connection_is_answered_in_full_and_in_order(siege: Siege) -> None:
+def test_a_flood_of_requests_in_one_connection_is_answered_in_full_and_in_order(siege: Siege, before: bytes) -> None:
     targets = [b"/livez", b"/kv/siege?consistency=local", b"/bogus"]
     requests = [b"GET " + targets[turn % 3] + b" HTTP/1.1\r\nHost: localhost\r\n\r\n" for turn in range(1500)]
 
-    found = answers(converse(siege, NODE, b"".join(requests)))
+    found = answers(converse(siege, NODE, before + b"".join(requests)))
 
     check_answers(found)
     assert [answer.status for answer in found] == [200, 200, 404] * 500
 
 
-def test_a_client_that_reads_nothing_costs_a_bounded_amount(siege: Siege) -> None:
+def test_a_client_that_reads_nothing_costs_a_bounded_amount(siege: Siege, before: bytes) -> None:
     siege.cluster.put(NODE, "large", bytes(1 << 20))
     with ExitStack() as stack:
         for _ in range(20):
@@ -233,11 +237,11 @@ def test_a_client_that_reads_nothing_costs_a_bounded_amount(siege: Siege) -> Non
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.settimeout(0.5)
             with suppress(TimeoutError, ConnectionError):
-                client.sendall(b"GET /kv/large HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+                client.sendall(before + b"GET /kv/large HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
         siege.check_memory()
 
 
-def test_hundreds_of_dripping_connections_keep_nobody_out(siege: Siege) -> None:
+def test_hundreds_of_dripping_connections_keep_nobody_out(siege: Siege, before: bytes) -> None:
     beginnings = [
         b"",
         b"G",
@@ -248,7 +252,7 @@ def test_hundreds_of_dripping_connections_keep_nobody_out(siege: Siege) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(siege, NODE)) for _ in range(600)]
         for turn, client in enumerate(clients):
-            client.sendall(beginnings[turn % len(beginnings)])
+            client.sendall(before + beginnings[turn % len(beginnings)])
         for _ in range(5):
             for client in clients:
                 with suppress(ConnectionError):
@@ -257,10 +261,10 @@ def test_hundreds_of_dripping_connections_keep_nobody_out(siege: Siege) -> None:
         siege.check_memory()
 
 
-def test_connections_that_break_off_leave_nothing_behind(siege: Siege) -> None:
+def test_connections_that_break_off_leave_nothing_behind(siege: Siege, before: bytes) -> None:
     for turn in range(300):
         client = connect(siege, NODE)
-        client.sendall((PUT + b"Content-Length: 100\r\n\r\nhalf", GET + b"\r\n", b"GET /st", b"")[turn % 4])
+        client.sendall(before + (PUT + b"Content-Length: 100\r\n\r\nhalf", GET + b"\r\n", b"GET /st", b"")[turn % 4])
         if turn % 2:  # a reset instead of an end
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         client.close()

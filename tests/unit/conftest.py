@@ -6,6 +6,7 @@ from raftkv import Client
 from tests.unit.awaited import Awaited
 from tests.unit.driven_feed import Driven, Scripted, Solo
 from tests.unit.fake_server import FakeServer
+from tests.unit.test_http_api import Node
 
 
 @pytest.fixture
@@ -19,6 +20,12 @@ def serve():
     yield start
     for server in servers:
         server.__exit__()
+
+
+@pytest.fixture(params=["general", "plain"])
+def both_ways(request, monkeypatch):
+    """The applications of nodes are asked by each of the two ways that they have."""
+    monkeypatch.setattr(Node, "asks_plainly", request.param == "plain")
 
 
 @pytest.fixture(params=[Client, Awaited], ids=["blocking", "asyncio"])

@@ -1,10 +1,11 @@
-"""Every route and every kind of bad input, driven through the ASGI application in process."""
+"""Every route and every kind of bad input, driven through the application in process, by both ways that it has."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,8 +23,11 @@ from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application, feed_on_loop
 from raftkv.http.door.callers import Callers
 from raftkv.http.door.passwords import Passwords
+from raftkv.http.door.plain import PlainRequest, read, written
 from raftkv.http.door.streaming import CERTIFICATE_KEY
+from raftkv.http.futures import settle
 from raftkv.http.handlers.handler import Context
+from raftkv.http.messages import HttpResponse
 from raftkv.http.routes import ROUTES
 from tests.contract.solo import SoloReplicator
 
@@ -45,7 +49,12 @@ class Answer:
 
 
 class Node:
-    """An application over a solo replicator that works a turn of the loop after each request."""
+    """An application over a solo replicator that works a turn of the loop after each request.
+
+    What is asked goes the general way, over ASGI. ``asks_plainly``: what the plain way takes goes that instead.
+    """
+
+    asks_plainly = False
 
     def __init__(self, limits: HttpSection = LIMITS, **solo: Any) -> None:
         self.solo = SoloReplicator(**solo)
@@ -80,6 +89,7 @@ class Node:
         self.reachable_peers = 2
         self.client = "127.0.0.1"
         self.certificate = ""
+        self.plainly_answered = 0
         self.application = Application(self, context)
 
     def status(self) -> Any:
@@ -130,6 +140,10 @@ class Node:
             pairs.append((b"transfer-encoding", coding.encode()))
         if "host" not in headers:
             pairs.append((b"host", b"127.0.0.1:8001"))
+        if self.asks_plainly and HALF not in chunks:
+            answer = await self._asked_plainly(method, target, pairs, b"".join(chunks))
+            if answer is not None:
+                return answer
         scope = {
             "type": "http",
             "http_version": "1.1",
@@ -157,6 +171,22 @@ class Node:
         assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
         return Answer(sent[0]["status"], sent[0]["headers"], sent[1]["body"])
 
+    async def _asked_plainly(
+        self, method: str, target: str, pairs: list[tuple[bytes, bytes]], body: bytes
+    ) -> Answer | None:
+        """The answer to what is plain, is written as it is written to the wire, and is taken."""
+        lines = [f"{method} {target} HTTP/1.1".encode(), *[b"%b: %b" % pair for pair in pairs]]
+        request = read(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        answered: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
+        if not isinstance(request, PlainRequest) or not self.application.answer(
+            request, self.client, self.certificate, partial(settle, answered)
+        ):
+            return None
+        self.plainly_answered += 1
+        head, found = written(await answered, method, b"\r\n")
+        fields = [line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2]]
+        return Answer(int(head.split()[1]), [(name, value) for name, value in fields], found)
+
     def __call__(self, method: str, target: str, body: Any = b"", **more: Any) -> Answer:
         if not isinstance(body, bytes | list):
             body = json.dumps(body).encode()
@@ -169,6 +199,16 @@ HALF = b"<the client went away>"
 @pytest.fixture
 def node() -> Node:
     return Node()
+
+
+pytestmark = pytest.mark.usefixtures("both_ways")
+
+
+def test_what_is_plain_is_asked_plainly_where_it_is_to_be(node: Node) -> None:
+    for _ in range(3):
+        node("PUT", "/kv/a", b"1")
+
+    assert node.plainly_answered == (2 if node.asks_plainly else 0)  # the first of a host is not known to be harmless
 
 
 def is_problem(answer: Answer, status: int, code: str, *words: str) -> bool:

@@ -26,6 +26,8 @@ from raftkv.core.results import Missing, QuorumWritten
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node, is_problem
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def node() -> LeaderlessNode:

@@ -13,6 +13,8 @@ from raftkv.http.routes import ROUTES
 from tests.unit.leaderless import LeaderlessNode
 from tests.unit.test_http_api import Node, is_problem
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 GETS = {"operations": [{"op": "get", "key": "a"}, {"op": "get", "key": "b"}]}
 MIXED = {"operations": [{"op": "get", "key": "a"}, {"op": "put", "key": "b", "value": "1"}]}
 EXAMPLES = {

@@ -9,6 +9,8 @@ import pytest
 from raftkv.core.config import HttpSection
 from tests.unit.test_http_api import Node, is_problem
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 PUT = {"op": "put", "key": "k", "value": "v"}
 
 

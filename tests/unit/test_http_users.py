@@ -27,6 +27,8 @@ from raftkv.http.needs import Needs
 from raftkv.http.routes import PAGES, ROUTES
 from tests.unit.test_http_api import Answer, Node, is_problem
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 ROOT_PASSWORD = "correct horse"
 ALICE_PASSWORD = "in wonderland"
 ANONYMOUS = {"/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/docs", "/auth/login"}

@@ -208,8 +208,10 @@ class Application(AsgiApplication):
         self.streams.end()
         self.conversations.end()
 
-    def answer(self, request: PlainRequest, client: str, respond: Callable[[HttpResponse], None]) -> bool:
-        """See ``AsgiApplication``: here are the routes that ask the replica one thing, of whom is known already."""
+    def answer(
+        self, request: PlainRequest, client: str, certificate: str, respond: Callable[[HttpResponse], None]
+    ) -> bool:
+        """See ``AsgiApplication``: here are the routes that ask the replica one thing, by whom is known already."""
         started_s = monotonic()
         path = normal_path(request.path)
         route = self._hot.find(request.method, path)
@@ -218,7 +220,7 @@ class Application(AsgiApplication):
             return False
         if len(request.body) > (self._value_limit if route.body is bytes else self._body_limit):
             return False
-        caller = callers.known_by_token(headers) if callers.is_asked else NOBODY
+        caller = callers.known_at_once(headers, certificate) if callers.is_asked else NOBODY
         if caller is None:
             return False
         http = HttpRequest(

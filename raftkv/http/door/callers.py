@@ -52,6 +52,15 @@ async def freshened(replicator: Replicator) -> None:
     await outcome_of(replicator.submit(read, monotonic() + FRESHEN_S))
 
 
+def _name_and_password(credentials: bytes) -> tuple[str, str] | None:
+    """What ``Basic`` says (RFC 7617, section 2)."""
+    try:
+        name, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (name, password) if colon else None
+
+
 class UnauthenticatedError(Exception):
     """Nobody is let in by what the request says; ``detail`` says why."""
 
@@ -115,13 +124,22 @@ class Callers:
                 return await self._by_basic(credentials.strip(), client)
         raise UnauthenticatedError("Authorization: only Bearer and Basic, one of them once, say who a user is")
 
-    def known_by_token(self, headers: Mapping[bytes, bytes]) -> Caller | None:
-        """The user who shows a good token, if that is how it says who it is and nothing need be looked up for it."""
-        shown = headers.get(b"authorization", b"")
-        if shown[:7].lower() != b"bearer ":
-            return None
-        found = self.tokens.read(shown[7:].strip())
-        return found.caller if isinstance(found, Bearer) and self._knows(found.caller) else None
+    def known_at_once(self, headers: Mapping[bytes, bytes], certificate: str) -> Caller | None:
+        """Whom ``find`` would find without looking anything up; ``None`` where it would have to, or to refuse."""
+        shown = headers.get(b"authorization")
+        if shown is None:
+            user = self._user(certificate) if certificate else None
+            return None if user is None else Caller(certificate, user.generation)
+        scheme, _, credentials = shown.partition(b" ")
+        match scheme.lower():
+            case b"bearer":
+                found = self.tokens.read(credentials.strip())
+                return found.caller if isinstance(found, Bearer) and self._knows(found.caller) else None
+            case b"basic":
+                name, password = _name_and_password(credentials.strip()) or ("", "")
+                user = self._user(name)
+                return None if user is None else self.passwords.known(name, user, password)
+        return None
 
     async def by_password(self, name: str, password: str, client: str) -> Caller:
         """The user ``name``, who has that ``password``; raises as ``find`` does."""
@@ -139,14 +157,10 @@ class Callers:
         raise UnauthenticatedError("there is no such user, or the password is another")
 
     async def _by_basic(self, credentials: bytes, client: str) -> Caller:
-        try:
-            told = base64.b64decode(credentials, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            raise UnauthenticatedError("Authorization: Basic takes name:password in UTF-8 and base64") from None
-        name, colon, password = told.partition(":")
-        if not colon:
+        told = _name_and_password(credentials)
+        if told is None:
             raise UnauthenticatedError("Authorization: Basic takes name:password in UTF-8 and base64")
-        return await self.by_password(name, password, client)
+        return await self.by_password(*told, client)
 
     async def _by_token(self, token: bytes) -> Caller:
         found = self.tokens.read(token)

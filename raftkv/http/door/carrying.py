@@ -61,9 +61,16 @@ class AsgiApplication(ABC):
     def end(self) -> None:
         """Give back what was taken."""
 
-    def answer(self, request: PlainRequest, client: str, respond: Callable[[HttpResponse], None]) -> bool:  # noqa: ARG002
-        """Answer ``request`` of ``client`` by one call of ``respond``, now or later, and never raise.
+    def answer(
+        self,
+        request: PlainRequest,  # noqa: ARG002
+        client: str,  # noqa: ARG002
+        certificate: str,  # noqa: ARG002
+        respond: Callable[[HttpResponse], None],  # noqa: ARG002
+    ) -> bool:
+        """Answer ``request`` by one call of ``respond``, now or later, and never raise.
 
+        ``client`` is the address that it came from, ``certificate`` the name that the connection has shown.
         False: nothing was done, and it is for ``serve``.
         """
         return False

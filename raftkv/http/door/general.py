@@ -65,6 +65,12 @@ class GeneralConnection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicor
     _unread: Holding | None = None
     _on_half_closed: Callable[[], None] | None = None
 
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """See asyncio; a TLS handshake is over by now."""
+        super().connection_made(transport)
+        is_shown = self._is_ssl and self.cfg.ca_certs
+        self._certificate = common_name(transport.get_extra_info("peercert")) if is_shown else ""
+
     def _abandon(self) -> None:
         """End at once, whatever is still to be sent."""
         if self.transport is not None:
@@ -100,8 +106,8 @@ class GeneralConnection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicor
     def _build_http_scope(self, request: object, sockname: object, peername: object) -> dict[str, Any]:
         scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
         scope["extensions"] = {LINE_KEY: self}
-        if self._is_ssl and self.cfg.ca_certs:
-            scope["extensions"][CERTIFICATE_KEY] = common_name(self.transport.get_extra_info("peercert"))
+        if self._certificate:
+            scope["extensions"][CERTIFICATE_KEY] = self._certificate
         return scope
 
     def begin_wait(self, half_closed: Callable[[], None]) -> None:

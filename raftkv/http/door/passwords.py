@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -90,16 +91,21 @@ class Passwords:
         self._working = 0
         self._failing = 0
 
+    def known(self, name: str, user: User, password: str) -> Caller | None:
+        """Who ``name`` is, if it is ``user``, and it is remembered that this is its password."""
+        mac = self._mac(name, user.generation, user.password, password)
+        return Caller(name, user.generation) if self._known.get(mac, -math.inf) > self._monotonic_s() else None
+
     async def caller(self, name: str, user: User | None, password: str, client: str) -> Caller | None:
         """Who ``name`` is, if it is ``user`` and has that ``password``; raises ``DefiniteError`` if too many ask.
 
         ``client`` is the address that it comes from, for the log.
         """
+        known = None if user is None else self.known(name, user, password)
+        if known is not None:
+            return known
         generation, encoded = (0, "") if user is None else (user.generation, user.password)
         mac = self._mac(name, generation, encoded, password)
-        until_s = self._known.get(mac)
-        if until_s is not None and until_s > self._monotonic_s():
-            return Caller(name, generation)
         if await self._is_right(mac, encoded, password):
             self._remember(mac)
             return Caller(name, generation)

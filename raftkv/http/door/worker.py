@@ -142,7 +142,7 @@ class Protocol(GeneralConnection):
 
     def take(self, request: plain.PlainRequest, respond: Callable[[HttpResponse], None]) -> bool:
         """See ``Carrier``."""
-        return bool(self.app.answer(request, self._client, respond))
+        return bool(self.app.answer(request, self._client, self._certificate, respond))
 
     def write(self, response: HttpResponse, method: str) -> None:
         """See ``Carrier``."""
