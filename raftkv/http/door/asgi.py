@@ -218,7 +218,7 @@ class Application(AsgiApplication):
         headers, callers = request.headers, self._context.callers
         if route is None or not route.handler.asks_once or self.room.is_full or not self._browsers.is_plain(headers):
             return False
-        if len(request.body) > (self._value_limit if route.body is bytes else self._body_limit):
+        if len(request.body) > self._limit(route):
             return False
         caller = callers.known_at_once(headers, certificate) if callers.is_asked else NOBODY
         if caller is None:
@@ -240,12 +240,17 @@ class Application(AsgiApplication):
             assert not isinstance(begun, Conversation)
             if isinstance(begun, Ask):
                 pending = self._replicator.submit(begun.request, started_s + begun.timeout_s)
-                pending.when_done(partial(self._finish, route, begun, respond_and_count))
-                return True
         except Exception as error:  # noqa: BLE001  as in ``serve``
             begun = _defect(request.method, route.name, error)
-        respond_and_count(begun)
+        if isinstance(begun, Ask):
+            pending.when_done(partial(self._finish, route, begun, respond_and_count))
+        else:
+            respond_and_count(begun)
         return True
+
+    def _limit(self, route: Route | None) -> int:
+        """How long a body may be."""
+        return self._value_limit if route is not None and route.body is bytes else self._body_limit
 
     def _finish(self, route: Route, ask: Ask, respond: Callable[[HttpResponse], None], outcome: Outcome) -> None:
         try:
@@ -281,8 +286,7 @@ class Application(AsgiApplication):
             self._check(scope, path, headers)
             is_asked = self._context.callers.is_asked and path not in ANONYMOUS_PATHS
             caller = await self._caller(scope, headers) if is_asked else NOBODY
-            limit = self._value_limit if route is not None and route.body is bytes else self._body_limit
-            body = await self._bodies.read(headers, receive, limit)
+            body = await self._bodies.read(headers, receive, self._limit(route))
             held_bytes = len(body)
             self.room.held_bytes += held_bytes
             request = self._request(scope, path, headers, body, caller)
