@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from raftkv.peers.listener import STRANGER_LIMIT
 from tests.fuzz.budget import made_up
+from tests.fuzz.http_talk import answers, check_answers
 from tests.fuzz.siege import Siege
 from tests.fuzz.traitor import hear_out
 
@@ -83,6 +85,27 @@ def test_random_bytes_open_nothing(
 
     assert b"HTTP/1.1" not in heard
     assert tls_siege.stands()
+
+
+def test_requests_in_one_record_and_in_pieces_are_answered_in_order(tls_siege: Siege, before: bytes) -> None:
+    context = ssl.create_default_context(cafile=tls_siege.cluster.verify)
+    host = b"Host: 127.0.0.1\r\n"
+    put = b"PUT /kv/tls HTTP/1.1\r\n" + host + b"Content-Length: 40000\r\n\r\n" + b"v" * 40_000
+    last = b"GET /kv/tls HTTP/1.1\r\nConnection: close\r\n" + host + b"\r\n"
+    sent = put + b"GET /kv/tls HTTP/1.1\r\n" + host + b"\r\n"
+    for cuts in ((0,), (0, 70, 100, 20_000, len(put), len(put) + 10)):
+        with context.wrap_socket(connect(tls_siege, "http"), server_hostname="127.0.0.1") as client:
+            client.sendall(before)
+            for start, end in pairwise((*cuts, len(sent))):
+                client.sendall(sent[start:end])
+            client.sendall(last)
+            received = b""
+            while piece := client.recv(1 << 16):
+                received += piece
+        found = answers(received)
+
+        check_answers(found)
+        assert [len(answer.body) for answer in found[1:]] == [40_000, 40_000]
 
 
 @pytest.mark.parametrize("door", ["http", "peer"])

@@ -207,6 +207,36 @@ def test_who_takes_long_over_a_body_is_answered_all_the_same() -> None:
         runner.run(scenario())
 
 
+TARGET = st.from_regex(rb"/[!\"$-~]{0,20}", fullmatch=True)
+NAME = st.from_regex(rb"[!#$%&'*+.^`|~0-9A-Za-z-]{1,12}", fullmatch=True)
+VALUE = st.from_regex(rb"[\t -~]{0,20}", fullmatch=True)
+SAID = st.sampled_from(
+    [b"Accept: application/json", b'If-None-Match: "1"', b"Connection: Keep-Alive , upgrade", b"Via: 1.1 x"]
+)
+
+
+@st.composite
+def plain_ones(draw: st.DrawFn) -> bytes:
+    """Requests of the very form that is plain, of which nobody thought."""
+    method = draw(st.sampled_from([b"GET", b"PUT", b"POST", b"DELETE", b"HEAD"]))
+    target = draw(TARGET | TARGET.map(lambda found: b"/kv" + found))
+    field = st.tuples(NAME, VALUE).map(lambda pair: pair[0] + b":" + pair[1]) | SAID
+    fields = [HOST[:-2], *draw(st.lists(field, max_size=4))]
+    body = b"" if method in (b"GET", b"HEAD") else draw(st.binary(max_size=20))
+    if body or draw(st.booleans()):
+        fields.append(
+            draw(st.sampled_from([b"Content-Length:", b"content-length: 0", b"CONTENT-LENGTH:\t"])) + b"%d" % len(body)
+        )
+    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", *fields, b"", body])
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests=st.lists(plain_ones(), min_size=1, max_size=3), cut=st.integers(0, 200))
+def test_whatever_has_the_form_of_a_plain_request_is_understood_alike(requests: list[bytes], cut: int) -> None:
+    sent = get(b"none") + b"".join(requests)
+    both([sent[:-cut], sent[-cut:]] if 0 < cut < len(sent) else [sent])
+
+
 def test_a_worker_that_ends_says_so_and_lets_go_after_the_answer() -> None:
     async def scenario() -> None:
         node = Node()

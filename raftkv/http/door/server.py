@@ -122,6 +122,14 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
         self.app.renew_certificates()
         self.kill_workers(signal.SIGHUP)
 
+    def handle_usr2(self) -> None:
+        """See gunicorn, which starts a second arbiter on it: a node is upgraded by its own restart."""
+
+    def handle_ttin(self) -> None:
+        """See gunicorn, which has one worker more on it: how many there are is what ``http.workers`` says."""
+
+    handle_ttou = handle_ttin
+
 
 def check_otlp(collector: str) -> None:
     """Can requests be told to ``collector``, if one is named? Raises ``StartupError``."""
