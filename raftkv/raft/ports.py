@@ -6,7 +6,7 @@ a part needs of the engine (``raftkv.raft.engine``) it declares itself, beside i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -134,6 +134,9 @@ class Snapshots(Protocol):
 
     def read_body(self, manifest: Manifest, offset: int, size: int) -> bytes:
         """A piece of a body, for sending."""
+
+    def keep_open(self, manifests: Collection[Manifest]) -> None:
+        """Only these are read on; what others take may be freed."""
 
     def begin_receive(self, manifest: Manifest) -> Receiving:
         """Begin to receive the body that ``manifest`` describes."""

@@ -1,5 +1,6 @@
 """Snapshots: written beside a changing state, published atomically, received in order, refused when damaged."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -330,3 +331,30 @@ def test_a_body_whose_rows_do_not_add_up_to_its_sum_is_not_loaded(tmp_path, live
 
     with pytest.raises(CorruptBody, match="do not add up"):
         load_body(tmp_path / "body", MemoryEngine(TABLES))
+
+
+def descriptors_of(path):
+    """What this process has open at ``path``, or had when it had a name."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one by which the directory is read
+            found.append(str(descriptor.readlink()).removesuffix(" (deleted)"))
+    return [name for name in found if name == str(path)]
+
+
+def test_a_replaced_body_is_let_go_once_nobody_takes_it(store, live):
+    fill(live, 1)
+    first = take(store, live)
+    store.read_body(first, 0, 10)
+    path = store.directory / f"{1:016}.body"
+    fill(live, 2)
+    second = take(store, live)
+    store.read_body(second, 0, 10)
+
+    assert descriptors_of(path)
+    store.keep_open([first])
+    assert store.read_body(first, 10, 10)
+    store.keep_open([second])
+    assert not descriptors_of(path)
+    with pytest.raises(SnapshotFailedError, match="replaced"):
+        store.read_body(first, 0, 10)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random as random_module
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -223,6 +223,10 @@ class MemorySnapshots:
             raise SnapshotFailedError("replaced by a newer one")
         self._opened.add(manifest.index)
         return self.bodies[manifest.index][offset : offset + size]
+
+    def keep_open(self, manifests: Collection[Manifest]) -> None:
+        """See ``Snapshots``."""
+        self._opened &= {manifest.index for manifest in manifests}
 
     def begin_receive(self, manifest: Manifest) -> _Receiver:
         """See ``Snapshots``."""

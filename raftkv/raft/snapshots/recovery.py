@@ -24,6 +24,7 @@ from raftkv.storage.engines.port import DamagedState, TableReader
 from raftkv.storage.log import extent
 from raftkv.storage.log.log import Log
 from raftkv.storage.log.recovery import Recovered
+from raftkv.storage.removal import remove_directory_aside
 from raftkv.storage.snapshots.files import SnapshotFiles
 from raftkv.storage.state.tables import StateTables
 from raftkv.storage.state.trust import close_cleanly, distrust, is_trustworthy, open_state
@@ -56,7 +57,7 @@ class AppliedGeneration:
 
     def discard(self, directory: Path) -> None:
         """Remove a generation; readers that still map it keep what they see."""
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_directory_aside(directory)
 
     def close(self) -> None:
         """End; the state may be trusted at the next start."""

@@ -223,6 +223,7 @@ class Transfers:
                 del self._sending[peer]
             else:
                 reached[peer] = max(reached.get(peer, 0), sending.manifest.index)
+        self._snapshots.keep_open([sending.manifest for sending in self._sending.values()])
         return [index for index in reached.values() if index]
 
     def recount(self) -> None:
@@ -276,6 +277,7 @@ class Transfers:
     def stop_sending(self) -> None:
         """Forget every transfer: another node leads."""
         self._sending.clear()
+        self._snapshots.keep_open(())
 
     # --- receiving
 

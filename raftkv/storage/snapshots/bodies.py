@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -25,6 +25,11 @@ from raftkv.formats.seals import SUM_MASK, part_of, sealed
 from raftkv.formats.snapshots import HEAD_BYTES, MAGIC, decode_chunk, encode_chunk, payload_bytes
 from raftkv.storage.disk import translated
 from raftkv.storage.engines.port import Batch, StorageEngine, TableScanner
+
+SYNC_BYTES: Final = 8 << 20
+"""Whoever writes a body makes so much durable at a time: gigabytes that are flushed at the end would hold up the log,
+which is on the same disk, for seconds.
+"""
 
 _CHUNK_BYTES: Final = 1 << 20
 # Rows are committed in portions of this size, far below what one transaction may hold.
@@ -89,9 +94,15 @@ class OutgoingBody:
 def write_body(view: TableScanner, tables: Iterable[bytes], path: Path) -> BodySummary:
     """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably."""
     body = OutgoingBody(view, tables)
+    unsynced_bytes = 0
     with translated(path), path.open("xb") as file:
         for part in body:
             file.write(part)
+            unsynced_bytes += len(part)
+            if unsynced_bytes >= SYNC_BYTES:
+                unsynced_bytes = 0
+                file.flush()
+                os.fdatasync(file.fileno())
         file.flush()
         os.fsync(file.fileno())
     return body.summary()
@@ -114,13 +125,17 @@ def read_table_names(path: Path) -> tuple[bytes, ...]:
         return _read_names(path, file)
 
 
-def load_body(path: Path, engine: StorageEngine) -> int:
-    """Put all rows of the body at ``path`` into an empty ``engine``, sealed; returns how many there were."""
+def load_body(path: Path, engine: StorageEngine, settle: Callable[[], None] = lambda: None) -> int:
+    """Put all rows of the body at ``path`` into an empty ``engine``, sealed; returns how many there were.
+
+    ``settle`` is called after each portion.
+    """
     with translated(path), path.open("rb") as file:
         _read_names(path, file)
         loading = _Loading(path, file)
         while not loading.is_done:
             engine.commit(loading.portion())
+            settle()
     return loading.rows
 
 

@@ -16,6 +16,7 @@ import re
 import subprocess
 import zlib
 from collections import OrderedDict
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -29,7 +30,8 @@ from raftkv.formats.snapshots import FORMAT, Manifest, decode_manifest, encode_m
 from raftkv.process.command import module
 from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
 from raftkv.storage.engines.port import DamagedState, StorageEngine
-from raftkv.storage.snapshots.bodies import load_body, verify_body
+from raftkv.storage.removal import close_aside, remove_aside
+from raftkv.storage.snapshots.bodies import SYNC_BYTES, load_body, verify_body
 from raftkv.storage.snapshots.helper import Report
 
 _NAME: Final = re.compile(r"([0-9]{16})\.(manifest|body)")
@@ -169,7 +171,7 @@ class SnapshotFiles:
         if older:
             # Without its manifest the older body is only a leftover, whatever happens in between.
             remove_file(self._path(older, "manifest"))
-            remove_file(self._path(older, "body"))
+            remove_aside(self._path(older, "body"))
 
     def read_body(self, manifest: Manifest, offset: int, size: int) -> bytes:
         """A piece of a body, also of one that was replaced while it was being read.
@@ -185,10 +187,15 @@ class SnapshotFiles:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._open_bodies[manifest] = descriptor
             if len(self._open_bodies) > _OPEN_BODIES:
-                os.close(self._open_bodies.popitem(last=False)[1])
+                close_aside(self._open_bodies.popitem(last=False)[1])
         self._open_bodies.move_to_end(manifest)
         with translated(path):
             return os.pread(descriptor, size, offset)
+
+    def keep_open(self, manifests: Collection[Manifest]) -> None:
+        """Let go of every body that is open and not among these; one that was replaced is gone then."""
+        for manifest in self._open_bodies.keys() - set(manifests):
+            close_aside(self._open_bodies.pop(manifest))
 
     def begin_receive(self, manifest: Manifest) -> Receiver:
         """Receive the body of ``manifest`` from a peer; a reception that was under way is given up."""
@@ -265,7 +272,7 @@ class Receiver:
         with translated(self._path):
             self._path.unlink(missing_ok=True)
         self._file: File | None = RealDisk().create(self._path, 0)
-        self._offset = 0
+        self._offset = self._unsynced_bytes = 0
         self._checksum = 0
 
     def write(self, offset: int, data: bytes) -> None:
@@ -278,6 +285,10 @@ class Receiver:
             raise SnapshotFailedError(f"more than the announced {self._manifest.body_bytes} bytes arrived")
         self._file.write_at(offset, data)
         self._offset += len(data)
+        self._unsynced_bytes += len(data)
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._unsynced_bytes = 0
+            self._file.sync()
         self._checksum = zlib.crc32(data, self._checksum)
 
     def finish(self) -> Manifest:

@@ -72,7 +72,7 @@ def load(body: Path, state: Path) -> Report:
     discard(state)
     loaded = open_state(state, read_table_names(body), trusted_boot="")
     try:
-        rows = load_body(body, loaded)
+        rows = load_body(body, loaded, settle=loaded.sync)
         close_cleanly(loaded)
     except BaseException:
         loaded.close()
