@@ -1,4 +1,4 @@
-"""Three-node clusters of etcd and of raftkv on loopback: started, asked how they stand, and ended.
+"""Clusters of etcd and of raftkv on loopback, of three nodes as a rule: started, asked how they stand, and ended.
 
 Both keep their data below one temporary directory, so on the same disk, with the durability they have by default (a
 flush before every acknowledgement) and the same election timing.
@@ -78,9 +78,9 @@ class EtcdCluster(Measured):
     dialect = EtcdSpeech
     ready_path = "/health"
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, size: int = SIZE) -> None:
         home.mkdir(parents=True)
-        super().__init__(home, loopback_sites(SIZE))
+        super().__init__(home, loopback_sites(size))
 
     def command(self, node: str) -> list[str]:
         """See ``LocalNodes``."""
@@ -114,14 +114,14 @@ class EtcdCluster(Measured):
 
 
 class RaftkvCluster(Measured, LocalCluster):
-    """raftkv with its defaults throughout."""
+    """raftkv with its defaults throughout, but for what ``sections`` of TOML say."""
 
     name = mode = "raft"
     dialect = RaftkvSpeech
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, size: int = SIZE, sections: str = "") -> None:
         home.mkdir(parents=True)
-        LocalCluster.__init__(self, home, loopback_sites(SIZE), mode=self.mode, obedient=False)
+        LocalCluster.__init__(self, home, loopback_sites(size), sections, mode=self.mode, obedient=False)
 
     def standing(self, node: str) -> Standing | None:
         """The members of ``/status`` that matter here."""

@@ -42,7 +42,7 @@ def pairs(count: int, value_bytes: int, seed: int = 1) -> list[Pair]:
     """``count`` keys with printable random values of ``value_bytes`` bytes, always the same ones."""
     assert value_bytes > len(VALUE_MARK)
     source = random.Random(seed)
-    noise = "".join(source.choices(string.ascii_letters + string.digits, k=65_536)).encode()
+    noise = "".join(source.choices(string.ascii_letters + string.digits, k=max(65_536, 2 * value_bytes))).encode()
     length = value_bytes - len(VALUE_MARK)
     starts = (source.randrange(len(noise) - length) for _ in range(count))
     return [(number, VALUE_MARK + noise[at : at + length]) for number, at in enumerate(starts)]

@@ -148,9 +148,8 @@ class _Watcher:
                 yield (heard_s - acknowledged_s[number]) * 1000
 
 
-async def _turn(
-    cluster: Measured, first: int, *, seconds: float, rate_per_s: float, count: int
-) -> tuple[Watching, int]:
+async def turn(cluster: Measured, first: int, *, seconds: float, rate_per_s: float, count: int) -> tuple[Watching, int]:
+    """Let ``count`` watchers hear of puts numbered from ``first`` on; what came of it, and the next number."""
     servers = cluster.servers()
     watchers = [_Watcher(cluster.name, servers[number % len(servers)]) for number in range(count)]
     for watcher in watchers:
@@ -222,7 +221,7 @@ async def _compare(
         for number in range(rounds):
             for cluster in clusters:
                 first = numbers[cluster.name]
-                one, numbers[cluster.name] = await _turn(
+                one, numbers[cluster.name] = await turn(
                     cluster, first, seconds=seconds, rate_per_s=rate_per_s, count=watchers
                 )
                 turns.append(one)
