@@ -20,7 +20,6 @@ import os
 import platform
 import signal
 import socket
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -33,12 +32,12 @@ import uvloop
 from raftkv import __version__
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import DataDiscarded, StartupError
-from raftkv.core.listening import bind, close
+from raftkv.core.listening import bind
 from raftkv.core.results import ModeStatus
 from raftkv.experiment import Surroundings
+from raftkv.frontend.child import SOCKET_NAME, SOCKET_PATH_BYTES, FrontEndProcess
 from raftkv.frontend.server import FrontendServer
 from raftkv.process import logs, streams
-from raftkv.process.command import module
 from raftkv.process.garbage import collect_rarely
 from raftkv.process.loggers import get_logger
 from raftkv.process.notify import ServiceManager, standing
@@ -59,17 +58,12 @@ MAKE_WAY_S: Final = 5.0
 MAKE_WAY_LOOK_S: Final = 0.005
 
 CHILD_CHECK_S: Final = 0.5
-FRONTEND_GRACE_S: Final = 3.0
-"""How long requests under way may take to finish when the node is asked to stop."""
-
-GIVES_MEMORY_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
-"""glibc's own default, held fast: left alone it grows with the first large body, and large bodies then leave holes."""
-
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-SOCKET_NAME: Final = "replica.sock"
-SOCKET_PATH_BYTES: Final = 100
-"""Unix socket paths are limited to about 107 bytes."""
+if TYPE_CHECKING:
+    from raftkv.http.door.inside import FrontEndInside
+
+    FrontEnd = FrontEndProcess | FrontEndInside
 
 log_line = get_logger("raftkv.node")
 
@@ -205,10 +199,8 @@ class _Node:
         self._position: object = None
         self._failure: BaseException | None = None
         self._closed = False
-        self._frontend: FrontendServer | None = None
-        self._frontend_process: subprocess.Popen[bytes] | None = None
+        self._front_end: FrontEnd | None = None
         self._backups: ScheduledBackups | None = None
-        self._child_pipe: int | None = None
         self._home_fd: int | None = None
         self.rebuilds = False
         """Must another be made in its place, which rebuilds the applied state, or fetches all of it?"""
@@ -230,14 +222,11 @@ class _Node:
         except KeyboardInterrupt:
             return 0
         try:
+            front_end = self._front_end = self._make_front_end(listeners)
             await self._link.start()
-            socket_path = self._socket_path()
-            self._frontend = FrontendServer(
-                self._replica, path=socket_path, wake=self.wake, max_pending=self._config.http.max_pending
-            )
-            await self._frontend.start()
+            await front_end.replicator.start()
             self.wake()
-            child = self._frontend_process = self._start_frontend(socket_path, listeners)
+            await front_end.start()
             if self._config.backup.interval_s > 0:
                 from raftkv.backup.keeper import ScheduledBackups  # noqa: PLC0415  it needs the client, and few want it
 
@@ -246,10 +235,22 @@ class _Node:
             log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
             if not (own.http_listen.is_loopback or self._config.auth.enabled):
                 log_line.warning(OPEN_TO_ALL, http=str(own.http_listen))
-            status = await self._serve(child)
+            status = await self._serve(front_end)
         finally:
             await self._end()
         return status
+
+    def _make_front_end(self, listeners: list[socket.socket]) -> FrontEnd:
+        """A process of its own, unless the replica is to answer clients by itself; nothing is started yet."""
+        http = self._config.http
+        if not http.workers:
+            from raftkv.frontend.direct import DirectReplicator  # noqa: PLC0415  what few want costs memory and time
+            from raftkv.http.door.inside import FrontEndInside  # noqa: PLC0415  likewise
+
+            direct = DirectReplicator(self._replica, wake=self.wake, fail=self._fail, max_pending=http.max_pending)
+            return FrontEndInside(direct, listeners, node_id=self._node_id, config=self._config, path=self._config_path)
+        server = FrontendServer(self._replica, path=self._socket_path(), wake=self.wake, max_pending=http.max_pending)
+        return FrontEndProcess(server, listeners, node_id=self._node_id, config=self._config_path)
 
     def _socket_path(self) -> str:
         """Where the front-end's socket is found: by a descriptor of its directory if the path is too long for one."""
@@ -258,33 +259,6 @@ class _Node:
             return path
         self._home_fd = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY)
         return f"/proc/{os.getpid()}/fd/{self._home_fd}/{SOCKET_NAME}"
-
-    def _start_frontend(self, socket_path: str, listeners: list[socket.socket]) -> subprocess.Popen[bytes]:
-        """Start the HTTP front-end; it ends when the writing end of its pipe closes, which only we hold.
-
-        Its address was bound before anything else was done, so a taken port is refused in one line; and it listens only
-        now that the replica is there, so a client is refused, not left in doubt, while a large state is taken up.
-        """
-        reading, self._child_pipe = os.pipe()
-        command = module("raftkv.http.door.server", "--node", self._node_id, "--replica-socket", socket_path)
-        command += ["--parent-fd", str(reading)]
-        if self._config_path is not None:
-            command += ["--config", str(self._config_path)]
-        inherited = [listener.fileno() for listener in listeners]
-        for descriptor in inherited:
-            command += ["--listen-fd", str(descriptor)]
-        try:
-            # A group of its own: Ctrl-C at a terminal reaches the node alone, which then stops in order.
-            return subprocess.Popen(  # noqa: S603  our own module, told by us
-                command,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[reading, *inherited],
-                env=os.environ | GIVES_MEMORY_BACK,
-                start_new_session=True,
-            )
-        finally:
-            os.close(reading)
-            close(listeners)
 
     # --- serving
 
@@ -338,8 +312,8 @@ class _Node:
 
     def _pulse(self, now_s: float) -> None:
         """Tell the front-end how this node stands, ten times a second and whenever who leads changes."""
-        if self._frontend is not None:
-            self._frontend.tell_rights()
+        if self._front_end is not None:
+            self._front_end.replicator.tell_rights()
         position = self._replica.position()
         if position == self._position and now_s - self._pushed_at_s < PULSE_S:
             return
@@ -349,32 +323,33 @@ class _Node:
             status = msgspec.structs.replace(status, measures=status.measures.with_numbers(self._backups.numbers))
         status = msgspec.structs.replace(status, log_lines_dropped=streams.lines_dropped())
         self._pushed, self._pushed_at_s = status, now_s
-        if self._frontend is not None:
-            self._frontend.push(self._pushed)
+        if self._front_end is not None:
+            self._front_end.replicator.push(self._pushed)
         self._tell_manager(status, now_s)
 
     def _tell_manager(self, status: ModeStatus, now_s: float) -> None:
         """Started is a node that clients can ask, quorum or none: nodes are started one by one, and none may wait."""
         if not self._is_ready:
-            if self._frontend is None or not self._frontend.has_workers:
+            if self._front_end is None or not self._front_end.replicator.has_workers:
                 return
             self._is_ready = True
             self._manager.ready()
         self._manager.alive(now_s)
         self._manager.status(standing(status))
 
-    async def _serve(self, child: subprocess.Popen[bytes]) -> int:
+    async def _serve(self, front_end: FrontEnd) -> int:
         """Wait for the end; returns the exit status."""
         while not self._stopping.is_set():
             try:
                 await asyncio.wait_for(self._stopping.wait(), CHILD_CHECK_S)
             except TimeoutError:
-                if child.poll() is not None:
-                    log_line.error("the front-end ended", status=child.returncode)  # noqa: TRY400  the timeout is no error
-                    return 2 if child.returncode == 2 else 1
+                ended = front_end.exit_status
+                if ended is not None:
+                    log_line.error("the front-end ended", status=ended)  # noqa: TRY400  the timeout is no error
+                    return 2 if ended == 2 else 1
         self._manager.stopping()
         await self._make_way()
-        await self._end_frontend(child)
+        await front_end.stop()
         return self._explain_failure()
 
     async def _make_way(self) -> None:
@@ -383,16 +358,6 @@ class _Node:
         while self._failure is None and (now_s := self._monotonic_s()) < until_s and not self._replica.make_way(now_s):
             self.wake()
             await asyncio.sleep(MAKE_WAY_LOOK_S)
-
-    async def _end_frontend(self, child: subprocess.Popen[bytes]) -> None:
-        """Let requests under way finish while the replica still works, then insist."""
-        if child.poll() is None:
-            child.terminate()
-        try:
-            await asyncio.to_thread(child.wait, FRONTEND_GRACE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            await asyncio.to_thread(child.wait)
 
     def _explain_failure(self) -> int:
         if self._failure is None:
@@ -442,7 +407,7 @@ class _Node:
 
     def _on_hangup(self) -> None:
         """Take up certificates that were renewed; a terminal that closes ends no node."""
-        if self._frontend is None or not self._frontend.has_workers or self._frontend_process is None:
+        if self._front_end is None or not self._front_end.replicator.has_workers:
             log_line.info("SIGHUP is ignored while the node starts")
             return
         try:
@@ -451,7 +416,7 @@ class _Node:
             log_line.error("SIGHUP: the certificates stay as they are", reason=str(error))  # noqa: TRY400  one line
             return
         if renewed:
-            self._frontend_process.send_signal(signal.SIGHUP)
+            self._front_end.renew_certificates()
         read = "the certificates" if renewed else "nothing: there are no certificates"
         log_line.info("SIGHUP: the configuration itself is read when the node starts again", read_anew=read)
 
@@ -463,7 +428,8 @@ class _Node:
 
     def _on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        if isinstance(error, Exception):
+        is_of_clients = self._front_end is not None and self._front_end.caused(error)
+        if isinstance(error, Exception) and not is_of_clients:
             self._fail(error)
         else:
             loop.default_exception_handler(context)
@@ -482,11 +448,10 @@ class _Node:
             self._replica.close()
             self._closed = True
         await self._link.stop()
-        if self._frontend is not None:
-            await self._frontend.stop()
+        if self._front_end is not None:
+            await self._front_end.replicator.stop()
+            self._front_end.close()
         if self._backups is not None:
             await self._backups.end()
-        if self._child_pipe is not None:
-            os.close(self._child_pipe)
         if self._home_fd is not None:
             os.close(self._home_fd)

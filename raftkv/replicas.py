@@ -26,7 +26,7 @@ from raftkv.formats.configurations import ConfiguredMember
 from raftkv.formats.gossip import MemberEntry
 from raftkv.formats.identity import Standing
 from raftkv.formats.rows import TABLES
-from raftkv.frontend.server import SharedReplicator
+from raftkv.frontend.server import OpenReplicator
 from raftkv.joining import check_not_removed, check_still_member, join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
@@ -54,7 +54,7 @@ from raftkv.storage.snapshots.files import SnapshotFiles
 log_line = get_logger("raftkv.replicas")
 
 
-class DrivenReplica(SharedReplicator, Protocol):
+class DrivenReplica(OpenReplicator, Protocol):
     """A replica as its process drives it: a turn has two halves, with a chance to send in between.
 
     If ``sent_ahead`` after ``begin_work``, the loop lets sockets be written before ``finish_work`` waits for the disk.

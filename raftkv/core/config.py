@@ -225,7 +225,7 @@ class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``tls_client_ca`` are those whose certificates say who a client is, if it shows one.
     """
 
-    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    workers: Annotated[int, Meta(ge=0, le=64)] = 1
     tls_cert: str = ""
     tls_key: str = ""
     tls_ca: str = ""

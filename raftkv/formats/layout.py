@@ -40,6 +40,9 @@ LEASE_KEYS: Final = b"lease_keys"
 META: Final = landmarks.META
 TABLES: Final = (KEYS, EXPIRY, OUTCOMES, OUTCOME_ORDER, EVENTS, LEASES, LEASE_KEYS, META)
 
+COUNTED: Final = {"keys": KEYS, "leases": LEASES, "events": EVENTS}
+"""The tables whose rows are told of."""
+
 APPLIED_INDEX: Final = landmarks.APPLIED_INDEX
 APPLIED_TERM: Final = landmarks.APPLIED_TERM
 SUM: Final = landmarks.SUM

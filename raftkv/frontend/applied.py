@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from raftkv.core.errors import Refused
 from raftkv.core.judgement import of_query
@@ -19,9 +19,6 @@ from raftkv.machine import reading
 from raftkv.machine.judging import stored_rights
 from raftkv.storage.engines.lmdb import LmdbReader
 from raftkv.storage.state.sealed import SealedRows
-
-COUNTED: Final = {"keys": layout.KEYS, "leases": layout.LEASES, "events": layout.EVENTS}
-"""The tables whose rows are told of."""
 
 
 class AppliedState:
@@ -58,7 +55,7 @@ class AppliedState:
 
     def counted(self) -> Mapping[str, int]:
         """See ``StateReader``."""
-        return {name: self._reader.row_count(table) for name, table in COUNTED.items()}
+        return {name: self._reader.row_count(table) for name, table in layout.COUNTED.items()}
 
     def _look(self) -> None:
         self.revision = reading.revision(self._rows)

@@ -17,7 +17,7 @@ from raftkv.core.errors import Refused, StartupError
 from raftkv.core.pages import size_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import DEFAULT, Consistency, Read, Request
-from raftkv.core.results import Answer, Found, KeyPage, KeyRecord, Outcome, Ready
+from raftkv.core.results import Answer, Content, KeyPage, KeyRecord, Outcome, Ready, Siblings
 from raftkv.formats.rights import decode_document, rights_of
 from raftkv.frontend.outstanding import LATE_READ, Outstanding, Waiting
 from raftkv.frontend.readers import BarrierRounds, StateReader
@@ -109,7 +109,7 @@ class StateReads:
                     if isinstance(content, Refused):
                         answers.append(content)
                         continue
-                    read_bytes += _held_bytes(content)
+                    read_bytes += held_bytes(content)
                     answers.append(
                         Answer(content=content, consistency=read.consistency, revision=revision, level_at_s=level_at_s)
                     )
@@ -175,8 +175,8 @@ class StateReads:
             rounds.forget()
 
 
-def _held_bytes(content: Found) -> int:
+def held_bytes(content: Content) -> int:
     """How large a page or a value is; other content is small."""
     if isinstance(content, KeyRecord):
         return size_of(content)
-    return sum(map(size_of, content.records)) if isinstance(content, KeyPage) else 0
+    return sum(map(size_of, content.records)) if isinstance(content, KeyPage | Siblings) else 0

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -25,6 +25,7 @@ from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Replicator, Shown, Subscription
 from raftkv.core.requests import is_read
 from raftkv.core.results import ModeStatus, Outcome, Ready
+from raftkv.core.rights import Rights
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection
 
@@ -59,6 +60,17 @@ class SharedReplicator(Replicator, Protocol):
         """
 
 
+class OpenReplicator(SharedReplicator, Protocol):
+    """A replicator whose own process answers clients, too."""
+
+    @property
+    def current_rights(self) -> Rights:
+        """Who may do what, by what is applied here: another object once it is another."""
+
+    def counted(self) -> Mapping[str, int]:
+        """How many keys, leases and events of the past there are; nothing where that is not known."""
+
+
 class FrontendServer:
     """Serves ``replicator`` to front-end workers at the Unix socket ``path``.
 
@@ -67,7 +79,7 @@ class FrontendServer:
 
     def __init__(self, replicator: SharedReplicator, *, path: str, wake: Callable[[], None], max_pending: int) -> None:
         self._replicator = replicator
-        self._path = path
+        self.path = path
         self._wake = wake
         self._max_pending = max_pending
         self._pending = 0
@@ -83,12 +95,12 @@ class FrontendServer:
     async def start(self) -> None:
         """Listen; a socket file left by a replica that crashed is replaced. Raises ``OSError``."""
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.lstat(self._path).st_mode):
-                os.unlink(self._path)  # noqa: PTH108  the path is a socket's, and may have to be relative
+            if stat.S_ISSOCK(os.lstat(self.path).st_mode):
+                os.unlink(self.path)  # noqa: PTH108  the path is a socket's, and may have to be relative
         previous = os.umask(0o177)  # only this user's front-ends may ask
         try:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(lambda: _WorkerConnection(self), self._path, backlog=_BACKLOG)
+            self._server = await loop.create_unix_server(lambda: _WorkerConnection(self), self.path, backlog=_BACKLOG)
         finally:
             os.umask(previous)
 
@@ -102,7 +114,7 @@ class FrontendServer:
             connection.finish()
         await server.wait_closed()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)  # noqa: PTH108
+            os.unlink(self.path)  # noqa: PTH108
 
     def push(self, status: ModeStatus) -> None:
         """Tell every worker the status."""

@@ -18,6 +18,7 @@ from raftkv.core.measures import Durations
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import QuorumStatus
+from raftkv.core.rights import Rights
 from raftkv.formats.gossip import MemberEntry
 from raftkv.process.loggers import get_logger
 from raftkv.quorum.assembly import QuorumWorld, wire_quorum
@@ -163,6 +164,15 @@ class QuorumReplica:
     def rights(self) -> bytes:
         """See ``SharedReplicator``."""
         return self.parts.rights.encoded
+
+    @property
+    def current_rights(self) -> Rights:
+        """See ``OpenReplicator``."""
+        return self.parts.rights.rights
+
+    def counted(self) -> Mapping[str, int]:
+        """See ``OpenReplicator``: what there is is not counted here."""
+        return {}
 
     def position(self) -> tuple[str, str | None, int, str]:
         """What the front-end must hear of at once: role, leader, term and place of the applied state."""

@@ -21,6 +21,7 @@ from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import Request
 from raftkv.core.results import RaftStatus
 from raftkv.core.rights import Rights
+from raftkv.formats import layout
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.rights import document_of, encode_document
 from raftkv.raft.assembly import RaftWorld, wire_raft
@@ -157,6 +158,16 @@ class RaftReplica:
         if rights is not self._rights:
             self._rights, self._encoded_rights = rights, encode_document(document_of(rights))
         return self._encoded_rights
+
+    @property
+    def current_rights(self) -> Rights:
+        """See ``OpenReplicator``."""
+        return self.parts.applied.machine.rights
+
+    def counted(self) -> Mapping[str, int]:
+        """See ``OpenReplicator``."""
+        tables = self.parts.applied.state.tables
+        return {name: tables.row_count(table) for name, table in layout.COUNTED.items()}
 
     def position(self) -> tuple[str, str | None, int, str]:
         """Role, leader, term and where the state lies: what the front-end must learn without delay when it changes."""

@@ -14,6 +14,7 @@ import pytest
 from raftkv.core.replicator import Pending, Replicator
 from raftkv.core.requests import Consistency, Request
 from raftkv.core.results import Outcome
+from tests.contract.direct import DirectSubject
 from tests.contract.quorum import QuorumSubject
 from tests.contract.raft import RaftSubject
 from tests.contract.remote import RemoteSubject
@@ -53,6 +54,7 @@ REPLICATORS: dict[str, Make] = {
     "raft leader": lambda max_pending, folder: RaftSubject(max_pending, ask_the_leader=True),
     "quorum": lambda max_pending, folder: QuorumSubject(max_pending),
     "raft follower": lambda max_pending, folder: RaftSubject(max_pending, ask_the_leader=False),
+    "direct": lambda max_pending, folder: DirectSubject(max_pending),
     "remote": lambda max_pending, folder: RemoteSubject(max_pending, folder, shared_state=False),
     "remote with shared state": lambda max_pending, folder: RemoteSubject(max_pending, folder, shared_state=True),
 }

@@ -6,6 +6,7 @@ It shows what the interface asks for, and carries the tests of the HTTP layer. `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Compact, Consistency, Inspect, KeepAlive, Read, Request, Write
 from raftkv.core.results import Answer, Outcome, RaftStatus, Ready, Written
+from raftkv.core.rights import Rights
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import AdoptCommand, Command
 from raftkv.formats.rights import encode_document
@@ -62,6 +64,13 @@ class SoloReplicator:
 
     def _show(self) -> None:
         self.subscribers.tell(Shown(revision=self.machine.revision, applied_index=self.machine.applied_index))
+
+    @property
+    def current_rights(self) -> Rights:
+        return self.machine.rights
+
+    def counted(self) -> Mapping[str, int]:
+        return {name: self.tables.row_count(table) for name, table in layout.COUNTED.items()}
 
     def subscribe(self, hear: Hear) -> Subscription:
         return self.subscribers.add(hear)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from raftkv import node
+from raftkv.frontend import child
 
 HOME = Path(__file__).parents[2] / "packaging" / "systemd"
 UNIT = HOME / "raftkv@.service"
@@ -44,4 +45,4 @@ def test_a_node_under_systemd_may_do_little(tmp_path):
 def test_the_end_is_waited_for_longer_than_a_node_takes():
     limit_s = int(re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), flags=re.MULTILINE)[1])
 
-    assert limit_s >= 2 * (node.MAKE_WAY_S + node.FRONTEND_GRACE_S)
+    assert limit_s >= 2 * (node.MAKE_WAY_S + child.GRACE_S)

@@ -17,11 +17,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gunicorn import sock
 from gunicorn.app.base import BaseApplication
@@ -40,6 +39,7 @@ from raftkv.core.secret import read_key
 from raftkv.core.validity import Certificates
 from raftkv.formats.tokens import Tokens
 from raftkv.frontend.applied import AppliedState
+from raftkv.frontend.direct import DirectReplicator
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.counts import Counts
 from raftkv.http.door import access
@@ -131,6 +131,18 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
     handle_ttou = handle_ttin
 
 
+class Prepared(NamedTuple):
+    """What a front-end has read before it starts; paths in its configuration are relative to ``directory``.
+
+    ``secret`` is the cluster's key, ``first_password`` that of the first root user, if there is to be one.
+    """
+
+    directory: Path
+    secret: bytes
+    certificates: Renewing | None
+    first_password: str
+
+
 def check_otlp(collector: str) -> None:
     """Can requests be told to ``collector``, if one is named? Raises ``StartupError``."""
     if not collector:
@@ -148,21 +160,15 @@ def _wall_ms() -> int:
 def make_application(
     config: ClusterConfig,
     node_id: str,
-    replica_socket: str,
-    secret: bytes,
+    replicator: RemoteReplicator | DirectReplicator,
+    prepared: Prepared,
     *,
     counts: Counts,
-    directory: Path,
-    first_password: str = "",
 ) -> Application:
-    """The ASGI application of a worker, linked to its replica.
-
-    ``secret`` is the cluster's key, ``first_password`` that of the first root user, if there is to be one. Paths in the
-    configuration are relative to ``directory``.
-    """
+    """The ASGI application of a worker, which asks ``replicator``."""
+    secret, directory = prepared.secret, prepared.directory
     shown = {"http": config.http.tls_cert, "peers": config.peers.tls_cert}
     paths = {name: directory / path for name, path in shown.items() if path}
-    replicator = RemoteReplicator(replica_socket, open_state=AppliedState, max_pending=config.http.max_pending)
     verifier = Verifier(secret, config.cluster.name, wall_ms=_wall_ms)
     context = Context(
         node=node_id,
@@ -202,7 +208,7 @@ def make_application(
         hears=hears,
         start=replicator.start,
         stop=replicator.close,
-        root_password=first_password,
+        root_password=prepared.first_password,
     )
 
 
@@ -276,6 +282,18 @@ def certificates_of(config: ClusterConfig, directory: Path) -> Renewing | None:
     return Renewing(lambda: serving_clients(directory / http.tls_cert, directory / http.tls_key, client_ca))
 
 
+def prepare(config: ClusterConfig, directory: Path, environment: Mapping[str, str]) -> Prepared:
+    """See ``Prepared``. Raises ``StartupError``."""
+    check_version()
+    check_otlp(config.log.otlp)
+    return Prepared(
+        directory=directory,
+        secret=read_key(directory / config.cluster.secret_path, config.cluster.name),
+        certificates=certificates_of(config, directory),
+        first_password=root_password(config.auth, directory, environment),
+    )
+
+
 def end_with_parent(parent_fd: int) -> None:
     """End this process, the arbiter, and its workers when the other end of ``parent_fd`` closes.
 
@@ -308,16 +326,12 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        check_version()
         config = read_config(options.config, os.environ)
         listeners = options.listen_fd
         if not listeners:
             listeners = [bound.detach() for bound in bind(config.member(options.node).http_listen, "http")]
         directory = Path.cwd() if options.config is None else options.config.resolve().parent
-        check_otlp(config.log.otlp)
-        secret = read_key(directory / config.cluster.secret_path, config.cluster.name)
-        certificates = certificates_of(config, directory)
-        first_password = root_password(config.auth, directory, os.environ)
+        prepared = prepare(config, directory, os.environ)
     except (OSError, ConfigError, StartupError) as error:
         told = refusal(error, options.config, os.environ) if isinstance(error, ConfigError) else error
         print(told, file=sys.stderr)  # noqa: T201  the command line's own voice
@@ -328,8 +342,14 @@ def main(arguments: list[str]) -> int:
     counts = Counts(REQUESTS, slots=SLOTS_A_WORKER * config.http.workers)
     chosen["pre_fork"] = lambda _, worker: counts.give(worker)
     chosen["child_exit"] = lambda _, worker: counts.take_back(worker)
-    make = partial(make_application, config, options.node, options.replica_socket, secret)
-    serve(chosen, partial(make, counts=counts, directory=directory, first_password=first_password), certificates)
+
+    def make() -> Application:
+        replicator = RemoteReplicator(
+            options.replica_socket, open_state=AppliedState, max_pending=config.http.max_pending
+        )
+        return make_application(config, options.node, replicator, prepared, counts=counts)
+
+    serve(chosen, make, prepared.certificates)
     return 0
 
 

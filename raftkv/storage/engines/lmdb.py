@@ -80,6 +80,13 @@ class LmdbEngine:
         """See ``TableReader``."""
         return _rows(self.directory, self._reading(), self._tables[table], start, end)
 
+    def row_count(self, table: bytes) -> int:
+        """See ``CountedEngine``."""
+        try:
+            return int((self._read or self._reading()).stat(self._tables[table])["entries"])
+        except lmdb.Error as error:
+            raise DamagedState(self.directory, str(error)) from error
+
     def commit(self, batch: Batch) -> None:
         """See ``StorageEngine``."""
         self._check_usable()

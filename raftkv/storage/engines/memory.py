@@ -43,6 +43,10 @@ class MemoryEngine:
         last = len(keys) if end is None else bisect_left(keys, end)
         return iter([(key, rows[key]) for key in keys[bisect_left(keys, start) : last]])
 
+    def row_count(self, table: bytes) -> int:
+        """See ``CountedEngine``."""
+        return len(self._rows[table])
+
     def commit(self, batch: Batch) -> None:
         """See ``StorageEngine``."""
         batch = list(batch)

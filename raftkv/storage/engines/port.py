@@ -70,3 +70,10 @@ class StorageEngine(TableReader, Protocol):
 
     def close(self) -> None:
         """Let go of the files: every later call raises ``DiskError``."""
+
+
+class CountedEngine(StorageEngine, Protocol):
+    """An engine that knows how much it holds."""
+
+    def row_count(self, table: bytes) -> int:
+        """How many rows are in ``table``, as they were committed last. Raises ``DiskError``."""

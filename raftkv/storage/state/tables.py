@@ -15,7 +15,7 @@ from typing import Final
 
 from raftkv.formats.seals import part_of, sealed
 from raftkv.storage.engines.overlay import Overlay
-from raftkv.storage.engines.port import Batch, Row, StorageEngine
+from raftkv.storage.engines.port import Batch, CountedEngine, Row
 from raftkv.storage.state.sealed import SealedRows, removed
 
 Summed = tuple[bytes, int | None]
@@ -30,7 +30,7 @@ class StateTables:
     ``commit`` is atomic. What was staged stays so when it raises; what was not committed is lost with the process.
     """
 
-    def __init__(self, engine: StorageEngine, tables: Iterable[bytes], directory: Path) -> None:
+    def __init__(self, engine: CountedEngine, tables: Iterable[bytes], directory: Path) -> None:
         self.engine = engine
         self._committed = SealedRows(engine, directory)
         self._staged: dict[bytes, Overlay[Summed]] = {table: Overlay() for table in tables}
@@ -52,6 +52,10 @@ class StateTables:
     def scan(self, table: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
         """See ``TableReader``; nothing may be changed before it is at its end, or given up."""
         return self._staged[table].over(self._committed.scan(table, start, end), start, end, _value_of)
+
+    def row_count(self, table: bytes) -> int:
+        """See ``CountedEngine``."""
+        return self.engine.row_count(table)
 
     def staged(self, table: bytes) -> Mapping[bytes, Summed | None]:
         """What is not committed yet, by key; ``None`` where a row is to go."""
