@@ -309,6 +309,8 @@ def decode_batch(body: memoryview, command_format: int) -> CommandBatch:
     for command in batch.commands:
         if least_format(command) > command_format:
             raise ValueError("a command that its format does not have")
+        if isinstance(command, WriteCommand):
+            continue  # as most are: nothing stands in it
         asked = command.command if isinstance(command, CallersCommand) else command
         if isinstance(asked, OperateCommand) and depth(asked.operations) > DEPTH_MAX:
             raise ValueError("transactions that stand too deep in each other")
@@ -318,6 +320,8 @@ def decode_batch(body: memoryview, command_format: int) -> CommandBatch:
 def least_format(command: Command) -> int:
     """The least format that has ``command`` and all that is in it."""
     least = LEAST_FORMATS[type(command)]
+    if isinstance(command, WriteCommand):
+        return least  # as most are, and it is quicker to be told so than that it is none of the others
     if isinstance(command, CallersCommand):
         return max(least, least_format(command.command))
     return max(least, _least_of(command.operations)) if isinstance(command, OperateCommand) else least
