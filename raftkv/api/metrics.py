@@ -137,6 +137,12 @@ _OWN: Final = (
     # without one
     Meter("raftkv_hints_pending", _GAUGE, "Writes that this node keeps for others.", mode="quorum"),
     Meter("raftkv_repaired_keys_total", _COUNTER, "Versions that repair brought to this node.", mode="quorum"),
+    Meter(
+        "raftkv_speculative_reads_total",
+        _COUNTER,
+        "Reads for which others were asked because the first replicas were late.",
+        mode="quorum",
+    ),
     Meter("raftkv_operations_running", _GAUGE, "Reads and writes under way at this coordinator.", mode="quorum"),
     Meter(
         "raftkv_short_share_ratio", _GAUGE, "The part of all keys that cannot be read or written now.", mode="quorum"

@@ -496,7 +496,8 @@ class QuorumStatus(Status, frozen=True, kw_only=True, array_like=True, tag="quor
 
     ``ring`` is a digest of the ring: equal on nodes that agree about it. ``repaired_keys`` counts the versions that
     read repair and range exchanges (anti-entropy, repair, data on the move) brought to this node since it started,
-    whoever began them. ``short_share`` is the part of all keys, 0 to 1, that cannot be written or read now by the
+    whoever began them; ``speculative_reads`` the reads that asked more replicas than R because the first were late.
+    ``short_share`` is the part of all keys, 0 to 1, that cannot be written or read now by the
     cluster's own numbers. ``clock_fault`` is why this node stamps no writes, when the members' clocks are the reason;
     ``rights_fault`` why it lets no user in.
     """
@@ -511,6 +512,7 @@ class QuorumStatus(Status, frozen=True, kw_only=True, array_like=True, tag="quor
     short_share: float = 0.0
     clock_fault: str = ""
     rights_fault: str = ""
+    speculative_reads: int = 0
 
 
 ModeStatus = RaftStatus | QuorumStatus

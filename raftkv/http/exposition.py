@@ -160,6 +160,7 @@ def _numbers(status: Status) -> Iterator[tuple[str, float]]:
     if isinstance(status, QuorumStatus):
         yield "raftkv_hints_pending", status.hints_pending
         yield "raftkv_repaired_keys_total", status.repaired_keys
+        yield "raftkv_speculative_reads_total", status.speculative_reads
         yield "raftkv_short_share_ratio", status.short_share
         yield "raftkv_clock_fault", bool(status.clock_fault)
     if isinstance(status, RaftStatus):

@@ -17,6 +17,7 @@ from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
 from raftkv.quorum.coordination.coordination import Coordination
 from raftkv.quorum.coordination.operations import Dispatch
+from raftkv.quorum.coordination.speculation import Speculation
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.upkeep import Upkeep
@@ -67,6 +68,7 @@ class QuorumParts:
     changes: RightsChanges
     intake: Intake
     serving: Serving
+    speculation: Speculation
     coordination: Coordination
     handoff: Handoff
     local: Local
@@ -203,6 +205,7 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
     parts.local = Local(
         settings.node_id, store=store, intake=parts.intake, clock=parts.stamps, conflicts=conflicts, now_ms=now_ms
     )
+    parts.speculation = Speculation(settings.silence_s)
     return Dispatch(
         settings=settings,
         placement=parts.placement,
@@ -214,6 +217,9 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
         now_ms=now_ms,
         last_id=random.getrandbits(62) + 1,
         unanswered=parts.conversation.unanswered,
+        fetch_own=parts.serving.fetched,
+        can_fetch_own=lambda: parts.timeliness.is_in_service and parts.members.can_read,
+        speculation=parts.speculation,
         judges=lambda node: node == settings.node_id or world.reads(node) >= CALLERS_FORMAT,
     )
 

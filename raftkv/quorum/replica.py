@@ -89,6 +89,7 @@ class QuorumReplica:
         """The first half of a turn: what needs no disk leaves."""
         parts = self.parts
         parts.timers.run(now_s)
+        parts.speculation.run(now_s)
         if now_s >= self._upkeep_s:
             self._upkeep_s = now_s + UPKEEP_S
             parts.time.work(now_s)
@@ -123,7 +124,7 @@ class QuorumReplica:
         if self._store.has_staged or parts.outbox.own or parts.coordination.has_gathered:
             return now_s
         exchange_s = parts.anti_entropy.next_s(now_s) if parts.upkeep.is_in_service(now_s) else self._upkeep_s
-        return min(parts.timers.next_s, self._upkeep_s, exchange_s)
+        return min(parts.timers.next_s, parts.speculation.next_s(), self._upkeep_s, exchange_s)
 
     def _commit(self) -> None:
         parts = self.parts

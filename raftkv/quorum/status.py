@@ -56,6 +56,7 @@ def status_of(
         hints_pending=hints_pending,
         members=parts.members.statuses(now_s),
         transfer=parts.anti_entropy.transfer,
+        speculative_reads=parts.speculation.asked_count,
         repaired_keys=parts.anti_entropy.repaired_count + parts.serving.repaired_count,
         short_share=parts.placement.short_share(n, r, w, sloppy=settings.sloppy),
         misfit=misfits.get(settings.node_id, ""),

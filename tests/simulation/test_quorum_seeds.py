@@ -14,6 +14,7 @@ from raftkv.instruments.sim.run import simulate
 from tests.simulation import test_quorum_rights as rights
 from tests.simulation import test_quorum_scenarios as scenarios
 from tests.simulation import test_quorum_time as times
+from tests.simulation import test_speculation as speculation
 from tests.simulation.test_seeds import is_broken_promise
 from tests.unit import test_quorum_coordination, test_quorum_exchange, test_quorum_store
 
@@ -30,6 +31,7 @@ FOUND_BY_SEED = {
     "rules": 2,
     "old copies": 115,
     "judged requests": 4,
+    "late counted": 0,
 }
 """A seed that finds each. As any change of the code changes every run, it may have become another one of ``SEEDS``."""
 
@@ -52,6 +54,16 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
         scenarios.test_a_node_that_lost_its_disk_acknowledges_no_writes_before_it_has_its_data_back
     ),
     "too few read": scenarios.test_a_read_of_two_replicas_waits_for_the_second,
+    "late waited for": (
+        speculation.test_when_the_first_replica_is_slow_another_is_asked_and_that_one_asked_last_until_it_is_quick_again
+    ),
+    "late asked first": (
+        speculation.test_when_the_first_replica_is_slow_another_is_asked_and_that_one_asked_last_until_it_is_quick_again
+    ),
+    "fixed delay": speculation.test_how_long_is_waited_follows_the_answers_within_bounds,
+    "boundless delay": speculation.test_how_long_is_waited_follows_the_answers_within_bounds,
+    "passed over": speculation.test_a_replica_that_reads_pass_over_is_compared_now_and_then,
+    "others left behind": speculation.test_where_the_answers_differ_the_others_are_asked_as_well_and_repaired,
     "full disk ignored": scenarios.test_a_write_that_finds_the_disk_full_is_unknown_and_the_next_is_refused,
     "hints dropped when sent": scenarios.test_a_hint_stays_until_the_node_that_it_is_for_has_it_on_its_disk,
     "grown hints dropped": lambda: test_quorum_store.test_a_hint_is_dropped_only_if_it_has_not_grown(

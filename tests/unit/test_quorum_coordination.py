@@ -13,6 +13,7 @@ from raftkv.formats.versions import KeyState, Version, decode_state, encode_stat
 from raftkv.instruments.sim.quorum import entry_of, quorum_settings
 from raftkv.quorum.coordination.coordination import READS_AT_ONCE, Coordination
 from raftkv.quorum.coordination.operations import Dispatch
+from raftkv.quorum.coordination.speculation import Speculation
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.settings import DISK_FULL
@@ -59,6 +60,9 @@ class Node:
                 now_ms=lambda: 1_000,
                 last_id=100,
                 unanswered=lambda _node: None,
+                fetch_own=lambda _key, _hinted: None,
+                can_fetch_own=lambda: True,
+                speculation=Speculation(settings.silence_s),
                 judges=lambda _node: True,
             )
         )

@@ -102,3 +102,61 @@ def test_a_read_is_complete_when_nobody_is_left_to_hear():
     made.silent("n3")
 
     assert made.is_complete
+
+
+def sparing(needed=2, *, fallbacks=(), usable=lambda _node: True, last=lambda _node: 0):
+    """A read that asks as many as must answer."""
+    made = ReadCoordinator(Targets(NODES, fallbacks, usable=usable, sloppy=bool(fallbacks)), needed=needed, join=JOIN)
+    return made, made.begin(last)
+
+
+def test_as_many_as_must_answer_are_asked_first_and_who_comes_last_only_where_others_do_not_suffice():
+    made, asked = sparing(last=lambda node: node == "n2")
+
+    assert asked == (Target("n1"), Target("n3"))
+    assert made.waiting == ("n1", "n3")
+    assert not made.add("n2", state(1))
+
+    made.add("n1", state(1))
+
+    assert made.lacking_count == 1
+    assert made.ask_others(1) == (Target("n2"),)
+    assert made.lacking_count == 0
+    assert made.add("n2", state(1))
+    assert not made.is_complete
+
+
+def test_a_read_that_has_its_answers_waits_for_nobody_it_has_not_asked():
+    made, _ = sparing()
+    made.add("n1", state(1))
+    made.add("n2", state(1))
+
+    assert made.is_complete
+    assert not made.differ
+
+    made, _ = sparing()
+    made.add("n1", None)
+    made.add("n2", state(1))
+
+    assert made.differ
+    assert made.ask_others(5) == (Target("n3"),)
+    assert not made.is_complete
+
+
+def test_who_is_in_reserve_is_asked_before_a_fallback_and_one_that_went_meanwhile_is_replaced():
+    gone: set[str] = set()
+    made, _ = sparing(fallbacks=("n4", "n5"), usable=lambda node: node not in gone)
+
+    assert made.lost("n1") == Target("n3")
+    assert made.lost("n2") == Target("n4", "n2")
+
+    made, _ = sparing(fallbacks=("n4", "n5"), usable=lambda node: node not in gone)
+    gone.add("n3")
+
+    assert made.lost("n1") == Target("n4", "n3")
+
+    made, _ = sparing(fallbacks=("n5",))
+
+    assert made.lost("n3") is None
+    assert made.lost("n1") == Target("n5", "n3")
+    assert not made.is_hopeless

@@ -18,6 +18,7 @@ from raftkv.core.requests import Operation, Write, is_read
 from raftkv.core.results import KeyRecord, Missing, OperationResult, QuorumWritten, Withheld
 from raftkv.formats import quorum_messages
 from raftkv.formats.quorum_messages import NO_ANSWER, Rows
+from raftkv.quorum.coordination.speculation import Speculation
 from raftkv.quorum.coordination.targets import Target
 from raftkv.quorum.data.versions import Conflicts, HybridClock
 from raftkv.quorum.membership.placement import Placement
@@ -67,6 +68,13 @@ class Dispatch:
     unanswered: Callable[[str], None]
     """Is told who left a question unanswered for too long."""
 
+    fetch_own: Callable[[bytes, bool], bytes | None]
+    """What this node holds of a key, encoded; with ``True``, what it keeps for others counts as well."""
+
+    can_fetch_own: Callable[[], bool]
+    """Does what this node holds count in a read now?"""
+
+    speculation: Speculation
     judges: Callable[[str], bool]
     """Does a node judge for whom it is asked to write?"""
 

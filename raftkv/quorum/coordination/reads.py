@@ -1,7 +1,8 @@
 """The read coordinator: plain arithmetic over the answers of replicas (Dynamo, section 4.5; Riak's get core). Pure.
 
-The first R answers make the response: their states joined. The coordinator then stays to hear the rest, and ``repairs``
-says who holds less than the join of all that answered (read repair, Dynamo, section 5).
+R replicas are asked first; the others are in reserve, for those that are lost, silent or late. The first R answers make
+the response: their states joined. The coordinator then stays to hear the rest of those asked, and ``repairs`` says who
+holds less than the join of all that answered (read repair, Dynamo, section 5).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Join = Callable[[KeyState, KeyState], KeyState]
 class ReadCoordinator:
     """One read of one key, of which ``needed`` (R) replicas must answer."""
 
-    __slots__ = ("_join", "_lost", "_needed", "_silent", "_targets", "answers", "joined")
+    __slots__ = ("_join", "_lost", "_needed", "_reserve", "_silent", "_targets", "answers", "joined")
 
     def __init__(self, targets: Targets, *, needed: int, join: Join) -> None:
         self._targets = targets
@@ -26,6 +27,7 @@ class ReadCoordinator:
         self._join = join
         self._silent: set[str] = set()
         self._lost: set[str] = set()
+        self._reserve: dict[str, Target] = {}
         self.answers: dict[str, KeyState | None] = {}
         self.joined: KeyState | None = None
 
@@ -37,25 +39,54 @@ class ReadCoordinator:
     @property
     def is_complete(self) -> bool:
         """Has everyone who was asked answered, or been given up?"""
-        return len(self.answers) + len(self._lost | self._silent) >= len(self._targets.asked)
+        awaited_count = len(self._targets.asked) - len(self._reserve)
+        return len(self.answers) + len(self._lost | self._silent) >= awaited_count
 
     @property
     def waiting(self) -> tuple[str, ...]:
         """Who was asked and has not answered in any way."""
-        return tuple(node for node in self._targets.asked if node not in self.answers and node not in self._lost)
+        gone = (self.answers, self._lost, self._reserve)
+        return tuple([node for node in self._targets.asked if not any(node in some for some in gone)])
 
-    def begin(self) -> tuple[Target, ...]:
-        """Whom to ask first."""
+    @property
+    def lacking_count(self) -> int:
+        """How many answers lack that others, who are in reserve, could give."""
+        return min(self._needed - len(self.answers), len(self._reserve))
+
+    @property
+    def differ(self) -> bool:
+        """Do the answers differ?"""
+        return any(state != self.joined for state in self.answers.values())
+
+    def begin(self, last: Callable[[str], object] | None = None) -> tuple[Target, ...]:
+        """Whom to ask first: all, or with ``last`` as many as must answer: those of which it says the least."""
         assert not self.is_hopeless
-        return tuple(self._targets.asked.values())
+        targets = list(self._targets.asked.values())
+        if last is None or len(targets) == self._needed:
+            return tuple(targets)
+        targets.sort(key=lambda target: last(target.node))  # type: ignore[return-value, arg-type]
+        self._reserve = {target.node: target for target in targets[self._needed :]}
+        return tuple(targets[: self._needed])
+
+    def ask_others(self, count: int) -> tuple[Target, ...]:
+        """Whom to ask as well, ``count`` at most; they count as silent when those do who were asked first."""
+        others: list[Target] = []
+        while self._reserve and len(others) < count:
+            node = next(iter(self._reserve))
+            target = self._reserve.pop(node)
+            if self._targets.is_usable(node):
+                others.append(target)
+            else:
+                self._lose_reserve(node)
+        return tuple(others)
 
     def add(self, node: str, state: KeyState | None) -> bool:
         """``node`` holds ``state``; is this the answer that makes the response?"""
-        if node not in self._targets.asked or node in self.answers:
+        if node not in self._targets.asked or node in self.answers or node in self._reserve:
             return False
         self._silent.discard(node)
         self.answers[node] = state
-        if state is not None:
+        if state is not None and state is not self.joined:
             self.joined = state if self.joined is None else self._join(self.joined, state)
         return len(self.answers) == self._needed
 
@@ -64,15 +95,18 @@ class ReadCoordinator:
         if node not in self.waiting or node in self._silent:
             return None
         self._silent.add(node)
-        return self._targets.replace(node)
+        return self._instead_of(node)
 
     def lost(self, node: str) -> Target | None:
         """``node`` will not answer: whom to ask in its place, if anyone."""
+        if self._reserve.pop(node, None) is not None:
+            self._lose_reserve(node)
+            return None
         if node not in self.waiting:
             return None
         self._lost.add(node)
         self._silent.discard(node)
-        return self._targets.replace(node)
+        return self._instead_of(node)
 
     def failure(self, reason: str) -> Refused:
         """Why the read has no answer; a read changes nothing, so this is definite."""
@@ -88,4 +122,17 @@ class ReadCoordinator:
         if self.joined is None:
             return ()
         behind = [node for node, state in self.answers.items() if state != self.joined]
-        return tuple(target for node in behind if not (target := self._targets.asked[node]).stands_for)
+        return tuple([target for node in behind if not (target := self._targets.asked[node]).stands_for])
+
+    def _instead_of(self, node: str) -> Target | None:
+        others = self.ask_others(1)
+        if not others:
+            return self._targets.replace(node)
+        self._targets.ask_late(others[0].node)
+        return others[0]
+
+    def _lose_reserve(self, node: str) -> None:
+        self._lost.add(node)
+        substitute = self._targets.replace(node)
+        if substitute is not None:
+            self._reserve[substitute.node] = substitute

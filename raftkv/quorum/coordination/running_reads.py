@@ -79,33 +79,51 @@ class RunningRead:
         self._targets = targets
         self._coordinator = ReadCoordinator(targets, needed=needed, join=dispatch.conflicts.join)
         self._id = 0
+        self._begun_s = 0.0
+        self._asked_first: tuple[Target, ...] = ()
+        self._encoded: bytes | None = None
+        """The first state that came: most others are equal to it, and need not be decoded."""
+        self._decoded: KeyState | None = None
 
     def begin(self, operation_id: int) -> None:
-        """Ask the replicas, or refuse if there are too few."""
+        """Ask as many replicas as must answer, this node first, or refuse if there are too few."""
         self._id = operation_id
         if self._coordinator.is_hopeless:
             self._finish(LOST)
             return
-        self._dispatch.ask(self._coordinator.begin(), self._fetch)
+        dispatch = self._dispatch
+        self._begun_s = dispatch.now_s()
+        self._asked_first = self._coordinator.begin(None if dispatch.speculation.asks_all() else self._comes_last)
+        self._ask(self._asked_first)
+        if self.is_short:
+            dispatch.speculation.watch(self, self._begun_s)
+
+    @property
+    def is_short(self) -> bool:
+        """See ``LateRead``."""
+        return self._pending.outcome is None and self._coordinator.lacking_count > 0
+
+    def ask_others(self) -> None:
+        """See ``LateRead``."""
+        coordinator = self._coordinator
+        self._dispatch.speculation.late(coordinator.waiting)
+        self._ask(coordinator.ask_others(coordinator.lacking_count))
 
     def answered(self, node: str, answer: quorum_messages.Answer) -> None:
         """See ``Running``."""
         if not isinstance(answer, Fetched):
             self.lost(node)
             return
-        state = None if answer.state is None else decode_state(answer.state)
-        if self._coordinator.add(node, state):
-            self._tell()
-        if self._coordinator.is_complete and self._pending.outcome is not None:
-            self._finish(LATE)
+        if any(node == target.node for target in self._asked_first):
+            self._dispatch.speculation.answered(node, self._dispatch.now_s() - self._begun_s)
+        self._add(node, answer.state)
 
     def lost(self, node: str) -> None:
         """See ``Running``."""
-        if node in self._coordinator.waiting:
-            self._ask_instead(self._coordinator.lost(node))
-            done = self._pending.outcome is not None
-            if self._coordinator.is_complete if done else self._coordinator.is_hopeless:
-                self._finish(LOST)
+        self._ask_instead(self._coordinator.lost(node))
+        done = self._pending.outcome is not None
+        if self._coordinator.is_complete if done else self._coordinator.is_hopeless:
+            self._finish(LOST)
 
     def silent(self) -> None:
         """See ``Running``."""
@@ -125,12 +143,48 @@ class RunningRead:
         """See ``Running``."""
         self._finish(LATE)
 
+    def _comes_last(self, node: str) -> int:
+        """The copy of this node costs nothing; who was late is asked when nobody else is left."""
+        return 0 if node == self._dispatch.settings.node_id else 1 + self._dispatch.speculation.is_late(node)
+
     def _fetch(self, target: Target) -> Fetch:
         return Fetch(self._id, self._key, bool(target.stands_for))
 
+    def _ask(self, targets: tuple[Target, ...]) -> None:
+        dispatch, here = self._dispatch, self._dispatch.settings.node_id
+        own: Target | None = None
+        for target in targets:
+            if target.node == here:
+                own = target
+            else:
+                dispatch.post(target.node, self._fetch(target))
+        if own is None:
+            return
+        if dispatch.can_fetch_own():
+            self._add(here, dispatch.fetch_own(self._key, bool(own.stands_for)))
+        else:
+            self.lost(here)
+
     def _ask_instead(self, target: Target | None) -> None:
         if target is not None:
-            self._dispatch.ask((target,), self._fetch)
+            self._ask((target,))
+
+    def _add(self, node: str, encoded: bytes | None) -> None:
+        coordinator = self._coordinator
+        state = None
+        if encoded is not None:
+            if encoded == self._encoded:
+                state = self._decoded
+            else:
+                state = decode_state(encoded)
+                if self._encoded is None:
+                    self._encoded, self._decoded = encoded, state
+        if coordinator.add(node, state):
+            self._tell()
+            if coordinator.differ:  # the others may lack it as well
+                self._ask(coordinator.ask_others(len(self._dispatch.placement.nodes)))
+        if coordinator.is_complete and self._pending.outcome is not None:
+            self._finish(LATE)
 
     def _tell(self) -> None:
         coordinator, dispatch = self._coordinator, self._dispatch

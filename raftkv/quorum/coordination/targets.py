@@ -27,7 +27,7 @@ class Targets:
     replaced; ``fallbacks`` follow in the order of the preference list. ``usable`` says whether a node can be reached.
     """
 
-    __slots__ = ("_besides", "_fallbacks", "_fresh", "_usable", "asked", "unasked")
+    __slots__ = ("_besides", "_fallbacks", "_fresh", "asked", "is_usable", "unasked")
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Targets:
         usable: Callable[[str], bool],
         sloppy: bool,
     ) -> None:
-        self._usable = usable
+        self.is_usable = usable
         self._fallbacks = list(fallbacks) if sloppy else []
         self._besides = frozenset(besides)
         self.asked: dict[str, Target] = {}
@@ -68,6 +68,10 @@ class Targets:
         fresh, self._fresh = self._fresh, set()
         return fresh
 
+    def ask_late(self, node: str) -> None:
+        """``node`` is asked only now."""
+        self._fresh.add(node)
+
     def renew(self) -> None:
         """All are asked only now."""
         self._fresh.update(self.asked)
@@ -79,7 +83,7 @@ class Targets:
             return None
         while self._fallbacks:
             fallback = self._fallbacks.pop(0)
-            if fallback not in self.asked and self._usable(fallback):
+            if fallback not in self.asked and self.is_usable(fallback):
                 target = self.asked[fallback] = Target(fallback, stands_for)
                 self._fresh.add(fallback)
                 return target

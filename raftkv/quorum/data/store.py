@@ -37,7 +37,7 @@ from raftkv.formats.rows import (
 )
 from raftkv.formats.versions import KeyState, Seen, Version, encode_state
 from raftkv.quorum.data.staged import MAX_ROW_BYTES, ContextAheadError, StagedTable, TooLargeError, state_in
-from raftkv.quorum.data.versions import Conflicts, visible
+from raftkv.quorum.data.versions import Conflicts, LastWriterWins, visible
 from raftkv.quorum.membership.ring import POSITIONS, Range
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.port import RowChange, StorageEngine
@@ -244,6 +244,11 @@ class Store:
         """What is held of ``key``."""
         data = self._engine.get(DATA, key)
         return None if data is None else state_in(data)
+
+    def read_encoded(self, key: bytes) -> bytes | None:
+        """The same, encoded. Where the last writer wins a row is nothing else."""
+        data = self._engine.get(DATA, key)
+        return data if data is None or self._conflicts.name == LastWriterWins.name else encode_state(state_in(data))
 
     def read_hinted(self, key: bytes) -> KeyState | None:
         """What is kept of ``key`` for others."""

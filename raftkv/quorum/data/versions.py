@@ -90,7 +90,7 @@ class LastWriterWins:
         mine, theirs = one.versions[-1], other.versions[-1]
         if mine.counter != theirs.counter:
             return one if mine.counter > theirs.counter else other
-        return one if _rank(mine) >= _rank(theirs) else other
+        return one if mine == theirs or _rank(mine) >= _rank(theirs) else other
 
     def write(self, current: KeyState | None, version: Version, context: Seen) -> KeyState:  # noqa: ARG002
         """See ``Conflicts``."""

@@ -161,12 +161,15 @@ class Serving:
         self._acknowledgements.append((node, done))
 
     def _fetch(self, node: str, question: Fetch) -> None:
-        state = self.store.read(question.key)
-        if question.hinted:
-            hinted = self.store.read_hinted(question.key)
-            if hinted is not None:
-                state = hinted if state is None else self.conflicts.join(state, hinted)
-        self.outbox.post(node, Fetched(question.id, None if state is None else encode_state(state)))
+        self.outbox.post(node, Fetched(question.id, self.fetched(question.key, question.hinted)))
+
+    def fetched(self, key: bytes, hinted: bool) -> bytes | None:  # noqa: FBT001  as ``Fetch`` has it
+        """What is held of ``key``, encoded; with ``hinted``, what is kept for others counts as well."""
+        hint = self.store.read_hinted(key) if hinted else None
+        if hint is None:
+            return self.store.read_encoded(key)
+        state = self.store.read(key)
+        return encode_state(hint if state is None else self.conflicts.join(state, hint))
 
     def _fetch_page(self, node: str, question: FetchPage) -> None:
         rows: list[tuple[bytes, bytes]] = []

@@ -19,8 +19,11 @@ from raftkv.instruments.sim.planted.swaps import Remedy, Swap, always, around, g
 from raftkv.peers import acquaintance
 from raftkv.quorum.cluster_time import ClusterTime
 from raftkv.quorum.conversation import QuorumConversation
+from raftkv.quorum.coordination import speculation
 from raftkv.quorum.coordination.reads import ReadCoordinator
+from raftkv.quorum.coordination.running_reads import RunningRead
 from raftkv.quorum.coordination.running_writes import RunningEvent, RunningWrites
+from raftkv.quorum.coordination.speculation import Speculation
 from raftkv.quorum.coordination.writes import WriteCoordinator
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.staged import StagedTable
@@ -62,6 +65,14 @@ def _count_one_twice(original: Any, self: Any, *given: Any) -> Any:
 def _first_answer_is_enough(original: Any, self: Any, *given: Any) -> bool:
     original(self, *given)
     return len(self.answers) == 1
+
+
+def _count_who_is_late(ask_others: Any, self: Any) -> None:
+    """Who is late counts as one that agrees."""
+    ask_others(self)
+    if self._coordinator.answers and self.is_short:
+        self._coordinator._needed = len(self._coordinator.answers)
+        self._tell()
 
 
 def _drop_without_comparing(original: Any, self: Any, now_s: float) -> None:
@@ -179,6 +190,21 @@ REMEDIES: Final[dict[str, Remedy]] = {
         gives(Serving, "_may_acknowledge", value=True),
     ),
     "too few read": rule("a read hears R replicas", around(ReadCoordinator, "add", _first_answer_is_enough)),
+    "late counted": rule("who is late has not answered", around(RunningRead, "ask_others", _count_who_is_late)),
+    "late waited for": rule("where the first replicas are late others are asked", gives(Speculation, "run")),
+    "late asked first": rule("who was late is asked last", gives(Speculation, "is_late", value=False)),
+    "fixed delay": rule(
+        "how long is waited follows the answers",
+        instead(Speculation, "delay_s", property(lambda _self: speculation.DELAY_LEAST_S)),
+    ),
+    "boundless delay": rule(
+        "it is bounded, however slow they are",
+        instead(Speculation, "delay_s", property(lambda self: (self._smoothed_s or 0.0) + 4 * self._deviation_s)),
+    ),
+    "passed over": rule("now and then a read asks all", gives(Speculation, "asks_all", value=False)),
+    "others left behind": rule(
+        "where answers differ all others are asked", always(ReadCoordinator, "differ", value=False)
+    ),
     "always definite": rule(
         "a failure is definite only if nobody can have the write",
         instead(
