@@ -70,10 +70,14 @@ _MORTAL: Final = b"\1"
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``data`` or ``hints``. ``actor`` writes on it; empty when nobody has yet."""
+    """A row of ``data`` or ``hints``. ``actor`` writes on it; empty when nobody has yet.
+
+    ``encoded`` is the state as it came from the disk, if it did and the row is nothing else; otherwise empty.
+    """
 
     state: KeyState
     actor: str = ""
+    encoded: bytes = b""
 
 
 class HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -116,7 +120,7 @@ def decode_held(data: bytes) -> Held:
         row: HeldRow = _decode_row(data)
     except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors, and it recurses
         raise MalformedStateError(str(error)) from None
-    return Held(KeyState(row.versions, row.seen), row.actor)
+    return Held(KeyState(row.versions, row.seen), row.actor, b"" if row.actor else data)
 
 
 def mark_of(state: KeyState, encoded: bytes) -> bytes:

@@ -217,7 +217,9 @@ class Store:
             assert held is not None
             encoded = encode_state(held.state)
             where, mark = order_key(key), mark_of(held.state, encoded)
-            before_mark = None if before is None else mark_of(before.state, encode_state(before.state))
+            before_mark = None
+            if before is not None:
+                before_mark = mark_of(before.state, before.encoded or encode_state(before.state))
             changes.append((where, before_mark, mark))
             batch += ((DATA, key, encode_held(held, encoded)), (ORDER, where, mark))
         for row, _, held in hints:
