@@ -60,7 +60,15 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 THROUGHPUT = (
     Scenario(name="put", title="put", raftkv="put", etcd="put", target=0.9, stretch=1.2, leaderless=0.8),
     Scenario(name="get", title="linearizable get", raftkv="get", etcd="get", target=1.0, stretch=2.8, leaderless=0.8),
-    Scenario(name="local-get", title="local get", raftkv="local-get", etcd="local-get", target=1.1, stretch=4.3),
+    Scenario(
+        name="local-get",
+        title="local get",
+        raftkv="local-get",
+        etcd="local-get",
+        target=1.1,
+        stretch=4.3,
+        leaderless=0.8,
+    ),
     Scenario(
         name="put-one", title="put, one connection", raftkv="put", etcd="put", connections=1, target=1.0, stretch=1.2
     ),
@@ -103,7 +111,7 @@ THROUGHPUT = (
 IDLE = "idle"
 LEADER_CHANGES = "leader-changes"
 NAMES = (IDLE, *(scenario.name for scenario in THROUGHPUT), LEADER_CHANGES)
-OF_LEADERS = ("local-get", "txn", "increment", "grant", "keep-alive", LEADER_CHANGES)
+OF_LEADERS = ("txn", "increment", "grant", "keep-alive", LEADER_CHANGES)
 """What a cluster without a leader is not asked."""
 
 IDLE_TARGET_PERCENT = 2.0
