@@ -69,10 +69,11 @@ def _first_answer_is_enough(original: Any, self: Any, *given: Any) -> bool:
 
 def _count_who_is_late(ask_others: Any, self: Any) -> None:
     """Who is late counts as one that agrees."""
-    ask_others(self)
-    if self._coordinator.answers and self.is_short:
+    if self._coordinator.answers:
         self._coordinator._needed = len(self._coordinator.answers)
         self._tell()
+    else:
+        ask_others(self)
 
 
 def _drop_without_comparing(original: Any, self: Any, now_s: float) -> None:
