@@ -153,6 +153,17 @@ class EarlierCluster(RaftkvCluster):
         self.sites = {node: msgspec.structs.replace(site, under=under) for node, site in self.sites.items()}
 
 
+class OneProcessCluster(RaftkvCluster):
+    """raftkv with ``http.workers = 0``: each replica answers clients itself."""
+
+    name = "one-process"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        under = ("env", "RAFTKV_HTTP__WORKERS=0")
+        self.sites = {node: msgspec.structs.replace(site, under=under) for node, site in self.sites.items()}
+
+
 class QuorumCluster(RaftkvCluster):
     """raftkv without a leader: N = 3, R = 2, W = 2, its defaults throughout."""
 
@@ -161,7 +172,7 @@ class QuorumCluster(RaftkvCluster):
 
 
 SYSTEMS: dict[str, type[Measured]] = {
-    kind.name: kind for kind in (EtcdCluster, RaftkvCluster, QuorumCluster, EarlierCluster)
+    kind.name: kind for kind in (EtcdCluster, RaftkvCluster, OneProcessCluster, QuorumCluster, EarlierCluster)
 }
 
 

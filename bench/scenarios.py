@@ -54,7 +54,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             return self.leaderless, None
         if (base, other) == ("earlier", "raft"):
             return NOT_SLOWER, None
-        return (self.target, self.stretch) if (base, other) == ("etcd", "raft") else (None, None)
+        is_against_etcd = base == "etcd" and other in ("raft", "one-process")
+        return (self.target, self.stretch) if is_against_etcd else (None, None)
 
 
 THROUGHPUT = (
