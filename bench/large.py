@@ -1,7 +1,8 @@
 """``python -m bench.large``: a state of 10 GB and more under a writer: snapshots, a backup, a new member, a restore.
 
 One node in raft mode is filled with random values; history has each once more, so half as much as the state is written.
-Then, with the usual size of the log, a writer overwrites keys at a fixed rate, so that snapshots are due,
+The log is let grow to a tenth of that (``docs/scaling.rst`` says why). A writer overwrites keys at a fixed rate, so that
+snapshots are due,
 
 - ``snapshot``: until two snapshots more are there;
 - ``backup``: until ``raftkv backup`` is done, and has proved its file;
@@ -37,9 +38,6 @@ from raftkv.process.command import module
 
 VALUE_BYTES = 64 << 10
 FILLERS = 2
-FILLING = "[raft]\nsnapshot_log_bytes = 1073741824\n"
-"""While it is filled, a snapshot each GiB is enough."""
-
 PATIENCE_S = 3600.0
 SLOW_MS = 1000.0
 LEAST_FREE_BYTES = 6 << 30
@@ -104,6 +102,7 @@ class _Run:
     def __init__(self, home: Path, gib: float, rate_per_s: float, console: Console) -> None:
         self._home, self._console, self._rate_per_s = home, console, rate_per_s
         self._keys = int(gib * (1 << 30) / 2 / VALUE_BYTES)
+        self._sections = f"[raft]\nsnapshot_log_bytes = {max(64 << 20, int(gib * (1 << 30) / 10))}\n"
         self._notes = home / "large.json"
         self.large = Large(surroundings=observe(home))
         if self._notes.exists():
@@ -124,10 +123,10 @@ class _Run:
         sites = _sites(self._home)
         file = self._home / "backup"
         if not self._knows("fill"):
-            with LocalCluster(home, sites[:1], FILLING, obedient=False) as cluster:
+            with LocalCluster(home, sites[:1], self._sections, obedient=False) as cluster:
                 self._fill(cluster)
         if not self._knows("join"):
-            with LocalCluster(home, sites[:1], newcomers=sites[1:], obedient=False) as cluster:
+            with LocalCluster(home, sites[:1], self._sections, newcomers=sites[1:], obedient=False) as cluster:
                 begun_s = time.monotonic()
                 cluster.start("n1")
                 wait_until(lambda: cluster.is_ready("n1"), "n1 to be ready", PATIENCE_S)
@@ -170,9 +169,14 @@ class _Run:
             return
         with self._writing(cluster) as writer:
             begun_s = time.monotonic()
-            work()
-            seconds = time.monotonic() - begun_s
-        self._note(_phase_of(name, seconds, _state_bytes(cluster), writer.seen, writer.errors))
+            try:
+                work()
+            except BaseException:
+                name += ", broken off"  # what the writer saw until then is worth knowing
+                raise
+            finally:
+                seconds = time.monotonic() - begun_s
+                self._note(_phase_of(name, seconds, _state_bytes(cluster), [*writer.seen], [*writer.errors]))
 
     @contextmanager
     def _writing(self, cluster: LocalCluster) -> Iterator[_Writer]:
@@ -308,7 +312,10 @@ def main(*, gib: float, rate_per_s: float, home: Path | None, json_path: Path | 
         in_new_folder(None, work)
     else:
         home.mkdir(parents=True, exist_ok=True)
-        work(home)
+        try:
+            work(home)
+        except ClusterError as error:
+            raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":
