@@ -99,7 +99,6 @@ class RaftReplica:
         core.tick()
         self._flush_if_alone()
         transport.handed_over_term = None  # the word counts once
-        transport.send_notices(now_s)
         parts.following.work(now_s)
         if now_s >= parts.room.due_s:
             parts.room.check(now_s)
@@ -114,6 +113,7 @@ class RaftReplica:
         parts.proposing.expire_keys(now_s)
         parts.proposing.adopt_history()
         parts.installing.work(now_s)
+        transport.send_appends(now_s)
         self.sent_ahead = core.is_leader and self._log.dirty and self._send(transport.drain_appends())
 
     def finish_work(self, now_s: float) -> float:
@@ -122,6 +122,7 @@ class RaftReplica:
         self._flush()
         if parts.delays.active:
             self._send_late(now_s)
+        parts.transport.send_appends(now_s)  # what came in between the halves is flushed now, too
         self._send(parts.transport.drain())
         is_awaited = bool(parts.proposals.settled or parts.gate.ready or self._closed)
         moved = parts.applied.commit(now_s, at_once=is_awaited)

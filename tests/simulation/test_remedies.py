@@ -17,6 +17,7 @@ from tests.simulation import test_hazards as hazards
 from tests.simulation import test_leases as leases
 from tests.simulation import test_member_cases as cases
 from tests.simulation import test_members as members
+from tests.simulation import test_pace as pace
 from tests.simulation import test_preference as preference
 from tests.simulation import test_readmission as readmission
 from tests.simulation import test_recovery as recovery
@@ -58,6 +59,8 @@ TABLE = [
     ("heartbeat before offer", hazards.test_a_follower_that_has_just_started_takes_the_first_snapshot_offered_23),
     ("identity of votes", hazards.test_votes_are_counted_once_for_each_voter_24),
     ("batching", hazards.test_a_lone_client_does_not_wait_for_a_heartbeat_28),
+    ("batching", pace.test_what_comes_in_while_the_leader_flushes_leaves_right_after),
+    ("one append a turn", pace.test_what_came_in_before_one_turn_leaves_in_one_append),
     ("kept log", retention.test_a_follower_catches_up_from_a_slow_snapshot_while_writes_go_on),
     ("own reading", freshness.test_a_value_is_as_old_as_its_way_here_was_long),
     ("confirmed level", freshness.test_a_leader_that_was_deposed_vouches_for_nobody),

@@ -91,6 +91,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         self._wall_ms = wall_ms
         self._voters: set[str] = set()
         self._voters_term = 0
+        self._reached = (0, 0)
         self.handed_over_term: int | None = None
         self.core: Core
 
@@ -203,14 +204,19 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         owed = [state.owed_since_s for state in self._peers.values() if state.owed_since_s is not None]
         return min(owed) + NOTICE_DELAY_S if owed else None
 
-    def send_notices(self, now_s: float) -> None:
-        """News of the commit index that found no entries to travel with goes on its own, as leader when it is due."""
-        due_s = self.notice_due_s()
-        if due_s is None or (self.core.is_leader and now_s < due_s):
-            return
-        self.forget_notices()
-        if self.core.is_leader:
-            self.core.send_appends()
+    def send_appends(self, now_s: float) -> None:
+        """As leader, send what was appended or committed since: once a turn, however many commands came in.
+
+        News of the commit index alone that found no entries to travel with goes on its own when it is due.
+        """
+        core, due_s = self.core, self.notice_due_s()
+        is_due = due_s is not None and (now_s >= due_s or not core.is_leader)
+        if is_due:
+            self.forget_notices()
+        reached = core.last_index, core.commit_index
+        if core.is_leader and (is_due or reached != self._reached):
+            self._reached = reached
+            core.send_appends()
 
     def forget_notices(self) -> None:
         """Owe nobody anything: this node leads no more, or tells everyone now."""

@@ -81,6 +81,12 @@ def _send_at_once(replica: Any, _now_s: float) -> None:
     replica.sent_ahead = True
 
 
+def _send_each(append: Any, core: Any, *command: bytes) -> Any:
+    appended = append(core, *command)
+    core.send_appends()
+    return appended
+
+
 def _untrimmed(admit: Any, log: Any, append: Append) -> Any:
     """Old appends are recognised, repeated ones are not."""
     known = append.term < log.term or append.previous_index == 0
@@ -441,5 +447,6 @@ REMEDIES: Final[dict[str, Remedy]] = {
     **STANDING,
     **COORDINATION,
     **RIGHTS,
-    "batching": remedy("28", "the library sends at once", configured(appendEntriesUseBatch=True)),
+    "one append a turn": rule("commands of one turn share an append", around(internals.Core, "append", _send_each)),
+    "batching": remedy("28", "what was appended leaves in the same turn", gives(GuardedTransport, "send_appends")),
 }
