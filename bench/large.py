@@ -1,7 +1,7 @@
 """``python -m bench.large``: a state of 10 GB and more under a writer: snapshots, a backup, a new member, a restore.
 
 One node in raft mode is filled with random values; history has each once more, so half as much as the state is written.
-The log is let grow to a tenth of that (``docs/scaling.rst`` says why). A writer overwrites keys at a fixed rate, so that
+The log may grow to a tenth of that (``docs/scaling.rst`` says why). A writer overwrites keys at a fixed rate, so that
 snapshots are due,
 
 - ``snapshot``: until two snapshots more are there;
