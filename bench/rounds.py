@@ -25,10 +25,12 @@ from raftkv.core.requests import Barrier, Consistency, Get, Put, Read, Request, 
 from raftkv.core.results import Answer, PutDone, RaftStatus, Ready, Written
 from raftkv.formats import entries, layout
 from raftkv.formats.rights import encode_document
+from raftkv.frontend.applied import AppliedState
+from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import FrontendServer
 from raftkv.http.counts import Counts
 from raftkv.http.door.room import Seats
-from raftkv.http.door.server import make_application, settings
+from raftkv.http.door.server import Prepared, make_application, settings
 from raftkv.http.door.worker import Protocol
 from raftkv.http.metrics import REQUESTS
 from raftkv.instruments.sim.cluster import SimulatedCluster
@@ -166,7 +168,9 @@ async def _front(home: Path) -> dict[str, Counted]:
     server = FrontendServer(replicator, path=path, wake=lambda: None, max_pending=1000)
     await server.start()
     counts = Counts(REQUESTS, slots=2)
-    application = make_application(config, "n1", path, b"k" * 32, counts=counts, directory=home)
+    remote = RemoteReplicator(path, open_state=AppliedState, max_pending=1000)
+    prepared = Prepared(directory=home, secret=b"k" * 32, certificates=None, first_password="")
+    application = make_application(config, "n1", remote, prepared, counts=counts)
     await application.begin()
     cfg = Config()
     chosen = settings([0], name="counted", workers=1, max_key_bytes=1024, max_connections=100)
