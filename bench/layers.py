@@ -37,7 +37,7 @@ LAYERS: Final[Mapping[str, str]] = {
     "raftkv/formats": "formats",
     "raftkv/core": "core",
     "raftkv/node.py": "turn",
-    "raftkv/replicas.py": "turn",
+    "raftkv/replicas": "turn",
 }
 """By path; the longest that fits counts."""
 

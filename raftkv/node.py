@@ -41,7 +41,7 @@ from raftkv.process import logs, streams
 from raftkv.process.garbage import collect_rarely
 from raftkv.process.loggers import get_logger
 from raftkv.process.notify import ServiceManager, standing
-from raftkv.replicas import build, renew_certificates
+from raftkv.replicas.building import build, load, renew_certificates
 from raftkv.storage.disk import RealDisk, translated
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.state.trust import distrust
@@ -100,6 +100,7 @@ def run_node(
             lock = _lock(home)
         surroundings = surroundings or Surroundings()
         _say_what_starts(config, node_id, home)
+        load(config.cluster.mode)
         collect_rarely()
         try:
             while True:

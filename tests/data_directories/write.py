@@ -40,7 +40,7 @@ from raftkv.core.requests import (
 )
 from raftkv.core.results import Compacted, Configured, KeptAlive, Written
 from raftkv.experiment import Surroundings
-from raftkv.replicas import build
+from raftkv.replicas.building import build
 
 LONG = "ключ/".encode() * 60
 FOREVER_MS = 1 << 40

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.integration
 OF_FLASK = {"flask", "werkzeug", "jinja2", "prometheus_client", "raftkv.http.app"}
 OF_THE_REPLICA = {"pysyncobj", "rocksdict", "raftkv.raft", "raftkv.quorum", "raftkv.peers", "raftkv.node"}
 OF_THE_FRONT_END = OF_FLASK | {"gunicorn", "raftkv.http", "argon2"}
+OF_THE_OTHER_MODE = {"raft": {"raftkv.quorum", "rocksdict"}, "quorum": {"raftkv.raft", "pysyncobj"}}
 OF_NO_NODE = {"rich.console", "pygments", "requests", "boto3", "jsonschema", "hdrh", "opentelemetry"}
 
 
@@ -40,8 +41,8 @@ def test_a_replica_loads_nothing_of_its_front_end_nor_of_what_is_rarely_wanted(t
                 assert node.wait(30) == 0
             found = loaded(Path(said.name).read_text())
 
-    assert {"raftkv.node", "raftkv.replicas"} <= found
-    assert found & (OF_NO_NODE | OF_THE_FRONT_END | {"raftkv.backup"}) == set()
+    assert {"raftkv.node", f"raftkv.{mode}.replica"} <= found
+    assert found & (OF_NO_NODE | OF_THE_FRONT_END | OF_THE_OTHER_MODE[mode] | {"raftkv.backup"}) == set()
 
 
 def test_a_worker_answers_hot_routes_before_it_has_flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

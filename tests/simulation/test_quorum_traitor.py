@@ -24,7 +24,7 @@ from raftkv.formats.quorum_messages import (
 from raftkv.formats.versions import KeyState, Version, encode_state
 from raftkv.instruments.sim.cluster import Port
 from raftkv.quorum.membership.ring import POSITIONS
-from raftkv.replicas import _Reach
+from raftkv.replicas.reach import Reach
 from tests.simulation.leaderless import Leaderless
 
 NO = Refusal("overloaded", "no")
@@ -142,6 +142,6 @@ def test_a_member_without_an_address_keeps_nobody_from_the_others():
             self.members = members
 
     link = Link()
-    _Reach(link, link).set_members({"n1": "nowhere", "n2": "127.0.0.1:9002", "n3": "127.0.0.1:99999"})
+    Reach(link, link).set_members({"n1": "nowhere", "n2": "127.0.0.1:9002", "n3": "127.0.0.1:99999"})
 
     assert {node: str(address) for node, address in link.members.items()} == {"n2": "127.0.0.1:9002"}

@@ -1,0 +1,1 @@
+"""Builds the replica that a configuration asks for; ``building`` chooses the mode."""
