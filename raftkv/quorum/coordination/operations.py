@@ -154,7 +154,10 @@ class _Watch:
     def go_on(self) -> None:
         running = self._running.get(self._id)
         if running is not None:
-            self._timers.add(min(self._silent_s, running.deadline_s), self)
+            self._timers.add(min(self._silent_s, running.deadline_s), self, self._is_over)
+
+    def _is_over(self) -> bool:
+        return self._id not in self._running
 
 
 class Group:

@@ -143,9 +143,14 @@ class RunningRead:
         """See ``Running``."""
         self._finish(LATE)
 
-    def _comes_last(self, node: str) -> int:
-        """The copy of this node costs nothing; who was late is asked when nobody else is left."""
-        return 0 if node == self._dispatch.settings.node_id else 1 + self._dispatch.speculation.is_late(node)
+    def _comes_last(self, node: str) -> tuple[bool, bool, bool, str]:
+        """The copy of this node costs nothing; who was late is asked when nobody else is left.
+
+        The others follow by id, from this node's on and around: so what is read in one turn is asked of the same peer,
+        and its answers come together, and each node has another one that it asks first.
+        """
+        here = self._dispatch.settings.node_id
+        return node != here, self._dispatch.speculation.is_late(node), node < here, node
 
     def _fetch(self, target: Target) -> Fetch:
         return Fetch(self._id, self._key, bool(target.stands_for))
