@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
-DELAY_LEAST_S: Final = 0.002
-"""Some turns of the loop: to ask others earlier would cost more than it could bring."""
+DEVIATION_LEAST_S: Final = 0.002
+"""Some turns of the loop, beyond the smoothed time: RFC 6298 has the granularity of its clock here."""
 
 DELAY_MOST_PART: Final = 0.25
 """Of the time after which a replica counts as silent, at the most; and before anybody has answered."""
@@ -38,7 +38,7 @@ class Speculation:
     """How one node's reads have fared, and those whose replicas may come to be late; times are in seconds."""
 
     def __init__(self, silence_s: float) -> None:
-        self._most_s = max(DELAY_LEAST_S, silence_s * DELAY_MOST_PART)
+        self._most_s = silence_s * DELAY_MOST_PART
         self._smoothed_s: float | None = None
         self._deviation_s = 0.0
         self._late: set[str] = set()
@@ -52,7 +52,7 @@ class Speculation:
         """How long those who are asked first have before others are asked."""
         if self._smoothed_s is None:
             return self._most_s
-        return min(max(self._smoothed_s + 4 * self._deviation_s, DELAY_LEAST_S), self._most_s)
+        return min(self._smoothed_s + max(4 * self._deviation_s, DEVIATION_LEAST_S), self._most_s)
 
     def asks_all(self) -> bool:
         """Does the read that begins now ask all replicas at once?"""

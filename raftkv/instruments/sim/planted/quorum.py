@@ -196,7 +196,7 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "late asked first": rule("who was late is asked last", gives(Speculation, "is_late", value=False)),
     "fixed delay": rule(
         "how long is waited follows the answers",
-        instead(Speculation, "delay_s", property(lambda _self: speculation.DELAY_LEAST_S)),
+        instead(Speculation, "delay_s", property(lambda _self: speculation.DEVIATION_LEAST_S)),
     ),
     "boundless delay": rule(
         "it is bounded, however slow they are",
