@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.errors import Code, DefiniteError, Refused
+from raftkv.core.errors import Code, DefiniteError, Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
-from raftkv.core.requests import Request
+from raftkv.core.requests import Request, is_read
 from raftkv.core.results import Answer, ModeStatus, Outcome, RaftStatus
 from raftkv.frontend.reading import held_bytes
 from raftkv.frontend.replica import OVERLOADED
@@ -24,6 +24,7 @@ from raftkv.frontend.rights import KnownRights
 from raftkv.frontend.server import BEHIND, LARGE_BYTES, SLOW_BYTES, OpenReplicator
 
 _ENDING: Final = Refused(code=Code.NO_LEADER, detail="this node is shutting down", retry_after_s=1.0)
+_CUT_SHORT: Final = Unknown(detail=f"{_ENDING.detail}; the write may have been applied")
 
 
 class DirectReplicator:
@@ -45,7 +46,7 @@ class DirectReplicator:
         self._wake = wake
         self._fail = fail
         self._max_pending = max_pending
-        self._pending = 0
+        self._waiting: dict[Pending, Request] = {}
         self._closed = False
         self._settled: list[tuple[Pending, Outcome]] = []
         self._settled_bytes = 0
@@ -106,7 +107,7 @@ class DirectReplicator:
         pending = Pending()
         if self._closed:
             pending.resolve(_ENDING)
-        elif self._pending >= self._max_pending:
+        elif len(self._waiting) >= self._max_pending:
             pending.resolve(OVERLOADED)
         else:
             try:
@@ -118,14 +119,15 @@ class DirectReplicator:
             if asked.outcome is not None:
                 self.tell_rights()
                 return asked
-            self._pending += 1
+            self._waiting[pending] = request
             asked.when_done(partial(self._settle, pending))
             self._wake()
         return pending
 
     def _settle(self, pending: Pending, outcome: Outcome) -> None:
         """An outcome came due; large answers beyond what one turn may hold become refusals, as between processes."""
-        self._pending -= 1
+        if self._waiting.pop(pending, None) is None:
+            return  # it was told when this side ended
         size_bytes = held_bytes(outcome.content) if isinstance(outcome, Answer) else 0
         if size_bytes > LARGE_BYTES and self._settled_bytes + size_bytes > SLOW_BYTES:
             outcome = BEHIND
@@ -171,12 +173,15 @@ class DirectReplicator:
         return now_s + 1.0
 
     def close(self) -> None:
-        """Ask nothing more; what was asked has its outcome from the replica."""
+        """Ask nothing more; what the replica has not answered by now is refused, or in doubt."""
         self._closed = True
         self.has_workers = False
+        waiting, self._waiting = self._waiting, {}
+        for pending, request in waiting.items():
+            pending.resolve(_ENDING if is_read(request) else _CUT_SHORT)
 
     async def stop(self) -> None:
-        """Give what is settled already."""
-        self.close()
+        """Give what is settled already, and end."""
         if self._settled:
             self._answer()
+        self.close()

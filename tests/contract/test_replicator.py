@@ -34,6 +34,7 @@ from raftkv.core.results import (
     Status,
     Written,
 )
+from raftkv.frontend.direct import DirectReplicator
 from raftkv.frontend.remote import RemoteReplicator
 from tests.contract.conftest import MAX_PENDING, Harness
 
@@ -378,7 +379,7 @@ def test_who_subscribes_while_others_do_hears_at_once_what_is_shown_and_may_end_
 
 
 def test_the_place_of_the_state_is_the_one_that_the_status_tells(harness: Harness) -> None:
-    if isinstance(harness.replicator, RemoteReplicator):
+    if isinstance(harness.replicator, RemoteReplicator | DirectReplicator):
         pytest.skip("a front-end shares no state of its own")
 
     assert harness.replicator.state_path == harness.replicator.status().state_path  # type: ignore[attr-defined]
