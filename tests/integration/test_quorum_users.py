@@ -201,7 +201,8 @@ def test_authentication_is_turned_on_and_off_while_a_cluster_runs(tmp_path):
         root = {"password": ROOT, "roles": ["root"]}
         assert cluster.request("PUT", "n2", "/auth/users/root", json=root).status_code == 201
         assert ask(cluster, "PUT", "n1", "/kv/k", None, data=b"v").status_code == 201
-        assert cluster.request("POST", "n3", "/auth/enable").status_code == 200
+        # Not before every node has met every other: who is not known to judge would let everybody in.
+        wait_until(lambda: cluster.request("POST", "n3", "/auth/enable").status_code == 200, "it to be turned on")
         for node in NODES:
             wait_until(
                 lambda node=node: requests.put(cluster.url(node, "/kv/k"), b"v", timeout=5).status_code == 401,

@@ -250,7 +250,7 @@ class RightsChanges:
         for peer in self.shared.others:
             if self.shared.reads(peer) < CALLERS_FORMAT:
                 detail = f"node {peer} is not known to judge rights: every node must run a version that does"
-                return Refused(code=Code.NOT_SUPPORTED, detail=detail)
+                return Refused(code=Code.NOT_SUPPORTED, detail=detail, retry_after_s=1.0)  # it may not be met yet
         return None
 
     def _end(self, change: _Change, outcome: QuorumWritten | Refused | Unknown) -> None:
