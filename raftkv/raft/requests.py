@@ -72,7 +72,7 @@ class RaftRequests:
         elif isinstance(request, Repair | HoldState | MembersRequest):
             self._operate(request, deadline_s, pending)
         elif isinstance(request, KeepAlive | Compact):
-            self._propose(request, self.electorate.majority, deadline_s, pending)
+            self._propose(request, MAJORITY, deadline_s, pending)
         else:
             pending.resolve(NOT_OF_RAFT)
 
@@ -120,14 +120,14 @@ class RaftRequests:
                 msgspec.structs.replace(outcome, n=size) if isinstance(outcome, Configured) else outcome
             )
         )
-        self._propose(Configure(r=r, w=w, caller=request.caller), majority, deadline_s, changed)
+        self._propose(Configure(r=r, w=w, caller=request.caller), MAJORITY, deadline_s, changed)
 
     def _write(self, write: Write, deadline_s: float, pending: Pending) -> None:
         size, majority, usual_w = self.electorate.size, self.electorate.majority, self.machine().sizes[1]
         acks = usual_w if write.acks == MAJORITY and usual_w != majority else write.acks
         if 0 < acks < majority and not _is_plain(write):
             # What a count, a lease or a transaction came to, and what a user may do, is known only at the commit.
-            acks = majority
+            acks = MAJORITY
         if not 0 <= acks <= size:
             pending.resolve(Refused(code=Code.BAD_REQUEST, detail=f"w={acks}, but the cluster has {size} nodes"))
         elif write.placing is not None:

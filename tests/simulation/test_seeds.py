@@ -154,6 +154,7 @@ def test_clients_can_ask_for_everything_that_a_plan_may_name():
         16865,  # a state has a row too many before history begins, which counts all rows
         18397,  # a transaction attaches a key to a lease whose keys its user may not write
         2164,  # a write for all members is on its way while one is removed
+        4736,  # a lease is kept alive where one node votes, and another votes before that is committed
         424085,  # clocks leap by more than outcomes are kept, between a write and its repeat
     ],
 )

@@ -50,7 +50,7 @@ class Seen(Note, kw_only=True):
 
     def story(self) -> str:
         """See ``Note``."""
-        parts = [f"{self.note} {self.key.decode()} at {self.node} since {self.invoked_s:.4f}: {self.outcome}"]
+        parts = [f"{self.note} {self.key!r} at {self.node} since {self.invoked_s:.4f}: {self.outcome}"]
         if self.value is not None:
             parts.append(f"sets {self.value[:16]!r}")
         if self.outcome == OK and self.kind != "put":
