@@ -1,0 +1,112 @@
+"""Header blocks: the examples of RFC 7541, and that what is not unpacked by hpack is read as hpack would."""
+
+from __future__ import annotations
+
+import hpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftkv.etcd.grpc.fields import FIRST, LIST_BYTES_MAX, HeadReader, packed
+from raftkv.etcd.grpc.frames import ErrorCode, Http2Fault
+
+FIRST_REQUEST = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com")]
+SECOND_REQUEST = [*FIRST_REQUEST, (b"cache-control", b"no-cache")]
+THIRD_REQUEST = [
+    (b":method", b"GET"),
+    (b":scheme", b"https"),
+    (b":path", b"/index.html"),
+    (b":authority", b"www.example.com"),
+    (b"custom-key", b"custom-value"),
+]
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        (  # appendix C.3, without Huffman coding
+            "828684410f7777772e6578616d706c652e636f6d",
+            "828684be58086e6f2d6361636865",
+            "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565",
+        ),
+        (  # appendix C.4, with it
+            "828684418cf1e3c2e5f23a6ba0ab90f4ff",
+            "828684be5886a8eb10649cbf",
+            "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
+        ),
+    ],
+)
+def test_the_examples_of_the_rfc(blocks):
+    reader = HeadReader(b"none")
+
+    assert [reader.unpack(bytes.fromhex(block)) for block in blocks] == [FIRST_REQUEST, SECOND_REQUEST, THIRD_REQUEST]
+
+
+def test_the_table_changes_its_size_at_the_beginning_of_a_block_only():
+    reader = HeadReader(b"none")
+
+    assert reader.unpack(b"\x3f\xe1\x1f\x82") == [(b":method", b"GET")]
+    with pytest.raises(Http2Fault, match="unpacked") as raised:
+        reader.unpack(b"\x82\x20")
+    assert raised.value.code == ErrorCode.COMPRESSION_ERROR
+
+
+FIELD = st.tuples(
+    st.sampled_from([b"a", b":path", b"grpc-timeout", b"content-type", b"x" * 40]), st.binary(max_size=20)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(FIELD, max_size=12), max_size=8), st.booleans())
+def test_it_reads_what_hpack_reads(lists, huffman):
+    encoder, reader, other = hpack.Encoder(), HeadReader(b"none"), hpack.Decoder()
+    for fields in lists:
+        block = encoder.encode(fields, huffman=huffman)
+
+        assert reader.unpack(block) == list(other.decode(block, raw=True)) == fields
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60))
+def test_bytes_that_are_no_block_are_refused_as_hpack_refuses_them(block):
+    try:
+        wanted = list(hpack.Decoder(max_header_list_size=LIST_BYTES_MAX).decode(block, raw=True))
+    except hpack.HPACKError:
+        with pytest.raises(Http2Fault):
+            HeadReader(b"none").unpack(block)
+    else:
+        assert HeadReader(b"none").unpack(block) == wanted
+
+
+def test_what_is_kept_aside_makes_no_other_head():
+    encoder, reader = hpack.Encoder(), HeadReader(b"grpc-timeout")
+    fields = [*FIRST_REQUEST, (b"grpc-timeout", b"1S"), (b"token", b"x")]
+    first, aside = reader.request(encoder.encode(fields))
+    fields[4] = (b"grpc-timeout", b"2S")
+    second, other = reader.request(encoder.encode(fields))
+    third, none = reader.request(encoder.encode(fields[:4]))
+
+    assert first is second
+    assert third is not first
+    assert (aside, other, none) == (b"1S", b"2S", None)
+    assert first.fields == [(b"token", b"x")]
+
+
+def test_heads_that_are_known_are_bounded():
+    encoder, reader = hpack.Encoder(), HeadReader(b"none")
+    for number in range(1000):
+        reader.request(encoder.encode([*FIRST_REQUEST, (b"number", b"%d" % number * (number % 900))]))
+
+    assert len(reader._known) <= 16
+    assert sum(len(value) for fields in reader._known for _, value in fields) < 16 << 10
+
+
+def test_answers_need_no_table():
+    fields = ((b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-message", b"x" * 100))
+    block = packed(fields)
+    decoder = hpack.Decoder()
+    for _ in range(3):
+        assert tuple(decoder.decode(FIRST + block, raw=True)) == fields
+        assert len(decoder.header_table.dynamic_entries) == 0
+    decoder.max_allowed_table_size = 0
+    assert tuple(decoder.decode(block, raw=True)) == fields
