@@ -5,10 +5,12 @@
     backup    body of ``raftkv.formats.snapshots`` | manifest | manifest's length u32 | "RAFTKVB1"
     manifest  a line of JSON for people and programs, and a line "crc32 " with its checksum in hexadecimal
 
-What stands last is known last, as a backup is written while it is read: so a file that was cut short has no end, and is
-none. The leaderless mode's body has the tables ``data``, whose values are states (``raftkv.formats.versions``), and
-``meta``, which has users and roles (``raftkv.formats.rights``) if there are any; of earlier builds ``data`` alone.
-Pure: bytes in, values out. This module imports nothing but the standard library, msgspec and its neighbour.
+Where etcd's tools carried it, zeros up to whole ``BLOCK_BYTES`` and a SHA-256 of all before stand behind that: they
+take no snapshot without. What stands last is known last, as a backup is written while it is read: so a file that was
+cut short has no end, and is none. The leaderless mode's body has the tables ``data``, whose values are states
+(``raftkv.formats.versions``), and ``meta``, which has users and roles (``raftkv.formats.rights``) if there are any; of
+earlier builds ``data`` alone. Pure: bytes in, values out. This module imports nothing but the standard library, msgspec
+and its neighbour.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ MAGIC: Final = b"RAFTKVB1"
 MEDIA_TYPE: Final = "application/vnd.raftkv.backup"
 
 MANIFEST_BYTES_MAX: Final = 1 << 20
+
+BLOCK_BYTES: Final = 512
+SEAL_BYTES: Final = 32
 
 _END: Final = struct.Struct(">I8s")
 END_BYTES: Final = _END.size
@@ -86,6 +91,19 @@ def encode_ending(manifest: BackupManifest) -> bytes:
     line = msgspec.json.encode(manifest)
     content = line + seal(line)
     return content + _END.pack(len(content), MAGIC)
+
+
+def padding_bytes(size: int) -> int:
+    """How many zeros make a backup of ``size`` bytes whole blocks."""
+    return -size % BLOCK_BYTES
+
+
+def bytes_behind(size: int, tail: bytes) -> int:
+    """How much of a file of ``size`` bytes, which ends with ``tail``, is the seal of etcd's tools, with its zeros."""
+    if size % BLOCK_BYTES != SEAL_BYTES or tail.endswith(MAGIC):
+        return 0
+    backup = tail[:-SEAL_BYTES].rstrip(b"\0")
+    return len(tail) - len(backup) if backup.endswith(MAGIC) else 0
 
 
 def manifest_bytes(end: bytes) -> int:

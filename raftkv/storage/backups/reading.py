@@ -13,12 +13,21 @@ from pathlib import Path
 from typing import Final
 
 from raftkv.core.errors import StartupError
-from raftkv.formats.backups import END_BYTES, BackupManifest, decode_manifest, manifest_bytes
+from raftkv.formats.backups import (
+    BLOCK_BYTES,
+    END_BYTES,
+    SEAL_BYTES,
+    BackupManifest,
+    bytes_behind,
+    decode_manifest,
+    manifest_bytes,
+)
 from raftkv.storage.backups.writing import DIGEST_BYTES
 from raftkv.storage.disk import translated
 from raftkv.storage.snapshots.bodies import chunks_of
 
 _BLOCK_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = BLOCK_BYTES + SEAL_BYTES + END_BYTES
 
 
 class CorruptBackup(StartupError):  # noqa: N818  the name says what is wrong; it is an error by its base
@@ -29,6 +38,8 @@ def read_manifest(path: Path) -> BackupManifest:
     """What the backup at ``path`` says of itself. Raises ``CorruptBackup`` or ``DiskError``."""
     with translated(path), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _TAIL_BYTES))
+        size -= bytes_behind(size, file.read(_TAIL_BYTES))
         try:
             file.seek(max(0, size - END_BYTES))
             length = manifest_bytes(file.read(END_BYTES))
