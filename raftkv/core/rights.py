@@ -106,10 +106,16 @@ class Rights:
     """Who may do what as of one state; it never changes."""
 
     def __init__(
-        self, *, enabled: bool = False, users: Mapping[str, User] | None = None, roles: Mapping[str, Role] | None = None
+        self,
+        *,
+        enabled: bool = False,
+        users: Mapping[str, User] | None = None,
+        roles: Mapping[str, Role] | None = None,
+        revision: int = 0,
     ) -> None:
-        """``enabled``: is authentication on?"""
+        """``enabled``: is authentication on? ``revision`` is the store's when any of it last changed, 0 if not told."""
         self.enabled = enabled
+        self.revision = revision
         self.users: Mapping[str, User] = users or {}
         self.roles: Mapping[str, Role] = roles or {}
         self._allowed: dict[str, Mapping[Access, Spans]] = {}

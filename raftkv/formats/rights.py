@@ -117,8 +117,8 @@ def encode_role(role: Role) -> bytes:
     return _encode(RoleRow(tuple([PermissionRow(one.access, one.start, one.end) for one in role.permissions])))
 
 
-def rights_of(rows: Iterable[tuple[bytes, bytes]]) -> Rights:
-    """What the keys from ``AUTH`` to ``AUTH_END``, and their values, say."""
+def rights_of(rows: Iterable[tuple[bytes, bytes]], revision: int = 0) -> Rights:
+    """What the keys from ``AUTH`` to ``AUTH_END``, and their values, say; they last changed at ``revision``."""
     users: dict[str, User] = {}
     roles: dict[str, Role] = {}
     enabled = False
@@ -133,7 +133,7 @@ def rights_of(rows: Iterable[tuple[bytes, bytes]]) -> Rights:
                 users[name] = what
             else:
                 roles[name] = what
-    return Rights(enabled=enabled, users=users, roles=roles)
+    return Rights(enabled=enabled, users=users, roles=roles, revision=revision)
 
 
 def are_bounded(sizes: Mapping[bytes, int]) -> bool:

@@ -91,9 +91,15 @@ def name_in_path(path: bytes, route: str, place: str) -> str:
     """The name of a user or a role in the segment of ``path`` that stands for ``place`` in ``route``."""
     segment = path.split(b"/")[route.split("/").index(f"{{{place}}}")]
     try:
-        return msgspec.convert(unescape(segment, place).decode(), Name)
+        return checked_name(unescape(segment, place).decode(), place)
     except UnicodeDecodeError:
         refuse(Code.BAD_REQUEST, f"{place}: not valid UTF-8")
+
+
+def checked_name(name: str, place: str) -> str:
+    """``name``, which stands at ``place``, if a user or a role may have it."""
+    try:
+        return msgspec.convert(name, Name)
     except msgspec.ValidationError:
         refuse(Code.BAD_REQUEST, f"{place}: must be 1 to {NAME_CHARACTERS_MAX} characters, none of them a control one")
 

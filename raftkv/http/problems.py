@@ -14,7 +14,7 @@ from raftkv.api import headers as names
 from raftkv.api.answers import LockContender
 from raftkv.api.paths import READ_METHODS
 from raftkv.api.problems import INTERNAL_ERROR, TABLE, Problem
-from raftkv.core.errors import Code, DefiniteError, Effect, Failure, Refused
+from raftkv.core.errors import Code, DefiniteError, Effect, Failure, RaftkvError, Refused
 from raftkv.http.messages import Headers, HttpResponse, encode_json
 
 PROBLEM_JSON: Final = (b"content-type", names.PROBLEM_JSON.encode())
@@ -54,8 +54,8 @@ def failure(outcome: Failure, headers: Headers = ()) -> HttpResponse:
     return problem(outcome.code, outcome.detail, retry_after_s=wait_s, headers=headers)
 
 
-def mistake(error: DefiniteError) -> HttpResponse:
-    """The response for a client's mistake, as the handlers raise it."""
+def mistake(error: RaftkvError) -> HttpResponse:
+    """The response for what the handlers raise: a client's mistake, mostly."""
     return problem(Code(error.code), error.detail, retry_after_s=error.retry_after_s)
 
 

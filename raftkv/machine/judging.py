@@ -61,7 +61,11 @@ class _TooManyKeys(Exception):  # noqa: N818  what was found; nobody outside hea
 
 def stored_rights(reader: TableReader) -> Rights:
     """What this view says of users and roles; it changes with the number ``layout.RIGHTS`` of ``meta``."""
-    return rights_of(_rows(reader))
+    return rights_of(_rows(reader), _changed_at(reader))
+
+
+def _changed_at(reader: TableReader) -> int:
+    return layout.unpack_number(reader.get(layout.META, layout.RIGHTS))
 
 
 def _rows(reader: TableReader) -> Iterator[tuple[bytes, bytes]]:
@@ -96,7 +100,7 @@ class Judge:
     def learn(self) -> None:
         """The state says something else now."""
         rows = dict(_rows(self._reader))
-        self.rights = rights_of(rows.items())
+        self.rights = rights_of(rows.items(), _changed_at(self._reader))
         self._sizes = {key: len(key) + len(value) for key, value in rows.items()}
 
     def refusal(self, caller: Caller, command: AskedCommand) -> Refused | None:

@@ -237,9 +237,9 @@ class Machine:
     def _learn_rights(self) -> None:
         """Judge what comes next by what the state says now, and let readers know that it has changed."""
         self._changes.has_changed_rights = False
+        self._tables.put(layout.META, layout.RIGHTS, _pack(self.revision))
         self._judge.learn()
         self._handlers = self._all_handlers()
-        self._tables.put(layout.META, layout.RIGHTS, _pack(self.revision))
 
     def _all_handlers(self) -> Handlers:
         """Once authentication is on, nothing that a client asks for is done without a word of who asks."""
