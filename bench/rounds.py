@@ -32,7 +32,8 @@ from raftkv.http.counts import Counts
 from raftkv.http.door.room import Seats
 from raftkv.http.door.server import Prepared, make_application, settings
 from raftkv.http.door.worker import Protocol
-from raftkv.http.metrics import REQUESTS
+from raftkv.http.metrics import requests_of
+from raftkv.http.routes import ROUTES
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.quorum import QuorumMode, quorum_settings
 from raftkv.instruments.sim.raft import RaftMode, SimulatedReplica, raft_settings
@@ -167,7 +168,7 @@ async def _front(home: Path) -> dict[str, Counted]:
     path = str(home / "s")
     server = FrontendServer(replicator, path=path, wake=lambda: None, max_pending=1000)
     await server.start()
-    counts = Counts(REQUESTS, slots=2)
+    counts = Counts(requests_of(ROUTES), slots=2)
     remote = RemoteReplicator(path, open_state=AppliedState, max_pending=1000)
     prepared = Prepared(directory=home, secret=b"k" * 32, certificates=None, first_password="")
     application = make_application(config, "n1", remote, prepared, counts=counts)

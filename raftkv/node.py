@@ -247,9 +247,12 @@ class _Node:
         if not http.workers:
             from raftkv.frontend.direct import DirectReplicator  # noqa: PLC0415  what few want costs memory and time
             from raftkv.http.door.inside import FrontEndInside  # noqa: PLC0415  likewise
+            from raftkv.serving import beside  # noqa: PLC0415  likewise
 
             direct = DirectReplicator(self._replica, wake=self.wake, fail=self._fail, max_pending=http.max_pending)
-            return FrontEndInside(direct, listeners, node_id=self._node_id, config=self._config, path=self._config_path)
+            return FrontEndInside(
+                direct, listeners, node_id=self._node_id, config=self._config, path=self._config_path, choose=beside
+            )
         server = FrontendServer(self._replica, path=self._socket_path(), wake=self.wake, max_pending=http.max_pending)
         return FrontEndProcess(server, listeners, node_id=self._node_id, config=self._config_path)
 

@@ -18,6 +18,8 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.core.backups import BackupSection
+from raftkv.core.delays import DelaysSection
+from raftkv.core.etcd import EtcdSection
 
 EVERYWHERE = "*"
 """As the host of a ``*_bind`` address: every address of this machine, of IPv4 and of IPv6."""
@@ -206,19 +208,6 @@ class HistorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     size_bytes: Annotated[int, Meta(ge=0, le=1 << 48)] = 16 << 20
 
 
-class DelaysSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[delays]``: artificial waits, so that windows of inconsistency can be seen; all 0 for anything but a lesson.
-
-    A leader or coordinator waits ``leader_after_message_s`` after each message that carries a write before it sends it
-    to the next replica, one after the other; a replica waits ``follower_update_s`` before it takes an update and
-    ``follower_read_s`` before it answers a read.
-    """
-
-    leader_after_message_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
-    follower_update_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
-    follower_read_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
-
-
 class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[http]``: the front-end. ``tls_ca`` are the authorities that a node trusts when it asks another over https.
 
@@ -291,6 +280,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     http: HttpSection = HttpSection()
     auth: AuthSection = AuthSection()
     backup: BackupSection = BackupSection()
+    etcd: EtcdSection = EtcdSection()
     log: LogSection = LogSection()
     peers: PeersSection = PeersSection()
 
@@ -318,6 +308,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "http": HttpSection,
     "auth": AuthSection,
     "backup": BackupSection,
+    "etcd": EtcdSection,
     "log": LogSection,
     "peers": PeersSection,
 }

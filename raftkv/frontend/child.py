@@ -49,7 +49,7 @@ class FrontEndProcess:
     async def start(self) -> None:
         """Start the process."""
         reading, self._pipe = os.pipe()
-        command = module("raftkv.http.door.server", "--node", self._node_id)
+        command = module("raftkv.serving", "--node", self._node_id)
         command += ["--replica-socket", self.replicator.path, "--parent-fd", str(reading)]
         if self._config is not None:
             command += ["--config", str(self._config)]

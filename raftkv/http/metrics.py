@@ -6,24 +6,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from raftkv.api import paths
 from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door.streaming import ENDS, Streams
 from raftkv.http.handlers.handler import Context
-from raftkv.http.routes import ROUTES
+from raftkv.http.routes import ROUTES, Route
 from raftkv.process.streams import lines_dropped
 
 METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 _READS: Final = ("GET", "HEAD")
 
-REQUESTS: Final = (
-    *((route.name, method) for route in ROUTES for method in (_READS if route.method == "GET" else (route.method,))),
-    *((page, method) for page in (paths.OPENAPI, paths.DOCS, paths.METRICS) for method in _READS),
-    *((UNROUTED, method) for method in (*sorted(METHODS), OTHER)),
-)
-"""Everything that is counted by itself: the labels stay few, whatever clients ask for."""
+
+def requests_of(routes: Iterable[Route]) -> tuple[tuple[str, str], ...]:
+    """Everything that is counted by itself: the labels stay few, whatever clients ask for."""
+    return (
+        *((one.name, method) for one in routes for method in (_READS if one.method == "GET" else (one.method,))),
+        *((page, method) for page in (paths.OPENAPI, paths.DOCS, paths.METRICS) for method in _READS),
+        *((UNROUTED, method) for method in (*sorted(METHODS), OTHER)),
+    )
 
 
 class Metrics:
@@ -33,7 +36,7 @@ class Metrics:
         """``counts`` are shared with the other workers, where there are any."""
         self.context = context
         self._streams = streams
-        self.counts = Counts(REQUESTS) if counts is None else counts
+        self.counts = Counts(requests_of(ROUTES)) if counts is None else counts
         self._published: dict[str, int] = {}
         self.observe = self.counts.observe
         self.in_flight = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.core.config import DelaysSection, QuorumSection
+from raftkv.core.config import QuorumSection
+from raftkv.core.delays import DelaysSection
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Consistency
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from raftkv.core.config import DelaysSection
+from raftkv.core.delays import DelaysSection
 from raftkv.formats.raft_messages import Append
 
 

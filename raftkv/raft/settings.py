@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.core.config import DelaysSection, HistorySection, RaftSection
+from raftkv.core.config import HistorySection, RaftSection
+from raftkv.core.delays import DelaysSection
 from raftkv.core.errors import Code, Refused
 from raftkv.formats import entries
 from raftkv.formats.commands import AdoptCommand

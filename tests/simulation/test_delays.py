@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from raftkv.core.config import DelaysSection
+from raftkv.core.delays import DelaysSection
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency, Get, Read
 from raftkv.formats.raft_messages import Append, AppendAnswer, Pong, decode

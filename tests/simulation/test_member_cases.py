@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from raftkv.core.config import DelaysSection
+from raftkv.core.delays import DelaysSection
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import AddMember, PromoteMember, RemoveMember, TransferLeadership
 from raftkv.core.results import LeaderChanged, MembersChanged, Written

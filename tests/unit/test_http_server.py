@@ -68,7 +68,7 @@ class FrontEnd:
         return str(self.folder / "replica.socket")
 
     def start(self) -> subprocess.Popen[str]:
-        command = module("raftkv.http.door.server", "--config", str(self.config), "--node", "n1")
+        command = module("raftkv.serving", "--config", str(self.config), "--node", "n1")
         command += ["--replica-socket", self.socket, "--parent-fd", str(self.read_end)]
         return subprocess.Popen(command, stdout=self.errors, stderr=self.errors, text=True, pass_fds=[self.read_end])
 
@@ -372,7 +372,7 @@ def test_open_connections_do_not_hold_the_end(make: Callable[..., FrontEnd]) -> 
 
 def test_a_taken_port_is_named_in_one_line(make: Callable[..., FrontEnd], tmp_path: Path) -> None:
     front_end = make()
-    command = module("raftkv.http.door.server", "--config", str(front_end.config), "--node", "n1")
+    command = module("raftkv.serving", "--config", str(front_end.config), "--node", "n1")
     command += ["--replica-socket", "x", "--parent-fd", "0"]
 
     second = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
@@ -395,7 +395,7 @@ def test_a_port_at_which_somebody_else_came_to_listen_first_is_named(tmp_path: P
     ours, theirs = bound_twice()
     with ours, theirs:
         theirs.listen()
-        command = module("raftkv.http.door.server", "--config", str(front_end.config), "--node", "n1")
+        command = module("raftkv.serving", "--config", str(front_end.config), "--node", "n1")
         command += ["--replica-socket", front_end.socket, "--parent-fd", str(front_end.read_end)]
         command += ["--listen-fd", str(ours.fileno())]
         inherited = [ours.fileno(), front_end.read_end]
@@ -457,7 +457,7 @@ def test_a_bad_configuration_ends_with_one_line(tmp_path: Path, text: str | None
     config = tmp_path / "cluster.toml"
     if text is not None:
         config.write_text(text)
-    command = module("raftkv.http.door.server", "--config", str(config), "--node", "n1")
+    command = module("raftkv.serving", "--config", str(config), "--node", "n1")
     command += ["--replica-socket", "x", "--parent-fd", "0"]
 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)

@@ -18,7 +18,6 @@ from raftkv.core.requests import Put, Write
 from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User
 from raftkv.formats.rights import ENABLED, encode_role, encode_user, role_key, user_key
 from raftkv.http.door import passwords
-from raftkv.http.door.asgi import ANONYMOUS_PATHS
 from raftkv.http.door.passwords import hashed
 from raftkv.http.handlers import following, watching
 from raftkv.http.handlers.handler import Conversation, begin
@@ -98,11 +97,11 @@ EVERY_ROUTE = [(route.method, filled(route.path), route) for route in ROUTES]
 # -- every route ------------------------------------------------------------------------------------------------------
 
 
-def test_what_anybody_may_ask_is_the_documented_list() -> None:
+def test_what_anybody_may_ask_is_the_documented_list(node: GuardedNode) -> None:
     open_routes = {route.path for route in ROUTES if route.handler.needs is Needs.NOTHING}
 
     assert open_routes | set(PAGES) == ANONYMOUS
-    assert {path.encode() for path in ANONYMOUS} == ANONYMOUS_PATHS
+    assert {path.encode() for path in ANONYMOUS} == node.application._anonymous_paths
 
 
 @pytest.mark.parametrize(("method", "target", "route"), EVERY_ROUTE)

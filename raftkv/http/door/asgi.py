@@ -26,6 +26,7 @@ from raftkv.core.rights import CLUSTER, NOBODY, Caller
 from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door.access import Exchanged, Hears
 from raftkv.http.door.admission import is_proof
+from raftkv.http.door.beside import NOTHING_BESIDE, Beside, SecondConnection
 from raftkv.http.door.browsers import BrowserGuard
 from raftkv.http.door.callers import UnauthenticatedError, unauthenticated
 from raftkv.http.door.carrying import (
@@ -115,10 +116,6 @@ def _pattern(path: str) -> re.Pattern[bytes]:
     return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)).encode())
 
 
-ANONYMOUS_PATHS: Final = paths.raw(*PAGES, *(one.path for one in ROUTES if one.handler.needs is Needs.NOTHING))
-"""Where nobody is asked who he is, whatever he says of that."""
-
-
 def _unread(scope: Message) -> HttpRequest:
     """What is known of a request that was refused before it had come whole."""
     client = scope.get("client")
@@ -154,7 +151,8 @@ class Application(AsgiApplication):
 
     ``counts`` are shared with other workers. Who ``hears`` is told of every request.
     ``start`` runs before the first, ``stop`` after the last.
-    ``root_password`` is that of the first root user, if there is to be one.
+    ``root_password`` is that of the first root user, if there is to be one. ``beside`` is what is
+    served beside the native API.
     """
 
     def __init__(
@@ -168,13 +166,20 @@ class Application(AsgiApplication):
         start: Callable[[], Awaitable[None]] | None = None,
         stop: Callable[[], None] | None = None,
         root_password: str = "",
+        beside: Beside = NOTHING_BESIDE,
     ) -> None:
         self._replicator = replicator
         self._context = context
         self._start = start
         self._stop = stop
         self._hears = tuple(hears)
-        self._hot = HotRoutes(ROUTES)
+        self._beside = beside
+        self._speak: Callable[[], SecondConnection] | None = None
+        self._hot = HotRoutes((*ROUTES, *beside.routes))
+        anonymous = [one.path for one in (*ROUTES, *beside.routes) if one.handler.needs is Needs.NOTHING]
+        self._anonymous_paths = paths.raw(*PAGES, *anonymous)
+        """Where nobody is asked here who he is, whatever he says of that."""
+
         self._body_limit = 2 * context.limits.max_value_bytes + BODY_SLACK_BYTES
         self.room = HeldBytes(max(context.limits.max_held_bytes, 2 * self._body_limit), monotonic_s=monotonic)
         self.streams = Streams(self.room, limit=max(1, context.limits.max_connections // 2))
@@ -203,6 +208,14 @@ class Application(AsgiApplication):
         self._metrics.publish()
         asyncio.get_running_loop().call_later(PUBLISH_S, self._publish)
 
+    def second(self) -> SecondConnection | None:
+        """A connection that speaks HTTP/2, if there is anything to say by it."""
+        if self._beside.http2 is None:
+            return None
+        if self._speak is None:
+            self._speak = self._beside.http2(self._replicator, self._context, self.room)
+        return self._speak()
+
     def leave(self) -> None:
         """See ``AsgiApplication``."""
         self.streams.end()
@@ -216,7 +229,7 @@ class Application(AsgiApplication):
         path = normal_path(request.path)
         route = self._hot.find(request.method, path)
         headers, callers = request.headers, self._context.callers
-        if route is None or not route.handler.asks_once or self.room.is_full or not self._browsers.is_plain(headers):
+        if route is None or not route.handler.is_plain or self.room.is_full or not self._browsers.is_plain(headers):
             return False
         if len(request.body) > self._limit(route):
             return False
@@ -237,13 +250,14 @@ class Application(AsgiApplication):
         respond_and_count = partial(self._end, route, http, started_s, respond)
         try:
             begun = begin(route.handler, http, self._context)
-            assert not isinstance(begun, Conversation)
             if isinstance(begun, Ask):
                 pending = self._replicator.submit(begun.request, started_s + begun.timeout_s)
         except Exception as error:  # noqa: BLE001  as in ``serve``
             begun = _defect(request.method, route.name, error)
         if isinstance(begun, Ask):
             pending.when_done(partial(self._finish, route, begun, respond_and_count))
+        elif isinstance(begun, Conversation):
+            self.conversations.begin(begun, caller, partial(self._conversed, route, http, respond_and_count))
         else:
             respond_and_count(begun)
         return True
@@ -257,6 +271,19 @@ class Application(AsgiApplication):
             response = self._rendered(route, ask, outcome)
         except Exception as error:  # noqa: BLE001  as in ``serve``
             response = _defect(ask.http.method, route.name, error)
+        respond(response)
+
+    def _conversed(
+        self,
+        route: Route,
+        request: HttpRequest,
+        respond: Callable[[HttpResponse], None],
+        response: HttpResponse | None,
+        failure: Exception | None,
+    ) -> None:
+        if response is None:
+            assert failure is not None
+            response = _defect(request.method, route.name, failure)
         respond(response)
 
     def _end(
@@ -284,7 +311,7 @@ class Application(AsgiApplication):
         try:
             headers = join_headers(scope["headers"])
             self._check(scope, path, headers)
-            is_asked = self._context.callers.is_asked and path not in ANONYMOUS_PATHS
+            is_asked = self._context.callers.is_asked and path not in self._anonymous_paths
             caller = await self._caller(scope, headers) if is_asked else NOBODY
             body = await self._bodies.read(headers, receive, self._limit(route))
             held_bytes = len(body)

@@ -22,10 +22,12 @@ from raftkv.core.listening import BACKLOG, close
 from raftkv.frontend.direct import DirectReplicator
 from raftkv.http.counts import Counts
 from raftkv.http.door.asgi import Application
+from raftkv.http.door.beside import SecondConnection
 from raftkv.http.door.room import Seats
-from raftkv.http.door.server import GRACE_S, Server, make_application, node_settings, prepare
-from raftkv.http.door.worker import HANDSHAKE_WITHIN_S, Protocol
-from raftkv.http.metrics import REQUESTS
+from raftkv.http.door.server import GRACE_S, Choose, Server, make_application, node_settings, prepare
+from raftkv.http.door.worker import HANDSHAKE_WITHIN_S, Protocol, leave_all
+from raftkv.http.metrics import requests_of
+from raftkv.http.routes import ROUTES
 
 LOOK_S: Final = 0.02
 """How often it is looked whether the last client has left, at the end."""
@@ -53,6 +55,7 @@ class InnerWorker:
         self.nr = self.nr_conns = 0
         self.max_requests = sys.maxsize
         self.state: dict[str, Any] = {}
+        self.second: set[SecondConnection] = set()
         self.seats = Seats(cfg.worker_connections, monotonic_s=loop.time)
 
 
@@ -70,14 +73,15 @@ class FrontEndInside:
         node_id: str,
         config: ClusterConfig,
         path: Path | None,
+        choose: Choose,
     ) -> None:
         """Raises ``StartupError``."""
         self.replicator = replicator
         self._listeners = listeners
         self._servers: list[asyncio.Server] = []
-        prepared = prepare(config, Path.cwd() if path is None else path.resolve().parent, os.environ)
+        prepared = prepare(config, Path.cwd() if path is None else path.resolve().parent, os.environ, choose)
         self._certificates = prepared.certificates
-        counts = Counts(REQUESTS)
+        counts = Counts(requests_of((*ROUTES, *prepared.beside.routes)))
         chosen = node_settings(config, node_id, [one.fileno() for one in listeners], prepared.directory)
         self._make = partial(make_application, config, node_id, replicator, prepared, counts=counts)
         self._gunicorn = Server(chosen, self._make, prepared.certificates)
@@ -126,6 +130,7 @@ class FrontEndInside:
         for server in self._servers:
             server.close()
         worker.asgi.leave()
+        leave_all(worker.second)
         until_s = loop.time() + GRACE_S
         while worker.nr_conns and loop.time() < until_s:  # noqa: ASYNC110  gunicorn counts them and tells nobody
             await asyncio.sleep(LOOK_S)

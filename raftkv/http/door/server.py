@@ -1,4 +1,4 @@
-"""The front-end: ``python -P -m raftkv.http.door.server --config FILE --node ID --replica-socket PATH --parent-fd N``.
+"""The front-end: ``python -P -m raftkv.serving --config FILE --node ID --replica-socket PATH --parent-fd N``.
 
 gunicorn's arbiter with one or more ASGI workers, each with its own link to the replica. Rules: the address is bound
 once, before anything else, and a taken one ends the process with one line and exit status 2; nobody listens there
@@ -45,12 +45,14 @@ from raftkv.http.counts import Counts
 from raftkv.http.door import access
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application, feed_on_loop
+from raftkv.http.door.beside import NOTHING_BESIDE, Beside
 from raftkv.http.door.browsers import names_of
 from raftkv.http.door.callers import Callers, freshened
 from raftkv.http.door.passwords import Passwords
 from raftkv.http.door.pinned import check_version
 from raftkv.http.handlers.handler import Context
-from raftkv.http.metrics import REQUESTS
+from raftkv.http.metrics import requests_of
+from raftkv.http.routes import ROUTES
 from raftkv.process import logs, streams
 from raftkv.process.loggers import get_logger
 
@@ -131,16 +133,22 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no annotations
     handle_ttou = handle_ttin
 
 
+Choose = Callable[[ClusterConfig], Beside]
+"""What is served beside the native API, as the configuration has it."""
+
+
 class Prepared(NamedTuple):
     """What a front-end has read before it starts; paths in its configuration are relative to ``directory``.
 
-    ``secret`` is the cluster's key, ``first_password`` that of the first root user, if there is to be one.
+    ``secret`` is the cluster's key, ``first_password`` that of the first root user, if there is to be one, and
+    ``beside`` what is served beside the native API.
     """
 
     directory: Path
     secret: bytes
     certificates: Renewing | None
     first_password: str
+    beside: Beside = NOTHING_BESIDE
 
 
 def check_otlp(collector: str) -> None:
@@ -172,6 +180,7 @@ def make_application(
     verifier = Verifier(secret, config.cluster.name, wall_ms=_wall_ms)
     context = Context(
         node=node_id,
+        cluster=config.cluster.name,
         version=__version__,
         scheme="https" if config.http.tls_cert else "http",
         limits=config.http,
@@ -209,6 +218,7 @@ def make_application(
         start=replicator.start,
         stop=replicator.close,
         root_password=prepared.first_password,
+        beside=prepared.beside,
     )
 
 
@@ -282,7 +292,7 @@ def certificates_of(config: ClusterConfig, directory: Path) -> Renewing | None:
     return Renewing(lambda: serving_clients(directory / http.tls_cert, directory / http.tls_key, client_ca))
 
 
-def prepare(config: ClusterConfig, directory: Path, environment: Mapping[str, str]) -> Prepared:
+def prepare(config: ClusterConfig, directory: Path, environment: Mapping[str, str], choose: Choose) -> Prepared:
     """See ``Prepared``. Raises ``StartupError``."""
     check_version()
     check_otlp(config.log.otlp)
@@ -291,6 +301,7 @@ def prepare(config: ClusterConfig, directory: Path, environment: Mapping[str, st
         secret=read_key(directory / config.cluster.secret_path, config.cluster.name),
         certificates=certificates_of(config, directory),
         first_password=root_password(config.auth, directory, environment),
+        beside=choose(config),
     )
 
 
@@ -313,10 +324,10 @@ def end_with_parent(parent_fd: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], choose: Choose) -> int:
     """Run until told to stop; the exit status is 2 when the front-end cannot start."""
     streams.lossy()  # before anybody takes standard error as it is
-    parser = argparse.ArgumentParser(prog="raftkv.http.door.server", description="The front-end of one raftkv node.")
+    parser = argparse.ArgumentParser(prog="raftkv.serving", description="The front-end of one raftkv node.")
     parser.add_argument("--config", type=Path, help="none: the environment says it all")
     parser.add_argument("--node", required=True)
     parser.add_argument("--replica-socket", required=True)
@@ -331,7 +342,7 @@ def main(arguments: list[str]) -> int:
         if not listeners:
             listeners = [bound.detach() for bound in bind(config.member(options.node).http_listen, "http")]
         directory = Path.cwd() if options.config is None else options.config.resolve().parent
-        prepared = prepare(config, directory, os.environ)
+        prepared = prepare(config, directory, os.environ, choose)
     except (OSError, ConfigError, StartupError) as error:
         told = refusal(error, options.config, os.environ) if isinstance(error, ConfigError) else error
         print(told, file=sys.stderr)  # noqa: T201  the command line's own voice
@@ -339,7 +350,7 @@ def main(arguments: list[str]) -> int:
     logs.configure(config.log, node=options.node, process="frontend")
     chosen = node_settings(config, options.node, listeners, directory)
     end_with_parent(options.parent_fd)
-    counts = Counts(REQUESTS, slots=SLOTS_A_WORKER * config.http.workers)
+    counts = Counts(requests_of((*ROUTES, *prepared.beside.routes)), slots=SLOTS_A_WORKER * config.http.workers)
     chosen["pre_fork"] = lambda _, worker: counts.give(worker)
     chosen["child_exit"] = lambda _, worker: counts.take_back(worker)
 
@@ -361,7 +372,3 @@ def serve(chosen: dict[str, Any], make: Callable[[], object], certificates: Rene
     for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "GUNICORN_PID", "GUNICORN_FD", "LISTEN_FDS", "LISTEN_PID"):
         os.environ.pop(name, None)
     Server(chosen, make, certificates).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

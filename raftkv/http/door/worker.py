@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import uvloop
@@ -21,6 +21,7 @@ from gunicorn.workers import gasgi
 from raftkv.core.config import Address
 from raftkv.core.listening import BACKLOG
 from raftkv.http.door import plain
+from raftkv.http.door.beside import HTTP2_PREFACE, SecondConnection
 from raftkv.http.door.general import GeneralConnection
 from raftkv.http.door.room import Seats
 from raftkv.http.messages import HttpResponse
@@ -32,6 +33,9 @@ HANDSHAKE_WITHIN_S = 5.0
 
 HEADERS_WITHIN_S = 30.0
 """A connection that sent no whole request header within this time is closed."""
+
+LEAVING_S = 1.0
+"""How long calls of HTTP/2 that are under way have when the worker ends."""
 
 REST_WITHIN_S = 0.25
 """Clients that send a body in a piece of its own send it at once; one that does not has the general way's patience."""
@@ -53,6 +57,9 @@ class Protocol(GeneralConnection):
 
     _silence: asyncio.TimerHandle | None = None
     _rest: asyncio.TimerHandle | None = None
+    _second: SecondConnection | None = None
+    """Who has this connection, since it speaks HTTP/2."""
+
     _answered_s = -math.inf
     """When something was last answered before gunicorn saw it."""
 
@@ -70,6 +77,10 @@ class Protocol(GeneralConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio. Nothing outlives its connection: no timer, and no cycle that only a full collection finds."""
         self.worker.seats.leave(self)
+        if self._second is not None:
+            self.worker.second.discard(self._second)
+            self._second.connection_lost(exc)
+            self._second = None
         self._plain.close()
         for timer in (self._silence, self._reading, self._rest):
             if timer is not None:
@@ -91,6 +102,8 @@ class Protocol(GeneralConnection):
 
     def idle_since_s(self) -> float | None:
         """See ``Seated``."""
+        if self._second is not None:
+            return self._second.idle_since_s()
         if self._current_request is not None or self._plain.is_busy:
             return None
         if self._keepalive_handle is not None:
@@ -99,7 +112,10 @@ class Protocol(GeneralConnection):
 
     def give_way(self) -> None:
         """See ``Seated``."""
-        self._close_idle()
+        if self._second is not None:
+            self._second.give_way()
+        else:
+            self._close_idle()
 
     def _close_if_silent(self) -> None:
         self._silence = None
@@ -120,14 +136,27 @@ class Protocol(GeneralConnection):
 
     # --- what is answered before gunicorn sees it: see ``plain.Carrier``
 
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        if self._second is not None:
+            self._second.pause_writing()
+        else:
+            super().pause_writing()
+
     def resume_writing(self) -> None:
         """See asyncio."""
-        super().resume_writing()
-        self._plain.go_on()
+        if self._second is not None:
+            self._second.resume_writing()
+        else:
+            super().resume_writing()
+            self._plain.go_on()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        self._plain.received(data)
+        if self._second is not None:
+            self._second.data_received(data)
+        else:
+            self._plain.received(data)
 
     @property
     def may_answer(self) -> bool:
@@ -176,8 +205,30 @@ class Protocol(GeneralConnection):
 
     def pass_on(self, data: bytes) -> None:
         """See ``Carrier``."""
+        if data.startswith(HTTP2_PREFACE) and self._is_new and self._hand_over(data):
+            return
         super().data_received(data)
         self._close_if_done()
+
+    @property
+    def _is_new(self) -> bool:
+        """Has nothing been asked yet?"""
+        return not self.req_count and not self._head_bytes and self._answered_s == -math.inf and not self._is_spare
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Let who speaks HTTP/2 have the connection, if anybody does."""
+        second = self.app.second()
+        if second is None:
+            return False
+        for timer in (self._silence, self._keepalive_handle):
+            if timer is not None:
+                timer.cancel()
+        self._silence = self._keepalive_handle = None
+        self._second = second
+        self.worker.second.add(second)
+        second.connection_made(self.transport)
+        second.data_received(data)
+        return True
 
     def go_on_later(self) -> None:
         """See ``Carrier``."""
@@ -192,6 +243,8 @@ class Protocol(GeneralConnection):
 
     def eof_received(self) -> bool:
         """See asyncio: true keeps the connection open for answers; TLS has no such thing as half a connection."""
+        if self._second is not None:
+            return self._second.eof_received()
         self._plain.end()
         if self._is_ssl or (self._current_request is None and not self._plain.is_busy):
             return False
@@ -207,6 +260,12 @@ class Protocol(GeneralConnection):
             self._close_if_done()
         else:
             super()._arm_keepalive_timer()
+
+
+def leave_all(connections: Iterable[SecondConnection]) -> None:
+    """The worker ends: what takes longer than it has is ended, and told."""
+    for one in tuple(connections):
+        one.leave(LEAVING_S)
 
 
 class _Loop(uvloop.Loop):
@@ -247,9 +306,11 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotat
     async def _shutdown(self) -> None:
         """Streams have no end to wait for, and who waits for others waits no longer."""
         self.asgi.leave()
+        leave_all(self.second)
         await super()._shutdown()
 
     def _setup_event_loop(self) -> None:
         self.loop = _Loop()
         asyncio.set_event_loop(self.loop)
         self.seats = Seats(self.worker_connections, monotonic_s=self.loop.time)
+        self.second: set[SecondConnection] = set()

@@ -102,6 +102,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     admission: Admission
     callers: Callers
+    cluster: str = "raftkv"
+    """The cluster's name."""
+
     counted: Callable[[], Mapping[str, int]] = dict
     """How many keys, leases and events of the past are in the applied state, where that can be read here."""
 
@@ -175,10 +178,13 @@ class Handler(msgspec.Struct, frozen=True):
     streams: bool = False
     """May the answer be a stream, where the client wishes so?"""
 
+    is_short: bool = False
+    """Does what it converses about wait for nobody?"""
+
     @property
-    def asks_once(self) -> bool:
-        """Is it one request for the replica, or none, and its answer no stream?"""
-        return self.render is not _never and not self.streams
+    def is_plain(self) -> bool:
+        """Is it answered in one piece, and without waiting for others?"""
+        return (self.is_short or self.render is not _never) and not self.streams
 
 
 def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | HttpResponse | Conversation:
@@ -235,9 +241,10 @@ def conversing(
     choices: type[msgspec.Struct],
     *,
     needs: Needs = Needs.USER,
+    is_short: bool = False,
 ) -> Handler:
     """A handler that asks the replica several things, and makes the response itself."""
-    return Handler(converse, _never, form_of(choices), needs)
+    return Handler(converse, _never, form_of(choices), needs, is_short=is_short)
 
 
 def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.core.config import DelaysSection
+from raftkv.core.delays import DelaysSection
 from raftkv.core.voters import minority
 from raftkv.instruments.sim.plan import Plan, mixture
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.core.config import DelaysSection, HistorySection
+from raftkv.core.config import HistorySection
+from raftkv.core.delays import DelaysSection
 from raftkv.core.requests import Repair
 from raftkv.core.rights import CLUSTER
 from raftkv.core.rules import Rule

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from raftkv.core.config import DelaysSection
+from raftkv.core.delays import DelaysSection
 from raftkv.core.voters import majority
 from raftkv.instruments.load.plan import Distribution, LoadPlan, Ratio
 

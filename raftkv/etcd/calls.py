@@ -1,0 +1,134 @@
+"""What a service is given with a call, and what all of them do: ask the replica, and say where the store stands.
+
+Revisions: etcd's store begins at 1, raftkv's at 0, so every revision that goes out is one more than the native API's,
+and every one that comes in one less. This is the one place that knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from raftkv.coordination.steps import Circumstances, Plan, Step, submitted
+from raftkv.core.errors import Refused, Unknown, of_read
+from raftkv.core.requests import AnyOperation, Consistency, LaterQuery, Query, Read, Request, Write
+from raftkv.core.results import Answer, KeyRecord, Outcome, RaftStatus, Written
+from raftkv.core.rights import Caller
+from raftkv.etcd.errors import fail
+from raftkv.etcd.messages import KeyValue, ResponseHeader
+from raftkv.etcd.schema import Message
+from raftkv.http.handlers.handler import Aside, Context, asked_by
+from raftkv.http.needs import Needs
+
+T = TypeVar("T")
+
+FIRST_REVISION = 1
+"""That of a store in which nothing has been written."""
+
+
+class EtcdCall(NamedTuple):
+    """Who asks, of which node, and until when it waits (monotonic clock, seconds); ``client`` is its address."""
+
+    context: Context
+    caller: Caller
+    circumstances: Circumstances
+    deadline_s: float
+    client: str = ""
+
+
+Steps = Generator[Step | Aside, Any, T]
+"""A plan that may step aside."""
+
+Unary = Callable[[Any, EtcdCall], Steps[Message]]
+"""Does what one message asks, and returns the answer; raises ``CallStatus`` where it does not."""
+
+
+class Method(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of a service: its name in gRPC, its paths in JSON, what it is given, and what carries it out.
+
+    ``is_long``: it waits for others, as long as its client does. ``needs`` is what whoever asks has to show.
+    """
+
+    path: str
+    gateway: tuple[str, ...]
+    request: type[Message]
+    call: Unary
+    is_long: bool = False
+    needs: Needs = Needs.USER
+
+
+@lru_cache(1000)
+def member_number(node: str) -> int:
+    """The 64 bits by which etcd's clients know a node: the same on every node, and never 0."""
+    return int.from_bytes(hashlib.sha256(b"raftkv member\0" + node.encode()).digest()[:8], "big") | 1
+
+
+@lru_cache(10)
+def cluster_number(cluster: str) -> int:
+    """The same for a cluster, by its name."""
+    return int.from_bytes(hashlib.sha256(b"raftkv cluster\0" + cluster.encode()).digest()[:8], "big") | 1
+
+
+def revision_told(revision: int) -> int:
+    """A revision of ours as etcd's clients see it."""
+    return revision + FIRST_REVISION
+
+
+def revision_asked(revision: int) -> int:
+    """A revision that such a client names, as one of ours."""
+    return revision - FIRST_REVISION
+
+
+def header(call: EtcdCall, revision: int) -> ResponseHeader:
+    """Who answers; ``revision`` is ours."""
+    status = call.context.last_status()
+    return ResponseHeader(
+        cluster_id=cluster_number(call.context.cluster),
+        member_id=member_number(call.context.node),
+        revision=revision_told(revision),
+        raft_term=status.term if isinstance(status, RaftStatus) else 0,
+    )
+
+
+def key_value(record: KeyRecord, *, with_value: bool = True) -> KeyValue:
+    """A record as etcd's clients see it."""
+    return KeyValue(
+        key=record.key,
+        create_revision=revision_told(record.create_revision),
+        mod_revision=revision_told(record.mod_revision),
+        version=record.version,
+        value=record.value if with_value else b"",
+        lease=record.lease,
+    )
+
+
+def asked(request: Request, call: EtcdCall) -> Plan[Outcome]:
+    """What the replica says to ``request``, which is no failure."""
+    outcome = yield from submitted(asked_by(call.caller, request), call.deadline_s)
+    if isinstance(outcome, Refused | Unknown):
+        fail(outcome)
+    return outcome
+
+
+def read(query: Query | LaterQuery, call: EtcdCall, *, serializable: bool = False) -> Plan[Answer]:
+    """The answer to ``query``, linearizable unless this node's own state will do."""
+    level = Consistency.LOCAL if serializable else Consistency.LINEARIZABLE
+    outcome = yield from submitted(asked_by(call.caller, Read(query=query, consistency=level)), call.deadline_s)
+    if isinstance(outcome, Refused | Unknown):
+        fail(of_read(outcome))
+    assert isinstance(outcome, Answer)
+    return outcome
+
+
+def written(operations: tuple[AnyOperation, ...], call: EtcdCall) -> Plan[Written]:
+    """What came of ``operations``, each of which was done."""
+    outcome = yield from asked(Write(operations=operations), call)
+    assert isinstance(outcome, Written)
+    for result in outcome.results:
+        if isinstance(result, Refused):
+            fail(result)
+    return outcome

@@ -1,0 +1,409 @@
+"""The methods of etcd over gRPC: messages in and out of protobuf, plans performed, streams told as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from contextlib import aclosing
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final
+
+from raftkv.coordination.feed import Feed
+from raftkv.coordination.steps import Circumstances, Plan, Step
+from raftkv.core.errors import NO_ONE_ORDER
+from raftkv.core.replicator import Replicator
+from raftkv.core.requests import HoldState
+from raftkv.core.results import KeyRecord, StateHeld
+from raftkv.core.rights import NOBODY, Caller
+from raftkv.etcd import contending, leases, messages, protobuf
+from raftkv.etcd.admitting import admitted
+from raftkv.etcd.calls import EtcdCall, Method, Unary, asked
+from raftkv.etcd.errors import CallStatus, Known
+from raftkv.etcd.grpc.calls import GrpcCall, ManyRequests, MessageReader, OneRequest
+from raftkv.etcd.grpc.calls import Method as GrpcMethod
+from raftkv.etcd.grpc.carrier import GrpcCarrier
+from raftkv.etcd.grpc.status import GrpcStatus
+from raftkv.etcd.methods import METHODS
+from raftkv.etcd.schema import Message
+from raftkv.etcd.watching import ProtobufForm, SharedWatching, WatchStream
+from raftkv.formats.backups import padding_bytes
+from raftkv.http.door.general import common_name
+from raftkv.http.door.performing import Performance
+from raftkv.http.door.room import HeldBytes
+from raftkv.http.exports import LIMIT as EXPORTS_MAX
+from raftkv.http.handlers.handler import Aside, Context
+from raftkv.http.messages import HttpRequest, StreamCutError
+from raftkv.http.needs import Needs
+
+QUEUED_MAX: Final = 1000
+"""Messages of one conversation that wait for those before them."""
+
+LEADER_LOOK_S: Final = 1.0
+LEADERLESS_S: Final = 3.0
+"""Streams that ask for a leader end when there was none for so long, as etcd has it: three election timeouts."""
+
+_FORM: Final = ProtobufForm()
+_SHOWN: Final = (b"authorization", b"token", b"forwarded", b"via", b"x-real-ip", b"x-forwarded-for")
+"""What of a call's metadata says who asks, or that somebody carried it."""
+
+log = logging.getLogger("raftkv.http")
+
+AnyPlan = Callable[[Circumstances], Generator[Step | Aside, Any, Any]]
+Report = Callable[[str, Exception], None]
+
+
+class GrpcServices:
+    """What one worker answers. ``report`` is told of defects."""
+
+    def __init__(self, replicator: Replicator, context: Context, report: Report) -> None:
+        self._replicator = replicator
+        self._context = context
+        self._report = report
+        self._watching: SharedWatching | None = None
+        self._methods: dict[str, GrpcMethod] = {one.path: OneRequest(partial(self._unary, one)) for one in METHODS}
+        self._methods |= {
+            "/etcdserverpb.Watch/Watch": ManyRequests(self._watch),
+            "/etcdserverpb.Lease/LeaseKeepAlive": ManyRequests(self._keep_alive),
+            "/etcdserverpb.Maintenance/Snapshot": OneRequest(self._snapshot),
+            "/v3electionpb.Election/Observe": OneRequest(self._observe),
+        }
+
+    def find(self, path: str) -> GrpcMethod | None:
+        """The method of that name."""
+        return self._methods.get(path)
+
+    # -- what all of them do ------------------------------------------------------------------------------------------
+
+    def perform(self, plan: AnyPlan, ended: Callable[[Any, Exception | None], None]) -> Callable[[], None]:
+        """Perform ``plan``; what this gives lets it hear that nobody waits any more."""
+        performance: Performance[Any] = Performance(plan, self._replicator, self._feed, NOBODY)
+        performance.begin(ended)
+        return performance.leave
+
+    @property
+    def _feed(self) -> Feed:
+        return self._context.feed
+
+    def call_of(self, call: GrpcCall, caller: Caller, circumstances: Circumstances) -> EtcdCall:
+        """What a service is given with ``call``."""
+        deadline_s = min(call.deadline_s, circumstances.now_s() + self._context.limits.request_timeout_s)
+        return EtcdCall(
+            context=self._context, caller=caller, circumstances=circumstances, deadline_s=deadline_s, client=call.client
+        )
+
+    def admitted(
+        self, call: GrpcCall, needs: Needs, *, takes_expired: bool = False
+    ) -> Generator[Step | Aside, Any, Caller]:
+        """Who asks; raises ``CallStatus``."""
+        if self._context.sizes().is_leaderless:
+            raise CallStatus(GrpcStatus.UNIMPLEMENTED, f"etcdserver: {NO_ONE_ORDER.detail}")
+        if call.head.metadata("hasleader") == b"true" and not self.has_leader():
+            raise Known.NO_LEADER.status
+        headers = {name: value for name in _SHOWN if (value := call.head.metadata(name.decode())) is not None}
+        request = HttpRequest(method="POST", path=call.head.path.encode(), headers=headers, client=call.client)
+        shown = call.certificate
+        certificate = common_name(shown if isinstance(shown, Mapping) else None)
+        return (yield from admitted(request, needs, self._context, certificate, takes_expired=takes_expired))
+
+    def has_leader(self) -> bool:
+        """Does this node know who leads?"""
+        status = self._context.status()
+        return status is not None and status.leader is not None
+
+    def fail(self, call: GrpcCall, failure: Exception) -> None:
+        """End a call that came to nothing."""
+        if isinstance(failure, CallStatus):
+            call.finish(failure.code, failure.message)
+        else:
+            self._report(call.head.path, failure)
+            call.finish(GrpcStatus.INTERNAL, "internal error")
+
+    def decoded(self, message: type[Message], data: bytes) -> Message:
+        """The message in ``data``; raises ``CallStatus``."""
+        try:
+            return protobuf.decode(message, data)
+        except ValueError as error:
+            text = f"grpc: error while unmarshalling request: {error}"
+            raise CallStatus(GrpcStatus.INTERNAL, text) from None
+
+    # -- one request, one answer --------------------------------------------------------------------------------------
+
+    def _unary(self, method: Method, call: GrpcCall, data: bytes) -> None:
+        self._answer(call, method.request, data, method.call, method.needs, is_long=method.is_long)
+
+    def _answer(
+        self, call: GrpcCall, message: type[Message], data: bytes, unary: Unary, needs: Needs, *, is_long: bool
+    ) -> None:
+        def plan(circumstances: Circumstances) -> Generator[Step | Aside, Any, Message]:
+            request = self.decoded(message, data)
+            caller = yield from self.admitted(call, needs)
+            return (yield from unary(request, self.call_of(call, caller, circumstances)))
+
+        def ended(answer: Message | None, failure: Exception | None) -> None:
+            if answer is None:
+                assert failure is not None
+                self.fail(call, failure)
+            else:
+                call.answer(protobuf.encode(answer))
+
+        leave = self.perform(plan, ended)
+        if is_long and not call.is_over:
+            call.on_over = leave
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+
+    def _watch(self, call: GrpcCall) -> MessageReader:
+        if self._watching is None:
+            self._watching = SharedWatching(self._context, asyncio.get_running_loop().call_later)
+        return WatchConversation(self, call, self._watching)
+
+    def _keep_alive(self, call: GrpcCall) -> MessageReader:
+        return KeepAliveConversation(self, call)
+
+    def _observe(self, call: GrpcCall, data: bytes) -> None:
+        ObserveConversation(self, call).begin(data)
+
+    def _snapshot(self, call: GrpcCall, _data: bytes) -> None:
+        """The state as a backup of raftkv's: etcd's own tools can carry it, and ``raftkv restore`` takes it."""
+
+        def plan(circumstances: Circumstances) -> Generator[Step | Aside, Any, StateHeld]:
+            caller = yield from self.admitted(call, Needs.OPERATOR)
+            if self._context.exports.count >= EXPORTS_MAX:
+                raise Known.TOO_MANY_REQUESTS.status
+            held = yield from asked(HoldState(), self.call_of(call, caller, circumstances))
+            assert isinstance(held, StateHeld)
+            return held
+
+        def ended(held: StateHeld | None, failure: Exception | None) -> None:
+            if held is None:
+                assert failure is not None
+                self.fail(call, failure)
+                return
+            task = asyncio.get_running_loop().create_task(self._send_snapshot(call, held))
+            call.on_over = task.cancel  # type: ignore[assignment]  # whether it could be, nobody asks
+
+        self.perform(plan, ended)
+
+    async def _send_snapshot(self, call: GrpcCall, held: StateHeld) -> None:
+        taking, seal, size_bytes = asyncio.Event(), sha256(), 0
+        call.on_taking = taking.set
+        try:
+            async with aclosing(self._context.exports.body(held.command)) as pieces:
+                async for piece in pieces:
+                    size_bytes += len(piece)
+                    seal.update(piece)
+                    # How much is left is not known before it is written: never 0, which would be the end.
+                    taking.clear()
+                    if not call.send(protobuf.encode(messages.SnapshotResponse(remaining_bytes=1, blob=piece))):
+                        await taking.wait()
+        except StreamCutError:
+            call.finish(GrpcStatus.UNAVAILABLE, "etcdserver: the snapshot was cut off")
+        except Exception as error:  # noqa: BLE001  whatever it is, the client hears of it
+            self.fail(call, error)
+        else:
+            zeros = bytes(padding_bytes(size_bytes))
+            seal.update(zeros)
+            call.send(protobuf.encode(messages.SnapshotResponse(blob=zeros + seal.digest())))
+            call.finish()
+
+
+class _Conversation:
+    """One call whose client may say several things, once it is known who it is."""
+
+    takes_expired = False
+
+    def __init__(self, services: GrpcServices, call: GrpcCall) -> None:
+        self._services = services
+        self._call = call
+        self._caller: Caller | None = None
+        self._waiting: deque[bytes] = deque()
+        self._is_ended = False
+        self._leaderless_s = math.inf
+        self._look: asyncio.TimerHandle | None = None
+        call.on_over = self._gone
+        services.perform(lambda _: services.admitted(call, Needs.USER, takes_expired=self.takes_expired), self._known)
+
+    def _known(self, caller: Caller | None, failure: Exception | None) -> None:
+        if self._call.is_over:
+            return
+        if caller is None:
+            assert failure is not None
+            self._end(failure)
+            return
+        self._caller = caller
+        if self._call.head.metadata("hasleader") == b"true":
+            self._look_for_leader()
+        self._begin(caller)
+        self._go_on()
+
+    def _look_for_leader(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._services.has_leader():
+            self._leaderless_s = math.inf
+        else:
+            self._leaderless_s = min(self._leaderless_s, loop.time())
+            if loop.time() - self._leaderless_s >= LEADERLESS_S:
+                self._end(Known.NO_LEADER.status)
+                return
+        self._look = loop.call_later(LEADER_LOOK_S, self._look_for_leader)
+
+    def received(self, message: bytes) -> None:
+        """See ``MessageReader``."""
+        if len(self._waiting) >= QUEUED_MAX:
+            self._end(Known.TOO_MANY_REQUESTS.status)
+            return
+        self._waiting.append(message)
+        self._go_on()
+
+    def ended(self) -> None:
+        """See ``MessageReader``."""
+        self._is_ended = True
+        self._go_on()
+
+    def _end(self, failure: Exception | None = None) -> None:
+        self._gone()
+        if failure is None:
+            self._call.finish()
+        else:
+            self._services.fail(self._call, failure)
+
+    def _gone(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        self._waiting.clear()
+
+    def _begin(self, caller: Caller) -> None:
+        """It is known who asks."""
+
+    def _go_on(self) -> None:
+        """Take what waits, if anything may be taken now."""
+        raise NotImplementedError
+
+
+class WatchConversation(_Conversation):
+    """The Watch service; an outlet of its stream."""
+
+    def __init__(self, services: GrpcServices, call: GrpcCall, watching: SharedWatching) -> None:
+        self._watching = watching
+        self._stream: WatchStream | None = None
+        super().__init__(services, call)
+
+    def _begin(self, caller: Caller) -> None:
+        self._stream = WatchStream(self._watching, caller, _FORM, self, self._services.perform)
+        self._call.on_taking = self._stream.go_on
+        self._call.begin()
+
+    def send(self, message: bytes) -> bool:
+        """See ``Outlet``."""
+        return self._call.send(message)
+
+    def _go_on(self) -> None:
+        while self._stream is not None and self._waiting:
+            try:
+                request = self._services.decoded(messages.WatchRequest, self._waiting.popleft())
+            except CallStatus as status:
+                self._end(status)
+                return
+            assert isinstance(request, messages.WatchRequest)
+            self._stream.received(request)
+        if self._is_ended and self._stream is not None:
+            self._end()
+
+    def _gone(self) -> None:
+        super()._gone()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+class KeepAliveConversation(_Conversation):
+    """The stream of the Lease service: one answer for each message, in their order."""
+
+    takes_expired = True
+
+    def __init__(self, services: GrpcServices, call: GrpcCall) -> None:
+        self._is_asking = False
+        super().__init__(services, call)
+
+    def _go_on(self) -> None:
+        if self._caller is None or self._is_asking:
+            return
+        if self._waiting:
+            self._is_asking = True
+            self._services.perform(partial(self._plan, self._waiting.popleft(), self._caller), self._answered)
+        elif self._is_ended and not self._call.is_over:
+            self._end()
+
+    def _plan(self, data: bytes, caller: Caller, circumstances: Circumstances) -> Plan[messages.LeaseKeepAliveResponse]:
+        request = self._services.decoded(messages.LeaseKeepAliveRequest, data)
+        assert isinstance(request, messages.LeaseKeepAliveRequest)
+        call = self._services.call_of(self._call, caller, circumstances)
+        return (yield from leases.keep_alive(request, call))
+
+    def _answered(self, answer: messages.LeaseKeepAliveResponse | None, failure: Exception | None) -> None:
+        self._is_asking = False
+        if self._call.is_over:
+            return
+        if answer is None:
+            assert failure is not None
+            self._end(failure)
+            return
+        self._call.send(protobuf.encode(answer))
+        self._go_on()
+
+
+class ObserveConversation:
+    """The stream of the Election service: who leads, and whoever leads next."""
+
+    def __init__(self, services: GrpcServices, call: GrpcCall) -> None:
+        self._services = services
+        self._call = call
+        self._told: KeyRecord | None = None
+        self._name = b""
+        self._caller: Caller | None = None
+
+    def begin(self, data: bytes) -> None:
+        """The one request."""
+        try:
+            request = self._services.decoded(messages.LeaderRequest, data)
+        except CallStatus as status:
+            self._services.fail(self._call, status)
+            return
+        assert isinstance(request, messages.LeaderRequest)
+        self._name = request.name
+        self._call.on_taking = self._go_on
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._call.on_over = self._services.perform(self._plan, self._found)
+
+    def _plan(
+        self, circumstances: Circumstances
+    ) -> Generator[Step | Aside, Any, tuple[KeyRecord, messages.LeaderResponse] | None]:
+        if self._caller is None:
+            self._caller = yield from self._services.admitted(self._call, Needs.USER)
+        call = self._services.call_of(self._call, self._caller, circumstances)
+        return (yield from contending.next_leader(self._name, self._told, call))
+
+    def _found(self, found: tuple[KeyRecord, messages.LeaderResponse] | None, failure: Exception | None) -> None:
+        if failure is not None:
+            self._services.fail(self._call, failure)
+        elif found is not None and not self._call.is_over:
+            self._told = found[0]
+            if self._call.send(protobuf.encode(found[1])):
+                asyncio.get_running_loop().call_soon(self._go_on)
+
+
+def speak(replicator: Replicator, context: Context, room: HeldBytes) -> Callable[[], GrpcCarrier]:
+    """See ``raftkv.http.door.beside``."""
+    services = GrpcServices(replicator, context, _report)
+    return partial(GrpcCarrier, services.find, room, _report)
+
+
+def _report(path: str, failure: Exception) -> None:
+    log.error("defect in %s: %s: %s", path, type(failure).__name__, failure)

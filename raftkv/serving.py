@@ -1,0 +1,27 @@
+"""The process that answers a node's clients: the native API, and beside it what else the configuration has.
+
+``python -P -m raftkv.serving``, as ``raftkv.http.door.server`` says. Its own place is above both, which know nothing of
+each other.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from raftkv.core.config import ClusterConfig
+from raftkv.http.door.beside import NOTHING_BESIDE, Beside
+from raftkv.http.door.server import main
+
+
+def beside(config: ClusterConfig) -> Beside:
+    """What is served beside the native API."""
+    if not config.etcd.enabled:
+        return NOTHING_BESIDE
+    from raftkv.etcd.gateway import Gateway  # noqa: PLC0415  whoever switches it off does not pay for it
+    from raftkv.etcd.grpc_service import speak  # noqa: PLC0415  likewise
+
+    return Beside(Gateway(config.etcd.version).routes, speak)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], beside))
