@@ -164,6 +164,13 @@ class OneProcessCluster(RaftkvCluster):
         self.sites = {node: msgspec.structs.replace(site, under=under) for node, site in self.sites.items()}
 
 
+class GatewayCluster(RaftkvCluster):
+    """raftkv as clients of etcd's JSON gateway ask it."""
+
+    name = "gateway"
+    dialect = EtcdSpeech
+
+
 class QuorumCluster(RaftkvCluster):
     """raftkv without a leader: N = 3, R = 2, W = 2, its defaults throughout."""
 
@@ -172,7 +179,8 @@ class QuorumCluster(RaftkvCluster):
 
 
 SYSTEMS: dict[str, type[Measured]] = {
-    kind.name: kind for kind in (EtcdCluster, RaftkvCluster, OneProcessCluster, QuorumCluster, EarlierCluster)
+    kind.name: kind
+    for kind in (EtcdCluster, RaftkvCluster, GatewayCluster, OneProcessCluster, QuorumCluster, EarlierCluster)
 }
 
 

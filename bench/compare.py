@@ -20,7 +20,7 @@ from rich.console import Console
 
 from bench import processes, report, scenarios
 from bench.clusters import SYSTEMS, Measured, QuorumCluster, etcd_program
-from bench.dialects import pairs
+from bench.dialects import EtcdSpeech, pairs
 from bench.load import Measurement, measure, pour
 from bench.report import Comparison, Idle, Row, Steadiness
 from bench.scenarios import Scenario
@@ -107,7 +107,7 @@ class Run:
         self._console.print(f"{what}  {one.operations_per_s:10,.0f} op/s  {latency}, {one.errors} errors")
 
     async def _turn(self, cluster: Measured, scenario: Scenario, seconds: float) -> Measurement:
-        kind = scenario.etcd if cluster.name == "etcd" else scenario.raftkv
+        kind = scenario.etcd if cluster.dialect is EtcdSpeech else scenario.raftkv
         load = scenarios.load(cluster.dialect, kind, self._pairs)
         before = _highest_term(cluster)
         clients = scenario.connections or self._plan.connections

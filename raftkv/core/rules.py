@@ -107,6 +107,8 @@ OWN: Final = {
     "log.format": "likewise",
     "log.access": "likewise",
     "log.otlp": "likewise",
+    "etcd.enabled": "what a node answers clients besides",
+    "etcd.version": "what it tells them of itself",
     "peers.tls_cert": "how a node shows who it is on a link",
     "peers.tls_key": "likewise",
     "peers.tls_ca": "whom a node trusts on a link; who does not trust each other does not link up",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from raftkv.etcd import messages, protobuf
 from raftkv.instruments.local.nodes import Site, loopback_sites, wait_until
+from raftkv.process.command import module
 from tests.integration.etcd_oracle import program
 from tests.integration.processes import RealCluster, running
 
@@ -76,7 +76,7 @@ def operator(tmp_path: Path) -> Iterator[Etcdctl]:
     told += [f'[[node]]\nid = "{one.id}"\nhttp = "{one.http}"\npeer = "{one.peer}"\n' for one in sites.values()]
     (tmp_path / "cluster.toml").write_text("".join(told))
     up = subprocess.Popen(
-        [sys.executable, "-m", "raftkv", "up", "cluster.toml"],
+        module("raftkv", "up", "cluster.toml"),
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -17,7 +17,8 @@ from raftkv.http.counts import OTHER, UNROUTED, Counts
 from raftkv.http.door.room import HeldBytes
 from raftkv.http.door.streaming import Streams
 from raftkv.http.exposition import text
-from raftkv.http.metrics import REQUESTS, Metrics
+from raftkv.http.metrics import Metrics, requests_of
+from raftkv.http.routes import ROUTES
 
 CONTEXT: Any = SimpleNamespace(
     status=lambda: None,
@@ -95,7 +96,7 @@ class Workers:
     """Processes that share their counts, as gunicorn makes them, here and there in one."""
 
     def __init__(self, slots: int = 4) -> None:
-        self.counts = Counts(REQUESTS, slots=slots)
+        self.counts = Counts(requests_of(ROUTES), slots=slots)
 
     def start(self, name: str) -> Metrics:
         """A worker; it works on its slot, whichever is given after it."""
@@ -137,7 +138,7 @@ def test_what_a_worker_has_counted_outlives_it_and_what_it_held_does_not() -> No
 
 
 def test_counts_are_shared_with_processes_that_are_forked() -> None:
-    counts = Counts(REQUESTS, slots=2)
+    counts = Counts(requests_of(ROUTES), slots=2)
     counts.give("child")
     child = os.fork()
     if child == 0:
