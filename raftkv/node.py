@@ -48,6 +48,9 @@ from raftkv.storage.state.trust import distrust
 
 if TYPE_CHECKING:
     from raftkv.backup.keeper import ScheduledBackups
+    from raftkv.http.door.inside import FrontEndInside
+
+    FrontEnd = FrontEndProcess | FrontEndInside
 
 PULSE_S: Final = 0.1
 """How often the front-end is told how the node stands, besides every change."""
@@ -59,11 +62,6 @@ MAKE_WAY_LOOK_S: Final = 0.005
 
 CHILD_CHECK_S: Final = 0.5
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-if TYPE_CHECKING:
-    from raftkv.http.door.inside import FrontEndInside
-
-    FrontEnd = FrontEndProcess | FrontEndInside
 
 log_line = get_logger("raftkv.node")
 
@@ -334,7 +332,7 @@ class _Node:
     def _tell_manager(self, status: ModeStatus, now_s: float) -> None:
         """Started is a node that clients can ask, quorum or none: nodes are started one by one, and none may wait."""
         if not self._is_ready:
-            if self._front_end is None or not self._front_end.replicator.has_workers:
+            if self._front_end is None or not self._front_end.is_listening:
                 return
             self._is_ready = True
             self._manager.ready()
@@ -411,7 +409,7 @@ class _Node:
 
     def _on_hangup(self) -> None:
         """Take up certificates that were renewed; a terminal that closes ends no node."""
-        if self._front_end is None or not self._front_end.replicator.has_workers:
+        if self._front_end is None or not self._front_end.is_listening:
             log_line.info("SIGHUP is ignored while the node starts")
             return
         try:

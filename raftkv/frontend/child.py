@@ -1,12 +1,14 @@
 """The front-end as a child of the node: what it is told at its start, how it is looked after, and how it ends.
 
-Rules: it ends when the writing end of its pipe closes, which only the node holds, however that came to be; nothing is
-restarted. Must not import ``raft`` or ``http``: the node pays for nothing that only a front-end needs.
+Rules: it ends when the node's end of the socket between them closes, however that came to be; it writes there when it
+listens; nothing is restarted. Must not import ``raft`` or ``http``: the node pays for nothing that only a front-end
+needs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -44,13 +46,15 @@ class FrontEndProcess:
         self._node_id = node_id
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: int | None = None
+        self._bond: socket.socket | None = None
+        self._is_listening = False
 
     async def start(self) -> None:
         """Start the process."""
-        reading, self._pipe = os.pipe()
+        self._bond, childs = socket.socketpair()
+        self._bond.settimeout(0)
         command = module("raftkv.serving", "--node", self._node_id)
-        command += ["--replica-socket", self.replicator.path, "--parent-fd", str(reading)]
+        command += ["--replica-socket", self.replicator.path, "--parent-fd", str(childs.fileno())]
         if self._config is not None:
             command += ["--config", str(self._config)]
         inherited = [listener.fileno() for listener in self._listeners]
@@ -61,13 +65,21 @@ class FrontEndProcess:
             self._process = subprocess.Popen(  # noqa: S603, ASYNC220  our own module, told by us; it takes no time
                 command,
                 stdin=subprocess.DEVNULL,
-                pass_fds=[reading, *inherited],
+                pass_fds=[childs.fileno(), *inherited],
                 env=os.environ | GIVES_MEMORY_BACK,
                 start_new_session=True,
             )
         finally:
-            os.close(reading)
+            childs.close()
             close(self._listeners)
+
+    @property
+    def is_listening(self) -> bool:
+        """Can clients connect, and be answered?"""
+        if not self._is_listening and self._bond is not None:
+            with contextlib.suppress(OSError):
+                self._is_listening = bool(self._bond.recv(1))
+        return self._is_listening
 
     @property
     def exit_status(self) -> int | None:
@@ -98,6 +110,6 @@ class FrontEndProcess:
 
     def close(self) -> None:
         """Let go of it, after ``stop`` or instead: where it runs, it ends."""
-        if self._pipe is not None:
-            os.close(self._pipe)
-            self._pipe = None
+        if self._bond is not None:
+            self._bond.close()
+            self._bond = None

@@ -58,14 +58,11 @@ class DirectReplicator:
         """The last status that was told."""
 
         self.rights = KnownRights()
-        self.has_workers = False
-        """Are clients answered?"""
 
     async def start(self) -> None:
         """Everything happens on the running loop from now on."""
         self._loop = asyncio.get_running_loop()
         self.push(self._replicator.status())
-        self.has_workers = True
 
     @property
     def pulse(self) -> ModeStatus | None:
@@ -175,7 +172,6 @@ class DirectReplicator:
     def close(self) -> None:
         """Ask nothing more; what the replica has not answered by now is refused, or in doubt."""
         self._closed = True
-        self.has_workers = False
         waiting, self._waiting = self._waiting, {}
         for pending, request in waiting.items():
             pending.resolve(_ENDING if is_read(request) else _CUT_SHORT)

@@ -133,11 +133,6 @@ class FrontendServer:
             if connection.is_known:
                 connection.write(frame)
 
-    @property
-    def has_workers(self) -> bool:
-        """Can clients be answered: is there a worker, and of this build?"""
-        return any(connection.is_known for connection in self._connections)
-
     def joined(self, connection: _WorkerConnection) -> None:
         """A worker connected."""
         self._connections.add(connection)

@@ -53,7 +53,7 @@ class FrontEnd:
         )
         self.replica = self.start_replica()
         self.errors = (folder / "errors").open("w+")
-        self.read_end, self.write_end = os.pipe()
+        self.bond, self.childs = socket.socketpair()
         self.process = self.start()
 
     def start_replica(self) -> subprocess.Popen[str]:
@@ -69,8 +69,10 @@ class FrontEnd:
 
     def start(self) -> subprocess.Popen[str]:
         command = module("raftkv.serving", "--config", str(self.config), "--node", "n1")
-        command += ["--replica-socket", self.socket, "--parent-fd", str(self.read_end)]
-        return subprocess.Popen(command, stdout=self.errors, stderr=self.errors, text=True, pass_fds=[self.read_end])
+        command += ["--replica-socket", self.socket, "--parent-fd", str(self.childs.fileno())]
+        return subprocess.Popen(
+            command, stdout=self.errors, stderr=self.errors, text=True, pass_fds=[self.childs.fileno()]
+        )
 
     def wait_until_ready(self) -> FrontEnd:
         until(lambda: self.try_get("/readyz") == 200)
@@ -109,7 +111,7 @@ class FrontEnd:
         return Path(self.errors.name).read_text()
 
     def stop(self) -> None:
-        os.close(self.write_end)
+        self.bond.close()
         try:
             self.process.wait(10)
         finally:
@@ -119,7 +121,7 @@ class FrontEnd:
             self.replica.wait()
             assert self.replica.stdout is not None
             self.replica.stdout.close()
-            os.close(self.read_end)
+            self.childs.close()
             self.errors.close()
 
 
@@ -339,9 +341,8 @@ def test_it_ends_with_its_parent(make: Callable[..., FrontEnd]) -> None:
     front_end = make(http_section="workers = 2")
     workers = until(lambda: len(front_end.workers) == 2 and front_end.workers)
 
-    os.close(front_end.write_end)
+    front_end.bond.close()
     status = front_end.process.wait(10)
-    front_end.write_end = os.open(os.devnull, os.O_RDONLY)
 
     assert status == 0
     until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
@@ -396,9 +397,9 @@ def test_a_port_at_which_somebody_else_came_to_listen_first_is_named(tmp_path: P
     with ours, theirs:
         theirs.listen()
         command = module("raftkv.serving", "--config", str(front_end.config), "--node", "n1")
-        command += ["--replica-socket", front_end.socket, "--parent-fd", str(front_end.read_end)]
+        command += ["--replica-socket", front_end.socket, "--parent-fd", str(front_end.childs.fileno())]
         command += ["--listen-fd", str(ours.fileno())]
-        inherited = [ours.fileno(), front_end.read_end]
+        inherited = [ours.fileno(), front_end.childs.fileno()]
         second = subprocess.run(command, capture_output=True, text=True, timeout=20, pass_fds=inherited, check=False)
         port = theirs.getsockname()[1]
     front_end.stop()
@@ -422,30 +423,33 @@ def make():
 
     return application
 
-serve(settings([int(sys.argv[1])], name="slow", workers=1, max_key_bytes=100, max_connections=100), make)
+chosen = settings([int(sys.argv[1])], name="slow", workers=1, max_key_bytes=100, max_connections=100)
+serve(chosen, make, parent_fd=int(sys.argv[3]))
 """
 
 
-def test_who_comes_before_a_worker_can_answer_is_refused_for_certain(tmp_path: Path) -> None:
+def test_who_comes_before_a_worker_can_answer_is_refused_for_certain_and_it_says_when_it_can(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    with socket.socket() as bound:
+    bond, childs = socket.socketpair()
+    with socket.socket() as bound, childs:
         bound.bind(("127.0.0.1", 0))
-        command = python("-c", SLOW_TO_START, str(bound.fileno()), str(gate))
-        server = subprocess.Popen(command, pass_fds=[bound.fileno()])
+        command = python("-c", SLOW_TO_START, str(bound.fileno()), str(gate), str(childs.fileno()))
+        server = subprocess.Popen(command, pass_fds=[bound.fileno(), childs.fileno()])
         address = bound.getsockname()
     try:
         with gate.open("w"):  # which waits until the worker has come as far
             for _ in range(3):
                 with pytest.raises(ConnectionRefusedError):
                     socket.create_connection(address, timeout=5)
-
-        def connects() -> bool:
-            with socket.socket() as client:
-                return client.connect_ex(address) == 0
-
-        until(connects)
+            bond.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                bond.recv(1)
+        bond.settimeout(20)
+        assert bond.recv(1)
+        socket.create_connection(address, timeout=5).close()
     finally:
+        bond.close()
         server.terminate()
         assert server.wait(10) == 0
 

@@ -86,6 +86,7 @@ class FrontEndInside:
         self._make = partial(make_application, config, node_id, replicator, prepared, counts=counts)
         self._gunicorn = Server(chosen, self._make, prepared.certificates)
         self._worker: InnerWorker | None = None
+        self.is_listening = False
 
     async def start(self) -> None:
         """Listen. Raises ``StartupError``."""
@@ -104,6 +105,7 @@ class FrontEndInside:
             self._servers.append(
                 await loop.create_server(lambda: Protocol(worker), sock=listener, backlog=BACKLOG, **tls)
             )
+        self.is_listening = True
 
     @property
     def exit_status(self) -> None:

@@ -2,14 +2,16 @@
 
 gunicorn's arbiter with one or more ASGI workers, each with its own link to the replica. Rules: the address is bound
 once, before anything else, and a taken one ends the process with one line and exit status 2; nobody listens there
-before a worker can answer, so whoever comes too early is refused, and knows that nothing was done; when the other end
-of ``--parent-fd`` closes, however that came to be, the whole front-end ends, so that none outlives its node; nothing is
-written to the standard streams unless something is wrong.
+before a worker can answer, so whoever comes too early is refused, and knows that nothing was done; ``--parent-fd`` is a
+socket, to which each worker writes a byte when it listens; when its other end closes, however that came to be, the
+whole front-end ends, so that none outlives its node; nothing is written to the standard streams unless something is
+wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import resource
@@ -74,12 +76,17 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
     """The gunicorn application, told everything by us: no configuration file, no environment, no command line."""
 
     def __init__(
-        self, settings: dict[str, Any], make: Callable[[], object], certificates: Renewing | None = None
+        self,
+        settings: dict[str, Any],
+        make: Callable[[], object],
+        certificates: Renewing | None = None,
+        parent_fd: int | None = None,
     ) -> None:
         """``make`` builds the ASGI application; it is called in each worker, after the fork."""
         self._settings = settings
         self._make = make
         self._certificates = certificates
+        self._parent_fd = parent_fd
         super().__init__()
 
     def load_config(self) -> None:
@@ -97,6 +104,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
             _Arbiter(self).run()
         except RuntimeError as error:
             sys.exit(f"{error}")
+
+    def listens(self) -> None:
+        """Whoever started this process may send clients."""
+        if self._parent_fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._parent_fd, b"\n")
+            self._parent_fd = None
 
     def renew_certificates(self) -> None:
         """Let handshakes be made with what the files hold now; those of before stay if they will not do."""
@@ -313,8 +327,9 @@ def end_with_parent(parent_fd: int) -> None:
     """
 
     def watch() -> None:
-        while os.read(parent_fd, 4096):
-            pass
+        with contextlib.suppress(ConnectionResetError):
+            while os.read(parent_fd, 4096):
+                pass
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -360,15 +375,20 @@ def main(arguments: list[str], choose: Choose) -> int:
         )
         return make_application(config, options.node, replicator, prepared, counts=counts)
 
-    serve(chosen, make, prepared.certificates)
+    serve(chosen, make, prepared.certificates, options.parent_fd)
     return 0
 
 
-def serve(chosen: dict[str, Any], make: Callable[[], object], certificates: Renewing | None = None) -> None:
+def serve(
+    chosen: dict[str, Any],
+    make: Callable[[], object],
+    certificates: Renewing | None = None,
+    parent_fd: int | None = None,
+) -> None:
     """Serve the ASGI application that ``make`` builds in each worker, until told to stop."""
     if certificates is not None:
         chosen["ssl_context"] = lambda _, __: certificates.context
     # gunicorn keeps settings from such variables in reserve; nothing but our own counts.
     for name in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "GUNICORN_PID", "GUNICORN_FD", "LISTEN_FDS", "LISTEN_PID"):
         os.environ.pop(name, None)
-    Server(chosen, make, certificates).run()
+    Server(chosen, make, certificates, parent_fd).run()

@@ -303,6 +303,11 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]  # gunicorn has no annotat
         collect_rarely()
         super().run()
 
+    def notify(self) -> None:
+        """See gunicorn, which calls it as soon as all listen, and every second from then on."""
+        self.app.listens()
+        super().notify()
+
     async def _shutdown(self) -> None:
         """Streams have no end to wait for, and who waits for others waits no longer."""
         self.asgi.leave()
