@@ -239,6 +239,25 @@ def test_pipelined_requests_are_answered_in_order(make: Callable[..., FrontEnd])
     assert front_end.ask("GET", "/kv/k")[1] == b"3"
 
 
+SETTINGS = 4
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("cut", [1, 5, 16, len(PREFACE)])
+def test_http2_is_told_apart_however_late_its_first_bytes_come_and_however_they_are_cut(
+    make: Callable[..., FrontEnd], cut: int
+) -> None:
+    front_end = make()
+    with socket.create_connection(("127.0.0.1", front_end.port), timeout=10) as client:
+        front_end.ask("GET", "/livez")  # whatever a new connection starts has run by now
+        client.sendall(PREFACE[:cut])
+        front_end.ask("GET", "/livez")
+        client.sendall(PREFACE[cut:])
+        first = client.recv(9, socket.MSG_WAITALL)
+
+    assert (first[3], first[5:]) == (SETTINGS, bytes(4)), first
+
+
 def test_who_closed_their_half_is_still_answered(make: Callable[..., FrontEnd]) -> None:
     front_end = make()
 

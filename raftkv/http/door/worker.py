@@ -60,6 +60,12 @@ class Protocol(GeneralConnection):
     _second: SecondConnection | None = None
     """Who has this connection, since it speaks HTTP/2."""
 
+    _is_new = True
+    """Has nothing been asked yet that is for the general way?"""
+
+    _preface = b""
+    """What came so far of what a client of HTTP/2 says first."""
+
     _answered_s = -math.inf
     """When something was last answered before gunicorn saw it."""
 
@@ -155,6 +161,9 @@ class Protocol(GeneralConnection):
         """See asyncio."""
         if self._second is not None:
             self._second.data_received(data)
+        elif self._preface:
+            data, self._preface = self._preface + data, b""
+            self._plain.received(data)
         else:
             self._plain.received(data)
 
@@ -205,15 +214,15 @@ class Protocol(GeneralConnection):
 
     def pass_on(self, data: bytes) -> None:
         """See ``Carrier``."""
-        if data.startswith(HTTP2_PREFACE) and self._is_new and self._hand_over(data):
-            return
+        if self._is_new and self._answered_s == -math.inf and not self._is_spare:
+            if data.startswith(HTTP2_PREFACE) and self._hand_over(data):
+                return
+            if HTTP2_PREFACE.startswith(data):
+                self._preface = data
+                return
+        self._is_new = False
         super().data_received(data)
         self._close_if_done()
-
-    @property
-    def _is_new(self) -> bool:
-        """Has nothing been asked yet?"""
-        return not self.req_count and not self._head_bytes and self._answered_s == -math.inf and not self._is_spare
 
     def _hand_over(self, data: bytes) -> bool:
         """Let who speaks HTTP/2 have the connection, if anybody does."""
