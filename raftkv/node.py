@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,9 +30,9 @@ import msgspec
 import uvloop
 
 from raftkv import __version__
-from raftkv.core.config import ClusterConfig
+from raftkv.core.config import Address, ClusterConfig
 from raftkv.core.errors import DataDiscarded, StartupError
-from raftkv.core.listening import bind
+from raftkv.core.listening import bind_all
 from raftkv.core.results import ModeStatus
 from raftkv.experiment import Surroundings
 from raftkv.frontend.child import SOCKET_NAME, SOCKET_PATH_BYTES, FrontEndProcess
@@ -133,10 +133,14 @@ def _say_what_starts(config: ClusterConfig, node_id: str, home: Path) -> None:
         mode=config.cluster.mode,
         data=str(home),
         pid=os.getpid(),
-        http=str(own.http_listen),
+        **_told(own.client_listens),
         peer=str(own.peer_listen),
         python=platform.python_version(),
     )
+
+
+def _told(addresses: Mapping[str, Address]) -> dict[str, str]:
+    return {purpose: str(address) for purpose, address in addresses.items()}
 
 
 def _say_what_kills() -> None:
@@ -212,7 +216,7 @@ class _Node:
         self._watch_for_the_end()
         self._surroundings.attach(self._loop)
         own = self._config.member(self._node_id)
-        listeners = bind(own.http_listen, "http")
+        listeners = bind_all(own.client_listens)
         self._manager.building()
         try:
             with _signals_interrupt():
@@ -231,9 +235,10 @@ class _Node:
 
                 self._backups = ScheduledBackups(self._config, self._node_id, self._loop)
                 self._backups.start()
-            log_line.info("listening", http=str(own.http_listen), peer=str(own.peer_listen))
-            if not (own.http_listen.is_loopback or self._config.auth.enabled):
-                log_line.warning(OPEN_TO_ALL, http=str(own.http_listen))
+            log_line.info("listening", **_told(own.client_listens), peer=str(own.peer_listen))
+            is_local = all(address.is_loopback for address in own.client_listens.values())
+            if not (is_local or self._config.auth.enabled):
+                log_line.warning(OPEN_TO_ALL, **_told(own.client_listens))
             status = await self._serve(front_end)
         finally:
             await self._end()

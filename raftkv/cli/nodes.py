@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -12,15 +13,18 @@ EMBEDDED_DIRECTORY: Final = Path("raftkv-data")
 
 @click.command("up", short_help="Run every node of a cluster on this machine.")
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-def up(config: Path | None) -> int:
+@click.option("--etcd", "has_etcd_ports", is_flag=True, help="Serve on etcd's ports too: 2379, 22379, 32379 ...")
+def up(config: Path | None, *, has_etcd_ports: bool) -> int:
     """Run every node of CONFIG on this machine until Ctrl-C.
 
     Without CONFIG: three nodes on 127.0.0.1:8001-8003, with their data and their configuration under raftkv-data/ in
     the current directory.
     """
     from raftkv.core.config import parse_config  # noqa: PLC0415  commands load what they use
+    from raftkv.core.environment import NODES  # noqa: PLC0415
     from raftkv.launch import config_file  # noqa: PLC0415
     from raftkv.launch.display import choose_display  # noqa: PLC0415
+    from raftkv.launch.etcd_ports import nodes_as_toml, with_etcd_ports  # noqa: PLC0415
     from raftkv.launch.supervisor import check_addresses  # noqa: PLC0415
     from raftkv.launch.supervisor import up as run  # noqa: PLC0415
     from raftkv.process import streams  # noqa: PLC0415
@@ -28,8 +32,11 @@ def up(config: Path | None) -> int:
     streams.lossy()  # a cluster outlives whoever reads of it
     path = EMBEDDED_DIRECTORY / config_file.EMBEDDED_NAME if config is None else config
     if config is None and not path.exists():
-        check_addresses(parse_config(config_file.EMBEDDED))  # before a directory is left behind for nothing
+        first = parse_config(config_file.EMBEDDED)
+        check_addresses(with_etcd_ports(first) if has_etcd_ports else first)  # before a directory is left for nothing
         config_file.embedded_config(EMBEDDED_DIRECTORY)
+    if has_etcd_ports:
+        os.environ[NODES] = nodes_as_toml(with_etcd_ports(config_file.load_cluster(path)))
     cluster = config_file.load_cluster(path)
     with choose_display(cluster.cluster.name, has_ring=cluster.cluster.mode == "quorum") as display:
         return run(cluster, path.resolve(), display)

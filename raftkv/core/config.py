@@ -20,6 +20,8 @@ from msgspec import Meta
 from raftkv.core.backups import BackupSection
 from raftkv.core.delays import DelaysSection
 from raftkv.core.etcd import EtcdSection
+from raftkv.core.history import HistorySection
+from raftkv.core.refusals import readable
 
 EVERYWHERE = "*"
 """As the host of a ``*_bind`` address: every address of this machine, of IPv4 and of IPv6."""
@@ -118,13 +120,18 @@ class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[node]]``: one member; ``http`` and ``peer`` are advertised, ``*_bind`` is where it listens if it differs."""
+    """``[[node]]``: one member; ``http`` and ``peer`` are advertised, ``*_bind`` is where it listens if it differs.
+
+    ``etcd`` is one more address for clients, which is told to those of etcd's API; empty: there is none.
+    """
 
     id: str
     http: str
     peer: str
+    etcd: str = ""
     http_bind: str = ""
     peer_bind: str = ""
+    etcd_bind: str = ""
     zone: Zone = ""
 
     @property
@@ -141,6 +148,17 @@ class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def peer_listen(self) -> Address:
         """Where the replica of this node listens for its peers."""
         return parse_address(self.peer_bind or self.peer)
+
+    @property
+    def client_listens(self) -> dict[str, Address]:
+        """Every place where the front-end of this node listens, by what it is for."""
+        etcd = {"etcd": parse_address(self.etcd_bind or self.etcd)} if self.etcd else {}
+        return {"http": self.http_listen} | etcd
+
+    @property
+    def client_addresses(self) -> tuple[Address, ...]:
+        """All by which clients may know this node."""
+        return (*(parse_address(text) for text in (self.http, self.etcd) if text), *self.client_listens.values())
 
 
 class RaftSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -194,18 +212,6 @@ class QuorumSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_siblings: Annotated[int, Meta(ge=2, le=1000)] = 64
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
     rights_validity_s: Annotated[float, Meta(ge=1, le=86_400)] = 10.0
-
-
-class HistorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[history]``: how much of the past a cluster with a leader keeps, for watchers and reads of earlier revisions.
-
-    At most ``events`` changes, none older than ``age_s``, and of no more bytes than ``size_bytes`` or than all keys
-    with their values take up, whichever is more. The leader's numbers are in force, by the log.
-    """
-
-    events: Annotated[int, Meta(ge=1, le=1 << 32)] = 100_000
-    age_s: Seconds = 3600.0
-    size_bytes: Annotated[int, Meta(ge=0, le=1 << 48)] = 16 << 20
 
 
 class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -360,22 +366,6 @@ def config_of(document: dict[str, Any]) -> ClusterConfig:
     return config
 
 
-def readable(message: str) -> str:
-    """Turn msgspec's ``reason - at `$.section.key` `` into ``section.key: reason``."""
-    unknown = re.fullmatch(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*?)`)?", message)
-    if unknown is not None:
-        path = ".".join(part for part in (unknown[2], unknown[1]) if part)
-        return f"{path}: unknown key"
-    missing = re.fullmatch(r"Object missing required field `(.+?)`(?: - at `\$\.?(.*?)`)?", message)
-    if missing is not None:
-        path = ".".join(part for part in (missing[2], missing[1]) if part)
-        return f"{path}: missing"
-    located = re.fullmatch(r"(.*) - at `\$\.?(.*?)`", message)
-    if located is not None:
-        return f"{located[2]}: {located[1]}"
-    return message
-
-
 def _hint(message: str) -> str:
     """What may have been meant, where a key is unknown or a word none of a few."""
     path, _, reason = message.partition(": ")
@@ -399,19 +389,26 @@ def _check_nodes(config: ClusterConfig) -> None:
             raise ConfigError(f"{path}.id: {node.id!r} must be 1 to 63 letters, digits, '_', '.' or '-'")
         if node.id in {other.id for other in config.node[:position]}:
             raise ConfigError(f"{path}.id: {node.id!r} is used twice")
-        for key in ("http", "peer", "http_bind", "peer_bind"):
-            text = getattr(node, key)
-            if not text and key.endswith("_bind"):
-                continue
-            try:
-                address = str(parse_address(text) if key.endswith("_bind") else _reachable(text, key))
-            except ValueError as error:
-                raise ConfigError(f"{path}.{key}: {error}") from None
-            if key.endswith("_bind"):
-                continue  # nodes on different machines may well bind the same address
-            if address in seen:
-                raise ConfigError(f"{path}.{key}: address {address} is also {seen[address]}")
-            seen[address] = f"{path}.{key}"
+        _check_addresses(node, path, seen)
+        if fault := config.etcd.fault(node.etcd, node.etcd_bind, mode=config.cluster.mode):
+            raise ConfigError(f"{path}.{fault}")
+
+
+def _check_addresses(node: NodeSection, path: str, seen: dict[str, str]) -> None:
+    """Of the node at ``path``; ``seen`` are those of the nodes before it, and where they stand."""
+    for key in ("http", "peer", "etcd", "http_bind", "peer_bind", "etcd_bind"):
+        text = getattr(node, key)
+        if not text and key not in ("http", "peer"):
+            continue
+        try:
+            address = str(parse_address(text) if key.endswith("_bind") else _reachable(text, key))
+        except ValueError as error:
+            raise ConfigError(f"{path}.{key}: {error}") from None
+        if key.endswith("_bind"):
+            continue  # nodes on different machines may well bind the same address
+        if address in seen:
+            raise ConfigError(f"{path}.{key}: address {address} is also {seen[address]}")
+        seen[address] = f"{path}.{key}"
 
 
 def _reachable(text: str, key: str) -> Address:
@@ -482,7 +479,7 @@ def _check_auth(config: ClusterConfig) -> None:
     if auth.enabled or auth.open_to_anyone:
         return
     for position, node in enumerate(config.node):
-        for address in (parse_address(node.http), node.http_listen):
+        for address in node.client_addresses:
             if not address.is_loopback:
                 raise ConfigError(
                     f"auth.enabled: node[{position}] serves clients at {address}, which is not loopback: under [auth]"

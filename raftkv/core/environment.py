@@ -20,8 +20,9 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.core.config import ClusterConfig, ConfigError, config_of, read_document, readable
+from raftkv.core.config import ClusterConfig, ConfigError, config_of, read_document
 from raftkv.core.errors import StartupError
+from raftkv.core.refusals import readable
 
 NODES: Final = "RAFTKV_NODE"
 """All ``[[node]]`` in one variable: an array of inline tables."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 from raftkv.core.config import EVERYWHERE, Address
@@ -55,6 +56,18 @@ def bind(address: Address, purpose: str) -> list[socket.socket]:
         raise _refused(address, purpose, error) from None
     if not sockets:
         raise _refused(address, purpose, missing)
+    return sockets
+
+
+def bind_all(addresses: Mapping[str, Address]) -> list[socket.socket]:
+    """Bind all that each of ``addresses`` stands for, whose purpose is its key. Raises as ``listen`` does."""
+    sockets: list[socket.socket] = []
+    try:
+        for purpose, address in addresses.items():
+            sockets += bind(address, purpose)
+    except StartupError:
+        close(sockets)
+        raise
     return sockets
 
 

@@ -119,6 +119,8 @@ OWN: Final = {
     "node.peer": "where peers reach one node",
     "node.http_bind": "where one node listens",
     "node.peer_bind": "likewise",
+    "node.etcd": "where clients of etcd reach one node besides",
+    "node.etcd_bind": "where one node listens",
     "node.zone": "where one node stands",
 }
 """Keys that each node may have its own way, with the reason."""

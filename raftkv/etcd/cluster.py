@@ -93,13 +93,15 @@ def _members(call: EtcdCall) -> Plan[tuple[MemberStatus, ...]]:
 
 
 def _shown(members: Iterable[MemberStatus], call: EtcdCall) -> tuple[Member, ...]:
+    """Clients are sent to the addresses that are for them, as far as the configuration here names any."""
+    addresses = {node.id: node.etcd for node in call.context.members if node.etcd}
     return tuple(
         [
             Member(
                 id=member_number(member.id),
                 name=member.id,
                 peer_urls=(f"http://{member.peer}",),
-                client_urls=(f"{call.context.scheme}://{member.http}",),
+                client_urls=(f"{call.context.scheme}://{addresses.get(member.id, member.http)}",),
                 is_learner=member.state is MemberState.LEARNER,
             )
             for member in members

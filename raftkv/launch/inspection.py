@@ -182,7 +182,7 @@ def _names(config: ClusterConfig) -> Iterator[Finding]:
 
 
 def _addresses(node: NodeSection, *, is_asked_for: bool) -> Iterator[Finding]:
-    for kind, address in (("http", node.http_listen), ("peer", node.peer_listen)):
+    for kind, address in (node.client_listens | {"peer": node.peer_listen}).items():
         try:
             close(bind(address, kind))
         except StartupError as error:

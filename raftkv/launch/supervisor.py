@@ -19,8 +19,9 @@ from typing import Final, Protocol
 
 from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import StartupError
-from raftkv.core.listening import bind, close
+from raftkv.core.listening import bind_all, close
 from raftkv.launch.config_file import ensure_secret
+from raftkv.launch.etcd_ports import endpoints
 from raftkv.launch.processes import NodeProcess, StatusPoll
 from raftkv.launch.views import Chronicle, NodeView
 
@@ -60,11 +61,10 @@ def up(config: ClusterConfig, config_path: Path, display: Display) -> int:
 def check_addresses(config: ClusterConfig) -> None:
     """Raise ``StartupError`` unless every address can be listened on, before anything is created or started."""
     for node in config.node:
-        for kind, address in (("http", node.http_listen), ("peer", node.peer_listen)):
-            try:
-                close(bind(address, kind))
-            except StartupError as error:
-                raise StartupError(f"{node.id}: {error}") from None
+        try:
+            close(bind_all(node.client_listens | {"peer": node.peer_listen}))
+        except StartupError as error:
+            raise StartupError(f"{node.id}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -120,6 +120,8 @@ class _Supervisor:
             self._polls[node.id] = StatusPoll(self._config, node.id)
         count = len(self._nodes)
         self._display.event(f"starting {count} node{'s' if count > 1 else ''} of {self._config.cluster.name!r}")
+        if for_etcd := endpoints(self._config):
+            self._display.event(f"clients of etcd: --endpoints={for_etcd}")
 
     def _watch(self) -> int:
         while True:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.core.config import HistorySection, RaftSection
+from raftkv.core.config import RaftSection
 from raftkv.core.delays import DelaysSection
 from raftkv.core.errors import Code, Refused
+from raftkv.core.history import HistorySection
 from raftkv.formats import entries
 from raftkv.formats.commands import AdoptCommand
 from raftkv.formats.configurations import Configuration, ConfiguredMember

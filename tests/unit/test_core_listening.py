@@ -8,7 +8,7 @@ import pytest
 from raftkv.core import listening
 from raftkv.core.config import Address
 from raftkv.core.errors import StartupError
-from raftkv.core.listening import bind, close, listen
+from raftkv.core.listening import bind, bind_all, close, listen
 
 FOUND = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
 
@@ -50,6 +50,20 @@ def test_a_star_is_every_address_of_both_families():
         assert reaches("::1", port)
     finally:
         close(sockets)
+
+
+def test_where_one_of_several_addresses_is_taken_none_stays_bound():
+    (taken,) = listen(Address("127.0.0.1", 0), "peer")
+    (free,) = bind(Address("127.0.0.1", 0), "http")
+    address = Address("127.0.0.1", free.getsockname()[1])
+    free.close()
+    wanted = {"http": address, "etcd": Address("127.0.0.1", taken.getsockname()[1])}
+    try:
+        with pytest.raises(StartupError, match=r"^etcd: cannot listen on 127\.0\.0\.1:\d+: Address already in use$"):
+            bind_all(wanted)
+        close(listen(address, "http"))
+    finally:
+        taken.close()
 
 
 @pytest.mark.usefixtures("both")

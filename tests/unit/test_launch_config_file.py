@@ -18,6 +18,7 @@ from raftkv.launch.config_file import embedded_config, ensure_secret, load_clust
 CONF = Path(__file__).parents[2] / "conf"
 NODES = '[[node]]\nid = "n1"\nhttp = "127.0.0.1:8001"\npeer = "127.0.0.1:9001"\n'
 AUTH = "[auth]\nenabled = true\n"
+ETCD = 'etcd = "127.0.0.1:2379"\n'
 
 
 def write(directory: Path, text: str) -> Path:
@@ -73,6 +74,12 @@ def test_paths_are_relative_to_the_file(tmp_path):
         (NODES.replace("127.0.0.1:8001", "10.0.0.1:8001"), "auth.enabled", "node[0] serves clients at 10.0.0.1:8001"),
         (NODES.replace("127.0.0.1:8001", "n1:8001"), "auth.enabled", "or open_to_anyone = true if whoever reaches it"),
         (NODES + 'http_bind = "*:8001"\n', "auth.enabled", "under [auth] write enabled = true and root_password_file"),
+        (NODES + 'etcd = "0.0.0.0:2379"\n', "node[0].etcd", "belongs in etcd_bind"),
+        (NODES + 'etcd = "127.0.0.1:9001"\n', "node[0].etcd", "address 127.0.0.1:9001 is also node[0].peer"),
+        (NODES + 'etcd_bind = "*:2379"\n', "node[0].etcd_bind", "of no use without etcd"),
+        ("[etcd]\nenabled = false\n" + NODES + ETCD, "node[0].etcd", "of no use where etcd.enabled is false"),
+        ('[cluster]\nmode = "quorum"\n' + NODES + ETCD, "node[0].etcd", "of no use in quorum mode"),
+        (NODES + ETCD + 'etcd_bind = "*:2379"\n', "auth.enabled", "node[0] serves clients at *:2379, which is not"),
         ("[auth]\nenabled = true\nopen_to_anyone = true\n" + NODES, "auth.open_to_anyone", "write one of the two"),
         ('[auth]\nroot_password_file = "p"\n' + NODES, "auth.root_password_file", "of no use without auth.enabled"),
         (AUTH + 'root_password_file = "p"\n' + NODES, "auth.root_password_file", "No such file"),

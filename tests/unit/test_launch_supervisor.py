@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from raftkv.core.config import ClusterConfig, ClusterSection, NodeSection
@@ -201,6 +202,18 @@ def test_a_taken_port_is_named_before_anything_is_created(cluster, tmp_path):
             up(config, Recorder())
 
     assert not (tmp_path / "data").exists()
+
+
+def test_clients_of_etcd_are_told_where_to_ask(cluster):
+    config = cluster(n1=OBEY, n2=OBEY)
+    ports = free_ports(2)
+    nodes = tuple(
+        [msgspec.structs.replace(node, etcd=f"127.0.0.1:{port}") for node, port in zip(config.node, ports, strict=True)]
+    )
+    display = Recorder(up=interrupt_once(2))
+
+    assert up(msgspec.structs.replace(config, node=nodes), display) == 0
+    assert display.events[1] == f"clients of etcd: --endpoints=127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}"
 
 
 def test_the_plain_display_keeps_events_and_logs_apart(capsys):

@@ -17,7 +17,7 @@ from typing import Final
 
 from raftkv.api import paths
 from raftkv.api.paths import READ_METHODS
-from raftkv.core.config import ClusterConfig, parse_address
+from raftkv.core.config import ClusterConfig
 from raftkv.core.errors import Code
 from raftkv.http.messages import HttpResponse
 from raftkv.http.problems import problem
@@ -40,7 +40,7 @@ def names_of(config: ClusterConfig) -> frozenset[str]:
     """The names that the configuration gives its nodes, and those of ``http.hosts``."""
     hosts = set(config.http.hosts)
     for node in config.node:
-        hosts |= {parse_address(node.http).host, node.http_listen.host}
+        hosts |= {address.host for address in node.client_addresses}
     return frozenset(hosts)
 
 

@@ -34,7 +34,7 @@ from raftkv.core.certificates import Renewing, serving_clients
 from raftkv.core.config import ClusterConfig, ConfigError
 from raftkv.core.environment import read_config, refusal
 from raftkv.core.errors import StartupError
-from raftkv.core.listening import bind
+from raftkv.core.listening import bind_all
 from raftkv.core.passwords import root_password
 from raftkv.core.proof import Verifier
 from raftkv.core.secret import read_key
@@ -355,7 +355,7 @@ def main(arguments: list[str], choose: Choose) -> int:
         config = read_config(options.config, os.environ)
         listeners = options.listen_fd
         if not listeners:
-            listeners = [bound.detach() for bound in bind(config.member(options.node).http_listen, "http")]
+            listeners = [bound.detach() for bound in bind_all(config.member(options.node).client_listens)]
         directory = Path.cwd() if options.config is None else options.config.resolve().parent
         prepared = prepare(config, directory, os.environ, choose)
     except (OSError, ConfigError, StartupError) as error:

@@ -18,8 +18,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
-from raftkv.core.config import ConfigError, QuorumSection, parse_config, readable
+from raftkv.core.config import ConfigError, QuorumSection, parse_config
 from raftkv.core.errors import UsageError
+from raftkv.core.refusals import readable
 from raftkv.instruments.lab.additions import Update
 from raftkv.instruments.lab.nemesis import Planned
 from raftkv.instruments.lab.script import Kind, Workload

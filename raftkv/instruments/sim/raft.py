@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.core.config import HistorySection
 from raftkv.core.delays import DelaysSection
+from raftkv.core.history import HistorySection
 from raftkv.core.requests import Repair
 from raftkv.core.rights import CLUSTER
 from raftkv.core.rules import Rule
