@@ -40,7 +40,9 @@ def _legend(canvas: Canvas, curve: Curve, curves: Curves) -> None:
     present = {point.system for point in measured}
     loads = [turn.load_average_1m for point in measured for turn in point.turns]
     rounds = [len(point.turns) for point in measured]
-    told = f"medians of {min(rounds, default=0)} to {max(rounds, default=0)} turns, taken in turn; bars: all of them"
+    least, most = min(rounds, default=0), max(rounds, default=0)
+    turns = f"{most}" if least == most else f"{least} to {most}"
+    told = f"medians of {turns} turns, taken in turn; bars: all of them"
     if loads:
         told += f"; load average {min(loads):.1f} to {max(loads):.1f}"
     x = float(LEFT)
