@@ -7,7 +7,7 @@ library and ``raftkv.core`` only.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from raftkv.core.errors import StartupError
@@ -43,13 +43,17 @@ def context_of(
     return context
 
 
-def serving_clients(cert: str | Path, key: str | Path, client_ca: str | Path = "") -> ssl.SSLContext:
+def serving_clients(
+    cert: str | Path, key: str | Path, client_ca: str | Path = "", protocols: Sequence[str] = ()
+) -> ssl.SSLContext:
     """What a front-end shows its clients, whose own certificates are looked at if ``client_ca`` is named.
 
-    Raises as ``context_of``.
+    Of ``protocols`` the first that a client offers is spoken (ALPN, RFC 7301). Raises as ``context_of``.
     """
     context = context_of(ssl.PROTOCOL_TLS_SERVER, "http", cert=cert, key=key)
     context.options |= ssl.OP_NO_RENEGOTIATION
+    if protocols:
+        context.set_alpn_protocols(protocols)
     if client_ca:
         try:
             context.load_verify_locations(client_ca)

@@ -69,7 +69,8 @@ def _caller(
     try:
         caller: Caller = yield Aside(lambda: callers.find(headers, certificate, request.client))
     except UnauthenticatedError:
-        raise Known.INVALID_TOKEN.status from None
+        # A certificate that names no user is no token that a client could get anew: Go's would try, and break down.
+        raise (Known.INVALID_TOKEN if shown else Known.PERMISSION_DENIED).status from None
     except DefiniteError as error:
         raise CallStatus(GrpcStatus.UNAVAILABLE, f"etcdserver: {error.detail}") from None
     return caller

@@ -22,18 +22,20 @@ pytestmark = pytest.mark.integration
 
 
 class Etcdctl:
-    """The program, which knows all nodes at ``sites``."""
+    """The program, which knows all nodes at ``sites`` and is always told ``more``."""
 
-    def __init__(self, sites: Mapping[str, Site], directory: Path) -> None:
+    def __init__(self, sites: Mapping[str, Site], directory: Path, *more: str, scheme: str = "http") -> None:
         self.sites = sites
+        self._scheme = scheme
+        self._more = more
         self._directory = directory
         self._path = program("etcdctl")
 
     def endpoints(self, *nodes: str) -> str:
-        return ",".join(f"http://{self.sites[node].http}" for node in nodes or self.sites)
+        return ",".join(f"{self._scheme}://{self.sites[node].http}" for node in nodes or self.sites)
 
     def command(self, *words: str, at: tuple[str, ...] = ()) -> list[str]:
-        return [self._path, f"--endpoints={self.endpoints(*at)}", *words]
+        return [self._path, f"--endpoints={self.endpoints(*at)}", *self._more, *words]
 
     def __call__(self, *words: str, at: tuple[str, ...] = (), said: str = "", fails: bool = False) -> str:
         done = subprocess.run(

@@ -122,6 +122,11 @@ class GrpcCarrier(asyncio.Protocol):
         """Let the connection end, once what is under way is answered."""
         self._connection.leave()
 
+    def refuse(self, why: str) -> None:
+        """End before anything was asked; the client may ask it elsewhere."""
+        self._connection.refuse(why)
+        self._flush()
+
     def leave(self, within_s: float) -> None:
         """The same, since the server ends: calls that take longer than ``within_s`` are ended, and told."""
         self._connection.leave()

@@ -173,6 +173,10 @@ class Http2Connection:
             self.out.emit(frames.frame(frames.PING, 0, 0, _LEAVING))
             self._expect(self._leaving_s + LAST_CALLS_S)
 
+    def refuse(self, why: str) -> None:
+        """End, with the word that no request was looked at (section 6.8)."""
+        self._end(ErrorCode.NO_ERROR, why)
+
     def lost(self) -> None:
         """The transport is gone, and with it all streams."""
         self.out.sleep()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from raftkv.core.replicator import Replicator
 from raftkv.http.door.room import HeldBytes
@@ -16,6 +16,9 @@ from raftkv.http.routes import Route
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n"
 """What every client of HTTP/2 says first (RFC 9113, section 3.4), and none of HTTP/1."""
+HTTP1: Final = "http/1.1"
+HTTP2: Final = "h2"
+"""As TLS names them (ALPN)."""
 
 
 class SecondConnection(Protocol):
@@ -45,6 +48,9 @@ class SecondConnection(Protocol):
     def give_way(self) -> None:
         """End, once what is under way is answered."""
 
+    def refuse(self, why: str) -> None:
+        """End at once, with a word that lets the client ask elsewhere: nothing that it asked here was done."""
+
     def leave(self, within_s: float) -> None:
         """The same, as the server ends: what takes longer than ``within_s`` is ended."""
 
@@ -58,6 +64,11 @@ class Beside(NamedTuple):
 
     routes: tuple[Route, ...] = ()
     http2: Speak | None = None
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What may be spoken over TLS. Whoever knows both, as browsers do, is served by the native API's own."""
+        return (HTTP1,) if self.http2 is None else (HTTP1, HTTP2)
 
 
 NOTHING_BESIDE = Beside()

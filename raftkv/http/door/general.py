@@ -71,6 +71,12 @@ class GeneralConnection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicor
         is_shown = self._is_ssl and self.cfg.ca_certs
         self._certificate = common_name(transport.get_extra_info("peercert")) if is_shown else ""
 
+    def connection_kept(self, transport: asyncio.Transport) -> None:
+        """A connection that gunicorn has no part in, save that it counts it."""
+        self.transport = transport
+        self.worker.nr_conns += 1
+        self._is_ssl = True
+
     def _abandon(self) -> None:
         """End at once, whatever is still to be sent."""
         if self.transport is not None:

@@ -297,25 +297,27 @@ def node_settings(config: ClusterConfig, node_id: str, listeners: Sequence[int],
     return chosen
 
 
-def certificates_of(config: ClusterConfig, directory: Path) -> Renewing | None:
+def certificates_of(config: ClusterConfig, directory: Path, protocols: Sequence[str]) -> Renewing | None:
     """What the front-end shows its clients; ``None``: it speaks no TLS. Raises ``StartupError``."""
     http = config.http
     if not http.tls_cert:
         return None
     client_ca = directory / http.tls_client_ca if http.tls_client_ca else ""
-    return Renewing(lambda: serving_clients(directory / http.tls_cert, directory / http.tls_key, client_ca))
+    cert, key = directory / http.tls_cert, directory / http.tls_key
+    return Renewing(lambda: serving_clients(cert, key, client_ca, protocols))
 
 
 def prepare(config: ClusterConfig, directory: Path, environment: Mapping[str, str], choose: Choose) -> Prepared:
     """See ``Prepared``. Raises ``StartupError``."""
     check_version()
     check_otlp(config.log.otlp)
+    beside = choose(config)
     return Prepared(
         directory=directory,
         secret=read_key(directory / config.cluster.secret_path, config.cluster.name),
-        certificates=certificates_of(config, directory),
+        certificates=certificates_of(config, directory, beside.protocols),
         first_password=root_password(config.auth, directory, environment),
-        beside=choose(config),
+        beside=beside,
     )
 
 

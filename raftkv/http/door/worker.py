@@ -21,7 +21,7 @@ from gunicorn.workers import gasgi
 from raftkv.core.config import Address
 from raftkv.core.listening import BACKLOG
 from raftkv.http.door import plain
-from raftkv.http.door.beside import HTTP2_PREFACE, SecondConnection
+from raftkv.http.door.beside import HTTP2, HTTP2_PREFACE, SecondConnection
 from raftkv.http.door.general import GeneralConnection
 from raftkv.http.door.room import Seats
 from raftkv.http.messages import HttpResponse
@@ -61,7 +61,7 @@ class Protocol(GeneralConnection):
     """Who has this connection, since it speaks HTTP/2."""
 
     _is_new = True
-    """Has nothing been asked yet that is for the general way?"""
+    """Has nothing been asked yet that is for the general way, nor was HTTP/1 agreed on?"""
 
     _preface = b""
     """What came so far of what a client of HTTP/2 says first."""
@@ -75,6 +75,13 @@ class Protocol(GeneralConnection):
         self._client = peer[0] if peer else ""
         self._plain = plain.PlainConnection(self)
         self._is_spare = not self.worker.seats.enter(self)
+        tls = transport.get_extra_info("ssl_object")
+        protocol = None if tls is None else tls.selected_alpn_protocol()
+        if protocol == HTTP2:
+            self.connection_kept(transport)
+            self._hand_over()
+            return
+        self._is_new = protocol is None
         super().connection_made(transport)
         self._silence = self.worker.loop.call_later(HEADERS_WITHIN_S, self._close_if_silent)
         if self._is_spare:
@@ -214,8 +221,9 @@ class Protocol(GeneralConnection):
 
     def pass_on(self, data: bytes) -> None:
         """See ``Carrier``."""
-        if self._is_new and self._answered_s == -math.inf and not self._is_spare:
-            if data.startswith(HTTP2_PREFACE) and self._hand_over(data):
+        if self._is_new and self._answered_s == -math.inf:
+            if data.startswith(HTTP2_PREFACE) and self._hand_over():
+                self.data_received(data)
                 return
             if HTTP2_PREFACE.startswith(data):
                 self._preface = data
@@ -224,7 +232,7 @@ class Protocol(GeneralConnection):
         super().data_received(data)
         self._close_if_done()
 
-    def _hand_over(self, data: bytes) -> bool:
+    def _hand_over(self) -> bool:
         """Let who speaks HTTP/2 have the connection, if anybody does."""
         second = self.app.second()
         if second is None:
@@ -236,7 +244,8 @@ class Protocol(GeneralConnection):
         self._second = second
         self.worker.second.add(second)
         second.connection_made(self.transport)
-        second.data_received(data)
+        if self._is_spare:
+            second.refuse(f"there are {self.worker.nr_conns} connections already")
         return True
 
     def go_on_later(self) -> None:
