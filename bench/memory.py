@@ -169,7 +169,12 @@ async def _weigh(
 @click.option("--keys", default=1_000_000, show_default=True)
 @click.option("--value-bytes", default=100, show_default=True)
 @click.option("--batch", default=500, show_default=True, help=f"Puts in a request; etcd: at most {ETCD_BATCH_LIMIT}.")
-@click.option("--settle-seconds", default=10.0, show_default=True, help="Wait after the load before looking.")
+@click.option(
+    "--settle-seconds",
+    default=40.0,
+    show_default=True,
+    help="Wait after the load: memory is given back twice a minute.",
+)
 @click.option("--etcd", "with_etcd", is_flag=True, help="Load etcd too, by transactions, for comparison.")
 @data_dir_option
 @json_option

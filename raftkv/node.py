@@ -40,6 +40,7 @@ from raftkv.frontend.server import FrontendServer
 from raftkv.process import logs, streams
 from raftkv.process.garbage import collect_rarely
 from raftkv.process.loggers import get_logger
+from raftkv.process.memory import GIVE_BACK_S, give_back
 from raftkv.process.notify import ServiceManager, standing
 from raftkv.replicas.building import build, load, renew_certificates
 from raftkv.storage.disk import RealDisk, translated
@@ -199,6 +200,7 @@ class _Node:
         self._timer: asyncio.TimerHandle | None = None
         self._pushed: ModeStatus | None = None
         self._pushed_at_s = float("-inf")
+        self._give_back_at_s = self._monotonic_s() + GIVE_BACK_S
         self._position: object = None
         self._failure: BaseException | None = None
         self._closed = False
@@ -324,6 +326,9 @@ class _Node:
         position = self._replica.position()
         if position == self._position and now_s - self._pushed_at_s < PULSE_S:
             return
+        if now_s >= self._give_back_at_s:
+            self._give_back_at_s = now_s + GIVE_BACK_S
+            give_back(self._replica.state_path)
         self._position = position
         status = self._replica.status()
         if self._backups is not None:

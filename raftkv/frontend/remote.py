@@ -8,6 +8,7 @@ import ``raft`` or ``http``.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -23,6 +24,7 @@ from raftkv.frontend.readers import StateReader
 from raftkv.frontend.reading import StateReads
 from raftkv.frontend.replica import NOT_RUNNING, OVERLOADED, KnownReplica
 from raftkv.frontend.rights import KnownRights
+from raftkv.process.memory import GIVE_BACK_S, give_back
 
 _RECONNECT_FIRST_S: Final = 0.02
 _RECONNECT_LIMIT_S: Final = 0.5
@@ -44,6 +46,7 @@ class RemoteReplicator:
         self._replica = KnownReplica()
         self._outstanding = Outstanding(self._replica)
         self._reads = StateReads(self._replica, self._outstanding, open_state)
+        self._give_back_at_s = time.monotonic() + GIVE_BACK_S
 
     async def start(self) -> None:
         """Begin to connect, and wait a moment for the first pulse; without one the requests are refused meanwhile."""
@@ -182,6 +185,10 @@ class RemoteReplicator:
             else:
                 self._reads.look_at_rights()
             self._replica.subscribers.tell(self._replica.subscribers.latest)
+            now_s = time.monotonic()
+            if now_s >= self._give_back_at_s:
+                self._give_back_at_s = now_s + GIVE_BACK_S
+                give_back(message.status.state_path)
 
 
 class _ReplicaConnection(WireConnection[wire.ToFrontend]):

@@ -18,8 +18,8 @@ from typing import Final, Self
 
 import lmdb
 
+from raftkv.process.memory import forget_pages
 from raftkv.storage.disk import DiskError, RealDisk, disk_error
-from raftkv.storage.engines.mapped import forget_pages
 from raftkv.storage.engines.port import Batch, DamagedState, Row
 
 DATA: Final = "data.mdb"
