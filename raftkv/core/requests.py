@@ -222,7 +222,7 @@ class KeyComparison(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="transaction"):
     """If every comparison holds, do ``success``, else ``failure``; wholly or not at all, at one revision.
 
-    All comparisons see the state before it. No key may be written twice in one of the branches.
+    All comparisons see the state before it. No key may be put twice in one of the branches, or put and removed.
     """
 
     comparisons: tuple[KeyComparison, ...] = ()

@@ -83,6 +83,16 @@ def revision_asked(revision: int) -> int:
     return revision - FIRST_REVISION
 
 
+def revision_compared(revision: int, first: int = -1) -> int:
+    """A revision that those of keys are compared with, as one of ours: 0 is that of a key that is not there, and stays.
+
+    No key has etcd's first revision, which is nobody's write: ``first`` stands for it, by default none that a key has.
+    """
+    if revision <= 0:
+        return revision
+    return first if revision == FIRST_REVISION else revision_asked(revision)
+
+
 def header(call: EtcdCall, revision: int) -> ResponseHeader:
     """Who answers; ``revision`` is ours."""
     status = call.context.last_status()

@@ -22,7 +22,7 @@ from raftkv.core.requests import (
     clients_span,
 )
 from raftkv.core.results import AnyResult, Granted, KeyPage, KeyRecord, PutDone, Transacted
-from raftkv.etcd.calls import EtcdCall, header, key_value, read, revision_asked, revision_told, written
+from raftkv.etcd.calls import EtcdCall, header, key_value, read, revision_compared, revision_told, written
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
 from raftkv.etcd.kv import check_key, checked_lease
@@ -95,7 +95,7 @@ def campaign(request: CampaignRequest, call: EtcdCall) -> Plan[CampaignResponse]
 def proclaim(request: ProclaimRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Election.Proclaim``."""
     leader = _named(request.leader)
-    contender = _Contender(leader.key, revision_asked(leader.rev), leader.lease)
+    contender = _Contender(leader.key, revision_compared(leader.rev), leader.lease)
     revision = yield from _put_as(contender, request.value, call)
     return HeaderResponse(header=header(call, revision))
 
@@ -103,7 +103,7 @@ def proclaim(request: ProclaimRequest, call: EtcdCall) -> Plan[HeaderResponse]:
 def resign(request: ResignRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Election.Resign``: of who leads no more, too."""
     leader = _named(request.leader)
-    is_still = _is_created(leader.key, revision_asked(leader.rev))
+    is_still = _is_created(leader.key, revision_compared(leader.rev))
     outcome = yield from written((Transaction(comparisons=(is_still,), success=(Delete(key=leader.key),)),), call)
     return HeaderResponse(header=header(call, outcome.revision))
 

@@ -19,13 +19,16 @@ from raftkv.core.requests import (
 )
 from raftkv.core.results import (
     AnyResult,
+    DeleteDone,
+    PutDone,
+    SpanDeleted,
     Transacted,
     Written,
 )
 from raftkv.etcd.calls import (
     EtcdCall,
     header,
-    revision_asked,
+    revision_compared,
 )
 from raftkv.etcd.errors import CallStatus, Known, fail
 from raftkv.etcd.grpc.status import GrpcStatus
@@ -134,14 +137,16 @@ def _comparison(compare: Compare) -> KeyComparison:
     target, operator = _TARGETS.get(compare.target), _OPERATORS.get(compare.result)
     if target is None or operator is None:
         raise CallStatus(GrpcStatus.INVALID_ARGUMENT, "etcdserver: the comparison is none that there is")
+    # Between that of no key (0) and that of the first write (1) there is none of ours.
+    first = {Operator.GREATER: 0, Operator.LESS: 1}.get(operator, -1)
     operand: int | bytes
     match compare.target:
         case CompareTarget.VERSION:
             operand = compare.version or 0
         case CompareTarget.CREATE:
-            operand = _revision_compared(compare.create_revision or 0)
+            operand = revision_compared(compare.create_revision or 0, first)
         case CompareTarget.MOD:
-            operand = _revision_compared(compare.mod_revision or 0)
+            operand = revision_compared(compare.mod_revision or 0, first)
         case CompareTarget.LEASE:
             operand = compare.lease or 0
         case _:
@@ -154,39 +159,63 @@ def _comparison(compare: Compare) -> KeyComparison:
     )
 
 
-def _revision_compared(revision: int) -> int:
-    """A revision to compare with, as one of ours: 0 is that of a key that is not there, and stays it.
-
-    No key has etcd's first revision, which is nobody's write: what would be 0 by it is less than any of ours.
-    """
-    if revision <= 0:
-        return revision
-    return revision_asked(revision) or -1
-
-
 def _transacted_told(request: TxnRequest, done: Transacted, head: ResponseHeader, past: Past) -> TxnResponse:
-    branch = request.success if done.succeeded else request.failure
-    results, inner = iter(done.results), ResponseHeader(revision=head.revision)
-    responses: list[ResponseOp] = []
-    for one in branch:
+    told = _Telling(head.revision - _has_changed(done), past).transaction(request, done)
+    return msgspec.structs.replace(told, header=head)
+
+
+def _has_changed(done: Transacted) -> bool:
+    """Is the store at another revision by this?"""
+    return any(_changes(result) for result in done.results)
+
+
+def _changes(result: AnyResult) -> bool:
+    match result:
+        case Transacted():
+            return _has_changed(result)
+        case SpanDeleted(count=count):
+            return count > 0
+    return isinstance(result, PutDone | DeleteDone)
+
+
+class _Telling:
+    """Tells what came of operations, each with the revision at which it found the store, or left it.
+
+    That is ``revision`` up to the first that changes something, and one more from there on.
+    """
+
+    def __init__(self, revision: int, past: Past) -> None:
+        self._begun_at = self._revision = revision
+        self._past = past
+
+    def transaction(self, request: TxnRequest, done: Transacted) -> TxnResponse:
+        """Only the outermost has a header with something in it."""
+        branch = request.success if done.succeeded else request.failure
+        results = iter(done.results)
+        responses = tuple([self._response(one, results) for one in branch])
+        return TxnResponse(header=ResponseHeader(), succeeded=done.succeeded, responses=responses)
+
+    def _response(self, one: RequestOp, results: Iterator[AnyResult]) -> ResponseOp:
         if one.request_range is not None:
-            told = _range_told(one.request_range, results, inner, past)
-            responses.append(ResponseOp(response_range=told))
-        elif one.request_put is not None:
-            responses.append(ResponseOp(response_put=put_told(one.request_put, results, inner)))
-        elif one.request_delete_range is not None:
-            deleted = deleted_told(one.request_delete_range, results, inner)
-            responses.append(ResponseOp(response_delete_range=deleted))
-        else:
-            nested = next(results)
-            assert one.request_txn is not None
-            assert isinstance(nested, Transacted)
-            deeper = _transacted_told(one.request_txn, nested, inner, past)
-            responses.append(ResponseOp(response_txn=msgspec.structs.replace(deeper, header=ResponseHeader())))
-    return TxnResponse(header=head, succeeded=done.succeeded, responses=tuple(responses))
+            return ResponseOp(response_range=self._range(one.request_range, results))
+        if one.request_put is not None:
+            self._revision = self._begun_at + 1
+            return ResponseOp(response_put=put_told(one.request_put, results, self._header))
+        if one.request_delete_range is not None:
+            deleted = deleted_told(one.request_delete_range, results, self._header)
+            if deleted.deleted:
+                self._revision = self._begun_at + 1
+            return ResponseOp(response_delete_range=msgspec.structs.replace(deleted, header=self._header))
+        nested = next(results)
+        assert one.request_txn is not None
+        assert isinstance(nested, Transacted)
+        return ResponseOp(response_txn=self.transaction(one.request_txn, nested))
 
+    def _range(self, request: RangeRequest, results: Iterator[AnyResult]) -> RangeResponse:
+        if request.revision > 0:
+            return msgspec.structs.replace(self._past[id(request)], header=self._header)
+        return told_in_transaction(request, results, self._header)
 
-def _range_told(request: RangeRequest, results: Iterator[AnyResult], head: ResponseHeader, past: Past) -> RangeResponse:
-    if request.revision > 0:
-        return msgspec.structs.replace(past[id(request)], header=head)
-    return told_in_transaction(request, results, head)
+    @property
+    def _header(self) -> ResponseHeader:
+        return ResponseHeader(revision=self._revision)

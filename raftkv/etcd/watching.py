@@ -195,7 +195,8 @@ class WatchStream:
     def _free_id(self) -> int:
         while self._next_id in self._watches or self._next_id in self._beginning:
             self._next_id += 1
-        return self._next_id
+        self._next_id += 1  # one that has ended is not given again
+        return self._next_id - 1
 
     def _refuse(self, reason: str) -> None:
         header = self._watching.header(self._watching.revision)

@@ -214,7 +214,7 @@ _REMOVING: Final = frozenset({DeleteKey, DeleteRange, RevokeLease})
 
 
 def _written_twice(transaction: Transact) -> bytes | None:
-    """A key that ``transaction`` may write twice, whichever branches are taken, or ``None``."""
+    """A key that ``transaction`` may put twice, or put and remove, whichever branches are taken, or ``None``."""
     try:
         for branch in (transaction.success, transaction.failure):
             if len(branch) > 1 or commands.depth(branch):
@@ -230,7 +230,7 @@ class _WrittenTwice(Exception):  # noqa: N818  what was found; nobody outside he
 
 
 class _Writes:
-    """What is written so far: keys, and the ranges that are removed, which may meet each other."""
+    """What is written so far: keys that are put, and the ranges that are removed, which may meet each other."""
 
     def __init__(self) -> None:
         self.keys: set[bytes] = set()
@@ -244,6 +244,8 @@ class _Writes:
                 self._take(success.keys | failure.keys, success.ranges + failure.ranges)
             elif isinstance(one, DeleteRange):
                 self._take(set(), [one])
+            elif isinstance(one, DeleteKey):
+                self._take(set(), [DeleteRange(one.key, one.key + b"\0")])
             elif not isinstance(one, GetKey | ListRange | CountRange):
                 self._take({one.key}, [])
         return self

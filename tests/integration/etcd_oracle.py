@@ -19,9 +19,12 @@ import requests
 from raftkv.etcd.gateway import Gateway
 from raftkv.http.door.asgi import Application
 from raftkv.http.door.beside import Beside
-from tests.unit.test_http_api import Node
+from tests.unit.test_http_api import Answer, Node
 
 BEGIN_S = 20.0
+VERSION = "3.5.1"
+"""Of the one, so that the other says the same."""
+
 IDENTITIES = ("cluster_id", "member_id", "raft_term")
 """What of a header is each server's own."""
 
@@ -46,15 +49,23 @@ def etcd(directory: Path) -> Iterator[str]:
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     command = [program("etcd"), "--data-dir", str(directory), "--log-level", "error"]
     command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
-    command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}", "--bcrypt-cost", "4"]
+    command += [
+        "--initial-advertise-peer-urls",
+        peer,
+        "--initial-cluster",
+        f"default={peer}",
+        "--bcrypt-cost",
+        "4",
+        "--unsafe-no-fsync",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until_s = time.monotonic() + BEGIN_S
         while True:
             try:
-                if requests.get(f"{client}/health", timeout=1).ok:
+                if requests.get(f"{client}/health", timeout=3).ok:
                     break
-            except requests.ConnectionError:
+            except requests.RequestException:
                 pass
             assert process.poll() is None, "etcd has ended"
             assert time.monotonic() < until_s, "etcd does not answer"
@@ -88,16 +99,19 @@ class Pair:
         self._session = requests.Session()
         self._node = Node()
         self._node.solo.subscribe(lambda _: self._node.known.learn(self._node.solo.machine.rights))
-        beside = Beside(Gateway("3.5.1").routes)
+        beside = Beside(Gateway(VERSION).routes)
         self._node.application = Application(self._node, self._node.application._context, beside=beside)
 
     def ask(self, path: str, body: Any, tokens: Tokens = ("", "")) -> tuple[Any, Any]:
         """What etcd says, and what we do, each to its own of ``tokens``."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         shown = [{"authorization": token} if token else {} for token in tokens]
-        theirs = self._session.post(self.url + path, data=data, timeout=10, headers=shown[0])
-        ours = self._node("POST", path, data, **shown[1])
+        theirs = self._session.post(self.url + path, data=data, timeout=30, headers=shown[0])
+        ours = self._asked(path, data, **shown[1])
         return _told(theirs.status_code, theirs.content), _told(ours.status, ours.body)
+
+    def _asked(self, path: str, data: bytes, **headers: str) -> Answer:
+        return self._node("POST", path, data, **headers)
 
     def same(self, path: str, body: Any, tokens: Tokens = ("", "")) -> Any:
         """The answer, which is equal."""
