@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import sys
 
+from raftkv.console.serving import routes
 from raftkv.core.config import ClusterConfig
-from raftkv.http.door.beside import NOTHING_BESIDE, Beside
+from raftkv.http.door.beside import Beside
 from raftkv.http.door.server import main
 
 
 def beside(config: ClusterConfig) -> Beside:
     """What is served beside the native API."""
+    pages = routes() if config.http.console else ()
     if not config.etcd.enabled:
-        return NOTHING_BESIDE
+        return Beside(pages)
     from raftkv.etcd.gateway import Gateway  # noqa: PLC0415  whoever switches it off does not pay for it
     from raftkv.etcd.grpc_service import speak  # noqa: PLC0415  likewise
 
-    return Beside(Gateway(config.etcd.version).routes, speak)
+    return Beside((*pages, *Gateway(config.etcd.version).routes), speak)
 
 
 if __name__ == "__main__":

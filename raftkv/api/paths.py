@@ -69,11 +69,12 @@ ROLES: Final = "/auth/roles"
 ROLE: Final = "/auth/roles/{name}"
 ROLE_PERMISSIONS: Final = "/auth/roles/{name}/permissions"
 
-# Not built yet.
 WATCH: Final = "/watch"
 BACKUP: Final = "/backup"
 RESTORE: Final = "/restore"
+
 CONSOLE: Final = "/ui"
+"""Where the pages for people begin."""
 
 INTERNAL: Final = b"/internal/"
 """Where everything begins that is asked of one replica past the others."""

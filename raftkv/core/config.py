@@ -234,6 +234,7 @@ class HttpSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_pending: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     max_held_bytes: Annotated[int, Meta(ge=8 << 20, le=1 << 40)] = 256 << 20
+    console: bool = True
 
 
 class AuthSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -87,6 +87,7 @@ OWN: Final = {
     "http.max_pending": "how many requests wait at a node",
     "http.max_connections": "how many clients a node serves",
     "http.max_held_bytes": "a node's own memory",
+    "http.console": "whether a node shows its pages",
     "auth.enabled": "what a node insists on before it serves; whether authentication is on is the cluster's state",
     "auth.open_to_anyone": "what a node may be started with; the state is in force all the same",
     "auth.root_password_file": "what the first root user is made of, once; from then on the state has it",

@@ -76,10 +76,6 @@ _write: Final = partial(_change, hot=True)
 """A change of data."""
 
 
-def _later(method: str, path: str, sentence: str) -> Route:
-    return Route(method=method, path=path, handler=not_built(sentence), summary=f"Not built yet: {sentence}")
-
-
 _KV: Final = (
     _write("PUT", paths.KEY, kv.PUT, "Store the body under the key", answers.Stored, 200, 201, 202, body=bytes),
     _get(paths.KEY, kv.GET, "The value of the key", answers.RecordFound, hot=True, conditional=True),
@@ -360,8 +356,6 @@ _AUTH: Final = (
     ),
 )
 
-_UI = "the console is not built yet; see /docs and /status"
-
 _LATER: Final = (
     Route(
         method="POST",
@@ -369,7 +363,6 @@ _LATER: Final = (
         handler=not_built(backup.RESTORE_INSTEAD),
         summary="Refused: a backup makes a new cluster, by raftkv restore",
     ),
-    _later("GET", paths.CONSOLE, _UI),
 )
 
 ROUTES: Final[tuple[Route, ...]] = (*_KV, *_COORDINATION, *_REFERENCE, *_CLUSTER, *_AUTH, *_LATER)

@@ -961,7 +961,6 @@ def test_readiness_says_why_not(node: Node) -> None:
         ("DELETE", "/cluster/members/n3"),
         ("POST", "/cluster/repair"),
         ("POST", "/restore"),
-        ("GET", "/ui"),
         ("POST", "/internal/write"),
         ("GET", "/internal/read?key=a"),
         ("POST", "/internal/kv"),

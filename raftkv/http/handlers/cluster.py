@@ -318,7 +318,7 @@ def _readyz(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResp
 
 
 def not_built(sentence: str) -> Handler:
-    """A route of the contract that is not there yet: refused, never approximated."""
+    """A route of the contract that is not there: refused, never approximated."""
     return at_once(lambda request, chosen, context: problem(Code.NOT_SUPPORTED, sentence), Anything)  # noqa: ARG005  a handler's signature
 
 

@@ -1,0 +1,85 @@
+// The node's own API, with the rights of whoever signed in: everything that is done here is done by it.
+
+/** What the API refused, or what did not come back; `applied` is "no", "unknown", or undefined. */
+export class Refusal extends Error {
+  constructor(status, problem) {
+    super(problem.detail || problem.title || `status ${status}`);
+    this.status = status;
+    this.code = problem.code;
+    this.applied = problem.applied;
+    this.problem = problem;
+  }
+
+  get sentence() {
+    const more = { no: " Nothing was changed.", unknown: " Whether it was done is not known: look before you try again." };
+    return this.message.replace(/^./, (one) => one.toUpperCase()).replace(/[^.]$/, "$&.") + (more[this.applied] || "");
+  }
+}
+
+export const signedIn = () => sessionStorage.getItem("raftkv-token");
+
+export function signIn(token) {
+  if (token) sessionStorage.setItem("raftkv-token", token);
+  else sessionStorage.removeItem("raftkv-token");
+}
+
+export const at = (path, query) => {
+  const chosen = new URLSearchParams(Object.entries(query || {}).filter(([, value]) => value !== undefined && value !== ""));
+  return chosen.size ? `${path}?${chosen}` : path;
+};
+
+export const keyPath = (key) => `/kv/${encodeURIComponent(key)}`;
+
+const GIVE_UP_MS = 20000;
+
+function headed(headers) {
+  const token = signedIn();
+  return token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
+}
+
+/** The raw answer; raises `Refusal` for every other status than 2xx and 300. */
+export async function answer(method, path, { body, headers = {}, signal } = {}) {
+  const isRead = method === "GET";
+  let response;
+  try {
+    response = await fetch(path, {
+      method, body, headers: headed(headers), cache: "no-store", signal: signal || AbortSignal.timeout(GIVE_UP_MS),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, { detail: "the node does not answer", code: "unreachable", applied: isRead ? undefined : "unknown" });
+  }
+  if (response.ok || response.status === 300) return response;
+  let problem = {};
+  try {
+    problem = await response.json();
+  } catch { /* no problem in JSON: its status has to do */ }
+  if (response.status === 401) dispatchEvent(new CustomEvent("unauthenticated", { detail: problem.detail }));
+  if (isRead) delete problem.applied;
+  throw new Refusal(response.status, problem);
+}
+
+/** The JSON of an answer. */
+export async function ask(method, path, json, options = {}) {
+  const sent = json === undefined ? options : {
+    ...options, body: JSON.stringify(json), headers: { "Content-Type": "application/json", ...options.headers },
+  };
+  sent.headers = { Accept: "application/json", ...sent.headers };
+  return (await answer(method, path, sent)).json();
+}
+
+export const get = (path, query, options) => ask("GET", at(path, query), undefined, options);
+
+/** Every message of an endless answer, one JSON a line, until `signal` ends it. (EventSource could not sign in.) */
+export async function* stream(path, query, signal) {
+  const response = await answer("GET", at(path, query), { headers: { Accept: "application/x-ndjson" }, signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line) yield JSON.parse(line);
+  }
+}

@@ -1,0 +1,160 @@
+// Puts the pages together: which one is shown, who is signed in, and what is said when the node falls silent.
+import { ask, get, signedIn, signIn } from "./api.js";
+import { cluster } from "./cluster.js";
+import { fill, h, say, time } from "./page.js";
+import { follow, nodesOf, onPicture, picture } from "./picture.js";
+
+const PAGES = { cluster };
+const main = document.getElementById("main");
+let shown = null;
+let who = { enabled: false, user: null };
+
+// -- which page
+
+function route() {
+  const [, name = "", rest = ""] = /^#\/(\w+)\/?(.*)$/.exec(location.hash) || [];
+  return [Object.hasOwn(PAGES, name) ? name : "cluster", rest];
+}
+
+function show() {
+  const [name, rest] = route();
+  for (const link of document.querySelectorAll("#pages a")) {
+    if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (shown?.name === name && shown.page.go) return shown.page.go(rest);
+  shown?.page.end?.();
+  const place = h("div", { class: `page ${name}` });
+  main.replaceChildren(place);
+  shown = { name, page: PAGES[name](place, rest, who) };
+  document.title = `${name[0].toUpperCase()}${name.slice(1)} · ${picture.status?.node || "raftkv"}`;
+}
+
+// -- the corner
+
+function corner() {
+  const status = picture.status;
+  const isDark = getComputedStyle(document.documentElement).colorScheme === "dark"
+    || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  const state = picture.silentSince ? "bad" : status?.ready ? "good" : "warn";
+  fill(document.getElementById("corner"),
+    status && h("span", { class: `chip ${state}`, title: "the node that serves this page" },
+      `${status.node} `, h("span", {}, picture.silentSince ? "silent" : status.ready ? "ready" : "not ready")),
+    who.user && h("span", { class: "chip" }, who.user),
+    who.user && signedIn() && h("button", { class: "plain", onclick: signOut }, "Sign out"),
+    h("button", { class: "plain", "aria-label": isDark ? "Use light colours" : "Use dark colours", title: "light or dark (d)", onclick: turn },
+      isDark ? "☀" : "☾"),
+    h("button", { class: "plain", "aria-label": "Keyboard shortcuts", title: "shortcuts (?)", onclick: shortcuts }, "?"));
+}
+
+function turn() {
+  const root = document.documentElement;
+  const isDark = getComputedStyle(root).colorScheme === "dark"
+    || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  localStorage.setItem("raftkv-theme", root.dataset.theme = isDark ? "light" : "dark");
+  corner();
+}
+
+function banner() {
+  const since = picture.silentSince;
+  const status = picture.status;
+  const others = nodesOf(picture).filter((one) => !one.isSelf && one.http);
+  fill(document.getElementById("banner"), since && h("p", { class: "bad" },
+    picture.trouble || `${status?.node || "The node"} has not answered for ${time(Math.max(1, Math.round((Date.now() - since) / 1000)))}. What you see is from before; it is asked again every second. `,
+    others.length > 0 && h("span", {}, " Other members: ", others.map((one) =>
+      [h("a", { href: `${location.protocol}//${one.http}/ui${location.hash}` }, one.id), " "]))));
+}
+
+// -- keys
+
+const KEYS = { c: "cluster" };
+
+function shortcuts() {
+  const rows = [...Object.entries(KEYS), ["d", "light or dark"], ["?", "this list"], ["Tab", "next field"], ["Esc", "close"]];
+  const dialog = h("dialog", { "aria-label": "Keyboard shortcuts", onclose: () => dialog.remove() },
+    h("form", { method: "dialog" }, h("h2", {}, "Keyboard"), h("dl", { class: "facts" },
+      rows.map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
+      h("div", { class: "row end" }, h("button", { class: "main" }, "Close"))));
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest("input, textarea, select, dialog");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "?") shortcuts();
+  else if (event.key === "d") turn();
+  else if (KEYS[event.key]) location.hash = `#/${KEYS[event.key]}`;
+  else return;
+  event.preventDefault();
+});
+
+// -- who
+
+function signInPage(why) {
+  shown?.page.end?.();
+  shown = null;
+  const name = h("input", { id: "user", autocomplete: "username", required: true });
+  const password = h("input", { id: "password", type: "password", autocomplete: "current-password", required: true });
+  const trouble = h("p", { role: "alert", class: "bad" });
+  const form = h("form", { class: "card narrow", onsubmit: async (event) => {
+    event.preventDefault();
+    try {
+      const told = await ask("POST", "/auth/login", { user: name.value, password: password.value });
+      signIn(told.token);
+      await begin();
+    } catch (error) {
+      trouble.textContent = error.sentence || String(error);
+      password.value = "";
+      password.focus();
+    }
+  } }, h("h1", {}, "Sign in"), h("p", { class: "quiet" }, why || "This cluster asks who you are."),
+  h("label", { for: "user" }, "User"), name, h("label", { for: "password" }, "Password"), password, trouble,
+  h("div", { class: "row end" }, h("button", { class: "main" }, "Sign in")));
+  main.replaceChildren(form);
+  name.focus();
+}
+
+function signOut() {
+  signIn(null);
+  say("Signed out.");
+  begin();
+}
+
+addEventListener("unauthenticated", (event) => {
+  if (!shown) return;
+  signIn(null);
+  who.user = null;
+  signInPage(event.detail);
+});
+
+async function begin() {
+  try {
+    who = await get("/auth");
+  } catch (error) {
+    if (error.status === 401) {
+      signIn(null);
+      who = { enabled: true, user: null };
+    }
+  }
+  if (who.enabled && !who.user) {
+    corner();
+    return signInPage();
+  }
+  await follow();
+  show();
+}
+
+onPicture(() => {
+  corner();
+  banner();
+});
+addEventListener("hashchange", () => {
+  if (shown) {
+    show();
+    main.focus();
+  }
+});
+document.documentElement.dataset.theme = localStorage.getItem("raftkv-theme") || "";
+corner();
+begin();

@@ -1,0 +1,147 @@
+// The cluster at a glance: who leads, who is reached, who lags, and what was seen to change.
+import { bytes, clock, count, facts, fill, h, number, table, time } from "./page.js";
+import { nodesOf, onPicture, picture } from "./picture.js";
+
+const SIZE = 400;
+const MIDDLE = SIZE / 2;
+const RADIUS = 136;
+
+export function cluster(place) {
+  const draw = () => picture.status ? fill(place, ...content()) : fill(place, h("p", { class: "quiet" }, "The node says nothing yet."));
+  draw();
+  return { end: onPicture(draw) };
+}
+
+function content() {
+  const { status } = picture;
+  if (status.role === "proxy") {
+    return [h("h1", {}, "A proxy"), h("p", {}, "This page belongs to a node. Open it there: ", status.peers.map((one) =>
+      [h("a", { href: `${location.protocol}//${one.http}/ui` }, one.id), " "]))];
+  }
+  const nodes = nodesOf(picture);
+  return [
+    h("h1", {}, headline(status)), h("p", { class: "lead" }, why(status, nodes)),
+    !status.ready && h("p", { class: "note warn" }, `${status.node} is not ready: ${status.reason}.`),
+    h("div", { class: "columns" },
+      h("section", { class: "card", "aria-label": "The nodes, drawn" }, drawing(status, nodes), h("p", { class: "quiet small" }, legend(status))),
+      h("section", { class: "card" }, h("h2", {}, `${status.node}, which serves this page`), own(status),
+        h("h2", { class: "next" }, "Seen since this page was opened"), events())),
+    h("section", { class: "card" }, h("h2", {}, `The nodes as ${status.node} sees them`), list(status, nodes)),
+  ];
+}
+
+// -- in words
+
+function headline(status) {
+  if (status.mode === "quorum") return "Every node takes reads and writes";
+  if (!status.leader) return "Nobody leads";
+  return status.leader === status.node ? `${status.leader} leads: this node` : `${status.leader} leads`;
+}
+
+const majority = (status) => Math.floor(status.cluster_size / 2) + 1;
+
+function why(status, nodes) {
+  const reached = nodes.filter((one) => one.reachable && one.role !== "learner").length;
+  const size = status.cluster_size;
+  if (status.mode === "quorum") {
+    return `${reached} of ${size} nodes answer. Each key lies on ${count(status.n, "node")}: a write waits for ${status.w} of them, a read asks ${status.r}.`;
+  }
+  if (!status.leader) {
+    return `A leader needs ${majority(status)} of ${size} votes, and ${status.node} reaches ${reached}, itself included. Until there is one, writes are refused and nothing is lost.`;
+  }
+  return `It was elected in term ${number(status.term)} by at least ${majority(status)} of ${size}, and a write is done once ${majority(status)} have it. `
+    + `${status.node} reaches ${reached} of ${size}. If ${status.leader} falls silent, the others elect another.`;
+}
+
+const legend = (status) => status.mode === "quorum"
+  ? `Arcs: the share of all keys that a node comes first for, gathered from ${number(status.vnodes)} places round the ring. Dashed: not reached.`
+  : "Lines: whom this node reaches; dashed: whom it does not. Filled: who leads.";
+
+function standing(one, status) {
+  if (one.misfit) return "takes no part";
+  if (!one.reachable) return one.state === "leaving" ? "leaving, not reached" : "not reached";
+  if (status.mode === "quorum") return { up: "up", joining: "joining", leaving: "leaving" }[one.state] || one.state || "reached";
+  if (one.behind) return `behind by ${count(one.behind, "entry", "entries")}`;
+  if (one.behind === 0) return "up to date";
+  return "reached";
+}
+
+function own(status) {
+  const free = status.disk_free_bytes;
+  const isRaft = status.mode === "raft";
+  const moving = status.transfer;
+  return facts(
+    ["Role", isRaft ? status.role : "equal among all"],
+    isRaft && ["Term", number(status.term)],
+    isRaft && ["Log", status.commit_index === status.applied_index
+      ? `${count(status.commit_index, "entry", "entries")}, all applied`
+      : `${count(status.commit_index, "entry", "entries")}, ${number(status.commit_index - status.applied_index)} not applied yet`],
+    isRaft && ["Revision", number(status.revision)],
+    isRaft && ["Own copy is behind by", status.staleness_ms === null ? "not known" : `${number(status.staleness_ms)} ms at most`],
+    !isRaft && ["Writes kept for others", number(status.hints_pending)],
+    !isRaft && ["Keys repaired here", number(status.repaired_keys)],
+    !isRaft && ["Two writers at once", status.conflicts === "siblings" ? "both values are kept" : "the later one wins"],
+    moving && ["Data coming in", `${moving.ranges_done} of ${moving.ranges} ranges, ${count(moving.keys, "key")}, ${bytes(moving.bytes)}`],
+    free !== null && ["Disk free", `${bytes(free)}${status.has_room ? "" : ", too little: writes are refused"}`],
+    ["Takes writes", status.can_write ? "yes" : "no"],
+    status.certificate_ends_in_s !== null && ["Certificate ends", `in ${time(status.certificate_ends_in_s)}`],
+    status.backup_age_s !== null && ["Last backup", `${time(status.backup_age_s)} ago`],
+    ["Version", status.version],
+  );
+}
+
+function list(status, nodes) {
+  const isRaft = status.mode === "raft";
+  const heads = isRaft ? ["Node", "Role", "State", "Clock", "Page"] : ["Node", "Share of keys", "State", "Heard", "Writes kept for it", "Page"];
+  return table("Nodes", heads, nodes.map((one) => [
+    h("b", {}, one.id), isRaft ? one.role : `${Math.round(100 * (one.share || 0))} %`,
+    h("span", { class: one.reachable && !one.misfit ? "" : "bad" }, one.misfit ? `takes no part: ${one.misfit}` : standing(one, status)),
+    isRaft ? (one.isSelf ? "this node's" : one.clock == null ? "the leader knows" : Math.abs(one.clock) < 0.01 ? "agrees" : `${one.clock < 0 ? "late" : "early"} by ${time(Math.abs(one.clock))}`)
+      : one.isSelf || one.heard_ago_ms == null ? "–" : `${time(one.heard_ago_ms / 1000)} ago`,
+    ...(isRaft ? [] : [number(one.hints || 0)]),
+    one.http && (one.isSelf ? one.http : h("a", { href: `${location.protocol}//${one.http}/ui` }, one.http)),
+  ]));
+}
+
+const events = () => picture.events.length
+  ? h("ol", { class: "events" }, picture.events.map((one) => h("li", {}, h("time", {}, clock(one.at)), " ", one.text)))
+  : h("p", { class: "quiet" }, "Nothing has changed. Elections, nodes that fall silent and those that come back will stand here.");
+
+// -- drawn
+
+function spot(turn, radius = RADIUS) {
+  const angle = 2 * Math.PI * turn - Math.PI / 2;
+  return [MIDDLE + radius * Math.cos(angle), MIDDLE + radius * Math.sin(angle)];
+}
+
+function arc(from, to) {
+  const [x1, y1] = spot(from);
+  const [x2, y2] = spot(Math.min(to, from + 0.9999));
+  return `M${x1} ${y1}A${RADIUS} ${RADIUS} 0 ${to - from > 0.5 ? 1 : 0} 1 ${x2} ${y2}`;
+}
+
+function drawing(status, nodes) {
+  const isRing = status.mode === "quorum";
+  const total = nodes.reduce((sum, one) => sum + (one.share || 0), 0) || 1;
+  let turn = 0;
+  const places = nodes.map((one, at) => {
+    const share = isRing ? (one.share || 0) / total : 1 / nodes.length;
+    const from = isRing ? turn : at / nodes.length;
+    turn += share;
+    return { one, from, to: from + share, at: spot(isRing ? from + share / 2 : from) };
+  });
+  const self = places.find((place) => place.one.isSelf)?.at || [MIDDLE, MIDDLE];
+  return h("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "ring", role: "img",
+    "aria-label": nodes.map((one) => `${one.id}: ${one.role || ""} ${standing(one, status)}`).join("; ") },
+  isRing ? places.map(({ one, from, to }, at) => h("path", { d: arc(from + 0.004, to - 0.004), class: `arc shade${at % 3}${one.reachable ? "" : " lost"}` }))
+    : h("circle", { cx: MIDDLE, cy: MIDDLE, r: RADIUS, class: "track" }),
+  places.filter(({ one }) => !one.isSelf).map(({ one, at: [x, y] }) =>
+    h("line", { x1: self[0], y1: self[1], x2: x, y2: y, class: one.reachable ? "reach" : "reach lost" })),
+  h("text", { x: MIDDLE, y: MIDDLE - 4, class: "centre" }, isRing ? `${status.cluster_size} nodes` : `term ${number(status.term)}`),
+  h("text", { x: MIDDLE, y: MIDDLE + 18, class: "under" }, isRing ? `${status.n} copies of each key` : `${majority(status)} of ${status.cluster_size} decide`),
+  places.map(({ one, at: [x, y] }) => h("g", { class: `node${one.leads ? " leads" : ""}${one.reachable && !one.misfit ? "" : " lost"}${one.isSelf ? " self" : ""}` },
+    h("circle", { cx: x, cy: y, r: 36 }),
+    h("text", { x, y: y + 1, class: "id" }, one.id.length > 8 ? `${one.id.slice(0, 7)}…` : one.id),
+    h("text", { x, y: y + 15, class: "role" }, isRing ? `${Math.round(100 * (one.share || 0))} %` : one.role),
+    h("text", { x, y: y + 54, class: "state" }, standing(one, status)), h("title", {}, `${one.id} ${one.http || ""}`))));
+}

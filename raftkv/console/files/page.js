@@ -1,0 +1,106 @@
+// Elements, numbers in words, dialogs. Text is set as text and never parsed: what a key says stays what it says.
+const DRAWN = new Set(["svg", "g", "circle", "line", "path", "text", "title", "polyline"]);
+
+/** An element; names that begin with "on" are handlers, undefined, null and false are left out. */
+export function h(tag, props, ...children) {
+  const el = DRAWN.has(tag)
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  el.handlers = {};
+  for (const [name, value] of Object.entries(props || {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) el[name] = el.handlers[name] = value;
+    else if (name === "value" || name === "checked") el[name] = value;
+    else el.setAttribute(name, value === true ? "" : value);
+  }
+  el.append(...nodes(children));
+  return el;
+}
+
+const nodes = (children) => children.flat(9).filter((one) => one !== undefined && one !== null && one !== false && one !== "")
+  .map((one) => one instanceof Node ? one : document.createTextNode(one));
+
+/** Let `place` hold just `children`, changing no more than differs: focus, scrolling and what was typed stay. */
+export function fill(place, ...children) {
+  const wanted = nodes(children);
+  wanted.forEach((now, at) => {
+    const old = place.childNodes[at];
+    if (old === undefined) place.append(now);
+    else if (old !== now) change(old, now);
+  });
+  while (place.childNodes.length > wanted.length) place.lastChild.remove();
+}
+
+function change(old, now) {
+  if (old.nodeName !== now.nodeName || old.id !== now.id || now.isConnected || old.own || now.own) return old.replaceWith(now);
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== now.data) old.data = now.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const name in old.handlers) old[name] = null;
+  Object.assign(old, now.handlers, { handlers: now.handlers });
+  if (old.nodeName !== "TEXTAREA") fill(old, ...now.childNodes);
+}
+
+// -- words
+
+const whole = new Intl.NumberFormat("en");
+export const count = (n, one, many = one + "s") => `${whole.format(n)} ${n === 1 ? one : many}`;
+export const number = (n) => whole.format(n);
+
+export function bytes(n) {
+  let at = 0;
+  for (; n >= 1024 && at < 4; at += 1) n /= 1024;
+  return `${at ? n.toPrecision(3) : n} ${["bytes", "KiB", "MiB", "GiB", "TiB"][at]}`;
+}
+
+export function time(s) {
+  if (s < 0) return `${time(-s)} ago`;
+  if (s < 1) return `${Math.round(s * 1000)} ms`;
+  if (s < 90) return `${s < 10 ? +s.toFixed(1) : Math.round(s)} s`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
+  return s < 172800 ? `${Math.round(s / 3600)} hours` : `${Math.round(s / 86400)} days`;
+}
+
+export const clock = (date) => date.toLocaleTimeString("en-GB");
+
+/** Text as it is, but for what cannot be seen or turns others round. */
+export const visible = (text) => text.replace(
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
+  (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
+
+export const keyed = (key) => h("bdi", { class: "key" }, visible(key));
+
+// -- telling and asking
+
+/** Say something in passing: shown for a while, and read out. */
+export function say(text, isBad) {
+  document.getElementById("said").textContent = text;
+  const toast = h("p", { class: isBad ? "toast bad" : "toast" }, text);
+  document.getElementById("toasts").append(toast);
+  setTimeout(() => toast.remove(), isBad ? 12000 : 5000);
+}
+
+/** Ask before something is done. `content` says what it would do; true if it is to be done. */
+export function confirmed(title, content, action, isHarm) {
+  const yes = h("button", { class: isHarm ? "harm" : "main", value: "yes" }, action);
+  const dialog = h("dialog", { "aria-label": title },
+    h("form", { method: "dialog" }, h("h2", {}, title), content,
+      h("div", { class: "row end" }, h("button", { value: "" }, "Cancel"), yes)));
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.onclose = () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    };
+  });
+}
+
+export const facts = (...pairs) => h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, ...what]) =>
+  h("div", {}, h("dt", {}, name), h("dd", {}, ...what))));
+
+export const table = (label, heads, rows) => h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+  h("table", {}, h("thead", {}, h("tr", {}, heads.map((one) => h("th", { scope: "col" }, one)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
