@@ -428,7 +428,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     approximated. ``r`` and ``w`` are what a read and a write need by default, ``n`` how many replicas a key has.
     ``can_read`` is false while a node that lost its disk fetches its data, ``can_write`` while writes are refused
     because a disk is full, the leader's where there is one, and ``has_room`` while this node's is. ``state_path`` is
-    where the front-end finds the applied state for its own reads, empty when there is none to share.
+    where the front-end finds the applied state for its own reads, empty when there is none to share; ``changes_path``
+    where the replica counts the changes of keys, if it does, for those that remember what it answered.
     ``log_lines_dropped`` counts the lines of the log that nobody took from the replica. ``misfit`` is why this node
     itself takes no part, if it does not. ``measures`` are what it has counted and timed.
     """
@@ -446,6 +447,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     can_write: bool = True
     has_room: bool = True
     state_path: str = ""
+    changes_path: str = ""
     n: int = 0
     r: int = 0
     w: int = 0

@@ -43,7 +43,7 @@ _LOST_WRITE: Final = Unknown(detail=f"{_LOST}; it may have been applied")
 class Waiting(Pending):
     """A request without an outcome; ``is_sent`` once it, or the barrier it waits for, was handed to the socket."""
 
-    __slots__ = ("deadline_s", "id", "is_sent", "request")
+    __slots__ = ("change_count", "deadline_s", "id", "is_sent", "request")
 
     def __init__(self, request: Request, deadline_s: float) -> None:
         super().__init__()
@@ -51,6 +51,8 @@ class Waiting(Pending):
         self.deadline_s = deadline_s
         self.id = 0
         self.is_sent = False
+        self.change_count: int | None = None
+        """The count to remember the answer by (``remembered``), if it is to be."""
 
 
 class Outstanding:
@@ -60,6 +62,9 @@ class Outstanding:
         self._replica = replica
         self.gather: Callable[[], None] = lambda: None
         """Called before each write: sends what was to join it."""
+
+        self.remember: Callable[[int, Outcome], None] = lambda _count, _outcome: None
+        """Told what the replica answers to those with a ``change_count``."""
 
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -116,8 +121,11 @@ class Outstanding:
         """The replica gave these outcomes."""
         for reply in replies:
             waiting = self._waiting.pop(reply.id, None)
-            if waiting is not None:
-                waiting.resolve(reply.outcome)
+            if waiting is None:
+                continue
+            if waiting.change_count is not None:
+                self.remember(waiting.change_count, reply.outcome)
+            waiting.resolve(reply.outcome)
 
     def settle(self, waiting: Waiting, outcome: Outcome) -> None:
         """``waiting``, which has no outcome yet, has this one, without an answer."""

@@ -1,8 +1,8 @@
 """The front-end's ``Replicator``: speaks to the replica process of this node, and reads the applied state itself.
 
-It decides who serves a request: the applied state (``reading``), the replica (``outstanding``), or nobody (``replica``
-knows why). The connection is made anew, with growing pauses, for as long as this object is open. This module must not
-import ``raft`` or ``http``.
+It decides who serves a request: the applied state (``reading``), what the replica answered to the same before
+(``remembered``), the replica itself (``outstanding``), or nobody (``replica`` knows why). The connection is made anew,
+with growing pauses, for as long as this object is open. This module must not import ``raft`` or ``http``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Hear, Pending, Shown, Subscription
 from raftkv.core.requests import Consistency, Read, Request
-from raftkv.core.results import ModeStatus
+from raftkv.core.results import Missing, ModeStatus
 from raftkv.formats.rights import is_of_rights
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection
 from raftkv.frontend.outstanding import SWEEP_S, Outstanding, Waiting
 from raftkv.frontend.readers import StateReader
 from raftkv.frontend.reading import StateReads
+from raftkv.frontend.remembered import RememberedAnswers
 from raftkv.frontend.replica import NOT_RUNNING, OVERLOADED, KnownReplica
 from raftkv.frontend.rights import KnownRights
 from raftkv.process.memory import GIVE_BACK_S, give_back
@@ -46,6 +48,8 @@ class RemoteReplicator:
         self._replica = KnownReplica()
         self._outstanding = Outstanding(self._replica)
         self._reads = StateReads(self._replica, self._outstanding, open_state)
+        self._remembered = RememberedAnswers()
+        self._outstanding.remember = self._remembered.remember
         self._give_back_at_s = time.monotonic() + GIVE_BACK_S
 
     async def start(self) -> None:
@@ -106,8 +110,10 @@ class RemoteReplicator:
                 detail = f"this node cannot give {request.consistency} reads now"
                 waiting.resolve(Refused(code=Code.NOT_SUPPORTED, detail=detail))
                 return waiting
-            if request.consistency is Consistency.LOCAL and reads.at_once(request, waiting):
-                return waiting
+            if request.consistency is Consistency.LOCAL:
+                if reads.at_once(request, waiting) or self._answer_again(request, waiting):
+                    return waiting
+                waiting.change_count = self._remembered.count(request)
         refusal = replica.refusal()
         if refusal is None and len(self._outstanding) >= self._max_pending:
             refusal = OVERLOADED
@@ -118,6 +124,15 @@ class RemoteReplicator:
         if not reads.after_barrier(waiting):
             self._outstanding.send(waiting)
         return waiting
+
+    def _answer_again(self, read: Read, waiting: Waiting) -> bool:
+        """Answer as the replica would, if that is known and who may be told is."""
+        answer, rights = self._remembered.find(read), self.rights.current
+        if answer is None or rights is None:
+            return False
+        refusal = None if read.caller is None else of_query(rights, read.caller, read.query, Missing(key=b""))
+        waiting.resolve(refusal or answer)
+        return True
 
     def work(self, now_s: float) -> float:
         """See ``Replicator``; the front-end's own timer calls it."""
@@ -134,6 +149,7 @@ class RemoteReplicator:
             self._replica.connection.abort()
         self._lose_all(_CLOSED)
         self._reads.close()
+        self._remembered.close()
 
     def _lose_all(self, reason: Refused | None) -> None:
         """Give everything that waits its outcome, because nobody will answer it any more."""
@@ -168,6 +184,7 @@ class RemoteReplicator:
         """The replica is gone. The applied state stays open for local reads, until a new replica names its own."""
         if self._replica.connection is connection:
             self._replica.connection = None
+            self._remembered.close()
             self._lose_all(None)
             self._replica.subscribers.tell(None)
 
@@ -180,7 +197,10 @@ class RemoteReplicator:
         elif isinstance(message, wire.Announcement):
             self._replica.announced(Shown(revision=message.revision, applied_index=message.applied_index))
         else:
-            if self._replica.heard(message.status) or not self._reads.is_open:
+            is_new = self._replica.heard(message.status)
+            if is_new:
+                self._remembered.open(message.status.changes_path)
+            if is_new or not self._reads.is_open:
                 self._reads.open(message.status.state_path)
             else:
                 self._reads.look_at_rights()

@@ -74,7 +74,8 @@ class OpenReplicator(SharedReplicator, Protocol):
 class FrontendServer:
     """Serves ``replicator`` to front-end workers at the Unix socket ``path``.
 
-    ``wake`` is called after requests were submitted, so that the replica works soon rather than at its next timer.
+    ``wake`` is called after requests were submitted that wait for the replica, so that it works soon rather than at its
+    next timer.
     """
 
     def __init__(self, replicator: SharedReplicator, *, path: str, wake: Callable[[], None], max_pending: int) -> None:
@@ -150,7 +151,8 @@ class FrontendServer:
         self.wished(connection, to_hear=False)
 
     def submit(self, connection: _WorkerConnection, submissions: tuple[wire.Submission, ...]) -> None:
-        """Hand requests to the replicator."""
+        """Hand requests to the replicator, and wake it unless all are reads that it has answered already."""
+        is_awaited = False
         for submission in submissions:
             if self._pending >= self._max_pending:
                 detail = f"{self._max_pending} requests are waiting already; try again later"
@@ -158,9 +160,12 @@ class FrontendServer:
                 connection.reply(submission.id, refused, is_read=True)
                 continue
             self._pending += 1
+            reads = is_read(submission.request)
             pending = self._replicator.submit(submission.request, submission.deadline_s)
-            pending.when_done(partial(self._answered, connection, submission.id, is_read(submission.request)))
-        self._wake()
+            is_awaited |= pending.outcome is None or not reads
+            pending.when_done(partial(self._answered, connection, submission.id, reads))
+        if is_awaited:
+            self._wake()
 
     def _answered(self, connection: _WorkerConnection, request_id: int, is_read: bool, outcome: Outcome) -> None:  # noqa: FBT001
         """An outcome came due."""

@@ -190,6 +190,7 @@ class QuorumReplica:
             self.parts,
             self._misfits,
             hints_pending=self._store.hints_pending,
+            changes_path=self._store.changes_path,
             now_s=self._clock(),
             outstanding_bytes=self._link.outstanding_bytes,
             durations={"store_commit_duration_seconds": self._store_commit.so_far},

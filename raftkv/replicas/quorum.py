@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from raftkv.quorum.membership.members import remembered_members
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.replicas.reach import BESIDE_A_ROW_BYTES, Reach, frame_limit_bytes
+from raftkv.storage.change_counts import ChangeCounts
 from raftkv.storage.disk import RealDisk
 from raftkv.storage.engines.rocks import RocksEngine
 
@@ -52,6 +54,7 @@ def quorum_replica(  # noqa: PLR0917
         conflicts,
         max_siblings=config.quorum.max_siblings,
         max_row_bytes=frame_limit_bytes(config) - BESIDE_A_ROW_BYTES,
+        counts=_change_counts(),
     )
     entries = {node.id: MemberEntry(node.id, node.http, node.peer, node.zone) for node in config.node}
     remembered = remembered_members(store)
@@ -73,3 +76,10 @@ def quorum_replica(  # noqa: PLR0917
         store_path=str(home / "store"),
     )
     return QuorumReplica(quorum_settings(config, node_id), own, entries.values(), world, misfits=greeter.misfits)
+
+
+def _change_counts() -> ChangeCounts | None:
+    """Without them front-ends remember nothing, and ask."""
+    with contextlib.suppress(OSError):
+        return ChangeCounts()
+    return None

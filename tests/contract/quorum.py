@@ -17,6 +17,7 @@ from raftkv.quorum.data.store import Store
 from raftkv.quorum.data.versions import CONFLICTS
 from raftkv.quorum.replica import QuorumReplica
 from raftkv.quorum.settings import QuorumSettings
+from raftkv.storage.change_counts import ChangeCounts
 from raftkv.storage.engines.memory import MemoryEngine
 
 NODES = ("n1", "n2", "n3")
@@ -73,7 +74,8 @@ class Wire:
 
 
 class QuorumSubject:
-    def __init__(self, max_pending: int, **changes) -> None:
+    def __init__(self, max_pending: int, *, counts: ChangeCounts | None = None, **changes) -> None:
+        """``counts`` are those of n2, the node that is asked."""
         self._sent: dict[tuple[str, str], deque[bytes]] = defaultdict(deque)
         entries = [MemberEntry(node, f"{node}:1", f"{node}:2") for node in NODES]
         self.replicas = {
@@ -82,7 +84,11 @@ class QuorumSubject:
                 entries[number],
                 entries,
                 QuorumWorld(
-                    store=Store(MemoryEngine(TABLES), CONFLICTS[changes.get("conflicts", "lww")]),
+                    store=Store(
+                        MemoryEngine(TABLES),
+                        CONFLICTS[changes.get("conflicts", "lww")],
+                        counts=counts if node == "n2" else None,
+                    ),
                     link=Wire(node, self._sent),
                     clock=time.monotonic,
                     wall_us=lambda: time.time_ns() // 1000,

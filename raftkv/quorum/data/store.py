@@ -7,7 +7,7 @@ looks at a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from raftkv.core.errors import Code, Refused, StartupError
@@ -39,6 +39,7 @@ from raftkv.formats.versions import KeyState, Seen, Version, encode_state
 from raftkv.quorum.data.staged import MAX_ROW_BYTES, ContextAheadError, StagedTable, TooLargeError, state_in
 from raftkv.quorum.data.versions import Conflicts, LastWriterWins, visible
 from raftkv.quorum.membership.ring import POSITIONS, Range
+from raftkv.storage.change_counts import ChangeCounts
 from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.port import RowChange, StorageEngine
 
@@ -67,9 +68,17 @@ class Store:
     """
 
     def __init__(
-        self, engine: StorageEngine, conflicts: Conflicts, *, max_siblings: int = 64, max_row_bytes: int = MAX_ROW_BYTES
+        self,
+        engine: StorageEngine,
+        conflicts: Conflicts,
+        *,
+        max_siblings: int = 64,
+        max_row_bytes: int = MAX_ROW_BYTES,
+        counts: ChangeCounts | None = None,
     ) -> None:
         """``max_row_bytes`` of concurrent values fit into a frame, beside a page of others.
+
+        ``counts`` are told of every key that has changed, once that is durable, and are the store's own.
 
         Raises ``StartupError`` when the data was written with other ``conflicts``.
         """
@@ -78,6 +87,7 @@ class Store:
         self._engine = engine
         self._conflicts = conflicts
         self._max_siblings = max_siblings
+        self._counts = counts
         self._data = StagedTable(engine, DATA, conflicts, max_row_bytes)
         self._hints = StagedTable(engine, HINTS, conflicts, max_row_bytes)
         self._meta: dict[bytes, bytes] = {}
@@ -94,6 +104,11 @@ class Store:
         if self.members is None:
             self.is_unproven = True
             self._stage_meta(UNPROVEN, encode_number(1))
+
+    @property
+    def changes_path(self) -> str:
+        """Where changes are counted; empty if they are not."""
+        return "" if self._counts is None else self._counts.path
 
     # -- what is kept beside the keys
 
@@ -352,6 +367,8 @@ class Store:
     def close(self) -> None:
         """Let go of the files; what is staged is lost, and was acknowledged to nobody."""
         self._engine.close()
+        if self._counts is not None:
+            self._counts.close()
 
     # -- within
 
@@ -388,7 +405,9 @@ class Store:
             self._data.forget(where[POSITION_BYTES:])
         self._tell([(where, mark, None) for where, mark in rows])
 
-    def _tell(self, changes: Iterable[MarkChange]) -> None:
+    def _tell(self, changes: Sequence[MarkChange]) -> None:
+        if self._counts is not None:
+            self._counts.changed([where[POSITION_BYTES:] for where, _, _ in changes])
         if self.on_change is not None:
             for where, before, now in changes:
                 self.on_change(where, before, now)
