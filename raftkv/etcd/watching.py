@@ -15,7 +15,7 @@ from raftkv.coordination.feed import ChangeListener, Heard
 from raftkv.coordination.steps import Circumstances, Plan, submitted
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.judgement import of_span
-from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Read
+from raftkv.core.requests import SYSTEM, Consistency, Get, Read
 from raftkv.core.results import Answer, Change, HistoryGone
 from raftkv.core.rights import CLUSTER, Access, Caller
 from raftkv.etcd import gateway_json, protobuf
@@ -296,7 +296,7 @@ def _only(filters: Sequence[WatchFilter]) -> Literal["put", "delete"] | None:
 def place(start_revision: int, context: Context, circumstances: Circumstances) -> Plan[Where]:
     """Where a watch from ``start_revision`` begins; from now on, which is behind all that was acknowledged, with 0."""
     # No key is there: what is asked is where the store stands, which is no secret of anybody's.
-    query = ChangesAfter(revision=0, start=SYSTEM, end=SYSTEM, limit_bytes=0)
+    query = Get(key=SYSTEM)
     level = Consistency.LOCAL if start_revision > 0 else Consistency.LINEARIZABLE
     deadline_s = circumstances.now_s() + context.limits.request_timeout_s
     outcome = yield from submitted(Read(query=query, consistency=level, caller=CLUSTER), deadline_s)

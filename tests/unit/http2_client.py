@@ -48,6 +48,7 @@ class Http2Client:
     def __init__(self, accept: Accept | None = None, *, is_greeted: bool = True) -> None:
         self.now_s = 1000.0
         self.woken = 0
+        self.room_bytes = 1 << 30
         self.service = EchoService()
         self.reported: list[str] = []
         self.calls = GrpcCalls(
@@ -55,6 +56,7 @@ class Http2Client:
             client="test",
             report=lambda path, error: self.reported.append(f"{path}: {error}"),
             monotonic_s=lambda: self.now_s,
+            has_room=lambda size_bytes: size_bytes <= self.room_bytes,
         )
         self.server = Http2Connection(
             accept or self.calls.accept, self._wake, aside=TIMEOUT_FIELD, monotonic_s=lambda: self.now_s

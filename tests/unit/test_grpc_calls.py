@@ -412,6 +412,26 @@ def test_without_room_nothing_new_is_begun():
     assert body_of(client.say(client.call(3)), 3) == message(b"hello")
 
 
+def test_a_large_answer_that_has_no_room_is_not_kept():
+    client = Http2Client()
+    client.room_bytes = 0
+    said = client.say(client.call(1, b"x" * 70_000), client.call(3, b"x" * 60_000))
+
+    code, text = ending(client, [one for one in said if one.stream_id == 1])
+    assert (code, "a write has been carried out" in text) == (GrpcStatus.RESOURCE_EXHAUSTED, True)
+    assert body_of(said, 3)
+
+
+def test_a_stream_of_answers_ends_where_one_has_no_room_and_who_makes_them_is_told():
+    client = Http2Client()
+    client.room_bytes = 0
+    said = client.say(client.call(1, b"5 70000", path="/test.Echo/Count"))
+
+    assert ending(client, said)[0] == GrpcStatus.UNAVAILABLE
+    assert client.service.over == ["count"]
+    assert client.service.sent == 1
+
+
 def test_a_call_knows_its_client_and_its_deadline():
     client = Http2Client()
     client.say(client.call(1, path="/test.Echo/Wait"), client.call(3, path="/test.Echo/Wait", grpc_timeout="5S"))

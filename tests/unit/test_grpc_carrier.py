@@ -209,9 +209,10 @@ async def test_what_a_client_makes_it_hold_is_counted_and_given_back():
 
 @driven
 async def test_without_room_new_calls_are_refused_and_who_holds_it_is_let_go():
-    talk = Talk(room_bytes=100_000)
+    talk = Talk(room_bytes=400_000)
     talk.say(talk.client.call(1, b"1 300000", path="/test.Echo/Count"))
     talk.transport.taken()
+    talk.room.limit_bytes = 100_000
     talk.say(talk.client.call(3))
     head = talk.transport.taken()[0]
 
@@ -220,6 +221,32 @@ async def test_without_room_new_calls_are_refused_and_who_holds_it_is_let_go():
     assert talk.room.has_room(1000)
     assert talk.transport.said == ["abort"]
     assert talk.room.held_bytes == 0
+
+
+@driven
+async def test_what_is_answered_in_one_turn_is_counted_as_it_comes():
+    talk = Talk(room_bytes=1_000_000)
+    talk.say(*(talk.client.call(number, b"x" * 300_000) for number in range(1, 9, 2)))
+    heads = [talk.client.fields(one) for one in talk.transport.taken() if one.kind == frames.HEADERS]
+
+    assert [head.get("grpc-status") for head in heads].count("8") == 1
+    assert talk.room.held_bytes <= 1_000_000
+
+
+@driven
+async def test_a_slow_client_is_let_go_for_the_large_answer_of_another():
+    slow, other = Talk(room_bytes=400_000), Talk()
+    other.carrier._room = slow.room
+    slow.say(slow.client.call(1, b"1 350000", path="/test.Echo/Count"))
+    other.say(other.client.call(1, b"1 300000", path="/test.Echo/Count"))
+    refused = other.client.fields(other.transport.taken()[-1])
+    for talk in (slow, other):
+        talk.loop.moved_s += 5
+    other.say(other.client.call(3, b"1 300000", path="/test.Echo/Count"))
+
+    assert refused["grpc-status"] == "14"
+    assert slow.transport.said == ["abort"]
+    assert body_of(other.transport.taken(), 3)
 
 
 @driven

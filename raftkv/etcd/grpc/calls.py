@@ -24,6 +24,11 @@ from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S
 MESSAGE_BYTES_MAX: Final = 2 << 20
 """etcd's own bound of a request, 1.5 MiB, and what it allows gRPC on top of that."""
 
+SMALL_BYTES: Final = 64 << 10
+"""A message up to this size is always sent: the number of streams bounds what such ones come to."""
+
+_NO_ROOM: Final = "too much waits for its readers, and there is no room for this; a write has been carried out"
+
 _PREFIX: Final = struct.Struct(">BL")
 _PLAIN_PREFIX: Final = struct.Struct(">xL")
 
@@ -62,8 +67,16 @@ def nothing() -> None:
     """Whoever wants to hear of it sets another."""
 
 
+def none_there(size_bytes: int) -> bool:  # noqa: ARG001  see ``GrpcCalls``
+    """The room for a client that is gone."""
+    return False
+
+
 class GrpcCalls:
-    """The calls of one connection. ``find`` never raises; ``report`` is told of defects."""
+    """The calls of one connection. ``find`` never raises; ``report`` is told of defects.
+
+    ``has_room`` says whether so many bytes more may wait for this client to take them.
+    """
 
     def __init__(
         self,
@@ -73,6 +86,7 @@ class GrpcCalls:
         certificate: object = None,
         report: Callable[[str, Exception], None],
         monotonic_s: Callable[[], float],
+        has_room: Callable[[int], bool],
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         assert message_bytes_max + _PREFIX.size <= ADVANCE_BYTES
@@ -81,6 +95,7 @@ class GrpcCalls:
         self.certificate = certificate
         self.report = report
         self.monotonic_s = monotonic_s
+        self.has_room = has_room
         self.message_bytes_max = message_bytes_max
         self.is_full = False
         """Is there no room for a new call?"""
@@ -178,9 +193,16 @@ class GrpcCall:
 
     def answer(self, message: bytes) -> None:
         """One message, and all is well."""
-        if not self.is_over:
+        if self.is_over:
+            return
+        if self._has_room(message):
             self._leave()
             self._stream.answer(HEAD, _PLAIN_PREFIX.pack(len(message)) + message, DONE)
+        else:
+            self.finish(GrpcStatus.RESOURCE_EXHAUSTED, _NO_ROOM)
+
+    def _has_room(self, message: bytes) -> bool:
+        return len(message) <= SMALL_BYTES or self._calls.has_room(len(message))
 
     def begin(self, metadata: Pairs = ()) -> None:
         """Tell the client that its call is under way, before the first message; ``send`` does it otherwise."""
@@ -191,6 +213,9 @@ class GrpcCall:
     def send(self, message: bytes) -> bool:
         """One message of several; false: do not send more before ``on_taking``."""
         if self.is_over:
+            return False
+        if not self._has_room(message):
+            self.fail(GrpcStatus.UNAVAILABLE, _NO_ROOM)
             return False
         self.begin()
         return self._stream.write(_PLAIN_PREFIX.pack(len(message)) + message)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Final, cast
 
-from raftkv.etcd.grpc.calls import MESSAGE_BYTES_MAX, GrpcCalls, Method
+from raftkv.etcd.grpc.calls import MESSAGE_BYTES_MAX, GrpcCalls, Method, none_there
 from raftkv.etcd.grpc.connection import Http2Connection
 from raftkv.etcd.grpc.frames import PREFACE
 from raftkv.etcd.grpc.heads import TIMEOUT_FIELD
@@ -67,6 +67,7 @@ class GrpcCarrier(asyncio.Protocol):
             certificate=transport.get_extra_info("peercert"),
             report=self._report,
             monotonic_s=self._loop.time,
+            has_room=self._has_room,
             message_bytes_max=self._message_bytes_max,
         )
         self._connection = Http2Connection(
@@ -76,7 +77,7 @@ class GrpcCarrier(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        self._calls.is_full = self._room.is_full or self._connection.out.queued_bytes > QUEUED_BYTES_MAX
+        self._calls.is_full = not self._room.has_room() or self._connection.out.queued_bytes > QUEUED_BYTES_MAX
         self._connection.receive(data)
         self._flush()
 
@@ -93,6 +94,7 @@ class GrpcCarrier(asyncio.Protocol):
         if self._holding is not None:
             self._holding.close()
             self._holding = None
+        self._calls.has_room = none_there
         self._connection.lost()
 
     def pause_writing(self) -> None:
@@ -151,9 +153,8 @@ class GrpcCarrier(asyncio.Protocol):
         data = connection.take()
         if data:
             transport.write(data)
-        held_bytes = connection.held_bytes + self._calls.held_bytes
-        if held_bytes > COUNTED_BYTES or self._holding is not None:
-            self._count(held_bytes)
+        if self._held_bytes > COUNTED_BYTES or self._holding is not None:
+            self._count(self._held_bytes)
         if connection.is_over:
             self._close()
         if connection.due_s < self._timer_s:
@@ -167,6 +168,18 @@ class GrpcCarrier(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+    @property
+    def _held_bytes(self) -> int:
+        return self._connection.held_bytes + self._calls.held_bytes
+
+    def _has_room(self, size_bytes: int) -> bool:
+        """May so much more wait for this client? Then it is counted at once: many may be answered in one turn."""
+        # Whoever is slow is let go for it, and that may be this very client.
+        if not self._room.has_room(size_bytes) or self._transport is None or self._transport.is_closing():
+            return False
+        self._count(self._held_bytes + size_bytes)
+        return True
 
     def _count(self, held_bytes: int) -> None:
         """Tell ``room`` what is held for this client."""
