@@ -224,6 +224,7 @@ class _Node:
             with _signals_interrupt():
                 built = build(self._config, self._node_id, self._home, events=self, surroundings=self._surroundings)
             self._replica, self._link, self._events = built.replica, built.link, built.events
+            self._sights = built.sights
         except KeyboardInterrupt:
             return 0
         try:
@@ -331,6 +332,7 @@ class _Node:
             give_back(self._replica.state_path)
         self._position = position
         status = self._replica.status()
+        self._sights.note(status)
         if self._backups is not None:
             status = msgspec.structs.replace(status, measures=status.measures.with_numbers(self._backups.numbers))
         status = msgspec.structs.replace(status, log_lines_dropped=streams.lines_dropped())

@@ -315,6 +315,15 @@ class Inspect(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="i
     """Ask for a fresh ``Status`` of this node."""
 
 
+class Survey(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="survey"):
+    """Ask for what this node sees of the cluster, and for what others show of themselves while somebody asks.
+
+    ``after`` tells, for a node in a life (``node/life``), up to which happening is known already.
+    """
+
+    after: dict[str, int] = {}
+
+
 class Configure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="configure"):
     """Change how many replicas a key has, and how many of them a read and a write need; 0 leaves a number as it is."""
 
@@ -414,14 +423,25 @@ MembersRequest = Amendment | TransferLeadership
 """Who belongs to the cluster, and who leads it."""
 
 Request = (
-    Write | Read | Barrier | Inspect | Configure | KeepAlive | Compact | StoreHere | Repair | HoldState | MembersRequest
+    Write
+    | Read
+    | Barrier
+    | Inspect
+    | Survey
+    | Configure
+    | KeepAlive
+    | Compact
+    | StoreHere
+    | Repair
+    | HoldState
+    | MembersRequest
 )
 
 
 def is_read(request: Request) -> bool:
     """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
     if not isinstance(request, Write):
-        return isinstance(request, Read | Barrier | Inspect | HoldState)
+        return isinstance(request, Read | Barrier | Inspect | Survey | HoldState)
     for operation in request.operations:  # noqa: SIM110  all() takes twice as long, and this is asked of every write
         if not isinstance(operation, Get):
             return False
@@ -433,7 +453,7 @@ AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 def on_behalf(request: AnyRequest, caller: Caller | None) -> AnyRequest:
     """``request`` as ``caller`` asks for it; what tells nothing of keys, as it is."""
-    if caller is None or isinstance(request, Barrier | Inspect):
+    if caller is None or isinstance(request, Barrier | Inspect | Survey):
         return request
     return msgspec.structs.replace(request, caller=caller)
 

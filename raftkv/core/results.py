@@ -17,6 +17,7 @@ from raftkv.core.config import Mode
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
+from raftkv.core.sights import Surveyed
 from raftkv.core.voters import majority
 
 
@@ -476,14 +477,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class RaftStatus(Status, frozen=True, kw_only=True, array_like=True, tag="raft_status"):
     """Where a node stands in a log; ``diverged``: it takes no part because its state differs from others'.
 
-    ``members`` are those of the configuration in force here, which stands at ``configuration_index`` of the log, or is
-    that of the nodes' files (0).
+    ``last_index`` is the end of its log, ``voted_for`` whom it gave its vote in ``term``. ``members`` are those of the
+    configuration in force here, which stands at ``configuration_index`` of the log, or is that of the nodes' files (0).
     """
 
     term: int
     commit_index: int
     applied_index: int
     diverged: bool = False
+    last_index: int = 0
+    voted_for: str = ""
     members: tuple[MemberStatus, ...] = ()
     configuration_index: int = 0
 
@@ -527,6 +530,7 @@ Outcome = (
     | StampedAnswer
     | Ready
     | ModeStatus
+    | Surveyed
     | Configured
     | KeptAlive
     | Compacted

@@ -18,6 +18,7 @@ from typing import Final, Protocol, runtime_checkable
 from raftkv.core.rules import Rule
 from raftkv.formats.greetings import (
     COMMANDS_OF_PROTOCOL,
+    PROTOCOLS,
     Greeting,
     decode_greeting,
     decode_verdict,
@@ -111,7 +112,8 @@ class Greeter:
         self._notices = Notices()
         self._greeted: dict[str, tuple[Greeting, Identity] | None] = {}
         """Those greeted on the present connection: what they said, and what was known when it was judged."""
-        self._met: set[str] = set()
+        self._met: dict[str, int] = {}
+        """Those met on the present connection, and the newest protocol that both speak."""
 
     def attach(self, listener: GreetedEvents, newcomers: Newcomers | None = None) -> None:
         """Tell ``listener`` of the peers that fit from now on, and ``newcomers`` of their disks."""
@@ -120,6 +122,10 @@ class Greeter:
     def reads(self, peer: str) -> int:
         """The newest format of commands that ``peer`` is known to read: by what it said last, in whichever life."""
         return self._store.identity.reads.get(peer, COMMANDS_OF_PROTOCOL)
+
+    def speaks(self, peer: str) -> int:
+        """The newest protocol that both speak; 0 for one that was not met."""
+        return self._met.get(peer, 0)
 
     def disk(self, peer: str) -> str:
         """The disk by which ``peer`` was met last; empty if it never was."""
@@ -149,7 +155,7 @@ class Greeter:
         """The connection is gone."""
         self._greeted.pop(peer, None)
         if peer in self._met:
-            self._met.discard(peer)
+            del self._met[peer]
             self._listener.link_down(peer)
 
     def received(self, peer: str, payload: bytes) -> None:
@@ -208,7 +214,7 @@ class Greeter:
             self._greet_anew()
         self.misfits.pop(peer, None)
         del self._greeted[peer]
-        self._met.add(peer)
+        self._met[peer] = min(PROTOCOLS[1], greeting.protocols[1])
         if self._newcomers is not None:
             knew_another = is_replaced(identity, greeting)
             self._newcomers.met(peer, is_blank=greeting.is_blank, knew_another_disk=knew_another)

@@ -36,6 +36,8 @@ def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str,
         commit_index=core.commit_index,
         applied_index=core.applied_index,
         revision=machine.revision,
+        last_index=core.last_index,
+        voted_for=world.log.voted_for or "",
         peers=tuple(
             PeerStatus(
                 id=peer,

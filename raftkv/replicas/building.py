@@ -24,6 +24,7 @@ from raftkv.frontend.server import OpenReplicator
 from raftkv.joining import join
 from raftkv.peers.greeting import Greeter
 from raftkv.peers.link import LinkEvents, PeerLink
+from raftkv.peers.sights import Sights
 from raftkv.peers.tls import peer_tls
 from raftkv.replicas.reach import frame_limit_bytes, refuse_without
 from raftkv.storage.identity import begin_life, exists
@@ -58,11 +59,12 @@ class DrivenReplica(OpenReplicator, Protocol):
 
 
 class Built(msgspec.Struct, frozen=True):
-    """A replica, its link, which is not started yet, and who takes the link's events for it."""
+    """A replica, its link, which is not started yet, who takes the link's events for it, and what is seen of all."""
 
     replica: DrivenReplica
     link: PeerLink
     events: LinkEvents
+    sights: Sights
 
 
 def load(mode: str) -> None:
@@ -80,22 +82,26 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
     is_alone = len(config.node) == 1 and not is_joining
     identity = begin_life(home, node_id, rules, os.urandom, is_alone=is_alone, is_joining=is_joining)
     greeter = Greeter(identity, rules.all, link=link, clock=surroundings.monotonic_s, reads=entries.NEWEST)
+    life = f"{identity.identity.life.start}-{identity.identity.life.nonce}"
+    sights = Sights(greeter, life=life, clock=surroundings.monotonic_s, wall_ms=surroundings.wall_ms)
     if config.cluster.mode == "quorum":
         if identity.identity.others:
             refuse_without(home / "store")
         from raftkv.replicas.quorum import quorum_replica  # noqa: PLC0415  see ``load``
 
-        leaderless = quorum_replica(config, node_id, home, link, greeter, surroundings)
-        greeter.attach(leaderless.conversation)
-        return Built(leaderless, link, greeter)
+        leaderless = quorum_replica(config, node_id, home, link, greeter, surroundings, survey=sights.survey)
+        sights.attach(leaderless.conversation, leaderless.status)
+        greeter.attach(sights)
+        return Built(leaderless, link, greeter, sights)
     if config.raft.seeds and not is_joining and identity.identity.standing is Standing.JOINING:
         _let_in(config, node_id, link)  # again: it has not heard from the others yet, and they may have moved
     from raftkv.replicas.raft import check_belongs, raft_replica  # noqa: PLC0415  see ``load``
 
-    replica = raft_replica(config, node_id, home, link, greeter, identity, surroundings)
+    replica = raft_replica(config, node_id, home, link, greeter, identity, surroundings, survey=sights.survey)
     check_belongs(config, node_id, replica)
-    greeter.attach(replica.conversation, replica)
-    return Built(replica, link, greeter)
+    sights.attach(replica.conversation, replica.status)
+    greeter.attach(sights, replica)
+    return Built(replica, link, greeter, sights)
 
 
 def _link(config: ClusterConfig, node_id: str, events: LinkEvents, surroundings: Surroundings) -> PeerLink:

@@ -10,6 +10,7 @@ import msgspec
 
 from raftkv import __version__
 from raftkv.core.config import ClusterConfig
+from raftkv.core.sights import SurveyTaker
 from raftkv.experiment import Surroundings
 from raftkv.formats.gossip import MemberEntry
 from raftkv.formats.rows import TABLES
@@ -43,7 +44,14 @@ def quorum_settings(config: ClusterConfig, node_id: str) -> QuorumSettings:
 
 
 def quorum_replica(  # noqa: PLR0917
-    config: ClusterConfig, node_id: str, home: Path, link: PeerLink, greeter: Greeter, surroundings: Surroundings
+    config: ClusterConfig,
+    node_id: str,
+    home: Path,
+    link: PeerLink,
+    greeter: Greeter,
+    surroundings: Surroundings,
+    *,
+    survey: SurveyTaker,
 ) -> QuorumReplica:
     """The replica of ``node_id``, over what is below ``home``. Raises ``StartupError``."""
     disk = RealDisk()
@@ -73,6 +81,7 @@ def quorum_replica(  # noqa: PLR0917
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
         reads=greeter.reads,
+        survey=survey,
         store_path=str(home / "store"),
     )
     return QuorumReplica(quorum_settings(config, node_id), own, entries.values(), world, misfits=greeter.misfits)

@@ -11,6 +11,7 @@ import msgspec
 
 from raftkv import __version__
 from raftkv.core.config import ClusterConfig
+from raftkv.core.sights import SurveyTaker
 from raftkv.experiment import Surroundings
 from raftkv.formats.configurations import ConfiguredMember
 from raftkv.formats.identity import Standing
@@ -55,6 +56,8 @@ def raft_replica(  # noqa: PLR0917
     greeter: Greeter,
     identity: IdentityFile,
     surroundings: Surroundings,
+    *,
+    survey: SurveyTaker,
 ) -> RaftReplica:
     """The replica of ``node_id``, over what is below ``home``. Raises ``StartupError``."""
     internals.use_sources(surroundings.monotonic_s, random.Random())  # noqa: S311  jitter, not secrets
@@ -86,6 +89,7 @@ def raft_replica(  # noqa: PLR0917
         reads=greeter.reads,
         disk_of=lambda peer: identity.identity.disk if peer == node_id else greeter.disk(peer),
         reach=later,
+        survey=survey,
     )
     return RaftReplica(
         raft_settings(config, node_id, founders_in(identity.identity)),

@@ -33,6 +33,7 @@ from raftkv.core.requests import (
     Query,
     Read,
     Request,
+    Survey,
     Write,
     is_read,
 )
@@ -211,7 +212,7 @@ def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | Htt
 
 def asked_by(caller: Caller, request: Request) -> Request:
     """``request``, with who asks, unless it says so itself. A write of nobody's is one that does not say it."""
-    if isinstance(request, Barrier | Inspect) or request.caller is not None:
+    if isinstance(request, Barrier | Inspect | Survey) or request.caller is not None:
         return request
     if caller is NOBODY and not isinstance(request, Read):
         return request

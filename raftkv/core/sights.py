@@ -1,0 +1,121 @@
+"""What a node shows of itself to whoever looks at the cluster: how it stands, and what has happened to it lately.
+
+A sight is told by names, not by places, so that nodes of different versions understand each other's.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+
+class HappeningKind(enum.StrEnum):
+    """What has happened to a node.
+
+    ``stands``: it asks for votes in ``term``; ``votes``: it gave its vote in ``term`` to ``subject``; ``leads``: it was
+    elected in ``term``; ``follows``: it heard of the leader ``subject``; ``leaderless``: it knows of none any more.
+    ``reaches`` and ``loses``: its link to ``subject``. ``full`` and ``roomy``: its disk. ``misfit``: it takes no part,
+    and ``fits`` that it does again. ``members``: who belongs to the cluster has changed. ``state``: what it thinks of
+    the member ``subject`` is now ``detail``.
+    """
+
+    STANDS = "stands"
+    VOTES = "votes"
+    LEADS = "leads"
+    FOLLOWS = "follows"
+    LEADERLESS = "leaderless"
+    REACHES = "reaches"
+    LOSES = "loses"
+    FULL = "full"
+    ROOMY = "roomy"
+    MISFIT = "misfit"
+    FITS = "fits"
+    MEMBERS = "members"
+    STATE = "state"
+
+
+class Happening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of them; ``number`` counts up since the node started, ``at_ms`` is its wall clock (since 1970).
+
+    ``kind`` is a ``HappeningKind``, or a word of a later version.
+    """
+
+    number: int
+    at_ms: int
+    kind: str
+    subject: str = ""
+    term: int = 0
+    detail: str = ""
+
+
+class PeerSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Another node as this one sees it; ``match_index`` is up to where the leader knows it to have the log."""
+
+    id: str
+    reachable: bool = False
+    match_index: int | None = None
+    outstanding_bytes: int = 0
+    misfit: str = ""
+
+
+class MemberSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A member as this node knows it (``raftkv.core.results.MemberStatus``)."""
+
+    id: str
+    http: str = ""
+    state: str = ""
+    zone: str = ""
+    share: float = 0.0
+    heard_ago_ms: int | None = None
+    hints: int = 0
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How ``node`` stood at ``at_ms`` of its wall clock; ``life`` is drawn at its start, so that another is known.
+
+    ``happenings`` are in order, those that whoever looks has not heard of yet; ``heard_ago_ms`` is how long ago the
+    node that was asked heard of this one, 0 for itself. ``voted_for`` is its vote in ``term``, ``last_index`` the end
+    of its log; both 0 or empty where there is none. Sizes are bytes.
+    """
+
+    node: str
+    life: str
+    at_ms: int
+    mode: str
+    role: str
+    heard_ago_ms: int = 0
+    leader: str | None = None
+    term: int = 0
+    voted_for: str = ""
+    commit_index: int = 0
+    applied_index: int = 0
+    last_index: int = 0
+    revision: int = 0
+    can_read: bool = True
+    can_write: bool = True
+    has_room: bool = True
+    misfit: str = ""
+    disk_free_bytes: int | None = None
+    log_bytes: int | None = None
+    hints_pending: int = 0
+    repaired_keys: int = 0
+    peers: tuple[PeerSeen, ...] = ()
+    members: tuple[MemberSeen, ...] = ()
+    happenings: tuple[Happening, ...] = ()
+
+
+class Surveyed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="surveyed"):
+    """The sights that the asked node has: its own first, then the last that it heard of each other."""
+
+    sights: tuple[Sight, ...]
+
+
+SurveyTaker = Callable[[Mapping[str, int]], Surveyed]
+"""Takes a survey, given up to which happening of each life (``node/life``) is known already."""
+
+
+def nothing_seen(_after: Mapping[str, int]) -> Surveyed:
+    """The survey of a node that nobody looks at."""
+    return Surveyed(sights=())
