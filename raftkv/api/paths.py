@@ -15,6 +15,7 @@ KEY: Final = "/kv/{key*}"
 BATCH: Final = "/batch"
 
 STATUS: Final = "/status"
+LIVE: Final = "/cluster/live"
 MEMBERS: Final = "/cluster/members"
 MEMBER: Final = "/cluster/members/{id}"
 PROMOTE: Final = "/cluster/members/{id}/promote"

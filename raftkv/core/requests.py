@@ -315,7 +315,7 @@ class Inspect(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="i
     """Ask for a fresh ``Status`` of this node."""
 
 
-class Survey(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="survey"):
+class ShowSights(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="show_sights"):
     """Ask for what this node sees of the cluster, and for what others show of themselves while somebody asks.
 
     ``after`` tells, for a node in a life (``node/life``), up to which happening is known already.
@@ -427,7 +427,7 @@ Request = (
     | Read
     | Barrier
     | Inspect
-    | Survey
+    | ShowSights
     | Configure
     | KeepAlive
     | Compact
@@ -441,7 +441,7 @@ Request = (
 def is_read(request: Request) -> bool:
     """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
     if not isinstance(request, Write):
-        return isinstance(request, Read | Barrier | Inspect | Survey | HoldState)
+        return isinstance(request, Read | Barrier | Inspect | ShowSights | HoldState)
     for operation in request.operations:  # noqa: SIM110  all() takes twice as long, and this is asked of every write
         if not isinstance(operation, Get):
             return False
@@ -453,7 +453,7 @@ AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 def on_behalf(request: AnyRequest, caller: Caller | None) -> AnyRequest:
     """``request`` as ``caller`` asks for it; what tells nothing of keys, as it is."""
-    if caller is None or isinstance(request, Barrier | Inspect | Survey):
+    if caller is None or isinstance(request, Barrier | Inspect | ShowSights):
         return request
     return msgspec.structs.replace(request, caller=caller)
 

@@ -17,7 +17,7 @@ from raftkv.core.config import Mode
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
-from raftkv.core.sights import Surveyed
+from raftkv.core.sights import SightsShown
 from raftkv.core.voters import majority
 
 
@@ -530,7 +530,7 @@ Outcome = (
     | StampedAnswer
     | Ready
     | ModeStatus
-    | Surveyed
+    | SightsShown
     | Configured
     | KeptAlive
     | Compacted

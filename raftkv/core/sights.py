@@ -106,16 +106,23 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     happenings: tuple[Happening, ...] = ()
 
 
-class Surveyed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="surveyed"):
+class SightsShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="sights_shown"):
     """The sights that the asked node has: its own first, then the last that it heard of each other."""
 
     sights: tuple[Sight, ...]
 
 
-SurveyTaker = Callable[[Mapping[str, int]], Surveyed]
-"""Takes a survey, given up to which happening of each life (``node/life``) is known already."""
+class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is shown at one time to whoever looks; ``silence`` is why the node's replica says nothing, if so."""
+
+    sights: tuple[Sight, ...] = ()
+    silence: str = ""
 
 
-def nothing_seen(_after: Mapping[str, int]) -> Surveyed:
-    """The survey of a node that nobody looks at."""
-    return Surveyed(sights=())
+SightsShower = Callable[[Mapping[str, int]], SightsShown]
+"""Shows what is seen, given up to which happening of each life (``node/life``) is known already."""
+
+
+def nothing_seen(_after: Mapping[str, int]) -> SightsShown:
+    """What a node shows that knows of no other."""
+    return SightsShown(sights=())

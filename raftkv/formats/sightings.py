@@ -1,6 +1,6 @@
 """What nodes say of themselves to those who look: one byte that begins no message of a mode, and msgpack of names.
 
-``{"type": "look", "after": {...}}`` asks, ``{"type": "sight", ...}`` answers. Names are only ever added; one that this
+``{"type": "ask_sight", ...}`` asks, ``{"type": "sight", ...}`` answers. Names are only ever added; one that this
 version does not know is passed over. It is spoken from protocol 4 on (``raftkv.formats.greetings``). This module
 imports msgspec, ``core`` and its neighbours.
 """
@@ -25,34 +25,34 @@ SIGHT_BYTES_MAX: Final = 256 << 10
 """More is no sight of a cluster that there is."""
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
+class AskSight(msgspec.Struct, frozen=True, kw_only=True, tag="ask_sight"):
     """Show yourself, and what happened ``after`` that happening of your ``life``; all there is if that is another."""
 
     life: Annotated[str, Meta(max_length=64)] = ""
     after: Annotated[int, Meta(ge=0, le=1 << 62)] = 0
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True, tag="sight"):
+class SightTold(msgspec.Struct, frozen=True, kw_only=True, tag="sight"):
     """The answer."""
 
     sight: Sight
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Look | Shown).decode
+_decode = msgspec.msgpack.Decoder(AskSight | SightTold).decode
 
 
-def encode(message: Look | Shown) -> bytes:
+def encode(message: AskSight | SightTold) -> bytes:
     """The payload of a frame."""
     return MARK + _encode(message)
 
 
-def decode(payload: bytes) -> Look | Shown:
+def decode(payload: bytes) -> AskSight | SightTold:
     """Read it; raises ``MalformedMessageError``."""
     if len(payload) > SIGHT_BYTES_MAX:
         raise MalformedMessageError(f"a sight of {len(payload)} bytes")
     try:
-        message: Look | Shown = _decode(payload[len(MARK) :])
+        message: AskSight | SightTold = _decode(payload[len(MARK) :])
     except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors, and it recurses
         raise MalformedMessageError(str(error)) from None
     return message

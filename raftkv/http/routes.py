@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import answers, bodies, paths
+from raftkv.core.sights import View
 from raftkv.http.handlers import (
     backup,
     batch,
@@ -22,6 +23,7 @@ from raftkv.http.handlers import (
     holding,
     internal,
     kv,
+    live,
     observing,
     reference,
     users,
@@ -151,6 +153,14 @@ _CLUSTER: Final = (
         answers.NodeStatus,
         hot=True,
         events=True,
+    ),
+    _get(
+        paths.LIVE,
+        live.LIVE,
+        "How all nodes stand and what happens to them, as this one sees it, four times a second",
+        View,
+        hot=True,
+        endless=True,
     ),
     _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.MemberList, hot=True),
     _change(

@@ -1,6 +1,6 @@
 """What nodes show each other while somebody looks at the cluster, beside whatever replicas say.
 
-A node that is asked for a survey asks each peer that it reaches for a sight, at most every ``LOOK_S``, and tells what
+A node that is asked what it sees asks each peer that it reaches for a sight, at most every ``LOOK_S``, and tells what
 it has heard so far. A peer answers at once and keeps no account of who looks, so nothing is sent, or timed, when nobody
 does. What happens to a node is noted all the time, by what changes between two looks at its own status; the last of it
 is kept. None of this has any effect on replication: sights that are lost, late or wrong are only seen wrong.
@@ -15,10 +15,10 @@ from typing import Final, Protocol
 import msgspec
 
 from raftkv.core.results import MemberStatus, ModeStatus, QuorumStatus, RaftStatus
-from raftkv.core.sights import Happening, HappeningKind, MemberSeen, PeerSeen, Sight, Surveyed
+from raftkv.core.sights import Happening, HappeningKind, MemberSeen, PeerSeen, Sight, SightsShown
 from raftkv.formats import sightings
 from raftkv.formats.peers import MalformedMessageError
-from raftkv.formats.sightings import Look, Shown
+from raftkv.formats.sightings import AskSight, SightTold
 
 LOOK_S: Final = 0.2
 """A peer is asked no more often, however many look."""
@@ -56,26 +56,26 @@ class ReplicaEvents(Protocol):
         """See ``LinkEvents``."""
 
 
-class Chronicle:
+class Happenings:
     """What has happened to one node: noted by its own, or heard from it."""
 
     def __init__(self, life: str) -> None:
         self.life = life
-        self.happenings: deque[Happening] = deque(maxlen=HAPPENINGS_MAX)
+        self._kept: deque[Happening] = deque(maxlen=HAPPENINGS_MAX)
 
     @property
     def last_number(self) -> int:
         """That of the newest; 0 if there is none."""
-        return self.happenings[-1].number if self.happenings else 0
+        return self._kept[-1].number if self._kept else 0
 
     def after(self, number: int) -> tuple[Happening, ...]:
         """The oldest of those after ``number``, as many as are told at once."""
-        found = [one for one in self.happenings if one.number > number]
+        found = [one for one in self._kept if one.number > number]
         return tuple(found[:TOLD_MAX])
 
     def add(self, heard: tuple[Happening, ...]) -> None:
         """Those that are new."""
-        self.happenings.extend([one for one in heard if one.number > self.last_number])
+        self._kept.extend([one for one in heard if one.number > self.last_number])
 
 
 class _Heard:
@@ -84,7 +84,7 @@ class _Heard:
     def __init__(self, sight: Sight, at_s: float) -> None:
         self.sight = sight
         self.at_s = at_s
-        self.chronicle = Chronicle(sight.life)
+        self.happenings = Happenings(sight.life)
 
 
 class Sights:
@@ -94,7 +94,7 @@ class Sights:
         self._link = link
         self._clock = clock
         self._wall_ms = wall_ms
-        self._own = Chronicle(life)
+        self._own = Happenings(life)
         self._noted: ModeStatus | None = None
         self._heard: dict[str, _Heard] = {}
         self._asked_at_s: dict[str, float] = {}
@@ -117,11 +117,11 @@ class Sights:
         for kind, subject, term, detail in _differences(before, status):
             number = self._own.last_number + 1
             happening = Happening(number=number, at_ms=at_ms, kind=kind, subject=subject, term=term, detail=detail)
-            self._own.happenings.append(happening)
+            self._own.add((happening,))
 
     # -- what others show
 
-    def survey(self, after: Mapping[str, int]) -> Surveyed:
+    def show_sights(self, after: Mapping[str, int]) -> SightsShown:
         """What is seen now; who can be reached is asked to show itself for the next time."""
         now_s = self._clock()
         status = self._status()
@@ -139,17 +139,21 @@ class Sights:
                 msgspec.structs.replace(
                     heard.sight,
                     heard_ago_ms=round((now_s - heard.at_s) * 1000),
-                    happenings=heard.chronicle.after(after.get(_place(peer, heard.chronicle.life), 0)),
+                    happenings=heard.happenings.after(after.get(_place(peer, heard.happenings.life), 0)),
                 )
             )
-        return Surveyed(sights=tuple(sights))
+        return SightsShown(sights=tuple(sights))
 
     def _ask(self, peer: str, now_s: float) -> None:
         is_due = now_s - self._asked_at_s.get(peer, float("-inf")) >= LOOK_S
         if is_due and self._link.speaks(peer) >= sightings.PROTOCOL:
             self._asked_at_s[peer] = now_s
             heard = self._heard.get(peer)
-            known = Look() if heard is None else Look(life=heard.chronicle.life, after=heard.chronicle.last_number)
+            known = (
+                AskSight()
+                if heard is None
+                else AskSight(life=heard.happenings.life, after=heard.happenings.last_number)
+            )
             self._link.send(peer, sightings.encode(known))
 
     def _sight(self, status: ModeStatus, after: int) -> Sight:
@@ -165,18 +169,18 @@ class Sights:
         except MalformedMessageError:
             self._link.close_peer(peer)
             return
-        if isinstance(message, Look):
+        if isinstance(message, AskSight):
             after = message.after if message.life == self._own.life else 0
-            self._link.send(peer, sightings.encode(Shown(sight=self._sight(self._status(), after))))
+            self._link.send(peer, sightings.encode(SightTold(sight=self._sight(self._status(), after))))
         elif message.sight.node == peer:
             self._take(peer, message.sight)
 
     def _take(self, peer: str, sight: Sight) -> None:
         heard = self._heard.get(peer)
-        if heard is None or heard.chronicle.life != sight.life:
+        if heard is None or heard.happenings.life != sight.life:
             heard = self._heard[peer] = _Heard(sight, self._clock())
         heard.sight, heard.at_s = sight, self._clock()
-        heard.chronicle.add(sight.happenings)
+        heard.happenings.add(sight.happenings)
 
 
 def _place(node: str, life: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from raftkv.core.results import QuorumStatus
-from raftkv.core.sights import SurveyTaker, nothing_seen
+from raftkv.core.sights import SightsShower, nothing_seen
 from raftkv.formats import quorum_messages
 from raftkv.formats.commands import CALLERS_FORMAT
 from raftkv.formats.gossip import MemberEntry, Phase
@@ -51,7 +51,7 @@ class QuorumWorld(NamedTuple):
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read: who reads that of callers judges rights."""
     store_path: str = ""
-    survey: SurveyTaker = nothing_seen
+    show_sights: SightsShower = nothing_seen
 
 
 class QuorumParts:
@@ -260,5 +260,5 @@ def _wire_inside(
         store_path=world.store_path,
         status=status,
         clock=world.clock,
-        survey=world.survey,
+        show_sights=world.show_sights,
     )

@@ -30,14 +30,14 @@ from raftkv.core.requests import (
     RemoveMember,
     Repair,
     Request,
+    ShowSights,
     StoreHere,
-    Survey,
     TransferLeadership,
     Write,
 )
 from raftkv.core.results import Configured, Missing, QuorumStatus, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
-from raftkv.core.sights import SurveyTaker
+from raftkv.core.sights import SightsShower
 from raftkv.formats.rights import is_of_rights
 from raftkv.formats.versions import MalformedStateError, decode_context
 from raftkv.quorum.coordination.coordination import Coordination
@@ -84,7 +84,7 @@ class QuorumRequests:
     store_path: str
     status: Callable[[], QuorumStatus]
     clock: Callable[[], float]
-    survey: SurveyTaker
+    show_sights: SightsShower
 
     def submit(self, request: Request, deadline_s: float, pending: Pending) -> None:
         """Begin to do what ``request`` asks, or say why it cannot be done."""
@@ -144,8 +144,8 @@ class QuorumRequests:
             case HoldState():
                 settings = self.settings
                 pending.resolve(StateHeld(command=(*settings.export, self.store_path, *settings.export_arguments)))
-            case Inspect() | Survey():
-                pending.resolve(self.status() if isinstance(request, Inspect) else self.survey(request.after))
+            case Inspect() | ShowSights():
+                pending.resolve(self.status() if isinstance(request, Inspect) else self.show_sights(request.after))
 
     def _refusal(self, request: Request) -> Refused | None:
         """Why ``request`` cannot be done here at all, or not now."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from raftkv.core.errors import Refused
-from raftkv.core.sights import SurveyTaker, nothing_seen
+from raftkv.core.sights import SightsShower, nothing_seen
 from raftkv.formats.commands import HISTORY_FORMAT
 from raftkv.formats.configurations import ConfiguredMember
 from raftkv.machine.machine import Machine
@@ -75,7 +75,7 @@ class RaftWorld(NamedTuple):
     reach: Callable[[Mapping[str, str]], None] = lambda _addresses: None
     """Told who is to be linked to from now on, this node included, and where: their peer addresses, by id."""
 
-    survey: SurveyTaker = nothing_seen
+    show_sights: SightsShower = nothing_seen
 
 
 class RaftParts:
@@ -192,7 +192,7 @@ def wire_raft(
         reads=world.reads,
         changes=parts.changes,
         clock=world.clock,
-        survey=world.survey,
+        show_sights=world.show_sights,
     )
     _wire_membership(parts, world)
     return parts

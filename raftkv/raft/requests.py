@@ -25,12 +25,12 @@ from raftkv.core.requests import (
     Read,
     Repair,
     Request,
-    Survey,
+    ShowSights,
     Write,
     is_read,
 )
 from raftkv.core.results import Configured, Outcome, RaftStatus, Ready, StateHeld
-from raftkv.core.sights import SurveyTaker
+from raftkv.core.sights import SightsShower
 from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate
@@ -59,11 +59,11 @@ class RaftRequests:
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read."""
 
-    survey: SurveyTaker
+    show_sights: SightsShower
 
     def submit(self, request: Request, deadline_s: float, pending: Pending, status: Callable[[], RaftStatus]) -> None:
         """Begin to do what ``request`` asks."""
-        if self.readmission.is_stopped and not isinstance(request, Inspect | Survey | Repair):
+        if self.readmission.is_stopped and not isinstance(request, Inspect | ShowSights | Repair):
             pending.resolve(out_of_service(self.readmission.reason))
         elif isinstance(request, Write):
             self._write(request, deadline_s, pending)
@@ -71,8 +71,8 @@ class RaftRequests:
             self.readers.submit(request, deadline_s, pending)
         elif isinstance(request, Inspect):
             pending.resolve(status())
-        elif isinstance(request, Survey):
-            pending.resolve(self.survey(request.after))
+        elif isinstance(request, ShowSights):
+            pending.resolve(self.show_sights(request.after))
         elif isinstance(request, Configure):
             self._configure(request, deadline_s, pending)
         elif isinstance(request, Repair | HoldState | MembersRequest):

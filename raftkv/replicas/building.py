@@ -89,7 +89,7 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
             refuse_without(home / "store")
         from raftkv.replicas.quorum import quorum_replica  # noqa: PLC0415  see ``load``
 
-        leaderless = quorum_replica(config, node_id, home, link, greeter, surroundings, survey=sights.survey)
+        leaderless = quorum_replica(config, node_id, home, link, greeter, surroundings, show_sights=sights.show_sights)
         sights.attach(leaderless.conversation, leaderless.status)
         greeter.attach(sights)
         return Built(leaderless, link, greeter, sights)
@@ -97,7 +97,7 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
         _let_in(config, node_id, link)  # again: it has not heard from the others yet, and they may have moved
     from raftkv.replicas.raft import check_belongs, raft_replica  # noqa: PLC0415  see ``load``
 
-    replica = raft_replica(config, node_id, home, link, greeter, identity, surroundings, survey=sights.survey)
+    replica = raft_replica(config, node_id, home, link, greeter, identity, surroundings, show_sights=sights.show_sights)
     check_belongs(config, node_id, replica)
     sights.attach(replica.conversation, replica.status)
     greeter.attach(sights, replica)

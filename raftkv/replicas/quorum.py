@@ -10,7 +10,7 @@ import msgspec
 
 from raftkv import __version__
 from raftkv.core.config import ClusterConfig
-from raftkv.core.sights import SurveyTaker
+from raftkv.core.sights import SightsShower
 from raftkv.experiment import Surroundings
 from raftkv.formats.gossip import MemberEntry
 from raftkv.formats.rows import TABLES
@@ -51,7 +51,7 @@ def quorum_replica(  # noqa: PLR0917
     greeter: Greeter,
     surroundings: Surroundings,
     *,
-    survey: SurveyTaker,
+    show_sights: SightsShower,
 ) -> QuorumReplica:
     """The replica of ``node_id``, over what is below ``home``. Raises ``StartupError``."""
     disk = RealDisk()
@@ -81,7 +81,7 @@ def quorum_replica(  # noqa: PLR0917
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
         reads=greeter.reads,
-        survey=survey,
+        show_sights=show_sights,
         store_path=str(home / "store"),
     )
     return QuorumReplica(quorum_settings(config, node_id), own, entries.values(), world, misfits=greeter.misfits)

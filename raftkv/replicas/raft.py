@@ -11,7 +11,7 @@ import msgspec
 
 from raftkv import __version__
 from raftkv.core.config import ClusterConfig
-from raftkv.core.sights import SurveyTaker
+from raftkv.core.sights import SightsShower
 from raftkv.experiment import Surroundings
 from raftkv.formats.configurations import ConfiguredMember
 from raftkv.formats.identity import Standing
@@ -57,7 +57,7 @@ def raft_replica(  # noqa: PLR0917
     identity: IdentityFile,
     surroundings: Surroundings,
     *,
-    survey: SurveyTaker,
+    show_sights: SightsShower,
 ) -> RaftReplica:
     """The replica of ``node_id``, over what is below ``home``. Raises ``StartupError``."""
     internals.use_sources(surroundings.monotonic_s, random.Random())  # noqa: S311  jitter, not secrets
@@ -89,7 +89,7 @@ def raft_replica(  # noqa: PLR0917
         reads=greeter.reads,
         disk_of=lambda peer: identity.identity.disk if peer == node_id else greeter.disk(peer),
         reach=later,
-        survey=survey,
+        show_sights=show_sights,
     )
     return RaftReplica(
         raft_settings(config, node_id, founders_in(identity.identity)),

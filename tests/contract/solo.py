@@ -14,9 +14,10 @@ import msgspec
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
-from raftkv.core.requests import Barrier, Compact, Consistency, Inspect, KeepAlive, Read, Request, Write
+from raftkv.core.requests import Barrier, Compact, Consistency, Inspect, KeepAlive, Read, Request, ShowSights, Write
 from raftkv.core.results import Answer, Outcome, RaftStatus, Ready, Written
 from raftkv.core.rights import Rights
+from raftkv.core.sights import SightsShown
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import AdoptCommand, Command
 from raftkv.formats.rights import encode_document
@@ -24,6 +25,7 @@ from raftkv.machine import reading
 from raftkv.machine.conversion import command_of
 from raftkv.machine.machine import AppliedCommand, Machine
 from raftkv.machine.repeats import RepeatLimits
+from raftkv.peers.sights import sight_of
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.state.tables import StateTables
 
@@ -147,9 +149,14 @@ class SoloReplicator:
             )
         if isinstance(request, Barrier):
             return Ready(applied_index=self.machine.applied_index)
-        if isinstance(request, Inspect):
-            return self.status()
+        if isinstance(request, Inspect | ShowSights):
+            return self._shown(request)
         return Refused(code=Code.NOT_SUPPORTED, detail="one replica by itself does not offer this")
+
+    def _shown(self, request: Inspect | ShowSights) -> Outcome:
+        if isinstance(request, ShowSights):
+            return SightsShown(sights=(sight_of(self.status(), life="1-a", at_ms=self.now_ms, happenings=()),))
+        return self.status()
 
     def _propose(self, request: Write | KeepAlive | Compact) -> Outcome:
         if self.leader is None:

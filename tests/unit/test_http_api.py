@@ -20,7 +20,7 @@ from raftkv.formats.tokens import Tokens
 from raftkv.frontend.remote import NOT_RUNNING
 from raftkv.frontend.rights import KnownRights
 from raftkv.http.door.admission import Admission
-from raftkv.http.door.asgi import Application, feed_on_loop
+from raftkv.http.door.asgi import Application, feed_on_loop, onlookers_on_loop
 from raftkv.http.door.callers import Callers
 from raftkv.http.door.passwords import Passwords
 from raftkv.http.door.plain import PlainRequest, read, written
@@ -79,6 +79,7 @@ class Node:
             silence=lambda: NOT_RUNNING.detail,
             subscribe=self.solo.subscribe,
             feed=feed_on_loop(self),
+            onlookers=onlookers_on_loop(self),
             last_status=self.solo.status,
             monotonic_s=lambda: time.monotonic() if self.now_s is None else self.now_s,
             wall_s=lambda: 0.0,

@@ -8,9 +8,9 @@ import pytest
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
 from raftkv.core.results import MemberState, MemberStatus, ModeStatus, PeerStatus, QuorumStatus, RaftStatus
-from raftkv.core.sights import HappeningKind, Surveyed
+from raftkv.core.sights import HappeningKind, SightsShown
 from raftkv.formats import sightings
-from raftkv.formats.sightings import Look, Shown
+from raftkv.formats.sightings import AskSight, SightTold
 from raftkv.peers.sights import HAPPENINGS_MAX, LOOK_S, TOLD_MAX, Sights
 
 NODES = ("n1", "n2", "n3")
@@ -72,11 +72,11 @@ class World:
         self.statuses[node] = msgspec.structs.replace(self.statuses[node], **more)
         self.sights[node].note(self.statuses[node])
 
-    def survey(self, node: str, after: dict[str, int] | None = None) -> Surveyed:
+    def show_sights(self, node: str, after: dict[str, int] | None = None) -> SightsShown:
         """What is seen once everybody who was asked has answered."""
-        self.sights[node].survey(after or {})
+        self.sights[node].show_sights(after or {})
         self.now_s += LOOK_S
-        return self.sights[node].survey(after or {})
+        return self.sights[node].show_sights(after or {})
 
 
 class Link:
@@ -98,18 +98,18 @@ class Link:
         return self.world.protocols[peer]
 
 
-def kinds(surveyed: Surveyed, node: str) -> list[tuple[str, str, int]]:
-    (sight,) = [one for one in surveyed.sights if one.node == node]
+def kinds(shown: SightsShown, node: str) -> list[tuple[str, str, int]]:
+    (sight,) = [one for one in shown.sights if one.node == node]
     return [(one.kind, one.subject, one.term) for one in sight.happenings]
 
 
 def test_who_is_asked_sees_all_that_it_reaches_and_how_long_ago():
     world = World()
 
-    world.survey("n2")
+    world.show_sights("n2")
     world.cut.add("n3")
     world.now_s += 2.0
-    seen = world.survey("n2")
+    seen = world.show_sights("n2")
 
     assert [one.node for one in seen.sights] == ["n2", "n1", "n3"]
     own = seen.sights[0]
@@ -125,7 +125,7 @@ def test_nothing_is_sent_while_nobody_looks_and_little_while_many_do():
     assert not world.sent
 
     for _ in range(50):
-        world.sights["n2"].survey({})
+        world.sights["n2"].show_sights({})
 
     assert [(sender, peer) for sender, peer, _ in world.sent if sender == "n2"].count(("n2", "n1")) == 1
     assert len(world.sent) == 4
@@ -140,7 +140,7 @@ def test_an_election_is_told_by_each_who_took_part_and_once():
     world.becomes("n2", leader="n3")
     world.becomes("n1", term=4, leader="n3", voted_for="")
 
-    seen = world.survey("n1")
+    seen = world.show_sights("n1")
 
     assert kinds(seen, "n3") == [
         (HappeningKind.LEADERLESS, "n1", 3),
@@ -154,7 +154,7 @@ def test_an_election_is_told_by_each_who_took_part_and_once():
     ]
     assert kinds(seen, "n1") == [(HappeningKind.FOLLOWS, "n3", 4)]
     known = {f"{one.node}/{one.life}": one.happenings[-1].number for one in seen.sights}
-    assert all(not one.happenings for one in world.survey("n1", known).sights)
+    assert all(not one.happenings for one in world.show_sights("n1", known).sights)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_what_changes_has_happened(change, kind, subject):
 
     world.becomes("n2", **change)
 
-    assert [one[:2] for one in kinds(world.survey("n2"), "n2")] == [(kind, subject)]
+    assert [one[:2] for one in kinds(world.show_sights("n2"), "n2")] == [(kind, subject)]
 
 
 def test_what_a_leaderless_node_thinks_of_a_member_is_told():
@@ -204,7 +204,7 @@ def test_what_a_leaderless_node_thinks_of_a_member_is_told():
     world.sights["n1"] = world.begun("n1", "2-b")
     world.statuses["n1"] = status(MemberState.SUSPECT)
 
-    (own, *_) = world.sights["n1"].survey({}).sights
+    (own, *_) = world.sights["n1"].show_sights({}).sights
 
     assert [(one.kind, one.subject, one.detail) for one in own.happenings] == [("state", "n3", "suspect")]
     assert own.hints_pending == 2
@@ -214,13 +214,13 @@ def test_after_a_restart_a_node_is_heard_anew():
     world = World()
     world.becomes("n3", term=4)
     world.becomes("n3", has_room=False)
-    first = world.survey("n1")
+    first = world.show_sights("n1")
     world.sights["n3"] = world.begun("n3", "2-b")
     world.becomes("n3", has_room=True)
 
     known = {f"{one.node}/{one.life}": one.happenings[-1].number for one in first.sights if one.happenings}
 
-    assert kinds(world.survey("n1", known), "n3") == [(HappeningKind.ROOMY, "", 0)]
+    assert kinds(world.show_sights("n1", known), "n3") == [(HappeningKind.ROOMY, "", 0)]
 
 
 def test_much_that_happened_is_kept_and_told_piece_by_piece():
@@ -230,7 +230,7 @@ def test_much_that_happened_is_kept_and_told_piece_by_piece():
 
     told, number = [], 0
     for _ in range(2 * HAPPENINGS_MAX // TOLD_MAX):
-        (sight,) = [one for one in world.survey("n1", {"n3/1-a": number}).sights if one.node == "n3"]
+        (sight,) = [one for one in world.show_sights("n1", {"n3/1-a": number}).sights if one.node == "n3"]
         assert len(sight.happenings) <= TOLD_MAX
         told += [one.number for one in sight.happenings]
         number = told[-1]
@@ -242,7 +242,7 @@ def test_a_node_of_an_older_protocol_is_not_asked():
     world = World()
     world.protocols["n3"] = sightings.PROTOCOL - 1
 
-    seen = world.survey("n1")
+    seen = world.show_sights("n1")
 
     assert [one.node for one in seen.sights] == ["n1", "n2"]
     assert all(peer != "n3" for _, peer, _ in world.sent)
@@ -261,24 +261,24 @@ def test_what_is_the_replicas_is_passed_on_and_what_means_nothing_costs_the_conn
 
 def test_nobody_is_shown_in_anothers_name():
     world = World()
-    sight = world.sights["n2"].survey({}).sights[0]
+    sight = world.sights["n2"].show_sights({}).sights[0]
 
     world.cut = {"n1"}  # nothing else comes
-    world.sights["n1"].received("n3", sightings.encode(Shown(sight=sight)))
+    world.sights["n1"].received("n3", sightings.encode(SightTold(sight=sight)))
 
-    assert [one.node for one in world.sights["n1"].survey({}).sights] == ["n1"]
+    assert [one.node for one in world.sights["n1"].show_sights({}).sights] == ["n1"]
 
 
 def test_a_later_version_may_say_more_and_another_kind_of_happening():
     world = World()
     world.becomes("n2", has_room=False)
-    sight = msgspec.to_builtins(world.sights["n2"].survey({}).sights[0])
+    sight = msgspec.to_builtins(world.sights["n2"].show_sights({}).sights[0])
     sight["more"] = {"x": 1}
     sight["happenings"][0]["kind"] = "levitates"
 
     payload = sightings.MARK + msgspec.msgpack.encode({"type": "sight", "sight": sight})
     shown = sightings.decode(payload)
 
-    assert isinstance(shown, Shown)
+    assert isinstance(shown, SightTold)
     assert shown.sight.happenings[0].kind == "levitates"
-    assert sightings.decode(sightings.encode(Look(life="1-a", after=7))) == Look(life="1-a", after=7)
+    assert sightings.decode(sightings.encode(AskSight(life="1-a", after=7))) == AskSight(life="1-a", after=7)

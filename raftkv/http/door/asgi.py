@@ -18,6 +18,7 @@ from typing import Final
 from raftkv.api import paths
 from raftkv.api.paths import READ_METHODS
 from raftkv.coordination.feed import Feed
+from raftkv.coordination.onlookers import Onlookers
 from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
@@ -133,17 +134,22 @@ def _defect(method: str, name: str, error: Exception) -> HttpResponse:
     return internal_error(method)
 
 
+def _schedule(delay_s: float, call: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    if delay_s:
+        loop.call_later(delay_s, call)
+    else:
+        loop.call_soon(call)
+
+
 def feed_on_loop(replicator: Replicator) -> Feed:
     """The feed of ``replicator``, on whichever loop runs when somebody listens."""
+    return Feed(replicator, now_s=monotonic, schedule=_schedule)
 
-    def schedule(delay_s: float, call: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        if delay_s:
-            loop.call_later(delay_s, call)
-        else:
-            loop.call_soon(call)
 
-    return Feed(replicator, now_s=monotonic, schedule=schedule)
+def onlookers_on_loop(replicator: Replicator) -> Onlookers:
+    """Those who look by way of ``replicator``, likewise."""
+    return Onlookers(replicator, now_s=monotonic, schedule=_schedule)
 
 
 class Application(AsgiApplication):

@@ -46,7 +46,7 @@ from raftkv.frontend.remote import RemoteReplicator
 from raftkv.http.counts import Counts
 from raftkv.http.door import access
 from raftkv.http.door.admission import Admission
-from raftkv.http.door.asgi import Application, feed_on_loop
+from raftkv.http.door.asgi import Application, feed_on_loop, onlookers_on_loop
 from raftkv.http.door.beside import NOTHING_BESIDE, Beside
 from raftkv.http.door.browsers import names_of
 from raftkv.http.door.callers import Callers, freshened
@@ -203,6 +203,7 @@ def make_application(
         silence=lambda: replicator.silence,
         subscribe=replicator.subscribe,
         feed=feed_on_loop(replicator),
+        onlookers=onlookers_on_loop(replicator),
         last_status=lambda: replicator.last_pulse,
         monotonic_s=time.monotonic,
         wall_s=time.time,

@@ -18,6 +18,7 @@ from raftkv.api import headers as names
 from raftkv.api.answers import Sibling, SiblingsAnswer, TtlLeft
 from raftkv.api.values import value_to_json
 from raftkv.coordination.feed import Feed
+from raftkv.coordination.onlookers import Onlookers
 from raftkv.coordination.steps import Circumstances, Step
 from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import NO_ONE_ORDER, Code, DefiniteError, Refused, Unknown, of_read
@@ -33,7 +34,7 @@ from raftkv.core.requests import (
     Query,
     Read,
     Request,
-    Survey,
+    ShowSights,
     Write,
     is_read,
 )
@@ -81,7 +82,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What handlers know of the node. Both clocks give seconds; ``monotonic_s`` is the clock of deadlines.
 
     ``status`` is the replica's last status while it is alive, ``silence`` why there is none, ``last_status`` the last
-    one ever heard; ``subscribe`` is the replicator's, and ``feed`` what changes, for all who watch here.
+    one ever heard; ``subscribe`` is the replicator's, and ``feed`` what changes, for all who watch here; ``onlookers``
+    are those who look at the cluster.
     ``callers`` are who may ask; while authentication is off, ``admission`` judges who may change the cluster, or ask
     this one replica past the others. ``exports`` are the backups that are made here.
     """
@@ -95,6 +97,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     silence: Callable[[], str]
     subscribe: Callable[[Hear], Subscription]
     feed: Feed
+    onlookers: Onlookers
     last_status: Callable[[], Status | None]
     monotonic_s: Callable[[], float]
     wall_s: Callable[[], float]
@@ -212,7 +215,7 @@ def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | Htt
 
 def asked_by(caller: Caller, request: Request) -> Request:
     """``request``, with who asks, unless it says so itself. A write of nobody's is one that does not say it."""
-    if isinstance(request, Barrier | Inspect | Survey) or request.caller is not None:
+    if isinstance(request, Barrier | Inspect | ShowSights) or request.caller is not None:
         return request
     if caller is NOBODY and not isinstance(request, Read):
         return request

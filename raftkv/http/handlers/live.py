@@ -1,0 +1,57 @@
+"""``GET /cluster/live``: what this node sees of all nodes, again and again, as a stream of events.
+
+Each event has sights (``raftkv.core.sights``): how each node stands, and what has happened to it since the last one.
+Nothing is asked of any node for it while nobody looks. Whoever is no user any more is told so, and nothing more. Must
+not import Flask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from raftkv.core.judgement import of_caller
+from raftkv.core.rights import Caller
+from raftkv.http import events
+from raftkv.http.choices import Nothing
+from raftkv.http.events import EventForm
+from raftkv.http.handlers.handler import Context, at_once
+from raftkv.http.handlers.watching import event_form
+from raftkv.http.messages import HttpRequest, HttpResponse
+from raftkv.http.problems import failure
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _look(request: HttpRequest, _chosen: Nothing, context: Context) -> HttpResponse:
+    form = event_form(request)
+    body = events.stream(form, _frames(form, context, request.caller))
+    return events.response(form, body, context.node_header)
+
+
+async def _frames(form: EventForm, context: Context, caller: Caller) -> AsyncGenerator[bytes]:
+    """The events as they come; the newest counts, and older ones that were not taken are not made up for."""
+    came = asyncio.Event()
+    onlooker = context.onlookers.join(came.set)
+    try:
+        while True:
+            rights = context.callers.known.current
+            refusal = None if rights is None else of_caller(rights, caller)
+            if refusal is not None:
+                body = failure(refusal).body
+                assert isinstance(body, bytes)
+                yield form.frame(b"end", body.rstrip())
+                return
+            view = onlooker.take()
+            if view is None:
+                await came.wait()
+                came.clear()
+            else:
+                yield form.frame(b"sights", _encode(view))
+    finally:
+        onlooker.leave()
+
+
+LIVE = at_once(_look)
