@@ -255,7 +255,8 @@ class QuorumMode(StruckMode):
         return replica
 
     def _watch(self, node: str, shared: SharedRights) -> None:
-        """Hear of every document of rights that is judged by."""
+        """Hear of every document of rights that is judged by, the one that the disk had at the start to begin with."""
+        self.rights.began(node, tuple(shared.rows.values()), self.cluster.now_s)
         take = shared.take
 
         def watched(document: Document) -> None:

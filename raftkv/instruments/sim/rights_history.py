@@ -17,7 +17,7 @@ import msgspec
 
 from raftkv.core.judgement import of_span
 from raftkv.core.rights import NOBODY, Access, Rights
-from raftkv.formats.rights import NEVER, Document, Stamp, encode_document, rights_of
+from raftkv.formats.rights import NEVER, Document, Stamp, encode_document, rights_of, stamp_of
 from raftkv.instruments.sim.notes import FAILED, OK, Asked
 
 _LISTED: Final = (b"k", b"l")
@@ -41,10 +41,14 @@ class RightsHistory:
         self._taken: dict[str, list[tuple[float, Stamp]]] = {}
         """What each node has judged by, and since when."""
 
+    def began(self, node: str, document: Document, now_s: float) -> None:
+        """A replica ``node`` starts, and judges by ``document`` from now on: an old copy of its disk may have less."""
+        self._taken.setdefault(node, [(0.0, NEVER)]).append((now_s, stamp_of(document)))
+
     def taken(self, node: str, document: Document, now_s: float) -> None:
-        """The replica ``node`` judges by ``document`` from now on."""
-        stamp = max([row.stamp for row in document], default=NEVER)
-        self._taken.setdefault(node, [(0.0, NEVER)]).append((now_s, stamp))
+        """The replica ``node`` judges by ``document`` from now on, which it was told or has made."""
+        self.began(node, document, now_s)
+        stamp = stamp_of(document)
         held, encoded = self._held.get(stamp), encode_document(document)
         if held is None:
             rights = rights_of((row.key, row.value) for row in document if row.value is not None)
