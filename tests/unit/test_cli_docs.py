@@ -1,26 +1,26 @@
 """The documents say what is so: commands and options exist, paths are served, error codes are all there."""
 
+import ast
+import inspect
 import re
 import shlex
 from itertools import groupby
-from pathlib import Path
 
 import click
 import pytest
 
+import raftkv
 from raftkv.api.problems import TABLE
 from raftkv.cli.main import COMMANDS, cli
 from raftkv.core.errors import Code
 from raftkv.http.routes import ROUTES
-
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+from tests.pages import PAGES, ROOT, blocks
 
 
 def typed_commands():
     """Every line that a reader would type which runs raftkv."""
     for page in PAGES:
-        for line in re.findall(r"^ +\$ (.*)$", page.read_text(), re.MULTILINE):
+        for line in re.findall(r"^ +\$ (.*?)(?: +# .*)?$", page.read_text(), re.MULTILINE):
             for words in simple_commands(line):
                 if words and words[0].rpartition("/")[2] == "raftkv":
                     yield pytest.param(words[1:], id=f"{page.name}: {shlex.join(words)}")
@@ -36,7 +36,9 @@ def simple_commands(line):
 
 @pytest.mark.parametrize("words", list(typed_commands()))
 def test_a_command_that_a_document_shows_is_one_that_click_takes(words):
-    command, rest = cli.get_command(click.Context(cli), words[0]), words[1:]
+    before = cli.make_context("raftkv", ["1" if word.startswith("$") else word for word in words])
+    words = [*before._protected_args, *before.args]
+    command, rest = cli.get_command(before, words[0]), words[1:]
     if isinstance(command, click.Group) and words[1:] and not words[1].startswith("-"):
         command, rest = command.commands.get(words[1]), words[2:]
 
@@ -80,6 +82,24 @@ def test_the_readme_has_the_two_commands_and_the_script_of_the_second():
     assert readme.count(start) == 1
     assert readme.count(check) == 1
     assert check in script
+
+
+def calls_of_the_store(text):
+    """Each call of ``store``'s own in a program: its name, and the names of its arguments."""
+    for node in ast.walk(compile(text, "a page", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)):
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "store":
+            yield called.attr, {given.arg for given in node.keywords}
+
+
+def test_the_calls_that_a_document_shows_are_the_clients():
+    programs = [block.text for page in PAGES for block in blocks(page) if block.kind == "python"]
+    shown = [call for text in programs for call in calls_of_the_store(text)]
+
+    assert len(shown) > 30
+    for name, given in shown:
+        call = getattr(raftkv.Client, name, None) or getattr(raftkv.AsyncClient, name)
+        assert given <= set(inspect.signature(call).parameters), name
 
 
 def test_every_path_is_documented():
