@@ -78,6 +78,14 @@ def revision_told(revision: int) -> int:
     return revision + FIRST_REVISION
 
 
+def compacted_told(revision: int) -> int:
+    """What etcd's clients are told to have been compacted to, when ``revision`` is our oldest that can be read.
+
+    They go on by a watch from there, and of our oldest the changes are forgotten already: so it is the one after it.
+    """
+    return revision_told(revision) + 1
+
+
 def revision_asked(revision: int) -> int:
     """A revision that such a client names, as one of ours."""
     return revision - FIRST_REVISION

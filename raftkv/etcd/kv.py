@@ -91,9 +91,11 @@ def compact(request: CompactionRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     if request.revision < FIRST_REVISION:
         raise Known.COMPACTED.status
     revision = revision_asked(request.revision)
-    answer = yield from kept_after(max(0, revision - 1), call)  # etcd refuses to forget the same twice
-    if revision:
-        outcome = yield from asked(Compact(revision=revision), call)
+    answer = yield from kept_after(max(0, revision - 2), call)  # etcd refuses to forget the same twice
+    if revision > answer.revision:
+        raise Known.FUTURE_REVISION.status
+    if revision > 1:
+        outcome = yield from asked(Compact(revision=revision - 1), call)  # as ``compacted_told`` has it
         check_revision(outcome)
         assert isinstance(outcome, Compacted)
     return HeaderResponse(header=header(call, answer.revision))

@@ -14,11 +14,11 @@ from raftkv.etcd.calls import (
     FIRST_REVISION,
     EtcdCall,
     asked,
+    compacted_told,
     header,
     member_number,
     read,
     revision_asked,
-    revision_told,
 )
 from raftkv.etcd.cluster import revision_of
 from raftkv.etcd.errors import CallStatus, Known
@@ -39,6 +39,7 @@ from raftkv.etcd.messages import (
     MoveLeaderRequest,
     StatusResponse,
 )
+from raftkv.etcd.ranges import kept_after
 
 VERSION: Final = "3.5.21"
 """The etcd whose behaviour this is, for those who refuse what they do not know."""
@@ -128,10 +129,12 @@ def downgrade(_request: DowngradeRequest, _call: EtcdCall) -> Plan[DowngradeResp
 def hash_kv(request: HashKVRequest, call: EtcdCall) -> Plan[HashKVResponse]:
     """``Maintenance.HashKV``: equal on all members at a revision, and no other server's."""
     revision = max(0, revision_asked(request.revision)) if request.revision > FIRST_REVISION else 0
+    if revision:
+        yield from kept_after(revision - 1, call, serializable=True)
     found, at = yield from _hashed(revision, call)
     kept = yield from read(ChangesAfter(revision=0, start=SYSTEM, end=SYSTEM, limit_bytes=0), call, serializable=True)
     gone = kept.content
-    compacted = revision_told(gone.compacted_revision) if isinstance(gone, HistoryGone) else -1
+    compacted = compacted_told(gone.compacted_revision) if isinstance(gone, HistoryGone) else -1
     return HashKVResponse(header=header(call, at), hash=found, compact_revision=compacted)
 
 

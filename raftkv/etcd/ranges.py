@@ -85,6 +85,9 @@ def range_(request: RangeRequest, call: EtcdCall) -> Plan[RangeResponse]:
     if request.revision == FIRST_REVISION:
         return (yield from _nothing_yet(request, call))
     revision = max(0, revision_asked(request.revision))
+    if revision:
+        start, end = _bounds_of(request)
+        yield from kept_after(revision - 1, call, start, end, serializable=request.serializable)
     if span is None:
         answer = yield from read(Get(key=request.key, revision=revision), call, serializable=request.serializable)
         check_revision(answer.content)

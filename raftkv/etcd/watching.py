@@ -19,7 +19,14 @@ from raftkv.core.requests import SYSTEM, Consistency, Get, Read
 from raftkv.core.results import Answer, Change, HistoryGone
 from raftkv.core.rights import CLUSTER, Access, Caller
 from raftkv.etcd import gateway_json, protobuf
-from raftkv.etcd.calls import cluster_number, key_value, member_number, revision_asked, revision_told
+from raftkv.etcd.calls import (
+    cluster_number,
+    compacted_told,
+    key_value,
+    member_number,
+    revision_asked,
+    revision_told,
+)
 from raftkv.etcd.errors import Known, fail
 from raftkv.etcd.messages import (
     Event,
@@ -266,7 +273,7 @@ class WatchStream:
             header=header,
             watch_id=watch.watch_id,
             canceled=True,
-            compact_revision=revision_told(compacted) if compacted else 0,
+            compact_revision=compacted_told(compacted) if compacted else 0,
             cancel_reason=reason,
         )
         self._outlet.send(self._form.whole(told))

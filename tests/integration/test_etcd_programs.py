@@ -61,7 +61,7 @@ class Trial:
                 if step.path == "/v3/kv/compaction" and said[0] in (200, "OK"):
                     compacted = body["revision"]
             late = [counted_from(base - 1, one) for one in program.watching_late]
-            # Of the revision that was compacted to, etcd still tells what it keeps, and here nothing is left.
+            # Of the revision that was compacted to, etcd tells what it keeps, and here all is told.
             late = [one for one in late if one["start_revision"] != compacted]
             begun |= _watch(pair, late)
             self.counts["watches"] += len(begun)

@@ -197,10 +197,19 @@ def test_operators_see_and_move_what_there_is(operator: Etcdctl) -> None:
     assert len(hashes) == 1
     assert etcdctl("alarm", "list") == ""
     assert "Finished defragmenting" in etcdctl("defrag")
-    etcdctl("put", "something", "v")
+    for value in ("u", "v"):
+        etcdctl("put", "something", value)
     revision = etcdctl.json("get", "nothing")["header"]["revision"]
     assert "compacted revision" in etcdctl("compaction", str(revision))
     assert "has been compacted" in etcdctl("compaction", str(revision), fails=True)
+    assert "has been compacted" in etcdctl("get", "something", f"--rev={revision - 1}", fails=True)
+    assert etcdctl("get", "something", f"--rev={revision}") == "something\nv\n"
+    watching = etcdctl.begun("watch", "something", f"--rev={revision}")  # where clients go on that were told of it
+    assert watching.stdout is not None
+    told = [watching.stdout.readline().strip() for _ in range(3)]
+    watching.terminate()
+    watching.wait(10)
+    assert told == ["PUT", "something", "v"]
     assert "is healthy" in etcdctl("endpoint", "health", at=("n2",))
 
 
