@@ -1,10 +1,11 @@
 """The Auth service, over the users and roles that the native API has: what changes them is ``amending``'s.
 
-Where it differs from etcd's: the role ``root`` is built in, so it is there before it is made, may always be made, and
-can neither be deleted nor be given permissions. A password must be one by ``raftkv.core.passwords``, and is hashed
-here: a hash that a client has made is refused. A change of users takes a revision of the store. A user's own password
-is set over the native API. Who asks is looked at before what is asked. A token's time is over an hour after it was
-given, however much it is used; that of etcd's is over five minutes after it was used last.
+Where it differs from etcd's: the role ``root`` is built in, so it is there before it is made, may always be made, is
+there when it was deleted, which takes it from all users, and cannot be given permissions. A password must be one by
+``raftkv.core.passwords``, and is hashed here: a hash that a client has made is refused. A change of users takes a
+revision of the store. A user's own password is set over the native API. Who asks is looked at before what is asked. A
+token's time is over an hour after it was given, however much it is used; that of etcd's is over five minutes after it
+was used last.
 """
 
 from __future__ import annotations
@@ -267,17 +268,18 @@ def role_get(request: messages.RoleRequest, call: EtcdCall) -> Plan[messages.Rol
 
 
 def role_list(_: messages.EmptyRequest, call: EtcdCall) -> Plan[messages.RoleListResponse]:
-    """``Auth.RoleList``."""
+    """``Auth.RoleList``; of ``root`` where a user has it, as programs delete what they are told of."""
     found = yield from _read(call)
-    return messages.RoleListResponse(
-        header=header(call, found.revision), roles=tuple(sorted((ROOT, *found.rights.roles)))
-    )
+    roles = [*found.rights.roles, *([ROOT] if found.roots else [])]
+    return messages.RoleListResponse(header=header(call, found.revision), roles=tuple(sorted(roles)))
 
 
 def role_delete(request: messages.RoleRequest, call: EtcdCall) -> Plan[HeaderResponse]:
-    """``Auth.RoleDelete``; its users have it no more."""
+    """``Auth.RoleDelete``; its users have it no more. ``root`` is there still, but nobody's."""
 
     def amend(read: Roster) -> Amendment:
+        if request.role == ROOT and not read.rights.enabled:
+            return amending.taken_from_all(ROOT, read)
         _role(read, request.role)
         return amending.without_role(request.role, read)
 

@@ -27,7 +27,6 @@ TEST_S: Final = 60
 
 ALARMS: Final = "alarms rise and end by themselves"
 BEGINNING: Final = "to compact to revision 2, the first write, forgets nothing"
-ROOT: Final = "the role root is built in, so it is listed and cannot be deleted, which the suite does first"
 SNAPSHOT: Final = "a snapshot is raftkv's own backup, which etcdctl cannot read"
 
 Outcomes = Mapping[str, bool]
@@ -131,27 +130,12 @@ def read_report(report: Path) -> dict[str, bool]:
     return found
 
 
-_BY_ROLES: Final = (
-    "roles and auth management create and deletes",
-    "roles and auth management round trips permission grants",
-    "roles and auth management throws on deleting a non-existent role",
-    "roles and auth management throws on existing roles",
-    "roles and auth management throws on granting permission to a non-existent role",
-    "roles and auth password auth allows authentication using the correct credentials",
-    "roles and auth password auth applies call options",
-    "roles and auth password auth automatically retrieves a new token if the existing one is invalid",
-    "roles and auth password auth rejects modifying a key the client has no access to",
-    "roles and auth password auth throws when using incorrect credentials",
-    "watch() network interruptions emits an error if a watcher is cancelled upon creation (#114) is fixed",
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class NodeSuite:
     """See ``Suite``: ``etcd3`` of npm. Its package has no tests, so ``RAFTKV_ETCD3_NODE`` names a checkout of it."""
 
     name: str = "etcd3 (Node)"
-    differing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(_BY_ROLES, ROOT))
+    differing: Mapping[str, str] = field(default_factory=dict)
     bears_kills: bool = True
     is_secured: bool = True
 

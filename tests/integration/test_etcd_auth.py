@@ -142,7 +142,6 @@ OFF = [
     ("auth/role/add", {"name": "root"}, ""),
     ("auth/role/add", {"name": "r"}, ""),
     ("auth/role/add", {"name": "r"}, "etcdserver: role name already exists"),
-    ("auth/role/list", {}, ""),
     ("auth/role/get", {"role": "root"}, ""),
     ("auth/role/revoke", {"role": "r", "key": encoded("a")}, "etcdserver: permission is not granted to the role"),
     ("auth/role/grant", {"name": "r", "perm": {"permType": "WRITE", "key": encoded("z")}}, ""),
@@ -157,12 +156,18 @@ OFF = [
     ("auth/role/get", {"role": "r"}, ""),
     ("auth/user/grant", {"user": "root", "role": "root"}, ""),
     ("auth/user/grant", {"user": "root", "role": "root"}, ""),
+    ("auth/role/list", {}, ""),
     ("auth/user/grant", {"user": "root", "role": "r"}, ""),
     ("auth/user/get", {"name": "root"}, ""),
     ("auth/role/delete", {"role": "r"}, ""),
     ("auth/user/get", {"name": "root"}, ""),
     ("auth/user/revoke", {"name": "root", "role": "root"}, ""),
     ("auth/user/get", {"name": "root"}, ""),
+    ("auth/user/grant", {"user": "root", "role": "root"}, ""),
+    ("auth/role/delete", {"role": "root"}, ""),
+    ("auth/user/get", {"name": "root"}, ""),
+    ("auth/role/list", {}, ""),
+    ("auth/enable", {}, "etcdserver: root user does not have root role"),
 ]
 
 
@@ -187,7 +192,6 @@ TAKEN_BY_ETCD = [
         "etcdserver: invalid auth management",
     ),
     ("auth/role/grant", {"name": "r", "perm": {"permType": 5, "key": encoded("b")}}, "etcdserver: permType is"),
-    ("auth/role/delete", {"role": "root"}, "etcdserver: invalid auth management"),
 ]
 
 

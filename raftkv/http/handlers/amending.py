@@ -263,7 +263,13 @@ def with_role(name: str, role: Role) -> Amendment:
 def without_role(name: str, read: Roster) -> Amendment:
     """There is no role ``name`` any more, and no user has it; raises ``DefiniteError``."""
     read.role(name)
-    having = {each: user for each, user in read.rights.users.items() if name in user.roles}
-    operations: list[AnyOperation] = [Delete(key=role_key(name))]
-    operations += [Put(key=user_key(each), value=encode_user(_less(user, name))) for each, user in having.items()]
-    return Amendment(tuple(operations), (role_key(name), *map(user_key, having)))
+    taken = taken_from_all(name, read)
+    return Amendment((Delete(key=role_key(name)), *taken.operations), (role_key(name), *taken.relies_on))
+
+
+def taken_from_all(role: str, read: Roster) -> Amendment:
+    """No user has ``role`` any more. Of ``ROOT`` while authentication is off only, as nobody could switch it off."""
+    assert role != ROOT or not read.rights.enabled
+    having = {each: user for each, user in read.rights.users.items() if role in user.roles}
+    less = [Put(key=user_key(each), value=encode_user(_less(user, role))) for each, user in having.items()]
+    return Amendment(tuple(less), tuple(map(user_key, having)))
