@@ -20,9 +20,9 @@ def beside(config: ClusterConfig) -> Beside:
     if not config.etcd.enabled:
         return Beside(pages)
     from raftkv.etcd.gateway import Gateway  # noqa: PLC0415  whoever switches it off does not pay for it
-    from raftkv.etcd.grpc_service import speak  # noqa: PLC0415  likewise
+    from raftkv.etcd.grpc_service import PATHS, speak  # noqa: PLC0415  likewise
 
-    return Beside((*pages, *Gateway(config.etcd.version).routes), speak)
+    return Beside((*pages, *Gateway(config.etcd.version).routes), speak, PATHS)
 
 
 if __name__ == "__main__":

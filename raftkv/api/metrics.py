@@ -30,6 +30,7 @@ _GAUGE: Final = "gauge"
 _HISTOGRAM: Final = "histogram"
 
 _OF_REQUESTS: Final = ("route", "method", "code")
+_OF_CALLS: Final = ("method", "code")
 
 _OWN: Final = (
     Meter("raftkv_build_info", _GAUGE, "Always 1; which version of what runs here.", ("version", "python", "mode")),
@@ -50,6 +51,14 @@ _OWN: Final = (
         _HISTOGRAM,
         "From the request's head to its answer, of a stream to its first byte.",
         _OF_REQUESTS,
+    ),
+    Meter("raftkv_grpc_calls_total", _COUNTER, "Calls by gRPC that are over.", _OF_CALLS, is_occasional=True),
+    Meter(
+        "raftkv_grpc_call_duration_seconds",
+        _HISTOGRAM,
+        "From a call's head to its end, which of a stream is that of the stream.",
+        _OF_CALLS,
+        is_occasional=True,
     ),
     Meter("raftkv_http_in_flight", _GAUGE, "Requests being worked on, open streams included."),
     Meter("raftkv_http_streams", _GAUGE, "Open streams."),

@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
+from raftkv.api.traces import TRACEPARENT
 from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Circumstances, Plan, Step
 from raftkv.core.errors import NO_ONE_ORDER
@@ -31,6 +32,8 @@ from raftkv.etcd.methods import METHODS
 from raftkv.etcd.schema import Message
 from raftkv.etcd.watching import ProtobufForm, SharedWatching, WatchStream
 from raftkv.formats.backups import padding_bytes
+from raftkv.http.counts import GRPC, UNROUTED
+from raftkv.http.door.access import Exchanged
 from raftkv.http.door.general import common_name
 from raftkv.http.door.performing import Performance
 from raftkv.http.door.room import HeldBytes
@@ -56,6 +59,15 @@ AnyPlan = Callable[[Circumstances], Generator[Step | Aside, Any, Any]]
 Report = Callable[[str, Exception], None]
 
 
+WATCH: Final = "/etcdserverpb.Watch/Watch"
+KEEP_ALIVE: Final = "/etcdserverpb.Lease/LeaseKeepAlive"
+SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
+OBSERVE: Final = "/v3electionpb.Election/Observe"
+
+PATHS: Final = (*(one.path for one in METHODS), WATCH, KEEP_ALIVE, SNAPSHOT, OBSERVE)
+"""Every method that there is."""
+
+
 class GrpcServices:
     """What one worker answers. ``report`` is told of defects."""
 
@@ -66,10 +78,10 @@ class GrpcServices:
         self._watching: SharedWatching | None = None
         self._methods: dict[str, GrpcMethod] = {one.path: OneRequest(partial(self._unary, one)) for one in METHODS}
         self._methods |= {
-            "/etcdserverpb.Watch/Watch": ManyRequests(self._watch),
-            "/etcdserverpb.Lease/LeaseKeepAlive": ManyRequests(self._keep_alive),
-            "/etcdserverpb.Maintenance/Snapshot": OneRequest(self._snapshot),
-            "/v3electionpb.Election/Observe": OneRequest(self._observe),
+            WATCH: ManyRequests(self._watch),
+            KEEP_ALIVE: ManyRequests(self._keep_alive),
+            SNAPSHOT: OneRequest(self._snapshot),
+            OBSERVE: OneRequest(self._observe),
         }
 
     def find(self, path: str) -> GrpcMethod | None:
@@ -107,7 +119,9 @@ class GrpcServices:
         request = HttpRequest(method="POST", path=call.head.path.encode(), headers=headers, client=call.client)
         shown = call.certificate
         certificate = common_name(shown if isinstance(shown, Mapping) else None)
-        return (yield from admitted(request, needs, self._context, certificate, takes_expired=takes_expired))
+        caller = yield from admitted(request, needs, self._context, certificate, takes_expired=takes_expired)
+        call.user = caller.user
+        return caller
 
     def has_leader(self) -> bool:
         """Does this node know who leads?"""
@@ -399,10 +413,28 @@ class ObserveConversation:
                 asyncio.get_running_loop().call_soon(self._go_on)
 
 
-def speak(replicator: Replicator, context: Context, room: HeldBytes) -> Callable[[], GrpcCarrier]:
+def speak(
+    replicator: Replicator, context: Context, room: HeldBytes, tell: Callable[[Exchanged], None]
+) -> Callable[[], GrpcCarrier]:
     """See ``raftkv.http.door.beside``."""
     services = GrpcServices(replicator, context, _report)
-    return partial(GrpcCarrier, services.find, room, _report)
+
+    def ended(call: GrpcCall, status: GrpcStatus) -> None:
+        parent = call.head.metadata(TRACEPARENT)
+        exchanged = Exchanged(
+            method=GRPC,
+            route=UNROUTED if services.find(call.head.path) is None else call.head.path,
+            status=int(status),
+            taken_s=context.monotonic_s() - call.began_s,
+            taken_bytes=call.taken_bytes,
+            sent_bytes=call.sent_bytes,
+            client=call.client,
+            user=call.user,
+            headers={} if parent is None else {TRACEPARENT.encode(): parent},
+        )
+        tell(exchanged)
+
+    return partial(GrpcCarrier, services.find, room, _report, ended)
 
 
 def _report(path: str, failure: Exception) -> None:

@@ -22,7 +22,11 @@ BOUNDS: Final = (*(str(bound_s) for bound_s in BUCKETS_S), "+Inf")
 LEVELS: Final = ("pid", "in_flight", "streams", "listeners")
 COUNTED: Final = ("streams_complete", "streams_left", "streams_cut", "lines_dropped")
 
-CODES: Final = tuple(sorted(status.value for status in HTTPStatus if status.value >= 200))
+GRPC: Final = "gRPC"
+"""The method of a call by HTTP/2, whose code is one of gRPC's."""
+
+GRPC_CODES: Final = range(17)
+CODES: Final = (*GRPC_CODES, *sorted(status.value for status in HTTPStatus if status.value >= 200))
 """Every status that there is: none of ours needs to be listed again."""
 
 OTHER: Final = "(other)"

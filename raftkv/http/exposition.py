@@ -10,7 +10,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from raftkv.api.metrics import ALIASES, BY_NAME
 from raftkv.core.results import QuorumStatus, RaftStatus, Status
-from raftkv.http.counts import BOUNDS
+from raftkv.http.counts import BOUNDS, GRPC, Answered
 from raftkv.http.door.streaming import ENDS
 from raftkv.http.handlers.cluster import unready
 from raftkv.http.metrics import Metrics
@@ -81,12 +81,15 @@ class _Page(Collector):
             )
 
     def _of_requests(self) -> Iterator[Metric]:
-        answers = [((found.route, found.method, str(found.code)), found) for found in self._metrics.counts.answers()]
-        yield _family("raftkv_http_requests_total", [(labels, found.buckets[-1]) for labels, found in answers])
-        duration = _histogram("raftkv_http_request_duration_seconds")
-        for labels, found in answers:
-            duration.add_metric(labels, list(zip(BOUNDS, found.buckets, strict=True)), found.total_s)
-        yield duration
+        answers: list[tuple[tuple[str, ...], Answered]] = []
+        calls: list[tuple[tuple[str, ...], Answered]] = []
+        for found in self._metrics.counts.answers():
+            if found.method == GRPC:
+                calls.append(((found.route, str(found.code)), found))
+            else:
+                answers.append(((found.route, found.method, str(found.code)), found))
+        yield from _answered("raftkv_http_requests_total", "raftkv_http_request_duration_seconds", answers)
+        yield from _answered("raftkv_grpc_calls_total", "raftkv_grpc_call_duration_seconds", calls)
 
     def _of_processes(self) -> Iterator[Metric]:
         arbiter = os.getppid()
@@ -103,6 +106,15 @@ class _Page(Collector):
         )
         for name, field in fields:
             yield _family(name, [((which,), getattr(one, field)) for which, one in found.items() if one is not None])
+
+
+def _answered(count: str, duration: str, answers: Sequence[tuple[tuple[str, ...], Answered]]) -> Iterator[Metric]:
+    """How many there were, and how long they took."""
+    yield _family(count, [(labels, found.buckets[-1]) for labels, found in answers])
+    durations = _histogram(duration)
+    for labels, found in answers:
+        durations.add_metric(labels, list(zip(BOUNDS, found.buckets, strict=True)), found.total_s)
+    yield durations
 
 
 def _bytes_below(directory: Path) -> int:

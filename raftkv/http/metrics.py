@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from raftkv.api import paths
-from raftkv.http.counts import OTHER, UNROUTED, Counts
+from raftkv.http.counts import GRPC, OTHER, UNROUTED, Counts
 from raftkv.http.door.streaming import ENDS, Streams
 from raftkv.http.handlers.handler import Context
 from raftkv.http.routes import ROUTES, Route
@@ -20,11 +20,12 @@ METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 _READS: Final = ("GET", "HEAD")
 
 
-def requests_of(routes: Iterable[Route]) -> tuple[tuple[str, str], ...]:
+def requests_of(routes: Iterable[Route], calls: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
     """Everything that is counted by itself: the labels stay few, whatever clients ask for."""
     return (
         *((one.name, method) for one in routes for method in (_READS if one.method == "GET" else (one.method,))),
         *((page, method) for page in (paths.OPENAPI, paths.DOCS, paths.METRICS) for method in _READS),
+        *((path, GRPC) for path in ((*calls, UNROUTED) if calls else ())),
         *((UNROUTED, method) for method in (*sorted(METHODS), OTHER)),
     )
 

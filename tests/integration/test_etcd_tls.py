@@ -15,6 +15,7 @@ import trustme
 from raftkv.etcd import messages, protobuf
 from raftkv.etcd.grpc import frames
 from raftkv.instruments.local.nodes import wait_until
+from tests.integration.processes import running
 from tests.integration.test_authentication import ROOT, SECTION, ask, cluster_of
 from tests.integration.test_etcdctl import Etcdctl
 
@@ -175,6 +176,25 @@ def test_a_certificate_is_a_user(with_users: Secured) -> None:
     assert with_users.etcdctl(f"--user={':'.join(ROOT)}")("get", "alice/k") == "alice/k\nv\n"
     with_others = shown("bob", trustme.CA())
     assert "connection" in with_others("get", "alice/k", fails=True)
+
+
+def test_calls_are_counted_and_told_with_their_codes(tmp_path: Path) -> None:
+    with running(tmp_path, 1, "[log]\naccess = true\n") as cluster:
+        with grpc.insecure_channel(f"127.0.0.1:{cluster.http['n1']}") as channel:
+            put = channel.unary_unary("/etcdserverpb.KV/Put")
+            put(protobuf.encode(messages.PutRequest(key=b"hidden", value=b"1")), timeout=20)
+            for method, code in (("KV/Put", "INVALID_ARGUMENT"), ("KV/Nowhere", "UNIMPLEMENTED")):
+                with pytest.raises(grpc.RpcError) as refused:
+                    channel.unary_unary(f"/etcdserverpb.{method}")(b"", timeout=20)
+                assert refused.value.code() == grpc.StatusCode[code]
+        told = cluster.request("GET", "n1", "/metrics").text
+        wait_until(lambda: cluster.log("n1").count("method=gRPC") == 3, "a line of each")
+        lines = [line for line in cluster.log("n1").splitlines() if "method=gRPC" in line]
+
+    for method, code in (("/etcdserverpb.KV/Put", 0), ("/etcdserverpb.KV/Put", 3), ("(none)", 12)):
+        assert f'raftkv_grpc_calls_total{{code="{code}",method="{method}"}} 1.0' in told
+    assert "route=/etcdserverpb.KV/Put status=0" in lines[0]
+    assert not any("hidden" in line for line in lines)
 
 
 def test_where_nobody_speaks_http2_it_is_not_offered(tmp_path: Path) -> None:

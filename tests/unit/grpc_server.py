@@ -98,7 +98,7 @@ class Chat:
 
 def carrier_factory(service: EchoService, report: Callable[[str, Exception], None]) -> Callable[[], GrpcCarrier]:
     room = HeldBytes(256 << 20, monotonic_s=asyncio.get_running_loop().time)
-    return lambda: GrpcCarrier(service.find, room, report)
+    return lambda: GrpcCarrier(service.find, room, report, lambda call, status: None)
 
 
 async def serve(port: int) -> None:

@@ -49,6 +49,7 @@ class Http2Client:
         self.now_s = 1000.0
         self.woken = 0
         self.room_bytes = 1 << 30
+        self.ended: list[tuple[str, int, int, int]] = []
         self.service = EchoService()
         self.reported: list[str] = []
         self.calls = GrpcCalls(
@@ -57,6 +58,7 @@ class Http2Client:
             report=lambda path, error: self.reported.append(f"{path}: {error}"),
             monotonic_s=lambda: self.now_s,
             has_room=lambda size_bytes: size_bytes <= self.room_bytes,
+            ended=lambda call, status: self.ended.append((call.head.path, status, call.taken_bytes, call.sent_bytes)),
         )
         self.server = Http2Connection(
             accept or self.calls.accept, self._wake, aside=TIMEOUT_FIELD, monotonic_s=lambda: self.now_s

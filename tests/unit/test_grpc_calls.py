@@ -432,6 +432,20 @@ def test_a_stream_of_answers_ends_where_one_has_no_room_and_who_makes_them_is_to
     assert client.service.sent == 1
 
 
+def test_every_call_is_told_of_when_it_ends_with_its_code_and_what_was_said():
+    client = Http2Client()
+    client.say(client.call(1), client.call(3, path="/test.Echo/None"), client.call(5, path="/test.Echo/Wait"))
+    client.say(client.call(7, b"2 10", path="/test.Echo/Count"), client.head(9, content_type="text/plain"))
+    client.say(frames.reset_frame(5, frames.ErrorCode.CANCEL))
+
+    assert client.ended == [
+        ("/test.Echo/Say", GrpcStatus.OK, 5, 5),
+        ("/test.Echo/None", GrpcStatus.UNIMPLEMENTED, 0, 0),
+        ("/test.Echo/Count", GrpcStatus.OK, 4, 20),
+        ("/test.Echo/Wait", GrpcStatus.CANCELLED, 5, 0),
+    ]
+
+
 def test_a_call_knows_its_client_and_its_deadline():
     client = Http2Client()
     client.say(client.call(1, path="/test.Echo/Wait"), client.call(3, path="/test.Echo/Wait", grpc_timeout="5S"))

@@ -83,7 +83,7 @@ class Talk:
         self.service = EchoService()
         self.room = HeldBytes(room_bytes, monotonic_s=self.loop.time)
         self.transport = Transport(is_tls=is_tls)
-        self.carrier = GrpcCarrier(self.service.find, self.room, lambda path, error: None)
+        self.carrier = GrpcCarrier(self.service.find, self.room, lambda path, error: None, lambda call, status: None)
         self.transport.carrier = self.carrier
         self.carrier.connection_made(self.transport)
         self.say(frames.PREFACE, frames.settings_frame({}), frames.frame(frames.SETTINGS, frames.ACK, 0))
@@ -293,7 +293,7 @@ async def test_tls_has_no_half_of_a_connection():
 async def test_who_does_not_greet_is_let_go():
     talk = Talk()
     silent = Transport()
-    late = GrpcCarrier(talk.service.find, talk.room, lambda path, error: None)
+    late = GrpcCarrier(talk.service.find, talk.room, lambda path, error: None, lambda call, status: None)
     late.connection_made(silent)
     await talk.later(connection.GREETED_WITHIN_S)
 

@@ -72,10 +72,14 @@ def none_there(size_bytes: int) -> bool:  # noqa: ARG001  see ``GrpcCalls``
     return False
 
 
+Ended = Callable[["GrpcCall", GrpcStatus], None]
+"""Is told that a call is over, and how; it never raises."""
+
+
 class GrpcCalls:
     """The calls of one connection. ``find`` never raises; ``report`` is told of defects.
 
-    ``has_room`` says whether so many bytes more may wait for this client to take them.
+    ``has_room`` says whether so many bytes more may wait for this client to take them, ``ended`` is told of every call.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class GrpcCalls:
         report: Callable[[str, Exception], None],
         monotonic_s: Callable[[], float],
         has_room: Callable[[int], bool],
+        ended: Ended,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         assert message_bytes_max + _PREFIX.size <= ADVANCE_BYTES
@@ -96,6 +101,7 @@ class GrpcCalls:
         self.report = report
         self.monotonic_s = monotonic_s
         self.has_room = has_room
+        self.ended = ended
         self.message_bytes_max = message_bytes_max
         self.is_full = False
         """Is there no room for a new call?"""
@@ -110,7 +116,8 @@ class GrpcCalls:
             call_head = head.meaning = read_head(head)
         call = GrpcCall(self, stream, call_head)
         if call_head.answer is not None:
-            call.end_by(call_head.answer)
+            call.is_over = True
+            stream.end(call_head.answer)
         elif self.is_full:
             call.finish(GrpcStatus.RESOURCE_EXHAUSTED, "too much is under way at once; nothing was done")
         else:
@@ -128,7 +135,7 @@ class GrpcCall:
 
     __slots__ = (
         "_calls", "_held", "_held_since_s", "_is_begun", "_is_ended", "_listener", "_message", "_method", "_stream",
-        "deadline_s", "head", "is_over", "on_over", "on_taking",
+        "began_s", "deadline_s", "head", "is_over", "on_over", "on_taking", "sent_bytes", "taken_bytes", "user",
     )  # fmt: skip
 
     def __init__(self, calls: GrpcCalls, stream: Http2Stream, head: CallHead) -> None:
@@ -141,6 +148,11 @@ class GrpcCall:
         """Called when the call ends otherwise than by its answer: nobody wants it any more."""
         self.on_taking: Callable[[], None] = nothing
         """Called when more may be sent, after ``send`` has said false."""
+        self.user = ""
+        """Who asks, once whoever answers has found out."""
+        self.began_s = calls.monotonic_s()
+        self.taken_bytes = self.sent_bytes = 0
+        """Of its messages."""
         self._calls = calls
         self._stream = stream
         self._method: Method | None = None
@@ -196,7 +208,8 @@ class GrpcCall:
         if self.is_over:
             return
         if self._has_room(message):
-            self._leave()
+            self.sent_bytes = len(message)
+            self._leave(GrpcStatus.OK)
             self._stream.answer(HEAD, _PLAIN_PREFIX.pack(len(message)) + message, DONE)
         else:
             self.finish(GrpcStatus.RESOURCE_EXHAUSTED, _NO_ROOM)
@@ -218,18 +231,15 @@ class GrpcCall:
             self.fail(GrpcStatus.UNAVAILABLE, _NO_ROOM)
             return False
         self.begin()
+        self.sent_bytes += len(message)
         return self._stream.write(_PLAIN_PREFIX.pack(len(message)) + message)
 
     def finish(self, status: GrpcStatus = GrpcStatus.OK, text: str = "", more: Pairs = ()) -> None:
         """The end of a call, behind what was sent."""
         if not self.is_over:
             is_begun = self._is_begun
-            self.end_by((trailers if is_begun else trailers_only)(status, text, more))
-
-    def end_by(self, block: bytes) -> None:
-        """The end of a call by a header block."""
-        self._leave()
-        self._stream.end(block)
+            self._leave(status)
+            self._stream.end((trailers if is_begun else trailers_only)(status, text, more))
 
     def fail(self, status: GrpcStatus, text: str, more: Pairs = ()) -> None:
         """End a call that somebody else is answering, who is told."""
@@ -238,8 +248,9 @@ class GrpcCall:
             self.finish(status, text, more)
             self._have(on_over)
 
-    def _leave(self) -> None:
+    def _leave(self, status: GrpcStatus) -> None:
         self.is_over = True
+        self._calls.ended(self, status)
         self._calls.open.pop(self, None)
         if self._held:
             self._calls.held_bytes -= len(self._held)
@@ -330,6 +341,7 @@ class GrpcCall:
     def _take(self, message: bytes | None) -> None:
         if message is None:
             return
+        self.taken_bytes += len(message)
         if self._listener is not None:
             self._have(self._listener.received, message)
         elif self._message is None:
@@ -378,7 +390,7 @@ class GrpcCall:
         """See ``StreamReader``."""
         if not self.is_over:
             on_over = self.on_over
-            self._leave()
+            self._leave(GrpcStatus.CANCELLED)
             self._have(on_over)
 
     def due(self, now_s: float) -> float:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Final, cast
 
-from raftkv.etcd.grpc.calls import MESSAGE_BYTES_MAX, GrpcCalls, Method, none_there
+from raftkv.etcd.grpc.calls import MESSAGE_BYTES_MAX, Ended, GrpcCalls, Method, none_there
 from raftkv.etcd.grpc.connection import Http2Connection
 from raftkv.etcd.grpc.frames import PREFACE
 from raftkv.etcd.grpc.heads import TIMEOUT_FIELD
@@ -43,12 +43,14 @@ class GrpcCarrier(asyncio.Protocol):
         find: Callable[[str], Method | None],
         room: HeldBytes,
         report: Callable[[str, Exception], None],
+        ended: Ended,
         *,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         self._find = find
         self._room = room
         self._report = report
+        self._ended = ended
         self._message_bytes_max = message_bytes_max
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,6 +70,7 @@ class GrpcCarrier(asyncio.Protocol):
             report=self._report,
             monotonic_s=self._loop.time,
             has_room=self._has_room,
+            ended=self._ended,
             message_bytes_max=self._message_bytes_max,
         )
         self._connection = Http2Connection(

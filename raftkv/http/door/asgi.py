@@ -219,7 +219,7 @@ class Application(AsgiApplication):
         if self._beside.http2 is None:
             return None
         if self._speak is None:
-            self._speak = self._beside.http2(self._replicator, self._context, self.room)
+            self._speak = self._beside.http2(self._replicator, self._context, self.room, self._told)
         return self._speak()
 
     def leave(self) -> None:
@@ -415,6 +415,12 @@ class Application(AsgiApplication):
             )
             for hear in self._hears:
                 hear(exchanged)
+
+    def _told(self, call: Exchanged) -> None:
+        """The same of a call that came by HTTP/2."""
+        self._metrics.observe(call.route, call.method, call.status, call.taken_s)
+        for hear in self._hears:
+            hear(call)
 
     async def _answer(self, route: Route, request: HttpRequest, asker: Asker | None) -> HttpResponse:
         ask = begin(route.handler, request, self._context)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from raftkv.core.replicator import Replicator
+from raftkv.http.door.access import Exchanged
 from raftkv.http.door.room import HeldBytes
 from raftkv.http.handlers.handler import Context
 from raftkv.http.routes import Route
@@ -55,15 +56,16 @@ class SecondConnection(Protocol):
         """The same, as the server ends: what takes longer than ``within_s`` is ended."""
 
 
-Speak = Callable[[Replicator, Context, HeldBytes], Callable[[], SecondConnection]]
-"""What makes connections for one worker."""
+Speak = Callable[[Replicator, Context, HeldBytes, Callable[[Exchanged], None]], Callable[[], SecondConnection]]
+"""What makes connections for one worker, and tells of every call on them, whose method is ``GRPC``."""
 
 
 class Beside(NamedTuple):
-    """``routes`` are all hot; ``http2`` takes connections that begin as HTTP/2 does."""
+    """``routes`` are all hot; ``http2`` takes connections that begin as HTTP/2 does, on which ``calls`` are made."""
 
     routes: tuple[Route, ...] = ()
     http2: Speak | None = None
+    calls: tuple[str, ...] = ()
 
     @property
     def protocols(self) -> tuple[str, ...]:

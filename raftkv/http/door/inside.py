@@ -81,7 +81,7 @@ class FrontEndInside:
         self._servers: list[asyncio.Server] = []
         prepared = prepare(config, Path.cwd() if path is None else path.resolve().parent, os.environ, choose)
         self._certificates = prepared.certificates
-        counts = Counts(requests_of((*ROUTES, *prepared.beside.routes)))
+        counts = Counts(requests_of((*ROUTES, *prepared.beside.routes), prepared.beside.calls))
         chosen = node_settings(config, node_id, [one.fileno() for one in listeners], prepared.directory)
         self._make = partial(make_application, config, node_id, replicator, prepared, counts=counts)
         self._gunicorn = Server(chosen, self._make, prepared.certificates)

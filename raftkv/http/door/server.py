@@ -368,7 +368,10 @@ def main(arguments: list[str], choose: Choose) -> int:
     logs.configure(config.log, node=options.node, process="frontend")
     chosen = node_settings(config, options.node, listeners, directory)
     end_with_parent(options.parent_fd)
-    counts = Counts(requests_of((*ROUTES, *prepared.beside.routes)), slots=SLOTS_A_WORKER * config.http.workers)
+    counts = Counts(
+        requests_of((*ROUTES, *prepared.beside.routes), prepared.beside.calls),
+        slots=SLOTS_A_WORKER * config.http.workers,
+    )
     chosen["pre_fork"] = lambda _, worker: counts.give(worker)
     chosen["child_exit"] = lambda _, worker: counts.take_back(worker)
 

@@ -23,7 +23,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from raftkv.http.counts import GRPC
 from raftkv.http.door.access import Exchanged, Hears
+
+_OF_THE_SERVER: Final = frozenset({2, 4, 12, 13, 14, 15})
+"""Codes of gRPC that OpenTelemetry counts as errors of a server."""
 
 TRACES: Final = "/v1/traces"
 """Where a collector takes spans (OTLP over HTTP)."""
@@ -47,12 +51,14 @@ def spans_to(collector: str, *, node: str, version: str) -> Hears:
             asker = SpanContext(*numbers, is_remote=True, trace_flags=TraceFlags(parent.flags))
             context = set_span_in_context(NonRecordingSpan(asker))
         ended_ns = time.time_ns()
-        attributes: dict[str, str | int] = {
-            "http.request.method": exchanged.method,
-            "http.route": exchanged.route,
-            "http.response.status_code": exchanged.status,
-            "client.address": exchanged.client,
-        }
+        is_call = exchanged.method == GRPC
+        attributes: dict[str, str | int] = {"client.address": exchanged.client}
+        if is_call:
+            attributes |= {"rpc.system": "grpc", "rpc.method": exchanged.route}
+            attributes["rpc.grpc.status_code"] = exchanged.status
+        else:
+            attributes |= {"http.request.method": exchanged.method, "http.route": exchanged.route}
+            attributes["http.response.status_code"] = exchanged.status
         if exchanged.user:
             attributes["user.name"] = exchanged.user
         span = tracer.start_span(
@@ -62,7 +68,7 @@ def spans_to(collector: str, *, node: str, version: str) -> Hears:
             attributes=attributes,
             start_time=ended_ns - round(exchanged.taken_s * 1e9),
         )
-        if exchanged.status >= 500:
+        if exchanged.status in _OF_THE_SERVER if is_call else exchanged.status >= 500:
             span.set_status(StatusCode.ERROR)
         span.end(ended_ns)
 
