@@ -53,9 +53,9 @@ def page_at(browser: Browser, url: str, *, size: str = "wide", colour: str = "li
     try:
         page.goto(url)
         yield page
-        assert wrong == []
     finally:
         context.close()
+        assert wrong == []
 
 
 def picture(page: Page, name: str) -> None:

@@ -43,7 +43,8 @@ export async function answer(method, path, { body, headers = {}, signal } = {}) 
   let response;
   try {
     response = await fetch(path, {
-      method, body, headers: headed(headers), cache: "no-store", signal: signal || AbortSignal.timeout(GIVE_UP_MS),
+      // Without credentials of the browser's own: a challenge would let it ask for a password itself, and wait.
+      method, body, headers: headed(headers), cache: "no-store", credentials: "omit", signal: signal || AbortSignal.timeout(GIVE_UP_MS),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -54,7 +55,7 @@ export async function answer(method, path, { body, headers = {}, signal } = {}) 
   try {
     problem = await response.json();
   } catch { /* no problem in JSON: its status has to do */ }
-  if (response.status === 401) dispatchEvent(new CustomEvent("unauthenticated", { detail: problem.detail }));
+  if (response.status === 401) dispatchEvent(new CustomEvent("unauthenticated", { detail: { path, said: problem.detail } }));
   if (isRead) delete problem.applied;
   throw new Refusal(response.status, problem);
 }

@@ -1,10 +1,14 @@
 // Puts the pages together: which one is shown, who is signed in, and what is said when the node falls silent.
 import { ask, get, signedIn, signIn } from "./api.js";
 import { cluster } from "./cluster.js";
-import { fill, h, say, time } from "./page.js";
+import { keys } from "./keys.js";
+import { locks } from "./locks.js";
+import { operations } from "./operations.js";
+import { fill, h, say, time, why } from "./page.js";
 import { follow, nodesOf, onPicture, picture } from "./picture.js";
+import { traffic } from "./traffic.js";
 
-const PAGES = { cluster };
+const PAGES = { cluster, keys, locks, operations, traffic };
 const main = document.getElementById("main");
 let shown = null;
 let who = { enabled: false, user: null };
@@ -39,12 +43,12 @@ function corner() {
   const state = picture.silentSince ? "bad" : status?.ready ? "good" : "warn";
   fill(document.getElementById("corner"),
     status && h("span", { class: `chip ${state}`, title: "the node that serves this page" },
-      `${status.node} `, h("span", {}, picture.silentSince ? "silent" : status.ready ? "ready" : "not ready")),
-    who.user && h("span", { class: "chip" }, who.user),
-    who.user && signedIn() && h("button", { class: "plain", onclick: signOut }, "Sign out"),
-    h("button", { class: "plain", "aria-label": isDark ? "Use light colours" : "Use dark colours", title: "light or dark (d)", onclick: turn },
+      `${status.node} `, h("span", picture.silentSince ? "silent" : status.ready ? "ready" : "not ready")),
+    who.user && h("span.chip", who.user),
+    who.user && signedIn() && h("button.plain", { onclick: signOut }, "Sign out"),
+    h("button.plain", { "aria-label": isDark ? "Use light colours" : "Use dark colours", title: "light or dark (d)", onclick: turn },
       isDark ? "☀" : "☾"),
-    h("button", { class: "plain", "aria-label": "Keyboard shortcuts", title: "shortcuts (?)", onclick: shortcuts }, "?"));
+    h("button.plain", { "aria-label": "Keyboard shortcuts", title: "shortcuts (?)", onclick: shortcuts }, "?"));
 }
 
 function turn() {
@@ -59,22 +63,22 @@ function banner() {
   const since = picture.silentSince;
   const status = picture.status;
   const others = nodesOf(picture).filter((one) => !one.isSelf && one.http);
-  fill(document.getElementById("banner"), since && h("p", { class: "bad" },
+  fill(document.getElementById("banner"), since && h("p.bad",
     picture.trouble || `${status?.node || "The node"} has not answered for ${time(Math.max(1, Math.round((Date.now() - since) / 1000)))}. What you see is from before; it is asked again every second. `,
-    others.length > 0 && h("span", {}, " Other members: ", others.map((one) =>
+    others.length > 0 && h("span", " Other members: ", others.map((one) =>
       [h("a", { href: `${location.protocol}//${one.http}/ui${location.hash}` }, one.id), " "]))));
 }
 
 // -- keys
 
-const KEYS = { c: "cluster" };
+const KEYS = { c: "cluster", k: "keys", l: "locks", o: "operations", t: "traffic" };
 
 function shortcuts() {
-  const rows = [...Object.entries(KEYS), ["d", "light or dark"], ["?", "this list"], ["Tab", "next field"], ["Esc", "close"]];
+  const rows = [...Object.entries(KEYS), ["/", "search keys"], ["d", "light or dark"], ["?", "this list"], ["Tab", "next field"], ["Esc", "close"]];
   const dialog = h("dialog", { "aria-label": "Keyboard shortcuts", onclose: () => dialog.remove() },
-    h("form", { method: "dialog" }, h("h2", {}, "Keyboard"), h("dl", { class: "facts" },
-      rows.map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
-      h("div", { class: "row end" }, h("button", { class: "main" }, "Close"))));
+    h("form", { method: "dialog" }, h("h2", "Keyboard"), h("dl.facts",
+      rows.map(([key, does]) => h("div", h("dt", h("kbd", key)), h("dd", does)))),
+      h("div.row.end", h("button.main", "Close"))));
   document.body.append(dialog);
   dialog.showModal();
 }
@@ -91,26 +95,26 @@ document.addEventListener("keydown", (event) => {
 
 // -- who
 
-function signInPage(why) {
+function signInPage(said) {
   shown?.page.end?.();
   shown = null;
   const name = h("input", { id: "user", autocomplete: "username", required: true });
   const password = h("input", { id: "password", type: "password", autocomplete: "current-password", required: true });
   const trouble = h("p", { role: "alert", class: "bad" });
-  const form = h("form", { class: "card narrow", onsubmit: async (event) => {
+  const form = h("form.card.narrow", { onsubmit: async (event) => {
     event.preventDefault();
     try {
       const told = await ask("POST", "/auth/login", { user: name.value, password: password.value });
       signIn(told.token);
       await begin();
     } catch (error) {
-      trouble.textContent = error.sentence || String(error);
+      trouble.textContent = why(error);
       password.value = "";
       password.focus();
     }
-  } }, h("h1", {}, "Sign in"), h("p", { class: "quiet" }, why || "This cluster asks who you are."),
+  } }, h("h1", "Sign in"), h("p.quiet", said || "This cluster asks who you are."),
   h("label", { for: "user" }, "User"), name, h("label", { for: "password" }, "Password"), password, trouble,
-  h("div", { class: "row end" }, h("button", { class: "main" }, "Sign in")));
+  h("div.row.end", h("button.main", "Sign in")));
   main.replaceChildren(form);
   name.focus();
 }
@@ -122,10 +126,11 @@ function signOut() {
 }
 
 addEventListener("unauthenticated", (event) => {
-  if (!shown) return;
+  // Where authentication is off, 401 asks for a proof of the cluster's secret, which no page has.
+  if (!shown || !(who.enabled || event.detail.path === "/status")) return;
   signIn(null);
-  who.user = null;
-  signInPage(event.detail);
+  who = { enabled: true, user: null };
+  signInPage(event.detail.said);
 });
 
 async function begin() {

@@ -7,7 +7,7 @@ const MIDDLE = SIZE / 2;
 const RADIUS = 136;
 
 export function cluster(place) {
-  const draw = () => picture.status ? fill(place, ...content()) : fill(place, h("p", { class: "quiet" }, "The node says nothing yet."));
+  const draw = () => picture.status ? fill(place, ...content()) : fill(place, h("p.quiet", "The node says nothing yet."));
   draw();
   return { end: onPicture(draw) };
 }
@@ -15,18 +15,18 @@ export function cluster(place) {
 function content() {
   const { status } = picture;
   if (status.role === "proxy") {
-    return [h("h1", {}, "A proxy"), h("p", {}, "This page belongs to a node. Open it there: ", status.peers.map((one) =>
+    return [h("h1", "A proxy"), h("p", "This page belongs to a node. Open it there: ", status.peers.map((one) =>
       [h("a", { href: `${location.protocol}//${one.http}/ui` }, one.id), " "]))];
   }
   const nodes = nodesOf(picture);
   return [
-    h("h1", {}, headline(status)), h("p", { class: "lead" }, why(status, nodes)),
-    !status.ready && h("p", { class: "note warn" }, `${status.node} is not ready: ${status.reason}.`),
-    h("div", { class: "columns" },
-      h("section", { class: "card", "aria-label": "The nodes, drawn" }, drawing(status, nodes), h("p", { class: "quiet small" }, legend(status))),
-      h("section", { class: "card" }, h("h2", {}, `${status.node}, which serves this page`), own(status),
-        h("h2", { class: "next" }, "Seen since this page was opened"), events())),
-    h("section", { class: "card" }, h("h2", {}, `The nodes as ${status.node} sees them`), list(status, nodes)),
+    h("h1", headline(status)), h("p.lead", why(status, nodes)),
+    !status.ready && h("p.note.warn", `${status.node} is not ready: ${status.reason}.`),
+    h("div.columns",
+      h("section.card", { "aria-label": "The nodes, drawn" }, drawing(status, nodes), h("p.quiet.small", legend(status))),
+      h("section.card", h("h2", `${status.node}, which serves this page`), own(status),
+        h("h2.next", "Seen since this page was opened"), events())),
+    h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodes)),
   ];
 }
 
@@ -94,7 +94,7 @@ function list(status, nodes) {
   const isRaft = status.mode === "raft";
   const heads = isRaft ? ["Node", "Role", "State", "Clock", "Page"] : ["Node", "Share of keys", "State", "Heard", "Writes kept for it", "Page"];
   return table("Nodes", heads, nodes.map((one) => [
-    h("b", {}, one.id), isRaft ? one.role : `${Math.round(100 * (one.share || 0))} %`,
+    h("b", one.id), isRaft ? one.role : `${Math.round(100 * (one.share || 0))} %`,
     h("span", { class: one.reachable && !one.misfit ? "" : "bad" }, one.misfit ? `takes no part: ${one.misfit}` : standing(one, status)),
     isRaft ? (one.isSelf ? "this node's" : one.clock == null ? "the leader knows" : Math.abs(one.clock) < 0.01 ? "agrees" : `${one.clock < 0 ? "late" : "early"} by ${time(Math.abs(one.clock))}`)
       : one.isSelf || one.heard_ago_ms == null ? "–" : `${time(one.heard_ago_ms / 1000)} ago`,
@@ -104,8 +104,8 @@ function list(status, nodes) {
 }
 
 const events = () => picture.events.length
-  ? h("ol", { class: "events" }, picture.events.map((one) => h("li", {}, h("time", {}, clock(one.at)), " ", one.text)))
-  : h("p", { class: "quiet" }, "Nothing has changed. Elections, nodes that fall silent and those that come back will stand here.");
+  ? h("ol.events", picture.events.map((one) => h("li", h("time", clock(one.at)), " ", one.text)))
+  : h("p.quiet", "Nothing has changed. Elections, nodes that fall silent and those that come back will stand here.");
 
 // -- drawn
 
@@ -143,5 +143,5 @@ function drawing(status, nodes) {
     h("circle", { cx: x, cy: y, r: 36 }),
     h("text", { x, y: y + 1, class: "id" }, one.id.length > 8 ? `${one.id.slice(0, 7)}…` : one.id),
     h("text", { x, y: y + 15, class: "role" }, isRing ? `${Math.round(100 * (one.share || 0))} %` : one.role),
-    h("text", { x, y: y + 54, class: "state" }, standing(one, status)), h("title", {}, `${one.id} ${one.http || ""}`))));
+    h("text", { x, y: y + 54, class: "state" }, standing(one, status)), h("title", `${one.id} ${one.http || ""}`))));
 }

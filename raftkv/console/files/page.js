@@ -1,15 +1,16 @@
 // Elements, numbers in words, dialogs. Text is set as text and never parsed: what a key says stays what it says.
 const DRAWN = new Set(["svg", "g", "circle", "line", "path", "text", "title", "polyline"]);
 
-/** An element; names that begin with "on" are handlers, undefined, null and false are left out. */
-export function h(tag, props, ...children) {
-  const el = DRAWN.has(tag)
-    ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+/** An element, "tag.class.class"; in its properties "on…" are handlers; undefined, null and false are left out. */
+export function h(what, ...children) {
+  const [tag, ...classes] = what.split(".");
+  const el = DRAWN.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   el.handlers = {};
-  for (const [name, value] of Object.entries(props || {})) {
+  if (classes.length) el.setAttribute("class", classes.join(" "));
+  for (const [name, value] of Object.entries(children[0]?.constructor === Object ? children.shift() : {})) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) el[name] = el.handlers[name] = value;
-    else if (name === "value" || name === "checked") el[name] = value;
+    else if (name === "value") el.value = value;
     else el.setAttribute(name, value === true ? "" : value);
   }
   el.append(...nodes(children));
@@ -31,12 +32,12 @@ export function fill(place, ...children) {
 }
 
 function change(old, now) {
-  if (old.nodeName !== now.nodeName || old.id !== now.id || now.isConnected || old.own || now.own) return old.replaceWith(now);
+  if (old.nodeName !== now.nodeName || old.id !== now.id || now.isConnected) return old.replaceWith(now);
   if (old.nodeType === Node.TEXT_NODE) {
     if (old.data !== now.data) old.data = now.data;
     return;
   }
-  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   for (const name in old.handlers) old[name] = null;
   Object.assign(old, now.handlers, { handlers: now.handlers });
@@ -57,7 +58,7 @@ export function bytes(n) {
 
 export function time(s) {
   if (s < 0) return `${time(-s)} ago`;
-  if (s < 1) return `${Math.round(s * 1000)} ms`;
+  if (s < 1) return `${s < 0.01 ? +(s * 1000).toFixed(1) : Math.round(s * 1000)} ms`;
   if (s < 90) return `${s < 10 ? +s.toFixed(1) : Math.round(s)} s`;
   if (s < 5400) return `${Math.round(s / 60)} min`;
   return s < 172800 ? `${Math.round(s / 3600)} hours` : `${Math.round(s / 86400)} days`;
@@ -70,7 +71,10 @@ export const visible = (text) => text.replace(
   /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
   (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
 
-export const keyed = (key) => h("bdi", { class: "key" }, visible(key));
+/** What is to be said of an error. */
+export const why = (error) => error.sentence || `${error.message || error}.`;
+
+export const keyed = (key) => h("bdi.key", visible(key));
 
 // -- telling and asking
 
@@ -86,8 +90,8 @@ export function say(text, isBad) {
 export function confirmed(title, content, action, isHarm) {
   const yes = h("button", { class: isHarm ? "harm" : "main", value: "yes" }, action);
   const dialog = h("dialog", { "aria-label": title },
-    h("form", { method: "dialog" }, h("h2", {}, title), content,
-      h("div", { class: "row end" }, h("button", { value: "" }, "Cancel"), yes)));
+    h("form", { method: "dialog" }, h("h2", title), content,
+      h("div.row.end", h("button", { value: "" }, "Cancel"), yes)));
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {
@@ -98,9 +102,9 @@ export function confirmed(title, content, action, isHarm) {
   });
 }
 
-export const facts = (...pairs) => h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, ...what]) =>
-  h("div", {}, h("dt", {}, name), h("dd", {}, ...what))));
+export const facts = (...pairs) => h("dl.facts", pairs.filter(Boolean).map(([name, ...what]) =>
+  h("div", h("dt", name), h("dd", ...what))));
 
-export const table = (label, heads, rows) => h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
-  h("table", {}, h("thead", {}, h("tr", {}, heads.map((one) => h("th", { scope: "col" }, one)))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
+export const table = (label, heads, rows) => h("div.scroll", { tabindex: 0, role: "region", "aria-label": label },
+  h("table", h("thead", h("tr", heads.map((one) => h("th", { scope: "col" }, one)))),
+    h("tbody", rows.map((row) => h("tr", row.map((cell) => h("td", cell)))))));

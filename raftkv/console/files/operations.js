@@ -1,0 +1,122 @@
+// What operators do: members, who leads, users and roles, backups. Each says first what it would do.
+import { answer, ask, get } from "./api.js";
+import { bytes, confirmed, count, fill, h, say, table, time, why } from "./page.js";
+import { nodesOf, onPicture, picture } from "./picture.js";
+
+const CERTIFICATE_S = 14 * 86400;
+
+export function operations(place, _rest, who) {
+  let access = null;
+  let trouble = null;
+
+  async function look() {
+    try {
+      const [users, roles] = await Promise.all([get("/auth/users"), get("/auth/roles")]);
+      access = { users: users.users, roles: roles.roles };
+    } catch (error) {
+      trouble = why(error);
+    }
+    draw();
+  }
+
+  /** Do it once it is confirmed, and say what came of it. */
+  async function change(title, what, action, method, path, body, isHarm) {
+    const content = [].concat(what).map((one) => h("p", one));
+    if (!await confirmed(title, content, action, isHarm)) return false;
+    try {
+      await ask(method, path, body);
+      say(`${title.replace("?", "")}: done.`);
+      look();
+      return true;
+    } catch (error) {
+      say(why(error), true);
+      return false;
+    }
+  }
+
+  const decides = (voters) => `${count(voters, "node")} vote then: a write needs ${Math.floor(voters / 2) + 1}, and ${count(Math.ceil(voters / 2) - 1, "node")} may fail.`;
+
+  function alarms(status, nodes) {
+    const found = [];
+    if (status.misfit || status.role === "diverged") found.push(`${status.node} takes no part: ${status.misfit || "its data differ from the others'"}.`);
+    else if (!status.ready) found.push(`${status.node} is not ready: ${status.reason}.`);
+    if (!status.has_room) found.push(`The disk of ${status.node} is full: ${bytes(status.disk_free_bytes)} free, ${bytes(status.disk_reserve_bytes)} are kept in reserve.`);
+    nodes.filter((one) => !one.isSelf && !one.reachable).forEach((one) => found.push(`${one.id} cannot be reached from ${status.node}.`));
+    nodes.filter((one) => !one.isSelf && one.misfit).forEach((one) => found.push(`${one.id} takes no part: ${one.misfit}.`));
+    const ends = status.certificate_ends_in_s;
+    if (ends !== null && ends < CERTIFICATE_S) found.push(ends < 0 ? "A certificate has ended." : `A certificate ends in ${time(ends)}.`);
+    if (status.backup_interval_s && !(status.backup_age_s <= 2 * status.backup_interval_s)) found.push("The last scheduled backup is overdue.");
+    return found;
+  }
+
+  function members(status, nodes) {
+    const isRaft = status.mode === "raft";
+    const voters = nodes.filter((one) => one.state !== "learner").length;
+    return [table("Members", ["Member", "State", "", "Clients", "Nodes"], nodes.map((one) => [h("b", one.id), isRaft ? one.role : one.state || "",
+      h("div.row",
+        isRaft && !one.leads && one.role !== "learner" && h("button", { onclick: () => change(`Let ${one.id} lead?`, `${status.leader || "The leader"} hands over to ${one.id}: writes wait for a moment, none is lost.`, "Hand over", "POST", "/cluster/transfer", { to: one.id }) }, "Let it lead"),
+        one.role === "learner" && h("button", { onclick: () => change(`Let ${one.id} vote?`, decides(voters + 1), "Let it vote", "POST", `/cluster/members/${encodeURIComponent(one.id)}/promote`) }, "Let it vote"),
+        h("button", { onclick: () => change(`Remove ${one.id}?`, [isRaft ? `${decides(voters - (one.role === "learner" ? 0 : 1))}${one.leads ? ` ${one.id} leads, and hands over first.` : ""}`
+          : `${one.reachable ? "It hands its keys to the others first; its page shows how far that is." : "It is not reached: the others copy its keys from the replicas they have."}`,
+        `${one.id} ends by itself, and comes back only as a new node with an empty data directory.`], "Remove", "DELETE", `/cluster/members/${encodeURIComponent(one.id)}`, undefined, true) }, "Remove…")), one.http || "", one.peer || ""])),
+    h("details", h("summary", "Add a member"), form(["id", "Name", "n4"], ["http", "Address for clients", "10.0.0.4:8001"], ["peer", "Address for nodes", "10.0.0.4:9001"])(async (fields) =>
+      change(`Add ${fields.id}?`, isRaft ? [`${fields.id} learns first: it is given all data, and decides nothing. Once it has caught up it votes.`, decides(voters + 1)]
+        : [`${fields.id} joins the ring, and takes over its share of the keys from the others while they go on serving.`], "Add", "POST", "/cluster/members", fields)),
+    h("p.quiet.small", "Start it there with ", h("code", `raftkv node FILE --id NAME --join ${nodes.find((one) => one.isSelf)?.http || location.host}`), "; it may also add itself so."))];
+  }
+
+  /** A form of text fields [name, label, example]; `done(fields)` is true when it may be emptied. */
+  const form = (...fields) => (done) => h("form.fields", { onsubmit: async (event) => {
+      event.preventDefault();
+      const el = event.target;
+      const told = new FormData(el);
+      if (await done(Object.fromEntries(fields.map(([name]) => [name, told.get(name)])))) el.reset();
+    } }, fields.map(([name, label, example]) => h("label", label, h("input", { name, placeholder: example, required: name !== "roles", type: name === "password" ? "password" : "text", autocomplete: name === "password" ? "new-password" : "off" }))),
+    h("button", "Go on…"));
+
+  const permission = (one) => `${one.access} ${one.key !== undefined ? `key ${one.key}` : one.prefix !== undefined ? `keys that begin with “${one.prefix}”` : `${one.start ?? ""} … ${one.end ?? ""}`}`;
+
+  function people() {
+    const drop = (kind, name) => h("button", { onclick: () => change(`Remove ${kind} ${name}?`, kind === "user" ? "Nobody signs in by that name any more; tokens end at once." : "Users who have it lose what it allows.", "Remove", "DELETE", `/auth/${kind}s/${encodeURIComponent(name)}`, undefined, true) }, "Remove…");
+    return [h("p", who.enabled ? "Only users are served: authentication is on." : "Whoever reaches a node may read and write everything: authentication is off."),
+      trouble && h("p.note", trouble),
+      access && [access.users.length > 0 && table("Users", ["User", "Roles", ""], access.users.map((one) => [h("b", one.name), one.roles.join(", ") || "none", drop("user", one.name)])),
+        access.roles.length > 0 && table("Roles", ["Role", "Allows", ""], access.roles.map((one) => [h("b", one.name), one.permissions.map((each) => h("div", permission(each))), drop("role", one.name)])),
+        h("details", h("summary", "Add or change a user"), form(["name", "Name", "alice"], ["password", "Password", ""], ["roles", "Roles, by commas", "reader"])((fields) =>
+          change(`Write user ${fields.name}?`, `${fields.name} has that password from now on, and these roles: ${fields.roles || "none"}.`, "Write", "PUT", `/auth/users/${encodeURIComponent(fields.name)}`,
+            { password: fields.password, roles: fields.roles.split(",").map((one) => one.trim()).filter(Boolean) }))),
+        h("details", h("summary", "Let a role do more"), form(["name", "Role", "reader"], ["access", "read, write or both", "read"], ["prefix", "Keys that begin with", "app/"])(async ({ name, ...one }) => {
+          if (!access.roles.some((role) => role.name === name) && !await change(`Make role ${name}?`, "It allows nothing yet.", "Make", "PUT", `/auth/roles/${encodeURIComponent(name)}`, {})) return false;
+          return change(`Let ${name} do more?`, `Its users may ${one.access} keys that begin with “${one.prefix}”.`, "Allow", "POST", `/auth/roles/${encodeURIComponent(name)}/permissions`, one);
+        })),
+        who.enabled ? h("button", { onclick: () => change("Switch authentication off?", "Whoever reaches a node may read and write everything from then on.", "Switch off", "POST", "/auth/disable", undefined, true) }, "Switch authentication off…")
+          : access.users.some((one) => one.roles.includes("root")) && h("button", { onclick: () => change("Switch authentication on?", "Only users are served from then on. Know the password of a user with the role root before you do.", "Switch on", "POST", "/auth/enable") }, "Switch authentication on…")]];
+  }
+
+  async function save() {
+    try {
+      const url = URL.createObjectURL(await (await answer("GET", "/backup", { signal: new AbortController().signal })).blob());
+      h("a", { href: url, download: `raftkv-${new Date().toISOString().slice(0, 19)}.backup` }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60000);
+    } catch (error) {
+      say(why(error), true);
+    }
+  }
+
+  function draw() {
+    const { status } = picture;
+    if (!status) return;
+    const nodes = nodesOf(picture);
+    const wrong = alarms(status, nodes);
+    fill(place, h("h1", "Operations"),
+      h("section.card", h("h2", "Alarms"), wrong.length ? h("ul", wrong.map((one) => h("li.bad", one))) : h("p.quiet", `None that ${status.node} knows of.`)),
+      h("section.card", h("h2", "Members"), members(status, nodes)),
+      h("section.card", h("h2", "Users and roles"), people()),
+      h("section.card", h("h2", "Backup"), h("p", "All that this cluster holds at one moment, as one file, while it goes on serving. ", h("code", "raftkv restore"), " makes a new cluster of it."),
+        h("button", { onclick: save }, "Download a backup")));
+  }
+
+  draw();
+  look();
+  return { end: onPicture(draw) };
+}

@@ -1,0 +1,220 @@
+"""What operators do in the console: sign in, see who holds what, move leadership and members, save backups."""
+
+import re
+import threading
+from contextlib import suppress
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from tests.integration.browser import browsing, needs_chromium, page_at, pictures
+from tests.integration.processes import running
+from tests.integration.test_users import ALICE, ROOT, GuardedCluster
+
+pytestmark = [pytest.mark.integration, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def raft(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("raft")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def quorum(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("quorum"), mode="quorum") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    with GuardedCluster(tmp_path_factory.mktemp("guarded")) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.make_alice()
+        yield cluster
+
+
+def sign_in(page, user, password):
+    page.get_by_label("User").fill(user)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def confirm(page, action):
+    page.get_by_role("dialog").get_by_role("button", name=action, exact=True).click()
+
+
+def hold(cluster, path, **body):
+    with suppress(requests.ConnectionError):  # who waits goes on until the cluster ends
+        assert cluster.request("POST", "n1", path, json={"ttl": 600, **body}, timeout=700).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def held(raft):
+    """A lock and an election, each held by the first and wanted by a second."""
+    hold(raft, "/locks/deploy", holder="first")
+    hold(raft, "/elections/primary/campaign", value="db-1")
+    waiting = [
+        threading.Thread(target=hold, args=(raft, "/locks/deploy"), kwargs={"holder": "second", "wait": 600}),
+        threading.Thread(
+            target=hold, args=(raft, "/elections/primary/campaign"), kwargs={"value": "db-2", "wait": 600}
+        ),
+    ]
+    for one in waiting:
+        one.daemon = True
+        one.start()
+
+
+def test_it_says_who_holds_and_who_waits(raft, held, browser):
+    with page_at(browser, raft.url("n2", "/ui#/locks")) as page:
+        lock = page.get_by_role("region", name="Locks").get_by_role("row").nth(1)
+        expect(lock.get_by_role("cell")).to_have_text([re.compile("deploy"), re.compile("first"), re.compile("second")])
+        election = page.get_by_role("region", name="Elections").get_by_role("row").nth(1)
+        expect(election.get_by_role("cell")).to_have_text(
+            [re.compile("primary"), re.compile("db-1"), re.compile("lease")]
+        )
+
+
+def test_a_leaderless_cluster_refuses_locks_in_its_own_words(quorum, browser):
+    refusal = quorum.request("GET", "n1", "/locks").json()["detail"]
+    with page_at(browser, quorum.url("n1", "/ui#/locks")) as page:
+        expect(page.locator(".note")).to_contain_text(refusal[1:-1])
+
+
+def test_what_needs_the_secret_of_the_cluster_is_refused_in_the_words_of_the_api(raft, browser):
+    with page_at(browser, raft.url(raft.leader(), "/ui#/operations")) as page:
+        expect(page.locator(".note")).to_contain_text("proof of the cluster's secret")
+        page.get_by_role("button", name="Remove").first.click()
+        confirm(page, "Remove")
+        expect(page.locator(".toast.bad")).to_contain_text("proof of the cluster's secret")
+    assert len(raft.request("GET", "n1", "/cluster/members").json()["members"]) == 3
+
+
+def test_leadership_is_handed_over_once_that_is_confirmed(guarded, browser):
+    leader = guarded.leader()
+    other = next(node for node in guarded.nodes if node != leader)
+    with page_at(browser, guarded.url(leader, "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        page.get_by_role("row", name=re.compile(f"^{other}")).get_by_role("button", name="Let it lead").click()
+        expect(page.get_by_role("dialog")).to_contain_text(f"{leader} hands over to {other}")
+        confirm(page, "Hand over")
+        expect(page.get_by_role("row", name=re.compile(f"^{other}"))).to_contain_text("leader")
+    assert guarded.leader() == other
+
+
+def test_what_a_change_of_members_means_is_said_before_it_is_made(guarded, browser):
+    leader = guarded.leader()
+    other = next(node for node in guarded.nodes if node != leader)
+    before = guarded.request("GET", leader, "/cluster/members").json()["members"]
+    with page_at(browser, guarded.url(leader, "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        page.get_by_role("row", name=re.compile(f"^{other}")).get_by_role("button", name="Remove").click()
+        expect(page.get_by_role("dialog")).to_contain_text("2 nodes vote then: a write needs 2, and 0 nodes may fail.")
+        confirm(page, "Cancel")
+
+        page.get_by_text("Add a member").click()
+        page.get_by_label("Name").first.fill("n4")
+        page.get_by_label("Address for clients").fill("127.0.0.1:1")
+        page.get_by_label("Address for nodes").fill("nonsense")
+        page.get_by_role("button", name="Go on").first.click()
+        expect(page.get_by_role("dialog")).to_contain_text("4 nodes vote then: a write needs 3, and 1 node may fail.")
+        confirm(page, "Add")
+        expect(page.locator(".toast.bad")).to_contain_text("Nothing was changed")
+    after = guarded.request("GET", leader, "/cluster/members").json()["members"]
+    assert [one["id"] for one in before] == [one["id"] for one in after]
+
+
+def test_a_backup_is_downloaded(guarded, browser, tmp_path):
+    guarded.put("n1", "kept", b"in the backup")
+    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download a backup").click()
+        download.value.save_as(tmp_path / "backup")
+
+    assert "keys" in guarded.done("backup", "verify", str(tmp_path / "backup"))
+
+
+def test_alarms_name_whom_the_node_misses(raft, browser):
+    leader = raft.leader()
+    other = next(node for node in raft.nodes if node != leader)
+    with page_at(browser, raft.url(leader, "/ui#/operations")) as page:
+        expect(page.get_by_text(f"None that {leader} knows of.")).to_be_visible()
+        raft.kill(other)
+        expect(page.get_by_text(f"{other} cannot be reached from {leader}.")).to_be_visible()
+        raft.start(other)
+        expect(page.get_by_text(f"None that {leader} knows of.")).to_be_visible()
+    raft.wait_ready()
+
+
+def test_traffic_is_counted_without_the_pages_own(raft, browser):
+    with page_at(browser, raft.url("n1", "/ui#/traffic")) as page:
+        charts = page.locator(".columns section")
+        expect(charts).to_have_count(4)
+        expect(charts.nth(0).locator(".now")).to_contain_text("0.0 a second")
+        for _ in range(20):
+            raft.get("n1", "nothing-there")
+        expect(charts.nth(3).locator(".now")).to_contain_text("404 not found")
+        expect(charts.nth(1).locator(".now")).to_contain_text(re.compile(r"half within [\d.]+ ms"))
+
+
+def test_who_is_no_user_signs_in_and_sees_what_its_rights_allow(guarded, browser):
+    with page_at(browser, guarded.url("n1", "/ui#/keys/a%2Fkey")) as page:
+        sign_in(page, "alice", "wrong")
+        expect(page.get_by_role("alert").last).to_contain_text("password")
+        sign_in(page, "alice", ALICE)
+        page.get_by_role("button", name="Write it").click()
+        page.get_by_label("Value", exact=True).fill("alice's")
+        page.get_by_role("button", name="Review").click()
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_label("Value", exact=True)).to_have_text("alice's")
+        expect(page.locator(".history li")).to_have_count(1)
+
+        page.goto(guarded.url("n1", "/ui#/operations"))
+        expect(page.locator(".note").first).to_contain_text(re.compile("root", re.IGNORECASE))
+
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        assert page.evaluate("Object.keys(sessionStorage)") == []
+
+
+def test_root_makes_roles_and_users(guarded, browser):
+    with page_at(browser, guarded.url("n2", "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        page.get_by_text("Let a role do more").click()
+        role = page.locator("form").filter(has=page.get_by_label("Keys that begin with"))
+        role.get_by_label("Role").fill("reader")
+        role.get_by_label("read, write or both").fill("read")
+        role.get_by_label("Keys that begin with").fill("shop/")
+        role.get_by_role("button").click()
+        confirm(page, "Make")
+        expect(page.get_by_role("dialog")).to_contain_text("may read keys that begin with “shop/”")
+        confirm(page, "Allow")
+        expect(page.get_by_role("region", name="Roles")).to_contain_text("read keys that begin with “shop/”")
+
+        page.get_by_text("Add or change a user").click()
+        user = page.locator("form").filter(has=page.get_by_label("Roles, by commas"))
+        user.get_by_label("Name").fill("bob")
+        user.get_by_label("Password").fill("another long password")
+        user.get_by_label("Roles, by commas").fill("reader")
+        user.get_by_role("button").click()
+        confirm(page, "Write")
+        expect(page.get_by_role("region", name="Users")).to_contain_text("bob")
+    login = {"user": "bob", "password": "another long password"}
+    assert requests.post(guarded.url("n1", "/auth/login"), json=login, timeout=10).status_code == 200
+
+
+def test_pictures_of_operations(raft, held, quorum, guarded, browser):
+    pictures(browser, raft.url("n1", "/ui#/locks"), "locks", "table")
+    pictures(browser, raft.url("n1", "/ui#/operations"), "operations", "table")
+    pictures(browser, raft.url("n1", "/ui#/traffic"), "traffic", ".chart")
+    pictures(browser, quorum.url("n1", "/ui#/operations"), "ring-operations", "table")
+    pictures(browser, guarded.url("n1", "/ui"), "sign-in", "form")
