@@ -7,6 +7,7 @@ each other.
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from raftkv.console.serving import routes
 from raftkv.core.config import ClusterConfig
@@ -22,7 +23,8 @@ def beside(config: ClusterConfig) -> Beside:
     from raftkv.etcd.gateway import Gateway  # noqa: PLC0415  whoever switches it off does not pay for it
     from raftkv.etcd.grpc_service import PATHS, speak  # noqa: PLC0415  likewise
 
-    return Beside((*pages, *Gateway(config.etcd.version).routes), speak, PATHS)
+    told = partial(speak, config.etcd.version)
+    return Beside((*pages, *Gateway(config.etcd.version).routes), told, PATHS)
 
 
 if __name__ == "__main__":

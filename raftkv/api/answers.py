@@ -346,10 +346,15 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The front-end is alive; ``time`` is RFC 3339."""
+    """The front-end is alive; ``time`` is RFC 3339.
+
+    ``health`` is what etcd calls so: does this node serve writes and reads as they are by default? ``reason``: why not.
+    """
 
     status: Literal["healthy"]
     time: str
+    health: Literal["true", "false"]
+    reason: str
 
 
 class Alive(msgspec.Struct, frozen=True):

@@ -31,13 +31,17 @@ FIRST_REVISION = 1
 
 
 class EtcdCall(NamedTuple):
-    """Who asks, of which node, and until when it waits (monotonic clock, seconds); ``client`` is its address."""
+    """Who asks, of which node, and until when it waits (monotonic clock, seconds).
+
+    ``client`` is its address, ``version`` that of the etcd that it is told of.
+    """
 
     context: Context
     caller: Caller
     circumstances: Circumstances
     deadline_s: float
     client: str = ""
+    version: str = ""
 
 
 Steps = Generator[Step | Aside, Any, T]

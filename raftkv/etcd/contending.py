@@ -47,9 +47,6 @@ TTL_S: Final = 60
 LOOK_AGAIN_S: Final = 30.0
 PAGE_KEYS: Final = 1000
 
-PAUSE_S: Final = 0.2
-"""How often an observer looks for a leader where nobody contends."""
-
 _EXPIRED: Final = CallStatus(GrpcStatus.UNKNOWN, "mutex: session is expired")
 _NO_LEADER: Final = CallStatus(GrpcStatus.UNKNOWN, "election: no leader")
 _NOT_LEADER: Final = CallStatus(GrpcStatus.UNKNOWN, "election: not leader")
@@ -116,27 +113,16 @@ def _named(leader: LeaderKey | None) -> LeaderKey:
 
 def leader_of(request: LeaderRequest, call: EtcdCall) -> Plan[LeaderResponse]:
     """``Election.Leader``."""
-    found, revision = yield from _under(request.name, call)
+    found, head = yield from contenders(request.name, call)
     if not found:
         raise _NO_LEADER
-    return _leads(found[0], header(call, revision))
+    return LeaderResponse(header=head, kv=key_value(found[0]))
 
 
-def next_leader(name: bytes, told: KeyRecord | None, call: EtcdCall) -> Plan[tuple[KeyRecord, LeaderResponse] | None]:
-    """What an observer who was ``told`` that is told next: ``None`` once it has left."""
-    while not call.circumstances.has_left():
-        found, revision = yield from _under(name, _with_time(call))
-        if found and (told is None or found[0].mod_revision != told.mod_revision or found[0].key != told.key):
-            return found[0], _leads(found[0], header(call, revision))
-        # A new first key under the name is told within a moment; that of who leads at once.
-        pause_s = LOOK_AGAIN_S if found else PAUSE_S
-        keys = (found[0].key,) if found else ()
-        yield AwaitChange(keys, revision, call.circumstances.now_s() + pause_s)
-    return None
-
-
-def _leads(first: KeyRecord, head: ResponseHeader) -> LeaderResponse:
-    return LeaderResponse(header=head, kv=key_value(first))
+def contenders(name: bytes, call: EtcdCall) -> Plan[tuple[list[KeyRecord], ResponseHeader]]:
+    """The keys under ``name``, who leads first, and of when that is."""
+    found, revision = yield from _under(name, call)
+    return found, header(call, revision)
 
 
 # -- how one contends -------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 
 from raftkv.coordination.steps import Circumstances
 from raftkv.core.errors import NO_ONE_ORDER
-from raftkv.core.rights import Caller
 from raftkv.etcd import gateway_json, json_streams, leases, messages
 from raftkv.etcd.admitting import admitted
 from raftkv.etcd.calls import EtcdCall, Steps, Unary
@@ -27,6 +26,8 @@ from raftkv.http.routes import Route
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 KEEP_ALIVE: Final = ("/v3/lease/keepalive", "/v3/kv/lease/keepalive")
 WATCH: Final = "/v3/watch"
+OBSERVE: Final = "/v3/election/observe"
+SNAPSHOT: Final = "/v3/maintenance/snapshot"
 VERSION: Final = "/version"
 _REST: Final = "/v3/{rest*}"
 
@@ -38,11 +39,6 @@ def failed(status: CallStatus) -> HttpResponse:
     """What a call that was not carried out is answered: in the words of 3.5, which all clients read."""
     told = {"error": status.message, "code": int(status.code), "message": status.message}
     return HttpResponse(status=HTTP_STATUSES[status.code], headers=(JSON,), body=encode_json(told).rstrip())
-
-
-def _call(caller: Caller, context: Context, circumstances: Circumstances, client: str) -> EtcdCall:
-    deadline_s = circumstances.now_s() + context.limits.request_timeout_s
-    return EtcdCall(context=context, caller=caller, circumstances=circumstances, deadline_s=deadline_s, client=client)
 
 
 class _Carried(NamedTuple):
@@ -70,15 +66,23 @@ class Gateway:
         }
         carried |= dict.fromkeys(KEEP_ALIVE, _Carried(messages.LeaseKeepAliveRequest, _keep_alive, takes_expired=True))
         carried[WATCH] = _Carried(messages.WatchRequest, self._watch, is_stream=True)
+        carried[OBSERVE] = _Carried(messages.LeaderRequest, self._observe, is_stream=True)
+        carried[SNAPSHOT] = _Carried(messages.EmptyRequest, json_streams.snapshot, needs=Needs.OPERATOR, is_stream=True)
         self.paths = frozenset(carried)
-        calls = [_call_route(path, one) for path, one in carried.items()]
+        calls = [self._call_route(path, one) for path, one in carried.items()]
         rest = [_route(method, _REST, self._nowhere) for method in ("GET", "POST", "PUT", "DELETE")]
         self.routes = (*calls, *rest, _route("GET", VERSION, self._tell_version))
 
     def _watch(self, asked: messages.WatchRequest, call: EtcdCall) -> Steps[HttpResponse]:
+        return json_streams.watch(asked, call.caller, self._shared(call.context), call.circumstances)
+
+    def _observe(self, asked: messages.LeaderRequest, call: EtcdCall) -> Steps[HttpResponse]:
+        return json_streams.observe(asked, self._shared(call.context), call)
+
+    def _shared(self, context: Context) -> SharedWatching:
         if self._watching is None:
-            self._watching = SharedWatching(call.context, asyncio.get_running_loop().call_later)
-        return json_streams.watch(asked, call.caller, self._watching, call.circumstances)
+            self._watching = SharedWatching(context, asyncio.get_running_loop().call_later)
+        return self._watching
 
     def _tell_version(self, _request: HttpRequest, _chosen: Nothing, _context: Context) -> HttpResponse:
         """``GET /version``."""
@@ -93,37 +97,42 @@ class Gateway:
         told = {"error": "Method Not Allowed", "code": int(GrpcStatus.UNIMPLEMENTED), "message": "Method Not Allowed"}
         return HttpResponse(status=405, headers=(JSON, (b"allow", b"POST")), body=encode_json(told).rstrip())
 
+    def _call_route(self, path: str, one: _Carried) -> Route:
+        is_short = not (one.is_long or one.is_stream)
+        handler = conversing(partial(self._converse, one), Nothing, needs=Needs.NOTHING, is_short=is_short)
+        return Route(method="POST", path=path, handler=handler, summary="As etcd v3 has it", hot=True)
 
-def _call_route(path: str, one: _Carried) -> Route:
-    is_short = not (one.is_long or one.is_stream)
-    handler = conversing(partial(_converse, one), Nothing, needs=Needs.NOTHING, is_short=is_short)
-    return Route(method="POST", path=path, handler=handler, summary="As etcd v3 has it", hot=True)
+    def _converse(
+        self, carried: _Carried, request: HttpRequest, _chosen: Nothing, context: Context
+    ) -> Conversation | HttpResponse:
+        if context.sizes().is_leaderless:
+            return failed(CallStatus(GrpcStatus.UNIMPLEMENTED, f"etcdserver: {NO_ONE_ORDER.detail}"))
+        try:
+            asked = gateway_json.decode(carried.message, request.body)
+        except gateway_json.GatewayError as error:
+            return failed(CallStatus(GrpcStatus.INVALID_ARGUMENT, str(error)))
+
+        def plan(circumstances: Circumstances) -> HttpPlan:
+            try:
+                caller = yield from admitted(request, carried.needs, context, takes_expired=carried.takes_expired)
+                call = EtcdCall(
+                    context=context,
+                    caller=caller,
+                    circumstances=circumstances,
+                    deadline_s=circumstances.now_s() + context.limits.request_timeout_s,
+                    client=request.client,
+                    version=self._version,
+                )
+                return (yield from carried.carry(asked, call))
+            except CallStatus as status:
+                return failed(status)
+
+        return Conversation(plan=plan, is_long=carried.is_long)
 
 
 def _route(method: str, path: str, answer: Callable[[HttpRequest, Any, Context], HttpResponse]) -> Route:
     handler = at_once(answer, Nothing, needs=Needs.NOTHING)
     return Route(method=method, path=path, handler=handler, summary="As etcd v3 has it", hot=True)
-
-
-def _converse(
-    carried: _Carried, request: HttpRequest, _chosen: Nothing, context: Context
-) -> Conversation | HttpResponse:
-    if context.sizes().is_leaderless:
-        return failed(CallStatus(GrpcStatus.UNIMPLEMENTED, f"etcdserver: {NO_ONE_ORDER.detail}"))
-    try:
-        asked = gateway_json.decode(carried.message, request.body)
-    except gateway_json.GatewayError as error:
-        return failed(CallStatus(GrpcStatus.INVALID_ARGUMENT, str(error)))
-
-    def plan(circumstances: Circumstances) -> HttpPlan:
-        try:
-            caller = yield from admitted(request, carried.needs, context, takes_expired=carried.takes_expired)
-            call = _call(caller, context, circumstances, request.client)
-            return (yield from carried.carry(asked, call))
-        except CallStatus as status:
-            return failed(status)
-
-    return Conversation(plan=plan, is_long=carried.is_long)
 
 
 def _once(unary: Unary, asked: Message, call: EtcdCall) -> Steps[HttpResponse]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, TypeVar
@@ -26,6 +27,7 @@ _RANGES: Final = {
     FieldKind.UINT64: (0, (1 << 64) - 1),
     FieldKind.UINT32: (0, (1 << 32) - 1),
 }
+_INTEGER: Final = re.compile(r"[ \t\r\n]*-?(0|[1-9][0-9]{0,19})[ \t\r\n]*")
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -90,7 +92,7 @@ def decode(message: type[AnyMessage], body: bytes) -> AnyMessage:
         found = _decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise GatewayError(_syntax_error(body)) from None
-    return _message(message, found, 0)
+    return _message(message, {} if found is None else found, 0)
 
 
 def _syntax_error(body: bytes) -> str:
@@ -191,8 +193,7 @@ def _bool(_: Field, value: Any) -> bool:
 def _integer(field: Field, value: Any) -> int:
     number = value
     if isinstance(value, str):
-        digits = value.removeprefix("-")
-        number = int(value) if digits.isascii() and digits.isdigit() and len(digits) <= 20 else None
+        number = int(value) if _INTEGER.fullmatch(value) else None
     least, most = _RANGES[field.kind]
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
         raise _mistaken(value, field.kind.value)

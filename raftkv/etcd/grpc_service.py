@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import aclosing
 from functools import partial
-from hashlib import sha256
 from typing import Any, Final
 
 from raftkv.api.traces import TRACEPARENT
@@ -17,12 +16,11 @@ from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Circumstances, Plan, Step
 from raftkv.core.errors import NO_ONE_ORDER
 from raftkv.core.replicator import Replicator
-from raftkv.core.requests import HoldState
-from raftkv.core.results import KeyRecord, StateHeld
+from raftkv.core.results import StateHeld
 from raftkv.core.rights import NOBODY, Caller
-from raftkv.etcd import contending, leases, messages, protobuf
+from raftkv.etcd import leases, messages, observing, protobuf, snapshots
 from raftkv.etcd.admitting import admitted
-from raftkv.etcd.calls import EtcdCall, Method, Unary, asked
+from raftkv.etcd.calls import EtcdCall, Method, Unary
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.calls import GrpcCall, ManyRequests, MessageReader, OneRequest
 from raftkv.etcd.grpc.calls import Method as GrpcMethod
@@ -31,13 +29,11 @@ from raftkv.etcd.grpc.status import GrpcStatus
 from raftkv.etcd.methods import METHODS
 from raftkv.etcd.schema import Message
 from raftkv.etcd.watching import ProtobufForm, SharedWatching, WatchStream
-from raftkv.formats.backups import padding_bytes
 from raftkv.http.counts import GRPC, UNROUTED
 from raftkv.http.door.access import Exchanged
 from raftkv.http.door.general import common_name
 from raftkv.http.door.performing import Performance
 from raftkv.http.door.room import HeldBytes
-from raftkv.http.exports import LIMIT as EXPORTS_MAX
 from raftkv.http.handlers.handler import Aside, Context
 from raftkv.http.messages import HttpRequest, StreamCutError
 from raftkv.http.needs import Needs
@@ -69,9 +65,10 @@ PATHS: Final = (*(one.path for one in METHODS), WATCH, KEEP_ALIVE, SNAPSHOT, OBS
 
 
 class GrpcServices:
-    """What one worker answers. ``report`` is told of defects."""
+    """What one worker answers: clients are told that this is etcd's ``version``. ``report`` is told of defects."""
 
-    def __init__(self, replicator: Replicator, context: Context, report: Report) -> None:
+    def __init__(self, version: str, replicator: Replicator, context: Context, report: Report) -> None:
+        self._version = version
         self._replicator = replicator
         self._context = context
         self._report = report
@@ -104,7 +101,12 @@ class GrpcServices:
         """What a service is given with ``call``."""
         deadline_s = min(call.deadline_s, circumstances.now_s() + self._context.limits.request_timeout_s)
         return EtcdCall(
-            context=self._context, caller=caller, circumstances=circumstances, deadline_s=deadline_s, client=call.client
+            context=self._context,
+            caller=caller,
+            circumstances=circumstances,
+            deadline_s=deadline_s,
+            client=call.client,
+            version=self._version,
         )
 
     def admitted(
@@ -171,26 +173,23 @@ class GrpcServices:
     # -- streams ------------------------------------------------------------------------------------------------------
 
     def _watch(self, call: GrpcCall) -> MessageReader:
+        return WatchConversation(self, call, self._shared())
+
+    def _shared(self) -> SharedWatching:
         if self._watching is None:
             self._watching = SharedWatching(self._context, asyncio.get_running_loop().call_later)
-        return WatchConversation(self, call, self._watching)
+        return self._watching
 
     def _keep_alive(self, call: GrpcCall) -> MessageReader:
         return KeepAliveConversation(self, call)
 
     def _observe(self, call: GrpcCall, data: bytes) -> None:
-        ObserveConversation(self, call).begin(data)
+        ObserveConversation(self, call, self._shared()).begin(data)
 
     def _snapshot(self, call: GrpcCall, _data: bytes) -> None:
-        """The state as a backup of raftkv's: etcd's own tools can carry it, and ``raftkv restore`` takes it."""
-
         def plan(circumstances: Circumstances) -> Generator[Step | Aside, Any, StateHeld]:
             caller = yield from self.admitted(call, Needs.OPERATOR)
-            if self._context.exports.count >= EXPORTS_MAX:
-                raise Known.TOO_MANY_REQUESTS.status
-            held = yield from asked(HoldState(), self.call_of(call, caller, circumstances))
-            assert isinstance(held, StateHeld)
-            return held
+            return (yield from snapshots.hold(self.call_of(call, caller, circumstances)))
 
         def ended(held: StateHeld | None, failure: Exception | None) -> None:
             if held is None:
@@ -203,25 +202,19 @@ class GrpcServices:
         self.perform(plan, ended)
 
     async def _send_snapshot(self, call: GrpcCall, held: StateHeld) -> None:
-        taking, seal, size_bytes = asyncio.Event(), sha256(), 0
+        taking = asyncio.Event()
         call.on_taking = taking.set
         try:
-            async with aclosing(self._context.exports.body(held.command)) as pieces:
+            async with aclosing(snapshots.pieces(held, self._context.exports)) as pieces:
                 async for piece in pieces:
-                    size_bytes += len(piece)
-                    seal.update(piece)
-                    # How much is left is not known before it is written: never 0, which would be the end.
                     taking.clear()
-                    if not call.send(protobuf.encode(messages.SnapshotResponse(remaining_bytes=1, blob=piece))):
+                    if not call.send(protobuf.encode(piece)):
                         await taking.wait()
         except StreamCutError:
             call.finish(GrpcStatus.UNAVAILABLE, "etcdserver: the snapshot was cut off")
         except Exception as error:  # noqa: BLE001  whatever it is, the client hears of it
             self.fail(call, error)
         else:
-            zeros = bytes(padding_bytes(size_bytes))
-            seal.update(zeros)
-            call.send(protobuf.encode(messages.SnapshotResponse(blob=zeros + seal.digest())))
             call.finish()
 
 
@@ -372,52 +365,53 @@ class KeepAliveConversation(_Conversation):
 
 
 class ObserveConversation:
-    """The stream of the Election service: who leads, and whoever leads next."""
+    """The stream of the Election service."""
 
-    def __init__(self, services: GrpcServices, call: GrpcCall) -> None:
+    def __init__(self, services: GrpcServices, call: GrpcCall, watching: SharedWatching) -> None:
         self._services = services
         self._call = call
-        self._told: KeyRecord | None = None
-        self._name = b""
-        self._caller: Caller | None = None
+        self._watching = watching
+        self._caller = NOBODY
 
     def begin(self, data: bytes) -> None:
         """The one request."""
-        try:
-            request = self._services.decoded(messages.LeaderRequest, data)
-        except CallStatus as status:
-            self._services.fail(self._call, status)
-            return
+        self._services.perform(partial(self._plan, data), self._found)
+
+    def _plan(self, data: bytes, circumstances: Circumstances) -> Generator[Step | Aside, Any, observing.Contest]:
+        request = self._services.decoded(messages.LeaderRequest, data)
         assert isinstance(request, messages.LeaderRequest)
-        self._name = request.name
-        self._call.on_taking = self._go_on
-        self._go_on()
-
-    def _go_on(self) -> None:
-        self._call.on_over = self._services.perform(self._plan, self._found)
-
-    def _plan(
-        self, circumstances: Circumstances
-    ) -> Generator[Step | Aside, Any, tuple[KeyRecord, messages.LeaderResponse] | None]:
-        if self._caller is None:
-            self._caller = yield from self._services.admitted(self._call, Needs.USER)
+        self._caller = yield from self._services.admitted(self._call, Needs.USER)
         call = self._services.call_of(self._call, self._caller, circumstances)
-        return (yield from contending.next_leader(self._name, self._told, call))
+        return (yield from observing.contest(request, call))
 
-    def _found(self, found: tuple[KeyRecord, messages.LeaderResponse] | None, failure: Exception | None) -> None:
-        if failure is not None:
+    def _found(self, contest: observing.Contest | None, failure: Exception | None) -> None:
+        if self._call.is_over:
+            return
+        if contest is None:
+            assert failure is not None
             self._services.fail(self._call, failure)
-        elif found is not None and not self._call.is_over:
-            self._told = found[0]
-            if self._call.send(protobuf.encode(found[1])):
-                asyncio.get_running_loop().call_soon(self._go_on)
+            return
+        tell = partial(_told, self._call)
+        ended = partial(self._services.fail, self._call)
+        observation = observing.Observation(contest, self._watching, self._caller, tell, ended)
+        self._call.on_taking, self._call.on_over = observation.go_on, observation.close
+        self._call.begin()
+        observation.begin()
+
+
+def _told(call: GrpcCall, response: messages.LeaderResponse) -> bool:
+    return call.send(protobuf.encode(response))
 
 
 def speak(
-    replicator: Replicator, context: Context, room: HeldBytes, tell: Callable[[Exchanged], None]
+    version: str,
+    replicator: Replicator,
+    context: Context,
+    room: HeldBytes,
+    tell: Callable[[Exchanged], None],
 ) -> Callable[[], GrpcCarrier]:
-    """See ``raftkv.http.door.beside``."""
-    services = GrpcServices(replicator, context, _report)
+    """See ``raftkv.http.door.beside``; clients are told that this is etcd's ``version``."""
+    services = GrpcServices(version, replicator, context, _report)
 
     def ended(call: GrpcCall, status: GrpcStatus) -> None:
         parent = call.head.metadata(TRACEPARENT)

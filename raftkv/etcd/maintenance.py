@@ -36,13 +36,13 @@ from raftkv.etcd.messages import (
     HashKVResponse,
     HashResponse,
     HeaderResponse,
+    HealthCheckRequest,
+    HealthCheckResponse,
     MoveLeaderRequest,
+    ServingStatus,
     StatusResponse,
 )
 from raftkv.etcd.ranges import kept_after
-
-VERSION: Final = "3.5.21"
-"""The etcd whose behaviour this is, for those who refuse what they do not know."""
 
 HASH_PAGE_KEYS: Final = 1000
 _RECORD_NUMBERS: Final = 8
@@ -58,7 +58,7 @@ def status(_: EmptyRequest, call: EtcdCall) -> Plan[StatusResponse]:
     alarms = [f"memberID:{one.member_id} alarm:{AlarmType(one.alarm).name} " for one in _alarms(found)]
     return StatusResponse(
         header=header(call, found.revision),
-        version=VERSION,
+        version=call.version,
         db_size=size,
         leader=0 if found.leader is None else member_number(found.leader),
         raft_index=found.commit_index,
@@ -123,6 +123,16 @@ def move_leader(request: MoveLeaderRequest, call: EtcdCall) -> Plan[HeaderRespon
 def downgrade(_request: DowngradeRequest, _call: EtcdCall) -> Plan[DowngradeResponse]:
     """``Maintenance.Downgrade``: there is no other version of etcd here."""
     raise CallStatus(GrpcStatus.UNIMPLEMENTED, "etcdserver: this is raftkv; see its page on upgrades")
+    yield  # a plan, if one that never asks
+
+
+def check(request: HealthCheckRequest, call: EtcdCall) -> Plan[HealthCheckResponse]:
+    """``Health.Check`` of grpc.health.v1: of the whole server, as etcd has it; it serves where it knows who leads."""
+    if request.service:
+        raise CallStatus(GrpcStatus.NOT_FOUND, "unknown service")
+    found = call.context.status()
+    is_serving = found is not None and found.leader is not None
+    return HealthCheckResponse(status=ServingStatus.SERVING if is_serving else ServingStatus.NOT_SERVING)
     yield  # a plan, if one that never asks
 
 

@@ -96,6 +96,15 @@ class PermissionType(enum.IntEnum):
     READWRITE = 2
 
 
+class ServingStatus(enum.IntEnum):
+    """Whether a service serves (grpc.health.v1)."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3
+
+
 # -- what all answers have, and keys --------------------------------------------------------------------------------
 
 
@@ -733,3 +742,18 @@ class ResignRequest(Message, frozen=True, kw_only=True):
     """Lead no more."""
 
     leader: Annotated[LeaderKey | None, Place(1)] = None
+
+
+# -- grpc.health.v1 ---------------------------------------------------------------------------------------------------
+
+
+class HealthCheckRequest(Message, frozen=True, kw_only=True):
+    """Ask whether a service serves; without a name, whether the server does."""
+
+    service: Annotated[str, Place(1)] = ""
+
+
+class HealthCheckResponse(Message, frozen=True, kw_only=True):
+    """Whether it does."""
+
+    status: Annotated[ServingStatus, Place(1)] = ServingStatus.UNKNOWN

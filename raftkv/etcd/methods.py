@@ -144,6 +144,10 @@ MAINTENANCE: Final = (
         "/v3/maintenance/downgrade",
     ),
 )
+HEALTH: Final = (
+    _method("/grpc.health.v1.Health/Check", messages.HealthCheckRequest, maintenance.check, needs=Needs.NOTHING),
+)
+"""No service of etcd's API, but of its server."""
 
 
 def _auth(name: str, request: type[Message], call: Unary, gateway: str, needs: Needs = Needs.OPERATOR) -> Method:
@@ -169,4 +173,4 @@ AUTH: Final = (
     _auth("RoleGrantPermission", messages.RoleGrantPermissionRequest, auth.role_grant_permission, "role/grant"),
     _auth("RoleRevokePermission", messages.RoleRevokePermissionRequest, auth.role_revoke_permission, "role/revoke"),
 )
-METHODS: Final = (*AUTH, *CLUSTER, *MAINTENANCE, *KV, *LEASE, *LOCK, *ELECTION)
+METHODS: Final = (*AUTH, *CLUSTER, *MAINTENANCE, *HEALTH, *KV, *LEASE, *LOCK, *ELECTION)

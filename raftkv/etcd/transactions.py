@@ -51,6 +51,7 @@ from raftkv.etcd.ranges import (
     span_of,
     told_in_transaction,
 )
+from raftkv.formats.commands import DEPTH_MAX
 from raftkv.http.handlers.handler import asked_by
 
 OPERATIONS_MAX: Final = 128
@@ -59,7 +60,7 @@ OPERATIONS_MAX: Final = 128
 
 def txn(request: TxnRequest, call: EtcdCall) -> Plan[TxnResponse]:
     """``KV.Txn``."""
-    transaction = _transaction(request, call, OPERATIONS_MAX)
+    transaction = _transaction(request, call, OPERATIONS_MAX, 1)
     past = yield from _past(request, call)
     outcome = yield from submitted(asked_by(call.caller, Write(operations=(transaction,))), call.deadline_s)
     if isinstance(outcome, Refused) and outcome.code is Code.BAD_REQUEST:
@@ -88,21 +89,21 @@ def _past(request: TxnRequest, call: EtcdCall) -> Plan[Past]:
     return found
 
 
-def _transaction(request: TxnRequest, call: EtcdCall, room: int) -> Transaction:
+def _transaction(request: TxnRequest, call: EtcdCall, room: int, depth: int) -> Transaction:
     largest = max(len(request.compare), len(request.success), len(request.failure))
-    if largest > room:
+    if largest > room or depth > DEPTH_MAX:
         raise Known.TOO_MANY_OPS.status
     for compare in request.compare:
         if not compare.key:
             raise Known.EMPTY_KEY.status
     return Transaction(
         comparisons=tuple(map(_comparison, request.compare)),
-        success=_branch(request.success, call, room - largest),
-        failure=_branch(request.failure, call, room - largest),
+        success=_branch(request.success, call, room - largest, depth),
+        failure=_branch(request.failure, call, room - largest, depth),
     )
 
 
-def _branch(operations: tuple[RequestOp, ...], call: EtcdCall, room: int) -> tuple[AnyOperation, ...]:
+def _branch(operations: tuple[RequestOp, ...], call: EtcdCall, room: int, depth: int) -> tuple[AnyOperation, ...]:
     branch: list[AnyOperation] = []
     for one in operations:
         if one.request_range is not None:
@@ -112,7 +113,7 @@ def _branch(operations: tuple[RequestOp, ...], call: EtcdCall, room: int) -> tup
         elif one.request_delete_range is not None:
             branch += delete_operations(one.request_delete_range)
         elif one.request_txn is not None:
-            branch.append(_transaction(one.request_txn, call, room))
+            branch.append(_transaction(one.request_txn, call, room, depth + 1))
         else:
             raise Known.KEY_NOT_FOUND.status
     return tuple(branch)

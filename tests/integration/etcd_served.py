@@ -16,7 +16,7 @@ from raftkv.etcd.grpc_service import speak
 from raftkv.etcd.methods import METHODS
 from raftkv.etcd.schema import Message
 from raftkv.http.door.room import HeldBytes
-from tests.integration.etcd_oracle import Pair, comparable
+from tests.integration.etcd_oracle import VERSION, Pair, comparable
 from tests.unit.test_http_api import Answer
 
 PATIENCE_S = 10.0
@@ -75,7 +75,7 @@ class Served(Pair):
 
     async def _listen(self) -> asyncio.Server:
         room = HeldBytes(256 << 20, monotonic_s=self._loop.time)
-        make = speak(self._node, self._node.application._context, room)
+        make = speak(VERSION, self._node, self._node.application._context, room)
         return await self._loop.create_server(make, "127.0.0.1", 0)
 
     def _asked(self, path: str, data: bytes, **headers: str) -> Answer:

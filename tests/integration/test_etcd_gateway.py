@@ -82,3 +82,68 @@ def test_an_election_is_won_proclaimed_and_resigned_alike(pair: Pair) -> None:
     pair.same("/v3/election/resign", {"leader": won["leader"]})
     pair.same("/v3/election/resign", {"leader": won["leader"]})
     pair.same("/v3/election/leader", {"name": encoded("e")})
+
+
+# -- what is no message, or almost none -------------------------------------------------------------------------------
+
+NUMBERS = ["limit", "revision", "min_mod_revision", "maxCreateRevision"]
+BYTES = ["range_end", "rangeEnd"]
+NAMES = [*NUMBERS, *BYTES, "sort_order", "sortOrder", "serializable", "keysOnly", "unheard_of", "RANGE_END"]
+MADE = [None, True, False, 0, 1, -1, 1.5, 1e30, 2**63 - 1, 2**63, -(2**63), 2**64, {}, {"a": 1}, "\u00e9"]
+SPELLED = ["", "1", "-1", "1.0", "1e3", " 1 ", "0x1", "+1", "01", "--1", str(2**63 - 1), str(2**63), str(-(2**63))]
+ENCODED = ["YQ==", "YQ", "YQ=", "Y Q==", "YQ==\n", "YQ=\n=", "a*bc", "_-__", "ASCEND", "ascend", "KEY"]
+TEXTS = [
+    *[
+        b"null",
+        b"true",
+        b"1",
+        b'"a"',
+        b"[]",
+        b"{",
+        b"}",
+        b"",
+        b" \n",
+        b'{"key"}',
+        b'{"key":}',
+        b'{"key":"YQ=="',
+        b"{,}",
+    ],
+    *[b'{"key":"YQ==",}', b'{"key" "YQ=="}', b"{key:1}", b"{'key':1}", b'{"key":tru}', b'{"key":01}', b'{"key":-}'],
+    *[b'{"key":"\\x"}', b'{"key":"a\nb"}', b'{"key":NaN}', b"\0", b"\xef\xbb\xbf{}", b'{"a":[1,]}', b'{"a":1 "b":2}'],
+    *[b"{,}", b'{"key":"YQ==","key":"Yg=="}', b'  {"key":"YQ=="}\n', b'{"a":%b}' % (b"[" * 90 + b"]" * 90), b"[" * 200],
+    *[b'{"a":%b}' % (b"[" * 20_000 + b"]" * 20_000), b'{"compare":' * 200],
+]
+
+
+def _code(said: Any) -> Any:
+    """What a client goes by: of what is no JSON, or no value of its field, etcd and we speak in words of our own."""
+    status, told = said
+    is_ours = isinstance(told, dict) and told.get("message", "").startswith("etcdserver:")
+    return (status, told["code"]) if status == 400 and not is_ours else said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_value_of_a_field_is_taken_or_refused_alike(pair: Pair, name: str) -> None:
+    for value in (*MADE, *SPELLED, *ENCODED):
+        if name in ("sort_order", "sortOrder") and value == -1:
+            continue  # etcd takes numbers that no order has
+        theirs, ours = pair.ask("/v3/kv/range", {**key("hostile"), name: value})
+        assert _code(ours) == _code(theirs), (name, value)
+
+
+def test_what_is_no_json_is_refused_alike(pair: Pair) -> None:
+    for text in TEXTS:
+        theirs, ours = pair.ask("/v3/kv/range", text)
+        assert _code(ours) == _code(theirs), text
+
+
+@pytest.mark.parametrize("depth", [1, 7, 8])
+def test_transactions_stand_in_each_other(pair: Pair, depth: int) -> None:
+    body: Any = {}
+    for _ in range(depth):
+        body = {"success": [{"request_txn": body}]}
+    theirs, ours = pair.ask("/v3/kv/txn", body)
+    if depth < 8:  # eight of them at most here
+        assert ours == theirs
+    else:
+        assert (ours[0], ours[1]["message"]) == (400, "etcdserver: too many operations in txn request")

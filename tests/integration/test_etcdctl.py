@@ -218,6 +218,20 @@ def test_who_shows_no_proof_of_the_secret_is_no_operator(etcdctl: Etcdctl) -> No
     assert "permission denied" in etcdctl("move-leader", "1", fails=True)
 
 
+def test_a_member_that_was_removed_is_added_again(operator: Etcdctl) -> None:
+    etcdctl = operator
+    members = {one["name"]: one for one in etcdctl.json("member", "list")["members"]}
+    (peer,) = members["n3"]["peerURLs"]
+    assert "Peer URLs already exists" in etcdctl("member", "add", "n3", f"--peer-urls={peer}", fails=True)
+    assert "no node with that peer address" in etcdctl("member", "add", "n4", "--peer-urls=http://a:1", fails=True)
+    etcdctl("member", "remove", f"{members['n3']['ID']:x}", at=("n1",))
+    assert {one["name"] for one in etcdctl.json("member", "list", at=("n1",))["members"]} == {"n1", "n2"}
+    etcdctl("member", "add", "n3", "--learner", f"--peer-urls={peer}", at=("n1",))
+
+    (learner,) = [one for one in etcdctl.json("member", "list", at=("n1",))["members"] if one.get("isLearner")]
+    assert (learner["name"], learner["peerURLs"]) == ("n3", [peer])
+
+
 def test_a_snapshot_is_a_backup(operator: Etcdctl, tmp_path: Path) -> None:
     etcdctl = operator
     etcdctl("put", "saved", "v")

@@ -906,7 +906,10 @@ def test_a_form_is_no_json(node: Node) -> None:
 
 
 def test_reference_health_and_config(node: Node) -> None:
-    assert node("GET", "/health").json == {"status": "healthy", "time": "1970-01-01T00:00:00.000+00:00"}
+    told = {"status": "healthy", "time": "1970-01-01T00:00:00.000+00:00"}
+    assert node("GET", "/health").json == {**told, "health": "true", "reason": ""}
+    node.reachable_peers = 0
+    assert node("GET", "/health").json == {**told, "health": "false", "reason": "no quorum: 1 of 3"}
     assert node("GET", "/config").json == {"n": 3, "r": 2, "w": 2}
     assert is_problem(node("POST", "/config", {"n": 3}), 400, "not_supported")
     assert node.solo.submitted[-1] == Configure(n=3)

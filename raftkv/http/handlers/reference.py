@@ -7,7 +7,7 @@ counter of the stamp; in raft mode, where no time of day of a write is kept, its
 from __future__ import annotations
 
 import datetime as dt
-from typing import Final
+from typing import Final, Literal
 
 from raftkv.api import answers, paths
 from raftkv.api.bodies import KeyAndValue, NewSizes
@@ -17,6 +17,7 @@ from raftkv.core.requests import DEFAULT, Configure, Delete, Get, Inspect, Put, 
 from raftkv.core.results import Configured, KeyRecord, Outcome, PutDone, Status, Written
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
+from raftkv.http.handlers.cluster import unready
 from raftkv.http.handlers.handler import (
     Ask,
     Context,
@@ -121,7 +122,11 @@ def _found(ask: Ask, record: KeyRecord, headers: Headers, context: Context) -> H
 
 def _health(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     now = dt.datetime.fromtimestamp(context.wall_s(), tz=dt.UTC)
-    return json_response(200, answers.Health("healthy", now.isoformat(timespec="milliseconds")))
+    status = context.status()
+    lack = (Code.NO_LEADER, context.silence()) if status is None else unready(status, context.monotonic_s())
+    health: Literal["true", "false"] = "false" if lack else "true"
+    reason = lack[1] if lack else ""
+    return json_response(200, answers.Health("healthy", now.isoformat(timespec="milliseconds"), health, reason))
 
 
 def _parse_config(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
