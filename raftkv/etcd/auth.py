@@ -21,9 +21,8 @@ from raftkv.core.errors import Code, DefiniteError, IndefiniteError, Refused, Un
 from raftkv.core.judgement import of_operator
 from raftkv.core.rights import NOBODY, ROOT, Access, Permission, Role, User
 from raftkv.etcd import messages
-from raftkv.etcd.calls import EtcdCall, Steps, header, revision_told
-from raftkv.etcd.cluster import revision_of
-from raftkv.etcd.errors import CallStatus, Known, fail
+from raftkv.etcd.calls import EtcdCall, Steps, header, refuse, revision_of, revision_told
+from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
 from raftkv.etcd.kv import check_key
 from raftkv.etcd.messages import HeaderResponse, PermissionType
@@ -43,14 +42,14 @@ _NO_TYPE: Final = CallStatus(GrpcStatus.INVALID_ARGUMENT, "etcdserver: permType 
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(call: EtcdCall) -> Iterator[None]:
     """What goes wrong, as etcd's clients are told it."""
     try:
         yield
     except IndefiniteError as error:
-        fail(Unknown(detail=error.detail))
+        refuse(Unknown(detail=error.detail), call)
     except DefiniteError as error:
-        fail(Refused(code=Code(error.code), detail=error.detail))
+        refuse(Refused(code=Code(error.code), detail=error.detail), call)
 
 
 def _limit_s(call: EtcdCall) -> float:
@@ -58,7 +57,7 @@ def _limit_s(call: EtcdCall) -> float:
 
 
 def _read(call: EtcdCall) -> Plan[Roster]:
-    with _told():
+    with _told(call):
         return (yield from amending.roster(_limit_s(call), call.circumstances))
 
 
@@ -72,7 +71,7 @@ def _amended(amend: Amend, call: EtcdCall) -> Plan[HeaderResponse]:
             raise
 
     caller = None if call.caller is NOBODY else call.caller
-    with _told():
+    with _told(call):
         done = yield from amending.amended(amending_told, _limit_s(call), call.circumstances, caller)
     return HeaderResponse(header=header(call, done.revision))
 
@@ -120,7 +119,7 @@ def authenticate(request: messages.AuthenticateRequest, call: EtcdCall) -> Steps
     if not callers.is_asked:
         raise Known.AUTH_NOT_ENABLED.status
     try:
-        with _told():
+        with _told(call):
             caller = yield Aside(lambda: callers.by_password(request.name, request.password, call.client))
     except UnauthenticatedError:
         raise Known.AUTH_FAILED.status from None
@@ -134,7 +133,7 @@ def user_add(request: messages.UserAddRequest, call: EtcdCall) -> Steps[HeaderRe
     """``Auth.UserAdd``; without a password for who shows a certificate to the native API."""
     if not request.name:
         raise Known.USER_EMPTY.status
-    with _told():
+    with _told(call):
         name = checked_name(request.name, "name")
         amending.check_user_name(name)
     has_none = request.options is not None and request.options.no_password
@@ -152,7 +151,7 @@ def user_add(request: messages.UserAddRequest, call: EtcdCall) -> Steps[HeaderRe
 def _hashed(password: str, of_client: str, call: EtcdCall) -> Steps[str]:
     if of_client:
         raise _HASHED
-    with _told():
+    with _told(call):
         found: str = yield amending.hashed(password, "password", call.context)
     return found
 
@@ -244,7 +243,7 @@ def role_add(request: messages.NameRequest, call: EtcdCall) -> Plan[HeaderRespon
     """``Auth.RoleAdd``; of ``root`` any number of times, as programs do it once and stop where it fails."""
     if not request.name:
         raise Known.ROLE_EMPTY.status
-    with _told():
+    with _told(call):
         name = checked_name(request.name, "name")
 
     def amend(read: Roster) -> Amendment:

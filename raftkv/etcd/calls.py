@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from raftkv.coordination.steps import Circumstances, Plan, Step, submitted
-from raftkv.core.errors import Refused, Unknown, of_read
+from raftkv.core.errors import Code, Failure, Refused, Unknown, of_read
 from raftkv.core.requests import AnyOperation, Consistency, LaterQuery, Query, Read, Request, Write
 from raftkv.core.results import Answer, KeyRecord, Outcome, RaftStatus, Written
-from raftkv.core.rights import Caller
-from raftkv.etcd.errors import fail
+from raftkv.core.rights import NOBODY, Caller
+from raftkv.etcd.errors import Known, fail
 from raftkv.etcd.messages import KeyValue, ResponseHeader
 from raftkv.etcd.schema import Message
 from raftkv.http.handlers.handler import Aside, Context, asked_by
@@ -105,13 +105,19 @@ def revision_compared(revision: int, first: int = -1) -> int:
     return first if revision == FIRST_REVISION else revision_asked(revision)
 
 
-def header(call: EtcdCall, revision: int) -> ResponseHeader:
-    """Who answers; ``revision`` is ours."""
+def revision_of(call: EtcdCall) -> int:
+    """Where the store stands, as far as this node knows."""
+    status = call.context.last_status()
+    return 0 if status is None else status.revision
+
+
+def header(call: EtcdCall, revision: int | None) -> ResponseHeader:
+    """Who answers; ``revision`` is ours, and ``None`` where etcd tells none."""
     status = call.context.last_status()
     return ResponseHeader(
         cluster_id=cluster_number(call.context.cluster),
         member_id=member_number(call.context.node),
-        revision=revision_told(revision),
+        revision=0 if revision is None else revision_told(revision),
         raft_term=status.term if isinstance(status, RaftStatus) else 0,
     )
 
@@ -128,11 +134,21 @@ def key_value(record: KeyRecord, *, with_value: bool = True) -> KeyValue:
     )
 
 
+def refuse(failure: Failure, call: EtcdCall) -> NoReturn:
+    """End ``call`` as etcd would where raftkv has said ``failure``.
+
+    Who shows no token is told so also by a node that has yet to learn that authentication is on.
+    """
+    if failure.code is Code.FORBIDDEN and call.caller is NOBODY:
+        raise Known.USER_EMPTY.status
+    fail(failure)
+
+
 def asked(request: Request, call: EtcdCall) -> Plan[Outcome]:
     """What the replica says to ``request``, which is no failure."""
     outcome = yield from submitted(asked_by(call.caller, request), call.deadline_s)
     if isinstance(outcome, Refused | Unknown):
-        fail(outcome)
+        refuse(outcome, call)
     return outcome
 
 
@@ -141,7 +157,7 @@ def read(query: Query | LaterQuery, call: EtcdCall, *, serializable: bool = Fals
     level = Consistency.LOCAL if serializable else Consistency.LINEARIZABLE
     outcome = yield from submitted(asked_by(call.caller, Read(query=query, consistency=level)), call.deadline_s)
     if isinstance(outcome, Refused | Unknown):
-        fail(of_read(outcome))
+        refuse(of_read(outcome), call)
     assert isinstance(outcome, Answer)
     return outcome
 
@@ -152,5 +168,5 @@ def written(operations: tuple[AnyOperation, ...], call: EtcdCall) -> Plan[Writte
     assert isinstance(outcome, Written)
     for result in outcome.results:
         if isinstance(result, Refused):
-            fail(result)
+            refuse(result, call)
     return outcome

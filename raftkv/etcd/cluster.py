@@ -33,7 +33,7 @@ _UNKNOWN_NODE: Final = CallStatus(
 def list_(_: MemberListRequest, call: EtcdCall) -> Plan[MembersResponse]:
     """``Cluster.MemberList``: as the configuration in force here has them."""
     members = yield from _members(call)
-    return MembersResponse(header=header(call, revision_of(call)), members=_shown(members, call))
+    return MembersResponse(header=header(call, None), members=_shown(members, call))
 
 
 def add(request: MemberAddRequest, call: EtcdCall) -> Plan[MemberAddResponse]:
@@ -49,7 +49,7 @@ def add(request: MemberAddRequest, call: EtcdCall) -> Plan[MemberAddResponse]:
     shown = _shown(changed, call)
     number = member_number(node.id)
     added = next(member for member in shown if member.id == number)
-    return MemberAddResponse(header=header(call, revision_of(call)), member=added, members=shown)
+    return MemberAddResponse(header=header(call, None), member=added, members=shown)
 
 
 def remove(request: MemberRemoveRequest, call: EtcdCall) -> Plan[MembersResponse]:
@@ -73,12 +73,6 @@ def update(request: MemberUpdateRequest, call: EtcdCall) -> Plan[MembersResponse
     return (yield from _changed(ChangeMember(id=member.id, http=member.http, peer=peer), call))
 
 
-def revision_of(call: EtcdCall) -> int:
-    """Where the store stands, as far as this node knows."""
-    status = call.context.last_status()
-    return 0 if status is None else status.revision
-
-
 def _members(call: EtcdCall) -> Plan[tuple[MemberStatus, ...]]:
     status = yield from asked(Inspect(), call)
     assert isinstance(status, RaftStatus)
@@ -93,7 +87,7 @@ def _members(call: EtcdCall) -> Plan[tuple[MemberStatus, ...]]:
 
 
 def _shown(members: Iterable[MemberStatus], call: EtcdCall) -> tuple[Member, ...]:
-    """Clients are sent to the addresses that are for them, as far as the configuration here names any."""
+    """In the order of their numbers; clients are sent to the addresses for them, where the configuration has any."""
     addresses = {node.id: node.etcd for node in call.context.members if node.etcd}
     return tuple(
         [
@@ -104,7 +98,7 @@ def _shown(members: Iterable[MemberStatus], call: EtcdCall) -> tuple[Member, ...
                 client_urls=(f"{call.context.scheme}://{addresses.get(member.id, member.http)}",),
                 is_learner=member.state is MemberState.LEARNER,
             )
-            for member in members
+            for member in sorted(members, key=lambda one: member_number(one.id))
         ]
     )
 
@@ -134,7 +128,7 @@ def _changed(
     change: MembersRequest, call: EtcdCall, refused_as: Known = Known.NOT_ENOUGH_STARTED
 ) -> Plan[MembersResponse]:
     members = yield from _change(change, call, refused_as)
-    return MembersResponse(header=header(call, revision_of(call)), members=_shown(members, call))
+    return MembersResponse(header=header(call, None), members=_shown(members, call))
 
 
 def _address(urls: Sequence[str]) -> str:

@@ -19,8 +19,8 @@ from raftkv.etcd.calls import (
     member_number,
     read,
     revision_asked,
+    revision_of,
 )
-from raftkv.etcd.cluster import revision_of
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
 from raftkv.etcd.messages import (

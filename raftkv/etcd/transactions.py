@@ -28,9 +28,10 @@ from raftkv.core.results import (
 from raftkv.etcd.calls import (
     EtcdCall,
     header,
+    refuse,
     revision_compared,
 )
-from raftkv.etcd.errors import CallStatus, Known, fail
+from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
 from raftkv.etcd.kv import delete_operations, deleted_told, put_operations, put_told
 from raftkv.etcd.messages import (
@@ -66,11 +67,11 @@ def txn(request: TxnRequest, call: EtcdCall) -> Plan[TxnResponse]:
     if isinstance(outcome, Refused) and outcome.code is Code.BAD_REQUEST:
         raise Known.DUPLICATE_KEY.status  # all else that could be wrong with it was looked at
     if isinstance(outcome, Refused | Unknown):
-        fail(outcome)
+        refuse(outcome, call)
     assert isinstance(outcome, Written)
     (result,) = outcome.results
     if isinstance(result, Refused):
-        fail(result)
+        refuse(result, call)
     assert isinstance(result, Transacted)
     return _transacted_told(request, result, header(call, outcome.revision), past)
 
