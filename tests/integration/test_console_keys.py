@@ -75,6 +75,10 @@ def test_keys_are_a_tree_and_open_by_mouse_and_keyboard(raft, browser):
         page.get_by_role("tree").press("ArrowRight")
         row(page, "7").click()
         expect(page.get_by_label("Value", exact=True)).to_have_text("apples")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Value", exact=True)).to_have_text("pears")
+        expect(page.get_by_role("tree")).to_be_focused()
 
         page.get_by_role("button", name="Show flat").click()
         expect(row(page, "shop/cart/8")).to_be_visible()

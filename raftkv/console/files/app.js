@@ -155,10 +155,10 @@ onPicture(() => {
   banner();
 });
 addEventListener("hashchange", () => {
-  if (shown) {
-    show();
-    main.focus();
-  }
+  if (!shown) return;
+  const before = shown.name;
+  show();
+  if (shown.name !== before) main.focus();
 });
 document.documentElement.dataset.theme = localStorage.getItem("raftkv-theme") || "";
 corner();
