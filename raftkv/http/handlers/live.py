@@ -1,8 +1,8 @@
 """``GET /cluster/live``: what this node sees of all nodes, again and again, as a stream of events.
 
 Each event has sights (``raftkv.core.sights``): how each node stands, and what has happened to it since the last one.
-Nothing is asked of any node for it while nobody looks. Whoever is no user any more is told so, and nothing more. Must
-not import Flask.
+It begins once the node's own replica has shown what it sees. Nothing is asked of any node for it while nobody looks.
+Whoever is no user any more is told so, and nothing more. Must not import Flask.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
+from raftkv.coordination.onlookers import ANSWER_WITHIN_S
+from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.judgement import of_caller
+from raftkv.core.requests import ShowSights
 from raftkv.core.rights import Caller
+from raftkv.core.sights import SightsShown
 from raftkv.http import events
 from raftkv.http.choices import Nothing
 from raftkv.http.events import EventForm
-from raftkv.http.handlers.handler import Context, at_once
+from raftkv.http.handlers.handler import Context, Conversation, conversing
 from raftkv.http.handlers.watching import event_form
 from raftkv.http.messages import HttpRequest, HttpResponse
 from raftkv.http.problems import failure
@@ -25,10 +29,16 @@ from raftkv.http.problems import failure
 _encode = msgspec.json.Encoder().encode
 
 
-def _look(request: HttpRequest, _chosen: Nothing, context: Context) -> HttpResponse:
-    form = event_form(request)
-    body = events.stream(form, _frames(form, context, request.caller))
-    return events.response(form, body, context.node_header)
+def _look(request: HttpRequest, _chosen: Nothing, context: Context) -> Conversation:
+    def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
+        outcome = yield from submitted(ShowSights(), circumstances.now_s() + ANSWER_WITHIN_S)
+        if not isinstance(outcome, SightsShown):
+            return failure(read_failure(outcome), context.node_header)
+        form = event_form(request)
+        body = events.stream(form, _frames(form, context, request.caller))
+        return events.response(form, body, context.node_header)
+
+    return Conversation(plan=converse)
 
 
 async def _frames(form: EventForm, context: Context, caller: Caller) -> AsyncGenerator[bytes]:
@@ -54,4 +64,4 @@ async def _frames(form: EventForm, context: Context, caller: Caller) -> AsyncGen
         onlooker.leave()
 
 
-LIVE = at_once(_look)
+LIVE = conversing(_look, Nothing)
