@@ -8,6 +8,7 @@ browser keeps what it was given, and asks whether that is still so: after an upg
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import partial
 from importlib import resources
@@ -39,6 +40,7 @@ _HEADERS: Final[Headers] = (
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),
+    (b"vary", b"Accept-Encoding"),
 )
 
 
@@ -56,13 +58,22 @@ def _route(name: str, content: bytes) -> Route:
     path = paths.CONSOLE if name == _PAGE else f"{paths.CONSOLE}/{name}"
     tag = b'"%b"' % hashlib.sha256(content).hexdigest()[:24].encode()
     headers = ((b"content-type", _TYPES[name.rpartition(".")[2]]), (ETAG.raw, tag), *_HEADERS)
-    handler = at_once(partial(_answer, headers, tag, content), Anything, needs=Needs.NOTHING)
+    answer = partial(_answer, headers, tag, content, gzip.compress(content, mtime=0))
+    handler = at_once(answer, Anything, needs=Needs.NOTHING)
     return Route(method="GET", path=path, handler=handler, summary="For people", answers={200: (bytes,)}, hot=True)
 
 
 def _answer(
-    headers: Headers, tag: bytes, content: bytes, request: HttpRequest, _chosen: Anything, _context: Context
+    headers: Headers,
+    tag: bytes,
+    content: bytes,
+    zipped: bytes,
+    request: HttpRequest,
+    _chosen: Anything,
+    _context: Context,
 ) -> HttpResponse:
     if parameters.is_unmodified(request, tag):
         return HttpResponse(status=304, headers=headers)
+    if b"gzip" in request.headers.get(b"accept-encoding", b""):
+        return HttpResponse(status=200, headers=(*headers, (b"content-encoding", b"gzip")), body=zipped)
     return HttpResponse(status=200, headers=headers, body=content)

@@ -1,5 +1,6 @@
 """The files of the console: what they weigh, how they are served, and that nothing in them comes from elsewhere."""
 
+import gzip
 import re
 
 import pytest
@@ -29,8 +30,18 @@ def paths_beside(more=""):
 
 
 def test_all_of_it_weighs_little():
-    """As it is read and served: nothing is taken out of it for the way."""
-    assert sum(len(content) for content in files().values()) < 85_000
+    """As people read it, and as it travels."""
+    assert sum(len(content) for content in files().values()) < 97_000
+    assert sum(len(ask(route.path, accept_encoding="gzip, br").body) for route in routes()) < 40_000
+
+
+def test_it_is_packed_for_those_who_can_unpack_it():
+    packed, plain = ask("/ui/app.js", accept_encoding="gzip, deflate, br"), ask("/ui/app.js", accept_encoding="br")
+
+    assert dict(packed.headers)[b"content-encoding"] == b"gzip"
+    assert b"content-encoding" not in dict(plain.headers)
+    assert gzip.decompress(packed.body) == plain.body == files()["app.js"]
+    assert dict(packed.headers)[b"vary"] == dict(plain.headers)[b"vary"] == b"Accept-Encoding"
 
 
 def test_a_page_may_load_and_ask_its_own_node_only_and_parses_no_text_as_markup():

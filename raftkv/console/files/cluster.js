@@ -1,18 +1,25 @@
 // The cluster at a glance: who leads, who is reached, who lags, and what was seen to change.
 import { bytes, clock, count, facts, fill, h, number, table, time } from "./page.js";
+import { live, words } from "./live.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
+import { stage } from "./stage.js";
 
+const EVENTS_SHOWN = 60;
 const SIZE = 400;
 const MIDDLE = SIZE / 2;
 const RADIUS = 136;
 
 export function cluster(place) {
-  const draw = () => picture.status ? fill(place, ...content()) : fill(place, h("p.quiet", "The node says nothing yet."));
+  const film = h("div");
+  film.own = true;
+  const endFilm = stage(film);
+  const draw = () => picture.status ? fill(place, ...content(film)) : fill(place, h("p.quiet", "The node says nothing yet."));
   draw();
-  return { end: onPicture(draw) };
+  const endPicture = onPicture(draw);
+  return { end: () => [endFilm, endPicture].forEach((end) => end()) };
 }
 
-function content() {
+function content(film) {
   const { status } = picture;
   if (status.role === "proxy") {
     return [h("h1", "A proxy"), h("p", "This page belongs to a node. Open it there: ", status.peers.map((one) =>
@@ -23,9 +30,9 @@ function content() {
     h("h1", headline(status)), h("p.lead", why(status, nodes)),
     !status.ready && h("p.note.warn", `${status.node} is not ready: ${status.reason}.`),
     h("div.columns",
-      h("section.card", { "aria-label": "The nodes, drawn" }, drawing(status, nodes), h("p.quiet.small", legend(status))),
+      h("section.card", { "aria-label": "The nodes, drawn" }, status.mode === "quorum" ? drawing(status, nodes) : film, h("p.quiet.small", legend(status))),
       h("section.card", h("h2", `${status.node}, which serves this page`), own(status),
-        h("h2.next", "Seen since this page was opened"), events())),
+        h("h2.next", "What happened lately"), events())),
     h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodes)),
   ];
 }
@@ -55,7 +62,7 @@ function why(status, nodes) {
 
 const legend = (status) => status.mode === "quorum"
   ? `Arcs: the share of all keys that a node comes first for, gathered from ${number(status.vnodes)} places round the ring. Dashed: not reached.`
-  : "Lines: whom this node reaches; dashed: whom it does not. Filled: who leads.";
+  : "Blue: entries on their way; green: nodes that have them; yellow: votes. Dashed: who does not reach whom.";
 
 function standing(one, status) {
   if (one.misfit) return "takes no part";
@@ -103,9 +110,13 @@ function list(status, nodes) {
   ]));
 }
 
-const events = () => picture.events.length
-  ? h("ol.events", picture.events.map((one) => h("li", h("time", clock(one.at)), " ", one.text)))
-  : h("p.quiet", "Nothing has changed. Elections, nodes that fall silent and those that come back will stand here.");
+/** What this page saw happen, and what nodes tell of themselves, newest first. */
+function events() {
+  const told = live.happenings.map((one) => ({ at: new Date(one.at), text: words(one) })).filter((one) => one.text);
+  const all = [...picture.events, ...told].sort((a, b) => b.at - a.at).slice(0, EVENTS_SHOWN);
+  return all.length ? h("ol.events", all.map((one) => h("li", h("time", clock(one.at)), " ", one.text)))
+    : h("p.quiet", "Nothing has changed. Elections, nodes that fall silent and those that come back will stand here.");
+}
 
 // -- drawn
 
@@ -120,28 +131,27 @@ function arc(from, to) {
   return `M${x1} ${y1}A${RADIUS} ${RADIUS} 0 ${to - from > 0.5 ? 1 : 0} 1 ${x2} ${y2}`;
 }
 
+/** The ring of a leaderless cluster: each node has the share of keys that it comes first for. */
 function drawing(status, nodes) {
-  const isRing = status.mode === "quorum";
   const total = nodes.reduce((sum, one) => sum + (one.share || 0), 0) || 1;
   let turn = 0;
-  const places = nodes.map((one, at) => {
-    const share = isRing ? (one.share || 0) / total : 1 / nodes.length;
-    const from = isRing ? turn : at / nodes.length;
+  const places = nodes.map((one) => {
+    const share = (one.share || 0) / total;
+    const from = turn;
     turn += share;
-    return { one, from, to: from + share, at: spot(isRing ? from + share / 2 : from) };
+    return { one, from, to: turn, at: spot(from + share / 2) };
   });
   const self = places.find((place) => place.one.isSelf)?.at || [MIDDLE, MIDDLE];
   return h("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "ring", role: "img",
-    "aria-label": nodes.map((one) => `${one.id}: ${one.role || ""} ${standing(one, status)}`).join("; ") },
-  isRing ? places.map(({ one, from, to }, at) => h("path", { d: arc(from + 0.004, to - 0.004), class: `arc shade${at % 3}${one.reachable ? "" : " lost"}` }))
-    : h("circle", { cx: MIDDLE, cy: MIDDLE, r: RADIUS, class: "track" }),
+    "aria-label": nodes.map((one) => `${one.id}: ${standing(one, status)}`).join("; ") },
+  places.map(({ one, from, to }, at) => h("path", { d: arc(from + 0.004, to - 0.004), class: `arc shade${at % 3}${one.reachable ? "" : " lost"}` })),
   places.filter(({ one }) => !one.isSelf).map(({ one, at: [x, y] }) =>
-    h("line", { x1: self[0], y1: self[1], x2: x, y2: y, class: one.reachable ? "reach" : "reach lost" })),
-  h("text", { x: MIDDLE, y: MIDDLE - 4, class: "centre" }, isRing ? `${status.cluster_size} nodes` : `term ${number(status.term)}`),
-  h("text", { x: MIDDLE, y: MIDDLE + 18, class: "under" }, isRing ? `${status.n} copies of each key` : `${majority(status)} of ${status.cluster_size} decide`),
-  places.map(({ one, at: [x, y] }) => h("g", { class: `node${one.leads ? " leads" : ""}${one.reachable && !one.misfit ? "" : " lost"}${one.isSelf ? " self" : ""}` },
+    h("line", { x1: self[0], y1: self[1], x2: x, y2: y, class: `reach ${one.reachable ? "both" : "none"}` })),
+  h("text", { x: MIDDLE, y: MIDDLE - 4, class: "centre" }, `${status.cluster_size} nodes`),
+  h("text", { x: MIDDLE, y: MIDDLE + 18, class: "under" }, `${status.n} copies of each key`),
+  places.map(({ one, at: [x, y] }) => h("g", { class: `node${one.reachable && !one.misfit ? "" : " lost"}${one.isSelf ? " self" : ""}` },
     h("circle", { cx: x, cy: y, r: 36 }),
     h("text", { x, y: y + 1, class: "id" }, one.id.length > 8 ? `${one.id.slice(0, 7)}…` : one.id),
-    h("text", { x, y: y + 15, class: "role" }, isRing ? `${Math.round(100 * (one.share || 0))} %` : one.role),
+    h("text", { x, y: y + 15, class: "role" }, `${Math.round(100 * (one.share || 0))} %`),
     h("text", { x, y: y + 54, class: "state" }, standing(one, status)), h("title", `${one.id} ${one.http || ""}`))));
 }

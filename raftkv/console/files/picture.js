@@ -34,21 +34,10 @@ export function nodesOf({ status, members }) {
   }).sort((a, b) => a.id < b.id ? -1 : 1);
 }
 
+/** What `live.js` does not tell: nodes know it of themselves only. */
 function noted(before, now) {
   const found = [];
-  if (before.mode === "raft" && before.leader !== now.leader) {
-    found.push(now.leader ? `${now.leader} leads now, in term ${now.term}` : `${before.leader} is not heard: nobody leads`);
-  }
   if (before.mode === "quorum" && before.ring !== now.ring) found.push("the ring has changed: keys move to their new places");
-  const reached = new Map(before.peers.map((peer) => [peer.id, peer.reachable]));
-  for (const peer of now.peers) {
-    if (!reached.has(peer.id)) found.push(`${peer.id} is a member now`);
-    else if (reached.get(peer.id) !== peer.reachable) {
-      found.push(peer.reachable ? `${now.node} reaches ${peer.id} again` : `${now.node} cannot reach ${peer.id}`);
-    }
-    reached.delete(peer.id);
-  }
-  for (const id of reached.keys()) found.push(`${id} is no member any more`);
   if (before.ready !== now.ready) found.push(now.ready ? `${now.node} is ready again` : `${now.node} is not ready: ${now.reason}`);
   return found;
 }

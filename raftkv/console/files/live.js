@@ -1,0 +1,79 @@
+// What all nodes show of themselves, as this one hears it: one stream for the page, and the last minutes to look at again.
+import { stream } from "./api.js";
+
+const FRAMES_MAX = 1200; // five minutes
+const HAPPENINGS_MAX = 300;
+const AGAIN_MS = 1000;
+
+/** `frames` are `{at, nodes}`, `nodes` the sights by name; `happenings` are `{at, node, ...}` in the order they came. */
+export const live = { frames: [], happenings: [] };
+
+const heard = new Map();
+
+function take(view) {
+  const before = live.frames.at(-1);
+  const nodes = new Map();
+  for (const { happenings = [], ...sight } of view.sights || []) {
+    nodes.set(sight.node, sight);
+    const place = `${sight.node}/${sight.life}`;
+    for (const one of happenings) {
+      if (one.number <= (heard.get(place) || 0)) continue;
+      heard.set(place, one.number);
+      live.happenings.push({ ...one, node: sight.node, at: one.at_ms });
+    }
+  }
+  live.happenings.sort((a, b) => a.at - b.at);
+  live.happenings = live.happenings.slice(-HAPPENINGS_MAX);
+  if (view.silence && before) live.frames.push({ ...before, at: Date.now() });
+  else live.frames.push({ at: Date.now(), nodes });
+  if (live.frames.length > FRAMES_MAX) live.frames.shift();
+}
+
+/** Call `onFrame` with each frame as it comes while somebody looks, until the function that this gives is called. */
+export function watchLive(onFrame) {
+  const over = new AbortController();
+  let listening = null;
+
+  async function listen() {
+    while (!over.signal.aborted && !document.hidden) {
+      listening = new AbortController();
+      try {
+        for await (const view of stream("/cluster/live", {}, listening.signal)) {
+          take(view);
+          onFrame(live.frames.at(-1), live.frames.at(-2));
+        }
+      } catch { /* the banner tells of a node that does not answer */ }
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+    listening = null;
+  }
+
+  const turn = () => {
+    if (document.hidden) listening?.abort();
+    else if (!listening) listen();
+  };
+  document.addEventListener("visibilitychange", turn, { signal: over.signal });
+  over.signal.addEventListener("abort", () => listening?.abort());
+  listen();
+  return () => over.abort();
+}
+
+/** What happened, in words; null for what this page has no word for. */
+export function words(one) {
+  const term = one.term ? `, term ${one.term}` : "";
+  return {
+    stands: `${one.node} asks for votes${term}`,
+    votes: `${one.node} votes for ${one.subject}${term}`,
+    leads: `${one.node} has a majority: it leads${term}`,
+    follows: `${one.node} follows ${one.subject}${term}`,
+    leaderless: one.subject === one.node ? `${one.node} leads no more` : `${one.node} hears nothing of ${one.subject} any more`,
+    reaches: `${one.node} reaches ${one.subject}`,
+    loses: `${one.node} cannot reach ${one.subject}${one.detail ? `: ${one.detail}` : ""}`,
+    full: `the disk of ${one.node} is full`,
+    roomy: `the disk of ${one.node} has room again`,
+    misfit: `${one.node} takes no part: ${one.detail}`,
+    fits: `${one.node} takes part again`,
+    members: `the members are ${one.detail} now`,
+    state: `${one.node} takes ${one.subject} for ${one.detail}`,
+  }[one.kind] || null;
+}
