@@ -219,7 +219,7 @@ WIDTHS = ((r" +", " "), (r"-+", "-"))
 """Of what tells of members: columns are as wide as ids, which may have 15 digits."""
 
 STATUS_MASKS = ((r"\b(true|false)\b", "BOOL"), (r"\b\d+\b", "N"))
-"""Of status: terms and places in the log."""
+"""Who leads, terms, and places in the log."""
 
 
 @pytest.fixture(params=["wheel", "path"])
@@ -251,7 +251,7 @@ def test_every_command_says_the_same_as_with_real_etcd(servers: tuple[EtcdCluste
     assert not unlike.keys() - DIFFERENT.keys(), "\n".join(
         text for line, text in unlike.items() if line not in DIFFERENT
     )
-    assert unlike.keys() == DIFFERENT.keys()
+    assert DIFFERENT.keys() - unlike.keys() <= {"auth status"}  # which etcdctl 3.4 does not know
 
 
 def said(cluster: EtcdCluster, etcdctl: str, line: str) -> tuple[int, list[str]]:
