@@ -214,8 +214,9 @@ def follow(page: Path, home: Path, *, long: bool) -> None:
     here = typed(page, long=long)
     with ExitStack() as stack:
         reader = Reader(home, stack)
-        first = next((line for block in here if block.kind == "console" for line, _ in block.lines), "")
-        if "raftkv up" not in first:
+        lines = [line for block in here if block.kind == "console" for line, _ in block.lines]
+        asks = not lines or any(word in line for line in lines for word in ("raftkv", "curl", "etcdctl"))
+        if asks and not (lines and "raftkv up" in lines[0]):
             reader.do("raftkv up", "")
         for block in here:
             if block.mark == "File":
