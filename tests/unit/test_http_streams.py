@@ -97,7 +97,7 @@ async def read_body(reader: asyncio.StreamReader) -> bytes:
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:
-    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)  # sources that never pause may go first
 
 
 def test_the_next_chunk_is_asked_for_when_the_socket_has_taken_the_last_and_nothing_is_lost_to_a_slow_reader() -> None:
