@@ -22,7 +22,6 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "recipes"
-RAFTKV = f"{sys.executable} -m raftkv"
 
 
 @pytest.fixture(scope="module")
