@@ -56,6 +56,9 @@ def _values(
         found = st.lists(_values(info.item_type, number, data, known), max_size=3).map(tuple)
     elif isinstance(info, inspect.TupleType):
         found = st.tuples(*(_values(item, number, data, known) for item in info.item_types))
+    elif isinstance(info, inspect.DictType):
+        keys, held = (_values(one, number, data, known) for one in (info.key_type, info.value_type))
+        found = st.dictionaries(keys, held, max_size=3)
     elif isinstance(info, inspect.UnionType):
         found = st.one_of([_values(one, number, data, known) for one in info.types])
     else:

@@ -73,8 +73,12 @@ def why_unavailable() -> str | None:
     """What there is not of what this needs."""
     if programs() is None:
         return "PostgreSQL's programs are not there"
-    begun = subprocess.run([*_PATRONI, "--version"], capture_output=True, cwd="/", check=False, **user())
-    return None if begun.returncode == 0 else "Patroni cannot be run by a user who may run PostgreSQL"
+    try:
+        begun = subprocess.run([*_PATRONI, "--version"], capture_output=True, cwd="/", check=False, **user())
+        runs = begun.returncode == 0
+    except OSError:  # Python itself lies where that user may not go
+        runs = False
+    return None if runs else "Patroni cannot be run by a user who may run PostgreSQL"
 
 
 class Pair:
