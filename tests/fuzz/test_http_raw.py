@@ -32,7 +32,6 @@ REFUSED = {
     "a method that is none": b"G\x00T /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a version that is none": b"GET /livez HTTP/9.9\r\nHost: localhost\r\n\r\n",
     "HTTP/0.9": b"GET /livez\r\n\r\n",
-    "HTTP/2 without an agreement": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
     "NUL in the path": b"GET /kv/\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a bare carriage return": b"GET /livez HTTP/1.1\rHost: localhost\r\r",
     "an endless request line": b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
