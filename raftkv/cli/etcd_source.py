@@ -15,6 +15,7 @@ import msgspec
 from raftkv.api.headers import JSON
 from raftkv.client.channels import Channels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
+from raftkv.core.requests import prefix_end
 
 PAGE_KEYS: Final = 500
 PAGE_BYTES: Final = 4 << 20
@@ -85,7 +86,7 @@ class EtcdSource:
 
     def pages(self, prefix: bytes) -> Iterator[tuple[SourceKey, ...]]:
         """All keys with ``prefix``, in their order. Raises ``SourceError``."""
-        start, end, limit = prefix or b"\0", end_of(prefix), PAGE_KEYS
+        start, end, limit = prefix or b"\0", prefix_end(prefix) or b"\0", PAGE_KEYS
         while True:
             query: dict[str, object] = {"key": start, "range_end": end, "limit": str(limit)}
             if self.revision:
@@ -161,9 +162,3 @@ def _read(body: bytes, kind: type[Read], host: Host) -> Read:
         return msgspec.json.decode(body, type=kind, strict=False)
     except msgspec.DecodeError as error:
         raise SourceError(f"{host.url} does not speak etcd's v3 API: {error}") from None
-
-
-def end_of(prefix: bytes) -> bytes:
-    """Where keys with ``prefix`` end, as etcd's ranges say it."""
-    short = prefix.rstrip(b"\xff")
-    return short[:-1] + bytes([short[-1] + 1]) if short else b"\0"

@@ -20,12 +20,13 @@ from raftkv.coordination.steps import Plan
 from raftkv.core.errors import Code, DefiniteError, IndefiniteError, Refused, Unknown
 from raftkv.core.judgement import of_operator
 from raftkv.core.rights import NOBODY, ROOT, Access, Permission, Role, User
-from raftkv.etcd import messages
+from raftkv.etcd import messages, operating
 from raftkv.etcd.calls import EtcdCall, Steps, header, refuse, revision_of, revision_told
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
 from raftkv.etcd.kv import check_key
-from raftkv.etcd.messages import HeaderResponse, PermissionType
+from raftkv.etcd.messages import HeaderResponse
+from raftkv.etcd.operating import PermissionType
 from raftkv.http.door.callers import UnauthenticatedError
 from raftkv.http.handlers import amending
 from raftkv.http.handlers.amending import Amendment, Roster
@@ -100,18 +101,18 @@ def disable(_: messages.EmptyRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     return (yield from _amended(amending.disabling, call))
 
 
-def status(_: messages.EmptyRequest, call: EtcdCall) -> Plan[messages.AuthStatusResponse]:
+def status(_: messages.EmptyRequest, call: EtcdCall) -> Plan[operating.AuthStatusResponse]:
     """``Auth.AuthStatus``: its revision is the store's when users or roles last changed."""
     found = yield from _read(call)
     known = call.context.callers.known.current  # as new as what was read
-    return messages.AuthStatusResponse(
+    return operating.AuthStatusResponse(
         header=header(call, found.revision),
         enabled=found.rights.enabled,
         auth_revision=revision_told(0 if known is None else known.revision),
     )
 
 
-def authenticate(request: messages.AuthenticateRequest, call: EtcdCall) -> Steps[messages.AuthenticateResponse]:
+def authenticate(request: operating.AuthenticateRequest, call: EtcdCall) -> Steps[operating.AuthenticateResponse]:
     """``Auth.Authenticate``."""
     callers = call.context.callers
     if not callers.is_asked:
@@ -123,13 +124,13 @@ def authenticate(request: messages.AuthenticateRequest, call: EtcdCall) -> Steps
             caller = yield Aside(lambda: callers.by_password(request.name, request.password, call.client))
     except UnauthenticatedError:
         raise Known.AUTH_FAILED.status from None
-    return messages.AuthenticateResponse(header=header(call, revision_of(call)), token=callers.tokens.make(caller))
+    return operating.AuthenticateResponse(header=header(call, revision_of(call)), token=callers.tokens.make(caller))
 
 
 # -- users ------------------------------------------------------------------------------------------------------------
 
 
-def user_add(request: messages.UserAddRequest, call: EtcdCall) -> Steps[HeaderResponse]:
+def user_add(request: operating.UserAddRequest, call: EtcdCall) -> Steps[HeaderResponse]:
     """``Auth.UserAdd``; without a password for who shows a certificate to the native API."""
     if not request.name:
         raise Known.USER_EMPTY.status
@@ -156,12 +157,12 @@ def _hashed(password: str, of_client: str, call: EtcdCall) -> Steps[str]:
     return found
 
 
-def user_get(request: messages.NameRequest, call: EtcdCall) -> Plan[messages.UserGetResponse]:
+def user_get(request: operating.NameRequest, call: EtcdCall) -> Plan[operating.UserGetResponse]:
     """``Auth.UserGet``: a user sees itself."""
     found = yield from _read(call)
     _check_seen(found, call, is_own=request.name == call.caller.user)
     user = _user(found, request.name)
-    return messages.UserGetResponse(header=header(call, found.revision), roles=tuple(sorted(user.roles)))
+    return operating.UserGetResponse(header=header(call, found.revision), roles=tuple(sorted(user.roles)))
 
 
 def _check_seen(found: Roster, call: EtcdCall, *, is_own: bool) -> None:
@@ -176,13 +177,13 @@ def _user(found: Roster, name: str) -> User:
     return user
 
 
-def user_list(_: messages.EmptyRequest, call: EtcdCall) -> Plan[messages.UserListResponse]:
+def user_list(_: messages.EmptyRequest, call: EtcdCall) -> Plan[operating.UserListResponse]:
     """``Auth.UserList``."""
     found = yield from _read(call)
-    return messages.UserListResponse(header=header(call, found.revision), users=tuple(sorted(found.rights.users)))
+    return operating.UserListResponse(header=header(call, found.revision), users=tuple(sorted(found.rights.users)))
 
 
-def user_delete(request: messages.NameRequest, call: EtcdCall) -> Plan[HeaderResponse]:
+def user_delete(request: operating.NameRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Auth.UserDelete``; not of ``root`` while authentication is on."""
 
     def amend(read: Roster) -> Amendment:
@@ -194,7 +195,7 @@ def user_delete(request: messages.NameRequest, call: EtcdCall) -> Plan[HeaderRes
     return (yield from _amended(amend, call))
 
 
-def user_change_password(request: messages.UserChangePasswordRequest, call: EtcdCall) -> Steps[HeaderResponse]:
+def user_change_password(request: operating.UserChangePasswordRequest, call: EtcdCall) -> Steps[HeaderResponse]:
     """``Auth.UserChangePassword``."""
     _user((yield from _read(call)), request.name)
     password = yield from _hashed(request.password, request.hashed_password, call)
@@ -209,7 +210,7 @@ def user_change_password(request: messages.UserChangePasswordRequest, call: Etcd
     return (yield from _amended(amend, call))
 
 
-def user_grant_role(request: messages.UserGrantRoleRequest, call: EtcdCall) -> Plan[HeaderResponse]:
+def user_grant_role(request: operating.UserGrantRoleRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Auth.UserGrantRole``; nothing is done where the user has it."""
 
     def amend(read: Roster) -> Amendment:
@@ -223,7 +224,7 @@ def user_grant_role(request: messages.UserGrantRoleRequest, call: EtcdCall) -> P
     return (yield from _amended(amend, call))
 
 
-def user_revoke_role(request: messages.UserRevokeRoleRequest, call: EtcdCall) -> Plan[HeaderResponse]:
+def user_revoke_role(request: operating.UserRevokeRoleRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Auth.UserRevokeRole``; not the role root from the user root while authentication is on."""
 
     def amend(read: Roster) -> Amendment:
@@ -239,7 +240,7 @@ def user_revoke_role(request: messages.UserRevokeRoleRequest, call: EtcdCall) ->
 # -- roles ------------------------------------------------------------------------------------------------------------
 
 
-def role_add(request: messages.NameRequest, call: EtcdCall) -> Plan[HeaderResponse]:
+def role_add(request: operating.NameRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Auth.RoleAdd``; of ``root`` any number of times, as programs do it once and stop where it fails."""
     if not request.name:
         raise Known.ROLE_EMPTY.status
@@ -256,24 +257,24 @@ def role_add(request: messages.NameRequest, call: EtcdCall) -> Plan[HeaderRespon
     return (yield from _amended(amend, call))
 
 
-def role_get(request: messages.RoleRequest, call: EtcdCall) -> Plan[messages.RoleGetResponse]:
+def role_get(request: operating.RoleRequest, call: EtcdCall) -> Plan[operating.RoleGetResponse]:
     """``Auth.RoleGet``: a user sees its own. What ``root`` allows is no list, so there is none."""
     found = yield from _read(call)
     user = found.rights.users.get(call.caller.user)
     _check_seen(found, call, is_own=user is not None and request.role in user.roles)
     permissions = () if request.role == ROOT else _role(found, request.role).permissions
     shown = tuple([_permission_shown(one) for one in sorted(permissions, key=lambda one: one.start)])
-    return messages.RoleGetResponse(header=header(call, found.revision), perm=shown)
+    return operating.RoleGetResponse(header=header(call, found.revision), perm=shown)
 
 
-def role_list(_: messages.EmptyRequest, call: EtcdCall) -> Plan[messages.RoleListResponse]:
+def role_list(_: messages.EmptyRequest, call: EtcdCall) -> Plan[operating.RoleListResponse]:
     """``Auth.RoleList``; of ``root`` where a user has it, as programs delete what they are told of."""
     found = yield from _read(call)
     roles = [*found.rights.roles, *([ROOT] if found.roots else [])]
-    return messages.RoleListResponse(header=header(call, found.revision), roles=tuple(sorted(roles)))
+    return operating.RoleListResponse(header=header(call, found.revision), roles=tuple(sorted(roles)))
 
 
-def role_delete(request: messages.RoleRequest, call: EtcdCall) -> Plan[HeaderResponse]:
+def role_delete(request: operating.RoleRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Auth.RoleDelete``; its users have it no more. ``root`` is there still, but nobody's."""
 
     def amend(read: Roster) -> Amendment:
@@ -285,7 +286,7 @@ def role_delete(request: messages.RoleRequest, call: EtcdCall) -> Plan[HeaderRes
     return (yield from _amended(amend, call))
 
 
-def role_grant_permission(request: messages.RoleGrantPermissionRequest, call: EtcdCall) -> Plan[HeaderResponse]:
+def role_grant_permission(request: operating.RoleGrantPermissionRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Auth.RoleGrantPermission``; of the same keys the role has one permission, the last that was granted."""
     if request.perm is None:
         raise Known.PERMISSION_NOT_GIVEN.status
@@ -302,7 +303,7 @@ def role_grant_permission(request: messages.RoleGrantPermissionRequest, call: Et
     return (yield from _amended(amend, call))
 
 
-def role_revoke_permission(request: messages.RoleRevokePermissionRequest, call: EtcdCall) -> Plan[HeaderResponse]:
+def role_revoke_permission(request: operating.RoleRevokePermissionRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Auth.RoleRevokePermission``: of just these keys."""
 
     def amend(read: Roster) -> Amendment:
@@ -359,9 +360,9 @@ def _span(key: bytes, range_end: bytes, call: EtcdCall) -> tuple[bytes, bytes | 
     return start, end
 
 
-def _permission_shown(permission: Permission) -> messages.Permission:
+def _permission_shown(permission: Permission) -> operating.Permission:
     start, end = permission.start, permission.end
     kind = _TYPES[permission.access]
     if end == start + b"\0":
-        return messages.Permission(perm_type=kind, key=start)
-    return messages.Permission(perm_type=kind, key=start or _OPEN, range_end=_OPEN if end is None else end)
+        return operating.Permission(perm_type=kind, key=start)
+    return operating.Permission(perm_type=kind, key=start or _OPEN, range_end=_OPEN if end is None else end)

@@ -12,7 +12,7 @@ from raftkv.core.results import MembersChanged, MemberState, MemberStatus, RaftS
 from raftkv.etcd.calls import EtcdCall, asked, header, member_number
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
-from raftkv.etcd.messages import (
+from raftkv.etcd.operating import (
     Member,
     MemberAddRequest,
     MemberAddResponse,

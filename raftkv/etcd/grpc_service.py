@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 import math
@@ -218,7 +219,7 @@ class GrpcServices:
             call.finish()
 
 
-class _Conversation:
+class _Conversation(abc.ABC):
     """One call whose client may say several things, once it is known who it is."""
 
     takes_expired = False
@@ -284,12 +285,12 @@ class _Conversation:
             self._look = None
         self._waiting.clear()
 
-    def _begin(self, caller: Caller) -> None:
+    def _begin(self, caller: Caller) -> None:  # noqa: B027  not all have anything to begin
         """It is known who asks."""
 
+    @abc.abstractmethod
     def _go_on(self) -> None:
         """Take what waits, if anything may be taken now."""
-        raise NotImplementedError
 
 
 class WatchConversation(_Conversation):

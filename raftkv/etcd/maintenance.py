@@ -23,7 +23,8 @@ from raftkv.etcd.calls import (
 )
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
-from raftkv.etcd.messages import (
+from raftkv.etcd.messages import EmptyRequest, HeaderResponse, HealthCheckRequest, HealthCheckResponse, ServingStatus
+from raftkv.etcd.operating import (
     AlarmAction,
     AlarmMember,
     AlarmRequest,
@@ -31,15 +32,10 @@ from raftkv.etcd.messages import (
     AlarmType,
     DowngradeRequest,
     DowngradeResponse,
-    EmptyRequest,
     HashKVRequest,
     HashKVResponse,
     HashResponse,
-    HeaderResponse,
-    HealthCheckRequest,
-    HealthCheckResponse,
     MoveLeaderRequest,
-    ServingStatus,
     StatusResponse,
 )
 from raftkv.etcd.ranges import kept_after

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from raftkv.etcd import auth, cluster, contending, kv, leases, maintenance, messages, ranges, transactions
+from raftkv.etcd import auth, cluster, contending, kv, leases, maintenance, messages, operating, ranges, transactions
 from raftkv.etcd.calls import EtcdCall, Method, Steps, Unary
 from raftkv.etcd.errors import CallStatus
 from raftkv.etcd.grpc.status import GrpcStatus
@@ -92,27 +92,27 @@ _operated: Final = partial(_method, needs=Needs.OPERATOR)
 CLUSTER: Final = (
     _method(
         "/etcdserverpb.Cluster/MemberList",
-        messages.MemberListRequest,
+        operating.MemberListRequest,
         cluster.list_,
         "/v3/cluster/member/list",
         needs=Needs.NOTHING,  # clients look where the members are before they log in
     ),
-    _operated("/etcdserverpb.Cluster/MemberAdd", messages.MemberAddRequest, cluster.add, "/v3/cluster/member/add"),
+    _operated("/etcdserverpb.Cluster/MemberAdd", operating.MemberAddRequest, cluster.add, "/v3/cluster/member/add"),
     _operated(
         "/etcdserverpb.Cluster/MemberRemove",
-        messages.MemberRemoveRequest,
+        operating.MemberRemoveRequest,
         cluster.remove,
         "/v3/cluster/member/remove",
     ),
     _operated(
         "/etcdserverpb.Cluster/MemberUpdate",
-        messages.MemberUpdateRequest,
+        operating.MemberUpdateRequest,
         cluster.update,
         "/v3/cluster/member/update",
     ),
     _operated(
         "/etcdserverpb.Cluster/MemberPromote",
-        messages.MemberPromoteRequest,
+        operating.MemberPromoteRequest,
         cluster.promote,
         "/v3/cluster/member/promote",
     ),
@@ -122,7 +122,7 @@ _rooted: Final = partial(_method, needs=Needs.ROOT)
 
 MAINTENANCE: Final = (
     _method("/etcdserverpb.Maintenance/Status", messages.EmptyRequest, maintenance.status, "/v3/maintenance/status"),
-    _method("/etcdserverpb.Maintenance/Alarm", messages.AlarmRequest, maintenance.alarm, "/v3/maintenance/alarm"),
+    _method("/etcdserverpb.Maintenance/Alarm", operating.AlarmRequest, maintenance.alarm, "/v3/maintenance/alarm"),
     _operated(
         "/etcdserverpb.Maintenance/Defragment",
         messages.EmptyRequest,
@@ -130,16 +130,16 @@ MAINTENANCE: Final = (
         "/v3/maintenance/defragment",
     ),
     _rooted("/etcdserverpb.Maintenance/Hash", messages.EmptyRequest, maintenance.hash_, "/v3/maintenance/hash"),
-    _rooted("/etcdserverpb.Maintenance/HashKV", messages.HashKVRequest, maintenance.hash_kv, "/v3/maintenance/hashkv"),
+    _rooted("/etcdserverpb.Maintenance/HashKV", operating.HashKVRequest, maintenance.hash_kv, "/v3/maintenance/hashkv"),
     _operated(
         "/etcdserverpb.Maintenance/MoveLeader",
-        messages.MoveLeaderRequest,
+        operating.MoveLeaderRequest,
         maintenance.move_leader,
         "/v3/maintenance/transfer-leadership",
     ),
     _operated(
         "/etcdserverpb.Maintenance/Downgrade",
-        messages.DowngradeRequest,
+        operating.DowngradeRequest,
         maintenance.downgrade,
         "/v3/maintenance/downgrade",
     ),
@@ -158,19 +158,19 @@ AUTH: Final = (
     _auth("AuthEnable", messages.EmptyRequest, auth.enable, "enable"),
     _auth("AuthDisable", messages.EmptyRequest, auth.disable, "disable"),
     _auth("AuthStatus", messages.EmptyRequest, auth.status, "status", Needs.ROOT),
-    _auth("Authenticate", messages.AuthenticateRequest, auth.authenticate, "authenticate", Needs.NOTHING),
-    _auth("UserAdd", messages.UserAddRequest, auth.user_add, "user/add"),
-    _auth("UserGet", messages.NameRequest, auth.user_get, "user/get", Needs.OWNER),
+    _auth("Authenticate", operating.AuthenticateRequest, auth.authenticate, "authenticate", Needs.NOTHING),
+    _auth("UserAdd", operating.UserAddRequest, auth.user_add, "user/add"),
+    _auth("UserGet", operating.NameRequest, auth.user_get, "user/get", Needs.OWNER),
     _auth("UserList", messages.EmptyRequest, auth.user_list, "user/list"),
-    _auth("UserDelete", messages.NameRequest, auth.user_delete, "user/delete"),
-    _auth("UserChangePassword", messages.UserChangePasswordRequest, auth.user_change_password, "user/changepw"),
-    _auth("UserGrantRole", messages.UserGrantRoleRequest, auth.user_grant_role, "user/grant"),
-    _auth("UserRevokeRole", messages.UserRevokeRoleRequest, auth.user_revoke_role, "user/revoke"),
-    _auth("RoleAdd", messages.NameRequest, auth.role_add, "role/add"),
-    _auth("RoleGet", messages.RoleRequest, auth.role_get, "role/get", Needs.OWNER),
+    _auth("UserDelete", operating.NameRequest, auth.user_delete, "user/delete"),
+    _auth("UserChangePassword", operating.UserChangePasswordRequest, auth.user_change_password, "user/changepw"),
+    _auth("UserGrantRole", operating.UserGrantRoleRequest, auth.user_grant_role, "user/grant"),
+    _auth("UserRevokeRole", operating.UserRevokeRoleRequest, auth.user_revoke_role, "user/revoke"),
+    _auth("RoleAdd", operating.NameRequest, auth.role_add, "role/add"),
+    _auth("RoleGet", operating.RoleRequest, auth.role_get, "role/get", Needs.OWNER),
     _auth("RoleList", messages.EmptyRequest, auth.role_list, "role/list"),
-    _auth("RoleDelete", messages.RoleRequest, auth.role_delete, "role/delete"),
-    _auth("RoleGrantPermission", messages.RoleGrantPermissionRequest, auth.role_grant_permission, "role/grant"),
-    _auth("RoleRevokePermission", messages.RoleRevokePermissionRequest, auth.role_revoke_permission, "role/revoke"),
+    _auth("RoleDelete", operating.RoleRequest, auth.role_delete, "role/delete"),
+    _auth("RoleGrantPermission", operating.RoleGrantPermissionRequest, auth.role_grant_permission, "role/grant"),
+    _auth("RoleRevokePermission", operating.RoleRevokePermissionRequest, auth.role_revoke_permission, "role/revoke"),
 )
 METHODS: Final = (*AUTH, *CLUSTER, *MAINTENANCE, *HEALTH, *KV, *LEASE, *LOCK, *ELECTION)

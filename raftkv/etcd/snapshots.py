@@ -14,7 +14,7 @@ from raftkv.core.requests import HoldState
 from raftkv.core.results import StateHeld
 from raftkv.etcd.calls import EtcdCall, asked
 from raftkv.etcd.errors import Known
-from raftkv.etcd.messages import SnapshotResponse
+from raftkv.etcd.operating import SnapshotResponse
 from raftkv.formats.backups import padding_bytes
 from raftkv.http.exports import LIMIT, Exports
 

@@ -143,7 +143,7 @@ def test_a_majority_is_computed_in_one_module_only():
     assert computing - halving == {"raftkv.core.voters"}
 
 
-NAMED_BY_OTHERS = {"raftkv.etcd.messages": "etcd's own names of its messages"}
+NAMED_BY_OTHERS = {f"raftkv.etcd.{name}": "etcd's own names of its messages" for name in ("messages", "operating")}
 
 
 def test_no_two_classes_of_the_package_share_a_name():

@@ -7,8 +7,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
-from tests.integration.browser import browsing, needs_chromium, page_at, pictures
-from tests.integration.processes import running
+from tests.integration.browser import needs_chromium, page_at, pictures
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 
@@ -25,25 +24,6 @@ HOSTILE = (
     "tab\tand\nline",
 )
 BIG = 12345678901234567890
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def raft(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("raft")) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def quorum(tmp_path_factory):
-    sections = '[quorum]\nconflicts = "siblings"\n'
-    with running(tmp_path_factory.mktemp("quorum"), mode="quorum", sections=sections) as cluster:
-        yield cluster
 
 
 def keys_at(cluster, key="", node="n1"):

@@ -8,23 +8,11 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from tests.integration.browser import browsing, needs_chromium, page_at, pictures
+from tests.integration.browser import needs_chromium, page_at, pictures
 from tests.integration.processes import running
 from tests.integration.test_users import ALICE, ROOT, GuardedCluster
 
 pytestmark = [pytest.mark.integration, needs_chromium]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def raft(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("raft")) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,14 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from raftkv.etcd import gateway_json, messages, protobuf
+from raftkv.etcd import gateway_json, messages, operating, protobuf
 from raftkv.etcd.schema import FieldKind, Message, shape_of
 
 MESSAGES = [
-    one for _, one in inspect.getmembers(messages, inspect.isclass) if issubclass(one, Message) and one is not Message
+    one
+    for module in (messages, operating)
+    for _, one in inspect.getmembers(module, inspect.isclass)
+    if issubclass(one, Message) and one.__module__ == module.__name__
 ]
 KINDS = descriptor_pb2.FieldDescriptorProto
 TYPES = {
@@ -109,7 +112,7 @@ def test_google_reads_the_json_that_is_written(data):
 
 
 @settings(max_examples=300, deadline=None)
-@given(some.binary(max_size=60), some.sampled_from([messages.TxnRequest, messages.WatchRequest, messages.Member]))
+@given(some.binary(max_size=60), some.sampled_from([messages.TxnRequest, messages.WatchRequest, operating.Member]))
 def test_whatever_comes_is_a_message_for_both_or_for_none(data, message):
     try:
         ours = protobuf.decode(message, data)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftkv.cli.etcd_source import PAGE_BYTES, EtcdSource, SourceError, end_of
+from raftkv.cli.etcd_source import PAGE_BYTES, EtcdSource, SourceError
 from raftkv.client.reach import Host
 
 
@@ -103,4 +103,8 @@ def test_what_it_says_against_it_is_told(problem: dict[str, Any], told: str):
     ("prefix", "end"), [(b"", b"\0"), (b"a", b"b"), (b"a\xff", b"b"), (b"\xff", b"\0"), (b"a/", b"a0")]
 )
 def test_where_keys_with_a_prefix_end(prefix: bytes, end: bytes):
-    assert end_of(prefix) == end
+    gateway = Gateway(KEYS)
+
+    list(source(gateway).pages(prefix))
+
+    assert {base64.b64decode(asked["range_end"]) for asked in gateway.asked} == {end}

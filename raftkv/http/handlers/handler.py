@@ -83,9 +83,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status`` is the replica's last status while it is alive, ``silence`` why there is none, ``last_status`` the last
     one ever heard; ``subscribe`` is the replicator's, and ``feed`` what changes, for all who watch here; ``onlookers``
-    are those who look at the cluster.
-    ``callers`` are who may ask; while authentication is off, ``admission`` judges who may change the cluster, or ask
-    this one replica past the others. ``exports`` are the backups that are made here.
+    are those who look at ``cluster``, which is its name. ``callers`` are who may ask; while authentication is off,
+    ``admission`` judges who may change it, or ask this replica past the others. ``exports`` are backups made here.
     """
 
     node: str
@@ -107,8 +106,6 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     admission: Admission
     callers: Callers
     cluster: str = "raftkv"
-    """The cluster's name."""
-
     counted: Callable[[], Mapping[str, int]] = dict
     """How many keys, leases and events of the past are in the applied state, where that can be read here."""
 
