@@ -17,6 +17,11 @@ from raftkv.http.messages import HttpRequest
 from raftkv.http.needs import Needs
 
 
+def is_open(needs: Needs, context: Context) -> bool:
+    """May anybody ask for this, whatever they show?"""
+    return needs is Needs.NOTHING or not (context.callers.is_asked or needs in (Needs.OPERATOR, Needs.OWNER))
+
+
 def admitted(
     request: HttpRequest, needs: Needs, context: Context, certificate: str = "", *, takes_expired: bool = False
 ) -> Generator[Step | Aside, Any, Caller]:
@@ -27,12 +32,11 @@ def admitted(
     leases are kept alive, of which etcd asks for no token at all: there are clients that get no new one for this.
     """
     callers = context.callers
-    if not callers.is_asked:
-        is_operators = needs in (Needs.OPERATOR, Needs.OWNER)
-        if is_operators and context.admission.refusal(request, ()) is not None:
-            raise Known.PERMISSION_DENIED.status
+    if is_open(needs, context):
         return NOBODY
-    if needs is Needs.NOTHING:
+    if not callers.is_asked:
+        if context.admission.refusal(request, ()) is not None:
+            raise Known.PERMISSION_DENIED.status
         return NOBODY
     rights = callers.known.current
     if rights is None:

@@ -20,7 +20,7 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.results import StateHeld
 from raftkv.core.rights import NOBODY, Caller
 from raftkv.etcd import leases, messages, observing, protobuf, snapshots
-from raftkv.etcd.admitting import admitted
+from raftkv.etcd.admitting import admitted, is_open
 from raftkv.etcd.calls import EtcdCall, Method, Unary
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.calls import GrpcCall, ManyRequests, MessageReader, OneRequest
@@ -118,6 +118,8 @@ class GrpcServices:
             raise CallStatus(GrpcStatus.UNIMPLEMENTED, f"etcdserver: {NO_ONE_ORDER.detail}")
         if call.head.metadata("hasleader") == b"true" and not self.has_leader():
             raise Known.NO_LEADER.status
+        if is_open(needs, self._context):
+            return NOBODY
         headers = {name: value for name in _SHOWN if (value := call.head.metadata(name.decode())) is not None}
         request = HttpRequest(method="POST", path=call.head.path.encode(), headers=headers, client=call.client)
         shown = call.certificate

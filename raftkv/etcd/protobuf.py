@@ -7,10 +7,11 @@ lengths are held against what there is, and messages stand only so deep in each 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any, Final, TypeVar
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple, TypeVar
+
+from msgspec.structs import astuple
 
 from raftkv.etcd.schema import Field, FieldKind, Message, shape_of
 
@@ -41,6 +42,10 @@ def varint(number: int) -> bytes:
     number &= _MASK
     if number < 0x80:
         return _SMALL[number]
+    return _large(number) if number >> 56 else _varint(number)
+
+
+def _varint(number: int) -> bytes:
     parts = bytearray()
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)
@@ -49,18 +54,22 @@ def varint(number: int) -> bytes:
     return bytes(parts)
 
 
+_large: Final = lru_cache(256)(_varint)
+"""Numbers of members and clusters come again and again."""
+
 _SMALL: Final = tuple(bytes([number]) for number in range(0x80))
 
 
 @cache
 def _encoder(message: type[Message]) -> Writer:
     """Writes a message from its end to its beginning, so that every length is known when its turn comes."""
-    fields = tuple((field.attribute, field.zero, _writer(field)) for field in reversed(shape_of(message)))
+    places = {attribute: place for place, attribute in enumerate(message.__struct_fields__)}
+    fields = [(places[field.attribute], field.zero, _writer(field)) for field in reversed(shape_of(message))]
 
     def write(parts: list[bytes], value: Any) -> int:
-        size = 0
-        for attribute, zero, write_field in fields:
-            found = getattr(value, attribute)
+        size, values = 0, astuple(value)
+        for place, zero, write_field in fields:
+            found = values[place]
             if found != zero:
                 size += write_field(parts, found)
         return size
@@ -132,110 +141,177 @@ def decode(message: type[AnyMessage], data: bytes) -> AnyMessage:
 
 
 def _varint_at(data: bytes, place: int, end: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
+    if place >= end:
+        raise ValueError("a number is cut off")
+    number = data[place]
+    place += 1
+    if number < 0x80:
+        return number, place
+    number, shift, byte = number & 0x7F, 7, 0x80
+    while byte > 0x7F:
         if place >= end or shift > 63:
             raise ValueError("a number is cut off, or too long")
         byte = data[place]
         place += 1
         number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number & _MASK, place
         shift += 7
-
-
-@cache
-def _by_number(message: type[Message]) -> dict[int, Field]:
-    return {field.number: field for field in shape_of(message)}
+    return number & _MASK, place
 
 
 def _read(message: type[AnyMessage], data: bytes, place: int, end: int, depth: int) -> AnyMessage:
     if depth > DEPTH_MAX:
         raise ValueError("messages stand too deep in each other")
-    fields, found = _by_number(message), {}
-    repeated: dict[str, list[Any]] = {}
+    readers = _readers(message)
+    found: dict[str, Any] = {}
     while place < end:
-        number, wire, value, place = _field_at(data, place, end)
-        field = fields.get(number)
-        if field is None:
+        tag, place = _varint_at(data, place, end)
+        known = readers.get(tag)
+        if known is None:
+            place = _passed_over(message, tag, data, place, end)
             continue
-        values = _values(field, wire, value, data, depth)
-        if field.is_repeated:
-            repeated.setdefault(field.attribute, []).extend(values)
-        elif values:
-            found[field.attribute] = values[-1]
-    for attribute, values in repeated.items():
-        found[attribute] = tuple(values)
+        attribute, read, is_repeated = known
+        value, place = read(data, place, end, depth)
+        if is_repeated:
+            found.setdefault(attribute, []).extend(value)
+        else:
+            found[attribute] = value
+    for attribute, value in found.items():
+        if isinstance(value, list):
+            found[attribute] = tuple(value)
     return message(**found)
 
 
-Raw = int | tuple[int, int]
-"""A field as it is written: a number, or where its content lies."""
+Reader = Callable[[bytes, int, int, int], tuple[Any, int]]
+"""What a field says at that place, before that end and at that depth, of one that is repeated a list; and where the
+next one begins."""
 
 
-def _field_at(data: bytes, place: int, end: int) -> tuple[int, int, Raw, int]:
-    """The number of the field at ``place``, how it is written, what is, and where the next one begins."""
-    tag, place = _varint_at(data, place, end)
+class _Known(NamedTuple):
+    attribute: str
+    read: Reader
+    is_repeated: bool
+
+
+@cache
+def _readers(message: type[Message]) -> dict[int, _Known]:
+    """What reads the fields of ``message``, by their tags: how it is written stands in one with a field's number."""
+    readers = {}
+    for field in shape_of(message):
+        read, wire = _one_reader(field)
+        readers[field.number << 3 | wire] = _Known(
+            field.attribute, _listed(read) if field.is_repeated else read, field.is_repeated
+        )
+        if field.is_repeated and wire == _VARINT:
+            readers[field.number << 3 | _LENGTH] = _Known(field.attribute, _packed(read), is_repeated=True)
+    return readers
+
+
+def _one_reader(field: Field) -> tuple[Reader, int]:
+    """What reads one value, and how it is written."""
+    if field.kind is FieldKind.MESSAGE:
+        assert field.of is not None
+        of: type[Message] = field.of
+
+        def read_message(data: bytes, place: int, end: int, depth: int) -> tuple[Any, int]:
+            place, stop = _content_at(data, place, end)
+            return _read(of, data, place, stop, depth + 1), stop
+
+        return read_message, _LENGTH
+    if field.kind in (FieldKind.BYTES, FieldKind.STRING):
+        is_text = field.kind is FieldKind.STRING
+
+        def read_bytes(data: bytes, place: int, end: int, _depth: int) -> tuple[Any, int]:
+            place, stop = _content_at(data, place, end)
+            content = data[place:stop]
+            return (content.decode() if is_text else content), stop
+
+        return read_bytes, _LENGTH
+    meaning = _meaning(field)
+
+    def read_number(data: bytes, place: int, end: int, _depth: int) -> tuple[Any, int]:
+        number, place = _varint_at(data, place, end)
+        return meaning(number), place
+
+    return read_number, _VARINT
+
+
+def _listed(read: Reader) -> Reader:
+    def read_listed(data: bytes, place: int, end: int, depth: int) -> tuple[Any, int]:
+        value, place = read(data, place, end, depth)
+        return [value], place
+
+    return read_listed
+
+
+def _packed(read: Reader) -> Reader:
+    def read_packed(data: bytes, place: int, end: int, depth: int) -> tuple[Any, int]:
+        place, stop = _content_at(data, place, end)
+        values = []
+        while place < stop:
+            value, place = read(data, place, stop, depth)
+            values.append(value)
+        return values, stop
+
+    return read_packed
+
+
+def _content_at(data: bytes, place: int, end: int) -> tuple[int, int]:
+    """Where what has its length before it begins, and where it ends."""
+    size, place = _varint_at(data, place, end)
+    if place + size > end:
+        raise ValueError("a field is cut off")
+    return place, place + size
+
+
+def _passed_over(message: type[Message], tag: int, data: bytes, place: int, end: int) -> int:
+    """Where the field after one that is not known ends; one that is known has to be written as it is."""
+    for field in shape_of(message):
+        if field.number == tag >> 3:
+            raise ValueError(f"{field.name} is written as something else")
+    return _end_of(tag, data, place, end)
+
+
+def _end_of(tag: int, data: bytes, place: int, end: int) -> int:
+    """Where the content ends that stands behind ``tag``."""
     number, wire = tag >> 3, tag & 7
     if not 0 < number < 1 << 29:
         raise ValueError("a field has no number")
     if wire == _VARINT:
-        value, place = _varint_at(data, place, end)
-        return number, wire, value, place
+        return _varint_at(data, place, end)[1]
     if wire == _LENGTH:
-        size, place = _varint_at(data, place, end)
-    else:
-        size = _FIXED.get(wire, -1)
-        if size < 0:
-            raise ValueError(f"a field is written in a way ({wire}) that nobody uses")
+        return _content_at(data, place, end)[1]
+    size = _FIXED.get(wire, -1)
+    if size < 0:
+        raise ValueError(f"a field is written in a way ({wire}) that nobody uses")
     if place + size > end:
         raise ValueError("a field is cut off")
-    return number, wire, (place, place + size), place + size
+    return place + size
 
 
 def field_ends(data: bytes) -> Iterator[int]:
     """Where each field of a message ends; raises ``ValueError`` where it is none."""
     place = 0
     while place < len(data):
-        _, _, _, place = _field_at(data, place, len(data))
+        tag, place = _varint_at(data, place, len(data))
+        place = _end_of(tag, data, place, len(data))
         yield place
 
 
-def _values(field: Field, wire: int, value: Raw, data: bytes, depth: int) -> list[Any]:
-    if field.kind in (FieldKind.BYTES, FieldKind.STRING, FieldKind.MESSAGE):
-        if wire != _LENGTH:
-            raise ValueError(f"{field.name} is written as something else")
-        assert isinstance(value, tuple)
-        if field.kind is FieldKind.MESSAGE:
-            assert field.of is not None
-            return [_read(field.of, data, *value, depth + 1)]
-        content = data[value[0] : value[1]]
-        return [content if field.kind is FieldKind.BYTES else content.decode()]
-    if isinstance(value, int) and wire == _VARINT:
-        return [_number(field, value)]
-    if wire == _LENGTH and field.is_repeated:
-        assert isinstance(value, tuple)
-        numbers, (place, end) = [], value
-        while place < end:
-            number, place = _varint_at(data, place, end)
-            numbers.append(_number(field, number))
-        return numbers
-    raise ValueError(f"{field.name} is written as something else")
-
-
-def _number(field: Field, number: int) -> Any:
+def _meaning(field: Field) -> Callable[[int], Any]:
+    """What a number on the wire stands for."""
     if field.kind is FieldKind.BOOL:
-        return number != 0
+        return bool
     if field.kind is FieldKind.UINT64:
-        return number
+        return int
     if field.kind is FieldKind.UINT32:
-        return number & 0xFFFFFFFF
-    signed: int = _SIGNED.unpack(_UNSIGNED.pack(number))[0]
-    return signed if field.of is None else enum_value(field, signed)
+        return lambda number: number & 0xFFFFFFFF
+    if field.of is None:
+        return _signed
+    return lambda number: enum_value(field, _signed(number))
 
 
-_SIGNED: Final = struct.Struct("<q")
-_UNSIGNED: Final = struct.Struct("<Q")
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
 
 
 def enum_value(field: Field, number: int) -> Any:

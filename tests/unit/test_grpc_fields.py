@@ -78,6 +78,50 @@ def test_bytes_that_are_no_block_are_refused_as_hpack_refuses_them(block):
         assert HeadReader(b"none").unpack(block) == wanted
 
 
+_PLAIN = b"\x83\x86\x84"  # POST, http and / by the static table
+_PIECES = st.sampled_from(
+    [
+        b"\xbe",  # the newest entry of the table
+        b"\xbf",  # the one before
+        b"\x40\x01a\x011",  # new entries
+        b"\x40\x01a\x012",
+        b"\x40\x01b" + b"\x64" + b"2" * 100,  # one that drives others out
+        b"\x00\x01a\x013",  # no entry
+        b"\x00\x05aside\x014",
+    ]
+)
+_BLOCKS = st.builds(
+    lambda size, pieces: size + _PLAIN + b"".join(pieces),
+    st.sampled_from([b"", b"", b"", b"\x3f\x61", b"\x20\x3f\xe1\x1f"]),  # 128 bytes, and 0 before 4096
+    st.lists(_PIECES, max_size=2),
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.lists(_BLOCKS, min_size=2, max_size=4).flatmap(lambda pool: st.lists(st.sampled_from(pool), max_size=16)),
+    st.data(),
+)
+def test_a_block_that_came_before_is_read_as_hpack_reads_it_now(blocks, data):
+    reader, reference = HeadReader(b"aside"), hpack.Decoder()
+
+    for block in (_PLAIN + b"\x40\x01c\x015\x40\x01c\x016", *blocks):
+        try:
+            wanted = [tuple(field) for field in reference.decode(block, raw=True)]
+        except hpack.HPACKError:
+            with pytest.raises(Http2Fault):
+                reader.request(block)
+            return
+        if data.draw(st.booleans()):
+            head, aside = reader.request(block)
+            asides = [field for field in wanted if field[0] == b"aside"]
+            assert aside == (asides[0][1] if asides else None)
+            wanted = [field for field in wanted if field[0] != b"aside"] + asides[1:]
+            assert sorted(head.fields) == sorted(wanted[3:])
+        else:
+            assert reader.unpack(block) == wanted
+
+
 def test_what_is_kept_aside_makes_no_other_head():
     encoder, reader = hpack.Encoder(), HeadReader(b"grpc-timeout")
     fields = [*FIRST_REQUEST, (b"grpc-timeout", b"1S"), (b"token", b"x")]
@@ -92,13 +136,17 @@ def test_what_is_kept_aside_makes_no_other_head():
     assert first.fields == [(b"token", b"x")]
 
 
-def test_heads_that_are_known_are_bounded():
+def test_heads_and_blocks_that_are_known_are_bounded():
     encoder, reader = hpack.Encoder(), HeadReader(b"none")
     for number in range(1000):
         reader.request(encoder.encode([*FIRST_REQUEST, (b"number", b"%d" % number * (number % 900))]))
+    for number in range(1000):
+        reader.request(b"\x83\x86\x84\x00\x06number" + bytes([number % 127]) + b"%d" % (number % 10) * (number % 127))
 
     assert len(reader._known) <= 16
     assert sum(len(value) for fields in reader._known for _, value in fields) < 16 << 10
+    assert len(reader._blocks) <= 16
+    assert sum(map(len, reader._blocks)) <= 16 << 10
 
 
 def test_answers_need_no_table():

@@ -1,7 +1,8 @@
 """Header blocks: what a request's say, checked as HTTP/2 wants it (RFC 9113, section 8), and those of answers.
 
 Requests are unpacked by the library hpack, save the two forms that make up nearly all that clients send once they have
-said who they are: an index, and a new value for a name that has one. A head that came before is not looked at again.
+said who they are: an index, and a new value for a name that has one. A block that came before says the same as long as
+the table is the same, and is not unpacked again; a head that came before is not looked at again.
 Answers use no table of their own (``FIRST`` says so to the peer), so a block is the same bytes for every connection and
 is packed once.
 """
@@ -12,7 +13,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import hpack
 from hpack.huffman_table import decode_huffman
@@ -60,25 +61,40 @@ class RequestHead:
         self.meaning: Any = None
 
 
+class _Table(NamedTuple):
+    """By what a table is known again: nothing that is in it is ever put there anew."""
+
+    newest: tuple[bytes, bytes] | None
+    entries: int
+    size_bytes: int
+
+
 class HeadReader:
     """Reads the blocks of one connection, in their order, since each may say something about the next.
 
     ``aside`` is the name of a field that differs from request to request: without it a head is one that came before.
     """
 
-    __slots__ = ("_aside", "_decoder", "_known", "_table")
+    __slots__ = ("_aside", "_blocks", "_decoder", "_known", "_seen", "_table")
 
     def __init__(self, aside: bytes) -> None:
         self._aside = aside
         self._decoder = hpack.Decoder(max_header_list_size=LIST_BYTES_MAX)
         self._table = self._decoder.header_table
+        self._seen = _Table(None, 0, self._table.maxsize)
         self._known: dict[Fields, RequestHead] = {}
+        self._blocks: dict[bytes, tuple[RequestHead, bytes | None]] = {}
+        """What blocks say by the table as it is."""
 
     def request(self, block: bytes) -> tuple[RequestHead, bytes | None]:
         """The head of a request, and the value of the field that is kept aside.
 
         Raises ``StreamFault`` where it is none, ``Http2Fault`` where nothing can be read.
         """
+        known = self._blocks.get(block)
+        if known is not None:
+            return known
+        table = self._seen
         fields, aside = self.unpack(block), None
         for place, field in enumerate(fields):
             if field[0] == self._aside:
@@ -92,6 +108,10 @@ class HeadReader:
                 if len(self._known) >= _KNOWN_MAX:
                     self._known.clear()
                 self._known[key] = head
+        if len(block) <= _KNOWN_BYTES_MAX and self._seen is table:
+            if len(self._blocks) >= _KNOWN_MAX:
+                self._blocks.clear()
+            self._blocks[block] = head, aside
         return head, aside
 
     def trailers(self, block: bytes) -> None:
@@ -104,6 +124,14 @@ class HeadReader:
     def _field(self, index: int) -> tuple[bytes, bytes]:
         """What is known by that index; raises ``IndexError``."""
         return _STATIC[index - 1] if index <= len(_STATIC) else self._table.dynamic_entries[index - len(_STATIC) - 1]
+
+    def _look_at_table(self) -> None:
+        """Forget what blocks say once the table is another: the newest entry is, or there are fewer, or more fit in."""
+        entries, table = self._table.dynamic_entries, self._seen
+        newest = entries[0] if entries else None
+        if newest is not table.newest or len(entries) != table.entries or self._table.maxsize != table.size_bytes:
+            self._seen = _Table(newest, len(entries), self._table.maxsize)
+            self._blocks.clear()
 
     def unpack(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """All fields of a block; raises ``Http2Fault``."""
@@ -132,6 +160,7 @@ class HeadReader:
             raise Http2Fault(ErrorCode.COMPRESSION_ERROR, "a header block cannot be unpacked") from None
         if size_bytes > LIST_BYTES_MAX:
             raise Http2Fault(ErrorCode.ENHANCE_YOUR_CALM, f"header fields of more than {LIST_BYTES_MAX} bytes")
+        self._look_at_table()
         return found
 
 
