@@ -133,10 +133,14 @@ class ChangeTold(msgspec.Struct, frozen=True, kw_only=True):
     previous: PreviousTold | msgspec.UnsetType = msgspec.UNSET
 
 
-class ChangesTold(msgspec.Struct, frozen=True):
-    """All changes of one revision that a watcher wants, in order."""
+class ChangesTold(msgspec.Struct, frozen=True, kw_only=True):
+    """All changes of one revision that a watcher wants, in order.
+
+    ``time_ms`` is when it came about, by the log's clock, in milliseconds since 1970; unset by older nodes.
+    """
 
     revision: int
+    time_ms: int | msgspec.UnsetType = msgspec.UNSET
     changes: list[ChangeTold]
 
 

@@ -11,12 +11,13 @@ import msgspec
 
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
-from raftkv.cli.kinds import DURATION, REPLICAS
+from raftkv.cli.kinds import DURATION, MOMENT, REPLICAS
 from raftkv.cli.survey import survey
 from raftkv.process import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from raftkv.client import Record
     from raftkv.client.arguments import Consistency
@@ -45,6 +46,9 @@ context_option = click.option(
 revision_option = click.option(
     "--revision", type=click.IntRange(min=1), metavar="N", help="As it stood at revision N of the store."
 )
+at_option = click.option(
+    "--at", type=MOMENT, metavar="TIME", help="As it stood 1h or 5m ago, or at 15:00, 2026-07-01T15:00, ..."
+)
 if_revision_option = click.option(
     "--if-revision", type=click.IntRange(min=0), metavar="N", help="Only if the key stands at revision N."
 )
@@ -55,6 +59,7 @@ if_revision_option = click.option(
 @click.option("--raw", is_flag=True, help="Print the value's bytes and nothing else, not even a line's end.")
 @json_option
 @revision_option
+@at_option
 @consistency_option
 @r_option
 @n_option
@@ -65,6 +70,7 @@ def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, **give
     """Print the value of KEY. When it has several (siblings): all of them, one on a line, and the exit status is 1."""
     from raftkv.client.errors import SiblingsFound  # noqa: PLC0415  commands load what they use
 
+    _check_moment(context, given["revision"], given["at"])
     link = connection.chosen(context, given)
     client = link.client()
     try:
@@ -182,6 +188,7 @@ def _warn_of_less(durability: str) -> None:
 )
 @json_option
 @revision_option
+@at_option
 @consistency_option
 @connection.options
 @click.pass_context
@@ -195,6 +202,7 @@ def list_(
     as_json: bool,
     separate_by_zeros: bool,
     revision: int | None,
+    at: datetime | None,
     consistency: Consistency | None,
     **given: Any,
 ) -> int:
@@ -205,9 +213,12 @@ def list_(
     """
     if separate_by_zeros and as_json:
         raise click.UsageError("-0 and --json exclude each other", context)
+    _check_moment(context, revision, at)
     link = connection.chosen(context, given)
     keys_only = not values and not as_json
-    records = link.client().list(prefix, limit=limit, keys_only=keys_only, revision=revision, consistency=consistency)
+    records = link.client().list(
+        prefix, limit=limit, keys_only=keys_only, revision=revision, at=at, consistency=consistency
+    )
     with explaining(lambda: survey(link.patient())):
         _print_records(records, values=values, as_json=as_json, separate_by_zeros=separate_by_zeros)
     return exits.DONE
@@ -227,6 +238,11 @@ def _print_records(records: Iterator[Record], *, values: bool, as_json: bool, se
             output.write(b"".join(field + b"\0" for field in fields))
         else:
             output.write(b"\t".join(map(output.escaped, fields)) + b"\n")
+
+
+def _check_moment(context: click.Context, revision: int | None, at: datetime | None) -> None:
+    if revision is not None and at is not None:
+        raise click.UsageError("--revision and --at exclude each other", context)
 
 
 def key_of(text: str) -> bytes:

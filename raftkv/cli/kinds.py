@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
 import click
 
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|h|d)?")
+_CLOCK: Final = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _WORDS: Final = ("leader", "majority", "all")
 
@@ -50,6 +52,27 @@ class OpenDuration(Duration):
         return math.inf if value == "never" else super().convert(value, param, ctx)
 
 
+class Moment(click.ParamType):  # type: ignore[type-arg]
+    """A time: so long ago (``1h``), or as a clock here shows it (``15:00``: the last; ``2026-07-01T15:00``)."""
+
+    name = "moment"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """See click."""
+        if isinstance(value, datetime):
+            return value
+        text, now = str(value).strip(), datetime.now(UTC)
+        if _DURATION.fullmatch(text):
+            return now - timedelta(seconds=Duration(least_s=0.0).convert(text, param, ctx))
+        try:
+            if not _CLOCK.fullmatch(text):
+                return datetime.fromisoformat(text).astimezone(UTC)
+            at = datetime.combine(now.astimezone(), time.fromisoformat(text)).astimezone(UTC)
+            return at if at <= now else at - timedelta(days=1)
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is no time: 1h (ago), 15:00 or 2026-07-01T15:00 are.", param, ctx)
+
+
 class Replicas(click.ParamType):  # type: ignore[type-arg]
     """``leader``, ``majority``, ``all`` or a number."""
 
@@ -66,6 +89,7 @@ class Replicas(click.ParamType):  # type: ignore[type-arg]
 
 
 DURATION: Final = Duration()
+MOMENT: Final = Moment()
 TIMEOUT: Final = Duration(most_s=86_400.0)
 OPEN_DURATION: Final = OpenDuration()
 WAIT: Final = Duration(least_s=0.0, most_s=3600.0)

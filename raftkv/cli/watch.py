@@ -19,6 +19,8 @@ from raftkv.cli.keys import json_option, key_of, to_line
 from raftkv.cli.survey import survey
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from raftkv.client import WatchedChange, WatchedRevision
     from raftkv.client.watches import ClientStream
     from raftkv.client.watching import ChangeType
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--key", metavar="KEY", help="Watch this key alone.")
 @click.option("--from", "from_revision", type=click.IntRange(min=1), metavar="N", help="Begin with revision N.")
 @click.option("--previous", is_flag=True, help="Show what was there before, too.")
+@click.option("--times", is_flag=True, help="Begin each line with the time, by the cluster's clock.")
 @click.option("--only", type=click.Choice(["put", "delete"]), help="Only what was put, or deleted.")
 @click.option("--exec", "command", metavar="CMD", help="Run CMD for each revision.")
 @json_option
@@ -42,6 +45,7 @@ def watch(
     key: str | None,
     from_revision: int | None,
     previous: bool,
+    times: bool,
     only: ChangeType | None,
     command: str | None,
     as_json: bool,
@@ -67,7 +71,8 @@ def watch(
             elif as_json:
                 output.write(to_line(_shown(one)))
             else:
-                output.write(b"".join([_line(change, previous=previous) for change in one.changes]))
+                began = _local(one.time) if times else b""
+                output.write(b"".join([began + _line(change, previous=previous) for change in one.changes]))
     return exits.DONE
 
 
@@ -85,6 +90,11 @@ def _close_without_reader(revisions: ClientStream[WatchedRevision]) -> None:
     gone.register(1, 0)
     if gone.poll():  # which is told of an error or the other end's going, and nothing else
         revisions.close()
+
+
+def _local(time: datetime | None) -> bytes:
+    """As a clock here shows it."""
+    return b"%s\t" % ("-" if time is None else time.astimezone().isoformat(timespec="milliseconds")).encode()
 
 
 def _line(change: WatchedChange, *, previous: bool) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol, cast
 from urllib.parse import urlencode
 
@@ -46,6 +47,7 @@ Acks = Literal["leader", "majority", "all"] | int
 TIMEOUT_MIN_S: Final = 0.001
 TIMEOUT_MAX_S: Final = 86_400.0
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WORDS: Final = ("leader", "majority", "all")
 
 
@@ -103,6 +105,22 @@ def checked_ttl(ttl: float | None) -> float | None:
 def lease_of(lease: AnyLease | None) -> int | None:
     """The number of the lease."""
     return lease if lease is None or isinstance(lease, int) else lease.id
+
+
+def milliseconds_of(at: datetime | None) -> int | None:
+    """The time in milliseconds since 1970."""
+    if at is None:
+        return None
+    if not isinstance(at, datetime):
+        raise TypeError(f"at must be a datetime, not {type(at).__name__}")
+    if at.utcoffset() is None:
+        raise UsageError(f"at: {at} does not say in which zone")
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def time_of(milliseconds: int) -> datetime:
+    """The time that is so many milliseconds after 1970 began."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def checked_timeout_s(timeout_s: float) -> float:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
 import msgspec
 
 from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
-from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of
+from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of, milliseconds_of
 from raftkv.client.async_coordinating import AsyncCoordinatingClient
 from raftkv.client.async_exchange import AsyncExchange
 from raftkv.client.async_transacting import AsyncTransaction
@@ -64,6 +65,7 @@ class AsyncClient(AsyncCoordinatingClient):
         default: None = None,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -77,6 +79,7 @@ class AsyncClient(AsyncCoordinatingClient):
         default: Default,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -89,13 +92,21 @@ class AsyncClient(AsyncCoordinatingClient):
         default: object = None,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> object:
         """The value under ``key`` as bytes, or ``default``; raises ``SiblingsFound``. See ``Client.get``."""
-        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {
+            "revision": revision,
+            "at_ms": milliseconds_of(at),
+            "consistency": consistency,
+            "r": r,
+            "n": n,
+            "sloppy": sloppy,
+        }
         return await self._exchange.perform(self._plans.get(key, default, query))
 
     async def get_record(
@@ -103,13 +114,21 @@ class AsyncClient(AsyncCoordinatingClient):
         key: Key,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> Record | None:
         """The value under ``key`` with its revisions, or ``None``. See ``Client.get_record``."""
-        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {
+            "revision": revision,
+            "at_ms": milliseconds_of(at),
+            "consistency": consistency,
+            "r": r,
+            "n": n,
+            "sloppy": sloppy,
+        }
         return await self._exchange.perform(self._plans.get_record(key, query))
 
     async def get_records(
@@ -117,13 +136,21 @@ class AsyncClient(AsyncCoordinatingClient):
         key: Key,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
-        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {
+            "revision": revision,
+            "at_ms": milliseconds_of(at),
+            "consistency": consistency,
+            "r": r,
+            "n": n,
+            "sloppy": sloppy,
+        }
         return await self._exchange.perform(self._plans.get_records(key, query))
 
     async def page(
@@ -135,11 +162,12 @@ class AsyncClient(AsyncCoordinatingClient):
         limit: int | None = None,
         keys_only: bool = False,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
     ) -> Page:
         """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order. See ``Client.page``."""
         plan = self._plans.page(
-            prefix, start, end, limit, keys_only=keys_only, consistency=consistency, revision=revision
+            prefix, start, end, limit, keys_only=keys_only, consistency=consistency, revision=revision, at=at
         )
         return await self._exchange.perform(plan)
 
@@ -154,11 +182,12 @@ class AsyncClient(AsyncCoordinatingClient):
         limit: int | None = None,
         keys_only: bool = False,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
     ) -> AsyncIterator[Record]:
         """Every record with ``prefix``, in key order, fetched page by page. See ``Client.list``."""
         return self._exchange.each(
-            self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision)
+            self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision, at=at)
         )
 
     async def status(self) -> StatusContent:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
 import msgspec
 
 from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
-from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of
+from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of, milliseconds_of
 from raftkv.client.contents import (
     LedContent,
     MembersContent,
@@ -78,6 +79,7 @@ class Client(CoordinatingClient):
         default: None = None,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -91,6 +93,7 @@ class Client(CoordinatingClient):
         default: Default,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -103,6 +106,7 @@ class Client(CoordinatingClient):
         default: object = None,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -110,10 +114,18 @@ class Client(CoordinatingClient):
     ) -> object:
         """The value under ``key`` as bytes, or ``default`` when there is none; raises ``SiblingsFound``.
 
-        ``revision``: as it stood then; raises ``RevisionCompacted`` when that is forgotten. ``consistency``:
+        ``revision``, or ``at``, a time with its zone: as it stood then; raises ``RevisionCompacted`` when that is
+        forgotten. Times are those of the log's clock; what it has not come to yet reads as now. ``consistency``:
         ``"linearizable"``, ``"lease"``, ``"eventual"`` or ``"local"``; the cluster's own first choice unless named.
         """
-        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {
+            "revision": revision,
+            "at_ms": milliseconds_of(at),
+            "consistency": consistency,
+            "r": r,
+            "n": n,
+            "sloppy": sloppy,
+        }
         return self._exchange.perform(self._plans.get(key, default, query))
 
     def get_record(
@@ -121,6 +133,7 @@ class Client(CoordinatingClient):
         key: Key,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
@@ -130,7 +143,14 @@ class Client(CoordinatingClient):
 
         The choices are those of ``get``; raises ``SiblingsFound``.
         """
-        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {
+            "revision": revision,
+            "at_ms": milliseconds_of(at),
+            "consistency": consistency,
+            "r": r,
+            "n": n,
+            "sloppy": sloppy,
+        }
         return self._exchange.perform(self._plans.get_record(key, query))
 
     def get_records(
@@ -138,13 +158,21 @@ class Client(CoordinatingClient):
         key: Key,
         *,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
         r: int | None = None,
         n: int | None = None,
         sloppy: bool | None = None,
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
-        query = {"revision": revision, "consistency": consistency, "r": r, "n": n, "sloppy": sloppy}
+        query = {
+            "revision": revision,
+            "at_ms": milliseconds_of(at),
+            "consistency": consistency,
+            "r": r,
+            "n": n,
+            "sloppy": sloppy,
+        }
         return self._exchange.perform(self._plans.get_records(key, query))
 
     def page(
@@ -156,6 +184,7 @@ class Client(CoordinatingClient):
         limit: int | None = None,
         keys_only: bool = False,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
     ) -> Page:
         """One page of the keys with ``prefix`` and ``start`` <= key < ``end``, in key order.
@@ -164,7 +193,7 @@ class Client(CoordinatingClient):
         where the ``next`` begins: the server has a limit of its own, on keys and on bytes.
         """
         plan = self._plans.page(
-            prefix, start, end, limit, keys_only=keys_only, consistency=consistency, revision=revision
+            prefix, start, end, limit, keys_only=keys_only, consistency=consistency, revision=revision, at=at
         )
         return self._exchange.perform(plan)
 
@@ -175,14 +204,16 @@ class Client(CoordinatingClient):
         limit: int | None = None,
         keys_only: bool = False,
         revision: int | None = None,
+        at: datetime | None = None,
         consistency: Consistency | None = None,
     ) -> Iterator[Record]:
         """Every record with ``prefix``, in key order, fetched page by page; ``limit`` is the most there will be.
 
-        Each page is of one moment, two pages are of two, unless a ``revision`` is named: then all are as it stood then.
+        Each page is of one moment, two pages are of two, unless a ``revision`` is named, or a time that is past
+        (``at``): then all are as it stood then.
         """
         return self._exchange.each(
-            self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision)
+            self._plans.records(prefix, limit, keys_only=keys_only, consistency=consistency, revision=revision, at=at)
         )
 
     def status(self) -> StatusContent:

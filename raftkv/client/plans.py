@@ -6,6 +6,7 @@ Pure: no socket, no clock. Any thread or task may call. This module must not imp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -33,6 +34,7 @@ from raftkv.client.arguments import (
     Value,
     bytes_of,
     checked_ttl,
+    milliseconds_of,
     operation_of,
     path_of,
     query_of,
@@ -122,10 +124,11 @@ class KeyPlans:
         keys_only: bool,
         consistency: Consistency | None,
         revision: int | None,
+        at: datetime | None = None,
     ) -> Plan[Page]:
         """One page of the keys."""
         query = {"prefix": prefix or None, "start": start or None, "end": end, "limit": limit, "revision": revision}
-        query |= {"keys_only": 1 if keys_only else None, "consistency": consistency}
+        query |= {"keys_only": 1 if keys_only else None, "consistency": consistency, "at_ms": milliseconds_of(at)}
         answer = yield from self._requests.read(paths.KEYS, query)
         must_exist(answer)
         return page_from_json(answer)
@@ -135,13 +138,20 @@ class KeyPlans:
         return self.page(prefix, start, None, None, keys_only=False, consistency=None, revision=revision)
 
     def records(
-        self, prefix: str, limit: int | None, *, keys_only: bool, consistency: Consistency | None, revision: int | None
+        self,
+        prefix: str,
+        limit: int | None,
+        *,
+        keys_only: bool,
+        consistency: Consistency | None,
+        revision: int | None,
+        at: datetime | None,
     ) -> Paged[Record, str]:
         """Every record, page by page."""
 
         def page(start: str, limit: int | None) -> Plan[tuple[tuple[Record, ...], str | None]]:
             found = yield from self.page(
-                prefix, start, None, limit, keys_only=keys_only, consistency=consistency, revision=revision
+                prefix, start, None, limit, keys_only=keys_only, consistency=consistency, revision=revision, at=at
             )
             return found.records, found.next
 

@@ -7,6 +7,7 @@ goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from raftkv.api import headers as names
 from raftkv.api import paths
 from raftkv.api.answers import ChangesTold, ChangeTold
 from raftkv.api.values import value_from_json
-from raftkv.client.arguments import Key, text_of
+from raftkv.client.arguments import Key, text_of, time_of
 from raftkv.client.errors import RevisionCompacted
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.records import Page, not_raftkv
@@ -47,9 +48,13 @@ class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WatchedRevision(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one revision that was watched for, in order: a transaction is never split."""
+    """All of one revision that was watched for, in order: a transaction is never split.
+
+    ``time`` is when it came about, by the log's clock; ``None`` of nodes that do not say.
+    """
 
     revision: int
+    time: datetime | None = None
     changes: tuple[WatchedChange, ...]
 
 
@@ -100,7 +105,8 @@ class RevisionStream(ResumedStream[WatchedRevision]):
 
     def _read(self, data: bytes) -> WatchedRevision:
         told = msgspec.json.decode(data, type=ChangesTold)
-        return WatchedRevision(revision=told.revision, changes=tuple([_change(one) for one in told.changes]))
+        time = None if told.time_ms is UNSET else time_of(told.time_ms)
+        return WatchedRevision(revision=told.revision, changes=tuple([_change(one) for one in told.changes]), time=time)
 
 
 def _change(told: ChangeTold) -> WatchedChange:

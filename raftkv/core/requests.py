@@ -55,6 +55,9 @@ Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 LATEST: Final = 0
 """``revision`` of a query: as it stands now."""
 
+NOW: Final = 0
+"""``at_ms`` of a query, where its ``revision`` says which moment is meant."""
+
 SYSTEM: Final = b"\xff\xff"
 """Keys from here on are the cluster's own (``raftkv.coordination``): no text encodes to them, so no client names one.
 
@@ -110,16 +113,17 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="de
 
 
 class Get(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="get", gc=False):
-    """Ask for the record under ``key``, as it stood at ``revision``."""
+    """Ask for the record under ``key``, as it stood at ``revision``, or at ``at_ms`` by the log's clock."""
 
     key: Key
     revision: Revision = LATEST
+    at_ms: Milliseconds = NOW
 
 
 class List(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="list"):
     """Ask for the records with ``start`` <= key < ``end`` in key order, ``limit`` at most; ``end`` ``None`` is open.
 
-    They are told as they stood at ``revision``.
+    They are told as they stood at ``revision``, or at ``at_ms`` by the log's clock.
     """
 
     start: bytes
@@ -127,6 +131,7 @@ class List(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="list
     limit: int
     keys_only: bool = False
     revision: Revision = LATEST
+    at_ms: Milliseconds = NOW
 
 
 class CountKeys(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="count_keys", gc=False):
@@ -446,6 +451,11 @@ def is_read(request: Request) -> bool:
         if not isinstance(operation, Get):
             return False
     return True
+
+
+def is_of_past(query: Get | List) -> bool:
+    """Does ``query`` ask for anything but what stands now?"""
+    return bool(query.revision or query.at_ms)
 
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)

@@ -220,7 +220,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ch
     """A key changed at ``revision``: to ``record``, or, if that is ``None``, it was removed.
 
     ``expired``: by time, its own or its lease's. ``previous`` is what was there before, if that was asked for, there
-    was anything, and it is kept.
+    was anything, and it is kept. ``time_ms`` is when, by the log's clock (since 1970).
     """
 
     revision: int
@@ -228,6 +228,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ch
     record: KeyRecord | None
     previous: KeyRecord | None = None
     expired: bool = False
+    time_ms: int = 0
 
 
 class ChangePage(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="changes"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import Final
 
-from raftkv.core.requests import DEFAULT, LATEST, Consistency, Get, Read, Request
+from raftkv.core.requests import DEFAULT, Consistency, Get, Read, Request, is_of_past
 from raftkv.core.results import Outcome, StampedAnswer, StampedRecord
 from raftkv.storage.change_counts import ChangeCountsReader
 
@@ -53,7 +53,7 @@ class RememberedAnswers:
         if self._counts is None or read.placing is not None or not isinstance(read.query, Get):
             return None
         found = self._answers.get(read.query.key)
-        if found is None or read.r != DEFAULT or read.query.revision != LATEST:
+        if found is None or read.r != DEFAULT or is_of_past(read.query):
             return None
         count, answer = found
         return answer if count == self._counts.count(read.query.key) else None

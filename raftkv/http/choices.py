@@ -16,7 +16,7 @@ import msgspec
 
 from raftkv.api.bodies import AccessWord
 from raftkv.api.headers import CONTEXT, IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, LAST_EVENT_ID, Header
-from raftkv.core.requests import DEFAULT, LATEST, MAJORITY, Consistency, Match, Placing
+from raftkv.core.requests import DEFAULT, LATEST, MAJORITY, NOW, Consistency, Match, Placing
 from raftkv.http import parameters, replicas
 from raftkv.http.messages import HttpRequest
 from raftkv.http.parameters import flag, seconds, whole_number
@@ -62,10 +62,11 @@ class Reading(Placed, frozen=True, kw_only=True):
         return tuple([name for name, is_named in named if is_named])
 
 
-class RevisionReading(Reading, frozen=True, kw_only=True):
-    """``revision``: as it stood then; 0 for now."""
+class MomentReading(Reading, frozen=True, kw_only=True):
+    """``revision``, or ``at_ms`` by the log's clock: as it stood then; 0 for now."""
 
     revision: int = LATEST
+    at_ms: int = NOW
 
 
 class KeyReading(Reading, frozen=True, kw_only=True):
@@ -80,7 +81,7 @@ class LocalReading(Timed, frozen=True, kw_only=True):
     key: str | None = None
 
 
-class Listing(RevisionReading, frozen=True, kw_only=True):
+class Listing(MomentReading, frozen=True, kw_only=True):
     """Which page is asked for."""
 
     prefix: bytes = b""
@@ -217,6 +218,7 @@ _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "start_lease": lambda found, _: parameters.start_lease_of(found),
     "token": lambda found, _: parameters.token_of(found),
     "revision": lambda found, _: parameters.revision_of(found),
+    "at_ms": lambda found, _: parameters.at_ms_of(found),
     "key": lambda found, _: found["key"],
     "prefix": lambda found, _: found["prefix"].encode(),
     "start": lambda found, _: found["start"].encode(),

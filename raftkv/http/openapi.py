@@ -132,6 +132,10 @@ def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]
         "lease": ("the lease with which the key goes; not together with ttl", {"type": "integer", "minimum": 1}),
         "token": ("the fencing token of the grant", {"type": "integer", "minimum": 1}),
         "revision": ("as it stood at this revision", {"type": "integer", "minimum": 1}),
+        "at_ms": (
+            "as it stood at this time by the log's clock, in milliseconds since 1970",
+            {"type": "integer", "minimum": 1},
+        ),
         "start_lease": ("the first lease", {"type": "integer", "minimum": 1}),
         "key": ("the key", _KEY),
         "prefix": ("only keys that begin with this", {"type": "string"}),

@@ -28,6 +28,9 @@ from raftkv.http.problems import refuse
 NEVER: Final = 10**18 - 1
 """A revision that no key stands at: at a million writes a second it takes thirty thousand years to come there."""
 
+MAX_TIME_MS: Final = 1 << 48
+"""Nine thousand years from now."""
+
 MAX_TIMEOUT_S: Final = 60.0
 NUMBER_MAX: Final = 999_999_999
 REMEMBERED_BYTES_MAX: Final = 64
@@ -231,6 +234,13 @@ def token_of(found: dict[str, str]) -> int:
 def revision_of(found: dict[str, str]) -> int:
     """A revision of the store."""
     return _large_number(found, "revision", NEVER)
+
+
+def at_ms_of(found: dict[str, str]) -> int:
+    """A time by the log's clock, in milliseconds since 1970, where no revision says which moment is meant."""
+    if "revision" in found:
+        refuse(Code.BAD_REQUEST, "at_ms: a revision is named too, and one of the two is enough")
+    return _large_number(found, "at_ms", MAX_TIME_MS)
 
 
 def from_revision_of(found: dict[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""What is kept of the past: the store as it stood at a revision, and the changes since one.
+"""What is kept of the past: the store as it stood at a revision or at a time, and the changes since one.
 
 A revision is shown by undoing what came after it: of each key, the first event after it says what was there before.
 So a page costs what has happened since; a key alone costs its own changes, each of which leads to the one before. What
@@ -7,7 +7,9 @@ is asked of a view is answered by that view alone, and bounded.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from raftkv.core.pages import count_of, page_of, size_of
@@ -35,16 +37,46 @@ def gone_or_ahead(reader: TableReader, revision: int) -> HistoryGone | HistoryAh
     return HistoryGone(compacted_revision=oldest) if revision < oldest else None
 
 
+def _moment(reader: TableReader, query: Get | List | CountKeys) -> int | HistoryGone | HistoryAhead:
+    """The revision at which ``query`` looks at the store."""
+    if isinstance(query, CountKeys) or query.revision:
+        return gone_or_ahead(reader, query.revision) or query.revision
+    return _revision_at(reader, query.at_ms)
+
+
+def _revision_at(reader: TableReader, at_ms: int) -> int | HistoryGone:
+    """The last revision that is not later than ``at_ms`` by the log's clock; the newest, if that has not come so far.
+
+    What is not kept has no time, so the oldest revision that can be read counts only where nothing was before it.
+    """
+    newest = layout.unpack_number(reader.get(layout.META, layout.REVISION))
+    if at_ms >= layout.unpack_number(reader.get(layout.META, layout.CLOCK_MS)):
+        return newest
+    numbers = layout.unpack_history(reader.get(layout.META, layout.HISTORY))
+    oldest = numbers.compacted if numbers.events_max else newest
+    later = bisect_right(range(oldest + 1, newest + 1), at_ms, key=partial(_time_ms, reader))
+    return HistoryGone(compacted_revision=oldest) if oldest and not later else oldest + later
+
+
+def _time_ms(reader: TableReader, revision: int) -> int:
+    """When ``revision``, which is kept, came about: a command's changes have one time, and so has a chunk of them."""
+    _, chunk = next(reader.scan(layout.EVENTS, layout.pack_place(revision, 0), None))
+    time_ms: int = layout.unpack_chunk(chunk)[0]
+    return time_ms
+
+
 def events_after(reader: TableReader, revision: int) -> Iterator[Event]:
     """The changes after ``revision``, in order; whoever asks has made sure that they are kept."""
-    return (event for _, event in _placed_after(reader, revision))
+    return (event for _, _, event in _placed_after(reader, revision))
 
 
-def _placed_after(reader: TableReader, revision: int) -> Iterator[tuple[Place, Event]]:
+def _placed_after(reader: TableReader, revision: int) -> Iterator[tuple[Place, int, Event]]:
+    """Each of them with its place and its time (ms)."""
     for key, chunk in reader.scan(layout.EVENTS, layout.pack_place(revision + 1, 0), None):
+        time_ms = layout.unpack_chunk(chunk)[0]
         for start, event in _events_of(chunk):
             if event.revision > revision:
-                yield (key, start), event
+                yield (key, start), time_ms, event
 
 
 def _events_of(chunk: bytes) -> Iterator[tuple[int, Event]]:
@@ -66,19 +98,19 @@ def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | Hist
         return refusal
     changes: list[Change] = []
     through, size_bytes = query.revision, 0
-    for event in events_after(reader, query.revision):
+    for _, time_ms, event in _placed_after(reader, query.revision):
         if event.revision != through and size_bytes > query.limit_bytes:
             return ChangePage(changes=tuple(changes), through=through, is_level=False)
         through = event.revision
         if event.key >= query.start and (query.end is None or event.key < query.end):
-            change = _change(event, with_previous=query.previous)
+            change = _change(event, time_ms, with_previous=query.previous)
             changes.append(change)
             size_bytes += sum([size_of(one) for one in (change.record, change.previous) if one is not None])
         size_bytes += len(event.key) + EVENT_BYTES
     return ChangePage(changes=tuple(changes), through=newest, is_level=True)
 
 
-def _change(event: Event, *, with_previous: bool) -> Change:
+def _change(event: Event, time_ms: int, *, with_previous: bool) -> Change:
     before = event.before if with_previous else None
     return Change(
         revision=event.revision,
@@ -86,15 +118,16 @@ def _change(event: Event, *, with_previous: bool) -> Change:
         record=layout.unpack_record(event.key, event.row) if event.row else None,
         previous=layout.unpack_record(event.key, before) if before else None,
         expired=event.expired,
+        time_ms=time_ms,
     )
 
 
 def record_at(reader: TableReader, query: Get) -> KeyRecord | Missing | HistoryGone | HistoryAhead:
-    """The key as it stood at the revision of ``query``."""
-    refusal = gone_or_ahead(reader, query.revision)
-    if refusal is not None:
-        return refusal
-    row = _row_at(reader, query.key, query.revision)
+    """The key as it stood at the moment of ``query``."""
+    revision = _moment(reader, query)
+    if not isinstance(revision, int):
+        return revision
+    row = _row_at(reader, query.key, revision)
     return Missing(key=query.key) if row is None else layout.unpack_record(query.key, row)
 
 
@@ -136,23 +169,24 @@ class _Chunk:
 
 
 def page_at(reader: TableReader, query: List) -> KeyPage | HistoryGone | HistoryAhead:
-    """The page as it stood at the revision of ``query``."""
-    refusal = gone_or_ahead(reader, query.revision)
-    if refusal is not None:
-        return refusal
-    records = (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in _rows_at(reader, query))
-    return page_of(query, records)
+    """The page as it stood at the moment of ``query``."""
+    revision = _moment(reader, query)
+    if not isinstance(revision, int):
+        return revision
+    rows = _rows_at(reader, query, revision)
+    return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))
 
 
 def count_at(reader: TableReader, query: CountKeys) -> KeyCount | HistoryGone | HistoryAhead:
     """How many keys there were at the revision of ``query``."""
-    return gone_or_ahead(reader, query.revision) or count_of(query, _rows_at(reader, query))
+    revision = _moment(reader, query)
+    return count_of(query, _rows_at(reader, query, revision)) if isinstance(revision, int) else revision
 
 
-def _rows_at(reader: TableReader, query: List | CountKeys) -> Iterator[tuple[bytes, bytes]]:
-    """The rows in the range of ``query`` as they were at its revision, in order."""
+def _rows_at(reader: TableReader, query: List | CountKeys, revision: int) -> Iterator[tuple[bytes, bytes]]:
+    """The rows in the range of ``query`` as they were at ``revision``, in order."""
     changed: dict[bytes, Place] = {}
-    for place, event in _placed_after(reader, query.revision):
+    for place, _, event in _placed_after(reader, revision):
         key = event.key
         if key not in changed and key >= query.start and (query.end is None or key < query.end):
             changed[key] = place

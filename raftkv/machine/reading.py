@@ -20,6 +20,7 @@ from raftkv.core.requests import (
     LaterQuery,
     List,
     Query,
+    is_of_past,
 )
 from raftkv.core.results import (
     Found,
@@ -84,14 +85,14 @@ class Answers:
 def answer(reader: TableReader, query: Query | LaterQuery) -> Found:  # noqa: PLR0911  one line for each kind
     """What ``query`` finds in this view."""
     if isinstance(query, Get):
-        if query.revision:
+        if is_of_past(query):
             return past.record_at(reader, query)
         row = reader.get(layout.KEYS, query.key)
         if row is None:
             return Missing(key=query.key)
         return layout.unpack_record(query.key, row)
     if isinstance(query, List):
-        if query.revision:
+        if is_of_past(query):
             return past.page_at(reader, query)
         rows = reader.scan(layout.KEYS, query.start, query.end)
         return page_of(query, (layout.unpack_record(key, row, with_value=not query.keys_only) for key, row in rows))

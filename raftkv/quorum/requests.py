@@ -34,6 +34,7 @@ from raftkv.core.requests import (
     StoreHere,
     TransferLeadership,
     Write,
+    is_of_past,
 )
 from raftkv.core.results import Configured, Missing, QuorumStatus, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
@@ -173,7 +174,7 @@ class QuorumRequests:
         if isinstance(request, Write):
             return any(map(_needs_one_order, request.operations))
         if isinstance(request, Read):
-            return not isinstance(request.query, Query) or bool(request.query.revision)
+            return not isinstance(request.query, Query) or is_of_past(request.query)
         return isinstance(request, KeepAlive | Compact)
 
     def _needs_time(self, request: Request) -> bool:
@@ -258,7 +259,7 @@ def _needs_one_order(operation: AnyOperation) -> bool:
         case Put():
             return bool(operation.lease)
         case Get():
-            return bool(operation.revision)
+            return is_of_past(operation)
         case Delete():
             return False
     return True

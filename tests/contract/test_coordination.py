@@ -221,20 +221,36 @@ def test_the_past_is_shown_at_every_level_that_is_offered(ordered: Harness) -> N
             assert len(records) == (2 if isinstance(query, List) else 1)
 
 
+def test_a_time_that_was_told_shows_what_stood_then(ordered: Harness) -> None:
+    begin = write(ordered, Put(key=b"a", value=b"1")).revision
+    write(ordered, Put(key=b"a", value=b"2"))
+    (change,) = find(ordered, ChangesAfter(revision=begin)).changes
+    for level in ordered.replicator.status().offers:
+        for query in (Get(key=b"a", at_ms=change.time_ms), List(start=b"", end=None, limit=9, at_ms=change.time_ms)):
+            answer = ordered.ask(Read(query=query, consistency=level, r=int(level is Consistency.EVENTUAL)))
+            assert isinstance(answer, Answer)
+            content = answer.content
+            records = content.records if isinstance(content, KeyPage) else (content,)
+
+            assert [one.value for one in records if isinstance(one, KeyRecord)] == [b"2"]
+
+
 def test_only_what_stands_now_is_read_from_several_replicas_and_shown_whole(ordered: Harness) -> None:
     if Consistency.EVENTUAL not in ordered.replicator.status().offers:
         pytest.skip("one replica by itself has no other to ask")
     do(ordered, Grant(ttl_ms=HOUR_MS, lease=7))
     revision = write(ordered, Put(key=b"a", value=b"v", lease=7)).revision
     found = ordered.ask(Read(query=Get(key=b"a"), consistency=Consistency.EVENTUAL, r=3))
-    refused = ordered.ask(Read(query=Get(key=b"a", revision=revision), consistency=Consistency.EVENTUAL, r=2))
+    refusals = [
+        ordered.ask(Read(query=query, consistency=Consistency.EVENTUAL, r=2))
+        for query in (Get(key=b"a", revision=revision), Get(key=b"a", at_ms=1))
+    ]
 
     assert isinstance(found, Answer)
     assert len(found.replicas) == 3
     assert isinstance(found.content, KeyRecord)
     assert found.content.lease == 7
-    assert isinstance(refused, Refused)
-    assert refused.code is Code.NOT_SUPPORTED
+    assert [one.code for one in refusals if isinstance(one, Refused)] == [Code.NOT_SUPPORTED] * 2
 
 
 def test_what_is_not_there_yet_and_what_was_forgotten_is_said_to_be_so(ordered: Harness) -> None:

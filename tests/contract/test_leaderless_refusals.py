@@ -50,6 +50,8 @@ OPERATIONS = (
 QUERIES = (
     Get(key=b"a", revision=1),
     List(start=b"", end=None, limit=9, revision=1),
+    Get(key=b"a", at_ms=1),
+    List(start=b"", end=None, limit=9, at_ms=1),
     ChangesAfter(revision=0),
     FindLease(lease=7),
     FindLeases(),

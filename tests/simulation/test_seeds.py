@@ -72,6 +72,7 @@ FOUND = {
     "due for those before": 58,
     "keys of a lease": 7,
     "kept past": 7,
+    "times of the past": 46,
     "snapshots of history": 18,
     "lease of a contender": 1,
     "turns": 46,

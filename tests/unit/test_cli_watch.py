@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -55,6 +56,15 @@ def test_a_change_is_a_line_and_forgotten_history_ends_with_status_1_and_the_old
     assert (status, err) == (1, "raftkv: it is compacted\n")
     assert out == "5\tput\ta\\t\tx\\ny\n5\tdelete\tb\t\n"
     assert "prefix=a%2F" in asked[0].target
+
+
+def test_times_begin_the_lines(run):
+    told = event(5, PUT).replace(b'"revision":5,', b'"revision":5,"time_ms":1767225600123,', 1)
+    out = run("watch", "--times", answers=[stream(told, event(6, PUT), OVER)])[1]
+    first, *rest = out.splitlines()
+
+    assert datetime.fromisoformat(first.partition("\t")[0]) == datetime(2026, 1, 1, 0, 0, 0, 123_000, tzinfo=UTC)
+    assert {one.partition("\t")[0] for one in rest} == {"-"}
 
 
 def test_what_was_there_before_is_a_column_more(run):

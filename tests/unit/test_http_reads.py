@@ -91,3 +91,30 @@ def test_what_a_read_is() -> None:
     assert is_read(Write(operations=(get, get)))
     assert not is_read(Write(operations=(get, put)))
     assert not is_read(Write(operations=(delete,)))
+
+
+def test_a_key_and_a_page_are_read_as_they_stood_at_a_time() -> None:
+    node = Node()
+    times = []
+    for value in (b"one", b"two"):
+        node("PUT", "/kv/a", value)
+        times.append(node.solo.machine.clock_ms)
+        node.solo.now_ms += 10
+
+    assert times[0] < times[1]
+    assert [node("GET", f"/kv/a?at_ms={time_ms}").body for time_ms in (*times, times[1] + 10**9)] == [
+        b"one",
+        b"two",
+        b"two",
+    ]
+    assert node("GET", f"/kv?at_ms={times[0]}").json["items"][0]["value"] == "one"
+    assert node("GET", f"/kv/a?at_ms={times[0] - 1}").status == 404
+    node("POST", "/compact", {"revision": 2})
+    gone = node("GET", f"/kv/a?at_ms={times[0]}")
+    assert is_problem(gone, 410, "compacted")
+    assert gone.json["compacted_revision"] == 2
+
+
+@pytest.mark.parametrize("query", ["at_ms=0", "at_ms=soon", "at_ms=1&revision=1", f"at_ms={1 << 49}"])
+def test_a_time_that_makes_no_sense_is_refused(query: str) -> None:
+    assert is_problem(Node()("GET", f"/kv/a?{query}"), 400, "bad_request")

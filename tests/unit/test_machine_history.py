@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from raftkv.core.errors import Refused
 from raftkv.core.requests import (
+    ChangesAfter,
     Compact,
     ComparedField,
     Delete,
@@ -292,3 +293,52 @@ def test_a_key_that_was_removed_and_created_again_is_shown_as_it_was_in_between_
 
     found = [driver.get(b"a", revision) for revision in range(1, 7)]
     assert [getattr(one, "value", None) for one in found] == [b"1", None, None, b"2", b"3", None]
+
+
+def test_a_time_shows_the_last_revision_that_is_not_later():
+    driver = Driver()
+    for number, moment in enumerate((1_001_000, 1_001_000, 1_001_500, 1_004_000)):
+        driver.now_ms = moment
+        driver.do(Put(key=b"k", value=b"%d" % number))
+    driver.now_ms = 1_005_000
+    driver.do(Delete(key=b"k"))
+
+    def at(moment):
+        found = reading.answer(driver.tables, Get(key=b"k", at_ms=moment))
+        page = reading.answer(driver.tables, List(start=b"", end=None, limit=10, at_ms=moment))
+        assert page.records == ((found,) if isinstance(found, KeyRecord) else ())
+        return found.value if isinstance(found, KeyRecord) else None
+
+    moments = (1, 1_000_999, 1_001_000, 1_001_499, 1_001_500, 1_003_999, 1_004_000, 1_004_999, 1_005_000, 1 << 48)
+    assert [at(moment) for moment in moments] == [None, None, b"1", b"1", b"2", b"2", b"3", b"3", None, None]
+
+
+def test_a_time_before_what_is_kept_is_gone_and_not_guessed():
+    driver = Driver()
+    for moment in (1_001_000, 1_002_000, 1_003_000):
+        driver.now_ms = moment
+        driver.do(Put(key=b"k", value=b"%d" % moment))
+    driver.now_ms = 1_003_500
+    driver.command(command_of(Compact(revision=2)))
+
+    def at(moment):
+        return reading.answer(driver.tables, Get(key=b"k", at_ms=moment))
+
+    # Revision 2 can be read, but when it came about is not kept.
+    assert at(1_001_500) == at(1_002_500) == HistoryGone(compacted_revision=2)
+    assert at(1_003_000).value == at(1_003_400).value == at(1_009_000).value == b"1003000"
+    driver.command(command_of(Compact(revision=3)))
+    assert at(1_003_400) == HistoryGone(compacted_revision=3)
+    assert at(1_003_500).value == b"1003000"
+
+
+def test_changes_tell_when_they_came_about():
+    driver = Driver()
+    for moment in (1_001_000, 1_001_250, 1_001_250, 1_002_000):
+        driver.now_ms = moment
+        driver.do(Put(key=b"a", value=b"x" * history.CHUNK_BYTES), Put(key=b"b", value=b"y", ttl_ms=300))
+    page = past.changes_after(driver.tables, ChangesAfter(revision=0, limit_bytes=1 << 30))
+
+    assert sorted({one.time_ms for one in page.changes if one.record is not None}) == [1_001_000, 1_001_250, 1_002_000]
+    assert [one.time_ms for one in page.changes if one.expired] == [1_002_000]
+    assert [one.time_ms for one in page.changes] == sorted(one.time_ms for one in page.changes)

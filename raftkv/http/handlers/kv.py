@@ -29,7 +29,7 @@ from raftkv.core.results import (
     Written,
 )
 from raftkv.http import bodies, parameters
-from raftkv.http.choices import Batching, Deleting, Listing, Putting, RevisionReading, Writing, form_of
+from raftkv.http.choices import Batching, Deleting, Listing, MomentReading, Putting, Writing, form_of
 from raftkv.http.handlers.handler import (
     Ask,
     Context,
@@ -86,10 +86,10 @@ def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpRespon
     )
 
 
-def parse_get(request: HttpRequest, chosen: RevisionReading, context: Context) -> Ask:
+def parse_get(request: HttpRequest, chosen: MomentReading, context: Context) -> Ask:
     """``GET`` and ``HEAD /kv/{key}``."""
     key = parameters.key_from_path(request.path, PREFIX, context.limits)
-    return read(Get(key=key, revision=chosen.revision), chosen, request, context)
+    return read(Get(key=key, revision=chosen.revision, at_ms=chosen.at_ms), chosen, request, context)
 
 
 def _found(ask: Ask, record: KeyRecord, headers: Headers, context: Context) -> HttpResponse:
@@ -144,6 +144,7 @@ def parse_list(request: HttpRequest, chosen: Listing, context: Context) -> Ask:
         limit=min(chosen.limit, context.limits.max_list_limit),
         keys_only=chosen.keys_only,
         revision=chosen.revision,
+        at_ms=chosen.at_ms,
     )
     return read(query, chosen, request, context)
 
@@ -216,7 +217,7 @@ def _touched(ask: Ask, result: AnyResult, headers: Headers, context: Context) ->
 
 
 PUT = Handler(parse_put, one_write(_put), form_of(Putting))
-GET = Handler(parse_get, one_read(_found), form_of(RevisionReading))
+GET = Handler(parse_get, one_read(_found), form_of(MomentReading))
 DELETE = Handler(parse_delete, one_write(_deleted), form_of(Writing))
 LIST = Handler(parse_list, render_list, form_of(Listing))
 DELETE_SPAN = Handler(parse_delete_span, later_write(_span_deleted), form_of(Deleting))

@@ -231,7 +231,11 @@ def _progress(form: EventForm, through: int) -> bytes:
 
 def _tell(form: EventForm, revision: int, changes: Sequence[Change], interest: Interest) -> bytes:
     told = [_change_told(change, with_previous=interest.previous) for change in changes]
-    return form.frame(b"changes", encode_json(ChangesTold(revision, told)).rstrip(), revision)
+    return form.frame(
+        b"changes",
+        encode_json(ChangesTold(revision=revision, time_ms=changes[0].time_ms, changes=told)).rstrip(),
+        revision,
+    )
 
 
 _TELL: Final[dict[bytes, Tell]] = {form.media_type: partial(_tell, form) for form in FORMS.values()}

@@ -38,6 +38,7 @@ from raftkv.core.requests import (
     Query,
     Read,
     Write,
+    is_of_past,
     is_read,
 )
 from raftkv.core.results import (
@@ -101,6 +102,7 @@ class LogOrder:
                     self._commands[encode_command(command)].append(Committed(committed_s, outcome))
             self.states.append(store.state if decoded is not None else self.states[-1])
         self._revisions = [state.revision for state in self.states]
+        self._clocks_ms = [state.clock_ms for state in self.states]
         self.changes = store.changes
         self._change_revisions = [change.revision for change in self.changes]
 
@@ -205,6 +207,12 @@ class LogOrder:
         if isinstance(query, FindLeases):
             numbers = [number for number in sorted(state.leases) if number >= query.start]
             return LeasePage(leases=tuple([state.leases[number] for number in numbers]), next_start=None)
+        if isinstance(query, Get | List) and query.at_ms:
+            moment = self._moment(state, query.at_ms)
+            if isinstance(moment, HistoryGone):
+                return moment
+            past = self._keys_at(moment)
+            return page(past, query) if isinstance(query, List) else past.get(query.key) or Missing(key=query.key)
         if query.revision > state.revision:
             return HistoryAhead(revision=state.revision)
         if isinstance(query, ChangesAfter) and not state.keeps_history:
@@ -218,6 +226,14 @@ class LogOrder:
             found = [*in_span(keys, query.start, query.end), None]
             return KeyCount(count=min(query.limit, len(found) - 1), next_start=(found[: query.limit + 1])[-1])
         return page(keys, query) if isinstance(query, List) else keys.get(query.key) or Missing(key=query.key)
+
+    def _moment(self, state: StoreState, at_ms: int) -> int | HistoryGone:
+        """The revision at which the store stood at ``at_ms``, as far as ``state`` knows of its past."""
+        if at_ms >= state.clock_ms:
+            return state.revision
+        revision = self.states[bisect.bisect_right(self._clocks_ms, at_ms) - 1].revision
+        is_gone = bool(state.compacted) and revision <= state.compacted
+        return HistoryGone(compacted_revision=state.compacted) if is_gone else revision
 
     def _keys_at(self, revision: int) -> dict[bytes, KeyRecord]:
         """The keys as they stood at ``revision``, which history has; an entry may have several."""
@@ -290,7 +306,7 @@ def _comparable_content(content: object, query: Query | LaterQuery) -> object:
     """What of an answer to a read must be as in the model: the past does not keep when keys were to expire."""
     if isinstance(content, ChangePage):
         return msgspec.structs.replace(content, changes=tuple(comparable_changes(content.changes)))
-    if isinstance(query, Get | List) and query.revision:
+    if isinstance(query, Get | List) and is_of_past(query):
         if isinstance(content, KeyPage):
             return msgspec.structs.replace(content, records=tuple(map(_ageless, content.records)))
         if isinstance(content, KeyRecord):

@@ -448,14 +448,17 @@ class ModelledStore:
         self._attach(0 if before is None else before.lease, -1)
         self._attach(lease, 1)
         self._keys[key] = record
-        self._note(Change(revision=revision, key=key, record=record, previous=before))
+        self._note(Change(revision=revision, key=key, record=record, previous=before, time_ms=self._clock_ms))
         return record
 
     def _remove(self, key: bytes, *, expired: bool = False) -> None:
         before = self._keys.pop(key)
         self._attach(before.lease, -1)
         revision = self._next_revision(key)
-        self._note(Change(revision=revision, key=key, record=None, previous=before, expired=expired))
+        change = Change(
+            revision=revision, key=key, record=None, previous=before, expired=expired, time_ms=self._clock_ms
+        )
+        self._note(change)
 
     def _next_revision(self, key: bytes) -> int:
         """One for all that a request changes, until it changes a key again; without history each has its own."""

@@ -59,7 +59,7 @@ from raftkv.core.results import (
 )
 from raftkv.instruments.sim.clients import Operation, SimulatedClient
 from raftkv.instruments.sim.cluster import SimulatedCluster
-from raftkv.instruments.sim.machines import SimulatedMachine
+from raftkv.instruments.sim.machines import WALL_S, SimulatedMachine
 from raftkv.instruments.sim.notes import OK, Seen
 from raftkv.instruments.sim.raft_replica import SimulatedReplica
 
@@ -221,6 +221,7 @@ def _name(seen: Seen) -> str:
 
 _COUNTERS: Final = (b"c0", b"c1")
 _LEASES: Final = (1, 2, 3, 4)
+_AGO_MS: Final = (0, 30, 200, 700, 3_000)
 _OPEN: Final = (b"", SYSTEM)
 
 
@@ -260,6 +261,14 @@ def _lease(client: SimulatedClient) -> int:
 
 def _past(client: SimulatedClient) -> int:
     return max(1, client.revision - client.random.choice((-1, 0, 0, 1, 2, 5, 20)))
+
+
+def _moment(client: SimulatedClient, seen: Seen) -> tuple[int, int]:
+    """A revision, or as often a time (ms) that may be just now or long past: the other is 0."""
+    revision = _past(client)
+    if revision % 2:
+        return revision, 0
+    return 0, int((WALL_S + seen.invoked_s) * 1000) - _AGO_MS[revision // 2 % len(_AGO_MS)]
 
 
 def _increment(client: SimulatedClient) -> Increment:
@@ -354,8 +363,9 @@ def _of_lease(client: SimulatedClient, seen: Seen) -> StoreOperation:
 
 def _list(client: SimulatedClient, seen: Seen, *, is_past: bool = False, is_local: bool = False) -> StoreOperation:
     start, end = _span(client)
-    revision, limit = _past(client) if is_past else 0, client.random.choice((1, 3, 100))
-    query = List(start=start, end=end, limit=limit, keys_only=client.random.random() < 0.2, revision=revision)
+    (revision, at_ms), limit = _moment(client, seen) if is_past else (0, 0), client.random.choice((1, 3, 100))
+    keys_only = client.random.random() < 0.2
+    query = List(start=start, end=end, limit=limit, keys_only=keys_only, revision=revision, at_ms=at_ms)
     return _asked(client, seen, Read(query=query, consistency=_level(is_local=is_local)))
 
 
@@ -367,7 +377,8 @@ def _count(client: SimulatedClient, seen: Seen) -> StoreOperation:
 
 
 def _get(client: SimulatedClient, seen: Seen, *, is_past: bool = False, is_local: bool = False) -> StoreOperation:
-    query = Get(key=seen.key, revision=_past(client) if is_past else 0)
+    revision, at_ms = _moment(client, seen) if is_past else (0, 0)
+    query = Get(key=seen.key, revision=revision, at_ms=at_ms)
     return _asked(client, seen, Read(query=query, consistency=_level(is_local=is_local)))
 
 

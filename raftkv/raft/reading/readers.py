@@ -14,7 +14,7 @@ import msgspec
 from raftkv.core.errors import Code, Refused
 from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write
+from raftkv.core.requests import DEFAULT, Barrier, Consistency, Get, Read, Write, is_of_past
 from raftkv.core.results import Answer, KeyRecord, Missing, Outcome, Ready, Written
 from raftkv.core.rights import Caller, Rights
 from raftkv.formats.raft_messages import (
@@ -185,7 +185,7 @@ class Readers:
         size = self.electorate.size
         if not 0 < needed <= size:
             return Refused(code=Code.BAD_REQUEST, detail=f"r={request.r}, but the cluster has {size} nodes")
-        is_of_one_key = isinstance(request.query, Get) and not request.query.revision
+        is_of_one_key = isinstance(request.query, Get) and not is_of_past(request.query)
         return needed if needed == 1 or is_of_one_key else ONE_KEY_ONLY
 
     def _begin(self, request: Read | Barrier, deadline_s: float, pending: Pending) -> None:

@@ -218,6 +218,12 @@ def _begin_with_the_leader(begin: Any, queue: Any, after: Any, *more: Any) -> An
     return begun
 
 
+def _look_too_late(revision_at: Any, reader: Any, at_ms: int) -> Any:
+    """What came about just after the time counts as well."""
+    found, newest = revision_at(reader, at_ms), reading.revision(reader)
+    return min(found + 1, newest) if isinstance(found, int) else found
+
+
 COORDINATION: Final[dict[str, Remedy]] = {
     "whole transactions": rule(
         "a transaction is judged whole before any of it is done",
@@ -268,6 +274,9 @@ COORDINATION: Final[dict[str, Remedy]] = {
     "kept past": rule(
         "what was is told as it was",
         instead(past, "_row_at", lambda reader, key, _revision: reader.get(layout.KEYS, key)),
+    ),
+    "times of the past": rule(
+        "what was at a time had come about by then", around(past, "_revision_at", _look_too_late)
     ),
     "snapshots of history": rule("a snapshot has history, too", instead(snapshots, "rows_of", _without_history)),
     "lease of a contender": rule(
