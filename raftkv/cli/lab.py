@@ -167,6 +167,7 @@ def _reported(folder: Path, perform: Callable[[], object]) -> int:
     """Do what fills ``folder``, make its report, and say what it says."""
     from raftkv.instruments.lab.report.drawing import can_make_png  # noqa: PLC0415
     from raftkv.instruments.lab.report.make import PAGE, report  # noqa: PLC0415
+    from raftkv.instruments.lab.report.sentences import SIGNS, headline, tag, tone, worst_first  # noqa: PLC0415
     from raftkv.instruments.lab.report.table import rows  # noqa: PLC0415
     from raftkv.instruments.local.nodes import ClusterError  # noqa: PLC0415
 
@@ -182,6 +183,10 @@ def _reported(folder: Path, perform: Callable[[], object]) -> int:
     except ValueError as error:
         exits.complain(f"{folder}: not what a run leaves behind: {error}")
         return exits.USAGE
+    results = worst_first(results)
+    click.echo()
+    for each in results.variants:
+        print_text(f"{SIGNS[tone(each)]} {each.variant.name}\n  {headline(each)}; {tag(each)}")
     click.echo()
     print_figures(
         ["", *(each.variant.name for each in results.variants)], [(row.name, *row.cells) for row in rows(results)]

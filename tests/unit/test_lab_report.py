@@ -20,7 +20,6 @@ from raftkv.instruments.lab.history import (
     DeleteAction,
     GetAction,
     History,
-    ObservedOperation,
     Outcome,
     PutAction,
 )
@@ -28,18 +27,19 @@ from raftkv.instruments.lab.nemesis import FaultEvent
 from raftkv.instruments.lab.record import MeasuredDelay
 from raftkv.instruments.lab.report import sentences
 from raftkv.instruments.lab.report.drawing import Canvas
-from raftkv.instruments.lab.report.figures import label, story, witness
+from raftkv.instruments.lab.report.harm import harmed
 from raftkv.instruments.lab.report.make import report
-from raftkv.instruments.lab.report.measures import measured
-from raftkv.instruments.lab.report.pace import paced
+from raftkv.instruments.lab.report.measures import measured as measures_of
+from raftkv.instruments.lab.report.pace import Tally, paced
 from raftkv.instruments.lab.report.page import page
-from raftkv.instruments.lab.report.results import HistoryJudgement, judged, of_run
+from raftkv.instruments.lab.report.results import judged, of_run
 from raftkv.instruments.lab.report.staleness import curve, predicted
 from raftkv.instruments.lab.report.table import rows
+from raftkv.instruments.lab.report.timelines import Scene, label, narrow, of_witness, wide
 from raftkv.instruments.lab.wording import clock_for
+from tests.unit.lab_histories import MS, bars_of, done, texts_of
 
 RUN = Path(__file__).parent / "lab_run"
-MS = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,7 @@ def test_every_measure_is_what_the_raw_lines_say(results):
         assert (found.reads, found.stale_reads) == (len(reads), len(stale))
         ages_s = [(r["invoked_ns"] - min(w["returned_ns"] for w in ws)) / 1e9 for r, ws in stale]
         assert found.stalest_s == max(ages_s, default=0.0)
+        assert found.behind_max == max((len(ws) for _, ws in stale), default=0)
         assert found.own_writes_missed == sum(any(w["client"] == r["client"] for w in ws) for r, ws in stale)
         assert found.backwards_reads == backwards(lines, reads)
         deleted = [r for r, ws in stale if r.get("result") is not None and any(w["action"] == "delete" for w in ws)]
@@ -150,9 +151,32 @@ def test_the_committed_run_has_something_of_everything(results):
     assert all(each.curve for each in results.variants)
 
 
+def is_gone(lines, write):
+    """Was it acknowledged, and does the last look leave it out?"""
+    (look,) = [x for x in lines if is_look(x) and x["key"] == write["key"]]
+    if write["action"] == "get" or write.get("result") is False:
+        return False
+    if write["key"].startswith("list/"):
+        return write["value"].split(",")[-1] not in {
+            item for value in shown(look) if value for item in value.split(",")
+        }
+    return write in missed(lines, look)
+
+
+def tally_of(part, lines):
+    took = [x for x in part if is_ok(x)]
+    stale, lost = (
+        sum(x["action"] == "get" and missed(lines, x) != [] for x in took),
+        sum(is_gone(lines, x) for x in took),
+    )
+    refused, unknown = (sum(x["outcome"] == outcome for x in part) for outcome in ("failed", "unknown"))
+    return Tally(good=len(took) - stale - lost, stale=stale, lost=lost, refused=refused, unknown=unknown)
+
+
 def test_every_slice_of_time_is_what_the_raw_lines_say(results):
     for each in results.variants:
-        pace, lines = each.pace, [x for x in lines_of(each.variant.slug) if not is_look(x)]
+        pace, all_lines = each.pace, lines_of(each.variant.slug)
+        lines = [x for x in all_lines if not is_look(x)]
         events = json.loads((RUN / each.variant.slug / "events.json").read_text())
         at_s = {id(x): (x["invoked_ns"] - each.origin_ns) / 1e9 for x in lines}
         last = len(pace.whole) - 1
@@ -160,13 +184,10 @@ def test_every_slice_of_time_is_what_the_raw_lines_say(results):
             part = [x for x in lines if min(last, int(at_s[id(x)] / pace.slice_s)) == number]
             took = [x for x in part if is_ok(x)]
 
-            assert piece.answered == len(took)
-            assert piece.refused == sum(x["outcome"] == "failed" for x in part)
-            assert piece.unknown == sum(x["outcome"] == "unknown" for x in part)
+            assert piece.tally == tally_of(part, all_lines)
             assert (piece.ms_p50, piece.ms_p99) == (quantile(took, 0.5), quantile(took, 0.99))
             for node, counts in pace.by_node.items():
-                outcomes = [x["outcome"] for x in part if x["node"] == node]
-                assert counts[number] == tuple(outcomes.count(each) for each in ("ok", "failed", "unknown"))
+                assert counts[number] == tally_of([x for x in part if x["node"] == node], all_lines)
         ((begin, end), (band,)) = events, pace.bands
         from_s, until_s = ((event["at_ns"] - each.origin_ns) / 1e9 for event in (begin, end))
         during = [x for x in lines if from_s <= at_s[id(x)] < until_s]
@@ -196,8 +217,8 @@ def test_the_page_shows_every_number_of_the_table_and_every_verdict(results):
     text = page(results, "the scenario's text")
 
     for row in rows(results):
-        for cell in row.cells:
-            assert f">{cell}</td>" in text
+        for each, cell in zip(results.variants, row.cells, strict=True):
+            assert f'data-of="{each.variant.name}">{cell}</td>' in text
     for each in results.variants:
         assert f"<h3>{each.variant.name}</h3>" in text
         assert each.judgement.verdict in text
@@ -206,11 +227,13 @@ def test_the_page_shows_every_number_of_the_table_and_every_verdict(results):
 def test_every_number_on_a_card_is_one_of_the_measures(results):
     text = page(results, "")
     for each, card in zip(
-        results.variants, re.findall(r'<section class="card.*?</section>', text, re.DOTALL), strict=True
+        sentences.worst_first(results).variants,
+        re.findall(r'<section class="card.*?</section>', text, re.DOTALL),
+        strict=True,
     ):
         found, pace = each.measures, each.pace
         known = {f"{value:,}" for value in vars_of(found) if isinstance(value, int)} | {f"{found.stalest_s:.2f}"}
-        known |= {f"{found.stalest_s * 1000:.1f}"}
+        known |= {f"{found.stalest_s * 1000:.0f}", "1"}
         known |= {f"{found.availability:.1%}", f"{pace.answered_in_faults / pace.operations_in_faults:.1%}"}
         known |= {f"{found.read.ms_p50:.1f}", f"{found.write.ms_p50:.1f}"}
         told = re.findall(r"\d[\d,.]*%?", card.partition(f">{each.variant.about}</p>")[2])
@@ -256,19 +279,8 @@ def test_a_report_is_made_of_its_folder_alone_and_equal_evidence_gives_an_equal_
 # --- measures of histories made by hand
 
 
-def done(client, action, result=None, *, at, until=None, key=b"k", outcome=Outcome.OK, note="", siblings=()):
-    returned_ms = at + 1 if until is None else until
-    return ObservedOperation(
-        client=client,
-        key=key,
-        action=action,
-        invoked_ns=at * MS,
-        returned_ns=None if outcome is Outcome.UNKNOWN else returned_ms * MS,
-        outcome=outcome,
-        result=result,
-        note=note,
-        siblings=siblings,
-    )
+def measured(history):
+    return measures_of(history, harmed(history))
 
 
 def test_a_read_of_a_write_that_is_under_way_or_of_unknown_outcome_is_not_stale():
@@ -297,7 +309,7 @@ def test_a_stale_read_is_as_old_as_the_first_write_that_it_misses():
     )
     found = measured(history)
 
-    assert (found.stale_reads, found.own_writes_missed, found.stalest_s) == (1, 1, 1.0)
+    assert (found.stale_reads, found.own_writes_missed, found.behind_max, found.stalest_s) == (1, 1, 2, 1.0)
 
 
 def test_a_value_that_outlives_a_deletion_is_a_resurrected_delete_and_no_lost_write():
@@ -356,29 +368,34 @@ def test_a_witness_has_a_bar_for_each_operation_and_marks_the_moment():
         done(2, GetAction(), b"<a>", at=20),
     ]
     judgement = judged(History(operations))
-    picture = ET.fromstring(witness(judgement.proof).alone())
-    texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    scene = of_witness(judgement.proof, is_harm=False)
 
     assert len(judgement.proof.operations) == 3
-    assert [text for text in texts if text.startswith(("put", "get"))] == ["put '<a>'", "put 'c'", "get → '<a>'"]
-    assert "0.021 s: this answer cannot be" in texts
-    assert sum("moment" in element.get("class", "") for element in picture.iter()) == 1
+    for picture in (wide(scene), narrow(scene)):
+        words = texts_of(picture)
+        assert [each for each in words if each.startswith(("put", "get"))] == [
+            "put '<a>'",
+            "put 'c'",
+            "get → '<a>', stale",
+        ]
+        assert "stale read" in words
+        assert [kind for kind, *_ in bars_of(picture)] == ["write", "write", "warn"]
+        assert picture.alone().count('class="moment warn"') == 1
 
 
-def test_a_story_has_a_bar_for_each_operation_in_order_and_its_faults_behind_them():
+@pytest.mark.parametrize("draw", [wide, narrow])
+def test_a_story_has_a_bar_for_each_operation_in_order_and_its_faults_behind_them(draw):
     operations = (done(1, PutAction(b"a"), at=0), done(2, GetAction(), b"a", at=10), done(1, GetAction(), b"a", at=50))
     cut = Partition(groups=(("n1",), ("n2",)))
     events = [FaultEvent(at_ns=at * MS, what=what, fault=cut) for at, what in ((5, "begin"), (20, "end"))]
-    pace = paced(History(operations), events, began_ns=0, ended_ns=60 * MS)
-    picture = ET.fromstring(story(operations, pace, 0, "raft").alone())
-    texts = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
-    found = {}
-    for each in picture.iter("{http://www.w3.org/2000/svg}rect"):
-        found.setdefault(each.get("class"), []).append((float(each.get("x", 0)), float(each.get("width"))))
-    (put,), (band,), gets = found["write"], found["band"], sorted(found["good"])
+    bands = paced(History(operations), harmed(History(operations)), events, began_ns=0, ended_ns=60 * MS).bands
+    picture = draw(Scene(description="raft", operations=operations, origin_ns=0, bands=bands))
+    found = bars_of(picture)
+    (_, begin, end), (_, put, _) = (next(each for each in found if each[0] == kind) for kind in ("band", "write"))
+    first, second = sorted(at for kind, at, _ in found if kind == "good")
 
-    assert texts.count("partition n1 | n2") == 1
-    assert put[0] < band[0] < gets[0][0] < band[0] + band[1] < gets[1][0]
+    assert texts_of(picture).count("partition n1 | n2") == 1
+    assert put < begin < first < end < second
 
 
 def test_the_latency_of_a_lonely_slice_is_a_dot():
@@ -386,15 +403,6 @@ def test_the_latency_of_a_lonely_slice_is_a_dot():
     canvas.curve([(3, 4)], "thick")
 
     assert 'd="M3.0 4.0 h0"' in canvas.alone()
-
-
-def test_a_linearizable_run_that_lost_additions_is_not_praised(results):
-    each = results.variants[0]
-    measures = replace(each.measures, lost_additions=3, acknowledged_additions=9)
-    harmed = replace(each, judgement=HistoryJudgement(verdict="linearizable"), measures=measures)
-
-    assert sentences.verdict(harmed) == "linearizable, this time, but additions were lost"
-    assert "another client had written" in sentences.verdict_meaning(harmed)
 
 
 def test_moments_have_as_many_digits_as_tell_them_apart():

@@ -53,7 +53,7 @@ SIBLINGS: Final = Variant(
 )
 
 SCENARIO: Final = Scenario(
-    title="Three things that happen to data",
+    title="An old leader, and a shopping cart",
     expect="A leader is cut off and goes on answering: local reads from the past, linearizable reads not at all. "
     "Without a leader, two people fill one shopping cart, and one of them loses what was acknowledged; "
     "with siblings nothing is lost, and the next reader has to choose.",

@@ -70,6 +70,22 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """N, in quorum mode."""
         return int(self.config.get("quorum", {}).get("n", QuorumSection().n))
 
+    @property
+    def promises_fresh_reads(self) -> bool:
+        """Does every read see every write that was acknowledged before it began?
+
+        So it is with strict quorums where R + W > N, and with whatever promises to be linearizable.
+        """
+        if self.mode == "raft":
+            return self.promises_linearizable
+        section = self.config.get("quorum", {})
+        asked = [section | dict(parse_qsl(query)) for query in (self.read, self.write)]
+        if any("n" in dict(parse_qsl(query)) for query in (self.read, self.write)):
+            return False
+        r, w = (int(each.get(name, 2)) for each, name in zip(asked, "rw", strict=True))
+        is_strict = all(each.get("sloppy", True) in (False, "0") for each in asked)
+        return is_strict and r + w > self.replicas
+
     def sections(self) -> str:
         """``config`` as TOML."""
         lines = []

@@ -152,13 +152,17 @@ def _saw(operation: ObservedOperation, clock: Clock) -> str:
     return f"client {operation.client} {deed} at {clock.seconds(operation.returned_ns)} s"
 
 
-def _whose(operation: ObservedOperation) -> str:
-    """A write, and whose it was."""
+def named_write(operation: ObservedOperation) -> str:
+    """A write in a sentence."""
     match operation.action:
         case PutAction(value):
-            deed = f"put of {shown(operation, value)}"
+            return f"put of {shown(operation, value)}"
         case CompareAndSet(value=bytes(value)):
-            deed = f"compare-and-set to {shown(operation, value)}"
+            return f"compare-and-set to {shown(operation, value)}"
         case _:
-            deed = "delete"
-    return f"client {operation.client}'s {deed}"
+            return "delete"
+
+
+def _whose(operation: ObservedOperation) -> str:
+    """A write, and whose it was."""
+    return f"client {operation.client}'s {named_write(operation)}"

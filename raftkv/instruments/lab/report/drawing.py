@@ -47,7 +47,8 @@ text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--
 .good { fill: var(--good); } .bad { fill: var(--bad); } .warn { fill: var(--warn); } .doubt { fill: var(--doubt); }
 .write { fill: var(--write); } .muted { fill: var(--muted); } .ink { fill: var(--ink); } .page { fill: var(--page); }
 .band { fill: var(--band); } .line { stroke: var(--line); fill: none; } .edge { stroke: var(--ink); fill: none; }
-.moment { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 5 3; fill: none; }
+.moment, .life { stroke: var(--bad); stroke-width: 2; fill: none; } .moment.warn { stroke: var(--warn); }
+.moment { stroke-dasharray: 5 3; }
 .thin { stroke-width: 1.3; } .thick { stroke-width: 2; }
 .dashed { stroke-dasharray: 6 4; } .dotted { stroke-dasharray: 1.5 3; } .faint { opacity: .55; }
 .curve { fill: none; stroke-linecap: round; }
@@ -100,9 +101,9 @@ class Canvas:
         """Words that begin at ``x`` on the base line ``y``; kinds ``middle`` and ``end`` say otherwise."""
         self._parts.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>')
 
-    def __html__(self) -> str:
-        """The picture as part of a page that has ``STYLE`` and the colours; templates take it as it is."""
-        return self._svg("")
+    def within(self, kind: str) -> str:
+        """The picture as part of a page that has ``STYLE`` and the colours, of this class."""
+        return self._svg("", attributes=f' class="{kind}"')
 
     def alone(self) -> str:
         """The picture as a file of its own, in light colours."""
@@ -117,11 +118,11 @@ class Canvas:
 
         path.write_bytes(resvg_py.svg_to_bytes(svg_string=self.alone(), zoom=2.0))
 
-    def _svg(self, style: str, *, background: bool = False) -> str:
+    def _svg(self, style: str, *, attributes: str = "", background: bool = False) -> str:
         size = f'viewBox="0 0 {self.width:g} {self.height:g}" width="{self.width:g}" height="{self.height:g}"'
         paper = f'<rect class="page" width="{self.width:g}" height="{self.height:g}"/>' if background else ""
         name = f"<title>{escape(self._description)}</title>"
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>{name}{style}{paper}'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}{attributes}>{name}{style}{paper}'
         return head + "\n".join(self._parts) + "</svg>\n"
 
 

@@ -13,9 +13,10 @@ import msgspec
 
 from raftkv.instruments.lab.record import SCENARIO
 from raftkv.instruments.lab.report.drawing import Canvas, can_make_png
-from raftkv.instruments.lab.report.figures import service, staleness, witness
+from raftkv.instruments.lab.report.figures import service, staleness
 from raftkv.instruments.lab.report.page import page
 from raftkv.instruments.lab.report.results import Results, of_run
+from raftkv.instruments.lab.report.timelines import narrow, of_loss, of_witness, wide
 
 PAGE: Final = "report.html"
 RESULTS: Final = "results.json"
@@ -37,10 +38,20 @@ def report(folder: Path) -> Results:
 
 
 def pictures(results: Results) -> dict[str, Canvas]:
-    """Every picture by the name of its file."""
-    found = {f"{each.variant.slug}-pace": service(each) for each in results.variants}
-    for each in results.variants:
-        if each.judgement.proof is not None:
-            found[f"{each.variant.slug}-witness"] = witness(each.judgement.proof)
-    curve = staleness(results)
-    return found if curve is None else {**found, "staleness": curve}
+    """Every picture by the name of its file, each for wide pages and for narrow ones."""
+    found: dict[str, Canvas] = {}
+    for is_narrow, suffix in ((False, ""), (True, "-narrow")):
+        draw = narrow if is_narrow else wide
+        for each in results.variants:
+            slug = each.variant.slug
+            found[f"{slug}-pace{suffix}"] = service(each, is_narrow=is_narrow)
+            if each.judgement.proof is not None:
+                found[f"{slug}-witness{suffix}"] = draw(
+                    of_witness(each.judgement.proof, is_harm=each.is_promise_broken)
+                )
+            if each.loss is not None:
+                found[f"{slug}-loss{suffix}"] = draw(of_loss(each.loss, each.pace.bands))
+        curve = staleness(results, is_narrow=is_narrow)
+        if curve is not None:
+            found[f"staleness{suffix}"] = curve
+    return found

@@ -1,30 +1,46 @@
 """How a variant served its clients over time, beside what was done to it: answers, latency, faults. Pure.
 
-Time is cut into slices of equal length; an operation belongs to the slice it was invoked in. Imports its neighbour
-``measures``, and ``history`` and ``nemesis`` of the laboratory.
+Time is cut into slices of equal length; an operation belongs to the slice it was invoked in. Imports its neighbours
+``harm`` and ``measures``, and ``history`` and ``nemesis`` of the laboratory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
 
 from raftkv.instruments.lab.history import History, ObservedOperation, Outcome
 from raftkv.instruments.lab.nemesis import FaultEvent
-from raftkv.instruments.lab.report.measures import counted, latency, without_last_look
+from raftkv.instruments.lab.report.harm import Harm, answered, without_last_look
+from raftkv.instruments.lab.report.measures import counted, latency
 
 SLICES: Final = 64
 SLICE_S_MIN: Final = 0.1
 
 
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """Operations, each counted once: ``good`` answers are neither stale nor of writes that are ``lost`` in the end."""
+
+    good: int = 0
+    stale: int = 0
+    lost: int = 0
+    refused: int = 0
+    unknown: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.good + self.stale + self.lost + self.refused + self.unknown
+
+
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """Operations invoked within one slice of time; latency is that of the answered ones."""
 
-    answered: int
-    refused: int
-    unknown: int
+    tally: Tally
     ms_p50: float | None
     ms_p99: float | None
 
@@ -38,7 +54,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaceSlices(msgspec.Struct, frozen=True, kw_only=True):
-    """``whole`` is the cluster's slices, ``by_node`` the operations answered, refused and unknown at each node asked.
+    """``whole`` is the cluster's slices, ``by_node`` the operations of each slice at each node that was asked.
 
     ``answered_in_faults`` of ``operations_in_faults`` were invoked while some fault lasted.
     """
@@ -46,14 +62,19 @@ class PaceSlices(msgspec.Struct, frozen=True, kw_only=True):
     slice_s: float
     duration_s: float
     whole: tuple[Slice, ...]
-    by_node: dict[str, tuple[tuple[int, int, int], ...]]
+    by_node: dict[str, tuple[Tally, ...]]
     bands: tuple[Band, ...]
     answered_in_faults: int
     operations_in_faults: int
 
 
-def paced(history: History, events: Sequence[FaultEvent], *, began_ns: int, ended_ns: int) -> PaceSlices:
-    """``history`` in slices, from ``began_ns`` to ``ended_ns``."""
+def paced(history: History, harm: Harm, events: Sequence[FaultEvent], *, began_ns: int, ended_ns: int) -> PaceSlices:
+    """``history``, to which ``harm`` was done, in slices, from ``began_ns`` to ``ended_ns``."""
+    stale, lost = {each.read for each in harm.stale}, {*harm.lost, *harm.dropped}
+
+    def tally(operations: Iterable[ObservedOperation]) -> Tally:
+        return Tally(**Counter(_fate(each, stale, lost) for each in operations))
+
     duration_s = (ended_ns - began_ns) / 1e9
     slice_s = max(SLICE_S_MIN, duration_s / SLICES)
     count = max(1, round(duration_s / slice_s))
@@ -70,9 +91,9 @@ def paced(history: History, events: Sequence[FaultEvent], *, began_ns: int, ende
     return PaceSlices(
         slice_s=slice_s,
         duration_s=duration_s,
-        whole=tuple(_slice(operations) for operations in slices),
+        whole=tuple(_slice(operations, tally(operations)) for operations in slices),
         by_node={
-            node: tuple(counted(each for each in operations if each.node == node) for operations in slices)
+            node: tuple(tally(each for each in operations if each.node == node) for operations in slices)
             for node in sorted({operation.node for operation in traffic})
         },
         bands=bands,
@@ -81,10 +102,18 @@ def paced(history: History, events: Sequence[FaultEvent], *, began_ns: int, ende
     )
 
 
-def _slice(operations: Sequence[ObservedOperation]) -> Slice:
-    answered, refused, unknown = counted(operations)
-    took = latency(operation for operation in operations if operation.outcome is Outcome.OK)
-    return Slice(answered=answered, refused=refused, unknown=unknown, ms_p50=took.ms_p50, ms_p99=took.ms_p99)
+def _fate(
+    operation: ObservedOperation, stale: AbstractSet[ObservedOperation], lost: AbstractSet[ObservedOperation]
+) -> str:
+    """Under which name of a tally it counts."""
+    if operation.outcome is not Outcome.OK:
+        return "refused" if operation.outcome is Outcome.FAILED else "unknown"
+    return "stale" if operation in stale else "lost" if operation in lost else "good"
+
+
+def _slice(operations: Sequence[ObservedOperation], tally: Tally) -> Slice:
+    took = latency(answered(operations))
+    return Slice(tally=tally, ms_p50=took.ms_p50, ms_p99=took.ms_p99)
 
 
 def _bands(events: Sequence[FaultEvent], began_ns: int, ended_ns: int) -> tuple[Band, ...]:

@@ -15,7 +15,9 @@ import msgspec
 from raftkv.instruments.lab.checker import Linearizable, NotLinearizable, check
 from raftkv.instruments.lab.history import History, ObservedOperation
 from raftkv.instruments.lab.record import Evidence, LabRun, read_evidence, read_run
-from raftkv.instruments.lab.report.measures import Measures, measured, without_last_look
+from raftkv.instruments.lab.report.harm import harmed, without_last_look
+from raftkv.instruments.lab.report.losses import LostWrite, plainest_loss
+from raftkv.instruments.lab.report.measures import Measures, measured
 from raftkv.instruments.lab.report.pace import PaceSlices, paced
 from raftkv.instruments.lab.report.staleness import Bin, Prediction, curve, predicted
 from raftkv.instruments.lab.scenario import Variant
@@ -35,7 +37,8 @@ class HistoryJudgement(msgspec.Struct, frozen=True, kw_only=True):
 class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
     """One variant; ``origin_ns`` is the moment from which its seconds are counted.
 
-    ``operations`` are all that clients did, where they were few and told a story; otherwise the history has them.
+    ``loss`` is one of the writes that were lost. ``operations`` are all that clients did, where they were few and told
+    a story, with those of them that were ``stale`` or ``lost``; otherwise the history has them.
     """
 
     variant: Variant
@@ -46,7 +49,10 @@ class VariantResults(msgspec.Struct, frozen=True, kw_only=True):
     prediction: Prediction | None
     deaths: list[tuple[str, int]]
     origin_ns: int
+    loss: LostWrite | None
     operations: tuple[ObservedOperation, ...] = ()
+    stale: frozenset[ObservedOperation] = frozenset()
+    lost: frozenset[ObservedOperation] = frozenset()
 
     @property
     def is_promise_broken(self) -> bool:
@@ -70,16 +76,20 @@ def of_run(folder: Path) -> Results:
 def _of(run: LabRun, evidence: Evidence) -> VariantResults:
     performed, history = evidence.performed, evidence.history
     began_ns = history.operations[0].invoked_ns if history else performed.began_ns
+    harm = harmed(history)
     return VariantResults(
         variant=performed.variant,
         judgement=judged(history),
-        measures=measured(history),
-        pace=paced(history, evidence.events, began_ns=began_ns, ended_ns=performed.ended_ns),
+        measures=measured(history, harm),
+        pace=paced(history, harm, evidence.events, began_ns=began_ns, ended_ns=performed.ended_ns),
         curve=curve(history),
         prediction=_prediction(run, evidence),
         deaths=performed.deaths,
         origin_ns=began_ns,
+        loss=plainest_loss(history, harm, origin_ns=began_ns),
         operations=tuple(without_last_look(history)) if run.story else (),
+        stale=frozenset(each.read for each in harm.stale) if run.story else frozenset(),
+        lost=frozenset([*harm.lost, *harm.dropped]) if run.story else frozenset(),
     )
 
 

@@ -25,7 +25,7 @@ import msgspec
 
 from raftkv.instruments.lab.history import History, ObservedOperation
 from raftkv.instruments.lab.record import MeasuredDelay
-from raftkv.instruments.lab.report.measures import without_last_look
+from raftkv.instruments.lab.report.harm import without_last_look
 from raftkv.instruments.lab.report.reading import KeyHistory
 
 TRIALS: Final = 20_000
