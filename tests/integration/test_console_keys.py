@@ -1,7 +1,10 @@
 """The console's pages of keys in a real browser: found, read, compared, changed, and never taken for markup."""
 
 import json
+import math
 import re
+import time
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -135,6 +138,54 @@ def test_a_key_tells_what_it_was_and_what_becomes_of_it(raft, browser):
         expect(page.get_by_label("Value", exact=True)).to_have_text("first")
 
 
+def told_at(cluster, key):
+    """When each revision of the key came about, in seconds since 1970, by what the stream of changes says."""
+    query = {"key": key, "from_revision": 1, "progress_s": 1}
+    lines = {"Accept": "application/x-ndjson"}
+    with cluster.request("GET", "n1", "/watch", params=query, headers=lines, stream=True) as answer:
+        found = []
+        for line in answer.iter_lines():
+            told = json.loads(line) if line else {}
+            if "changes" in told:
+                found.append(told["time_ms"] / 1000)
+            elif told:
+                return found
+    return found
+
+
+def choose(page, at_s):
+    """Ask what the key was at a time, as a clock here shows it."""
+    page.get_by_label("or at").fill(datetime.fromtimestamp(at_s, UTC).astimezone().strftime("%Y-%m-%dT%H:%M:%S"))
+
+
+def test_a_key_tells_when_it_changed_and_what_it_was_at_a_time(raft, browser):
+    put(raft, timed="first\nkept")
+    time.sleep(2.2)  # times are chosen by the second
+    put(raft, timed="second\nkept")
+    first_s, second_s = told_at(raft, "timed")
+    with page_at(browser, keys_at(raft, "timed")) as page:
+        expect(page.locator(".history li time")).to_have_text([re.compile("ago|now")] * 2)
+        exact = datetime.fromtimestamp(first_s, UTC).astimezone().strftime("%H:%M:%S")
+        expect(page.locator(".history li time").nth(1)).to_have_attribute("title", re.compile(exact))
+
+        moment = page.get_by_role("region", name="As it was then")
+        choose(page, math.ceil(first_s))
+        expect(moment.get_by_label("Value", exact=True)).to_have_text("first\nkept")
+        expect(moment.locator("del")).to_have_text("- first")
+        expect(moment.locator("ins")).to_have_text("+ second")
+        choose(page, math.ceil(second_s))
+        expect(moment).to_contain_text("It is the same now.")
+        page.get_by_role("button", name="1 day ago").click()
+        expect(moment).to_contain_text("There was no such key then.")
+
+        choose(page, math.ceil(first_s))
+        moment.get_by_role("button", name="Bring this back").click()
+        page.get_by_role("button", name="Review").click()
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_label("Value", exact=True).first).to_have_text("first\nkept")
+    assert raft.get("n1", "timed").text == "first\nkept"
+
+
 def test_history_begins_with_the_oldest_state_that_is_kept(raft, browser):
     put(raft, kept="before")
     put(raft, kept="last of the forgotten")
@@ -146,6 +197,8 @@ def test_history_begins_with_the_oldest_state_that_is_kept(raft, browser):
         expect(past).to_contain_text(["changed", "is the oldest that is kept"])
         past.nth(0).locator("summary").click()
         expect(past.nth(0).locator("del")).to_have_text("- last of the forgotten")
+        page.get_by_role("button", name="1 hour ago").click()
+        expect(page.get_by_role("region", name="As it was then")).to_contain_text("That is not kept any more.")
 
 
 def test_a_key_is_made_counts_down_and_is_deleted_once_that_is_confirmed(raft, browser):

@@ -31,8 +31,8 @@ def paths_beside(more=""):
 
 def test_all_of_it_weighs_little():
     """As people read it, and as it travels."""
-    assert sum(len(content) for content in files().values()) < 97_000
-    assert sum(len(ask(route.path, accept_encoding="gzip, br").body) for route in routes()) < 40_000
+    assert sum(len(content) for content in files().values()) < 140_000
+    assert sum(len(ask(route.path, accept_encoding="gzip, br").body) for route in routes()) < 60_000
 
 
 def test_it_is_packed_for_those_who_can_unpack_it():

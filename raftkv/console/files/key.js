@@ -1,12 +1,14 @@
 // One key: what it holds and held, how long it lives, and how it is changed without losing what others wrote.
 import { answer, at, get, keyPath, stream } from "./api.js";
-import { bytes, clock, confirmed, count, facts, fill, h, keyed, number, say, time, visible, why } from "./page.js";
+import { momentsOf } from "./moments.js";
+import { ago, bytes, clock, confirmed, count, exactly, facts, fill, h, keyed, number, say, time, visible, why } from "./page.js";
 import { picture } from "./picture.js";
 import { bytesOf, difference, views } from "./value.js";
 
 const HISTORY_MAX = 1000;
 const WATCHED_MAX = 200;
 const EDIT_MAX = 1 << 18;
+const AGO_EVERY = 10;
 
 const isRaft = () => picture.status?.mode !== "quorum";
 
@@ -42,14 +44,12 @@ export function keyPage(place, key, changed) {
 
   /** The past of the key, and from then on whatever becomes of it: one stream of changes. */
   async function recall(oldest) {
-    let isPast = true;
     try {
       for await (const told of stream("/watch", { key, from_revision: oldest, progress_s: 1 }, ending.signal)) {
         if (told.code) throw Object.assign(new Error(told.detail), told);
-        for (const change of told.changes || []) history.unshift({ ...change, at: isPast ? null : new Date() });
+        for (const change of told.changes || []) history.unshift({ ...change, time_ms: told.time_ms });
         history = history.slice(0, HISTORY_MAX);
-        if (!told.changes) isPast = false;
-        else if (isLate()) read();
+        if (told.changes && isLate()) read();
         drawSoon();
       }
     } catch (error) {
@@ -160,7 +160,8 @@ export function keyPage(place, key, changed) {
     const isText = typeof record.value === "string" && record.value.length <= EDIT_MAX;
     return [h("div.row", h("button.main", { disabled: !isText, onclick: () => edit(record.value) }, "Edit"),
       h("button", { onclick: remove }, "Delete"), !isText && h("span.quiet.small", "Only text of up to 256 KiB is edited here.")),
-    facts(isRaft() ? ["Revision", number(record.revision)] : ["Written", `${stamped(record.revision)}, through ${(record.node || "").split("~")[0]}`],
+    facts(isRaft() && history[0]?.revision === record.revision && history[0].time_ms && ["Written", ago(history[0].time_ms)],
+      isRaft() ? ["Revision", number(record.revision)] : ["Written", `${stamped(record.revision)}, through ${(record.node || "").split("~")[0]}`],
       isRaft() && ["Changed", record.version === 1 ? "never: as it was made" : count(record.version - 1, "time")],
       isRaft() && ["Made at revision", number(record.create_revision)],
       ends && ["Time left", h("b", time(Math.max(0, (ends - Date.now()) / 1000)))],
@@ -170,7 +171,7 @@ export function keyPage(place, key, changed) {
 
   function past() {
     if (!isRaft() || draft) return null;
-    return [h("h3", "History"), historyTrouble && h("p.bad", historyTrouble),
+    return [h("h3", "History"), moments(found?.record?.value, history), historyTrouble && h("p.bad", historyTrouble),
       history.length ? h("ol.history", history.map((one, at) => {
         const before = history[at + 1]?.value;
         const what = one.type === "kept" ? "is the oldest that is kept" : one.type === "put" ? (one.version === 1 ? "made" : "changed") : one.expired ? "expired" : "deleted";
@@ -178,10 +179,12 @@ export function keyPage(place, key, changed) {
           opened[event.target.open ? "add" : "delete"](one.revision);
           draw();
         } }, h("summary", h("b", `revision ${number(one.revision)}`), ` ${what}`, one.value !== undefined && `, ${bytes(bytesOf(one.value).length)}`,
-          one.at && h("span.quiet", ` at ${clock(one.at)}`)), opened.has(one.revision) && [difference(before, one.value),
+          one.time_ms && [" ", h("span.quiet", ago(one.time_ms))]), opened.has(one.revision) && [one.time_ms && h("p.quiet.small", exactly(one.time_ms)), difference(before, one.value),
           typeof one.value === "string" && at > 0 && h("button", { onclick: () => edit(one.value) }, "Bring this back…")]));
       })) : h("p.quiet", "Nothing of its past is kept.")];
   }
+
+  const moments = momentsOf(key, { signal: ending.signal, redraw: draw, shown: shownValue, restore: edit });
 
   function draw() {
     fill(place, h("h2.keyname", keyed(key)), body(), past());
@@ -198,9 +201,11 @@ export function keyPage(place, key, changed) {
   draw();
   read();
   if (isRaft()) recall(1);
+  let ticks = 0;
   const ticking = setInterval(() => {
     if (document.hidden || draft) return;
-    if (isRaft() && !lease) return found?.ends && draw();
+    ticks += 1;
+    if (isRaft() && !lease) return (found?.ends || ticks % AGO_EVERY === 0) && draw();
     read();
   }, isRaft() ? 1000 : 3000);
   return { end: () => {
@@ -235,7 +240,7 @@ export function watchPage(place, prefix) {
     try {
       for await (const message of stream("/watch", { prefix }, ending.signal)) {
         if (message.code) throw new Error(message.detail);
-        told = [...(message.changes || []).map((change) => ({ at: new Date(), change })).reverse(), ...told].slice(0, WATCHED_MAX);
+        told = [...(message.changes || []).map((change) => ({ at: new Date(message.time_ms ?? Date.now()), change })).reverse(), ...told].slice(0, WATCHED_MAX);
         draw();
       }
     } catch (error) {

@@ -64,6 +64,15 @@ export function time(s) {
   return s < 172800 ? `${Math.round(s / 3600)} hours` : `${Math.round(s / 86400)} days`;
 }
 
+/** The day and the time, to the second. */
+export const exactly = (ms) => new Date(ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+
+/** How long ago that was, "5 min ago"; the time itself stands behind it (style.css shows it to whoever has no mouse). */
+export function ago(ms) {
+  const s = Math.max(0, (Date.now() - ms) / 1000);
+  return h("time", { datetime: new Date(ms).toISOString(), title: exactly(ms) }, s < 1 ? "just now" : `${time(Math.floor(s))} ago`);
+}
+
 export const clock = (date) => date.toLocaleTimeString("en-GB");
 
 /** Text as it is, but for what cannot be seen or turns others round. */
