@@ -176,6 +176,7 @@ export function keyPage(place, key, changed) {
         const before = history[at + 1]?.value;
         const what = one.type === "kept" ? "is the oldest that is kept" : one.type === "put" ? (one.version === 1 ? "made" : "changed") : one.expired ? "expired" : "deleted";
         return h("li", h("details", { open: opened.has(one.revision), ontoggle: (event) => {
+          if (opened.has(one.revision) === event.target.open) return; // every one that is made open says so, which would go on for ever
           opened[event.target.open ? "add" : "delete"](one.revision);
           draw();
         } }, h("summary", h("b", `revision ${number(one.revision)}`), ` ${what}`, one.value !== undefined && `, ${bytes(bytesOf(one.value).length)}`,
