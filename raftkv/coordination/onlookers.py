@@ -2,7 +2,7 @@
 
 The replica is asked for sights while anybody looks, and not otherwise; all are shown the same frames. A frame is made
 once, and only the newest is held: whoever takes it late, or has just come, is shown instead all that is known, with
-what has happened so far, so nothing is missed and nothing piles up.
+what has happened so far, so nothing is missed and nothing piles up. Samples are of the newest frame only.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Onlookers:
         self._is_asking = False
         self._newest = View()
         self._known: dict[str, deque[Happening]] = {}
+        self._sampled: dict[str, int] = {}
         self.number = 0
         """That of the newest frame; 0 before there is one."""
 
@@ -71,13 +72,13 @@ class Onlookers:
         """How many look."""
         return len(self._present)
 
-    def join(self, wake: Callable[[], None]) -> Onlooker:
-        """Look; ``wake`` is called whenever there is something new to take."""
+    def join(self, wake: Callable[[], None], shown: SightsShown) -> Onlooker:
+        """Look, given what the replica has just ``shown``; ``wake`` is called when there is something new to take."""
         onlooker = Onlooker(self, wake)
         self._present[onlooker] = None
         if not self._is_asking:
             self._is_asking = True
-            self._schedule(0.0, self._ask)
+            self._answered(shown)
         return onlooker
 
     def left(self, onlooker: Onlooker) -> None:
@@ -104,6 +105,7 @@ class Onlookers:
             self._is_asking = False
             return
         after = {life: known[-1].number for life, known in self._known.items() if known}
+        after |= {f"{life}/samples": number for life, number in self._sampled.items()}
         pending = self._replicator.submit(ShowSights(after=after), self._now_s() + ANSWER_WITHIN_S)
         pending.when_done(self._answered)
 
@@ -123,9 +125,14 @@ class Onlookers:
             life = _life(sight)
             known = self._known.pop(life, None) or deque(maxlen=HAPPENINGS_MAX)
             self._known[life] = known
-            known.extend(sight.happenings)
+            last = known[-1].number if known else 0
+            known.extend([one for one in sight.happenings if one.number > last])
+            if sight.work is not None and sight.work.samples:
+                self._sampled[life] = sight.work.samples[-1].number
         while len(self._known) > LIVES_MAX:
-            del self._known[next(iter(self._known))]
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._sampled.pop(oldest, None)
 
 
 def _life(sight: Sight) -> str:

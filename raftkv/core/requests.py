@@ -323,7 +323,8 @@ class Inspect(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="i
 class ShowSights(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="show_sights"):
     """Ask for what this node sees of the cluster, and for what others show of themselves while somebody asks.
 
-    ``after`` tells, for a node in a life (``node/life``), up to which happening is known already.
+    ``after`` tells, for a node in a life (``node/life``), up to which happening is known already, and in the same way
+    (``node/life/samples``) up to which sample.
     """
 
     after: dict[str, int] = {}

@@ -353,7 +353,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A member as one node sees it; ``share`` is the part of all keys it is the first replica of, 0 to 1.
 
     ``heard_ago_ms`` is how long ago its heartbeat was last seen to advance; ``None`` for the node itself, or if never.
-    ``hints`` is how many writes this node holds for it.
+    ``hints`` is how many writes this node holds for it, and ``hint_bytes`` their size.
     """
 
     id: str
@@ -364,6 +364,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     share: float = 0.0
     heard_ago_ms: int | None = None
     hints: int = 0
+    hint_bytes: int = 0
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -50,6 +50,102 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
+class Fate(enum.StrEnum):
+    """What became of a question to a replica.
+
+    ``holds``: it holds the write, or what the others hold. ``behind``: it held less than others, and is sent that.
+    ``declined``, ``lost`` (its connection), ``silent``: no answer that counts. ``asked``: none yet.
+    """
+
+    HOLDS = "holds"
+    BEHIND = "behind"
+    DECLINED = "declined"
+    LOST = "lost"
+    SILENT = "silent"
+    ASKED = "asked"
+
+
+class ReplicaAsked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A replica that a node asked; ``stands_for`` is whose place it took. ``fate`` is a ``Fate``, or a later word."""
+
+    node: str
+    fate: str
+    stands_for: str = ""
+
+
+class SampleKind(enum.StrEnum):
+    """Of what a sample is: a write or a read that the node coordinated, hints handed over, an exchange of ranges."""
+
+    WRITE = "write"
+    READ = "read"
+    HINTS = "hints"
+    EXCHANGE = "exchange"
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the things that a node did lately, told once it was over; ``number`` counts up since the node started.
+
+    ``turn`` is where on the ring the key lies, 0 to 1 and rounded, so that it tells of no key; ``count`` is of how many
+    keys it was. ``needed`` answers make it ``done``. ``hinted`` are nodes that the asker itself keeps the write for.
+    Of an exchange: how many ``ranges``, how many of them were ``differing``, how many versions came in and went out.
+    """
+
+    number: int
+    at_ms: int
+    kind: str
+    asked: tuple[ReplicaAsked, ...]
+    done: bool
+    turn: float = 0.0
+    count: int = 1
+    needed: int = 0
+    hinted: tuple[str, ...] = ()
+    ranges: int = 0
+    differing: int = 0
+    received: int = 0
+    sent: int = 0
+
+
+class WorkCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How much a node of a leaderless cluster has done since it started: exact, and counted whether anybody looks.
+
+    Writes and reads are those that it coordinated, by what their clients were told; hints those that it keeps and has
+    handed over; ``repairs`` the replicas that it sent what they lacked when a key was read; the rest is of the
+    exchanges that it began.
+    """
+
+    writes: int = 0
+    writes_failed: int = 0
+    reads: int = 0
+    reads_failed: int = 0
+    hints_kept: int = 0
+    hints_given: int = 0
+    repairs: int = 0
+    exchanges: int = 0
+    ranges: int = 0
+    differing: int = 0
+    received: int = 0
+    sent: int = 0
+
+
+class ExchangeSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An exchange of ranges with ``peer`` that is under way: ranges in all and compared, and what was moved so far."""
+
+    peer: str
+    ranges: int
+    compared: int = 0
+    differing: int = 0
+    received: int = 0
+    sent: int = 0
+
+
+class WorkSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a node of a leaderless cluster does. ``samples`` are in order, few of each kind, those not told yet."""
+
+    tally: WorkCounts
+    exchange: ExchangeSeen | None = None
+    samples: tuple[Sample, ...] = ()
+
+
 class PeerSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Another node as this one sees it; ``match_index`` is up to where the leader knows it to have the log."""
 
@@ -70,6 +166,7 @@ class MemberSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     share: float = 0.0
     heard_ago_ms: int | None = None
     hints: int = 0
+    hint_bytes: int = 0
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +198,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log_bytes: int | None = None
     hints_pending: int = 0
     repaired_keys: int = 0
+    work: WorkSeen | None = None
     peers: tuple[PeerSeen, ...] = ()
     members: tuple[MemberSeen, ...] = ()
     happenings: tuple[Happening, ...] = ()
@@ -120,7 +218,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 SightsShower = Callable[[Mapping[str, int]], SightsShown]
-"""Shows what is seen, given up to which happening of each life (``node/life``) is known already."""
+"""Shows what is seen, given what is known already (``raftkv.core.requests.ShowSights``)."""
+
+WorkShower = Callable[[int], WorkSeen | None]
+"""Shows what a node does, given up to which sample is known already; samples are taken for a while from then on."""
+
+
+def no_work(_after: int) -> WorkSeen | None:
+    """What a node shows that has a leader."""
+    return None
 
 
 def nothing_seen(_after: Mapping[str, int]) -> SightsShown:

@@ -26,10 +26,14 @@ SIGHT_BYTES_MAX: Final = 256 << 10
 
 
 class AskSight(msgspec.Struct, frozen=True, kw_only=True, tag="ask_sight"):
-    """Show yourself, and what happened ``after`` that happening of your ``life``; all there is if that is another."""
+    """Show yourself, and what happened ``after`` that happening of your ``life``; all there is if that is another.
+
+    ``samples_after`` is the same of samples.
+    """
 
     life: Annotated[str, Meta(max_length=64)] = ""
     after: Annotated[int, Meta(ge=0, le=1 << 62)] = 0
+    samples_after: Annotated[int, Meta(ge=0, le=1 << 62)] = 0
 
 
 class SightTold(msgspec.Struct, frozen=True, kw_only=True, tag="sight"):

@@ -10,12 +10,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from raftkv.core.results import MemberStatus, ModeStatus, QuorumStatus, RaftStatus
-from raftkv.core.sights import Happening, HappeningKind, MemberSeen, PeerSeen, Sight, SightsShown
+from raftkv.core.results import ModeStatus, QuorumStatus, RaftStatus
+from raftkv.core.sights import (
+    Happening,
+    HappeningKind,
+    MemberSeen,
+    PeerSeen,
+    Sample,
+    Sight,
+    SightsShown,
+    WorkSeen,
+    WorkShower,
+    no_work,
+)
 from raftkv.formats import sightings
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.sightings import AskSight, SightTold
@@ -25,6 +36,9 @@ LOOK_S: Final = 0.2
 
 HAPPENINGS_MAX: Final = 500
 """So many are kept of each node; of a quiet cluster those of days, of one in trouble those of minutes."""
+
+SAMPLES_MAX: Final = 64
+"""So many are kept of another node, for those who ask this one."""
 
 TOLD_MAX: Final = 100
 """So many are told at once, the oldest first; the rest comes with the next looks."""
@@ -85,6 +99,34 @@ class _Heard:
         self.sight = sight
         self.at_s = at_s
         self.happenings = Happenings(sight.life)
+        self.samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
+
+    @property
+    def last_sample(self) -> int:
+        """The number of the newest; 0 if there is none."""
+        return self.samples[-1].number if self.samples else 0
+
+    def take(self, sight: Sight, at_s: float) -> None:
+        """It shows itself like this now."""
+        self.sight, self.at_s = sight, at_s
+        self.happenings.add(sight.happenings)
+        if sight.work is not None:
+            last = self.last_sample
+            self.samples.extend([one for one in sight.work.samples if one.number > last])
+
+    def shown(self, now_s: float, after: Mapping[str, int]) -> Sight:
+        """The same for whoever knows of it what ``after`` says."""
+        place = _place(self.sight.node, self.happenings.life)
+        work = self.sight.work
+        if work is not None:
+            known = after.get(_samples(place), 0)
+            work = msgspec.structs.replace(work, samples=tuple([one for one in self.samples if one.number > known]))
+        return msgspec.structs.replace(
+            self.sight,
+            heard_ago_ms=round((now_s - self.at_s) * 1000),
+            happenings=self.happenings.after(after.get(place, 0)),
+            work=work,
+        )
 
 
 class Sights:
@@ -101,9 +143,11 @@ class Sights:
         self._listener: ReplicaEvents
         self._status: Callable[[], ModeStatus]
 
-    def attach(self, listener: ReplicaEvents, status: Callable[[], ModeStatus]) -> None:
-        """``listener`` takes what is the replica's; ``status`` tells how it stands."""
-        self._listener, self._status = listener, status
+    def attach(
+        self, listener: ReplicaEvents, status: Callable[[], ModeStatus], show_work: WorkShower = no_work
+    ) -> None:
+        """``listener`` takes what is the replica's; ``status`` tells how it stands, ``show_work`` what it does."""
+        self._listener, self._status, self._show_work = listener, status, show_work
         self.link_up, self.link_down = listener.link_up, listener.link_down
 
     # -- what has happened here
@@ -132,16 +176,9 @@ class Sights:
                 del self._heard[peer]
         for peer in known:
             self._ask(peer, now_s)
-        sights = [self._sight(status, after.get(_place(status.node, self._own.life), 0))]
-        for peer in sorted(self._heard):
-            heard = self._heard[peer]
-            sights.append(
-                msgspec.structs.replace(
-                    heard.sight,
-                    heard_ago_ms=round((now_s - heard.at_s) * 1000),
-                    happenings=heard.happenings.after(after.get(_place(peer, heard.happenings.life), 0)),
-                )
-            )
+        place = _place(status.node, self._own.life)
+        sights = [self._sight(status, after.get(place, 0), after.get(_samples(place), 0))]
+        sights += [self._heard[peer].shown(now_s, after) for peer in sorted(self._heard)]
         return SightsShown(sights=tuple(sights))
 
     def _ask(self, peer: str, now_s: float) -> None:
@@ -152,12 +189,20 @@ class Sights:
             known = (
                 AskSight()
                 if heard is None
-                else AskSight(life=heard.happenings.life, after=heard.happenings.last_number)
+                else AskSight(
+                    life=heard.happenings.life, after=heard.happenings.last_number, samples_after=heard.last_sample
+                )
             )
             self._link.send(peer, sightings.encode(known))
 
-    def _sight(self, status: ModeStatus, after: int) -> Sight:
-        return sight_of(status, life=self._own.life, at_ms=self._wall_ms(), happenings=self._own.after(after))
+    def _sight(self, status: ModeStatus, after: int, samples_after: int) -> Sight:
+        return sight_of(
+            status,
+            life=self._own.life,
+            at_ms=self._wall_ms(),
+            happenings=self._own.after(after),
+            work=self._show_work(samples_after),
+        )
 
     def received(self, peer: str, payload: bytes) -> None:
         """See ``LinkEvents``."""
@@ -170,8 +215,9 @@ class Sights:
             self._link.close_peer(peer)
             return
         if isinstance(message, AskSight):
-            after = message.after if message.life == self._own.life else 0
-            self._link.send(peer, sightings.encode(SightTold(sight=self._sight(self._status(), after))))
+            after, samples_after = (message.after, message.samples_after) if message.life == self._own.life else (0, 0)
+            sight = self._sight(self._status(), after, samples_after)
+            self._link.send(peer, sightings.encode(SightTold(sight=sight)))
         elif message.sight.node == peer:
             self._take(peer, message.sight)
 
@@ -179,69 +225,35 @@ class Sights:
         heard = self._heard.get(peer)
         if heard is None or heard.happenings.life != sight.life:
             heard = self._heard[peer] = _Heard(sight, self._clock())
-        heard.sight, heard.at_s = sight, self._clock()
-        heard.happenings.add(sight.happenings)
+        heard.take(sight, self._clock())
 
 
 def _place(node: str, life: str) -> str:
     return f"{node}/{life}"
 
 
-def sight_of(status: ModeStatus, *, life: str, at_ms: int, happenings: tuple[Happening, ...]) -> Sight:
+def _samples(place: str) -> str:
+    return f"{place}/samples"
+
+
+def sight_of(
+    status: ModeStatus, *, life: str, at_ms: int, happenings: tuple[Happening, ...], work: WorkSeen | None = None
+) -> Sight:
     """How a node is seen that stands like this."""
     numbers = status.measures.numbers
     free, log = numbers.get("disk_free_bytes"), numbers.get("log_bytes")
-    sight = Sight(
-        node=status.node,
-        life=life,
-        at_ms=at_ms,
-        mode=status.mode,
-        role=status.role,
-        leader=status.leader,
-        revision=status.revision,
-        can_read=status.can_read,
-        can_write=status.can_write,
-        has_room=status.has_room,
-        misfit=status.misfit,
-        disk_free_bytes=None if free is None else round(free),
-        log_bytes=None if log is None else round(log),
-        peers=tuple(
-            [
-                PeerSeen(
-                    id=peer.id,
-                    reachable=peer.reachable,
-                    match_index=peer.match_index,
-                    outstanding_bytes=peer.outstanding_bytes,
-                    misfit=peer.misfit,
-                )
-                for peer in status.peers
-            ]
-        ),
-        members=tuple([_member(member) for member in status.members]),
-        happenings=happenings,
-    )
-    if isinstance(status, RaftStatus):
-        return msgspec.structs.replace(
-            sight,
-            term=status.term,
-            voted_for=status.voted_for,
-            commit_index=status.commit_index,
-            applied_index=status.applied_index,
-            last_index=status.last_index,
-        )
-    return msgspec.structs.replace(sight, hints_pending=status.hints_pending, repaired_keys=status.repaired_keys)
+    more = {
+        "disk_free_bytes": None if free is None else round(free),
+        "log_bytes": None if log is None else round(log),
+        "peers": tuple([PeerSeen(**_shown(peer, PeerSeen)) for peer in status.peers]),
+        "members": tuple([MemberSeen(**_shown(member, MemberSeen)) for member in status.members]),
+    }
+    return Sight(life=life, at_ms=at_ms, happenings=happenings, work=work, **{**_shown(status, Sight), **more})
 
 
-def _member(member: MemberStatus) -> MemberSeen:
-    return MemberSeen(
-        id=member.id,
-        http=member.http,
-        state=member.state,
-        zone=member.zone,
-        share=member.share,
-        heard_ago_ms=member.heard_ago_ms,
-        hints=member.hints,
-    )
+def _shown(source: msgspec.Struct, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """What ``source`` has of the fields of ``kind``."""
+    return {name: getattr(source, name) for name in kind.__struct_fields__ if name in source.__struct_fields__}
 
 
 _Difference = tuple[HappeningKind, str, int, str]

@@ -32,6 +32,7 @@ from raftkv.quorum.outbox import Outbox, QuorumLink
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.repair.handoff import Handoff
 from raftkv.quorum.requests import QuorumRequests
+from raftkv.quorum.sampling import Sampling
 from raftkv.quorum.serving.local import Local
 from raftkv.quorum.serving.serving import Serving
 from raftkv.quorum.settings import QuorumSettings
@@ -58,6 +59,7 @@ class QuorumParts:
     """What one replica consists of, each part once; ``wire_quorum`` makes them in the order of what they need."""
 
     timers: Timers
+    sampling: Sampling
     outbox: Outbox
     placement: Placement
     conversation: QuorumConversation
@@ -90,6 +92,7 @@ def wire_quorum(
     """All parts of one replica. Raises ``StartupError`` when the data here is too old to be let back."""
     parts, now_s = QuorumParts(), world.clock()
     parts.timers = Timers()
+    parts.sampling = Sampling(clock=world.clock, wall_us=world.wall_us)
     parts.outbox = Outbox(settings.node_id, world.link)
     _wire_ways_in(parts, settings, world)
     _wire_time(parts, settings, world)
@@ -139,6 +142,7 @@ def wire_quorum(
         outbox=parts.outbox,
         new_id=dispatch.new_id,
         is_up=parts.conversation.is_up,
+        sampling=parts.sampling,
         now_s=now_s,
     )
     _wire_inside(parts, settings, world, status)
@@ -223,6 +227,7 @@ def _wire_data(parts: QuorumParts, settings: QuorumSettings, world: QuorumWorld)
         can_fetch_own=lambda: parts.timeliness.is_in_service and parts.members.can_read,
         speculation=parts.speculation,
         judges=lambda node: node == settings.node_id or world.reads(node) >= CALLERS_FORMAT,
+        sampling=parts.sampling,
     )
 
 

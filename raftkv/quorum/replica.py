@@ -19,6 +19,7 @@ from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscripti
 from raftkv.core.requests import Request
 from raftkv.core.results import QuorumStatus
 from raftkv.core.rights import Rights
+from raftkv.core.sights import WorkSeen
 from raftkv.formats.gossip import MemberEntry
 from raftkv.process.loggers import get_logger
 from raftkv.quorum.assembly import QuorumWorld, wire_quorum
@@ -195,6 +196,12 @@ class QuorumReplica:
             outstanding_bytes=self._link.outstanding_bytes,
             durations={"store_commit_duration_seconds": self._store_commit.so_far},
         )
+
+    def show_work(self, after: int) -> WorkSeen:
+        """What it does, for who knows the samples up to ``after``; samples are taken for a while from now on."""
+        parts = self.parts
+        parts.sampling.tally.hints_kept = self._store.hints_kept_count
+        return parts.sampling.shown(after, parts.anti_entropy.exchange)
 
     def make_way(self, _now_s: float) -> bool:
         """See ``DrivenReplica``: all others do already what this node does."""

@@ -90,7 +90,7 @@ def build(config: ClusterConfig, node_id: str, home: Path, *, events: LinkEvents
         from raftkv.replicas.quorum import quorum_replica  # noqa: PLC0415  see ``load``
 
         leaderless = quorum_replica(config, node_id, home, link, greeter, surroundings, show_sights=sights.show_sights)
-        sights.attach(leaderless.conversation, leaderless.status)
+        sights.attach(leaderless.conversation, leaderless.status, leaderless.show_work)
         greeter.attach(sights)
         return Built(leaderless, link, greeter, sights)
     if config.raft.seeds and not is_joining and identity.identity.standing is Standing.JOINING:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from raftkv.coordination.onlookers import HAPPENINGS_MAX, LIVES_MAX, SURVEY_S, Onlookers
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import ShowSights
 from raftkv.core.results import Outcome
-from raftkv.core.sights import Happening, Sight, SightsShown
+from raftkv.core.sights import Happening, Sample, Sight, SightsShown, WorkCounts, WorkSeen
 
 
 class World:
@@ -53,7 +55,7 @@ class World:
         def wake() -> None:
             self.woken += 1
 
-        return self.onlookers.join(wake)
+        return self.onlookers.join(wake, SightsShown(sights=(sight(),)))
 
 
 def sight(node: str = "n1", life: str = "1-a", *numbers: int) -> Sight:
@@ -68,7 +70,7 @@ def numbers(view: Any) -> list[int]:
 def test_who_looks_is_woken_and_shown_what_is_new():
     world = World()
     looks = world.join()
-    assert looks.take() is None
+    assert (numbers(looks.take()), looks.take()) == ([], None)
 
     world.answers(SightsShown(sights=(sight("n1", "1-a", 1, 2),)))
     first = looks.take()
@@ -77,7 +79,7 @@ def test_who_looks_is_woken_and_shown_what_is_new():
 
     assert (numbers(first), numbers(second), looks.take()) == ([1, 2], [3], None)
     assert request.after == {"n1/1-a": 2}
-    assert world.woken == 2
+    assert world.woken == 3
 
 
 def test_who_comes_late_or_is_slow_is_shown_all_and_misses_nothing():
@@ -108,13 +110,14 @@ def test_nothing_is_asked_while_nobody_looks():
     assert world.onlookers.count == 0
 
     world.join()
-    world.passes(0.0)
+    world.passes(SURVEY_S)
     assert len(world.asked) == 1
 
 
 def test_many_look_and_the_replica_is_asked_once():
     world = World()
     everybody = [world.join() for _ in range(50)]
+    world.woken = 0
 
     world.answers(SightsShown(sights=(sight(),)))
 
@@ -145,3 +148,16 @@ def test_what_is_known_is_bounded():
 
     assert len(world.onlookers._known) == LIVES_MAX
     assert len(numbers(looks.take())) == HAPPENINGS_MAX
+
+
+def test_samples_are_told_once_and_asked_for_after_those_that_are_known():
+    world = World()
+    looks = world.join()
+    sample = Sample(number=7, at_ms=1, kind="write", asked=(), done=True)
+    shown = msgspec.structs.replace(sight("n1", "1-a", 3), work=WorkSeen(tally=WorkCounts(writes=9), samples=(sample,)))
+    world.answers(SightsShown(sights=(shown,)))
+
+    request = world.answers(SightsShown(sights=(sight("n1", "1-a"),)))
+
+    assert request.after == {"n1/1-a": 3, "n1/1-a/samples": 7}
+    assert numbers(looks.take()) == [3]

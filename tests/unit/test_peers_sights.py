@@ -8,10 +8,10 @@ import pytest
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
 from raftkv.core.results import MemberState, MemberStatus, ModeStatus, PeerStatus, QuorumStatus, RaftStatus
-from raftkv.core.sights import HappeningKind, SightsShown
+from raftkv.core.sights import HappeningKind, Sample, SightsShown, WorkCounts, WorkSeen
 from raftkv.formats import sightings
 from raftkv.formats.sightings import AskSight, SightTold
-from raftkv.peers.sights import HAPPENINGS_MAX, LOOK_S, TOLD_MAX, Sights
+from raftkv.peers.sights import HAPPENINGS_MAX, LOOK_S, SAMPLES_MAX, TOLD_MAX, Sights
 
 NODES = ("n1", "n2", "n3")
 
@@ -282,3 +282,33 @@ def test_a_later_version_may_say_more_and_another_kind_of_happening():
     assert isinstance(shown, SightTold)
     assert shown.sight.happenings[0].kind == "levitates"
     assert sightings.decode(sightings.encode(AskSight(life="1-a", after=7))) == AskSight(life="1-a", after=7)
+
+
+def sampled(*numbers: int) -> WorkSeen:
+    samples = tuple([Sample(number=one, at_ms=one, kind="write", asked=(), done=True) for one in numbers])
+    return WorkSeen(tally=WorkCounts(writes=max(numbers)), samples=samples)
+
+
+def test_samples_are_asked_of_a_peer_once_and_told_to_each_who_asks_once():
+    world = World()
+    asked_after: list[int] = []
+
+    def show_work(after: int) -> WorkSeen:
+        asked_after.append(after)
+        return sampled(*range(after + 1, after + 3))
+
+    world.sights["n1"].attach(world.replicas["n1"], lambda: world.statuses["n1"], show_work)
+
+    def seen_by_n2(known: int) -> list[int]:
+        (sight,) = [one for one in world.show_sights("n2", {"n1/1-a/samples": known}).sights if one.node == "n1"]
+        assert sight.work is not None
+        return [one.number for one in sight.work.samples]
+
+    assert seen_by_n2(0)[:2] == [1, 2]
+    assert seen_by_n2(0)[:4] == [1, 2, 3, 4]
+    known = seen_by_n2(4)
+    assert known[0] == 5
+    assert asked_after == list(range(0, 2 * len(asked_after), 2))
+    for _ in range(SAMPLES_MAX):
+        world.show_sights("n2")
+    assert len(seen_by_n2(0)) == SAMPLES_MAX

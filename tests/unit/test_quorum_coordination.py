@@ -16,6 +16,7 @@ from raftkv.quorum.coordination.operations import Dispatch
 from raftkv.quorum.coordination.speculation import Speculation
 from raftkv.quorum.data.versions import CONFLICTS, HybridClock
 from raftkv.quorum.membership.placement import Placement
+from raftkv.quorum.sampling import Sampling
 from raftkv.quorum.settings import DISK_FULL
 from raftkv.quorum.timers import Timers
 
@@ -64,6 +65,7 @@ class Node:
                 can_fetch_own=lambda: True,
                 speculation=Speculation(settings.silence_s),
                 judges=lambda _node: True,
+                sampling=Sampling(clock=lambda: self.now_s, wall_us=lambda: 1_000_000),
             )
         )
 

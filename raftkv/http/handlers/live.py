@@ -35,16 +35,16 @@ def _look(request: HttpRequest, _chosen: Nothing, context: Context) -> Conversat
         if not isinstance(outcome, SightsShown):
             return failure(read_failure(outcome), context.node_header)
         form = event_form(request)
-        body = events.stream(form, _frames(form, context, request.caller))
+        body = events.stream(form, _frames(form, context, request.caller, outcome))
         return events.response(form, body, context.node_header)
 
     return Conversation(plan=converse)
 
 
-async def _frames(form: EventForm, context: Context, caller: Caller) -> AsyncGenerator[bytes]:
+async def _frames(form: EventForm, context: Context, caller: Caller, shown: SightsShown) -> AsyncGenerator[bytes]:
     """The events as they come; the newest counts, and older ones that were not taken are not made up for."""
     came = asyncio.Event()
-    onlooker = context.onlookers.join(came.set)
+    onlooker = context.onlookers.join(came.set, shown)
     try:
         while True:
             rights = context.callers.known.current

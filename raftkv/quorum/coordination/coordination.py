@@ -66,7 +66,8 @@ class Coordination:
     def write(self, write: Write, deadline_s: float, pending: Pending, *, n: int, r: int, w: int) -> None:
         """Take the operations of ``write``; those of one key follow each other."""
         sloppy = self._sloppy(write.placing)
-        group = Group(write, deadline_s, pending, n=n, r=r, w=w, sloppy=sloppy, settled=self._settled)
+        tally = self._dispatch.sampling.tally
+        group = Group(write, deadline_s, pending, n=n, r=r, w=w, sloppy=sloppy, settled=self._settled, tally=tally)
         keys: set[bytes] = set()
         for position, operation in enumerate(group.operations):
             if operation.key in keys:

@@ -14,8 +14,9 @@ from typing import Final, Protocol, cast
 from raftkv.core.errors import Refused, Unknown, of_read
 from raftkv.core.pages import ANSWER_BYTES, size_of
 from raftkv.core.replicator import Pending
-from raftkv.core.requests import Operation, Write, is_read
+from raftkv.core.requests import Get, Operation, Write, is_read
 from raftkv.core.results import KeyRecord, Missing, OperationResult, QuorumWritten, Withheld
+from raftkv.core.sights import WorkCounts
 from raftkv.formats import quorum_messages
 from raftkv.formats.quorum_messages import NO_ANSWER, Rows
 from raftkv.quorum.coordination.speculation import Speculation
@@ -23,6 +24,7 @@ from raftkv.quorum.coordination.targets import Target
 from raftkv.quorum.data.versions import Conflicts, HybridClock
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.outbox import Outbox
+from raftkv.quorum.sampling import Sampling
 from raftkv.quorum.settings import QuorumSettings
 from raftkv.quorum.timers import Timers
 
@@ -78,6 +80,8 @@ class Dispatch:
     judges: Callable[[str], bool]
     """Does a node judge for whom it is asked to write?"""
 
+    sampling: Sampling
+
     running: dict[int, Running] = field(default_factory=dict, init=False)
 
     def start(self, running: Running) -> int:
@@ -115,9 +119,9 @@ class Dispatch:
         """Tell the operation whenever ``silence_s`` has passed, and when a deadline of it comes."""
         _Watch(self.running, self.timers, operation_id, self.now_s(), self.settings.silence_s).go_on()
 
-    def end(self, operation_id: int) -> None:
-        """The operation is over; later answers to it mean nothing."""
-        self.running.pop(operation_id, None)
+    def end(self, operation_id: int) -> bool:
+        """The operation is over; later answers to it mean nothing. Was it under way?"""
+        return self.running.pop(operation_id, None) is not None
 
     def keep_hints(self, node: str, rows: Rows) -> None:
         """Nobody can stand in for ``node``: this node remembers the writes for it, beside what counts towards W."""
@@ -125,6 +129,7 @@ class Dispatch:
 
     def repair(self, targets: tuple[Target, ...], key: bytes, state: bytes) -> None:
         """Let ``targets`` have ``state``; nobody waits for it (Dynamo, section 5: read repair)."""
+        self.sampling.tally.repairs += len(targets)
         for target in targets:
             self.outbox.post(target.node, quorum_messages.StoreRows(NO_ANSWER, ((key, state),)))
 
@@ -172,6 +177,7 @@ class Group:
         "_results",
         "_revision",
         "_settled",
+        "_tally",
         "deadline_s",
         "later",
         "n",
@@ -195,8 +201,12 @@ class Group:
         w: int,
         sloppy: bool,
         settled: Callable[[Group, int], None],
+        tally: WorkCounts,
     ) -> None:
-        """``settled`` is called with the position of each operation that has its result, if some are to follow."""
+        """``settled`` is called with the position of each operation that has its result, if some are to follow.
+
+        Writes are counted in ``tally``.
+        """
         self.write = write
         self.operations = cast("tuple[Operation, ...]", write.operations)  # all others were refused
         self.later: dict[bytes, deque[int]] = {}
@@ -208,6 +218,7 @@ class Group:
         self.n, self.r, self.w, self.sloppy = n, r, w, sloppy
         self._pending = pending
         self._settled = settled
+        self._tally = tally
         self._results: list[OperationResult | Refused | Unknown | None] = [None] * len(write.operations)
         self._left = len(write.operations)
         self._acknowledged: tuple[Target, ...] | None = None
@@ -222,6 +233,7 @@ class Group:
             if self._acknowledged is None or len(acknowledged) < len(self._acknowledged):
                 self._acknowledged = acknowledged
         self._revision = max(self._revision, counter)
+        self._tally.writes += 1
         self._settle(position, result)
 
     def read(self, position: int, result: KeyRecord | Missing) -> None:
@@ -244,6 +256,7 @@ class Group:
 
     def failed(self, position: int, failure: Refused | Unknown) -> None:
         """An operation has failed."""
+        self._tally.writes_failed += not isinstance(self.operations[position], Get)
         self._settle(position, failure)
 
     def _settle(self, position: int, result: OperationResult | Refused | Unknown) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.sights import Fate, ReplicaAsked
 from raftkv.formats.versions import KeyState
 from raftkv.quorum.coordination.targets import Target, Targets
 
@@ -19,11 +20,11 @@ Join = Callable[[KeyState, KeyState], KeyState]
 class ReadCoordinator:
     """One read of one key, of which ``needed`` (R) replicas must answer."""
 
-    __slots__ = ("_join", "_lost", "_needed", "_reserve", "_silent", "_targets", "answers", "joined")
+    __slots__ = ("_join", "_lost", "_reserve", "_silent", "_targets", "answers", "joined", "needed")
 
     def __init__(self, targets: Targets, *, needed: int, join: Join) -> None:
         self._targets = targets
-        self._needed = needed
+        self.needed = needed
         self._join = join
         self._silent: set[str] = set()
         self._lost: set[str] = set()
@@ -34,7 +35,7 @@ class ReadCoordinator:
     @property
     def is_hopeless(self) -> bool:
         """Can ``needed`` answers not be counted on any more? Those that are silent are not, until they answer."""
-        return len(self._targets.asked) - len(self._lost | self._silent) < self._needed
+        return len(self._targets.asked) - len(self._lost | self._silent) < self.needed
 
     @property
     def is_complete(self) -> bool:
@@ -51,7 +52,7 @@ class ReadCoordinator:
     @property
     def lacking_count(self) -> int:
         """How many answers lack that others, who are in reserve, could give."""
-        return min(self._needed - len(self.answers), len(self._reserve))
+        return min(self.needed - len(self.answers), len(self._reserve))
 
     @property
     def differ(self) -> bool:
@@ -62,11 +63,11 @@ class ReadCoordinator:
         """Whom to ask first: all, or with ``last`` as many as must answer: those of which it says the least."""
         assert not self.is_hopeless
         targets = list(self._targets.asked.values())
-        if last is None or len(targets) == self._needed:
+        if last is None or len(targets) == self.needed:
             return tuple(targets)
         targets.sort(key=lambda target: last(target.node))  # type: ignore[return-value, arg-type]
-        self._reserve = {target.node: target for target in targets[self._needed :]}
-        return tuple(targets[: self._needed])
+        self._reserve = {target.node: target for target in targets[self.needed :]}
+        return tuple(targets[: self.needed])
 
     def ask_others(self, count: int) -> tuple[Target, ...]:
         """Whom to ask as well, ``count`` at most; they count as silent when those do who were asked first."""
@@ -88,7 +89,7 @@ class ReadCoordinator:
         self.answers[node] = state
         if state is not None and state is not self.joined:
             self.joined = state if self.joined is None else self._join(self.joined, state)
-        return len(self.answers) == self._needed
+        return len(self.answers) == self.needed
 
     def silent(self, node: str) -> Target | None:
         """``node`` takes too long: whom to ask in its place, if anyone. Its answer still counts if it comes."""
@@ -111,10 +112,10 @@ class ReadCoordinator:
     def failure(self, reason: str) -> Refused:
         """Why the read has no answer; a read changes nothing, so this is definite."""
         count, asked = len(self.answers), len(self._targets.asked)
-        if asked < self._needed:
-            detail = f"{self._needed} replicas must answer the read, but only {asked} can be reached"
+        if asked < self.needed:
+            detail = f"{self.needed} replicas must answer the read, but only {asked} can be reached"
         else:
-            detail = f"{reason}: {count} of {self._needed} replicas have answered"
+            detail = f"{reason}: {count} of {self.needed} replicas have answered"
         return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
 
     def repairs(self) -> tuple[Target, ...]:
@@ -123,6 +124,20 @@ class ReadCoordinator:
             return ()
         behind = [node for node, state in self.answers.items() if state != self.joined]
         return tuple([target for node in behind if not (target := self._targets.asked[node]).stands_for])
+
+    def told(self) -> tuple[ReplicaAsked, ...]:
+        """Whom it asked, and what became of that; who was in reserve was not asked."""
+        asked = [one for one in self._targets.asked.values() if one.node not in self._reserve]
+        return tuple(
+            [ReplicaAsked(node=one.node, fate=self._fate(one.node), stands_for=one.stands_for) for one in asked]
+        )
+
+    def _fate(self, node: str) -> Fate:
+        if node in self.answers:
+            return Fate.HOLDS if self.answers[node] == self.joined else Fate.BEHIND
+        if node in self._lost:
+            return Fate.LOST
+        return Fate.SILENT if node in self._silent else Fate.ASKED
 
     def _instead_of(self, node: str) -> Target | None:
         others = self.ask_others(1)

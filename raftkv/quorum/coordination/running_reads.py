@@ -10,6 +10,7 @@ from raftkv.core.pages import page_of
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency, Get, List
 from raftkv.core.results import Answer, Missing, Siblings, StampedAnswer, StampedRecord
+from raftkv.core.sights import SampleKind
 from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.quorum_messages import Fetch, Fetched, FetchedPage, FetchPage
@@ -193,6 +194,7 @@ class RunningRead:
 
     def _tell(self) -> None:
         coordinator, dispatch = self._coordinator, self._dispatch
+        dispatch.sampling.tally.reads += 1
         self._pending.resolve(
             answer_of(
                 self._key,
@@ -205,14 +207,19 @@ class RunningRead:
 
     def _finish(self, reason: str) -> None:
         """The end: whoever answered with less than the others is told what they hold."""
-        self._dispatch.end(self._id)
-        coordinator = self._coordinator
-        if self._pending.outcome is None:
+        dispatch, coordinator = self._dispatch, self._coordinator
+        is_done = self._pending.outcome is not None
+        if not is_done:
+            dispatch.sampling.tally.reads_failed += 1
             self._pending.resolve(coordinator.failure(reason))
+        if dispatch.end(self._id) and dispatch.sampling.is_watched:
+            dispatch.sampling.take(
+                SampleKind.READ, coordinator.told(), done=is_done, key=self._key, needed=coordinator.needed
+            )
         behind = coordinator.repairs()
         if behind:
             assert coordinator.joined is not None
-            self._dispatch.repair(behind, self._key, encode_state(coordinator.joined))
+            dispatch.repair(behind, self._key, encode_state(coordinator.joined))
 
 
 class RunningPage:

@@ -18,6 +18,7 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import Delete, Put
 from raftkv.core.results import Missing, OperationResult, StampedDelete, StampedPut
 from raftkv.core.rights import NOBODY
+from raftkv.core.sights import ReplicaAsked, SampleKind
 from raftkv.formats import quorum_messages
 from raftkv.formats.peers import MalformedMessageError, refused_by
 from raftkv.formats.quorum_messages import (
@@ -90,6 +91,7 @@ class _Spreading:
         self._wanted: dict[int, Wanted] = dict(enumerate(wanted))
         """What has no outcome yet, by its number in the messages."""
         self._caller = next(iter(self._wanted.values())).group.write.caller  # writes of one caller travel together
+        self._first_key, self._count = self._wanted[0].operation.key, len(self._wanted)
         self._targets = targets
         self._id = 0
         self._author = ""
@@ -112,7 +114,24 @@ class _Spreading:
         if self._wanted:
             self.deadline_s = min([one.group.deadline_s for one in self._wanted.values()])
         else:
-            self._dispatch.end(self._id)
+            self._end()
+
+    def _end(self) -> None:
+        """It is over; a sample of it tells of the first key."""
+        dispatch, coordinator = self._dispatch, self._coordinator
+        if dispatch.end(self._id) and dispatch.sampling.is_watched:
+            dispatch.sampling.take(
+                SampleKind.WRITE,
+                self._asked(),
+                done=len(coordinator.acknowledged) >= coordinator.needed,
+                key=self._first_key,
+                count=self._count,
+                needed=coordinator.needed,
+                hinted=tuple(self._owed) if coordinator.acknowledged else (),
+            )
+
+    def _asked(self) -> tuple[ReplicaAsked, ...]:
+        return self._coordinator.told()
 
     def _store(self, target: Target) -> StoreRows:
         caller = self._caller or NOBODY
@@ -146,7 +165,7 @@ class _Spreading:
     def _forbidden(self, node: str, refusal: Refused) -> None:
         """Nobody else is asked to take what one that knows more must not; but who was asked may have taken it."""
         nobody_took_it = self._coordinator.is_complete and not self._coordinator.acknowledged
-        self._dispatch.end(self._id)
+        self._end()
         in_doubt = Unknown(detail=f"{node} knows that it is forbidden, but others may have taken it: {refusal.detail}")
         self._fail(tuple(self._wanted), refusal if nobody_took_it else in_doubt)
 
@@ -172,7 +191,7 @@ class _Spreading:
                 self._dispatch.unanswered(node)
                 self._take_place(node, self._coordinator.silent(node))
         if not self._wanted:
-            self._dispatch.end(self._id)
+            self._end()
         else:
             self._end_if_over()
 
@@ -180,10 +199,10 @@ class _Spreading:
         if self._wanted and self._coordinator.has_failed:
             self._give_up(LOST)
         elif not self._wanted and self._coordinator.is_complete:
-            self._dispatch.end(self._id)
+            self._end()
 
     def _give_up(self, reason: str) -> None:
-        self._dispatch.end(self._id)
+        self._end()
         self._fail(tuple(self._wanted), self._coordinator.failure(reason))
 
     def _fail(self, numbers: Iterable[int], failure: Refused | Unknown) -> None:
@@ -391,13 +410,18 @@ class RunningEvent(_Spreading):
             self._dispatch.unanswered(self._origin)
             self._leave_unknown(SILENT)
 
+    def _asked(self) -> tuple[ReplicaAsked, ...]:
+        if self._rows or not self._origin:
+            return super()._asked()
+        return (ReplicaAsked(node=self._origin, fate=self._coordinator.fate(self._origin)),)
+
     def _counted(self, node: str, replaced: Sequence[bool]) -> None:
         if self._stored(node, replaced):
             self._tell()
         self._end_if_over()
 
     def _leave_unknown(self, reason: str) -> None:
-        self._dispatch.end(self._id)
+        self._end()
         detail = f"{reason} before node {self._origin}, which was to make the write, had answered"
         self._fail(tuple(self._wanted), Unknown(detail=detail))
 
@@ -422,7 +446,7 @@ class RunningEvent(_Spreading):
         """Another origin may be asked, because this one has done nothing."""
         self._coordinator.declined(self._origin, refusal)
         if self._coordinator.is_hopeless or refusal.code is Code.FORBIDDEN:
-            self._dispatch.end(self._id)
+            self._end()
             self._fail(tuple(self._wanted), refusal)
         else:
             self._targets.renew()

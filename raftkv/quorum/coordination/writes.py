@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from operator import or_
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.sights import Fate, ReplicaAsked
 from raftkv.formats.versions import Stamp
 from raftkv.quorum.coordination.targets import Target, Targets
 
@@ -34,12 +35,12 @@ class WriteCoordinator:
         "_declined",
         "_is_first",
         "_lost",
-        "_needed",
         "_newer_counts",
         "_sent",
         "_silent",
         "_targets",
         "acknowledged",
+        "needed",
         "overtaken",
         "replaced",
     )
@@ -47,7 +48,7 @@ class WriteCoordinator:
     def __init__(self, targets: Targets, *, needed: int, is_first: bool = True) -> None:
         """``is_first``: nobody was asked for these writes before."""
         self._targets = targets
-        self._needed = needed
+        self.needed = needed
         self._is_first = is_first
         self._sent = False
         self._silent: set[str] = set()
@@ -71,7 +72,7 @@ class WriteCoordinator:
     def is_hopeless(self) -> bool:
         """Can ``needed`` replicas not be counted on any more? Those that are silent are not, until they answer."""
         gone_count = len(self._declined) + len(self._lost) + len(self._silent)
-        return len(self._targets.asked) - gone_count < self._needed
+        return len(self._targets.asked) - gone_count < self.needed
 
     @property
     def has_failed(self) -> bool:
@@ -108,11 +109,11 @@ class WriteCoordinator:
         above = dict(newer)
         for number in above:
             self._newer_counts[number] = self._newer_counts.get(number, 0) + 1
-        if count <= self._needed:
+        if count <= self.needed:
             self.replaced = tuple(map(or_, self.replaced, replaced)) if self.replaced else replaced
             for number, standing in above.items():
                 self.overtaken[number] = max(standing, self.overtaken.get(number, standing))
-        return count == self._needed
+        return count == self.needed
 
     def is_shown(self, number: int) -> bool:
         """Has a replica come to show the write of this number?"""
@@ -120,7 +121,7 @@ class WriteCoordinator:
 
     def is_shown_by_enough(self, number: int) -> bool:
         """Have ``needed`` replicas come to show it? Then it is done, whatever overtook it elsewhere."""
-        return len(self.acknowledged) - self._newer_counts.get(number, 0) >= self._needed
+        return len(self.acknowledged) - self._newer_counts.get(number, 0) >= self.needed
 
     def silent(self, node: str) -> Target | None:
         """``node`` takes too long: whom to ask in its place, if anyone. Its answer still counts if it comes."""
@@ -149,11 +150,30 @@ class WriteCoordinator:
         """Why the writes are not done: definite only if no replica can have taken them."""
         count, asked = len(self.acknowledged), len(self._targets.asked)
         if self._is_first and not self._sent:
-            detail = f"{self._needed} replicas must take the write, but only {asked} can be reached; none was asked"
+            detail = f"{self.needed} replicas must take the write, but only {asked} can be reached; none was asked"
             return Refused(code=Code.QUORUM_UNREACHABLE, detail=detail, retry_after_s=1.0)
         if self._is_first and self._declined and len(self._declined) == asked:
             return next(iter(self._declined.values()))
-        return Unknown(detail=f"{reason}: {count} of {self._needed} replicas have acknowledged the write")
+        return Unknown(detail=f"{reason}: {count} of {self.needed} replicas have acknowledged the write")
+
+    def told(self) -> tuple[ReplicaAsked, ...]:
+        """Whom it asked, and what became of that."""
+        if not self._sent:
+            return ()
+        asked = self._targets.asked.values()
+        return tuple(
+            [ReplicaAsked(node=one.node, fate=self.fate(one.node), stands_for=one.stands_for) for one in asked]
+        )
+
+    def fate(self, node: str) -> Fate:
+        """What became of asking ``node``."""
+        if node in self.acknowledged:
+            return Fate.HOLDS
+        if node in self._declined:
+            return Fate.DECLINED
+        if node in self._lost:
+            return Fate.LOST
+        return Fate.SILENT if node in self._silent else Fate.ASKED
 
     def awaits(self, node: str) -> bool:
         """Was ``node`` asked, and has it not answered in any way?"""

@@ -25,6 +25,7 @@ from raftkv.formats.rows import (
     PROMISED,
     RIGHTS,
     UNPROVEN,
+    Held,
     OrderKey,
     decode_number,
     encode_held,
@@ -94,8 +95,11 @@ class Store:
         self._is_staged = False
         self._purged: tuple[int, int] = (0, 0)
         self._hint_counts: dict[str, int] = {}
-        for row, _ in engine.scan(HINTS, b"", None):
-            self._count_hint(target_of(row), 1)
+        self._hint_bytes: dict[str, int] = {}
+        self.hints_kept_count = 0
+        """How many hints this life has come to keep."""
+        for row, data in engine.scan(HINTS, b"", None):
+            self._count_hint(target_of(row), 1, _hint_size(row, state_in(data)))
         self.clock_mark = decode_number(engine.get(META, CLOCK))
         """No counter up to this one may be given again."""
         self._check_conflicts()
@@ -252,7 +256,7 @@ class Store:
             raise
         self.clock_mark = max(self.clock_mark, decode_number(meta.get(CLOCK)))
         for row, before, held in hints:
-            self._count_hint(target_of(row), (held is not None) - (before is not None))
+            self._hint_changed(row, before, held)
         self._tell(changes)
 
     # -- reading
@@ -299,6 +303,10 @@ class Store:
     def hint_count(self, target: str) -> int:
         """How many hints are kept for ``target``."""
         return self._hint_counts.get(target, 0)
+
+    def hint_bytes(self, target: str) -> int:
+        """How large they are."""
+        return self._hint_bytes.get(target, 0)
 
     def hinted_nodes(self) -> tuple[str, ...]:
         """The nodes that hints are kept for."""
@@ -412,12 +420,24 @@ class Store:
             for where, before, now in changes:
                 self.on_change(where, before, now)
 
-    def _count_hint(self, target: str, change: int) -> None:
+    def _hint_changed(self, row: bytes, before: Held | None, held: Held | None) -> None:
+        change = (held is not None) - (before is not None)
+        size_bytes, before_bytes = [0 if one is None else _hint_size(row, one.state) for one in (held, before)]
+        self.hints_kept_count += change > 0
+        self._count_hint(target_of(row), change, size_bytes - before_bytes)
+
+    def _count_hint(self, target: str, change: int, grown_bytes: int) -> None:
         count = self._hint_counts.get(target, 0) + change
         if count:
             self._hint_counts[target] = count
+            self._hint_bytes[target] = self._hint_bytes.get(target, 0) + grown_bytes
         else:
             self._hint_counts.pop(target, None)
+            self._hint_bytes.pop(target, None)
+
+
+def _hint_size(row: bytes, state: KeyState) -> int:
+    return len(row) + len(encode_state(state))
 
 
 def _join(table: StagedTable, row: bytes, state: KeyState) -> Joined | Refused:

@@ -296,6 +296,7 @@ class Members:
                 if entry.id != self._settings.node_id and membership.was_heard(entry.id)
                 else None,
                 hints=self._store.hint_count(entry.id),
+                hint_bytes=self._store.hint_bytes(entry.id),
             )
             for entry in sorted(membership.entries.values(), key=lambda entry: entry.id)
             if entry.phase is not Phase.LEFT

@@ -15,6 +15,7 @@ from typing import Final
 from raftkv.core.errors import Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.results import Repaired, Transfer
+from raftkv.core.sights import ExchangeSeen, Fate, ReplicaAsked, SampleKind
 from raftkv.formats.quorum_messages import Compare, Compared, Exchanged, OfferPage, QuestionDeclined, ReturnPage
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store
@@ -24,6 +25,7 @@ from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.membership.ring import Range
 from raftkv.quorum.outbox import Outbox
 from raftkv.quorum.repair.exchange import Answering, ExchangeSession, ExchangeTotals
+from raftkv.quorum.sampling import Sampling
 from raftkv.quorum.settings import QuorumSettings
 
 BUILD_KEYS: Final = 1_000
@@ -77,9 +79,11 @@ class AntiEntropy:
         outbox: Outbox,
         new_id: Callable[[], int],
         is_up: Callable[[str], bool],
+        sampling: Sampling,
         now_s: float,
     ) -> None:
         self._settings = settings
+        self._sampling = sampling
         self._placement = placement
         self._members = members
         self._store = store
@@ -187,6 +191,22 @@ class AntiEntropy:
             keys += self._move.totals.received
             size_bytes += self._move.totals.received_bytes
         return Transfer(ranges_done=done, ranges=self._moves_count, keys=keys, bytes=size_bytes)
+
+    @property
+    def exchange(self) -> ExchangeSeen | None:
+        """The session of its own that is under way."""
+        session = self._session
+        if session is None:
+            return None
+        totals = session.totals
+        return ExchangeSeen(
+            peer=session.peer,
+            ranges=totals.ranges,
+            compared=session.compared_count,
+            differing=totals.differing,
+            received=totals.received,
+            sent=totals.sent,
+        )
 
     # -- what comes next
 
@@ -354,9 +374,28 @@ class AntiEntropy:
     def _over(self, session: ExchangeSession, done: Callable[[ExchangeSession], None], began_s: float) -> None:
         self._session = None
         self.repaired_count += session.totals.received
+        self._count(session)
         if session.failed:
             self._retry_s = began_s + RETRY_S
         done(session)
+
+    def _count(self, session: ExchangeSession) -> None:
+        totals, tally = session.totals, self._sampling.tally
+        tally.exchanges += 1
+        tally.ranges += session.compared_count
+        tally.differing += totals.differing
+        tally.received += totals.received
+        tally.sent += totals.sent
+        if self._sampling.is_watched:
+            self._sampling.take(
+                SampleKind.EXCHANGE,
+                [ReplicaAsked(node=session.peer, fate=Fate.LOST if session.failed else Fate.HOLDS)],
+                done=not session.failed,
+                ranges=session.compared_count,
+                differing=totals.differing,
+                received=totals.received,
+                sent=totals.sent,
+            )
 
     def _move_done(self, session: ExchangeSession) -> None:
         if self._moves is not None:

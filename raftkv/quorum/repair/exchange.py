@@ -118,6 +118,11 @@ class ExchangeSession:
             return
         self.asked_s = now_s
 
+    @property
+    def compared_count(self) -> int:
+        """How many ranges were compared."""
+        return self.totals.ranges - len(self._uncompared) - len(self._comparing)
+
     def grown(self, finished: dict[Range, Leaves]) -> None:
         """Trees that this session may be waiting for."""
         for piece in self._comparing:

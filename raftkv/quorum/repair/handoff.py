@@ -13,6 +13,7 @@ from math import inf
 from typing import Final
 
 from raftkv.core.errors import Refused
+from raftkv.core.sights import Fate, ReplicaAsked, SampleKind
 from raftkv.formats import quorum_messages
 from raftkv.formats.quorum_messages import StoreDone, StoreRows
 from raftkv.formats.versions import encode_state
@@ -70,6 +71,7 @@ class HintBatch:
         self._node = node
         self._left: dict[int, OneHint] = {}
         self._declined = False
+        self._taken_count = 0
         size_bytes = 0
         for key, state in store.hints(node, BATCH_HINTS):
             encoded = encode_state(state)
@@ -88,8 +90,11 @@ class HintBatch:
 
     def end(self) -> None:
         """Give up what has not been answered; the hints stay."""
+        if not self._left:
+            return
         for operation_id in self._left:
             self._dispatch.end(operation_id)
+        self._tell(Fate.LOST)
         self._left.clear()
 
     def settled(self, hint: OneHint, node: str, answer: quorum_messages.Answer) -> None:
@@ -102,6 +107,20 @@ class HintBatch:
             self._declined = True
         else:
             self._store.drop_hint(self._node, hint.key, hint.state)
+            self._dispatch.sampling.tally.hints_given += 1
+            self._taken_count += 1
+        if not self._left:
+            self._tell(Fate.DECLINED if self._declined else Fate.HOLDS)
+
+    def _tell(self, fate: Fate) -> None:
+        """The batch is over: a sample of it."""
+        if self._dispatch.sampling.is_watched:
+            self._dispatch.sampling.take(
+                SampleKind.HINTS,
+                [ReplicaAsked(node=self._node, fate=fate)],
+                done=fate is Fate.HOLDS,
+                count=self._taken_count,
+            )
 
 
 class OneHint:
