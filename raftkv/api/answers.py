@@ -32,7 +32,7 @@ LeaseOf = int | msgspec.UnsetType
 class Stored(msgspec.Struct, frozen=True):
     """A value was stored under the key."""
 
-    key: str
+    key: Value
     version: int | None
     revision: int | None
     node: Node = msgspec.UNSET
@@ -56,7 +56,7 @@ class KeysDeleted(msgspec.Struct, frozen=True):
 class Counted(msgspec.Struct, frozen=True):
     """The integer in the key is ``value`` now."""
 
-    key: str
+    key: Value
     value: int
     version: int
     revision: int
@@ -65,7 +65,7 @@ class Counted(msgspec.Struct, frozen=True):
 class KeyTouched(msgspec.Struct, frozen=True):
     """The key has ``ttl_left`` seconds from now on, or lives for ever; it stands at the revision at which it stood."""
 
-    key: str
+    key: Value
     revision: int
     ttl_left: TtlLeft = msgspec.UNSET
 
@@ -101,7 +101,7 @@ class LeaseShown(msgspec.Struct, frozen=True):
     ttl: float
     left: float
     key_count: int
-    keys: list[str] | msgspec.UnsetType = msgspec.UNSET
+    keys: list[Value] | msgspec.UnsetType = msgspec.UNSET
     locks: list[str] | msgspec.UnsetType = msgspec.UNSET
     elections: list[str] | msgspec.UnsetType = msgspec.UNSET
 
@@ -123,7 +123,7 @@ class ChangeTold(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     type: Literal["put", "delete"]
-    key: str
+    key: Value
     value: Value | msgspec.UnsetType = msgspec.UNSET
     version: int | msgspec.UnsetType = msgspec.UNSET
     create_revision: int | msgspec.UnsetType = msgspec.UNSET
@@ -252,14 +252,14 @@ class KeyDeleted(msgspec.Struct, frozen=True):
     """The key was removed, and which."""
 
     deleted: Literal[1] | None
-    key: str
+    key: Value
     revision: int | None
 
 
 class RecordFound(msgspec.Struct, frozen=True):
     """A key as it stands."""
 
-    key: str
+    key: Value
     value: Value
     version: int
     revision: int
@@ -282,7 +282,7 @@ class Sibling(msgspec.Struct, frozen=True):
 class SiblingsAnswer(msgspec.Struct, frozen=True):
     """The concurrent values of a key, oldest stamp first; a write with their ``Raftkv-Context`` replaces all."""
 
-    key: str
+    key: Value
     siblings: Annotated[list[Sibling], Meta(min_length=1)]
 
     def values(self) -> tuple[bytes, ...]:
@@ -293,7 +293,7 @@ class SiblingsAnswer(msgspec.Struct, frozen=True):
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """A key of a page; without its value when only keys were asked for."""
 
-    key: str
+    key: Value
     value: Value | msgspec.UnsetType = msgspec.UNSET
     version: int
     revision: int
@@ -311,7 +311,7 @@ class Listed(msgspec.Struct, frozen=True):
     """A page; ``next`` is the ``start`` of the one that follows."""
 
     items: list[Item]
-    next: str | None
+    next: Value | None
     revision: int
 
 
@@ -327,14 +327,14 @@ class Acknowledged(msgspec.Struct, frozen=True):
 
     result: Literal["ok"]
     acks: int
-    key: str
+    key: Value
     version: int | None
 
 
 class Created(msgspec.Struct, frozen=True):
     """A value was stored."""
 
-    key: str
+    key: Value
     value: Value
     version: int | None
     status: Literal["created"]
@@ -343,7 +343,7 @@ class Created(msgspec.Struct, frozen=True):
 class Found(msgspec.Struct, frozen=True):
     """A value; ``timestamp`` is logical: the revision of the write, which orders all writes."""
 
-    key: str
+    key: Value
     value: Value
     version: int
     timestamp: int
@@ -379,7 +379,7 @@ class StoredHere(msgspec.Struct, frozen=True):
     """What this one replica holds of the key now: the version that was sent (``taken``), or a newer one."""
 
     result: Literal["ok"]
-    key: str
+    key: Value
     taken: bool
     timestamp: int
     node: str

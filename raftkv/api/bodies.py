@@ -13,7 +13,7 @@ from msgspec import Meta
 from raftkv.api.values import Value
 from raftkv.core.config import Zone
 
-Key = Annotated[str, Meta(description="1 to max_key_bytes bytes of UTF-8", extra_json_schema={"minLength": 1})]
+Key = Annotated[Value, Meta(description="1 to max_key_bytes bytes; in leaderless clusters UTF-8")]
 Revision = Annotated[int, Meta(ge=0, le=10**18)]
 Ttl = Annotated[float, Meta(gt=0, le=10 * 365 * 86_400)]
 
@@ -87,9 +87,9 @@ class ListOperation(
 ):
     """A page of keys: those with ``prefix``, or from ``start`` up to ``end``, or both at once."""
 
-    prefix: str = ""
-    start: str = ""
-    end: str | None = None
+    prefix: Value = ""
+    start: Value = ""
+    end: Value | None = None
     limit: Annotated[int, Meta(ge=1, le=999_999_999)] | None = None
     keys_only: bool = False
 
@@ -99,7 +99,7 @@ class DeletePrefixOperation(
 ):
     """Remove every key with ``prefix``."""
 
-    prefix: Annotated[str, Meta(extra_json_schema={"minLength": 1})]
+    prefix: Value
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -109,7 +109,7 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     operand: Integer | bool | Value = msgspec.field(name="with")
     op: Literal["==", "!=", "<", ">"] = "=="
     key: Key | None = None
-    prefix: str | None = None
+    prefix: Value | None = None
 
 
 class TransactionOperation(
@@ -295,10 +295,10 @@ class PermissionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     """Access to one key, to those with a prefix, or to those from ``start`` up to ``end``, which may be left open."""
 
     access: AccessWord
-    key: str | None = None
-    prefix: str | None = None
-    start: str | None = None
-    end: str | None = None
+    key: Key | None = None
+    prefix: Value | None = None
+    start: Value | None = None
+    end: Value | None = None
 
 
 class RoleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

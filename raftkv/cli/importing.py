@@ -13,7 +13,9 @@ import click
 import msgspec
 
 from raftkv.cli import connection, exits, output
-from raftkv.cli.keys import json_option, to_line
+from raftkv.cli.keys import json_option, key_of, to_line
+from raftkv.core.requests import SYSTEM
+from raftkv.formats.layout import LEASE_MARK
 
 if TYPE_CHECKING:
     from raftkv.cli.etcd_source import EtcdSource, SourceKey
@@ -67,7 +69,7 @@ def import_(context: click.Context, /, source: str, *, prefix: str, dry_run: boo
 
     It may be repeated: keys that are equal already are left alone, others are overwritten and counted, and none is
     removed. Keys with a lease are given the time that the lease has left; leases themselves, users, roles and history
-    are not copied. Keys that are not UTF-8 are left out, and the exit status is 1.
+    are not copied. Keys that there cannot be here (docs/etcd.rst) are left out, and the exit status is 1.
     """
     from raftkv.cli.etcd_source import SourceError  # noqa: PLC0415  commands load what they use
 
@@ -117,7 +119,7 @@ def _copy(etcd: EtcdSource, prefix: str, client: Client, copied: Copied, *, is_d
     progress = _Progress(etcd)
     lives: dict[int, int] = {0: 0}
     try:
-        for page in etcd.pages(prefix.encode()):
+        for page in etcd.pages(key_of(prefix)):
             puts = list(_puts(etcd, list(_named(page, copied)), client, lives, copied))
             for some in () if is_dry else _portions(puts):
                 _write(client, some)
@@ -147,15 +149,16 @@ def _puts(
 
 
 def _named(page: Iterable[SourceKey], copied: Copied) -> Iterator[tuple[str, SourceKey]]:
-    """The keys that can have a name here; the others are told of, the first few by their bytes."""
+    """The keys that there can be here; the others are told of, the first few by their bytes."""
     for one in page:
-        try:
-            yield one.key.decode(), one
-        except UnicodeDecodeError:
-            copied.left_out += 1
-            if copied.left_out <= NAMED_MAX:
-                more = "; further ones are not named" if copied.left_out == NAMED_MAX else ""
-                exits.complain(f"left out, since it is not UTF-8: {output.escaped(one.key).decode()}{more}")
+        if not one.key.startswith(SYSTEM) and not (one.lease and one.key.startswith(LEASE_MARK)):
+            yield one.key.decode(errors="surrogateescape"), one
+            continue
+        copied.left_out += 1
+        if copied.left_out <= NAMED_MAX:
+            more = "; further ones are not named" if copied.left_out == NAMED_MAX else ""
+            begins = "ff, and has a lease" if one.lease else "ff ff"
+            exits.complain(f"left out, since it begins with {begins}: {output.escaped(one.key).decode()}{more}")
 
 
 def _held(client: Client, first: str, last: str) -> dict[str, Record]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from raftkv.api.values import text_to_json, value_to_json
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
 from raftkv.cli.kinds import DURATION, MOMENT, REPLICAS
@@ -92,7 +93,7 @@ def _print_siblings(key: str, records: tuple[Any, ...], *, raw: bool, as_json: b
     """A script that expects one value must not take the first of several for it."""
     replacing = records[0].context
     if as_json:
-        print_json({"key": key, "siblings": [_shown(record) for record in records], "context": replacing})
+        print_json({"key": text_to_json(key), "siblings": [_shown(record) for record in records], "context": replacing})
     elif not raw:
         output.write(b"".join(record.value + b"\n" for record in records))
     hint = f"; raftkv set {key} VALUE --context {replacing} replaces them" if replacing else ""
@@ -126,7 +127,7 @@ def set_(context: click.Context, /, key: str, value: str, *, causal: str, as_jso
     with explaining(lambda: survey(link.patient())):
         revision = client.set(key_of(key), content, context=causal, **given)
     if as_json:
-        output.confirm(to_line({"key": key, "revision": revision or None}))
+        output.confirm(to_line({"key": text_to_json(key), "revision": revision or None}))
     else:
         output.confirm(b"OK\n")
     _warn_of_less(client.durability)
@@ -157,7 +158,9 @@ def delete(
             raise click.UsageError("--prefix takes no other choices", context)
         with explaining(lambda: survey(link.patient())):
             count = client.delete_prefix(prefix)
-        output.confirm(to_line({"prefix": prefix, "deleted": count}) if as_json else f"{count}\n".encode())
+        output.confirm(
+            to_line({"prefix": text_to_json(prefix), "deleted": count}) if as_json else f"{count}\n".encode()
+        )
         return exits.DONE
     assert key is not None
     with explaining(lambda: survey(link.patient())):
@@ -165,7 +168,7 @@ def delete(
     if not is_deleted:
         return missing(key)
     if as_json:
-        output.confirm(to_line({"key": key, "deleted": 1}))
+        output.confirm(to_line({"key": text_to_json(key), "deleted": 1}))
     else:
         output.confirm(b"OK\n")
     _warn_of_less(client.durability)
@@ -233,7 +236,7 @@ def _print_records(records: Iterator[Record], *, values: bool, as_json: bool, se
         output.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
         return
     for record in records:
-        fields = [record.key.encode()] + ([record.value] if values and record.value is not None else [])
+        fields = [key_of(record.key)] + ([record.value] if values and record.value is not None else [])
         if separate_by_zeros:
             output.write(b"".join(field + b"\0" for field in fields))
         else:
@@ -247,25 +250,22 @@ def _check_moment(context: click.Context, revision: int | None, at: datetime | N
 
 def key_of(text: str) -> bytes:
     """The key as it was typed, byte for byte."""
-    key = os.fsencode(text)
-    try:
-        key.decode()
-    except UnicodeDecodeError:
-        raise click.UsageError("a key must be UTF-8") from None
-    return key
+    return os.fsencode(text)
 
 
 def missing(key: str) -> int:
     """Say that there is no such key; the exit status."""
-    exits.complain(f"no such key: {key}")
+    exits.complain(f"no such key: {output.escaped(key_of(key)).decode()}")
     return exits.NOT_FOUND
 
 
 def _shown(record: Any) -> dict[str, Any]:
-    from raftkv.api.values import value_to_json  # noqa: PLC0415  commands load what they use
-
     shown: dict[str, Any] = msgspec.structs.asdict(record)
-    return {**shown, "value": None if record.value is None else value_to_json(record.value)}
+    return {
+        **shown,
+        "key": text_to_json(record.key),
+        "value": None if record.value is None else value_to_json(record.value),
+    }
 
 
 def to_line(content: Any) -> bytes:

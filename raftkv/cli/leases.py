@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from raftkv.api.answers import LeaseGranted, LeaseShown
+from raftkv.api.values import text_to_json
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
-from raftkv.cli.keys import json_option, print_json, to_line
+from raftkv.cli.keys import json_option, key_of, print_json, to_line
 from raftkv.cli.kinds import DURATION
 from raftkv.cli.survey import survey
 from raftkv.cli.tables import print_table
@@ -94,11 +96,11 @@ def show(context: click.Context, /, number: int, *, as_json: bool, **given: Any)
     if found is None:
         return _missing([number])
     if as_json:
-        print_json(found)
+        print_json({**msgspec.structs.asdict(found), "keys": list(map(text_to_json, found.keys))})
         return exits.DONE
     lines = [b"ttl\t%s\n" % f"{found.ttl:g} s".encode(), b"left\t%s\n" % f"{found.left:.1f} s".encode()]
     for kind, names in ((b"key", found.keys), (b"lock", found.locks), (b"election", found.elections)):
-        lines += [b"%s\t%s\n" % (kind, output.escaped(name.encode())) for name in names]
+        lines += [b"%s\t%s\n" % (kind, output.escaped(key_of(name))) for name in names]
     output.write(b"".join(lines))
     return exits.DONE
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from raftkv.api.values import text_to_json
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
 from raftkv.cli.keys import json_option, key_of, missing, standard_input, to_line
@@ -66,7 +67,7 @@ def _lines(results: Sequence[OperationResult]) -> Iterator[bytes]:
 
 
 def _line(name: str, key: str, told: bytes) -> bytes:
-    return b"%s\t%s\t%s\n" % (name.encode(), output.escaped(key.encode()), told)
+    return b"%s\t%s\t%s\n" % (name.encode(), output.escaped(key_of(key)), told)
 
 
 def _told(one: OperationResult) -> bytes:
@@ -103,7 +104,7 @@ def increment(context: click.Context, /, key: str, *, by: int, as_json: bool, **
     client = link.client()
     with explaining(lambda: survey(link.patient())):
         found = client.increment(key_of(key), by, **given)
-    output.confirm(to_line({"key": key, "value": found}) if as_json else b"%d\n" % found)
+    output.confirm(to_line({"key": text_to_json(key), "value": found}) if as_json else b"%d\n" % found)
     return exits.DONE
 
 
@@ -121,7 +122,7 @@ def touch(context: click.Context, /, key: str, *, ttl: float, as_json: bool, **g
         is_there = client.touch(key_of(key), None if math.isinf(ttl) else ttl)
     if not is_there:
         return missing(key)
-    output.confirm(to_line({"key": key, "ttl": None if math.isinf(ttl) else ttl}) if as_json else b"OK\n")
+    output.confirm(to_line({"key": text_to_json(key), "ttl": None if math.isinf(ttl) else ttl}) if as_json else b"OK\n")
     return exits.DONE
 
 

@@ -18,6 +18,7 @@ import msgspec
 from raftkv.api import paths
 from raftkv.api.answers import AuthStatus, LoggedIn, RoleList, RoleShown, UserList, UserShown
 from raftkv.api.bodies import AccessWord, Login, NewPassword, PermissionBody, RoleBody, UserBody
+from raftkv.api.values import Value, text_from_json, text_to_json, value_from_json
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
 from raftkv.cli.connection import ConnectionOptions
@@ -255,10 +256,15 @@ def _words(permission: PermissionBody) -> tuple[str, str]:
     """What it allows, and of which keys."""
     access = {"both": "read, write"}.get(permission.access, permission.access)
     if permission.key is not None:
-        return access, permission.key
+        return access, _bound(permission.key)
     if permission.prefix is not None:
-        return access, f"{permission.prefix}*" if permission.prefix else "all"
-    return access, f"{permission.start or ''} up to {permission.end or 'the end'}"
+        return access, f"{_bound(permission.prefix)}*" if permission.prefix else "all"
+    return access, f"{_bound(permission.start or '')} up to {_bound(permission.end or 'the end')}"
+
+
+def _bound(bound: Value) -> str:
+    """As a line shows it, escaped."""
+    return output.escaped(value_from_json(bound)).decode()
 
 
 @role.command("delete", short_help="Remove a role.")
@@ -281,7 +287,7 @@ _KEYS: Final = (
 
 
 def _permission(access: AccessWord, named: Mapping[str, str | None]) -> PermissionBody:
-    given = {name: text for name, text in named.items() if text is not None}
+    given = {name: text_to_json(text) for name, text in named.items() if text is not None}
     if len(given.keys() - {"end"}) != 1 or ("end" in given and "start" not in given):
         raise click.UsageError("say which keys: one of --key, --prefix, and --start with --end or without")
     return PermissionBody(access, **given)
@@ -322,7 +328,9 @@ def revoke(context: click.Context, /, name: str, *, permission: PermissionBody, 
     """Take from the role NAME what was granted in just these words."""
     from raftkv.client.arguments import query_of  # noqa: PLC0415  commands load what they use
 
-    path = f"{paths.filled(paths.ROLE_PERMISSIONS, name)}?{query_of(msgspec.to_builtins(permission))}"
+    bounds = {one: getattr(permission, one) for one in ("key", "prefix", "start", "end")}
+    named = {one: None if bound is None else text_from_json(bound) for one, bound in bounds.items()}
+    path = f"{paths.filled(paths.ROLE_PERMISSIONS, name)}?{query_of({'access': permission.access, **named})}"
     return _done(_ask(connection.chosen(context, given), "DELETE", path), as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from raftkv.api.values import text_to_json, value_to_json
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
 from raftkv.cli.keys import json_option, key_of, to_line
@@ -98,18 +99,16 @@ def _local(time: datetime | None) -> bytes:
 
 
 def _line(change: WatchedChange, *, previous: bool) -> bytes:
-    fields = [b"%d" % change.revision, change.type.encode(), output.escaped(change.key.encode())]
+    fields = [b"%d" % change.revision, change.type.encode(), output.escaped(key_of(change.key))]
     fields += [output.escaped(one or b"") for one in (change.value, *((change.previous,) if previous else ()))]
     return b"\t".join(fields) + b"\n"
 
 
 def _shown(one: WatchedRevision) -> dict[str, Any]:
-    from raftkv.api.values import value_to_json  # noqa: PLC0415  commands load what they use
-
     def change(each: WatchedChange) -> dict[str, Any]:
         values = ("value", each.value), ("previous", each.previous)
         shown = {name: None if content is None else value_to_json(content) for name, content in values}
-        return {**msgspec.structs.asdict(each), **shown}
+        return {**msgspec.structs.asdict(each), "key": text_to_json(each.key), **shown}
 
     return {**msgspec.structs.asdict(one), "changes": [change(each) for each in one.changes]}
 

@@ -15,11 +15,11 @@ import msgspec
 
 from raftkv.api import paths
 from raftkv.api.values import Value as JsonValue
-from raftkv.api.values import value_from_json, value_to_json
+from raftkv.api.values import text_from_json, text_to_json, value_from_json, value_to_json
 from raftkv.core.errors import UsageError
 
 Key = str | bytes
-"""Text, or its UTF-8."""
+"""Text, or bytes; what is no UTF-8 stands in text as Python has it in file names (``surrogateescape``, PEP 383)."""
 
 Value = bytes | bytearray | memoryview | str
 """What can be stored; text is stored as UTF-8."""
@@ -58,15 +58,21 @@ def path_of(key: Key, path: str = paths.KEY) -> str:
     if not key:
         raise UsageError("a key must not be empty")
     try:
-        return paths.filled(path, key)
+        return paths.filled(path, key if isinstance(key, bytes) else key.encode(errors="surrogateescape"))
     except UnicodeEncodeError:
         raise UsageError("a key must be text that UTF-8 can hold: it has half of a surrogate pair") from None
 
 
-def text_of(key: Key) -> str:
+def json_of(key: Key) -> JsonValue:
     """The key as JSON has it."""
     path_of(key)
-    return key if isinstance(key, str) else key.decode()
+    return text_to_json(key) if isinstance(key, str) else value_to_json(key)
+
+
+def text_of(key: Key) -> str:
+    """The key as text."""
+    path_of(key)
+    return key if isinstance(key, str) else key.decode(errors="surrogateescape")
 
 
 def bytes_of(value: Value) -> bytes:
@@ -85,7 +91,9 @@ def query_of(arguments: Mapping[str, Any]) -> str:
         for name, value in arguments.items()
         if value is not None
     ]
-    return urlencode(given) if given else ""  # most calls choose nothing, and are not to pay for it
+    if not given:
+        return ""  # most calls choose nothing, and are not to pay for it
+    return urlencode(given, errors="surrogateescape")
 
 
 def checked_acks(acks: Acks | None) -> Acks | None:
@@ -133,11 +141,19 @@ def checked_timeout_s(timeout_s: float) -> float:
 
 def operation_of(one: Mapping[str, object]) -> dict[str, object]:
     """An operation of a batch in JSON."""
-    return {**one, "value": value_to_json(bytes_of(cast("Value", one["value"])))} if "value" in one else dict(one)
+    shown = dict(one)
+    if "value" in one:
+        shown["value"] = value_to_json(bytes_of(cast("Value", one["value"])))
+    if isinstance(one.get("key"), str | bytes):
+        shown["key"] = json_of(cast("Key", one["key"]))
+    return shown
 
 
 def result_of(one: dict[str, Any]) -> dict[str, Any]:
     """The result of an operation, what it read as bytes; what it counted to is a number."""
-    if "value" not in one or isinstance(one["value"], int):
-        return one
-    return {**one, "value": value_from_json(msgspec.convert(one["value"], JsonValue))}
+    shown = dict(one)
+    if "key" in one:
+        shown["key"] = text_from_json(msgspec.convert(one["key"], JsonValue))
+    if "value" in one and not isinstance(one["value"], int):
+        shown["value"] = value_from_json(msgspec.convert(one["value"], JsonValue))
+    return shown

@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict, final
 
 
 class Base64Content(TypedDict):
-    """A value that is no text."""
+    """A value or a key that is no text."""
 
     base64: str
 
@@ -157,7 +157,7 @@ class RepairContent(TypedDict):
 class ItemContent(TypedDict):
     """A key of a page; see ``Item``."""
 
-    key: str
+    key: str | Base64Content
     value: NotRequired[str | Base64Content]
     version: int
     revision: int
@@ -172,7 +172,6 @@ class _ResultContent(TypedDict):
 
     op: str
     status: int
-    key: NotRequired[str]
     version: NotRequired[int]
     revision: NotRequired[int]
     create_revision: NotRequired[int]
@@ -187,15 +186,17 @@ class _ResultContent(TypedDict):
 class ResultContent(_ResultContent):
     """What came of an operation of a batch; ``value`` is what was read, or counted to."""
 
+    key: NotRequired[str]
     value: NotRequired[bytes | int]
 
 
 class StepContent(_ResultContent):
     """What came of an operation of a transaction, its ``value`` in the form of JSON."""
 
+    key: NotRequired[str | Base64Content]
     value: NotRequired[str | Base64Content | int]
     items: NotRequired[list[ItemContent]]
-    next: NotRequired[str | None]
+    next: NotRequired[str | Base64Content | None]
     succeeded: NotRequired[bool]
     results: NotRequired[list[StepContent]]
 

@@ -14,6 +14,7 @@ from msgspec import UNSET
 from raftkv.api import paths
 from raftkv.api.answers import KeepAlives, KeysDeleted, LeaseGranted, LeaseList, LeaseShown
 from raftkv.api.bodies import LeaseIds, NewLease
+from raftkv.api.values import text_from_json
 from raftkv.client.arguments import AnyLease, checked_ttl, lease_of
 from raftkv.client.portions import Paged
 from raftkv.client.records import json_from_body, typed
@@ -95,7 +96,8 @@ def _number(lease: AnyLease) -> int:
 
 
 def _info(shown: LeaseShown) -> LeaseInfo:
-    keys, locks, elections = [() if one is UNSET else tuple(one) for one in (shown.keys, shown.locks, shown.elections)]
+    keys = () if shown.keys is UNSET else tuple(map(text_from_json, shown.keys))
+    locks, elections = [() if one is UNSET else tuple(one) for one in (shown.locks, shown.elections)]
     return LeaseInfo(
         id=shown.id,
         ttl=shown.ttl,

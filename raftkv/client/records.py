@@ -10,6 +10,8 @@ from msgspec import UNSET
 
 from raftkv.api import headers as names
 from raftkv.api.answers import PROXY, Item, Listed, NodeStatus, ProxyStatus, Sibling, SiblingsAnswer
+from raftkv.api.values import Value as JsonValue
+from raftkv.api.values import text_from_json
 from raftkv.client.http1 import HttpAnswer
 from raftkv.core.errors import DefiniteError, IndefiniteError
 
@@ -81,7 +83,7 @@ def siblings_from_json(answer: HttpAnswer) -> tuple[Record, ...]:
         raise not_raftkv(error) from None
 
 
-def _sibling(key: str, one: Sibling) -> Item:
+def _sibling(key: JsonValue, one: Sibling) -> Item:
     revision = one.revision
     return Item(
         key=key,
@@ -99,9 +101,10 @@ def page_from_json(answer: HttpAnswer) -> Page:
     try:
         found, origin = msgspec.json.decode(answer.body, type=Listed), provenance(answer)
         records = tuple([record_of(item, origin) for item in found.items])
+        following = None if found.next is None else text_from_json(found.next)
     except _WRONG as error:
         raise not_raftkv(error) from None
-    return Page(records=records, next=found.next, revision=found.revision, **origin)
+    return Page(records=records, next=following, revision=found.revision, **origin)
 
 
 def json_from_body(body: bytes) -> dict[str, Any]:
@@ -165,7 +168,7 @@ def provenance(answer: HttpAnswer) -> dict[str, Any]:
 def record_of(item: Item, origin: Mapping[str, Any]) -> Record:
     """The record of ``item`` in an answer of ``origin``."""
     return Record(
-        key=item.key,
+        key=text_from_json(item.key),
         value=item.content(),
         version=item.version,
         revision=item.revision,

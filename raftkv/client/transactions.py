@@ -24,8 +24,8 @@ from raftkv.api.bodies import (
     TransactionOperation,
 )
 from raftkv.api.values import Value as JsonValue
-from raftkv.api.values import value_from_json, value_to_json
-from raftkv.client.arguments import AnyLease, Key, Value, bytes_of, checked_ttl, lease_of, text_of
+from raftkv.api.values import text_from_json, text_to_json, value_from_json, value_to_json
+from raftkv.client.arguments import AnyLease, Key, Value, bytes_of, checked_ttl, json_of, lease_of
 from raftkv.client.errors import RequirementFailed
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.records import Record, in_doubt, not_raftkv, provenance, record_of
@@ -74,12 +74,12 @@ class Branch:
             raise UsageError("ttl and lease exclude each other")
         content = value_to_json(bytes_of(value))
         self._operations.append(
-            PutOperation(key=text_of(key), value=content, ttl=checked_ttl(ttl), lease=lease_of(lease))
+            PutOperation(key=json_of(key), value=content, ttl=checked_ttl(ttl), lease=lease_of(lease))
         )
 
     def get(self, key: Key) -> None:
         """Read ``key``, as the operations before it leave it."""
-        self._operations.append(GetOperation(key=text_of(key)))
+        self._operations.append(GetOperation(key=json_of(key)))
 
     def list(
         self,
@@ -91,25 +91,33 @@ class Branch:
         keys_only: bool = False,
     ) -> None:
         """Read a page of keys; see ``Client.page``."""
-        self._operations.append(ListOperation(prefix=prefix, start=start, end=end, limit=limit, keys_only=keys_only))
+        self._operations.append(
+            ListOperation(
+                prefix=text_to_json(prefix),
+                start=text_to_json(start),
+                end=None if end is None else text_to_json(end),
+                limit=limit,
+                keys_only=keys_only,
+            )
+        )
 
     def delete(self, key: Key) -> None:
         """Remove ``key``."""
-        self._operations.append(DeleteOperation(key=text_of(key)))
+        self._operations.append(DeleteOperation(key=json_of(key)))
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove every key with ``prefix``."""
         if not prefix:
             raise UsageError("a prefix to delete must not be empty")
-        self._operations.append(DeletePrefixOperation(prefix=prefix))
+        self._operations.append(DeletePrefixOperation(prefix=text_to_json(prefix)))
 
     def increment(self, key: Key, by: int = 1, *, minimum: int | None = None, maximum: int | None = None) -> None:
         """Count; see ``Client.increment``."""
-        self._operations.append(IncrementOperation(key=text_of(key), by=by, min=minimum, max=maximum))
+        self._operations.append(IncrementOperation(key=json_of(key), by=by, min=minimum, max=maximum))
 
     def touch(self, key: Key, ttl: float | None) -> None:
         """Let ``key`` live on; see ``Client.touch``."""
-        self._operations.append(TouchOperation(key=text_of(key), ttl=checked_ttl(ttl)))
+        self._operations.append(TouchOperation(key=json_of(key), ttl=checked_ttl(ttl)))
 
     def transaction(self) -> TransactionForm:
         """A transaction in this place: what it requires chooses its branch, and fails nothing else."""
@@ -160,11 +168,14 @@ class TransactionForm(Branch):
         named = {target: operand for target, operand in operands.items() if operand is not None}
         if not named:
             raise UsageError(f"name what is required: {', '.join(operands)}")
-        text = None if key is None else text_of(key)
+        shown_key = None if key is None else json_of(key)
+        shown_prefix = None if prefix is None else text_to_json(prefix)
         self._requirements += [
-            msgspec.convert({"target": target, "with": operand, "op": op, "key": text, "prefix": prefix}, Comparison)
+            msgspec.convert(
+                {"target": target, "with": operand, "op": op, "key": shown_key, "prefix": shown_prefix}, Comparison
+            )
             if not isinstance(operand, msgspec.Struct)
-            else Comparison(target="value", operand=operand, op=op, key=text, prefix=prefix)
+            else Comparison(target="value", operand=operand, op=op, key=shown_key, prefix=shown_prefix)
             for target, operand in named.items()
         ]
 
@@ -216,7 +227,7 @@ class _ToldResult(msgspec.Struct, frozen=True):
 
     op: str
     status: int
-    key: str = ""
+    key: JsonValue = ""
     value: JsonValue | int | UnsetType = UNSET
     version: int = 0
     revision: int = 0
@@ -225,7 +236,7 @@ class _ToldResult(msgspec.Struct, frozen=True):
     lease: int | None = None
     deleted: int = 0
     items: list[Item] = []
-    next: str | None = None
+    next: JsonValue | None = None
     succeeded: bool | None = None
     results: list[dict[str, Any]] = []
 
@@ -247,7 +258,7 @@ def _result(content: dict[str, Any]) -> OperationResult:
     return OperationResult(
         op=told.op,
         status=told.status,
-        key=told.key,
+        key=text_from_json(told.key),
         value=None if isinstance(value, int | UnsetType) else value_from_json(value),
         count=value if isinstance(value, int) else None,
         version=told.version,
@@ -257,7 +268,7 @@ def _result(content: dict[str, Any]) -> OperationResult:
         lease=told.lease,
         deleted=told.deleted,
         records=tuple([record_of(item, _ORIGIN) for item in told.items]),
-        next=told.next,
+        next=None if told.next is None else text_from_json(told.next),
         succeeded=told.succeeded,
         results=tuple([_result(one) for one in told.results]),
     )

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from raftkv.api import headers as names
 from raftkv.api import paths
 from raftkv.api.answers import ChangesTold, ChangeTold
-from raftkv.api.values import value_from_json
+from raftkv.api.values import text_from_json, value_from_json
 from raftkv.client.arguments import Key, text_of, time_of
 from raftkv.client.errors import RevisionCompacted
 from raftkv.client.http1 import HttpAnswer
@@ -113,7 +113,7 @@ def _change(told: ChangeTold) -> WatchedChange:
     before = told.previous
     return WatchedChange(
         type=told.type,
-        key=told.key,
+        key=text_from_json(told.key),
         value=None if told.value is UNSET else value_from_json(told.value),
         revision=told.revision,
         version=told.version or 0,

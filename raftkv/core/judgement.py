@@ -23,6 +23,7 @@ from raftkv.core.requests import (
     LaterQuery,
     List,
     Query,
+    quoted,
 )
 from raftkv.core.results import Found, LeaseRecord
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
@@ -113,11 +114,10 @@ def _named(start: bytes, end: bytes | None) -> tuple[bytes, bytes] | None:
 
 
 def _words(start: bytes, end: bytes | None) -> str:
-    first = start.decode(errors="replace")
     if end == start + b"\0":
-        return f"the key {first!r}"
-    to = "" if end is None or end >= SYSTEM else f" to {end.decode(errors='replace')!r}"
-    return f"all keys from {first!r}{to}"
+        return f"the key {quoted(start)}"
+    to = "" if end is None or end >= SYSTEM else f" to {quoted(end)}"
+    return f"all keys from {quoted(start)}{to}"
 
 
 def _forbidden(detail: str) -> Refused:

@@ -1,7 +1,8 @@
 """What a client asks, as frozen values: validated once at the edge, then passed unchanged to whichever replicator runs.
 
 The same values travel over the front-end's socket and inside replicated commands, as msgpack arrays; a field may only
-be appended, with a default, never moved. Keys and values are bytes; keys are UTF-8 of 1 to ``max_key_bytes`` bytes.
+be appended, with a default, never moved. Keys and values are bytes; a client's key has 1 to
+``max_key_bytes`` of them, comes before ``SYSTEM`` and, in leaderless clusters, is UTF-8.
 ``caller`` is the client that asks; whoever judges rights takes ``None`` for a client that nobody knows, except in
 reads: those without a caller are the front-end's own, which judges what it gives to whom.
 What the machine could not carry out is no request: such bytes do not decode, wherever they come from. What a batch has
@@ -59,9 +60,9 @@ NOW: Final = 0
 """``at_ms`` of a query, where its ``revision`` says which moment is meant."""
 
 SYSTEM: Final = b"\xff\xff"
-"""Keys from here on are the cluster's own (``raftkv.coordination``): no text encodes to them, so no client names one.
+"""Keys from here on are the cluster's own (``raftkv.coordination``), and no client names one.
 
-What clients list, delete, compare or watch ends here.
+What clients list, delete, compare or watch ends here; what is to name a key of theirs, and begins so, is refused.
 """
 
 LOCK_KEYS: Final = SYSTEM + b"lock\xff"
@@ -477,7 +478,15 @@ def prefix_end(prefix: bytes) -> bytes | None:
     return stripped[:-1] + bytes([stripped[-1] + 1])
 
 
+def quoted(key: bytes) -> str:
+    """A key as a sentence shows it, in one line: what is no text is escaped."""
+    try:
+        return repr(key.decode())
+    except UnicodeDecodeError:
+        return repr(key)[1:]
+
+
 def clients_span(prefix: bytes, start: bytes = b"", end: bytes | None = None) -> tuple[bytes, bytes]:
     """Where a client's keys begin and end that have ``prefix`` and lie from ``start`` up to ``end``."""
     ends = [one for one in (prefix_end(prefix), end, SYSTEM) if one is not None]
-    return max(start, prefix), min(ends)
+    return min(max(start, prefix), SYSTEM), min(ends)

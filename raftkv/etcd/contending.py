@@ -73,6 +73,7 @@ def unlock(request: UnlockRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Lock.Unlock``: of a key that is not there, too."""
     if not request.key:
         raise Known.EMPTY_KEY.status
+    check_key(request.key, call)
     outcome = yield from written((Delete(key=request.key),), call)
     return HeaderResponse(header=header(call, outcome.revision))
 
@@ -91,7 +92,7 @@ def campaign(request: CampaignRequest, call: EtcdCall) -> Plan[CampaignResponse]
 
 def proclaim(request: ProclaimRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Election.Proclaim``."""
-    leader = _named(request.leader)
+    leader = _named(request.leader, call)
     contender = _Contender(leader.key, revision_compared(leader.rev), leader.lease)
     revision = yield from _put_as(contender, request.value, call)
     return HeaderResponse(header=header(call, revision))
@@ -99,15 +100,16 @@ def proclaim(request: ProclaimRequest, call: EtcdCall) -> Plan[HeaderResponse]:
 
 def resign(request: ResignRequest, call: EtcdCall) -> Plan[HeaderResponse]:
     """``Election.Resign``: of who leads no more, too."""
-    leader = _named(request.leader)
+    leader = _named(request.leader, call)
     is_still = _is_created(leader.key, revision_compared(leader.rev))
     outcome = yield from written((Transaction(comparisons=(is_still,), success=(Delete(key=leader.key),)),), call)
     return HeaderResponse(header=header(call, outcome.revision))
 
 
-def _named(leader: LeaderKey | None) -> LeaderKey:
+def _named(leader: LeaderKey | None, call: EtcdCall) -> LeaderKey:
     if leader is None:
         raise CallStatus(GrpcStatus.UNKNOWN, '"leader" field must be provided')
+    check_key(leader.key, call)
     return leader
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from raftkv.coordination.steps import Plan
 from raftkv.core.requests import (
+    SYSTEM,
     AnyOperation,
     Compact,
     Delete,
@@ -164,13 +165,11 @@ def deleted_told(
 
 
 def check_key(key: bytes, call: EtcdCall) -> None:
-    """Refuse a key that the native API could not name."""
+    """Refuse a key that no client can have."""
     if len(key) > call.context.limits.max_key_bytes:
         raise Known.REQUEST_TOO_LARGE.status
-    try:
-        key.decode()
-    except UnicodeDecodeError:
-        raise CallStatus(GrpcStatus.INVALID_ARGUMENT, "etcdserver: keys are text here, in UTF-8") from None
+    if key >= SYSTEM:
+        raise CallStatus(GrpcStatus.INVALID_ARGUMENT, "etcdserver: no key begins with the bytes ff ff here")
 
 
 def checked_lease(lease: int) -> int:

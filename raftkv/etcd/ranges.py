@@ -63,20 +63,21 @@ _TOO_LARGE: Final = CallStatus(
 
 
 class Span(msgspec.Struct, frozen=True):
-    """Keys from ``start`` up to ``end``, of the clients' own."""
+    """Keys from ``start`` up to ``end``, of the clients' own: none from ``SYSTEM`` on is named by it."""
 
     start: bytes
     end: bytes
 
 
 def span_of(key: bytes, range_end: bytes) -> Span | None:
-    """What ``key`` and ``range_end`` name: ``None`` for one key. Raises ``CallStatus`` without a key."""
+    """What ``key`` and ``range_end`` name: ``None`` for one key, if there can be it. Raises ``CallStatus``."""
     if not key:
         raise Known.EMPTY_KEY.status
     if not range_end:
-        return None
+        return None if key < SYSTEM else Span(SYSTEM, SYSTEM)
     end = SYSTEM if range_end == b"\0" else min(range_end, SYSTEM)
-    return Span(b"" if key == b"\0" else key, max(key, end))
+    start = b"" if key == b"\0" else min(key, SYSTEM)
+    return Span(start, max(start, end))
 
 
 def range_(request: RangeRequest, call: EtcdCall) -> Plan[RangeResponse]:

@@ -178,8 +178,8 @@ class WatchStream:
         elif range_end:
             end = min(range_end, SYSTEM)
         else:
-            end = key + b"\0"
-        if key >= end and range_end:
+            end = min(key + b"\0", SYSTEM)
+        if key >= range_end and range_end not in {b"", b"\0"}:
             self._refuse("mvcc: watcher range is empty")
             return
         watch_id = request.watch_id or self._free_id()
@@ -189,7 +189,7 @@ class WatchStream:
         if len(self._watches) + len(self._beginning) >= WATCHES_MAX:
             self._refuse(Known.TOO_MANY_REQUESTS.status.message)
             return
-        interest = Interest(start=key, end=max(key, end), previous=request.prev_kv, only=_only(request.filters))
+        interest = Interest(start=min(key, end), end=end, previous=request.prev_kv, only=_only(request.filters))
         if self._watching.forbids(self._caller, interest):
             self._refuse(_FORBIDDEN)
             return

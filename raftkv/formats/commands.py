@@ -31,6 +31,10 @@ CALLERS_FORMAT: Final = 4
 KEEPING_FORMAT: Final = 5
 """The first whose puts may keep the value or the lease that is there, and that counts keys."""
 
+BYTES_FORMAT: Final = 6
+"""What stores a key that is no text goes out in it, and is else as before: versions that do not read it would carry it
+out alike, but their front-ends could not tell of such a key."""
+
 MATCHES_MAX: Final = 64
 
 CommandKey = Annotated[bytes, Meta(min_length=1, max_length=4096)]

@@ -38,6 +38,7 @@ _READERS: Final[Mapping[int, Callable[[memoryview, int], CommandBatch]]] = {
     3: commands.decode_batch,
     4: commands.decode_batch,
     5: commands.decode_batch,
+    6: commands.decode_batch,
 }
 
 NEWEST: Final = max(_READERS)

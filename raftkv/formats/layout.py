@@ -76,7 +76,7 @@ _LONG: Final = 1 << 63
 """What is added to the version in a row of ``keys`` with the longer header."""
 
 LEASE_MARK: Final = b"\xff"
-"""Stands before a lease's number in ``expiry``; only clients' keys expire, which are UTF-8 and never begin with it."""
+"""Stands before a lease's number in ``expiry``; no key that begins so expires by itself (``machine.conversion``)."""
 
 pack_number = landmarks.pack_number
 unpack_number = landmarks.unpack_number

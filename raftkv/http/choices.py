@@ -72,13 +72,13 @@ class MomentReading(Reading, frozen=True, kw_only=True):
 class KeyReading(Reading, frozen=True, kw_only=True):
     """A read whose key is a parameter."""
 
-    key: str | None = None
+    key: bytes | None = None
 
 
 class LocalReading(Timed, frozen=True, kw_only=True):
     """A read of what this node has."""
 
-    key: str | None = None
+    key: bytes | None = None
 
 
 class Listing(MomentReading, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class Listing(MomentReading, frozen=True, kw_only=True):
 class Watching(Timed, frozen=True, kw_only=True):
     """Whose changes are watched, from where on, and how they are told; seconds."""
 
-    key: str | None = None
+    key: bytes | None = None
     prefix: bytes = b""
     start: bytes = b""
     end: bytes | None = None
@@ -191,7 +191,7 @@ class PermissionNaming(Timed, frozen=True, kw_only=True):
     """Which permission of a role is meant."""
 
     access: AccessWord | None = None
-    key: str | None = None
+    key: bytes | None = None
     prefix: bytes | None = None
     start: bytes | None = None
     end: bytes | None = None
@@ -200,7 +200,7 @@ class PermissionNaming(Timed, frozen=True, kw_only=True):
 class KeyWriting(Writing, frozen=True, kw_only=True):
     """A write whose key is a parameter."""
 
-    key: str | None = None
+    key: bytes | None = None
 
 
 FromHeaders = Callable[[dict[bytes, bytes], Callable[[], KnownSizes]], Any]
@@ -219,10 +219,10 @@ _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "token": lambda found, _: parameters.token_of(found),
     "revision": lambda found, _: parameters.revision_of(found),
     "at_ms": lambda found, _: parameters.at_ms_of(found),
-    "key": lambda found, _: found["key"],
-    "prefix": lambda found, _: found["prefix"].encode(),
-    "start": lambda found, _: found["start"].encode(),
-    "end": lambda found, _: parameters.end_of(found["end"]),
+    "key": lambda found, _: parameters.bytes_in(found["key"]),
+    "prefix": lambda found, _: parameters.bytes_in(found["prefix"]),
+    "start": lambda found, _: parameters.bytes_in(found["start"]),
+    "end": lambda found, _: parameters.end_of(parameters.bytes_in(found["end"])),
     "limit": lambda found, _: whole_number(found, "limit", parameters.NUMBER_MAX),
     "keys_only": lambda found, _: flag(found, "keys_only"),
     "from_revision": lambda found, _: parameters.from_revision_of(found),

@@ -17,10 +17,11 @@ import msgspec
 
 from raftkv.api.bodies import AccessWord
 from raftkv.api.headers import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, LAST_EVENT_ID
+from raftkv.api.values import Value, value_from_json
 from raftkv.coordination.names import NAME_BYTES_MAX
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code, DefiniteError
-from raftkv.core.requests import ABSENT, ANY, END_OF_NAME, MATCHES_MAX, Consistency, Match
+from raftkv.core.requests import ABSENT, ANY, END_OF_NAME, MATCHES_MAX, SYSTEM, Consistency, Match
 from raftkv.core.rights import NAME_CHARACTERS_MAX, Name
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse
@@ -38,6 +39,9 @@ REMEMBERED_BYTES_MAX: Final = 64
 
 MAX_PROGRESS_S: Final = 3600.0
 MAX_TTL_S: Final = 10 * 365 * 86_400.0
+
+_OF_BYTES: Final = frozenset({"key", "prefix", "start", "end"})
+"""Query parameters that may be any bytes, carried in text as Python carries those of file names (PEP 383)."""
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
@@ -61,11 +65,8 @@ def checked_key(key: bytes, limits: HttpSection, what: str = "key") -> bytes:
         refuse(Code.BAD_REQUEST, f"{what}: must not be empty")
     if len(key) > limits.max_key_bytes:
         refuse(Code.KEY_TOO_LARGE, f"{what}: {len(key)} bytes are more than the limit of {limits.max_key_bytes}")
-    if not key.isascii():
-        try:
-            key.decode()
-        except UnicodeDecodeError:
-            refuse(Code.BAD_REQUEST, f"{what}: not valid UTF-8")
+    if key >= SYSTEM:
+        refuse(Code.BAD_REQUEST, f"{what}: none begins with the bytes ff ff")
     return key
 
 
@@ -87,6 +88,10 @@ def name_within_path(path: bytes, route: str, limits: HttpSection) -> bytes:
         refuse(Code.KEY_TOO_LARGE, f"name: {len(name)} bytes are more than the limit of {NAME_BYTES_MAX}")
     if END_OF_NAME in name:
         refuse(Code.BAD_REQUEST, "name: has a NUL")
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        refuse(Code.BAD_REQUEST, "name: not valid UTF-8")
     return name
 
 
@@ -121,11 +126,24 @@ def encoded(text: str, what: str) -> bytes:
         refuse(Code.BAD_REQUEST, f"{what}: half of a surrogate pair is not text")
 
 
-def key_from_text(text: str | None, limits: HttpSection, what: str = "key") -> bytes:
-    """The key in a query parameter or a JSON body."""
-    if text is None:
-        refuse(Code.BAD_REQUEST, f"{what}: missing")
-    return checked_key(encoded(text, what), limits, what)
+def bytes_of(value: Value, what: str) -> bytes:
+    """A value of a JSON body, or a key, or what keys begin with."""
+    try:
+        return value_from_json(value)
+    except ValueError as error:
+        refuse(Code.BAD_REQUEST, f"{what}: {error}")
+
+
+def key_from_json(value: Value, limits: HttpSection, what: str = "key") -> bytes:
+    """The key in a JSON body."""
+    return checked_key(bytes_of(value, what), limits, what)
+
+
+def key_from_query(key: bytes | None, limits: HttpSection) -> bytes:
+    """The key in a query parameter."""
+    if key is None:
+        refuse(Code.BAD_REQUEST, "key: missing")
+    return checked_key(key, limits)
 
 
 def checked_value(value: bytes, limits: HttpSection) -> bytes:
@@ -142,7 +160,8 @@ def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
         raw_name, _, raw_value = field.partition(b"=")
         try:
             name = unescape(raw_name.replace(b"+", b" "), "query").decode()
-            yield name, unescape(raw_value.replace(b"+", b" "), f"query parameter {name!r}").decode()
+            value = unescape(raw_value.replace(b"+", b" "), f"query parameter {name!r}")
+            yield name, value.decode(errors="surrogateescape" if name in _OF_BYTES else "strict")
         except UnicodeDecodeError:
             refuse(Code.BAD_REQUEST, "query: not valid UTF-8")
 
@@ -289,11 +308,16 @@ def consistency(text: str) -> Consistency:
         refuse(Code.BAD_REQUEST, f"consistency: {text[:100]!r} is none of {known}")
 
 
-def end_of(text: str) -> bytes:
+def end_of(end: bytes) -> bytes:
     """The first key that a list leaves out."""
-    if not text:
+    if not end:
         refuse(Code.BAD_REQUEST, "end: must not be empty; leave it out for everything up to the last key")
-    return text.encode()
+    return end
+
+
+def bytes_in(text: str) -> bytes:
+    """What a query parameter that may be any bytes says."""
+    return text.encode(errors="surrogateescape")
 
 
 def precondition(headers: dict[bytes, bytes]) -> Match | None:

@@ -17,6 +17,7 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import (
     ABSENT,
     ANY,
+    SYSTEM,
     AnyOperation,
     Compact,
     Configure,
@@ -35,9 +36,11 @@ from raftkv.core.requests import (
     Touch,
     Transaction,
     Write,
+    quoted,
 )
 from raftkv.formats import commands
 from raftkv.formats.commands import (
+    BYTES_FORMAT,
     DEPTH_MAX,
     OVERHEAD_BYTES,
     AskedCommand,
@@ -67,6 +70,7 @@ from raftkv.formats.commands import (
     encode_command,
     least_format,
 )
+from raftkv.formats.layout import LEASE_MARK
 
 Change = Write | Configure | KeepAlive | Compact
 """Requests that go through the log."""
@@ -98,7 +102,29 @@ def proposal_of(request: Change) -> Proposal | Refused:
     if isinstance(command, Refused):
         return command
     asked = command.command if isinstance(command, CallersCommand) else command
-    return Proposal(encode_command(command), least_format(command), *_weight(asked))
+    least = least_format(command)
+    if isinstance(asked, WriteCommand | OperateCommand) and _stores_bytes(asked.operations):
+        least = max(least, BYTES_FORMAT)
+    return Proposal(encode_command(command), least, *_weight(asked))
+
+
+def _stores_bytes(operations: Iterable[commands.AnyOperation]) -> bool:
+    """May there be a client's key afterwards that is no text, and was not there before?"""
+    for one in operations:  # as in makes_room
+        if type(one) in _STORING:
+            if not one.key.isascii() and one.key < SYSTEM and not _is_text(one.key):  # type: ignore[union-attr]
+                return True
+        elif isinstance(one, Transact) and (_stores_bytes(one.success) or _stores_bytes(one.failure)):
+            return True
+    return False
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def command_of(request: Change) -> AskedCommand | CallersCommand | Refused:
@@ -138,6 +164,8 @@ def _write(request: Write) -> AskedCommand | Refused:
         if type(operation) in _MATCHING and operation.match is not None and _is_negative(operation.match):  # type: ignore[union-attr]
             return _refused("a revision cannot be negative")
     converted = tuple([_OPERATIONS[type(one)](one) for one in operations])
+    if _expires_unheard(converted):
+        return _refused("a key that begins with the byte ff has no time to live of its own; attach it to a lease")
     if not _needs_history(operations):
         return WriteCommand(converted, request.idempotency_key)
     if commands.depth(converted) > DEPTH_MAX:
@@ -145,7 +173,7 @@ def _write(request: Write) -> AskedCommand | Refused:
     for one in converted:
         twice = _written_twice(one) if isinstance(one, Transact) else None
         if twice is not None:
-            return _refused(f"a transaction writes the key {twice.decode(errors='replace')!r} twice in one branch")
+            return _refused(f"a transaction writes the key {quoted(twice)} twice in one branch")
     return OperateCommand(converted, request.idempotency_key)
 
 
@@ -154,6 +182,17 @@ def _needs_history(operations: tuple[AnyOperation, ...]) -> bool:
         if type(operation) not in _FIRST:
             return True
         if isinstance(operation, Put) and (operation.lease or operation.keeps_value or operation.keeps_lease):
+            return True
+    return False
+
+
+def _expires_unheard(operations: Iterable[commands.AnyOperation]) -> bool:
+    """Is a key to expire whose row in ``expiry`` would be that of a lease?"""
+    for one in operations:  # as in makes_room
+        if type(one) in _EXPIRING:
+            if one.ttl_ms and LEASE_MARK <= one.key < SYSTEM:  # type: ignore[union-attr]
+                return True
+        elif isinstance(one, Transact) and (_expires_unheard(one.success) or _expires_unheard(one.failure)):
             return True
     return False
 
@@ -210,6 +249,8 @@ _OPERATIONS: Final[Mapping[type[AnyOperation], Callable[[Any], Any]]] = {
 # Every write is asked what it is of, and to look a type up takes a tenth of what ``isinstance`` takes to say no.
 _FIRST: Final = frozenset({Put, Delete, Get})
 _MATCHING: Final = frozenset({Put, Delete})
+_STORING: Final = frozenset({PutKey, PutLeased, IncrementKey})
+_EXPIRING: Final = frozenset({PutKey, TouchKey})
 _REMOVING: Final = frozenset({DeleteKey, DeleteRange, RevokeLease})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from raftkv.core.errors import NO_ONE_ORDER, Code, Refused
@@ -55,6 +55,7 @@ from raftkv.quorum.settings import (
     NO_LEADER_HERE,
     NO_LEVEL,
     NO_MATCH,
+    NO_TEXT,
     NOT_KEPT,
     NOT_KEPT_ALONE,
     OFFERS,
@@ -162,7 +163,7 @@ class QuorumRequests:
         elif isinstance(request, Write):
             refusal = self._bad_write(request)
         elif isinstance(request, StoreHere):
-            refusal = NOT_KEPT_ALONE if self._keeps_siblings else None
+            refusal = NOT_KEPT_ALONE if self._keeps_siblings else _no_text((request.key,))
         elif isinstance(request, Barrier):
             refusal = NO_BARRIER
         elif isinstance(request, PromoteMember | ChangeMember | TransferLeadership):
@@ -186,7 +187,8 @@ class QuorumRequests:
     def _bad_read(self, read: Read) -> Refused | None:
         if read.consistency not in OFFERS:
             return NO_LEVEL
-        return self._too_many("r", read.r, read.placing)
+        refusal = _no_text((read.query.key,)) if isinstance(read.query, Get) else None
+        return refusal or self._too_many("r", read.r, read.placing)
 
     def _bad_write(self, write: Write) -> Refused | None:
         fault = self.timeliness.fault
@@ -203,7 +205,8 @@ class QuorumRequests:
                 decode_context(write.placing.context)
             except MalformedStateError:
                 return Refused(code=Code.BAD_REQUEST, detail="the causal context is not one that a read has given")
-        return self._too_many("w", write.acks, write.placing)
+        keys = [one.key for one in write.operations if isinstance(one, Put | Delete | Get)]
+        return _no_text(keys) or self._too_many("w", write.acks, write.placing)
 
     def _too_many(self, name: str, asked: int, placing: Placing | None) -> Refused | None:
         n = (placing or AS_CONFIGURED).n or self.members.sizes[0]
@@ -252,6 +255,16 @@ def _of_write(rights: Rights, caller: Caller, write: Write) -> Refused | None:
             if refusal is not None:
                 return refusal
     return of_caller(rights, caller)
+
+
+def _no_text(keys: Iterable[bytes]) -> Refused | None:
+    """Peers take no others for keys, nor would the ring's pages."""
+    try:
+        for key in keys:
+            key.decode()
+    except UnicodeDecodeError:
+        return NO_TEXT
+    return None
 
 
 def _needs_one_order(operation: AnyOperation) -> bool:

@@ -55,6 +55,7 @@ NO_IDEMPOTENCY: Final = Refused(
     code=Code.NOT_SUPPORTED,
     detail="a leaderless cluster cannot promise that a retry with an Idempotency-Key is applied once; leave it out",
 )
+NO_TEXT: Final = Refused(code=Code.BAD_REQUEST, detail="key: not valid UTF-8, as keys are in a leaderless cluster")
 NO_BARRIER: Final = Refused(code=Code.NOT_SUPPORTED, detail="a leaderless cluster has no applied state to wait for")
 NO_LEADER_HERE: Final = Refused(
     code=Code.NOT_SUPPORTED,

@@ -203,6 +203,33 @@ def test_a_range_ends_before_its_end_and_keys_only_leaves_the_values_out(harness
     assert answer.content.next_start is None
 
 
+def test_keys_are_any_bytes_in_their_order_where_replicas_hold_one_order_and_text_elsewhere(harness: Harness) -> None:
+    keys = [b"\0", b"a", b"a\0", b"a\xc3", b"b", b"\xfe\xff", b"\xff", b"\xff\0"]
+    if not harness.has_one_order:
+        named = [Write(operations=(one,)) for one in (Put(key=b"\xc3", value=b""), Delete(key=b"\xc3"))]
+        reads = [Read(query=Get(key=b"\xc3"), consistency=level) for level in (harness.usual, Consistency.LOCAL)]
+        for request in (*named, *reads):
+            refusal = harness.ask(request)
+
+            assert isinstance(refusal, Refused)
+            assert (refusal.code, refusal.detail[:20]) == (Code.BAD_REQUEST, "key: not valid UTF-8")
+        return
+    for key in reversed(keys):
+        put(harness, key, key)
+    pages = [
+        harness.ask(Read(query=List(start=start, end=end, limit=9), consistency=level))
+        for level in (harness.usual, Consistency.LOCAL)
+        for start, end in ((b"", None), (b"a\xc3", b"\xff"))
+    ]
+
+    for key in keys:
+        assert get(harness, key).value == key  # type: ignore[union-attr]
+    for number, answer in enumerate(pages):
+        assert isinstance(answer, Answer)
+        assert isinstance(answer.content, KeyPage)
+        assert [one.key for one in answer.content.records] == (keys[3:6] if number % 2 else keys)
+
+
 def test_a_retry_returns_the_first_outcome(harness: Harness) -> None:
     write = Write(operations=(Put(key=b"a", value=b"v"),), idempotency_key="once")
     other = Write(operations=(Put(key=b"a", value=b"w"),), idempotency_key="once")

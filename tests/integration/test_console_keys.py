@@ -95,6 +95,25 @@ def test_hostile_keys_and_values_are_text(raft, browser):
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), key
 
 
+def test_keys_that_are_no_text_are_found_read_and_deleted(raft, browser):
+    for path in ("bin%C3%28/%FF%FE%00", "bin%C3%28/%FFx", "bin%C3%28/é"):
+        assert raft.request("PUT", "n1", f"/kv/{path}", data=b"of bytes").status_code == 201
+    with page_at(browser, keys_at(raft)) as page:
+        row(page, r"bin\xc3(/").click()
+        expect(row(page, "é")).to_be_visible()
+        row(page, r"\xff\xfe\u{0}").click()
+        expect(page.get_by_label("Value", exact=True)).to_have_text("of bytes")
+        expect(page.get_by_role("heading", name=r"bin\xc3(/\xff\xfe\u{0}")).to_be_visible()
+        page.reload()
+        expect(page.get_by_label("Value", exact=True)).to_have_text("of bytes")
+        page.get_by_role("button", name="Delete", exact=True).click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(page.get_by_text("There is no such key now.")).to_be_visible()
+
+    assert raft.request("GET", "n1", "/kv/bin%C3%28/%FF%FE%00").status_code == 404
+    assert raft.request("GET", "n1", "/kv/bin%C3%28/%FFx").status_code == 200
+
+
 def test_an_edit_shows_what_it_changes_and_is_not_saved_over_anothers(raft, browser):
     put(raft, edited="one\ntwo\nthree")
     with page_at(browser, keys_at(raft, "edited")) as page:

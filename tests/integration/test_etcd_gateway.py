@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raftkv.core.requests import LOCK_KEYS
 from tests.integration.etcd_oracle import Pair, encoded, etcd
 from tests.integration.etcd_programs import key, span
 
@@ -54,6 +55,56 @@ SINGLE = [
     ("lock/unlock", {}),
     ("nowhere", {}),
 ]
+
+
+OWN = LOCK_KEYS + b"deploy\0"
+"""Of the clusters' own keys, which etcd has none of."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("kv/range", key(OWN)),
+        ("kv/range", span(b"\xff\xff", "\0")),
+        ("kv/range", span(b"\xff\xffa", b"\xff\xffz")),
+        ("kv/deleterange", {**key(OWN), "prev_kv": True}),
+        ("kv/deleterange", span(b"\xff\xff", "\0")),
+        (
+            "kv/txn",
+            {
+                "compare": [{**key(OWN), "target": "CREATE", "result": "GREATER"}],
+                "success": [{"request_range": key(OWN)}],
+            },
+        ),
+        ("kv/txn", {"compare": [{**key(OWN), "target": "CREATE"}], "success": [{"request_delete_range": key(OWN)}]}),
+        ("election/leader", {"name": encoded(b"\xff\xfflock")}),
+    ],
+)
+def test_the_clusters_own_keys_are_not_there(pair: Pair, path: str, body: Any) -> None:
+    pair.hold(OWN)
+
+    pair.same(f"/v3/{path}", body)
+    assert pair.holds(OWN)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("kv/put", key(OWN)),
+        ("kv/txn", {"failure": [{"request_put": key(OWN)}]}),
+        ("lock/lock", {"name": encoded(b"\xff\xffl"), "lease": 99}),
+        ("lock/unlock", key(OWN)),
+        ("election/resign", {"leader": {**key(OWN), "name": encoded("e")}}),
+        ("election/proclaim", {"leader": {**key(OWN), "name": encoded("e")}}),
+    ],
+)
+def test_a_key_of_the_clusters_own_is_refused_where_it_would_be_written(pair: Pair, path: str, body: Any) -> None:
+    pair.hold(OWN)
+    status, said = pair.ours(f"/v3/{path}", body)
+
+    assert (status, said["code"]) == ((400, 3) if path.startswith("kv") else (500, 2))
+    assert "ff ff" in said["message"]
+    assert pair.holds(OWN)
 
 
 @pytest.mark.parametrize(("path", "body"), SINGLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
@@ -230,6 +231,24 @@ def test_a_member_that_was_removed_is_added_again(operator: Etcdctl) -> None:
 
     (learner,) = [one for one in etcdctl.json("member", "list", at=("n1",))["members"] if one.get("isLearner")]
     assert (learner["name"], learner["peerURLs"]) == ("n3", [peer])
+
+
+def test_what_is_checked_by_load_writes_keys_of_random_bytes(cluster: RealCluster, etcdctl: Etcdctl) -> None:
+    """All of it takes a minute, and what it says of a node's speed is that of this machine."""
+    checking = etcdctl.begun("check", "perf")
+
+    def are_bytes() -> list[str]:
+        items = cluster.request("GET", "n1", "/kv?prefix=/etcdctl-check-perf/&limit=200").json()["items"]
+        return [one["key"]["base64"] for one in items if not isinstance(one["key"], str)]
+
+    try:
+        found = wait_until(lambda: (keys := are_bytes()) and len(keys) > 100 and keys, "keys of bytes")
+    finally:
+        checking.kill()
+        checking.communicate()
+    etcdctl("del", "--prefix", "/etcdctl-check-perf/")
+
+    assert found == sorted(found, key=base64.b64decode)
 
 
 def test_a_snapshot_is_a_backup(operator: Etcdctl, tmp_path: Path) -> None:

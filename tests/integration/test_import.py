@@ -78,12 +78,18 @@ def test_a_key_with_a_lease_is_given_the_time_that_is_left_and_no_name_is_left_o
     granted = requests.post(f"{source}/v3/lease/grant", json={"TTL": "600"}, timeout=10).json()
     put(source, "session", "here", lease=granted["ID"])
     put(source, b"\xff\xfe", "no text")
+    put(source, b"\xff\xff", "the cluster's own")
+    put(source, b"\xffk", "here", lease=granted["ID"])
     put(source, "plain", "1")
     status, said, complaint = imported(cluster, source)
 
     assert status == 1
-    assert said.splitlines()[1:] == ["1 with a lease, of which only the time that is left is kept", "1 left out"]
-    assert complaint == "raftkv: left out, since it is not UTF-8: \\xff\\xfe\n"
+    assert said.splitlines()[1:] == ["1 with a lease, of which only the time that is left is kept", "2 left out"]
+    assert complaint.splitlines() == [
+        "raftkv: left out, since it begins with ff, and has a lease: \\xffk",
+        "raftkv: left out, since it begins with ff ff: \\xff\\xff",
+    ]
+    assert cluster.get("n1", "%FF%FE").text == "no text"
     with Client([cluster.url("n1", "")]) as client:
         session, plain = client.get_record("session"), client.get_record("plain")
     assert session is not None

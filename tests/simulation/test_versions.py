@@ -9,6 +9,7 @@ import pytest
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import (
+    SYSTEM,
     ChangesAfter,
     Compact,
     Configure,
@@ -19,6 +20,7 @@ from raftkv.core.requests import (
     Grant,
     Increment,
     KeepAlive,
+    List,
     Put,
     Read,
     Touch,
@@ -154,6 +156,24 @@ def test_history_begins_though_the_member_that_was_upgraded_last_is_away_again()
     assert isinstance(ask(cluster, leader, OF_HISTORY[0]), Written)
     found = ask(cluster, leader, Read(query=ChangesAfter(revision=0), consistency=Consistency.LOCAL))
     assert isinstance(found.content, HistoryGone)
+    cluster.settle()
+
+
+def test_keys_that_are_no_text_are_stored_once_every_member_can_tell_of_them():
+    cluster = cluster_that_reads(n3=commands.BYTES_FORMAT - 1)
+    request = Write(operations=(Put(key=b"\xfe\xc3", value=b"v"),))
+    refusals = [ask(cluster, name, request) for name in ("n1", "n2")]
+    cluster.kill("n3")
+    cluster.machines["n3"].reads = commands.BYTES_FORMAT
+    cluster.restart("n3")
+    cluster.run(2.0)
+
+    for refusal in refusals:
+        assert isinstance(refusal, Refused)
+        assert refusal.code is Code.NOT_SUPPORTED
+    assert isinstance(ask(cluster, "n2", request), Written)
+    found = ask(cluster, "n3", Read(query=List(start=b"\xfe", end=SYSTEM, limit=9)))
+    assert [one.key for one in found.content.records] == [b"\xfe\xc3"]
     cluster.settle()
 
 

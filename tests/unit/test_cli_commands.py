@@ -1,6 +1,7 @@
 """The command line against a server that answers as told: output, exit statuses, and one line for every failure."""
 
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -75,6 +76,18 @@ def test_list_prints_keys_and_values_when_asked(run):
     assert run("list", "k", answers=[page])[1] == b"k\n"
     assert run("list", "k", "--values", answers=[page])[1] == b"k\tv\n"
     assert "keys_only=1" in run("list", "k", answers=[page])[3].asked[0].target
+
+
+def test_a_key_that_is_no_text_is_typed_as_it_is_and_shown_escaped(run):
+    told, typed = {"base64": "Yf8="}, os.fsdecode(b"a\xff")
+    page = json({"items": [{**RECORD, "key": told}], "next": None, "revision": 9})
+
+    assert run("list", typed, answers=[page])[1] == b"a\\xff\n"
+    assert run("list", "-0", answers=[page])[1] == b"a\xff\0"
+    assert b'"key":{"base64":"Yf8="}' in run("list", "--json", answers=[page])[1]
+    assert run("set", typed, "v", "--json")[1] == b'{"key":{"base64":"Yf8="},"revision":7}\n'
+    assert run("set", typed, "v")[3].asked[0].target.startswith("/kv/a%FF")
+    assert run("get", typed, answers=[MISSING])[2] == "raftkv: no such key: a\\xff\n"
 
 
 @pytest.mark.parametrize("command", [["get", "k"], ["get", "k", "--json"], ["delete", "k"]])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 
 import raftkv
@@ -43,7 +44,15 @@ def test_values_are_bytes_and_text_is_utf_8(client, serve):
 
 @pytest.mark.parametrize(
     ("key", "path"),
-    [("a/b", "/kv/a%2Fb"), ("..", "/kv/.."), (".", "/kv/."), ("ä ?#%", "/kv/%C3%A4%20%3F%23%25"), (b"k", "/kv/k")],
+    [
+        ("a/b", "/kv/a%2Fb"),
+        ("..", "/kv/.."),
+        (".", "/kv/."),
+        ("ä ?#%", "/kv/%C3%A4%20%3F%23%25"),
+        (b"k", "/kv/k"),
+        (b"\xff/\xc3", "/kv/%FF%2F%C3"),
+        ("\udcff", "/kv/%FF"),
+    ],
 )
 def test_any_key_reaches_the_server_as_it_is(client, serve, key, path):
     server = serve(Told(200, b"v"))
@@ -118,6 +127,36 @@ def test_a_listing_goes_from_page_to_page(client, serve):
     assert "start=c" in server.asked[1].target
     assert "limit=1&" in server.asked[1].target
     assert store.page().next == "c"
+
+
+def test_keys_that_are_no_text_are_told_as_names_of_files_are_and_taken_so(client, serve):
+    told = {"base64": "Yf8="}
+    item = {"key": told, "value": "v", "version": 1, "revision": 1, "create_revision": 1}
+    result = {"op": "get", "status": 200, **item}
+    server = serve(
+        json(item),
+        json({"items": [item], "next": told, "revision": 5}),
+        json({"items": [item], "next": None, "revision": 5}),
+        json({"results": [result], "revision": 5}),
+        json({"succeeded": True, "revision": 5, "results": [result]}),
+    )
+    store = client(server)
+    record = store.get_record(b"a\xff")
+    listed = list(store.list("a\udcff"))
+    batch = store.batch([{"op": "get", "key": b"a\xff"}])
+    with store.transaction() as transaction:
+        transaction.require(key=record.key, value="v")
+        transaction.get(record.key)
+        transaction.list(prefix="a\udcff")
+
+    assert record.key.encode(errors="surrogateescape") == b"a\xff"
+    assert [one.key for one in listed] == [record.key, record.key]
+    assert ["prefix=a%FF" in one.target for one in server.asked[1:3]] == [True, True]
+    assert "start=a%FF" in server.asked[2].target
+    assert batch[0]["key"] == transaction.results[0].key == record.key
+    assert msgspec.json.decode(server.asked[3].body)["operations"] == [{"op": "get", "key": told}]
+    sent = msgspec.json.decode(server.asked[4].body)
+    assert [sent["compare"][0]["key"], sent["success"][0]["key"], sent["success"][1]["prefix"]] == [told, told, told]
 
 
 def test_preconditions_time_to_live_and_acknowledgements_travel(client, serve):

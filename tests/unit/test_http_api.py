@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from functools import partial
@@ -322,8 +323,8 @@ def test_what_is_percent_encoded_for_a_reason_is_no_route(node: Node, target: st
     assert node("GET", "/kv").json["items"] == []
 
 
-def test_a_key_may_hold_anything_but_invalid_utf8(node: Node) -> None:
-    for escaped in ("%00", "%0A", "%20", "+", "%3F", "%25", "%F0%9F%98%80"):
+def test_a_key_may_hold_anything(node: Node) -> None:
+    for escaped in ("%00", "%0A", "%20", "+", "%3F", "%25", "%F0%9F%98%80", "%C3", "%FF", "%FF%FE%FF"):
         assert node("PUT", f"/kv/{escaped}", b"x").status == 201
         assert node("GET", f"/kv/{escaped}").body == b"x"
 
@@ -331,11 +332,80 @@ def test_a_key_may_hold_anything_but_invalid_utf8(node: Node) -> None:
     assert keys == ["\0", "\n", " "]
 
 
+def base64_of(key: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(key).decode()}
+
+
+def test_a_key_that_is_no_text_is_base64_in_json_and_comes_where_its_bytes_do(node: Node) -> None:
+    stored = node("PUT", "/kv/b%FFc", b"x")
+    for escaped in ("b", "b%C3%A9", "b%FFd", "b%FF", "c"):
+        node("PUT", f"/kv/{escaped}", b"x")
+    first = node("GET", "/kv?keys_only=1&start=b").json
+    second = node("GET", "/kv?keys_only=1&start=b%FFc").json
+    below = node("GET", "/kv?prefix=b%FF").json
+    between = node("GET", "/kv?start=b%FF&end=b%FFd").json
+    found = node("GET", "/kv/b%FFc", accept="application/json").json
+    missing = node("GET", "/kv/b%FE")
+    failed = node("PUT", "/kv/b%FFc", b"y", if_none_match="*")
+
+    assert stored.json["key"] == found["key"] == base64_of(b"b\xffc")
+    assert [one["key"] for one in first["items"]] == ["b", "b\u00e9", base64_of(b"b\xff")]
+    assert first["next"] == base64_of(b"b\xffc")
+    assert [one["key"] for one in second["items"]] == [base64_of(b"b\xffc"), base64_of(b"b\xffd"), "c"]
+    assert [one["key"] for one in below["items"]] == [base64_of(b"b\xff" + end) for end in (b"", b"c", b"d")]
+    assert [one["key"] for one in between["items"]] == [base64_of(b"b\xff"), base64_of(b"b\xffc")]
+    assert is_problem(missing, 404, "not_found", r"'b\xfe'")
+    assert is_problem(failed, 412, "precondition_failed", r"'b\xffc'")
+    assert node("DELETE", "/kv?prefix=b%FF").json["deleted"] == 3
+
+
+def test_operations_name_keys_that_are_no_text(node: Node) -> None:
+    key, other = base64_of(b"\xffk"), base64_of(b"\xffl")
+    operations = [{"op": "put", "key": key, "value": "1"}, {"op": "increment", "key": other}, {"op": "get", "key": key}]
+    batch = node("POST", "/batch", {"operations": operations}).json
+    done = node(
+        "POST",
+        "/txn",
+        {
+            "compare": [
+                {"key": key, "target": "value", "with": "1"},
+                {"prefix": base64_of(b"\xff"), "target": "exists", "with": True},
+            ],
+            "success": [
+                {"op": "list", "start": base64_of(b"\xff"), "end": other},
+                {"op": "delete_prefix", "prefix": base64_of(b"\xff")},
+            ],
+        },
+    ).json
+
+    assert [one["key"] for one in batch["results"]] == [key, other, key]
+    assert [one["status"] for one in batch["results"]] == [201, 201, 200]
+    assert done["succeeded"]
+    assert [one["key"] for one in done["results"][0]["items"]] == [key]
+    assert done["results"][1]["deleted"] == 2
+
+
+def test_a_key_that_expiry_would_take_for_a_lease_expires_with_one_alone(node: Node) -> None:
+    refused = node("PUT", "/kv/%FFk?ttl=5", b"x")
+    node("PUT", "/kv/%FFk", b"x")
+    touched = node("POST", "/kv/%FFk/touch", {"ttl": 5})
+    lease = node("POST", "/leases", {"ttl": 60}).json["id"]
+    node("PUT", f"/kv/%FFk?lease={lease}", b"y")
+
+    assert is_problem(refused, 400, "bad_request", "lease")
+    assert is_problem(touched, 400, "bad_request", "lease")
+    assert node("POST", "/kv/%FFk/touch", {"ttl": None}).status == 200
+    node("PUT", f"/kv/%FFk?lease={lease}", b"y")
+    assert node("GET", f"/leases/{lease}").json["keys"] == [base64_of(b"\xffk")]
+    assert node("PUT", "/kv/%FEk?ttl=5", b"x").status == 201
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
 def test_bad_keys(node: Node, method: str) -> None:
     for target, status, code in [
         ("/kv/", 400, "bad_request"),
-        ("/kv/%FF", 400, "bad_request"),
+        ("/kv/%FF%FF", 400, "bad_request"),
+        ("/kv/%FF%FFauth/enabled", 400, "bad_request"),
         ("/kv/%zz", 400, "bad_request"),
         ("/kv/%", 400, "bad_request"),
         ("/kv/" + 65 * "k", 414, "key_too_large"),

@@ -3,9 +3,24 @@
 import pytest
 
 from raftkv.core.config import KEY_BYTES_MAX
-from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Configure, Delete, Get, Put, Write
+from raftkv.core.errors import Code
+from raftkv.core.requests import (
+    ABSENT,
+    ANY,
+    LOCK_KEYS,
+    MATCHES_MAX,
+    Configure,
+    Delete,
+    Get,
+    Increment,
+    Put,
+    Touch,
+    Transaction,
+    Write,
+)
+from raftkv.core.rights import Caller
 from raftkv.formats import entries
-from raftkv.formats.commands import batch_parts
+from raftkv.formats.commands import BYTES_FORMAT, batch_parts
 from raftkv.machine.conversion import command_of, proposal_of
 
 LONGEST = b"k" * KEY_BYTES_MAX
@@ -31,3 +46,40 @@ def test_a_request_at_its_bounds_is_a_command_that_is_read(request_):
 
     _, batch = entries.decode(entries.stamp(proposal.least_format, LATEST) + body)
     assert batch.commands == (command_of(request_),)
+
+
+BYTES_KEY, OF_A_LEASE = b"k\xc3", b"\xffk"
+STORING = [
+    Put(key=BYTES_KEY, value=b""),
+    Put(key=BYTES_KEY, value=b"", lease=1),
+    Increment(key=BYTES_KEY),
+    Transaction(success=(Put(key=b"k", value=b""), Transaction(failure=(Put(key=BYTES_KEY, value=b""),)))),
+]
+
+
+@pytest.mark.parametrize("caller", [None, Caller("ann", 1)])
+@pytest.mark.parametrize("operation", STORING, ids=lambda one: type(one).__name__)
+def test_a_key_that_is_no_text_is_stored_once_all_read_the_format_whose_front_ends_tell_of_it(operation, caller):
+    assert proposal_of(Write(operations=(operation,), caller=caller)).least_format == BYTES_FORMAT
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Put(key="k\u00e9".encode(), value=b"\xff"),
+        Put(key=LOCK_KEYS + b"name\0", value=b"", lease=1),
+        Delete(key=BYTES_KEY),
+        Touch(key=BYTES_KEY, ttl_ms=1),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_all_else_goes_out_as_before(operation):
+    assert proposal_of(Write(operations=(operation,))).least_format < BYTES_FORMAT
+
+
+@pytest.mark.parametrize(
+    "operation", [Put(key=OF_A_LEASE, value=b"", ttl_ms=1), Touch(key=OF_A_LEASE, ttl_ms=1)], ids=["put", "touch"]
+)
+def test_no_key_expires_by_a_row_that_would_be_a_leases(operation):
+    for refused in (operation, Transaction(success=(Transaction(failure=(operation,)),))):
+        assert proposal_of(Write(operations=(refused,))).code is Code.BAD_REQUEST

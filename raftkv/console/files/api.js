@@ -23,12 +23,39 @@ export function signIn(token) {
   else sessionStorage.removeItem("raftkv-token");
 }
 
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Bytes as text: each that is no UTF-8 is the half of a surrogate pair, which no text has (Python's way: PEP 383). */
+function carried(all) {
+  let text = "";
+  for (let at = 0; at < all.length;) {
+    const length = all[at] < 0xe0 ? (all[at] < 0x80 ? 1 : 2) : all[at] < 0xf0 ? 3 : 4;
+    try {
+      text += strict.decode(all.subarray(at, at + length));
+      at += length;
+    } catch {
+      text += String.fromCharCode(0xdc00 + all[at]);
+      at += 1;
+    }
+  }
+  return text;
+}
+
+/** A key as the API tells it, text or {base64}, as text. */
+export const keyOf = (told) => typeof told === "string" ? told : carried(Uint8Array.from(atob(told.base64), (one) => one.charCodeAt(0)));
+
+/** A key in an address, and back. */
+export const coded = (key) => String(key).replace(/[\udc80-\udcff]|[^\udc80-\udcff]+/gu, (one) =>
+  /^[\udc80-\udcff]$/u.test(one) ? `%${(one.charCodeAt(0) - 0xdc00).toString(16)}` : encodeURIComponent(one));
+export const decoded = (text) => text.replace(/(%[\da-f]{2})+/gi, (all) =>
+  carried(Uint8Array.from(all.slice(1).split("%"), (one) => parseInt(one, 16))));
+
 export const at = (path, query) => {
-  const chosen = new URLSearchParams(Object.entries(query || {}).filter(([, value]) => value !== undefined && value !== ""));
-  return chosen.size ? `${path}?${chosen}` : path;
+  const chosen = Object.entries(query || {}).filter(([, value]) => value !== undefined && value !== "");
+  return chosen.length ? `${path}?${chosen.map(([name, value]) => `${name}=${coded(value)}`).join("&")}` : path;
 };
 
-export const keyPath = (key) => `/kv/${encodeURIComponent(key)}`;
+export const keyPath = (key) => `/kv/${coded(key)}`;
 
 const GIVE_UP_MS = 20000;
 

@@ -1,5 +1,5 @@
 // One key: what it holds and held, how long it lives, and how it is changed without losing what others wrote.
-import { answer, at, get, keyPath, stream } from "./api.js";
+import { answer, at, coded, get, keyOf, keyPath, stream } from "./api.js";
 import { momentsOf } from "./moments.js";
 import { ago, bytes, clock, confirmed, count, exactly, facts, fill, h, keyed, number, say, time, visible, why } from "./page.js";
 import { picture } from "./picture.js";
@@ -221,7 +221,7 @@ export function newKey(place) {
   const name = h("input", { id: "newkey", required: true, spellcheck: "false", autocapitalize: "off" });
   fill(place, h("form", { onsubmit: (event) => {
     event.preventDefault();
-    location.hash = `#/keys/${encodeURIComponent(name.value)}`;
+    location.hash = `#/keys/${coded(name.value)}`;
   } }, h("h2", "New key"), h("label", { for: "newkey" }, "Key; “/” makes folders"), name,
   h("div.row.end", h("button.main", "Next"))));
   name.focus();
@@ -235,7 +235,7 @@ export function watchPage(place, prefix) {
   const draw = () => fill(place, h("h2", "Live: ", prefix ? ["keys that begin with ", keyed(prefix)] : "all keys"),
     trouble && h("p.note.bad", { role: "alert" }, trouble), !trouble && !told.length && h("p.quiet", "Waiting for something to change…"),
     h("ol.history", { role: "log", "aria-label": "Changes" }, told.map(({ at: when, change }) => h("li", h("span.quiet", clock(when), " "),
-      change.type === "put" ? "set " : change.expired ? "expired " : "deleted ", h("a", { href: `#/keys/${encodeURIComponent(change.key)}` }, keyed(change.key)),
+      change.type === "put" ? "set " : change.expired ? "expired " : "deleted ", h("a", { href: `#/keys/${coded(keyOf(change.key))}` }, keyed(keyOf(change.key))),
       typeof change.value === "string" && h("span.key.quiet", ` ${visible(change.value.slice(0, 80))}`)))));
   (async () => {
     try {

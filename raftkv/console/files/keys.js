@@ -1,5 +1,5 @@
 // All keys, as a tree by "/" or flat; found by how they begin, or by what they or their values contain.
-import { get } from "./api.js";
+import { coded, decoded, get, keyOf } from "./api.js";
 import { keyPage, newKey, watchPage } from "./key.js";
 import { rowsIn } from "./list.js";
 import { count, fill, h, number, visible, why } from "./page.js";
@@ -34,12 +34,18 @@ export function keys(place, rest) {
     draw();
   }
 
+  async function paged(query, signal) {
+    const page = await get("/kv", query, { signal });
+    for (const one of page.items) one.key = keyOf(one.key);
+    return { items: page.items, next: page.next && keyOf(page.next) };
+  }
+
   async function plain(level, signal) {
     const wanted = text.toLowerCase();
     do {
       const isValue = how === "value";
       const query = { prefix: how === "prefix" ? text : "", start: level.next, limit: isValue ? VALUES_PAGE : PAGE, keys_only: isValue ? 0 : 1 };
-      const page = await get("/kv", query, { signal });
+      const page = await paged(query, signal);
       level.seen += page.items.length;
       level.items.push(...page.items.filter((one) => how === "prefix"
         || (isValue ? typeof one.value === "string" && one.value.toLowerCase().includes(wanted) : one.key.toLowerCase().includes(wanted)))
@@ -53,7 +59,7 @@ export function keys(place, rest) {
   async function branch(level, signal) {
     const until = level.items.length + PAGE;
     while (level.next !== null && level.items.length < until) {
-      const page = await get("/kv", { prefix: level.prefix, start: level.next, limit: PAGE, keys_only: 1 }, { signal });
+      const page = await paged({ prefix: level.prefix, start: level.next, limit: PAGE, keys_only: 1 }, signal);
       for (const { key } of page.items) {
         const cut = key.indexOf("/", level.prefix.length);
         const folder = cut < 0 ? null : key.slice(0, cut + 1);
@@ -95,7 +101,7 @@ export function keys(place, rest) {
       row.open = row.open ? null : levelOf(row.folder, row.folder);
       if (row.open) load(row.open);
       draw();
-    } else location.hash = `#/keys/${encodeURIComponent(row.key)}`;
+    } else location.hash = `#/keys/${coded(row.key)}`;
   }, () => how === "prefix" && top && load(top));
 
   const told = h("p.quiet.small", { role: "status" });
@@ -148,8 +154,8 @@ export function keys(place, rest) {
     else location.hash = "#/keys";
   }
 
-  function choose(coded) {
-    const key = coded && decodeURIComponent(coded);
+  function choose(rest) {
+    const key = rest && decoded(rest);
     rows.choose(key);
     if (key) return enter(keyPage, key, restart);
     detail?.end();

@@ -1,6 +1,6 @@
 // What operators do: members, who leads, users and roles, backups. Each says first what it would do.
-import { answer, ask, get } from "./api.js";
-import { bytes, confirmed, count, fill, h, say, table, time, why } from "./page.js";
+import { answer, ask, get, keyOf } from "./api.js";
+import { bytes, confirmed, count, fill, h, say, table, time, visible, why } from "./page.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
 
 const CERTIFICATE_S = 14 * 86400;
@@ -74,7 +74,8 @@ export function operations(place, _rest, who) {
     } }, fields.map(([name, label, example]) => h("label", label, h("input", { name, placeholder: example, required: name !== "roles", type: name === "password" ? "password" : "text", autocomplete: name === "password" ? "new-password" : "off" }))),
     h("button", "Go on…"));
 
-  const permission = (one) => `${one.access} ${one.key !== undefined ? `key ${one.key}` : one.prefix !== undefined ? `keys that begin with “${one.prefix}”` : `${one.start ?? ""} … ${one.end ?? ""}`}`;
+  const bound = (told) => visible(keyOf(told ?? ""));
+  const permission = (one) => `${one.access} ${one.key !== undefined ? `key ${bound(one.key)}` : one.prefix !== undefined ? `keys that begin with “${bound(one.prefix)}”` : `${bound(one.start)} … ${bound(one.end)}`}`;
 
   function people() {
     const drop = (kind, name) => h("button", { onclick: () => change(`Remove ${kind} ${name}?`, kind === "user" ? "Nobody signs in by that name any more; tokens end at once." : "Users who have it lose what it allows.", "Remove", "DELETE", `/auth/${kind}s/${encodeURIComponent(name)}`, undefined, true) }, "Remove…");

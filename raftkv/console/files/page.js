@@ -77,8 +77,8 @@ export const clock = (date) => date.toLocaleTimeString("en-GB");
 
 /** Text as it is, but for what cannot be seen or turns others round. */
 export const visible = (text) => text.replace(
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-  (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\udc80-\udcff\ufeff]/gu,
+  (one) => one >= "\udc80" && one <= "\udcff" ? `\\x${(one.charCodeAt(0) - 0xdc00).toString(16)}` : `\\u{${one.codePointAt(0).toString(16)}}`);
 
 /** What is to be said of an error. */
 export const why = (error) => error.sentence || `${error.message || error}.`;

@@ -17,6 +17,7 @@ from raftkv.api.answers import (
     LeaseShown,
     TransactionDone,
 )
+from raftkv.api.values import value_to_json
 from raftkv.coordination.names import names_among
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Compact, FindLease, FindLeases, Grant, KeepAlive, Revoke, Transaction, Write
@@ -168,8 +169,9 @@ def _shown(lease: LeaseRecord, context: Context) -> LeaseShown:
     shown = LeaseShown(lease.lease, lease.ttl_ms / 1000, 0.0 if left is UNSET else left, lease.key_count)
     if lease.keys is None:
         return shown
-    keys, locks, elections = [[one.decode() for one in found] for found in names_among(lease.keys)]
-    return msgspec.structs.replace(shown, keys=keys, locks=locks, elections=elections)
+    keys, *names = names_among(lease.keys)
+    locks, elections = [[one.decode() for one in found] for found in names]
+    return msgspec.structs.replace(shown, keys=list(map(value_to_json, keys)), locks=locks, elections=elections)
 
 
 def no_lease(found: NoLease, headers: Headers) -> HttpResponse:

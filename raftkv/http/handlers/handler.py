@@ -37,6 +37,7 @@ from raftkv.core.requests import (
     ShowSights,
     Write,
     is_read,
+    quoted,
 )
 from raftkv.core.results import (
     Answer,
@@ -387,13 +388,13 @@ def siblings(found: Siblings, headers: Headers, context: Context) -> HttpRespons
         )
         for record in found.records
     ]
-    return json_response(300, SiblingsAnswer(found.key.decode(), shown), headers)
+    return json_response(300, SiblingsAnswer(value_to_json(found.key), shown), headers)
 
 
 def not_found(key: bytes, headers: Headers, level: Consistency | None = None) -> HttpResponse:
     """There is no such key; a local read (``level``) can only speak for this node."""
     where = " on this node" if level is Consistency.LOCAL else ""
-    return problem(Code.NOT_FOUND, f"there is no key {key.decode()!r}{where}", headers=headers)
+    return problem(Code.NOT_FOUND, f"there is no key {quoted(key)}{where}", headers=headers)
 
 
 # -- writes -------------------------------------------------------------------------------------------------------
@@ -495,6 +496,6 @@ def reused_key(written: Written, headers: Headers) -> HttpResponse:
 def mismatch(key: bytes, revision: int, headers: Headers) -> HttpResponse:
     """The precondition failed."""
     stands = f"stands at revision {revision}" if revision else "does not exist"
-    detail = f"the precondition failed: key {key.decode()!r} {stands}"
+    detail = f"the precondition failed: key {quoted(key)} {stands}"
     headers = (*headers, (names.ETAG.raw, names.tag(revision).encode())) if revision else headers
     return problem(Code.PRECONDITION_FAILED, detail, headers=headers, revision=revision)

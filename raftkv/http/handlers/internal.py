@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from raftkv.api.answers import StoredHere
 from raftkv.api.bodies import InternalWrite
+from raftkv.api.values import value_to_json
 from raftkv.core.config import is_node_id
 from raftkv.core.errors import Code
 from raftkv.core.requests import StoreHere
@@ -31,7 +32,7 @@ def _check_mode(context: Context) -> None:
 def _parse_write(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
     _check_mode(context)
     body: InternalWrite = bodies.body_of(request, bodies.decode_internal_write, allow_form_type=True)
-    key = parameters.key_from_text(body.key, context.limits)
+    key = parameters.key_from_json(body.key, context.limits)
     value = None if body.value is None else checked(body.value, context)
     if body.node and not is_node_id(body.node):
         refuse(Code.BAD_REQUEST, "node: must be 1 to 63 letters, digits, '_', '.' or '-'")
@@ -41,13 +42,13 @@ def _parse_write(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
 
 def _render_stored(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(outcome, StoredVersion)
-    shown = StoredHere("ok", ask.subject.decode(), outcome.taken, outcome.counter, outcome.node)
+    shown = StoredHere("ok", value_to_json(ask.subject), outcome.taken, outcome.counter, outcome.node)
     return json_response(200, shown, context.node_header)
 
 
 def _parse_read(request: HttpRequest, chosen: LocalReading, context: Context) -> Ask:
     _check_mode(context)
-    key = parameters.key_from_text(chosen.key, context.limits)
+    key = parameters.key_from_query(chosen.key, context.limits)
     return local_read(key, chosen, request, context)
 
 

@@ -74,7 +74,7 @@ def parse_put(request: HttpRequest, chosen: Putting, context: Context) -> Ask | 
 
 def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:  # noqa: ARG001
     """201 created or 200 replaced; 202 when the write is not committed yet, as the client asked."""
-    key = ask.subject.decode()
+    key = value_to_json(ask.subject)
     if done is None:
         return json_response(202, Stored(key, None, None), headers)
     assert isinstance(done, PutDone)
@@ -108,7 +108,7 @@ def _found(ask: Ask, record: KeyRecord, headers: Headers, context: Context) -> H
 def item(record: KeyRecord, context: Context, *, keys_only: bool = False) -> Item:
     """A record as JSON shows it, alone or in a page."""
     return Item(
-        key=record.key.decode(),
+        key=value_to_json(record.key),
         value=UNSET if keys_only else value_to_json(record.value),
         version=record.version,
         revision=record.mod_revision,
@@ -160,7 +160,7 @@ def render_list(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(ask.request.query, List)
     keys_only = ask.request.query.keys_only
     items = [item(record, context, keys_only=keys_only) for record in page.records]
-    next_start = None if page.next_start is None else page.next_start.decode()
+    next_start = None if page.next_start is None else value_to_json(page.next_start)
     return json_response(200, Listed(items, next_start, outcome.revision), read_headers(outcome, context))
 
 
@@ -196,7 +196,7 @@ def parse_increment(request: HttpRequest, chosen: Batching, context: Context) ->
 
 def _incremented(ask: Ask, result: AnyResult, headers: Headers, _context: Context) -> HttpResponse:
     assert isinstance(result, Incremented)
-    told = Counted(ask.subject.decode(), result.value, result.version, result.revision)
+    told = Counted(value_to_json(ask.subject), result.value, result.version, result.revision)
     return json_response(200, told, ((_ETAG, names.tag(result.revision).encode()), *headers))
 
 
@@ -212,7 +212,7 @@ def _touched(ask: Ask, result: AnyResult, headers: Headers, context: Context) ->
     if isinstance(result, Missing):
         return not_found(ask.subject, headers)
     assert isinstance(result, Touched)
-    told = KeyTouched(ask.subject.decode(), result.revision, left_of(result.expires_at_ms, context))
+    told = KeyTouched(value_to_json(ask.subject), result.revision, left_of(result.expires_at_ms, context))
     return json_response(200, told, headers)
 
 

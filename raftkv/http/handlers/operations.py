@@ -10,7 +10,7 @@ import msgspec
 
 from raftkv.api import bodies
 from raftkv.api.problems import TABLE
-from raftkv.api.values import Value, value_from_json
+from raftkv.api.values import Value, value_from_json, value_to_json
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import (
     AnyOperation,
@@ -96,7 +96,7 @@ class OperationReader:
         return _READERS[type(one)](self, one, where)
 
     def _key(self, one: Any, where: str) -> bytes:
-        return parameters.key_from_text(one.key, self._context.limits, f"{where}.key")
+        return parameters.key_from_json(one.key, self._context.limits, f"{where}.key")
 
     def put(self, one: bodies.PutOperation, where: str) -> Put:
         """Store a value."""
@@ -122,15 +122,15 @@ class OperationReader:
         """Read a page."""
         limit = self._context.limits.max_list_limit
         start, end = clients_span(
-            parameters.encoded(one.prefix, f"{where}.prefix"),
-            parameters.encoded(one.start, f"{where}.start"),
-            None if one.end is None else parameters.end_of(one.end),
+            parameters.bytes_of(one.prefix, f"{where}.prefix"),
+            parameters.bytes_of(one.start, f"{where}.start"),
+            None if one.end is None else parameters.end_of(parameters.bytes_of(one.end, f"{where}.end")),
         )
         return List(start=start, end=end, limit=min(one.limit or limit, limit), keys_only=one.keys_only)
 
     def delete_prefix(self, one: bodies.DeletePrefixOperation, where: str) -> DeleteSpan:
         """Remove a range."""
-        prefix = parameters.encoded(one.prefix, f"{where}.prefix")
+        prefix = parameters.bytes_of(one.prefix, f"{where}.prefix")
         if not prefix:
             refuse(Code.BAD_REQUEST, f"{where}.prefix: must not be empty")
         start, end = clients_span(prefix)
@@ -163,9 +163,10 @@ class OperationReader:
                 refuse(Code.BAD_REQUEST, f"{where}.with: {one.target} is compared with {kind}")
             expected = int(operand)
         compare = partial(KeyComparison, target=target, operator=_OPERATORS[one.op], operand=expected)
-        if one.prefix is None:
-            return compare(start=parameters.key_from_text(one.key, self._context.limits, f"{where}.key"))
-        start, end = clients_span(parameters.encoded(one.prefix, f"{where}.prefix"))
+        if one.key is not None:
+            return compare(start=self._key(one, where))
+        assert one.prefix is not None
+        start, end = clients_span(parameters.bytes_of(one.prefix, f"{where}.prefix"))
         return compare(start=start, end=end, several=True)
 
 
@@ -199,7 +200,7 @@ def shown(operation: AnyOperation, result: AnyResult, context: Context) -> dict[
     """What came of ``operation``, with the ``status`` it would have had alone."""
     told: dict[str, Any] = {"op": _NAMES[type(operation)]}
     if isinstance(operation, Put | Delete | Get | Increment | Touch):
-        told["key"] = operation.key.decode()
+        told["key"] = value_to_json(operation.key)
     return {**told, **_told(operation, result, context)}
 
 
@@ -220,7 +221,7 @@ def _told(operation: AnyOperation, result: AnyResult, context: Context) -> dict[
         case KeyPage():
             keys_only = isinstance(operation, List) and operation.keys_only
             items = [msgspec.to_builtins(item(record, context, keys_only=keys_only)) for record in result.records]
-            next_start = None if result.next_start is None else result.next_start.decode()
+            next_start = None if result.next_start is None else value_to_json(result.next_start)
             return {"status": 200, "items": items, "next": next_start}
         case Incremented():
             return {

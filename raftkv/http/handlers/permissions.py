@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from raftkv.api.bodies import AccessWord, PermissionBody
+from raftkv.api.values import Value, value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import prefix_end
 from raftkv.core.rights import Access, Permission
@@ -25,7 +26,7 @@ def permission_of(body: PermissionBody, context: Context, where: str = "") -> Pe
     if body.end is not None and body.start is None:
         refuse(Code.BAD_REQUEST, f"{where}end: only start takes it")
     if body.key is not None:
-        key = parameters.key_from_text(body.key, context.limits, f"{where}key")
+        key = parameters.key_from_json(body.key, context.limits, f"{where}key")
         start, end = key, key + b"\x00"
     elif body.prefix is not None:
         start = _bound(body.prefix, context, f"{where}prefix")
@@ -40,8 +41,8 @@ def permission_of(body: PermissionBody, context: Context, where: str = "") -> Pe
     return Permission(access=_ACCESS[body.access], start=start, end=end)
 
 
-def _bound(text: str, context: Context, what: str) -> bytes:
-    bound = parameters.encoded(text, what)
+def _bound(value: Value, context: Context, what: str) -> bytes:
+    bound = parameters.bytes_of(value, what)
     limit = context.limits.max_key_bytes
     if len(bound) > limit:
         refuse(Code.KEY_TOO_LARGE, f"{what}: {len(bound)} bytes are more than the limit of {limit}")
@@ -52,20 +53,18 @@ def permission_named(chosen: PermissionNaming, context: Context) -> Permission:
     """The permission that query parameters say; raises ``DefiniteError``."""
     if chosen.access is None:
         refuse(Code.BAD_REQUEST, "access: missing; it is read, write or both")
-    body = PermissionBody(chosen.access, chosen.key, *[_text(one) for one in (chosen.prefix, chosen.start, chosen.end)])
-    return permission_of(body, context)
-
-
-def _text(bound: bytes | None) -> str | None:
-    return None if bound is None else bound.decode()
+    named = [
+        None if one is None else value_to_json(one) for one in (chosen.key, chosen.prefix, chosen.start, chosen.end)
+    ]
+    return permission_of(PermissionBody(chosen.access, *named), context)
 
 
 def permission_shown(permission: Permission) -> PermissionBody:
     """A permission as it could have been said."""
-    start, end = permission.start.decode(errors="replace"), permission.end
+    start, end = value_to_json(permission.start), permission.end
     word = _WORDS[permission.access]
     if end == permission.start + b"\x00":
         return PermissionBody(word, key=start)
     if end == prefix_end(permission.start):
         return PermissionBody(word, prefix=start)
-    return PermissionBody(word, start=start, end=None if end is None else end.decode(errors="replace"))
+    return PermissionBody(word, start=start, end=None if end is None else value_to_json(end))

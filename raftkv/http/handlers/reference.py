@@ -45,7 +45,7 @@ _GET: Final = paths.stem(paths.GET_KEY)
 
 def _parse_json_write(request: HttpRequest, chosen: Writing, context: Context) -> Ask | HttpResponse:
     body: KeyAndValue = bodies.body_of(request, bodies.decode_key_and_value, allow_form_type=True)
-    key = parameters.key_from_text(body.key, context.limits)
+    key = parameters.key_from_json(body.key, context.limits)
     put = Put(key=key, value=checked(body.value, context), match=chosen.match)
     return write_ask((put,), chosen, request, context, key)
 
@@ -62,7 +62,7 @@ def _parse_path_write(request: HttpRequest, chosen: Writing, context: Context) -
 
 
 def _put(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:
-    shown = answers.Acknowledged("ok", written.acks, ask.subject.decode(), _version(done))
+    shown = answers.Acknowledged("ok", written.acks, value_to_json(ask.subject), _version(done))
     return json_response(200, shown, headers)
 
 
@@ -70,7 +70,7 @@ def _set(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpRespon
     assert isinstance(ask.request, Write)
     put = ask.request.operations[0]
     assert isinstance(put, Put)
-    shown = answers.Created(ask.subject.decode(), value_to_json(put.value), _version(done), "created")
+    shown = answers.Created(value_to_json(ask.subject), value_to_json(put.value), _version(done), "created")
     return json_response(201, shown, headers)
 
 
@@ -80,13 +80,13 @@ def _version(done: Done) -> int | None:
 
 
 def _parse_delete(request: HttpRequest, chosen: KeyWriting, context: Context) -> Ask | HttpResponse:
-    key = parameters.key_from_text(chosen.key, context.limits)
+    key = parameters.key_from_query(chosen.key, context.limits)
     delete = Delete(key=key, match=chosen.match)
     return write_ask((delete,), chosen, request, context, key)
 
 
 def _deleted(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpResponse:  # noqa: ARG001
-    key = ask.subject.decode()
+    key = value_to_json(ask.subject)
     if done is None:
         return json_response(202, answers.KeyDeleted(None, key, None), headers)
     return json_response(200, answers.KeyDeleted(1, key, done.revision), headers)
@@ -96,7 +96,7 @@ def _deleted(ask: Ask, written: Written, done: Done, headers: Headers) -> HttpRe
 
 
 def _parse_get(request: HttpRequest, chosen: KeyReading, context: Context) -> Ask:
-    key = parameters.key_from_text(chosen.key, context.limits)
+    key = parameters.key_from_query(chosen.key, context.limits)
     return read(Get(key=key), chosen, request, context)
 
 
@@ -108,12 +108,12 @@ def _parse_path_get(request: HttpRequest, chosen: Reading, context: Context) -> 
 
 
 def _parse_local_read(request: HttpRequest, chosen: LocalReading, context: Context) -> Ask:
-    key = parameters.key_from_text(chosen.key, context.limits)
+    key = parameters.key_from_query(chosen.key, context.limits)
     return local_read(key, chosen, request, context)
 
 
 def _found(ask: Ask, record: KeyRecord, headers: Headers, context: Context) -> HttpResponse:  # noqa: ARG001
-    shown = answers.Found(record.key.decode(), value_to_json(record.value), record.version, record.mod_revision)
+    shown = answers.Found(value_to_json(record.key), value_to_json(record.value), record.version, record.mod_revision)
     return json_response(200, shown, headers)
 
 

@@ -80,7 +80,7 @@ def _interest(chosen: Watching, context: Context) -> Interest:
     if chosen.key is not None:
         if chosen.prefix or chosen.start or chosen.end is not None:
             refuse(Code.BAD_REQUEST, "key: one key is no range; leave out prefix, start and end")
-        start = parameters.key_from_text(chosen.key, context.limits)
+        start = parameters.key_from_query(chosen.key, context.limits)
         end = start + b"\x00"
     else:
         start, end = clients_span(chosen.prefix, chosen.start, chosen.end)
@@ -245,7 +245,7 @@ _TELL: Final[dict[bytes, Tell]] = {form.media_type: partial(_tell, form) for for
 def _change_told(change: Change, *, with_previous: bool) -> ChangeTold:
     record, previous = change.record, change.previous if with_previous else None
     shown = UNSET if previous is None else _previous_told(previous)
-    key = change.key.decode()
+    key = value_to_json(change.key)
     if record is None:
         expired = change.expired or UNSET
         return ChangeTold(type="delete", key=key, revision=change.revision, expired=expired, previous=shown)

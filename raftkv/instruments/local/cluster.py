@@ -20,6 +20,7 @@ import msgspec
 
 from raftkv.api import paths
 from raftkv.api.answers import Listed, NodeStatus
+from raftkv.api.values import value_from_json
 from raftkv.core.proof import Prover
 from raftkv.experiment import DONE, Orders
 from raftkv.instruments.local.nodes import READY_S, ClusterError, LocalNodes, Site, wait_until
@@ -163,14 +164,14 @@ class LocalCluster(LocalNodes):
     def copy(self, node: str, consistency: str = "local") -> dict[bytes, bytes]:
         """Everything that ``node`` answers with when it is asked for all keys; raises ``ClusterError``."""
         found: dict[bytes, bytes] = {}
-        start: str | None = ""
+        start: bytes | None = b""
         while start is not None:
             answer = self.ask(node, f"{paths.KEYS}?consistency={consistency}&start={quote(start, safe='')}", COPY_S)
             if answer is None or answer[0] != 200:
                 raise ClusterError(f"{node} does not show what it holds: {answer}")
             page = msgspec.json.decode(answer[1], type=Listed)
-            found |= {item.key.encode(): item.content() or b"" for item in page.items}
-            start = page.next
+            found |= {value_from_json(item.key): item.content() or b"" for item in page.items}
+            start = None if page.next is None else value_from_json(page.next)
         return found
 
     def wait_level(self, limit_s: float = READY_S) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import random as random_module
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raftkv.core.errors import Refused, Unknown
@@ -36,9 +36,10 @@ class SimulatedClient:
     It may ask as one of ``users``. In raft mode it was also granted ``leases`` and told of the store's ``revision``.
     """
 
-    def __init__(self, number: int, plan: Plan, random: random_module.Random) -> None:
+    def __init__(self, number: int, plan: Plan, keys: Sequence[bytes], random: random_module.Random) -> None:
         self.number = number
         self.plan = plan
+        self.keys = keys
         self.random = random
         self.home = ""
         self.known: dict[bytes, Any] = {}
@@ -98,9 +99,14 @@ class SimulatedCall:
 
 
 class SimulatedClients(Observer, abc.ABC):
-    """All clients of a run. ``seen`` is for the search for a linear order of each key, in order of invocation."""
+    """All clients of a run, who ask for ``keys``.
 
-    def __init__(self, cluster: SimulatedCluster, plan: Plan, actions: Mapping[str, float], *, dice: str) -> None:
+    ``seen`` is for the search for a linear order of each key, in order of invocation.
+    """
+
+    def __init__(
+        self, cluster: SimulatedCluster, plan: Plan, actions: Mapping[str, float], keys: Sequence[bytes], *, dice: str
+    ) -> None:
         """``actions`` are drawn by their weights; ``dice`` names this mode's clients' chance."""
         self.seen: list[Seen] = []
         self.counts: Counter[str] = Counter()
@@ -108,9 +114,10 @@ class SimulatedClients(Observer, abc.ABC):
         self._plan = plan
         self._random = random_module.Random(f"{dice} {plan.seed}")
         self._kinds, self._weights = list(actions), list(actions.values())
-        self._keys = [b"k%d" % number for number in range(plan.keys)]
+        self._keys = keys
         # One more, who asks for every key at the end.
-        *self._clients, self._auditor = [SimulatedClient(one, plan, self._random) for one in range(plan.clients + 1)]
+        several = [SimulatedClient(one, plan, keys, self._random) for one in range(plan.clients + 1)]
+        *self._clients, self._auditor = several
         self._calls: dict[int, SimulatedCall] = {}
         self._end_s = 0.0
         cluster.observers.append(self)

@@ -36,7 +36,8 @@ class QuorumClients(SimulatedClients):
     """See ``SimulatedClients``; operators are here, too. ``asked`` is the history, in order of invocation."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan, quorum: QuorumPlan, mode: QuorumMode) -> None:
-        super().__init__(cluster, plan, quorum.actions, dice="quorum clients")
+        keys = [b"k%d" % number for number in range(plan.keys)]
+        super().__init__(cluster, plan, quorum.actions, keys, dice="quorum clients")
         self.asked: list[Asked] = []
         self.events: Counter[str] = Counter()
         self._quorum = quorum

@@ -41,7 +41,8 @@ class RaftClients(SimulatedClients):
     """See ``SimulatedClients``. ``noted`` is all that was asked for; where that is of single keys, it is searched."""
 
     def __init__(self, cluster: SimulatedCluster, plan: Plan) -> None:
-        super().__init__(cluster, plan, plan.actions, dice="clients")
+        keys = [b"k%d\xff" % number if number % 2 else b"k%d" % number for number in range(plan.keys)]
+        super().__init__(cluster, plan, plan.actions, keys, dice="clients")
         self.noted: list[Seen] = []
         dice = random_module.Random(f"contenders {plan.seed}")
         limit_bytes = random_module.Random(f"front-ends {plan.seed}").choice((1, 300, 3_000, 1 << 18))

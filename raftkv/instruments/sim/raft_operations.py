@@ -235,13 +235,9 @@ def _writes(client: SimulatedClient, seen: Seen, *operations: AnyOperation, once
     return _asked(client, seen, Write(operations=operations, idempotency_key=name))
 
 
-def _keys(client: SimulatedClient) -> list[bytes]:
-    return [b"k%d" % number for number in range(client.plan.keys)]
-
-
 def _span(client: SimulatedClient) -> tuple[bytes, bytes]:
     """Some of the keys, or all."""
-    first, last = sorted(client.random.choices(_keys(client), k=2))
+    first, last = sorted(client.random.choices(client.keys, k=2))
     return client.random.choice(((first, last), (first, last + b"~"), (b"k", b"l"), _OPEN))
 
 
@@ -272,7 +268,7 @@ def _moment(client: SimulatedClient, seen: Seen) -> tuple[int, int]:
 
 
 def _increment(client: SimulatedClient) -> Increment:
-    key = client.random.choice((*_COUNTERS, *_COUNTERS, client.random.choice(_keys(client))))
+    key = client.random.choice((*_COUNTERS, *_COUNTERS, client.random.choice(client.keys)))
     by, (minimum, maximum) = client.random.choice((1, 1, 7, -3)), client.random.choice(((None, None), (0, 20)))
     return Increment(key=key, by=by, minimum=minimum, maximum=maximum)
 
@@ -294,7 +290,7 @@ def _keeping(client: SimulatedClient, key: bytes) -> Put:
 
 def _comparison(client: SimulatedClient) -> KeyComparison:
     """What is known of a key, or something that may hold of all of them."""
-    key = client.random.choice((*_keys(client), _COUNTERS[0]))
+    key = client.random.choice((*client.keys, _COUNTERS[0]))
     value, revision = client.known.get(key, (b"", 0))
     target, operand = client.random.choice(
         (
@@ -347,12 +343,12 @@ def _transaction(client: SimulatedClient, keys: Sequence[bytes], depth: int = 0)
 
 
 def _transact(client: SimulatedClient, seen: Seen, *, once: bool = False) -> StoreOperation:
-    return _writes(client, seen, _transaction(client, (*_keys(client), *_COUNTERS)), once=once)
+    return _writes(client, seen, _transaction(client, (*client.keys, *_COUNTERS)), once=once)
 
 
 def _batch(client: SimulatedClient, seen: Seen) -> StoreOperation:
     """Independent operations, which may concern one key several times."""
-    some = [_in_branch(client, key, 2) for key in client.random.choices(_keys(client), k=client.random.randint(2, 4))]
+    some = [_in_branch(client, key, 2) for key in client.random.choices(client.keys, k=client.random.randint(2, 4))]
     return _writes(client, seen, *some, Get(key=seen.key))
 
 
@@ -431,7 +427,7 @@ KINDS: Final[dict[str, Callable[[SimulatedClient, Seen], StoreOperation]]] = {
     "list": _list,
     "count": _count,
     "keeping put": lambda client, seen: _writes(client, seen, _keeping(client, seen.key)),
-    "several gets": lambda client, seen: _writes(client, seen, *[Get(key=key) for key in _keys(client)]),
+    "several gets": lambda client, seen: _writes(client, seen, *[Get(key=key) for key in client.keys]),
     "local get": partial(_get, is_local=True),
     "local list": partial(_list, is_local=True),
     "past get": partial(_get, is_past=True),
