@@ -193,11 +193,22 @@ _OWN: Final = (
         ("certificate",),
         is_occasional=True,
     ),
-    Meter("process_cpu_seconds_total", _COUNTER, "Processor time used, user and system.", ("process",)),
-    Meter("process_resident_memory_bytes", _GAUGE, "Memory held, shared pages counted by each process.", ("process",)),
-    Meter("process_open_fds", _GAUGE, "Open file descriptors.", ("process",)),
-    Meter("process_max_fds", _GAUGE, "How many there may be in each process.", ("process",)),
-    Meter("process_start_time_seconds", _GAUGE, "When it was started, since 1970.", ("process",)),
+    Meter("raftkv_process_cpu_seconds_total", _COUNTER, "Processor time used, user and system.", ("process",)),
+    Meter(
+        "raftkv_process_resident_memory_bytes",
+        _GAUGE,
+        "Memory held, shared pages counted by each process.",
+        ("process",),
+    ),
+    Meter("raftkv_process_open_fds", _GAUGE, "Open file descriptors.", ("process",)),
+    Meter("raftkv_process_max_fds", _GAUGE, "How many there may be in each process.", ("process",)),
+    Meter("raftkv_process_start_time_seconds", _GAUGE, "When it was started, since 1970.", ("process",)),
+    # the same of all of them together, by the names that any program's dashboards, and etcd's clients, read
+    Meter("process_cpu_seconds_total", _COUNTER, "Processor time that all processes of the node used."),
+    Meter("process_resident_memory_bytes", _GAUGE, "Memory that they hold, shared pages counted by each of them."),
+    Meter("process_open_fds", _GAUGE, "Their open file descriptors."),
+    Meter("process_max_fds", _GAUGE, "How many each of them may have at least."),
+    Meter("process_start_time_seconds", _GAUGE, "When the first of them was started, since 1970."),
 )
 
 ALIASES: Final = {
@@ -211,6 +222,7 @@ ALIASES: Final = {
     "etcd_disk_wal_fsync_duration_seconds": "raftkv_log_flush_duration_seconds",
     "etcd_disk_backend_commit_duration_seconds": "raftkv_state_commit_duration_seconds",
     "etcd_mvcc_db_total_size_in_bytes": "raftkv_state_bytes",
+    "etcd_debugging_mvcc_db_total_size_in_bytes": "raftkv_state_bytes",
 }
 """What dashboards made for etcd read, where ours says the same; what has no true counterpart here is left out."""
 

@@ -93,10 +93,9 @@ class _Page(Collector):
 
     def _of_processes(self) -> Iterator[Metric]:
         arbiter = os.getppid()
-        found = {
-            "replica": usage([parent_of(arbiter)]),
-            "frontend": usage([arbiter, *self._metrics.counts.pids()]),
-        }
+        replica, frontend = [parent_of(arbiter)], [arbiter, *self._metrics.counts.pids()]
+        found = {"replica": usage(replica), "frontend": usage(frontend)}
+        together = usage([*replica, *frontend])
         fields = (
             ("process_cpu_seconds_total", "cpu_s"),
             ("process_resident_memory_bytes", "resident_bytes"),
@@ -105,7 +104,10 @@ class _Page(Collector):
             ("process_start_time_seconds", "started_at_s"),
         )
         for name, field in fields:
-            yield _family(name, [((which,), getattr(one, field)) for which, one in found.items() if one is not None])
+            several = [((which,), getattr(one, field)) for which, one in found.items() if one is not None]
+            yield _family(f"raftkv_{name}", several)
+            if together is not None:
+                yield _single(name, getattr(together, field))
 
 
 def _answered(count: str, duration: str, answers: Sequence[tuple[tuple[str, ...], Answered]]) -> Iterator[Metric]:

@@ -251,6 +251,10 @@ def test_what_is_checked_by_load_writes_keys_of_random_bytes(cluster: RealCluste
     assert found == sorted(found, key=base64.b64decode)
 
 
+def test_memory_is_told_as_etcd_tells_it(etcdctl: Etcdctl) -> None:
+    assert "PASS: Approximate system memory used" in etcdctl("check", "datascale", "--auto-compact")
+
+
 def test_a_snapshot_is_a_backup(operator: Etcdctl, tmp_path: Path) -> None:
     etcdctl = operator
     etcdctl("put", "saved", "v")
