@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 import requests
 
 from raftkv.core.config import Address
+from raftkv.instruments.lab.namespaces import why_unavailable
 from raftkv.instruments.local.nodes import Site, free_ports
+from tests.integration.etcd_oracle import program
 from tests.integration.processes import RealCluster
 from tests.integration.test_etcdctl import Etcdctl
 
@@ -53,6 +57,30 @@ def test_both_addresses_serve_everything_and_clients_are_told_the_one_for_them(
     told = {one["name"]: one["clientURLs"] for one in etcdctl.json("member", "list")["members"]}
     assert told == {node: [f"http://127.0.0.1:{port}"] for node, port in cluster.etcd.items()}
     assert etcdctl("endpoint", "health", "--cluster", at=("n1",)).count("is healthy") == 3
+
+
+_TOOLS = ("ip", "unshare")
+UP = """
+ip link set lo up
+"$0" -P -m raftkv up --etcd >said 2>&1 & up=$!
+told() { "$1" --endpoints=127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379 endpoint health >health 2>&1; }
+tries=0
+until told "$1"; do tries=$((tries + 1)); [ $tries -lt 150 ] || { cat said health; exit 1; }; sleep 0.2; done
+"$1" put --endpoints=127.0.0.1:2379 a 1 && "$1" get --endpoints=127.0.0.1:32379 a
+kill -TERM $up
+wait $up
+"""
+"""What is typed where nobody else has these ports."""
+
+
+@pytest.mark.skipif(why_unavailable(_TOOLS) is not None, reason=why_unavailable(_TOOLS) or "")
+def test_a_cluster_to_try_serves_on_etcds_own_ports(tmp_path: Path) -> None:
+    command = ["unshare", "--net", "sh", "-c", UP, sys.executable, program("etcdctl")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+
+    assert done.stdout == "OK\na\n1\n", done.stderr
+    told = "clients of etcd: --endpoints=127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379"
+    assert told in (tmp_path / "said").read_text().splitlines()
 
 
 def test_a_taken_port_is_refused_in_one_line(tmp_path: Path) -> None:

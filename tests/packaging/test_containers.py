@@ -22,6 +22,7 @@ from raftkv.process.command import module
 HOME = Path(__file__).parents[2] / "packaging"
 COMPOSE = HOME / "compose.yaml"
 NODES = ("n1", "n2", "n3")
+TOOLS = ("ip", "unshare")
 
 
 def services():
@@ -82,11 +83,14 @@ def test_the_three_services_are_the_three_nodes_and_nobody_else_can_reach_them()
         assert [node.id for node in config.node] == list(NODES)
         assert {node.peer_address.host for node in config.node} == set(NODES) == set(config.http.hosts)
         assert config.node == read_config(None, told("n1")).node
-    assert published == ["127.0.0.1:8001:8001", "127.0.0.1:8002:8001", "127.0.0.1:8003:8001"]
+    assert published[::2] == ["127.0.0.1:8001:8001", "127.0.0.1:8002:8001", "127.0.0.1:8003:8001"]
+    assert published[1::2] == ["127.0.0.1:2379:2379", "127.0.0.1:22379:2379", "127.0.0.1:32379:2379"]
     assert [node.http for node in config.node] == ["localhost:8001", "localhost:8002", "localhost:8003"]
+    assert [node.etcd for node in config.node] == ["localhost:2379", "localhost:22379", "localhost:32379"]
+    assert {node.etcd_bind for node in config.node} == {"*:2379"}
 
 
-@pytest.mark.skipif(why_unavailable() is not None, reason=why_unavailable() or "")
+@pytest.mark.skipif(why_unavailable(TOOLS) is not None, reason=why_unavailable(TOOLS) or "")
 def test_the_cluster_of_the_compose_file_in_namespaces(tmp_path):
     """Each node alone in its process and network namespaces, as the first process there; names by a file of hosts.
 
@@ -110,8 +114,9 @@ def test_the_cluster_of_the_compose_file_in_namespaces(tmp_path):
             for host in (f"localhost:{8001 + number}", f"{node}:8001"):
                 put = requests.put(f"{urls[node]}/kv/{node}", data=host, headers={"Host": host}, timeout=10)
                 assert put.ok, put.text
-        for node in NODES:
+        for node, site in zip(NODES, net.sites, strict=True):
             assert requests.get(f"{urls['n3']}/kv/{node}", timeout=10).text == f"{node}:8001"
+            assert requests.get(f"http://{site.http.host}:2379/kv/{node}", timeout=10).text == f"{node}:8001"
 
         stopped = first_process(nodes["n1"])
         os.kill(stopped, signal.SIGTERM)

@@ -24,6 +24,7 @@ CHOICES = {
         "auth": {"existingSecret": "mine-too"},
         "tls": {"http": "tls-http", "peers": "tls-peers"},
         "hosts": ["kv.example.org"],
+        "etcd": {"enabled": True},
         "storage": {"storageClassName": "fast"},
         "antiAffinity": "required",
         "nodeSelector": {"disk": "ssd"},
@@ -109,6 +110,21 @@ def test_what_is_configured_reaches_the_nodes():
     assert (config.raft.election_timeout_s, config.raft.snapshot_entries) == (1.2, 1000000)
     assert config.quorum.seeds == ("h:1",)
     assert "kv.example.org" in config.http.hosts
+
+
+def test_clients_of_etcd_find_its_own_port_where_that_is_wanted():
+    manifests, without = rendered(CHOICES["all on"]), rendered({})
+    services = only(manifests, "Service")
+    (container,) = only(manifests, "StatefulSet")[0]["spec"]["template"]["spec"]["containers"]
+    (policy,) = only(manifests, "NetworkPolicy")
+    nodes = read_config(None, environment(manifests, "x")).node
+
+    assert [node.etcd for node in nodes] == [node.http.replace("8001", "2379") for node in nodes]
+    assert {node.etcd_bind for node in nodes} == {"*:2379"}
+    assert all({"name": "etcd", "port": 2379, "targetPort": "etcd"} in one["spec"]["ports"] for one in services)
+    assert {"name": "etcd", "containerPort": 2379} in container["ports"]
+    assert {"protocol": "TCP", "port": "etcd"} in policy["spec"]["ingress"][1]["ports"]
+    assert "2379" not in str(without)
 
 
 def test_every_file_that_a_node_is_told_of_is_mounted():

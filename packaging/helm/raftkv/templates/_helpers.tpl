@@ -27,7 +27,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- range $number := until (int .Values.replicas) }}
 {{- $pod := printf "%s-%d" $name $number }}
 {{- $host := printf "%s.%s" $pod $domain }}
-{{- $nodes = append $nodes (printf `{id = "%s", http = "%s:8001", http_bind = "*:8001", peer = "%s:9001", peer_bind = "*:9001"}` $pod $host $host) }}
+{{- $etcd := ternary (printf `, etcd = "%s:2379", etcd_bind = "*:2379"` $host) "" $.Values.etcd.enabled }}
+{{- $nodes = append $nodes (printf `{id = "%s", http = "%s:8001", http_bind = "*:8001", peer = "%s:9001", peer_bind = "*:9001"%s}` $pod $host $host $etcd) }}
 {{- end }}
 {{- printf "[%s]" (join ", " $nodes) }}
 {{- end }}
