@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from raftkv.cli import exits
+from raftkv.cli import connection, exits
 from raftkv.cli.kinds import Duration
 from raftkv.cli.tables import print_figures, print_text
+
+if TYPE_CHECKING:
+    from raftkv.instruments.lab.playground.run import PlaygroundPlan
 
 
 @click.group("lab", short_help="See what each choice of consistency costs.")
@@ -116,6 +121,100 @@ def lesson(name: str | None, *, out: Path | None) -> int:
     for one in shown:
         print_text(f"{'seen' if one.was_seen else 'NOT SEEN':8}  {one.sentence}")
     return exits.DONE if all(one.was_seen or one.is_elsewhere for one in shown) else exits.NOT_FOUND
+
+
+@lab.command("playground", short_help="A cluster to break by a click, and a verdict that is live.")
+@click.option("--mode", type=click.Choice(["raft", "quorum"]), help="With a leader, or without.  [default: raft]")
+@click.option("--nodes", type=click.Choice(["3", "5"]), help="How many.  [default: 3]")
+@click.option("--n", type=click.IntRange(1, 5), help="Quorum mode: copies of each key.  [default: 3]")
+@click.option("--r", type=click.IntRange(1, 5), help="Quorum mode: copies that a read asks.  [default: 2]")
+@click.option("--w", type=click.IntRange(1, 5), help="Quorum mode: copies that a write waits for.  [default: 2]")
+@click.option("--siblings", is_flag=True, help="Quorum mode: keep what two wrote at once side by side.")
+@click.option("--like", metavar="URL", help="Be like the cluster of this node, with a copy of its keys.")
+@click.option(
+    "--for",
+    "for_s",
+    type=Duration(least_s=1, most_s=86_400),
+    default="1h",
+    metavar="TIME",
+    help="End then.  [default: 1h]",
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Where the page is.  [default: a free one]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    metavar="DIR",
+    help="Where runs are saved.",
+)
+@connection.options
+@click.pass_context
+def playground(
+    context: click.Context,
+    /,
+    *,
+    mode: str | None,
+    nodes: str | None,
+    n: int | None,
+    r: int | None,
+    w: int | None,
+    siblings: bool,
+    like: str | None,
+    for_s: float,
+    port: int,
+    out: Path,
+    **given: Any,
+) -> int:
+    """Start a cluster of your own, and a page on which you break it by a click and see what its clients are told.
+
+    Nodes are cut off, slowed down, paused and killed there, while clients write and read, and each answer is judged as
+    it comes. The page is for this machine alone; everything is gone when it ends.
+    """
+    from raftkv.client.servers import parse_servers  # noqa: PLC0415
+    from raftkv.core.config import Address, QuorumSection  # noqa: PLC0415
+    from raftkv.instruments.lab.playground.likeness import Likeness, likeness_of  # noqa: PLC0415
+    from raftkv.instruments.lab.playground.run import PlaygroundPlan, perform  # noqa: PLC0415
+    from raftkv.instruments.local.nodes import ClusterError  # noqa: PLC0415
+    from raftkv.process import streams  # noqa: PLC0415
+
+    link = connection.chosen(context, given)
+    with contextlib.ExitStack() as held:
+        source = None if like is None else held.enter_context(link.client(parse_servers((like,))))
+        base = Likeness(mode="raft", nodes=3, quorum=QuorumSection(sloppy=False))
+        base = base if source is None else likeness_of(source)
+        count = int(nodes or base.nodes)
+        quorum = QuorumSection(
+            n=min(count, n or base.quorum.n),
+            r=r or base.quorum.r,
+            w=w or base.quorum.w,
+            conflicts="siblings" if siblings else base.quorum.conflicts,
+            sloppy=False,
+        )
+        plan = PlaygroundPlan(
+            mode=mode or base.mode,
+            nodes=count,
+            quorum=quorum,
+            for_s=for_s,
+            listen=Address("127.0.0.1", port),
+            out=out,
+            command=_command(),
+        )
+        _check(plan, (n, r, w, siblings or None))
+        streams.lossy()
+        try:
+            perform(plan, print_text, source)
+        except ClusterError as error:
+            exits.complain(str(error))
+            return exits.UNAVAILABLE
+    return exits.DONE
+
+
+def _check(plan: PlaygroundPlan, given: tuple[object, ...]) -> None:
+    quorum = plan.quorum
+    if plan.mode == "raft" and any(each is not None for each in given):
+        raise click.UsageError("--n, --r, --w and --siblings are of quorum mode: add --mode quorum")
+    if max(quorum.r, quorum.w) > quorum.n:
+        raise click.UsageError(f"--r and --w are {quorum.n} at most, which is how many copies there are")
 
 
 @lab.command("report", short_help="Make the report of a run anew.")

@@ -24,7 +24,7 @@ from raftkv.http.needs import Needs
 from raftkv.http.routes import Route
 
 _PAGE: Final = "index.html"
-_TYPES: Final = {
+TYPES: Final = {
     "css": b"text/css; charset=utf-8",
     "html": b"text/html; charset=utf-8",
     "js": b"text/javascript; charset=utf-8",
@@ -34,7 +34,7 @@ _POLICY: Final = (
     b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'; "
     b"require-trusted-types-for 'script'"
 )
-_HEADERS: Final[Headers] = (
+SAFELY: Final[Headers] = (
     (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
@@ -57,7 +57,7 @@ def routes() -> tuple[Route, ...]:
 def _route(name: str, content: bytes) -> Route:
     path = paths.CONSOLE if name == _PAGE else f"{paths.CONSOLE}/{name}"
     tag = b'"%b"' % hashlib.sha256(content).hexdigest()[:24].encode()
-    headers = ((b"content-type", _TYPES[name.rpartition(".")[2]]), (ETAG.raw, tag), *_HEADERS)
+    headers = ((b"content-type", TYPES[name.rpartition(".")[2]]), (ETAG.raw, tag), *SAFELY)
     answer = partial(_answer, headers, tag, content, gzip.compress(content, mtime=0))
     handler = at_once(answer, Anything, needs=Needs.NOTHING)
     return Route(method="GET", path=path, handler=handler, summary="For people", answers={200: (bytes,)}, hot=True)

@@ -28,6 +28,7 @@ OTHERS = {
     "bench/user_programs.py": {"value", "succeeded", "result", "type"},  # likewise
     "bench/watch.py": {"value"},  # likewise
     "raftkv/instruments/load/dialect.py": {"value"},  # likewise
+    "raftkv/instruments/lab/playground/likeness.py": {"op", "value"},  # of operations as ``batch`` is given them
     "raftkv/instruments/lab/history.py": {"type"},  # which kind of line it is
 }
 """Names that are those of fields and mean something else where they stand."""

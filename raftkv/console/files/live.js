@@ -29,8 +29,10 @@ function take(view) {
   if (live.frames.length > FRAMES_MAX) live.frames.shift();
 }
 
+const ofNode = (signal) => stream("/cluster/live", {}, signal);
+
 /** Call `onFrame` with each frame as it comes while somebody looks, until the function that this gives is called. */
-export function watchLive(onFrame) {
+export function watchLive(onFrame, source = ofNode) {
   const over = new AbortController();
   let listening = null;
 
@@ -38,7 +40,7 @@ export function watchLive(onFrame) {
     while (!over.signal.aborted && !document.hidden) {
       listening = new AbortController();
       try {
-        for await (const view of stream("/cluster/live", {}, listening.signal)) {
+        for await (const view of source(listening.signal)) {
           take(view);
           onFrame(live.frames.at(-1), live.frames.at(-2));
         }

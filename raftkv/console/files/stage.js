@@ -121,12 +121,13 @@ function fliesOf(frame, before) {
 
 const sizeOf = (entries) => Math.min(11, 4 + Math.log2(1 + entries));
 
-/** The picture in `place`; gives what ends it. */
-export function stage(place) {
+/** The picture in `place`; gives what ends it. `over(at)` draws over it, given where each node is; views come from `source`. */
+export function stage(place, { over, source } = {}) {
   const lines = h("g", {});
   const nodes = h("g", {});
   const flights = h("g", { "aria-hidden": "true" });
-  const svg = h("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "ring stage", role: "img" }, lines, flights, nodes);
+  const above = h("g", {});
+  const svg = h("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "ring stage", role: over ? "group" : "img" }, lines, flights, nodes, above);
   const when = h("output", { class: "quiet small" });
   const slider = h("input", { type: "range", min: 0, max: 0, value: 0, "aria-label": "Look at an earlier moment", oninput: () => look(+slider.value) });
   const again = h("button", { onclick: replay }, "Play again");
@@ -136,8 +137,10 @@ export function stage(place) {
 
   function show(frame, before) {
     const now = drawn(frame);
-    fill(lines, ...now.lines);
+    const { under = [], above: touched = [] } = over?.(spots(names(frame))) || {};
+    fill(lines, ...now.lines, ...under);
     fill(nodes, ...now.nodes);
+    fill(above, ...touched);
     svg.setAttribute("viewBox", now.box);
     const leader = leaderOf(frame);
     svg.setAttribute("aria-label", names(frame).map((name) => `${name}: ${caption(name, frame.nodes.get(name), leader)}`).join("; "));
@@ -182,7 +185,7 @@ export function stage(place) {
       slider.value = slider.max;
       show(frame, before);
     }
-  });
+  }, source);
   return () => {
     clearInterval(playing);
     end();

@@ -6,6 +6,8 @@ value twice, so that a revision stands for the value that was read with it. In d
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from raftkv.api import headers, paths
@@ -23,6 +25,9 @@ from raftkv.instruments.lab.history import (
     Outcome,
     PutAction,
 )
+
+WEAK: Final = "not yet on a majority"
+"""The note on writes that fewer nodes have acknowledged than it takes, as their clients wanted."""
 
 
 class ClientStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +117,7 @@ def finding(action: Action, answer: HttpAnswer) -> Meaning:
         return _found(answer)
     if 200 <= answer.status < 300:
         result = None if isinstance(action, PutAction) else True
-        note = "not yet on a majority" if answer.status == 202 else ""
+        note = WEAK if answer.status == 202 else ""
         return Meaning(outcome=Outcome.OK, result=result, revision=_revision(answer), note=note)
     if isinstance(action, CompareAndSet) and (answer.status == 412 or _is_absent(answer)):
         return Meaning(outcome=Outcome.OK, result=False)

@@ -92,13 +92,21 @@ class Mute(_Fault, frozen=True, kw_only=True, tag="mute"):
 
 
 class Delay(_AtNodes, frozen=True, kw_only=True, tag="delay"):
-    """Messages between these nodes and all others take so many seconds longer, each way."""
+    """Messages between these nodes and ``peers``, or all others, take so many seconds longer, each way."""
 
     delay_s: Annotated[float, Meta(gt=0, le=60)]
+    peers: Places = ()
 
     @property
     def words(self) -> str:
-        return f"{self.delay_s * 1000:g} ms to and from {self._named}"
+        between = f"between {self._named} and {' '.join(self.peers)}" if self.peers else f"to and from {self._named}"
+        return f"{self.delay_s * 1000:g} ms {between}"
+
+    def is_between(self, one: str, other: str) -> bool:
+        """Do messages of these two (resolved) take longer?"""
+        return any(
+            near in self.nodes and (far in self.peers or not self.peers) for near, far in ((one, other), (other, one))
+        )
 
 
 class Throttle(_AtNodes, frozen=True, kw_only=True, tag="throttle"):
@@ -168,7 +176,18 @@ def resolve(fault: AnyFault, nodes: Sequence[str], leader: str, random: Random, 
         senders, receivers = named(fault.senders), named(fault.receivers)
         groups = [senders, receivers]
         return Mute(senders=_with_rest(senders, groups, nodes), receivers=_with_rest(receivers, groups, nodes))
+    if isinstance(fault, Delay):
+        return msgspec.structs.replace(fault, nodes=named(fault.nodes), peers=named(fault.peers))
     return msgspec.structs.replace(fault, nodes=named(fault.nodes))
+
+
+def is_resolved(fault: AnyFault, nodes: Collection[str]) -> bool:
+    """Does ``fault`` name ids in all its places?"""
+    if isinstance(fault, Partition):
+        return {place for group in fault.groups for place in group} <= {*nodes}
+    if isinstance(fault, Mute):
+        return {*fault.senders, *fault.receivers} <= {*nodes}
+    return {*fault.nodes, *(fault.peers if isinstance(fault, Delay) else ())} <= {*nodes}
 
 
 def first_places(fault: AnyFault) -> Places:
@@ -236,7 +255,7 @@ def orders(node: str, nodes: Sequence[str], faults: Collection[AnyFault], *, lin
     told = []
     for peer in nodes:
         # Each message is dropped or delayed once, where it is received.
-        delay_s = max((fault.delay_s for fault in slow if {node, peer} & set(fault.nodes)), default=0.0)
+        delay_s = max((fault.delay_s for fault in slow if fault.is_between(node, peer)), default=0.0)
         suffered = Fault(drop=(peer, node) in cut, delay_s=delay_s)
         if peer != node and suffered != NO_FAULT:
             told.append(LinkOrder(peer=peer, direction=Direction.FROM_PEER, fault=suffered))

@@ -32,6 +32,7 @@ from raftkv.instruments.lab.faults import (
     Throttle,
     blocked,
     first_places,
+    is_resolved,
     orders,
     resolve,
 )
@@ -86,12 +87,18 @@ class Nemesis:
     def __exit__(self, *_error: object) -> None:
         self.heal()
 
+    @property
+    def lasting(self) -> tuple[AnyFault, ...]:
+        """The faults that have begun and not ended."""
+        return tuple(self._active)
+
     def begin(self, fault: AnyFault) -> AnyFault:
         """Let ``fault`` begin; returns it with its places named, which is what ``end`` wants."""
-        leader = self._cluster.leader_now() or self._random.choice(self._cluster.nodes)
-        fault = resolve(fault, self._cluster.nodes, leader, self._random, self._same)
+        if not is_resolved(fault, self._cluster.nodes):  # who leads is asked of all, and one that hangs takes its time
+            leader = self._cluster.leader_now() or self._random.choice(self._cluster.nodes)
+            fault = resolve(fault, self._cluster.nodes, leader, self._random, self._same)
         self._same = first_places(fault)
-        self._note_deaths()
+        self.note_deaths()
         if isinstance(fault, Kill | Destroy):
             running = [node for node in fault.nodes if node in self._cluster.processes]
             for node in running:
@@ -149,14 +156,15 @@ class Nemesis:
 
     def _start(self, nodes: Sequence[str]) -> None:
         """Start those of ``nodes`` that do not run, unless another fault wants them down."""
-        self._note_deaths()
+        self.note_deaths()
         killed = {node for fault in self._active if isinstance(fault, Kill) for node in fault.nodes}
         killed |= self.destroyed
         down = [node for node in nodes if node not in self._cluster.processes and node not in killed]
         if down:
             self._cluster.start(*down)
 
-    def _note_deaths(self) -> None:
+    def note_deaths(self) -> None:
+        """Write down which nodes ended by themselves since this was done last."""
         for node, status in self._cluster.ended().items():
             self._told.pop(node, None)
             self.deaths.append((node, status))
