@@ -2,6 +2,7 @@
 
 from random import Random
 
+import msgspec
 import pytest
 
 from raftkv.instruments.lab.dialect import WEAK
@@ -232,6 +233,22 @@ def test_what_the_leader_alone_acknowledged_binds_no_reader_and_its_loss_is_coun
 
     assert (told.score.lost, told.score.weak_lost, told.score.contradictions) == (0, 1, 0)
     assert told.read(b"1", 9, 10) is None
+
+
+def test_a_receipt_that_is_not_there_is_red_and_one_that_is_there_is_not():
+    told = Told()
+    key = KEY + b"/receipt"
+    write = ObservedOperation(
+        client=1, key=key, action=PutAction(b"paid"), invoked_ns=S, returned_ns=2 * S, outcome=Outcome.OK, node="n1"
+    )
+    told.verdict.audited(write, msgspec.structs.replace(found(b"paid", 3, 4), key=key))
+    assert told.is_green
+    told.verdict.audited(msgspec.structs.replace(write, note=WEAK), msgspec.structs.replace(found(None, 3, 4), key=key))
+    assert (told.score.lost, told.score.weak_lost) == (0, 1)
+    told.verdict.audited(write, msgspec.structs.replace(found(None, 3, 4), key=key))
+
+    assert (told.score.lost, told.score.weak_lost) == (1, 1)
+    assert "apples/receipt = paid" in told.verdict.stories[-1].lines[0]
 
 
 @pytest.mark.parametrize("seed", range(12))

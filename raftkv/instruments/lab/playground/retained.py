@@ -18,6 +18,10 @@ OPERATIONS_MAX: Final = 30_000
 """Of all keys together: some 20 MB."""
 
 
+ONCE_MAX: Final = 4_000
+"""Of keys that are written once, and looked for once."""
+
+
 class _Window(msgspec.Struct):
     operations: list[ObservedOperation]
     found: bytes | None = None
@@ -25,15 +29,19 @@ class _Window(msgspec.Struct):
 
 
 class Retained:
-    """The operations on ``keys``."""
+    """The operations on ``keys``, and on others that are written once."""
 
     def __init__(self, keys: Iterable[bytes]) -> None:
         self._windows = {key: deque([_Window([])]) for key in keys}
+        self._once: deque[ObservedOperation] = deque(maxlen=ONCE_MAX)
         self._count = 0
         self.has_forgotten = False
 
     def add(self, operation: ObservedOperation) -> None:
         """``operation`` has ended."""
+        if operation.key not in self._windows:
+            self._once.append(operation)
+            return
         self._windows[operation.key][-1].operations.append(operation)
         self._count += 1
 
@@ -64,10 +72,12 @@ class Retained:
     def operations(self) -> list[ObservedOperation]:
         """All that is kept; reads of what was written before it are left out."""
         found = [each for windows in self._windows.values() for window in windows for each in window.operations]
+        written = {each.key for each in self._once if isinstance(each.action, PutAction)}
+        once = [each for each in self._once if each.key in written]
         if not self.has_forgotten:
-            return found
+            return [*found, *once]
         known = {(each.key, each.action.value) for each in found if isinstance(each.action, PutAction)}
-        return [each for each in found if _is_known(each, known)]
+        return [*[each for each in found if _is_known(each, known)], *once]
 
 
 def _writes(operation: ObservedOperation, value: bytes | None) -> bool:

@@ -1,10 +1,11 @@
 """The clients of a playground: writers and readers of a few keys that ask all the while, at a rate that can be changed.
 
-At every node a *local* reader and a *fresh* one read the same keys, each by itself, so that one who waits for an answer
-that does not come holds up nobody. Writers ask any node. Each operation is judged as it ends (``LiveVerdict``), and
-kept for the run's history. Now and then a key is left alone until nothing is under way on it, and looked at once more,
-as strongly as the mode can. Owned by one asyncio loop; its clock is ``time.monotonic_ns``. Every wait has a deadline;
-a client has one request under way.
+Some writes are *receipts*: each has a key of its own, so that its loss shows even where the next write would hide that
+of another. At every node a *local* reader and a *fresh* one read the same keys, each by itself, so that one who waits
+for an answer that does not come holds up nobody. Writers ask any node. Each operation is judged as it ends
+(``LiveVerdict``), and kept for the run's history. Now and then a key is left alone until nothing is under way on it,
+and looked at once more, as strongly as the mode can. Owned by one asyncio loop; its clock is ``time.monotonic_ns``.
+Every wait has a deadline; a client has one request under way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ from raftkv.instruments.lab.playground.telling import KEY_PREFIX, Teller
 from raftkv.instruments.lab.playground.verdict import AnswerAge, LiveVerdict, written
 
 KEYS: Final = tuple(KEY_PREFIX + name for name in (b"apples", b"pears"))
+RECEIPTS: Final = KEY_PREFIX + b"receipt/"
+RECEIPT_SHARE: Final = 0.4
+RECEIPTS_MAX: Final = 500
+"""So many wait to be looked for; of more the oldest are not."""
+
 WRITERS: Final = 2
 RATE_DEFAULT: Final = 30.0
 SHARES: Final = {"writes": 1, "local": 3, "fresh": 3}
@@ -125,6 +131,8 @@ class PlayTraffic:
         self._leaders = leaders
         self._marks: deque[Mark] = deque(maxlen=MARKS_MAX)
         self._numbers = dict.fromkeys(KEYS, 0)
+        self._receipt_number = 0
+        self._receipts: deque[ObservedOperation] = deque(maxlen=RECEIPTS_MAX)
         self._held: set[bytes] = set()
         self._under_way = dict.fromkeys(KEYS, 0)
         self._looked_s = dict.fromkeys(KEYS, time.monotonic())
@@ -173,9 +181,14 @@ class PlayTraffic:
                 await asyncio.sleep(self._think_s(lane))
                 turn += 1
                 key = self._random.choice(KEYS) if lane.kind == "writes" else KEYS[turn % len(KEYS)]
-                if self.is_paused or key in self._held:
+                if self.is_paused:
                     continue
                 node = lane.node or self._random.choice(self._taking())
+                if lane.kind == "writes" and self._random.random() < RECEIPT_SHARE:
+                    await self._give_receipt(lane, node, channels[node])
+                    continue
+                if key in self._held:
+                    continue
                 self._under_way[key] += 1
                 try:
                     found = await self._turn(lane, key, node, channels[node])
@@ -223,6 +236,15 @@ class PlayTraffic:
         self.verdict.ended(operation)
         self._keep(lane, operation, None)
         return found
+
+    async def _give_receipt(self, lane: Lane, node: str, asked: AsyncChannels) -> None:
+        self._receipt_number += 1
+        step = ClientStep(key=RECEIPTS + b"%d" % self._receipt_number, action=PutAction(b"paid"))
+        found, operation = await self._asked(lane, step, node, asked, write_query=self.write_query)
+        self.verdict.counted(operation)
+        self._keep(lane, operation, None)
+        if found.outcome is Outcome.OK:
+            self._receipts.append(operation)
 
     async def _asked(
         self,
@@ -286,6 +308,7 @@ class PlayTraffic:
             late = [key for key in KEYS if self._looked_s[key] < due_s or self.verdict.size(key) > WINDOW_MAX]
             if late and not self.is_paused:
                 await self.look(min(late, key=self._looked_s.__getitem__))
+                await self._look_for_receipts()
 
     async def look(self, key: bytes, note: str = "look") -> ObservedOperation | None:
         """Leave ``key`` alone for a moment and look at it once more; ``None`` where that cannot be had now."""
@@ -303,7 +326,25 @@ class PlayTraffic:
             finally:
                 self._held.discard(key)
 
+    async def _look_for_receipts(self) -> None:
+        """Look for each that was acknowledged, once, until one cannot be looked for now."""
+        while self._receipts and (self._manner.is_linearizable or self._is_settled()):
+            found = await self._looked_up(self._receipts[0].key, LAST_LOOK)
+            if found is None:
+                return
+            self.verdict.audited(self._receipts.popleft(), found)
+            self.retained.add(found)
+
     async def _look(self, key: bytes, note: str) -> ObservedOperation | None:
+        operation = await self._looked_up(key, note)
+        if operation is not None:
+            self.verdict.close(key, operation)
+            if note != LAST_LOOK:
+                self.retained.close(key, operation)
+        return operation
+
+    async def _looked_up(self, key: bytes, note: str) -> ObservedOperation | None:
+        """The strongest read of ``key`` at any node that answers it."""
         step = ClientStep(key=key, action=GetAction())
         for node in self._random.sample(sorted(self._servers), len(self._servers)):
             asked = channel(self._servers[node])
@@ -320,9 +361,6 @@ class PlayTraffic:
             finally:
                 asked.close()
             if operation.outcome is Outcome.OK:
-                self.verdict.close(key, operation)
-                if note != LAST_LOOK:
-                    self.retained.close(key, operation)
                 return operation
         return None
 

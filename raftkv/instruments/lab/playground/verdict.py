@@ -40,6 +40,9 @@ STORIES_MAX: Final = 20
 STEPS_MAX: Final = 400_000
 """Of one check of one window: a second or so."""
 
+BY_ENOUGH: Final = "was acknowledged by as many nodes as it takes"
+BY_LEADER: Final = "was acknowledged by the leader alone"
+
 Promise = Literal["fresh", "none"]
 """What a read is told to be: that it shows every write acknowledged before it began, or nothing of the kind."""
 
@@ -223,6 +226,21 @@ class LiveVerdict:
                 self.worst = self._stale(window, read, age, "stale")
         return age
 
+    def counted(self, write: ObservedOperation) -> None:
+        """What came of ``write`` of a key of its own, which ``audited`` judges."""
+        self.score.writes += write.outcome is Outcome.OK
+        self.score.refused += write.outcome is Outcome.FAILED
+        self.score.unknown += write.outcome is Outcome.UNKNOWN
+
+    def audited(self, write: ObservedOperation, look: ObservedOperation) -> None:
+        """``write`` of a key of its own was acknowledged, and ``look`` is what was there later."""
+        if not KeyHistory(History([write, look])).missed(look):
+            return
+        is_weak = WEAK in write.note
+        self.score.weak_lost += is_weak
+        self.score.lost += not is_weak
+        self._tell(self._lost([write], look, BY_LEADER if is_weak else BY_ENOUGH))
+
     def check(self) -> None:
         """Judge the windows that have changed, as they are now."""
         for window in self._windows.values():
@@ -239,7 +257,7 @@ class LiveVerdict:
         if lost:
             score.lost += len(lost)
             window.gone |= {written(write) for write in lost}
-            self._tell(self._lost(lost, look, "was acknowledged by as many nodes as it takes"))
+            self._tell(self._lost(lost, look, BY_ENOUGH))
         self._close_weak(window, look)
         if isinstance(look.result, bytes):
             window.newest = window.writer(look.result) or window.unseen.get(look.result)
@@ -274,7 +292,7 @@ class LiveVerdict:
         lost = [write for write in weak if write in missed]
         if lost:
             self.score.weak_lost += len(lost)
-            self._tell(self._lost(lost, look, "was acknowledged by the leader alone"))
+            self._tell(self._lost(lost, look, BY_LEADER))
 
     def _check(self, window: _KeyWindow) -> None:
         verdict = check(History(window.judged()), steps_per_key_max=STEPS_MAX)

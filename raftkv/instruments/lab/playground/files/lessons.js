@@ -49,7 +49,11 @@ const RAFT = [
   {
     name: "Acknowledged, and lost",
     text: ({ node }) => `Let writers be content with the leader's own disk (w=leader), and cut ${node} off. It goes on acknowledging for a moment what nobody else has. The others elect another, who never heard of it. Reconnect it: what it had acknowledged is gone. This is the one red that raftkv can be asked for.`,
-    is: (step) => heard.play.weak && lasts("cut", step.node), doing: "Ask for less, and cut off", act: async (step) => { await order("traffic", { weak: true, rate_per_s: 90 }); await turn("cut", [step.node], true); },
+    is: (step) => heard.play.weak && lasts("cut", step.node), doing: "Ask for less, and cut off", act: async (step) => {
+      await order("traffic", { weak: true, rate_per_s: 90 });
+      await new Promise((done) => setTimeout(done, 1500)); // who still waits for a majority gets it first
+      await turn("cut", [step.node], true);
+    },
     undo: async (step) => { await turn("cut", [step.node], false); await order("traffic", { weak: false, rate_per_s: 30 }); }, undoing: "Reconnect, and ask for a majority again",
     see: [["the others elect another", another]],
     after: [["writes that were acknowledged are lost: red", () => heard.play.score.weak_lost > 0]],
