@@ -61,5 +61,16 @@ def blocks(page: Path) -> list[Block]:
     return [block for block in found if block.mark == "File" or block.kind == "python" or block.lines]
 
 
+def quoted(page: Path) -> list[list[re.Pattern[str]]]:
+    """What a page quotes of what programs say, block by block and line by line; numbers and blanks are any."""
+    texts = [_dedented(match["text"]) for match in _BLOCK.finditer(page.read_text()) if match["kind"] is None]
+    return [[_line_like(line) for line in text.split("\n") if line.strip()] for text in texts if "$ " not in text]
+
+
+def _line_like(line: str) -> re.Pattern[str]:
+    words = re.sub(r"\d+", r"\\d+", re.escape(line.strip()))
+    return re.compile(words.replace(r"\ ", r"\s+"))
+
+
 def _dedented(text: str) -> str:
     return re.sub(r"^   ", "", text, flags=re.MULTILINE)

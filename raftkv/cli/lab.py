@@ -36,7 +36,7 @@ def list_() -> int:
     scenarios = shipped()
     width = max(map(len, scenarios))
     for name, scenario in scenarios.items():
-        seconds = (scenario.duration_s + 7) * len(scenario.variant)
+        seconds = sum(map(scenario.expected_s, scenario.variant))
         click.echo(f"{name:<{width}}  {f'~{seconds:.0f} s':>6}  {scenario.title}")
     return exits.DONE
 
@@ -80,7 +80,7 @@ def run(
 @lab.command("demo", short_help="A leader that answers from the past, a cart that loses something.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where everything goes.")
 def demo(out: Path | None) -> int:
-    """See an old leader answer from the past, and a shopping cart lose something: a story of less than two minutes."""
+    """See an old leader answer from the past, and a shopping cart lose something: a story of half a minute."""
     from raftkv.instruments.lab.demo import perform  # noqa: PLC0415
     from raftkv.process import streams  # noqa: PLC0415
 

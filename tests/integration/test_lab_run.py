@@ -9,6 +9,7 @@ from raftkv.cli.main import run
 from raftkv.instruments.lab.history import LAST_LOOK
 from raftkv.instruments.lab.record import read_evidence, read_run
 from raftkv.instruments.lab.report.results import of_run
+from tests.pages import ROOT, quoted
 
 pytestmark = pytest.mark.integration
 
@@ -85,6 +86,10 @@ def test_the_demo_announces_what_it_does_and_ends_with_its_report(tmp_path, caps
 
     assert status == 0
     assert "The leader is cut off." in told
+    of_demo, *_ = quoted(ROOT / "docs" / "laboratory.rst")
+    assert [line.pattern for line in of_demo if not line.search(told)] == []
+    headlines = [line.strip() for line in told.splitlines() if line.startswith(("  Lost", "  Stale", "  Nothing"))]
+    assert [line.partition(":")[0].partition(",")[0] for line in headlines] == ["Lost", "Stale", *["Nothing lost"] * 2]
     assert told.rstrip().endswith(f"report: {out / 'report.html'}")
     assert (local.operations, local.refused) == (7, 0)
     assert (linearizable.operations, linearizable.refused, linearizable.stale_reads) == (4, 1, 0)

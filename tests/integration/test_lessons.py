@@ -4,6 +4,7 @@ import pytest
 
 from raftkv.cli.main import run
 from raftkv.instruments.lab.lessons.shelf import LESSONS
+from tests.pages import ROOT, quoted
 
 pytestmark = pytest.mark.integration
 
@@ -21,3 +22,6 @@ def test_a_lesson_shows_what_it_is_about(name, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "NOT SEEN" not in told
     assert [words for words in TOLD[name] if words not in told] == []
+    if name == "fencing":
+        _, of_lesson, *_ = quoted(ROOT / "docs" / "laboratory.rst")
+        assert [line.pattern for line in of_lesson if not line.search(told)] == []

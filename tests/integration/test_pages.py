@@ -215,7 +215,8 @@ def follow(page: Path, home: Path, *, long: bool) -> None:
     with ExitStack() as stack:
         reader = Reader(home, stack)
         lines = [line for block in here if block.kind == "console" for line, _ in block.lines]
-        asks = not lines or any(word in line for line in lines for word in ("raftkv", "curl", "etcdctl"))
+        asked = [line for line in lines if not line.startswith("raftkv lab ")]  # that has clusters of its own
+        asks = not lines or any(word in line for line in asked for word in ("raftkv", "curl", "etcdctl"))
         if asks and not (lines and "raftkv up" in lines[0]):
             reader.do("raftkv up", "")
         for block in here:

@@ -30,7 +30,7 @@ from raftkv.instruments.lab.report.drawing import Canvas
 from raftkv.instruments.lab.report.harm import harmed
 from raftkv.instruments.lab.report.make import report
 from raftkv.instruments.lab.report.measures import measured as measures_of
-from raftkv.instruments.lab.report.pace import WorkCounts, paced
+from raftkv.instruments.lab.report.pace import Tally, paced
 from raftkv.instruments.lab.report.page import page
 from raftkv.instruments.lab.report.results import judged, of_run
 from raftkv.instruments.lab.report.staleness import curve, predicted
@@ -170,7 +170,7 @@ def tally_of(part, lines):
         sum(is_gone(lines, x) for x in took),
     )
     refused, unknown = (sum(x["outcome"] == outcome for x in part) for outcome in ("failed", "unknown"))
-    return WorkCounts(good=len(took) - stale - lost, stale=stale, lost=lost, refused=refused, unknown=unknown)
+    return Tally(good=len(took) - stale - lost, stale=stale, lost=lost, refused=refused, unknown=unknown)
 
 
 def test_every_slice_of_time_is_what_the_raw_lines_say(results):

@@ -1,9 +1,10 @@
 """Scenarios: those that are shipped can be run, and what is wrong with one is refused by name."""
 
+import msgspec
 import pytest
 
 from raftkv.instruments.lab.nemesis import Planned
-from raftkv.instruments.lab.scenario import ScenarioError, changed, load, parse, shipped
+from raftkv.instruments.lab.scenario import PROBED_S, ScenarioError, changed, load, parse, shipped
 
 PLAIN = """
 title = "t"
@@ -100,3 +101,33 @@ def test_seed_duration_and_variants_can_be_changed_but_faults_must_fit():
         changed(scenario, duration_s=3.0)
     with pytest.raises(ScenarioError, match="no variant 'rafd'"):
         changed(scenario, names=["rafd"])
+
+
+def test_measuring_delays_first_is_announced():
+    scenario = shipped()["staleness"]
+    plain = msgspec.structs.replace(scenario, predicts_staleness=False)
+    probed, unprobed = (sum(map(each.expected_s, each.variant)) for each in (scenario, plain))
+
+    assert {variant.mode for variant in scenario.variant} == {"raft", "quorum"}
+    assert probed == unprobed + sum(variant.mode == "quorum" for variant in scenario.variant) * PROBED_S
+
+
+@pytest.mark.parametrize(
+    ("variant", "is_promised"),
+    [
+        ("promises_linearizable = true", True),
+        ('read = "consistency=local"', False),
+        ('mode = "quorum"', False),
+        ('mode = "quorum"\nconfig.quorum = { sloppy = false }', True),
+        ('mode = "quorum"\nconfig.quorum = { sloppy = false, r = 1 }', False),
+        ('mode = "quorum"\nconfig.quorum = { sloppy = false, r = 1, w = 3 }', True),
+        ('mode = "quorum"\nconfig.quorum = { sloppy = false }\nread = "r=1"', False),
+        ('mode = "quorum"\nread = "sloppy=0"\nwrite = "sloppy=0"', True),
+        ('mode = "quorum"\nread = "sloppy=0"', False),
+        ('mode = "quorum"\nconfig.quorum = { sloppy = false }\nread = "n=2"', False),
+    ],
+)
+def test_fresh_answers_are_promised_by_raft_and_by_strict_quorums_that_overlap(variant, is_promised):
+    (found,) = parse(f"{PLAIN}{variant}").variant
+
+    assert found.promises_fresh_reads == is_promised

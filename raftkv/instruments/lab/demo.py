@@ -1,4 +1,4 @@
-"""A story in two minutes: an old leader that answers from the past, and a shopping cart that something is missing from.
+"""A story in half a minute: an old leader that answers from the past, and a cart that something is missing from.
 
 Few requests, one after the other, to real clusters; each is announced before it is made, and what came of it is told as
 it was, whatever it was. The histories go the same way as those of scenarios, through the same checker to the same page.

@@ -73,12 +73,16 @@ def perform(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCENARIO).write_text(source)
     performed = []
+    expected_s = [scenario.expected_s(variant) for variant in scenario.variant]
+    pace, began_s = 1.0, time.monotonic()
     for number, variant in enumerate(scenario.variant, start=1):
-        tell(f"[{number}/{len(scenario.variant)}] {variant.name}: {variant.about}")
+        left = f"{number}/{len(scenario.variant)}, about {pace * sum(expected_s[number - 1 :]):.0f} s left"
+        tell(f"[{left}] {variant.name}: {variant.about}")
         with Namespaces(scenario.nodes) if in_namespaces else contextlib.nullcontext() as namespaces:
             evidence = perform_variant(scenario, variant, folder, tell, namespaces)
         write_evidence(folder, evidence)
         performed.append(evidence.performed)
+        pace = (time.monotonic() - began_s) / sum(expected_s[:number])
     run = describe(name, scenario, began, command=command, performed=tuple(performed), in_namespaces=in_namespaces)
     write_run(folder, run)
     return run
@@ -114,7 +118,7 @@ def perform_variant(
     """Run one variant; its cluster's configuration and logs go to ``folder``."""
     sites = loopback_sites(scenario.nodes) if namespaces is None else namespaces.sites
     with started(variant, sites, folder) as cluster:
-        delays = measured_delays(cluster) if scenario.predicts_staleness and variant.mode == "quorum" else ()
+        delays = measured_delays(cluster) if scenario.is_probed(variant) else ()
         servers = {site.id: site.http for site in cluster.sites.values()}
         random = Random(f"{scenario.seed}/faults")  # noqa: S311  a plan, not a secret
         began_ns = time.monotonic_ns()

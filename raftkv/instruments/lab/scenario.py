@@ -27,6 +27,12 @@ from raftkv.instruments.lab.script import Kind, Workload
 
 SHIPPED: Final = Path(__file__).parent / "scenarios"
 
+STARTED_S: Final = 7.0
+"""About how long a cluster takes to start, to agree in the end and to stop, on a small machine with little to do."""
+
+PROBED_S: Final = 6.0
+"""About how long the delays between its nodes take to measure."""
+
 VARIANTS_MAX: Final = 8
 """More would be a report that nobody reads."""
 
@@ -123,6 +129,14 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workload: ScenarioTraffic = ScenarioTraffic()
     variant: tuple[Variant, ...]
     fault: tuple[Planned, ...] = ()
+
+    def expected_s(self, variant: Variant) -> float:
+        """About how long ``variant`` takes."""
+        return self.duration_s + STARTED_S + (PROBED_S if self.is_probed(variant) else 0.0)
+
+    def is_probed(self, variant: Variant) -> bool:
+        """Are delays between its nodes measured first?"""
+        return self.predicts_staleness and variant.mode == "quorum"
 
     def workload_of(self, variant: Variant) -> Workload:
         """What the clients of ``variant`` do."""

@@ -20,7 +20,7 @@ _COLOURS: Final = {
     "muted": ("#57606a", "#a0abb6"),
     "line": ("#d0d7de", "#3a424b"),
     "good": ("#0b7a5c", "#43c59e"),
-    "bad": ("#bf3a0a", "#ff8f66"),
+    "bad": ("#b3123a", "#ff8296"),
     "warn": ("#9a6200", "#f0b94d"),
     "doubt": ("#7d4a94", "#cfa3e3"),
     "write": ("#0a5fa8", "#74b7f5"),

@@ -116,7 +116,7 @@ def of_witness(proof: Witness, *, is_harm: bool) -> Scene:
 
 def of_loss(loss: LostWrite, bands: Sequence[Band]) -> Scene:
     """Who read what, who wrote what, and which write is gone; with the faults meanwhile."""
-    first, last = loss.operations[0], loss.operations[-2]
+    first, last = loss.operations[0], loss.over or loss.operations[-1]
     from_s, until_s = ((at_ns - loss.origin_ns) / 1e9 for at_ns in (first.invoked_ns, last.invoked_ns))
     during = [each for each in bands if each.until_s > from_s and each.from_s < until_s]
     return Scene(
