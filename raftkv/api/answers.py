@@ -513,6 +513,68 @@ class Member(msgspec.Struct, frozen=True):
     hints: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class TheRing(msgspec.Struct, frozen=True):
+    """Which node comes first for which part of all keys; see ``raftkv.core.results.RingShown``.
+
+    ``tokens`` are pairs of a place on the ring, 0 to 1, in order, and of a node's place in ``nodes``.
+    """
+
+    ring: str
+    n: int
+    nodes: list[str]
+    tokens: list[list[float]]
+
+
+class HeldVersion(msgspec.Struct, frozen=True):
+    """A version of a key at one replica; ``revision`` and ``node`` are its stamp.
+
+    ``value`` is null for a tombstone, and else what the value of ``bytes`` bytes begins with, 256 of them at most.
+    """
+
+    revision: int
+    node: str
+    value: Value | None
+    bytes: int
+    ttl_left: TtlLeft = msgspec.UNSET
+
+
+class KeptHint(msgspec.Struct, frozen=True):
+    """What a node keeps of a key for another: ``revision`` and ``node`` are the stamp of the newest version of it."""
+
+    target: str
+    revision: int
+    node: str
+
+
+class ReplicaOfKey(msgspec.Struct, frozen=True):
+    """What one node holds of a key.
+
+    ``part`` is ``replica``, ``moving`` (the key moves to it or from it) or ``other``; ``fate`` is ``holds`` once it has
+    told, whatever it is, else ``silent``, ``lost`` (not reached) or ``declined`` for a ``reason``. ``versions`` are
+    the last of ``versions_count``; ``seen`` says up to which of each actor's events it has processed, where siblings
+    are kept. ``hints`` is null where it does not tell. ``behind``: it lacks something that another has.
+    """
+
+    id: str
+    part: str
+    fate: str
+    behind: bool
+    versions: list[HeldVersion]
+    versions_count: int
+    seen: dict[str, int]
+    hints: list[KeptHint] | None
+    reason: str | None
+
+
+class KeyOnRing(msgspec.Struct, frozen=True):
+    """Where a key lies on the ring, 0 to 1, and what each node holds of it, its ``n`` replicas first."""
+
+    key: Value
+    turn: float
+    n: int
+    nodes: list[ReplicaOfKey]
+
+
 class LeaderNow(msgspec.Struct, frozen=True):
     """Who leads now, and in which term."""
 

@@ -16,6 +16,8 @@ BATCH: Final = "/batch"
 
 STATUS: Final = "/status"
 LIVE: Final = "/cluster/live"
+RING: Final = "/cluster/ring"
+RING_KEY: Final = "/cluster/ring/{key*}"
 MEMBERS: Final = "/cluster/members"
 MEMBER: Final = "/cluster/members/{id}"
 PROMOTE: Final = "/cluster/members/{id}/promote"

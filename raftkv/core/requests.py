@@ -331,6 +331,17 @@ class ShowSights(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     after: dict[str, int] = {}
 
 
+class ShowRing(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="show_ring"):
+    """Ask which node comes first for which part of all keys, where that is so."""
+
+
+class ShowReplicas(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="show_replicas"):
+    """Ask what each node holds of ``key``, where nodes may differ about that."""
+
+    key: Key
+    caller: Caller | None = None
+
+
 class Configure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="configure"):
     """Change how many replicas a key has, and how many of them a read and a write need; 0 leaves a number as it is."""
 
@@ -423,6 +434,9 @@ class TransferLeadership(msgspec.Struct, frozen=True, kw_only=True, array_like=T
     caller: Caller | None = None
 
 
+AboutNodes = Inspect | ShowSights | ShowRing
+"""What tells of nodes, and of no key."""
+
 Amendment = AddMember | RemoveMember | PromoteMember | ChangeMember
 """Who belongs to the cluster."""
 
@@ -435,6 +449,8 @@ Request = (
     | Barrier
     | Inspect
     | ShowSights
+    | ShowRing
+    | ShowReplicas
     | Configure
     | KeepAlive
     | Compact
@@ -448,7 +464,7 @@ Request = (
 def is_read(request: Request) -> bool:
     """Can nothing come of ``request`` but an answer? Then its failure is always definite."""
     if not isinstance(request, Write):
-        return isinstance(request, Read | Barrier | Inspect | ShowSights | HoldState)
+        return isinstance(request, Read | Barrier | AboutNodes | ShowReplicas | HoldState)
     for operation in request.operations:  # noqa: SIM110  all() takes twice as long, and this is asked of every write
         if not isinstance(operation, Get):
             return False
@@ -465,7 +481,7 @@ AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 def on_behalf(request: AnyRequest, caller: Caller | None) -> AnyRequest:
     """``request`` as ``caller`` asks for it; what tells nothing of keys, as it is."""
-    if caller is None or isinstance(request, Barrier | Inspect | ShowSights):
+    if caller is None or isinstance(request, Barrier | AboutNodes):
         return request
     return msgspec.structs.replace(request, caller=caller)
 

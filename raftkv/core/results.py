@@ -17,7 +17,7 @@ from raftkv.core.config import Mode
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
-from raftkv.core.sights import SightsShown
+from raftkv.core.sights import Fate, SightsShown
 from raftkv.core.voters import majority
 
 
@@ -403,6 +403,75 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     sent: int
 
 
+class RingShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ring_shown"):
+    """The ring that reads ask: ``nodes``, and each of their tokens as its position and the place of its node there.
+
+    A key belongs to the node of the first token from its position on, and to the next distinct ones, ``n`` in all,
+    those of other zones first. ``digest`` names it; positions go from 0 to ``positions`` - 1.
+    """
+
+    digest: str
+    n: int
+    nodes: tuple[str, ...]
+    tokens: tuple[tuple[int, int], ...]
+    positions: int
+
+
+class ReplicaPart(enum.StrEnum):
+    """What a key is to a node: its ``replica``; ``moving`` to it or from it; or an ``other``'s, but for hints."""
+
+    REPLICA = "replica"
+    MOVING = "moving"
+    OTHER = "other"
+
+
+class VersionShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A version of a key at one replica; ``head`` is how its value begins, ``None`` for a tombstone."""
+
+    counter: int
+    node: str
+    head: bytes | None
+    size_bytes: int
+    expires_at_ms: int
+
+
+class HintShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """What is kept of a key for ``target``: the newest stamp of it."""
+
+    target: str
+    counter: int
+    node: str
+
+
+class ReplicaShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What one node holds of a key; ``fate`` says whether it told (``raftkv.core.sights.Fate``), ``reason`` why not.
+
+    ``versions`` by ascending stamp, the last of ``versions_count``; none where it holds nothing. ``seen``: up to which
+    of each actor's events it has processed, where siblings are kept. ``hints`` are what it keeps of the key for
+    others; ``None`` where it does not tell. ``is_behind``: it lacks something that another has.
+    """
+
+    node: str
+    part: ReplicaPart
+    fate: Fate
+    reason: str
+    is_behind: bool
+    versions: tuple[VersionShown, ...]
+    versions_count: int
+    seen: dict[str, int]
+    hints: tuple[HintShown, ...] | None
+
+
+class ReplicasShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="replicas_shown"):
+    """What all nodes hold of ``key``, its replicas first; it lies at ``position`` of the ring's ``positions``."""
+
+    key: bytes
+    position: int
+    positions: int
+    n: int
+    nodes: tuple[ReplicaShown, ...]
+
+
 class StateHeld(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="state_held"):
     """``command`` is the module of raftkv, and its arguments, that writes a backup of the state to standard output."""
 
@@ -533,6 +602,8 @@ Outcome = (
     | Ready
     | ModeStatus
     | SightsShown
+    | RingShown
+    | ReplicasShown
     | Configured
     | KeptAlive
     | Compacted

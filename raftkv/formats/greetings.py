@@ -18,7 +18,7 @@ from raftkv.core.rules import Rule
 from raftkv.formats.identity import Life, Lives
 from raftkv.formats.peers import MalformedMessageError
 
-PROTOCOLS: Final = (3, 4)
+PROTOCOLS: Final = (3, 5)
 """The oldest and the newest protocol between nodes that this version speaks: all that follows a greeting."""
 
 PROTOCOLS_BEFORE: Final = (2, 2)

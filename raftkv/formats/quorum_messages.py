@@ -36,6 +36,7 @@ ROWS_PER_STORE: Final = 1024
 LOOKED_AT_PER_PAGE: Final = 4 * ENTRIES_PER_PAGE
 """So many keys at most are looked at for one returned page, and come back in it."""
 
+HINTS_PER_KEY: Final = 64
 ROWS_PER_DOCUMENT: Final = 1 << 14
 
 LEAVES: Final = 64
@@ -338,9 +339,34 @@ class TookRights(Said, frozen=True, tag=22):
     is_taken: bool
 
 
+class Examine(Said, frozen=True, tag=23):
+    """What do you hold of ``key``, whatever you lack, and what do you keep of it for others? Somebody looks.
+
+    Only to those who speak protocol 5.
+    """
+
+    id: Number
+    key: RowKey
+
+
+class Examined(Said, frozen=True, tag=24):
+    """What I hold, or nothing; and for whom I keep something of it, with the newest stamp of that."""
+
+    id: Number
+    state: bytes | None
+    hints: Annotated[tuple[tuple[str, Counter, Actor], ...], Meta(max_length=HINTS_PER_KEY)] = ()
+
+    def check(self) -> None:
+        """See ``Said``."""
+        for target, _, node in self.hints:
+            _check_node(target)
+            if not target or not is_actor(node):
+                raise ValueError("a hint for nobody, or by nobody's name")
+
+
 Exchanged = Compare | Compared | OfferPage | ReturnPage
-Answer = StoreDone | EventDone | Fetched | FetchedPage | QuestionDeclined | Unsettled
-Question = StoreRows | WriteEvent | StoreRowsFor | WriteEventFor | Fetch | FetchPage
+Answer = StoreDone | EventDone | Fetched | FetchedPage | Examined | QuestionDeclined | Unsettled
+Question = StoreRows | WriteEvent | StoreRowsFor | WriteEventFor | Fetch | FetchPage | Examine
 RightsMessage = AskRights | ShowRights | TakeRights | TookRights
 ClockMessage = AskClock | ShowClock
 Message = Question | Answer | Gossip | Exchanged | ClockMessage | RightsMessage

@@ -26,6 +26,7 @@ from raftkv.http.handlers import (
     live,
     observing,
     reference,
+    ring,
     users,
     watching,
 )
@@ -161,6 +162,18 @@ _CLUSTER: Final = (
         View,
         hot=True,
         endless=True,
+    ),
+    _get(
+        paths.RING,
+        ring.RING,
+        "Which node comes first for which keys (leaderless clusters)",
+        answers.TheRing,
+    ),
+    _get(
+        paths.RING_KEY,
+        ring.KEY,
+        "Where a key lies, and what each node holds of it (leaderless clusters)",
+        answers.KeyOnRing,
     ),
     _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.MemberList, hot=True),
     _change(

@@ -51,6 +51,9 @@ class QuorumWorld(NamedTuple):
     random: random_module.Random
     reads: Callable[[str], int]
     """Tells the newest format of commands that a peer is known to read: who reads that of callers judges rights."""
+    speaks: Callable[[str], int] = lambda _peer: 0
+    """Tells the newest protocol that both speak; 0 for one that was not met."""
+
     store_path: str = ""
     show_sights: SightsShower = nothing_seen
 
@@ -266,4 +269,5 @@ def _wire_inside(
         status=status,
         clock=world.clock,
         show_sights=world.show_sights,
+        speaks=world.speaks,
     )

@@ -10,6 +10,7 @@ from raftkv.core.judgement import of_caller, of_operator, of_query, of_span
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
     AS_CONFIGURED,
+    AboutNodes,
     AddMember,
     AnyOperation,
     Barrier,
@@ -30,13 +31,15 @@ from raftkv.core.requests import (
     RemoveMember,
     Repair,
     Request,
+    ShowReplicas,
+    ShowRing,
     ShowSights,
     StoreHere,
     TransferLeadership,
     Write,
     is_of_past,
 )
-from raftkv.core.results import Configured, Missing, QuorumStatus, StateHeld
+from raftkv.core.results import Configured, Missing, Outcome, QuorumStatus, RingShown, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
 from raftkv.core.sights import SightsShower
 from raftkv.formats.rights import is_of_rights
@@ -47,6 +50,7 @@ from raftkv.quorum.membership.changes import RightsChanges
 from raftkv.quorum.membership.members import Members
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.membership.rights import SharedRights
+from raftkv.quorum.membership.ring import POSITIONS
 from raftkv.quorum.repair.anti_entropy import AntiEntropy
 from raftkv.quorum.serving.local import Local
 from raftkv.quorum.settings import (
@@ -66,7 +70,7 @@ from raftkv.quorum.settings import (
 from raftkv.quorum.timeliness import Timeliness
 
 OperatorsRequest = Configure | Repair | HoldState | AddMember | RemoveMember
-_Judged = Write | Read | StoreHere | OperatorsRequest
+_Judged = Write | Read | ShowReplicas | StoreHere | OperatorsRequest
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -87,6 +91,7 @@ class QuorumRequests:
     status: Callable[[], QuorumStatus]
     clock: Callable[[], float]
     show_sights: SightsShower
+    speaks: Callable[[str], int]
 
     def submit(self, request: Request, deadline_s: float, pending: Pending) -> None:
         """Begin to do what ``request`` asks, or say why it cannot be done."""
@@ -141,20 +146,18 @@ class QuorumRequests:
                 self._configure(request, pending)
             case Repair():
                 self.anti_entropy.repair(pending, deadline_s)
-            case AddMember() | RemoveMember():
-                pending.resolve(self.members.change(request, self.clock()))
-            case HoldState():
-                settings = self.settings
-                pending.resolve(StateHeld(command=(*settings.export, self.store_path, *settings.export_arguments)))
-            case Inspect() | ShowSights():
-                pending.resolve(self.status() if isinstance(request, Inspect) else self.show_sights(request.after))
+            case ShowReplicas():
+                n = self.members.sizes[0]
+                self.coordination.examine(request.key, deadline_s, pending, n=n, speaks=self.speaks)
+            case AddMember() | RemoveMember() | HoldState() | Inspect() | ShowSights() | ShowRing():
+                pending.resolve(self._at_once(request))
 
     def _refusal(self, request: Request) -> Refused | None:
         """Why ``request`` cannot be done here at all, or not now."""
         refusal: Refused | None = None
         if self._is_of_one_order(request):
             refusal = NO_ONE_ORDER
-        elif isinstance(request, Write | Read) and self.coordination.size >= self.settings.max_waiting:
+        elif isinstance(request, Write | Read | ShowReplicas) and self.coordination.size >= self.settings.max_waiting:
             refusal = overloaded()
         elif self._needs_time(request) and not self.timeliness.is_in_service:
             refusal = untimely(self.timeliness.fault)
@@ -182,7 +185,7 @@ class QuorumRequests:
         """All that is written, or compared; a local read shows what is there, and nothing of it as expired."""
         if isinstance(request, Read):
             return request.consistency is not Consistency.LOCAL
-        return isinstance(request, Write | StoreHere | Configure | Repair)
+        return isinstance(request, Write | ShowReplicas | StoreHere | Configure | Repair)
 
     def _bad_read(self, read: Read) -> Refused | None:
         if read.consistency not in OFFERS:
@@ -220,6 +223,29 @@ class QuorumRequests:
         n = (placing or AS_CONFIGURED).n or usual_n
         return n, r or min(usual_r, n), w or min(usual_w, n)
 
+    def _at_once(self, request: AddMember | RemoveMember | HoldState | AboutNodes) -> Outcome:
+        match request:
+            case HoldState():
+                settings = self.settings
+                return StateHeld(command=(*settings.export, self.store_path, *settings.export_arguments))
+            case Inspect():
+                return self.status()
+            case ShowSights():
+                return self.show_sights(request.after)
+            case ShowRing():
+                return self._ring()
+            case _:
+                return self.members.change(request, self.clock())
+
+    def _ring(self) -> RingShown | Refused:
+        ring = self.placement.reading
+        if ring is None:
+            return Refused(code=Code.QUORUM_UNREACHABLE, detail="no member is up yet", retry_after_s=1.0)
+        places = {node: place for place, node in enumerate(ring.nodes)}
+        tokens = tuple([(token, places[node]) for token, node in ring.tokens])
+        n = self.members.sizes[0]
+        return RingShown(digest=ring.digest, n=n, nodes=tuple(ring.nodes), tokens=tokens, positions=POSITIONS)
+
     def _configure(self, request: Configure, pending: Pending) -> None:
         usual_n, usual_r, usual_w = self.members.sizes
         n, r, w = request.n or usual_n, request.r or usual_r, request.w or usual_w
@@ -237,12 +263,13 @@ class QuorumRequests:
         return self.settings.conflicts == "siblings"
 
 
-def _of_change(rights: Rights, request: Write | StoreHere | OperatorsRequest) -> Refused | None:
+def _of_change(rights: Rights, request: Write | ShowReplicas | StoreHere | OperatorsRequest) -> Refused | None:
     caller = request.caller or NOBODY
     if isinstance(request, Write):
         return _of_write(rights, caller, request)
-    if isinstance(request, StoreHere):
-        return of_span(rights, caller, Access.WRITE, request.key, request.key + b"\0")
+    if isinstance(request, ShowReplicas | StoreHere):
+        access = Access.READ if isinstance(request, ShowReplicas) else Access.WRITE
+        return of_span(rights, caller, access, request.key, request.key + b"\0")
     return of_operator(rights, caller)
 
 

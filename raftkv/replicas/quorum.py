@@ -81,6 +81,7 @@ def quorum_replica(  # noqa: PLR0917
         free_bytes=lambda: surroundings.free_bytes(disk.free_bytes(home)),
         random=random.SystemRandom(),
         reads=greeter.reads,
+        speaks=greeter.speaks,
         show_sights=show_sights,
         store_path=str(home / "store"),
     )

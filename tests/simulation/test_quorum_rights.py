@@ -19,12 +19,13 @@ from raftkv.core.requests import (
     Put,
     Read,
     Repair,
+    ShowReplicas,
     StoreHere,
     Transaction,
     Write,
     prefix_end,
 )
-from raftkv.core.results import Configured, KeyPage, Missing, StoredVersion, Transacted, Written
+from raftkv.core.results import Configured, KeyPage, Missing, ReplicasShown, StoredVersion, Transacted, Written
 from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User
 from raftkv.formats import rights as rows
 from raftkv.formats.commands import CALLERS_FORMAT
@@ -94,6 +95,9 @@ def test_every_node_judges_what_it_is_asked(conflicts):
         assert is_forbidden(cluster.ask(name, write(ANN, Delete(key=b"b"))))
         assert is_forbidden(cluster.ask(name, write(ANN, Get(key=b"b"))))
         assert is_forbidden(cluster.ask(name, get(b"b")))
+        assert isinstance(cluster.ask(name, ShowReplicas(key=b"a/1", caller=ANN)), ReplicasShown)
+        for caller, key in ((ANN, b"b"), (NOBODY, b"a/1"), (None, b"a/1"), (Caller("ann", 2), b"a/1")):
+            assert is_forbidden(cluster.ask(name, ShowReplicas(key=key, caller=caller)))
         assert is_forbidden(cluster.ask(name, get(b"b", consistency=Consistency.LOCAL)))
         whole = Read(query=List(start=b"", end=b"z", limit=5), consistency=Consistency.EVENTUAL, caller=ANN)
         assert is_forbidden(cluster.ask(name, whole))

@@ -21,6 +21,8 @@ from raftkv.core.requests import (
     Read,
     RemoveMember,
     Repair,
+    ShowReplicas,
+    ShowRing,
     StoreHere,
     TransferLeadership,
     Write,
@@ -28,6 +30,7 @@ from raftkv.core.requests import (
 from raftkv.core.results import (
     Answer,
     Configured,
+    HintShown,
     KeyPage,
     LeaderChanged,
     MembersChanged,
@@ -38,6 +41,10 @@ from raftkv.core.results import (
     QuorumStatus,
     QuorumWritten,
     Repaired,
+    ReplicaPart,
+    ReplicaShown,
+    ReplicasShown,
+    RingShown,
     Siblings,
     StampedAnswer,
     StampedDelete,
@@ -45,7 +52,9 @@ from raftkv.core.results import (
     StampedRecord,
     StoredVersion,
     Transfer,
+    VersionShown,
 )
+from raftkv.core.sights import Fate
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application
 from tests.unit.test_http_api import LIMITS, MEMBERS, Node
@@ -128,7 +137,7 @@ class LeaderlessReplicator:
             return self._read(request)
         return self._operate(request)
 
-    def _operate(self, request: Any) -> Any:  # noqa: PLR0911  one for each kind of request
+    def _operate(self, request: Any) -> Any:  # noqa: C901, PLR0911  one for each kind of request
         match request:
             case Configure():
                 n, r, w = self.sizes
@@ -150,7 +159,31 @@ class LeaderlessReplicator:
                 return MembersChanged(members=self.status().members)
             case Inspect():
                 return self.status()
+            case ShowRing():
+                tokens = ((0, 0), (1 << 62, 1), (1 << 63, 0))
+                return RingShown(digest="abcd", n=2, nodes=("n1", "n2"), tokens=tokens, positions=1 << 64)
+            case ShowReplicas():
+                return ReplicasShown(key=request.key, position=1 << 62, positions=1 << 64, n=2, nodes=self._held())
         raise AssertionError(request)
+
+    def _held(self) -> tuple[ReplicaShown, ...]:
+        held = VersionShown(counter=9, node="n1", head=b"v", size_bytes=1, expires_at_ms=0)
+        hint = HintShown(target="n2", counter=9, node="n1")
+        n1 = ReplicaShown(
+            node="n1",
+            part=ReplicaPart.REPLICA,
+            fate=Fate.HOLDS,
+            reason="",
+            is_behind=False,
+            versions=(held, msgspec.structs.replace(held, head=None)),
+            versions_count=2,
+            seen={"n1~a": 9},
+            hints=(hint,),
+        )
+        n2 = msgspec.structs.replace(
+            n1, node="n2", fate=Fate.SILENT, versions=(), versions_count=0, seen={}, hints=None
+        )
+        return n1, n2
 
     def _apply(self, operation: Any) -> Any:
         if isinstance(operation, Get):

@@ -112,6 +112,8 @@ CONCURRENT: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("GET", "/kv/{key*}", "/kv/k", b"", {"accept": "application/json"}),
     ("GET", "/kv/{key*}", "/kv/s", b"", {}),
     ("GET", "/kv", "/kv", b"", {}),
+    ("GET", "/cluster/ring", "/cluster/ring", b"", {}),
+    ("GET", "/cluster/ring/{key*}", "/cluster/ring/a/b", b"", {}),
     ("DELETE", "/kv/{key*}", "/kv/k", b"", {}),
     ("POST", "/batch", "/batch", BATCH, {}),
     ("POST", "/put", "/put", SET, {}),

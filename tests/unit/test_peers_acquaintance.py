@@ -122,7 +122,7 @@ def test_what_is_remembered_is_bounded(n1):
 
 
 @pytest.mark.parametrize(
-    ("protocols", "which"), [(PROTOCOLS_BEFORE, "an older"), ((1, 2), "an older"), ((5, 9), "a newer")]
+    ("protocols", "which"), [(PROTOCOLS_BEFORE, "an older"), ((1, 2), "an older"), ((PROTOCOLS[1] + 1, 9), "a newer")]
 )
 def test_who_is_too_old_or_too_new_to_be_spoken_to_is_told_so_before_any_rule(protocols, which):
     n1, n2 = begin(disk("n1", 1)), begin(disk("n2", 1))

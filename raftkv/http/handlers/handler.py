@@ -24,17 +24,16 @@ from raftkv.core.config import HttpSection, NodeSection
 from raftkv.core.errors import NO_ONE_ORDER, Code, DefiniteError, Refused, Unknown, of_read
 from raftkv.core.replicator import Hear, Subscription
 from raftkv.core.requests import (
+    AboutNodes,
     AnyOperation,
     Barrier,
     Consistency,
     Get,
-    Inspect,
     LaterQuery,
     List,
     Query,
     Read,
     Request,
-    ShowSights,
     Write,
     is_read,
     quoted,
@@ -213,7 +212,7 @@ def begin(handler: Handler, request: HttpRequest, context: Context) -> Ask | Htt
 
 def asked_by(caller: Caller, request: Request) -> Request:
     """``request``, with who asks, unless it says so itself. A write of nobody's is one that does not say it."""
-    if isinstance(request, Barrier | Inspect | ShowSights) or request.caller is not None:
+    if isinstance(request, Barrier | AboutNodes) or request.caller is not None:
         return request
     if caller is NOBODY and not isinstance(request, Read):
         return request

@@ -247,6 +247,7 @@ class QuorumMode(StruckMode):
                 free_bytes=machine.free_bytes,
                 random=random_module.Random(machine.random.getrandbits(64)),
                 reads=port.reads,
+                speaks=port.speaks,
             ),
             misfits=port.misfits,
         )

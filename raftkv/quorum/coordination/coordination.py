@@ -22,6 +22,7 @@ from raftkv.core.results import Answer, KeyRecord, Missing, Siblings, StampedAns
 from raftkv.core.rights import Caller
 from raftkv.formats import quorum_messages
 from raftkv.formats.quorum_messages import ROWS_PER_STORE, Unsettled
+from raftkv.quorum.coordination.examining import RunningExamination
 from raftkv.quorum.coordination.operations import Dispatch, Group
 from raftkv.quorum.coordination.running_reads import RunningPage, RunningRead
 from raftkv.quorum.coordination.running_writes import FIRST, RunningEvent, RunningWrites, Wanted, WriteAttempt
@@ -86,6 +87,10 @@ class Coordination:
         assert isinstance(query, Get)  # all others were refused
         targets = dispatch.placement.read_targets(query.key, n, sloppy=sloppy)
         self._begin(RunningRead(dispatch, query, targets, deadline_s, pending, needed=r))
+
+    def examine(self, key: bytes, deadline_s: float, pending: Pending, *, n: int, speaks: Callable[[str], int]) -> None:
+        """Begin to look at what each node holds of ``key``; ``speaks`` tells which protocol a peer speaks."""
+        self._begin(RunningExamination(self._dispatch, key, deadline_s, pending, n=n, speaks=speaks))
 
     def _sloppy(self, placing: Placing | None) -> bool:
         chosen = (placing or AS_CONFIGURED).sloppy
@@ -200,7 +205,7 @@ class Coordination:
         read = Read(query=query, consistency=Consistency.EVENTUAL, placing=Placing(sloppy=group.sloppy))
         self.read(read, group.deadline_s, one, n=group.n, r=group.r)
 
-    def _begin(self, running: RunningWrites | RunningEvent | RunningRead | RunningPage) -> None:
+    def _begin(self, running: RunningWrites | RunningEvent | RunningRead | RunningPage | RunningExamination) -> None:
         operation_id = self._dispatch.start(running)
         running.begin(operation_id)
         self._dispatch.watch(operation_id)

@@ -271,13 +271,17 @@ class Store:
         data = self._engine.get(DATA, key)
         return data if data is None or self._conflicts.name == LastWriterWins.name else encode_state(state_in(data))
 
+    def read_hint(self, target: str, key: bytes) -> KeyState | None:
+        """What is kept of ``key`` for ``target``."""
+        data = self._engine.get(HINTS, hint_key(target, key))
+        return None if data is None else state_in(data)
+
     def read_hinted(self, key: bytes) -> KeyState | None:
         """What is kept of ``key`` for others."""
         found: KeyState | None = None
         for target in self._hint_counts:
-            data = self._engine.get(HINTS, hint_key(target, key))
-            if data is not None:
-                state = state_in(data)
+            state = self.read_hint(target, key)
+            if state is not None:
                 found = state if found is None else self._conflicts.join(found, state)
         return found
 

@@ -90,6 +90,15 @@ class Placement:
         besides = frozenset([node for ring in self.others for node in self._preference(ring, key, n)[0]])
         return frozenset(primaries), fallbacks, besides
 
+    def order(self, key: bytes, n: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """The primaries of ``key``, those that it moves to besides, and all other nodes, fallbacks first."""
+        primaries, fallbacks = self._preference(self.reading, key, n)
+        besides = dict.fromkeys([node for ring in self.others for node in self._preference(ring, key, n)[0]])
+        besides_only = tuple([node for node in besides if node not in primaries])
+        others = dict.fromkeys((*fallbacks, *self.nodes))
+        rest = tuple([node for node in others if node not in primaries and node not in besides_only])
+        return primaries, besides_only, rest
+
     def read_targets(self, key: bytes, n: int, *, sloppy: bool) -> Targets:
         """Whom a read of ``key`` asks."""
         primaries, fallbacks = self._preference(self.reading, key, n)

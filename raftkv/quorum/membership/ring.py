@@ -86,6 +86,11 @@ class Ring:
             pieces.append(Range(cuts[-1] + 1, POSITIONS - 1))
         return (Range(0, cuts[0]), *pieces)
 
+    @property
+    def tokens(self) -> list[tuple[int, str]]:
+        """All tokens in order, each with its node."""
+        return list(zip(self._tokens, self._owners, strict=True))
+
     @cached_property
     def shares(self) -> dict[str, float]:
         """The part of all positions that each node is the first replica of."""

@@ -16,8 +16,11 @@ from raftkv.core.rights import Access, Caller, Rights
 from raftkv.formats import quorum_messages
 from raftkv.formats.peers import refusal_of
 from raftkv.formats.quorum_messages import (
+    HINTS_PER_KEY,
     NO_ANSWER,
     EventDone,
+    Examine,
+    Examined,
     Fetch,
     Fetched,
     FetchedPage,
@@ -100,6 +103,8 @@ class Serving:
                 self.tell_rights(node)
                 return
         match question:
+            case Examine():
+                self._examine(node, question)
             case WriteEvent():
                 self._make_event(node, question)
             case StoreRows() if question.id == NO_ANSWER or self._may_acknowledge():
@@ -159,6 +164,14 @@ class Serving:
         stamp = now.newest  # the event's own: the clock has passed everything that is held here
         done = EventDone(question.id, stamp.counter, stamp.node, encode_state(now), _has_value(before, self.now_ms()))
         self._acknowledgements.append((node, done))
+
+    def _examine(self, node: str, question: Examine) -> None:
+        hints = [
+            (target, *hint.newest)
+            for target in self.store.hinted_nodes()[:HINTS_PER_KEY]
+            if (hint := self.store.read_hint(target, question.key)) is not None
+        ]
+        self.outbox.post(node, Examined(question.id, self.store.read_encoded(question.key), tuple(hints)))
 
     def _fetch(self, node: str, question: Fetch) -> None:
         self.outbox.post(node, Fetched(question.id, self.fetched(question.key, question.hinted)))
