@@ -95,7 +95,8 @@ def begin(
 ) -> Plan[Beginning | HistoryGone | HistoryAhead | Refused]:
     """Follow from now on, with who leads now, or after revision ``after``, up to which all was told."""
     if after == 0:  # nobody was there; but is all that came since kept?
-        found = yield from _read(ChangesAfter(revision=0, limit_bytes=0), timeout_s, circumstances)
+        kept = ChangesAfter(revision=0, start=queue.start, end=queue.start, limit_bytes=0)
+        found = yield from _read(kept, timeout_s, circumstances)
         return Beginning(Succession({}), 0, None) if isinstance(found, Answer) else found
     revision, start, contenders = after or 0, queue.start, []
     for _ in range(PAGES_MAX):

@@ -96,6 +96,8 @@ def changes_after(reader: TableReader, query: ChangesAfter) -> ChangePage | Hist
     refusal = gone_or_ahead(reader, query.revision)
     if refusal is not None:
         return refusal
+    if query.end is not None and query.start >= query.end:
+        return ChangePage(changes=(), through=newest, is_level=True)  # whoever asks so wants to know where it stands
     changes: list[Change] = []
     through, size_bytes = query.revision, 0
     for _, time_ms, event in _placed_after(reader, query.revision):

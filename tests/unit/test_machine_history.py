@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Refused
 from raftkv.core.requests import (
+    SYSTEM,
     ChangesAfter,
     Compact,
     ComparedField,
@@ -27,7 +29,7 @@ from raftkv.core.requests import (
     Transaction,
     Write,
 )
-from raftkv.core.results import HistoryAhead, HistoryGone, KeyRecord
+from raftkv.core.results import ChangePage, HistoryAhead, HistoryGone, KeyRecord
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import AdoptCommand
 from raftkv.machine import history, past, reading
@@ -37,6 +39,18 @@ from raftkv.machine.repeats import RepeatLimits
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.state import sums
 from raftkv.storage.state.tables import StateTables
+
+
+class Blind:
+    """A view that no event is read in."""
+
+    def __init__(self, tables):
+        self._tables = tables
+        self.get = tables.get
+
+    def scan(self, table, start, end):
+        assert table != layout.EVENTS
+        return self._tables.scan(table, start, end)
 
 
 class Driver:
@@ -342,3 +356,16 @@ def test_changes_tell_when_they_came_about():
     assert sorted({one.time_ms for one in page.changes if one.record is not None}) == [1_001_000, 1_001_250, 1_002_000]
     assert [one.time_ms for one in page.changes if one.expired] == [1_002_000]
     assert [one.time_ms for one in page.changes] == sorted(one.time_ms for one in page.changes)
+
+
+def test_where_the_store_stands_is_told_without_reading_what_changed():
+    driver = Driver()
+    for number in range(3):
+        driver.do(Put(key=b"k", value=b"%d" % number))
+    driver.command(command_of(Compact(revision=2)))
+    empty = ChangesAfter(revision=2, start=SYSTEM, end=SYSTEM, limit_bytes=0)
+    blind = Blind(driver.tables)
+
+    assert past.changes_after(blind, empty) == ChangePage(changes=(), through=3, is_level=True)
+    assert past.changes_after(blind, msgspec.structs.replace(empty, revision=1)) == HistoryGone(compacted_revision=2)
+    assert past.changes_after(blind, msgspec.structs.replace(empty, revision=4)) == HistoryAhead(revision=3)
