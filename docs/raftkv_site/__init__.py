@@ -6,12 +6,13 @@ is a page of lists. This package makes Sphinx's links and tables of contents of 
 
 from sphinx.application import Sphinx
 
-from raftkv_site import contents, keys, links, openapi
+from raftkv_site import contents, keys, links, openapi, pictures
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add all of it to a build."""
     app.add_transform(contents.ContentsOfIndex)
+    app.add_transform(pictures.PicturesForPhones)
     app.add_post_transform(links.LinksToFiles)
     app.connect("missing-reference", links.resolve)
     app.add_directive("configuration-keys", keys.ConfigurationKeys)

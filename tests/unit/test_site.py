@@ -1,6 +1,7 @@
 """The documents as a site: links between files become links between pages, and the index a table of contents."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,20 @@ def test_every_key_has_its_default_and_its_reason():
             default, why = told[section.encode_name, key.encode_name]
             assert default
             assert len(why.split()) > 2
+
+
+def test_a_phone_is_given_the_narrow_picture_if_there_is_one_and_a_box_to_scroll_in_if_not(build, tmp_path):
+    for name in ("both", "both-narrow", "alone"):
+        (tmp_path / "docs" / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    pages, said = build(
+        one="Number one\n==========\n\n.. image:: both.svg\n   :alt: B\n\n.. image:: alone.svg\n   :alt: A\n"
+    )
+
+    assert said == ""
+    assert re.findall(r'<img alt="(\w)" class="([\w-]+)" src="_images/([\w-]+).svg"', pages["one"]) == [
+        ("B", "is-wide", "both"),
+        ("B", "is-narrow", "both-narrow"),
+    ]
+    assert re.search(
+        r'<div class="picture scrolls docutils container">\s*<a [^>]*><img alt="A" src="_images/alone', pages["one"]
+    )

@@ -23,11 +23,15 @@ from raftkv.instruments.lab.report.pace import Band
 from raftkv.instruments.lab.witness import Witness
 from raftkv.instruments.lab.wording import clock_for, described
 
-WIDTH: Final = 1040
+WIDTH: Final = 880
 NARROW: Final = 360
 MARGIN: Final = 92
 LANE_PX: Final = 50
 BAR_PX: Final = 12
+
+_LEAST: Final = 640
+_SMALL_PX: Final = 6.0
+"""How wide a character of the smaller letters is, with some room."""
 
 SHOWN_MAX: Final = 14
 """Nobody reads more bars; the history has them all."""
@@ -215,11 +219,11 @@ def _places(scene: Scene) -> tuple[dict[Moment, float], float]:
     """Where everything stands, in pixels from the left; how wide all is."""
 
     def room(operation: ObservedOperation) -> float:
-        return max(text_width(scene.label(operation)) + 8, 128.0)
+        return max(text_width(scene.label(operation)) + 8, len(scene.when(operation)) * _SMALL_PX)
 
     found = places(scene.operations, scene.moments(), first=MARGIN, step=16, room=room)
     ends = [found[begin_of(each)] + room(each) for each in scene.operations]
-    return found, max(WIDTH, max(found.values(), default=0.0) + 60, *ends) + 20
+    return found, max(_LEAST, max(found.values(), default=0.0) + 60, *ends) + 20
 
 
 _COLUMN_PX: Final = 22
