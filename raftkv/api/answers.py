@@ -455,6 +455,35 @@ class NodeStatus(msgspec.Struct, frozen=True):
     configuration_index: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class StandingTold(msgspec.Struct, frozen=True):
+    """How the asked node stands, and the members as it knows them; ``status`` is null while its replica is away."""
+
+    status: NodeStatus | None
+    members: list[Member]
+
+
+class ClientTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients have asked of this node since it started: only differences between two of these say anything.
+
+    ``at_s`` is its monotonic clock. ``errors`` are by status, or ``gRPC`` and its code. ``took`` counts answers by the
+    upper bound of how long they took, in seconds (cumulative), ``disk`` likewise how long it took to make writes
+    durable. What pages and monitoring ask is left out.
+    """
+
+    at_s: float
+    requests: int
+    errors: dict[str, int]
+    took: dict[str, int]
+    disk: dict[str, int]
+    streams: int
+
+
+class TrafficTold(msgspec.Struct, frozen=True):
+    """What clients ask of this node."""
+
+    traffic: ClientTraffic
+
+
 class ProxiedNode(msgspec.Struct, frozen=True):
     """A node behind a proxy; ``state`` is what other members think of it, and ``connections`` those in use."""
 

@@ -550,6 +550,7 @@ class RaftStatus(Status, frozen=True, kw_only=True, array_like=True, tag="raft_s
 
     ``last_index`` is the end of its log, ``voted_for`` whom it gave its vote in ``term``. ``members`` are those of the
     configuration in force here, which stands at ``configuration_index`` of the log, or is that of the nodes' files (0).
+    ``entrusted_term`` is the last in which it stood because the leader before handed over to it.
     """
 
     term: int
@@ -560,6 +561,7 @@ class RaftStatus(Status, frozen=True, kw_only=True, array_like=True, tag="raft_s
     voted_for: str = ""
     members: tuple[MemberStatus, ...] = ()
     configuration_index: int = 0
+    entrusted_term: int = 0
 
     @property
     def learners(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -14,11 +15,11 @@ import msgspec
 class HappeningKind(enum.StrEnum):
     """What has happened to a node.
 
-    ``stands``: it asks for votes in ``term``; ``votes``: it gave its vote in ``term`` to ``subject``; ``leads``: it was
-    elected in ``term``; ``follows``: it heard of the leader ``subject``; ``leaderless``: it knows of none any more.
-    ``reaches`` and ``loses``: its link to ``subject``. ``full`` and ``roomy``: its disk. ``misfit``: it takes no part,
-    and ``fits`` that it does again. ``members``: who belongs to the cluster has changed. ``state``: what it thinks of
-    the member ``subject`` is now ``detail``.
+    ``stands``: it asks for votes in ``term``, by itself or because the leader before has ``HANDED_OVER``; ``votes``: it
+    gave its vote in ``term`` to ``subject``; ``leads``: it was elected in ``term``; ``follows``: it heard of the leader
+    ``subject``; ``leaderless``: it knows of none any more. ``reaches`` and ``loses``: its link to ``subject``. ``full``
+    and ``roomy``: its disk. ``misfit``: it takes no part, and ``fits`` that it does again. ``members``: who belongs to
+    the cluster has changed. ``state``: what it thinks of the member ``subject`` is now ``detail``.
     """
 
     STANDS = "stands"
@@ -34,6 +35,9 @@ class HappeningKind(enum.StrEnum):
     FITS = "fits"
     MEMBERS = "members"
     STATE = "state"
+
+
+HANDED_OVER: Final = "handed over"
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

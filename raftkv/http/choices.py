@@ -105,6 +105,13 @@ class Watching(Timed, frozen=True, kw_only=True):
     progress_s: float | None = None
 
 
+class Looking(msgspec.Struct, frozen=True, kw_only=True):
+    """What is shown beside sights: how the asked node stands, and what it is asked."""
+
+    standing: bool = False
+    traffic: bool = False
+
+
 class Observing(Timed, frozen=True, kw_only=True):
     """From where on the leaders of an election are told; seconds."""
 
@@ -227,6 +234,8 @@ _QUERY: Final[dict[str, Callable[[dict[str, str], KnownSizes], Any]]] = {
     "keys_only": lambda found, _: flag(found, "keys_only"),
     "from_revision": lambda found, _: parameters.from_revision_of(found),
     "previous": lambda found, _: flag(found, "previous"),
+    "standing": lambda found, _: flag(found, "standing"),
+    "traffic": lambda found, _: flag(found, "traffic"),
     "access": lambda found, _: parameters.access_of(found["access"]),
     "only": lambda found, _: parameters.only_of(found["only"]),
     "progress_s": lambda found, _: seconds(found, "progress_s", parameters.MAX_PROGRESS_S),

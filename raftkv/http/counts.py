@@ -43,6 +43,8 @@ _PLACE_OF_CODE: Final = {code: place * _BLOCK for place, code in enumerate(CODES
 _PLACE_OF_NAME: Final = {name: place for place, name in enumerate(LEVELS + COUNTED)}
 _CELL_BYTES: Final = 8
 _QUIET: Final = bytes(_CELL_BYTES * _BLOCK)
+_ROW: Final = len(CODES) * _BLOCK
+_QUIET_ROW: Final = bytes(_CELL_BYTES * _ROW)
 
 
 class Answered(NamedTuple):
@@ -134,6 +136,9 @@ class Counts:
         """What was answered so far."""
         slots = [self._cells(slot) for slot in range(self._slots)]
         for (route, method), row in self._rows.items():
+            # Most routes are asked by nobody, and their codes need not be looked at one by one.
+            if all(cells[row : row + _ROW].tobytes() == _QUIET_ROW for cells in slots):
+                continue
             for code, place in _PLACE_OF_CODE.items():
                 blocks = [cells[row + place :][:_BLOCK] for cells in slots]
                 if any(block.cast("B") != _QUIET for block in blocks):

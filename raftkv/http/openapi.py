@@ -151,6 +151,8 @@ def _query_parameters(context: Context) -> dict[str, tuple[str, dict[str, Any]]]
             {"type": "integer", "minimum": 1},
         ),
         "previous": ("1: with what was there before", _FLAG),
+        "standing": ("1: with events of how the asked node stands, and of the members", _FLAG),
+        "traffic": ("1: with events of what the asked node is asked", _FLAG),
         "access": (
             "what the permission allows; missing, it is refused",
             {"type": "string", "enum": ["read", "write", "both"]},

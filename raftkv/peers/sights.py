@@ -16,6 +16,7 @@ import msgspec
 
 from raftkv.core.results import ModeStatus, QuorumStatus, RaftStatus
 from raftkv.core.sights import (
+    HANDED_OVER,
     Happening,
     HappeningKind,
     MemberSeen,
@@ -283,7 +284,7 @@ def _differences(before: ModeStatus, now: ModeStatus) -> Iterator[_Difference]:
 def _elections(before: RaftStatus, now: RaftStatus) -> Iterator[_Difference]:
     is_new_term = before.term != now.term
     if now.voted_for == now.node and (is_new_term or before.voted_for != now.voted_for):
-        yield HappeningKind.STANDS, "", now.term, ""
+        yield HappeningKind.STANDS, "", now.term, HANDED_OVER if now.entrusted_term == now.term else ""
     elif now.voted_for and (is_new_term or before.voted_for != now.voted_for):
         yield HappeningKind.VOTES, now.voted_for, now.term, ""
     if now.leader == now.node:

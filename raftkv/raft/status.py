@@ -38,6 +38,7 @@ def status_of(settings: ReplicaSettings, parts: RaftParts, misfits: Mapping[str,
         revision=machine.revision,
         last_index=core.last_index,
         voted_for=world.log.voted_for or "",
+        entrusted_term=parts.transport.entrusted_term,
         peers=tuple(
             PeerStatus(
                 id=peer,

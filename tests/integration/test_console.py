@@ -1,5 +1,7 @@
 """The console in a real browser: what a person sees of a cluster, and what it says when nodes go away."""
 
+import re
+
 import pytest
 import requests
 from playwright.sync_api import expect
@@ -48,6 +50,73 @@ def test_every_node_of_a_leaderless_cluster_shows_its_share(quorum, browser):
         expect(page.get_by_role("heading", level=1)).to_have_text("Every node takes reads and writes")
         expect(page.locator(".ring .arc")).to_have_count(3)
         expect(page.get_by_role("region", name="Nodes", exact=True)).to_contain_text("%")
+
+
+def test_it_says_why_that_node_leads(raft, browser):
+    before = raft.leader()
+    heir = next(node for node in raft.nodes if node != before)
+    with page_at(browser, raft.url("n3", "/ui")) as page:
+        lead = page.locator(".lead")
+        expect(lead).to_contain_text(f"{before} was elected in term")
+        expect(lead).to_contain_text("because no leader was known before")
+        expect(lead).to_contain_text("If it is cut off or falls silent, the others elect another")
+
+        assert raft.request("POST", before, "/cluster/transfer", json={"to": heir}).ok
+        expect(page.get_by_role("heading", level=1)).to_contain_text(f"{heir} leads")
+        expect(lead).to_contain_text(f"because {before} handed over to it")
+        expect(lead.locator("time")).to_have_attribute("title", re.compile(":"))
+        expect(page.locator(".elections")).to_contain_text(f"{before} elected in term")
+        raft.kill(heir)
+        expect(lead).to_contain_text(
+            re.compile(f"because {heir}, which led before, (could not be reached|was not heard) any more")
+        )
+    raft.start(heir)
+    raft.wait_ready()
+    with page_at(browser, raft.url(heir, "/ui")) as page:  # who comes late is told the same
+        expect(page.locator(".lead")).to_contain_text(f"because {heir}, which led before,")
+
+
+def test_a_node_that_is_cut_off_says_what_it_still_does(raft, browser):
+    first, *others = raft.nodes
+    with page_at(browser, raft.url(first, "/ui")) as page:
+        expect(page.get_by_role("heading", level=1)).to_contain_text("leads")
+        for node in others:
+            raft.kill(node)
+        expect(page.get_by_role("heading", level=1)).to_have_text("Nobody leads")
+        expect(page.locator(".lead")).to_contain_text(f"{first} is cut off: it reaches 1 of 3 nodes")
+        expect(page.locator(".lead")).to_contain_text("Local reads still answer, from its own copy, which may be old")
+    for node in others:
+        raft.start(node)
+    raft.wait_ready()
+
+
+def test_a_page_is_one_stream_and_asks_for_nothing_beside(raft, browser):
+    with page_at(browser, raft.url("n1", "/ui#/cluster")) as page:
+        expect(page.locator(".film output")).to_have_text("now")
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.get_by_role("link", name="Traffic").click()
+        expect(page.locator(".chart").first).to_be_visible()
+        page.get_by_role("link", name="Cluster").click()
+        page.wait_for_timeout(3000)
+
+        assert [url for url in asked if "/ui" not in url] == []
+
+
+def test_where_no_stream_is_to_be_had_the_node_is_asked(raft, browser):
+    with page_at(browser, raft.url("n1", "/ui#/keys")) as page:
+        page.route(
+            "**/cluster/live*",
+            lambda route: route.fulfill(status=429, json={"code": "overloaded", "detail": "too many"}),
+        )
+        page.goto(raft.url("n1", "/ui#/cluster"))
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("leads")
+        raft.request(
+            "POST", raft.leader(), "/cluster/transfer", json={"to": next(n for n in raft.nodes if n != raft.leader())}
+        )
+        expect(page.get_by_role("heading", level=1)).to_contain_text(f"{raft.leader()} leads")
+        expect(page.get_by_role("alert").first).to_be_empty()
 
 
 def test_without_scripts_it_says_where_the_same_is_found(raft, browser):

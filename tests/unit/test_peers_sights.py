@@ -8,7 +8,7 @@ import pytest
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
 from raftkv.core.results import MemberState, MemberStatus, ModeStatus, PeerStatus, QuorumStatus, RaftStatus
-from raftkv.core.sights import HappeningKind, Sample, SightsShown, WorkCounts, WorkSeen
+from raftkv.core.sights import HANDED_OVER, HappeningKind, Sample, SightsShown, WorkCounts, WorkSeen
 from raftkv.formats import sightings
 from raftkv.formats.sightings import AskSight, SightTold
 from raftkv.peers.sights import HAPPENINGS_MAX, LOOK_S, SAMPLES_MAX, TOLD_MAX, Sights
@@ -153,7 +153,19 @@ def test_an_election_is_told_by_each_who_took_part_and_once():
         (HappeningKind.FOLLOWS, "n3", 4),
     ]
     assert kinds(seen, "n1") == [(HappeningKind.FOLLOWS, "n3", 4)]
-    known = {f"{one.node}/{one.life}": one.happenings[-1].number for one in seen.sights}
+    world.becomes("n2", role="candidate", term=5, voted_for="n2", leader=None, entrusted_term=5)
+    seen = world.show_sights("n2")
+    stood = [one for one in seen.sights[0].happenings if one.kind == HappeningKind.STANDS]
+    assert [(one.term, one.detail) for one in stood] == [(5, HANDED_OVER)]
+
+
+def test_what_is_known_is_not_told_again():
+    world = World()
+    world.becomes("n3", leader=None)
+    world.becomes("n1", leader=None)
+    seen = world.show_sights("n1")
+    known = {f"{one.node}/{one.life}": one.happenings[-1].number for one in seen.sights if one.happenings}
+    assert known
     assert all(not one.happenings for one in world.show_sights("n1", known).sights)
 
 

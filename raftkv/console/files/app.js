@@ -5,7 +5,7 @@ import { keys } from "./keys.js";
 import { locks } from "./locks.js";
 import { operations } from "./operations.js";
 import { fill, h, say, time, why } from "./page.js";
-import { follow, nodesOf, onPicture, picture } from "./picture.js";
+import { follow, nodesOf, onPicture, picture, rest } from "./picture.js";
 import { traffic } from "./traffic.js";
 
 const PAGES = { cluster, keys, locks, operations, traffic };
@@ -96,6 +96,7 @@ document.addEventListener("keydown", (event) => {
 // -- who
 
 function signInPage(said) {
+  rest();
   shown?.page.end?.();
   shown = null;
   const name = h("input", { id: "user", autocomplete: "username", required: true });

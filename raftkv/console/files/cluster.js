@@ -1,5 +1,6 @@
 // The cluster at a glance: who leads, who is reached, who lags, and what was seen to change.
 import { bytes, clock, count, facts, fill, h, number, table, time } from "./page.js";
+import { earlier, elections, told } from "./elections.js";
 import { live, words } from "./live.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
 import { stage } from "./stage.js";
@@ -32,7 +33,7 @@ function content(film) {
     h("div.columns",
       h("section.card", { "aria-label": "The nodes, drawn" }, status.mode === "quorum" ? drawing(status, nodes) : film, h("p.quiet.small", legend(status))),
       h("section.card", h("h2", `${status.node}, which serves this page`), own(status),
-        h("h2.next", "What happened lately"), events())),
+        earlier(), h("h2.next", "What happened lately"), events())),
     h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodes)),
   ];
 }
@@ -53,11 +54,15 @@ function why(status, nodes) {
   if (status.mode === "quorum") {
     return `${reached} of ${size} nodes answer. Each key lies on ${count(status.n, "node")}: a write waits for ${status.w} of them, a read asks ${status.r}.`;
   }
-  if (!status.leader) {
-    return `A leader needs ${majority(status)} of ${size} votes, and ${status.node} reaches ${reached}, itself included. Until there is one, writes are refused and nothing is lost.`;
+  const needed = `${majority(status)} of ${size}`;
+  if (!status.leader && reached < majority(status)) {
+    return `${status.node} is cut off: it reaches ${reached} of ${size} nodes, itself included, and a leader needs the votes of ${majority(status)}. It refuses writes, and reads that must be up to date. `
+      + `Local reads still answer, from its own copy, which may be old${status.staleness_ms === null ? "" : ` (by ${time(status.staleness_ms / 1000)} at most)`}. If the others are ${majority(status)} or more, they go on without it.`;
   }
-  return `It was elected in term ${number(status.term)} by at least ${majority(status)} of ${size}, and a write is done once ${majority(status)} have it. `
-    + `${status.node} reaches ${reached} of ${size}. If ${status.leader} falls silent, the others elect another.`;
+  if (!status.leader) return `The nodes are electing one: it needs the votes of ${needed}. Until then writes wait or are refused, and nothing that was answered is lost.`;
+  const election = elections().find((one) => one.term === status.term && one.leader === status.leader);
+  return [`${status.leader} was `, election ? told(election) : `elected in term ${number(status.term)} by at least ${needed}`, ". ",
+    `A write is done once ${needed} nodes have it. If it is cut off or falls silent, the others elect another, mostly within two seconds: writes wait meanwhile, and none that was answered is lost.`];
 }
 
 const legend = (status) => status.mode === "quorum"
@@ -99,10 +104,11 @@ function own(status) {
 
 function list(status, nodes) {
   const isRaft = status.mode === "raft";
-  const heads = isRaft ? ["Node", "Role", "State", "Clock", "Page"] : ["Node", "Share of keys", "State", "Heard", "Writes kept for it", "Page"];
+  const heads = isRaft ? ["Node", "Role", "State", "On its way to it", "Clock", "Page"] : ["Node", "Share of keys", "State", "Heard", "Writes kept for it", "Page"];
   return table("Nodes", heads, nodes.map((one) => [
     h("b", one.id), isRaft ? one.role : `${Math.round(100 * (one.share || 0))} %`,
     h("span", { class: one.reachable && !one.misfit ? "" : "bad" }, one.misfit ? `takes no part: ${one.misfit}` : standing(one, status)),
+    ...(isRaft ? [one.leads || one.behind === null ? "–" : one.queued || one.behind ? `${count(one.behind, "entry", "entries")}, ${bytes(one.queued)}` : "nothing"] : []),
     isRaft ? (one.isSelf ? "this node's" : one.clock == null ? "the leader knows" : Math.abs(one.clock) < 0.01 ? "agrees" : `${one.clock < 0 ? "late" : "early"} by ${time(Math.abs(one.clock))}`)
       : one.isSelf || one.heard_ago_ms == null ? "–" : `${time(one.heard_ago_ms / 1000)} ago`,
     ...(isRaft ? [] : [number(one.hints || 0)]),

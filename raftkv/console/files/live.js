@@ -1,5 +1,4 @@
-// What all nodes show of themselves, as this one hears it: one stream for the page, and the last minutes to look at again.
-import { stream } from "./api.js";
+// What all nodes show of themselves, as this one hears it (picture.js has the stream): the last minutes, to look at again.
 
 const FRAMES_MAX = 1200; // five minutes
 const HAPPENINGS_MAX = 300;
@@ -9,8 +8,11 @@ const AGAIN_MS = 1000;
 export const live = { frames: [], happenings: [] };
 
 const heard = new Map();
+const listeners = new Set();
+let hasBegun = false;
 
-function take(view) {
+/** Keep what was told, and show it to whoever looks. */
+export function take(view) {
   const before = live.frames.at(-1);
   const nodes = new Map();
   for (const { happenings = [], ...sight } of view.sights || []) {
@@ -24,15 +26,24 @@ function take(view) {
   }
   live.happenings.sort((a, b) => a.at - b.at);
   live.happenings = live.happenings.slice(-HAPPENINGS_MAX);
+  const isFirst = !hasBegun;
+  hasBegun = true;
+  // The others are asked because somebody looks now: a moment of which only this node told is none to look at again.
+  if (isFirst && nodes.size === 1 && [...nodes.values()][0].peers?.some((peer) => peer.reachable)) return;
   if (view.silence && before) live.frames.push({ ...before, at: Date.now() });
   else live.frames.push({ at: Date.now(), nodes });
   if (live.frames.length > FRAMES_MAX) live.frames.shift();
+  for (const listener of listeners) listener(live.frames.at(-1), before);
 }
 
-const ofNode = (signal) => stream("/cluster/live", {}, signal);
+/** Call `listener` with each frame as it comes, and the one before, until the function that this gives is called. */
+export function onFrame(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
 
-/** Call `onFrame` with each frame as it comes while somebody looks, until the function that this gives is called. */
-export function watchLive(onFrame, source = ofNode) {
+/** Take what comes from `source(signal)` while somebody looks, and ask again when it ends, until the function that this gives is called. */
+export function takeFrom(source) {
   const over = new AbortController();
   let listening = null;
 
@@ -40,11 +51,8 @@ export function watchLive(onFrame, source = ofNode) {
     while (!over.signal.aborted && !document.hidden) {
       listening = new AbortController();
       try {
-        for await (const view of source(listening.signal)) {
-          take(view);
-          onFrame(live.frames.at(-1), live.frames.at(-2));
-        }
-      } catch { /* the banner tells of a node that does not answer */ }
+        for await (const view of source(listening.signal)) take(view);
+      } catch { /* whoever has the source tells of it */ }
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
     listening = null;

@@ -1,6 +1,6 @@
 // What a key was at a time that somebody chooses, and what has changed since. Times are those of the cluster's clock.
 import { get, keyPath } from "./api.js";
-import { ago, exactly, h, number, why } from "./page.js";
+import { ago, exactly, h, now, number, why } from "./page.js";
 import { difference } from "./value.js";
 
 const STEPS = [[300, "5 minutes ago"], [3600, "1 hour ago"], [86400, "1 day ago"]];
@@ -44,7 +44,7 @@ export function momentsOf(key, { signal, redraw, shown, restore }) {
 
   return (value, history) => [
     h("div.row", { role: "group", "aria-label": "What was it at another time?" }, h("span", "What was it"),
-      STEPS.map(([s, name]) => h("button", { onclick: () => look(Date.now() - s * 1000) }, name)),
+      STEPS.map(([s, name]) => h("button", { onclick: () => look(now() - s * 1000) }, name)),
       h("label.inline", "or at ", h("input", { type: "datetime-local", step: 1, onchange: (event) => event.target.value && look(new Date(event.target.value).getTime()) }))),
     asked && answer(value, history)];
 }

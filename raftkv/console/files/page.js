@@ -64,12 +64,21 @@ export function time(s) {
   return s < 172800 ? `${Math.round(s / 3600)} hours` : `${Math.round(s / 86400)} days`;
 }
 
+let ahead = 0;
+
+/** It is `ms` at the node that serves this page: how long ago something was counts from there, not from a clock that is wrong. */
+export function setClock(ms) {
+  ahead = Math.abs(ms - Date.now()) > 2000 ? ms - Date.now() : 0;
+}
+
+export const now = () => Date.now() + ahead;
+
 /** The day and the time, to the second. */
 export const exactly = (ms) => new Date(ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
 /** How long ago that was, "5 min ago"; the time itself stands behind it (style.css shows it to whoever has no mouse). */
 export function ago(ms) {
-  const s = Math.max(0, (Date.now() - ms) / 1000);
+  const s = Math.max(0, (now() - ms) / 1000);
   return h("time", { datetime: new Date(ms).toISOString(), title: exactly(ms) }, s < 1 ? "just now" : `${time(Math.floor(s))} ago`);
 }
 

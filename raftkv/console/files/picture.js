@@ -1,7 +1,11 @@
-// What the pages know of the cluster: this node's own view, asked for while somebody looks, and what changed in it.
-import { get } from "./api.js";
+// What the pages know of the cluster: this node's own view, which it tells while somebody looks, and what changed in it.
+import { get, stream } from "./api.js";
+import { live, take } from "./live.js";
+import { setClock } from "./page.js";
+import { counted } from "./samples.js";
 
 const EVERY_MS = 1000;
+const SILENT_MS = 3000;
 const EVENTS_MAX = 100;
 
 /** `status` and `members` as the API tells them; `silentSince` once the node does not answer; `events` newest first. */
@@ -13,23 +17,25 @@ export function onPicture(listener) {
   return () => listeners.delete(listener);
 }
 
-/** Every node by its name, as this node sees it. `behind`: entries that it lacks, where that is known here. */
+/** Every node by its name, as this node sees it. `behind`: entries that it lacks, and `queued` bytes on their way to it, as the leader says. */
 export function nodesOf({ status, members }) {
   if (!status) return [];
   const peers = new Map(status.peers.map((peer) => [peer.id, peer]));
   const known = status.mode === "quorum" && status.members ? status.members : members;
+  const frame = live.frames.at(-1);
+  const sent = new Map((frame?.nodes.get(status.leader)?.peers || []).map((peer) => [peer.id, peer]));
+  const agreed = frame?.nodes.get(status.leader)?.commit_index;
   const listed = known.length ? known : [{ id: status.node }, ...status.peers];
   return listed.filter((one) => one.state !== "left").map((member) => {
     const isSelf = member.id === status.node;
     const peer = peers.get(member.id) || {};
     const leads = member.id === status.leader;
-    const index = isSelf ? status.applied_index : peer.match_index;
-    const isKnown = status.mode === "raft" && (isSelf || (status.role === "leader" && peer.match_index !== null));
+    const index = leads ? agreed : sent.get(member.id)?.match_index;
     return {
       ...member, isSelf, leads, http: member.http || peer.http, misfit: isSelf ? status.misfit : peer.misfit,
       reachable: isSelf || Boolean(peer.reachable), clock: peer.clock_ahead_s,
       role: leads ? "leader" : isSelf ? status.role : member.state === "learner" ? "learner" : "follower",
-      behind: isKnown && index !== undefined ? Math.max(0, status.commit_index - index) : null,
+      behind: index === undefined || agreed === undefined ? null : Math.max(0, agreed - index), queued: sent.get(member.id)?.outstanding_bytes || 0,
     };
   }).sort((a, b) => a.id < b.id ? -1 : 1);
 }
@@ -46,31 +52,86 @@ export function note(text) {
   picture.events = [{ at: new Date(), text }, ...picture.events].slice(0, EVENTS_MAX);
 }
 
+// -- one stream for the page; where there is none to be had, the node is asked for the same from time to time
+
+function know(status, members) {
+  if (picture.silentSince) note(`${status.node} answers again`);
+  else if (picture.status) noted(picture.status, status).forEach(note);
+  Object.assign(picture, { status, members, silentSince: null, trouble: null });
+}
+
+function miss(trouble) {
+  if (!picture.silentSince && picture.status) note(`${picture.status.node} does not answer`);
+  picture.silentSince ||= new Date();
+  picture.trouble = trouble;
+}
+
 async function look() {
   try {
-    const options = { signal: AbortSignal.timeout(3000) };
+    const options = { signal: AbortSignal.timeout(SILENT_MS) };
     const [status, members] = await Promise.all([get("/status", {}, options), get("/cluster/members", {}, options)]);
-    if (picture.silentSince) note(`${status.node} answers again`);
-    else if (picture.status) noted(picture.status, status).forEach(note);
-    Object.assign(picture, { status, members: members.members, silentSince: null, trouble: null });
+    know(status, members.members);
   } catch (error) {
-    if (error.status === 401) return;
-    if (!picture.silentSince && picture.status) note(`${picture.status.node} does not answer`);
-    picture.silentSince ||= new Date();
-    picture.trouble = error.status ? error.sentence : null;
+    if (error.status !== 401) miss(error.status ? error.sentence : null);
   }
-  listeners.forEach((listener) => listener());
+  tell();
 }
 
-let timer = null;
+const tell = () => listeners.forEach((listener) => listener());
 
-/** Begin, and go on as long as somebody looks. */
+let silence = null;
+
+function hear(told) {
+  if (told.sights) {
+    const own = told.sights[0];
+    silence = told.silence;
+    if (own && !silence) setClock(own.at_ms);
+    take(told);
+  } else if (told.traffic) counted(told.traffic);
+  else if (told.status) know(told.status, told.members);
+  else if (told.status === null) miss(silence ? `${silence[0].toUpperCase()}${silence.slice(1)}.` : null);
+}
+
+let turn = null;
+
+async function listen() {
+  let heardAt = Date.now();
+  const stopped = turn.stopped = new AbortController();
+  const watching = setInterval(() => {
+    if (Date.now() - heardAt < SILENT_MS) return;
+    miss(null);
+    stopped.abort();
+  }, EVERY_MS);
+  try {
+    for await (const told of stream("/cluster/live", { standing: 1, traffic: 1 }, stopped.signal)) {
+      heardAt = Date.now();
+      if (told.code) break;
+      hear(told);
+    }
+  } catch { /* what is asked next says what there is to say of it */ }
+  clearInterval(watching);
+}
+
+/** Ask nothing more. */
+export function rest() {
+  turn?.stopped?.abort();
+  turn = null;
+}
+
+/** Begin, and go on as long as somebody looks; what there is to show at first is there when this is done. */
 export async function follow() {
-  clearTimeout(timer);
+  rest();
   if (document.hidden) return;
+  const mine = turn = {};
   await look();
-  clearTimeout(timer);
-  timer = setTimeout(follow, EVERY_MS);
+  (async () => {
+    while (turn === mine) {
+      if (picture.status?.role !== "proxy") await listen();
+      if (turn === mine) await look();
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+    }
+  })();
 }
 
-document.addEventListener("visibilitychange", follow);
+document.addEventListener("visibilitychange", () => document.hidden ? rest() : follow());
+setInterval(() => document.hidden || tell(), EVERY_MS);

@@ -1,5 +1,5 @@
 // The moving picture: who leads, who votes for whom, entries on their way, writes kept for others; and the same again.
-import { live, watchLive } from "./live.js";
+import { live, onFrame, takeFrom } from "./live.js";
 import { clock, count, fill, h, number } from "./page.js";
 
 const SIZE = 440;
@@ -179,15 +179,18 @@ export function stage(place, { over, source } = {}) {
   }
 
   fill(place, svg, h("div", { class: "row film" }, slider, again, newest, when));
-  const end = watchLive((frame, before) => {
+  const end = onFrame((frame, before) => {
     slider.max = live.frames.length - 1;
     if (shown === null) {
       slider.value = slider.max;
       show(frame, before);
     }
-  }, source);
+  });
+  const endSource = source && takeFrom(source);
+  if (live.frames.length) show(live.frames.at(-1));
   return () => {
     clearInterval(playing);
     end();
+    endSource?.();
   };
 }

@@ -1,42 +1,9 @@
-// What this node does, second by second, out of its own counters: asked for while somebody looks, kept by this page.
-import { answer } from "./api.js";
+// What this node does, second by second, as it counts itself: told while somebody looks, kept by this page.
 import { fill, h, number, time } from "./page.js";
+import { EVERY_S, KEPT, onSample, samples } from "./samples.js";
 
-const EVERY_MS = 2000;
-const KEPT = 150;
 const FIRST = 30;
 const [WIDE, HIGH] = [600, 120];
-const OWN = /^\/(metrics|status|cluster\/members|ui.*)$/;
-const samples = [];
-const listeners = new Set();
-
-/** Sums of a page of counters: requests and errors, and histograms as {bound: count}. */
-function read(text) {
-  const found = { at: performance.now() / 1000, requests: 0, errors: {}, took: {}, disk: {}, streams: 0 };
-  for (const line of text.split("\n")) {
-    const [, name, labels = "", value] = /^raftkv_(\w+)(?:\{(.*)\})? (\S+)/.exec(line) || [];
-    if (!name) continue;
-    const label = (key) => new RegExp(`\\b${key}="([^"]*)"`).exec(labels)?.[1];
-    if (name === "http_requests_total" && !OWN.test(label("route"))) {
-      found.requests += Number(value);
-      if (label("code") >= "400") found.errors[label("code")] = (found.errors[label("code")] || 0) + Number(value);
-    } else if (name === "http_request_duration_seconds_bucket" && !OWN.test(label("route"))) {
-      found.took[label("le")] = (found.took[label("le")] || 0) + Number(value);
-    } else if (name === "log_flush_duration_seconds_bucket" || name === "store_commit_duration_seconds_bucket") {
-      found.disk[label("le")] = (found.disk[label("le")] || 0) + Number(value);
-    } else if (name === "http_streams") found.streams = Number(value);
-  }
-  return found;
-}
-
-export async function sample() {
-  if (document.hidden) return;
-  try {
-    samples.push(read(await (await answer("GET", "/metrics")).text()));
-    if (samples.length > KEPT) samples.shift();
-  } catch { /* the banner says so */ }
-  listeners.forEach((listener) => listener());
-}
 
 /** Below which value so large a part of what came between two samples lay: the upper bound of its bucket. */
 function percentile(before, after, part) {
@@ -64,18 +31,18 @@ function chart(title, lines, show) {
       lines.map(({ points }, at) => {
         const runs = points.map((one, place) => one === null ? " " : `${x(place).toFixed(1)},${y(one).toFixed(1)}`).join(" ").split(/ {2,}/);
         return runs.map((run) => h("polyline", { points: run.trim(), class: `line${at}` }));
-      }), h("text", { x: 4, y: 22 }, show(top))), h("p.quiet.small.ends", h("span", `${time(span * EVERY_MS / 1000)} ago`), h("span", "now")));
+      }), h("text", { x: 4, y: 22 }, show(top))), h("p.quiet.small.ends", h("span", `${time(span * EVERY_S)} ago`), h("span", "now")));
 }
 
 export function traffic(place) {
   function draw() {
     const pairs = samples.slice(1).map((after, at) => [samples[at], after]);
-    const each = (what) => pairs.map(([before, after]) => what(before, after, after.at - before.at));
+    const each = (what) => pairs.map(([before, after]) => what(before, after, after.at_s - before.at_s));
     const parts = (from) => [[0.5, "half within"], [0.9, "90 % within"], [0.99, "99 % within"]].map(([part, name]) =>
       ({ name, points: each((before, after) => percentile(before[from], after[from], part)) }));
     const rate = (n) => `${n < 10 ? n.toFixed(1) : number(Math.round(n))} a second`;
     const codes = [...new Set(samples.flatMap((one) => Object.keys(one.errors)))].sort();
-    fill(place, h("h1", "Traffic"), h("p.lead", `What this node was asked in the ${time(KEPT * EVERY_MS / 1000)} behind you, as far as this page was open. What the page asks for itself is left out.`),
+    fill(place, h("h1", "Traffic"), h("p.lead", `What this node was asked in the ${time(KEPT * EVERY_S)} behind you, as far as this page was open. What the page asks for itself is left out.`),
       pairs.length === 0 ? h("p.quiet", "The first numbers come in a moment.") : h("div.columns",
         chart("Requests", [{ name: "", points: each((before, after, s) => (after.requests - before.requests) / s) }], rate),
         chart("How long answers took", parts("took"), time),
@@ -84,11 +51,8 @@ export function traffic(place) {
           : [{ name: "", points: each(() => 0) }], rate)),
       samples.length > 0 && h("p.quiet", `Open streams: ${number(samples.at(-1).streams)}.`));
   }
-  listeners.add(draw);
   draw();
-  return { end: () => listeners.delete(draw) };
+  return { end: onSample(draw) };
 }
 
 const WORDS = { 400: "bad request", 401: "not signed in", 403: "not allowed", 404: "not found", 409: "held by another", 412: "changed meanwhile", 413: "too large", 429: "too busy", 503: "cannot serve now", 504: "outcome not known" };
-
-setInterval(sample, EVERY_MS);

@@ -218,6 +218,7 @@ def make_application(
         ),
         counted=replicator.counted,
         certificate_ends=Certificates(paths, monotonic_s=time.monotonic).ends,
+        counts=counts,
     )
     hears: list[access.Hears] = [access.tell] if config.log.access else []
     if config.log.otlp:

@@ -210,21 +210,23 @@ def _voters(raft: RaftStatus) -> list[answers.Member]:
 
 
 def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
-    """The members that the log or gossip knows of, or those of the file. At once, whatever ``timeout`` says."""
+    """At once, whatever ``timeout`` says."""
+    return json_response(200, member_list(context), context.node_header)
+
+
+def member_list(context: Context) -> answers.MemberList:
+    """The members that the log or gossip knows of, or those of the file."""
     status = context.status()
     reachable = {} if status is None else _reachable(status)
     if isinstance(status, QuorumStatus):
         members = [_member(member, reachable.get(member.id)) for member in status.members]
-        shown = answers.MemberList(members, None, status.ring, status.vnodes, status.sizes[0])
-        return json_response(200, shown, context.node_header)
+        return answers.MemberList(members, None, status.ring, status.vnodes, status.sizes[0])
     if isinstance(status, RaftStatus) and status.members:
-        shown = answers.MemberList(_voters(status), status.leader, configuration_index=status.configuration_index)
-        return json_response(200, shown, context.node_header)
+        return answers.MemberList(_voters(status), status.leader, configuration_index=status.configuration_index)
     members = [
         answers.Member(member.id, member.http, member.peer, reachable.get(member.id)) for member in context.members
     ]
-    leader = None if status is None else status.leader
-    return json_response(200, answers.MemberList(members, leader), context.node_header)
+    return answers.MemberList(members, None if status is None else status.leader)
 
 
 def _parse_new_member(request: HttpRequest, chosen: Timed, context: Context) -> Ask:

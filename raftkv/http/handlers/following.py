@@ -52,7 +52,7 @@ async def _changes(form: events.EventForm, caller: Caller, context: Context) -> 
                 yield form.frame(b"end", gone)
                 return
             status = context.status()
-            standing = None if status is None else _standing(status, context)
+            standing = None if status is None else standing_of(status, context)
             if standing != told:
                 told = standing
                 yield _event(form, status, context)
@@ -77,7 +77,7 @@ def _forbidden(caller: Caller, context: Context) -> bytes | None:
     return body.rstrip()
 
 
-def _standing(status: Status, context: Context) -> object:
+def standing_of(status: Status, context: Context) -> object:
     """What of ``status`` is worth an event."""
     replace = msgspec.structs.replace
     peers = tuple([replace(peer, match_index=None, outstanding_bytes=0, clock_ahead_s=None) for peer in status.peers])

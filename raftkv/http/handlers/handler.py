@@ -63,6 +63,7 @@ from raftkv.core.results import (
 from raftkv.core.rights import NOBODY, Caller
 from raftkv.http import problems, replicas
 from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, form_of
+from raftkv.http.counts import Counts
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.callers import Callers
 from raftkv.http.exports import Exports
@@ -113,6 +114,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """When this node's certificates end, by what they are for (seconds since 1970)."""
 
     exports: Exports = msgspec.field(default_factory=Exports)
+    counts: Counts | None = None
+    """What all workers count, where there is anything that counts."""
 
     def addresses(self) -> dict[str, str]:
         """Where clients reach each node: as the members in force have it, else as the configuration does."""

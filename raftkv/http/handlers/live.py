@@ -1,7 +1,9 @@
 """``GET /cluster/live``: what this node sees of all nodes, again and again, as a stream of events.
 
 Each event has sights (``raftkv.core.sights``): how each node stands, and what has happened to it since the last one.
-It begins once the node's own replica has shown what it sees. Nothing is asked of any node for it while nobody looks.
+Whoever wishes hears between them how the
+asked node stands, and what clients ask of it (``raftkv.http.handlers.telling``), so that a page needs one stream. It
+begins once the node's own replica has shown what it sees. Nothing is asked of any node for it while nobody looks.
 Whoever is no user any more is told so, and nothing more. Must not import Flask.
 """
 
@@ -10,8 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-import msgspec
-
 from raftkv.coordination.onlookers import ANSWER_WITHIN_S
 from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.judgement import of_caller
@@ -19,31 +19,33 @@ from raftkv.core.requests import ShowSights
 from raftkv.core.rights import Caller
 from raftkv.core.sights import SightsShown
 from raftkv.http import events
-from raftkv.http.choices import Nothing
+from raftkv.http.choices import Looking
 from raftkv.http.events import EventForm
 from raftkv.http.handlers.handler import Context, Conversation, conversing
+from raftkv.http.handlers.telling import telling
 from raftkv.http.handlers.watching import event_form
 from raftkv.http.messages import HttpRequest, HttpResponse
 from raftkv.http.problems import failure
 
-_encode = msgspec.json.Encoder().encode
 
-
-def _look(request: HttpRequest, _chosen: Nothing, context: Context) -> Conversation:
+def _look(request: HttpRequest, chosen: Looking, context: Context) -> Conversation:
     def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
         outcome = yield from submitted(ShowSights(), circumstances.now_s() + ANSWER_WITHIN_S)
         if not isinstance(outcome, SightsShown):
             return failure(read_failure(outcome), context.node_header)
         form = event_form(request)
-        body = events.stream(form, _frames(form, context, request.caller, outcome))
+        body = events.stream(form, _frames(form, context, request.caller, chosen, outcome))
         return events.response(form, body, context.node_header)
 
     return Conversation(plan=converse)
 
 
-async def _frames(form: EventForm, context: Context, caller: Caller, shown: SightsShown) -> AsyncGenerator[bytes]:
+async def _frames(
+    form: EventForm, context: Context, caller: Caller, chosen: Looking, shown: SightsShown
+) -> AsyncGenerator[bytes]:
     """The events as they come; the newest counts, and older ones that were not taken are not made up for."""
     came = asyncio.Event()
+    told: dict[bytes, bytes] = {}
     onlooker = context.onlookers.join(came.set, shown)
     try:
         while True:
@@ -59,9 +61,10 @@ async def _frames(form: EventForm, context: Context, caller: Caller, shown: Sigh
                 await came.wait()
                 came.clear()
             else:
-                yield form.frame(b"sights", _encode(view))
+                events_now = telling(context).events(view, chosen, context, told)
+                yield b"".join([form.frame(kind, content) for kind, content in events_now])
     finally:
         onlooker.leave()
 
 
-LIVE = conversing(_look, Nothing)
+LIVE = conversing(_look, Looking)

@@ -93,6 +93,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]
         self._voters_term = 0
         self._reached = (0, 0)
         self.handed_over_term: int | None = None
+        self.entrusted_term = 0
         self.core: Core
 
     # --- PySyncObj sends
@@ -119,6 +120,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]
                 last_log_term=message["last_log_term"],
                 handed_over=message["term"] - 1 == self.handed_over_term,
             )
+            if request.handed_over:
+                self.entrusted_term = request.term
             self.post(peer, request)
         else:
             # Commands are forwarded, and leadership transferred, by messages of ours.
