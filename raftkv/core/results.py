@@ -404,17 +404,16 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
 
 
 class RingShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ring_shown"):
-    """The ring that reads ask: ``nodes``, and each of their tokens as its position and the place of its node there.
+    """The ring that reads ask: ``nodes``, and where each of their tokens lies, 0 to 1, with its node's place there.
 
-    A key belongs to the node of the first token from its position on, and to the next distinct ones, ``n`` in all,
-    those of other zones first. ``digest`` names it; positions go from 0 to ``positions`` - 1.
+    A key belongs to the node of the first token from where it lies on, and to the next distinct ones, ``n`` in all,
+    those of other zones first. ``digest`` names it.
     """
 
     digest: str
     n: int
     nodes: tuple[str, ...]
-    tokens: tuple[tuple[int, int], ...]
-    positions: int
+    tokens: tuple[tuple[float, int], ...]
 
 
 class ReplicaPart(enum.StrEnum):
@@ -463,11 +462,10 @@ class ReplicaShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class ReplicasShown(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="replicas_shown"):
-    """What all nodes hold of ``key``, its replicas first; it lies at ``position`` of the ring's ``positions``."""
+    """What all nodes hold of ``key``, its replicas first; ``turn`` is where on the ring it lies, 0 to 1."""
 
     key: bytes
-    position: int
-    positions: int
+    turn: float
     n: int
     nodes: tuple[ReplicaShown, ...]
 

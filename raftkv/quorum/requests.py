@@ -242,9 +242,9 @@ class QuorumRequests:
         if ring is None:
             return Refused(code=Code.QUORUM_UNREACHABLE, detail="no member is up yet", retry_after_s=1.0)
         places = {node: place for place, node in enumerate(ring.nodes)}
-        tokens = tuple([(token, places[node]) for token, node in ring.tokens])
+        tokens = tuple([(token / POSITIONS, places[node]) for token, node in ring.tokens])
         n = self.members.sizes[0]
-        return RingShown(digest=ring.digest, n=n, nodes=tuple(ring.nodes), tokens=tokens, positions=POSITIONS)
+        return RingShown(digest=ring.digest, n=n, nodes=tuple(ring.nodes), tokens=tokens)
 
     def _configure(self, request: Configure, pending: Pending) -> None:
         usual_n, usual_r, usual_w = self.members.sizes

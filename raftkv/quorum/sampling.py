@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.core.sights import ExchangeSeen, Fate, ReplicaAsked, Sample, SampleKind, WorkCounts, WorkSeen
-from raftkv.quorum.membership.ring import POSITIONS, position
+from raftkv.quorum.membership.ring import turn_of
 
 WATCHED_S: Final = 2.0
 """So long after somebody looked samples are still taken."""
@@ -62,7 +62,7 @@ class Sampling:
             return
         self._due_s[kind, went_as_usual] = now_s + PACE_S
         self._number += 1
-        turn = 0.0 if key is None else round(position(key) / POSITIONS, TURN_DIGITS)
+        turn = 0.0 if key is None else round(turn_of(key), TURN_DIGITS)
         at_ms = self._wall_us() // 1000
         self._samples.append(
             Sample(number=self._number, at_ms=at_ms, kind=kind, asked=replicas, done=done, turn=turn, **more)

@@ -160,10 +160,10 @@ class LeaderlessReplicator:
             case Inspect():
                 return self.status()
             case ShowRing():
-                tokens = ((0, 0), (1 << 62, 1), (1 << 63, 0))
-                return RingShown(digest="abcd", n=2, nodes=("n1", "n2"), tokens=tokens, positions=1 << 64)
+                tokens = ((0.0, 0), (0.25, 1), (0.5, 0))
+                return RingShown(digest="abcd", n=2, nodes=("n1", "n2"), tokens=tokens)
             case ShowReplicas():
-                return ReplicasShown(key=request.key, position=1 << 62, positions=1 << 64, n=2, nodes=self._held())
+                return ReplicasShown(key=request.key, turn=0.25, n=2, nodes=self._held())
         raise AssertionError(request)
 
     def _held(self) -> tuple[ReplicaShown, ...]:

@@ -33,7 +33,7 @@ def _parse_ring(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
 
 def _render_ring(_ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(outcome, RingShown)
-    tokens = [[round(token / outcome.positions, TURN_DIGITS), place] for token, place in outcome.tokens]
+    tokens = [[round(turn, TURN_DIGITS), place] for turn, place in outcome.tokens]
     shown = TheRing(outcome.digest, outcome.n, list(outcome.nodes), tokens)
     return json_response(200, shown, context.node_header)
 
@@ -46,9 +46,13 @@ def _parse_key(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
 
 def _render_key(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     assert isinstance(outcome, ReplicasShown)
-    turn = round(outcome.position / outcome.positions, TURN_DIGITS)
     nodes = [_replica(one, context) for one in outcome.nodes]
-    return json_response(200, KeyOnRing(value_to_json(ask.subject), turn, outcome.n, nodes), context.node_header)
+    key, turn = value_to_json(ask.subject), round(outcome.turn, TURN_DIGITS)
+    return json_response(
+        200,
+        KeyOnRing(key, turn, outcome.n, nodes),
+        context.node_header,
+    )
 
 
 def _replica(shown: ReplicaShown, context: Context) -> ReplicaOfKey:

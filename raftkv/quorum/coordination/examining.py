@@ -19,7 +19,7 @@ from raftkv.formats.peers import refused_by
 from raftkv.formats.quorum_messages import Examine, Examined, Fetch, Fetched, QuestionDeclined
 from raftkv.formats.versions import KeyState, Stamp, Version, decode_state
 from raftkv.quorum.coordination.operations import Dispatch
-from raftkv.quorum.membership.ring import POSITIONS, position
+from raftkv.quorum.membership.ring import turn_of
 
 EXAMINED_PROTOCOL: Final = 5
 """The oldest protocol between nodes in which ``Examine`` is understood."""
@@ -111,10 +111,7 @@ class RunningExamination:
             return
         behind = self._behind()
         shown = [self._shown(node, part, is_behind=node in behind) for node, part in self._parts.items()]
-        where = position(self._key)
-        self._pending.resolve(
-            ReplicasShown(key=self._key, position=where, positions=POSITIONS, n=self._n, nodes=tuple(shown))
-        )
+        self._pending.resolve(ReplicasShown(key=self._key, turn=turn_of(self._key), n=self._n, nodes=tuple(shown)))
 
     def _behind(self) -> frozenset[str]:
         """Whose state is not what all states come to, or who has a newer one waiting elsewhere."""

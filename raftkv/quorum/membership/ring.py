@@ -32,6 +32,11 @@ def position(key: bytes) -> int:
     return int.from_bytes(fingerprint(key), "big")
 
 
+def turn_of(key: bytes) -> float:
+    """Where ``key`` lies, from 0 to 1 round the ring."""
+    return position(key) / POSITIONS
+
+
 class Range(NamedTuple):
     """The positions ``start`` <= p <= ``last``; none wraps around."""
 
