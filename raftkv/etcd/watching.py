@@ -156,7 +156,7 @@ class WatchStream:
         self._form = form
         self._outlet = outlet
         self._watches: dict[int, _Watch] = {}
-        self._beginning: set[int] = set()
+        self._beginning: dict[int, WatchCreateRequest] = {}
         self._next_id = 0
         self._waiting: dict[_Watch, None] = {}
 
@@ -193,7 +193,7 @@ class WatchStream:
         if self._watching.forbids(self._caller, interest):
             self._refuse(_FORBIDDEN)
             return
-        self._beginning.add(watch_id)
+        self._beginning[watch_id] = request
         if len(set(request.filters)) > 1:
             interest = Interest(start=SYSTEM, end=SYSTEM)  # whoever wants neither kind hears of nothing
         plan = partial(place, request.start_revision, self._watching.context)
@@ -218,9 +218,9 @@ class WatchStream:
         where: Where | None,
         failure: Exception | None,
     ) -> None:
-        if watch_id not in self._beginning:
+        if self._beginning.get(watch_id) is not request:
             return  # it was canceled meanwhile
-        self._beginning.discard(watch_id)
+        del self._beginning[watch_id]
         if where is None:
             self._refuse(str(failure))
             return
@@ -230,14 +230,15 @@ class WatchStream:
         watch.listen(self._caller, self._watching.tell_of(self._form), where.after)
 
     def _cancel(self, watch_id: int) -> None:
-        watch = self._watches.pop(watch_id, None)
-        if watch is None:
-            self._beginning.discard(watch_id)
+        watch, header = self._watches.pop(watch_id, None), self._watching.header(self._watching.revision)
+        if watch is not None:
+            watch.end()
+            self._waiting.pop(watch, None)
+        elif self._beginning.pop(watch_id, None) is not None:
+            self._outlet.send(self._form.whole(WatchResponse(header=header, watch_id=watch_id, created=True)))
+        else:
             return
-        watch.end()
-        self._waiting.pop(watch, None)
-        told = WatchResponse(header=self._watching.header(self._watching.revision), watch_id=watch_id, canceled=True)
-        self._outlet.send(self._form.whole(told))
+        self._outlet.send(self._form.whole(WatchResponse(header=header, watch_id=watch_id, canceled=True)))
 
     def _tell_progress(self) -> None:
         """How far all of the stream's watches are: whatever was before that has been sent."""

@@ -166,6 +166,7 @@ REQUESTS = some.one_of(
     to("/v3/kv/txn", transactions()),
     to("/v3/kv/txn", transactions()),
     to("/v3/lease/grant", LEASES.map(lambda lease: {"TTL": 600, "ID": lease or 23})),
+    to("/v3/lease/keepalive", LEASES.map(lambda lease: {"ID": lease})),
     to("/v3/lease/revoke", LEASES.map(lambda lease: {"ID": lease})),
     to("/v3/lease/timetolive", LEASES.map(lambda lease: {"ID": lease, "keys": True})),
     some.just(("/v3/lease/leases", {})),
@@ -175,15 +176,26 @@ REQUESTS = some.one_of(
 )
 
 
+CANCEL, PROGRESS = "cancel", "progress"
+"""What is asked of the stream of watches."""
+
+
 class Step(NamedTuple):
-    """One request, over gRPC or over JSON."""
+    """One request, over gRPC or over JSON, or a word on the stream of watches."""
 
     path: str
     body: Any
     is_call: bool
 
 
-STEPS = some.builds(lambda request, is_call: Step(*request, is_call), REQUESTS, FLAG)
+@some.composite
+def steps(draw: Any) -> Step:
+    lot = draw(some.integers(0, 14))
+    if lot == 14:
+        return Step(PROGRESS, None, is_call=True)
+    if lot == 13:
+        return Step(CANCEL, draw(some.integers(0, 2)), is_call=True)
+    return Step(*draw(REQUESTS), is_call=draw(FLAG))
 
 
 @some.composite
@@ -204,6 +216,6 @@ class Program(NamedTuple):
 PROGRAMS = some.builds(
     Program,
     some.lists(watches(is_late=False), max_size=2),
-    some.lists(STEPS, min_size=10, max_size=40),
+    some.lists(steps(), min_size=10, max_size=40),
     some.lists(watches(is_late=True), max_size=3),
 )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -29,6 +29,7 @@ ANSWERS: dict[str, type[Message]] = {
     "/v3/kv/compaction": messages.HeaderResponse,
     "/v3/lease/grant": messages.LeaseGrantResponse,
     "/v3/lease/revoke": messages.HeaderResponse,
+    "/v3/lease/keepalive": messages.LeaseKeepAliveResponse,
     "/v3/lease/timetolive": messages.LeaseTimeToLiveResponse,
     "/v3/lease/leases": messages.LeaseLeasesResponse,
     "/v3/lock/lock": messages.LockResponse,
@@ -40,7 +41,9 @@ ANSWERS: dict[str, type[Message]] = {
 }
 """What is answered to what, by the paths of JSON."""
 
-_METHODS = {path: method for method in METHODS for path in method.gateway}
+_METHODS = {path: (method.path, method.request) for method in METHODS for path in method.gateway}
+_STREAMS = {"/v3/lease/keepalive": ("/etcdserverpb.Lease/LeaseKeepAlive", messages.LeaseKeepAliveRequest)}
+"""What is answered to one request, if that is all that is sent."""
 
 
 def read(message: type[Message], data: bytes, *, is_whole: bool = True) -> Any:
@@ -83,13 +86,15 @@ class Served(Pair):
 
     def called(self, path: str, data: bytes) -> tuple[Any, Any]:
         """What both say to the same bytes, over gRPC."""
-        name = _METHODS[path].path
-        theirs, ours = (_called(channel, name, data, ANSWERS[path]) for channel in self.channels)
+        call = _streamed if path in _STREAMS else _called
+        name, _ = (_METHODS | _STREAMS)[path]
+        theirs, ours = (call(channel, name, data, ANSWERS[path]) for channel in self.channels)
         return theirs, ours
 
     def message(self, path: str, body: Any) -> bytes:
         """The bytes for what is written as JSON."""
-        return protobuf.encode(gateway_json.decode(_METHODS[path].request, json.dumps(body).encode()))
+        _, request = (_METHODS | _STREAMS)[path]
+        return protobuf.encode(gateway_json.decode(request, json.dumps(body).encode()))
 
     def same_call(self, path: str, body: Any) -> Any:
         """The answer over gRPC, which is equal; ``body`` as for JSON, or the bytes of a message."""
@@ -105,6 +110,11 @@ def _called(channel: grpc.Channel, name: str, data: bytes, answer: type[Message]
         return error.code().name, error.details()
 
 
+def _streamed(channel: grpc.Channel, name: str, data: bytes, answer: type[Message]) -> Any:
+    said = channel.stream_stream(name)(iter([data]), timeout=PATIENCE_S)
+    return "OK", [read(answer, one) for one in said]
+
+
 # -- watches ----------------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +127,9 @@ class Watcher:
         self._came = threading.Condition()
         self._is_over = False
         self.told: dict[int, list[Any]] = {}
+        self._promised: dict[int, int] = {}
+        """Up to which revision a watch has been told all there is, as was said."""
+
         self._said = channel.stream_stream("/etcdserverpb.Watch/Watch")(self._sent(), timeout=PATIENCE_S)
 
     def _sent(self) -> Iterator[bytes]:
@@ -144,6 +157,19 @@ class Watcher:
             if found.get("created"):
                 return found
 
+    def hear_canceled(self, watch_id: int) -> Any:
+        """That a watch has ended, as was asked for."""
+        while True:
+            found = self._noted()
+            if found.get("canceled") and int(found.get("watch_id", 0)) == watch_id:
+                return found
+
+    def hear_progress(self, watches: Iterable[int]) -> None:
+        """How far all ``watches`` of the stream are."""
+        while (found := self._noted()).get("watch_id") != "-1":
+            pass
+        self._promised |= dict.fromkeys(watches, int(found["header"]["revision"]))
+
     def told_until(self, last: Mapping[int, int]) -> dict[int, list[Any]]:
         """What each watch was told, up to the revision that is its last; or of its end."""
         while not all(_is_told(self.told.get(number, []), revision) for number, revision in last.items()):
@@ -155,8 +181,12 @@ class Watcher:
 
     def _noted(self) -> Any:
         found = self.hear()
-        told = self.told.setdefault(int(found.get("watch_id", 0)), [])
-        told += found.get("events", [])
+        watch_id, events = int(found.get("watch_id", 0)), found.get("events", [])
+        told = self.told.setdefault(watch_id, [])
+        if events and not self._is_theirs:  # etcd before 3.5.11 said so before it had told all
+            assert int(events[0]["kv"]["mod_revision"]) > self._promised.get(watch_id, 0), (found, self._promised)
+            assert not (told and "canceled" in told[-1]), found
+        told += events
         if found.get("canceled") and not found.get("created"):
             told.append(found)
         return found

@@ -22,7 +22,17 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from raftkv.etcd import gateway_json, messages
 from tests.integration.etcd_oracle import encoded, etcd
-from tests.integration.etcd_programs import EVERYTHING, GIVEN_LEASES, PROGRAMS, Program, counted_from, span
+from tests.integration.etcd_programs import (
+    CANCEL,
+    EVERYTHING,
+    GIVEN_LEASES,
+    PROGRAMS,
+    PROGRESS,
+    Program,
+    Step,
+    counted_from,
+    span,
+)
 from tests.integration.etcd_served import Served, Watcher
 
 pytestmark = pytest.mark.integration
@@ -55,6 +65,10 @@ class Trial:
             begun = _watch(pair, watching)
             compacted = 0
             for step in program.steps:
+                if step.path in (CANCEL, PROGRESS):
+                    self.counts[step.path] += 1
+                    _speak(pair, step, begun)
+                    continue
                 self.counts["calls" if step.is_call else "posts"] += 1
                 body = counted_from(base - 1, step.body)
                 said = _same(served, step.path, body, is_call=step.is_call)
@@ -114,6 +128,24 @@ def _watch(pair: list[Watcher], asked: list[dict[str, Any]]) -> dict[int, dict[s
         if "canceled" not in ours:
             begun[int(ours.get("watch_id", 0))] = one
     return begun
+
+
+def _speak(pair: list[Watcher], step: Step, begun: dict[int, dict[str, Any]]) -> None:
+    """A word on the stream of watches: one ends, or is unknown; or it is told how far they are."""
+    if step.path == PROGRESS:
+        for watcher in pair:
+            watcher.ask(messages.WatchRequest(progress_request=messages.WatchProgressRequest()))
+            watcher.hear_progress(begun)
+        return
+    for watcher in pair:
+        watcher.ask(messages.WatchRequest(cancel_request=messages.WatchCancelRequest(watch_id=step.body)))
+    if begun.pop(step.body, None) is None:
+        return
+    theirs, ours = ({**watcher.hear_canceled(step.body), "header": None} for watcher in pair)
+    assert ours == theirs
+    # Of what had happened, either may have told a part: etcd draws by lot which of what waits is sent next.
+    theirs, ours = (watcher.told[step.body][:-1] for watcher in pair)
+    assert all(one == other for one, other in zip(ours, theirs, strict=False)), (ours, theirs)
 
 
 def _compare_told(served: Served, pair: list[Watcher], watches: dict[int, dict[str, Any]]) -> int:

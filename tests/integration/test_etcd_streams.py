@@ -167,7 +167,40 @@ def test_watches_are_refused_canceled_and_told_how_far_they_are(cluster: EtcdClu
     done(cluster, "kv/put", {"key": encoded("w"), "value": encoded("v")})
     found = watcher.hear()
     assert (found.get("watch_id"), found["events"][0]["kv"]["value"]) == (None, encoded("v"))
+    for key in (b"x", b"y"):  # before it can have begun
+        watcher.ask(create(key=key, watch_id=9))
+        watcher.ask(cancel(9))
+    watcher.ask(create(key=b"z", watch_id=9))
+    said = [watcher.hear() for _ in range(5)]
+    assert ["created" in one for one in said] == [True, False, True, False, True]
+    assert ["canceled" in one for one in said] == [False, True, False, True, False]
+    for key in ("x", "y", "z"):
+        done(cluster, "kv/put", {"key": encoded(key), "value": encoded("v")})
+    found = watcher.hear()
+    assert (found["watch_id"], [one["kv"]["key"] for one in found["events"]]) == ("9", [encoded("z")])
     watcher.close()
+
+
+def test_what_is_large_comes_in_fragments_where_that_is_wished(cluster: EtcdCluster, channel: grpc.Channel) -> None:
+    puts = [{"request_put": {"key": encoded(f"big/{one}"), "value": encoded(450_000 * "v")}} for one in "abc"]
+    watcher = Watcher(channel, is_theirs=False)
+    for number, wishes in ((1, True), (2, False)):
+        create = messages.WatchCreateRequest(
+            key=b"big/", range_end=b"big0", watch_id=number, prev_kv=True, fragment=wishes
+        )
+        watcher.ask(messages.WatchRequest(create_request=create))
+        watcher.hear_created()
+    for _ in range(2):  # the first is below the bound, the second, which tells what was there before, above it
+        done(cluster, "kv/txn", {"success": puts})
+    said = [watcher.hear() for _ in range(5)]
+    watcher.close()
+
+    def cut(watch_id: int) -> list[tuple[int, bool]]:
+        own = [one for one in said if int(one["watch_id"]) == watch_id]
+        return [(len(one["events"]), one.get("fragment", False)) for one in own]
+
+    assert cut(1) == [(3, False), (2, True), (1, False)]
+    assert cut(2) == [(3, False), (3, False)]
 
 
 def test_a_node_without_a_leader_says_so_to_who_asks_for_one(cluster: EtcdCluster) -> None:
