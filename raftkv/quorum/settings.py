@@ -40,7 +40,7 @@ DISK_FULL: Final = Refused(
 )
 DATA_LOST: Final = Refused(
     code=Code.QUORUM_UNREACHABLE,
-    detail="this node lost its data, and counts in no quorum before it has it back",
+    detail="this node has no data, and counts in no quorum before the others said that it had none, or gave it back",
     retry_after_s=1.0,
 )
 NO_LEVEL: Final = Refused(

@@ -775,6 +775,45 @@ def test_a_newcomer_who_knows_nothing_does_not_attest_that_a_disk_was_not_lost()
     assert not cluster.ask("n3", Inspect()).can_read
 
 
+class Apart(Leaderless):
+    """One of which n2 has met nobody yet."""
+
+    def begin(self):
+        self.isolate("n2")
+        super().begin()
+
+
+def test_the_word_of_one_who_has_met_nobody_does_not_say_that_no_disk_was_lost():
+    """Found by seed 8760: n1 lost its disk and met n2 first, who knew of no earlier life of anybody."""
+    cluster = Apart(3, sloppy=False, max_hints=0)
+    cluster.run(4.0)
+    written = cluster.put("n1", b"k", b"value")
+    cluster.kill("n3")
+    cluster.lose_disk("n1")
+    cluster.heal()
+    cluster.run(4.0)
+    read = cluster.read("n1", b"k")
+
+    assert isinstance(written, Refused) or isinstance(read, Refused)
+
+    cluster.restart("n3")
+    cluster.run_until_level()
+
+    assert not isinstance(cluster.put("n1", b"k", b"value", w=3), Refused)
+
+
+def test_a_member_that_does_not_come_keeps_a_new_cluster_waiting_until_it_is_removed():
+    cluster = Apart(3, sloppy=False)
+    cluster.run(4.0)
+    refused = cluster.read("n1", b"k")
+    cluster.ask("n1", RemoveMember(id="n2"))
+    cluster.run(20.0)
+
+    assert isinstance(refused, Refused)
+    assert isinstance(cluster.put("n1", b"k", b"value"), Written)
+    assert cluster.get("n3", b"k") == b"value"
+
+
 def test_a_new_node_that_has_met_nobody_answers_no_reads_and_a_new_cluster_does():
     cluster = Leaderless(3, r=1, w=3)
     first = cluster.read("n1", b"k")

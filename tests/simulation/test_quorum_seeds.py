@@ -27,9 +27,9 @@ FOUND_BY_SEED = {
     "overwriting": 0,
     "tombstones dropped": 0,
     "one replica twice": 56,
-    "always definite": 0,
+    "always definite": 7,
     "rules": 2,
-    "old copies": 220,
+    "old copies": 122,
     "judged requests": 4,
 }
 """A seed that finds each. As any change of the code changes every run, it may have become another one of ``SEEDS``."""
@@ -43,6 +43,7 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
         scenarios.test_a_write_that_w_replicas_came_to_show_is_done_although_a_concurrent_one_was_first_at_the_third
     ),
     "shown by one": scenarios.test_a_write_that_fewer_than_w_replicas_came_to_show_is_not_called_done,
+    "first word believed": scenarios.test_the_word_of_one_who_has_met_nobody_does_not_say_that_no_disk_was_lost,
     "strangers counted": scenarios.test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted,
     "anybody let go": scenarios.test_nobody_is_let_go_without_whom_a_quorum_is_lost,
     "all let go": lambda: scenarios.test_members_that_let_each_other_go_at_once_do_not_all_leave((2, 2, 1)),
@@ -139,8 +140,8 @@ def test_every_planted_bug_is_looked_for_and_the_documents_tell_of_it():
 
 
 ANOMALIES = {
-    "stale read, R + W <= N": (37, lambda read, write: read.is_strict and write.is_strict),
-    "stale read, sloppy quorums": (39, lambda read, write: read.r + write.w > max(read.n, write.n)),
+    "stale read, R + W <= N": (13, lambda read, write: read.is_strict and write.is_strict),
+    "stale read, sloppy quorums": (171, lambda read, write: read.r + write.w > max(read.n, write.n)),
 }
 """Seeds that break what is promised only of strict quorums that meet, and what would have to be promised otherwise."""
 

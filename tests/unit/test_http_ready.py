@@ -5,7 +5,7 @@ import pytest
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency
 from raftkv.core.results import MemberState, MemberStatus, PeerStatus, QuorumStatus, RaftStatus
-from raftkv.http.handlers.cluster import LEVEL_WITHIN_S, unready
+from raftkv.http.handlers.cluster import LEVEL_WITHIN_S, NO_DATA_YET, unready
 
 
 def status(**changes):
@@ -83,7 +83,7 @@ def test_without_a_majority_or_a_leader_no_node_is_ready():
 def test_a_node_that_lost_its_data_is_not_ready_before_it_has_it_back():
     found = unready(leaderless(can_read=False), 100.0)
 
-    assert found == (Code.QUORUM_UNREACHABLE, "the data of this node is being fetched from the others")
+    assert found == (Code.QUORUM_UNREACHABLE, NO_DATA_YET)
 
 
 def test_where_no_writes_are_taken_for_want_of_room_a_node_is_not_ready():

@@ -520,3 +520,20 @@ def test_what_is_remembered_survives_a_restart():
     assert found == kept
     assert again.sizes == AgreedSizes(5, "n1", 3, 1, 3)
     assert again.entries["n2"].phase is Phase.LEAVING
+
+
+def test_a_life_that_nobody_is_to_hear_of_is_shown_as_none():
+    other = make_membership("n2", map(entry_of, NAMES), generation=1_000)
+    hidden = make_membership("n1", map(entry_of, NAMES), generation=5_000)
+    hidden.say(view="a", synced="a")
+    hidden.is_hidden = True
+    (_, digest), (_, news) = *hidden.tick(["n2"]), *hidden.news(["n2"])
+    answers = hidden.heard("n2", other.tick(["n1"])[0][1], 0.0) + hidden.heard("n2", Delta((), SIZES, ("n1",)), 0.0)
+
+    assert next(mark for mark in digest.marks if mark[0] == "n1")[1:3] == (0, 0)
+    told = [entry for message in (news, *(message for _, message in answers)) for entry in message.entries]
+    assert {(entry.generation, entry.view) for entry in told if entry.id == "n1"} == {(0, "")}
+
+    hidden.is_hidden = False
+
+    assert next(mark for mark in hidden.tick(["n2"])[0][1].marks if mark[0] == "n1")[1] == 5_000

@@ -45,6 +45,8 @@ from raftkv.http.problems import problem, refuse
 _MEMBER: Final = paths.stem(paths.MEMBER)
 _PROMOTE: Final = b"/promote"
 
+NO_DATA_YET: Final = "this node has no data: it waits for all members to say that it had none, or to give it back"
+
 LEVEL_WITHIN_S: Final = 5.0
 """A follower that was not level with its leader for this long is catching up, and sends its readers waiting."""
 
@@ -93,7 +95,7 @@ def _quorum_lack(status: Status) -> str:
         return "; ".join([status.clock_fault, *misfits])
     if isinstance(status, QuorumStatus) and status.rights_fault:
         return status.rights_fault
-    return "" if status.can_read else "the data of this node is being fetched from the others"
+    return "" if status.can_read else NO_DATA_YET
 
 
 def _parse_status(request: HttpRequest, chosen: Timed, context: Context) -> Ask:

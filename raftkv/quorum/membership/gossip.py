@@ -76,6 +76,9 @@ class Membership:
         self._heard_s: dict[str, float] = {}
         """When there was a sign of life of each member; when it became known, if there was none yet."""
         self._were_heard: set[str] = set()
+        self.is_hidden = False
+        """Is nobody to hear of this life of the node yet? Then it shows itself as one that never started."""
+
         known = tuple(known)
         for entry in known:
             if entry.id == own.id:
@@ -106,34 +109,42 @@ class Membership:
         if message.sizes > self.sizes:
             self.sizes = message.sizes
             self.version += 1
-        wanted = tuple(self.entries[member] for member in message.wanted if member in self.entries)
+        wanted = tuple(self._shown(self.entries[member]) for member in message.wanted if member in self.entries)
         return [(peer, Delta(wanted, self.sizes))] if wanted else []
 
     def news(self, live: Iterable[str]) -> list[tuple[str, GossipMessage]]:
         """All that is known here for each of ``live`` at once: of a change that everybody waits for."""
-        delta = Delta(tuple(self.entries.values()), self.sizes)
+        delta = Delta(tuple(map(self._shown, self.entries.values())), self.sizes)
         return [(peer, delta) for peer in sorted(set(live) - {self._own_id})]
 
     def _digest(self) -> Digest:
-        marks = tuple((e.id, e.generation, e.heartbeat, e.phase_version, e.check) for e in self.entries.values())
+        entries = map(self._shown, self.entries.values())
+        marks = tuple((e.id, e.generation, e.heartbeat, e.phase_version, e.check) for e in entries)
         return Digest(marks, self.sizes.counter)
+
+    def _shown(self, entry: MemberEntry) -> MemberEntry:
+        """``entry`` as others are told of it."""
+        if not self.is_hidden or entry.id != self._own_id:
+            return entry
+        return msgspec.structs.replace(entry, generation=0, heartbeat=0, view="", synced="")
 
     def _compare(self, peer: str, digest: Digest) -> list[tuple[str, GossipMessage]]:
         better: list[MemberEntry] = []
         wanted: list[str] = []
         known = {mark[0] for mark in digest.marks}
         for member, generation, heartbeat, phase_version, check in digest.marks:
-            entry = self.entries.get(member)
-            if entry is None:
+            held = self.entries.get(member)
+            if held is None:
                 wanted.append(member)
                 continue
+            entry = self._shown(held)
             age = generation, heartbeat
             is_rival = entry.phase_version == phase_version and entry.check != check
             if entry.age > age or entry.phase_version > phase_version or is_rival:
                 better.append(entry)
             if entry.age < age or entry.phase_version < phase_version or is_rival:
                 wanted.append(member)
-        better += [entry for entry in self.entries.values() if entry.id not in known]
+        better += [self._shown(entry) for entry in self.entries.values() if entry.id not in known]
         if not better and not wanted and digest.sizes == self.sizes.counter:
             return []
         return [(peer, Delta(tuple(better), self.sizes, tuple(wanted)))]

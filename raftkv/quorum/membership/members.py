@@ -98,6 +98,8 @@ class Members:
         self._invited: dict[str, tuple[MemberEntry, float]] = {}
         """Who was let in and has not linked up yet, and until when that holds."""
         self._unsaid: list[tuple[str, GossipMessage]] = []
+        self._know_nothing: set[str] = set()
+        """Who has said that it knows no earlier life of this node."""
         self.is_lacking = False
         """Did this node have data, under another directory, that has not been fetched from the others yet?"""
         self.has_lost_data = False
@@ -113,6 +115,7 @@ class Members:
             now_s=now_s,
             random=random,
         )
+        self._hide()
         self._act()
 
     # -- what the replica calls
@@ -139,8 +142,9 @@ class Members:
         for peer in self._membership.entries:
             if self._is_up(peer):
                 self._membership.hear(peer, now_s)
-        if self._store.is_unproven and not self.peers({}):
+        if self._is_untold and self._has_heard_enough:
             self._store.prove()
+        self._hide()
         if now_s >= self._next_tick_s:
             self._next_tick_s = now_s + self._settings.gossip_s
             self._post(self._membership.tick(self._live()))
@@ -310,9 +314,11 @@ class Members:
         return self._store.is_unproven and not self.is_lacking
 
     def _look_back(self, peer: str, digest: Digest) -> None:
-        """A new directory is asked for nothing before a member has said whether it knows an earlier life of this node.
+        """A new directory is asked for nothing before members have said whether they know an earlier life of this node.
 
-        A peer's digest is the first thing that comes by a connection, so that no peer who knows of one reads before.
+        One that does is enough, and a peer's digest is the first thing that comes by a connection, so that no peer who
+        knows of one reads before. That there was none is believed of so many that they meet every write quorum that
+        this node may have been in. Until then nobody hears of this life, who would spread it to one that knows another.
         """
         own = self._membership.own
         told = next((generation for member, generation, *_ in digest.marks if member == own.id), 0)
@@ -320,7 +326,23 @@ class Members:
             self.is_lacking = self.has_lost_data = True
             log_line.warning("data lost: no reads are answered before the others have given it back")
         elif self._is_in(peer):
-            self._store.prove()
+            self._know_nothing.add(peer)
+            if self._has_heard_enough:
+                self._store.prove()
+        self._hide()
+
+    @property
+    def _has_heard_enough(self) -> bool:
+        """Have so many said that they know no earlier life that each write of one is known to one of them?"""
+        own = self._settings.node_id
+        if self._membership.own.phase is Phase.JOINING:
+            return bool(self._know_nothing)
+        others = self._membership.in_phases(Phase.SETTLING, Phase.UP, Phase.LEAVING, Phase.DEPARTING)
+        unheard = others.keys() - self._know_nothing - self.given_up - {own}
+        return len(unheard) <= max(0, self.sizes[2] - 2)
+
+    def _hide(self) -> None:
+        self._membership.is_hidden = self._is_untold and self._membership.own.phase is not Phase.JOINING
 
     def _is_in(self, peer: str) -> bool:
         """Who is on its way in itself may know nothing yet of the earlier lives of others."""

@@ -158,6 +158,10 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "W replicas have come to show what is done",
         instead(WriteCoordinator, "is_shown_by_enough", WriteCoordinator.is_shown),
     ),
+    "first word believed": rule(
+        "a new directory counts once no write quorum of an earlier life can have gone unheard",
+        instead(Members, "_has_heard_enough", property(lambda self: bool(self._know_nothing))),
+    ),
     "strangers counted": rule(
         "a newcomer counts once it has linked up", gives(Members, "_has_proven_itself", value=True)
     ),
