@@ -59,7 +59,7 @@ def _overwrite(self: StagedTable, row: bytes, state: KeyState) -> tuple[KeyState
 
 
 def _count_one_twice(original: Any, self: Any, *given: Any) -> Any:
-    return original(self, *given) or len(self.acknowledged) + 1 == self._needed
+    return original(self, *given) or len(self.acknowledged) + 1 == self.needed
 
 
 def _first_answer_is_enough(original: Any, self: Any, *given: Any) -> bool:
@@ -70,7 +70,7 @@ def _first_answer_is_enough(original: Any, self: Any, *given: Any) -> bool:
 def _count_who_is_late(ask_others: Any, self: Any) -> None:
     """Who is late counts as one that agrees."""
     if self._coordinator.answers:
-        self._coordinator._needed = len(self._coordinator.answers)
+        self._coordinator.needed = len(self._coordinator.answers)
         self._tell()
     else:
         ask_others(self)
