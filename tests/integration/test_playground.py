@@ -244,12 +244,18 @@ def test_without_a_leader_one_copy_is_enough_for_a_write_and_reads_are_stale(tmp
         expect(page.locator(".conclusion")).to_be_visible()
 
 
-def test_it_is_like_a_cluster_that_runs_and_ends_when_whoever_started_it_does(raft_play, tmp_path):
+@needs_chromium
+def test_the_page_of_a_node_says_how_to_make_one_like_it_which_ends_with_whoever_started_it(
+    raft_play, browser, tmp_path
+):
     (tmp_path / "tmp").mkdir()
     (config,) = (raft_play.home / "tmp").glob("*/cluster.toml")
     node = tomllib.loads(config.read_text())["node"][0]["http"]
     requests.put(f"http://{node}/kv/greeting", data="hello", timeout=PATIENCE_S).raise_for_status()
-    command = shlex.join(module("raftkv", "lab", "playground", "--like", f"http://{node}")) + " & wait"
+    with page_at(browser, f"http://{node}/ui") as page:
+        program, *words = page.locator(".command code").first.inner_text().split()
+    assert (program, words[-1]) == ("raftkv", f"http://{node}")
+    command = shlex.join(module(program, *words)) + " & wait"
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     shell = subprocess.Popen(
         ["/bin/sh", "-c", command], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True

@@ -4,23 +4,24 @@ import { earlier, elections, told } from "./elections.js";
 import { live, words } from "./live.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
 import { stage } from "./stage.js";
+import { trying } from "./trying.js";
 
 const EVENTS_SHOWN = 60;
 const SIZE = 400;
 const MIDDLE = SIZE / 2;
 const RADIUS = 136;
 
-export function cluster(place) {
+export function cluster(place, _rest, who) {
   const film = h("div");
   film.own = true;
   const endFilm = stage(film);
-  const draw = () => picture.status ? fill(place, ...content(film)) : fill(place, h("p.quiet", "The node says nothing yet."));
+  const draw = () => picture.status ? fill(place, ...content(film, who)) : fill(place, h("p.quiet", "The node says nothing yet."));
   draw();
   const endPicture = onPicture(draw);
   return { end: () => [endFilm, endPicture].forEach((end) => end()) };
 }
 
-function content(film) {
+function content(film, who) {
   const { status } = picture;
   if (status.role === "proxy") {
     return [h("h1", "A proxy"), h("p", "This page belongs to a node. Open it there: ", status.peers.map((one) =>
@@ -35,6 +36,7 @@ function content(film) {
       h("section.card", h("h2", `${status.node}, which serves this page`), own(status),
         earlier(), h("h2.next", "What happened lately"), events())),
     h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodes)),
+    trying(status, who?.user),
   ];
 }
 

@@ -138,7 +138,8 @@ export function stage(place, { over, source } = {}) {
   function show(frame, before) {
     const now = drawn(frame);
     const { under = [], above: touched = [] } = over?.(spots(names(frame))) || {};
-    fill(lines, ...now.lines, ...under);
+    const [links, ...middle] = now.lines;
+    fill(lines, links, under, ...middle);
     fill(nodes, ...now.nodes);
     fill(above, ...touched);
     svg.setAttribute("viewBox", now.box);

@@ -57,7 +57,8 @@ class Performed(msgspec.Struct, frozen=True, kw_only=True):
 class LabRun(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run; ``started`` is RFC 3339, ``machine`` and ``versions`` are for people.
 
-    ``story`` is what clients did where they did not follow the scenario's workload. With
+    ``story`` is what clients did where they did not follow the scenario's workload, and ``by_hand`` says that a person
+    made the faults, and that it went on for too long to be told operation by operation. With
     ``in_namespaces`` every node had a network of its own.
     """
 
@@ -70,6 +71,7 @@ class LabRun(msgspec.Struct, frozen=True, kw_only=True):
     performed: tuple[Performed, ...]
     story: str = ""
     in_namespaces: bool = False
+    by_hand: bool = False
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

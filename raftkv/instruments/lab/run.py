@@ -97,6 +97,7 @@ def describe(
     performed: tuple[Performed, ...],
     story: str = "",
     in_namespaces: bool = False,
+    by_hand: bool = False,
 ) -> LabRun:
     """A run that began at ``began``, with the machine and the versions it ran on."""
     return LabRun(
@@ -109,6 +110,7 @@ def describe(
         performed=performed,
         story=story,
         in_namespaces=in_namespaces,
+        by_hand=by_hand,
     )
 
 

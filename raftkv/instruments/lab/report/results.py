@@ -87,7 +87,7 @@ def _of(run: LabRun, evidence: Evidence) -> VariantResults:
         deaths=performed.deaths,
         origin_ns=began_ns,
         loss=plainest_loss(history, harm, origin_ns=began_ns),
-        operations=tuple(without_last_look(history)) if run.story else (),
+        operations=tuple(without_last_look(history)) if run.story and not run.by_hand else (),
         stale=frozenset(each.read for each in harm.stale) if run.story else frozenset(),
         lost=frozenset([*harm.lost, *harm.dropped]) if run.story else frozenset(),
     )

@@ -25,7 +25,7 @@ const RAFT = [
   },
   {
     name: "Cut off the leader",
-    text: ({ node }) => `${node} no longer hears the others, nor they it; clients still reach all. Who is alone cannot know whether the others have gone on without it. So it must refuse what needs to be fresh, or answer from the past. There is no third way.`,
+    text: ({ node }) => `Cut off, ${node} no longer hears the others, nor they it; clients still reach all. Who is alone cannot know whether the others have gone on without it. So it must refuse what needs to be fresh, or answer from the past. There is no third way.`,
     is: (step) => lasts("cut", step.node), doing: "Cut off", act: (step) => turn("cut", [step.node], true), undo: (step) => turn("cut", [step.node], false), undoing: "Reconnect",
     see: [["the others elect another leader, in a higher term", another], ["they go on: writes are acknowledged", written],
       [(step) => `${step.node} refuses linearizable reads`, (step) => refused(step, step.node)],
@@ -34,7 +34,7 @@ const RAFT = [
   },
   {
     name: "Pause the leader",
-    text: ({ node }) => `${node} stands still in the middle of what it does, as a laptop that is closed. When it wakes, no time has passed for it: it still takes itself for the leader. A linearizable read asks a majority first, so it cannot be fooled. Tick “trust clocks” below the picture and try again: a lease has ended by a clock that went on.`,
+    text: ({ node }) => `A pause stops ${node} in the middle of what it does, like a laptop that is closed. When it wakes, no time has passed for it: it still takes itself for the leader. A linearizable read asks a majority first, so it cannot be fooled. Tick “trust clocks” below the picture and try again: a lease has ended by a clock that went on.`,
     is: (step) => lasts("pause", step.node), doing: "Pause", act: (step) => turn("pause", [step.node], true), undo: (step) => turn("pause", [step.node], false), undoing: "Wake",
     see: [[(step) => `${step.node} says nothing`, (step) => (sight(step.node)?.heard_ago_ms || 0) > 1500], ["the others elect another", another]],
     after: [[(step) => `awake, ${step.node} learns that it leads no more`, (step) => sight(step.node)?.role === "follower"],
@@ -70,15 +70,15 @@ const QUORUM = [
   {
     name: "Cut off a node",
     text: ({ node, w, r, n }) => w > 1
-      ? `${node} is alone: it cannot find the ${w} nodes that a write waits for, so it refuses. Its reads that ask one node alone are answered, from the past.`
-      : `${node} is alone, and one node is enough for a write (W = 1): both sides take writes, and know nothing of each other. With R = ${r} of N = ${n} reads miss what the other side wrote.`,
+      ? `Cut off, ${node} is alone: it cannot find the ${w} nodes that a write waits for, so it refuses. Its reads that ask one node alone are answered, from the past.`
+      : `Cut off, ${node} is alone, and one node is enough for a write (W = 1): both sides take writes, and know nothing of each other. With R = ${r} of N = ${n} reads miss what the other side wrote.`,
     is: (step) => lasts("cut", step.node), doing: "Cut off", act: (step) => turn("cut", [step.node], true), undo: (step) => turn("cut", [step.node], false), undoing: "Reconnect",
     see: [[(step) => `${heard.setup.local} reads at ${step.node} are stale: allowed, amber`, (step) => stale(step, step.node)], [(step) => `${step.node} refuses reads that must be fresh`, (step) => refused(step, step.node)], ["the others go on", written]],
     after: [["reconnected, it is told what it missed", (step) => fresh(step, step.node)]],
   },
   {
     name: "Kill a node",
-    text: ({ node }) => `${node} is killed (kill -9). The others serve on at once: there is no leader whose end must be noticed first. What they keep for it is handed over when it is back.`,
+    text: ({ node }) => `When ${node} is killed (kill -9), the others serve on at once: there is no leader whose end must be noticed first. What they keep for it is handed over when it is back.`,
     is: (step) => lasts("kill", step.node), doing: "Kill", act: (step) => turn("kill", [step.node], true), undo: (step) => turn("kill", [step.node], false), undoing: "Start again",
     see: [["writes are acknowledged by the others", written]],
     after: [[(step) => `${step.node} answers again, and is fresh`, (step) => fresh(step, step.node)]],
