@@ -23,6 +23,7 @@ from raftkv.instruments.lab.faults import (
     SlowClock,
     WallClock,
     blocked,
+    is_resolved,
     orders,
     resolve,
 )
@@ -278,6 +279,7 @@ WORDS = [
     (faults.Partition(groups=(("n1",), ("n2", "n3"))), "partition n1 | n2 n3"),
     (faults.Mute(senders=("n1",), receivers=("n2",)), "n2 cannot hear n1"),
     (faults.Delay(nodes=("n1",), delay_s=0.15), "150 ms to and from n1"),
+    (faults.Delay(nodes=("n1",), peers=("n2",), delay_s=0.15), "150 ms between n1 and n2"),
     (faults.Throttle(nodes=("n1",), bytes_per_s=5000), "n1 sends 5 kB/s"),
     (faults.Loss(nodes=("n1",), share=0.1), "10% of packets to n1 lost"),
     (faults.WallClock(nodes=("n1",), offset_s=-20.0), "clock of n1 20 s behind"),
@@ -294,3 +296,28 @@ def test_a_fault_has_words_as_short_as_a_label(fault, words):
 
 def test_every_kind_of_fault_has_words():
     assert {type(fault) for fault, _ in WORDS} == set(typing.get_args(faults.AnyFault))
+
+
+def test_a_delay_between_two_touches_no_other_link():
+    slow = [resolved(Delay(nodes=("leader",), peers=("n4",), delay_s=0.2))]
+    told = {
+        node: [(each.peer, each.fault.delay_s) for each in orders(node, FIVE, slow, links=True).links] for node in FIVE
+    }
+
+    assert told == {"n1": [], "n2": [("n4", 0.2)], "n3": [], "n4": [("n2", 0.2)], "n5": []}
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Kill(nodes=("n1",)), True),
+        (Kill(nodes=("leader",)), False),
+        (Delay(nodes=("n1",), peers=("same",), delay_s=1), False),
+        (Delay(nodes=("n1",), peers=("n2",), delay_s=1), True),
+        (Partition(groups=(("n1",), ("rest",))), False),
+        (Partition(groups=(("n1",), ("n2", "n3"))), True),
+        (Mute(senders=("n1",), receivers=("any",)), False),
+    ],
+)
+def test_who_leads_matters_only_to_a_fault_that_names_no_nodes(fault, expected):
+    assert is_resolved(fault, FIVE) is expected

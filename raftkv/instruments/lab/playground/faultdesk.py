@@ -45,7 +45,6 @@ class Lasting(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: FaultKind
     places: tuple[str, ...]
-    words: str
     at_ms: int
 
 
@@ -72,15 +71,15 @@ def fault_of(order: FaultOrder, nodes: Sequence[str]) -> AnyFault:
 
 
 class FaultDesk:
-    """The desk of ``cluster``, which must be used by nothing else meanwhile; ``note`` is told of every event."""
+    """The desk of ``cluster``, which must be used by nothing else meanwhile."""
 
-    def __init__(self, cluster: LocalCluster, note: Callable[[FaultEvent], None]) -> None:
+    def __init__(self, cluster: LocalCluster) -> None:
         self.lasting: tuple[Lasting, ...] = ()
         self.down: frozenset[str] = frozenset()
         """Nodes that do not run."""
 
         self._cluster = cluster
-        self._nemesis = Nemesis(cluster, random=Random(0), observe=note)  # noqa: S311  nothing is drawn from it
+        self._nemesis = Nemesis(cluster, random=Random(0))  # noqa: S311  nothing is drawn from it
         self._active: dict[tuple[FaultKind, frozenset[str]], tuple[AnyFault, Lasting]] = {}
         self._orders: queue.Queue[tuple[Callable[[], None], Future[None]]] = queue.Queue(WAITING_MAX)
         self._stopping = threading.Event()
@@ -161,9 +160,7 @@ class FaultDesk:
     def _begin(self, place: tuple[FaultKind, frozenset[str]], order: FaultOrder, fault: AnyFault) -> None:
         if order.kind == "pause" and order.places[0] not in self._cluster.processes:
             raise ClusterError(f"{order.places[0]} does not run")
-        lasting = Lasting(
-            kind=order.kind, places=order.places, words=fault.words, at_ms=time.monotonic_ns() // 1_000_000
-        )
+        lasting = Lasting(kind=order.kind, places=order.places, at_ms=time.monotonic_ns() // 1_000_000)
         self._active[place] = (fault, lasting)
         self._show()
         try:

@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
 from random import Random
@@ -20,7 +19,6 @@ import msgspec
 from msgspec import Meta
 
 from raftkv.core.config import QuorumSection
-from raftkv.instruments.lab.nemesis import FaultEvent
 from raftkv.instruments.lab.playground.board import Board
 from raftkv.instruments.lab.playground.cart import CartTold, shop
 from raftkv.instruments.lab.playground.faultdesk import FaultDesk
@@ -33,7 +31,6 @@ from raftkv.instruments.local.cluster import LocalCluster
 
 FRAME_S: Final = 0.25
 DONE_WITHIN_S: Final = 30.0
-NOTES_MAX: Final = 50
 SAVED_MAX: Final = 50
 
 Found = TypeVar("Found")
@@ -71,7 +68,7 @@ class Playground:
         self._out = out
         self._command = command
         self._until_s = until_s
-        self.desk = FaultDesk(cluster, self._noted)
+        self.desk = FaultDesk(cluster)
         self._sights = NodeSights(self._servers)
         random = Random()  # noqa: S311  nothing secret is drawn from it
         self._traffic = PlayTraffic(
@@ -81,7 +78,6 @@ class Playground:
             is_settled=self._is_settled,
             leaders=self._sights.leaders,
         )
-        self._notes: deque[tuple[int, str]] = deque(maxlen=NOTES_MAX)
         self._saved: dict[str, Path] = {}
         self._cart_number = 0
         self.board = Board(self._setup(about))
@@ -151,11 +147,10 @@ class Playground:
             "now_ms": time.monotonic_ns() // 1_000_000 - origin_ms,
             "left_s": max(0, round(self._until_s - time.monotonic())),
             "faults": [
-                {"kind": each.kind, "places": each.places, "words": each.words, "at_ms": each.at_ms - origin_ms}
+                {"kind": each.kind, "places": each.places, "at_ms": each.at_ms - origin_ms}
                 for each in self.desk.lasting
             ],
             "down": sorted(self.desk.down),
-            "notes": list(self._notes),
             "rate": traffic.rate_per_s,
             "paused": traffic.is_paused,
             "weak": bool(traffic.write_query),
@@ -178,10 +173,6 @@ class Playground:
             return False
         sights = [self._sights.newest(node) for node in self._nodes]
         return all(sight is not None and not sight.hints_pending for sight in sights)
-
-    def _noted(self, event: FaultEvent) -> None:
-        at_ms = (event.at_ns - self._traffic.origin_ns) // 1_000_000
-        self._notes.append((at_ms, f"{event.fault.words}{' ends' if event.what == 'end' else ''}"))
 
     # -- from other threads
 

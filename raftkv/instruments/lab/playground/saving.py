@@ -69,7 +69,7 @@ def save(
         variant=tuple(each.variant for each in performed),
     )
     began = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=duration_s)
-    story = f"{node_count} nodes, real processes over HTTP; {clients} clients, who never paused; broken by hand."
+    story = f"{node_count} nodes, real processes over HTTP; {clients} clients all the while; broken by hand."
     write_run(
         folder,
         describe("playground", scenario, began, command=command, performed=tuple(performed), story=story, by_hand=True),

@@ -76,6 +76,7 @@ def of_run(folder: Path) -> Results:
 def _of(run: LabRun, evidence: Evidence) -> VariantResults:
     performed, history = evidence.performed, evidence.history
     began_ns = history.operations[0].invoked_ns if history else performed.began_ns
+    is_told = bool(run.story) and not run.by_hand  # by its operations, which are few
     harm = harmed(history)
     return VariantResults(
         variant=performed.variant,
@@ -87,9 +88,9 @@ def _of(run: LabRun, evidence: Evidence) -> VariantResults:
         deaths=performed.deaths,
         origin_ns=began_ns,
         loss=plainest_loss(history, harm, origin_ns=began_ns),
-        operations=tuple(without_last_look(history)) if run.story and not run.by_hand else (),
-        stale=frozenset(each.read for each in harm.stale) if run.story else frozenset(),
-        lost=frozenset([*harm.lost, *harm.dropped]) if run.story else frozenset(),
+        operations=tuple(without_last_look(history)) if is_told else (),
+        stale=frozenset(each.read for each in harm.stale) if is_told else frozenset(),
+        lost=frozenset([*harm.lost, *harm.dropped]) if is_told else frozenset(),
     )
 
 
