@@ -33,7 +33,7 @@ Default = TypeVar("Default")
 
 
 class Client(CoordinatingClient):
-    """A key-value store as seen from Python. Values are bytes, keys are text (bytes are taken as UTF-8).
+    """A key-value store as seen from Python. Values are bytes, keys are text or bytes (``arguments.Key``).
 
     ``servers`` is a list of addresses or a comma-separated string; by default ``RAFTKV_SERVERS``, then the embedded
     cluster on 127.0.0.1:8001-8003. The first is asked; on failure the next one, which is then stayed with.
