@@ -139,8 +139,9 @@ CURVE_PX: Final = 300
 
 
 def staleness(results: Results, *, is_narrow: bool = False) -> Canvas | None:
-    """The probability of a stale read against the time since the write; ``None`` where no read was ever stale."""
-    if not any(each.stale for variant in results.variants for each in variant.curve):
+    """The probability of a stale read against the time since the write; ``None`` where that was not the question."""
+    is_asked = results.run.scenario.predicts_staleness
+    if not is_asked or not any(each.stale for variant in results.variants for each in variant.curve):
         return None
     names_px = 40 * len(results.variants) if is_narrow else 0
     width = NARROW if is_narrow else WIDTH
@@ -159,8 +160,8 @@ def staleness(results: Results, *, is_narrow: bool = False) -> Canvas | None:
         x=Scale(low=1, high=last_ms, begin=left, end=right, is_log=True),
         y=Scale(low=0, high=highest, begin=16 + CURVE_PX, end=16),
     )
-    axes.grid(factors=() if is_narrow else (1, 2, 5), x_form="{:g} ms", y_form="{:.0%}")
-    told = "time since the write was acknowledged" + ("" if is_narrow else " (left edge: 1 ms and less)")
+    axes.grid(factors=() if is_narrow else (1, 2, 5), y_form="{:.0%}")
+    told = "milliseconds since the write was acknowledged" + ("" if is_narrow else " (left edge: 1 and less)")
     canvas.text(left, CURVE_PX + 52, told, "small")
     canvas.text(8, 12, "stale reads", "small")
     for number, variant in enumerate(results.variants):
