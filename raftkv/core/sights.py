@@ -58,11 +58,13 @@ class Fate(enum.StrEnum):
     """What became of a question to a replica.
 
     ``holds``: it holds the write, or what the others hold. ``behind``: it held less than others, and is sent that.
-    ``declined``, ``lost`` (its connection), ``silent``: no answer that counts. ``asked``: none yet.
+    ``answered``: it held less, and is sent nothing, since it only stands in for another. ``declined``, ``lost`` (its
+    connection), ``silent``: no answer that counts. ``asked``: none yet.
     """
 
     HOLDS = "holds"
     BEHIND = "behind"
+    ANSWERED = "answered"
     DECLINED = "declined"
     LOST = "lost"
     SILENT = "silent"

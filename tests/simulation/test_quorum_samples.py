@@ -140,6 +140,26 @@ def test_a_read_that_mends_a_replica_says_which():
     assert cluster.replica("n1").show_work(0).tally.repairs == 1
 
 
+def test_a_read_that_asks_who_stands_in_for_another_mends_nobody():
+    cluster = Leaderless(5)
+    cluster.put("n1", b"k", b"v", w=3)
+    owners = cluster.replica("n1").owners(b"k")
+    reader = next(name for name in cluster.machines if name not in owners)
+    for name in owners[:2]:
+        cluster.isolate(name)
+    cluster.run(5.0)
+    cluster.replica(reader).show_work(0)
+
+    assert cluster.get(reader, b"k") == b"v"
+    cluster.run(0.5)
+
+    (sample,) = samples_of(cluster, reader, SampleKind.READ)
+    asked = {one.fate for one in sample.asked if one.stands_for}
+    assert asked
+    assert asked <= {Fate.ANSWERED, Fate.ASKED}
+    assert cluster.replica(reader).show_work(0).tally.repairs == 0
+
+
 def test_an_exchange_says_what_it_moved():
     cluster = Leaderless(2, n=2, r=1, w=1, max_hints=0)
     cluster.isolate("n1")

@@ -3,22 +3,30 @@ import { bytes, clock, count, facts, fill, h, number, table, time } from "./page
 import { earlier, elections, told } from "./elections.js";
 import { live, words } from "./live.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
+import { finder } from "./replicas.js";
+import { mark, ringStage } from "./ring.js";
 import { stage } from "./stage.js";
 import { trying } from "./trying.js";
 
 const EVENTS_SHOWN = 60;
-const SIZE = 400;
-const MIDDLE = SIZE / 2;
-const RADIUS = 136;
 
 export function cluster(place, _rest, who) {
-  const film = h("div");
-  film.own = true;
-  const endFilm = stage(film);
-  const draw = () => picture.status ? fill(place, ...content(film, who)) : fill(place, h("p.quiet", "The node says nothing yet."));
+  const [film, top, where, bottom] = [h("div"), h("div"), h("section.card", { hidden: true }), h("div")];
+  const ends = [];
+  const draw = () => {
+    const { status } = picture;
+    if (!status) return fill(top, h("p.quiet", "The node says nothing yet."));
+    if (!ends.length && status.mode === "quorum") {
+      where.hidden = false;
+      ends.push(ringStage(film), finder(where, mark));
+    } else if (!ends.length && status.role !== "proxy") ends.push(stage(film));
+    fill(top, ...content(film, who));
+    return fill(bottom, status.role !== "proxy" && [h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodesOf(picture))), trying(status, who?.user)]);
+  };
+  place.replaceChildren(top, where, bottom);
   draw();
   const endPicture = onPicture(draw);
-  return { end: () => [endFilm, endPicture].forEach((end) => end()) };
+  return { end: () => [endPicture, ...ends].forEach((end) => end()) };
 }
 
 function content(film, who) {
@@ -32,11 +40,9 @@ function content(film, who) {
     h("h1", headline(status)), h("p.lead", why(status, nodes)),
     !status.ready && h("p.note.warn", `${status.node} is not ready: ${status.reason}.`),
     h("div.columns",
-      h("section.card", { "aria-label": "The nodes, drawn" }, status.mode === "quorum" ? drawing(status, nodes) : film, h("p.quiet.small", legend(status))),
+      h("section.card", { "aria-label": "The nodes, drawn" }, film, h("p.quiet.small", legend(status))),
       h("section.card", h("h2", `${status.node}, which serves this page`), own(status),
         earlier(), h("h2.next", "What happened lately"), events())),
-    h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodes)),
-    trying(status, who?.user),
   ];
 }
 
@@ -68,7 +74,8 @@ function why(status, nodes) {
 }
 
 const legend = (status) => status.mode === "quorum"
-  ? `Arcs: the share of all keys that a node comes first for, gathered from ${number(status.vnodes)} places round the ring. Dashed: not reached.`
+  ? `Outside: whose keys are whose, by ${number(status.vnodes)} places of each node. Blue: writes on their way; hollow: reads; green: taken, or answered; `
+    + "amber: kept for another, handed over, mended; red: no answer. A few of them a second are drawn."
   : "Blue: entries on their way; green: nodes that have them; yellow: votes. Dashed: who does not reach whom.";
 
 function standing(one, status) {
@@ -92,8 +99,7 @@ function own(status) {
       : `${count(status.commit_index, "entry", "entries")}, ${number(status.commit_index - status.applied_index)} not applied yet`],
     isRaft && ["Revision", number(status.revision)],
     isRaft && ["Own copy is behind by", status.staleness_ms === null ? "not known" : `${number(status.staleness_ms)} ms at most`],
-    !isRaft && ["Writes kept for others", number(status.hints_pending)],
-    !isRaft && ["Keys repaired here", number(status.repaired_keys)],
+    ...(isRaft ? [] : done(status)),
     !isRaft && ["Two writers at once", status.conflicts === "siblings" ? "both values are kept" : "the later one wins"],
     moving && ["Data coming in", `${moving.ranges_done} of ${moving.ranges} ranges, ${count(moving.keys, "key")}, ${bytes(moving.bytes)}`],
     free !== null && ["Disk free", `${bytes(free)}${status.has_room ? "" : ", too little: writes are refused"}`],
@@ -102,6 +108,28 @@ function own(status) {
     status.backup_age_s !== null && ["Last backup", `${time(status.backup_age_s)} ago`],
     ["Version", status.version],
   );
+}
+
+/** What a leaderless node has done since it started, exactly. */
+function done(status) {
+  const sight = live.frames.at(-1)?.nodes.get(status.node);
+  const { tally = {} } = sight?.work || {};
+  const of = (one, failed) => `${number(one || 0)}${failed ? `, and ${number(failed)} failed` : ""}`;
+  return [
+    ["Writes through it", of(tally.writes, tally.writes_failed)],
+    ["Reads through it", of(tally.reads, tally.reads_failed)],
+    ["Writes kept for others", `${number(sight ? sight.hints_pending || 0 : status.hints_pending)}; ${number(tally.hints_given || 0)} handed over`],
+    ["Replicas mended by reads", number(tally.repairs || 0)],
+    ["Ranges compared", `${number(tally.ranges || 0)}, of which ${number(tally.differing || 0)} differed`],
+    ["Keys repaired here", number(status.repaired_keys)],
+  ];
+}
+
+/** How many writes all nodes that are heard keep for it, and how large they are. */
+function hintsFor(name) {
+  const kept = [...live.frames.at(-1)?.nodes.values() || []].flatMap((sight) => (sight.members || []).filter((one) => one.id === name && one.hints));
+  const total = (field) => kept.reduce((sum, one) => sum + (one[field] || 0), 0);
+  return kept.length ? `${number(total("hints"))}, ${bytes(total("hint_bytes"))}, at ${count(kept.length, "node")}` : "0";
 }
 
 function list(status, nodes) {
@@ -113,7 +141,7 @@ function list(status, nodes) {
     ...(isRaft ? [one.leads || one.behind === null ? "–" : one.queued || one.behind ? `${count(one.behind, "entry", "entries")}, ${bytes(one.queued)}` : "nothing"] : []),
     isRaft ? (one.isSelf ? "this node's" : one.clock == null ? "the leader knows" : Math.abs(one.clock) < 0.01 ? "agrees" : `${one.clock < 0 ? "late" : "early"} by ${time(Math.abs(one.clock))}`)
       : one.isSelf || one.heard_ago_ms == null ? "–" : `${time(one.heard_ago_ms / 1000)} ago`,
-    ...(isRaft ? [] : [number(one.hints || 0)]),
+    ...(isRaft ? [] : [hintsFor(one.id)]),
     one.http && (one.isSelf ? one.http : h("a", { href: `${location.protocol}//${one.http}/ui` }, one.http)),
   ]));
 }
@@ -124,42 +152,4 @@ function events() {
   const all = [...picture.events, ...told].sort((a, b) => b.at - a.at).slice(0, EVENTS_SHOWN);
   return all.length ? h("ol.events", all.map((one) => h("li", h("time", clock(one.at)), " ", one.text)))
     : h("p.quiet", "Nothing has changed. Elections, nodes that fall silent and those that come back will stand here.");
-}
-
-// -- drawn
-
-function spot(turn, radius = RADIUS) {
-  const angle = 2 * Math.PI * turn - Math.PI / 2;
-  return [MIDDLE + radius * Math.cos(angle), MIDDLE + radius * Math.sin(angle)];
-}
-
-function arc(from, to) {
-  const [x1, y1] = spot(from);
-  const [x2, y2] = spot(Math.min(to, from + 0.9999));
-  return `M${x1} ${y1}A${RADIUS} ${RADIUS} 0 ${to - from > 0.5 ? 1 : 0} 1 ${x2} ${y2}`;
-}
-
-/** The ring of a leaderless cluster: each node has the share of keys that it comes first for. */
-function drawing(status, nodes) {
-  const total = nodes.reduce((sum, one) => sum + (one.share || 0), 0) || 1;
-  let turn = 0;
-  const places = nodes.map((one) => {
-    const share = (one.share || 0) / total;
-    const from = turn;
-    turn += share;
-    return { one, from, to: turn, at: spot(from + share / 2) };
-  });
-  const self = places.find((place) => place.one.isSelf)?.at || [MIDDLE, MIDDLE];
-  return h("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "ring", role: "img",
-    "aria-label": nodes.map((one) => `${one.id}: ${standing(one, status)}`).join("; ") },
-  places.map(({ one, from, to }, at) => h("path", { d: arc(from + 0.004, to - 0.004), class: `arc shade${at % 3}${one.reachable ? "" : " lost"}` })),
-  places.filter(({ one }) => !one.isSelf).map(({ one, at: [x, y] }) =>
-    h("line", { x1: self[0], y1: self[1], x2: x, y2: y, class: `reach ${one.reachable ? "both" : "none"}` })),
-  h("text", { x: MIDDLE, y: MIDDLE - 4, class: "centre" }, `${status.cluster_size} nodes`),
-  h("text", { x: MIDDLE, y: MIDDLE + 18, class: "under" }, `${status.n} copies of each key`),
-  places.map(({ one, at: [x, y] }) => h("g", { class: `node${one.reachable && !one.misfit ? "" : " lost"}${one.isSelf ? " self" : ""}` },
-    h("circle", { cx: x, cy: y, r: 36 }),
-    h("text", { x, y: y + 1, class: "id" }, one.id.length > 8 ? `${one.id.slice(0, 7)}…` : one.id),
-    h("text", { x, y: y + 15, class: "role" }, `${Math.round(100 * (one.share || 0))} %`),
-    h("text", { x, y: y + 54, class: "state" }, standing(one, status)), h("title", `${one.id} ${one.http || ""}`))));
 }

@@ -3,6 +3,7 @@ import { answer, at, coded, get, keyOf, keyPath, stream } from "./api.js";
 import { momentsOf } from "./moments.js";
 import { ago, bytes, clock, confirmed, count, exactly, facts, fill, h, keyed, number, say, time, visible, why } from "./page.js";
 import { picture } from "./picture.js";
+import { replicasOf } from "./replicas.js";
 import { bytesOf, difference, views } from "./value.js";
 
 const HISTORY_MAX = 1000;
@@ -21,6 +22,7 @@ export function keyPage(place, key, changed) {
   let history = [];
   let historyTrouble = null;
   const opened = new Set();
+  const replicas = h("div");
 
   async function read() {
     try {
@@ -188,7 +190,7 @@ export function keyPage(place, key, changed) {
   const moments = momentsOf(key, { signal: ending.signal, redraw: draw, shown: shownValue, restore: edit });
 
   function draw() {
-    fill(place, h("h2.keyname", keyed(key)), body(), past());
+    fill(place, h("h2.keyname", keyed(key)), body(), past(), !isRaft() && [h("h3", "What each node holds"), replicas]);
   }
 
   let drawing = 0;
@@ -202,6 +204,7 @@ export function keyPage(place, key, changed) {
   draw();
   read();
   if (isRaft()) recall(1);
+  const endReplicas = isRaft() ? () => {} : replicasOf(replicas, key);
   let ticks = 0;
   const ticking = setInterval(() => {
     if (document.hidden || draft) return;
@@ -211,6 +214,7 @@ export function keyPage(place, key, changed) {
   }, isRaft() ? 1000 : 3000);
   return { end: () => {
     ending.abort();
+    endReplicas();
     clearInterval(ticking);
   } };
 }

@@ -1,4 +1,5 @@
 // What all nodes show of themselves, as this one hears it (picture.js has the stream): the last minutes, to look at again.
+import { count, number } from "./page.js";
 
 const FRAMES_MAX = 1200; // five minutes
 const HAPPENINGS_MAX = 300;
@@ -18,6 +19,11 @@ export function take(view) {
   for (const { happenings = [], ...sight } of view.sights || []) {
     nodes.set(sight.node, sight);
     const place = `${sight.node}/${sight.life}`;
+    for (const one of sight.work?.samples || []) {
+      if (one.number <= (heard.get(`${place}/samples`) || 0)) continue;
+      heard.set(`${place}/samples`, one.number);
+      if (isTold(one)) live.happenings.push({ ...one, node: sight.node, at: one.at_ms });
+    }
     for (const one of happenings) {
       if (one.number <= (heard.get(place) || 0)) continue;
       heard.set(place, one.number);
@@ -68,6 +74,26 @@ export function takeFrom(source) {
   return () => over.abort();
 }
 
+/** Is that sample of what a node did worth a line? Reads and writes that went as usual are not. */
+function isTold({ kind, done, asked, count = 1, received, sent }) {
+  return (kind === "hints" && count > 0) || (kind === "exchange" && Boolean(received || sent))
+    || (kind === "read" && asked.some((one) => one.fate === "behind")) || (kind === "write" && !done);
+}
+
+const listed = (names) => names.length ? names.join(" and ") : "nobody";
+
+/** The same for what leaderless nodes do. */
+function workInWords({ node, kind, asked = [], count: keys = 1, ranges, differing, received, sent, needed }) {
+  const other = asked[0]?.node;
+  const withFate = (fate) => asked.filter((one) => one.fate === fate).map((one) => one.node);
+  return {
+    hints: () => `${node} handed ${count(keys, "write")} to ${other} that it had kept for it`,
+    exchange: () => `${node} compared ${count(ranges || 0, "range")} with ${other}: ${number(differing || 0)} differed, ${count(received || 0, "key")} came, ${number(sent || 0)} went`,
+    read: () => `a read through ${node} mended ${listed(withFate("behind"))}`,
+    write: () => `a write through ${node} was not done: ${listed(withFate("holds"))} of ${needed} took it`,
+  }[kind]?.() || null;
+}
+
 /** What happened, in words; null for what this page has no word for. */
 export function words(one) {
   const term = one.term ? `, term ${one.term}` : "";
@@ -85,5 +111,5 @@ export function words(one) {
     fits: `${one.node} takes part again`,
     members: `the members are ${one.detail} now`,
     state: `${one.node} takes ${one.subject} for ${one.detail}`,
-  }[one.kind] || null;
+  }[one.kind] || workInWords(one);
 }

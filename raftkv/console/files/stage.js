@@ -2,27 +2,28 @@
 import { live, onFrame, takeFrom } from "./live.js";
 import { clock, count, fill, h, number } from "./page.js";
 
-const SIZE = 440;
-const MIDDLE = SIZE / 2;
+export const SIZE = 440;
+export const MIDDLE = SIZE / 2;
+export const FLIGHT_MS = 600;
 const RADIUS = 148;
 const NODE = 36;
 const SILENT_MS = 1500;
-const FLIGHT_MS = 600;
 
 const isStill = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-function spots(names) {
-  return new Map(names.map((name, at) => {
-    const angle = 2 * Math.PI * at / names.length - Math.PI / 2;
-    return [name, [MIDDLE + RADIUS * Math.cos(angle), MIDDLE + RADIUS * Math.sin(angle)]];
-  }));
+/** Where that is: `turn` is 0 to 1 round the circle, from the top. */
+export function spot(turn, radius) {
+  const angle = 2 * Math.PI * turn - Math.PI / 2;
+  return [MIDDLE + radius * Math.cos(angle), MIDDLE + radius * Math.sin(angle)];
 }
 
-const isSilent = (sight) => !sight || (sight.heard_ago_ms || 0) > SILENT_MS;
+export const spots = (names, radius = RADIUS) => new Map(names.map((name, at) => [name, spot(at / names.length, radius)]));
+
+export const isSilent = (sight) => !sight || (sight.heard_ago_ms || 0) > SILENT_MS;
 const reaches = (sight, other) => !isSilent(sight) && (sight.peers || []).some((peer) => peer.id === other && peer.reachable);
 
 /** Every name that is told of, heard or not. */
-function names({ nodes }) {
+export function names({ nodes }) {
   const all = new Set(nodes.keys());
   for (const sight of nodes.values()) for (const peer of sight.peers || []) all.add(peer.id);
   return [...all].sort();
@@ -47,7 +48,7 @@ function caption(name, sight, leader) {
 
 const matched = (leader, name) => (leader.peers || []).find((peer) => peer.id === name)?.match_index;
 
-function between(a, b, frame) {
+export function between(a, b, frame) {
   const there = reaches(frame.nodes.get(a), b);
   const back = reaches(frame.nodes.get(b), a);
   return there && back ? "both" : there || back ? "half" : "none";
@@ -79,7 +80,8 @@ function drawn(frame) {
       h("text", { x, y: y + 55, class: "state" }, caption(name, sight, leader)));
   });
   const lowest = Math.max(...[...at.values()].map(([, y]) => y));
-  return { lines, nodes, box: `0 ${MIDDLE - RADIUS - NODE - 8} ${SIZE} ${lowest + NODE + 40 - (MIDDLE - RADIUS - NODE - 8)}` };
+  const label = all.map((name) => `${name}: ${caption(name, frame.nodes.get(name), leader)}`).join("; ");
+  return { lines, nodes, label, at, box: `0 ${MIDDLE - RADIUS - NODE - 8} ${SIZE} ${lowest + NODE + 40 - (MIDDLE - RADIUS - NODE - 8)}` };
 }
 
 /** A dot from one node to another, as something travels; `what` is its colour. */
@@ -119,10 +121,15 @@ function fliesOf(frame, before) {
   return found;
 }
 
-const sizeOf = (entries) => Math.min(11, 4 + Math.log2(1 + entries));
+export const sizeOf = (entries) => Math.min(11, 4 + Math.log2(1 + entries));
 
-/** The picture in `place`; gives what ends it. `over(at)` draws over it, given where each node is; views come from `source`. */
-export function stage(place, { over, source } = {}) {
+const plain = { drawn, fliesOf };
+
+/**
+ * The picture in `place`; gives what ends it. `over(at)` draws over it, given where each node is; views come from `source`.
+ * `act` draws a frame, and says what flies from where to where.
+ */
+export function stage(place, { over, source, act = plain } = {}) {
   const lines = h("g", {});
   const nodes = h("g", {});
   const flights = h("g", { "aria-hidden": "true" });
@@ -136,19 +143,17 @@ export function stage(place, { over, source } = {}) {
   let playing = null;
 
   function show(frame, before) {
-    const now = drawn(frame);
-    const { under = [], above: touched = [] } = over?.(spots(names(frame))) || {};
+    const now = act.drawn(frame);
+    const { under = [], above: touched = [] } = over?.(now.at) || {};
     const [links, ...middle] = now.lines;
     fill(lines, links, under, ...middle);
     fill(nodes, ...now.nodes);
     fill(above, ...touched);
     svg.setAttribute("viewBox", now.box);
-    const leader = leaderOf(frame);
-    svg.setAttribute("aria-label", names(frame).map((name) => `${name}: ${caption(name, frame.nodes.get(name), leader)}`).join("; "));
+    svg.setAttribute("aria-label", now.label);
     if (before && !isStill()) {
-      const at = spots(names(frame));
-      for (const [from, to, what, size, after = 0] of fliesOf(frame, before)) {
-        if (at.has(from) && at.has(to)) fly(flights, at.get(from), at.get(to), what, size, after);
+      for (const [from, to, what, size, after = 0] of act.fliesOf(frame, before)) {
+        if (now.at.has(from) && now.at.has(to)) fly(flights, now.at.get(from), now.at.get(to), what, size, after);
       }
     }
     const ago = Math.round((Date.now() - frame.at) / 1000);
@@ -179,6 +184,7 @@ export function stage(place, { over, source } = {}) {
     }, 250);
   }
 
+  act.onChange?.(() => live.frames.length && show(live.frames[shown ?? live.frames.length - 1]));
   fill(place, svg, h("div", { class: "row film" }, slider, again, newest, when));
   const end = onFrame((frame, before) => {
     slider.max = live.frames.length - 1;

@@ -134,7 +134,9 @@ class ReadCoordinator:
 
     def _fate(self, node: str) -> Fate:
         if node in self.answers:
-            return Fate.HOLDS if self.answers[node] == self.joined else Fate.BEHIND
+            if self.answers[node] == self.joined:
+                return Fate.HOLDS
+            return Fate.ANSWERED if self._targets.asked[node].stands_for else Fate.BEHIND
         if node in self._lost:
             return Fate.LOST
         return Fate.SILENT if node in self._silent else Fate.ASKED
