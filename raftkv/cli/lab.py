@@ -137,7 +137,7 @@ def lesson(name: str | None, *, out: Path | None) -> int:
     type=Duration(least_s=1, most_s=86_400),
     default="1h",
     metavar="TIME",
-    help="End then.  [default: 1h]",
+    help="How long it goes on.  [default: 1h]",
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Where the page is.  [default: a free one]")
 @click.option(
@@ -184,7 +184,7 @@ def playground(
         base = base if source is None else likeness_of(source)
         count = int(nodes or base.nodes)
         quorum = QuorumSection(
-            n=min(count, n or base.quorum.n),
+            n=n or base.quorum.n,
             r=r or base.quorum.r,
             w=w or base.quorum.w,
             conflicts="siblings" if siblings else base.quorum.conflicts,
@@ -213,6 +213,8 @@ def _check(plan: PlaygroundPlan, given: tuple[object, ...]) -> None:
     quorum = plan.quorum
     if plan.mode == "raft" and any(each is not None for each in given):
         raise click.UsageError("--n, --r, --w and --siblings are of quorum mode: add --mode quorum")
+    if plan.mode == "quorum" and quorum.n > plan.nodes:
+        raise click.UsageError(f"--n: there are {plan.nodes} nodes, and a node keeps one copy of a key (--nodes 5)")
     if max(quorum.r, quorum.w) > quorum.n:
         raise click.UsageError(f"--r and --w are {quorum.n} at most, which is how many copies there are")
 

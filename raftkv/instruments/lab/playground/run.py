@@ -65,7 +65,8 @@ def perform(plan: PlaygroundPlan, tell: Tell, source: Client | None = None) -> N
         held.enter_context(playground)
         address = held.enter_context(serving(playground, listeners[0]))
         tell(f"open this in a browser:\n\n    {address}\n")
-        tell(f"It ends with Ctrl-C, or by itself in {plan.for_s / 60:.0f} minutes.")
+        time_left = f"{plan.for_s / 60:.0f} minutes" if plan.for_s >= 120 else f"{plan.for_s:.0f} seconds"
+        tell(f"It ends with Ctrl-C, or by itself in {time_left}.")
         _wait(over, until_s, playground, parent)
     tell("ended: its nodes have stopped, and their data is removed")
 
