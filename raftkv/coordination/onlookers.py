@@ -22,6 +22,9 @@ from raftkv.core.sights import Happening, Sight, SightsShown, View
 SURVEY_S: Final = 0.25
 """How often the replica is asked."""
 
+PEERS_S: Final = 0.05
+"""After its first answer it is asked again so soon: by then most of the other nodes have shown themselves to it."""
+
 ANSWER_WITHIN_S: Final = 2.0
 
 HAPPENINGS_MAX: Final = 500
@@ -78,7 +81,8 @@ class Onlookers:
         self._present[onlooker] = None
         if not self._is_asking:
             self._is_asking = True
-            self._answered(shown)
+            self._learn(shown.sights)  # of others it tells little: they were only just asked
+            self._schedule(PEERS_S, self._ask)
         return onlooker
 
     def left(self, onlooker: Onlooker) -> None:

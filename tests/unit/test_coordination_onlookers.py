@@ -70,7 +70,7 @@ def numbers(view: Any) -> list[int]:
 def test_who_looks_is_woken_and_shown_what_is_new():
     world = World()
     looks = world.join()
-    assert (numbers(looks.take()), looks.take()) == ([], None)
+    assert looks.take() is None
 
     world.answers(SightsShown(sights=(sight("n1", "1-a", 1, 2),)))
     first = looks.take()
@@ -79,7 +79,7 @@ def test_who_looks_is_woken_and_shown_what_is_new():
 
     assert (numbers(first), numbers(second), looks.take()) == ([1, 2], [3], None)
     assert request.after == {"n1/1-a": 2}
-    assert world.woken == 3
+    assert world.woken == 2
 
 
 def test_who_comes_late_or_is_slow_is_shown_all_and_misses_nothing():
