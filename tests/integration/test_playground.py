@@ -260,11 +260,13 @@ def test_the_page_of_a_node_says_how_to_make_one_like_it_which_ends_with_whoever
     shell = subprocess.Popen(
         ["/bin/sh", "-c", command], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
-    said = [next(line for line in shell.stdout if words in line) for words in ("in raft mode", "copied", "http://")]
+    try:
+        said = [next(line for line in shell.stdout if words in line) for words in ("in raft mode", "copied", "http://")]
+        family = descendants(shell.pid)
+    finally:
+        shell.kill()
+        shell.wait()
     assert said[:2] == ["starting 3 nodes in raft mode ...\n", "1 key copied\n"]
-    family = descendants(shell.pid)
-    shell.kill()
-    shell.wait()
     wait_until(lambda: not alive(family), "everything to end", PATIENCE_S)
 
     assert list((tmp_path / "tmp").iterdir()) == []
