@@ -226,6 +226,28 @@ class LeaderShown(msgspec.Struct, frozen=True):
     revision: int
 
 
+class CandidateShown(msgspec.Struct, frozen=True):
+    """Who waits to lead."""
+
+    lease: int
+    token: int
+
+
+class ElectionShown(msgspec.Struct, frozen=True):
+    """An election of a page: who leads, and who waits, in order."""
+
+    name: str
+    leader: LeaderShown
+    waiting: list[CandidateShown]
+
+
+class ElectionList(msgspec.Struct, frozen=True):
+    """Elections by name; ``next`` is the ``start`` of the page that follows."""
+
+    elections: list[ElectionShown]
+    next: str | None
+
+
 class LeaderTold(msgspec.Struct, frozen=True):
     """Who leads from this revision on, or by which value; ``None``: nobody does."""
 

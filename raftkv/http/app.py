@@ -7,7 +7,7 @@ returns the outcome. Errors of Flask's own (no such route, wrong method) leave a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import flask
@@ -47,13 +47,13 @@ class _Rest(BaseConverter):
     part_isolating = False
 
 
-def create_app(context: Context, wait: Wait, metrics: Metrics) -> flask.Flask:
-    """The application; one for each worker."""
+def create_app(context: Context, wait: Wait, metrics: Metrics, more: Sequence[Route] = ()) -> flask.Flask:
+    """The application; one for each worker. ``more`` is what is served beside the native API."""
     app = flask.Flask("raftkv", static_folder=None)
     app.url_map.converters["rest"] = _Rest
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
-    for route in ROUTES:
+    for route in (*ROUTES, *[one for one in more if one.method == "GET"]):
         _add(app, route, _view(route, context, wait))
     description, page = openapi.describe(context)
     _add_page(app, paths.OPENAPI, HttpResponse(status=200, headers=(JSON,), body=description))

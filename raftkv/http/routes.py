@@ -283,6 +283,7 @@ _COORDINATION: Final = (
         body=bodies.LockBody,
     ),
     _write("DELETE", paths.LOCK, holding.UNLOCK, "Let go of the lock", answers.LockReleased),
+    _get(paths.ELECTIONS, holding.LIST_ELECTIONS, "A page of elections, by name", answers.ElectionList, hot=True),
     _get(paths.ELECTION, holding.LEADER, "Who leads", answers.LeaderShown, hot=True),
     _get(
         paths.OBSERVE,

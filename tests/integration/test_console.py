@@ -19,6 +19,13 @@ def test_another_site_may_link_to_the_console_and_take_nothing_of_it(raft):
     assert requests.get(raft.url("n1", "/ui"), headers={"Host": "evil.example"}, timeout=10).status_code == 421
 
 
+def test_pages_are_got_and_nothing_else(raft):
+    for path in ("/ui", "/ui/app.js"):
+        answer = requests.post(raft.url("n1", path), timeout=10)
+        assert answer.status_code == 405
+        assert "GET" in answer.headers["Allow"]
+
+
 def test_it_says_who_leads(raft, browser):
     leader = raft.leader()
     for node in raft.nodes:

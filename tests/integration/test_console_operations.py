@@ -120,6 +120,25 @@ def test_what_a_change_of_members_means_is_said_before_it_is_made(guarded, brows
     assert [one["id"] for one in before] == [one["id"] for one in after]
 
 
+def test_one_permission_of_a_role_is_revoked(guarded, browser):
+    guarded.request(
+        "PUT",
+        "n1",
+        "/auth/roles/auditor",
+        json={"permissions": [{"access": "read", "prefix": "a/"}, {"access": "read", "prefix": ""}]},
+    )
+    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        row = page.get_by_role("row", name=re.compile("^auditor"))
+        expect(row.get_by_role("button", name="Revoke")).to_have_count(2)
+        row.get_by_role("button", name="Revoke read keys that begin with “” of auditor").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Its users may no longer read keys that begin with “”")
+        confirm(page, "Revoke")
+        expect(row.get_by_role("button", name=re.compile("^Revoke"))).to_have_count(1)
+    left = guarded.request("GET", "n1", "/auth/roles/auditor").json()["permissions"]
+    assert [(one["access"], one["prefix"]) for one in left] == [("read", "a/")]
+
+
 def test_a_backup_is_downloaded(guarded, browser, tmp_path):
     guarded.put("n1", "kept", b"in the backup")
     with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:

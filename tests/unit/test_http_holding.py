@@ -77,7 +77,7 @@ def test_the_cluster_keeps_its_own_keys_from_everybody(node: Node) -> None:
     assert [one["key"] for one in answer["results"][0]["items"]] == ["a"]
     assert node("DELETE", "/kv?start=a").json["deleted"] == 1
     assert len(node("GET", "/locks/l").json["holders"]) == 1
-    assert is_problem(node("GET", "/kv/%FF%FFlock%FFl%00"), 400, "bad_request", "UTF-8")
+    assert is_problem(node("GET", "/kv/%FF%FFlock%FFl%00"), 400, "bad_request", "ff ff")
 
 
 def test_locks_are_listed_by_name(node: Node) -> None:
@@ -123,6 +123,20 @@ def test_names_are_checked_as_keys_are(node: Node) -> None:
     assert is_problem(node("DELETE", "/locks/l?token=x"), 400, "bad_request", "token")
 
 
+def test_elections_are_listed_with_who_leads_and_who_waits(node: Node) -> None:
+    first = node("POST", "/elections/b/campaign", {"ttl": 10, "value": "one"}).json
+    node("POST", "/elections/c/campaign", {"ttl": 10, "value": "two"})
+    node("POST", "/locks/a", {"ttl": 10})
+    page = node("GET", "/elections?limit=1").json
+
+    assert page["next"] == "c"
+    (shown,) = page["elections"]
+    assert (shown["name"], shown["leader"]["value"], shown["leader"]["token"]) == ("b", "one", first["token"])
+    assert shown["waiting"] == []
+    assert [one["name"] for one in node("GET", "/elections?start=c").json["elections"]] == ["c"]
+    assert node("GET", "/elections?prefix=x").json == {"elections": [], "next": None}
+
+
 def test_a_lease_that_has_ended_holds_nothing(node: Node) -> None:
     assert is_problem(node("POST", "/locks/l", {"lease": 7}), 404, "lease_not_found")
     assert is_problem(node("POST", "/elections/e/campaign", {"lease": 7}), 404, "lease_not_found")
@@ -163,6 +177,7 @@ def test_leaderless_clusters_have_none() -> None:
         ("POST", "/locks/l", {"ttl": 5}),
         ("GET", "/locks/l", None),
         ("GET", "/locks", None),
+        ("GET", "/elections", None),
         ("DELETE", "/locks/l?token=1", None),
         ("POST", "/elections/e/campaign", {"ttl": 5}),
         ("POST", "/elections/e/proclaim", {"token": 1, "value": ""}),

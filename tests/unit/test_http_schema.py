@@ -62,6 +62,7 @@ REQUESTS: list[tuple[str, str, str, Any, dict[str, str]]] = [
     ("POST", "/leases/{id}/keepalive", "/leases/5/keepalive", b"", {}),
     ("POST", "/leases/keepalive", "/leases/keepalive", {"ids": [5, 6]}, {}),
     ("GET", "/locks", "/locks", b"", {}),
+    ("GET", "/elections", "/elections", b"", {}),
     ("GET", "/locks/{name*}", "/locks/held", b"", {}),
     ("POST", "/locks/{name*}", "/locks/l", {"ttl": 9, "wait": 1, "holder": "h", "permits": 2}, {}),
     ("DELETE", "/locks/{name*}", "/locks/held?token=2", b"", {}),

@@ -14,14 +14,11 @@ export function locks(place) {
 
   async function look() {
     try {
-      const [found, leases] = await Promise.all([get("/locks", {}, options), get("/leases", { limit: LEASES_MAX }, options)]);
+      const [found, stood, leases] = await Promise.all([get("/locks", {}, options), get("/elections", {}, options), get("/leases", { limit: LEASES_MAX }, options)]);
       const many = await Promise.all(found.locks.map((one) => opened.has(one.name) || one.waiting
         ? get(`/locks/${encodeURIComponent(one.name)}`, {}, options).catch(() => one) : { ...one, waiting: [] }));
       const all = await Promise.all(leases.leases.map((one) => get(`/leases/${one.id}`, {}, options).catch(() => one)));
-      const names = [...new Set(all.flatMap((one) => one.elections || []))].sort();
-      const leaders = await Promise.all(names.map((name) => get(`/elections/${encodeURIComponent(name)}`, {}, options).catch(() => null)));
-      shown = { locks: many, more: found.next !== null, leases: all, elections: names.map((name, at) => ({
-        name, leader: leaders[at], waiting: all.filter((one) => one.elections?.includes(name) && one.id !== leaders[at]?.lease) })) };
+      shown = { locks: many, elections: stood.elections, more: found.next !== null || stood.next !== null, leases: all };
       trouble = null;
     } catch (error) {
       if (ending.signal.aborted) return;
@@ -42,10 +39,10 @@ export function locks(place) {
       shown && [h("section.card", h("h2", "Locks"), shown.locks.length ? table("Locks", ["Lock", "Held by", "Waiting, in order"], shown.locks.map((one) => [
         [keyed(one.name), one.permits > 1 && h("span.quiet", ` up to ${one.permits} at once`)], one.holders.length ? one.holders.map(who) : nobody.cloneNode(true),
         one.waiting.length ? one.waiting.map(who) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody holds a lock."),
-      shown.more && h("p.quiet", "There are more; these are the first by name.")),
+      shown.more && h("p.quiet", "There are more locks or elections; these are the first by name.")),
       h("section.card", h("h2", "Elections"), shown.elections.length ? table("Elections", ["Election", "Leads", "Waiting"], shown.elections.map(({ name, leader, waiting }) => [
         keyed(name), leader ? [h("b", text(leader.value)), h("span.quiet", ` lease ${leader.lease}`)] : nobody.cloneNode(true),
-        waiting.length ? waiting.map((one) => h("div", `lease ${one.id}`)) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody stands for one.")),
+        waiting.length ? waiting.map((one) => h("div", `lease ${one.lease}`)) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody stands for one.")),
       h("section.card", h("h2", "Leases"), shown.leases.length ? table("Leases", ["Lease", "Time left", "Lives for", "Goes with it"], shown.leases.map((one) => [
         String(one.id), time(one.left), time(one.ttl), [one.keys?.length > 0 && h("div", count(one.keys.length, "key")), [["lock", one.locks], ["election", one.elections]].map(([kind, names = []]) => names.map((name) => h("div", `${kind} `, keyed(name))))]]))
         : h("p.quiet", "There is none."))]);

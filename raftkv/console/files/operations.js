@@ -1,5 +1,5 @@
 // What operators do: members, who leads, users and roles, backups. Each says first what it would do.
-import { answer, ask, get, keyOf } from "./api.js";
+import { answer, ask, get, keyOf, signedIn } from "./api.js";
 import { bytes, confirmed, count, fill, h, say, table, time, visible, why } from "./page.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
 
@@ -79,10 +79,16 @@ export function operations(place, _rest, who) {
 
   function people() {
     const drop = (kind, name) => h("button", { onclick: () => change(`Remove ${kind} ${name}?`, kind === "user" ? "Nobody signs in by that name any more; tokens end at once." : "Users who have it lose what it allows.", "Remove", "DELETE", `/auth/${kind}s/${encodeURIComponent(name)}`, undefined, true) }, "Remove…");
+    const revoke = (name, { access, ...span }) => {
+      const named = Object.entries({ access, ...span }).filter(([, value]) => value !== null && value !== undefined);
+      return named.every(([, value]) => typeof value === "string") && h("button", { "aria-label": `Revoke ${permission({ access, ...span })} of ${name}`, onclick: () => change(
+        `Let ${name} do less?`, `Its users may no longer ${permission({ access, ...span })}, unless another permission or role of theirs says so.`, "Revoke", "DELETE",
+        `/auth/roles/${encodeURIComponent(name)}/permissions?${new URLSearchParams(named)}`, undefined, true) }, "Revoke…");
+    };
     return [h("p", who.enabled ? "Only users are served: authentication is on." : "Whoever reaches a node may read and write everything: authentication is off."),
       trouble && h("p.note", trouble),
       access && [access.users.length > 0 && table("Users", ["User", "Roles", ""], access.users.map((one) => [h("b", one.name), one.roles.join(", ") || "none", drop("user", one.name)])),
-        access.roles.length > 0 && table("Roles", ["Role", "Allows", ""], access.roles.map((one) => [h("b", one.name), one.permissions.map((each) => h("div", permission(each))), drop("role", one.name)])),
+        access.roles.length > 0 && table("Roles", ["Role", "Allows", ""], access.roles.map((one) => [h("b", one.name), one.permissions.map((each) => h("div.row", permission(each), revoke(one.name, each))), drop("role", one.name)])),
         h("details", h("summary", "Add or change a user"), form(["name", "Name", "alice"], ["password", "Password", ""], ["roles", "Roles, by commas", "reader"])((fields) =>
           change(`Write user ${fields.name}?`, `${fields.name} has that password from now on, and these roles: ${fields.roles || "none"}.`, "Write", "PUT", `/auth/users/${encodeURIComponent(fields.name)}`,
             { password: fields.password, roles: fields.roles.split(",").map((one) => one.trim()).filter(Boolean) }))),
@@ -96,9 +102,13 @@ export function operations(place, _rest, who) {
 
   async function save() {
     try {
-      const url = URL.createObjectURL(await (await answer("GET", "/backup", { signal: new AbortController().signal })).blob());
+      const asked = new AbortController();
+      const response = await answer("GET", "/backup", { signal: asked.signal });
+      // Who shows no token can leave it to the browser, which writes as it reads; this answer has said that it may be asked for.
+      if (!signedIn()) asked.abort();
+      const url = signedIn() ? URL.createObjectURL(await response.blob()) : "/backup";
       h("a", { href: url, download: `raftkv-${new Date().toISOString().slice(0, 19)}.backup` }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 60000);
+      if (signedIn()) setTimeout(() => URL.revokeObjectURL(url), 60000);
     } catch (error) {
       say(why(error), true);
     }
@@ -114,6 +124,7 @@ export function operations(place, _rest, who) {
       h("section.card", h("h2", "Members"), members(status, nodes)),
       h("section.card", h("h2", "Users and roles"), people()),
       h("section.card", h("h2", "Backup"), h("p", "All that this cluster holds at one moment, as one file, while it goes on serving. ", h("code", "raftkv restore"), " makes a new cluster of it."),
+        signedIn() && h("p.quiet.small", "The browser holds it in memory until it is whole: for more than a gigabyte take ", h("code", "raftkv backup"), "."),
         h("button", { onclick: save }, "Download a backup")));
   }
 

@@ -192,7 +192,7 @@ class Application(AsgiApplication):
         self.conversations = Conversations(replicator, context.feed, limit=max(1, context.limits.max_connections // 4))
         self._founding = Founding(context, root_password, partial(self.conversations.carry, asker=None, caller=CLUSTER))
         self._metrics = Metrics(context, self.streams, counts)
-        self._views = Views(replicator, context, self._metrics)
+        self._views = Views(replicator, context, self._metrics, beside.routes)
         self._bodies = Bodies(self.room, monotonic_s=monotonic)
         self._browsers = BrowserGuard(hosts)
         self._value_limit = context.limits.max_value_bytes

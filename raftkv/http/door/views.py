@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from raftkv.core.replicator import Replicator
 from raftkv.http.handlers.handler import Context
 from raftkv.http.messages import HttpRequest, HttpResponse
 from raftkv.http.metrics import Metrics
+from raftkv.http.routes import Route
 
 Respond = Callable[[HttpRequest], Awaitable[tuple[HttpResponse, str]]]
 
@@ -22,7 +23,9 @@ Respond = Callable[[HttpRequest], Awaitable[tuple[HttpResponse, str]]]
 class Views:
     """The views of one worker."""
 
-    def __init__(self, replicator: Replicator, context: Context, metrics: Metrics) -> None:
+    def __init__(self, replicator: Replicator, context: Context, metrics: Metrics, more: Sequence[Route] = ()) -> None:
+        """``more`` is what is served beside the native API."""
+        self._more = more
         self._replicator = replicator
         self._context = context
         self._metrics = metrics
@@ -41,6 +44,6 @@ class Views:
                 from raftkv.http.app import create_app  # noqa: PLC0415  this is what takes so long
                 from raftkv.http.door import bridge  # noqa: PLC0415
 
-                app = create_app(self._context, bridge.greenlet_wait(self._replicator), self._metrics)
+                app = create_app(self._context, bridge.greenlet_wait(self._replicator), self._metrics, self._more)
                 self._loaded = partial(bridge.respond, app)
             return self._loaded

@@ -9,6 +9,9 @@ from msgspec import UNSET
 
 from raftkv.api import paths
 from raftkv.api.answers import (
+    CandidateShown,
+    ElectionList,
+    ElectionShown,
     ElectionWon,
     LeaderShown,
     LockContender,
@@ -41,7 +44,7 @@ from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
 HOLDER_BYTES_MAX: Final = 256
-_LOCKS_LIMIT: Final = 100
+_NAMES_LIMIT: Final = 100
 
 
 def queue_of(kind: Kind, request: HttpRequest, route: str, context: Context) -> Queue:
@@ -142,7 +145,7 @@ def _holders(request: HttpRequest, chosen: Timed, context: Context) -> Conversat
 def _locks(_request: HttpRequest, chosen: LockListing, context: Context) -> Conversation:
     """``GET /locks``."""
     check_order(context)
-    limit = min(chosen.limit, _LOCKS_LIMIT)
+    limit = min(chosen.limit, _NAMES_LIMIT)
 
     def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
         limit_s = timeout_s(chosen, context)
@@ -216,6 +219,30 @@ def _leader(request: HttpRequest, chosen: Timed, context: Context) -> Conversati
     return Conversation(plan=converse)
 
 
+def _elections(_request: HttpRequest, chosen: LockListing, context: Context) -> Conversation:
+    """``GET /elections``."""
+    check_order(context)
+    limit = min(chosen.limit, _NAMES_LIMIT)
+
+    def converse(circumstances: Circumstances) -> Plan[HttpResponse]:
+        limit_s = timeout_s(chosen, context)
+        found = yield from overview.page(ELECTIONS, chosen.prefix, chosen.start, limit_s, circumstances, limit=limit)
+        if isinstance(found, Refused):
+            return problems.failure(found, context.node_header)
+        shown = [
+            ElectionShown(
+                one.name.decode(),
+                leader_shown(one.contenders[0]),
+                [CandidateShown(each.lease, each.token) for each in one.waiting],
+            )
+            for one in found.names
+        ]
+        next_name = None if found.next_name is None else found.next_name.decode()
+        return json_response(200, ElectionList(shown, next_name), context.node_header)
+
+    return Conversation(plan=converse)
+
+
 def leader_shown(found: Contender) -> LeaderShown:
     """Who leads, as clients see it."""
     assert found.note is not None
@@ -230,3 +257,4 @@ CAMPAIGN = conversing(_campaign, Acquiring)
 PROCLAIM = conversing(_proclaim, Timed)
 RESIGN = conversing(_resign, Timed)
 LEADER = conversing(_leader, Timed)
+LIST_ELECTIONS = conversing(_elections, LockListing)
