@@ -87,6 +87,7 @@ ASKED = (
     ("GET", "/locks/it", b""),
     ("POST", "/locks/it", b'{"ttl":9,"wait":0}'),
     ("DELETE", "/locks/it?token=1", b""),
+    ("GET", "/elections", b""),
     ("GET", "/elections/it", b""),
     ("GET", "/elections/it/observe", b""),
     ("POST", "/elections/it/campaign", b'{"ttl":9,"wait":0,"value":"v"}'),
