@@ -120,6 +120,22 @@ def test_what_a_change_of_members_means_is_said_before_it_is_made(guarded, brows
     assert [one["id"] for one in before] == [one["id"] for one in after]
 
 
+REDRAWN = """import('/ui/picture.js').then(({onPicture}) => new Promise((done) => {
+    let times = 0;
+    const end = onPicture(() => (times += 1) === 3 && (end(), done()));
+}))"""
+
+
+def test_what_is_typed_outlives_what_is_drawn_anew(raft, browser):
+    with page_at(browser, raft.url(raft.leader(), "/ui#/operations")) as page:
+        page.get_by_text("Add a member").click()
+        name = page.get_by_label("Name").first
+        name.fill("n4")
+        page.evaluate(REDRAWN)
+        expect(name).to_have_value("n4")
+        expect(name).to_be_focused()
+
+
 def test_one_permission_of_a_role_is_revoked(guarded, browser):
     guarded.request(
         "PUT",

@@ -31,8 +31,11 @@ export function fill(place, ...children) {
   while (place.childNodes.length > wanted.length) place.lastChild.remove();
 }
 
+// Not `one.id`: of a form with a field of that name it is the field, which differs each time.
+const idOf = (one) => one.getAttribute?.("id");
+
 function change(old, now) {
-  if (old.nodeName !== now.nodeName || old.id !== now.id || now.isConnected) return old.replaceWith(now);
+  if (old.nodeName !== now.nodeName || idOf(old) !== idOf(now) || now.isConnected) return old.replaceWith(now);
   if (old.nodeType === Node.TEXT_NODE) {
     if (old.data !== now.data) old.data = now.data;
     return;
