@@ -20,22 +20,26 @@ def pytest_report_header() -> str:
 
 
 @contextmanager
-def standing(cluster: RealCluster, *away: str) -> Iterator[Siege]:
+def standing(cluster: RealCluster, *, absent: str = "", gone: str = "") -> Iterator[Siege]:
+    """Nodes that are ready, but for one that never came, or one that was there and is gone."""
     with cluster:
-        cluster.start(*[node for node in cluster.nodes if node not in away])
+        cluster.start(*[node for node in cluster.nodes if node != absent])
         cluster.wait_ready()
+        if gone:
+            cluster.kill(gone)
         yield Siege(cluster)
 
 
 @pytest.fixture(scope="session")
 def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
-    with standing(RealCluster(tmp_path_factory.mktemp("siege"), size=4), TRAITOR) as siege:
+    with standing(RealCluster(tmp_path_factory.mktemp("siege"), size=4), absent=TRAITOR) as siege:
         yield siege
 
 
 @pytest.fixture(scope="session")
 def besieged_leaderless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
-    with standing(RealCluster(tmp_path_factory.mktemp("leaderless"), size=4, mode="quorum"), TRAITOR) as siege:
+    cluster = RealCluster(tmp_path_factory.mktemp("leaderless"), size=4, mode="quorum")
+    with standing(cluster, gone=TRAITOR) as siege:  # it serves once all its members have been there
         yield siege
 
 
