@@ -136,6 +136,19 @@ def test_what_is_typed_outlives_what_is_drawn_anew(raft, browser):
         expect(name).to_be_focused()
 
 
+KEPT = """import('/ui/page.js').then(({fill, h}) => {
+    const [place, kept] = [h("div"), h("div")];
+    fill(place, h("p"), kept);
+    fill(place, h("p"), h("div.row"), kept);
+    return [...place.childNodes].map((one) => one === kept ? `kept ${one.className}` : one.className);
+})"""
+
+
+def test_what_a_page_keeps_is_not_made_over_into_what_comes_before_it(raft, browser):
+    with page_at(browser, raft.url("n1", "/ui")) as page:
+        assert page.evaluate(KEPT) == ["", "row", "kept "]
+
+
 def test_one_permission_of_a_role_is_revoked(guarded, browser):
     guarded.request(
         "PUT",

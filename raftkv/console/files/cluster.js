@@ -59,8 +59,10 @@ const majority = (status) => Math.floor(status.cluster_size / 2) + 1;
 function why(status, nodes) {
   const reached = nodes.filter((one) => one.reachable && one.role !== "learner").length;
   const size = status.cluster_size;
+  const spare = status.n - Math.max(status.r, status.w);
   if (status.mode === "quorum") {
-    return `${reached} of ${size} nodes answer. Each key lies on ${count(status.n, "node")}: a write waits for ${status.w} of them, a read asks ${status.r}.`;
+    return `${reached} of ${size} nodes answer. Each key lies on ${count(status.n, "node")}: a write waits for ${status.w} of them, a read asks ${status.r}. `
+      + (spare > 0 ? `While no more than ${spare} of a key's nodes fail${spare === 1 ? "s" : ""}, it is read and written as before.` : "");
   }
   const needed = `${majority(status)} of ${size}`;
   if (!status.leader && reached < majority(status)) {
@@ -138,8 +140,8 @@ function list(status, nodes) {
   return table("Nodes", heads, nodes.map((one) => [
     h("b", one.id), isRaft ? one.role : `${Math.round(100 * (one.share || 0))} %`,
     h("span", { class: one.reachable && !one.misfit ? "" : "bad" }, one.misfit ? `takes no part: ${one.misfit}` : standing(one, status)),
-    ...(isRaft ? [one.leads || one.behind === null ? "–" : one.queued || one.behind ? `${count(one.behind, "entry", "entries")}, ${bytes(one.queued)}` : "nothing"] : []),
-    isRaft ? (one.isSelf ? "this node's" : one.clock == null ? "the leader knows" : Math.abs(one.clock) < 0.01 ? "agrees" : `${one.clock < 0 ? "late" : "early"} by ${time(Math.abs(one.clock))}`)
+    ...(isRaft ? [one.leads || one.behind === null || !one.reachable ? "–" : one.queued || one.behind ? `${count(one.behind, "entry", "entries")}, ${bytes(one.queued)}` : "nothing"] : []),
+    isRaft ? (one.isSelf ? "this node's" : !one.reachable ? "–" : one.clock == null ? status.leader === status.node ? "not known" : "the leader knows" : Math.abs(one.clock) < 0.01 ? "agrees" : `${one.clock < 0 ? "late" : "early"} by ${time(Math.abs(one.clock))}`)
       : one.isSelf || one.heard_ago_ms == null ? "–" : `${time(one.heard_ago_ms / 1000)} ago`,
     ...(isRaft ? [] : [hintsFor(one.id)]),
     one.http && (one.isSelf ? one.http : h("a", { href: `${location.protocol}//${one.http}/ui` }, one.http)),
@@ -151,5 +153,5 @@ function events() {
   const told = live.happenings.map((one) => ({ at: new Date(one.at), text: words(one) })).filter((one) => one.text);
   const all = [...picture.events, ...told].sort((a, b) => b.at - a.at).slice(0, EVENTS_SHOWN);
   return all.length ? h("ol.events", all.map((one) => h("li", h("time", clock(one.at)), " ", one.text)))
-    : h("p.quiet", "Nothing has changed. Elections, nodes that fall silent and those that come back will stand here.");
+    : h("p.quiet", `Nothing has changed. ${picture.status.mode === "raft" ? "Elections, nodes" : "Nodes"} that fall silent and those that come back will stand here.`);
 }

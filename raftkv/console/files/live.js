@@ -110,6 +110,6 @@ export function words(one) {
     misfit: `${one.node} takes no part: ${one.detail}`,
     fits: `${one.node} takes part again`,
     members: `the members are ${one.detail} now`,
-    state: `${one.node} takes ${one.subject} for ${one.detail}`,
+    state: one.detail === "suspect" ? `${one.node} suspects that ${one.subject} is down` : `${one.node} takes it that ${one.subject} is ${one.detail}`,
   }[one.kind] || workInWords(one);
 }

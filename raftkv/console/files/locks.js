@@ -40,9 +40,9 @@ export function locks(place) {
         [keyed(one.name), one.permits > 1 && h("span.quiet", ` up to ${one.permits} at once`)], one.holders.length ? one.holders.map(who) : nobody.cloneNode(true),
         one.waiting.length ? one.waiting.map(who) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody holds a lock."),
       shown.more && h("p.quiet", "There are more locks or elections; these are the first by name.")),
-      h("section.card", h("h2", "Elections"), shown.elections.length ? table("Elections", ["Election", "Leads", "Waiting"], shown.elections.map(({ name, leader, waiting }) => [
+      h("section.card", h("h2", "Elections"), shown.elections.length ? table("Elections", ["Election", "Leads", "Waiting, in order"], shown.elections.map(({ name, leader, waiting }) => [
         keyed(name), leader ? [h("b", text(leader.value)), h("span.quiet", ` lease ${leader.lease}`)] : nobody.cloneNode(true),
-        waiting.length ? waiting.map((one) => h("div", `lease ${one.lease}`)) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody stands for one.")),
+        waiting.length ? waiting.map((one) => h("div", "a candidate ", h("span.quiet", `lease ${one.lease}`))) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody stands for one.")),
       h("section.card", h("h2", "Leases"), shown.leases.length ? table("Leases", ["Lease", "Time left", "Lives for", "Goes with it"], shown.leases.map((one) => [
         String(one.id), time(one.left), time(one.ttl), [one.keys?.length > 0 && h("div", count(one.keys.length, "key")), [["lock", one.locks], ["election", one.elections]].map(([kind, names = []]) => names.map((name) => h("div", `${kind} `, keyed(name))))]]))
         : h("p.quiet", "There is none."))]);

@@ -13,6 +13,7 @@ export function operations(place, _rest, who) {
     try {
       const [users, roles] = await Promise.all([get("/auth/users"), get("/auth/roles")]);
       access = { users: users.users, roles: roles.roles };
+      trouble = null;
     } catch (error) {
       trouble = why(error);
     }
@@ -86,10 +87,10 @@ export function operations(place, _rest, who) {
         `/auth/roles/${encodeURIComponent(name)}/permissions?${new URLSearchParams(named)}`, undefined, true) }, "Revoke…");
     };
     return [h("p", who.enabled ? "Only users are served: authentication is on." : "Whoever reaches a node may read and write everything: authentication is off."),
-      trouble && h("p.note", trouble),
-      access && [access.users.length > 0 && table("Users", ["User", "Roles", ""], access.users.map((one) => [h("b", one.name), one.roles.join(", ") || "none", drop("user", one.name)])),
-        access.roles.length > 0 && table("Roles", ["Role", "Allows", ""], access.roles.map((one) => [h("b", one.name), one.permissions.map((each) => h("div.row", permission(each), revoke(one.name, each))), drop("role", one.name)])),
-        h("details", h("summary", "Add or change a user"), form(["name", "Name", "alice"], ["password", "Password", ""], ["roles", "Roles, by commas", "reader"])((fields) =>
+      // What comes and goes has a place of its own, so that the forms keep theirs, and what is typed in them.
+      h("div", trouble && h("p.note", trouble), access && [access.users.length > 0 && table("Users", ["User", "Roles", ""], access.users.map((one) => [h("b", one.name), one.roles.join(", ") || "none", drop("user", one.name)])),
+        access.roles.length > 0 && table("Roles", ["Role", "Allows", ""], access.roles.map((one) => [h("b", one.name), one.permissions.map((each) => h("div.row", permission(each), revoke(one.name, each))), drop("role", one.name)]))]),
+      access && [h("details", h("summary", "Add or change a user"), form(["name", "Name", "alice"], ["password", "Password", ""], ["roles", "Roles, by commas", "reader"])((fields) =>
           change(`Write user ${fields.name}?`, `${fields.name} has that password from now on, and these roles: ${fields.roles || "none"}.`, "Write", "PUT", `/auth/users/${encodeURIComponent(fields.name)}`,
             { password: fields.password, roles: fields.roles.split(",").map((one) => one.trim()).filter(Boolean) }))),
         h("details", h("summary", "Let a role do more"), form(["name", "Role", "reader"], ["access", "read, write or both", "read"], ["prefix", "Keys that begin with", "app/"])(async ({ name, ...one }) => {

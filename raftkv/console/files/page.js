@@ -23,9 +23,11 @@ const nodes = (children) => children.flat(9).filter((one) => one !== undefined &
 /** Let `place` hold just `children`, changing no more than differs: focus, scrolling and what was typed stay. */
 export function fill(place, ...children) {
   const wanted = nodes(children);
+  const kept = new Set(wanted);
   wanted.forEach((now, at) => {
     const old = place.childNodes[at];
     if (old === undefined) place.append(now);
+    else if (kept.has(old) && old !== now) old.before(now); // it is still to come: not what is made over
     else if (old !== now) change(old, now);
   });
   while (place.childNodes.length > wanted.length) place.lastChild.remove();
@@ -126,6 +128,7 @@ export function confirmed(title, content, action, isHarm) {
 export const facts = (...pairs) => h("dl.facts", pairs.filter(Boolean).map(([name, ...what]) =>
   h("div", h("dt", name), h("dd", ...what))));
 
+/** On a phone each row is a card, whose cells say their heads (style.css); the roles are what that would take away. */
 export const table = (label, heads, rows) => h("div.scroll", { tabindex: 0, role: "region", "aria-label": label },
-  h("table", h("thead", h("tr", heads.map((one) => h("th", { scope: "col" }, one)))),
-    h("tbody", rows.map((row) => h("tr", row.map((cell) => h("td", cell)))))));
+  h("table.cards", { role: "table" }, h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads.map((one) => h("th", { scope: "col", role: "columnheader" }, one)))),
+    h("tbody", { role: "rowgroup" }, rows.map((row) => h("tr", { role: "row" }, row.map((cell, at) => h("td", { role: "cell", "data-head": heads[at] || null }, cell)))))));

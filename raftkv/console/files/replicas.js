@@ -92,7 +92,6 @@ export function replicasOf(place, key, onTold = () => {}) {
 export function finder(place, onTold) {
   let end = () => {};
   const held = h("div");
-  held.own = true;
   const name = h("input", { id: "where", spellcheck: "false", autocapitalize: "off", placeholder: "a key" });
   const find = (event) => {
     event.preventDefault();

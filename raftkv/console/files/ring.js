@@ -8,6 +8,7 @@ const INNER = 120;
 const NODE = 34;
 const HUES = 6;
 const BENT = 44;
+const ASIDE = 0.28; // so far along a line past another node its words touch nothing
 const FRESH_MS = 3000;
 const FLIGHTS_MAX = 40;
 
@@ -73,8 +74,11 @@ function bond(from, to, what, text) {
   const far = Math.hypot(x, y);
   const [dx, dy] = far > 10 ? [x / far, y / far] : [(to[1] - from[1]) / 2 / INNER, (from[0] - to[0]) / 2 / INNER];
   const at = (by) => [MIDDLE + x + dx * by, MIDDLE + y + dy * by];
+  const t = far < INNER / 2.5 ? ASIDE : 0.5;
+  const bend = 4 * t * (1 - t) * BENT;
+  const words = [0, 1].map((axis) => from[axis] + t * (to[axis] - from[axis]) + bend * [dx, dy][axis]);
   return [h("path", { d: `M${xy(from)}Q${xy(at(2 * BENT))} ${xy(to)}`, class: `bond ${what}` }),
-    h("text", { x: at(BENT)[0].toFixed(1), y: at(BENT)[1].toFixed(1), class: `said ${what}` }, text)];
+    h("text", { x: words[0].toFixed(1), y: words[1].toFixed(1), class: `said ${what}` }, text)];
 }
 
 function bonds(frame, at) {

@@ -13,6 +13,9 @@ function commands(status, user) {
   ];
 }
 
+/** A line ends between words only: one that ended within "--mode" would be read as two. */
+const words = (command) => command.split(" ").map((word, at) => [at > 0 && " ", h("span", word)]);
+
 async function copy(command) {
   try {
     await navigator.clipboard.writeText(command);
@@ -28,5 +31,5 @@ export function trying(status, user) {
   return h("section.card", h("h2", "Try what would happen"),
     h("p", `What are clients told while ${who} is cut off, paused or killed? Type this on a machine of yours. It starts ${count(Math.min(NODES_MAX, Math.max(3, status.cluster_size)), "node")} there, to break by a click; of this cluster it only reads.`),
     commands(status, user).map(([what, command]) => h("div.command", h("span.quiet.small", what),
-      h("div.row", h("code", command), h("button", { "aria-label": `Copy: ${what}`, onclick: () => copy(command) }, "Copy")))));
+      h("div.row", h("code", words(command)), h("button", { "aria-label": `Copy: ${what}`, onclick: () => copy(command) }, "Copy")))));
 }
