@@ -126,6 +126,26 @@ def milliseconds_of(at: datetime | None) -> int | None:
     return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
+def read_of(
+    *,
+    revision: int | None,
+    at: datetime | None,
+    consistency: Consistency | None,
+    r: int | None,
+    n: int | None,
+    sloppy: bool | None,
+) -> dict[str, object]:
+    """What a read of one key chooses, for ``query_of``."""
+    return {
+        "revision": revision,
+        "at_ms": milliseconds_of(at),
+        "consistency": consistency,
+        "r": r,
+        "n": n,
+        "sloppy": sloppy,
+    }
+
+
 def time_of(milliseconds: int) -> datetime:
     """The time that is so many milliseconds after 1970 began."""
     return _EPOCH + timedelta(milliseconds=milliseconds)

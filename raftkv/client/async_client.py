@@ -14,7 +14,7 @@ from typing import Self, TypeVar, overload
 import msgspec
 
 from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
-from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of, milliseconds_of
+from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of, read_of
 from raftkv.client.async_coordinating import AsyncCoordinatingClient
 from raftkv.client.async_exchange import AsyncExchange
 from raftkv.client.async_transacting import AsyncTransaction
@@ -99,14 +99,7 @@ class AsyncClient(AsyncCoordinatingClient):
         sloppy: bool | None = None,
     ) -> object:
         """The value under ``key`` as bytes, or ``default``; raises ``SiblingsFound``. See ``Client.get``."""
-        query = {
-            "revision": revision,
-            "at_ms": milliseconds_of(at),
-            "consistency": consistency,
-            "r": r,
-            "n": n,
-            "sloppy": sloppy,
-        }
+        query = read_of(revision=revision, at=at, consistency=consistency, r=r, n=n, sloppy=sloppy)
         return await self._exchange.perform(self._plans.get(key, default, query))
 
     async def get_record(
@@ -121,14 +114,7 @@ class AsyncClient(AsyncCoordinatingClient):
         sloppy: bool | None = None,
     ) -> Record | None:
         """The value under ``key`` with its revisions, or ``None``. See ``Client.get_record``."""
-        query = {
-            "revision": revision,
-            "at_ms": milliseconds_of(at),
-            "consistency": consistency,
-            "r": r,
-            "n": n,
-            "sloppy": sloppy,
-        }
+        query = read_of(revision=revision, at=at, consistency=consistency, r=r, n=n, sloppy=sloppy)
         return await self._exchange.perform(self._plans.get_record(key, query))
 
     async def get_records(
@@ -143,14 +129,7 @@ class AsyncClient(AsyncCoordinatingClient):
         sloppy: bool | None = None,
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
-        query = {
-            "revision": revision,
-            "at_ms": milliseconds_of(at),
-            "consistency": consistency,
-            "r": r,
-            "n": n,
-            "sloppy": sloppy,
-        }
+        query = read_of(revision=revision, at=at, consistency=consistency, r=r, n=n, sloppy=sloppy)
         return await self._exchange.perform(self._plans.get_records(key, query))
 
     async def page(

@@ -14,7 +14,7 @@ from typing import Self, TypeVar, overload
 import msgspec
 
 from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
-from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of, milliseconds_of
+from raftkv.client.arguments import Acks, AnyLease, BackupLevel, Consistency, Key, Value, lease_of, read_of
 from raftkv.client.contents import (
     LedContent,
     MembersContent,
@@ -118,14 +118,7 @@ class Client(CoordinatingClient):
         forgotten. Times are those of the log's clock; what it has not come to yet reads as now. ``consistency``:
         ``"linearizable"``, ``"lease"``, ``"eventual"`` or ``"local"``; the cluster's own first choice unless named.
         """
-        query = {
-            "revision": revision,
-            "at_ms": milliseconds_of(at),
-            "consistency": consistency,
-            "r": r,
-            "n": n,
-            "sloppy": sloppy,
-        }
+        query = read_of(revision=revision, at=at, consistency=consistency, r=r, n=n, sloppy=sloppy)
         return self._exchange.perform(self._plans.get(key, default, query))
 
     def get_record(
@@ -143,14 +136,7 @@ class Client(CoordinatingClient):
 
         The choices are those of ``get``; raises ``SiblingsFound``.
         """
-        query = {
-            "revision": revision,
-            "at_ms": milliseconds_of(at),
-            "consistency": consistency,
-            "r": r,
-            "n": n,
-            "sloppy": sloppy,
-        }
+        query = read_of(revision=revision, at=at, consistency=consistency, r=r, n=n, sloppy=sloppy)
         return self._exchange.perform(self._plans.get_record(key, query))
 
     def get_records(
@@ -165,14 +151,7 @@ class Client(CoordinatingClient):
         sloppy: bool | None = None,
     ) -> tuple[Record, ...]:
         """As ``get_record``, but every one of the key's siblings, oldest stamp first; empty when there is none."""
-        query = {
-            "revision": revision,
-            "at_ms": milliseconds_of(at),
-            "consistency": consistency,
-            "r": r,
-            "n": n,
-            "sloppy": sloppy,
-        }
+        query = read_of(revision=revision, at=at, consistency=consistency, r=r, n=n, sloppy=sloppy)
         return self._exchange.perform(self._plans.get_records(key, query))
 
     def page(

@@ -494,12 +494,17 @@ def prefix_end(prefix: bytes) -> bytes | None:
     return stripped[:-1] + bytes([stripped[-1] + 1])
 
 
+def is_text(key: bytes) -> bool:
+    """Is ``key`` UTF-8?"""
+    try:
+        return key.isascii() or bool(key.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def quoted(key: bytes) -> str:
     """A key as a sentence shows it, in one line: what is no text is escaped."""
-    try:
-        return repr(key.decode())
-    except UnicodeDecodeError:
-        return repr(key)[1:]
+    return repr(key.decode()) if is_text(key) else repr(key)[1:]
 
 
 def clients_span(prefix: bytes, start: bytes = b"", end: bytes | None = None) -> tuple[bytes, bytes]:

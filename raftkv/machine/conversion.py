@@ -36,6 +36,7 @@ from raftkv.core.requests import (
     Touch,
     Transaction,
     Write,
+    is_text,
     quoted,
 )
 from raftkv.formats import commands
@@ -112,19 +113,11 @@ def _stores_bytes(operations: Iterable[commands.AnyOperation]) -> bool:
     """May there be a client's key afterwards that is no text, and was not there before?"""
     for one in operations:  # as in makes_room
         if type(one) in _STORING:
-            if not one.key.isascii() and one.key < SYSTEM and not _is_text(one.key):  # type: ignore[union-attr]
+            if one.key < SYSTEM and not is_text(one.key):  # type: ignore[union-attr]
                 return True
         elif isinstance(one, Transact) and (_stores_bytes(one.success) or _stores_bytes(one.failure)):
             return True
     return False
-
-
-def _is_text(key: bytes) -> bool:
-    try:
-        key.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def command_of(request: Change) -> AskedCommand | CallersCommand | Refused:

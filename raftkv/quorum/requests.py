@@ -38,6 +38,7 @@ from raftkv.core.requests import (
     TransferLeadership,
     Write,
     is_of_past,
+    is_text,
 )
 from raftkv.core.results import Configured, Missing, Outcome, QuorumStatus, RingShown, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
@@ -286,12 +287,7 @@ def _of_write(rights: Rights, caller: Caller, write: Write) -> Refused | None:
 
 def _no_text(keys: Iterable[bytes]) -> Refused | None:
     """Peers take no others for keys, nor would the ring's pages."""
-    try:
-        for key in keys:
-            key.decode()
-    except UnicodeDecodeError:
-        return NO_TEXT
-    return None
+    return None if all(map(is_text, keys)) else NO_TEXT
 
 
 def _needs_one_order(operation: AnyOperation) -> bool:
