@@ -64,8 +64,9 @@ def test_samples_add_up():
     assert found.samples == 8
 
 
+# It ends by turns, not by a read that blocks: a signal that comes just before such a read is handled only after it.
 PROGRAM = """
-import time
+import select, sys, time
 print("ready", flush=True)
 def spins():
     end = time.process_time() + 1.0
@@ -76,7 +77,8 @@ def waits():
 waits()
 spins()
 print("done", flush=True)
-input()
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    pass
 """
 
 
