@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from raftkv.api.answers import Member, MemberList, NodeStatus
+from raftkv.api.cluster_answers import Member, MemberList, NodeStatus
 from raftkv.client.client import Client
 from raftkv.client.records import typed
 from raftkv.core.config import ClusterSection, HttpSection, NodeSection

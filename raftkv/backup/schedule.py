@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.backup.fetching import workspace
 from raftkv.backup.keeping import KeptBackup, due_s, name_of, newest_of, retry_after_s, stem_of, superseded
 from raftkv.backup.taking import Passing

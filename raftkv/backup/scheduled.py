@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.backup.directory import BackupDirectory
 from raftkv.backup.schedule import BackupPlace, BackupReport, BackupSchedule, Overdue
 from raftkv.backup.taking import Passing, take

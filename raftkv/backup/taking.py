@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from raftkv.api.answers import MemberList, NodeStatus
+from raftkv.api.cluster_answers import MemberList, NodeStatus
 from raftkv.backup.fetching import store
 from raftkv.client.records import typed
 from raftkv.core.errors import RaftkvError

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.cli.survey import Surveyed
 from raftkv.core.errors import Code, DefiniteError
 from raftkv.core.voters import majority

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.cli import connection, exits
 from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.kinds import Duration

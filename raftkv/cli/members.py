@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from raftkv.api.answers import LeaderNow, Member, MemberList, NodeStatus, RepairDone
+from raftkv.api.cluster_answers import LeaderNow, Member, MemberList, NodeStatus, RepairDone
 from raftkv.cli import connection, exits, output
 from raftkv.cli.connection import ConnectionOptions
 from raftkv.cli.kinds import TIMEOUT

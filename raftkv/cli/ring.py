@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.api.answers import Member, Moving, NodeStatus
+from raftkv.api.cluster_answers import Member, Moving, NodeStatus
 from raftkv.cli.survey import Surveyed
 from raftkv.cli.tables import Row
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.api.problems import Problem
 from raftkv.cli import advice, connection, exits, output, ring
 from raftkv.cli.advice import learns

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from raftkv.api.answers import NodeStatus, ProxyStatus
+from raftkv.api.cluster_answers import NodeStatus, ProxyStatus
 from raftkv.cli.connection import ConnectionOptions
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import click
 import msgspec
 
 from raftkv.api import paths
-from raftkv.api.answers import AuthStatus, LoggedIn, RoleList, RoleShown, UserList, UserShown
 from raftkv.api.bodies import AccessWord, Login, NewPassword, PermissionBody, RoleBody, UserBody
+from raftkv.api.cluster_answers import AuthStatus, LoggedIn, RoleList, RoleShown, UserList, UserShown
 from raftkv.api.values import Value, text_from_json, text_to_json, value_from_json
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining

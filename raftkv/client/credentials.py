@@ -17,8 +17,8 @@ import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
-from raftkv.api.answers import LoggedIn
 from raftkv.api.bodies import Login
+from raftkv.api.cluster_answers import LoggedIn
 from raftkv.client.http1 import HttpAnswer
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.client.steps import AskWhole, Plan, Wait

@@ -13,18 +13,9 @@ import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
-from raftkv.api.answers import (
-    BatchDone,
-    CompactDone,
-    Counted,
-    KeysDeleted,
-    KeyTouched,
-    LeaderNow,
-    MemberList,
-    RepairDone,
-    TransactionDone,
-)
+from raftkv.api.answers import BatchDone, CompactDone, Counted, KeysDeleted, KeyTouched, TransactionDone
 from raftkv.api.bodies import CompactBody, IncrementBody, NewAddresses, NewLeader, NewMember, TouchBody
+from raftkv.api.cluster_answers import LeaderNow, MemberList, RepairDone
 from raftkv.api.problems import Problem
 from raftkv.client.arguments import (
     Acks,

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET
 
 from raftkv.api import headers as names
-from raftkv.api.answers import PROXY, Item, Listed, NodeStatus, ProxyStatus, Sibling, SiblingsAnswer
+from raftkv.api.answers import Item, Listed, Sibling, SiblingsAnswer
+from raftkv.api.cluster_answers import PROXY, NodeStatus, ProxyStatus
 from raftkv.api.values import Value as JsonValue
 from raftkv.api.values import text_from_json
 from raftkv.client.http1 import HttpAnswer

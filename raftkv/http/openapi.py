@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.api import answers, headers, paths
+from raftkv.api import answers, cluster_answers, headers, paths
 from raftkv.api.problems import ALWAYS, INTERNAL_ERROR, TABLE
 from raftkv.core.errors import Effect
 from raftkv.core.requests import Consistency
@@ -102,9 +102,10 @@ def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
     types = {*types, *(route.body for route in ROUTES)} - {None, bytes}
     ordered = sorted(types, key=lambda one: one.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    answered = vars(answers) | vars(cluster_answers)
     for name, component in components.items():
-        if hasattr(answers, name):  # a default there is for who reads an answer that does not say so
-            fields = msgspec.structs.fields(getattr(answers, name))
+        if name in answered:  # a default there is for who reads an answer that does not say so
+            fields = msgspec.structs.fields(answered[name])
             component["required"] = [field.name for field in fields if field.default is not msgspec.UNSET]
             for described in component["properties"].values():
                 described.pop("default", None)

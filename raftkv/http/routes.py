@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.api import answers, bodies, paths
+from raftkv.api import answers, bodies, cluster_answers, paths
 from raftkv.core.sights import View
 from raftkv.http.handlers import (
     backup,
@@ -124,14 +124,19 @@ _REFERENCE: Final = (
     _write("POST", paths.SET_KEY, reference.SET_PATH, "Store a value", answers.Created, 201),
     _write("POST", paths.SET, reference.SET, "Store a value", answers.Created, 201, body=bodies.KeyAndValue),
     _get(paths.LOCAL_READ, reference.LOCAL_READ, "This node's own copy", answers.Found, hot=True),
-    _get(paths.HEALTH, reference.HEALTH, "Is the front-end alive?", answers.Health, hot=True),
-    _get(paths.CONFIG, reference.CONFIG, "Replicas, and how many of them reads and writes need", answers.QuorumSizes),
+    _get(paths.HEALTH, reference.HEALTH, "Is the front-end alive?", cluster_answers.Health, hot=True),
+    _get(
+        paths.CONFIG,
+        reference.CONFIG,
+        "Replicas, and how many of them reads and writes need",
+        cluster_answers.QuorumSizes,
+    ),
     _change(
         "POST",
         paths.CONFIG,
         reference.CHANGE_CONFIG,
         "Change how many replicas there are, or how many of them reads and writes need (leaderless clusters)",
-        answers.QuorumSizes,
+        cluster_answers.QuorumSizes,
         body=bodies.NewSizes,
     ),
     _change(
@@ -151,7 +156,7 @@ _CLUSTER: Final = (
         paths.STATUS,
         following.STATUS,
         "This node's view of itself and its cluster; as a stream, now and whenever it changes",
-        answers.NodeStatus,
+        cluster_answers.NodeStatus,
         hot=True,
         events=True,
     ),
@@ -167,21 +172,21 @@ _CLUSTER: Final = (
         paths.RING,
         ring.RING,
         "Which node comes first for which keys (leaderless clusters)",
-        answers.TheRing,
+        cluster_answers.TheRing,
     ),
     _get(
         paths.RING_KEY,
         ring.KEY,
         "Where a key lies, and what each node holds of it (leaderless clusters)",
-        answers.KeyOnRing,
+        cluster_answers.KeyOnRing,
     ),
-    _get(paths.MEMBERS, cluster.MEMBERS, "The members", answers.MemberList, hot=True),
+    _get(paths.MEMBERS, cluster.MEMBERS, "The members", cluster_answers.MemberList, hot=True),
     _change(
         "POST",
         paths.MEMBERS,
         cluster.ADD_MEMBER,
         "Let a node join; where there is a leader it learns first, and votes by itself once it has caught up",
-        answers.MemberList,
+        cluster_answers.MemberList,
         201,
         body=bodies.NewMember,
     ),
@@ -190,7 +195,7 @@ _CLUSTER: Final = (
         paths.MEMBER,
         cluster.REMOVE_MEMBER,
         "Let a node leave; in a leaderless cluster one that is alive hands its data over first",
-        answers.MemberList,
+        cluster_answers.MemberList,
     ),
     Route(
         method="GET",
@@ -205,7 +210,7 @@ _CLUSTER: Final = (
         paths.MEMBER,
         cluster.MOVE_MEMBER,
         "Let a member have other addresses (raft mode)",
-        answers.MemberList,
+        cluster_answers.MemberList,
         body=bodies.NewAddresses,
     ),
     _change(
@@ -213,14 +218,14 @@ _CLUSTER: Final = (
         paths.PROMOTE,
         cluster.PROMOTE_MEMBER,
         "Let a node that has caught up vote (raft mode); it does by itself soon after",
-        answers.MemberList,
+        cluster_answers.MemberList,
     ),
     _change(
         "POST",
         paths.TRANSFER,
         cluster.TRANSFER,
         "Let another node lead (raft mode)",
-        answers.LeaderNow,
+        cluster_answers.LeaderNow,
         body=bodies.NewLeader,
     ),
     _change(
@@ -228,14 +233,14 @@ _CLUSTER: Final = (
         paths.REPAIR,
         cluster.REPAIR,
         "Compare this node's data with every replica of it; in raft mode, fetch it anew where it is wrong",
-        answers.RepairDone,
+        cluster_answers.RepairDone,
     ),
-    _get(paths.LIVEZ, cluster.LIVEZ, "Is the front-end alive?", answers.Alive, hot=True),
+    _get(paths.LIVEZ, cluster.LIVEZ, "Is the front-end alive?", cluster_answers.Alive, hot=True),
     _get(
         paths.READYZ,
         cluster.READYZ,
         "Can this node serve writes and reads as they are by default? If not, why?",
-        answers.Alive,
+        cluster_answers.Alive,
         hot=True,
     ),
 )
@@ -323,41 +328,41 @@ _COORDINATION: Final = (
 _hot_get: Final = partial(_get, hot=True)
 
 _AUTH: Final = (
-    _hot_get(paths.AUTH, users.STATUS, "Is authentication on, and who asks?", answers.AuthStatus),
-    _write("POST", paths.LOGIN, users.LOGIN, "A token, for a password", answers.LoggedIn, body=bodies.Login),
-    _write("POST", paths.ENABLE, users.ENABLE, "Let only users ask, from now on", answers.AuthStatus),
-    _write("POST", paths.DISABLE, users.DISABLE, "Let everybody ask, from now on", answers.AuthStatus),
-    _hot_get(paths.USERS, users.USERS, "All users", answers.UserList),
-    _hot_get(paths.USER, users.USER, "A user", answers.UserShown),
+    _hot_get(paths.AUTH, users.STATUS, "Is authentication on, and who asks?", cluster_answers.AuthStatus),
+    _write("POST", paths.LOGIN, users.LOGIN, "A token, for a password", cluster_answers.LoggedIn, body=bodies.Login),
+    _write("POST", paths.ENABLE, users.ENABLE, "Let only users ask, from now on", cluster_answers.AuthStatus),
+    _write("POST", paths.DISABLE, users.DISABLE, "Let everybody ask, from now on", cluster_answers.AuthStatus),
+    _hot_get(paths.USERS, users.USERS, "All users", cluster_answers.UserList),
+    _hot_get(paths.USER, users.USER, "A user", cluster_answers.UserShown),
     _write(
         "PUT",
         paths.USER,
         users.PUT_USER,
         "Let there be a user, or change one",
-        answers.UserShown,
+        cluster_answers.UserShown,
         200,
         201,
         body=bodies.UserBody,
     ),
     _write("DELETE", paths.USER, users.DELETE_USER, "Remove a user", answers.KeysDeleted),
-    _write("PUT", paths.USER_ROLE, users.GRANT_ROLE, "Give a user a role", answers.UserShown),
-    _write("DELETE", paths.USER_ROLE, users.REVOKE_ROLE, "Take a role from a user", answers.UserShown),
+    _write("PUT", paths.USER_ROLE, users.GRANT_ROLE, "Give a user a role", cluster_answers.UserShown),
+    _write("DELETE", paths.USER_ROLE, users.REVOKE_ROLE, "Take a role from a user", cluster_answers.UserShown),
     _write(
         "POST",
         paths.USER_SETS,
         users.SET_PASSWORD,
         "Set a password; whoever sets its own says the old one",
-        answers.UserShown,
+        cluster_answers.UserShown,
         body=bodies.NewPassword,
     ),
-    _hot_get(paths.ROLES, users.ROLES, "All roles", answers.RoleList),
-    _hot_get(paths.ROLE, users.ROLE, "A role", answers.RoleShown),
+    _hot_get(paths.ROLES, users.ROLES, "All roles", cluster_answers.RoleList),
+    _hot_get(paths.ROLE, users.ROLE, "A role", cluster_answers.RoleShown),
     _write(
         "PUT",
         paths.ROLE,
         users.PUT_ROLE,
         "Let there be a role, or let it have other permissions",
-        answers.RoleShown,
+        cluster_answers.RoleShown,
         200,
         201,
         body=bodies.RoleBody,
@@ -368,7 +373,7 @@ _AUTH: Final = (
         paths.ROLE_PERMISSIONS,
         users.GRANT_PERMISSION,
         "Let a role have one more permission",
-        answers.RoleShown,
+        cluster_answers.RoleShown,
         body=bodies.PermissionBody,
     ),
     _write(
@@ -376,7 +381,7 @@ _AUTH: Final = (
         paths.ROLE_PERMISSIONS,
         users.REVOKE_PERMISSION,
         "Take a permission from a role: the one that the query says",
-        answers.RoleShown,
+        cluster_answers.RoleShown,
     ),
 )
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Final
 
 from raftkv.api import paths
-from raftkv.api.answers import ClientTraffic
+from raftkv.api.cluster_answers import ClientTraffic
 from raftkv.core.results import Status
 from raftkv.http.counts import BOUNDS, GRPC, Counts
 

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from raftkv.api import paths
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.client.channels import Channels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
 from raftkv.core.config import ClusterConfig

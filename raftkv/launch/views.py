@@ -6,7 +6,7 @@ import signal
 
 import msgspec
 
-from raftkv.api.answers import Member, NodeStatus
+from raftkv.api.cluster_answers import Member, NodeStatus
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from raftkv.api import answers, paths
+from raftkv.api import cluster_answers, paths
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code
 from raftkv.http.door.browsers import BrowserGuard
@@ -114,7 +114,7 @@ class ProxyApplication(AsgiApplication):
 
     async def _answer(self, request: HttpRequest, now_s: float) -> HttpResponse:
         if request.path == _LIVEZ:
-            return json_response(200, answers.Alive("alive"))
+            return json_response(200, cluster_answers.Alive("alive"))
         if request.path == _STATUS and not is_stream(request):
             return json_response(200, self._status())
         if request.path == _METRICS:
@@ -125,12 +125,12 @@ class ProxyApplication(AsgiApplication):
             return problem(Code.OVERLOADED, f"{MAX_WAITING} requests are under way already; try again later")
         return await self._forwarder.forward(request, now_s)
 
-    def _status(self) -> answers.ProxyStatus:
+    def _status(self) -> cluster_answers.ProxyStatus:
         """Which nodes, which ring; ``peers`` as in the status of a node."""
         cluster, view = self._cluster, self._cluster.view
         why = f": {cluster.silence}" if cluster.silence else ""
         avoided, age_s, ring = cluster.avoided(), cluster.learned_ago_s, view.ring
-        return answers.ProxyStatus(
+        return cluster_answers.ProxyStatus(
             role="proxy",
             version=self._version,
             ready=cluster.is_fresh,
@@ -142,7 +142,7 @@ class ProxyApplication(AsgiApplication):
             n=None if ring is None else view.n,
             requests_waiting=self._waiting,
             peers=[
-                answers.ProxiedNode(
+                cluster_answers.ProxiedNode(
                     id=node.id,
                     http=str(node.http),
                     reachable=node.id not in avoided and cluster.is_fresh,

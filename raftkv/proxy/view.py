@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.api.answers import MemberList
+from raftkv.api.cluster_answers import MemberList
 from raftkv.core.config import Address, parse_address
 from raftkv.quorum.membership.ring import Ring, position
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raftkv.api import answers, bodies
+from raftkv.api import answers, bodies, cluster_answers
 from raftkv.http.choices import Batching, KeyReading, Listing, Putting
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def fields(*kinds: type) -> set[str]:
 
 STRUCTS = [
     kind
-    for module in (answers, bodies)
+    for module in (answers, cluster_answers, bodies)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]

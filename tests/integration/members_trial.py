@@ -19,7 +19,7 @@ from random import Random
 
 import msgspec
 
-from raftkv.api.answers import Member
+from raftkv.api.cluster_answers import Member
 from raftkv.core.config import Address, parse_address
 from raftkv.instruments.lab import checker
 from raftkv.instruments.lab.history import Outcome

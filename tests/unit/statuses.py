@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.cli.survey import Surveyed
 
 STATUS: dict[str, Any] = {

@@ -10,7 +10,7 @@ import pytest
 
 import raftkv
 from raftkv import AsyncClient, Client
-from raftkv.api import answers
+from raftkv.api import answers, cluster_answers
 from raftkv.api.problems import ALWAYS, Problem
 from raftkv.api.values import Base64
 from raftkv.client import contents
@@ -38,14 +38,14 @@ STRUCTS = {
     contents.Base64Content: (Base64,),
     contents.HolderContent: (answers.LockContender,),
     contents.ItemContent: (answers.Item,),
-    contents.MemberContent: (answers.Member,),
-    contents.LedContent: (answers.LeaderNow,),
-    contents.MembersContent: (answers.MemberList,),
-    contents.MovingContent: (answers.Moving,),
-    contents.PeerContent: (answers.Peer, answers.ProxiedNode),
+    contents.MemberContent: (cluster_answers.Member,),
+    contents.LedContent: (cluster_answers.LeaderNow,),
+    contents.MembersContent: (cluster_answers.MemberList,),
+    contents.MovingContent: (cluster_answers.Moving,),
+    contents.PeerContent: (cluster_answers.Peer, cluster_answers.ProxiedNode),
     contents.ProblemContent: (Problem,),
-    contents.RepairContent: (answers.RepairDone,),
-    contents.StatusContent: (answers.NodeStatus, answers.ProxyStatus),
+    contents.RepairContent: (cluster_answers.RepairDone,),
+    contents.StatusContent: (cluster_answers.NodeStatus, cluster_answers.ProxyStatus),
     contents.TransactionContent: (answers.TransactionDone,),
 }
 

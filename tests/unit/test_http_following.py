@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.core.config import HttpSection
 from raftkv.http.handlers import following
 from raftkv.http.handlers.handler import begin

@@ -5,7 +5,7 @@ import io
 import msgspec
 import pytest
 
-from raftkv.api.answers import Member
+from raftkv.api.cluster_answers import Member
 from raftkv.launch.display import COLUMNS, RING_COLUMNS, table
 from raftkv.launch.views import Chronicle, NodeView
 from tests.unit.statuses import node_status

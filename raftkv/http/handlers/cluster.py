@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.api import answers, paths
+from raftkv.api import cluster_answers, paths
 from raftkv.api.bodies import NewAddresses, NewLeader, NewMember
 from raftkv.core.config import is_node_id, parse_address
 from raftkv.core.errors import Code
@@ -111,7 +111,7 @@ def _whole(number: float | None) -> int | None:
     return None if number is None else int(number)
 
 
-def node_status(status: Status, context: Context) -> answers.NodeStatus:
+def node_status(status: Status, context: Context) -> cluster_answers.NodeStatus:
     """The body of ``GET /status``."""
     now_s, numbers = context.monotonic_s(), status.measures.numbers
     ends_s = min(context.certificate_ends().values(), default=None)
@@ -122,7 +122,7 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
     reason = unready(status, now_s)
     n, r, w = status.sizes
     peers = [
-        answers.Peer(
+        cluster_answers.Peer(
             id=peer.id,
             http=addresses.get(peer.id),
             reachable=peer.reachable,
@@ -132,7 +132,7 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
         )
         for peer in status.peers
     ]
-    shown = answers.NodeStatus(
+    shown = cluster_answers.NodeStatus(
         node=status.node,
         mode=status.mode,
         role=status.role,
@@ -172,7 +172,9 @@ def node_status(status: Status, context: Context) -> answers.NodeStatus:
     return _with_ring(shown, status, _reachable(status)) if isinstance(status, QuorumStatus) else shown
 
 
-def _with_ring(shown: answers.NodeStatus, quorum: QuorumStatus, reachable: dict[str, bool]) -> answers.NodeStatus:
+def _with_ring(
+    shown: cluster_answers.NodeStatus, quorum: QuorumStatus, reachable: dict[str, bool]
+) -> cluster_answers.NodeStatus:
     moving = quorum.transfer
     return msgspec.structs.replace(
         shown,
@@ -181,13 +183,13 @@ def _with_ring(shown: answers.NodeStatus, quorum: QuorumStatus, reachable: dict[
         conflicts=quorum.conflicts,
         hints_pending=quorum.hints_pending,
         repaired_keys=quorum.repaired_keys,
-        transfer=moving and answers.Moving(moving.ranges_done, moving.ranges, moving.keys, moving.bytes),
+        transfer=moving and cluster_answers.Moving(moving.ranges_done, moving.ranges, moving.keys, moving.bytes),
         members=[_member(member, reachable.get(member.id)) for member in quorum.members],
     )
 
 
-def _member(member: MemberStatus, reachable: bool | None) -> answers.Member:  # noqa: FBT001  as JSON has it
-    shown = answers.Member(
+def _member(member: MemberStatus, reachable: bool | None) -> cluster_answers.Member:  # noqa: FBT001  as JSON has it
+    shown = cluster_answers.Member(
         id=member.id,
         http=member.http,
         peer=member.peer,
@@ -205,7 +207,7 @@ def _reachable(status: Status) -> dict[str, bool]:
     return {status.node: True, **{peer.id: peer.reachable for peer in status.peers}}
 
 
-def _voters(raft: RaftStatus) -> list[answers.Member]:
+def _voters(raft: RaftStatus) -> list[cluster_answers.Member]:
     """The members of the configuration in force."""
     reachable = _reachable(raft)
     return [_member(member, reachable.get(member.id)) for member in raft.members]
@@ -216,19 +218,22 @@ def _members(request: HttpRequest, chosen: Timed, context: Context) -> HttpRespo
     return json_response(200, member_list(context), context.node_header)
 
 
-def member_list(context: Context) -> answers.MemberList:
+def member_list(context: Context) -> cluster_answers.MemberList:
     """The members that the log or gossip knows of, or those of the file."""
     status = context.status()
     reachable = {} if status is None else _reachable(status)
     if isinstance(status, QuorumStatus):
         members = [_member(member, reachable.get(member.id)) for member in status.members]
-        return answers.MemberList(members, None, status.ring, status.vnodes, status.sizes[0])
+        return cluster_answers.MemberList(members, None, status.ring, status.vnodes, status.sizes[0])
     if isinstance(status, RaftStatus) and status.members:
-        return answers.MemberList(_voters(status), status.leader, configuration_index=status.configuration_index)
+        return cluster_answers.MemberList(
+            _voters(status), status.leader, configuration_index=status.configuration_index
+        )
     members = [
-        answers.Member(member.id, member.http, member.peer, reachable.get(member.id)) for member in context.members
+        cluster_answers.Member(member.id, member.http, member.peer, reachable.get(member.id))
+        for member in context.members
     ]
-    return answers.MemberList(members, None if status is None else status.leader)
+    return cluster_answers.MemberList(members, None if status is None else status.leader)
 
 
 def _parse_new_member(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
@@ -282,7 +287,7 @@ def _render_change(ask: Ask, outcome: Outcome, context: Context, status: int) ->
     assert isinstance(outcome, MembersChanged)
     last = context.last_status()
     members = [_member(member, None) for member in outcome.members]
-    changed = answers.MemberList(members, None if last is None else last.leader)
+    changed = cluster_answers.MemberList(members, None if last is None else last.leader)
     return json_response(status, changed, context.node_header)
 
 
@@ -293,7 +298,7 @@ def _parse_transfer(request: HttpRequest, chosen: Timed, context: Context) -> As
 
 def _render_transfer(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     assert isinstance(outcome, LeaderChanged)
-    return json_response(200, answers.LeaderNow(outcome.leader, outcome.term), context.node_header)
+    return json_response(200, cluster_answers.LeaderNow(outcome.leader, outcome.term), context.node_header)
 
 
 def _parse_repair(request: HttpRequest, chosen: Timed, context: Context) -> Ask:  # noqa: ARG001  a handler's signature
@@ -302,11 +307,11 @@ def _parse_repair(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
 
 def _render_repair(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     assert isinstance(outcome, Repaired)
-    return json_response(200, answers.RepairDone(**msgspec.structs.asdict(outcome)), context.node_header)
+    return json_response(200, cluster_answers.RepairDone(**msgspec.structs.asdict(outcome)), context.node_header)
 
 
 def _livez(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
-    return json_response(200, answers.Alive("alive"), context.node_header)
+    return json_response(200, cluster_answers.Alive("alive"), context.node_header)
 
 
 def _readyz(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
@@ -318,7 +323,7 @@ def _readyz(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResp
         return problem(*reason, headers=context.node_header)
     if context.callers.missing:
         return problem(Code.NO_LEADER, context.callers.missing, headers=context.node_header)
-    return json_response(200, answers.Alive("ready"), context.node_header)
+    return json_response(200, cluster_answers.Alive("ready"), context.node_header)
 
 
 def not_built(sentence: str) -> Handler:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final, Literal
 
-from raftkv.api import answers, paths
+from raftkv.api import answers, cluster_answers, paths
 from raftkv.api.bodies import KeyAndValue, NewSizes
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
@@ -126,7 +126,7 @@ def _health(request: HttpRequest, chosen: Nothing, context: Context) -> HttpResp
     lack = (Code.NO_LEADER, context.silence()) if status is None else unready(status, context.monotonic_s())
     health: Literal["true", "false"] = "false" if lack else "true"
     reason = lack[1] if lack else ""
-    return json_response(200, answers.Health("healthy", now.isoformat(timespec="milliseconds"), health, reason))
+    return json_response(200, cluster_answers.Health("healthy", now.isoformat(timespec="milliseconds"), health, reason))
 
 
 def _parse_config(request: HttpRequest, chosen: Timed, context: Context) -> Ask:
@@ -145,7 +145,7 @@ def _parse_new_config(request: HttpRequest, chosen: Timed, context: Context) -> 
 def _render_config(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
     assert isinstance(outcome, Configured | Status)
     n, r, w = outcome.sizes if isinstance(outcome, Status) else (outcome.n, outcome.r, outcome.w)
-    return json_response(200, answers.QuorumSizes(n, r, w), context.node_header)
+    return json_response(200, cluster_answers.QuorumSizes(n, r, w), context.node_header)
 
 
 PUT = Handler(_parse_json_write, one_write(_put), form_of(Writing))

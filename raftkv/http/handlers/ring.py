@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from raftkv.api import paths
-from raftkv.api.answers import HeldVersion, KeptHint, KeyOnRing, ReplicaOfKey, TheRing
+from raftkv.api.cluster_answers import HeldVersion, KeptHint, KeyOnRing, ReplicaOfKey, TheRing
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import ShowReplicas, ShowRing

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from raftkv.api.answers import StandingTold, TrafficTold
+from raftkv.api.cluster_answers import StandingTold, TrafficTold
 from raftkv.coordination.onlookers import Onlookers
 from raftkv.core.sights import View
 from raftkv.http.choices import Looking

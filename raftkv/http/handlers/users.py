@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.api import paths
-from raftkv.api.answers import AuthStatus, KeysDeleted, LoggedIn, RoleList, RoleShown, UserList, UserShown
+from raftkv.api.answers import KeysDeleted
+from raftkv.api.cluster_answers import AuthStatus, LoggedIn, RoleList, RoleShown, UserList, UserShown
 from raftkv.coordination.steps import Circumstances
 from raftkv.core.errors import Code, RaftkvError, Refused
 from raftkv.core.judgement import of_operator

@@ -19,7 +19,8 @@ from urllib.parse import quote
 import msgspec
 
 from raftkv.api import paths
-from raftkv.api.answers import Listed, NodeStatus
+from raftkv.api.answers import Listed
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.api.values import value_from_json
 from raftkv.core.proof import Prover
 from raftkv.experiment import DONE, Orders

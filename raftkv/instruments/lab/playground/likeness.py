@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from raftkv.api.answers import NodeStatus
+from raftkv.api.cluster_answers import NodeStatus
 from raftkv.client import Client
 from raftkv.core.config import QuorumSection
 from raftkv.core.errors import UsageError

@@ -13,8 +13,9 @@ import msgspec
 
 from raftkv.api import headers as names
 from raftkv.api import paths
-from raftkv.api.answers import Acknowledged, QuorumSizes
+from raftkv.api.answers import Acknowledged
 from raftkv.api.bodies import KeyAndValue, NewSizes
+from raftkv.api.cluster_answers import QuorumSizes
 from raftkv.instruments.lab.reference4.choices import Choice
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError, wait_until
