@@ -22,7 +22,8 @@ from bench.counting import Counted, Counting
 from raftkv.core.config import ClusterConfig, ClusterSection, NodeSection
 from raftkv.core.replicator import Hear, Pending, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Consistency, Get, Put, Read, Request, Write
-from raftkv.core.results import Answer, PutDone, RaftStatus, Ready, Written
+from raftkv.core.results import Answer, PutDone, Ready, Written
+from raftkv.core.status import RaftStatus
 from raftkv.formats import entries, layout
 from raftkv.formats.rights import encode_document
 from raftkv.frontend.applied import AppliedState

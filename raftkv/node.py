@@ -33,7 +33,7 @@ from raftkv import __version__
 from raftkv.core.config import Address, ClusterConfig
 from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.listening import bind_all
-from raftkv.core.results import ModeStatus
+from raftkv.core.status import ModeStatus
 from raftkv.experiment import Surroundings
 from raftkv.frontend.child import SOCKET_NAME, SOCKET_PATH_BYTES, FrontEndProcess
 from raftkv.frontend.server import FrontendServer

@@ -196,7 +196,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class TheRing(msgspec.Struct, frozen=True):
-    """Which node comes first for which part of all keys; see ``raftkv.core.results.RingShown``.
+    """Which node comes first for which part of all keys; see ``raftkv.core.status.RingShown``.
 
     ``tokens`` are pairs of a place on the ring, 0 to 1, in order, and of a node's place in ``nodes``.
     """

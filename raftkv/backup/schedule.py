@@ -22,7 +22,7 @@ from raftkv.backup.keeping import KeptBackup, due_s, name_of, newest_of, retry_a
 from raftkv.backup.taking import Passing
 from raftkv.core.backups import BackupSection
 from raftkv.core.errors import RaftkvError, StartupError
-from raftkv.core.results import MemberState
+from raftkv.core.status import MemberState
 from raftkv.formats.backups import BackupManifest
 from raftkv.process.loggers import get_logger
 from raftkv.storage.disk import RealDisk

@@ -14,7 +14,7 @@ from raftkv.api.cluster_answers import MemberList, NodeStatus
 from raftkv.backup.fetching import store
 from raftkv.client.records import typed
 from raftkv.core.errors import RaftkvError
-from raftkv.core.results import MemberState
+from raftkv.core.status import MemberState
 
 if TYPE_CHECKING:
     from raftkv.client import Client

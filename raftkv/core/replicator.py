@@ -12,7 +12,8 @@ from typing import Protocol
 import msgspec
 
 from raftkv.core.requests import Request
-from raftkv.core.results import ModeStatus, Outcome
+from raftkv.core.results import Outcome
+from raftkv.core.status import ModeStatus
 
 
 class Pending:

@@ -163,7 +163,7 @@ class PeerSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MemberSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A member as this node knows it (``raftkv.core.results.MemberStatus``)."""
+    """A member as this node knows it (``raftkv.core.status.MemberStatus``)."""
 
     id: str
     http: str = ""

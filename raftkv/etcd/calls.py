@@ -16,8 +16,9 @@ import msgspec
 from raftkv.coordination.steps import Circumstances, Plan, Step, submitted
 from raftkv.core.errors import Code, Failure, Refused, Unknown, of_read
 from raftkv.core.requests import AnyOperation, Consistency, LaterQuery, Query, Read, Request, Write
-from raftkv.core.results import Answer, KeyRecord, Outcome, RaftStatus, Written
+from raftkv.core.results import Answer, KeyRecord, Outcome, Written
 from raftkv.core.rights import NOBODY, Caller
+from raftkv.core.status import RaftStatus
 from raftkv.etcd.errors import Known, fail
 from raftkv.etcd.messages import KeyValue, ResponseHeader
 from raftkv.etcd.schema import Message

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from raftkv.coordination.steps import Plan
 from raftkv.core.requests import AddMember, ChangeMember, Inspect, MembersRequest, PromoteMember, RemoveMember
-from raftkv.core.results import MembersChanged, MemberState, MemberStatus, RaftStatus
+from raftkv.core.results import MembersChanged
+from raftkv.core.status import MemberState, MemberStatus, RaftStatus
 from raftkv.etcd.calls import EtcdCall, asked, header, member_number
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus

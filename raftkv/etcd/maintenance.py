@@ -9,7 +9,8 @@ from zlib import crc32
 
 from raftkv.coordination.steps import Plan
 from raftkv.core.requests import SYSTEM, ChangesAfter, Inspect, List, TransferLeadership
-from raftkv.core.results import HistoryGone, KeyPage, LeaderChanged, RaftStatus
+from raftkv.core.results import HistoryGone, KeyPage, LeaderChanged
+from raftkv.core.status import RaftStatus
 from raftkv.etcd.calls import (
     FIRST_REVISION,
     EtcdCall,

@@ -17,7 +17,8 @@ import msgspec
 from raftkv.core.errors import Code, DefiniteError, Refused, Unknown
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Request, is_read
-from raftkv.core.results import Answer, ModeStatus, Outcome, RaftStatus
+from raftkv.core.results import Answer, Outcome
+from raftkv.core.status import ModeStatus, RaftStatus
 from raftkv.frontend.reading import held_bytes
 from raftkv.frontend.replica import OVERLOADED
 from raftkv.frontend.rights import KnownRights

@@ -16,7 +16,8 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Hear, Pending, Shown, Subscription
 from raftkv.core.requests import Consistency, Read, Request
-from raftkv.core.results import Missing, ModeStatus
+from raftkv.core.results import Missing
+from raftkv.core.status import ModeStatus
 from raftkv.formats.rights import is_of_rights
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection

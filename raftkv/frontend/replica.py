@@ -15,7 +15,7 @@ import msgspec
 
 from raftkv.core.errors import Code, DefiniteError, Refused
 from raftkv.core.replicator import Shown, Subscribers
-from raftkv.core.results import ModeStatus, RaftStatus
+from raftkv.core.status import ModeStatus, RaftStatus
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection
 

@@ -24,8 +24,9 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Replicator, Shown, Subscription
 from raftkv.core.requests import is_read
-from raftkv.core.results import ModeStatus, Outcome, Ready
+from raftkv.core.results import Outcome, Ready
 from raftkv.core.rights import Rights
+from raftkv.core.status import ModeStatus
 from raftkv.frontend import wire
 from raftkv.frontend.connection import WireConnection
 

@@ -27,7 +27,8 @@ from msgspec import Meta
 from raftkv import __version__
 from raftkv.core.replicator import Shown
 from raftkv.core.requests import Request
-from raftkv.core.results import ModeStatus, Outcome
+from raftkv.core.results import Outcome
+from raftkv.core.status import ModeStatus
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """No frame is larger; the largest outcome (a page of 8 MiB and a value more) stays far below."""

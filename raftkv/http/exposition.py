@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from raftkv.api.metrics import ALIASES, BY_NAME
-from raftkv.core.results import QuorumStatus, RaftStatus, Status
+from raftkv.core.status import QuorumStatus, RaftStatus, Status
 from raftkv.http.counts import BOUNDS, GRPC, Answered
 from raftkv.http.door.streaming import ENDS
 from raftkv.http.handlers.cluster import unready

@@ -16,7 +16,7 @@ import msgspec
 
 from raftkv.api.headers import CONTEXT
 from raftkv.core.errors import Code
-from raftkv.core.results import QuorumStatus, Status
+from raftkv.core.status import QuorumStatus, Status
 from raftkv.core.voters import majority
 from raftkv.http import parameters
 from raftkv.http.problems import refuse

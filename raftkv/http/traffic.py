@@ -12,7 +12,7 @@ from typing import Final
 
 from raftkv.api import paths
 from raftkv.api.cluster_answers import ClientTraffic
-from raftkv.core.results import Status
+from raftkv.core.status import Status
 from raftkv.http.counts import BOUNDS, GRPC, Counts
 
 _UNCOUNTED: Final = frozenset({paths.STATUS, paths.MEMBERS, paths.LIVE, paths.METRICS, paths.LIVEZ, paths.READYZ})

@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from raftkv.core.results import ModeStatus, QuorumStatus, RaftStatus
 from raftkv.core.sights import (
     HANDED_OVER,
     Happening,
@@ -28,6 +27,7 @@ from raftkv.core.sights import (
     WorkShower,
     no_work,
 )
+from raftkv.core.status import ModeStatus, QuorumStatus, RaftStatus
 from raftkv.formats import sightings
 from raftkv.formats.peers import MalformedMessageError
 from raftkv.formats.sightings import AskSight, SightTold

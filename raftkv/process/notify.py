@@ -14,7 +14,7 @@ import socket
 from collections.abc import MutableMapping
 from typing import Final
 
-from raftkv.core.results import ModeStatus, RaftStatus
+from raftkv.core.status import ModeStatus, RaftStatus
 
 STATUS_CHARACTERS_MAX: Final = 200
 BUILDING_S: Final = 24 * 3600

@@ -9,8 +9,8 @@ import random as random_module
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from raftkv.core.results import QuorumStatus
 from raftkv.core.sights import SightsShower, nothing_seen
+from raftkv.core.status import QuorumStatus
 from raftkv.formats import quorum_messages
 from raftkv.formats.commands import CALLERS_FORMAT
 from raftkv.formats.gossip import MemberEntry, Phase

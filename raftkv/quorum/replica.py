@@ -17,9 +17,9 @@ from typing import Final
 from raftkv.core.measures import Durations
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Request
-from raftkv.core.results import QuorumStatus
 from raftkv.core.rights import Rights
 from raftkv.core.sights import WorkSeen
+from raftkv.core.status import QuorumStatus
 from raftkv.formats.gossip import MemberEntry
 from raftkv.process.loggers import get_logger
 from raftkv.quorum.assembly import QuorumWorld, wire_quorum

@@ -40,9 +40,10 @@ from raftkv.core.requests import (
     is_of_past,
     is_text,
 )
-from raftkv.core.results import Configured, Missing, Outcome, QuorumStatus, RingShown, StateHeld
+from raftkv.core.results import Configured, Missing, Outcome, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
 from raftkv.core.sights import SightsShower
+from raftkv.core.status import QuorumStatus, RingShown
 from raftkv.formats.rights import is_of_rights
 from raftkv.formats.versions import MalformedStateError, decode_context
 from raftkv.quorum.coordination.coordination import Coordination

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from raftkv.core.measures import DurationCounts, Measured
-from raftkv.core.results import QuorumStatus
+from raftkv.core.status import QuorumStatus
 from raftkv.quorum.assembly import QuorumParts
 from raftkv.quorum.settings import OFFERS, QuorumSettings
 

@@ -19,8 +19,8 @@ from typing import Final
 from raftkv.core.errors import DataDiscarded, StartupError
 from raftkv.core.replicator import Hear, Pending, Subscription
 from raftkv.core.requests import Request
-from raftkv.core.results import RaftStatus
 from raftkv.core.rights import Rights
+from raftkv.core.status import RaftStatus
 from raftkv.formats import layout
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.rights import document_of, encode_document

@@ -29,8 +29,9 @@ from raftkv.core.requests import (
     Write,
     is_read,
 )
-from raftkv.core.results import Configured, Outcome, RaftStatus, Ready, StateHeld
+from raftkv.core.results import Configured, Outcome, Ready, StateHeld
 from raftkv.core.sights import SightsShower
+from raftkv.core.status import RaftStatus
 from raftkv.machine.conversion import Change, proposal_of
 from raftkv.machine.machine import Machine
 from raftkv.raft.electorate import Electorate

@@ -7,7 +7,7 @@ from typing import Final
 
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
-from raftkv.core.results import PeerStatus, RaftStatus
+from raftkv.core.status import PeerStatus, RaftStatus
 from raftkv.raft.assembly import RaftParts, RaftWorld
 from raftkv.raft.membership.amending import shown
 from raftkv.raft.settings import ReplicaSettings

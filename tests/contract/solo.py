@@ -15,9 +15,10 @@ from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.judgement import of_query
 from raftkv.core.replicator import Hear, Pending, Shown, Subscribers, Subscription
 from raftkv.core.requests import Barrier, Compact, Consistency, Inspect, KeepAlive, Read, Request, ShowSights, Write
-from raftkv.core.results import Answer, Outcome, RaftStatus, Ready, Written
+from raftkv.core.results import Answer, Outcome, Ready, Written
 from raftkv.core.rights import Rights
 from raftkv.core.sights import SightsShown
+from raftkv.core.status import RaftStatus
 from raftkv.formats import entries, layout
 from raftkv.formats.commands import AdoptCommand, Command
 from raftkv.formats.rights import encode_document

@@ -29,11 +29,10 @@ from raftkv.core.results import (
     Mismatch,
     Missing,
     PutDone,
-    RaftStatus,
     Ready,
-    Status,
     Written,
 )
+from raftkv.core.status import RaftStatus, Status
 from raftkv.frontend.direct import DirectReplicator
 from raftkv.frontend.remote import RemoteReplicator
 from tests.contract.conftest import MAX_PENDING, Harness

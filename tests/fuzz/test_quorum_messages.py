@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.core.requests import AddMember, Consistency, Get, Inspect, List, Read, RemoveMember, Repair
-from raftkv.core.results import Answer, QuorumStatus, Written
+from raftkv.core.results import Answer, Written
+from raftkv.core.status import QuorumStatus
 from raftkv.formats import quorum_messages
 from raftkv.formats.gossip import Delta, Phase
 from raftkv.formats.peers import MalformedMessageError

@@ -7,7 +7,8 @@ from msgspec import UNSET
 
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.requests import AddMember, ChangeMember, PromoteMember, RemoveMember, TransferLeadership
-from raftkv.core.results import LeaderChanged, MembersChanged, MemberState
+from raftkv.core.results import LeaderChanged, MembersChanged
+from raftkv.core.status import MemberState
 from raftkv.formats.identity import Standing
 from tests.simulation.cluster import Cluster
 

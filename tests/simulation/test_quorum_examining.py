@@ -3,8 +3,8 @@
 import pytest
 
 from raftkv.core.requests import ShowReplicas, ShowRing
-from raftkv.core.results import ReplicaPart
 from raftkv.core.sights import Fate
+from raftkv.core.status import ReplicaPart
 from raftkv.frontend import wire
 from raftkv.quorum.coordination.examining import HEAD_BYTES
 from raftkv.quorum.membership.ring import turn_of

@@ -25,8 +25,9 @@ from raftkv.core.requests import (
     Write,
     prefix_end,
 )
-from raftkv.core.results import Configured, KeyPage, Missing, ReplicasShown, StoredVersion, Transacted, Written
+from raftkv.core.results import Configured, KeyPage, Missing, StoredVersion, Transacted, Written
 from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User
+from raftkv.core.status import ReplicasShown
 from raftkv.formats import rights as rows
 from raftkv.formats.commands import CALLERS_FORMAT
 from raftkv.instruments.sim.disk import UNLIMITED

@@ -30,31 +30,33 @@ from raftkv.core.requests import (
 from raftkv.core.results import (
     Answer,
     Configured,
-    HintShown,
     KeyPage,
     LeaderChanged,
     MembersChanged,
-    MemberState,
-    MemberStatus,
     Missing,
-    PeerStatus,
-    QuorumStatus,
     QuorumWritten,
     Repaired,
-    ReplicaPart,
-    ReplicaShown,
-    ReplicasShown,
-    RingShown,
     Siblings,
     StampedAnswer,
     StampedDelete,
     StampedPut,
     StampedRecord,
     StoredVersion,
+)
+from raftkv.core.sights import Fate
+from raftkv.core.status import (
+    HintShown,
+    MemberState,
+    MemberStatus,
+    PeerStatus,
+    QuorumStatus,
+    ReplicaPart,
+    ReplicaShown,
+    ReplicasShown,
+    RingShown,
     Transfer,
     VersionShown,
 )
-from raftkv.core.sights import Fate
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application
 from tests.unit.test_http_api import LIMITS, MEMBERS, Node

@@ -15,8 +15,9 @@ from raftkv.core.errors import Code, DefiniteError, Refused, StartupError, Unkno
 from raftkv.core.pages import TOO_LARGE
 from raftkv.core.replicator import Pending, Shown
 from raftkv.core.requests import Barrier, Consistency, Get, Inspect, List, Put, Query, Read, Write
-from raftkv.core.results import Answer, Missing, RaftStatus, Ready, Written
+from raftkv.core.results import Answer, Missing, Ready, Written
 from raftkv.core.rights import Caller
+from raftkv.core.status import RaftStatus
 from raftkv.frontend import reading, replica, wire
 from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import BEHIND, FrontendServer

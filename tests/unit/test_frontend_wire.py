@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.core.replicator import Shown
 from raftkv.core.requests import Barrier, Consistency, Delete, Get, Inspect, List, Put, Read, Request, Write
-from raftkv.core.results import Answer, KeyPage, KeyRecord, Mismatch, Missing, PutDone, RaftStatus, Ready, Written
+from raftkv.core.results import Answer, KeyPage, KeyRecord, Mismatch, Missing, PutDone, Ready, Written
+from raftkv.core.status import RaftStatus
 from raftkv.frontend import wire
 
 REQUESTS = (

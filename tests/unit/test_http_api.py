@@ -98,7 +98,7 @@ class Node:
         if not self.replica_is_up:
             return None
         status = self.solo.status()
-        from raftkv.core.results import PeerStatus
+        from raftkv.core.status import PeerStatus
 
         peers = tuple(
             PeerStatus(id=f"n{2 + position}", reachable=position < self.reachable_peers) for position in range(2)

@@ -4,7 +4,7 @@ import pytest
 
 from raftkv.core.errors import Code
 from raftkv.core.requests import Consistency
-from raftkv.core.results import MemberState, MemberStatus, PeerStatus, QuorumStatus, RaftStatus
+from raftkv.core.status import MemberState, MemberStatus, PeerStatus, QuorumStatus, RaftStatus
 from raftkv.http.handlers.cluster import LEVEL_WITHIN_S, NO_DATA_YET, unready
 
 

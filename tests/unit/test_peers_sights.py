@@ -7,8 +7,8 @@ import pytest
 
 from raftkv.core.measures import Measured
 from raftkv.core.requests import Consistency
-from raftkv.core.results import MemberState, MemberStatus, ModeStatus, PeerStatus, QuorumStatus, RaftStatus
 from raftkv.core.sights import HANDED_OVER, HappeningKind, Sample, SightsShown, WorkCounts, WorkSeen
+from raftkv.core.status import MemberState, MemberStatus, ModeStatus, PeerStatus, QuorumStatus, RaftStatus
 from raftkv.formats import sightings
 from raftkv.formats.sightings import AskSight, SightTold
 from raftkv.peers.sights import HAPPENINGS_MAX, LOOK_S, SAMPLES_MAX, TOLD_MAX, Sights

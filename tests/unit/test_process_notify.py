@@ -6,7 +6,7 @@ import socket
 import msgspec
 import pytest
 
-from raftkv.core.results import PeerStatus, QuorumStatus, RaftStatus
+from raftkv.core.status import PeerStatus, QuorumStatus, RaftStatus
 from raftkv.process.notify import STATUS_CHARACTERS_MAX, ServiceManager, standing
 
 LIMIT_US = 2_000_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.core.results import MemberState
+from raftkv.core.status import MemberState
 from raftkv.formats.gossip import (
     MEMBERS_LIMIT,
     AgreedSizes,

@@ -24,17 +24,8 @@ from raftkv.core.requests import (
     Repair,
     TransferLeadership,
 )
-from raftkv.core.results import (
-    LeaderChanged,
-    MembersChanged,
-    MemberState,
-    MemberStatus,
-    Outcome,
-    QuorumStatus,
-    RaftStatus,
-    Repaired,
-    Status,
-)
+from raftkv.core.results import LeaderChanged, MembersChanged, Outcome, Repaired
+from raftkv.core.status import MemberState, MemberStatus, QuorumStatus, RaftStatus, Status
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import Anything, Nothing, Timed, form_of
 from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s

@@ -16,8 +16,8 @@ import msgspec
 from raftkv.core.errors import Code
 from raftkv.core.judgement import of_caller
 from raftkv.core.measures import Measured
-from raftkv.core.results import QuorumStatus, RaftStatus, Status
 from raftkv.core.rights import Caller
+from raftkv.core.status import QuorumStatus, RaftStatus, Status
 from raftkv.http import events
 from raftkv.http.choices import Timed, form_of
 from raftkv.http.handlers import cluster

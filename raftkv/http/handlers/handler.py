@@ -49,18 +49,16 @@ from raftkv.core.results import (
     Missing,
     Outcome,
     PutDone,
-    QuorumStatus,
     QuorumWritten,
-    RaftStatus,
     Siblings,
     StampedAnswer,
     StampedDelete,
     StampedPut,
     StampedRecord,
-    Status,
     Written,
 )
 from raftkv.core.rights import NOBODY, Caller
+from raftkv.core.status import QuorumStatus, RaftStatus, Status
 from raftkv.http import problems, replicas
 from raftkv.http.choices import Batching, Form, Nothing, Reading, Timed, form_of
 from raftkv.http.counts import Counts

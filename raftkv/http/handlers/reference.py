@@ -14,7 +14,8 @@ from raftkv.api.bodies import KeyAndValue, NewSizes
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import DEFAULT, Configure, Delete, Get, Inspect, Put, Write
-from raftkv.core.results import Configured, KeyRecord, Outcome, PutDone, Status, Written
+from raftkv.core.results import Configured, KeyRecord, Outcome, PutDone, Written
+from raftkv.core.status import Status
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
 from raftkv.http.handlers.cluster import unready

@@ -9,7 +9,8 @@ from raftkv.api.cluster_answers import HeldVersion, KeptHint, KeyOnRing, Replica
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
 from raftkv.core.requests import ShowReplicas, ShowRing
-from raftkv.core.results import Outcome, ReplicaShown, ReplicasShown, RingShown, VersionShown
+from raftkv.core.results import Outcome
+from raftkv.core.status import ReplicaShown, ReplicasShown, RingShown, VersionShown
 from raftkv.http import parameters
 from raftkv.http.choices import Timed, form_of
 from raftkv.http.handlers.handler import Ask, Context, Handler, left_of, timeout_s

@@ -12,8 +12,8 @@ from typing import Final
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending
-from raftkv.core.results import HintShown, ReplicaPart, ReplicaShown, ReplicasShown, VersionShown
 from raftkv.core.sights import Fate
+from raftkv.core.status import HintShown, ReplicaPart, ReplicaShown, ReplicasShown, VersionShown
 from raftkv.formats import quorum_messages
 from raftkv.formats.peers import refused_by
 from raftkv.formats.quorum_messages import Examine, Examined, Fetch, Fetched, QuestionDeclined

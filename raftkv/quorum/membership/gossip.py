@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.results import MemberState
+from raftkv.core.status import MemberState
 from raftkv.formats.gossip import (
     MEMBERS_LIMIT,
     NUMBER_MAX,

@@ -33,7 +33,7 @@ from typing import Final
 from raftkv.core.errors import Code, Refused, StartupError
 from raftkv.core.requests import AddMember, RemoveMember
 from raftkv.core.results import MembersChanged as MembershipResult
-from raftkv.core.results import MemberState, MemberStatus, PeerStatus
+from raftkv.core.status import MemberState, MemberStatus, PeerStatus
 from raftkv.formats.gossip import (
     MEMBERS_LIMIT,
     AgreedSizes,

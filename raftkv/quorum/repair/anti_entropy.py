@@ -14,8 +14,9 @@ from typing import Final
 
 from raftkv.core.errors import Unknown
 from raftkv.core.replicator import Pending
-from raftkv.core.results import Repaired, Transfer
+from raftkv.core.results import Repaired
 from raftkv.core.sights import ExchangeSeen, Fate, ReplicaAsked, SampleKind
+from raftkv.core.status import Transfer
 from raftkv.formats.quorum_messages import Compare, Compared, Exchanged, OfferPage, QuestionDeclined, ReturnPage
 from raftkv.quorum.data.intake import Intake
 from raftkv.quorum.data.store import Store

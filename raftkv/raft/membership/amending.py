@@ -9,7 +9,7 @@ import msgspec
 
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import AddMember, Amendment, PromoteMember, RemoveMember
-from raftkv.core.results import MemberState, MemberStatus
+from raftkv.core.status import MemberState, MemberStatus
 from raftkv.formats.configurations import FORMER_MAX, MEMBERS_MAX, Configuration, ConfiguredMember
 
 
