@@ -146,7 +146,7 @@ class GrpcServices:
         try:
             return protobuf.decode(message, data)
         except ValueError as error:
-            text = f"grpc: error while unmarshalling request: {error}"
+            text = f"grpc: error unmarshalling request: {error}"
             raise CallStatus(GrpcStatus.INTERNAL, text) from None
 
     # -- one request, one answer --------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ class _Conversation(abc.ABC):
 
 
 class WatchConversation(_Conversation):
-    """The Watch service; an outlet of its stream."""
+    """The Watch service; an outlet of its stream. Who has no more to ask listens until it cancels the call."""
 
     def __init__(self, services: GrpcServices, call: GrpcCall, watching: SharedWatching) -> None:
         self._watching = watching
@@ -321,8 +321,6 @@ class WatchConversation(_Conversation):
                 return
             assert isinstance(request, messages.WatchRequest)
             self._stream.received(request)
-        if self._is_ended and self._stream is not None:
-            self._end()
 
     def _gone(self) -> None:
         super()._gone()

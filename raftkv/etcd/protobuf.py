@@ -1,8 +1,8 @@
 """Messages as protobuf has them on the wire (Protocol Buffers, "Encoding"), by the table of ``messages``.
 
 A zero is never written, except where its field tells it from nothing. What is read may come in any order, unknown
-fields are skipped, of a field that comes twice the last counts, numbers in a row may be packed. Nothing is trusted:
-lengths are held against what there is, and messages stand only so deep in each other.
+fields and groups are skipped, of a field that comes twice the last counts, numbers in a row may be packed. Nothing is
+trusted: lengths are held against what there is, and messages stand only so deep in each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from raftkv.etcd.schema import Field, FieldKind, Message, shape_of
 DEPTH_MAX: Final = 32
 """How deep messages stand in each other at most, transactions among them."""
 
-_VARINT, _LENGTH = 0, 2
+_VARINT, _LENGTH, _GROUP, _GROUP_END = 0, 2, 3, 4
 _FIXED: Final = {1: 8, 5: 4}
 """How a field is written, and of those of fixed size, how long it is."""
 
@@ -280,12 +280,30 @@ def _end_of(tag: int, data: bytes, place: int, end: int) -> int:
         return _varint_at(data, place, end)[1]
     if wire == _LENGTH:
         return _content_at(data, place, end)[1]
+    if wire == _GROUP:
+        return _end_of_group(tag, data, place, end)
     size = _FIXED.get(wire, -1)
     if size < 0:
         raise ValueError(f"a field is written in a way ({wire}) that nobody uses")
     if place + size > end:
         raise ValueError("a field is cut off")
     return place + size
+
+
+def _end_of_group(tag: int, data: bytes, place: int, end: int) -> int:
+    """Where the group ends that ``tag`` begins, the older way to put fields together; others may stand in it."""
+    open_numbers = [tag >> 3]
+    while open_numbers:
+        tag, place = _varint_at(data, place, end)
+        if tag & 7 == _GROUP:
+            open_numbers.append(tag >> 3)
+            if len(open_numbers) > DEPTH_MAX:
+                raise ValueError("groups stand too deep in each other")
+        elif tag & 7 != _GROUP_END:
+            place = _end_of(tag, data, place, end)
+        elif open_numbers.pop() != tag >> 3:
+            raise ValueError("a group ends as another than it began")
+    return place
 
 
 def field_ends(data: bytes) -> Iterator[int]:

@@ -78,7 +78,8 @@ def why_unavailable() -> str | None:
         runs = begun.returncode == 0
     except OSError:  # Python itself lies where that user may not go
         runs = False
-    return None if runs else "Patroni cannot be run by a user who may run PostgreSQL"
+    where = Path(sys.executable).resolve()
+    return None if runs else f"{user().get('user', 'this user')} may run PostgreSQL, but not Patroni by {where}"
 
 
 class Pair:

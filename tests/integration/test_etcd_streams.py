@@ -181,6 +181,18 @@ def test_watches_are_refused_canceled_and_told_how_far_they_are(cluster: EtcdClu
     watcher.close()
 
 
+def test_a_watch_goes_on_when_its_client_has_no_more_to_ask(cluster: EtcdCluster, channel: grpc.Channel) -> None:
+    request = messages.WatchRequest(create_request=messages.WatchCreateRequest(key=b"half"))
+    stream = channel.stream_stream("/etcdserverpb.Watch/Watch")(iter([protobuf.encode(request)]), timeout=PATIENCE_S)
+    told = (protobuf.decode(messages.WatchResponse, one) for one in stream)
+
+    assert next(told).created
+    for value in (b"1", b"2"):
+        done(cluster, "kv/put", {"key": encoded("half"), "value": encoded(value)})
+        assert [event.kv.value for event in next(told).events if event.kv is not None] == [value]
+    stream.cancel()
+
+
 def test_what_is_large_comes_in_fragments_where_that_is_wished(cluster: EtcdCluster, channel: grpc.Channel) -> None:
     puts = [{"request_put": {"key": encoded(f"big/{one}"), "value": encoded(450_000 * "v")}} for one in "abc"]
     watcher = Watcher(channel, is_theirs=False)

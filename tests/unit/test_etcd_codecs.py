@@ -122,6 +122,44 @@ def test_whatever_comes_is_a_message_for_both_or_for_none(data, message):
     assert protobuf.decode(message, theirs.SerializeToString()) == ours
 
 
+_GROUP, _GROUP_END = b"\x9b\x06", b"\x9c\x06"  # field 99
+_OTHER, _OTHER_END = b"\x93\x06", b"\x94\x06"  # field 98
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param(_GROUP + _GROUP_END, id="empty"),
+        pytest.param(_GROUP + b"\x08\x96\x01\x12\x01a\x1d1234\x2112345678" + _GROUP_END, id="of every kind"),
+        pytest.param(_GROUP + _OTHER + _GROUP + _GROUP_END + _OTHER_END + _GROUP_END, id="of groups"),
+    ],
+)
+def test_groups_are_passed_over_as_any_field_that_is_not_known(group):
+    known = messages.PutRequest(key=b"k", lease=7)
+    data = group + protobuf.encode(known) + group
+
+    assert THEIRS[messages.PutRequest].FromString(data).lease == 7
+    assert protobuf.decode(messages.PutRequest, data) == known
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(_GROUP, id="no end"),
+        pytest.param(_GROUP_END, id="no beginning"),
+        pytest.param(_GROUP + _OTHER_END, id="the end of another"),
+        pytest.param(_GROUP + _OTHER + _GROUP_END + _OTHER_END, id="crossed"),
+        pytest.param(_GROUP + b"\x12\x05a" + _GROUP_END, id="a field that is cut off"),
+        pytest.param(_GROUP + b"\x0f" + _GROUP_END, id="a way that nobody uses"),
+        pytest.param(_GROUP * 100_000 + _GROUP_END * 100_000, id="too deep"),
+        pytest.param(b"\x0b\x0c", id="a known field"),
+    ],
+)
+def test_groups_that_are_none_are_refused(data):
+    with pytest.raises(ValueError, match=r"cut off|a group ends|too deep|written"):
+        protobuf.decode(messages.PutRequest, data)
+
+
 def test_messages_stand_only_so_deep_in_each_other():
     request = messages.TxnRequest()
     for _ in range(40):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hpack
 import pytest
 from hypothesis import given, settings
@@ -147,6 +149,33 @@ def test_heads_and_blocks_that_are_known_are_bounded():
     assert sum(len(value) for fields in reader._known for _, value in fields) < 16 << 10
     assert len(reader._blocks) <= 16
     assert sum(map(len, reader._blocks)) <= 16 << 10
+    assert reader._blocks
+
+
+_MANY_FIELDS = b"".join(b"\x10\x02%c%c\x00" % pair for pair in itertools.product(b"bcdfghjklmnpqrsuvwxyz", repeat=2))
+
+
+@pytest.mark.parametrize(
+    ("first", "block"),
+    [
+        pytest.param(b"", lambda number: _PLAIN + b"\x10\x01z\x01%c" % number + _MANY_FIELDS, id="short"),
+        pytest.param(
+            b"".join(b"\x40\x02a%c\x00" % number for number in b"abcdefghij"),
+            lambda number: _PLAIN + bytes([0xBE + number % 10]) * 400 + b"\x10\x01z\x01%c" % number,
+            id="indexes",
+        ),
+    ],
+)
+def test_heads_of_many_fields_are_not_kept_however_few_bytes_they_are(first, block):
+    reader = HeadReader(b"none")
+    reader.request(_PLAIN + first)
+    for number in range(48, 80):
+        head, _ = reader.request(block(number))
+
+    assert len(head.fields) > 400
+    assert sum(map(len, reader._known)) <= 16 * 24
+    known = {id(head) for head in reader._known.values()}
+    assert {id(head) for head, _ in reader._blocks.values()} <= known
 
 
 def test_answers_need_no_table():

@@ -35,6 +35,9 @@ Whatever size the peer allows from then on, this one is within it.
 _FIELD_BYTES: Final = 32
 _KNOWN_MAX: Final = 16
 _KNOWN_BYTES_MAX: Final = 1 << 10
+_KNOWN_FIELDS_MAX: Final = 24
+"""Heads and blocks that come again are small. A field takes more memory than its bytes, however short it is."""
+
 _STATIC: Final = HeaderTable.STATIC_TABLE
 
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
@@ -84,7 +87,7 @@ class HeadReader:
         self._seen = _Table(None, 0, self._table.maxsize)
         self._known: dict[Fields, RequestHead] = {}
         self._blocks: dict[bytes, tuple[RequestHead, bytes | None]] = {}
-        """What blocks say by the table as it is."""
+        """What blocks say by the table as it is: heads that are known."""
 
     def request(self, block: bytes) -> tuple[RequestHead, bytes | None]:
         """The head of a request, and the value of the field that is kept aside.
@@ -104,10 +107,13 @@ class HeadReader:
         head = self._known.get(key)
         if head is None:
             head = _request(fields)
-            if sum(len(name) + len(value) for name, value in fields) <= _KNOWN_BYTES_MAX:
-                if len(self._known) >= _KNOWN_MAX:
-                    self._known.clear()
-                self._known[key] = head
+            size_bytes = sum(len(name) + len(value) for name, value in fields)
+            if size_bytes > _KNOWN_BYTES_MAX or len(fields) > _KNOWN_FIELDS_MAX:
+                return head, aside
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+                self._blocks.clear()
+            self._known[key] = head
         if len(block) <= _KNOWN_BYTES_MAX and self._seen is table:
             if len(self._blocks) >= _KNOWN_MAX:
                 self._blocks.clear()
