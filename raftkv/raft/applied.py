@@ -39,11 +39,11 @@ class AppliedMachine:
         visibility: Visibility,
         freshness: Freshness,
         proposals: Proposals,
-        stamped: Callable[[], None],
+        stamped: Callable[[int], None],
         clock: Callable[[], float],
         measures: RaftMeasures,
     ) -> None:
-        """``stamped`` is called when the state has come to another stamp."""
+        """``stamped`` is called with its term when the state has come to another stamp."""
         self.state = state
         self.machine = machine
         self.uncommitted_since_s: float | None = None
@@ -71,7 +71,7 @@ class AppliedMachine:
         applied = machine.apply(
             index, term, memoryview(entry)[1:], told=proposals.origin, room_bytes=proposals.answers_room_bytes
         )
-        self._stamped()
+        self._stamped(term)
         self._divergence.applied(index, machine.state_hash)
         now_s, measures = self._clock(), self._measures
         measures.apply.observe(now_s - begun_s)
@@ -105,7 +105,7 @@ class AppliedMachine:
         self.state.switch(directory)
         self.machine = self.machine.over(self.state.tables)
         assert self.machine.applied_index == index
-        self._stamped()
+        self._stamped(self.machine.applied_term)
         self._divergence.applied(index, self.machine.state_hash)
         self._show(index)
 

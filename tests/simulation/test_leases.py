@@ -171,6 +171,28 @@ def test_while_no_node_runs_no_lease_ends(down_s):
     while_no_node_runs_no_lease_ends(down_s)
 
 
+def after_a_power_cut_lease_time_goes_on_from_the_log(size=1):
+    """The disks have a state from before a long rest, and whoever leads applies what came after it as the leader."""
+    cluster = a_cluster(size)
+    cluster.run(120.0)
+    since_s = cluster.now_s
+    (lease,) = cluster.ask(cluster.leader(), Write(operations=(Grant(ttl_ms=int(TTL_S * 1000)),))).results
+    cluster.start_again(*cluster.members, power=True)
+    cluster.elect()
+
+    def is_gone():
+        tables = cluster.members[cluster.leader()].replica.parts.applied.state.tables
+        return isinstance(reading.answer(tables, FindLease(lease=lease.lease)), NoLease)
+
+    cluster.run_until(is_gone, 60.0)
+    assert TTL_S - LEAP_MS / 1000 <= cluster.now_s - since_s < TTL_S + LATE_S
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_after_a_power_cut_lease_time_goes_on_from_the_log(size):
+    after_a_power_cut_lease_time_goes_on_from_the_log(size)
+
+
 def test_a_lease_that_is_not_kept_alive_ends_though_the_clocks_stand():
     """Of two nodes left, one clock is behind: the leader cannot tell the time, and goes by its own rate."""
     cluster, _ = left_with_a_clock_that_is_behind()

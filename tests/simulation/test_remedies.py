@@ -135,6 +135,7 @@ TABLE = [
     ("read by all", versions.test_what_a_member_does_not_read_is_refused_by_its_name_until_it_is_upgraded),
     *[("agreed time", scenario) for scenario in clock.SCENARIOS],
     *[("lease time", scenario) for scenario in leases.SCENARIOS],
+    ("lease time of the log", leases.after_a_power_cut_lease_time_goes_on_from_the_log),
     ("ticks", leases.while_no_node_runs_no_lease_ends),
     ("time of outcomes", leases.a_repeat_after_a_leap_is_told_the_same),
     ("compared hashes", divergence.test_a_follower_that_is_wrong_stops_serving_and_says_so),

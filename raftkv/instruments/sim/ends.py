@@ -52,6 +52,7 @@ class _Round(NamedTuple):
     began_at_s: float
     confirmed_s: float
     last_index: int
+    hands_over: bool
 
 
 class LedTime(Observer):
@@ -87,9 +88,14 @@ class LedTime(Observer):
         if began_at_s < 0.0 or (last is not None and began_at_s == last.began_at_s):
             return
         now_s = machine.now_s() / machine.rate
-        self._rounds[machine.name] = _Round(machine.lives_count, core.term, began_at_s, now_s, core.last_index)
-        if last is None or (last.life, last.term) != (machine.lives_count, core.term):
+        this = _Round(
+            machine.lives_count, core.term, began_at_s, now_s, core.last_index, replica.parts.handover.under_way
+        )
+        self._rounds[machine.name] = this
+        if last is None or (last.life, last.term) != (this.life, this.term):
             self.came.append((began_at_s / machine.rate, core.term))
+        elif last.hands_over or this.hands_over:
+            self._excused_s = now_s
         elif now_s - last.confirmed_s <= ROUND_HEARTBEATS * self.heartbeat_s and core.commit_index >= last.last_index:
             self.stretches.append((last.confirmed_s, now_s))
             self._excused_s = now_s

@@ -31,11 +31,22 @@ class LeaseTime:
         """The newest entry that this node applied, while another leads, was stamped at ``lease_ms``."""
         self._known_ms, self._known_at_s = lease_ms, now_s
 
+    def inherited(self, lease_ms: int, now_s: float) -> None:
+        """As leader, this node applied an entry of an earlier term, stamped at ``lease_ms``: it is that late at least.
+
+        After a start the state may be older than what the log has from before it, by any time that nobody wrote.
+        """
+        if lease_ms > self._reached_ms(now_s):
+            self.followed(lease_ms, now_s)
+
     def led(self, lease_ms: int, now_s: float) -> int | None:
         """As leader, about to stamp: is lease time another than ``lease_ms``, to which that leads?"""
-        reached_ms = self._known_ms + int((now_s - self._known_at_s) * 1000)
+        reached_ms = self._reached_ms(now_s)
         if self._known_ms and lease_ms > reached_ms + LEAP_MS:
             return reached_ms
         if lease_ms < reached_ms or not self._known_ms:
             self._known_ms, self._known_at_s = lease_ms, now_s
         return None
+
+    def _reached_ms(self, now_s: float) -> int:
+        return self._known_ms + int((now_s - self._known_at_s) * 1000)

@@ -63,7 +63,9 @@ class Stamping:
         self._said_index, self._said_term = self.core.append(entry)
         return time_ms
 
-    def applied(self) -> None:
-        """The state has come to another stamp, the newest that is known while another leads."""
+    def applied(self, term: int) -> None:
+        """The state has come to the stamp of an entry of ``term``; a leader's own tell it nothing new."""
         if not self.core.is_leader:
             self.lease_time.followed(self.machine().lease_ms, self.clock())
+        elif term < self.core.term:
+            self.lease_time.inherited(self.machine().lease_ms, self.clock())

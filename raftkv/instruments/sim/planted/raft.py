@@ -364,6 +364,9 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "commands are stamped with the agreed time", instead(AgreedTime, "read", lambda _self, *, wall_ms, **_: wall_ms)
     ),
     "lease time": rule("leases end by lease time", gives(LeaseTime, "led")),
+    "lease time of the log": rule(
+        "a leader takes lease time from what it applies of earlier terms", gives(LeaseTime, "inherited")
+    ),
     "ticks": rule("where there are leases, time stands in the log", instead(proposing, "TICK_MS", 1 << 60)),
     "time of outcomes": rule(
         "outcomes for repeats are kept by lease time", around(Repeats, "evict", _evict_by_the_clock)
