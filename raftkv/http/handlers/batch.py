@@ -10,8 +10,9 @@ from raftkv.core.requests import Write
 from raftkv.core.results import Outcome, Written
 from raftkv.http import bodies
 from raftkv.http.choices import Batching, form_of
-from raftkv.http.handlers.handler import Ask, Context, Handler, durability, reused_key, write_ask
+from raftkv.http.handlers.handler import Ask, Context, Handler
 from raftkv.http.handlers.operations import OperationReader, shown
+from raftkv.http.handlers.writing import durability, reused_key, write_ask
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 

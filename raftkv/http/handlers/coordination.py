@@ -39,22 +39,10 @@ from raftkv.core.results import (
 )
 from raftkv.http import bodies, parameters, problems
 from raftkv.http.choices import Batching, LeaseListing, Reading, Timed, form_of
-from raftkv.http.handlers.handler import (
-    Ask,
-    Context,
-    Handler,
-    durability,
-    later_write,
-    left_of,
-    milliseconds,
-    out_of_history,
-    read,
-    read_headers,
-    reused_key,
-    timeout_s,
-    write_ask,
-)
+from raftkv.http.handlers.handler import Ask, Context, Handler, milliseconds, timeout_s
 from raftkv.http.handlers.operations import OperationReader, branch_shown
+from raftkv.http.handlers.reading import left_of, out_of_history, read, read_headers
+from raftkv.http.handlers.writing import durability, later_write, reused_key, write_ask
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.needs import Needs
 

@@ -31,15 +31,8 @@ from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.core.errors import Code, Refused, Unknown
 from raftkv.http import bodies, parameters, problems
 from raftkv.http.choices import Acquiring, LockListing, Releasing, Timed
-from raftkv.http.handlers.handler import (
-    Context,
-    Conversation,
-    check_order,
-    conversing,
-    left_of,
-    milliseconds,
-    timeout_s,
-)
+from raftkv.http.handlers.handler import Context, Conversation, check_order, conversing, milliseconds, timeout_s
+from raftkv.http.handlers.reading import left_of
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 

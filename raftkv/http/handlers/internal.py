@@ -15,8 +15,9 @@ from raftkv.core.requests import StoreHere
 from raftkv.core.results import Outcome, StoredVersion
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import LocalReading, Timed, form_of
-from raftkv.http.handlers.handler import Ask, Context, Handler, local_read, timeout_s
+from raftkv.http.handlers.handler import Ask, Context, Handler, timeout_s
 from raftkv.http.handlers.operations import checked
+from raftkv.http.handlers.reading import local_read
 from raftkv.http.handlers.reference import GET
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.needs import Needs

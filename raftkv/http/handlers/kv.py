@@ -30,26 +30,19 @@ from raftkv.core.results import (
 )
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import Batching, Deleting, Listing, MomentReading, Putting, Writing, form_of
-from raftkv.http.handlers.handler import (
-    Ask,
-    Context,
-    Done,
-    Handler,
+from raftkv.http.handlers.handler import Ask, Context, Handler, milliseconds
+from raftkv.http.handlers.reading import (
     etag,
-    later_write,
     left_of,
-    milliseconds,
-    mismatch,
     not_found,
     one_read,
-    one_write,
     out_of_history,
     read,
     read_headers,
     ttl_left,
-    write_ask,
     writer,
 )
+from raftkv.http.handlers.writing import Done, later_write, mismatch, one_write, write_ask
 from raftkv.http.messages import JSON, Headers, HttpRequest, HttpResponse, encode_json, json_response
 from raftkv.http.problems import refuse
 

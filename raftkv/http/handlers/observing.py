@@ -28,8 +28,9 @@ from raftkv.http import problems
 from raftkv.http.choices import Observing
 from raftkv.http.events import EventForm
 from raftkv.http.futures import settle
-from raftkv.http.handlers.handler import Context, Conversation, conversing, out_of_history, timeout_s
+from raftkv.http.handlers.handler import Context, Conversation, conversing, timeout_s
 from raftkv.http.handlers.holding import leader_shown, queue_of
+from raftkv.http.handlers.reading import out_of_history
 from raftkv.http.handlers.watching import ChangeStream, event_form
 from raftkv.http.messages import HttpRequest, HttpResponse, encode_json
 

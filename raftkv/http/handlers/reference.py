@@ -19,20 +19,10 @@ from raftkv.core.status import Status
 from raftkv.http import bodies, parameters
 from raftkv.http.choices import KeyReading, KeyWriting, LocalReading, Nothing, Reading, Timed, Writing, form_of
 from raftkv.http.handlers.cluster import unready
-from raftkv.http.handlers.handler import (
-    Ask,
-    Context,
-    Done,
-    Handler,
-    at_once,
-    local_read,
-    one_read,
-    one_write,
-    read,
-    timeout_s,
-    write_ask,
-)
+from raftkv.http.handlers.handler import Ask, Context, Handler, at_once, timeout_s
 from raftkv.http.handlers.operations import checked
+from raftkv.http.handlers.reading import local_read, one_read, read
+from raftkv.http.handlers.writing import Done, one_write, write_ask
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse, json_response
 from raftkv.http.needs import Needs
 from raftkv.http.problems import refuse

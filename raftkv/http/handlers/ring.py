@@ -13,7 +13,8 @@ from raftkv.core.results import Outcome
 from raftkv.core.status import ReplicaShown, ReplicasShown, RingShown, VersionShown
 from raftkv.http import parameters
 from raftkv.http.choices import Timed, form_of
-from raftkv.http.handlers.handler import Ask, Context, Handler, left_of, timeout_s
+from raftkv.http.handlers.handler import Ask, Context, Handler, timeout_s
+from raftkv.http.handlers.reading import left_of
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import refuse
 

@@ -31,15 +31,8 @@ from raftkv.http import events, parameters
 from raftkv.http.choices import Watching
 from raftkv.http.events import FORMS, EventForm
 from raftkv.http.futures import settle
-from raftkv.http.handlers.handler import (
-    Context,
-    Conversation,
-    check_order,
-    conversing,
-    out_of_history,
-    read_headers,
-    timeout_s,
-)
+from raftkv.http.handlers.handler import Context, Conversation, check_order, conversing, timeout_s
+from raftkv.http.handlers.reading import out_of_history, read_headers
 from raftkv.http.messages import BodyStream, Headers, HttpRequest, HttpResponse, encode_json
 from raftkv.http.problems import failure, refuse
 
