@@ -24,15 +24,7 @@ from bench.dialects import EtcdSpeech, pairs
 from bench.load import Measurement, measure, pour
 from bench.report import Comparison, Idle, Row, Steadiness
 from bench.scenarios import Scenario
-from bench.surroundings import (
-    connections_option,
-    data_dir_option,
-    json_option,
-    observe,
-    run_at,
-    seconds_option,
-    store,
-)
+from bench.surroundings import connections_option, data_dir_option, json_option, observe, run_at, seconds_option, store
 from raftkv.instruments.local.nodes import ClusterError
 
 SETTLE_S = 3.0

@@ -11,18 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from bench.dialects import (
-    Dialect,
-    Load,
-    Pair,
-    batches,
-    comparisons,
-    gets,
-    grants,
-    increments,
-    keep_alives,
-    puts,
-)
+from bench.dialects import Dialect, Load, Pair, batches, comparisons, gets, grants, increments, keep_alives, puts
 
 KEYS = 10_000
 VALUE_BYTES = 100

@@ -17,16 +17,7 @@ import time
 from typing import Final, cast
 
 from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer, common_answer
-from raftkv.client.reach import (
-    CONNECT_TIMEOUT_S,
-    IDLE_S,
-    Host,
-    UnheardError,
-    UnopenedError,
-    silent,
-    unheard,
-    unopened,
-)
+from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnheardError, UnopenedError, silent, unheard, unopened
 
 ANSWER_BYTES_MAX: Final = 64 << 20
 """An answer larger than this is a fault of the server, not something to pass on, or to keep."""

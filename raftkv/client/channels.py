@@ -22,16 +22,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from raftkv.client.http1 import BODY_BYTES_MAX, AnswerError, AnswerReader, Headers, HttpAnswer, common_answer
-from raftkv.client.reach import (
-    CONNECT_TIMEOUT_S,
-    IDLE_S,
-    Host,
-    UnopenedError,
-    silent,
-    trusting,
-    unheard,
-    unopened,
-)
+from raftkv.client.reach import CONNECT_TIMEOUT_S, IDLE_S, Host, UnopenedError, silent, trusting, unheard, unopened
 
 CHANNELS_MAX: Final = 64
 """Connections of one client to one server. More calls at a time than this would only queue in the server."""

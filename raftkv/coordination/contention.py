@@ -15,14 +15,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.coordination.names import (
-    Contender,
-    ContenderNote,
-    Queue,
-    contender_of,
-    encode_note,
-    in_order,
-)
+from raftkv.coordination.names import Contender, ContenderNote, Queue, contender_of, encode_note, in_order
 from raftkv.coordination.steps import AwaitChange, Circumstances, Plan, read_failure, submitted
 from raftkv.core.errors import Code, Failure, Refused, Unknown
 from raftkv.core.requests import (

@@ -21,14 +21,7 @@ from typing import Final
 
 import msgspec
 
-from raftkv.core.config import (
-    AuthSection,
-    ClusterConfig,
-    ConfigError,
-    HttpSection,
-    PeersSection,
-    parse_address,
-)
+from raftkv.core.config import AuthSection, ClusterConfig, ConfigError, HttpSection, PeersSection, parse_address
 from raftkv.core.environment import read_config, refusal
 from raftkv.core.errors import StartupError
 from raftkv.core.passwords import VARIABLE, password_in

@@ -22,16 +22,7 @@ from raftkv.core.requests import (
     Query,
     is_of_past,
 )
-from raftkv.core.results import (
-    Found,
-    KeyPage,
-    KeyRecord,
-    LeasePage,
-    LeaseRecord,
-    Missing,
-    NoLease,
-    Withheld,
-)
+from raftkv.core.results import Found, KeyPage, KeyRecord, LeasePage, LeaseRecord, Missing, NoLease, Withheld
 from raftkv.formats import layout
 from raftkv.machine import past
 from raftkv.machine.lease_rows import LeaseRow, attached, leapt_ms, lease_record, lease_row

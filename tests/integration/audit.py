@@ -9,14 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from raftkv.instruments.lab.history import (
-    CompareAndSet,
-    GetAction,
-    History,
-    ObservedOperation,
-    Outcome,
-    PutAction,
-)
+from raftkv.instruments.lab.history import CompareAndSet, GetAction, History, ObservedOperation, Outcome, PutAction
 
 Copy = Mapping[bytes, bytes]
 

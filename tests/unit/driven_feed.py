@@ -9,17 +9,7 @@ from raftkv.coordination.audience import Interest
 from raftkv.coordination.feed import Feed, Heard
 from raftkv.core.errors import Code, Refused
 from raftkv.core.replicator import Pending, Shown, Subscribers, Subscription
-from raftkv.core.requests import (
-    SYSTEM,
-    ChangesAfter,
-    Consistency,
-    Put,
-    Read,
-    Request,
-    Transaction,
-    Write,
-    prefix_end,
-)
+from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Put, Read, Request, Transaction, Write, prefix_end
 from raftkv.core.results import Answer, Change, ChangePage, HistoryAhead, HistoryGone, KeyRecord
 from tests.contract.solo import SoloReplicator
 

@@ -10,16 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.coordination.contention import (
-    CONTENDERS_MAX,
-    PAGE_KEYS,
-    Attempt,
-    Busy,
-    Won,
-    acquire,
-    look,
-    release,
-)
+from raftkv.coordination.contention import CONTENDERS_MAX, PAGE_KEYS, Attempt, Busy, Won, acquire, look, release
 from raftkv.coordination.names import ELECTIONS, LOCKS, Queue, contender_of, in_order, names_among
 from raftkv.coordination.steps import AwaitChange, Circumstances, Submit
 from raftkv.core.errors import Code, Refused, Unknown

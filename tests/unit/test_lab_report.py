@@ -15,14 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from raftkv.instruments.lab.faults import Partition
-from raftkv.instruments.lab.history import (
-    CompareAndSet,
-    DeleteAction,
-    GetAction,
-    History,
-    Outcome,
-    PutAction,
-)
+from raftkv.instruments.lab.history import CompareAndSet, DeleteAction, GetAction, History, Outcome, PutAction
 from raftkv.instruments.lab.nemesis import FaultEvent
 from raftkv.instruments.lab.record import MeasuredDelay
 from raftkv.instruments.lab.report import sentences

@@ -4,14 +4,7 @@ import itertools
 
 import pytest
 
-from raftkv.formats.gossip import (
-    AgreedSizes,
-    MemberEntry,
-    Phase,
-    Remembered,
-    decode_remembered,
-    encode_remembered,
-)
+from raftkv.formats.gossip import AgreedSizes, MemberEntry, Phase, Remembered, decode_remembered, encode_remembered
 from raftkv.quorum.membership.placement import Placement
 from raftkv.quorum.membership.ring import position
 

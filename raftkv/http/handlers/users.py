@@ -24,15 +24,7 @@ from raftkv.http.choices import PermissionNaming, Timed
 from raftkv.http.door.callers import UnauthenticatedError, unauthenticated
 from raftkv.http.handlers import amending
 from raftkv.http.handlers.amending import Amended, Amendment, Roster, amended, hashed, new_generation, roster
-from raftkv.http.handlers.handler import (
-    Aside,
-    Context,
-    Conversation,
-    Handler,
-    HttpPlan,
-    conversing,
-    timeout_s,
-)
+from raftkv.http.handlers.handler import Aside, Context, Conversation, Handler, HttpPlan, conversing, timeout_s
 from raftkv.http.handlers.permissions import permission_named, permission_of, permission_shown
 from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.needs import Needs

@@ -31,14 +31,7 @@ from raftkv.core.results import Answer, KeyPage, Missing, StampedRecord
 from raftkv.core.rights import CLUSTER, Caller, Rights
 from raftkv.core.voters import majority
 from raftkv.formats.commands import CALLERS_FORMAT
-from raftkv.formats.quorum_messages import (
-    NO_ANSWER,
-    AskRights,
-    RightsMessage,
-    ShowRights,
-    TakeRights,
-    TookRights,
-)
+from raftkv.formats.quorum_messages import NO_ANSWER, AskRights, RightsMessage, ShowRights, TakeRights, TookRights
 from raftkv.formats.rights import (
     NEVER,
     Document,

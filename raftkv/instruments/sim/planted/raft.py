@@ -17,17 +17,7 @@ from raftkv.instruments.sim.planted.coordination import COORDINATION
 from raftkv.instruments.sim.planted.members import MEMBERS
 from raftkv.instruments.sim.planted.rights import RIGHTS
 from raftkv.instruments.sim.planted.standing import STANDING
-from raftkv.instruments.sim.planted.swaps import (
-    Remedy,
-    Swap,
-    around,
-    called_with,
-    gives,
-    instead,
-    remedy,
-    rule,
-    then,
-)
+from raftkv.instruments.sim.planted.swaps import Remedy, Swap, around, called_with, gives, instead, remedy, rule, then
 from raftkv.machine import conversion
 from raftkv.machine.repeats import Repeats
 from raftkv.raft.applied import AppliedMachine
