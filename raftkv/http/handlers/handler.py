@@ -31,6 +31,7 @@ from raftkv.http.exports import Exports
 from raftkv.http.messages import Headers, HttpRequest, HttpResponse
 from raftkv.http.needs import Needs
 from raftkv.http.problems import refuse
+from raftkv.http.telling import Telling
 
 # Most outcomes are none of these, and to look a type up takes a tenth of what ``isinstance`` does.
 _FAILURES: Final = frozenset({Refused, Unknown})
@@ -71,6 +72,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """When this node's certificates end, by what they are for (seconds since 1970)."""
 
     exports: Exports = msgspec.field(default_factory=Exports)
+    telling: Telling = msgspec.field(default_factory=Telling)
+    """What ``onlookers`` are told."""
+
     counts: Counts | None = None
     """What all workers count, where there is anything that counts."""
 
