@@ -15,7 +15,7 @@ import msgspec
 from raftkv.api.headers import JSON
 from raftkv.client.channels import Channels
 from raftkv.client.reach import Host, UnheardError, UnopenedError
-from raftkv.core.requests import prefix_end
+from raftkv.core.keys import prefix_end
 
 PAGE_KEYS: Final = 500
 PAGE_BYTES: Final = 4 << 20

@@ -14,7 +14,7 @@ import msgspec
 
 from raftkv.cli import connection, exits, output
 from raftkv.cli.keys import json_option, key_of, to_line
-from raftkv.core.requests import SYSTEM
+from raftkv.core.keys import SYSTEM
 from raftkv.formats.layout import LEASE_MARK
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
-from raftkv.core.requests import prefix_end
+from raftkv.core.keys import prefix_end
 from raftkv.core.results import Change
 
 KEPT_BYTES: Final = 4 << 20

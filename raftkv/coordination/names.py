@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from raftkv.core.requests import ELECTION_KEYS, END_OF_NAME, LOCK_KEYS, SYSTEM
+from raftkv.core.keys import ELECTION_KEYS, END_OF_NAME, LOCK_KEYS, SYSTEM
 from raftkv.core.results import KeyRecord
 
 NAME_BYTES_MAX: Final = 1024

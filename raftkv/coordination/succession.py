@@ -14,7 +14,8 @@ from raftkv.coordination.contention import PAGE_KEYS, PAGES_MAX
 from raftkv.coordination.names import Queue, contender_of, in_order
 from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import ChangesAfter, Get, List, Query, Read, prefix_end
+from raftkv.core.keys import prefix_end
+from raftkv.core.requests import ChangesAfter, Get, List, Query, Read
 from raftkv.core.results import Answer, Change, ChangePage, HistoryAhead, HistoryGone, KeyPage, KeyRecord
 
 _TOO_MANY: Final = Refused(code=Code.OVERLOADED, detail="too many contend for it to follow", retry_after_s=1.0)

@@ -11,20 +11,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import (
-    ELECTION_KEYS,
-    END_OF_NAME,
-    LOCK_KEYS,
-    SYSTEM,
-    ChangesAfter,
-    CountKeys,
-    FindLeases,
-    Get,
-    LaterQuery,
-    List,
-    Query,
-    quoted,
-)
+from raftkv.core.keys import ELECTION_KEYS, END_OF_NAME, LOCK_KEYS, SYSTEM, quoted
+from raftkv.core.requests import ChangesAfter, CountKeys, FindLeases, Get, LaterQuery, List, Query
 from raftkv.core.results import Found, LeaseRecord
 from raftkv.core.rights import NOBODY, Access, Caller, Rights
 

@@ -2,7 +2,7 @@
 
 The same values travel over the front-end's socket and inside replicated commands, as msgpack arrays; a field may only
 be appended, with a default, never moved. Keys and values are bytes; a client's key has 1 to
-``max_key_bytes`` of them, comes before ``SYSTEM`` and, in leaderless clusters, is UTF-8.
+``max_key_bytes`` of them, comes before ``keys.SYSTEM`` and, in leaderless clusters, is UTF-8.
 ``caller`` is the client that asks; whoever judges rights takes ``None`` for a client that nobody knows, except in
 reads: those without a caller are the front-end's own, which judges what it gives to whom.
 What the machine could not carry out is no request: such bytes do not decode, wherever they come from. What a batch has
@@ -19,7 +19,8 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from raftkv.core.config import KEY_BYTES_MAX, AddressText, Zone
+from raftkv.core.config import AddressText, Zone
+from raftkv.core.keys import Key
 from raftkv.core.rights import Caller
 
 ABSENT: Final = 0
@@ -35,7 +36,6 @@ DEFAULT: Final = 0
 """``n``, ``r`` value: whatever the cluster's configuration says."""
 
 
-Key = Annotated[bytes, Meta(min_length=1, max_length=KEY_BYTES_MAX)]
 Revision = Annotated[int, Meta(ge=0, le=1 << 62)]
 
 MATCHES_MAX: Final = 64
@@ -58,19 +58,6 @@ LATEST: Final = 0
 
 NOW: Final = 0
 """``at_ms`` of a query, where its ``revision`` says which moment is meant."""
-
-SYSTEM: Final = b"\xff\xff"
-"""Keys from here on are the cluster's own (``raftkv.coordination``), and no client names one.
-
-What clients list, delete, compare or watch ends here; what is to name a key of theirs, and begins so, is refused.
-"""
-
-LOCK_KEYS: Final = SYSTEM + b"lock\xff"
-ELECTION_KEYS: Final = SYSTEM + b"election\xff"
-"""Before the names of locks and elections in the keys of their contenders (``raftkv.coordination.names``)."""
-
-END_OF_NAME: Final = b"\x00"
-"""Behind the name in such a key; no name has one."""
 
 
 class Consistency(enum.StrEnum):
@@ -484,30 +471,3 @@ def on_behalf(request: AnyRequest, caller: Caller | None) -> AnyRequest:
     if caller is None or isinstance(request, Barrier | AboutNodes):
         return request
     return msgspec.structs.replace(request, caller=caller)
-
-
-def prefix_end(prefix: bytes) -> bytes | None:
-    """The smallest key greater than every key with ``prefix``, or ``None`` when there is none (``b""``, ``ff ff``)."""
-    stripped = prefix.rstrip(b"\xff")
-    if not stripped:
-        return None
-    return stripped[:-1] + bytes([stripped[-1] + 1])
-
-
-def is_text(key: bytes) -> bool:
-    """Is ``key`` UTF-8?"""
-    try:
-        return key.isascii() or bool(key.decode())
-    except UnicodeDecodeError:
-        return False
-
-
-def quoted(key: bytes) -> str:
-    """A key as a sentence shows it, in one line: what is no text is escaped."""
-    return repr(key.decode()) if is_text(key) else repr(key)[1:]
-
-
-def clients_span(prefix: bytes, start: bytes = b"", end: bytes | None = None) -> tuple[bytes, bytes]:
-    """Where a client's keys begin and end that have ``prefix`` and lie from ``start`` up to ``end``."""
-    ends = [one for one in (prefix_end(prefix), end, SYSTEM) if one is not None]
-    return min(max(start, prefix), SYSTEM), min(ends)

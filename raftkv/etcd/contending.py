@@ -10,17 +10,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from raftkv.coordination.steps import AwaitChange, Plan
-from raftkv.core.requests import (
-    ComparedField,
-    Delete,
-    Get,
-    Grant,
-    KeyComparison,
-    List,
-    Put,
-    Transaction,
-    clients_span,
-)
+from raftkv.core.keys import clients_span
+from raftkv.core.requests import ComparedField, Delete, Get, Grant, KeyComparison, List, Put, Transaction
 from raftkv.core.results import AnyResult, Granted, KeyPage, KeyRecord, PutDone, Transacted
 from raftkv.etcd.calls import EtcdCall, header, key_value, read, revision_compared, revision_told, written
 from raftkv.etcd.errors import CallStatus, Known

@@ -10,17 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from raftkv.coordination.steps import Plan
-from raftkv.core.requests import (
-    SYSTEM,
-    AnyOperation,
-    Compact,
-    Delete,
-    DeleteSpan,
-    Get,
-    List,
-    Put,
-    Transaction,
-)
+from raftkv.core.keys import SYSTEM
+from raftkv.core.requests import AnyOperation, Compact, Delete, DeleteSpan, Get, List, Put, Transaction
 from raftkv.core.results import (
     AnyResult,
     Compacted,

@@ -8,7 +8,8 @@ from typing import Final
 from zlib import crc32
 
 from raftkv.coordination.steps import Plan
-from raftkv.core.requests import SYSTEM, ChangesAfter, Inspect, List, TransferLeadership
+from raftkv.core.keys import SYSTEM
+from raftkv.core.requests import ChangesAfter, Inspect, List, TransferLeadership
 from raftkv.core.results import HistoryGone, KeyPage, LeaderChanged
 from raftkv.core.status import RaftStatus
 from raftkv.etcd.calls import (

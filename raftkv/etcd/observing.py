@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from raftkv.coordination.steps import Plan
-from raftkv.core.requests import clients_span
+from raftkv.core.keys import clients_span
 from raftkv.core.rights import Caller
 from raftkv.etcd import protobuf
 from raftkv.etcd.calls import EtcdCall, key_value, revision_asked

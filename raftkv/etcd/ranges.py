@@ -11,14 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.coordination.steps import Plan
-from raftkv.core.requests import (
-    SYSTEM,
-    AnyOperation,
-    ChangesAfter,
-    CountKeys,
-    Get,
-    List,
-)
+from raftkv.core.keys import SYSTEM
+from raftkv.core.requests import AnyOperation, ChangesAfter, CountKeys, Get, List
 from raftkv.core.results import (
     Answer,
     AnyResult,

@@ -15,7 +15,8 @@ from raftkv.coordination.feed import ChangeListener, Heard
 from raftkv.coordination.steps import Circumstances, Plan, submitted
 from raftkv.core.errors import Refused, Unknown
 from raftkv.core.judgement import of_span
-from raftkv.core.requests import SYSTEM, Consistency, Get, Read
+from raftkv.core.keys import SYSTEM
+from raftkv.core.requests import Consistency, Get, Read
 from raftkv.core.results import Answer, Change, HistoryGone
 from raftkv.core.rights import CLUSTER, Access, Caller
 from raftkv.etcd import gateway_json, protobuf

@@ -8,7 +8,7 @@ key                  value
 ``auth/role/NAME``   ``[[[access, start, end or nil], ...]]``, access 1 read, 2 write, 3 both
 ===================  ===============================================================
 
-In raft mode all of them stand behind ``requests.SYSTEM``, where no client's key can be, so that they are replicated,
+In raft mode all of them stand behind ``keys.SYSTEM``, where no client's key can be, so that they are replicated,
 compared, kept in history and snapshots as any key is. A leaderless cluster's nodes have them as one document of
 ``StampedRow``, each with the stamp of its last change, which they tell each other whole; the newest is that of the
 document. What was deleted last stays in it without a value. A row that means nothing counts as no such user or role: it
@@ -25,7 +25,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from raftkv.core.requests import SYSTEM, AnyOperation, Delete, Get, List, Put, Read, Transaction, Write
+from raftkv.core.keys import SYSTEM
+from raftkv.core.requests import AnyOperation, Delete, Get, List, Put, Read, Transaction, Write
 from raftkv.core.rights import RIGHTS_BYTES_MAX, ROLES_MAX, ROOT, USERS_MAX, Access, Permission, Rights, Role, User
 
 AUTH: Final = SYSTEM + b"auth/"

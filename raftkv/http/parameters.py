@@ -21,7 +21,8 @@ from raftkv.api.values import Value, value_from_json
 from raftkv.coordination.names import NAME_BYTES_MAX
 from raftkv.core.config import HttpSection
 from raftkv.core.errors import Code, DefiniteError
-from raftkv.core.requests import ABSENT, ANY, END_OF_NAME, MATCHES_MAX, SYSTEM, Consistency, Match
+from raftkv.core.keys import END_OF_NAME, SYSTEM
+from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Consistency, Match
 from raftkv.core.rights import NAME_CHARACTERS_MAX, Name
 from raftkv.http.messages import HttpRequest
 from raftkv.http.problems import refuse

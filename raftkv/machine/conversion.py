@@ -14,10 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.keys import SYSTEM, is_text, quoted
 from raftkv.core.requests import (
     ABSENT,
     ANY,
-    SYSTEM,
     AnyOperation,
     Compact,
     Configure,
@@ -36,8 +36,6 @@ from raftkv.core.requests import (
     Touch,
     Transaction,
     Write,
-    is_text,
-    quoted,
 )
 from raftkv.formats import commands
 from raftkv.formats.commands import (

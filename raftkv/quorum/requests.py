@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raftkv.core.errors import NO_ONE_ORDER, Code, Refused
 from raftkv.core.judgement import of_caller, of_operator, of_query, of_span
+from raftkv.core.keys import is_text
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import (
     AS_CONFIGURED,
@@ -38,7 +39,6 @@ from raftkv.core.requests import (
     TransferLeadership,
     Write,
     is_of_past,
-    is_text,
 )
 from raftkv.core.results import Configured, Missing, Outcome, StateHeld
 from raftkv.core.rights import NOBODY, Access, Caller, Rights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.keys import prefix_end
 from raftkv.core.requests import (
     ComparedField,
     Consistency,
@@ -17,7 +18,6 @@ from raftkv.core.requests import (
     Read,
     Transaction,
     Write,
-    prefix_end,
 )
 from raftkv.core.results import Answer, KeyPage, KeyRecord, Transacted, Written
 from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User

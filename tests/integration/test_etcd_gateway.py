@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raftkv.core.requests import LOCK_KEYS
+from raftkv.core.keys import LOCK_KEYS
 from tests.integration.etcd_oracle import Pair, encoded, etcd
 from tests.integration.etcd_programs import key, span
 

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from raftkv.core.errors import Code, Refused, Unknown
+from raftkv.core.keys import prefix_end
 from raftkv.core.requests import (
     ComparedField,
     Configure,
@@ -23,7 +24,6 @@ from raftkv.core.requests import (
     StoreHere,
     Transaction,
     Write,
-    prefix_end,
 )
 from raftkv.core.results import Configured, KeyPage, Missing, StoredVersion, Transacted, Written
 from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import Consistency, Delete, Get, List, Put, Read, Repair, Write, prefix_end
+from raftkv.core.keys import prefix_end
+from raftkv.core.requests import Consistency, Delete, Get, List, Put, Read, Repair, Write
 from raftkv.core.results import Answer, Written
 from raftkv.core.rights import CLUSTER, Access, Caller, Permission, Role, User
 from raftkv.formats import rights as rows

@@ -8,8 +8,8 @@ from unittest import mock
 import pytest
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.keys import SYSTEM
 from raftkv.core.requests import (
-    SYSTEM,
     ChangesAfter,
     Compact,
     Configure,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from raftkv.coordination.audience import Interest
 from raftkv.coordination.feed import Feed, Heard
 from raftkv.core.errors import Code, Refused
+from raftkv.core.keys import SYSTEM, prefix_end
 from raftkv.core.replicator import Pending, Shown, Subscribers, Subscription
-from raftkv.core.requests import SYSTEM, ChangesAfter, Consistency, Put, Read, Request, Transaction, Write, prefix_end
+from raftkv.core.requests import ChangesAfter, Consistency, Put, Read, Request, Transaction, Write
 from raftkv.core.results import Answer, Change, ChangePage, HistoryAhead, HistoryGone, KeyRecord
 from tests.contract.solo import SoloReplicator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from raftkv.coordination.audience import Audience, Interest, ListenerGroup
-from raftkv.core.requests import SYSTEM
+from raftkv.core.keys import SYSTEM
 from raftkv.core.results import Change
 from tests.unit.driven_feed import tell, under
 

@@ -14,7 +14,8 @@ from raftkv.coordination.contention import CONTENDERS_MAX, PAGE_KEYS, Attempt, B
 from raftkv.coordination.names import ELECTIONS, LOCKS, Queue, contender_of, in_order, names_among
 from raftkv.coordination.steps import AwaitChange, Circumstances, Submit
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import SYSTEM, ChangesAfter, Grant, KeepAlive, List, Put, Read, Revoke, Write
+from raftkv.core.keys import SYSTEM
+from raftkv.core.requests import ChangesAfter, Grant, KeepAlive, List, Put, Read, Revoke, Write
 from raftkv.core.results import Answer
 from raftkv.machine import reading
 from raftkv.machine.conversion import command_of

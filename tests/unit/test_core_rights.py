@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.core.requests import prefix_end
+from raftkv.core.keys import prefix_end
 from raftkv.core.rights import CLUSTER, NOBODY, ROOT, Access, Caller, Name, Permission, Rights, Role, User
 from raftkv.formats import rights as rows
 

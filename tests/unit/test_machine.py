@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core import pages
-from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Configure, Delete, Get, List, Put, Write, prefix_end
+from raftkv.core.keys import prefix_end
+from raftkv.core.requests import ABSENT, ANY, MATCHES_MAX, Configure, Delete, Get, List, Put, Write
 from raftkv.core.results import DeleteDone, KeyPage, KeyRecord, Mismatch, Missing, PutDone, Withheld
 from raftkv.formats import commands, commands_1, entries, layout
 from raftkv.formats.commands import DeleteKey, GetKey, PutKey, WriteCommand

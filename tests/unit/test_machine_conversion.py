@@ -4,10 +4,10 @@ import pytest
 
 from raftkv.core.config import KEY_BYTES_MAX
 from raftkv.core.errors import Code
+from raftkv.core.keys import LOCK_KEYS
 from raftkv.core.requests import (
     ABSENT,
     ANY,
-    LOCK_KEYS,
     MATCHES_MAX,
     Configure,
     Delete,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftkv.core.errors import Refused
+from raftkv.core.keys import SYSTEM
 from raftkv.core.requests import (
-    SYSTEM,
     ChangesAfter,
     Compact,
     ComparedField,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raftkv.core.errors import Code, Refused
+from raftkv.core.keys import ELECTION_KEYS, LOCK_KEYS, SYSTEM, prefix_end
 from raftkv.core.requests import (
-    ELECTION_KEYS,
-    LOCK_KEYS,
-    SYSTEM,
     Compact,
     ComparedField,
     Configure,
@@ -25,7 +23,6 @@ from raftkv.core.requests import (
     Touch,
     Transaction,
     Write,
-    prefix_end,
 )
 from raftkv.core.results import Compacted, Configured, KeptAlive, KeyRecord, Missing, PutDone, Withheld, Written
 from raftkv.core.rights import CLUSTER, NOBODY, ROOT, USERS_MAX, Access, Caller, Permission, Role, User

@@ -12,7 +12,8 @@ from raftkv.api.answers import Counted, Deleted, Item, KeysDeleted, KeyTouched, 
 from raftkv.api.bodies import IncrementBody
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
-from raftkv.core.requests import Delete, DeleteSpan, Get, Increment, List, Put, Read, Touch, clients_span
+from raftkv.core.keys import clients_span
+from raftkv.core.requests import Delete, DeleteSpan, Get, Increment, List, Put, Read, Touch
 from raftkv.core.results import (
     Answer,
     AnyResult,

@@ -12,6 +12,7 @@ from raftkv.api import bodies
 from raftkv.api.problems import TABLE
 from raftkv.api.values import Value, value_from_json, value_to_json
 from raftkv.core.errors import Code, Refused
+from raftkv.core.keys import clients_span
 from raftkv.core.requests import (
     AnyOperation,
     ComparedField,
@@ -25,7 +26,6 @@ from raftkv.core.requests import (
     Put,
     Touch,
     Transaction,
-    clients_span,
 )
 from raftkv.core.results import (
     AnyResult,

@@ -7,7 +7,7 @@ from typing import Final
 from raftkv.api.bodies import AccessWord, PermissionBody
 from raftkv.api.values import Value, value_to_json
 from raftkv.core.errors import Code
-from raftkv.core.requests import prefix_end
+from raftkv.core.keys import prefix_end
 from raftkv.core.rights import Access, Permission
 from raftkv.http import parameters
 from raftkv.http.choices import PermissionNaming

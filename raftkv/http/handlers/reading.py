@@ -12,7 +12,8 @@ from raftkv.api import headers as names
 from raftkv.api.answers import Sibling, SiblingsAnswer, TtlLeft
 from raftkv.api.values import value_to_json
 from raftkv.core.errors import Code
-from raftkv.core.requests import Consistency, Get, LaterQuery, Query, Read, quoted
+from raftkv.core.keys import quoted
+from raftkv.core.requests import Consistency, Get, LaterQuery, Query, Read
 from raftkv.core.results import (
     Answer,
     AnyResult,

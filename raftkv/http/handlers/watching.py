@@ -24,7 +24,8 @@ from raftkv.coordination.feed import ChangeListener, Heard
 from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitted
 from raftkv.core.errors import KEEPS_NO_HISTORY, Code, Refused
 from raftkv.core.judgement import of_span
-from raftkv.core.requests import SYSTEM, ChangesAfter, Read, clients_span
+from raftkv.core.keys import SYSTEM, clients_span
+from raftkv.core.requests import ChangesAfter, Read
 from raftkv.core.results import Answer, Change, HistoryAhead, HistoryGone, KeyRecord
 from raftkv.core.rights import CLUSTER, Access, Caller
 from raftkv.http import events, parameters

@@ -7,7 +7,8 @@ from typing import Final
 
 from raftkv.api import headers as names
 from raftkv.core.errors import Code, Refused
-from raftkv.core.requests import AnyOperation, Get, List, Write, quoted
+from raftkv.core.keys import quoted
+from raftkv.core.requests import AnyOperation, Get, List, Write
 from raftkv.core.results import AnyResult, DeleteDone, Mismatch, Missing, Outcome, PutDone, QuorumWritten, Written
 from raftkv.http import problems
 from raftkv.http.choices import Batching

@@ -24,7 +24,7 @@ from raftkv.coordination.elections import leader, proclaim
 from raftkv.coordination.names import ELECTIONS, LOCKS, Contender, Queue, contender_of
 from raftkv.coordination.steps import Circumstances, Plan
 from raftkv.core.errors import Refused, Unknown
-from raftkv.core.requests import ELECTION_KEYS, LOCK_KEYS
+from raftkv.core.keys import ELECTION_KEYS, LOCK_KEYS
 from raftkv.core.results import KeyRecord
 from raftkv.instruments.sim.clients import SimulatedClient
 from raftkv.instruments.sim.cluster import SimulatedCluster

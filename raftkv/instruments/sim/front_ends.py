@@ -13,8 +13,9 @@ from typing import Any, Final
 from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Plan, Submit
 from raftkv.core.errors import Refused, Unknown
+from raftkv.core.keys import SYSTEM
 from raftkv.core.replicator import Hear, Pending, Subscription
-from raftkv.core.requests import SYSTEM, Request, on_behalf
+from raftkv.core.requests import Request, on_behalf
 from raftkv.core.results import Outcome
 from raftkv.core.rights import Caller
 from raftkv.instruments.sim.clients import SimulatedClient

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from raftkv.core.requests import ELECTION_KEYS, LOCK_KEYS, SYSTEM
+from raftkv.core.keys import ELECTION_KEYS, LOCK_KEYS, SYSTEM
 from raftkv.core.results import KeyRecord
 from raftkv.core.rights import Caller
 from raftkv.formats.commands import (

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from raftkv.core.keys import SYSTEM
 from raftkv.core.requests import (
     ABSENT,
     ANY,
     MAJORITY,
-    SYSTEM,
     AnyOperation,
     Barrier,
     ChangesAfter,

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from raftkv.core.requests import SYSTEM
+from raftkv.core.keys import SYSTEM
 from raftkv.formats import layout
 from raftkv.formats.configurations import Configuration
 from raftkv.formats.snapshots import Manifest

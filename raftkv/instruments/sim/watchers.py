@@ -22,7 +22,7 @@ import msgspec
 
 from raftkv.coordination.audience import Interest
 from raftkv.coordination.feed import ChangeListener, Heard
-from raftkv.core.requests import SYSTEM
+from raftkv.core.keys import SYSTEM
 from raftkv.core.results import Change, HistoryGone
 from raftkv.instruments.sim.cluster import SimulatedCluster
 from raftkv.instruments.sim.front_ends import FrontEnd, FrontEnds
