@@ -34,7 +34,7 @@ from raftkv.http.door.asgi import Application
 from raftkv.http.routes import ROUTES
 from tests.contract.conftest import MAX_PENDING, Harness
 from tests.contract.quorum import QuorumSubject
-from tests.unit.test_http_api import Node, is_problem
+from tests.unit.http_node import Node, is_problem
 
 OPERATIONS = (
     Put(key=b"a", value=b"v", lease=7),

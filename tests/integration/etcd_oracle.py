@@ -22,7 +22,7 @@ from raftkv.etcd.gateway import Gateway
 from raftkv.http.door.asgi import Application
 from raftkv.http.door.beside import Beside
 from raftkv.machine import reading
-from tests.unit.test_http_api import Answer, Node
+from tests.unit.http_node import Answer, Node
 
 BEGIN_S = 20.0
 VERSION = "3.5.1"

@@ -17,7 +17,7 @@ from raftkv.etcd.methods import METHODS
 from raftkv.etcd.schema import Message
 from raftkv.http.door.room import HeldBytes
 from tests.integration.etcd_oracle import VERSION, Pair, comparable
-from tests.unit.test_http_api import Answer
+from tests.unit.http_node import Answer
 
 PATIENCE_S = 10.0
 

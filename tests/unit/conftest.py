@@ -6,7 +6,7 @@ from raftkv import Client
 from tests.unit.awaited import Awaited
 from tests.unit.driven_feed import Driven, Scripted, Solo
 from tests.unit.fake_server import FakeServer
-from tests.unit.test_http_api import Node
+from tests.unit.http_node import Node
 
 
 @pytest.fixture
@@ -20,6 +20,11 @@ def serve():
     yield start
     for server in servers:
         server.__exit__()
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
 
 
 @pytest.fixture(params=["general", "plain"])

@@ -59,7 +59,7 @@ from raftkv.core.status import (
 )
 from raftkv.http.door.admission import Admission
 from raftkv.http.door.asgi import Application
-from tests.unit.test_http_api import LIMITS, MEMBERS, Node
+from tests.unit.http_node import LIMITS, MEMBERS, Node
 
 REPLICAS = ("n1", "n3")
 

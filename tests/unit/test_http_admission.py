@@ -11,8 +11,8 @@ from raftkv.core.proof import Prover, Verifier
 from raftkv.http.door.admission import Admission
 from raftkv.http.needs import Needs
 from raftkv.http.routes import ROUTES
+from tests.unit.http_node import is_problem
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_api import is_problem
 
 KEY = b"0123456789abcdef" * 4
 NOW_MS = 1_700_000_000_000

@@ -22,8 +22,8 @@ from raftkv.core.config import HttpSection
 from raftkv.http.handlers import following
 from raftkv.http.handlers.handler import begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
+from tests.unit.http_node import Node
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_api import Node
 from tests.unit.test_http_server import FrontEnd, until
 
 SSE = "text/event-stream"

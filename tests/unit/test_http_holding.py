@@ -10,13 +10,8 @@ import pytest
 
 from raftkv.core.config import HttpSection
 from raftkv.core.requests import Write
+from tests.unit.http_node import LIMITS, Answer, Node, is_problem
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_api import LIMITS, Answer, Node, is_problem
-
-
-@pytest.fixture
-def node() -> Node:
-    return Node()
 
 
 def lease_of(node: Node, ttl: float = 100) -> int:

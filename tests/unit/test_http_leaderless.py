@@ -23,8 +23,8 @@ from raftkv.core.requests import (
     Write,
 )
 from raftkv.core.results import Missing, QuorumWritten
+from tests.unit.http_node import Node, is_problem
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_api import Node, is_problem
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -18,7 +18,7 @@ from raftkv.core.requests import Compact, Get, Read
 from raftkv.http.handlers import observing
 from raftkv.http.handlers.handler import Conversation, begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
-from tests.unit.test_http_api import Answer, Node
+from tests.unit.http_node import Answer, Node
 
 PATH = b"/elections/job/observe"
 LINES = "application/x-ndjson"

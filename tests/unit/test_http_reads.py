@@ -10,8 +10,8 @@ from raftkv.core.errors import Unknown
 from raftkv.core.replicator import Pending
 from raftkv.core.requests import Delete, Get, Put, Read, Write, is_read
 from raftkv.http.routes import ROUTES
+from tests.unit.http_node import Node, is_problem
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_api import Node, is_problem
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

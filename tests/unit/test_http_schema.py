@@ -12,8 +12,8 @@ from raftkv.core.replicator import Pending
 from raftkv.core.requests import Consistency
 from raftkv.core.results import Written
 from raftkv.http.routes import ROUTES, Route
+from tests.unit.http_node import Node
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_api import Node
 
 BATCH = {
     "operations": [

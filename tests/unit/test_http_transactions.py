@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raftkv.core.config import HttpSection
-from tests.unit.test_http_api import Node, is_problem
+from tests.unit.http_node import Node, is_problem
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -24,7 +24,7 @@ from raftkv.http.handlers.handler import Conversation, begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
 from raftkv.http.needs import Needs
 from raftkv.http.routes import PAGES, ROUTES
-from tests.unit.test_http_api import Answer, Node, is_problem
+from tests.unit.http_node import Answer, Node, is_problem
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -17,8 +17,8 @@ from raftkv.core.requests import Compact
 from raftkv.http.handlers import watching
 from raftkv.http.handlers.handler import Conversation, begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
+from tests.unit.http_node import Node
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_api import Node
 
 LINES = "application/x-ndjson"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from raftkv.http.door.worker import REST_WITHIN_S, Protocol
 from tests.fuzz.test_http_raw import REFUSED
-from tests.unit.test_http_api import Node
+from tests.unit.http_node import Node
 from tests.unit.test_http_connections import Served, until
 from tests.unit.test_http_plain import HOST, NOT_PLAIN, SENT_BY_CLIENTS, get, put
 
