@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from raftkv.core.requests import Consistency, Delete, Get, Placing, Put, Read, Write
-from raftkv.core.results import KeyRecord, Siblings
-from raftkv.instruments.sim.quorum import QuorumMode, quorum_settings
+from raftkv.core.requests import AddMember, Consistency, Delete, Get, Placing, Put, Read, Write
+from raftkv.core.results import KeyRecord, MembersChanged, Siblings
+from raftkv.formats.gossip import Phase
+from raftkv.instruments.sim.quorum import QuorumMode, entry_of, quorum_settings
 from tests.simulation.scenario import Scenario
+
+KEYS = [b"key %d" % number for number in range(20)]
 
 
 def placing(**chosen):
@@ -60,3 +63,14 @@ class Leaderless(Scenario):
 
     def run_until_level(self, limit_s=60.0):
         self.run_until(self.mode.is_level, limit_s)
+
+
+def joining(cluster, *names, via):
+    """``names`` are let in by ``via``, then started."""
+    told = {}
+    for name in names:
+        outcome = cluster.ask(via, AddMember(id=name, http=f"{name}:1", peer=f"{name}:2"))
+        assert isinstance(outcome, MembersChanged)
+        told[name] = [entry_of(one.id, Phase.JOINING if one.id == name else Phase.UP) for one in outcome.members]
+    for name, members in told.items():
+        cluster.mode.let_in(name, tuple(members))

@@ -11,7 +11,10 @@ import pytest
 from raftkv.instruments.sim import promises
 from raftkv.instruments.sim.planted import REMEDIES, without
 from raftkv.instruments.sim.run import simulate
+from tests.simulation import test_quorum_fates as fates
+from tests.simulation import test_quorum_newcomers as newcomers
 from tests.simulation import test_quorum_rights as rights
+from tests.simulation import test_quorum_rings as rings
 from tests.simulation import test_quorum_scenarios as scenarios
 from tests.simulation import test_quorum_time as times
 from tests.simulation import test_speculation as speculation
@@ -38,22 +41,20 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "hopeless waited for": scenarios.test_a_request_ends_once_too_few_answer_in_time,
     "silent asked again": scenarios.test_clients_go_on_at_once_behind_a_fresh_partition_and_after_it,
     "reserve for deletions": scenarios.test_deletions_use_the_reserve_of_a_full_disk_down_to_half_of_it,
-    "made twice": scenarios.test_a_write_that_was_seen_and_deleted_is_not_made_again,
+    "made twice": fates.test_a_write_that_was_seen_and_deleted_is_not_made_again,
     "overtaken though shown": (
-        scenarios.test_a_write_that_w_replicas_came_to_show_is_done_although_a_concurrent_one_was_first_at_the_third
+        fates.test_a_write_that_w_replicas_came_to_show_is_done_although_a_concurrent_one_was_first_at_the_third
     ),
-    "shown by one": scenarios.test_a_write_that_fewer_than_w_replicas_came_to_show_is_not_called_done,
-    "first word believed": scenarios.test_the_word_of_one_who_has_met_nobody_does_not_say_that_no_disk_was_lost,
-    "strangers counted": scenarios.test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted,
-    "anybody let go": scenarios.test_nobody_is_let_go_without_whom_a_quorum_is_lost,
-    "all let go": lambda: scenarios.test_members_that_let_each_other_go_at_once_do_not_all_leave((2, 2, 1)),
+    "shown by one": fates.test_a_write_that_fewer_than_w_replicas_came_to_show_is_not_called_done,
+    "first word believed": fates.test_the_word_of_one_who_has_met_nobody_does_not_say_that_no_disk_was_lost,
+    "strangers counted": newcomers.test_a_newcomer_that_does_not_come_is_neither_listed_nor_asked_nor_counted,
+    "anybody let go": newcomers.test_nobody_is_let_go_without_whom_a_quorum_is_lost,
+    "all let go": lambda: newcomers.test_members_that_let_each_other_go_at_once_do_not_all_leave((2, 2, 1)),
     "no observing": scenarios.test_a_wild_clock_drags_no_other_along_by_writes_hints_or_exchanges,
     "one stamp": test_quorum_coordination.test_a_write_that_would_lose_is_stamped_again_once_and_alone,
-    "empty answers": scenarios.test_a_node_that_lost_its_disk_answers_no_reads_before_it_has_its_data_back,
-    "empty acknowledgements": (
-        scenarios.test_a_node_that_lost_its_disk_acknowledges_no_writes_before_it_has_its_data_back
-    ),
-    "too few read": scenarios.test_a_read_of_two_replicas_waits_for_the_second,
+    "empty answers": fates.test_a_node_that_lost_its_disk_answers_no_reads_before_it_has_its_data_back,
+    "empty acknowledgements": fates.test_a_node_that_lost_its_disk_acknowledges_no_writes_before_it_has_its_data_back,
+    "too few read": fates.test_a_read_of_two_replicas_waits_for_the_second,
     "late counted": speculation.test_an_answer_that_comes_after_that_of_another_is_still_used_to_repair,
     "late waited for": (
         speculation.test_when_the_first_replica_is_slow_another_is_asked_and_that_one_asked_last_until_it_is_quick_again
@@ -71,19 +72,19 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
         test_quorum_store.opened(test_quorum_store.MemoryEngine(test_quorum_store.TABLES))
     ),
     "hints of the departed": scenarios.test_hints_for_a_node_that_has_left_reach_the_new_owners,
-    "definite origin": scenarios.test_a_write_that_its_origin_may_have_made_is_never_definitely_refused,
+    "definite origin": fates.test_a_write_that_its_origin_may_have_made_is_never_definitely_refused,
     "dropped without comparing": (
-        scenarios.test_what_does_not_belong_to_a_node_is_handed_to_all_owners_before_it_is_forgotten
+        rings.test_what_does_not_belong_to_a_node_is_handed_to_all_owners_before_it_is_forgotten
     ),
-    "not all owners asked": scenarios.test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data,
-    "moved nothing": scenarios.test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data,
-    "stepping alone": scenarios.test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before,
-    "old owners only": (scenarios.test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_reads_move),
-    "arriving at once": scenarios.test_a_write_while_two_nodes_join_is_not_missed_when_reads_move_to_one_of_them,
+    "not all owners asked": rings.test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data,
+    "moved nothing": rings.test_a_node_is_not_in_until_it_has_asked_who_alone_has_the_data,
+    "stepping alone": rings.test_no_step_is_taken_while_a_live_member_has_not_heard_of_the_one_before,
+    "old owners only": rings.test_a_write_that_comes_in_after_the_data_was_fetched_is_not_missed_when_reads_move,
+    "arriving at once": rings.test_a_write_while_two_nodes_join_is_not_missed_when_reads_move_to_one_of_them,
     "changes confused": (
-        scenarios.test_what_a_newcomer_had_fetched_before_it_was_let_go_counts_for_nothing_when_it_joins_again
+        rings.test_what_a_newcomer_had_fetched_before_it_was_let_go_counts_for_nothing_when_it_joins_again
     ),
-    "one actor": scenarios.test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot,
+    "one actor": rings.test_a_node_that_lost_its_disk_does_not_claim_to_have_seen_what_it_forgot,
     "first sizes": scenarios.test_nodes_that_begin_with_other_sizes_take_no_part_with_each_other_and_say_which,
     "own stamps": times.test_a_write_at_a_node_whose_clock_is_ahead_is_stamped_like_any_other_and_hides_no_later_one,
     "own expiry": times.test_a_key_lives_as_long_as_it_was_told_at_every_node_whatever_one_clock_shows,
