@@ -87,7 +87,7 @@ def test_what_anybody_may_ask_is_said_on_the_page():
     (section,) = re.findall(r"What anybody may ask\n-+\n\n(.*?)\n\n", PAGE.read_text(), re.DOTALL)
     named = set(re.findall(r"(/[a-z./]+)", section.split("Nothing else")[0]))
 
-    from tests.unit.test_http_users import ANONYMOUS
+    from tests.unit.guarded_node import ANONYMOUS
 
     assert named == ANONYMOUS
 

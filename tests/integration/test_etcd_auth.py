@@ -19,7 +19,7 @@ from raftkv.etcd.gateway import WATCH, Gateway
 from raftkv.http.handlers.handler import Conversation, begin
 from raftkv.http.messages import BodyStream, HttpRequest
 from tests.integration.etcd_oracle import Pair, Tokens, encoded, etcd
-from tests.unit.test_http_users import GuardedNode
+from tests.unit.guarded_node import GuardedNode
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,8 @@ from raftkv.http.door.beside import Beside
 from raftkv.http.messages import HttpRequest
 from raftkv.http.needs import Needs
 from tests.integration.test_etcd_auth import ALICE_PASSWORD, ONE_KEY
+from tests.unit.guarded_node import GuardedNode
 from tests.unit.http_node import Node
-from tests.unit.test_http_users import GuardedNode
 
 pytestmark = pytest.mark.integration
 

@@ -3,18 +3,7 @@
 import pytest
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import (
-    Consistency,
-    Delete,
-    Get,
-    Inspect,
-    List,
-    Put,
-    Read,
-    RemoveMember,
-    Repair,
-    Write,
-)
+from raftkv.core.requests import Consistency, Delete, Get, Inspect, List, Put, Read, RemoveMember, Repair, Write
 from raftkv.core.results import Missing, StampedDelete, StampedPut, Written
 from raftkv.formats.versions import encode_state
 from raftkv.instruments.sim.disk import UNLIMITED

@@ -3,10 +3,7 @@
 import pytest
 
 from raftkv.core.errors import Refused
-from raftkv.core.requests import (
-    AddMember,
-    RemoveMember,
-)
+from raftkv.core.requests import AddMember, RemoveMember
 from raftkv.core.results import MembersChanged, Written
 from raftkv.formats.gossip import MemberEntry, Phase
 from raftkv.http.handlers.cluster import unready

@@ -5,11 +5,7 @@ from unittest import mock
 import pytest
 
 from raftkv.core.errors import Refused
-from raftkv.core.requests import (
-    AddMember,
-    RemoveMember,
-    StoreHere,
-)
+from raftkv.core.requests import AddMember, RemoveMember, StoreHere
 from raftkv.core.results import StoredVersion
 from raftkv.formats.gossip import Phase
 from raftkv.instruments.sim.quorum import quorum_settings

@@ -1,18 +1,9 @@
-"""Leaderless clusters in situations that were handled wrongly once, or could be: clocks, sizes, disks, hints, silence."""
+"""Leaderless clusters in situations that were handled wrongly, or could be: clocks, sizes, disks, hints, silence."""
 
 from structlog.testing import capture_logs
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import (
-    Configure,
-    Consistency,
-    Get,
-    Inspect,
-    List,
-    Read,
-    RemoveMember,
-    StoreHere,
-)
+from raftkv.core.requests import Configure, Consistency, Get, Inspect, List, Read, RemoveMember, StoreHere
 from raftkv.core.results import StampedDelete, Written
 from raftkv.formats.gossip import Phase
 from raftkv.formats.versions import Version, encode_context

@@ -6,6 +6,7 @@ from raftkv import Client
 from tests.unit.awaited import Awaited
 from tests.unit.driven_feed import Driven, Scripted, Solo
 from tests.unit.fake_server import FakeServer
+from tests.unit.guarded_node import GuardedNode
 from tests.unit.http_node import Node
 
 
@@ -25,6 +26,12 @@ def serve():
 @pytest.fixture
 def node() -> Node:
     return Node()
+
+
+@pytest.fixture(scope="module")
+def walked() -> GuardedNode:
+    """One for all who are turned away."""
+    return GuardedNode()
 
 
 @pytest.fixture(params=["general", "plain"])

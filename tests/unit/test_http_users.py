@@ -1,78 +1,28 @@
-"""Users, roles, and who may ask for what while authentication is on: over the ASGI application, every route."""
+"""Users, roles, who asks and what streams tell him, while authentication is on: over the ASGI application."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import time
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 import pytest
 
-from raftkv.api import paths
 from raftkv.core.proof import Prover
 from raftkv.core.requests import Put, Write
-from raftkv.core.rights import CLUSTER, NOBODY, Access, Caller, Permission, Role, User
-from raftkv.formats.rights import ENABLED, encode_role, encode_user, role_key, user_key
+from raftkv.core.rights import CLUSTER, NOBODY, Caller
+from raftkv.formats.rights import encode_user, user_key
 from raftkv.http.door import passwords
-from raftkv.http.door.passwords import hashed
 from raftkv.http.handlers import following, watching
 from raftkv.http.handlers.handler import Conversation, begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
-from raftkv.http.needs import Needs
-from raftkv.http.routes import PAGES, ROUTES
-from tests.unit.http_node import Answer, Node, is_problem
+from raftkv.http.routes import ROUTES
+from tests.unit.guarded_node import ALICE_PASSWORD, ROOT_PASSWORD, GuardedNode, basic, filled
+from tests.unit.http_node import Node, is_problem
 
 pytestmark = pytest.mark.usefixtures("both_ways")
-
-ROOT_PASSWORD = "correct horse"
-ALICE_PASSWORD = "in wonderland"
-ANONYMOUS = {"/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/docs", "/auth/login"}
-"""As docs/authentication.rst has it."""
-
-
-def basic(name: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
-
-
-APP = Role(permissions=(Permission(access=Access.BOTH, start=b"a/", end=b"a0"),))
-STANDING = (
-    Put(key=role_key("app"), value=encode_role(APP)),
-    Put(key=user_key("root"), value=encode_user(User(roles=("root",), password=hashed(ROOT_PASSWORD), generation=1))),
-    Put(key=user_key("alice"), value=encode_user(User(roles=("app",), password=hashed(ALICE_PASSWORD), generation=2))),
-    Put(key=ENABLED, value=b""),
-)
-
-
-class GuardedNode(Node):
-    """A node on which authentication is on; ``root``, and ``alice``, who may read and write what begins with a/."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.solo.subscribe(lambda _: self.known.learn(self.solo.machine.rights))
-        self.shown: str | None = None
-        self.solo.submit(Write(operations=STANDING), time.monotonic() + 60)
-        self.solo.work(time.monotonic())
-        self.solo.submitted.clear()
-
-    def by(self, name: str | None) -> GuardedNode:
-        """From now on ``name`` asks, with a token."""
-        self.shown = None
-        if name is not None:
-            generation = self.solo.machine.rights.users[name].generation
-            self.shown = "Bearer " + self.callers.tokens.make(Caller(name, generation))
-        return self
-
-    async def ask(self, method: str, target: str, body: Any = b"", **more: Any) -> Answer:  # type: ignore[override]
-        if getattr(self, "shown", None) is not None:
-            more.setdefault("authorization", self.shown)
-        return await super().ask(method, target, body, **more)
-
-    def may(self, name: str, method: str, target: str, body: Any = b"", **headers: str) -> int:
-        return self.by(name)(method, target, body, **headers).status
 
 
 @pytest.fixture
@@ -81,128 +31,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> GuardedNode:
     return GuardedNode()
 
 
-@pytest.fixture(scope="module")
-def walked() -> GuardedNode:
-    """One for all who are turned away."""
-    return GuardedNode()
-
-
-def filled(path: str) -> str:
-    return paths.filled(path, *["1" if "leases" in path else "other"] * len(paths.names_in(path)))
-
-
-EVERY_ROUTE = [(route.method, filled(route.path), route) for route in ROUTES]
-
-
-# -- every route ------------------------------------------------------------------------------------------------------
-
-
-def test_what_anybody_may_ask_is_the_documented_list(node: GuardedNode) -> None:
-    open_routes = {route.path for route in ROUTES if route.handler.needs is Needs.NOTHING}
-
-    assert open_routes | set(PAGES) == ANONYMOUS
-    assert {path.encode() for path in ANONYMOUS} == node.application._anonymous_paths
-
-
-@pytest.mark.parametrize(("method", "target", "route"), EVERY_ROUTE)
-def test_every_other_route_needs_a_user(walked: GuardedNode, method: str, target: str, route: Any) -> None:
-    walked.solo.submitted.clear()
-    answer = walked.by(None)(method, target, b"{}")
-
-    if route.path in ANONYMOUS:
-        assert answer.status != 401
-        return
-    assert is_problem(answer, 401, "unauthenticated", "this needs a user")
-    assert walked.solo.submitted == []
-
-
-@pytest.mark.parametrize("authorization", ["Basic !", "Bearer x.y.z", "Digest x", "Raftkv 1 2", "Basic " + "A" * 8000])
-@pytest.mark.parametrize(("method", "target", "route"), EVERY_ROUTE)
-def test_what_says_nothing_good_lets_nobody_in(
-    walked: GuardedNode, method: str, target: str, route: Any, authorization: str
-) -> None:
-    walked.solo.submitted.clear()
-    answer = walked.by(None)(method, target, b"{}", authorization=authorization)
-
-    assert answer.status != 500
-    if route.path not in ANONYMOUS:
-        assert answer.status == 401
-        assert walked.solo.submitted == []
-
-
-BODIES: dict[tuple[str, str], Any] = {
-    ("POST", paths.BATCH): {"operations": [{"op": "put", "key": "other", "value": "v"}]},
-    ("POST", paths.TRANSACTION): {"success": [{"op": "put", "key": "other", "value": "v"}]},
-    ("POST", paths.SET): {"key": "other", "value": "v"},
-    ("POST", paths.PUT): {"key": "other", "value": "v"},
-    ("PUT", paths.PUT): {"key": "other", "value": "v"},
-    ("POST", paths.TOUCH): {"ttl": 5},
-    ("POST", paths.LOCK): {"ttl": 5},
-    ("POST", paths.CAMPAIGN): {"ttl": 5},
-    ("POST", paths.PROCLAIM): {"token": 1, "value": "v"},
-    ("POST", paths.RESIGN): {"token": 1},
-    ("POST", paths.COMPACT): {"revision": 1},
-    ("POST", paths.CONFIG): {"r": 1},
-    ("POST", paths.MEMBERS): {"id": "n4", "http": "127.0.0.1:8004", "peer": "127.0.0.1:9004"},
-    ("PUT", paths.USER): {"password": "long enough"},
-    ("POST", paths.USER_SETS): {"password": "long enough"},
-    ("PUT", paths.ROLE): {},
-    ("POST", paths.ROLE_PERMISSIONS): {"access": "read", "prefix": ""},
-}
-QUERIES = {
-    ("GET", paths.GET): "?key=other",
-    ("GET", paths.LOCAL_READ): "?key=other",
-    ("DELETE", paths.DELETE): "?key=other",
-    ("DELETE", paths.KEYS): "?prefix=other",
-    ("DELETE", paths.LOCK): "?token=1",
-    ("DELETE", paths.ROLE_PERMISSIONS): "?access=read&prefix=",
-}
-OF_EVERY_USER = {
-    ("GET", paths.STATUS),
-    ("GET", paths.MEMBERS),
-    ("GET", paths.CONFIG),
-    ("GET", paths.AUTH),
-    ("GET", paths.LEASES),
-    ("GET", paths.LEASE),
-    ("DELETE", paths.LEASE),
-    ("POST", paths.LEASES),
-    ("POST", paths.KEEPALIVE),
-    ("POST", paths.KEEPALIVES),
-}
-"""What lies in no keys. A lease is judged by its keys, and this one does not exist."""
-
-OF_A_RING = {("GET", paths.RING), ("GET", paths.RING_KEY)}
-"""What there is not where there is a leader; ``tests/simulation/test_quorum_rights.py`` asks where there is none."""
-
-
-# What every user may look at without an end is not waited for here: ``tests/integration/test_live.py`` looks.
-@pytest.mark.parametrize(("method", "target", "route"), [one for one in EVERY_ROUTE if one[1] != paths.LIVE])
-def test_whoever_has_no_right_to_it_is_refused(walked: GuardedNode, method: str, target: str, route: Any) -> None:
-    which = method, route.path
-    before = walked.solo.machine.revision
-
-    answer = walked.by("alice")(method, target + QUERIES.get(which, ""), BODIES.get(which, b""))
-
-    if route.path in ANONYMOUS or which in OF_EVERY_USER:
-        assert answer.status not in (401, 403)
-    elif not route.answers or which in OF_A_RING:
-        assert answer.status in (400, 403)
-    else:
-        assert is_problem(answer, 403, "forbidden"), answer.body
-        assert walked.solo.machine.revision == before
-
-
-@pytest.mark.parametrize(("method", "target", "route"), EVERY_ROUTE)
-def test_root_is_refused_nothing(node: GuardedNode, method: str, target: str, route: Any) -> None:
-    which = method, route.path
-    if route.endless:
-        return  # test_a_watch_ends tries that
-    answer = node.by("root")(method, target + QUERIES.get(which, ""), BODIES.get(which, b""))
-
-    assert answer.status not in (401, 403), answer.body
-
-
-# -- who asks ---------------------------------------------------------------------------------------------------------
+# -- who asks
 
 
 def test_a_password_a_token_and_a_certificate_say_who_asks(node: GuardedNode) -> None:
@@ -323,7 +152,7 @@ def test_a_node_that_has_read_nothing_yet_or_whose_file_demands_more_serves_nobo
     assert plain.solo.submitted == []
 
 
-# -- users and roles --------------------------------------------------------------------------------------------------
+# -- users and roles
 
 
 def test_rights_are_in_force_at_once_and_gone_at_once(node: GuardedNode) -> None:
@@ -500,7 +329,7 @@ def test_of_two_who_change_users_at_once_neither_undoes_the_other(node: GuardedN
     assert node.solo.machine.rights.users["alice"].roles == ("app", "root")
 
 
-# -- streams ----------------------------------------------------------------------------------------------------------
+# -- streams
 
 
 @pytest.mark.parametrize("query", ["", "?prefix=b", "?key=b", "?start=a/&end=b", "?prefix=a", "?key=b&from_revision=1"])
@@ -551,18 +380,6 @@ def test_a_status_that_is_followed_ends_with_its_user(node: GuardedNode) -> None
             assert json.loads(await asyncio.wait_for(waiting, 5))["code"] == "forbidden"
 
     asyncio.run(scenario())
-
-
-def test_the_description_says_what_each_route_needs(walked: GuardedNode) -> None:
-    document = walked.by(None)("GET", "/openapi.json").json
-
-    assert {} in document["security"]
-    assert {name for one in document["security"] for name in one} == set(document["components"]["securitySchemes"])
-    anonymous = {
-        path for path, methods in document["paths"].items() for told in methods.values() if told.get("security") == []
-    }
-    assert anonymous == ANONYMOUS
-    assert "role root" in document["paths"]["/compact"]["post"]["description"]
 
 
 def test_who_lets_authentication_be_on_where_it_is_already_changes_nothing(node: GuardedNode) -> None:
