@@ -155,8 +155,18 @@ def asked(request: Request, call: EtcdCall) -> Plan[Outcome]:
 
 def read(query: Query | LaterQuery, call: EtcdCall, *, serializable: bool = False) -> Plan[Answer]:
     """The answer to ``query``, linearizable unless this node's own state will do."""
+    outcome = yield from submitted(read_by(call.caller, query, serializable=serializable), call.deadline_s)
+    return answered(outcome, call)
+
+
+def read_by(caller: Caller, query: Query | LaterQuery, *, serializable: bool) -> Read:
+    """The same as a request."""
     level = Consistency.LOCAL if serializable else Consistency.LINEARIZABLE
-    outcome = yield from submitted(asked_by(call.caller, Read(query=query, consistency=level)), call.deadline_s)
+    return Read(query=query, consistency=level, caller=caller)
+
+
+def answered(outcome: Outcome, call: EtcdCall) -> Answer:
+    """The answer that a read came to; raises ``CallStatus`` where it came to none."""
     if isinstance(outcome, Refused | Unknown):
         refuse(of_read(outcome), call)
     assert isinstance(outcome, Answer)

@@ -9,16 +9,18 @@ from typing import Any, Final, NamedTuple
 
 from raftkv.coordination.steps import Circumstances
 from raftkv.core.errors import NO_ONE_ORDER
+from raftkv.core.results import Outcome
 from raftkv.etcd import gateway_json, json_streams, leases, messages
-from raftkv.etcd.admitting import admitted
+from raftkv.etcd.admitting import admitted, is_open
 from raftkv.etcd.calls import EtcdCall, Steps, Unary
 from raftkv.etcd.errors import HTTP_STATUSES, CallStatus
 from raftkv.etcd.grpc.status import GrpcStatus
+from raftkv.etcd.lookups import Lookup, Lookups
 from raftkv.etcd.methods import METHODS
 from raftkv.etcd.schema import Message
 from raftkv.etcd.watching import SharedWatching
 from raftkv.http.choices import Nothing
-from raftkv.http.handlers.handler import Context, Conversation, HttpPlan, at_once, conversing
+from raftkv.http.handlers.handler import Ask, Context, Conversation, HttpPlan, at_once, conversing
 from raftkv.http.messages import JSON, HttpRequest, HttpResponse, encode_json
 from raftkv.http.needs import Needs
 from raftkv.http.routes import Route
@@ -58,6 +60,7 @@ class Gateway:
     def __init__(self, version: str) -> None:
         """``version`` is the etcd that clients are told of."""
         self._watching: SharedWatching | None = None
+        self._lookups: Lookups | None = None
         self._version = version
         carried = {
             path: _Carried(one.request, partial(_once, one.call), one.is_long, one.needs)
@@ -104,11 +107,17 @@ class Gateway:
 
     def _converse(
         self, carried: _Carried, request: HttpRequest, _chosen: Nothing, context: Context
-    ) -> Conversation | HttpResponse:
-        if context.sizes().is_leaderless:
+    ) -> Conversation | Ask | HttpResponse:
+        if context.is_leaderless:
             return failed(CallStatus(GrpcStatus.UNIMPLEMENTED, f"etcdserver: {NO_ONE_ORDER.detail}"))
         try:
-            asked = gateway_json.decode(carried.message, request.body)
+            if carried.message is messages.RangeRequest:
+                lookup = self._lookups_of(context).find(request.body)
+                if lookup.read is not None and is_open(carried.needs, context):
+                    return self._look_up(lookup, request, context)
+                asked: Message = lookup.request
+            else:
+                asked = gateway_json.decode(carried.message, request.body)
         except gateway_json.GatewayError as error:
             return failed(CallStatus(GrpcStatus.INVALID_ARGUMENT, str(error)))
 
@@ -129,10 +138,27 @@ class Gateway:
 
         return Conversation(plan=plan, is_long=carried.is_long)
 
+    def _lookups_of(self, context: Context) -> Lookups:
+        if self._lookups is None:
+            self._lookups = Lookups(context, gateway_json.decode, gateway_json.encode)
+        return self._lookups
+
+    def _look_up(self, lookup: Lookup, request: HttpRequest, context: Context) -> Ask:
+        assert lookup.read is not None
+        tell = partial(_looked_up, self._lookups_of(context), lookup)
+        return Ask(request=lookup.read, timeout_s=context.limits.request_timeout_s, http=request, tell=tell)
+
 
 def _route(method: str, path: str, answer: Callable[[HttpRequest, Any, Context], HttpResponse]) -> Route:
     handler = at_once(answer, Nothing, needs=Needs.NOTHING)
     return Route(method=method, path=path, handler=handler, summary="As etcd v3 has it", hot=True)
+
+
+def _looked_up(lookups: Lookups, lookup: Lookup, outcome: Outcome) -> HttpResponse:
+    try:
+        return HttpResponse(status=200, headers=(JSON,), body=lookups.told(lookup, outcome))
+    except CallStatus as status:
+        return failed(status)
 
 
 def _once(unary: Unary, asked: Message, call: EtcdCall) -> Steps[HttpResponse]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import aclosing
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 from raftkv.api.traces import TRACEPARENT
@@ -17,17 +18,19 @@ from raftkv.coordination.feed import Feed
 from raftkv.coordination.steps import Circumstances, Plan, Step
 from raftkv.core.errors import NO_ONE_ORDER
 from raftkv.core.replicator import Replicator
-from raftkv.core.results import StateHeld
+from raftkv.core.results import Outcome, StateHeld
 from raftkv.core.rights import NOBODY, Caller
 from raftkv.etcd import leases, messages, observing, protobuf, snapshots
 from raftkv.etcd.admitting import admitted, is_open
-from raftkv.etcd.calls import EtcdCall, Method, Unary
+from raftkv.etcd.calls import EtcdCall, Method
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.calls import GrpcCall, ManyRequests, MessageReader, OneRequest
 from raftkv.etcd.grpc.calls import Method as GrpcMethod
 from raftkv.etcd.grpc.carrier import GrpcCarrier
 from raftkv.etcd.grpc.status import GrpcStatus
-from raftkv.etcd.methods import METHODS
+from raftkv.etcd.lookups import Lookup, Lookups
+from raftkv.etcd.methods import METHODS, RANGE
+from raftkv.etcd.protobuf import AnyMessage
 from raftkv.etcd.schema import Message
 from raftkv.etcd.watching import ProtobufForm, SharedWatching, WatchStream
 from raftkv.http.counts import GRPC, UNROUTED
@@ -74,8 +77,10 @@ class GrpcServices:
         self._context = context
         self._report = report
         self._watching: SharedWatching | None = None
+        self._lookups = Lookups(context, self.decoded, protobuf.encode)
         self._methods: dict[str, GrpcMethod] = {one.path: OneRequest(partial(self._unary, one)) for one in METHODS}
         self._methods |= {
+            RANGE.path: OneRequest(partial(self._range, RANGE)),
             WATCH: ManyRequests(self._watch),
             KEEP_ALIVE: ManyRequests(self._keep_alive),
             SNAPSHOT: OneRequest(self._snapshot),
@@ -114,11 +119,7 @@ class GrpcServices:
         self, call: GrpcCall, needs: Needs, *, takes_expired: bool = False
     ) -> Generator[Step | Aside, Any, Caller]:
         """Who asks; raises ``CallStatus``."""
-        if self._context.sizes().is_leaderless:
-            raise CallStatus(GrpcStatus.UNIMPLEMENTED, f"etcdserver: {NO_ONE_ORDER.detail}")
-        if call.head.metadata("hasleader") == b"true" and not self.has_leader():
-            raise Known.NO_LEADER.status
-        if is_open(needs, self._context):
+        if self._admits_anybody(call, needs):
             return NOBODY
         headers = {name: value for name in _SHOWN if (value := call.head.metadata(name.decode())) is not None}
         request = HttpRequest(method="POST", path=call.head.path.encode(), headers=headers, client=call.client)
@@ -127,6 +128,14 @@ class GrpcServices:
         caller = yield from admitted(request, needs, self._context, certificate, takes_expired=takes_expired)
         call.user = caller.user
         return caller
+
+    def _admits_anybody(self, call: GrpcCall, needs: Needs) -> bool:
+        """May whoever asks do so, no matter who it is? Raises ``CallStatus`` where nobody may."""
+        if self._context.is_leaderless:
+            raise CallStatus(GrpcStatus.UNIMPLEMENTED, f"etcdserver: {NO_ONE_ORDER.detail}")
+        if call.head.metadata("hasleader") == b"true" and not self.has_leader():
+            raise Known.NO_LEADER.status
+        return is_open(needs, self._context)
 
     def has_leader(self) -> bool:
         """Does this node know who leads?"""
@@ -141,7 +150,7 @@ class GrpcServices:
             self._report(call.head.path, failure)
             call.finish(GrpcStatus.INTERNAL, "internal error")
 
-    def decoded(self, message: type[Message], data: bytes) -> Message:
+    def decoded(self, message: type[AnyMessage], data: bytes) -> AnyMessage:
         """The message in ``data``; raises ``CallStatus``."""
         try:
             return protobuf.decode(message, data)
@@ -152,15 +161,13 @@ class GrpcServices:
     # -- one request, one answer --------------------------------------------------------------------------------------
 
     def _unary(self, method: Method, call: GrpcCall, data: bytes) -> None:
-        self._answer(call, method.request, data, method.call, method.needs, is_long=method.is_long)
+        self._answer(method, call, partial(self.decoded, method.request, data))
 
-    def _answer(
-        self, call: GrpcCall, message: type[Message], data: bytes, unary: Unary, needs: Needs, *, is_long: bool
-    ) -> None:
+    def _answer(self, method: Method, call: GrpcCall, decoded: Callable[[], Message]) -> None:
         def plan(circumstances: Circumstances) -> Generator[Step | Aside, Any, Message]:
-            request = self.decoded(message, data)
-            caller = yield from self.admitted(call, needs)
-            return (yield from unary(request, self.call_of(call, caller, circumstances)))
+            request = decoded()
+            caller = yield from self.admitted(call, method.needs)
+            return (yield from method.call(request, self.call_of(call, caller, circumstances)))
 
         def ended(answer: Message | None, failure: Exception | None) -> None:
             if answer is None:
@@ -170,8 +177,29 @@ class GrpcServices:
                 call.answer(protobuf.encode(answer))
 
         leave = self.perform(plan, ended)
-        if is_long and not call.is_over:
+        if method.is_long and not call.is_over:
             call.on_over = leave
+
+    def _range(self, method: Method, call: GrpcCall, data: bytes) -> None:
+        try:
+            lookup = self._lookups.find(data)
+            is_at_once = lookup.read is not None and self._admits_anybody(call, method.needs)
+        except CallStatus as status:
+            self.fail(call, status)
+            return
+        if lookup.read is None or not is_at_once:
+            self._answer(method, call, lambda: lookup.request)
+            return
+        deadline_s = min(call.deadline_s, monotonic() + self._context.limits.request_timeout_s)
+        self._replicator.submit(lookup.read, deadline_s).when_done(partial(self._looked_up, call, lookup))
+
+    def _looked_up(self, call: GrpcCall, lookup: Lookup, outcome: Outcome) -> None:
+        try:
+            told = self._lookups.told(lookup, outcome)
+        except Exception as failure:  # noqa: BLE001  whatever it is, the client hears of it
+            self.fail(call, failure)
+        else:
+            call.answer(told)
 
     # -- streams ------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ def _method(path: str, request: type[Message], call: Unary, *gateway: str, **mor
     return Method(path=path, gateway=gateway, request=request, call=call, **more)
 
 
+RANGE: Final = _method("/etcdserverpb.KV/Range", messages.RangeRequest, ranges.range_, "/v3/kv/range")
 KV: Final = (
-    _method("/etcdserverpb.KV/Range", messages.RangeRequest, ranges.range_, "/v3/kv/range"),
+    RANGE,
     _method("/etcdserverpb.KV/Put", messages.PutRequest, kv.put, "/v3/kv/put"),
     _method("/etcdserverpb.KV/DeleteRange", messages.DeleteRangeRequest, kv.delete_range, "/v3/kv/deleterange"),
     _method("/etcdserverpb.KV/Txn", messages.TxnRequest, transactions.txn, "/v3/kv/txn"),

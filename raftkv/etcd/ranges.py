@@ -12,7 +12,7 @@ import msgspec
 
 from raftkv.coordination.steps import Plan
 from raftkv.core.keys import SYSTEM
-from raftkv.core.requests import AnyOperation, ChangesAfter, CountKeys, Get, List
+from raftkv.core.requests import AnyOperation, ChangesAfter, CountKeys, Get, List, Read
 from raftkv.core.results import (
     Answer,
     AnyResult,
@@ -24,12 +24,14 @@ from raftkv.core.results import (
     Missing,
     Withheld,
 )
+from raftkv.core.rights import Caller
 from raftkv.etcd.calls import (
     FIRST_REVISION,
     EtcdCall,
     header,
     key_value,
     read,
+    read_by,
     revision_asked,
     revision_told,
 )
@@ -85,9 +87,7 @@ def range_(request: RangeRequest, call: EtcdCall) -> Plan[RangeResponse]:
         yield from kept_after(revision - 1, call, start, end, serializable=request.serializable)
     if span is None:
         answer = yield from read(Get(key=request.key, revision=revision), call, serializable=request.serializable)
-        check_revision(answer.content)
-        records = [answer.content] if isinstance(answer.content, KeyRecord) else []
-        return range_told(request, records, len(records), header(call, answer.revision))
+        return lookup_told(request, answer, call)
     for _ in range(VIEWS):
         view = _View(request, span, revision, call)
         found = yield from view.read()
@@ -96,6 +96,20 @@ def range_(request: RangeRequest, call: EtcdCall) -> Plan[RangeResponse]:
         if revision:
             check_revision(view.gone)
     raise Known.COMPACTED.status
+
+
+def lookup_of(request: RangeRequest, caller: Caller) -> Read | None:
+    """The one read of a range of one key as it stands now; ``None`` for any other range. Raises ``CallStatus``."""
+    if _checked_range(request) is not None or request.revision > 0:
+        return None
+    return read_by(caller, Get(key=request.key), serializable=request.serializable)
+
+
+def lookup_told(request: RangeRequest, answer: Answer, call: EtcdCall) -> RangeResponse:
+    """What is told of one key that was read. Raises ``CallStatus``."""
+    check_revision(answer.content)
+    records = [answer.content] if isinstance(answer.content, KeyRecord) else []
+    return range_told(request, records, len(records), header(call, answer.revision))
 
 
 def _nothing_yet(request: RangeRequest, call: EtcdCall) -> Plan[RangeResponse]:

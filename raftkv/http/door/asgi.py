@@ -433,7 +433,7 @@ class Application(AsgiApplication):
 
     def _rendered(self, route: Route, ask: Ask, outcome: Outcome) -> HttpResponse:
         response = finish(route.handler, ask, outcome, self._context)
-        if isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
+        if ask.tell is None and isinstance(response.body, bytes) and len(response.body) > SMALL_BYTES:
             return self._fitting(response, len(response.body), is_read=is_read(ask.request))
         return response
 

@@ -31,7 +31,7 @@ def _back_up(request: HttpRequest, chosen: BackingUp, context: Context) -> Conve
     level = chosen.consistency
     if level not in (None, *_LEVELS):
         refuse(Code.BAD_REQUEST, "consistency: a backup is linearizable or local")
-    if level is Consistency.LINEARIZABLE and context.sizes().is_leaderless:
+    if level is Consistency.LINEARIZABLE and context.is_leaderless:
         refuse(Code.NOT_SUPPORTED, f"consistency: {_LEADERLESS}")
     wanted = HoldState(is_local=level is Consistency.LOCAL)
     limit_s = timeout_s(chosen, context)

@@ -92,18 +92,27 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         status = self.last_status()
         return len(self.members) if status is None else status.cluster_size
 
+    @property
+    def is_leaderless(self) -> bool:
+        """Does this cluster have no leader, as far as this node knows?"""
+        return isinstance(self.last_status(), QuorumStatus)
+
     def sizes(self) -> replicas.KnownSizes:
         """What the numbers of a request are held against."""
         return replicas.sizes(self.last_status(), len(self.members))
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for the replica, and what rendering its outcome needs. ``subject`` is the key it is about."""
+    """A request for the replica, and what rendering its outcome needs. ``subject`` is the key it is about.
+
+    ``tell``, where there is one, makes the response of any outcome, failures included, instead of its handler.
+    """
 
     request: Request
     timeout_s: float
     http: HttpRequest
     subject: bytes = b""
+    tell: Callable[[Outcome], HttpResponse] | None = None
 
 
 class Aside(NamedTuple):
@@ -184,6 +193,8 @@ def asked_by(caller: Caller, request: Request) -> Request:
 
 def finish(handler: Handler, ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:
     """The response for an outcome."""
+    if ask.tell is not None:
+        return ask.tell(outcome)
     if type(outcome) in _FAILURES:
         assert isinstance(outcome, Refused | Unknown)
         return problems.failure(of_read(outcome) if is_read(ask.request) else outcome, context.node_header)
@@ -201,13 +212,13 @@ def at_once(
 
 
 def conversing(
-    converse: Callable[[HttpRequest, Any, Context], Conversation | HttpResponse],
+    converse: Callable[[HttpRequest, Any, Context], Conversation | Ask | HttpResponse],
     choices: type[msgspec.Struct],
     *,
     needs: Needs = Needs.USER,
     is_short: bool = False,
 ) -> Handler:
-    """A handler that asks the replica several things, and makes the response itself."""
+    """A handler that asks the replica several things, or says how the one is told, and makes the response itself."""
     return Handler(converse, _never, form_of(choices), needs, is_short=is_short)
 
 
@@ -217,7 +228,7 @@ def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noq
 
 def check_order(context: Context) -> None:
     """Refuse what needs one order of writes, where there is none."""
-    if context.sizes().is_leaderless:
+    if context.is_leaderless:
         refuse(NO_ONE_ORDER.code, NO_ONE_ORDER.detail)
 
 

@@ -25,7 +25,7 @@ from raftkv.http.problems import refuse
 
 
 def _check_mode(context: Context) -> None:
-    if not context.sizes().is_leaderless:
+    if not context.is_leaderless:
         detail = "this belongs to leaderless clusters; here no replica takes or gives a value without the others"
         refuse(Code.NOT_SUPPORTED, detail)
 

@@ -24,7 +24,7 @@ _PREFIX: Final = paths.stem(paths.RING_KEY)
 
 
 def _check_mode(context: Context) -> None:
-    if not context.sizes().is_leaderless:
+    if not context.is_leaderless:
         refuse(Code.NOT_SUPPORTED, "where there is a leader every member holds every key, and there is no ring")
 
 

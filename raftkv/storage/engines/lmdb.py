@@ -197,6 +197,12 @@ class LmdbReader:
         """The names of the tables, in order."""
         return tuple(self._tables)
 
+    @property
+    def commit_shown(self) -> int:
+        """The number of the commit that this view shows; one that shows the same has the same."""
+        assert self._view is not None
+        return self._view.id()
+
     def __enter__(self) -> Self:
         assert self._view is None
         try:
