@@ -35,6 +35,7 @@ from raftkv.etcd.schema import Message
 from raftkv.etcd.watching import ProtobufForm, SharedWatching, WatchStream
 from raftkv.http.counts import GRPC, UNROUTED
 from raftkv.http.door.access import Exchanged
+from raftkv.http.door.beside import Tell
 from raftkv.http.door.general import common_name
 from raftkv.http.door.performing import Performance
 from raftkv.http.door.room import HeldBytes
@@ -437,27 +438,32 @@ def speak(
     replicator: Replicator,
     context: Context,
     room: HeldBytes,
-    tell: Callable[[Exchanged], None],
+    tell: Tell,
 ) -> Callable[[], GrpcCarrier]:
     """See ``raftkv.http.door.beside``; clients are told that this is etcd's ``version``."""
     services = GrpcServices(version, replicator, context, _report)
 
     def ended(call: GrpcCall, status: GrpcStatus) -> None:
-        parent = call.head.metadata(TRACEPARENT)
-        exchanged = Exchanged(
-            method=GRPC,
-            route=UNROUTED if services.find(call.head.path) is None else call.head.path,
-            status=int(status),
-            taken_s=context.monotonic_s() - call.began_s,
-            taken_bytes=call.taken_bytes,
-            sent_bytes=call.sent_bytes,
-            client=call.client,
-            user=call.user,
-            headers={} if parent is None else {TRACEPARENT.encode(): parent},
-        )
-        tell(exchanged)
+        path, taken_s = call.head.path, context.monotonic_s() - call.began_s
+        name = UNROUTED if services.find(path) is None else path
+        tell(name, status, taken_s, partial(_exchanged, call, name, status, taken_s))
 
     return partial(GrpcCarrier, services.find, room, _report, ended)
+
+
+def _exchanged(call: GrpcCall, name: str, status: GrpcStatus, taken_s: float) -> Exchanged:
+    parent = call.head.metadata(TRACEPARENT)
+    return Exchanged(
+        method=GRPC,
+        route=name,
+        status=int(status),
+        taken_s=taken_s,
+        taken_bytes=call.taken_bytes,
+        sent_bytes=call.sent_bytes,
+        client=call.client,
+        user=call.user,
+        headers={} if parent is None else {TRACEPARENT.encode(): parent},
+    )
 
 
 def _report(path: str, failure: Exception) -> None:

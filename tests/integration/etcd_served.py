@@ -78,7 +78,7 @@ class Served(Pair):
 
     async def _listen(self) -> asyncio.Server:
         room = HeldBytes(256 << 20, monotonic_s=self._loop.time)
-        make = speak(VERSION, self._node, self._node.application._context, room, lambda _exchanged: None)
+        make = speak(VERSION, self._node, self._node.application._context, room, lambda *_told: None)
         return await self._loop.create_server(make, "127.0.0.1", 0)
 
     def _asked(self, path: str, data: bytes, **headers: str) -> Answer:

@@ -24,7 +24,7 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
 from raftkv.core.results import Outcome
 from raftkv.core.rights import CLUSTER, NOBODY, Caller
-from raftkv.http.counts import OTHER, UNROUTED, Counts
+from raftkv.http.counts import GRPC, OTHER, UNROUTED, Counts
 from raftkv.http.door.access import Exchanged, Hears
 from raftkv.http.door.admission import is_proof
 from raftkv.http.door.beside import NOTHING_BESIDE, Beside, SecondConnection
@@ -416,11 +416,13 @@ class Application(AsgiApplication):
             for hear in self._hears:
                 hear(exchanged)
 
-    def _told(self, call: Exchanged) -> None:
+    def _told(self, name: str, code: int, taken_s: float, exchanged: Callable[[], Exchanged]) -> None:
         """The same of a call that came by HTTP/2."""
-        self._metrics.observe(call.route, call.method, call.status, call.taken_s)
-        for hear in self._hears:
-            hear(call)
+        self._metrics.observe(name, GRPC, code, taken_s)
+        if self._hears:
+            call = exchanged()
+            for hear in self._hears:
+                hear(call)
 
     async def _answer(self, route: Route, request: HttpRequest, asker: Asker | None) -> HttpResponse:
         ask = begin(route.handler, request, self._context)

@@ -56,8 +56,12 @@ class SecondConnection(Protocol):
         """The same, as the server ends: what takes longer than ``within_s`` is ended."""
 
 
-Speak = Callable[[Replicator, Context, HeldBytes, Callable[[Exchanged], None]], Callable[[], SecondConnection]]
-"""What makes connections for one worker, and tells of every call on them, whose method is ``GRPC``."""
+Tell = Callable[[str, int, float, Callable[[], Exchanged]], None]
+"""Is told of every call: its name (``UNROUTED`` where there is none such), its code, what it took (seconds), and what
+makes the rest, if anybody wants to hear of it. The method of all is ``GRPC``."""
+
+Speak = Callable[[Replicator, Context, HeldBytes, Tell], Callable[[], SecondConnection]]
+"""What makes connections for one worker."""
 
 
 class Beside(NamedTuple):
