@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from msgspec import UNSET
 
 from raftkv.core.keys import SYSTEM
 from raftkv.formats import layout
@@ -197,17 +196,8 @@ class MemorySnapshots:
     ) -> Manifest:
         """See ``Snapshots``."""
         assert self._written is not None
-        manifest = Manifest(
-            index=written.index,
-            term=written.term,
-            previous_term=previous_term,
-            last_command=last_command,
-            members=members,
-            body_bytes=written.body_bytes,
-            body_crc=written.body_crc,
-            rows=written.rows,
-            configuration=UNSET if configured is None else configured[1],
-            configuration_index=UNSET if configured is None else configured[0],
+        manifest = written.manifest(
+            previous_term=previous_term, last_command=last_command, members=members, configured=configured
         )
         self.published_count += 1
         self._publish(manifest, self._written[1])

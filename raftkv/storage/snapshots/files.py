@@ -54,6 +54,28 @@ class WrittenBody(msgspec.Struct, frozen=True, kw_only=True):
     body_crc: int
     path: Path
 
+    def manifest(
+        self,
+        *,
+        previous_term: int,
+        last_command: bytes,
+        members: tuple[str, ...],
+        configured: tuple[int, Configuration] | None,
+    ) -> Manifest:
+        """That of the snapshot which the body becomes; ``configured`` is who the members are, and where it is said."""
+        return Manifest(
+            index=self.index,
+            term=self.term,
+            previous_term=previous_term,
+            last_command=last_command,
+            members=members,
+            body_bytes=self.body_bytes,
+            body_crc=self.body_crc,
+            rows=self.rows,
+            configuration=UNSET if configured is None else configured[1],
+            configuration_index=UNSET if configured is None else configured[0],
+        )
+
 
 def path_of(directory: Path, sequence: int, kind: Literal["manifest", "body"]) -> Path:
     """Where a part of a snapshot lies."""
@@ -145,17 +167,8 @@ class SnapshotFiles:
         configured: tuple[int, Configuration] | None = None,
     ) -> Manifest:
         """Make a written body the newest snapshot, durably, and delete the one before."""
-        manifest = Manifest(
-            index=written.index,
-            term=written.term,
-            previous_term=previous_term,
-            last_command=last_command,
-            members=members,
-            body_bytes=written.body_bytes,
-            body_crc=written.body_crc,
-            rows=written.rows,
-            configuration=UNSET if configured is None else configured[1],
-            configuration_index=UNSET if configured is None else configured[0],
+        manifest = written.manifest(
+            previous_term=previous_term, last_command=last_command, members=members, configured=configured
         )
         self.publish_file(written.path, manifest)
         return manifest
