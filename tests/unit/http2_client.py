@@ -22,6 +22,9 @@ HEAD = [
     (b"te", b"trailers"),
 ]
 
+PING = frames.frame(frames.PING, 0, 0, b"12345678")
+WINDOW = frames.DEFAULT_WINDOW_BYTES
+
 
 class Frame(NamedTuple):
     kind: int
@@ -130,3 +133,16 @@ def resets(said: list[Frame]) -> dict[int, int]:
 
 def body_of(said: list[Frame], stream_id: int) -> bytes:
     return b"".join(one.payload for one in said if one.kind == frames.DATA and one.stream_id == stream_id)
+
+
+def reset(stream_id: int, code: int = 8) -> bytes:
+    return frames.frame(frames.RST_STREAM, 0, stream_id, struct.pack(">L", code))
+
+
+def ended_by(client: Http2Client, *data: bytes) -> int:
+    """The code by which the connection ends."""
+    said = client.say(*data)
+
+    assert client.server.is_over
+    assert client.server.streams == {}
+    return last_word(said)[1]
