@@ -20,6 +20,7 @@ from tests.simulation import test_quorum_time as times
 from tests.simulation import test_speculation as speculation
 from tests.simulation.test_seeds import is_broken_promise
 from tests.unit import test_quorum_coordination, test_quorum_exchange, test_quorum_store
+from tests.unit.opened_store import opened
 
 SEEDS = range(200)
 CHUNK = 20
@@ -69,7 +70,7 @@ FOUND_BY_SCENARIO: dict[str, Callable[[], None]] = {
     "full disk ignored": scenarios.test_a_write_that_finds_the_disk_full_is_unknown_and_the_next_is_refused,
     "hints dropped when sent": scenarios.test_a_hint_stays_until_the_node_that_it_is_for_has_it_on_its_disk,
     "grown hints dropped": lambda: test_quorum_store.test_a_hint_is_dropped_only_if_it_has_not_grown(
-        test_quorum_store.opened(test_quorum_store.MemoryEngine(test_quorum_store.TABLES))
+        opened(test_quorum_store.MemoryEngine(test_quorum_store.TABLES))
     ),
     "hints of the departed": scenarios.test_hints_for_a_node_that_has_left_reach_the_new_owners,
     "definite origin": fates.test_a_write_that_its_origin_may_have_made_is_never_definitely_refused,
