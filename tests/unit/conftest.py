@@ -1,6 +1,9 @@
 """Fixtures that several modules of unit tests share."""
 
+import asyncio
+
 import pytest
+import uvloop
 
 from raftkv import Client
 from tests.unit.awaited import Awaited
@@ -8,6 +11,7 @@ from tests.unit.driven_feed import Driven, Scripted, Solo
 from tests.unit.fake_server import FakeServer
 from tests.unit.guarded_node import GuardedNode
 from tests.unit.http_node import Node
+from tests.unit.peers_stage import Stage
 
 
 @pytest.fixture
@@ -75,3 +79,25 @@ def scripted() -> Scripted:
 @pytest.fixture
 def played(scripted: Scripted) -> Driven:
     return Driven(scripted)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def play(request):
+    """Runs a scenario on a stage of its own, on either kind of loop; no exception may have reached the loop."""
+
+    def run(scenario, *, complaints_expected=0):
+        async def whole():
+            stage = Stage()
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: stage.complaints.append(context))
+            try:
+                async with asyncio.timeout(60):
+                    await scenario(stage)
+            finally:
+                await stage.close()
+            assert len(stage.complaints) == complaints_expected, stage.complaints
+
+        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(whole())
+
+    return run

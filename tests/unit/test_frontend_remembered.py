@@ -23,7 +23,7 @@ from raftkv.frontend.remote import RemoteReplicator
 from raftkv.frontend.server import FrontendServer
 from raftkv.storage.change_counts import ChangeCounts
 from tests.contract.quorum import QuorumSubject
-from tests.unit.test_frontend_link import until
+from tests.unit.linked import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd_create(2)")
 

@@ -12,9 +12,7 @@ from raftkv.core.config import Address
 from raftkv.core.errors import StartupError
 from raftkv.instruments.local.nodes import free_ports
 from raftkv.peers.tls import misnamed, peer_tls
-from tests.unit.test_peers_link import Puppet, play, still_works, until
-
-__all__ = ["play"]  # the fixture
+from tests.unit.peers_stage import Puppet, still_works, until
 
 
 class Authority:
