@@ -6,7 +6,6 @@ import abc
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -42,9 +41,6 @@ from raftkv.http.door.room import HeldBytes
 from raftkv.http.handlers.handler import Aside, Context
 from raftkv.http.messages import HttpRequest, StreamCutError
 from raftkv.http.needs import Needs
-
-QUEUED_MAX: Final = 1000
-"""Messages of one conversation that wait for those before them."""
 
 LEADER_LOOK_S: Final = 1.0
 LEADERLESS_S: Final = 3.0
@@ -251,19 +247,20 @@ class GrpcServices:
 
 
 class _Conversation(abc.ABC):
-    """One call whose client may say several things, once it is known who it is."""
+    """One call whose client may say several things, once it is known who it is.
+
+    What he says while nobody listens yet stays in the window of his stream.
+    """
 
     takes_expired = False
 
     def __init__(self, services: GrpcServices, call: GrpcCall) -> None:
         self._services = services
         self._call = call
-        self._caller: Caller | None = None
-        self._waiting: deque[bytes] = deque()
-        self._is_ended = False
         self._leaderless_s = math.inf
         self._look: asyncio.TimerHandle | None = None
         call.on_over = self._gone
+        call.pause()
         services.perform(lambda _: services.admitted(call, Needs.USER, takes_expired=self.takes_expired), self._known)
 
     def _known(self, caller: Caller | None, failure: Exception | None) -> None:
@@ -273,11 +270,10 @@ class _Conversation(abc.ABC):
             assert failure is not None
             self._end(failure)
             return
-        self._caller = caller
         if self._call.head.metadata("hasleader") == b"true":
             self._look_for_leader()
         self._begin(caller)
-        self._go_on()
+        self._call.resume()
 
     def _look_for_leader(self) -> None:
         loop = asyncio.get_running_loop()
@@ -290,18 +286,13 @@ class _Conversation(abc.ABC):
                 return
         self._look = loop.call_later(LEADER_LOOK_S, self._look_for_leader)
 
+    @abc.abstractmethod
     def received(self, message: bytes) -> None:
-        """See ``MessageReader``."""
-        if len(self._waiting) >= QUEUED_MAX:
-            self._end(Known.TOO_MANY_REQUESTS.status)
-            return
-        self._waiting.append(message)
-        self._go_on()
+        """See ``MessageReader``; it is known who asks."""
 
+    @abc.abstractmethod
     def ended(self) -> None:
         """See ``MessageReader``."""
-        self._is_ended = True
-        self._go_on()
 
     def _end(self, failure: Exception | None = None) -> None:
         self._gone()
@@ -314,14 +305,10 @@ class _Conversation(abc.ABC):
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        self._waiting.clear()
-
-    def _begin(self, caller: Caller) -> None:  # noqa: B027  not all have anything to begin
-        """It is known who asks."""
 
     @abc.abstractmethod
-    def _go_on(self) -> None:
-        """Take what waits, if anything may be taken now."""
+    def _begin(self, caller: Caller) -> None:
+        """It is known who asks."""
 
 
 class WatchConversation(_Conversation):
@@ -341,15 +328,19 @@ class WatchConversation(_Conversation):
         """See ``Outlet``."""
         return self._call.send(message)
 
-    def _go_on(self) -> None:
-        while self._stream is not None and self._waiting:
-            try:
-                request = self._services.decoded(messages.WatchRequest, self._waiting.popleft())
-            except CallStatus as status:
-                self._end(status)
-                return
-            assert isinstance(request, messages.WatchRequest)
-            self._stream.received(request)
+    def received(self, message: bytes) -> None:
+        """See ``MessageReader``."""
+        try:
+            request = self._services.decoded(messages.WatchRequest, message)
+        except CallStatus as status:
+            self._end(status)
+            return
+        assert isinstance(request, messages.WatchRequest)
+        assert self._stream is not None
+        self._stream.received(request)
+
+    def ended(self) -> None:
+        """See ``MessageReader``: he goes on listening."""
 
     def _gone(self) -> None:
         super()._gone()
@@ -363,18 +354,17 @@ class KeepAliveConversation(_Conversation):
 
     takes_expired = True
 
-    def __init__(self, services: GrpcServices, call: GrpcCall) -> None:
-        self._is_asking = False
-        super().__init__(services, call)
+    def _begin(self, caller: Caller) -> None:
+        self._caller = caller
 
-    def _go_on(self) -> None:
-        if self._caller is None or self._is_asking:
-            return
-        if self._waiting:
-            self._is_asking = True
-            self._services.perform(partial(self._plan, self._waiting.popleft(), self._caller), self._answered)
-        elif self._is_ended and not self._call.is_over:
-            self._end()
+    def received(self, message: bytes) -> None:
+        """See ``MessageReader``."""
+        self._call.pause()
+        self._services.perform(partial(self._plan, message, self._caller), self._answered)
+
+    def ended(self) -> None:
+        """See ``MessageReader``."""
+        self._end()
 
     def _plan(self, data: bytes, caller: Caller, circumstances: Circumstances) -> Plan[messages.LeaseKeepAliveResponse]:
         request = self._services.decoded(messages.LeaseKeepAliveRequest, data)
@@ -383,7 +373,6 @@ class KeepAliveConversation(_Conversation):
         return (yield from leases.keep_alive(request, call))
 
     def _answered(self, answer: messages.LeaseKeepAliveResponse | None, failure: Exception | None) -> None:
-        self._is_asking = False
         if self._call.is_over:
             return
         if answer is None:
@@ -391,7 +380,7 @@ class KeepAliveConversation(_Conversation):
             self._end(failure)
             return
         self._call.send(protobuf.encode(answer))
-        self._go_on()
+        self._call.resume()
 
 
 class ObserveConversation:

@@ -183,6 +183,11 @@ class WatchStream:
         if key >= range_end and range_end not in {b"", b"\0"}:
             self._refuse("mvcc: watcher range is empty")
             return
+        if (
+            max(len(key), len(range_end)) > self._watching.context.limits.max_key_bytes + 1
+        ):  # a bound may be longer by one
+            self._refuse(Known.REQUEST_TOO_LARGE.status.message)
+            return
         watch_id = request.watch_id or self._free_id()
         if watch_id in self._watches or watch_id in self._beginning:
             self._refuse("mvcc: duplicate watch ID provided on the WatchStream")

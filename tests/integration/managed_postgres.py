@@ -78,8 +78,9 @@ def why_unavailable() -> str | None:
         runs = begun.returncode == 0
     except OSError:  # Python itself lies where that user may not go
         runs = False
-    where = Path(sys.executable).resolve()
-    return None if runs else f"{user().get('user', 'this user')} may run PostgreSQL, but not Patroni by {where}"
+    found = Path(sys.executable)
+    barred = [str(one) for path in (found, found.resolve()) for one in path.parents if not one.stat().st_mode & 0o001]
+    return None if runs else f"who may run PostgreSQL cannot run Patroni by {found}; closed to others are: {barred}"
 
 
 class Pair:

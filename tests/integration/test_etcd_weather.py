@@ -14,6 +14,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -167,6 +168,30 @@ def test_a_message_that_inflates_is_inflated_no_further_than_it_may_be(port: int
         told = client.fields(client.next(frames.HEADERS, client.last_id))
 
     assert told["grpc-status"] == str(int(GrpcStatus.RESOURCE_EXHAUSTED))
+
+
+def test_what_is_said_faster_than_it_is_done_waits_with_the_client(port: int) -> None:
+    padded = protobuf.encode(messages.LeaseKeepAliveRequest(id=7)) + b"\x9a\x06\xc0\x84\x3d" + bytes(1_000_000)
+
+    def keep_alive(channel: grpc.Channel) -> int:
+        return len(list(channel.stream_stream("/etcdserverpb.Lease/LeaseKeepAlive")(iter([padded] * 100), timeout=110)))
+
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(2) as pool:
+        channels = [opened.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}", options)) for _ in range(2)]
+        assert list(pool.map(keep_alive, channels)) == [100] * 2
+
+
+def test_a_watch_of_a_key_that_nobody_can_have_is_refused(port: int) -> None:
+    request = messages.WatchRequest(create_request=messages.WatchCreateRequest(key=b"k" * 1_000_000))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stream = channel.stream_stream(WATCH)(iter([protobuf.encode(request)] * 100), timeout=60)
+        told = [protobuf.decode(messages.WatchResponse, next(stream)) for _ in range(100)]
+        stream.cancel()
+
+    assert {(one.created, one.canceled, one.cancel_reason) for one in told} == {
+        (True, True, "etcdserver: request is too large")
+    }
 
 
 # --- who takes nothing, or does not go on

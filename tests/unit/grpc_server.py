@@ -30,6 +30,7 @@ class EchoService:
             "/test.Echo/Metadata": OneRequest(self.metadata),
             "/test.Echo/Count": OneRequest(self.count),
             "/test.Echo/Chat": ManyRequests(Chat),
+            "/test.Echo/Slow": ManyRequests(self.slow),
         }
 
     def find(self, path: str) -> Method | None:
@@ -56,6 +57,12 @@ class EchoService:
         call.begin(((b"early", b"yes"),))
         call.send(call.head.metadata(message.decode("latin-1")) or b"")
         call.finish(GrpcStatus.OK, "", ((b"late", b"yes"),))
+
+    def slow(self, call: GrpcCall) -> SlowChat:
+        """Begun, but not listening yet."""
+        call.pause()
+        self.waiting.append(call)
+        return SlowChat(call)
 
     def count(self, call: GrpcCall, message: bytes) -> None:
         """So many messages of such a size."""
@@ -94,6 +101,14 @@ class Chat:
 
     def ended(self) -> None:
         self._call.finish()
+
+
+class SlowChat(Chat):
+    """Says one thing back, and listens no more until it is told to."""
+
+    def received(self, message: bytes) -> None:
+        self._call.pause()
+        super().received(message)
 
 
 def carrier_factory(service: EchoService, report: Callable[[str, Exception], None]) -> Callable[[], GrpcCarrier]:

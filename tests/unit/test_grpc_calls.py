@@ -167,6 +167,66 @@ def test_a_conversation_goes_on_when_it_is_listened_to_again():
     assert client.calls.held_bytes == 0
 
 
+def test_a_conversation_takes_a_message_at_a_time_if_it_likes():
+    client = Http2Client()
+    data = [message(b"%d" % number * 5000) for number in range(3)]
+    said = client.say(client.head(1, path="/test.Echo/Slow"), client.body(1, b"".join(data)[:15_000], is_last=False))
+    (call,) = client.service.waiting
+    assert said == []
+    assert client.calls.held_bytes >= 15_000
+
+    heard = []
+    for number in range(3):
+        call.resume()
+        heard.append(body_of(cut(client.server.take()), 1))
+        if number == 0:
+            for _ in range(10):  # whoever keeps it waiting, it is not the client
+                client.later(50)
+                client.say(frames.frame(frames.PING, 0, 0, b"here I am"[:8]))
+            assert client.say(client.body(1, b"".join(data)[15_000:])) == []
+    assert heard == data
+    call.resume()
+    assert ending(client, cut(client.server.take())) == (GrpcStatus.OK, "")
+    assert client.calls.held_bytes == 0
+
+
+def test_what_comes_while_nobody_listens_stays_within_the_window_of_its_stream():
+    client = Http2Client()
+    said = client.say(client.head(1, path="/test.Echo/Slow"), frames.window_frame(0, 1 << 24))
+    data = message(b"x" * 4000)
+    sent = 0
+    while resets(said) == {}:
+        assert sent < 100
+        said = client.say(client.body(1, data, is_last=False))
+        sent += 1
+
+    assert resets(said) == {1: ErrorCode.FLOW_CONTROL_ERROR}
+    assert sent == (16 << 10) // len(data) + 1
+    assert client.calls.held_bytes == 0
+
+
+def test_a_conversation_that_answers_at_once_takes_all_in_one_turn():
+    class Eager:
+        def __init__(self, call: GrpcCall) -> None:
+            self._call = call
+
+        def received(self, message: bytes) -> None:
+            self._call.pause()
+            self._call.send(message)
+            self._call.resume()
+
+        def ended(self) -> None:
+            self._call.finish()
+
+    client = Http2Client()
+    client.service.methods["/test.Echo/Eager"] = ManyRequests(Eager)
+    data = b"".join(message(b"%d" % number) for number in range(2000))
+    said = client.say(client.head(1, path="/test.Echo/Eager"), client.body(1, data))
+
+    assert body_of(said, 1) == data
+    assert ending(client, said) == (GrpcStatus.OK, "")
+
+
 # --- compression
 
 
@@ -400,6 +460,29 @@ def test_when_the_server_leaves_what_takes_too_long_is_told():
 
     assert ending(client, cut(client.server.take())) == (GrpcStatus.UNAVAILABLE, "the server is shutting down")
     assert client.service.over == ["hello"]
+
+
+def test_heads_of_calls_that_are_open_are_counted_by_what_they_take():
+    client = Http2Client()
+    many = {f"x{number}": "" for number in range(300)}
+    numbers = iter(range(1, 1000, 2))
+
+    def begin(calls: int) -> None:
+        for _ in range(calls):
+            client.say(client.head(next(numbers), **many), client.head(next(numbers), large_bin="YWJj" * 1000))
+
+    begin(20)
+    held_bytes = client.calls.held_bytes
+    tracemalloc.start()
+    begin(20)
+    taken_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken_bytes / 2 < held_bytes < taken_bytes * 2
+    assert client.calls.held_bytes == 2 * held_bytes
+    client.say(*(frames.reset_frame(number, ErrorCode.CANCEL) for number in list(client.server.streams)))
+
+    assert client.server.streams == {}
+    assert client.calls.held_bytes == 0
 
 
 def test_without_room_nothing_new_is_begun():

@@ -106,7 +106,7 @@ class GrpcCalls:
         self.is_full = False
         """Is there no room for a new call?"""
         self.held_bytes = 0
-        """Of messages whose end is still to come."""
+        """Of heads of calls that are open, and of messages that were not taken yet."""
         self.open: dict[GrpcCall, None] = {}
 
     def accept(self, stream: Http2Stream, head: RequestHead, timeout: bytes | None) -> StreamReader:
@@ -134,8 +134,9 @@ class GrpcCall:
     """One call. Whoever answers it sets ``on_over`` and ``on_taking`` if it takes longer than a turn."""
 
     __slots__ = (
-        "_calls", "_held", "_held_since_s", "_is_begun", "_is_ended", "_listener", "_message", "_method", "_stream",
-        "began_s", "deadline_s", "head", "is_over", "on_over", "on_taking", "sent_bytes", "taken_bytes", "user",
+        "_calls", "_held", "_held_since_s", "_is_begun", "_is_cutting", "_is_ended", "_is_paused", "_listener",
+        "_message", "_method", "_stream", "began_s", "deadline_s", "head", "is_over", "on_over", "on_taking",
+        "sent_bytes", "taken_bytes", "user",
     )  # fmt: skip
 
     def __init__(self, calls: GrpcCalls, stream: Http2Stream, head: CallHead) -> None:
@@ -161,7 +162,9 @@ class GrpcCall:
         self._held: bytearray | None = None
         self._held_since_s = math.inf
         self._is_begun = False
+        self._is_cutting = False
         self._is_ended = False
+        self._is_paused = False
 
     @property
     def client(self) -> str:
@@ -191,6 +194,7 @@ class GrpcCall:
                 return
             self.deadline_s = calls.monotonic_s() + left_s
         calls.open[self] = None
+        calls.held_bytes += head.held_bytes
         if isinstance(method, ManyRequests):
             self._have(self._begin_conversation, method)
         else:
@@ -248,12 +252,25 @@ class GrpcCall:
             self.finish(status, text, more)
             self._have(on_over)
 
+    def pause(self) -> None:
+        """Take no more messages of a conversation until ``resume``: they stay within the window of their stream."""
+        self._is_paused = True
+        self._held_since_s = math.inf
+
+    def resume(self) -> None:
+        """Take the messages that have come meanwhile, and go on."""
+        self._is_paused = False
+        self._go_on_taking()
+
     def _leave(self, status: GrpcStatus) -> None:
         self.is_over = True
-        self._calls.ended(self, status)
-        self._calls.open.pop(self, None)
+        calls = self._calls
+        calls.ended(self, status)
+        if self in calls.open:
+            del calls.open[self]
+            calls.held_bytes -= self.head.held_bytes
         if self._held:
-            self._calls.held_bytes -= len(self._held)
+            calls.held_bytes -= len(self._held)
         self._held = self._listener = self._message = None
         self.on_over = self.on_taking = nothing
 
@@ -275,7 +292,7 @@ class GrpcCall:
         if self.is_over:
             return
         if self._held is None:
-            if len(chunk) >= _PREFIX.size and not self._stream.is_full:
+            if len(chunk) >= _PREFIX.size and not self._stream.is_full and not self._is_paused:
                 flag, size = _PREFIX.unpack_from(chunk)
                 if size == len(chunk) - _PREFIX.size and not flag and size <= self._calls.message_bytes_max:
                     self._stream.consumed(len(chunk))
@@ -287,9 +304,15 @@ class GrpcCall:
         self._cut()
 
     def _cut(self) -> None:
-        """Take every message that is whole, unless the client takes too little of what it is answered."""
+        """Take every message that is whole, unless nobody listens, or the client takes too little of its answers."""
+        if not self._is_cutting:
+            self._is_cutting = True
+            self._cut_all()
+            self._is_cutting = False
+
+    def _cut_all(self) -> None:
         held = self._held
-        while held and not self.is_over and not self._stream.is_full:
+        while held and not self.is_over and not self._stream.is_full and not self._is_paused:
             if len(held) < _PREFIX.size:
                 self._wait()
                 return
@@ -367,7 +390,7 @@ class GrpcCall:
 
     def _end_conversation(self) -> None:
         """The client has sent all, and all of it was taken."""
-        if self._held is not None and self._stream.is_full:
+        if self._is_paused or (self._held is not None and self._stream.is_full):
             return
         if self._held is not None:
             self.fail(GrpcStatus.INTERNAL, "the last message was cut short")
@@ -381,10 +404,13 @@ class GrpcCall:
         if self.is_over:
             return
         self._have(self.on_taking)
+        self._go_on_taking()
+
+    def _go_on_taking(self) -> None:
         if self._held is not None and not self.is_over:
             self._cut()
-            if self._is_ended and not self.is_over:
-                self._end_conversation()
+        if self._is_ended and self._listener is not None and not self._is_cutting:
+            self._end_conversation()
 
     def gone(self) -> None:
         """See ``StreamReader``."""

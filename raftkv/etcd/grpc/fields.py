@@ -45,7 +45,9 @@ _OF_A_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
 _NAMES: Final = re.compile(rb"(?::?[!#$%&'*+.^_`|~0-9a-z-]+\n)*")
-_BAD_VALUE: Final = re.compile(rb"[\0\r]|^[ \t]|[ \t]$", re.MULTILINE)
+_BAD_IN_VALUES: Final = (b"\0", b"\r", b"\n ", b"\n\t", b" \n", b"\t\n")
+"""What may not be in values that stand between ends of lines. A pattern takes six times as long for long ones."""
+
 _DIGITS: Final = re.compile(rb"[0-9]{1,15}")
 
 _encoder: Final = hpack.Encoder()
@@ -188,12 +190,12 @@ def _rest(block: bytes, at: int) -> bytes:
 def _check(fields: Fields) -> None:
     """Names and values have the form of HTTP/2's (RFC 9113, section 8.2)."""
     names = b"\n".join([name for name, _ in fields]) + b"\n"
-    values = b"\n".join([value for _, value in fields])
+    values = b"\n%s\n" % b"\n".join([value for _, value in fields])
     if fields and (
         _NAMES.fullmatch(names) is None
-        or _BAD_VALUE.search(values) is not None
+        or any(one in values for one in _BAD_IN_VALUES)
         or names.count(b"\n") != len(fields)
-        or values.count(b"\n") != len(fields) - 1
+        or values.count(b"\n") != len(fields) + 1
     ):
         raise StreamFault(ErrorCode.PROTOCOL_ERROR, "a header field is malformed")
 

@@ -29,29 +29,40 @@ _OF_GRPC: Final = frozenset(
 )
 
 
+_FIELD_BYTES: Final = 128
+"""What keeping a field takes beside its bytes."""
+
+
 class CallHead:
     """One call's head. ``answer``: the header block that ends it at once."""
 
-    __slots__ = ("_metadata", "answer", "is_gzip", "path")
+    __slots__ = ("_metadata", "answer", "held_bytes", "is_gzip", "path")
 
     def __init__(self, path: str, answer: bytes | None = None) -> None:
         self.path = path
         self.answer = answer
         self.is_gzip = False
-        self._metadata: dict[str, list[bytes]] = {}
+        self.held_bytes = 0
+        """What keeping it takes."""
+        self._metadata: dict[bytes, bytes] = {}
 
     def metadata(self, name: str) -> bytes | None:
         """The first value of ``name`` (lower case); of one whose name ends in ``-bin`` the bytes that it stands for."""
-        values = self._metadata.get(name)
-        return values[0] if values else None
+        value = self._metadata.get(name.encode())
+        return _meant(value)[0] if value is not None and name.endswith("-bin") else value
 
     def keep(self, name: bytes, value: bytes) -> None:
         """Some metadata; raises ``ValueError``."""
         if name.endswith(b"-bin"):
-            values = [binascii.a2b_base64(one + b"=" * (-len(one) % 4), strict_mode=True) for one in value.split(b",")]
-        else:
-            values = [value]
-        self._metadata.setdefault(name.decode("ascii"), []).extend(values)
+            _meant(value)
+        if name not in self._metadata:
+            self._metadata[name] = value
+            self.held_bytes += len(name) + len(value) + _FIELD_BYTES
+
+
+def _meant(value: bytes) -> list[bytes]:
+    """What binary metadata stands for."""
+    return [binascii.a2b_base64(one + b"=" * (-len(one) % 4), strict_mode=True) for one in value.split(b",")]
 
 
 def read_head(head: RequestHead) -> CallHead:
