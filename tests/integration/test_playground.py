@@ -1,5 +1,6 @@
 """The playground as a person meets it: its command, its page in a browser, buttons that do what they say, its end."""
 
+import itertools
 import os
 import re
 import shlex
@@ -23,13 +24,20 @@ pytestmark = pytest.mark.integration
 
 PATIENCE_S = 30.0
 
+TOUCHING = """[...document.querySelectorAll(".ring text")].filter((one) => one.textContent)
+    .map((one) => [one.textContent, one.getBoundingClientRect()]).flatMap(([a, box], at, all) => all.slice(at + 1)
+    .filter(([, other]) => box.left < other.right && other.left < box.right)
+    .filter(([, other]) => box.top + 3 < other.bottom && other.top + 3 < box.bottom)
+    .map(([b]) => `${a} / ${b}`))"""
+"""Words of the picture whose boxes overlap; a box is three pixels higher than its letters."""
+
 
 class Playing:
     """A playground that runs as its command."""
 
     def __init__(self, home: Path, *options: str) -> None:
         self.home = home
-        (home / "tmp").mkdir()
+        (home / "tmp").mkdir(exist_ok=True)
         command = module("raftkv", "lab", "playground", "--for", "10m", "--out", str(home), *options)
         environment = {**os.environ, "TMPDIR": str(home / "tmp")}
         self.process = subprocess.Popen(
@@ -80,7 +88,8 @@ class Playing:
 
 
 @contextmanager
-def playing(home: Path, *options: str):
+def playing(home: Path, *options: str, kept: bool = False):
+    """``kept``: others use its temporary directory."""
     playground = Playing(home, *options)
     try:
         yield playground
@@ -89,7 +98,7 @@ def playing(home: Path, *options: str):
         status = playground.end() if playground.process.poll() is None else 0
         assert status == 0
         assert not alive(family)
-        assert list((home / "tmp").iterdir()) == []
+        assert kept or list((home / "tmp").iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +157,34 @@ def test_a_write_that_the_leader_alone_acknowledged_is_lost_and_red(raft_play, b
         expect(page.locator(".said")).to_have_class("said bad")
         expect(page.locator(".harm")).to_contain_text("was acknowledged by the leader alone, and it is gone")
         expect(page.locator(".findings li").first).to_have_class("good")
+
+
+@needs_chromium
+def test_a_node_that_lost_its_disk_is_given_all_data_anew(raft_play, browser):
+    (config,) = (raft_play.home / "tmp").glob("*/cluster.toml")
+    with page_at(browser, raft_play.url) as page:
+        page.get_by_role("button", name="Lesson 6: Lose a disk").click()
+        button = page.locator(".try button.main")
+        node = button.inner_text().removeprefix("Empty the disk of ")
+        before = raft_play.processes(node)
+        button.click()
+        expect(page.locator(".lead")).to_contain_text(f"{node} is without its disk")
+        assert not alive(before)
+        assert not (config.parent / "data" / node).exists()
+        expect(page.get_by_role("button", name=f"Kill {node}")).to_be_disabled()
+        expect(page.locator(".see .seen")).to_have_count(1)
+        button.click()
+        expect(page.locator(".see .seen")).to_have_count(3)
+        expect(page.locator(".findings li").nth(1)).to_contain_text("0 of")
+
+
+@needs_chromium
+def test_what_was_broken_is_in_the_timeline_of_a_page_that_comes_later(raft_play, browser):
+    with page_at(browser, raft_play.url) as page:
+        raft_play.fault("slow", "n1", "n3", on=True, delay_ms=50)
+        raft_play.fault("slow", "n1", "n3", on=False)
+        page.reload()
+        expect(page.locator(".time canvas")).to_have_attribute("aria-label", re.compile("slow between n1 and n3"))
 
 
 @needs_chromium
@@ -242,6 +279,46 @@ def test_without_a_leader_one_copy_is_enough_for_a_write_and_reads_are_stale(tmp
         expect(page.locator(".findings .warn")).to_contain_text("Stale R=1 reads")
         page.get_by_role("button", name="Each says what it replaces").click()
         expect(page.locator(".conclusion")).to_be_visible()
+
+
+@needs_chromium
+def test_no_words_of_five_nodes_touch_each_other(tmp_path, browser):
+    """All that the picture can say at once: every link cut, and the longest words beneath and above nodes."""
+    with playing(tmp_path, "--nodes", "5") as playground, page_at(browser, playground.url) as page:
+        nodes = [f"n{number}" for number in range(1, 6)]
+        for node in ("n2", "n5"):
+            playground.fault("cut", node, on=True)
+        expect(page.locator(".ring .state", has_text="behind by")).to_have_count(2)
+        assert page.evaluate(TOUCHING) == []
+        assert playground.post("heal", {}).status_code == 200
+        for node, other in itertools.combinations(nodes, 2):
+            playground.fault("cut", node, other, on=True)
+        expect(page.locator(".ring .badge")).to_have_count(10)
+        expect(page.locator(".ring .centre")).to_have_text("nobody leads")
+        expect(page.locator(".ring .state")).to_have_count(5)
+        assert page.evaluate(TOUCHING) == []
+        for node in nodes:
+            playground.fault("lose", node, on=True)
+        expect(page.locator(".ring .badge")).to_have_count(15)
+        assert page.evaluate(TOUCHING) == []
+
+
+def test_what_a_killed_playground_leaves_is_removed_by_the_next_and_nothing_of_one_that_lives(tmp_path):
+    temporary = tmp_path / "tmp"
+    with playing(tmp_path, kept=True) as living:
+        (alone,) = temporary.iterdir()
+        killed = Playing(tmp_path)
+        family = descendants(killed.process.pid)
+        killed.process.kill()
+        killed.process.wait()
+        wait_until(lambda: not alive(family), "the nodes of who was killed to end", PATIENCE_S)
+        left = set(temporary.iterdir()) - {alone}
+        assert len(left) == 1
+        with playing(tmp_path, kept=True):
+            assert left.isdisjoint(temporary.iterdir())
+            assert alone in temporary.iterdir()
+        assert living.processes("n1")
+    assert list(temporary.iterdir()) == []
 
 
 @needs_chromium

@@ -17,6 +17,7 @@ from raftkv.instruments.lab.faults import (
     Destroy,
     FullDisk,
     Kill,
+    LostDisk,
     Mute,
     Partition,
     Pause,
@@ -234,6 +235,21 @@ def test_a_node_whose_disk_is_lost_never_comes_back(stand_in, nemesis, tmp_path)
     assert nemesis.destroyed == {"n2"}
 
 
+def test_a_node_whose_disk_is_emptied_starts_again_without_its_data_when_that_ends(stand_in, nemesis, tmp_path):
+    stand_in.data_dir = lambda node: tmp_path / node
+    (tmp_path / "n2").mkdir()
+    with nemesis:
+        emptied = nemesis.begin(LostDisk(nodes=("n2",)))
+        assert not (tmp_path / "n2").exists()
+        assert sorted(stand_in.processes) == ["n1", "n3"]
+        nemesis.revive()
+        assert sorted(stand_in.processes) == ["n1", "n3"]
+        nemesis.end(emptied)
+        assert sorted(stand_in.processes) == ["n1", "n2", "n3"]
+
+    assert nemesis.destroyed == set()
+
+
 def test_a_fault_can_hit_the_same_places_as_the_one_before(stand_in, nemesis):
     first = nemesis.begin(Partition(groups=(("follower",), ("rest",))))
     second = nemesis.begin(Pause(nodes=("same",)))
@@ -275,6 +291,7 @@ def test_a_plan_that_is_broken_off_is_healed(stand_in, nemesis):
 WORDS = [
     (faults.Kill(nodes=("n1", "n2")), "kill -9 n1 n2"),
     (faults.Destroy(nodes=("n1",)), "disk of n1 lost"),
+    (faults.LostDisk(nodes=("n1",)), "disk of n1 emptied"),
     (faults.Pause(nodes=("n1",)), "pause n1"),
     (faults.Partition(groups=(("n1",), ("n2", "n3"))), "partition n1 | n2 n3"),
     (faults.Mute(senders=("n1",), receivers=("n2",)), "n2 cannot hear n1"),

@@ -7,7 +7,7 @@ import pytest
 from raftkv.core.config import QuorumSection
 from raftkv.core.sights import View
 from raftkv.instruments.lab.checker import Linearizable, check
-from raftkv.instruments.lab.faults import Delay, Kill, Partition, Pause, blocked
+from raftkv.instruments.lab.faults import Delay, Kill, LostDisk, Partition, Pause, blocked
 from raftkv.instruments.lab.history import GetAction, History, ObservedOperation, Outcome, PutAction
 from raftkv.instruments.lab.playground import retained
 from raftkv.instruments.lab.playground.board import FRAMES_MAX, Board
@@ -22,6 +22,7 @@ KEY = b"playground/apples"
     ("kind", "places", "fault"),
     [
         ("kill", ("n1",), Kill(nodes=("n1",))),
+        ("lose", ("n3",), LostDisk(nodes=("n3",))),
         ("pause", ("n2",), Pause(nodes=("n2",))),
         ("slow", ("n2",), Delay(nodes=("n2",), delay_s=0.3)),
         ("slow", ("n2", "n3"), Delay(nodes=("n2",), peers=("n3",), delay_s=0.3)),
@@ -95,7 +96,14 @@ def test_a_page_that_comes_late_is_told_what_was_and_one_that_is_slow_misses_fra
     lines = board.lines()
     assert b'"mode":"raft"' in next(lines)
     for number in range(FRAMES_MAX + 10):
-        board.publish(View(), [], {"number": number})
+        board.publish(View(), [], {"number": number}, [])
     assert b'"number":10}' in next(lines)
     board.end()
     assert len(list(lines)) == FRAMES_MAX - 1
+
+
+def test_a_page_that_comes_is_told_of_faults_that_are_over():
+    board = Board({})
+    board.publish(View(), [], {}, [{"kind": "cut", "until_ms": 5}])
+
+    assert b'"past_faults":[{"kind":"cut","until_ms":5}]' in next(board.lines())

@@ -39,12 +39,15 @@ function caption(name, sight, leader) {
   if (!sight) return "not heard";
   if (isSilent(sight)) return `silent for ${Math.round(sight.heard_ago_ms / 1000)} s`;
   if (sight.misfit) return "takes no part";
-  if (sight.mode === "quorum") return sight.hints_pending ? `keeps ${count(sight.hints_pending, "write")} for others` : "up to date";
+  if (sight.mode === "quorum") return sight.hints_pending ? `keeps ${number(sight.hints_pending)} for others` : "up to date";
   if (sight.role === "candidate") return "asks for votes";
   if (!leader) return sight.voted_for && sight.voted_for !== name ? `voted for ${sight.voted_for}` : "waits";
   const behind = name === leader.node ? 0 : (leader.commit_index || 0) - (matched(leader, name) || 0);
   return behind > 0 ? `behind by ${count(behind, "entry", "entries")}` : "up to date";
 }
+
+/** So far outwards the captions of many nodes stand, to touch neither each other nor the words in the middle. */
+const aside = (nodes) => nodes < 5 ? 0 : 26;
 
 const matched = (leader, name) => (leader.peers || []).find((peer) => peer.id === name)?.match_index;
 
@@ -77,11 +80,11 @@ function drawn(frame) {
     return h("g", { class: kind }, h("circle", { cx: x, cy: y, r: NODE }),
       h("text", { x, y: y + 1, class: "id" }, name.length > 8 ? `${name.slice(0, 7)}…` : name),
       h("text", { x, y: y + 15, class: "role" }, isRing ? "replica" : isSilent(sight) ? "" : sight.role),
-      h("text", { x, y: y + 55, class: "state" }, caption(name, sight, leader)));
+      h("text", { x: x + aside(all.length) * Math.sign(Math.round(x - MIDDLE)), y: y + 55, class: "state" }, caption(name, sight, leader)));
   });
   const lowest = Math.max(...[...at.values()].map(([, y]) => y));
   const label = all.map((name) => `${name}: ${caption(name, frame.nodes.get(name), leader)}`).join("; ");
-  return { lines, nodes, label, at, box: `0 ${MIDDLE - RADIUS - NODE - 8} ${SIZE} ${lowest + NODE + 40 - (MIDDLE - RADIUS - NODE - 8)}` };
+  return { lines, nodes, label, at, box: `${-aside(all.length)} ${MIDDLE - RADIUS - NODE - 8} ${SIZE + 2 * aside(all.length)} ${lowest + NODE + 40 - (MIDDLE - RADIUS - NODE - 8)}` };
 }
 
 /** A dot from one node to another, as something travels; `what` is its colour. */

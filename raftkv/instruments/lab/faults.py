@@ -57,6 +57,14 @@ class Destroy(_AtNodes, frozen=True, tag="destroy"):
         return f"disk of {self._named} lost"
 
 
+class LostDisk(_AtNodes, frozen=True, tag="lost_disk"):
+    """``kill -9``, and their disks are gone; the end of it starts them again, with empty ones."""
+
+    @property
+    def words(self) -> str:
+        return f"disk of {self._named} emptied"
+
+
 class Pause(_AtNodes, frozen=True, kw_only=True, tag="pause"):
     """SIGSTOP; the end of it lets them go on. The whole node stops, as a suspended machine, or one of its halves."""
 
@@ -159,7 +167,9 @@ class FullDisk(_AtNodes, frozen=True, kw_only=True, tag="full_disk"):
         return f"disk of {self._named} full"
 
 
-AnyFault = Kill | Destroy | Pause | Partition | Mute | Delay | Throttle | Loss | WallClock | SlowClock | FullDisk
+AnyFault = (
+    Kill | Destroy | LostDisk | Pause | Partition | Mute | Delay | Throttle | Loss | WallClock | SlowClock | FullDisk
+)
 
 
 def resolve(fault: AnyFault, nodes: Sequence[str], leader: str, random: Random, same: Places = ()) -> AnyFault:

@@ -27,6 +27,7 @@ from raftkv.instruments.lab.faults import (
     FullDisk,
     Kill,
     Loss,
+    LostDisk,
     Pause,
     Places,
     Throttle,
@@ -99,15 +100,8 @@ class Nemesis:
             fault = resolve(fault, self._cluster.nodes, leader, self._random, self._same)
         self._same = first_places(fault)
         self.note_deaths()
-        if isinstance(fault, Kill | Destroy):
-            running = [node for node in fault.nodes if node in self._cluster.processes]
-            for node in running:
-                self._told.pop(node, None)
-            self._cluster.kill(*running)
-            if isinstance(fault, Destroy):
-                self.destroyed |= set(fault.nodes)
-                for node in fault.nodes:
-                    shutil.rmtree(self._cluster.data_dir(node), ignore_errors=True)
+        if isinstance(fault, Kill | Destroy | LostDisk):
+            self._fell(fault)
         elif isinstance(fault, Pause):
             running = [node for node in fault.nodes if node in self._cluster.processes]
             self._cluster.pause(*running, part=fault.part)
@@ -119,6 +113,17 @@ class Nemesis:
         self._apply()
         self._note("begin", fault)
         return fault
+
+    def _fell(self, fault: Kill | Destroy | LostDisk) -> None:
+        running = [node for node in fault.nodes if node in self._cluster.processes]
+        for node in running:
+            self._told.pop(node, None)
+        self._cluster.kill(*running)
+        if isinstance(fault, Destroy):
+            self.destroyed |= set(fault.nodes)
+        if not isinstance(fault, Kill):
+            for node in fault.nodes:
+                shutil.rmtree(self._cluster.data_dir(node), ignore_errors=True)
 
     def end(self, fault: AnyFault) -> None:
         """Let ``fault``, which ``begin`` returned, end."""
@@ -151,13 +156,13 @@ class Nemesis:
                 if node in self._disks:
                     self._disks[node].free()
             self._start(fault.nodes)
-        elif isinstance(fault, Kill):
+        elif isinstance(fault, Kill | LostDisk):
             self._start(fault.nodes)
 
     def _start(self, nodes: Sequence[str]) -> None:
         """Start those of ``nodes`` that do not run, unless another fault wants them down."""
         self.note_deaths()
-        killed = {node for fault in self._active if isinstance(fault, Kill) for node in fault.nodes}
+        killed = {node for fault in self._active if isinstance(fault, Kill | LostDisk) for node in fault.nodes}
         killed |= self.destroyed
         down = [node for node in nodes if node not in self._cluster.processes and node not in killed]
         if down:

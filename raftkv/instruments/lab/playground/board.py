@@ -32,15 +32,17 @@ class Board:
         self._changed = threading.Condition()
         self._frames: deque[tuple[int, bytes]] = deque(maxlen=FRAMES_MAX)
         self._past: deque[Mark] = deque(maxlen=PAST_MAX)
+        self._past_faults: list[dict[str, Any]] = []
         self._number = 0
         self._is_over = False
 
-    def publish(self, view: View, marks: list[Mark], play: dict[str, Any]) -> None:
-        """The next frame."""
+    def publish(self, view: View, marks: list[Mark], play: dict[str, Any], past: list[dict[str, Any]]) -> None:
+        """The next frame; ``past`` are the faults that are over, which only a new page has to be told of."""
         line = msgspec.json.encode({"view": view, "marks": marks, "play": play}) + b"\n"
         with self._changed:
             self._number += 1
             self._past.extend(marks)
+            self._past_faults = past
             self._frames.append((self._number, line))
             self._changed.notify_all()
 
@@ -54,7 +56,8 @@ class Board:
         """One JSON a line, from now on; waits for frames, and ends with the playground."""
         with self._changed:
             seen = self._number
-            first = msgspec.json.encode({"setup": self._setup, "marks": list(self._past)}) + b"\n"
+            told = {"setup": self._setup, "marks": list(self._past), "past_faults": self._past_faults}
+            first = msgspec.json.encode(told) + b"\n"
         yield first
         while True:
             with self._changed:

@@ -17,7 +17,7 @@ from typing import Annotated, Final, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from raftkv.instruments.lab.faults import AnyFault, Delay, Kill, Partition, Pause
+from raftkv.instruments.lab.faults import AnyFault, Delay, Kill, LostDisk, Partition, Pause
 from raftkv.instruments.lab.nemesis import FaultEvent, Nemesis
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError
@@ -28,7 +28,11 @@ DONE_WITHIN_S: Final = 40.0
 
 LOOK_S: Final = 0.5
 
-FaultKind = Literal["cut", "slow", "pause", "kill"]
+PAST_MAX: Final = 100
+"""Faults that are over, and that a new page is told of."""
+
+FaultKind = Literal["cut", "slow", "pause", "kill", "lose"]
+"""``lose``: the node's disk."""
 
 
 class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,11 +45,12 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Lasting(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault that lasts, as a page shows it; ``at_ms`` is ``time.monotonic`` in milliseconds."""
+    """A fault that lasts, or lasted, as a page shows it; both times are ``time.monotonic`` in milliseconds."""
 
     kind: FaultKind
     places: tuple[str, ...]
     at_ms: int
+    until_ms: int | None = None
 
 
 class FaultOrderError(ValueError):
@@ -58,12 +63,14 @@ def fault_of(order: FaultOrder, nodes: Sequence[str]) -> AnyFault:
     unknown = [place for place in places if place not in nodes]
     if unknown or len(set(places)) != len(places):
         raise FaultOrderError(f"{' '.join(places)}: no node, and no two nodes, of {' '.join(nodes)}")
-    if len(places) == 2 and order.kind in ("pause", "kill"):
+    if len(places) == 2 and order.kind in ("pause", "kill", "lose"):
         raise FaultOrderError(f"{order.kind}: happens to a node, not to a link")
     if order.kind == "pause":
         return Pause(nodes=places)
     if order.kind == "kill":
         return Kill(nodes=places)
+    if order.kind == "lose":
+        return LostDisk(nodes=places)
     if order.kind == "slow":
         return Delay(nodes=places[:1], peers=places[1:], delay_s=order.delay_ms / 1000)
     others = [tuple(node for node in nodes if node != place) for place in places]
@@ -75,6 +82,9 @@ class FaultDesk:
 
     def __init__(self, cluster: LocalCluster) -> None:
         self.lasting: tuple[Lasting, ...] = ()
+        self.past: tuple[Lasting, ...] = ()
+        """The newest of those that are over, oldest first."""
+
         self.down: frozenset[str] = frozenset()
         """Nodes that do not run."""
 
@@ -152,6 +162,7 @@ class FaultDesk:
         was = self._active.pop(place, None)
         if was is not None:  # also to be slow by another delay
             self._nemesis.end(was[0])
+            self._note_over(was[1])
         elif not order.on and order.kind == "kill":
             self._nemesis.revive()  # it ended by itself
         if order.on:
@@ -160,7 +171,7 @@ class FaultDesk:
     def _begin(self, place: tuple[FaultKind, frozenset[str]], order: FaultOrder, fault: AnyFault) -> None:
         if order.kind == "pause" and order.places[0] not in self._cluster.processes:
             raise ClusterError(f"{order.places[0]} does not run")
-        lasting = Lasting(kind=order.kind, places=order.places, at_ms=time.monotonic_ns() // 1_000_000)
+        lasting = Lasting(kind=order.kind, places=order.places, at_ms=_now_ms())
         self._active[place] = (fault, lasting)
         self._show()
         try:
@@ -170,5 +181,16 @@ class FaultDesk:
                 del self._active[place]
 
     def _heal(self) -> None:
+        over = [shown for _, shown in self._active.values()]
         self._active.clear()
         self._nemesis.heal()
+        self._note_over(*over)
+
+    def _note_over(self, *shown: Lasting) -> None:
+        now_ms = _now_ms()
+        over = tuple(msgspec.structs.replace(each, until_ms=now_ms) for each in shown)
+        self.past = (*self.past, *over)[-PAST_MAX:]
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

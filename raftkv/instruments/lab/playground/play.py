@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -21,7 +21,7 @@ from msgspec import Meta
 from raftkv.core.config import QuorumSection
 from raftkv.instruments.lab.playground.board import Board
 from raftkv.instruments.lab.playground.cart import CartTold, shop
-from raftkv.instruments.lab.playground.faultdesk import FaultDesk
+from raftkv.instruments.lab.playground.faultdesk import FaultDesk, Lasting
 from raftkv.instruments.lab.playground.manner import Manner
 from raftkv.instruments.lab.playground.saving import SavingError, save
 from raftkv.instruments.lab.playground.sights import NodeSights
@@ -137,7 +137,9 @@ class Playground:
 
     async def _show(self) -> None:
         while True:
-            self.board.publish(self._sights.take(), self._traffic.take_marks(), self._play())
+            self.board.publish(
+                self._sights.take(), self._traffic.take_marks(), self._play(), self._faults(self.desk.past)
+            )
             await asyncio.sleep(FRAME_S)
 
     def _play(self) -> dict[str, Any]:
@@ -146,10 +148,7 @@ class Playground:
         return {
             "now_ms": time.monotonic_ns() // 1_000_000 - origin_ms,
             "left_s": max(0, round(self._until_s - time.monotonic())),
-            "faults": [
-                {"kind": each.kind, "places": each.places, "at_ms": each.at_ms - origin_ms}
-                for each in self.desk.lasting
-            ],
+            "faults": self._faults(self.desk.lasting),
             "down": sorted(self.desk.down),
             "rate": traffic.rate_per_s,
             "paused": traffic.is_paused,
@@ -166,6 +165,18 @@ class Playground:
             "stories": list(traffic.verdict.stories),
             "worst": traffic.verdict.worst,
         }
+
+    def _faults(self, shown: Iterable[Lasting]) -> list[dict[str, Any]]:
+        origin_ms = self._traffic.origin_ns // 1_000_000
+        return [
+            {
+                "kind": each.kind,
+                "places": each.places,
+                "at_ms": each.at_ms - origin_ms,
+                "until_ms": None if each.until_ms is None else each.until_ms - origin_ms,
+            }
+            for each in shown
+        ]
 
     def _is_settled(self) -> bool:
         """Is nothing broken, and does no node keep writes for another?"""

@@ -1,14 +1,14 @@
 """``raftkv lab playground``: a cluster of its own and the page to play with it, until Ctrl-C or until its time is over.
 
 Rules: whatever way it ends, every process has ended and nothing of its data is left; it ends, too, when the process
-that started it does, so that a closed terminal leaves nothing behind.
+that started it does, so that a closed terminal leaves nothing behind. If it is killed, its nodes end by themselves,
+and the next one removes its data.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.backup.fetching import workspace
 from raftkv.client import Client
 from raftkv.core.config import Address, QuorumSection
 from raftkv.core.errors import StartupError
@@ -51,10 +52,9 @@ def perform(plan: PlaygroundPlan, tell: Tell, source: Client | None = None) -> N
     """Play until a signal, or until the time is over; raises ``ClusterError`` and ``StartupError``."""
     parent = os.getppid()
     listeners = listen(plan.listen, "the page")
-    home = Path(tempfile.mkdtemp(prefix="raftkv-playground-"))
     with contextlib.ExitStack() as held, _signalled() as over:
-        held.callback(shutil.rmtree, home, ignore_errors=True)
         held.callback(close, listeners)
+        home = held.enter_context(workspace(Path(tempfile.gettempdir()), "raftkv-playground"))
         cluster = held.enter_context(LocalCluster(home, loopback_sites(plan.nodes), _sections(plan), mode=plan.mode))
         tell(f"starting {plan.nodes} nodes in {plan.mode} mode ...")
         cluster.start()

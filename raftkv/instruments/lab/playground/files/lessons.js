@@ -43,7 +43,7 @@ const RAFT = [
   {
     name: "Slow down a follower",
     text: ({ other }) => `Messages to and from ${other} take longer. Nobody waits for it: the leader and one more are a majority. Slow down the leader instead, and every write takes longer.`,
-    is: (step) => lasts("slow", step.other), doing: "Slow down", act: (step) => turn("slow", [step.other], true), undo: (step) => turn("slow", [step.other], false), undoing: "Full speed",
+    is: (step) => lasts("slow", step.other), doing: "Slow down", who: "other", act: (step) => turn("slow", [step.other], true), undo: (step) => turn("slow", [step.other], false), undoing: "Full speed",
     see: [[(step) => `local reads at ${step.other} lag a little behind`, (step) => stale(step, step.other)], ["writes are acknowledged as before", (step) => was(step, ["writes"], (mark) => mark[OUTCOME] === "ok")]],
   },
   {
@@ -57,6 +57,14 @@ const RAFT = [
     undo: async (step) => { await turn("cut", [step.node], false); await order("traffic", { weak: false, rate_per_s: 30 }); }, undoing: "Reconnect, and ask for a majority again",
     see: [["the others elect another", another]],
     after: [["writes that were acknowledged are lost: red", () => heard.play.score.weak_lost > 0]],
+  },
+  {
+    name: "Lose a disk",
+    text: ({ other }) => `${other} is killed, and its disk emptied. Started again it has forgotten whom it voted for and what it acknowledged, and the others rest on both. So it does not vote, and counts in no majority, until it has been given everything. Then it is a member again by itself, and nothing is lost. Two empty disks of three would be another matter: nobody could tell what was acknowledged, and the cluster would stand still rather than guess.`,
+    is: (step) => lasts("lose", step.other), doing: "Empty the disk of", who: "other", act: (step) => turn("lose", [step.other], true), undo: (step) => turn("lose", [step.other], false), undoing: "Start it, empty",
+    see: [["the others go on: writes are acknowledged", (step) => was(step, ["writes"], (mark) => mark[NODE] !== step.other && mark[OUTCOME] === "ok" && mark[BEGAN] > step.since + 1500)]],
+    after: [[(step) => `${step.other} has everything again, and is fresh`, (step) => sight(step.other)?.role === "follower" && !sight(step.other).misfit && fresh(step, step.other)],
+      ["no acknowledged write is lost", (step) => fresh(step, step.other) && heard.play.score.lost === 0]],
   },
 ];
 
@@ -82,6 +90,13 @@ const QUORUM = [
     is: (step) => lasts("kill", step.node), doing: "Kill", act: (step) => turn("kill", [step.node], true), undo: (step) => turn("kill", [step.node], false), undoing: "Start again",
     see: [["writes are acknowledged by the others", written]],
     after: [[(step) => `${step.node} answers again, and is fresh`, (step) => fresh(step, step.node)]],
+  },
+  {
+    name: "Lose a disk",
+    text: ({ node, w }) => `${node} is killed, and its disk emptied. Started again it asks the others whether they know an earlier life of it. They do: so it answers no reads, and acknowledges no writes, until it has fetched its data from them. ${w > 1 ? "What it alone had is on another node, too, for a write waits for several." : "With W = 1 what nobody else had yet is gone."}`,
+    is: (step) => lasts("lose", step.node), doing: "Empty the disk of", act: (step) => turn("lose", [step.node], true), undo: (step) => turn("lose", [step.node], false), undoing: "Start it, empty",
+    see: [["writes are acknowledged by the others", written]],
+    after: [[(step) => `${step.node} has its data again: its reads are fresh`, (step) => sight(step.node)?.can_read !== false && fresh(step, step.node)]],
   },
 ];
 
@@ -143,7 +158,7 @@ export function lessons(place) {
       h("button", { "aria-pressed": String(number === at), "aria-label": `Lesson ${number + 1}: ${one.name}`, title: one.name, onclick: () => choose(number) }, String(number + 1))))),
     h("h3", lesson.name), h("p", lesson.text(step)), sights(lesson),
     h("div.row", lesson.is && h("button.main", { disabled: step.isBusy, onclick: () => act(isOn ? "undo" : "act") },
-      isOn ? lesson.undoing : `${lesson.doing} ${lesson.doing === "Slow down" ? step.other : step.node}`),
+      isOn ? lesson.undoing : `${lesson.doing} ${step[lesson.who || "node"]}`),
     at + 1 < all.length && h("button", { onclick: () => choose(at + 1) }, "Next")));
   }
 

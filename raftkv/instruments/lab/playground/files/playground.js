@@ -36,22 +36,27 @@ export function leader() {
   return leads.sort((a, b) => (b.term || 0) - (a.term || 0))[0] || null;
 }
 
+/** Does it run no more because somebody wanted that? */
+export const isFelled = (node) => lasts("kill", node) || lasts("lose", node);
+
 export const lasts = (kind, ...places) => heard.play?.faults.find((one) =>
   one.kind === kind && one.places.length === places.length && places.every((place) => one.places.includes(place)));
+
+const band = (one) => ({ from: one.at_ms, until: one.until_ms, words: words(one) });
 
 function bands() {
   const { now_ms: now, faults } = heard.play;
   const isOf = (band) => (one) => one.at_ms === band.from && words(one) === band.words;
-  for (const band of heard.bands) if (band.until === null && !faults.some(isOf(band))) band.until = now;
-  for (const one of faults) if (!heard.bands.some((band) => isOf(band)(one))) heard.bands.push({ from: one.at_ms, until: null, words: words(one) });
-  heard.bands = heard.bands.filter((band) => band.until === null || band.until > now - PAST_MS);
+  for (const one of heard.bands) if (one.until === null && !faults.some(isOf(one))) one.until = now;
+  for (const one of faults) if (!heard.bands.some((known) => isOf(known)(one))) heard.bands.push(band(one));
+  heard.bands = heard.bands.filter((one) => one.until === null || one.until > now - PAST_MS);
 }
 
 async function* source(signal) {
   for await (const line of stream("/live", {}, signal)) {
     if (line.setup) {
       const isNew = !heard.setup;
-      Object.assign(heard, { setup: line.setup, marks: [], bands: [] });
+      Object.assign(heard, { setup: line.setup, marks: [], bands: line.past_faults.map(band) });
       if (isNew) build();
     }
     heard.marks.push(...line.marks);
@@ -92,7 +97,7 @@ const head = h("div");
 function top() {
   const { setup, play } = heard;
   const led = leader();
-  const broken = play.faults.length + play.down.filter((node) => !lasts("kill", node)).length;
+  const broken = play.faults.length + play.down.filter((node) => !isFelled(node)).length;
   const isRaft = setup.mode === "raft";
   fill(head,
     h("div.row.headline", h("h1", isRaft ? led ? `${led.node} leads` : "Nobody leads" : "Nobody leads, all answer"),
@@ -105,7 +110,7 @@ function top() {
 function saidOf(setup, play, led, broken) {
   const majority = Math.floor(setup.nodes.length / 2) + 1;
   const what = setup.about ? ` ${setup.about}.` : "";
-  const wrong = broken ? ` Broken now: ${[...play.faults.map(words), ...play.down.filter((node) => !lasts("kill", node)).map((node) => `${node} has ended`)].join(", ")}.` : " Nothing is broken.";
+  const wrong = broken ? ` Broken now: ${[...play.faults.map(words), ...play.down.filter((node) => !isFelled(node)).map((node) => `${node} has ended`)].join(", ")}.` : " Nothing is broken.";
   if (setup.mode === "quorum") {
     const { n, r, w } = setup.quorum;
     return `Each key lies on ${count(n, "node")}: a write waits for ${w} of them, a read asks ${r}.${what}${wrong}`;

@@ -119,5 +119,6 @@ function summary() {
   const since = heard.play.now_ms - SPAN_MS;
   const last = heard.marks.filter((mark) => mark[ENDED] > since);
   const of = (test) => last.filter(test).length;
-  return `The last 20 seconds: ${last.length} operations, ${of((one) => one[OUTCOME] === "failed")} refused, ${of((one) => one[OUTCOME] === "unknown")} unknown, ${of((one) => one[HARM] === "stale")} stale, ${of((one) => one[HARM] === "broken")} broken promises`;
+  const meanwhile = heard.bands.filter((band) => band.until === null || band.until > since).map((band) => band.words);
+  return `The last 20 seconds: ${last.length} operations, ${of((one) => one[OUTCOME] === "failed")} refused, ${of((one) => one[OUTCOME] === "unknown")} unknown, ${of((one) => one[HARM] === "stale")} stale, ${of((one) => one[HARM] === "broken")} broken promises${meanwhile.length ? `; broken meanwhile: ${meanwhile.join(", ")}` : ""}`;
 }
