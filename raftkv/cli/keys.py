@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from raftkv.api import paths
 from raftkv.api.values import text_to_json, value_to_json
 from raftkv.cli import connection, exits, output
 from raftkv.cli.advice import explaining
@@ -58,6 +59,7 @@ if_revision_option = click.option(
 @click.command("get", short_help="Print the value of a key.")
 @click.argument("key")
 @click.option("--raw", is_flag=True, help="Print the value's bytes and nothing else, not even a line's end.")
+@click.option("--replicas", "side_by_side", is_flag=True, help="What each node holds of it, without a leader.")
 @json_option
 @revision_option
 @at_option
@@ -67,13 +69,19 @@ if_revision_option = click.option(
 @sloppy_option
 @connection.options
 @click.pass_context
-def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, **given: Any) -> int:
+def get(context: click.Context, /, key: str, *, raw: bool, side_by_side: bool, as_json: bool, **given: Any) -> int:
     """Print the value of KEY. When it has several (siblings): all of them, one on a line, and the exit status is 1."""
     from raftkv.client.errors import SiblingsFound  # noqa: PLC0415  commands load what they use
 
     _check_moment(context, given["revision"], given["at"])
     link = connection.chosen(context, given)
+    if side_by_side and (raw or any(one is not None for one in given.values())):
+        raise click.UsageError("--replicas asks every node what it has, and takes no other choices", context)
     client = link.client()
+    if side_by_side:
+        with explaining(lambda: survey(link.patient())):
+            told = client.ask("GET", paths.filled(paths.RING_KEY, key_of(key)))
+        return _print_replicas(key, told, as_json=as_json)
     try:
         with explaining(lambda: survey(link.patient())):
             record = client.get_record(key_of(key), **given) if as_json else None
@@ -87,6 +95,18 @@ def get(context: click.Context, /, key: str, *, raw: bool, as_json: bool, **give
         return missing(key)
     output.write(value if raw else value + b"\n")
     return exits.DONE
+
+
+def _print_replicas(key: str, told: object, *, as_json: bool) -> int:
+    from raftkv.api.cluster_answers import KeyOnRing  # noqa: PLC0415  only this command pays for it
+    from raftkv.cli import replicas, tables  # noqa: PLC0415
+
+    shown = msgspec.convert(told, KeyOnRing)
+    if as_json:
+        print_json(told)
+    else:
+        tables.print_table(replicas.COLUMNS, replicas.table(shown))
+    return exits.DONE if replicas.is_found(shown) else missing(key)
 
 
 def _print_siblings(key: str, records: tuple[Any, ...], *, raw: bool, as_json: bool) -> int:

@@ -1,8 +1,10 @@
 """The command line against a leaderless cluster: replicas, siblings, members, repair, and the table of the ring."""
 
 import io
+import re
 import sys
 
+import msgspec
 import pytest
 
 from raftkv.cli import main, ring
@@ -93,6 +95,94 @@ def test_replicas_reach_the_server(run):
         "w=all&sloppy=0",
         "consistency=eventual",
     ]
+
+
+STAMP = 1763712345000000
+
+
+def version(value, *, node="n1", size=5, later=0):
+    return {"revision": STAMP + later, "node": node, "value": value, "bytes": size}
+
+
+def replica(node, *versions, part="replica", fate="holds", behind=False, hints=(), reason=None):
+    return {
+        "id": node,
+        "part": part,
+        "fate": fate,
+        "behind": behind,
+        "versions": list(versions),
+        "versions_count": len(versions),
+        "seen": {},
+        "hints": [{"target": target, "revision": STAMP, "node": "n1"} for target in hints],
+        "reason": reason,
+    }
+
+
+def on_ring(*nodes):
+    return json({"key": "a/k", "turn": 0.25, "n": 3, "nodes": list(nodes)})
+
+
+def test_what_each_replica_holds_is_a_table_of_80_columns(run):
+    told = on_ring(
+        replica("n1", version("worth\n", later=5), hints=["n4"]),
+        replica("n2", version({"base64": "/w=="}, node="n2~f00"), behind=True),
+        replica("n3", version(None, later=5), part="moving"),
+        replica("n4", fate="lost"),
+        replica("n5", fate="declined", reason="starting"),
+        replica("n6", part="other", hints=["n4"]),
+        replica("n7", part="other"),
+        replica("n8", behind=True),
+        replica("n9", version("one"), version("y" * 256, size=70_000, node="n9~1")),
+    )
+    exit_status, out, err, server = run("get", "a/k", "--replicas", answers=[told])
+
+    assert (exit_status, err) == (0, "")
+    assert server.asked[0].target.partition("?")[0] == "/cluster/ring/a%2Fk"
+    assert [re.split(r"  +", line) for line in out.splitlines()] == [
+        ["node", "holds", "state", "stamp", "keeps"],
+        ["n1", r"worth\n", "newest", f"{STAMP + 5}@n1", "for n4"],
+        ["n2", r"\xff", "behind", f"{STAMP}@n2", "-"],
+        ["n3", "(deleted)", "newest, moving", f"{STAMP + 5}@n1", "-"],
+        ["n4", "-", "not reached", "-", "-"],
+        ["n5", "-", "starting", "-", "-"],
+        ["n6", "nothing", "stands in", "-", "for n4"],
+        ["n8", "nothing", "lacks it", "-", "-"],
+        ["n9", "one", "2 values", f"{STAMP}@n1", "-"],
+        ["", "yyyyyyyyy... 70000 bytes", f"{STAMP}@n9"],
+    ]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_replicas_of_a_key_that_nobody_has_are_told_and_it_is_missing(run):
+    told = on_ring(replica("n1"), replica("n2", version(None)))
+    exit_status, out, err, _ = run("get", "k", "--replicas", answers=[told])
+
+    assert (exit_status, err) == (1, "raftkv: no such key: k\n")
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["n1", "nothing"], ["n2", "(deleted)"]]
+
+
+def test_replicas_as_json_are_what_the_api_says(run):
+    told = on_ring(replica("n1", version("v")))
+    exit_status, out, _, _ = run("get", "k", "--replicas", "--json", answers=[told])
+
+    assert exit_status == 0
+    assert msgspec.json.decode(out) == msgspec.json.decode(told.body)
+
+
+def test_with_a_leader_replicas_are_refused_in_one_sentence(run):
+    refused = problem(400, "not_supported", "no")
+    exit_status, out, err, _ = run("get", "k", "--replicas", answers=[refused])
+
+    assert (exit_status, out) == (2, "")
+    assert err.startswith("raftkv: it is not_supported")
+
+
+@pytest.mark.parametrize("choice", [["--raw"], ["--r", "1"], ["--strict"], ["--revision", "3"]])
+def test_replicas_exclude_other_choices(run, choice):
+    exit_status, _, err, server = run("get", "k", "--replicas", *choice)
+
+    assert (exit_status, server.asked) == (2, [])
+    assert "--replicas" in err
 
 
 def test_all_siblings_are_printed_and_none_is_taken_for_the_value(run):
