@@ -225,10 +225,11 @@ class LeaderShown(msgspec.Struct, frozen=True):
 
 
 class CandidateShown(msgspec.Struct, frozen=True):
-    """Who waits to lead."""
+    """Who waits to lead, and the value that it would be known by, unless there was too much of that for one answer."""
 
     lease: int
     token: int
+    value: Value | msgspec.UnsetType = msgspec.UNSET
 
 
 class ElectionShown(msgspec.Struct, frozen=True):

@@ -34,6 +34,8 @@ REPLICAS: Final = Header("Raftkv-Replicas")
 CONTEXT: Final = Header("Raftkv-Context")
 DURABILITY: Final = Header("Raftkv-Durability")
 HINTED: Final = Header("Raftkv-Hinted")
+PAGE: Final = Header("Raftkv-Page")
+"""A page of the console asks, whose requests are not among the traffic that it shows."""
 
 ANY: Final = "*"
 """In a precondition: whatever revision the key stands at."""

@@ -29,6 +29,9 @@ GRPC_CODES: Final = range(17)
 CODES: Final = (*GRPC_CODES, *sorted(status.value for status in HTTPStatus if status.value >= 200))
 """Every status that there is: none of ours needs to be listed again."""
 
+PAGES: Final = "(pages)"
+"""The route and method under which answers to pages of the console are counted once more: they are among the others."""
+
 OTHER: Final = "(other)"
 """The method of a request that has none of the usual ones."""
 

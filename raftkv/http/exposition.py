@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from raftkv.api.metrics import ALIASES, BY_NAME
 from raftkv.core.status import QuorumStatus, RaftStatus, Status
-from raftkv.http.counts import BOUNDS, GRPC, Answered
+from raftkv.http.counts import BOUNDS, GRPC, PAGES, Answered
 from raftkv.http.door.streaming import ENDS
 from raftkv.http.handlers.cluster import unready
 from raftkv.http.metrics import Metrics
@@ -84,6 +84,8 @@ class _Page(Collector):
         answers: list[tuple[tuple[str, ...], Answered]] = []
         calls: list[tuple[tuple[str, ...], Answered]] = []
         for found in self._metrics.counts.answers():
+            if found.method == PAGES:
+                continue
             if found.method == GRPC:
                 calls.append(((found.route, str(found.code)), found))
             else:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from raftkv.api import paths
-from raftkv.http.counts import GRPC, OTHER, UNROUTED, Counts
+from raftkv.http.counts import GRPC, OTHER, PAGES, UNROUTED, Counts
 from raftkv.http.door.streaming import ENDS, Streams
 from raftkv.http.handlers.handler import Context
 from raftkv.http.routes import ROUTES, Route
+from raftkv.http.traffic import is_counted
 from raftkv.process.streams import lines_dropped
 
 METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
@@ -26,6 +27,7 @@ def requests_of(routes: Iterable[Route], calls: Sequence[str] = ()) -> tuple[tup
         *((one.name, method) for one in routes for method in (_READS if one.method == "GET" else (one.method,))),
         *((page, method) for page in (paths.OPENAPI, paths.DOCS, paths.METRICS) for method in _READS),
         *((path, GRPC) for path in ((*calls, UNROUTED) if calls else ())),
+        (PAGES, PAGES),
         *((UNROUTED, method) for method in (*sorted(METHODS), OTHER)),
     )
 
@@ -42,6 +44,11 @@ class Metrics:
         self.observe = self.counts.observe
         self.in_flight = 0
         """How many requests are being worked on here."""
+
+    def observe_page(self, route: str, code: int, taken_s: float) -> None:
+        """An answer that was counted went to a page of the console."""
+        if is_counted(route):
+            self.observe(PAGES, PAGES, code, taken_s)
 
     def publish(self) -> None:
         """Let the other workers see what is counted here and not in what they share."""

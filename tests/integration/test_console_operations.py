@@ -1,5 +1,6 @@
 """What operators do in the console: sign in, see who holds what, move leadership and members, save backups."""
 
+import json
 import re
 import threading
 from contextlib import suppress
@@ -8,6 +9,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
+from raftkv.instruments.local.nodes import wait_until
 from tests.integration.browser import needs_chromium, page_at, pictures
 from tests.integration.processes import running
 from tests.integration.test_users import ALICE, ROOT, GuardedCluster
@@ -67,7 +69,7 @@ def test_it_says_who_holds_and_who_waits(raft, held, browser):
         expect(lock.get_by_role("cell")).to_have_text([re.compile("deploy"), re.compile("first"), re.compile("second")])
         election = page.get_by_role("region", name="Elections").get_by_role("row").nth(1)
         expect(election.get_by_role("cell")).to_have_text(
-            [re.compile("primary"), re.compile("db-1"), re.compile("lease")]
+            [re.compile("primary"), re.compile("^db-1 lease"), re.compile("^db-2 lease")]
         )
 
 
@@ -77,13 +79,18 @@ def test_a_leaderless_cluster_refuses_locks_in_its_own_words(quorum, browser):
         expect(page.locator(".note")).to_contain_text(refusal[1:-1])
 
 
-def test_what_needs_the_secret_of_the_cluster_is_refused_in_the_words_of_the_api(raft, browser):
+def test_what_needs_the_secret_of_the_cluster_is_known_before_a_click(raft, browser):
     with page_at(browser, raft.url(raft.leader(), "/ui#/operations")) as page:
-        expect(page.locator(".note")).to_contain_text("proof of the cluster's secret")
-        page.get_by_role("button", name="Remove").first.click()
-        confirm(page, "Remove")
-        expect(page.locator(".toast.bad")).to_contain_text("proof of the cluster's secret")
-    assert len(raft.request("GET", "n1", "/cluster/members").json()["members"]) == 3
+        expect(page.locator(".note")).to_contain_text("only who proves to have the cluster's secret may")
+        for name in ("Remove…", "Let it lead", "Download a backup"):
+            expect(page.get_by_role("button", name=name).first).to_be_disabled()
+
+
+def test_whoever_signs_in_as_root_may_change_the_cluster(guarded, browser):
+    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        expect(page.get_by_role("button", name="Download a backup")).to_be_enabled()
+        expect(page.get_by_text("Nothing can be changed from here")).to_have_count(0)
 
 
 def test_leadership_is_handed_over_once_that_is_confirmed(guarded, browser):
@@ -126,8 +133,9 @@ REDRAWN = """import('/ui/picture.js').then(({onPicture}) => new Promise((done) =
 }))"""
 
 
-def test_what_is_typed_outlives_what_is_drawn_anew(raft, browser):
-    with page_at(browser, raft.url(raft.leader(), "/ui#/operations")) as page:
+def test_what_is_typed_outlives_what_is_drawn_anew(guarded, browser):
+    with page_at(browser, guarded.url(guarded.leader(), "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
         page.get_by_text("Add a member").click()
         name = page.get_by_label("Name").first
         name.fill("n4")
@@ -189,6 +197,33 @@ def test_alarms_name_whom_the_node_misses(raft, browser):
         raft.start(other)
         expect(page.get_by_text(f"None that {leader} knows of.")).to_be_visible()
     raft.wait_ready()
+
+
+def counted(cluster):
+    """What the node says it was asked by clients."""
+    lines = {"Accept": "application/x-ndjson"}
+    with cluster.request("GET", "n1", "/cluster/live?traffic=1", headers=lines, stream=True, timeout=30) as answer:
+        return next(told["traffic"] for told in map(json.loads, answer.iter_lines()) if "traffic" in told)
+
+
+def test_what_a_page_is_refused_is_no_traffic(quorum, browser):
+    """A cluster without a leader refuses what the page of locks asks for, every other second."""
+    before = counted(quorum)
+    with page_at(browser, quorum.url("n1", "/ui#/locks")) as page:
+        for _ in range(3):
+            with page.expect_response(lambda answer: "/locks" in answer.url and answer.status >= 400) as refused:
+                pass
+    quorum.get("n1", "nothing-there")
+    after = wait_until(
+        lambda: (now := counted(quorum)) and now["errors"].get("404", 0) > before["errors"].get("404", 0) and now,
+        "the next count",
+    )
+
+    code = str(refused.value.status)
+    assert after["errors"].get(code, 0) == before["errors"].get(code, 0)
+    metrics = quorum.request("GET", "n1", "/metrics").text
+    assert re.search(rf'raftkv_http_requests_total{{code="{code}",method="GET",route="/locks"}} [1-9]', metrics)
+    assert "(pages)" not in metrics
 
 
 def test_traffic_is_counted_without_the_pages_own(raft, browser):

@@ -75,6 +75,10 @@ def test_hints_come_while_a_node_is_killed_and_are_handed_over_when_it_is_back(r
         told = find(page, "away/7")
         expect(told).to_contain_text("for n3")
         expect(told).to_contain_text("not reached")
+        death = page.locator(".events li", has_text=re.compile("n3 is down|cannot reach n3|that n3 is"))
+        expect(death).to_have_text(
+            [re.compile(r"(n1 and n2 suspect that n3 is down|n3 is down, as n1 and n2 see it)$")]
+        )
         picture(page, "ring-killed")
 
         ring.start("n3")
@@ -83,6 +87,58 @@ def test_hints_come_while_a_node_is_killed_and_are_handed_over_when_it_is_back(r
         expect(told.get_by_text("has the newest")).to_have_count(3)
         expect(told).not_to_contain_text("for n3")
     ring.wait_ready()
+
+
+def test_what_several_find_of_one_node_is_one_line_and_nobody_takes_part_again_who_never_left(ring, browser):
+    """Told of a node's death, as nodes tell it, and of starts: what the page makes of it."""
+    told = [
+        ("n1", "misfit", "", "it is new"),
+        ("n1", "fits", "", ""),
+        ("n2", "fits", "", ""),
+        ("n1", "reaches", "n3", ""),
+        ("n1", "loses", "n3", ""),
+        ("n2", "loses", "n3", ""),
+        ("n1", "state", "n3", "suspect"),
+        ("n2", "state", "n3", "suspect"),
+        ("n2", "state", "n3", "down"),
+        ("n1", "state", "n3", "down"),
+        ("n2", "misfit", "", "its clock is wrong"),
+        ("n2", "fits", "", ""),
+        ("n2", "state", "n3", "up"),
+    ]
+    sights = {
+        node: {
+            "node": node,
+            "life": "of-this-test",
+            "happenings": [
+                {"number": number, "at_ms": number, "kind": kind, "subject": subject, "detail": detail}
+                for number, (teller, kind, subject, detail) in enumerate(told, 1)
+                if teller == node
+            ],
+        }
+        for node in ("n1", "n2")
+    }
+    with page_at(browser, ring.url("n1", "/ui")) as page:
+        story = page.evaluate(
+            """async (sights) => {
+              const { live, take, story } = await import("/ui/live.js");
+              live.happenings.length = 0;
+              take({ sights });
+              return story().filter((one) => one.at < 1000).map((one) => one.text);
+            }""",
+            list(sights.values()),
+        )
+
+    assert story == [
+        "n1 takes no part: it is new",
+        "n1 takes part",
+        "n2 takes part",
+        "n1 reaches n3",
+        "n3 is down, as n1 and n2 see it",
+        "n2 takes no part: its clock is wrong",
+        "n2 takes part again",
+        "n3 is up, as n2 sees it",
+    ]
 
 
 def test_a_read_mends_a_replica_under_the_eyes_of_whoever_looks(ring, browser):

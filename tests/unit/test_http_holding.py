@@ -10,6 +10,7 @@ import pytest
 
 from raftkv.core.config import HttpSection
 from raftkv.core.requests import Write
+from raftkv.http.handlers import holding
 from tests.unit.http_node import LIMITS, Answer, Node, is_problem
 from tests.unit.leaderless import LeaderlessNode
 
@@ -303,6 +304,35 @@ def test_a_leader_is_known_by_its_value_until_it_resigns(node: Node) -> None:
     assert is_problem(node("POST", "/elections/e/proclaim", {"token": won["token"], "value": ""}), 404, "not_found")
     assert is_problem(node("POST", "/elections/e/resign", {"token": won["token"]}), 404, "not_found")
     assert is_problem(node("GET", f"/leases/{won['lease']}"), 404, "lease_not_found")
+
+
+def test_candidates_are_listed_by_their_values_in_turn_as_far_as_one_answer_has_room(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "WAITING_BYTES_MAX", 8)
+
+    async def run() -> None:
+        await node.ask("POST", "/elections/e/campaign", b'{"ttl": 100, "value": "leads, by whatever value"}')
+        standing = []
+        for value in ("n2:80", {"base64": "/w=="}, "n4:80"):
+            body = json.dumps({"ttl": 100, "wait": 60, "value": value}).encode()
+            standing.append(asyncio.create_task(node.ask("POST", "/elections/e/campaign", body)))
+            async with asyncio.timeout(10):
+                while len(shown := await waiting_for_election(node)) < len(standing):  # noqa: ASYNC110  nobody tells
+                    await asyncio.sleep(0.01)
+
+        assert [one.get("value") for one in shown] == ["n2:80", {"base64": "/w=="}, None]
+        assert all(one["lease"] and one["token"] for one in shown)
+        for task in standing:
+            task.cancel()
+
+    asyncio.run(run())
+
+
+async def waiting_for_election(node: Node) -> list[Any]:
+    (election,) = (await node.ask("GET", "/elections")).json["elections"]
+    found: list[Any] = election["waiting"]
+    return found
 
 
 def test_a_value_is_bounded(node: Node) -> None:

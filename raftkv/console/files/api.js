@@ -61,7 +61,7 @@ const GIVE_UP_MS = 20000;
 
 function headed(headers) {
   const token = signedIn();
-  return token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
+  return { ...headers, "Raftkv-Page": "1", ...(token && { Authorization: `Bearer ${token}` }) };
 }
 
 /** The raw answer; raises `Refusal` for every other status than 2xx and 300. */

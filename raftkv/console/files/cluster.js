@@ -1,7 +1,7 @@
 // The cluster at a glance: who leads, who is reached, who lags, and what was seen to change.
 import { bytes, clock, count, facts, fill, h, number, table, time } from "./page.js";
 import { earlier, elections, told } from "./elections.js";
-import { live, words } from "./live.js";
+import { live, story } from "./live.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
 import { finder } from "./replicas.js";
 import { mark, ringStage } from "./ring.js";
@@ -19,9 +19,9 @@ export function cluster(place, _rest, who) {
     if (!ends.length && status.mode === "quorum") {
       where.hidden = false;
       ends.push(ringStage(film), finder(where, mark));
-    } else if (!ends.length && status.role !== "proxy") ends.push(stage(film));
+    } else if (!ends.length) ends.push(stage(film));
     fill(top, ...content(film, who));
-    return fill(bottom, status.role !== "proxy" && [h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodesOf(picture))), trying(status, who?.user)]);
+    return fill(bottom, h("section.card", h("h2", `The nodes as ${status.node} sees them`), list(status, nodesOf(picture))), trying(status, who?.user));
   };
   place.replaceChildren(top, where, bottom);
   draw();
@@ -31,17 +31,13 @@ export function cluster(place, _rest, who) {
 
 function content(film, who) {
   const { status } = picture;
-  if (status.role === "proxy") {
-    return [h("h1", "A proxy"), h("p", "This page belongs to a node. Open it there: ", status.peers.map((one) =>
-      [h("a", { href: `${location.protocol}//${one.http}/ui` }, one.id), " "]))];
-  }
   const nodes = nodesOf(picture);
   return [
     h("h1", headline(status)), h("p.lead", why(status, nodes)),
     !status.ready && h("p.note.warn", `${status.node} is not ready: ${status.reason}.`),
     h("div.columns",
       h("section.card", { "aria-label": "The nodes, drawn" }, film, h("p.quiet.small", legend(status))),
-      h("section.card", h("h2", `${status.node}, which serves this page`), own(status),
+      h("section.card", h("h2", `${status.node}, ${picture.hasProxy ? "which the proxy asks" : "which serves this page"}`), own(status),
         earlier(), h("h2.next", "What happened lately"), events())),
   ];
 }
@@ -51,7 +47,7 @@ function content(film, who) {
 function headline(status) {
   if (status.mode === "quorum") return "Every node takes reads and writes";
   if (!status.leader) return "Nobody leads";
-  return status.leader === status.node ? `${status.leader} leads: this node` : `${status.leader} leads`;
+  return status.leader === status.node && !picture.hasProxy ? `${status.leader} leads: this node` : `${status.leader} leads`;
 }
 
 const majority = (status) => Math.floor(status.cluster_size / 2) + 1;
@@ -96,7 +92,7 @@ function own(status) {
   return facts(
     ["Role", isRaft ? status.role : "equal among all"],
     isRaft && ["Term", number(status.term)],
-    isRaft && ["Log", status.commit_index === status.applied_index
+    isRaft && ["Log", status.commit_index <= status.applied_index
       ? `${count(status.commit_index, "entry", "entries")}, all applied`
       : `${count(status.commit_index, "entry", "entries")}, ${number(status.commit_index - status.applied_index)} not applied yet`],
     isRaft && ["Revision", number(status.revision)],
@@ -150,7 +146,7 @@ function list(status, nodes) {
 
 /** What this page saw happen, and what nodes tell of themselves, newest first. */
 function events() {
-  const told = live.happenings.map((one) => ({ at: new Date(one.at), text: words(one) })).filter((one) => one.text);
+  const told = story().map(({ at, text }) => ({ at: new Date(at), text }));
   const all = [...picture.events, ...told].sort((a, b) => b.at - a.at).slice(0, EVENTS_SHOWN);
   return all.length ? h("ol.events", all.map((one) => h("li", h("time", clock(one.at)), " ", one.text)))
     : h("p.quiet", `Nothing has changed. ${picture.status.mode === "raft" ? "Elections, nodes" : "Nodes"} that fall silent and those that come back will stand here.`);

@@ -4,6 +4,7 @@ import { count, number } from "./page.js";
 const FRAMES_MAX = 1200; // five minutes
 const HAPPENINGS_MAX = 300;
 const AGAIN_MS = 1000;
+const TOGETHER_MS = 15000;
 
 /** `frames` are `{at, nodes}`, `nodes` the sights by name; `happenings` are `{at, node, ...}` in the order they came. */
 export const live = { frames: [], happenings: [] };
@@ -80,6 +81,13 @@ function isTold({ kind, done, asked, count = 1, received, sent }) {
     || (kind === "read" && asked.some((one) => one.fate === "behind")) || (kind === "write" && !done);
 }
 
+/** Did that node take part before it did not? One that has just been made never left. */
+function hadPart({ node, at }) {
+  const before = live.happenings.filter((one) => one.node === node && one.at < at);
+  const left = before.findLastIndex((one) => one.kind === "misfit");
+  return before.slice(0, Math.max(0, left)).some((one) => ["fits", "votes", "stands", "leads", "follows"].includes(one.kind));
+}
+
 const listed = (names) => names.length ? names.join(" and ") : "nobody";
 
 /** The same for what leaderless nodes do. */
@@ -95,7 +103,7 @@ function workInWords({ node, kind, asked = [], count: keys = 1, ranges, differin
 }
 
 /** What happened, in words; null for what this page has no word for. */
-export function words(one) {
+function words(one) {
   const term = one.term ? `, term ${one.term}` : "";
   return {
     stands: `${one.node} asks for votes${term}`,
@@ -103,13 +111,44 @@ export function words(one) {
     leads: `${one.node} has a majority: it leads${term}`,
     follows: `${one.node} follows ${one.subject}${term}`,
     leaderless: one.subject === one.node ? `${one.node} leads no more` : `${one.node} hears nothing of ${one.subject} any more`,
-    reaches: `${one.node} reaches ${one.subject}`,
-    loses: `${one.node} cannot reach ${one.subject}${one.detail ? `: ${one.detail}` : ""}`,
     full: `the disk of ${one.node} is full`,
     roomy: `the disk of ${one.node} has room again`,
     misfit: `${one.node} takes no part: ${one.detail}`,
-    fits: `${one.node} takes part again`,
+    fits: `${one.node} takes part${hadPart(one) ? " again" : ""}`,
     members: `the members are ${one.detail} now`,
-    state: one.detail === "suspect" ? `${one.node} suspects that ${one.subject} is down` : `${one.node} takes it that ${one.subject} is ${one.detail}`,
+    state: `${one.node} takes it that ${one.subject} is ${one.detail}`,
   }[one.kind] || workInWords(one);
+}
+
+/** Does somebody find another gone ("off"), or there ("on")? How surely, the worse the more: by its link, by suspicion, for certain. */
+const turnOf = ({ kind, detail }) => ({ loses: ["off", 1], reaches: ["on", 1] }[kind] || (kind === "state" && { suspect: ["off", 2], down: ["off", 3], up: ["on", 2] }[detail]) || null);
+
+function turnInWords({ turn, subject, sure, by, detail }) {
+  const who = [...by].filter(([, one]) => one === sure).map(([name]) => name).sort();
+  const seen = `as ${listed(who)} ${who.length > 1 ? "see" : "sees"} it`;
+  if (turn === "on") return sure > 1 ? `${subject} is up, ${seen}` : `${listed(who)} ${who.length > 1 ? "reach" : "reaches"} ${subject}`;
+  if (sure === 3) return `${subject} is down, ${seen}`;
+  return sure === 2 ? `${listed(who)} ${who.length > 1 ? "suspect" : "suspects"} that ${subject} is down` : `${listed(who)} cannot reach ${subject}${detail ? `: ${detail}` : ""}`;
+}
+
+/** What happened, in words, oldest first: what several find of one node at about the same time is one line. */
+export function story() {
+  const found = [];
+  const open = new Map();
+  for (const one of live.happenings) {
+    const [turn, sure] = turnOf(one) || [];
+    if (!turn) {
+      found.push({ at: one.at, text: words(one) });
+      continue;
+    }
+    let told = open.get(one.subject);
+    if (told?.turn !== turn || one.at - told.last > TOGETHER_MS) {
+      told = { turn, at: one.at, subject: one.subject, by: new Map(), sure: 0 };
+      open.set(one.subject, told);
+      found.push(told);
+    }
+    told.by.set(one.node, Math.max(sure, told.by.get(one.node) || 0));
+    Object.assign(told, { last: one.at, sure: Math.max(told.sure, sure), detail: told.detail || one.detail });
+  }
+  return found.map((one) => one.turn ? { at: one.at, text: turnInWords(one) } : one).filter((one) => one.text);
 }

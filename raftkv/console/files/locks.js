@@ -42,7 +42,7 @@ export function locks(place) {
       shown.more && h("p.quiet", "There are more locks or elections; these are the first by name.")),
       h("section.card", h("h2", "Elections"), shown.elections.length ? table("Elections", ["Election", "Leads", "Waiting, in order"], shown.elections.map(({ name, leader, waiting }) => [
         keyed(name), leader ? [h("b", text(leader.value)), h("span.quiet", ` lease ${leader.lease}`)] : nobody.cloneNode(true),
-        waiting.length ? waiting.map((one) => h("div", "a candidate ", h("span.quiet", `lease ${one.lease}`))) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody stands for one.")),
+        waiting.length ? waiting.map((one) => h("div", one.value === undefined ? "a candidate" : h("b", text(one.value)), h("span.quiet", ` lease ${one.lease}`))) : nobody.cloneNode(true)])) : h("p.quiet", "Nobody stands for one.")),
       h("section.card", h("h2", "Leases"), shown.leases.length ? table("Leases", ["Lease", "Time left", "Lives for", "Goes with it"], shown.leases.map((one) => [
         String(one.id), time(one.left), time(one.ttl), [one.keys?.length > 0 && h("div", count(one.keys.length, "key")), [["lock", one.locks], ["election", one.elections]].map(([kind, names = []]) => names.map((name) => h("div", `${kind} `, keyed(name))))]]))
         : h("p.quiet", "There is none."))]);

@@ -8,14 +8,17 @@ const CERTIFICATE_S = 14 * 86400;
 export function operations(place, _rest, who) {
   let access = null;
   let trouble = null;
+  let isClosed = false; // without authentication only who proves to have the cluster's secret may, which no page can
 
   async function look() {
     try {
       const [users, roles] = await Promise.all([get("/auth/users"), get("/auth/roles")]);
       access = { users: users.users, roles: roles.roles };
       trouble = null;
+      isClosed = false;
     } catch (error) {
-      trouble = why(error);
+      isClosed = !who.enabled && error.status === 401;
+      trouble = isClosed ? null : why(error);
     }
     draw();
   }
@@ -122,11 +125,13 @@ export function operations(place, _rest, who) {
     const wrong = alarms(status, nodes);
     fill(place, h("h1", "Operations"),
       h("section.card", h("h2", "Alarms"), wrong.length ? h("ul", wrong.map((one) => h("li.bad", one))) : h("p.quiet", `None that ${status.node} knows of.`)),
-      h("section.card", h("h2", "Members"), members(status, nodes)),
+      isClosed && h("p.note", "Nothing can be changed from here: authentication is off, and then only who proves to have the cluster's secret may, which no page can. Take the command line, with ",
+        h("code", "--config FILE"), ". Once authentication is on, this page is for whoever signs in with the role root."),
+      h("fieldset", { disabled: isClosed }, h("section.card", h("h2", "Members"), members(status, nodes)),
       h("section.card", h("h2", "Users and roles"), people()),
       h("section.card", h("h2", "Backup"), h("p", "All that this cluster holds at one moment, as one file, while it goes on serving. ", h("code", "raftkv restore"), " makes a new cluster of it."),
         signedIn() && h("p.quiet.small", "The browser holds it in memory until it is whole: for more than a gigabyte take ", h("code", "raftkv backup"), "."),
-        h("button", { onclick: save }, "Download a backup")));
+        h("button", { onclick: save }, "Download a backup"))));
   }
 
   draw();

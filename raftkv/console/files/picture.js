@@ -2,14 +2,14 @@
 import { get, stream } from "./api.js";
 import { live, take } from "./live.js";
 import { setClock } from "./page.js";
-import { counted } from "./samples.js";
+import { counted, forget } from "./samples.js";
 
 const EVERY_MS = 1000;
 const SILENT_MS = 3000;
 const EVENTS_MAX = 100;
 
-/** `status` and `members` as the API tells them; `silentSince` once the node does not answer; `events` newest first. */
-export const picture = { status: null, members: [], silentSince: null, trouble: null, events: [] };
+/** `status` and `members` as a node tells them, `hasProxy` if by way of one; `silentSince` once it does not answer; `events` newest first. */
+export const picture = { status: null, members: [], hasProxy: false, silentSince: null, trouble: null, events: [] };
 const listeners = new Set();
 
 export function onPicture(listener) {
@@ -44,7 +44,7 @@ export function nodesOf({ status, members }) {
 function noted(before, now) {
   const found = [];
   if (before.mode === "quorum" && before.ring !== now.ring) found.push("the ring has changed: keys move to their new places");
-  if (before.ready !== now.ready) found.push(now.ready ? `${now.node} is ready again` : `${now.node} is not ready: ${now.reason}`);
+  if (before.ready !== now.ready) found.push(now.ready ? `${now.node} is ready` : `${now.node} is not ready: ${now.reason}`);
   return found;
 }
 
@@ -55,7 +55,10 @@ export function note(text) {
 // -- one stream for the page; where there is none to be had, the node is asked for the same from time to time
 
 function know(status, members) {
-  if (picture.silentSince) note(`${status.node} answers again`);
+  if (picture.status && picture.status.node !== status.node) {
+    note(`the proxy asks ${status.node} now`);
+    forget();
+  } else if (picture.silentSince) note(`${status.node} answers again`);
   else if (picture.status) noted(picture.status, status).forEach(note);
   Object.assign(picture, { status, members, silentSince: null, trouble: null });
 }
@@ -70,7 +73,8 @@ async function look() {
   try {
     const options = { signal: AbortSignal.timeout(SILENT_MS) };
     const [status, members] = await Promise.all([get("/status", {}, options), get("/cluster/members", {}, options)]);
-    know(status, members.members);
+    picture.hasProxy = status.role === "proxy"; // which node it asks, and how that stands, the stream says
+    if (!picture.hasProxy) know(status, members.members);
   } catch (error) {
     if (error.status !== 401) miss(error.status ? error.sentence : null);
   }
@@ -126,7 +130,7 @@ export async function follow() {
   await look();
   (async () => {
     while (turn === mine) {
-      if (picture.status?.role !== "proxy") await listen();
+      await listen();
       if (turn === mine) await look();
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
     }

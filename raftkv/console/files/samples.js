@@ -13,6 +13,11 @@ export function counted(traffic) {
   listeners.forEach((listener) => listener());
 }
 
+/** Another node tells from now on. */
+export function forget() {
+  samples.length = 0;
+}
+
 export function onSample(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);

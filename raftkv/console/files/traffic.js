@@ -42,7 +42,7 @@ export function traffic(place) {
       ({ name, points: each((before, after) => percentile(before[from], after[from], part)) }));
     const rate = (n) => `${n < 10 ? n.toFixed(1) : number(Math.round(n))} a second`;
     const codes = [...new Set(samples.flatMap((one) => Object.keys(one.errors)))].sort();
-    fill(place, h("h1", "Traffic"), h("p.lead", `What this node was asked in the ${time(KEPT * EVERY_S)} behind you, as far as this page was open. What the page asks for itself is left out.`),
+    fill(place, h("h1", "Traffic"), h("p.lead", `What this node was asked in the ${time(KEPT * EVERY_S)} behind you, as far as this page was open. What pages like this one ask is left out.`),
       pairs.length === 0 ? h("p.quiet", "The first numbers come in a moment.") : h("div.columns",
         chart("Requests", [{ name: "", points: each((before, after, s) => (after.requests - before.requests) / s) }], rate),
         chart("How long answers took", parts("took"), time),

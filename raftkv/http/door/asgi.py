@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Final
 
 from raftkv.api import paths
+from raftkv.api.headers import PAGE
 from raftkv.api.paths import READ_METHODS
 from raftkv.coordination.feed import Feed
 from raftkv.coordination.onlookers import Onlookers
@@ -401,6 +402,8 @@ class Application(AsgiApplication):
         taken_s = monotonic() - started_s
         method = request.method if request.method in METHODS else OTHER
         self._metrics.observe(name, method, response.status, taken_s)
+        if PAGE.raw in request.headers:
+            self._metrics.observe_page(name, response.status, taken_s)
         if self._hears:
             exchanged = Exchanged(
                 method=method,

@@ -37,6 +37,9 @@ from raftkv.http.messages import HttpRequest, HttpResponse, json_response
 from raftkv.http.problems import problem, refuse
 
 HOLDER_BYTES_MAX: Final = 256
+WAITING_BYTES_MAX: Final = 1 << 20
+"""Values of candidates in one answer; there may be thousands who wait, with 64 KiB each."""
+
 _NAMES_LIMIT: Final = 100
 
 
@@ -222,18 +225,29 @@ def _elections(_request: HttpRequest, chosen: LockListing, context: Context) -> 
         found = yield from overview.page(ELECTIONS, chosen.prefix, chosen.start, limit_s, circumstances, limit=limit)
         if isinstance(found, Refused):
             return problems.failure(found, context.node_header)
+        room = _Room(WAITING_BYTES_MAX)
         shown = [
-            ElectionShown(
-                one.name.decode(),
-                leader_shown(one.contenders[0]),
-                [CandidateShown(each.lease, each.token) for each in one.waiting],
-            )
+            ElectionShown(one.name.decode(), leader_shown(one.contenders[0]), [*map(room.candidate, one.waiting)])
             for one in found.names
         ]
         next_name = None if found.next_name is None else found.next_name.decode()
         return json_response(200, ElectionList(shown, next_name), context.node_header)
 
     return Conversation(plan=converse)
+
+
+class _Room:
+    """How much may still be told of what candidates of one answer would be known by."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left_bytes = size_bytes
+
+    def candidate(self, found: Contender) -> CandidateShown:
+        """Who waits; the first come with their values."""
+        assert found.note is not None
+        self._left_bytes -= len(found.note.content)
+        value = UNSET if self._left_bytes < 0 else value_to_json(found.note.content)
+        return CandidateShown(found.lease, found.token, value)
 
 
 def leader_shown(found: Contender) -> LeaderShown:
