@@ -27,6 +27,7 @@ from raftkv.etcd.grpc.calls import GrpcCall, ManyRequests, MessageReader, OneReq
 from raftkv.etcd.grpc.calls import Method as GrpcMethod
 from raftkv.etcd.grpc.carrier import GrpcCarrier
 from raftkv.etcd.grpc.status import GrpcStatus
+from raftkv.etcd.health import HealthWatch
 from raftkv.etcd.lookups import Lookup, Lookups
 from raftkv.etcd.methods import METHODS, RANGE
 from raftkv.etcd.protobuf import AnyMessage
@@ -60,8 +61,9 @@ WATCH: Final = "/etcdserverpb.Watch/Watch"
 KEEP_ALIVE: Final = "/etcdserverpb.Lease/LeaseKeepAlive"
 SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
 OBSERVE: Final = "/v3electionpb.Election/Observe"
+HEALTH: Final = "/grpc.health.v1.Health/Watch"
 
-PATHS: Final = (*(one.path for one in METHODS), WATCH, KEEP_ALIVE, SNAPSHOT, OBSERVE)
+PATHS: Final = (*(one.path for one in METHODS), WATCH, KEEP_ALIVE, SNAPSHOT, OBSERVE, HEALTH)
 """Every method that there is."""
 
 
@@ -82,6 +84,7 @@ class GrpcServices:
             KEEP_ALIVE: ManyRequests(self._keep_alive),
             SNAPSHOT: OneRequest(self._snapshot),
             OBSERVE: OneRequest(self._observe),
+            HEALTH: OneRequest(self._watch_health),
         }
 
     def find(self, path: str) -> GrpcMethod | None:
@@ -213,6 +216,23 @@ class GrpcServices:
 
     def _observe(self, call: GrpcCall, data: bytes) -> None:
         ObserveConversation(self, call, self._shared()).begin(data)
+
+    def _watch_health(self, call: GrpcCall, data: bytes) -> None:
+        def plan(_: Circumstances) -> Generator[Step | Aside, Any, str]:
+            request = self.decoded(messages.HealthCheckRequest, data)
+            assert isinstance(request, messages.HealthCheckRequest)
+            yield from self.admitted(call, Needs.NOTHING)
+            return request.service
+
+        def ended(service: str | None, failure: Exception | None) -> None:
+            if service is None:
+                assert failure is not None
+                self.fail(call, failure)
+            elif not call.is_over:
+                watch = HealthWatch(service, self._context, asyncio.get_running_loop().call_later, partial(_told, call))
+                call.on_over = watch.close
+
+        self.perform(plan, ended)
 
     def _snapshot(self, call: GrpcCall, _data: bytes) -> None:
         def plan(circumstances: Circumstances) -> Generator[Step | Aside, Any, StateHeld]:
@@ -418,7 +438,7 @@ class ObserveConversation:
         observation.begin()
 
 
-def _told(call: GrpcCall, response: messages.LeaderResponse) -> bool:
+def _told(call: GrpcCall, response: Message) -> bool:
     return call.send(protobuf.encode(response))
 
 

@@ -21,11 +21,10 @@ from raftkv.etcd.calls import (
     member_number,
     read,
     revision_asked,
-    revision_of,
 )
 from raftkv.etcd.errors import CallStatus, Known
 from raftkv.etcd.grpc.status import GrpcStatus
-from raftkv.etcd.messages import EmptyRequest, HeaderResponse, HealthCheckRequest, HealthCheckResponse, ServingStatus
+from raftkv.etcd.messages import EmptyRequest, HeaderResponse
 from raftkv.etcd.operating import (
     AlarmAction,
     AlarmMember,
@@ -107,7 +106,7 @@ def defragment(_: EmptyRequest, call: EtcdCall) -> Plan[HeaderResponse]:
 
 
 def move_leader(request: MoveLeaderRequest, call: EtcdCall) -> Plan[HeaderResponse]:
-    """``Maintenance.MoveLeader``; whichever node is asked."""
+    """``Maintenance.MoveLeader``; whichever node is asked. The answer has no header, as etcd's has none."""
     found = yield from _status(call)
     nodes = [member.id for member in found.members] or [node.id for node in call.context.members]
     to = next((node for node in nodes if member_number(node) == request.target_id), None)
@@ -115,22 +114,12 @@ def move_leader(request: MoveLeaderRequest, call: EtcdCall) -> Plan[HeaderRespon
         raise Known.BAD_TRANSFEREE.status
     outcome = yield from asked(TransferLeadership(to=to), call)
     assert isinstance(outcome, LeaderChanged)
-    return HeaderResponse(header=header(call, revision_of(call)))
+    return HeaderResponse()
 
 
 def downgrade(_request: DowngradeRequest, _call: EtcdCall) -> Plan[DowngradeResponse]:
     """``Maintenance.Downgrade``: there is no other version of etcd here."""
     raise CallStatus(GrpcStatus.UNIMPLEMENTED, "etcdserver: this is raftkv; see its page on upgrades")
-    yield  # a plan, if one that never asks
-
-
-def check(request: HealthCheckRequest, call: EtcdCall) -> Plan[HealthCheckResponse]:
-    """``Health.Check`` of grpc.health.v1: of the whole server, as etcd has it; it serves where it knows who leads."""
-    if request.service:
-        raise CallStatus(GrpcStatus.NOT_FOUND, "unknown service")
-    found = call.context.status()
-    is_serving = found is not None and found.leader is not None
-    return HealthCheckResponse(status=ServingStatus.SERVING if is_serving else ServingStatus.NOT_SERVING)
     yield  # a plan, if one that never asks
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from raftkv.etcd import auth, cluster, contending, kv, leases, maintenance, messages, operating, ranges, transactions
+from raftkv.etcd import (
+    auth,
+    cluster,
+    contending,
+    health,
+    kv,
+    leases,
+    maintenance,
+    messages,
+    operating,
+    ranges,
+    transactions,
+)
 from raftkv.etcd.calls import EtcdCall, Method, Steps, Unary
 from raftkv.etcd.errors import CallStatus
 from raftkv.etcd.grpc.status import GrpcStatus
@@ -146,7 +158,7 @@ MAINTENANCE: Final = (
     ),
 )
 HEALTH: Final = (
-    _method("/grpc.health.v1.Health/Check", messages.HealthCheckRequest, maintenance.check, needs=Needs.NOTHING),
+    _method("/grpc.health.v1.Health/Check", messages.HealthCheckRequest, health.check, needs=Needs.NOTHING),
 )
 """No service of etcd's API, but of its server."""
 

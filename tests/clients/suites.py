@@ -193,10 +193,14 @@ SUITES: Final[tuple[Suite, ...]] = (
     PythonSuite(
         name="etcd3 (Python)",
         release="etcd3==0.12.0",
-        # It was made for these, and has its etcd at port 2379 in places, where there is none here.
+        # It was made for these. What would raise alarms in, and compact, whatever is at port 2379 is left out.
         packages=("grpcio", "hypothesis<5.40", "mock", "protobuf<4", "six", "tenacity==6.3.1"),
         build_with=("setuptools<80", "wheel"),
         tests=("tests",),
+        options=(
+            "--deselect=tests/test_etcd3.py::TestAlarms",
+            "--deselect=tests/test_etcd3.py::TestClient::test_compact",
+        ),
         environment=lambda at: {"PYTHON_ETCD_HTTP_URL": f"http://{at}", "TEST_ETCD_VERSION": "v3.5.1"},
         bears_kills=False,
         differing={

@@ -124,6 +124,14 @@ def test_health_is_told_in_three_ways(cluster: EtcdCluster, channel: grpc.Channe
     assert refused(channel, "/grpc.health.v1.Health/Check", unknown) == ("NOT_FOUND", "unknown service")
 
 
+def test_health_is_watched(cluster: EtcdCluster, channel: grpc.Channel) -> None:
+    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+    for service, status in (("", messages.ServingStatus.SERVING), ("nobody", messages.ServingStatus.SERVICE_UNKNOWN)):
+        stream = watch(protobuf.encode(messages.HealthCheckRequest(service=service)), timeout=PATIENCE_S)
+        assert protobuf.decode(messages.HealthCheckResponse, next(stream)).status is status
+        stream.cancel()
+
+
 def test_a_campaign_whose_deadline_passes_takes_its_key_back(cluster: EtcdCluster, channel: grpc.Channel) -> None:
     for lease in (0xB1, 0xB2):
         done(cluster, "lease/grant", {"TTL": 600, "ID": lease})
