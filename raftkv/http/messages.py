@@ -79,15 +79,14 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | BodyStream = b""
 
 
-def framed(response: HttpResponse) -> Headers:
-    """Its headers, the length of its body among them, where a body may be (RFC 9110, section 8.6)."""
-    if response.status in NO_BODY:
-        return response.headers
-    for name, _ in response.headers:
+def framed(status: int, headers: Headers, size_bytes: int) -> Headers:
+    """The headers of an answer, the length of its body among them, where one may be (RFC 9110, section 8.6)."""
+    if status in NO_BODY:
+        return headers
+    for name, _ in headers:
         if name == b"content-length":
-            return response.headers
-    assert isinstance(response.body, bytes)
-    return (*response.headers, (b"content-length", b"%d" % len(response.body)))
+            return headers
+    return (*headers, (b"content-length", b"%d" % size_bytes))
 
 
 def join_headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

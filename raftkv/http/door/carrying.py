@@ -215,6 +215,8 @@ async def drain(receive: Receive, limit: int) -> None:
 
 async def send_response(response: HttpResponse, method: str, send: Send) -> None:
     """Send ``response``, whose body is bytes, to a request of ``method``; a stream is for ``streaming``."""
-    body = b"" if method == "HEAD" else response.body
-    await send({"type": "http.response.start", "status": response.status, "headers": list(framed(response))})
-    await send({"type": "http.response.body", "body": body})
+    body = response.body
+    assert isinstance(body, bytes)
+    headers = framed(response.status, response.headers, len(body))
+    await send({"type": "http.response.start", "status": response.status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})

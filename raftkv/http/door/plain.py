@@ -21,7 +21,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
-from raftkv.http.messages import NO_BODY, HttpResponse, framed
+from raftkv.http.messages import NO_BODY, Headers, HttpResponse, framed
 
 HEAD_BYTES_MAX: Final = 4 << 10
 """Below every limit of the general way, so that nothing is taken here which is refused there."""
@@ -120,16 +120,27 @@ def written(response: HttpResponse, method: str, closing: bytes) -> tuple[bytes,
 
     Raises ``ValueError`` for a header that would end before its line does.
     """
-    headers = framed(response)
-    lines = [_status_line(response.status)]
+    body = response.body
+    assert isinstance(body, bytes)
+    # What has but one field says nothing of the one answer: it comes again.
+    write = _head_again if len(response.headers) == 1 else _head
+    head = write(response.status, response.headers, len(body))
+    return head + closing, b"" if method == "HEAD" or response.status in NO_BODY else body
+
+
+def _head(status: int, headers: Headers, size_bytes: int) -> bytes:
+    headers = framed(status, headers, size_bytes)
+    lines = [_status_line(status)]
     for name, value in headers:
         lines += (name, b": ", value, b"\r\n")
     head = b"".join(lines)
     lines_written = 1 + len(headers)
     if head.count(b"\n") != lines_written or head.count(b"\r") != lines_written or b"\0" in head:
         raise ValueError("a header of the answer has a line of its own in it")
-    assert isinstance(response.body, bytes)
-    return head + closing, b"" if method == "HEAD" or response.status in NO_BODY else response.body
+    return head
+
+
+_head_again: Final = lru_cache(_REMEMBERED)(_head)
 
 
 class Carrier(Protocol):
