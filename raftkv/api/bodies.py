@@ -5,13 +5,16 @@ Imports ``core`` and msgspec only.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from raftkv.api.values import Value
 from raftkv.core.config import Zone
+
+PERMITS_MAX: Final = 100
+"""A contender waits for as many keys, and there are as many to show."""
 
 Key = Annotated[Value, Meta(description="1 to max_key_bytes bytes; in leaderless clusters UTF-8")]
 Revision = Annotated[int, Meta(ge=0, le=10**18)]
@@ -185,7 +188,7 @@ class LockBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     ttl: LeaseTtl | None = None
     wait: Wait = 0
     holder: str = ""
-    permits: Annotated[int, Meta(ge=1, le=100)] = 1
+    permits: Annotated[int, Meta(ge=1, le=PERMITS_MAX)] = 1
 
 
 class CampaignBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -18,8 +18,6 @@ from raftkv.core.keys import ELECTION_KEYS, END_OF_NAME, LOCK_KEYS, SYSTEM
 from raftkv.core.results import KeyRecord
 
 NAME_BYTES_MAX: Final = 1024
-PERMITS_MAX: Final = 100
-"""A contender waits for as many keys, and there are as many to show."""
 
 _DIGITS: Final = 4 + 16
 

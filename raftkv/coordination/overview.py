@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from raftkv.coordination.contention import PAGE_KEYS, PAGES_MAX, Look, look
 from raftkv.coordination.names import Contender, Kind, Queue, contender_of, in_order
@@ -10,9 +10,6 @@ from raftkv.coordination.steps import Circumstances, Plan, read_failure, submitt
 from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import FindLease, List, Read
 from raftkv.core.results import Answer, KeyPage, LeaseRecord
-
-NAMES_MAX: Final = 1_000
-"""Names on one page."""
 
 
 class Lineup(NamedTuple):
