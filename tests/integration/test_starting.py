@@ -12,7 +12,7 @@ import pytest
 
 from raftkv.instruments.local.nodes import wait_until
 from tests.integration.processes import RealCluster
-from tests.unit.test_http_server import FrontEnd
+from tests.unit.front_end import FrontEnd
 
 pytestmark = pytest.mark.integration
 

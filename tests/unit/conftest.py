@@ -1,6 +1,9 @@
 """Fixtures that several modules of unit tests share."""
 
 import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -9,6 +12,7 @@ from raftkv import Client
 from tests.unit.awaited import Awaited
 from tests.unit.driven_feed import Driven, Scripted, Solo
 from tests.unit.fake_server import FakeServer
+from tests.unit.front_end import FrontEnd
 from tests.unit.guarded_node import GuardedNode
 from tests.unit.http_node import Node
 from tests.unit.peers_stage import Stage
@@ -29,6 +33,7 @@ def serve():
 
 @pytest.fixture
 def node() -> Node:
+    """An application in process, of a leader."""
     return Node()
 
 
@@ -101,3 +106,17 @@ def play(request):
             runner.run(whole())
 
     return run
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., FrontEnd]]:
+    """Starts front-end processes, which end with the test."""
+    made: list[FrontEnd] = []
+
+    def start(**more: Any) -> FrontEnd:
+        made.append(FrontEnd(tmp_path, **more))
+        return made[-1].wait_until_ready()
+
+    yield start
+    for one in made:
+        one.stop()

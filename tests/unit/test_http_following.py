@@ -22,9 +22,9 @@ from raftkv.core.config import HttpSection
 from raftkv.http.handlers import following
 from raftkv.http.handlers.handler import begin
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse
+from tests.unit.front_end import FrontEnd, until
 from tests.unit.http_node import Node
 from tests.unit.leaderless import LeaderlessNode
-from tests.unit.test_http_server import FrontEnd, until
 
 SSE = "text/event-stream"
 LINES = "application/x-ndjson"
