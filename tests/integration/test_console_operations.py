@@ -1,5 +1,6 @@
 """What operators do in the console: sign in, see who holds what, move leadership and members, save backups."""
 
+import base64
 import json
 import re
 import threading
@@ -176,10 +177,42 @@ def test_one_permission_of_a_role_is_revoked(guarded, browser):
     assert [(one["access"], one["prefix"]) for one in left] == [("read", "a/")]
 
 
+PICKED = """(async () => {
+    const folder = await navigator.storage.getDirectory();
+    window.showSaveFilePicker = () => folder.getFileHandle("picked", { create: true });
+    window.picked = async () => {
+        const names = [];
+        for await (const name of folder.keys()) names.push(name);
+        if (!names.includes("picked")) return null;
+        const bytes = new Uint8Array(await (await (await folder.getFileHandle("picked")).getFile()).arrayBuffer());
+        return btoa(Array.from(bytes, (one) => String.fromCharCode(one)).join(""));
+    };
+})()"""
+"""Somebody picks a file: here one of the browser's own disk, which is written to in the same way."""
+
+
+def test_a_backup_is_written_to_the_disk_as_it_comes_where_the_browser_can(guarded, browser, tmp_path):
+    guarded.put("n1", "kept", b"in the backup")
+    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        page.evaluate(PICKED)
+        page.get_by_role("button", name="Download a backup").click()
+        expect(page.locator(".toast")).to_contain_text("The backup is saved")
+        (tmp_path / "backup").write_bytes(base64.b64decode(page.evaluate("picked()")))
+        assert "keys" in guarded.done("backup", "verify", str(tmp_path / "backup"))
+
+        page.route("**/backup", lambda route: route.abort())
+        page.get_by_role("button", name="Download a backup").click()
+        expect(page.locator(".toast.bad")).to_contain_text("does not answer")
+        assert page.evaluate("picked()") is None
+
+
 def test_a_backup_is_downloaded(guarded, browser, tmp_path):
     guarded.put("n1", "kept", b"in the backup")
     with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
         sign_in(page, "root", ROOT)
+        page.evaluate("window.showSaveFilePicker = undefined")  # a browser that has none
+        expect(page.get_by_text("holds it in memory")).to_be_visible()
         with page.expect_download() as download:
             page.get_by_role("button", name="Download a backup").click()
         download.value.save_as(tmp_path / "backup")

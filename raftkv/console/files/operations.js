@@ -1,5 +1,5 @@
 // What operators do: members, who leads, users and roles, backups. Each says first what it would do.
-import { answer, ask, get, keyOf, signedIn } from "./api.js";
+import { answer, ask, get, keyOf, Refusal, signedIn } from "./api.js";
 import { bytes, confirmed, count, fill, h, say, table, time, visible, why } from "./page.js";
 import { nodesOf, onPicture, picture } from "./picture.js";
 
@@ -104,18 +104,36 @@ export function operations(place, _rest, who) {
           : access.users.some((one) => one.roles.includes("root")) && h("button", { onclick: () => change("Switch authentication on?", "Only users are served from then on. Know the password of a user with the role root before you do.", "Switch on", "POST", "/auth/enable") }, "Switch authentication on…")]];
   }
 
-  async function save() {
+  const canStream = () => signedIn() && window.showSaveFilePicker;
+
+  /** To the disk as it comes: what is cut off, or refused, leaves nothing that could be taken for a backup. */
+  async function stream(name) {
+    const file = await window.showSaveFilePicker({ suggestedName: name });
     try {
+      const response = await answer("GET", "/backup", { signal: new AbortController().signal });
+      await response.body.pipeTo(await file.createWritable());
+    } catch (error) {
+      await file.remove?.();
+      throw error instanceof Refusal ? error : new Error("The backup broke off, and nothing was saved");
+    }
+    say("The backup is saved.");
+  }
+
+  async function save() {
+    const name = `raftkv-${new Date().toISOString().slice(0, 19)}.backup`;
+    try {
+      if (canStream()) return await stream(name.replaceAll(":", "-"));
       const asked = new AbortController();
       const response = await answer("GET", "/backup", { signal: asked.signal });
       // Who shows no token can leave it to the browser, which writes as it reads; this answer has said that it may be asked for.
       if (!signedIn()) asked.abort();
       const url = signedIn() ? URL.createObjectURL(await response.blob()) : "/backup";
-      h("a", { href: url, download: `raftkv-${new Date().toISOString().slice(0, 19)}.backup` }).click();
+      h("a", { href: url, download: name }).click();
       if (signedIn()) setTimeout(() => URL.revokeObjectURL(url), 60000);
     } catch (error) {
-      say(why(error), true);
+      if (error.name !== "AbortError") say(why(error), true);
     }
+    return null;
   }
 
   function draw() {
@@ -130,7 +148,7 @@ export function operations(place, _rest, who) {
       h("fieldset", { disabled: isClosed }, h("section.card", h("h2", "Members"), members(status, nodes)),
       h("section.card", h("h2", "Users and roles"), people()),
       h("section.card", h("h2", "Backup"), h("p", "All that this cluster holds at one moment, as one file, while it goes on serving. ", h("code", "raftkv restore"), " makes a new cluster of it."),
-        signedIn() && h("p.quiet.small", "The browser holds it in memory until it is whole: for more than a gigabyte take ", h("code", "raftkv backup"), "."),
+        signedIn() && !canStream() && h("p.quiet.small", "The browser holds it in memory until it is whole: for more than a gigabyte take ", h("code", "raftkv backup"), "."),
         h("button", { onclick: save }, "Download a backup"))));
   }
 

@@ -26,19 +26,19 @@ function chart(title, lines, show) {
   const last = lines.map(({ name, points }) => `${name ? `${name} ` : ""}${points.at(-1) === null || points.at(-1) === undefined ? "–" : show(points.at(-1))}`);
   return h("section.card", h("h2", title),
     h("p.now", lines.map(({ name }, at) => h("span", { class: `line${at}` }, last[at], " "))),
-    h("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "chart", role: "img", "aria-label": `${title}: ${last.join(", ")}; at most ${show(top)} in the last minutes` },
+    h("div.plot", h("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "chart", role: "img", "aria-label": `${title}: ${last.join(", ")}; at most ${show(top)} in the last minutes` },
       [0, 0.5, 1].map((part) => h("line", { x1: 0, x2: WIDE, y1: y(part * top), y2: y(part * top), class: "grid" })),
       lines.map(({ points }, at) => {
         const runs = points.map((one, place) => one === null ? " " : `${x(place).toFixed(1)},${y(one).toFixed(1)}`).join(" ").split(/ {2,}/);
         return runs.map((run) => h("polyline", { points: run.trim(), class: `line${at}` }));
-      }), h("text", { x: 4, y: 22 }, show(top))), h("p.quiet.small.ends", h("span", `${time(span * EVERY_S)} ago`), h("span", "now")));
+      })), h("span.quiet.small", { "aria-hidden": "true" }, show(top))), h("p.quiet.small.ends", h("span", `${time(span * EVERY_S)} ago`), h("span", "now")));
 }
 
 export function traffic(place) {
   function draw() {
     const pairs = samples.slice(1).map((after, at) => [samples[at], after]);
     const each = (what) => pairs.map(([before, after]) => what(before, after, after.at_s - before.at_s));
-    const parts = (from) => [[0.5, "half within"], [0.9, "90 % within"], [0.99, "99 % within"]].map(([part, name]) =>
+    const parts = (from) => [[0.5, "half within"], [0.9, "90 %"], [0.99, "99 %"]].map(([part, name]) =>
       ({ name, points: each((before, after) => percentile(before[from], after[from], part)) }));
     const rate = (n) => `${n < 10 ? n.toFixed(1) : number(Math.round(n))} a second`;
     const codes = [...new Set(samples.flatMap((one) => Object.keys(one.errors)))].sort();
