@@ -116,7 +116,7 @@ function done(status) {
   return [
     ["Writes through it", of(tally.writes, tally.writes_failed)],
     ["Reads through it", of(tally.reads, tally.reads_failed)],
-    ["Writes kept for others", `${number(sight ? sight.hints_pending || 0 : status.hints_pending)}; ${number(tally.hints_given || 0)} handed over`],
+    ["Writes kept for others", `${number(sight ? sight.hints_pending || 0 : status.hints_pending)} now, ${number(tally.hints_given || 0)} handed over`],
     ["Replicas mended by reads", number(tally.repairs || 0)],
     ["Ranges compared", `${number(tally.ranges || 0)}, of which ${number(tally.differing || 0)} differed`],
     ["Keys repaired here", number(status.repaired_keys)],

@@ -4,7 +4,7 @@ import { count, number } from "./page.js";
 const FRAMES_MAX = 1200; // five minutes
 const HAPPENINGS_MAX = 300;
 const AGAIN_MS = 1000;
-const TOGETHER_MS = 15000;
+const TOGETHER_MS = 60000;
 
 /** `frames` are `{at, nodes}`, `nodes` the sights by name; `happenings` are `{at, node, ...}` in the order they came. */
 export const live = { frames: [], happenings: [] };
