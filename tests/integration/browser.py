@@ -58,10 +58,10 @@ def page_at(browser: Browser, url: str, *, size: str = "wide", colour: str = "li
         assert wrong == []
 
 
-def picture(page: Page, name: str) -> None:
-    """A picture for people, where somebody wants them."""
+def picture(page: Page, name: str, *, is_whole: bool = True) -> None:
+    """A picture for people, where somebody wants them: of the whole page, or of what fits the window."""
     if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=is_whole)
 
 
 def pictures(browser: Browser, url: str, name: str, awaited: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from tests.integration.browser import needs_chromium, page_at, pictures
+from tests.integration.browser import needs_chromium, page_at, picture, pictures
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 
@@ -167,5 +167,30 @@ def test_a_node_that_dies_under_its_page_is_missed_and_found_again(raft, browser
 
 
 def test_pictures_of_clusters(raft, quorum, browser):
-    pictures(browser, raft.url(raft.leader(), "/ui"), "cluster", ".ring")
-    pictures(browser, quorum.url("n1", "/ui"), "ring", ".ring")
+    pictures(browser, raft.url(raft.leader(), "/ui"), "cluster", ".events li")
+    pictures(browser, quorum.url("n1", "/ui"), "ring", ".events li")
+
+
+CAUGHT = """(() => {
+    const dots = document.getAnimations().filter((one) => one.effect.target?.classList.contains("dot"));
+    const of = (kind) => dots.filter((one) => one.effect.target.classList.contains(kind));
+    if (of("entries").length < 2 || of("acks").length < 2) return false;
+    const acks = new Set(of("acks")); // which begin half a flight later
+    dots.forEach((one, at) => Object.assign(one, { currentTime: acks.has(one) ? 480 + 60 * (at % 2) : 250 }).pause());
+    return true;
+})()"""
+"""Are entries on their way, and acknowledgements? If so, all stand still there."""
+
+
+def test_entries_travel_from_the_leader_and_are_acknowledged(raft, browser):
+    with page_at(browser, raft.url(raft.leader(), "/ui")) as page:
+        page.set_viewport_size({"width": 1280, "height": 725})
+        expect(page.locator(".lead")).to_contain_text("with the votes of")
+        for number in range(200):
+            assert raft.put("n1", "travels", str(number)).ok
+            if page.evaluate(CAUGHT):
+                break
+            page.wait_for_timeout(60)
+        else:
+            pytest.fail("no entry was seen to travel")
+        picture(page, "travels", is_whole=False)
