@@ -78,6 +78,27 @@ def test_windows_that_are_used_are_no_flood_however_small_they_are():
     assert updates > 9000
 
 
+def test_long_heads_of_no_use_are_a_flood_before_short_ones_are():
+    def heads(value: bytes) -> int:
+        client, count = Http2Client(), 0
+        block = client.encoder.encode([(name, text, True) for name, text in [*HEAD, (b"name", value)]])
+        while not client.server.is_over:
+            assert count < 5000
+            count += 1
+            client.say(frames.frame(frames.HEADERS, 4, 2 * count - 1, block), reset(2 * count - 1))
+        return count
+
+    assert 100 < 3 * heads(b"~" * 8_000) < heads(b"short")
+
+
+def test_calls_that_are_answered_may_have_long_heads():
+    client = Http2Client()
+    for number in range(1, 4001, 2):
+        client.say(client.call(number, authorization=f"{number:04}~" * 1000), frames.window_frame(0, 10))
+
+    assert not client.server.is_over
+
+
 def test_rapid_resets_end_the_connection():
     client = Http2Client()
     pairs = [client.call(number, path="/test.Echo/Wait") + reset(number) for number in range(1, 20_001, 2)]

@@ -264,6 +264,7 @@ class Http2Connection:
 
     def _on_block(self, stream_id: int, block: bytes, *, is_last: bool) -> None:
         """A whole header block. It is read even if nobody wants it, since it may change the table of those to come."""
+        self._annoyed(len(block) >> 10)  # a long one takes time to read, which a call that is answered pays for
         stream = self.streams.get(stream_id)
         if stream is not None and not stream.is_remote_ended:
             self._heads.trailers(block)

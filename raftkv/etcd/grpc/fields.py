@@ -32,6 +32,7 @@ FIRST: Final = b"\x20"
 Whatever size the peer allows from then on, this one is within it.
 """
 
+_SIZES_MAX: Final = 2
 _FIELD_BYTES: Final = 32
 _KNOWN_MAX: Final = 16
 _KNOWN_BYTES_MAX: Final = 1 << 10
@@ -147,6 +148,7 @@ class HeadReader:
         size_bytes: float = 0
         at = 0
         try:
+            _check_sizes(block)
             while at < len(block):
                 byte = block[at]
                 if 0x80 < byte < 0xFF:
@@ -178,6 +180,20 @@ def _text(block: bytes, at: int, end: int) -> bytes:
         raise hpack.HPACKDecodingError("a string is cut short")
     text = block[at:end]
     return decode_huffman(text) if block[at - 1] & 0x80 else text
+
+
+def _check_sizes(block: bytes) -> None:
+    """A block begins with two sizes of the table at most (RFC 7541, section 4.2): each takes as long as a field."""
+    at = sizes = 0
+    while at < len(block) and block[at] & 0xE0 == FIRST[0]:
+        sizes += 1
+        if sizes > _SIZES_MAX:
+            raise hpack.HPACKDecodingError("the size of the table changes again and again")
+        is_long = block[at] & 0x1F == 0x1F
+        at += 1
+        while is_long:
+            is_long = block[at] > 0x7F
+            at += 1
 
 
 def _rest(block: bytes, at: int) -> bytes:
