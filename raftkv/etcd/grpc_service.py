@@ -234,8 +234,9 @@ class GrpcServices:
 
         self.perform(plan, ended)
 
-    def _snapshot(self, call: GrpcCall, _data: bytes) -> None:
+    def _snapshot(self, call: GrpcCall, data: bytes) -> None:
         def plan(circumstances: Circumstances) -> Generator[Step | Aside, Any, StateHeld]:
+            self.decoded(messages.EmptyRequest, data)
             caller = yield from self.admitted(call, Needs.OPERATOR)
             return (yield from snapshots.hold(self.call_of(call, caller, circumstances)))
 

@@ -278,10 +278,12 @@ def test_grpc_refuses_in_the_words_of_etcd(etcdctl: Etcdctl) -> None:
             nowhere(b"", timeout=10)
         with pytest.raises(grpc.RpcError) as garbled:
             put(b"\xff\xff", timeout=10)
+        with pytest.raises(grpc.RpcError) as unasked:
+            list(channel.unary_stream("/etcdserverpb.Maintenance/Snapshot")(b"\xff\xff", timeout=10))
 
     assert (empty.value.code(), empty.value.details()) == (
         grpc.StatusCode.INVALID_ARGUMENT,
         "etcdserver: key is not provided",
     )
     assert unknown.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert garbled.value.code() == grpc.StatusCode.INTERNAL
+    assert garbled.value.code() == unasked.value.code() == grpc.StatusCode.INTERNAL
