@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raftkv.etcd.grpc import carrier, connection, frames
-from raftkv.etcd.grpc.carrier import CLOSED_WITHIN_S, COUNTED_BYTES, GrpcCarrier, is_http2
+from raftkv.etcd.grpc.carrier import CLOSED_WITHIN_S, COUNTED_BYTES, GrpcCarrier
 from raftkv.http.door.room import PATIENCE_S, HeldBytes
 from tests.unit.grpc_server import EchoService
 from tests.unit.http2_client import Http2Client, body_of, cut, last_word, message
@@ -107,22 +107,6 @@ def driven(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 
     run.__name__ = test.__name__
     return run
-
-
-@pytest.mark.parametrize(
-    ("data", "is_it"),
-    [
-        (b"", None),
-        (b"PRI", None),
-        (b"PRI * HTTP/2.0\r\n", True),
-        (frames.PREFACE + b"more", True),
-        (b"PUT /kv/a HTTP/1.1\r\n", False),
-        (b"PRI * HTTP/2.1\r\n", False),
-        (b"\x16\x03\x01", False),
-    ],
-)
-def test_http2_is_told_by_its_first_bytes(data, is_it):
-    assert is_http2(data) is is_it
 
 
 @driven

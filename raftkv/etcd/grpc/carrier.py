@@ -15,7 +15,6 @@ from typing import Final, cast
 
 from raftkv.etcd.grpc.calls import MESSAGE_BYTES_MAX, Ended, GrpcCalls, Method, none_there
 from raftkv.etcd.grpc.connection import Http2Connection
-from raftkv.etcd.grpc.frames import PREFACE
 from raftkv.etcd.grpc.heads import TIMEOUT_FIELD
 from raftkv.etcd.grpc.status import GrpcStatus
 from raftkv.http.door.room import PATIENCE_S, SLOWEST_BYTES_PER_S, HeldBytes, Holding
@@ -26,13 +25,6 @@ QUEUED_BYTES_MAX: Final = 64 << 20
 
 CLOSED_WITHIN_S: Final = 2.0
 """After the last word the client has so long to close its side: a reset could overtake what was said."""
-
-
-def is_http2(data: bytes) -> bool | None:
-    """Does what a client sends first begin a connection of HTTP/2? ``None``: that is not to be told yet."""
-    if data.startswith(PREFACE[:16]):
-        return True
-    return None if PREFACE.startswith(data) else False
 
 
 class GrpcCarrier(asyncio.Protocol):
