@@ -1,7 +1,7 @@
 """Ranges of one key as it stands now, which is what most ranges are: each is one read, and needs no plan.
 
 What a request says is known by its bytes once it has come before. What was told is told again while it would come out
-the same: the read has found the very same thing at the same revision, and this node knows the same of its replica. So
+the same: the read has found the same at the same revision, and this node knows the same of its replica. So
 the read is made each time, and who may make it is judged each time; what is saved is to read and to write messages.
 What is remembered is bounded: ``KNOWN_MAX`` requests of ``REQUEST_BYTES_MAX``, and of ``TOLD_BYTES_MAX`` what each was
 told and what it was told of.
@@ -86,7 +86,7 @@ class Lookups:
         status = self._context.last_status()
         if (
             isinstance(outcome, Answer)
-            and outcome.content is lookup.content
+            and outcome.content == lookup.content
             and outcome.revision == lookup.revision
             and status is lookup.status
         ):

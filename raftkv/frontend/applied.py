@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from raftkv.core.errors import Refused
 from raftkv.core.judgement import of_query
-from raftkv.core.requests import Get, LaterQuery, Query, is_of_past
-from raftkv.core.results import Found, KeyRecord
+from raftkv.core.requests import LaterQuery, Query
+from raftkv.core.results import Found
 from raftkv.core.rights import Caller, Rights
 from raftkv.formats import layout
 from raftkv.machine import reading
@@ -20,20 +20,12 @@ from raftkv.machine.judging import stored_rights
 from raftkv.storage.engines.lmdb import LmdbReader
 from raftkv.storage.state.sealed import SealedRows
 
-KNOWN_BYTES: Final = 4 << 20
-"""What was found under keys and is still so, together; where it is more, all of it is forgotten."""
-
-LARGE_BYTES: Final = 64 << 10
-"""A value that is larger is read each time: what it costs is not the looking."""
-
-FOUND_OVERHEAD_BYTES: Final = 300
-"""What Python takes for what was found, beside key and value."""
-
 
 class AppliedState:
     """Answers queries from the state in one directory, in views of it (see ``readers.StateReader``).
 
-    As long as nothing is committed, every view shows the same: what was found in one is not looked for in the next.
+    As long as nothing is committed, every view shows the same rights and the same revision. What keys have is read, and
+    so held against its checksum, each time.
     """
 
     def __init__(self, path: str) -> None:
@@ -42,10 +34,6 @@ class AppliedState:
         self._rows = SealedRows(self._reader, self._reader.directory)
         self._rights_mark: bytes | None = None
         self._commit = -1
-        self._known: dict[bytes, Found] = {}
-        """What is under keys in all views of that commit."""
-
-        self._known_bytes = 0
         self.rights = Rights()
         self.revision = 0
 
@@ -57,7 +45,6 @@ class AppliedState:
         try:
             commit = self._reader.commit_shown
             if commit != self._commit:
-                self._forget()
                 self._look()
                 self._commit = commit
         except BaseException:
@@ -70,28 +57,9 @@ class AppliedState:
 
     def read(self, query: Query | LaterQuery, caller: Caller | None) -> Found | Refused:
         """See ``StateReader``."""
-        if isinstance(query, Get) and not is_of_past(query):
-            found = self._known.get(query.key) or self._learned(query)
-        else:
-            found = reading.answer(self._rows, query)
+        found = reading.answer(self._rows, query)
         refusal = None if caller is None else of_query(self.rights, caller, query, found)
         return found if refusal is None else refusal
-
-    def _learned(self, query: Get) -> Found:
-        found = reading.answer(self._rows, query)
-        size_bytes = FOUND_OVERHEAD_BYTES + len(query.key)
-        if isinstance(found, KeyRecord):
-            size_bytes += len(found.value)
-        if size_bytes <= LARGE_BYTES:
-            if self._known_bytes + size_bytes > KNOWN_BYTES:
-                self._forget()
-            self._known[query.key] = found
-            self._known_bytes += size_bytes
-        return found
-
-    def _forget(self) -> None:
-        self._known.clear()
-        self._known_bytes = 0
 
     def counted(self) -> Mapping[str, int]:
         """See ``StateReader``."""

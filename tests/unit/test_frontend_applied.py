@@ -13,7 +13,6 @@ import pytest
 from raftkv.core.requests import Get, List
 from raftkv.core.results import Found, KeyPage, KeyRecord, Missing
 from raftkv.core.rights import NOBODY
-from raftkv.frontend import applied
 from raftkv.frontend.applied import AppliedState
 
 # In a process of its own, as a replica is: LMDB opens one environment once in a process.
@@ -82,11 +81,6 @@ def look(state: AppliedState, key: bytes = b"k") -> Found:
     return found
 
 
-def test_what_is_found_twice_in_a_state_that_stays_is_the_very_same(state: AppliedState) -> None:
-    assert look(state) is look(state)
-    assert look(state, b"none") is look(state, b"none")
-
-
 def test_what_was_found_under_a_key_is_no_answer_to_another_question(state: AppliedState) -> None:
     look(state)
     with state:
@@ -107,14 +101,3 @@ def test_every_view_shows_what_was_committed_before_it(state: AppliedState, writ
         found = look(state, key.encode())
         assert (found.value if isinstance(found, KeyRecord) else b"") == holds.get(key, b"")
         assert state.revision == revision
-
-
-def test_what_is_kept_is_bounded(state: AppliedState, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer.write("large", b"v" * applied.LARGE_BYTES)
-    monkeypatch.setattr(applied, "KNOWN_BYTES", 1_000)
-
-    assert look(state, b"large") is not look(state, b"large")
-    for number in range(20):
-        look(state, b"%d" % number)
-        assert state._known_bytes <= 1_000
-        assert 0 < len(state._known) <= 3
