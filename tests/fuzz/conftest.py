@@ -73,17 +73,17 @@ def before(request: pytest.FixtureRequest) -> bytes:
 
 @pytest.fixture
 def siege(besieged: Siege) -> Iterator[Siege]:
-    yield besieged
-    besieged.check()
+    with besieged.attack() as siege:
+        yield siege
 
 
 @pytest.fixture
 def leaderless_siege(besieged_leaderless: Siege) -> Iterator[Siege]:
-    yield besieged_leaderless
-    besieged_leaderless.check()
+    with besieged_leaderless.attack() as siege:
+        yield siege
 
 
 @pytest.fixture
 def tls_siege(besieged_tls: Siege) -> Iterator[Siege]:
-    yield besieged_tls
-    besieged_tls.check()
+    with besieged_tls.attack() as siege:
+        yield siege

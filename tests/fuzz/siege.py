@@ -3,16 +3,17 @@
 Mostly four members are configured and three run: the first is away, so that an attacker who holds the secret can speak
 in its name. With majorities of three, one traitor cannot undo what the others have agreed on.
 
-``Siege.check`` is the judgement: every process of before is still there, every node is alive and takes writes that
-every other reads, nothing was logged that a defect logs, no process has grown by more than ``GROWTH_BYTES``, and the
-descriptors are those of before. A process that was replaced counts as one that died.
+The judgement after an attack: every process of before is still there, every node is alive and takes writes that every
+other reads, nothing was logged that a defect logs, and soon no process is larger by more than ``GROWTH_BYTES`` than
+before all attacks, and the descriptors are those of then. A process that was replaced counts as one that died.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,18 +21,22 @@ from typing import NamedTuple
 
 import requests
 
-from raftkv.instruments.local.nodes import wait_until
+from raftkv.instruments.local.nodes import ClusterError, wait_until
 from raftkv.instruments.local.processes import descendants
+from raftkv.process.memory import GIVE_BACK_S
 from tests.integration.processes import RealCluster
 
 TRAITOR = "n1"
 GROWTH_BYTES = 64 << 20
-"""How much more memory any one process may hold after an attack than before it."""
+"""How much more memory any one process may hold during an attack than before it, and after it than before all."""
 
 SPARE_FILES = 8
 """Files a node may rightly hold open now and not before: segments, snapshots, a state that took another's place."""
 
 RECOVER_S = 30.0
+GIVEN_BACK_S = 2 * GIVE_BACK_S
+"""When a process has given back what the heap kept of an attack: it does that from time to time."""
+
 DEFECTS = re.compile(r"Traceback|defect in|level=(?:error|critical)|\[(?:ERROR|CRITICAL)\]|Fatal error|never retrieved")
 
 
@@ -65,12 +70,18 @@ class Siege:
         for _ in range(20):  # what is made once and kept is made by the first requests
             self._serves()
         self.before = self._footprints()
+        self._begun = self.before
 
-    def check(self) -> None:
-        """Everything that must hold after an attack, whatever the attack was."""
+    @contextmanager
+    def attack(self) -> Iterator[Siege]:
+        """One attack, whatever it is, and the judgement after it."""
+        self._begun = self._footprints()
+        yield self
         self.serves_soon()
         wait_until(self._has_let_go, "descriptors to be closed", RECOVER_S)
-        self.check_memory()
+        with suppress(ClusterError):
+            wait_until(lambda: not self._grown(self.before, GROWTH_BYTES), "memory to be given back", GIVEN_BACK_S)
+        assert not self._grown(self.before, GROWTH_BYTES)
 
         for node in self.nodes:
             said = self._news(node)
@@ -81,13 +92,8 @@ class Siege:
         wait_until(self._serves, "every node to serve", RECOVER_S)
 
     def check_memory(self, more_bytes: int = 0) -> None:
-        """Every process of before is there, and none has grown beyond bounds, give or take ``more_bytes``."""
-        now = self._footprints()
-
-        assert now.keys() == self.before.keys(), "a process ended or was replaced"
-        for pid, held in now.items():
-            bound_bytes = self.before[pid].memory_bytes + GROWTH_BYTES + more_bytes
-            assert held.memory_bytes <= bound_bytes, (pid, self.before[pid], held)
+        """No process has grown beyond bounds since the attack began, give or take ``more_bytes``."""
+        assert not self._grown(self._begun, GROWTH_BYTES + more_bytes)
 
     def stands(self) -> bool:
         """Has no node ended? Cheap enough to ask after every single input."""
@@ -110,6 +116,13 @@ class Siege:
 
     def _family(self, node: str) -> set[int]:
         return descendants(self.cluster.processes[node].pid)
+
+    def _grown(self, since: dict[int, Footprint], bound_bytes: int) -> dict[int, tuple[Footprint, Footprint]]:
+        """What the processes held ``since`` and now that have grown by more than ``bound_bytes``."""
+        now = self._footprints()
+        assert now.keys() == since.keys(), "a process ended or was replaced"
+        grown = {pid: held.memory_bytes - since[pid].memory_bytes for pid, held in now.items()}
+        return {pid: (since[pid], now[pid]) for pid, more_bytes in grown.items() if more_bytes > bound_bytes}
 
     def _has_let_go(self) -> bool:
         now = self._footprints()

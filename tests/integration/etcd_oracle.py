@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import socket
 import stat
 import subprocess
 import time
@@ -21,6 +20,7 @@ from raftkv.core.results import KeyRecord
 from raftkv.etcd.gateway import Gateway
 from raftkv.http.door.asgi import Application
 from raftkv.http.door.beside import Beside
+from raftkv.instruments.local.nodes import free_ports
 from raftkv.machine import reading
 from tests.unit.http_node import Answer, Node
 
@@ -40,16 +40,10 @@ def program(name: str) -> str:
     return str(path)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 @contextlib.contextmanager
 def etcd(directory: Path) -> Iterator[str]:
     """A single etcd; its base URL."""
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
     command = [program("etcd"), "--data-dir", str(directory), "--log-level", "error"]
     command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
     command += [

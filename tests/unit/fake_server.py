@@ -20,6 +20,10 @@ HANG = "hang"
 """The request is read and nothing follows until the server stops."""
 
 
+_BOUND: list[socket.socket] = []
+"""What keeps the ports of ``unused_url`` as long as this process lives."""
+
+
 class Asked(NamedTuple):
     method: str
     target: str
@@ -156,7 +160,8 @@ class FakeServer:
 
 
 def unused_url() -> str:
-    """An address where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    """An address where nobody listens, nor will: its port stays bound, so that no server of another test gets it."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    _BOUND.append(bound)
+    return f"http://127.0.0.1:{bound.getsockname()[1]}"
