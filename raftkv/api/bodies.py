@@ -277,6 +277,12 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     password: str
 
 
+class BackupForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The form of ``POST /backup``: a token, where the request shows none in its head."""
+
+    token: str = ""
+
+
 class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of ``PUT /auth/users/{name}``; what is left out stays as it is."""
 

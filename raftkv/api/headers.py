@@ -43,6 +43,7 @@ ANY: Final = "*"
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
 BYTES: Final = "application/octet-stream"
+FORM: Final = "application/x-www-form-urlencoded"
 EVENTS: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"
 

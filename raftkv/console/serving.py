@@ -31,7 +31,7 @@ TYPES: Final = {
     "svg": b"image/svg+xml",
 }
 _POLICY: Final = (
-    b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'; "
+    b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; "
     b"require-trusted-types-for 'script'"
 )
 SAFELY: Final[Headers] = (

@@ -1,14 +1,21 @@
-"""How a JSON body is read, and how a wrong one is told to the client. Pure functions, no Flask, no ASGI."""
+"""How a body of JSON, or a form, is read, and how a wrong one is told to the client.
+
+Pure functions, no Flask, no ASGI.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Final, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 
+from raftkv.api import headers
 from raftkv.api.bodies import (
+    BackupForm,
     Batch,
     CampaignBody,
     CompactBody,
@@ -39,7 +46,11 @@ from raftkv.http.problems import refuse
 SHOWN_CHARACTERS_MAX: Final = 200
 """What is repeated of a mistake."""
 
-_FORM: Final = b"application/x-www-form-urlencoded"
+FORM_BYTES_MAX: Final = 4096
+"""A token, the longest thing in a form, has a quarter of it at most."""
+
+_FIELDS_MAX: Final = 16
+_FORM: Final = headers.FORM.encode()
 _SPACE: Final = b" \t\r\n"
 _encode: Final = msgspec.json.Encoder().encode
 _LOCATED: Final = re.compile(r"(.*) - at `\$\.?(.*?)`", re.DOTALL)
@@ -76,11 +87,10 @@ def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_
 
     ``allow_form_type``: what ``curl -d '{...}'`` says without ``-H`` is let pass, because people type that.
     """
-    content_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    content_type = _content_type(request.headers)
     is_form = content_type == _FORM and allow_form_type
     if content_type and content_type != JSON[1] and not content_type.endswith(b"+json") and not is_form:
-        shown = content_type[:100].decode("latin-1")
-        refuse(Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be application/json, not {shown}")
+        refuse(Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be application/json, not {_shown(content_type)}")
     try:
         decoded = decoder.decode(request.body)
         _check_each_name_once(request.body, decoded)
@@ -91,6 +101,36 @@ def body_of(request: HttpRequest, decoder: msgspec.json.Decoder[Body], *, allow_
             refuse(Code.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json, not a form")
         refuse(Code.BAD_REQUEST, f"body: not valid JSON: {_cut(str(error))}")
     return decoded
+
+
+def backup_form(headers: Mapping[bytes, bytes], body: bytes) -> BackupForm:
+    """The form of ``POST /backup``, as browsers send one (URL standard, section 5.1); raises ``DefiniteError``.
+
+    No body is an empty form.
+    """
+    content_type = _content_type(headers)
+    if body and content_type and content_type != _FORM:
+        refuse(Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be {_FORM.decode()}, not {_shown(content_type)}")
+    try:
+        fields = _fields(body.decode()) if body else []
+        return msgspec.convert(_once(fields), BackupForm)
+    except msgspec.ValidationError as error:
+        refuse(Code.BAD_REQUEST, f"body: {_readable(str(error))}")
+    except ValueError as error:
+        refuse(Code.BAD_REQUEST, f"body: not a valid form: {_cut(str(error))}")
+
+
+def _fields(text: str) -> list[tuple[str, object]]:
+    found = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_FIELDS_MAX)
+    return [*found]
+
+
+def _content_type(headers: Mapping[bytes, bytes]) -> bytes:
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+
+def _shown(content_type: bytes) -> str:
+    return content_type[:100].decode("latin-1")
 
 
 def _check_each_name_once(body: bytes, decoded: object) -> None:

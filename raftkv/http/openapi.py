@@ -215,7 +215,8 @@ def _operation(
     elif route.handler.needs in (Needs.ROOT, Needs.OPERATOR):
         operation["description"] = "for users with the role root, or who proves to hold the cluster's secret"
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": _content(route.body, schemas)}
+        content = {headers.FORM: {"schema": schemas[route.body]}} if route.is_form else _content(route.body, schemas)
+        operation["requestBody"] = {"required": not route.is_form, "content": content}
     return operation
 
 

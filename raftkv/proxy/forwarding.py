@@ -18,6 +18,7 @@ from typing import Final
 from raftkv.api.problems import read_problem
 from raftkv.client.async_channels import ANSWER_BYTES_MAX
 from raftkv.client.http1 import Headers, HttpAnswer
+from raftkv.client.plans import BACKUP_SILENCE_S
 from raftkv.client.reach import UnheardError, UnopenedError
 from raftkv.client.servers import attempt_s
 from raftkv.core.errors import Code
@@ -28,12 +29,12 @@ from raftkv.http.events import FORMS, stream
 from raftkv.http.messages import BodyStream, HttpRequest, HttpResponse, StreamCutError
 from raftkv.http.problems import problem
 from raftkv.proxy.cluster import Cluster
-from raftkv.proxy.routing import is_read, is_stream, key_of, usual_s, waits_s
+from raftkv.proxy.routing import is_backup, is_read, is_stream, key_of, usual_s, waits_s
 from raftkv.proxy.view import Node
 
 VIA: Final = "1.1 raftkv-proxy"
 SILENCE_S: Final = 3 * IDLE_S
-"""A node that says nothing for this long, not even that nothing happened, is gone."""
+"""A node that says nothing for this long in a stream of events, not even that nothing happened, is gone."""
 
 GRACE_S: Final = 0.5
 """The node gives up this much earlier than the proxy, so that it is the one to say what became of a write."""
@@ -159,10 +160,11 @@ class _Passage:
         channels = self._cluster.channels(address, for_streams=True)
         sent = channels.host.form(method, _request_headers(request)).request(_target(request), request.body)
         answer = await channels.begin(method, sent, limit_s)
+        silence_s = BACKUP_SILENCE_S if is_backup(request) else SILENCE_S
         try:
             self.head = answer.head
             yield b""
-            while piece := await answer.piece(SILENCE_S):
+            while piece := await answer.piece(silence_s):
                 yield piece
         except UnheardError as error:
             self._cluster.failed(self._node, error)

@@ -20,6 +20,7 @@ from raftkv.http.messages import HttpRequest
 _IN_QUERY: Final = paths.raw(paths.GET, paths.LOCAL_READ, paths.DELETE)
 _IN_BODY: Final = paths.raw(paths.PUT, paths.SET)
 _BATCH, _REPAIR, _WATCH = paths.BATCH.encode(), paths.REPAIR.encode(), paths.WATCH.encode()
+_BACKUP = paths.BACKUP.encode()
 _LOCK, _ELECTION = paths.stem(paths.LOCK), paths.stem(paths.ELECTION)
 _CAMPAIGN, _OBSERVE = (path.partition("}")[2].encode() for path in (paths.CAMPAIGN, paths.OBSERVE))
 _KEY, _GET_KEY, _SET_KEY = (paths.stem(path) for path in (paths.KEY, paths.GET_KEY, paths.SET_KEY))
@@ -50,14 +51,19 @@ def is_read(request: HttpRequest) -> bool:
     """Can nothing come of it but an answer?"""
     if request.method == "POST" and request.path == _BATCH:
         return _only_gets(request.body)
-    return request.method in READ_METHODS
+    return request.method in READ_METHODS or is_backup(request)
 
 
 def is_stream(request: HttpRequest) -> bool:
-    """May what comes of it have no end?"""
+    """May what comes of it have no end, or be larger than is held here?"""
     path = request.path
     is_endless = path == _WATCH or (path.startswith(_ELECTION) and path.endswith(_OBSERVE))
-    return request.method == "GET" and (is_endless or form_of(request) is not None)
+    return is_backup(request) or (request.method == "GET" and (is_endless or form_of(request) is not None))
+
+
+def is_backup(request: HttpRequest) -> bool:
+    """Is all that a node holds asked for?"""
+    return request.path == _BACKUP and request.method in ("GET", "POST")
 
 
 def usual_s(request: HttpRequest) -> float | None:

@@ -1,6 +1,5 @@
 """What operators do in the console: sign in, see who holds what, move leadership and members, save backups."""
 
-import base64
 import json
 import re
 import threading
@@ -177,47 +176,57 @@ def test_one_permission_of_a_role_is_revoked(guarded, browser):
     assert [(one["access"], one["prefix"]) for one in left] == [("read", "a/")]
 
 
-PICKED = """(async () => {
-    const folder = await navigator.storage.getDirectory();
-    window.showSaveFilePicker = () => folder.getFileHandle("picked", { create: true });
-    window.picked = async () => {
-        const names = [];
-        for await (const name of folder.keys()) names.push(name);
-        if (!names.includes("picked")) return null;
-        const bytes = new Uint8Array(await (await (await folder.getFileHandle("picked")).getFile()).arrayBuffer());
-        return btoa(Array.from(bytes, (one) => String.fromCharCode(one)).join(""));
-    };
-})()"""
-"""Somebody picks a file: here one of the browser's own disk, which is written to in the same way."""
-
-
-def test_a_backup_is_written_to_the_disk_as_it_comes_where_the_browser_can(guarded, browser, tmp_path):
+def test_a_backup_is_downloaded_by_the_browser_itself_and_no_address_has_the_token(guarded, browser, tmp_path):
     guarded.put("n1", "kept", b"in the backup")
     with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
         sign_in(page, "root", ROOT)
-        page.evaluate(PICKED)
-        page.get_by_role("button", name="Download a backup").click()
-        expect(page.locator(".toast")).to_contain_text("The backup is saved")
-        (tmp_path / "backup").write_bytes(base64.b64decode(page.evaluate("picked()")))
-        assert "keys" in guarded.done("backup", "verify", str(tmp_path / "backup"))
-
-        page.route("**/backup", lambda route: route.abort())
-        page.get_by_role("button", name="Download a backup").click()
-        expect(page.locator(".toast.bad")).to_contain_text("does not answer")
-        assert page.evaluate("picked()") is None
-
-
-def test_a_backup_is_downloaded(guarded, browser, tmp_path):
-    guarded.put("n1", "kept", b"in the backup")
-    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
-        sign_in(page, "root", ROOT)
-        page.evaluate("window.showSaveFilePicker = undefined")  # a browser that has none
-        expect(page.get_by_text("holds it in memory")).to_be_visible()
+        asked = []
+        page.on("request", lambda request: asked.append((request.method, request.url)))
         with page.expect_download() as download:
             page.get_by_role("button", name="Download a backup").click()
         download.value.save_as(tmp_path / "backup")
 
+        expect(page.get_by_role("heading", level=1)).to_have_text("Operations")
+        expect(page.locator(".toast")).to_have_count(0)
+    backup = guarded.url("n1", "/backup")
+    assert [one for one in asked if one[1].startswith(backup)] == [("GET", backup), ("POST", backup)]
+    assert re.fullmatch(r"raftkv-\d{4}(-\d\d){2}T\d\d-\d\d-\d\d\.backup", download.value.suggested_filename)
     assert "keys" in guarded.done("backup", "verify", str(tmp_path / "backup"))
+
+
+def test_a_backup_that_is_refused_is_told_on_the_page(guarded, browser):
+    problem = {"status": 429, "title": "Overloaded", "detail": "2 backups are being made already; try again later"}
+
+    def refuse(route):
+        if route.request.method == "POST":  # as when two others have begun since
+            route.fulfill(status=429, content_type="application/problem+json", body=json.dumps(problem))
+        else:
+            route.continue_()
+
+    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        page.route("**/backup", refuse)
+        page.get_by_role("button", name="Download a backup").click()
+        expect(page.locator(".toast.bad")).to_contain_text("2 backups are being made already")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Operations")
+
+        page.unroute("**/backup")
+        page.route("**/backup", lambda route: route.abort())
+        page.get_by_role("button", name="Download a backup").click()
+        expect(page.locator(".toast.bad").last).to_contain_text("does not answer")
+
+
+def test_a_token_that_is_worth_nothing_any_more_leads_to_the_sign_in_and_saves_nothing(guarded, browser):
+    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
+        sign_in(page, "root", ROOT)
+        button = page.get_by_role("button", name="Download a backup")
+        expect(button).to_be_visible()
+        saved = []
+        page.on("download", lambda download: saved.append(download.suggested_filename))
+        page.evaluate("sessionStorage.setItem('raftkv-token', 'rkv1.x.y')")
+        button.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    assert saved == []
 
 
 def test_alarms_name_whom_the_node_misses(raft, browser):

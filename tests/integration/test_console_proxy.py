@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from tests.integration.browser import needs_chromium, page_at
 from tests.integration.processes import running
 from tests.integration.test_proxy import proxy_for
+from tests.integration.test_users import ROOT, GuardedCluster
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 
@@ -63,3 +64,21 @@ def test_a_node_that_is_killed_under_it_is_followed_by_another(behind, browser):
         cluster.start(first)
         expect(page.locator(".ring .node.lost")).to_have_count(0)
     cluster.wait_ready()
+
+
+@pytest.mark.parametrize("mode", ["raft", "quorum"])
+def test_a_backup_is_downloaded_by_who_has_signed_in(browser, tmp_path, mode):
+    with GuardedCluster(tmp_path, mode=mode) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        cluster.done("set", "kept", "in the backup", "--w", "all")
+        its_own = {"RAFTKV_USER": "root", "RAFTKV_PASSWORD": ROOT}
+        with proxy_for(cluster, **its_own) as url, page_at(browser, f"{url}/ui#/operations") as page:
+            page.get_by_label("User").fill("root")
+            page.get_by_label("Password").fill(ROOT)
+            page.get_by_role("button", name="Sign in").click()
+            with page.expect_download() as download:
+                page.get_by_role("button", name="Download a backup").click()
+            download.value.save_as(tmp_path / "backup")
+
+        assert "backup: whole" in cluster.done("backup", "verify", str(tmp_path / "backup"))

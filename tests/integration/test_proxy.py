@@ -22,11 +22,13 @@ def typed(*arguments):
 
 
 @contextlib.contextmanager
-def proxy_for(cluster):
-    """A proxy that is told of one node only; ends with SIGTERM and must then leave nothing behind."""
+def proxy_for(cluster, **environment):
+    """A proxy that is told of one node only, in that ``environment``; ends with SIGTERM and leaves nothing behind."""
     address = f"127.0.0.1:{free_ports(1)[0]}"
     command = [*RAFTKV, "--server", cluster.url("n1", ""), "proxy", "--listen", address]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, **environment}
+    )
     try:
         url = f"http://{address}"
         assert process.stdout.readline().startswith(f"listening on {url} for ")

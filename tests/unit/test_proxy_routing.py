@@ -74,6 +74,11 @@ def test_what_only_reads(method, reads):
     assert is_read(request(method, "/kv/a")) is reads
 
 
+def test_a_form_that_asks_for_a_backup_only_reads():
+    assert is_read(request("POST", "/backup", b"token=x"))
+    assert not is_read(request("POST", "/restore"))
+
+
 @pytest.mark.parametrize(
     ("method", "target", "streams"),
     [
@@ -84,6 +89,10 @@ def test_what_only_reads(method, reads):
         ("GET", "/elections/a", False),
         ("GET", "/kv/elections/observe", False),
         ("GET", "/status", False),
+        ("GET", "/backup", True),
+        ("POST", "/backup", True),
+        ("HEAD", "/backup", False),
+        ("POST", "/restore", False),
     ],
 )
 def test_what_may_have_no_end(method, target, streams):

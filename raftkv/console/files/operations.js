@@ -5,6 +5,18 @@ import { nodesOf, onPicture, picture } from "./picture.js";
 
 const CERTIFICATE_S = 14 * 86400;
 
+/** Where the answer to a form goes, so that one that is no file after all takes no page's place. */
+const frame = h("iframe", { name: "saved", hidden: true, onload: () => {
+  const told = frame.contentDocument?.body.textContent;
+  if (told === "") return; // it is empty at first
+  let problem = { detail: "the backup did not come" };
+  try {
+    problem = JSON.parse(told);
+  } catch { /* no problem in JSON */ }
+  say(why(new Refusal(0, problem)), true);
+} });
+document.body.append(frame);
+
 export function operations(place, _rest, who) {
   let access = null;
   let trouble = null;
@@ -104,36 +116,19 @@ export function operations(place, _rest, who) {
           : access.users.some((one) => one.roles.includes("root")) && h("button", { onclick: () => change("Switch authentication on?", "Only users are served from then on. Know the password of a user with the role root before you do.", "Switch on", "POST", "/auth/enable") }, "Switch authentication on…")]];
   }
 
-  const canStream = () => signedIn() && window.showSaveFilePicker;
-
-  /** To the disk as it comes: what is cut off, or refused, leaves nothing that could be taken for a backup. */
-  async function stream(name) {
-    const file = await window.showSaveFilePicker({ suggestedName: name });
-    try {
-      const response = await answer("GET", "/backup", { signal: new AbortController().signal });
-      await response.body.pipeTo(await file.createWritable());
-    } catch (error) {
-      await file.remove?.();
-      throw error instanceof Refusal ? error : new Error("The backup broke off, and nothing was saved");
-    }
-    say("The backup is saved.");
-  }
-
+  /** A browser writes what a form is answered to disk as it comes; it sends no header that a page could choose, so the token goes in the form. */
   async function save() {
-    const name = `raftkv-${new Date().toISOString().slice(0, 19)}.backup`;
+    const asked = new AbortController();
     try {
-      if (canStream()) return await stream(name.replaceAll(":", "-"));
-      const asked = new AbortController();
-      const response = await answer("GET", "/backup", { signal: asked.signal });
-      // Who shows no token can leave it to the browser, which writes as it reads; this answer has said that it may be asked for.
-      if (!signedIn()) asked.abort();
-      const url = signedIn() ? URL.createObjectURL(await response.blob()) : "/backup";
-      h("a", { href: url, download: name }).click();
-      if (signedIn()) setTimeout(() => URL.revokeObjectURL(url), 60000);
+      await answer("GET", "/backup", { signal: asked.signal }); // a refusal is for this page
+      asked.abort();
+      const form = h("form", { method: "post", action: "/backup", target: frame.name, hidden: true }, signedIn() && h("input", { type: "hidden", name: "token", value: signedIn() }));
+      document.body.append(form);
+      form.submit();
+      form.remove();
     } catch (error) {
-      if (error.name !== "AbortError") say(why(error), true);
+      say(why(error), true);
     }
-    return null;
   }
 
   function draw() {
@@ -147,8 +142,9 @@ export function operations(place, _rest, who) {
         h("code", "--config FILE"), ". Once authentication is on, this page is for whoever signs in with the role root."),
       h("fieldset", { disabled: isClosed }, h("section.card", h("h2", "Members"), members(status, nodes)),
       h("section.card", h("h2", "Users and roles"), people()),
-      h("section.card", h("h2", "Backup"), h("p", "All that this cluster holds at one moment, as one file, while it goes on serving. ", h("code", "raftkv restore"), " makes a new cluster of it."),
-        signedIn() && !canStream() && h("p.quiet.small", "The browser holds it in memory until it is whole: for more than a gigabyte take ", h("code", "raftkv backup"), "."),
+      h("section.card", h("h2", "Backup"), h("p", status.mode === "raft" ? "All that this cluster holds at one moment, as one file, while it goes on serving. "
+          : [`What ${status.node} itself holds, as one file, while it goes on serving; `, h("code", "raftkv backup"), " gathers all from enough members. "],
+        h("code", "raftkv backup verify"), " tells whether a file is whole, ", h("code", "raftkv restore"), " makes a new cluster of it."),
         h("button", { onclick: save }, "Download a backup"))));
   }
 

@@ -25,12 +25,13 @@ from raftkv.core.replicator import Replicator
 from raftkv.core.requests import is_read
 from raftkv.core.results import Outcome
 from raftkv.core.rights import CLUSTER, NOBODY, Caller
+from raftkv.http.bodies import FORM_BYTES_MAX
 from raftkv.http.counts import GRPC, OTHER, UNROUTED, Counts
 from raftkv.http.door.access import Exchanged, Hears
 from raftkv.http.door.admission import is_proof
 from raftkv.http.door.beside import NOTHING_BESIDE, Beside, SecondConnection
 from raftkv.http.door.browsers import BrowserGuard
-from raftkv.http.door.callers import UnauthenticatedError, unauthenticated
+from raftkv.http.door.callers import UnauthenticatedError, unauthenticated, with_token_of_form
 from raftkv.http.door.carrying import (
     AsgiApplication,
     Bodies,
@@ -271,6 +272,8 @@ class Application(AsgiApplication):
 
     def _limit(self, route: Route | None) -> int:
         """How long a body may be."""
+        if route is not None and route.is_form:
+            return FORM_BYTES_MAX
         return self._value_limit if route is not None and route.body is bytes else self._body_limit
 
     def _finish(self, route: Route, ask: Ask, respond: Callable[[HttpResponse], None], outcome: Outcome) -> None:
@@ -319,10 +322,14 @@ class Application(AsgiApplication):
             headers = join_headers(scope["headers"])
             self._check(scope, path, headers)
             is_asked = self._context.callers.is_asked and path not in self._anonymous_paths
-            caller = await self._caller(scope, headers) if is_asked else NOBODY
+            has_form = route is not None and route.handler.takes_token_in_form
+            caller = await self._caller(scope, headers) if is_asked and not has_form else NOBODY
             body = await self._bodies.read(headers, receive, self._limit(route))
             held_bytes = len(body)
             self.room.held_bytes += held_bytes
+            if has_form:
+                headers = with_token_of_form(headers, body)
+                caller = await self._caller(scope, headers, has_body=True) if is_asked else NOBODY
             request = self._request(scope, path, headers, body, caller)
             if route is not None:
                 response = await self._answer(route, request, scope.get("extensions", {}).get(LINE_KEY))
@@ -377,10 +384,10 @@ class Application(AsgiApplication):
             caller=caller,
         )
         if caller is CLUSTER:
-            turn_away(self._context.admission.unproven(request, self._context.node_header))
+            turn_away(self._context.admission.unproven(request, self._context.node_header), has_body=True)
         return request
 
-    async def _caller(self, scope: Message, headers: dict[bytes, bytes]) -> Caller:
+    async def _caller(self, scope: Message, headers: dict[bytes, bytes], *, has_body: bool = False) -> Caller:
         """Who asks; the cluster itself has still to prove it, by the body. Raises ``IncompleteError`` for nobody."""
         context = self._context
         if is_proof(headers):
@@ -394,7 +401,7 @@ class Application(AsgiApplication):
             refusal = unauthenticated(error.detail, context.node_header, is_of_token=error.is_of_token)
         except DefiniteError as error:
             refusal = mistake(error)
-        turn_away(refusal or context.callers.refusal(Needs.USER, caller, context.node_header))
+        turn_away(refusal or context.callers.refusal(Needs.USER, caller, context.node_header), has_body=has_body)
         return caller
 
     def _observe(self, name: str, response: HttpResponse, request: HttpRequest, started_s: float) -> None:

@@ -1,11 +1,11 @@
 """Finds out who asks, once for each request, and whether that is enough for what is asked.
 
-A request says who asks by a token (``Authorization: Bearer``, RFC 6750), by a name and its password (``Basic``, RFC
-7617) or by the certificate of its connection; a proof of the cluster's secret (``raftkv.core.proof``) says that it is
-the cluster itself. What it says goes on with the request, and what it may do to keys is judged where that is done:
-here a user is found, no more. What is known here of users may be a moment old, so nobody is turned away for what he
-says before the state was looked at anew. While authentication is off nothing of this is looked at. Must not import
-Flask.
+A request says who asks by a token (``Authorization: Bearer``, RFC 6750; one form has it in its body, which is then
+read as that header), by a name and its password (``Basic``, RFC 7617) or by the certificate of its connection; a proof
+of the cluster's secret (``raftkv.core.proof``) says that it is the cluster itself. What it says goes on with the
+request, and what it may do to keys is judged where that is done: here a user is found, no more. What is known here of
+users may be a moment old, so nobody is turned away for what he says before the state was looked at anew. While
+authentication is off nothing of this is looked at. Must not import Flask.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Final
 
-from raftkv.core.errors import Code, Refused
+from raftkv.core.errors import Code, DefiniteError, Refused
 from raftkv.core.judgement import of_operator
 from raftkv.core.replicator import Replicator
 from raftkv.core.requests import Get, Read
@@ -24,6 +24,7 @@ from raftkv.core.rights import CLUSTER, NOBODY, Caller, User
 from raftkv.formats.rights import ENABLED
 from raftkv.formats.tokens import Bearer, TokenFlaw, Tokens
 from raftkv.frontend.rights import KnownRights
+from raftkv.http.bodies import backup_form
 from raftkv.http.door.passwords import Passwords
 from raftkv.http.futures import outcome_of
 from raftkv.http.messages import Headers, HttpResponse
@@ -210,6 +211,20 @@ class Callers:
             if refused is not None:
                 return failure(refused, headers)
         return None
+
+
+def with_token_of_form(headers: dict[bytes, bytes], body: bytes) -> dict[bytes, bytes]:
+    """``headers``, with the token of the form ``body``, if there is one and they do not say who asks themselves.
+
+    What is wrong with a form is for its handler to say, once it is known who asks.
+    """
+    if b"authorization" in headers:
+        return headers
+    try:
+        token = backup_form(headers, body).token
+    except DefiniteError:
+        return headers
+    return {**headers, b"authorization": b"Bearer " + token.encode()} if token else headers
 
 
 def unauthenticated(detail: str, headers: Headers, *, is_of_token: bool = False) -> HttpResponse:

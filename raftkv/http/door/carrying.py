@@ -178,10 +178,10 @@ def _too_large(limit: int) -> HttpResponse:
     return problem(Code.VALUE_TOO_LARGE, detail, headers=(_CLOSE,))
 
 
-def turn_away(refusal: HttpResponse | None) -> None:
-    """Raise ``IncompleteError`` when there is a refusal, before the body is read."""
+def turn_away(refusal: HttpResponse | None, *, has_body: bool = False) -> None:
+    """Raise ``IncompleteError`` when there is a refusal; ``has_body``: all of the body was read, and none will come."""
     if refusal is not None:
-        raise IncompleteError(refusal, drain=True)
+        raise IncompleteError(refusal, drain=not has_body)
 
 
 def check_room(room: HeldBytes, path: bytes) -> None:

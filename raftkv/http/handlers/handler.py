@@ -154,6 +154,9 @@ class Handler(msgspec.Struct, frozen=True):
     is_short: bool = False
     """Does what it converses about wait for nobody?"""
 
+    takes_token_in_form: bool = False
+    """May the request say who asks by a token in its body, where a browser that saves the answer can put it?"""
+
     @property
     def is_plain(self) -> bool:
         """Is it answered in one piece, and without waiting for others?"""
@@ -217,9 +220,11 @@ def conversing(
     *,
     needs: Needs = Needs.USER,
     is_short: bool = False,
+    takes_token_in_form: bool = False,
 ) -> Handler:
     """A handler that asks the replica several things, or says how the one is told, and makes the response itself."""
-    return Handler(converse, _never, form_of(choices), needs, is_short=is_short)
+    form = form_of(choices)
+    return Handler(converse, _never, form, needs, is_short=is_short, takes_token_in_form=takes_token_in_form)
 
 
 def _never(ask: Ask, outcome: Outcome, context: Context) -> HttpResponse:  # noqa: ARG001  a handler's signature
