@@ -11,11 +11,10 @@ import threading
 import pytest
 
 from raftkv.core.errors import Code, Refused, Unknown
-from raftkv.core.requests import Consistency, TransferLeadership
-from raftkv.core.results import Answer, Missing, Written
+from raftkv.core.requests import Consistency
+from raftkv.core.results import Missing, Written
 from raftkv.formats import raft_messages as messages
 from raftkv.formats.entries import REGULAR
-from raftkv.storage.disk import DiskError
 from tests.simulation.cluster import Cluster
 
 
@@ -50,21 +49,6 @@ def test_power_loss_of_all_nodes_keeps_every_acknowledged_write_1():
     leader = cluster.elect()
 
     assert all(cluster.get_now(leader, key) == b"v" for key in acknowledged)
-
-
-def test_votes_and_terms_survive_power_loss_5():
-    cluster = Cluster(3)
-    leader = cluster.elect()
-
-    def votes():
-        return {node: (m.core.term, m.core._SyncObj__votedForNodeId) for node, m in cluster.members.items()}
-
-    before = votes()
-    for node in cluster.members:
-        cluster.start_again(node, power=True)
-
-    assert before[leader] == (1, leader)
-    assert votes() == before
 
 
 def test_a_leader_alone_acknowledges_nothing_after_a_restart_4():
@@ -150,30 +134,6 @@ def test_an_acknowledgement_never_lowers_what_goes_next_7():
     assert len(sent) == len(set(sent)), "entries were sent twice without a fault"
 
 
-def test_a_snapshot_does_not_commit_an_old_leaders_tail_9():
-    cluster = Cluster(3, snapshot_entries=30)
-    old = cluster.elect()
-    cluster.put_now(old, b"before")
-    cluster.isolate(old)
-    tail = [cluster.put(old, b"tail%d" % n, timeout_s=60.0) for n in range(5)]
-    rest = cluster.others(old)
-    new = cluster.elect(*rest)
-    for number in range(80):
-        cluster.put_now(new, b"new%d" % number)
-    cluster.run(4.0)  # the connections break, and what was on them is gone
-    assert cluster.members[new].core.first_index > cluster.members[old].core.last_index
-
-    cluster.heal()
-    cluster.run_until(lambda: cluster.members[old].core.applied_index == cluster.members[new].core.applied_index)
-    cluster.settle()
-    cluster.run_until(lambda: all(pending.outcome is not None for pending in tail))
-
-    assert not any(isinstance(pending.outcome, Written) and pending.outcome.revision == 0 for pending in tail)
-    for number, pending in enumerate(tail):
-        applied = cluster.get_now(new, b"tail%d" % number) is not None
-        assert applied == isinstance(pending.outcome, Written) or isinstance(pending.outcome, Unknown)
-
-
 def test_a_long_conflicting_tail_reconciles_at_once_10():
     cluster = Cluster(3)
     old = cluster.elect()
@@ -195,21 +155,6 @@ def test_a_long_conflicting_tail_reconciles_at_once_10():
     cluster.settle()
 
     assert cluster.get_now(old, b"after") == b"v"
-
-
-def test_a_snapshot_newer_than_the_logs_beginning_keeps_the_tail_11():
-    cluster = Cluster(3, snapshot_entries=20)
-    leader = cluster.elect()
-    cluster.fill(leader, 60)
-    assert cluster.members[leader].snapshots.newest is not None
-    newest = cluster.members[leader].snapshots.newest.index
-    assert cluster.members[leader].core.last_index > newest
-
-    for node in cluster.members:
-        cluster.start_again(node)
-    leader = cluster.elect()
-
-    assert all(cluster.get_now(leader, b"k%d" % number) == b"v" for number in range(60))
 
 
 def test_values_larger_than_any_batch_arrive_whole_12():
@@ -261,30 +206,6 @@ def test_an_unapplied_command_is_proposed_again_once_a_later_term_committed():
     assert pending.outcome.revision == 1  # applied once
 
 
-def test_a_cut_off_leader_steps_down_within_an_election_timeout_17():
-    cluster = Cluster(3)
-    leader = cluster.elect()
-    cluster.isolate(leader)
-
-    cluster.run(1.2)
-
-    assert not cluster.members[leader].core.is_leader
-
-
-def test_a_cut_off_leader_refuses_within_seconds_17():
-    cluster = Cluster(3)
-    leader = cluster.elect()
-    cluster.isolate(leader)
-    cluster.run(3.5)
-
-    read, write = cluster.get(leader, b"k"), cluster.put(leader, b"k")
-    cluster.run(0.1)
-
-    assert read.outcome.code is Code.NO_LEADER
-    assert write.outcome.code is Code.NO_LEADER
-    assert cluster.get_now(leader, b"k", Consistency.LOCAL) is None
-
-
 def test_no_pickle_is_ever_loaded_19(monkeypatch):
     def refuse(*_args, **_options):
         raise AssertionError("a pickle was loaded")
@@ -321,171 +242,6 @@ def test_a_membership_entry_of_a_peer_is_refused_20():
         cluster.members[follower].replica.conversation.received(leader, messages.encode(append))
 
 
-def test_a_returning_node_does_not_depose_the_leader_21():
-    cluster = Cluster(3)
-    leader = cluster.elect()
-    term = cluster.members[leader].core.term
-    away = cluster.others(leader)[0]
-    cluster.isolate(away)
-    cluster.run(10.0)
-
-    cluster.heal()
-    cluster.run(5.0)
-
-    assert cluster.leader() == leader
-    assert cluster.members[leader].core.term == term
-
-
-def test_a_partial_partition_burns_no_terms_21():
-    cluster = Cluster(3)
-    leader = cluster.elect()
-    term = cluster.members[leader].core.term
-    cluster.cut(leader, cluster.others(leader)[0])
-
-    cluster.run(60.0)
-
-    assert max(member.core.term for member in cluster.members.values()) == term
-
-
-def test_a_node_with_a_newer_term_is_taken_back():
-    cluster = Cluster(3)
-    leader = cluster.elect()
-    follower = cluster.others(leader)[0]
-    cluster.isolate(follower)
-    cluster.run(2.0)
-    core = cluster.members[follower].core
-    core.adopt_term(leader, core.term + 5)
-    cluster.step()
-
-    cluster.heal()
-    cluster.settle()
-    cluster.put_now(follower, b"k")
-
-    assert cluster.members[cluster.leader()].core.term >= core.term
-
-
-def test_a_paused_leader_never_answers_a_lease_read_with_old_state_22():
-    cluster = Cluster(3)
-    old = cluster.elect()
-    cluster.put_now(old, b"k", b"old")
-    rest = cluster.others(old)
-
-    def is_answer(payload):
-        return isinstance(messages.decode(payload), messages.AppendAnswer)
-
-    def answers_under_way(peer):
-        return any(is_answer(payload) for payload in cluster.network.in_flight(peer, old))
-
-    cluster.network.latency_s = (0.02, 0.02)
-    cluster.run_until(lambda: all(answers_under_way(peer) for peer in rest))
-    cluster.pause(old)  # with acknowledgements waiting in its sockets
-    new = cluster.elect(*rest)
-    cluster.put_now(new, b"k", b"new")
-    for peer in rest:  # the old answers arrive first; what the new leader sent is still on its way
-        cluster.network.keep_in_flight(peer, old, is_answer)
-    cluster.network.latency_s = (0.3, 0.3)
-    cluster.resume(old)
-
-    for level in (Consistency.LEASE, Consistency.LINEARIZABLE):
-        outcome = cluster.await_outcome(cluster.get(old, b"k", level))
-        assert isinstance(outcome, Refused) or outcome.content.value == b"new"
-
-
-def test_lease_reads_need_no_message_while_the_lease_holds():
-    cluster = Cluster(3)
-    leader = cluster.elect()
-    cluster.put_now(leader, b"k")
-    cluster.run(0.5)
-
-    pending = cluster.get(leader, b"k", Consistency.LEASE)
-    cluster.members[leader].replica.work(cluster.now_s)
-
-    assert isinstance(pending.outcome, Answer)
-
-
-def test_no_leader_is_elected_while_a_lease_holds_22():
-    """Whatever a follower does, nobody is elected before the old leader's lease is over."""
-    for seed in range(10):
-        cluster = Cluster(3, seed=seed)
-        old = cluster.elect()
-        cluster.run(1.0)
-        cluster.cut(old, cluster.others(old)[0])
-        cluster.cut(old, cluster.others(old)[1])
-        while cluster.leader() == old and cluster.members[old].core.is_leader:
-            replica = cluster.members[old].replica
-            others = [cluster.members[node].core for node in cluster.others(old)]
-            if replica.parts.rounds.holds_lease(replica.parts.core.term, cluster.now_s):
-                assert not any(core.is_leader for core in others)
-            cluster.step()
-
-
-def test_a_node_that_has_just_started_ends_no_lease_that_it_may_have_granted_22():
-    for seed in range(10):
-        cluster = Cluster(3, seed=seed)
-        leader = cluster.elect()
-        voter, other = cluster.others(leader)
-        cluster.cut(leader, other)
-        cluster.run(1.0)  # the other asks for votes from now on
-
-        cluster.cut(leader, voter)
-        cluster.start_again(voter)
-        cluster.run(2.0)  # the invariants see a leader while another's lease holds
-
-
-def test_a_lease_is_no_longer_when_its_confirmation_is_slow_22():
-    """Followers promise to elect nobody from when they are asked; how long their answers take adds nothing."""
-    for seed in range(10):
-        cluster = Cluster(3, seed=seed)
-        leader = cluster.elect()
-        cluster.run(1.0)
-        rest = cluster.others(leader)
-        for peer in rest:
-            cluster.network.slow(peer, leader, 100.0)
-        while not all(confirms(cluster, peer, leader) for peer in rest):
-            cluster.step()
-        cluster.cut(leader, rest, both=False)
-
-        cluster.run(2.0)  # the invariants see a leader while another's lease holds
-
-
-def confirms(cluster, peer, leader):
-    return any(isinstance(messages.decode(one), messages.Pong) for one in cluster.network.in_flight(peer, leader))
-
-
-def no_room(_manifest):
-    raise DiskError("there is no room for a snapshot", full=True)
-
-
-def test_a_follower_that_waits_for_a_snapshot_is_not_flooded_23():
-    cluster = Cluster(3, snapshot_entries=20)
-    leader = cluster.elect()
-    away = cluster.others(leader)[0]
-    cluster.kill(away)
-    cluster.fill(leader, 100)
-    cluster.members[away].snapshots.begin_receive = no_room  # the body never moves
-    cluster.restart(away)
-    before = cluster.network.sent_count
-
-    cluster.run(2.0)
-
-    assert cluster.network.sent_count - before < 500
-
-
-def test_votes_are_counted_once_for_each_voter_24():
-    cluster = Cluster(5)
-    cluster.run(0.1)
-    candidate = cluster.members["n1"]
-    candidate.core.election_deadline_s = float("-inf")
-    candidate.core.tick()
-    assert candidate.core.role == "candidate"
-    vote = messages.encode(messages.Vote(term=candidate.core.term))
-
-    candidate.replica.conversation.received("n2", vote)
-    candidate.replica.conversation.received("n2", vote)
-
-    assert not candidate.core.is_leader
-
-
 def test_no_thread_is_started_25():
     before = threading.active_count()
     cluster = Cluster(3)
@@ -501,41 +257,6 @@ def test_a_lone_client_does_not_wait_for_a_heartbeat_28():
     cluster.fill(leader, 10)
 
     assert cluster.now_s - began_s < 10 * 0.05
-
-
-def test_a_node_far_behind_catches_up_from_a_snapshot_and_an_empty_one_too():
-    cluster = Cluster(3, snapshot_entries=50)
-    leader = cluster.elect()
-    away = cluster.others(leader)[0]
-    cluster.kill(away)
-    cluster.fill(leader, 300)
-    assert cluster.members[leader].core.first_index > 100
-
-    cluster.restart(away)
-    cluster.settle()
-
-    assert cluster.get_now(away, b"k299", Consistency.LOCAL) == b"v"
-    assert cluster.members[away].snapshots.newest.index > 100
-
-
-def test_a_snapshot_that_is_replaced_while_it_is_offered_is_offered_anew():
-    cluster = Cluster(3, snapshot_entries=4)
-    leader = cluster.elect()
-    away = cluster.others(leader)[0]
-    cluster.kill(away)
-    for number in range(30):
-        cluster.put_now(leader, b"a%d" % number)
-        cluster.run(0.05)
-    cluster.network.latency_s = (0.1, 0.1)
-    cluster.restart(away)
-    for number in range(200):
-        cluster.put(leader, b"b%d" % number)
-        cluster.step()
-
-    cluster.network.latency_s = (0.001, 0.002)
-    cluster.settle()
-
-    assert cluster.get_now(away, b"a29", Consistency.LOCAL) == b"v"
 
 
 def test_a_watch_for_a_replica_that_is_away_is_given_up():
@@ -670,25 +391,6 @@ def test_the_kind_of_an_entry_that_pysyncobj_appends_is_ours():
     assert cluster.members["n1"].log.entry(cluster.members["n1"].core.last_index)[0][:1] == REGULAR
 
 
-def test_a_peer_that_reconnects_while_it_is_paused_is_not_flooded_23():
-    cluster = Cluster(3, window_bytes=1)
-    leader = cluster.elect()
-    peer = cluster.others(leader)[0]
-    cluster.cut(leader, peer)
-    cluster.fill(leader, 3)
-    replica = cluster.members[leader].replica
-    replica.work(cluster.now_s)
-    assert replica.parts.transport._peers[peer].paused or cluster.put(leader, b"more")
-    cluster.step()
-
-    replica.conversation.link_down(peer)
-    replica.conversation.link_up(peer)
-    before = cluster.network.sent_count
-    replica.parts.core.append(bytes(9) + b"x")
-
-    assert cluster.network.sent_count - before < 10
-
-
 def test_a_read_at_a_leader_that_cannot_commit_ends_by_its_deadline():
     cluster = Cluster(3)
     old = cluster.elect()
@@ -715,77 +417,3 @@ def test_a_read_in_a_round_that_takes_longer_than_its_deadline_is_refused_at_its
     cluster.run(0.11)
 
     assert isinstance(pending.outcome, Refused)
-
-
-def test_an_offered_snapshot_does_not_replace_what_a_follower_holds_already_11():
-    cluster = Cluster(3, snapshot_entries=5)
-    leader = cluster.elect()
-    cluster.fill(leader, 12)
-    cluster.run(1.0)
-    cluster.put_now(leader, b"not in the snapshot")
-    cluster.run(0.1)
-    peer = cluster.others(leader)[0]
-    held = len(cluster.members[peer].log)
-    replica = cluster.members[leader].replica
-    assert cluster.members[leader].snapshots.newest.index < replica.core.last_index
-
-    replica.parts.transfers.offer(peer, replica.core.term, cluster.now_s)
-    cluster.run(1.0)
-
-    assert len(cluster.members[peer].log) >= held
-
-
-def test_a_reset_below_what_a_follower_is_known_to_hold_does_not_stop_it():
-    """The log may have been cut there; the follower then needs neither a snapshot nor anything before it."""
-    cluster = Cluster(3, snapshot_entries=5)
-    leader = cluster.elect()
-    cluster.fill(leader, 20)
-    cluster.run(1.0)
-    replica = cluster.members[leader].replica
-    assert cluster.members[leader].core.first_index > 2
-
-    for peer in cluster.others(leader):
-        match_index = replica.core.match_index(peer)
-        reset = messages.AppendAnswer(
-            term=replica.core.term,
-            sequence=replica.parts.transport._peers[peer].sequence,
-            next_index=min(match_index, replica.core.first_index),
-            success=False,
-            reset=True,
-        )
-        replica.conversation.received(peer, messages.encode(reset))
-    written = cluster.put_now(leader, b"after")
-
-    assert written.committed
-
-
-def test_a_follower_that_has_just_started_takes_the_first_snapshot_offered_23():
-    cluster = Cluster(3, snapshot_entries=20)
-    leader = cluster.elect()
-    away = cluster.others(leader)[0]
-    cluster.kill(away)
-    cluster.fill(leader, 60)
-    cluster.restart(away)
-
-    # An offer that is not taken is repeated after five seconds.
-    cluster.run_until(lambda: cluster.members[away].snapshots.received_count > 0, limit_s=3.0)
-
-
-def test_a_lease_is_over_before_those_whose_clocks_run_faster_elect_another_22():
-    cluster = Cluster(3, begins=False)
-    for name, machine in cluster.machines.items():
-        machine.rate = 0.951 if name == "n1" else 1.049
-        machine.start()
-    if cluster.elect() != "n1":
-        cluster.ask("n1", TransferLeadership(to="n1"))
-    cluster.elect("n1")
-    cluster.run(0.5)
-    cluster.get_now("n1", b"k")  # by a round that begins now
-    cluster.isolate("n1")
-    for name in ("n2", "n3"):
-        cluster.members[name].core.election_deadline_s = cluster.machines[name].now_s() + 1.01
-    cluster.run_until(lambda: cluster.leader() in {"n2", "n3"})  # the invariants look who holds a lease then
-    new = cluster.elect("n2", "n3")
-    cluster.put_now(new, b"k", b"new")
-
-    assert not isinstance(cluster.await_outcome(cluster.get("n1", b"k", Consistency.LEASE, timeout_s=0.3)), Answer)

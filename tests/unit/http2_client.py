@@ -146,3 +146,26 @@ def ended_by(client: Http2Client, *data: bytes) -> int:
     assert client.server.is_over
     assert client.server.streams == {}
     return last_word(said)[1]
+
+
+def ending(client: Http2Client, said: list[Frame]) -> tuple[int, str]:
+    """The status of a call, and why."""
+    last = [one for one in said if one.kind == frames.HEADERS][-1]
+    assert last.flags & frames.END_STREAM
+    fields = client.fields(last)
+    return int(fields["grpc-status"]), fields.get("grpc-message", "")
+
+
+def asked(*data: bytes, **changed: str) -> tuple[int, str]:
+    """How a call ends that is asked so, of which nothing comes but its end."""
+    client = Http2Client()
+    said = client.say(client.head(1, **changed), client.body(1, b"".join(data)))
+    if said[-1].kind == frames.RST_STREAM:  # it was ended before the client had sent all
+        assert resets(said[-1:]) == {1: frames.ErrorCode.NO_ERROR}
+        said.pop()
+
+    (head,) = said
+    assert head.flags & frames.END_STREAM
+    fields = client.fields(head)
+    assert (fields.pop(":status"), fields.pop("content-type")) == ("200", "application/grpc")
+    return int(fields["grpc-status"]), fields.get("grpc-message", "")
