@@ -112,7 +112,8 @@ def run_node(
                     surroundings=surroundings,
                     manager=manager,
                 )
-                status = uvloop.run(node.run())
+                with translated(home):  # a start that the machine refuses; once it serves, the loop has what fails
+                    status = uvloop.run(node.run())
                 if not node.rebuilds:
                     return status
                 del node

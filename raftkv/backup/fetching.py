@@ -7,10 +7,12 @@ who began it or, if that was killed, by who comes next. Until then it lies in a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Final
 
 from raftkv.formats.backups import BackupManifest
 from raftkv.storage.backups.reading import verify
-from raftkv.storage.disk import RealDisk, translated
+from raftkv.storage.disk import DiskError, RealDisk, disk_error, translated
 
 WORKING: Final = ".tmp"
 
@@ -34,7 +36,10 @@ def workspace(directory: Path, stem: str) -> Iterator[Path]:
         for left in sorted(directory.glob(f".{glob.escape(stem)}.*{WORKING}")):
             _remove_left(left)
         # It gets the name by which it may be removed once it is locked.
-        made = Path(tempfile.mkdtemp(prefix=f".{stem}.", dir=directory))
+        try:
+            made = Path(tempfile.mkdtemp(prefix=f".{stem}.", dir=directory))
+        except OSError as error:  # it is the directory that refuses, and not the name, which nobody chose
+            raise disk_error(directory, error.errno or 0, str(error)) from error
         lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with translated(made):
@@ -63,11 +68,30 @@ def _remove_left(left: Path) -> None:
 
 @contextlib.contextmanager
 def drafted(target: Path) -> Iterator[Path]:
-    """A place to write to, which becomes ``target``, durably, unless something is raised."""
+    """A place to write to, which becomes ``target``, durably, unless something is raised.
+
+    A link stands for the file that it leads to. What is there and no file is never replaced: a directory, and devices
+    and pipes, which root's ``rename`` would take away from everybody. Raises ``DiskError`` before anything is written.
+    """
+    target = _file_at(target)
     with workspace(target.parent, target.name) as work:
         draft = work / "draft"
         yield draft
         publish(draft, target)
+
+
+def _file_at(target: Path) -> Path:
+    with translated(target):
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG
+        real = target.resolve()
+    if stat.S_ISDIR(mode):
+        raise disk_error(target, errno.EISDIR)
+    if not stat.S_ISREG(mode):
+        raise DiskError(f"{target}: not a file, and only a file becomes a backup (- is standard output)")
+    return real
 
 
 def publish(draft: Path, target: Path) -> None:

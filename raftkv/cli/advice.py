@@ -41,8 +41,16 @@ def remark(nodes: Sequence[Surveyed]) -> str:
     count = min(sum([not learns(status) for status in answered]), size)
     if count == size:
         return _unready(answered)
+    return _missing(answered, count, size)
+
+
+def _missing(answered: Sequence[NodeStatus], count: int, size: int) -> str:
+    """What it means that ``count`` of ``size`` nodes answer."""
     told = f"{count} of {size} nodes answer{'s' if count == 1 else ''}"
     spare, is_served = count - majority(size), any(status.ready for status in answered)
+    if not is_served and any(status.ring for status in answered):
+        reason = next((status.reason for status in answered if status.reason), "no node is ready")
+        return f"{told}, none of them ready ({reason}); local reads answer (--consistency local)"
     if any(status.ring for status in answered) or (spare < 0 and is_served):
         return f"degraded: {told}"
     if spare < 0:

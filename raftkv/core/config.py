@@ -75,6 +75,25 @@ class Address(msgspec.Struct, frozen=True):
         except ValueError:
             return False
 
+    @property
+    def places(self) -> tuple[Address, ...]:
+        """What the text alone tells of where this is, in one spelling each, so that two addresses can be compared.
+
+        An address has many spellings (``::1`` is ``0:0:0:0:0:0:0:1``), a name does not mind capitals (RFC 4343), and
+        ``localhost`` is this machine in both families (RFC 6761, section 6.3). Nothing is looked up.
+        """
+        name = self.host.lower()
+        hosts = ("127.0.0.1", "::1") if name == "localhost" else (_one_spelling(name),)
+        return tuple([Address(host, self.port) for host in hosts])
+
+
+def _one_spelling(host: str) -> str:
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host.removesuffix(".")
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
 
 def parse_address(text: str) -> Address:
     """Read ``host:port`` (IPv6 hosts in brackets); raises ``ValueError`` with a reason."""
@@ -383,7 +402,7 @@ def _hint(message: str) -> str:
 def _check_nodes(config: ClusterConfig) -> None:
     if not config.node:
         raise ConfigError("node: at least one [[node]] is needed")
-    seen: dict[str, str] = {}
+    seen: dict[Address, str] = {}
     for position, node in enumerate(config.node):
         path = f"node[{position}]"
         if not is_node_id(node.id):
@@ -395,27 +414,28 @@ def _check_nodes(config: ClusterConfig) -> None:
             raise ConfigError(f"{path}.{fault}")
 
 
-def _check_addresses(node: NodeSection, path: str, seen: dict[str, str]) -> None:
-    """Of the node at ``path``; ``seen`` are those of the nodes before it, and where they stand."""
+def _check_addresses(node: NodeSection, path: str, seen: dict[Address, str]) -> None:
+    """Of the node at ``path``; ``seen`` are the places of the nodes before it, and where they stand."""
     for key in ("http", "peer", "etcd", "http_bind", "peer_bind", "etcd_bind"):
         text = getattr(node, key)
         if not text and key not in ("http", "peer"):
             continue
         try:
-            address = str(parse_address(text) if key.endswith("_bind") else _reachable(text, key))
+            address = parse_address(text) if key.endswith("_bind") else _reachable(text, key)
         except ValueError as error:
             raise ConfigError(f"{path}.{key}: {error}") from None
         if key.endswith("_bind"):
             continue  # nodes on different machines may well bind the same address
-        if address in seen:
-            raise ConfigError(f"{path}.{key}: address {address} is also {seen[address]}")
-        seen[address] = f"{path}.{key}"
+        for place in address.places:
+            if place in seen:
+                raise ConfigError(f"{path}.{key}: address {address} is also {seen[place]}")
+        seen.update(dict.fromkeys(address.places, f"{path}.{key}"))
 
 
 def _reachable(text: str, key: str) -> Address:
     """The address in ``text``; raises ``ValueError`` unless others can be told it."""
     address = parse_address(text)
-    if address.host in _ANYWHERE:
+    if any(place.host in _ANYWHERE for place in address.places):
         raise ValueError(f"nobody can be reached at {address.host}; that belongs in {key}_bind")
     return address
 

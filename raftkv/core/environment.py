@@ -27,6 +27,9 @@ from raftkv.core.refusals import readable
 NODES: Final = "RAFTKV_NODE"
 """All ``[[node]]`` in one variable: an array of inline tables."""
 
+FILE_BYTES_MAX: Final = 1 << 20
+"""No cluster's file comes near it, and what is named by mistake, such as a device, must not fill the memory."""
+
 _OURS: Final = re.compile(rf"{NODES}|RAFTKV_.*__.*", re.DOTALL)
 _PATH: Final = re.compile(r"(?P<section>[a-z_]+)(?:\[\d+\])?(?:\.(?P<key>\w+))?(?:\[\d+\])?")
 
@@ -44,10 +47,7 @@ def read_config(path: Path | None, environment: Mapping[str, str]) -> ClusterCon
 
 def document_of(path: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
     """What file and variables say, neither checked nor filled up; raises ``StartupError`` or ``ConfigError``."""
-    try:
-        document = {} if path is None else read_document(path.read_bytes())
-    except OSError as error:
-        raise StartupError(f"{path}: {error.strerror}") from None
+    document = {} if path is None else read_document(_text_at(path))
     for variable in sorted(filter(_OURS.fullmatch, environment)):
         section, key, kind = _meant(variable)
         value = _value(variable, environment[variable], kind)
@@ -58,6 +58,18 @@ def document_of(path: Path | None, environment: Mapping[str, str]) -> dict[str, 
         if isinstance(keys, dict):  # what else it is, is refused as the file's own mistake
             keys[key] = value
     return document
+
+
+def _text_at(path: Path) -> bytes:
+    """All that stands in the file at ``path``, which may be a pipe, but no device that never ends."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+    if len(text) > FILE_BYTES_MAX:
+        raise StartupError(f"{path}: more than {FILE_BYTES_MAX >> 20} MiB are no configuration")
+    return text
 
 
 def variable_of(path: str) -> str | None:

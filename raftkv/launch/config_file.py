@@ -193,11 +193,7 @@ def _why_unwritable(directory: Path) -> str | None:
 
 
 def _check_readable(key: str, path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        raise ConfigError(f"{key}: {path}: {error.strerror}") from None
+    _read_regular(key, path, 1)
 
 
 def _check_own(key: str, path: Path) -> None:
@@ -214,18 +210,28 @@ def _check_secret(key: str, path: Path) -> None:
 
 def _read_own(key: str, path: Path) -> bytes:
     """What stands in the regular file at ``path``, which nobody else may read."""
-    try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            content = file.read(1 << 16)
-    except OSError as error:
-        raise ConfigError(f"{key}: {path}: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigError(f"{key}: {path} is not a regular file")
+    content, found = _read_regular(key, path, 1 << 16)
     mode = stat.S_IMODE(found.st_mode)
     if mode & (_OTHERS | _GROUP if found.st_uid == os.geteuid() else _OTHERS):
         raise ConfigError(f"{key}: {path} is open to other users (mode {mode:04o}); chmod 600 it")
     return content
+
+
+def _read_regular(key: str, path: Path, size_bytes: int) -> tuple[bytes, os.stat_result]:
+    """The first bytes of the file at ``path``, which every process of a node can read again, and what it is.
+
+    A pipe has its content once, and whoever opens one waits for its writer: so nothing is waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                kind = os.strerror(errno.EISDIR) if stat.S_ISDIR(found.st_mode) else "not a regular file"
+                raise ConfigError(f"{key}: {path}: {kind}")
+            return file.read(size_bytes), found
+    except OSError as error:
+        raise ConfigError(f"{key}: {path}: {error.strerror}") from None
 
 
 def ensure_secret(config: ClusterConfig) -> None:

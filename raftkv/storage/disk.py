@@ -205,8 +205,11 @@ class RealDisk:
 
     def rename(self, source: Path, target: Path) -> None:
         """See ``Disk``."""
-        with translated(source):
+        try:
             source.rename(target)
+        except OSError as error:
+            # ``source`` is a draft as a rule, of which nobody has heard, and which is gone when this is read.
+            raise disk_error(target, error.errno or 0, str(error)) from error
 
     def remove(self, path: Path) -> None:
         """See ``Disk``."""

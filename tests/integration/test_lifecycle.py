@@ -260,6 +260,29 @@ def test_a_state_directory_that_vanished_is_rebuilt_from_the_log(tmp_path):
         assert cluster.get("n1", "k").text == "v"
 
 
+@pytest.mark.parametrize(
+    ("mode", "name", "sections"),
+    [
+        ("raft", "state", ""),
+        ("raft", "snapshots", ""),
+        ("raft", "lock", ""),
+        ("quorum", "store", "[quorum]\nn = 1\nr = 1\nw = 1\n"),
+    ],
+)
+def test_what_stands_where_something_else_belongs_is_refused_by_name(tmp_path, mode, name, sections):
+    with running(tmp_path, size=1, mode=mode, sections=sections) as cluster:
+        cluster.stop("n1")
+        place = tmp_path / "data" / "n1" / name
+        if place.is_dir():
+            place.rename(tmp_path / "away")
+            place.touch()
+        else:
+            place.unlink()
+            place.mkdir()
+
+        assert str(place) in refusal(cluster)
+
+
 @pytest.mark.skipif(why_unavailable() is not None, reason="mounting a small disk needs root")
 @pytest.mark.parametrize(
     ("mode", "size", "section"), [("raft", 1, "[raft]\nsegment_bytes = 1048576\n"), ("quorum", 3, "[quorum]\n")]

@@ -1,12 +1,14 @@
 """A backup is whole or none, and what is made of it is there wholly or not at all."""
 
 import io
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from raftkv.backup import restoring
+from raftkv.backup.fetching import drafted, publish
 from raftkv.core.config import parse_config
 from raftkv.core.errors import StartupError
 from raftkv.formats import layout
@@ -14,7 +16,7 @@ from raftkv.formats.identity import Standing, decode_identity
 from raftkv.raft.snapshots.recovery import recover_log, recover_state
 from raftkv.storage.backups.reading import CorruptBackup, read_manifest, verify
 from raftkv.storage.backups.writing import blank_manifest, write_backup
-from raftkv.storage.disk import RealDisk
+from raftkv.storage.disk import DiskError, RealDisk
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.log.log import Log
 from raftkv.storage.snapshots.files import SnapshotFiles
@@ -184,6 +186,47 @@ def test_a_failure_on_the_way_leaves_nothing(backup, tmp_path, monkeypatch):
         restoring.restore(backup, cluster(tmp_path / "data"), ["n1"])
 
     assert not any((tmp_path / "data").iterdir())
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "directory").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    for name, reason in (("pipe", "not a file"), ("null", "not a file"), ("directory", "is a directory")):
+        with pytest.raises(DiskError, match=f"^{tmp_path}/{name}: {reason}"), drafted(tmp_path / name):
+            pytest.fail("it was begun")
+    with pytest.raises(DiskError, match=r"^/dev/full: not a file"), drafted(Path("/dev/full")):
+        pytest.fail("it was begun")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "null").is_symlink()
+
+
+def test_a_link_stands_for_the_file_it_leads_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk/monday")  # which is not there yet
+
+    for content in (b"one", b"two"):
+        with drafted(tmp_path / "link") as draft:
+            draft.write_bytes(content)
+
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "disk" / "monday").read_bytes() == content
+
+
+def test_a_directory_that_cannot_be_written_to_is_named_and_no_draft_in_it(tmp_path):
+    with (
+        pytest.raises(DiskError, match=f"^{tmp_path}/gone: no such file or directory$"),
+        drafted(tmp_path / "gone" / "x"),
+    ):
+        pytest.fail("it was begun")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "draft").touch()
+
+    with pytest.raises(DiskError, match=f"^{tmp_path}/taken: is a directory$"):
+        publish(tmp_path / "draft", tmp_path / "taken")
 
 
 def test_the_mode_must_be_the_same(backup, tmp_path):

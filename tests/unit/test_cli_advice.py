@@ -30,6 +30,10 @@ def nodes(answering, size, *, ready=True, ring=False, reason=None):
         ),
         (nodes(1, 3), "degraded: 1 of 3 nodes answers"),  # that we do not reach others does not mean that it does not
         (nodes(2, 3, ring=True), "degraded: 2 of 3 nodes answer"),
+        (
+            nodes(1, 3, ready=False, ring=True, reason="no quorum: 1 of 3"),
+            "1 of 3 nodes answers, none of them ready (no quorum: 1 of 3); local reads answer (--consistency local)",
+        ),
         (nodes(3, 3, ring=True), ""),
         (nodes(0, 2), "no node answers: http://n0, http://n1 each gone"),
         (

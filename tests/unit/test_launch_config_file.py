@@ -138,6 +138,51 @@ def test_a_weak_or_open_secret_is_refused(tmp_path, content, mode, reason):
 
 
 @pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("127.0.0.1:8001", "localhost:8001"),
+        ("localhost:8001", "[::1]:8001"),
+        ("[::1]:8001", "[0:0:0:0:0:0:0:1]:8001"),
+        ("127.0.0.1:8001", "[::ffff:127.0.0.1]:8001"),
+        ("db.example:8001", "DB.Example.:8001"),
+        ("[2001:db8::a]:8001", "[2001:DB8:0::000A]:8001"),
+    ],
+)
+def test_one_address_in_two_spellings_is_one_address(tmp_path, first, second):
+    nodes = NODES.replace("127.0.0.1:8001", first) + NODES.replace("127.0.0.1:8001", second).replace("n1", "n2")
+    message = refused(write(tmp_path, "[auth]\nopen_to_anyone = true\n" + nodes.replace("9001", "9002", 1)))
+
+    assert "node[1].http: address" in message
+    assert "is also node[0].http" in message
+
+
+def test_nowhere_has_more_than_one_spelling_too(tmp_path):
+    assert "belongs in http_bind" in refused(write(tmp_path, NODES.replace("127.0.0.1:8001", "[0:0::0]:8001")))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[cluster]\nsecret_file = "pipe"\n', "cluster.secret_file"),
+        ('[auth]\nenabled = true\nroot_password_file = "pipe"\n', "auth.root_password_file"),
+        ('[http]\ntls_cert = "pipe"\ntls_key = "pipe"\n', "http.tls_cert"),
+    ],
+)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, text, key):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    assert f"{key}: {tmp_path}/pipe: not a regular file" in refused(write(tmp_path, text + NODES))
+
+
+def test_a_configuration_without_an_end_is_refused_before_it_fills_the_memory(tmp_path):
+    (tmp_path / "c.toml").write_bytes(b"#" * (1 << 20) + b"\n" + NODES.encode())
+
+    assert "more than 1 MiB are no configuration" in refused(tmp_path / "c.toml")
+    with pytest.raises(StartupError, match="/dev/zero: more than 1 MiB"):
+        load_cluster(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
     ("content", "mode", "reason"),
     [
         (b"seven77\n", 0o600, "has 7 characters; a password has 8 at least"),
