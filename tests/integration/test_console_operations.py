@@ -226,7 +226,68 @@ def test_a_token_that_is_worth_nothing_any_more_leads_to_the_sign_in_and_saves_n
         page.evaluate("sessionStorage.setItem('raftkv-token', 'rkv1.x.y')")
         button.click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+        expect(page.get_by_role("form")).to_contain_text("The token is worth nothing: it is no token of this cluster.")
+        expect(page.get_by_label("User")).to_have_value("root")
+        expect(page.get_by_label("Password")).to_be_focused()
     assert saved == []
+
+
+def test_a_wrong_password_is_told_and_typed_again(guarded, browser):
+    with page_at(browser, guarded.url("n1", "/ui#/locks")) as page:
+        form, password = page.get_by_role("form", name="Sign in"), page.get_by_label("Password")
+        expect(page.get_by_label("User")).to_be_focused()
+        expect(page.get_by_role("navigation")).to_be_hidden()
+        sign_in(page, "root", "not this one")
+        expect(form.get_by_role("alert")).to_have_text("There is no such user, or the password is another.")
+        expect(page.get_by_label("User")).to_have_value("root")
+        expect(password).to_be_focused()
+        expect(password).to_have_value("")
+        expect(password).to_have_attribute("aria-invalid", "true")
+        expect(password).to_have_accessible_description("There is no such user, or the password is another.")
+
+        page.keyboard.type(ROOT)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Locks and elections")
+        expect(page.get_by_role("navigation")).to_be_visible()
+        expect(page.locator("#main")).to_be_focused()
+        assert page.evaluate("scrollY") == 0
+
+
+def test_a_sign_in_that_nobody_answers_keeps_what_was_typed(guarded, browser):
+    with page_at(browser, guarded.url("n1", "/ui")) as page:
+        page.get_by_label("User").wait_for()
+        page.route("**/auth/login", lambda route: route.abort())
+        sign_in(page, "root", ROOT)
+        expect(page.get_by_role("form").get_by_role("alert")).to_have_text("The node does not answer.")
+        expect(page.get_by_label("Password")).to_have_value(ROOT)
+
+
+def test_a_long_name_leaves_room_for_the_page_on_a_phone(guarded, browser):
+    name = "somebody-with-a-long-name.of-a-department@of-an-organisation.exa"
+    guarded.done("user", "add", name, "-", "--role", "root", said=f"{ALICE}\n")
+    with page_at(browser, guarded.url("n1", "/ui#/operations"), size="phone") as page:
+        sign_in(page, name, ALICE)
+        expect(page.get_by_role("button", name="Sign out")).to_be_in_viewport(ratio=1)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_whoever_signs_in_while_nobody_leads_sees_that(guarded, browser):
+    guarded.kill("n2")
+    guarded.kill("n3")
+    try:
+        with page_at(browser, guarded.url("n1", "/ui")) as page:
+            sign_in(page, "root", ROOT)
+            expect(page.get_by_role("heading", level=1)).to_have_text("Nobody leads")
+            expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+            page.reload()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Nobody leads")
+            expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+            page.get_by_role("button", name="Sign out").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    finally:
+        guarded.start("n2")
+        guarded.start("n3")
+        guarded.wait_ready()
 
 
 def test_alarms_name_whom_the_node_misses(raft, browser):

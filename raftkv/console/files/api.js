@@ -18,10 +18,15 @@ export class Refusal extends Error {
 
 export const signedIn = () => sessionStorage.getItem("raftkv-token");
 
-export function signIn(token) {
-  if (token) sessionStorage.setItem("raftkv-token", token);
-  else sessionStorage.removeItem("raftkv-token");
+/** Who has signed in here. */
+export const signedName = () => signedIn() && sessionStorage.getItem("raftkv-user");
+
+export function signIn(token, user) {
+  sessionStorage.setItem("raftkv-token", token);
+  sessionStorage.setItem("raftkv-user", user);
 }
+
+export const signOff = () => ["raftkv-token", "raftkv-user"].forEach((name) => sessionStorage.removeItem(name));
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

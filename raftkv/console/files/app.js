@@ -1,5 +1,5 @@
 // Puts the pages together: which one is shown, who is signed in, and what is said when the node falls silent.
-import { ask, get, signedIn, signIn } from "./api.js";
+import { ask, get, Refusal, signedIn, signedName, signIn, signOff } from "./api.js";
 import { cluster } from "./cluster.js";
 import { keys } from "./keys.js";
 import { locks } from "./locks.js";
@@ -34,17 +34,24 @@ function show() {
   document.title = `${name[0].toUpperCase()}${name.slice(1)} · ${picture.status?.node || "raftkv"}`;
 }
 
+/** The keyboard goes on at the page, whose beginning is seen. */
+function begun() {
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
+}
+
 // -- the corner
 
 function corner() {
   const status = picture.status;
   const isDark = getComputedStyle(document.documentElement).colorScheme === "dark"
     || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  document.getElementById("pages").hidden = who.enabled && !who.user; // they lead nowhere yet
   const state = picture.silentSince ? "bad" : status?.ready ? "good" : "warn";
   fill(document.getElementById("corner"),
     status && h("span", { class: `chip ${state}`, title: "the node that serves this page" },
       `${status.node} `, h("span", picture.silentSince ? "silent" : status.ready ? "ready" : "not ready")),
-    who.user && h("span.chip", who.user),
+    who.user && h("span.chip", { title: `signed in as ${who.user}` }, who.user),
     who.user && signedIn() && h("button.plain", { onclick: signOut }, "Sign out"),
     h("button.plain", { "aria-label": isDark ? "Use light colours" : "Use dark colours", title: "light or dark (d)", onclick: turn },
       isDark ? "☀" : "☾"),
@@ -95,33 +102,49 @@ document.addEventListener("keydown", (event) => {
 
 // -- who
 
-function signInPage(said) {
+/** `said` is why it is asked again, `user` who was here before. */
+function signInPage(said, user = "") {
   rest();
   shown?.page.end?.();
   shown = null;
-  const name = h("input", { id: "user", autocomplete: "username", required: true });
-  const password = h("input", { id: "password", type: "password", autocomplete: "current-password", required: true });
-  const trouble = h("p", { role: "alert", class: "bad" });
-  const form = h("form.card.narrow", { onsubmit: async (event) => {
+  document.title = "Sign in · raftkv";
+  const name = h("input", { id: "user", name: "user", value: user, autocomplete: "username", autocapitalize: "none", spellcheck: "false", required: true, "aria-describedby": "why" });
+  const password = h("input", { id: "password", name: "password", type: "password", autocomplete: "current-password", required: true, "aria-describedby": "trouble" });
+  const trouble = h("p.bad", { id: "trouble", role: "alert" });
+  let isAsking = false;
+  const form = h("form.card.narrow", { "aria-labelledby": "sign-in", onsubmit: async (event) => {
     event.preventDefault();
+    if (isAsking) return;
+    isAsking = true;
+    trouble.textContent = "";
+    action.textContent = "Signing in…";
     try {
       const told = await ask("POST", "/auth/login", { user: name.value, password: password.value });
-      signIn(told.token);
+      signIn(told.token, told.user);
       await begin();
+      if (shown) begun();
     } catch (error) {
+      error.applied = undefined; // nobody expects that something was
       trouble.textContent = why(error);
-      password.value = "";
+      if (error.status === 401) {
+        password.value = "";
+        password.setAttribute("aria-invalid", "true");
+      }
       password.focus();
     }
-  } }, h("h1", "Sign in"), h("p.quiet", said || "This cluster asks who you are."),
-  h("label", { for: "user" }, "User"), name, h("label", { for: "password" }, "Password"), password, trouble,
-  h("div.row.end", h("button.main", "Sign in")));
+    isAsking = false;
+    action.textContent = "Sign in";
+  } }, h("h1", { id: "sign-in" }, "Sign in"), h("p.quiet", { id: "why" }, said || `raftkv at ${location.host}`),
+  h("label", { for: "user" }, "User"), name, h("label", { for: "password" }, "Password"), password, trouble);
+  const action = h("button.main", "Sign in");
+  form.append(h("div.row.end", action));
   main.replaceChildren(form);
-  name.focus();
+  corner();
+  (user ? password : name).focus();
 }
 
 function signOut() {
-  signIn(null);
+  signOff();
   say("Signed out.");
   begin();
 }
@@ -129,9 +152,10 @@ function signOut() {
 addEventListener("unauthenticated", (event) => {
   // Where authentication is off, 401 asks for a proof of the cluster's secret, which no page has.
   if (!shown || !(who.enabled || event.detail.path === "/status")) return;
-  signIn(null);
+  const before = who.user || "";
+  signOff();
   who = { enabled: true, user: null };
-  signInPage(event.detail.said);
+  signInPage(before && why(new Refusal(401, { detail: event.detail.said })), before);
 });
 
 async function begin() {
@@ -139,14 +163,11 @@ async function begin() {
     who = await get("/auth");
   } catch (error) {
     if (error.status === 401) {
-      signIn(null);
+      signOff();
       who = { enabled: true, user: null };
-    }
+    } else if (signedIn()) who = { enabled: true, user: signedName() }; // without a leader nobody can say more; the pages still can
   }
-  if (who.enabled && !who.user) {
-    corner();
-    return signInPage();
-  }
+  if (who.enabled && !who.user) return signInPage();
   await follow();
   show();
 }
@@ -159,7 +180,7 @@ addEventListener("hashchange", () => {
   if (!shown) return;
   const before = shown.name;
   show();
-  if (shown.name !== before) main.focus();
+  if (shown.name !== before) begun();
 });
 document.documentElement.dataset.theme = localStorage.getItem("raftkv-theme") || "";
 corner();

@@ -101,7 +101,7 @@ function own(status) {
     !isRaft && ["Two writers at once", status.conflicts === "siblings" ? "both values are kept" : "the later one wins"],
     moving && ["Data coming in", `${moving.ranges_done} of ${moving.ranges} ranges, ${count(moving.keys, "key")}, ${bytes(moving.bytes)}`],
     free !== null && ["Disk free", `${bytes(free)}${status.has_room ? "" : ", too little: writes are refused"}`],
-    ["Takes writes", status.can_write ? "yes" : "no"],
+    ["Takes writes", !status.can_write ? "no" : status.mode === "raft" && !status.leader ? "not while nobody leads" : "yes"],
     status.certificate_ends_in_s !== null && ["Certificate ends", `in ${time(status.certificate_ends_in_s)}`],
     status.backup_age_s !== null && ["Last backup", `${time(status.backup_age_s)} ago`],
     ["Version", status.version],

@@ -116,15 +116,25 @@ async function listen() {
   clearInterval(watching);
 }
 
-/** Ask nothing more. */
-export function rest() {
+let isWanted = false;
+
+function stop() {
   turn?.stopped?.abort();
   turn = null;
 }
 
+/** Ask nothing more. */
+export function rest() {
+  isWanted = false;
+  stop();
+  Object.assign(picture, { silentSince: null, trouble: null });
+  tell();
+}
+
 /** Begin, and go on as long as somebody looks; what there is to show at first is there when this is done. */
 export async function follow() {
-  rest();
+  stop();
+  isWanted = true;
   if (document.hidden) return;
   const mine = turn = {};
   await look();
@@ -137,5 +147,5 @@ export async function follow() {
   })();
 }
 
-document.addEventListener("visibilitychange", () => document.hidden ? rest() : follow());
+document.addEventListener("visibilitychange", () => document.hidden ? stop() : isWanted && follow());
 setInterval(() => document.hidden || tell(), EVERY_MS);
