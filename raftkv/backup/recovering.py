@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from raftkv.backup.fetching import workspace
 from raftkv.backup.restoring import LOCK
 from raftkv.core.config import ClusterConfig, RaftSection
 from raftkv.core.errors import StartupError
@@ -129,9 +130,9 @@ def rebuilt(found: Survivor, directory: Path, version: str) -> Iterator[tuple[Pa
     It says that ``version`` of raftkv made it. Raises ``StartupError`` with what is wrong, and then leaves nothing.
     """
     RealDisk().make_directory(directory)
-    with translated(directory), tempfile.TemporaryDirectory(prefix=".recovering.", dir=directory) as scratch:
-        path = Path(scratch, "backup")
-        _write(found, Path(scratch), path, version)
+    with translated(directory), workspace(directory, "recovering") as scratch:
+        path = scratch / "backup"
+        _write(found, scratch, path, version)
         yield path, verify(path)
 
 

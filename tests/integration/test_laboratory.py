@@ -16,6 +16,7 @@ from raftkv.instruments.lab.nemesis import Nemesis
 from raftkv.instruments.local.cluster import LocalCluster
 from raftkv.instruments.local.nodes import ClusterError, loopback_sites, wait_until
 from raftkv.instruments.local.processes import alive, descendants
+from raftkv.process.command import module
 
 pytestmark = pytest.mark.integration
 
@@ -38,6 +39,20 @@ with LocalCluster(Path(sys.argv[1]), loopback_sites(3)) as cluster:
     time.sleep(600)
 """
 
+SCENARIO = """
+title = "Long"
+expect = "Nothing: it is killed."
+duration_s = 600
+nodes = 1
+
+[workload]
+mix = { put = 1 }
+
+[[variant]]
+name = "one"
+about = "One node."
+"""
+
 NETWORK = """
 from raftkv.instruments.lab.namespaces import Namespaces
 
@@ -57,6 +72,46 @@ def test_nodes_end_when_the_experimenter_is_killed_even_one_that_is_paused(tmp_p
 
         assert len(family) >= 10
         wait_until(lambda: not alive(family), "the nodes to end")
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_of_one_that_lives(tmp_path):
+    (tmp_path / "long.toml").write_text(SCENARIO)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    runs = []
+
+    def begun():
+        """A run that has begun, and its folder: a node is at work in that."""
+        before = set(temporary.iterdir())
+        command = module("raftkv", "lab", "run", str(tmp_path / "long.toml"), "--out", str(tmp_path / f"{len(runs)}"))
+        environment = {**os.environ, "TMPDIR": str(temporary)}
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, start_new_session=True)
+        runs.append(run)
+        made = wait_until(lambda: {log.parent for log in temporary.glob(".*/*.log")} - before, "a node", 60)
+        return run, *made
+
+    try:
+        living, its_own = begun()
+        killed, left = begun()
+        family = descendants(killed.pid)
+        killed.kill()
+        killed.wait()
+        wait_until(lambda: not alive(family), "the node of who was killed to end", 60)
+        assert left.is_dir()
+
+        third, new = begun()
+        assert not left.exists()
+        assert set(temporary.iterdir()) == {its_own, new}
+        for run in (living, third):
+            assert run.poll() is None
+            assert alive(descendants(run.pid))
+            run.send_signal(signal.SIGINT)
+            run.wait(60)
+        assert list(temporary.iterdir()) == []
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
 
 
 def test_a_node_refuses_senseless_orders_and_goes_on(tmp_path):

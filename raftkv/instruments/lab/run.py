@@ -3,7 +3,7 @@
 After the last fault everything is healed and given time to agree; then every key is looked at once more, as strongly as
 the variant's mode can, so that a report can tell what was lost for good from what was only late. What was seen is
 written down as it was; nothing is judged here. Rules: clusters live in a directory of their own that is gone
-afterwards; every wait has a deadline.
+afterwards, or with the next run if this one is killed; every wait has a deadline.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from random import Random
 from typing import Final
 
 from raftkv.api import paths
+from raftkv.backup.fetching import workspace
 from raftkv.instruments.lab.dialect import ClientStep
 from raftkv.instruments.lab.exchange import channel, observe
 from raftkv.instruments.lab.faults import Loss, Throttle
@@ -153,18 +154,17 @@ def perform_variant(
 @contextlib.contextmanager
 def started(variant: Variant, sites: Sequence[Site], folder: Path) -> Iterator[LocalCluster]:
     """A cluster of ``variant`` at ``sites`` that is ready; only its configuration and logs stay, in ``folder``."""
-    home = Path(tempfile.mkdtemp(prefix="raftkv-lab-"))
-    try:
-        with LocalCluster(home, sites, variant.sections(), mode=variant.mode) as cluster:
-            cluster.start()
-            cluster.wait_ready()
-            yield cluster
-    finally:
-        kept = folder / variant.slug
-        kept.mkdir(parents=True, exist_ok=True)
-        for path in [home / "cluster.toml", *home.glob("*.log")]:
-            shutil.copy(path, kept)
-        shutil.rmtree(home, ignore_errors=True)
+    with workspace(Path(tempfile.gettempdir()), "raftkv-lab") as home:
+        try:
+            with LocalCluster(home, sites, variant.sections(), mode=variant.mode) as cluster:
+                cluster.start()
+                cluster.wait_ready()
+                yield cluster
+        finally:
+            kept = folder / variant.slug
+            kept.mkdir(parents=True, exist_ok=True)
+            for path in [home / "cluster.toml", *home.glob("*.log")]:
+                shutil.copy(path, kept)
 
 
 def agree(cluster: LocalCluster, destroyed: AbstractSet[str] = frozenset()) -> None:

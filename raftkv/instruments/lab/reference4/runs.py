@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import uvloop
 
+from raftkv.backup.fetching import workspace
 from raftkv.instruments.lab.reference4.choices import CHOICES, CLIENTS, Choice
 from raftkv.instruments.lab.reference4.conditions import assert_in_force, establish
 from raftkv.instruments.load.dialect import RaftkvDialect
@@ -65,9 +66,9 @@ def perform(
     runs: list[ReferenceRun] = []
     for choice in choices:
         tell(f"{choice.title}: starting {choice.n} nodes")
-        with tempfile.TemporaryDirectory(prefix="raftkv-reference4-") as home:
+        with workspace(Path(tempfile.gettempdir()), "raftkv-reference4") as home:
             sites = loopback_sites(choice.n)
-            with LocalCluster(Path(home), sites, choice.sections, mode=choice.mode) as cluster:
+            with LocalCluster(home, sites, choice.sections, mode=choice.mode) as cluster:
                 cluster.start()
                 cluster.wait_ready()
                 establish(cluster, choice)
