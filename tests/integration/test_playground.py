@@ -214,6 +214,24 @@ def test_pictures_of_a_playground(raft_play, browser):
     pictures(browser, raft_play.url, "playground", ".said")
 
 
+@needs_chromium
+@pytest.mark.parametrize("size", ["phone", "wide"])
+def test_the_buttons_that_break_nodes_are_even(raft_play, browser, size):
+    with page_at(browser, raft_play.url, size=size) as page:
+        buttons = page.get_by_role("group", name="Break nodes").get_by_role("button")
+        expect(buttons).to_have_count(15)
+        for name in ("Slow n2", "Cut off n3"):
+            page.get_by_role("button", name=name, exact=True).first.click()
+        expect(page.locator(".faults .on")).to_have_count(2)
+        boxes = [one.bounding_box() for one in buttons.all()]
+        cut = buttons.evaluate_all("all => all.filter((one) => one.scrollWidth > one.clientWidth).length")
+    raft_play.post("heal", {})
+
+    assert {round(box["height"]) for box in boxes} == {32}
+    assert max(box["width"] for box in boxes) - min(box["width"] for box in boxes) < 2
+    assert cut == 0
+
+
 def test_buttons_do_what_they_say_to_real_processes(raft_play):
     before = raft_play.processes("n2")
     assert len(before) > 1

@@ -63,7 +63,7 @@ export function controls(place) {
     fill(place,
       h("p.quiet.small", "Click a node to cut it off, or a line to cut that link. Click again to mend it."),
       h("div.faults", { role: "group", "aria-label": "Break nodes" }, nodes.map((node) =>
-        h("div.row", h("b", node), h("span.quiet.small.which", node === led ? "leads" : ""), Object.keys(WORDS).map((kind) => button(kind, node))))),
+        h("div.row", h("span.name", h("b", node), h("span.quiet.small.which", node === led ? "leads" : "")), Object.keys(WORDS).map((kind) => button(kind, node))))),
       h("details", h("summary", "What each button does"),
         Object.entries(WORDS).map(([kind, [name]]) => h("p.small", h("b", name), `: ${describe(kind)}.`))),
       h("details", h("summary", "Single links, and how slow is slow"),
