@@ -43,6 +43,8 @@ from raftkv.etcd.ranges import kept_after
 
 HASH_PAGE_KEYS: Final = 1000
 _RECORD_NUMBERS: Final = 8
+_NO_KEYS: Final = crc32(b"keys")
+"""Clients take 0 for no hash at all, so it is not that of a store without keys."""
 
 
 def status(_: EmptyRequest, call: EtcdCall) -> Plan[StatusResponse]:
@@ -143,7 +145,7 @@ def hash_(_: EmptyRequest, call: EtcdCall) -> Plan[HashResponse]:
 
 def _hashed(revision: int, call: EtcdCall) -> Plan[tuple[int, int]]:
     """A hash over all keys at ``revision`` (0: now), and the store's revision."""
-    found, start, at = 0, b"", 0
+    found, start, at = _NO_KEYS, b"", 0
     while True:
         query = List(start=start, end=SYSTEM, limit=HASH_PAGE_KEYS, revision=revision)
         answer = yield from read(query, call, serializable=True)

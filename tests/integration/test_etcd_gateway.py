@@ -198,3 +198,11 @@ def test_transactions_stand_in_each_other(pair: Pair, depth: int) -> None:
         assert ours == theirs
     else:
         assert (ours[0], ours[1]["message"]) == (400, "etcdserver: too many operations in txn request")
+
+
+@pytest.mark.parametrize("path", ["hash", "hashkv"])
+def test_a_store_without_keys_has_a_hash_that_is_not_zero(path: str) -> None:
+    status, told = Pair("").ours(f"/v3/maintenance/{path}", {})
+
+    assert status == 200
+    assert told.get("hash")
