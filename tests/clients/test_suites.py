@@ -6,47 +6,16 @@ ten minutes.
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from raftkv.instruments.local.nodes import wait_until
+from tests.clients.kills import a_follower_but_n1, killed_again_and_again
 from tests.clients.suites import SUITES, Outcomes, Suite
-from tests.integration.etcd_clusters import EtcdCluster, RaftkvCluster, RealEtcd
+from tests.integration.etcd_clusters import RaftkvCluster, RealEtcd
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1_800)]
-
-ROUND_S = 8.0
-AFTER_S = 2.0
-
-
-@contextlib.contextmanager
-def killed_again_and_again(cluster: EtcdCluster) -> Iterator[list[str]]:
-    """Within, a follower that is not n1 is killed and revived; which, so far."""
-    killed: list[str] = []
-    is_over = threading.Event()
-
-    def kill() -> None:
-        while not is_over.wait(ROUND_S):
-            leader = cluster.leader()
-            node = next(one for one in cluster.sites if one not in (leader, "n1"))
-            cluster.kill(node)
-            killed.append(node)
-            is_over.wait(AFTER_S)
-            cluster.revive(node)
-            wait_until(lambda node=node: cluster.ask(node, "kv/range", {"key": "AA=="}) is not None, f"{node} to serve")
-
-    with ThreadPoolExecutor(1) as pool:
-        killing = pool.submit(kill)
-        try:
-            yield killed
-        finally:
-            is_over.set()
-            killing.result()
 
 
 def on_etcd(suite: Suite, prepared: Path, home: Path) -> Outcomes:
@@ -58,7 +27,7 @@ def on_raftkv(suite: Suite, prepared: Path, home: Path) -> tuple[Outcomes, int]:
     with RaftkvCluster(home, secured=suite.is_secured) as cluster:
         if not suite.bears_kills:
             return suite.run(prepared, cluster), 0
-        with killed_again_and_again(cluster) as killed:
+        with killed_again_and_again(cluster, a_follower_but_n1) as killed:
             return suite.run(prepared, cluster), len(killed)
 
 

@@ -1,10 +1,12 @@
-"""Three nodes that speak etcd's API: raftkv, started by one command, or real etcd. Killed, revived, and asked."""
+"""Nodes that speak etcd's API: raftkv, started by one command, or real etcd. Killed, revived, and asked."""
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,15 +29,19 @@ ASK_S: Final = 5.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
+class RefusedError(AssertionError):
+    """A node answered that the question is wrong, or that it may not be asked."""
+
+
 class EtcdCluster(abc.ABC):
-    """Nodes n1, n2, n3 with all they have under ``home``; whatever way the ``with`` block is left, they have ended.
+    """Nodes n1, n2, ... with all they have under ``home``; whatever way the ``with`` block is left, they have ended.
 
     Where they are ``secured`` they speak TLS, and tokens are good for ``TOKEN_S``.
     """
 
-    def __init__(self, home: Path, *, secured: bool = False) -> None:
+    def __init__(self, home: Path, *, size: int = SIZE, secured: bool = False) -> None:
         self.home = home
-        self.sites = {site.id: site for site in loopback_sites(SIZE)}
+        self.sites = {site.id: site for site in loopback_sites(size)}
         self.is_secured = secured
         self.scheme = "https" if secured else "http"
         self.authority = home / "ca.pem"
@@ -57,7 +63,7 @@ class EtcdCluster(abc.ABC):
     def __enter__(self) -> Self:
         try:
             self.start()
-            wait_until(lambda: all(map(self._serves, self.sites)), "all nodes to serve")
+            wait_until(lambda: all(map(self.serves, self.sites)), "all nodes to serve")
         except BaseException:
             self.close()
             raise
@@ -127,7 +133,7 @@ class EtcdCluster(abc.ABC):
         return [str(site.http) for site in self.sites.values()]
 
     def ask(self, node: str, path: str, body: object = None) -> dict[str, Any] | None:
-        """What ``node`` answers to ``POST /v3/PATH``, ``None`` when it does not or cannot; refusals are errors."""
+        """What ``node`` answers to ``POST /v3/PATH``, ``None`` when it does not or cannot. Raises ``RefusedError``."""
         token = ""
         if self._root:  # anew each time, as tokens do not last
             told = self._asked(node, "auth/authenticate", self._root)
@@ -144,7 +150,8 @@ class EtcdCluster(abc.ABC):
             answer = requests.post(url, json=body or {}, headers=shown, timeout=ASK_S, verify=trusted)
         except requests.RequestException:
             return None
-        assert answer.ok or answer.status_code >= 500, answer.text
+        if 400 <= answer.status_code < 500:
+            raise RefusedError(answer.text)
         return answer.json() if answer.ok else None
 
     def leader(self) -> str:
@@ -152,11 +159,25 @@ class EtcdCluster(abc.ABC):
         return wait_until(lambda: next(filter(self._leads, self.first), None), "a leader")
 
     def _leads(self, node: str) -> bool:
-        told = self.ask(node, "maintenance/status")
+        try:
+            told = self.ask(node, "maintenance/status")
+        except RefusedError:  # a suite has switched authentication on; asked again, once it is over
+            return False
         return told is not None and told.get("leader") == told["header"]["member_id"]
 
-    def _serves(self, node: str) -> bool:
-        return self.ask(node, "kv/range", {"key": "AA=="}) is not None
+    def listens(self, node: str) -> bool:
+        """Does it take connections?"""
+        at = self.sites[node].http
+        with contextlib.suppress(OSError), socket.create_connection((at.host, at.port), ASK_S):
+            return True
+        return False
+
+    def serves(self, node: str) -> bool:
+        """Does it read linearizably, or refuse to, as it does while a suite tries authentication?"""
+        try:
+            return self.ask(node, "kv/range", {"key": "AA=="}) is not None
+        except RefusedError:
+            return True
 
     def cpu_s(self) -> float:
         """What the nodes that run have had of the processors so far."""
@@ -180,8 +201,8 @@ token_ttl_s = {TOKEN_S}
 class RaftkvCluster(EtcdCluster):
     """``raftkv up``; a node that is revived is started by ``raftkv node``."""
 
-    def __init__(self, home: Path, *, secured: bool = False) -> None:
-        super().__init__(home, secured=secured)
+    def __init__(self, home: Path, *, size: int = SIZE, secured: bool = False) -> None:
+        super().__init__(home, size=size, secured=secured)
         nodes = [
             f'[[node]]\nid = "{one.id}"\nhttp = "{one.http}"\npeer = "{one.peer}"\n' for one in self.sites.values()
         ]
@@ -202,7 +223,7 @@ class RaftkvCluster(EtcdCluster):
     def _children(self, pid: int) -> list[int] | None:
         words = {child: _command_line(child) for child, parent in parents().items() if parent == pid}
         found = [child for node in self.sites for child, said in words.items() if node in said]
-        return found if len(found) == SIZE else None
+        return found if len(found) == len(self.sites) else None
 
     def close(self) -> None:
         """See ``EtcdCluster``."""
@@ -213,7 +234,7 @@ class RaftkvCluster(EtcdCluster):
 
 
 class RealEtcd(EtcdCluster):
-    """Three of etcd 3.5."""
+    """Nodes of etcd 3.5."""
 
     def command(self, node: str) -> list[str]:
         """See ``EtcdCluster``."""
