@@ -21,7 +21,7 @@ import pytest
 from tests.integration.etcd_clusters import EtcdCluster, RaftkvCluster, RealEtcd
 from tests.integration.etcd_oracle import program
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 TYPED = r"""
 version
@@ -153,7 +153,7 @@ auth enable
 auth enable
 auth status
 get k1
-get k1 --user u:wrong --command-timeout=30s --dial-timeout=30s
+get k1 --user u:wrong
 get k1 --user u:password3
 get k1 --user root:rootpassword
 put k1 v --user u:password3
@@ -259,8 +259,9 @@ def said(cluster: EtcdCluster, etcdctl: str, line: str) -> tuple[int, list[str]]
     typed, _, read = line.partition(" <")
     words = shlex.split(typed)
     where = [] if "--endpoints" in typed else [f"--endpoints={','.join(f'http://{host}' for host in cluster.hosts)}"]
+    patience = [] if "--command-timeout" in typed else ["--command-timeout=30s", "--dial-timeout=30s"]
     done = subprocess.run(
-        [etcdctl, *where, *words],
+        [etcdctl, *where, *patience, *words],
         input=read.encode().decode("unicode_escape").encode(),
         capture_output=True,
         timeout=60,
