@@ -19,7 +19,7 @@ from raftkv.http.door.room import HeldBytes
 from tests.integration.etcd_oracle import VERSION, Pair, comparable
 from tests.unit.http_node import Answer
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 ANSWERS: dict[str, type[Message]] = {
     "/v3/kv/range": messages.RangeResponse,

@@ -23,7 +23,7 @@ from tests.integration.processes import running
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 REVISIONS = {"revision", "create_revision", "mod_revision"}
 
 

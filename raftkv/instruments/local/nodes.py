@@ -26,7 +26,7 @@ from raftkv.core.config import Address
 from raftkv.core.environment import without_configuration
 from raftkv.instruments.local.processes import Part, Paused, alive, descendants, members
 
-READY_S: Final = 30.0
+READY_S: Final = 60.0
 END_S: Final = 10.0
 ASK_S: Final = 1.0
 LOOK_S: Final = 0.05
