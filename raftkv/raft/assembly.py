@@ -303,6 +303,7 @@ def _wire_snapshots(parts: RaftParts, settings: ReplicaSettings, world: RaftWorl
         post=parts.transport.post,
         state_directory=lambda: state.directory,
         fresh_directory=state.fresh_directory,
+        has_room=lambda: parts.room.spares(world.log.segment_bytes),
         measures=parts.measures,
     )
     parts.installing = Installing(

@@ -7,7 +7,7 @@ writes are refused. So it is given away in steps, each for what matters more tha
 free is below         what is not done
 ====================  ==========================================================================================
 the reserve           as a leader, take writes that need room: it hands over to a member that has some, if there is one
-half of it            take deletions, which make room
+half of it            take deletions, which make room; make or receive a snapshot, after which the log may be cut
 a quarter of it       as a follower, take entries: they come again; terms and votes are written still
 ====================  ==========================================================================================
 
@@ -29,6 +29,11 @@ CHECK_FULL_S: Final = 0.1
 log_line = get_logger("raftkv.raft")
 
 
+def spared_by_upkeep(reserve_bytes: int) -> int:
+    """What work that can be put off leaves free of the reserve, so that the log itself can be written."""
+    return reserve_bytes // 2
+
+
 class DiskRoom:
     """``is_full``, ``is_low`` and ``is_gone`` are the steps of the table above, as of the last look."""
 
@@ -47,7 +52,7 @@ class DiskRoom:
         self.free_bytes = free_bytes = self._look()
         reserve_bytes, was_full = self.reserve_bytes, self.is_full
         self.is_full = free_bytes < reserve_bytes + (reserve_bytes // 8 if was_full else 0)
-        self.is_low = free_bytes < reserve_bytes // 2
+        self.is_low = free_bytes < spared_by_upkeep(reserve_bytes)
         self.is_gone = free_bytes < reserve_bytes // 4
         self.due_s = now_s + (CHECK_FULL_S if self.is_full else CHECK_S)
         if self.is_full != was_full:
@@ -58,6 +63,10 @@ class DiskRoom:
                 free_bytes=free_bytes,
                 reserve_bytes=reserve_bytes,
             )
+
+    def spares(self, size_bytes: int) -> bool:
+        """May work that can be put off take ``size_bytes``?"""
+        return self.free_bytes - size_bytes >= spared_by_upkeep(self.reserve_bytes)
 
     def takes(self, *, makes_room: bool) -> bool:
         """May a leader take a write, one that ``makes_room`` or one that needs it?"""

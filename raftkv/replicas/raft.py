@@ -21,6 +21,7 @@ from raftkv.peers.link import PeerLink
 from raftkv.raft.assembly import RaftWorld
 from raftkv.raft.engine import internals
 from raftkv.raft.replica import RaftReplica
+from raftkv.raft.room import spared_by_upkeep
 from raftkv.raft.settings import ReplicaSettings
 from raftkv.raft.snapshots.recovery import discard_data, recover_log, recover_state
 from raftkv.raft.standing.readmission import discarded, memory_of, with_memory
@@ -68,7 +69,7 @@ def raft_replica(  # noqa: PLR0917
         discard_data(home)
         identity.save(discarded(identity.identity))
     log = Log.open(disk, home / "log", segment_bytes=config.raft.segment_bytes)
-    snapshots = SnapshotFiles(home / "snapshots")
+    snapshots = SnapshotFiles(home / "snapshots", spared_bytes=spared_by_upkeep(config.raft.disk_reserve_bytes))
     recover_log(log, snapshots.newest)
     state = recover_state(home / "state", log, snapshots)
     reach, loop = Reach(link, greeter), asyncio.get_running_loop()

@@ -244,6 +244,13 @@ def _preallocate(descriptor: int, size_bytes: int) -> None:
             raise
 
 
+def check_room(disk: Disk, path: Path, size_bytes: int, *, spared_bytes: int) -> None:
+    """Raise ``DiskError`` unless ``size_bytes`` more at ``path`` leave ``spared_bytes`` of the disk free."""
+    if disk.free_bytes(path.parent) - size_bytes < spared_bytes:
+        reason = disk_error(path, errno.ENOSPC)
+        raise DiskError(f"{reason}; {spared_bytes} bytes are spared for the log", full=True) if spared_bytes else reason
+
+
 def write_whole(disk: Disk, path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` atomically and durably: after a crash the old or the new content is there, whole."""
     draft = path.with_name(path.name + ".tmp")

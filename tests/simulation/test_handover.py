@@ -8,6 +8,8 @@ from raftkv.core.errors import Code, Refused
 from raftkv.core.requests import Consistency, Delete, Inspect, Write
 from raftkv.core.results import Written
 from raftkv.formats import raft_messages as messages
+from raftkv.raft.snapshots.transfer import RETRY_WRITE_S
+from raftkv.storage.disk import DiskError
 from tests.simulation.cluster import Cluster
 
 RESERVE_BYTES = 64_000
@@ -20,6 +22,20 @@ def full(cluster, *nodes, free_bytes=RESERVE_BYTES - 1):
 
 def emptied(cluster, *nodes):
     full(cluster, *nodes, free_bytes=10 * RESERVE_BYTES)
+
+
+def counted_rotations(cluster):
+    """How often each node has begun a segment of its log early, from now on."""
+    counts = dict.fromkeys(cluster.members, 0)
+    for name, member in cluster.members.items():
+        rotate = member.replica._log.rotate
+
+        def counting(name=name, rotate=rotate):
+            counts[name] += 1
+            rotate()
+
+        member.replica._log.rotate = counting
+    return counts
 
 
 def hand_over(cluster, leader, target=None):
@@ -274,3 +290,42 @@ def test_a_leader_whose_word_comes_to_nothing_ends_all_the_same(cluster):
 
     assert not replica.make_way(cluster.machines[old].now_s())
     cluster.run_until(lambda: replica.make_way(cluster.machines[old].now_s()))
+
+
+def test_a_snapshot_takes_no_new_segment_where_the_log_may_need_one_soon():
+    cluster = made(snapshot_entries=10)
+    leader = cluster.leader()
+    short, other = cluster.others(leader)
+    rotated = counted_rotations(cluster)
+    full(cluster, short, free_bytes=RESERVE_BYTES // 2 - 1)
+    cluster.run(2.0)
+
+    cluster.fill(leader, 40)
+    cluster.run(2.0)
+
+    assert cluster.members[short].snapshots.newest is not None  # deletions make room only once the log is cut
+    assert rotated[short] == 0
+    assert rotated[other] > 0
+    emptied(cluster, short)
+    cluster.run(2.0)
+    cluster.fill(leader, 20)
+    assert rotated[short] > 0
+
+
+def test_snapshots_that_fail_again_and_again_take_one_segment():
+    cluster = made(snapshot_entries=10)
+    leader = cluster.leader()
+    away = cluster.others(leader)[0]
+    started, rotated = [], counted_rotations(cluster)
+
+    def no_helper(directory):
+        started.append(directory)
+        raise DiskError("there is no room for a snapshot", full=True)
+
+    cluster.members[away].snapshots.start_write = no_helper
+    for _ in range(4):
+        cluster.fill(leader, 20)
+        cluster.run(RETRY_WRITE_S + 1.0)
+
+    assert len(started) >= 4
+    assert rotated[away] == 1

@@ -11,6 +11,7 @@ import pytest
 
 from raftkv.core.errors import StartupError
 from raftkv.formats.landmarks import SUM, pack_number
+from raftkv.storage.disk import DiskError
 from raftkv.storage.engines.memory import MemoryEngine
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import CorruptBody, load_body, write_body
@@ -309,6 +310,27 @@ def test_a_full_disk_fails_the_snapshot_and_leaves_room_again(tmp_path, live):
         store.close()
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+def test_what_is_spared_of_the_disk_is_taken_by_nothing_that_can_wait(tmp_path, store, live):
+    fill(live, 17)
+    manifest = take(store, live)
+    sparing = SnapshotFiles(tmp_path / "snapshots", spared_bytes=1 << 62)
+    before = files(sparing)
+
+    sparing.start_write(live.engine.directory)
+    with pytest.raises(SnapshotFailedError, match=r"no space left on the device; .* are spared for the log"):
+        wait_for(sparing.poll_write)
+    sparing.start_load(manifest, tmp_path / "new state")
+    with pytest.raises(SnapshotFailedError, match=r"no space left on the device; .* are spared for the log"):
+        wait_for(sparing.poll_load)
+    with pytest.raises(DiskError, match=r"no space left on the device; .* are spared for the log") as refused:
+        sparing.begin_receive(manifest)
+
+    assert refused.value.full
+    assert files(sparing) == before
+    assert not is_trustworthy(tmp_path / "new state")
+    sparing.close()
 
 
 def test_a_state_whose_rows_do_not_add_up_to_its_sum_is_found_damaged_when_a_snapshot_is_written(store, live):

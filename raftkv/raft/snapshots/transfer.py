@@ -89,8 +89,10 @@ class Transfers:
         post: Callable[[str, Message], None],
         state_directory: Callable[[], Path],
         fresh_directory: Callable[[], Path],
+        has_room: Callable[[], bool],
         measures: RaftMeasures,
     ) -> None:
+        """``has_room`` says whether the disk bears the segment with which a snapshot begins."""
         self._snapshots = snapshots
         self._log = log
         self._configurations = configurations
@@ -101,8 +103,10 @@ class Transfers:
         self._post = post
         self._state_directory = state_directory
         self._fresh_directory = fresh_directory
+        self._has_room = has_room
         self._measures = measures
         self._writing = False
+        self._has_rotated = False
         self._writing_since_s = 0.0
         self._receiving_since_s: float | None = None
         self._write_not_before_s = 0.0
@@ -126,17 +130,26 @@ class Transfers:
         if self._writing:
             self._finish_write(now_s)
         elif self._due(applied_index) and now_s >= self._write_not_before_s and self._loading is None:
-            self._log.rotate()
-            try:
-                self._snapshots.start_write(self._state_directory())
-            except (OSError, DiskError) as error:
-                self._write_failed(error, now_s)
-            else:
-                self._writing = True
-                self._writing_since_s = now_s
+            self._start_write(now_s)
         if self._kept_for_followers and now_s >= self._cut_at_s + CUT_AGAIN_S:
             self._cut(now_s)
         return self._finish_load(now_s)
+
+    def _start_write(self, now_s: float) -> None:
+        """Begin, at a new segment where the disk bears one, so that all before it can go.
+
+        Once for all that are tried: those that fail may be many, and a log that cannot be written stops the node.
+        """
+        if not self._has_rotated and self._has_room():
+            self._log.rotate()
+            self._has_rotated = True
+        try:
+            self._snapshots.start_write(self._state_directory())
+        except (OSError, DiskError) as error:
+            self._write_failed(error, now_s)
+        else:
+            self._writing = True
+            self._writing_since_s = now_s
 
     def _finish_load(self, now_s: float) -> tuple[Manifest, Path] | None:
         if self._loading is None and self._incoming is None:
@@ -175,7 +188,7 @@ class Transfers:
             return
         if written is None:
             return
-        self._writing = False
+        self._writing = self._has_rotated = False
         newest = self._snapshots.newest
         if newest is not None and written.index <= newest.index:
             return  # a received snapshot overtook this one

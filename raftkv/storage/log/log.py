@@ -113,6 +113,11 @@ class Log:
         return self._commit_index
 
     @property
+    def segment_bytes(self) -> int:
+        """What a new segment takes of the disk at once."""
+        return self._segment_bytes
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all commands held."""
         return self._size_bytes

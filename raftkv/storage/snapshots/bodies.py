@@ -23,7 +23,7 @@ from raftkv.core.errors import StartupError
 from raftkv.formats.landmarks import APPLIED_INDEX, APPLIED_TERM, META, SUM, pack_number
 from raftkv.formats.seals import SUM_MASK, part_of, sealed
 from raftkv.formats.snapshots import HEAD_BYTES, MAGIC, decode_chunk, encode_chunk, payload_bytes
-from raftkv.storage.disk import translated
+from raftkv.storage.disk import RealDisk, check_room, translated
 from raftkv.storage.engines.port import Batch, StorageEngine, TableScanner
 
 SYNC_BYTES: Final = 8 << 20
@@ -91,12 +91,16 @@ class OutgoingBody:
         )
 
 
-def write_body(view: TableScanner, tables: Iterable[bytes], path: Path) -> BodySummary:
-    """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably."""
-    body = OutgoingBody(view, tables)
+def write_body(view: TableScanner, tables: Iterable[bytes], path: Path, *, spared_bytes: int = 0) -> BodySummary:
+    """Write all rows of ``tables`` as ``view`` shows them to a new file at ``path``, durably.
+
+    Raises ``DiskError`` before less than ``spared_bytes`` of the disk would be free.
+    """
+    body, disk = OutgoingBody(view, tables), RealDisk()
     unsynced_bytes = 0
     with translated(path), path.open("xb") as file:
         for part in body:
+            check_room(disk, path, len(part), spared_bytes=spared_bytes)
             file.write(part)
             unsynced_bytes += len(part)
             if unsynced_bytes >= SYNC_BYTES:

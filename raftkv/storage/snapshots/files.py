@@ -28,7 +28,7 @@ from raftkv.core.errors import StartupError
 from raftkv.formats.configurations import Configuration
 from raftkv.formats.snapshots import FORMAT, Manifest, decode_manifest, encode_manifest
 from raftkv.process.command import module
-from raftkv.storage.disk import DiskError, File, RealDisk, remove_file, replace_file, translated
+from raftkv.storage.disk import DiskError, File, RealDisk, check_room, remove_file, replace_file, translated
 from raftkv.storage.engines.port import DamagedState, StorageEngine
 from raftkv.storage.removal import close_aside, remove_aside
 from raftkv.storage.snapshots.bodies import SYNC_BYTES, load_body, verify_body
@@ -115,9 +115,13 @@ def load_all(body: Path, manifest: Manifest, engine: StorageEngine) -> None:
 class SnapshotFiles:
     """The snapshots in one directory, of which the newest counts. One thread owns it."""
 
-    def __init__(self, directory: Path) -> None:
-        """Find and verify the newest snapshot in ``directory``, made if missing."""
+    def __init__(self, directory: Path, *, spared_bytes: int = 0) -> None:
+        """Find and verify the newest snapshot in ``directory``, made if missing.
+
+        What is written, received, or loaded by a helper, fails before less than ``spared_bytes`` of the disk are free.
+        """
         self.directory = directory
+        self.spared_bytes = spared_bytes
         self.newest: Manifest | None = None
         self._sequence = 0
         self._writing: subprocess.Popen[bytes] | None = None
@@ -132,7 +136,7 @@ class SnapshotFiles:
         assert self._writing is None
         with translated(self._body_draft):
             self._body_draft.unlink(missing_ok=True)
-        self._writing = _start_helper("write", str(state_directory), str(self._body_draft))
+        self._writing = _start_helper("write", str(state_directory), str(self._body_draft), str(self.spared_bytes))
 
     def poll_write(self) -> WrittenBody | None:
         """The body, once it is written.
@@ -211,7 +215,10 @@ class SnapshotFiles:
             close_aside(self._open_bodies.pop(manifest))
 
     def begin_receive(self, manifest: Manifest) -> Receiver:
-        """Receive the body of ``manifest`` from a peer; a reception that was under way is given up."""
+        """Receive the body of ``manifest`` from a peer; a reception that was under way is given up.
+
+        Raises ``DiskError`` when there is no room for it.
+        """
         if self._receiver is not None:
             self._receiver.abort()
         self._receiver = Receiver(self, manifest)
@@ -221,7 +228,8 @@ class SnapshotFiles:
         """Let a helper load the newest snapshot, which must be ``manifest``, into a new state."""
         assert self._loading is None
         assert manifest == self.newest
-        self._loading = _start_helper("load", str(self._path(self._sequence, "body")), str(state_directory))
+        body = self._path(self._sequence, "body")
+        self._loading = _start_helper("load", str(body), str(state_directory), str(self.spared_bytes))
 
     def poll_load(self) -> bool:
         """Is the load done? Raises ``SnapshotFailedError`` when it could not be done; then there is no state."""
@@ -284,7 +292,9 @@ class Receiver:
         self._path = store.directory / "receive.body.tmp"
         with translated(self._path):
             self._path.unlink(missing_ok=True)
-        self._file: File | None = RealDisk().create(self._path, 0)
+        disk = RealDisk()
+        check_room(disk, self._path, manifest.body_bytes, spared_bytes=store.spared_bytes)
+        self._file: File | None = disk.create(self._path, 0)
         self._offset = self._unsynced_bytes = 0
         self._checksum = 0
 

@@ -1,6 +1,7 @@
 """The short-lived process that writes or loads a snapshot's body, so that the replica need not stop for it.
 
-``python -P -m raftkv.storage.snapshots.helper`` with ``write STATE BODY`` or ``load BODY STATE``. Rules: one line of
+``python -P -m raftkv.storage.snapshots.helper`` with ``write STATE BODY SPARED`` or ``load BODY STATE SPARED``, where
+SPARED bytes of the disk are left free. Rules: one line of
 JSON on standard output says what came of it; standard input is a pipe held by the replica, whose end ends this process
 too; it runs at a lower priority; a file or state that was not finished is removed, or keeps a name that is never
 trusted.
@@ -19,6 +20,7 @@ from typing import Final
 import msgspec
 
 from raftkv.process import streams
+from raftkv.storage.disk import RealDisk, check_room
 from raftkv.storage.engines.lmdb import LmdbReader
 from raftkv.storage.engines.port import DamagedState
 from raftkv.storage.snapshots.bodies import load_body, read_table_names, write_body
@@ -44,13 +46,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     crc: int = 0
 
 
-def write(state: Path, body: Path) -> Report:
+def write(state: Path, body: Path, spared_bytes: int) -> Report:
     """Write a body from one consistent view of the live state."""
     reader = LmdbReader(state, reads_once=True)
     rows = SealedRows(reader, state)
     try:
         with reader:
-            summary = write_body(rows, reader.tables, body)
+            summary = write_body(rows, reader.tables, body, spared_bytes=spared_bytes)
             _check_sum(state, stored_sum(rows), summary.sum)
     except BaseException:
         body.unlink(missing_ok=True)
@@ -67,12 +69,19 @@ def _check_sum(state: Path, stored: int | None, found: int) -> None:
         raise DamagedState(state, "its rows do not add up to its sum")
 
 
-def load(body: Path, state: Path) -> Report:
+def load(body: Path, state: Path, spared_bytes: int) -> Report:
     """Load a body into a new state; without its end the state has applied nothing and no mark vouches for it."""
     discard(state)
+    disk = RealDisk()
+    check_room(disk, state, body.stat().st_size, spared_bytes=spared_bytes)
     loaded = open_state(state, read_table_names(body), trusted_boot="")
+
+    def settle() -> None:
+        loaded.sync()
+        check_room(disk, state, 0, spared_bytes=spared_bytes)
+
     try:
-        rows = load_body(body, loaded, settle=loaded.sync)
+        rows = load_body(body, loaded, settle=settle)
         close_cleanly(loaded)
     except BaseException:
         loaded.close()
@@ -95,12 +104,12 @@ def main(arguments: list[str]) -> int:
     os.nice(LOWER_PRIORITY)
     try:
         match arguments:
-            case ["write", state, body]:
-                report = write(Path(state), Path(body))
-            case ["load", body, state]:
-                report = load(Path(body), Path(state))
+            case ["write", state, body, spared]:
+                report = write(Path(state), Path(body), int(spared))
+            case ["load", body, state, spared]:
+                report = load(Path(body), Path(state), int(spared))
             case _:
-                report = Report(error="usage: write STATE BODY | load BODY STATE")
+                report = Report(error="usage: write STATE BODY SPARED | load BODY STATE SPARED")
     except DamagedState as error:
         report = Report(error=str(error), damaged=str(error.directory))
     except Exception as error:  # noqa: BLE001  whatever it was, the replica must hear of it
