@@ -253,6 +253,32 @@ def test_a_wrong_password_is_told_and_typed_again(guarded, browser):
         assert page.evaluate("scrollY") == 0
 
 
+def test_whoever_may_not_read_all_keys_is_led_to_those_that_are_his(guarded, browser):
+    guarded.done("set", "a/mine", "hello", user="alice", password=ALICE)
+    guarded.done("set", "others/key", "hidden")
+    with page_at(browser, guarded.url("n1", "/ui#/keys")) as page:
+        sign_in(page, "alice", ALICE)
+        finder = page.get_by_role("region", name="Find keys")
+        expect(finder.get_by_role("status")).to_contain_text("alice may not read all keys")
+        finder.get_by_role("button", name="a/", exact=True).click()
+        expect(finder).to_contain_text("mine")
+        expect(page.get_by_role("searchbox")).to_have_value("a/")
+
+        page.goto(guarded.url("n1", "/ui#/keys/others%2Fkey"))
+        expect(page.locator(".detail .note")).to_contain_text("alice may not read the key")
+        expect(page.locator(".detail")).not_to_contain_text("Nothing of its past")
+
+
+def test_what_is_for_root_is_off_for_others_and_the_page_says_why(guarded, browser):
+    with page_at(browser, guarded.url("n1", "/ui#/operations")) as page:
+        sign_in(page, "alice", ALICE)
+        expect(page.locator(".note")).to_have_text(
+            "Nothing can be changed from here by alice: that is for users with the role root."
+        )
+        for name in ("Remove…", "Let it lead", "Download a backup"):
+            expect(page.get_by_role("button", name=name).first).to_be_disabled()
+
+
 def test_a_sign_in_that_nobody_answers_keeps_what_was_typed(guarded, browser):
     with page_at(browser, guarded.url("n1", "/ui")) as page:
         page.get_by_label("User").wait_for()

@@ -12,7 +12,8 @@ export class Refusal extends Error {
 
   get sentence() {
     const more = { no: " Nothing was changed.", unknown: " Whether it was done is not known: look before you try again." };
-    return this.message.replace(/^./, (one) => one.toUpperCase()).replace(/[^.]$/, "$&.") + (more[this.applied] || "");
+    const isName = signedIn() && this.message.startsWith(`${signedName()} `); // a name is written as it is
+    return this.message.replace(/^./, (one) => isName ? one : one.toUpperCase()).replace(/[^.]$/, "$&.") + (more[this.applied] || "");
   }
 }
 

@@ -172,7 +172,7 @@ export function keyPage(place, key, changed) {
   }
 
   function past() {
-    if (!isRaft() || draft) return null;
+    if (!isRaft() || draft || found?.trouble) return null;
     return [h("h3", "History"), moments(found?.record?.value, history), historyTrouble && h("p.bad", historyTrouble),
       history.length ? h("ol.history", history.map((one, at) => {
         const before = history[at + 1]?.value;

@@ -8,13 +8,14 @@ const PAGE = 1000;
 const VALUES_PAGE = 200;
 const FOUND_MAX = 10000;
 
-export function keys(place, rest) {
+export function keys(place, rest, who) {
   let how = "prefix";
   let text = "";
   let isFlat = localStorage.getItem("raftkv-keys") === "flat";
   let top = null;
   let search = new AbortController();
   let detail = null;
+  let mine = null; // how keys begin that whoever signed in may read, where that is not all of them
 
   // -- what is loaded: `top` is a level {prefix, items, next, isLoading}; an open folder has one of its own
 
@@ -29,8 +30,16 @@ export function keys(place, rest) {
       if (signal.aborted) return;
       level.trouble = why(error);
       level.next = null;
+      if (error.status === 403 && !mine) offer();
     }
     level.isLoading = false;
+    draw();
+  }
+
+  async function offer() {
+    mine = [];
+    const roles = await Promise.all((who.roles || []).map((one) => get(`/auth/roles/${encodeURIComponent(one)}`).catch(() => ({ permissions: [] }))));
+    mine = roles.flatMap((role) => role.permissions).filter((one) => one.access !== "write" && one.prefix !== undefined).map((one) => keyOf(one.prefix));
     draw();
   }
 
@@ -110,7 +119,7 @@ export function keys(place, rest) {
     const n = top.items.length;
     rows.set(flattened(top, 0, []));
     const scanned = how === "prefix" ? "" : ` of ${count(top.seen, "key")} searched`;
-    fill(told, top.trouble ? h("span.bad", top.trouble)
+    fill(told, top.trouble ? [h("span.bad", top.trouble), mine?.length > 0 && h("span.row", "You may read keys that begin with", mine.map((prefix) => h("button", { onclick: () => begin(prefix) }, visible(prefix))))]
       : !n && top.isLoading && how === "prefix" ? "Loading…" : [how === "prefix" ? (isFlat ? count(n, "key") : count(n, "entry", "entries")) : `${number(n)} found`, scanned,
         top.next !== null && (how === "prefix" ? ", more below" : "…")]);
   }
@@ -126,6 +135,11 @@ export function keys(place, rest) {
     how = kind.value;
     restart();
   } }, h("option", { value: "prefix" }, "Key begins with"), h("option", { value: "key" }, "Key contains"), h("option", { value: "value" }, "Value contains"));
+  function begin(prefix) {
+    how = kind.value = "prefix";
+    text = input.value = prefix;
+    restart();
+  }
   const shape = h("button", { onclick: () => {
     isFlat = !isFlat;
     localStorage.setItem("raftkv-keys", isFlat ? "flat" : "tree");

@@ -22,7 +22,11 @@ export function operations(place, _rest, who) {
   let trouble = null;
   let isClosed = false; // without authentication only who proves to have the cluster's secret may, which no page can
 
+  // Without a leader nobody knows one's roles: the API judges.
+  const isPlain = who.enabled && who.roles && !who.roles.includes("root");
+
   async function look() {
+    if (isPlain) return;
     try {
       const [users, roles] = await Promise.all([get("/auth/users"), get("/auth/roles")]);
       access = { users: users.users, roles: roles.roles };
@@ -91,7 +95,7 @@ export function operations(place, _rest, who) {
     h("button", "Go on…"));
 
   const bound = (told) => visible(keyOf(told ?? ""));
-  const permission = (one) => `${one.access} ${one.key !== undefined ? `key ${bound(one.key)}` : one.prefix !== undefined ? `keys that begin with “${bound(one.prefix)}”` : `${bound(one.start)} … ${bound(one.end)}`}`;
+  const permission = (one) => `${one.access === "both" ? "read and write" : one.access} ${one.key !== undefined ? `key ${bound(one.key)}` : one.prefix !== undefined ? `keys that begin with “${bound(one.prefix)}”` : `${bound(one.start)} … ${bound(one.end)}`}`;
 
   function people() {
     const drop = (kind, name) => h("button", { onclick: () => change(`Remove ${kind} ${name}?`, kind === "user" ? "Nobody signs in by that name any more; tokens end at once." : "Users who have it lose what it allows.", "Remove", "DELETE", `/auth/${kind}s/${encodeURIComponent(name)}`, undefined, true) }, "Remove…");
@@ -110,7 +114,7 @@ export function operations(place, _rest, who) {
             { password: fields.password, roles: fields.roles.split(",").map((one) => one.trim()).filter(Boolean) }))),
         h("details", h("summary", "Let a role do more"), form(["name", "Role", "reader"], ["access", "read, write or both", "read"], ["prefix", "Keys that begin with", "app/"])(async ({ name, ...one }) => {
           if (!access.roles.some((role) => role.name === name) && !await change(`Make role ${name}?`, "It allows nothing yet.", "Make", "PUT", `/auth/roles/${encodeURIComponent(name)}`, {})) return false;
-          return change(`Let ${name} do more?`, `Its users may ${one.access} keys that begin with “${one.prefix}”.`, "Allow", "POST", `/auth/roles/${encodeURIComponent(name)}/permissions`, one);
+          return change(`Let ${name} do more?`, `Its users may ${one.access === "both" ? "read and write" : one.access} keys that begin with “${one.prefix}”.`, "Allow", "POST", `/auth/roles/${encodeURIComponent(name)}/permissions`, one);
         })),
         who.enabled ? h("button", { onclick: () => change("Switch authentication off?", "Whoever reaches a node may read and write everything from then on.", "Switch off", "POST", "/auth/disable", undefined, true) }, "Switch authentication off…")
           : access.users.some((one) => one.roles.includes("root")) && h("button", { onclick: () => change("Switch authentication on?", "Only users are served from then on. Know the password of a user with the role root before you do.", "Switch on", "POST", "/auth/enable") }, "Switch authentication on…")]];
@@ -140,7 +144,8 @@ export function operations(place, _rest, who) {
       h("section.card", h("h2", "Alarms"), wrong.length ? h("ul", wrong.map((one) => h("li.bad", one))) : h("p.quiet", `None that ${status.node} knows of.`)),
       isClosed && h("p.note", "Nothing can be changed from here: authentication is off, and then only who proves to have the cluster's secret may, which no page can. Take the command line, with ",
         h("code", "--config FILE"), ". Once authentication is on, this page is for whoever signs in with the role root."),
-      h("fieldset", { disabled: isClosed }, h("section.card", h("h2", "Members"), members(status, nodes)),
+      isPlain && h("p.note", `Nothing can be changed from here by ${who.user}: that is for users with the role root.`),
+      h("fieldset", { disabled: isClosed || isPlain }, h("section.card", h("h2", "Members"), members(status, nodes)),
       h("section.card", h("h2", "Users and roles"), people()),
       h("section.card", h("h2", "Backup"), h("p", status.mode === "raft" ? "All that this cluster holds at one moment, as one file, while it goes on serving. "
           : [`What ${status.node} itself holds, as one file, while it goes on serving; `, h("code", "raftkv backup"), " gathers all from enough members. "],
