@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import abc
-import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,12 +163,13 @@ class EtcdCluster(abc.ABC):
             return False
         return told is not None and told.get("leader") == told["header"]["member_id"]
 
-    def listens(self, node: str) -> bool:
-        """Does it take connections?"""
-        at = self.sites[node].http
-        with contextlib.suppress(OSError), socket.create_connection((at.host, at.port), ASK_S):
-            return True
-        return False
+    def answers(self, node: str) -> bool:
+        """Does it answer, whether it has a leader or not?"""
+        url, trusted = f"{self.scheme}://{self.sites[node].http}/version", str(self.authority)
+        try:
+            return requests.get(url, timeout=ASK_S, verify=trusted if self.is_secured else True).ok
+        except requests.RequestException:
+            return False
 
     def serves(self, node: str) -> bool:
         """Does it read linearizably, or refuse to, as it does while a suite tries authentication?"""
