@@ -89,6 +89,8 @@ def restore(
     is written over data. No node of the cluster that the backup is of may run beside it.
     """
     from raftkv.backup import restoring  # noqa: PLC0415  commands load what they use
+    from raftkv.core.config import ConfigError  # noqa: PLC0415
+    from raftkv.core.errors import StartupError  # noqa: PLC0415
     from raftkv.launch.config_file import load_cluster  # noqa: PLC0415
 
     link = connection.chosen(context, given)
@@ -97,7 +99,10 @@ def restore(
     config = load_cluster(link.config)
     nodes = (node,) if node else tuple([one.id for one in config.node])
     if node:
-        config.member(node)
+        try:
+            config.member(node)
+        except ConfigError as error:
+            raise StartupError(f"{link.config}: {error}") from None
     done = restoring.restore(file, config, nodes, advance=restoring.ADVANCE if advance is None else advance)
     if as_json:
         content = {"made": [str(one) for one in done.made], "there": [str(one) for one in done.there]}

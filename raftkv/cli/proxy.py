@@ -31,7 +31,10 @@ def proxy(context: click.Context, /, config_file: Path | None, *, listen: str, *
     from raftkv.http.door.browsers import names_of  # noqa: PLC0415
     from raftkv.proxy.server import run_proxy  # noqa: PLC0415
 
-    address = parse_address(listen)
+    try:
+        address = parse_address(listen)
+    except ValueError as error:
+        raise click.UsageError(f"--listen: {error}", context) from None
     if config_file is not None:
         given["config"] = config_file
     link: ConnectionOptions = connection.chosen(context, given)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,20 @@ def test_more_acknowledgements_than_there_are_replicas_are_refused_in_the_words_
 
     assert main.run(["set", "k", "v", "--w", "9", "--server", server.url]) == 2
     assert capfd.readouterr().err == "raftkv: --w: '9' is none of 1 to 3\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["proxy", "--listen", "x"], "raftkv proxy: --listen: 'x' is not of the form host:port"),
+        (["proxy", "--listen", "127.0.0.1:99999"], "raftkv proxy: --listen: port 99999 is not between 1 and 65535"),
+        (["restore", "any", "--config", "conf/raft-3.toml", "--id", "n9"], "conf/raft-3.toml: node: there is no node"),
+        (["node", "conf/raft-3.toml", "--id", "n9"], "conf/raft-3.toml: node: there is no node"),
+    ],
+)
+def test_what_cannot_be_begun_as_typed_is_usage_and_no_write_in_doubt(capfd, monkeypatch, arguments, told):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    status = main.run(arguments)
+
+    assert status == exits.USAGE
+    assert capfd.readouterr().err.startswith(told)
