@@ -12,14 +12,21 @@ from typing import Literal
 Part = Literal["node", "replica", "frontend"]
 """A whole node, or one of its halves: the first process is the replica, everything below it the front-end."""
 
+_THREADS = 17
+"""How many threads there are, counted from the state on."""
+
 
 def stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the third (state) on; ``None`` when it has ended."""
+    """The fields of /proc/PID/stat from the third (state) on; ``None`` when it has ended.
+
+    A zombie with threads has not (proc(5)): its first thread went first, and the others hold its sockets still.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in ("Z", "X") else fields
+    has_threads = int(fields[_THREADS]) > 1
+    return None if fields[0] == "X" or (fields[0] == "Z" and not has_threads) else fields
 
 
 def parents() -> dict[int, int]:
