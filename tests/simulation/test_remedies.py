@@ -87,6 +87,8 @@ TABLE = [
         handover.test_where_nobody_has_room_writes_are_refused_deletions_taken_and_everybody_says_so,
     ),
     ("last room", handover.test_a_follower_without_any_room_takes_no_entries_and_catches_up_when_it_has_some),
+    ("room for the log", handover.test_a_snapshot_takes_no_new_segment_where_the_log_may_need_one_soon),
+    ("one early segment", handover.test_snapshots_that_fail_again_and_again_take_one_segment),
     ("own term before a change", cases.test_a_member_comes_and_another_goes_in_two_terms),
     ("own term before a change", cases.test_two_members_come_in_two_terms),
     ("own term before a change", cases.test_two_members_go_in_two_terms),

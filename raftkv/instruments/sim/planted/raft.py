@@ -436,6 +436,13 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "a follower's last room is kept for terms and votes",
         then(DiskRoom, "check", lambda self, _now_s: setattr(self, "is_gone", False)),
     ),
+    "room for the log": rule(
+        "a snapshot takes no segment that the log may need soon", gives(DiskRoom, "spares", value=True)
+    ),
+    "one early segment": rule(
+        "all attempts at a snapshot take one segment",
+        then(Transfers, "_start_write", lambda self, _now_s: setattr(self, "_has_rotated", False)),
+    ),
     **MEMBERS,
     **STANDING,
     **COORDINATION,
