@@ -215,8 +215,9 @@ def _operation(
     elif route.handler.needs in (Needs.ROOT, Needs.OPERATOR):
         operation["description"] = "for users with the role root, or who proves to hold the cluster's secret"
     if route.body is not None:
-        content = {headers.FORM: {"schema": schemas[route.body]}} if route.is_form else _content(route.body, schemas)
-        operation["requestBody"] = {"required": not route.is_form, "content": content}
+        is_form = route.handler.takes_token_in_form
+        content = {headers.FORM: {"schema": schemas[route.body]}} if is_form else _content(route.body, schemas)
+        operation["requestBody"] = {"required": not is_form, "content": content}
     return operation
 
 

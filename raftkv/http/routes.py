@@ -41,7 +41,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     of Flask, by the same handler. ``body`` is ``bytes``, a type for JSON, or ``None``. ``answers`` are the types of
     what it answers by status, problems and redirects aside; a route without any only ever refuses. ``events``: whoever
     accepts a stream of the same has one; of an ``endless`` route there is nothing else, and ``answers`` has what is in
-    its events. A ``conditional`` read may be answered 304. ``is_form``: ``body`` comes as a form, or not at all.
+    its events. A ``conditional`` read may be answered 304. Where the handler takes a token in a form,
+    ``body`` is that form, or nothing.
     """
 
     method: str
@@ -49,7 +50,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     handler: Handler
     summary: str
     body: Any = None
-    is_form: bool = False
     answers: Mapping[int, tuple[Any, ...]] = msgspec.field(default_factory=dict)
     conditional: bool = False
     hot: bool = False
@@ -212,7 +212,6 @@ _CLUSTER: Final = (
         handler=backup.SAVE,
         summary="The same for a page's form, which may have a token in it, with a name to save it under",
         body=bodies.BackupForm,
-        is_form=True,
         answers={200: (bytes,)},
         hot=True,
     ),

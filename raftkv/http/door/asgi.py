@@ -272,7 +272,7 @@ class Application(AsgiApplication):
 
     def _limit(self, route: Route | None) -> int:
         """How long a body may be."""
-        if route is not None and route.is_form:
+        if route is not None and route.handler.takes_token_in_form:
             return FORM_BYTES_MAX
         return self._value_limit if route is not None and route.body is bytes else self._body_limit
 
